@@ -1,0 +1,87 @@
+"""What a policy is to the outside: its observations, its actions; their hash, and a difference in words."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.base import Record
+
+KNOWN_BOUNDS = {"steer": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0)}
+DEFAULT_BOUNDS = (-1.0, 1.0)
+
+
+class ContinuousActions(Record):
+    """Real-valued actions, in the order of the policy's outputs."""
+
+    type: Literal["continuous"] = "continuous"
+    names: Annotated[tuple[str, ...], Field(min_length=1)]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def named(cls, names: tuple[str, ...]) -> ContinuousActions:
+        """Give the space of these names with their usual bounds: steer [-1, 1], throttle and brake [0, 1]."""
+        bounds = [KNOWN_BOUNDS.get(name, DEFAULT_BOUNDS) for name in names]
+        return cls(names=names, low=tuple(low for low, _ in bounds), high=tuple(high for _, high in bounds))
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers the policy head gives."""
+        return len(self.names)
+
+    @property
+    def width(self) -> int:
+        """How many numbers one recorded action has."""
+        return len(self.names)
+
+    def in_words(self) -> str:
+        """Describe the space in a few words."""
+        parts = (f"{n} [{lo:g}, {hi:g}]" for n, lo, hi in zip(self.names, self.low, self.high, strict=True))
+        return ", ".join(parts)
+
+
+class DiscreteActions(Record):
+    """One of `n` choices; the policy head gives `n` logits."""
+
+    type: Literal["discrete"] = "discrete"
+    n: Annotated[int, Field(ge=2)]
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers the policy head gives."""
+        return self.n
+
+    @property
+    def width(self) -> int:
+        """How many numbers one recorded action has."""
+        return 1
+
+    def in_words(self) -> str:
+        """Describe the space in a few words."""
+        return f"one of {self.n} choices"
+
+
+ActionSpace = Annotated[ContinuousActions | DiscreteActions, Field(discriminator="type")]
+
+
+class PolicyContract(Record):
+    """What every rollout and every model of one project must agree on."""
+
+    observation_size: Annotated[int, Field(ge=1)]
+    action_space: ActionSpace
+
+    def digest(self) -> str:
+        """Give a short hash over observation size, action names, order, bounds and kind."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+
+    def differences(self, other: PolicyContract) -> tuple[str, ...]:
+        """Say in words where `other` differs from this; empty where it does not."""
+        found = []
+        if other.observation_size != self.observation_size:
+            found.append(f"{other.observation_size} observations instead of {self.observation_size}")
+        if other.action_space != self.action_space:
+            found.append(f"actions {other.action_space.in_words()} instead of {self.action_space.in_words()}")
+        return tuple(found)

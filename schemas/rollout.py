@@ -1,0 +1,113 @@
+"""A rollout in memory, and how any rollout file's bytes become one (Contract 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.contract import PolicyContract
+from schemas.errors import RolloutError
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+MAX_ROLLOUT_BYTES = 256 * 1024 * 1024
+MAX_MAGNITUDE = 1e12
+"""Numbers beyond this are taken as not finite: their squares would leave float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """The experiences of one file as columns, in file order; n experiences, O observations, A action numbers.
+
+    Agents are interleaved; order within an agent is time.
+    """
+
+    contract: PolicyContract
+    observations: Float32  #: [n, O]
+    actions: Float32  #: [n, A]; discrete actions: [n, 1], the index of the choice
+    rewards: Float32  #: [n]
+    terminated: Bools  #: [n], over by the game's own rules
+    truncated: Bools  #: [n], cut by a limit; the episode would have gone on
+    log_probs: Float32  #: [n], nats, as the engine recorded them
+    values: Float32  #: [n], as the engine recorded them
+    agents: Int32  #: [n]
+    after_gap: Bools  #: [n], an experience of the same agent right before this one was left out
+    final_observations: Float32  #: [k, O], where the last step of an agent led to
+    final_agents: Int32  #: [k], whose they are
+    reward_parts: dict[str, Float32]  #: name -> [n]
+    policy_version: int | None  #: as the engine said; version 1 does not say
+    noise_std: float | None  #: the engine's factor on the standard deviation; version 1 does not say
+    left_out: int  #: experiences that were not finite
+
+    @property
+    def size(self) -> int:
+        """How many experiences there are."""
+        return len(self.rewards)
+
+
+def read_rollout(data: bytes) -> Rollout:
+    """Make a rollout of a file's bytes, of either version and any encoding that engines use.
+
+    Raises RolloutError; `incomplete` is set where the document ends before it is whole.
+    """
+    from schemas.rollout_text import parse_document
+    from schemas.rollout_v1 import rollout_from_v1
+    from schemas.rollout_v2 import SCHEMA_NAME, rollout_from_v2
+
+    document = parse_document(data)
+    if not isinstance(document, dict):
+        raise RolloutError("the file holds no JSON object", hint="write Contract 2's rollout, version 1 or 2")
+    schema = document.get("schema")
+    if schema == SCHEMA_NAME:
+        rollout = rollout_from_v2(document)
+    elif schema is None and "experiences" in document:
+        rollout = rollout_from_v1(document)
+    elif schema is None:
+        raise RolloutError("the file has no `experiences`", hint="is this a rollout? see docs/formats.md")
+    else:
+        raise RolloutError(f"schema {schema!r} is unknown", hint=f"write {SCHEMA_NAME} or version 1", code="E_VERSION")
+    return drop_not_finite(rollout)
+
+
+def drop_not_finite(rollout: Rollout) -> Rollout:
+    """Leave out the experiences that hold a value that is not finite, count them, and mark the gaps."""
+    columns = [rollout.observations, rollout.actions, rollout.rewards[:, None], rollout.log_probs[:, None]]
+    with np.errstate(invalid="ignore"):
+        good = np.logical_and.reduce([(np.abs(column) <= MAX_MAGNITUDE).all(axis=1) for column in columns])
+        good &= np.abs(rollout.values) <= MAX_MAGNITUDE
+        good_final = (np.abs(rollout.final_observations) <= MAX_MAGNITUDE).all(axis=1)
+    if not good.any():
+        raise RolloutError(
+            "no experience of it is finite",
+            hint="look for a division by zero where the engine computes observations or rewards",
+            code="E_NONFINITE",
+        )
+    if good.all() and good_final.all():
+        return rollout
+    after_gap = rollout.after_gap | _follows_bad(good, rollout.agents)
+    last_is_good = {int(agent): bool(ok) for agent, ok in zip(rollout.agents, good, strict=True)}
+    keep_final = good_final & np.array([last_is_good.get(int(a), False) for a in rollout.final_agents], dtype=bool)
+    kept: dict[str, Any] = {field.name: getattr(rollout, field.name) for field in fields(rollout)}
+    for name, value in kept.items():
+        if isinstance(value, np.ndarray) and not name.startswith("final_"):
+            kept[name] = value[good]
+    kept["after_gap"] = after_gap[good]
+    kept["final_observations"] = rollout.final_observations[keep_final]
+    kept["final_agents"] = rollout.final_agents[keep_final]
+    kept["reward_parts"] = {name: part[good] for name, part in rollout.reward_parts.items()}
+    kept["left_out"] = rollout.left_out + int((~good).sum())
+    return Rollout(**kept)
+
+
+def _follows_bad(good: Bools, agents: Int32) -> Bools:
+    """Mark each experience whose predecessor, of the same agent, is not good."""
+    order = np.argsort(agents, kind="stable")
+    same_agent = agents[order][1:] == agents[order][:-1]
+    follows = np.zeros(len(good), dtype=bool)
+    follows[order[1:]] = same_agent & ~good[order[:-1]]
+    return follows

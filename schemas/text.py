@@ -1,0 +1,29 @@
+"""Text from outside (file names, messages) made safe once, at the boundary, for console, log and status."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def shown(text: str, *, limit: int = 2000) -> str:
+    """Give `text` on one line with control, bidirectional and unpaired characters written as escapes.
+
+    Newlines become " | ", so that a message cannot forge a second log record. Longer texts are cut at
+    `limit` characters.
+    """
+    safe = []
+    for character in text.replace("\r\n", "\n").strip("\n").replace("\n", " | ").replace("\t", " "):
+        if unicodedata.category(character) in _UNSAFE_CATEGORIES:
+            code = ord(character)
+            safe.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+        else:
+            safe.append(character)
+    whole = "".join(safe)
+    return whole if len(whole) <= limit else whole[: limit - 3] + "..."
+
+
+def ascii_safe(text: str) -> str:
+    """Give `shown(text)` in ASCII alone, for consoles of any code page."""
+    return shown(text).encode("ascii", "backslashreplace").decode("ascii")
