@@ -23,6 +23,6 @@ class Record(BaseModel):
         return cls.model_validate_json(data)
 
     @classmethod
-    def from_json_value(cls, value: Any) -> Self:  # noqa: ANN401
+    def from_json_value(cls, value: Any) -> Self:
         """Read a value that a JSON parser gave (lists where the record has tuples)."""
         return cls.model_validate_json(orjson.dumps(value))

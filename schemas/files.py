@@ -56,7 +56,9 @@ class Disk:
 REAL_DISK = Disk()
 
 
-def rename_patiently(source: Path, target: Path, *, disk: Disk = REAL_DISK, patience_s: float = RENAME_PATIENCE_S) -> None:
+def rename_patiently(
+    source: Path, target: Path, *, disk: Disk = REAL_DISK, patience_s: float = RENAME_PATIENCE_S
+) -> None:
     """Rename, trying again for `patience_s` seconds while Windows says that a reader holds the target."""
     until = time.monotonic() + patience_s
     delay_s = 0.01

@@ -131,9 +131,7 @@ class Failure(Record):
     message: str
 
 
-Event = Annotated[
-    Ready | Heartbeat | Notice | EpochDone | Selecting | Result | Failure, Field(discriminator="event")
-]
+Event = Annotated[Ready | Heartbeat | Notice | EpochDone | Selecting | Result | Failure, Field(discriminator="event")]
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -147,7 +145,7 @@ def finite_or_none(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def config_hash(settings: Record | Any) -> str:  # noqa: ANN401
+def config_hash(settings: Record | Any) -> str:
     """Give a short hash over settings."""
     from schemas.files import sha256_of
 

@@ -105,7 +105,16 @@ class Layout:
 
     def folders(self) -> tuple[Path, ...]:
         """All folders that must exist before work starts."""
-        return (self.exports, self.rejected, self.models, self.logs, self.state, self.cache, self.staging, self.commands)
+        return (
+            self.exports,
+            self.rejected,
+            self.models,
+            self.logs,
+            self.state,
+            self.cache,
+            self.staging,
+            self.commands,
+        )
 
     def make(self) -> None:
         """Create the folders that are missing."""

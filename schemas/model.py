@@ -162,7 +162,9 @@ def read_model(data: bytes) -> Model:
         sizes = [int(config["input_size"]), *map(int, config["hidden_layers"])]
         outputs = int(config["policy_output_size"])
         policy = _stack(document["policy_layers"], document["policy_head"], sizes, outputs)
-        value_function = _stack(document["value_layers"], document["value_head"], sizes, int(config["value_output_size"]))
+        value_function = _stack(
+            document["value_layers"], document["value_head"], sizes, int(config["value_output_size"])
+        )
         model = Model(
             contract=PolicyContract.from_json_value(
                 {"observation_size": sizes[0], "action_space": _space_document(document, outputs)}
@@ -183,7 +185,7 @@ def read_model(data: bytes) -> Model:
     return model
 
 
-def _space_document(document: dict[str, Any], outputs: int) -> Any:  # noqa: ANN401
+def _space_document(document: dict[str, Any], outputs: int) -> Any:
     known = document.get("action_space")
     if known is not None:
         return known

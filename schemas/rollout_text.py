@@ -18,12 +18,14 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NOT_FINITE = re.compile(rb"(?<=[\s:,\[])[+-]?(?:nan(?:\([a-z0-9]*\))?|inf(?:inity)?|1\.#\w+)(?=[\s,\]}])", re.IGNORECASE)
+_NOT_FINITE = re.compile(
+    rb"(?<=[\s:,\[])[+-]?(?:nan(?:\([a-z0-9]*\))?|inf(?:inity)?|1\.#\w+)(?=[\s,\]}])", re.IGNORECASE
+)
 """`nan`, `-nan(ind)`, `NaN`, `inf`, `Infinity`, `1.#INF`, where a JSON value stands."""
 _WHITE = b" \t\r\n"
 
 
-def parse_document(data: bytes) -> Any:  # noqa: ANN401
+def parse_document(data: bytes) -> Any:
     """Parse a rollout file's bytes; values that are not finite come out as None or as infinities.
 
     Raises RolloutError: E_EMPTY, E_NUL, E_ENCODING, E_TRUNCATED (incomplete), E_DEPTH, E_JSON.
@@ -72,14 +74,16 @@ def _decoded(data: bytes, encoding: str) -> str:
         ) from None
 
 
-def _parse_slowly(text: bytes) -> Any:  # noqa: ANN401
+def _parse_slowly(text: bytes) -> Any:
     """Parse what orjson refuses but json takes (1e999), and say where it is broken otherwise."""
     try:
         return json.loads(_NOT_FINITE.sub(b"null", text))
     except RecursionError:
         raise RolloutError("it is nested too deep", hint="write flat lists", code="E_DEPTH") from None
     except UnicodeDecodeError:
-        raise RolloutError("it is not UTF-8", hint="write UTF-8 (Unreal: ForceUTF8WithoutBOM)", code="E_ENCODING") from None
+        raise RolloutError(
+            "it is not UTF-8", hint="write UTF-8 (Unreal: ForceUTF8WithoutBOM)", code="E_ENCODING"
+        ) from None
     except json.JSONDecodeError as error:
         whole = text.rstrip(_WHITE)
         cut = not whole.endswith(b"}") or error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg

@@ -13,8 +13,8 @@ from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout import Bools, Float32, Int32, Rollout
 
-_NUMBERS = frozenset({int, float})
-_NUMBERS_OR_NULL = frozenset({int, float, type(None)})
+_NUMBERS: frozenset[type] = frozenset({int, float})
+_NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
 
 
 def rollout_from_v1(document: dict[str, Any]) -> Rollout:

@@ -31,7 +31,9 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     actions = _column(document, "actions", length=n)
     actions = actions.reshape(n, -1)
     if actions.shape[1] != space.width:
-        raise RolloutError(f"`actions` has {actions.shape[1]} columns, `action_space` {space.width}", hint="make them agree")
+        raise RolloutError(
+            f"`actions` has {actions.shape[1]} columns, `action_space` {space.width}", hint="make them agree"
+        )
     if not isinstance(space, ContinuousActions):
         _require_indices(actions, space.n)
     final_observations, final_agents = _finals(document, size)
@@ -69,7 +71,7 @@ def rollout_to_v2(rollout: Rollout, *, rollout_id: str, base64_columns: bool) ->
     }
     if not isinstance(rollout.contract.action_space, ContinuousActions):
         columns["actions"] = rollout.actions.astype(np.int32).reshape(-1)
-    encode = _encoded if base64_columns else np.ndarray.tolist
+    encode = _encoded if base64_columns else _listed
     document: dict[str, Any] = {"schema": SCHEMA_NAME, "rollout_id": rollout_id}
     document["policy_version"] = rollout.policy_version
     document["noise_std"] = rollout.noise_std
@@ -81,6 +83,10 @@ def rollout_to_v2(rollout: Rollout, *, rollout_id: str, base64_columns: bool) ->
     if rollout.reward_parts:
         document["reward_parts"] = {name: encode(part) for name, part in rollout.reward_parts.items()}
     return orjson.dumps(document)
+
+
+def _listed(column: npt.NDArray[Any]) -> list[Any]:
+    return list(column.tolist())
 
 
 def _encoded(column: npt.NDArray[Any]) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def _column(document: dict[str, Any], name: str, *, ndim: int | None = None, len
     return _as_float32(document[name], name, ndim=ndim, length=length)
 
 
-def _as_float32(value: Any, name: str, *, ndim: int | None = None, length: int | None = None) -> Float32:  # noqa: ANN401
+def _as_float32(value: Any, name: str, *, ndim: int | None = None, length: int | None = None) -> Float32:
     column = _decoded(value, name) if isinstance(value, dict) else _from_lists(value, name)
     if (ndim is not None and column.ndim != ndim) or column.ndim not in {1, 2}:
         raise RolloutError(f"`{name}` has {column.ndim} dimensions", hint="see docs/formats.md")
@@ -120,7 +126,7 @@ def _as_float32(value: Any, name: str, *, ndim: int | None = None, length: int |
         return column.astype(np.float32, copy=False)
 
 
-def _from_lists(value: Any, name: str) -> npt.NDArray[Any]:  # noqa: ANN401
+def _from_lists(value: Any, name: str) -> npt.NDArray[Any]:
     if not isinstance(value, list):
         raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint="see docs/formats.md")
     try:
@@ -128,7 +134,9 @@ def _from_lists(value: Any, name: str) -> npt.NDArray[Any]:  # noqa: ANN401
         if column.dtype == object:
             column = column.astype(np.float64)
     except (ValueError, TypeError):
-        raise RolloutError(f"`{name}` is ragged or holds something that is no number", hint="see docs/formats.md") from None
+        raise RolloutError(
+            f"`{name}` is ragged or holds something that is no number", hint="see docs/formats.md"
+        ) from None
     if column.dtype.kind not in "iufb":
         raise RolloutError(f"`{name}` holds something that is no number", hint="see docs/formats.md")
     return column
@@ -147,7 +155,9 @@ def _decoded(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
         raise RolloutError(f"`{name}` is not base64", hint="standard alphabet, with padding") from None
     kind = np.dtype(dtype)
     if math.prod(shape) * kind.itemsize != len(raw):
-        raise RolloutError(f"`{name}` has {len(raw)} bytes, its shape asks for {math.prod(shape) * kind.itemsize}", hint="")
+        raise RolloutError(
+            f"`{name}` has {len(raw)} bytes, its shape asks for {math.prod(shape) * kind.itemsize}", hint=""
+        )
     return np.frombuffer(raw, dtype=kind).reshape(shape)
 
 
@@ -179,7 +189,9 @@ def _finals(document: dict[str, Any], size: int) -> tuple[Float32, Int32]:
         try:
             agents = np.array([int(agent) for agent in value], dtype=np.int32)
         except ValueError:
-            raise RolloutError("`final_observations` is not keyed by agent number", hint="see docs/formats.md") from None
+            raise RolloutError(
+                "`final_observations` is not keyed by agent number", hint="see docs/formats.md"
+            ) from None
         rows = list(value.values())
     else:
         rows, agents = value, None

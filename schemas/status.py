@@ -16,7 +16,6 @@ class DaemonState(StrEnum):
     PUBLISHING = "publishing"
     PAUSED = "paused"
     PARKED = "parked"
-    STOPPED = "stopped"
 
 
 class EpochStatus(Record):

@@ -1,0 +1,155 @@
+"""The only place that constructs: settings and folders in, a running service out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.clock import Clock
+from daemon.cycle import Phase
+from daemon.dashboard import Dashboard, wants_dashboard
+from daemon.errors import DaemonError, Exit
+from daemon.inbox import Inbox
+from daemon.launch import Child, Command, check_python
+from daemon.ledger import Ledger
+from daemon.lock import ProjectLock
+from daemon.logs import Log
+from daemon.loop import Mailbox, run, stop_on_signals
+from daemon.machine import MachineProbe
+from daemon.project import Project
+from daemon.reporter import Reporter
+from daemon.runner import Runner
+from daemon.service import Service
+from schemas.layout import Layout
+from schemas.settings import Settings
+
+MAX_ATTEMPTS = 3
+
+
+class ChildLauncher:
+    """Starts real child processes."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def start(self, command: Command, *, speaks_events: bool) -> Child:
+        """Start a child. Raises DaemonError where there is no such program."""
+        return Child(command, speaks_events=speaks_events, wake=self._wake)
+
+
+@dataclass(slots=True)
+class App:
+    """A service with what surrounds it."""
+
+    service: Service
+    project: Project
+    mailbox: Mailbox
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> bool:
+        """Serve until `until()`, a signal or STOP; give True where `until()` ended it."""
+
+        def report(error: Exception, delay_s: float) -> None:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno}"
+            text = f"{type(error).__name__}: {error} ({place}); going on in {delay_s:.0f} s"
+            self.project.warn("W_INTERNAL", text)
+
+        with stop_on_signals(self.mailbox):
+            return run(self.service.tick, self.mailbox, until=until, on_error=report)
+
+
+def project_layout(folder: Path) -> Layout:
+    """Give the layout of a project folder. Raises DaemonError where there is none."""
+    if not folder.is_dir():
+        raise DaemonError(
+            f"the project folder {folder} is not there", hint="create it or correct --project", code="E_PROJECT"
+        )
+    return Layout(folder.resolve())
+
+
+@contextlib.contextmanager
+def opened(layout: Layout, settings: Settings, *, dashboard: bool, attempts: int = MAX_ATTEMPTS) -> Iterator[App]:
+    """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
+    with contextlib.ExitStack() as stack:
+        check_python(settings.daemon.python_executable)
+        _make_folders(layout)
+        lock = ProjectLock(layout.lock)
+        lock.acquire()
+        stack.callback(lock.release)
+        shows_dashboard = dashboard and wants_dashboard(sys.stdout)
+        log = Log(layout.daemon_log, console=None if shows_dashboard else sys.stdout)
+        stack.callback(log.close)
+        ledger = Ledger.open(layout.ledger)
+        stack.callback(ledger.close)
+        mailbox = Mailbox()
+        project = Project(layout, settings, ledger, log, Clock(), mailbox.wake)
+        inbox = Inbox(project)
+        stack.callback(inbox.close)
+        runner = Runner(project, ChildLauncher(mailbox.wake), attempts=attempts)
+        stack.callback(runner.stop)
+        screen = Dashboard() if shows_dashboard else None
+        if screen is not None:
+            stack.callback(screen.stop)
+        service = Service(project, inbox, runner, Reporter(project, MachineProbe()), screen)
+        service.start()
+        stack.callback(service.report_end)
+        yield App(service, project, mailbox)
+
+
+def _make_folders(layout: Layout) -> None:
+    try:
+        layout.make()
+    except OSError as error:
+        raise DaemonError(
+            f"{layout.training} cannot be created: {error.strerror}",
+            hint="check the rights of the project folder",
+            code="E_PROJECT",
+        ) from None
+
+
+def serve(layout: Layout, settings: Settings, *, dashboard: bool) -> Exit:
+    """Watch and train until stopped."""
+    with opened(layout, settings, dashboard=dashboard) as app:
+        needed = settings.daemon.auto_train_after_n_rollouts
+        app.project.log.info(f"watching {layout.exports.relative_to(layout.project)}: a cycle every {needed} rollouts")
+        app.run()
+        app.project.log.info("stopped; the next start goes on from here")
+    return Exit.DONE
+
+
+def run_once(layout: Layout, settings: Settings) -> Exit:
+    """Train one cycle on what is there now, however few rollouts."""
+    with opened(layout, settings, dashboard=False, attempts=1) as app:
+        service, project = app.service, app.project
+        if not app.run(until=lambda: service.inbox.is_settled):
+            return Exit.CYCLE_FAILED
+        for name, reason in service.inbox.unfinished.items():
+            project.log.warning(f"{name} is left where it is: {reason}")
+        if project.ledger.pending_count() == 0 and service.inbox.present == 0 and not service.runner.busy:
+            raise DaemonError(
+                f"there is no rollout in {layout.exports}",
+                hint="let the engine write rollout_<i>_<date>.json there first",
+                code="E_NO_ROLLOUTS",
+                exit_code=Exit.NOTHING_TO_TRAIN_ON,
+            )
+        service.trigger("once")
+        ended = app.run(until=lambda: _cycle_is_over(service))
+        cycle = service.runner.cycle
+        if not ended or cycle is None or cycle.phase is not Phase.PUBLISHED:
+            why = cycle.why if cycle and ended else "it was stopped"
+            raise DaemonError(f"the cycle failed: {why}", hint="", code="E_CYCLE", exit_code=Exit.CYCLE_FAILED)
+        publication = project.ledger.last_publication()
+        assert publication is not None
+        project.log.info(f"the engine's model is {layout.models / publication.model}")
+    return Exit.DONE
+
+
+def _cycle_is_over(service: Service) -> bool:
+    cycle = service.runner.cycle
+    if cycle is None or service.runner.busy:
+        return False
+    return cycle.phase in {Phase.FAILED, Phase.PARKED} or (cycle.kind == "train" and not service.is_triggered)

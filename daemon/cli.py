@@ -1,0 +1,202 @@
+"""`python -m daemon`: the only place that prints, and that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import orjson
+
+from daemon import tell
+from daemon.errors import DaemonError, Exit
+from daemon.lock import ProjectLock, is_held
+from schemas.errors import ConfigError, HotlapError
+from schemas.layout import Layout
+from schemas.load_settings import load_settings
+from schemas.settings import Settings
+from schemas.text import ascii_safe
+
+EPILOG = """\
+examples:
+  python -m daemon --project C:/MyGame          beside Play Mode: train after every 10 rollouts, until Ctrl-C
+  python -m daemon --demo                       the same with a simulated engine: no game needed
+  python -m daemon --once --project C:/MyGame   one cycle on what is there now
+  python -m daemon status --json                what runs now, for scripts
+  python -m daemon publish --epoch 3 --cycle 7  put an older model before the engine again
+
+Settings come from daemon.toml in the project folder, then HOTLAP_... variables, then flags.
+Exit codes: 0 done, 1 the cycle failed, 2 bad arguments or config, 3 nothing to train on, 4 another daemon runs.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Give the parser of all subcommands."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--project",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="the game's folder (default: the current one)",
+    )
+    common.add_argument(
+        "--config",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="settings file (default: daemon.toml in the project)",
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m daemon",
+        parents=[common],
+        description="Trains a game's agents while the game runs: rollouts in, models out, in Saved/Training.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--once", action="store_true", help="one cycle on what is there now, however few, then exit")
+    mode.add_argument("--demo", action="store_true", help="play with a simulated engine; no game needed")
+    parser.add_argument("--cycles", type=_positive, metavar="N", help="with --demo: stop after N cycles with a summary")
+    parser.add_argument("--after-n-rollouts", type=int, metavar="N", help="a cycle starts after N new rollouts (10)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs a cycle (10)")
+    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1")
+    parser.add_argument("--seed", type=int, metavar="N", help="all randomness comes from it (0)")
+    parser.add_argument("--no-dashboard", action="store_true", help="plain log lines, also on a terminal")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, text in (
+        ("status", "what runs now"),
+        ("history", "what each cycle did"),
+        ("doctor", "what is wrong here, and what to do about it"),
+    ):
+        sub = commands.add_parser(name, parents=[common], help=text, description=f"Tell {text}.")
+        sub.add_argument("--json", action="store_true", help="for scripts")
+    commands.add_parser("trigger", parents=[common], help="train now; also tries a parked cycle again")
+    commands.add_parser("pause", parents=[common], help="stop triggering; rollouts are still counted")
+    commands.add_parser("resume", parents=[common], help="go on triggering")
+    publish = commands.add_parser("publish", parents=[common], help="put a model before the engine, also an older one")
+    publish.add_argument("--epoch", type=int, required=True, metavar="K", help="which epoch")
+    publish.add_argument("--cycle", type=int, metavar="C", help="of which cycle (default: the last)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; give the exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(_dispatch(options))
+    except ConfigError as error:
+        return _complain(error, Exit.USAGE)
+    except DaemonError as error:
+        return _complain(error, error.exit_code)
+    except HotlapError as error:
+        return _complain(error, Exit.USAGE)
+    except KeyboardInterrupt:
+        return Exit.CYCLE_FAILED
+    except BrokenPipeError:
+        return Exit.DONE
+
+
+def _complain(error: HotlapError, code: Exit) -> int:
+    sys.stderr.write(f"hotlap: {ascii_safe(error.line())}\n")
+    return int(code)
+
+
+def _dispatch(options: argparse.Namespace) -> Exit:
+    from daemon.app import project_layout
+
+    given: Path | None = getattr(options, "project", None)
+    settings = _settings(options, given or Path())
+    if options.demo:
+        from daemon.demo import run_demo
+
+        return run_demo(given, settings, cycles=options.cycles, dashboard=not options.no_dashboard)
+    if options.cycles is not None:
+        raise DaemonError("--cycles goes with --demo", hint="python -m daemon --demo --cycles 12", code="E_USAGE")
+    layout = project_layout(given or Path())
+    reports: dict[str, Callable[[Layout, Settings], tell.Report]] = {
+        "status": tell.status,
+        "history": tell.history,
+        "doctor": tell.doctor,
+    }
+    if options.command in reports:
+        return _tell(reports[options.command](layout, settings), as_json=options.json)
+    if options.command == "publish":
+        return _publish(layout, settings, cycle=options.cycle, epoch=options.epoch)
+    if options.command is not None:
+        return _order(layout, options.command)
+    from daemon.app import run_once, serve
+
+    if options.once:
+        return run_once(layout, settings)
+    return serve(layout, settings, dashboard=not options.no_dashboard)
+
+
+def _settings(options: argparse.Namespace, project: Path) -> Settings:
+    flags = {
+        "daemon.auto_train_after_n_rollouts": options.after_n_rollouts,
+        "trainer.epochs": options.epochs,
+        "trainer.device": options.device,
+        "trainer.seed": options.seed,
+    }
+    return load_settings(project, config=getattr(options, "config", None), flags=flags)
+
+
+def _tell(report: tell.Report, *, as_json: bool) -> Exit:
+    if as_json:
+        sys.stdout.write(orjson.dumps(report.document, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        sys.stdout.write("".join(f"{ascii_safe(line)}\n" for line in report.lines))
+    return report.exit_code
+
+
+def _order(layout: Layout, what: str) -> Exit:
+    from daemon.orders import Order, give_order
+
+    answer = give_order(layout, Order.model_validate({"what": what}))
+    return _say(answer.ok, answer.message)
+
+
+def _publish(layout: Layout, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
+    """Through the running daemon where there is one, else directly under its lock."""
+    from daemon.export import ensure_exported
+    from daemon.orders import Order, give_order
+
+    if not layout.ledger.exists():
+        raise DaemonError("nothing was published yet", hint="train a cycle first", code="E_NO_MODEL")
+    cycle_id = ensure_exported(layout, settings, cycle=cycle, epoch=epoch)
+    if is_held(layout.lock):
+        answer = give_order(layout, Order(what="publish", epoch=epoch, cycle=cycle_id))
+        return _say(answer.ok, answer.message)
+    from daemon.clock import Clock
+    from daemon.ledger import Ledger
+    from daemon.logs import Log
+    from daemon.project import Project
+    from daemon.service import publish_epoch
+
+    lock = ProjectLock(layout.lock)
+    lock.acquire()
+    log, ledger = Log(layout.daemon_log, console=None), Ledger.open(layout.ledger)
+    try:
+        project = Project(layout, settings, ledger, log, Clock(), lambda: None)
+        publication = publish_epoch(project, cycle_id=cycle_id, epoch=epoch)
+    except OSError as error:
+        raise DaemonError(f"the pointer cannot be written: {error.strerror}", exit_code=Exit.CYCLE_FAILED) from None
+    finally:
+        ledger.close()
+        log.close()
+        lock.release()
+    return _say(True, f"published {publication.model}; the next cycle goes on from it")
+
+
+def _say(ok: bool, message: str) -> Exit:
+    (sys.stdout if ok else sys.stderr).write(f"{ascii_safe(message)}\n")
+    return Exit.DONE if ok else Exit.CYCLE_FAILED

@@ -1,0 +1,82 @@
+"""The daemon with a simulated engine beside it: the whole road on one machine, no game needed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from daemon.app import App, opened
+from daemon.errors import DaemonError, Exit
+from daemon.launch import CODE_ROOT, Child, Command, last_line
+from daemon.tell import sparkline
+from schemas.errors import HotlapError
+from schemas.layout import Layout
+from schemas.settings import Settings
+from schemas.status import CycleSummary
+
+ENGINE = CODE_ROOT / "scripts" / "simulate_engine.py"
+AGENTS = 32
+
+
+def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, dashboard: bool) -> Exit:
+    """Train against the simulated engine until stopped, or for `cycles` cycles with a closing summary."""
+    if not ENGINE.is_file():
+        raise DaemonError("the simulated engine is not here", hint="run the demo from a checkout of Hotlap")
+    folder = project or Path("demo") / time.strftime("run_%Y%m%d_%H%M%S")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
+    layout = Layout(folder.resolve())
+    with opened(layout, settings, dashboard=dashboard) as app:
+        app.project.log.info(f"demo in {layout.project}: the simulated engine drives, Ctrl-C ends it")
+        done_before = len(_trained(app))
+        log = layout.logs / "engine.log"
+        engine = Child(_engine_command(layout, settings, log), speaks_events=False, wake=app.mailbox.wake)
+        try:
+            app.run(until=lambda: engine.poll() is not None or _is_enough(app, cycles, done_before))
+        finally:
+            code = engine.poll()
+            engine.stop(3.0)
+        trained = _trained(app)[done_before:]
+        if code is not None and code != 0:
+            raise HotlapError(f"the simulated engine ended: {last_line(log)}", hint=f"see {log}")
+    return _summary(trained, layout, wanted=cycles)
+
+
+def _engine_command(layout: Layout, settings: Settings, log: Path) -> Command:
+    arguments = (
+        *(sys.executable, "-P", str(ENGINE), "--project", str(layout.project), "--lifeline"),
+        *("--agents", str(AGENTS), "--seed", str(settings.trainer.seed)),
+        *("--pause-while-training", str(settings.daemon.auto_train_after_n_rollouts)),
+    )
+    return Command(arguments, layout.project, log, (CODE_ROOT,))
+
+
+def _trained(app: App) -> list[CycleSummary]:
+    return [cycle for cycle in app.project.ledger.history() if cycle.rollouts]
+
+
+def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
+    if cycles is None:
+        return False
+    return app.project.ledger.count_trained() - done_before >= cycles
+
+
+def _summary(trained: list[CycleSummary], layout: Layout, *, wanted: int | None) -> Exit:
+    rewards = [cycle.reward_mean for cycle in trained if cycle.reward_mean is not None]
+    failed = [cycle for cycle in trained if cycle.state != "published"]
+    lines = ["", f"{len(trained) - len(failed)} cycles published, {len(failed)} failed"]
+    if len(rewards) > 1:
+        gain = f", {rewards[-1] / rewards[0]:.1f} times" if rewards[0] > 0 else ""
+        lines.append(f"reward per step  {rewards[0]:.3f} -> {rewards[-1]:.3f}{gain}   {sparkline(rewards, 24)}")
+        seconds = sorted(cycle.seconds for cycle in trained if cycle.seconds is not None)
+        if seconds:
+            lines.append(f"a cycle takes    {seconds[len(seconds) // 2]:.1f} s (median)")
+    lines.append(f"models           {layout.models}")
+    lines.append(f"the engine's     {layout.pointer}")
+    lines.append(f"again            python -m daemon --demo --project {layout.project}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    is_complete = wanted is None or (len(trained) >= wanted and not failed)
+    return Exit.DONE if is_complete else Exit.CYCLE_FAILED

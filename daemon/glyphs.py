@@ -1,0 +1,147 @@
+"""What panels are drawn with: characters that the console can print, charts, bars, numbers, cells cut to a width."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from schemas.text import ascii_safe, shown
+
+Piece = tuple[str, str]
+Cells = list[Piece]
+"""A stretch of one line: pieces of clean text, each with a rich style."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The characters of one kind of console."""
+
+    levels: str  #: of a chart's cell, from just above nothing to full
+    full: str
+    empty: str
+    rule: str
+    wall: str
+    tee: str  #: where a wall hangs from a rule
+    foot: str  #: where it stands on one
+    mark: str
+    dot: str
+    more: str  #: ends what was cut
+    clean: Callable[[str], str]  #: makes text from outside safe to print here
+
+    def prints_in(self, encoding: str) -> bool:
+        """Tell whether a console of this encoding has all of them."""
+        drawn = self.levels + self.full + self.empty + self.rule + self.wall + self.tee + self.foot
+        try:
+            (drawn + self.mark + self.dot + self.more).encode(encoding)
+        except (UnicodeError, LookupError):
+            return False
+        return True
+
+    def fit(self, cells: Iterable[Piece], width: int) -> Cells:
+        """Cut or pad to exactly `width` columns."""
+        out: Cells = []
+        left = width
+        for text, style in cells:
+            size = cell_len(text)
+            if size > left:
+                room = max(0, left - cell_len(self.more))
+                out.append((set_cell_size(text, room) + self.more[: left - room], style))
+                return out
+            out.append((text, style))
+            left -= size
+        out.append((" " * left, ""))
+        return out
+
+
+BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "█", "░", "─", "│", "┬", "┴", "►", "●", "…", shown)
+ASCII = Glyphs(".:-=+*#", "#", ".", "-", "|", "+", "+", ">", "*", "...", ascii_safe)
+
+
+def glyphs_for(encoding: str | None) -> Glyphs:
+    """Choose by trying: block characters where the encoding has them, else ASCII."""
+    return BLOCKS if BLOCKS.prints_in(encoding or "ascii") else ASCII
+
+
+def bar(fraction: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
+    """Give the full and the empty part of a bar. Full only when done, not begun only at nothing."""
+    fraction = min(1.0, max(0.0, fraction))
+    done = math.floor(fraction * width)
+    if fraction > 0:
+        done = max(1, done)
+    return glyphs.full * done, glyphs.empty * (width - done)
+
+
+def resample(values: Sequence[float | None], width: int) -> list[float | None]:
+    """Give at most `width` values: the values themselves, or the means of as many even stretches."""
+    if len(values) <= width:
+        return list(values)
+    edges = [round(i * len(values) / width) for i in range(width + 1)]
+    means: list[float | None] = []
+    for start, end in itertools.pairwise(edges):
+        known = [value for value in values[start:end] if value is not None]
+        means.append(sum(known) / len(known) if known else None)
+    return means
+
+
+def chart(values: Sequence[float | None], width: int, height: int, glyphs: Glyphs) -> list[str]:
+    """Draw columns from left to right, four, two or one a value, in `height` rows; a missing value is a gap.
+
+    The lowest value is the lowest mark, not nothing, so that a flat line is seen as one.
+    """
+    known = [value for value in values if value is not None]
+    if not known or height < 1:
+        return [""] * max(0, height)
+    steps = len(glyphs.levels)
+    columns = resample(values, width)
+    low, high = min(known), max(known)
+    span = high / 2 - low / 2  # halves, since the difference of two finite numbers may not be one
+    tops = []
+    for value in columns:
+        part = (value / 2 - low / 2) / span if value is not None and span > 0 else 0.0
+        tops.append(0 if value is None else 1 + round(part * (height * steps - 1)))
+    shades = " " + glyphs.levels
+    broad = next(n for n in (4, 2, 1) if n * len(columns) <= width or n == 1)
+    return [
+        "".join(shades[min(steps, max(0, top - row * steps))] * broad for top in tops)
+        for row in range(height - 1, -1, -1)
+    ]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Give a number in `digits` figures, at most `digits` + 4 characters wide; "-" where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 10.0 ** (1 - digits) or size >= 10.0**digits:
+        mantissa, _, exponent = f"{value:.{max(0, digits - 3)}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}"
+    before = max(1, math.floor(math.log10(size)) + 1)
+    return f"{value:.{max(0, digits - before)}f}"
+
+
+def duration(seconds: float) -> str:
+    """Give a time span in words, coarser as it grows."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def age(seconds: float) -> str:
+    """Give a time span in its largest unit alone."""
+    return " ".join(duration(seconds).split()[:2])
+
+
+def size(count: int) -> str:
+    """Give a number of bytes in MB below a GB, else in GB."""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

@@ -1,0 +1,95 @@
+"""What a cycle's trainer is told: its inputs, its parent, and which models may have played each rollout."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+
+from daemon.cycle import Cycle
+from daemon.project import Project
+from daemon.records import Publication, UsedRollout
+from schemas.contract import PolicyContract
+from schemas.job import Job, RolloutInput
+
+CANDIDATES = 3
+"""How many models may have played a rollout: the newest at the file's time and those before it."""
+MAX_OLD_ROLLOUTS = 2000
+
+
+def behaviour_candidates(
+    publications: Sequence[Publication], *, written_s: float, policy_version: int | None
+) -> tuple[str, ...]:
+    """Give the models, relative to Models, that may have played a rollout, the likeliest first.
+
+    `publications` are in order of time. The version that the engine named comes first; otherwise the newest
+    that was published when the file was written.
+    """
+    newest = max(1, bisect_right(publications, written_s, key=lambda p: p.at_s))
+    before = publications[max(0, newest - CANDIDATES) : newest]
+    named = [p for p in publications if p.policy_version == policy_version] if policy_version is not None else []
+    ordered = dict.fromkeys(p.model for p in (*reversed(named), *reversed(before)))
+    return tuple(ordered)[:CANDIDATES]
+
+
+def project_contract(project: Project) -> PolicyContract:
+    """Give the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
+    return project.contract or project.settings.agent.contract()
+
+
+def parent_checkpoint(project: Project) -> tuple[str, str] | None:
+    """Give (path, SHA-256) of the checkpoint behind the last published model."""
+    last = project.ledger.last_publication()
+    if last is None:
+        return None
+    result = project.ledger.result(last.cycle_id)
+    path = project.layout.models / last.model.removesuffix(".json")
+    checkpoint = path.with_suffix(".pt")
+    if result is None or checkpoint.name not in result.files:
+        return None
+    return str(checkpoint), result.files[checkpoint.name]
+
+
+def make_job(project: Project, cycle: Cycle, *, kind: str, output: Path, log: Path) -> Job:
+    """Give the job of a cycle's next trainer."""
+    settings = project.settings
+    parent = parent_checkpoint(project) if kind != "initial" else None
+    return Job.from_json_value(
+        {
+            "kind": kind,
+            "cycle": cycle.policy_version,
+            "output": str(output),
+            "contract": project_contract(project).model_dump(mode="json"),
+            "hidden_sizes": settings.agent.hidden_sizes,
+            "settings": settings.trainer.model_dump(mode="json"),
+            "rollouts": [r.model_dump(mode="json") for r in rollout_inputs(project, cycle)]
+            if kind != "initial"
+            else [],
+            "parent": parent and parent[0],
+            "parent_sha256": parent and parent[1],
+            "use_epoch": settings.daemon.auto_load_model_epoch,
+            "log": str(log),
+        }
+    )
+
+
+def rollout_inputs(project: Project, cycle: Cycle) -> list[RolloutInput]:
+    """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
+    publications = project.ledger.publications()
+    new = project.ledger.rollouts_of(cycle.id)
+    old = project.ledger.older_rollouts(cycle.id)[-MAX_OLD_ROLLOUTS:]
+    return [_input(project, used, cycle, publications) for used in (*new, *old)]
+
+
+def _input(project: Project, used: UsedRollout, cycle: Cycle, publications: Sequence[Publication]) -> RolloutInput:
+    row, layout = used.row, project.layout
+    candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
+    return RolloutInput(
+        name=row.name,
+        sha256=row.sha256,
+        source=str(layout.exports / row.name),
+        cache=str(layout.cached_rollout(row.sha256)),
+        is_new=used.cycle_id == cycle.id,
+        behaviours=tuple(str(layout.models / model) for model in candidates),
+        age=max(0, cycle.id - (used.cycle_id or cycle.id)),
+    )

@@ -1,0 +1,80 @@
+"""One daemon a project: an exclusive lock on a file that is never removed, held as long as the process lives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+from daemon.errors import DaemonError, Exit
+
+_LOCKED_BYTE = 1 << 20
+"""Windows locks are mandatory: lock a byte far behind the text, so that others can read who holds it."""
+
+
+class ProjectLock:
+    """Held from `acquire` until `release` or the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. Raises DaemonError (exit code 4) naming the holder where another process has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        file = os.fdopen(fd, "r+", encoding="utf-8")
+        if not _try_lock(file):
+            holder = file.read(200).strip() or "unknown"
+            file.close()
+            raise DaemonError(
+                f"another daemon runs on this project (pid {holder})",
+                hint="`python -m daemon status` shows it; stop it first",
+                code="E_OTHER_DAEMON",
+                exit_code=Exit.OTHER_DAEMON,
+            )
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds the lock right now."""
+    try:
+        with path.open("r+", encoding="utf-8") as file:
+            return not _try_lock(file)
+    except FileNotFoundError:
+        return False
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[str]) -> bool:
+        file.seek(_LOCKED_BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            file.seek(0)
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

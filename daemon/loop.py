@@ -1,0 +1,112 @@
+"""The mailbox and the loop around it: mail wakes the deciding thread and never informs it."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from types import FrameType
+
+LONGEST_WAIT_S = 1.0
+"""Windows hears Ctrl-C only between waits, so none is longer."""
+MERGE_S = 0.005
+"""Mail that comes in one burst is answered by one pass."""
+
+
+class Mail(Enum):
+    """Why the deciding thread wakes."""
+
+    LOOK = auto()
+    STOP = auto()
+
+
+class Mailbox:
+    """Any thread and any signal handler may post; `SimpleQueue.put` is reentrant."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+
+    def wake(self) -> None:
+        """Ask for another pass."""
+        self._queue.put(Mail.LOOK)
+
+    def stop(self) -> None:
+        """Ask for the end."""
+        self._queue.put(Mail.STOP)
+
+    def wait(self, delay_s: float) -> Mail:
+        """Wait for mail, at most `delay_s`; a burst counts as one."""
+        try:
+            mail = self._queue.get(timeout=max(0.0, min(delay_s, LONGEST_WAIT_S)))
+            while mail is not Mail.STOP:
+                mail = self._queue.get(timeout=MERGE_S)
+        except queue.Empty:
+            return Mail.LOOK
+        return mail
+
+
+@contextmanager
+def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
+    """While inside, Ctrl-C, SIGTERM and the closing of a console post STOP; a second one ends at once."""
+    received: list[int] = []
+
+    def post(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        mailbox.stop()
+
+    names = ("SIGINT", "SIGTERM", "SIGBREAK") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGHUP")
+    old = {number: signal.signal(number, post) for number in (getattr(signal, name) for name in names)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def run(
+    tick: Callable[[], float],
+    mailbox: Mailbox,
+    *,
+    until: Callable[[], bool],
+    on_error: Callable[[Exception, float], None],
+) -> bool:
+    """Call `tick` on mail, and after as many seconds as it last asked for, until STOP or `until()`.
+
+    A tick that fails is reported and tried again with a delay that doubles up to a minute; file events do not
+    shorten it. Gives False where STOP ended it.
+    """
+    delay_s, failures = 0.0, 0
+    while True:
+        try:
+            delay_s = tick()
+            failures = 0
+        except Exception as error:  # noqa: BLE001  the service outlives any single failure
+            failures += 1
+            delay_s = min(60.0, 0.5 * 2.0 ** min(failures, 16))
+            on_error(error, delay_s)
+        if until():
+            return True
+        if failures:
+            if _rest(mailbox, delay_s):
+                return False
+        elif mailbox.wait(delay_s) is Mail.STOP:
+            return False
+
+
+def _rest(mailbox: Mailbox, delay_s: float) -> bool:
+    """Wait the whole delay whatever mail comes; tell whether STOP came."""
+    import time
+
+    end = time.monotonic() + delay_s
+    while (left := end - time.monotonic()) > 0:
+        if mailbox.wait(left) is Mail.STOP:
+            return True
+        if left > LONGEST_WAIT_S:
+            continue
+        time.sleep(min(left, 0.05))
+    return False

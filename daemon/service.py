@@ -1,0 +1,271 @@
+"""The daemon's one pass: obey orders, look at Exports, carry the cycle on, start the next, tidy up, report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from daemon.cycle import Phase
+from daemon.inbox import Inbox
+from daemon.jobs import parent_checkpoint, project_contract
+from daemon.orders import Answer, Order, answer_order, clear_orders, waiting_orders
+from daemon.project import Project
+from daemon.publish import point_at, pointed_at
+from daemon.records import Publication
+from daemon.reporter import Reporter
+from daemon.retention import (
+    best_cycle,
+    cycle_folder_ages,
+    prune_cache,
+    remove_cycle_folders,
+    remove_if_unchanged,
+    surplus_cycles,
+    surplus_exports,
+)
+from daemon.runner import Runner
+from daemon.view import View
+from schemas.contract import PolicyContract
+from schemas.errors import ContractError, HotlapError
+from schemas.text import shown
+
+
+class Screen(Protocol):
+    """Shows views; never holds its caller up."""
+
+    def show(self, view: View) -> None:
+        """Take the newest view."""
+
+
+class Service:
+    """All decisions of one daemon, made on one thread by `tick`."""
+
+    def __init__(
+        self, project: Project, inbox: Inbox, runner: Runner, reporter: Reporter, screen: Screen | None
+    ) -> None:
+        self._project = project
+        self._inbox = inbox
+        self._runner = runner
+        self._reporter = reporter
+        self._screen = screen
+        self._triggered: str | None = None
+
+    def start(self) -> None:
+        """Take up what an earlier daemon left. Raises ContractError where the settings ask for another shape."""
+        clear_orders(self._project.layout)
+        self._check_shape()
+        self._runner.recover()
+        self._mend_pointer()
+        if self.is_paused:
+            self._project.log.warning("this project is paused: `python -m daemon resume` goes on")
+
+    @property
+    def is_paused(self) -> bool:
+        """Tell whether triggering is stopped."""
+        return self._project.ledger.meta("paused") is not None
+
+    @property
+    def runner(self) -> Runner:
+        """The cycle under way."""
+        return self._runner
+
+    @property
+    def inbox(self) -> Inbox:
+        """What lies in Exports."""
+        return self._inbox
+
+    def trigger(self, cause: str) -> None:
+        """Start a cycle on what is there as soon as nothing runs."""
+        self._triggered = cause
+
+    @property
+    def is_triggered(self) -> bool:
+        """Tell whether a trigger still waits for its cycle."""
+        return self._triggered is not None
+
+    def tick(self) -> float:
+        """Make one pass; give the seconds until the next at the latest."""
+        self._obey()
+        delay_s = self._inbox.look()
+        phase = self._runner.cycle.phase if self._runner.cycle else None
+        delay_s = min(delay_s, self._runner.tick())
+        if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
+            self._after_publish(self._runner.cycle.id)
+        if self._start_what_is_due():
+            delay_s = 0.0
+        self._report()
+        return delay_s
+
+    def report_end(self) -> None:
+        """Leave a last status behind."""
+        self._report(force=True)
+
+    def _report(self, *, force: bool = False) -> None:
+        pending = self._project.ledger.pending_count()
+        runner = self._runner
+        status = self._reporter.status(
+            runner.cycle, runner.progress, is_paused=self.is_paused, pending=pending, elapsed_s=runner.elapsed_s
+        )
+        self._reporter.write(status, force=force)
+        if self._screen is not None:
+            self._screen.show(self._reporter.view(status, runner.cycle, runner.trainer_pid))
+
+    # Starting
+
+    def _start_what_is_due(self) -> bool:
+        runner, ledger, settings = self._runner, self._project.ledger, self._project.settings.daemon
+        if runner.busy or not self._inbox.has_looked:
+            return False
+        is_parked = runner.cycle is not None and runner.cycle.phase is Phase.PARKED
+        if is_parked:
+            return self._retry_if_triggered()
+        if self._initial_is_due():
+            return self._begin("initial", "initial") if self._inbox.is_settled else False
+        pending = ledger.pending_count()
+        if self._triggered is not None:
+            cause, self._triggered = self._triggered, None
+            return self._begin("train", cause)
+        is_due = (
+            settings.enable_auto_training and not self.is_paused and pending >= settings.auto_train_after_n_rollouts
+        )
+        return self._begin("train", "count") if is_due else False
+
+    def _retry_if_triggered(self) -> bool:
+        if self._triggered is None:
+            return False
+        self._triggered = None
+        self._project.settle("W_PARKED")
+        return self._runner.retry()
+
+    def _initial_is_due(self) -> bool:
+        """Version 0 is missing, or nothing was trained yet and the first rollouts have another shape."""
+        last = self._project.ledger.last_publication()
+        if last is None:
+            return not self._has_failed_initial()
+        if self._project.ledger.has_trained():
+            return False
+        return self._project.ledger.meta("initial_contract") != project_contract(self._project).to_bytes().decode()
+
+    def _has_failed_initial(self) -> bool:
+        cycle = self._runner.cycle
+        return cycle is not None and cycle.kind == "initial" and cycle.phase is Phase.FAILED and self._triggered is None
+
+    def _begin(self, kind: str, cause: str) -> bool:
+        project = self._project
+        parent = parent_checkpoint(project)
+        parent_name = Path(parent[0]).relative_to(project.layout.models).as_posix() if parent else None
+        cycle = project.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=project.clock.utc_s())
+        if kind == "train":
+            rollouts = project.ledger.rollouts_of(cycle.id)
+            experiences = sum(used.row.experiences for used in rollouts)
+            project.log.info(
+                f"[1/5] rollouts taken in: {len(rollouts)} ({experiences:,} experiences), cycle {cycle.id}"
+            )
+            project.settle("W_NONFINITE")
+        self._runner.begin(cycle)
+        return True
+
+    def _check_shape(self) -> None:
+        """The engine keeps its old weights where a layer's size differs: so the shape never changes."""
+        last = self._project.ledger.last_publication()
+        if last is None:
+            return
+        result = self._project.ledger.result(last.cycle_id)
+        wanted = self._project.settings.agent.hidden_sizes
+        if result is not None and tuple(result.hidden_sizes) != tuple(wanted):
+            raise ContractError(
+                f"agent.hidden_sizes is {list(wanted)}, this project's model has {list(result.hidden_sizes)}",
+                hint="set it back, or use another --project: a running engine cannot take another shape",
+            )
+
+    def _mend_pointer(self) -> None:
+        """After a restored backup or a deleted file the pointer names the last published model again."""
+        last = self._project.ledger.last_publication()
+        if last is None or self._runner.busy or pointed_at(self._project.layout) == last.model:
+            return
+        try:
+            point_at(last.model, contract=None, layout=self._project.layout)
+        except (OSError, HotlapError) as error:
+            self._project.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
+
+    # Tidying up
+
+    def _after_publish(self, cycle_id: int) -> None:
+        project, settings = self._project, self._project.settings.daemon
+        missing = max(0, settings.auto_train_after_n_rollouts - project.ledger.pending_count())
+        seconds = project.ledger.history(1)[-1].seconds or 0.0
+        project.log.info(f"[5/5] done in {seconds:.1f} s, waiting for {missing} more")
+        if settings.clear_exports_after_training:
+            for name, stamp in project.ledger.files_of_cycle(cycle_id):
+                remove_if_unchanged(project.layout.exports, name, stamp)
+        used = project.ledger.used_files()
+        surplus = surplus_exports(
+            used, present=self._inbox.present, limit=settings.max_export_files, by=settings.limit_by
+        )
+        stamps = project.ledger.files()
+        for name in surplus:
+            remove_if_unchanged(project.layout.exports, name, stamps[name][0] if name in stamps else None)
+        self._prune()
+
+    def _prune(self) -> None:
+        project = self._project
+        now_s = project.clock.utc_s()
+        last = project.ledger.last_publication()
+        always = {last.cycle_id} if last else set()
+        best = best_cycle(project.ledger.history())
+        always |= {best} if best is not None else set()
+        ages = cycle_folder_ages(project.layout.models, now_s=now_s)
+        surplus = surplus_cycles(ages, keep_newest=project.settings.daemon.keep_cycles, always=always)
+        remove_cycle_folders(project.layout, surplus)
+        prune_cache(project.layout, project.ledger.cache_needed())
+
+    # Orders
+
+    def _obey(self) -> None:
+        for path, order in waiting_orders(self._project.layout):
+            answer = Answer(ok=False, message="this is no order") if order is None else self._carry_out(order)
+            answer_order(path, answer)
+
+    def _carry_out(self, order: Order) -> Answer:
+        ledger = self._project.ledger
+        match order.what:
+            case "trigger":
+                if self._runner.busy:
+                    return Answer(ok=False, message="a cycle runs already; the next one starts by itself")
+                self.trigger("trigger")
+                return Answer(ok=True, message="a cycle starts on what is there")
+            case "pause":
+                ledger.set_meta("paused", f"{self._project.clock.utc_s():.0f}")
+                self._project.log.info("paused: rollouts are counted, no cycle starts until `resume`")
+                return Answer(ok=True, message="paused: rollouts are counted, no cycle starts until `resume`")
+            case "resume":
+                ledger.set_meta("paused", None)
+                self._project.log.info("resumed")
+                return Answer(ok=True, message="resumed")
+            case "publish":
+                return self._publish_older(order)
+
+    def _publish_older(self, order: Order) -> Answer:
+        if self._runner.busy:
+            return Answer(ok=False, message="a cycle runs; try again when it is done")
+        try:
+            publication = publish_epoch(self._project, cycle_id=order.cycle, epoch=order.epoch)
+        except (OSError, HotlapError) as error:
+            return Answer(ok=False, message=shown(str(error)))
+        return Answer(ok=True, message=f"published {publication.model}; the next cycle goes on from it")
+
+
+def publish_epoch(project: Project, *, cycle_id: int | None, epoch: int) -> Publication:
+    """Put one epoch of a published cycle before the engine. Raises HotlapError or OSError."""
+    published = [p for p in project.ledger.publications() if cycle_id is None or p.cycle_id == cycle_id]
+    if not published:
+        raise HotlapError(f"cycle {cycle_id} has published nothing", hint="`python -m daemon history` lists them")
+    last = published[-1]
+    folder = project.layout.cycle_folder(last.cycle_id)
+    model = f"{folder.name}/model_epoch_{epoch}.json"
+    contract: PolicyContract | None = project.contract
+    sha256 = point_at(model, contract=contract, layout=project.layout)
+    publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=project.clock.utc_s())
+    project.ledger.note_publication(publication)
+    project.log.info(f"published on request: {model}")
+    return publication
