@@ -50,7 +50,7 @@ def store_rollout(path: Path, rollout: Rollout) -> None:
 def load_rollout(path: Path) -> Rollout | None:
     """Give a stored rollout; None where it is missing, torn or of another format."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             head = orjson.loads(stored["head"].tobytes())
             if head["format"] != _FORMAT:
                 return None

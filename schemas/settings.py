@@ -30,7 +30,7 @@ class DaemonSettings(_Group):
     clear_exports_after_training: bool = False
     """Remove a cycle's rollouts from Exports once its model is published."""
     max_export_files: Count = 0
-    """Keep at most this many used rollouts in Exports; 0 = no limit. Rollouts not used yet are never removed."""
+    """Keep at most this many rollouts in Exports; 0 = no limit. Those not used yet are never removed."""
     limit_by: Literal["age", "quality"] = "age"
     """Which ones go first: the oldest, or those with the lowest reward per step."""
     python_executable: str = ""

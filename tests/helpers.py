@@ -1,0 +1,162 @@
+"""What several tests need: rollouts in every form, fake clocks and logs, a project in a temporary folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from daemon.clock import Clock
+from daemon.ledger import Ledger
+from daemon.project import Project
+from schemas.contract import ContinuousActions, PolicyContract
+from schemas.layout import Layout
+from schemas.model import Dense, Lineage, Model, Probe, Stack, model_to_bytes
+from schemas.rollout import Rollout
+from schemas.settings import Settings
+
+DATA = Path(__file__).parent / "data"
+SAMPLES = DATA / "rollouts"
+
+
+def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, seed: int = 0) -> Rollout:
+    """Give random experiences of a few interleaved agents."""
+    rng = np.random.default_rng(seed)
+    space = ContinuousActions.named(("steer", "throttle", "brake"))
+    low, high = np.array(space.low), np.array(space.high)
+    return Rollout(
+        contract=PolicyContract(observation_size=observation_size, action_space=space),
+        observations=rng.normal(size=(n, observation_size)).astype(np.float32),
+        actions=np.clip(rng.normal(0.0, 0.5, size=(n, 3)), low, high).astype(np.float32),
+        rewards=rng.normal(0.3, 0.1, size=n).astype(np.float32),
+        terminated=rng.random(n) < 0.05,
+        truncated=np.zeros(n, dtype=bool),
+        log_probs=rng.normal(-1.5, 0.5, size=n).astype(np.float32),
+        values=rng.normal(size=n).astype(np.float32),
+        agents=(np.arange(n) % agents).astype(np.int32),
+        after_gap=np.zeros(n, dtype=bool),
+        final_observations=np.zeros((0, observation_size), dtype=np.float32),
+        final_agents=np.zeros(0, dtype=np.int32),
+        reward_parts={},
+        policy_version=None,
+        noise_std=None,
+        left_out=0,
+    )
+
+
+def v1_document(rollout: Rollout) -> dict[str, object]:
+    """Give a rollout as the version 1 document that an engine would write."""
+    space = rollout.contract.action_space
+    assert isinstance(space, ContinuousActions)
+    experiences = [
+        {
+            "state": rollout.observations[i].tolist(),
+            "action": dict(zip(space.names, rollout.actions[i].tolist(), strict=True)),
+            "reward": float(rollout.rewards[i]),
+            "done": bool(rollout.terminated[i]),
+            "log_prob": float(rollout.log_probs[i]),
+            "value": float(rollout.values[i]),
+            "advantage": 0.0,
+            "return": 0.0,
+            "agent_index": int(rollout.agents[i]),
+        }
+        for i in range(rollout.size)
+    ]
+    return {"experiences": experiences, "num_experiences": rollout.size, "timestamp": "2026.11.21-12.00.00"}
+
+
+def v1_bytes(*, seed: int = 0, n: int = 64, observation_size: int = 15) -> bytes:
+    """Give a version 1 file; each seed is another rollout."""
+    return orjson.dumps(v1_document(make_rollout(seed=seed, n=n, observation_size=observation_size)))
+
+
+def drop(folder: Path, index: int, data: bytes | None = None, *, seed: int | None = None) -> Path:
+    """Put a rollout into Exports as Unreal does: under a temporary name, then renamed."""
+    path = folder / f"rollout_{index}_20261121_120000.json"
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(v1_bytes(seed=index if seed is None else seed) if data is None else data)
+    os.replace(temporary, path)
+    return path
+
+
+def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_size: int = 15) -> Model:
+    """Give a small random model with a probe that it passes."""
+    rng = np.random.default_rng(seed)
+
+    def dense(inputs: int, outputs: int) -> Dense:
+        weights = rng.normal(0.0, inputs**-0.5, size=(outputs, inputs))
+        return Dense(weights.astype(np.float32), rng.normal(0.0, 0.1, size=outputs).astype(np.float32))
+
+    def stack(outputs: int) -> Stack:
+        return Stack((dense(observation_size, hidden), dense(hidden, hidden)), dense(hidden, outputs))
+
+    model = Model(
+        contract=PolicyContract(
+            observation_size=observation_size,
+            action_space=ContinuousActions.named(("steer", "throttle", "brake")),
+        ),
+        policy=stack(3),
+        value_function=stack(1),
+        action_log_std=np.full(3, np.log(0.5), dtype=np.float32),
+        policy_version=version,
+        probe=None,
+        lineage=Lineage(cycle=version, epoch=1),
+    )
+    observations = rng.normal(size=(8, observation_size)).astype(np.float32)
+    return dataclasses.replace(model, probe=Probe(observations, model.mean(observations), model.value(observations)))
+
+
+def model_bytes(**kwargs: int) -> bytes:
+    """Give a small model as a file."""
+    return model_to_bytes(make_model(**kwargs))
+
+
+class FakeClock(Clock):
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.wall = 1_790_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def utc_s(self) -> float:
+        return self.wall
+
+    def pass_s(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall += seconds
+
+
+class ListLog:
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warning(self, text: str) -> None:
+        self.lines.append(f"WARNING {text}")
+
+    def error(self, text: str) -> None:
+        self.lines.append(f"ERROR {text}")
+
+    def tail(self, n: int) -> tuple[str, ...]:
+        return tuple(self.lines[-n:])
+
+
+def open_project(
+    folder: Path, settings: Settings | None = None, *, clock: Clock | None = None, wake: Callable[[], None] | None = None
+) -> Project:
+    """Give a project with real folders and a real ledger."""
+    layout = Layout(folder)
+    layout.make()
+    ledger = Ledger.open(layout.ledger)
+    return Project(layout, settings or Settings(), ledger, ListLog(), clock or Clock(), wake or (lambda: None))

@@ -1,0 +1,115 @@
+"""Files appear whole or not at all, and are never opened blindly."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from schemas.errors import HotlapError
+from schemas.files import Disk, read_regular, write_atomic
+
+
+class CutError(BaseException):
+    """The power is gone."""
+
+
+class MortalDisk(Disk):
+    """Dies before operation number `left`."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def _op(self) -> None:
+        if self.left == 0:
+            raise CutError
+        self.left -= 1
+
+    def write(self, path, data):
+        self._op()
+        super().write(path, data)
+
+    def fsync(self, path):
+        self._op()
+        super().fsync(path)
+
+    def rename(self, source, target):
+        self._op()
+        super().rename(source, target)
+
+    def fsync_dir(self, path):
+        self._op()
+        super().fsync_dir(path)
+
+
+def test_a_reader_sees_the_old_bytes_or_the_new_ones_wherever_the_writer_dies(tmp_path):
+    path = tmp_path / "model.json"
+    seen = set()
+    for left in range(5):
+        path.write_bytes(b"old")
+        try:
+            write_atomic(path, b"new", disk=MortalDisk(left))
+        except CutError:
+            pass
+        seen.add((left, path.read_bytes()))
+    assert seen == {(0, b"old"), (1, b"old"), (2, b"old"), (3, b"new"), (4, b"new")}
+
+
+def test_no_temporary_file_is_left_when_the_disk_refuses(tmp_path):
+    class Full(Disk):
+        def fsync(self, path):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(tmp_path / "status.json", b"x", disk=Full())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rename_that_windows_refuses_for_a_while_is_tried_again(tmp_path):
+    class HeldOpen(Disk):
+        refusals = 3
+
+        def rename(self, source, target):
+            if self.refusals:
+                self.refusals -= 1
+                error = PermissionError(13, "held")
+                error.winerror = 32
+                raise error
+            super().rename(source, target)
+
+    write_atomic(tmp_path / "best_model_path.txt", b"new", disk=HeldOpen())
+    assert (tmp_path / "best_model_path.txt").read_bytes() == b"new"
+
+
+def test_a_rename_that_is_refused_for_good_is_not_tried_again(tmp_path):
+    class Forbidden(Disk):
+        calls = 0
+
+        def rename(self, source, target):
+            self.calls += 1
+            raise PermissionError(13, "no")
+
+    disk = Forbidden()
+    with pytest.raises(PermissionError):
+        write_atomic(tmp_path / "x", b"new", disk=disk)
+    assert disk.calls == 1
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path):
+    path = tmp_path / "big"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(HotlapError) as caught:
+        read_regular(path, limit=1000)
+    assert caught.value.code == "E_TOO_BIG"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs there")
+def test_a_fifo_or_a_link_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    for name, code in (("fifo", "E_NOT_REGULAR"), ("link", "E_SYMLINK")):
+        with pytest.raises(HotlapError) as caught:
+            read_regular(tmp_path / name, limit=1000)
+        assert caught.value.code == code
