@@ -1,0 +1,282 @@
+"""The loop of an engine: read the newest model, drive all agents with it, write what happened, look for a newer one.
+
+This engine and the daemon share two folders and nothing else:
+
+    Saved/Training/Models/best_model_path.txt    names the model to run; looked at between two rollouts
+    Saved/Training/Exports/                      takes the rollouts
+
+A rollout is always played by one model. Given a seed, everything but file names and timestamps repeats, as long as
+models change at the same rollouts, for which `pause_while_training` is there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.engine.model_file import Floats32, Model, ModelFileError, load_model, random_model, read_pointer
+from scripts.engine.options import Options
+from scripts.engine.rollout_file import (
+    Rollout,
+    encoded,
+    next_index,
+    rollout_name,
+    version_1,
+    version_2,
+    write_slowly,
+    write_whole,
+)
+from trainer.envs.racing import RacingWorld
+
+HIDDEN = (128, 128)  #: of weights of its own; a loaded model brings its sizes
+NOISE_STD_MIN = 0.01  #: the engine never plays without any noise
+NAP_S = 0.05  #: s between two looks at the stop flag, and at the pointer while waiting
+PATIENCE_S = 2.0  #: s of waiting before the engine says what it waits for
+
+
+class Experience(NamedTuple):
+    """One step of all n agents."""
+
+    observation: Floats32  #: [n, O]
+    action: Floats32  #: [n, A]
+    log_prob: Floats32  #: [n]
+    value: Floats32  #: [n]
+    reward: Floats32  #: [n]
+    terminated: NDArray[np.bool_]  #: [n]
+    truncated: NDArray[np.bool_]  #: [n]
+    reward_parts: dict[str, Floats32]  #: name to [n]
+
+
+class Engine:
+    """One simulated engine. `stop()` may be called from a signal handler or another thread."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        training = options.project / "Saved" / "Training"
+        self.pointer = training / "Models" / "best_model_path.txt"
+        self.exports = training / "Exports"
+        self.world = RacingWorld(
+            options.agents,
+            seed=options.seed,
+            observation_scale=options.observation_scale,
+            observation_shift=options.observation_shift,
+            track=options.track,
+        )
+        self.observation = self.world.observe()
+        self.rng = np.random.default_rng([options.seed, 1])  # the world draws from a stream of its own
+        self.model: Model | None = None
+        if options.own_weights:
+            self.model = random_model((self.inputs, *HIDDEN, self.outputs), np.random.default_rng([options.seed, 2]))
+        self.rollouts = self.experiences = 0  #: written so far
+        self.reward_per_step = math.nan  #: of the last rollout
+        self._pointed: str | None = None  #: what the pointer held when it was last acted on
+        self._last_warning = ""
+        self._step_due_s = 0.0  #: on the monotonic clock
+        self._stopping = False
+
+    inputs, outputs = RacingWorld.OBSERVATION_SIZE, len(RacingWorld.ACTION_NAMES)
+
+    def stop(self) -> None:
+        """End after the step that runs; a rollout that is not complete is not written."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Play until stopped, or until the rollouts asked for are written."""
+        self.exports.mkdir(parents=True, exist_ok=True)
+        index = next_index(self.exports)
+        if self.model is None:
+            self._wait_for_model("a first model")
+        every = self.options.pause_while_training
+        while not self._stopping:
+            if not every:
+                self._look_for_model()
+            if (played := self._play()) is None:
+                break
+            self._write(*played, index=index)
+            index += 1
+            if self.rollouts == self.options.rollouts:
+                break
+            if every and self.rollouts % every == 0:
+                self._wait_for_model("another model")
+
+    # --- models in ----------------------------------------------------------------------------------
+
+    def _wait_for_model(self, what: str) -> None:
+        """Wait until the pointer names another model than before, and there is one to run."""
+        say_at_s = time.monotonic() + PATIENCE_S
+        while not self._stopping:
+            if self._look_for_model() and self.model is not None:
+                return
+            if time.monotonic() >= say_at_s:
+                self.say(f"waiting for {what} in {self.pointer} (is the daemon running?)")
+                say_at_s = math.inf
+            time.sleep(NAP_S)
+
+    def _look_for_model(self) -> bool:
+        """Load what the pointer names, if that is new; whether it was. What cannot be run leaves the old weights."""
+        try:
+            pointed = read_pointer(self.pointer)
+            if pointed is None or pointed == self._pointed:
+                return False
+            model = load_model(self.options.project / pointed)
+            self._check_shape(model)
+        except OSError as error:
+            self._warn(f"cannot read the newest model, trying again: {error}")
+            return False
+        except ModelFileError as error:
+            self._warn(f"keeping the old weights: {pointed} cannot be run: {error}")
+            self._pointed = pointed
+            return True
+        self._pointed = pointed
+        if self.options.own_weights and model.policy_version == 0:
+            return False
+        self.model = model
+        return True
+
+    def _check_shape(self, model: Model) -> None:
+        """Raise ModelFileError where a model does not fit the world, or has other layers than the running one."""
+        sizes = model.sizes
+        if (sizes[0], sizes[-1]) != (self.inputs, self.outputs):
+            raise ModelFileError(
+                f"it takes {sizes[0]} observations and gives {sizes[-1]} actions,"
+                f" this world has {self.inputs} and {self.outputs}"
+            )
+        if self.model is not None and sizes != self.model.sizes:
+            raise ModelFileError(f"its layers have the sizes {sizes}, this engine runs {self.model.sizes}")
+
+    # --- rollouts out -------------------------------------------------------------------------------
+
+    def _play(self) -> tuple[Rollout, int] | None:
+        """Play one rollout; with it, how many episodes ended. None when stopped before it was complete."""
+        assert self.model is not None
+        steps: list[Experience] = []
+        for _ in range(-(-self.options.experiences // self.options.agents)):
+            self._keep_pace()
+            if self._stopping:
+                return None
+            experience, successor = self._step(self.model)
+            steps.append(experience)
+        rollout = self._gather(steps, final_observations=successor)
+        return rollout, int((rollout.terminated | rollout.truncated).sum())
+
+    def _step(self, model: Model) -> tuple[Experience, Floats32]:
+        """One step of all agents, and what they see after it.
+
+        a ~ Normal(mean, exp(log_std) * max(noise_std, 0.01)), clamped; the density is the clamped action's.
+        """
+        observation = self.observation
+        mean = model.mean(observation).astype(np.float64)
+        std = np.exp(model.action_log_std.astype(np.float64)) * max(self.options.noise_std, NOISE_STD_MIN)
+        action = np.clip(self.rng.normal(mean, std), self.world.ACTION_LOW, self.world.ACTION_HIGH).astype(np.float32)
+        log_prob = -0.5 * ((action - mean) / std) ** 2 - np.log(std) - 0.5 * math.log(2.0 * math.pi)
+        step = self.world.step(action)
+        self.observation = step.observation
+        experience = Experience(
+            observation,
+            action,
+            log_prob.sum(axis=1).astype(np.float32),
+            model.value(observation),
+            step.reward,
+            step.terminated,
+            step.truncated,
+            step.reward_parts,
+        )
+        return experience, step.next_observation
+
+    def _gather(self, steps: list[Experience], *, final_observations: Floats32) -> Rollout:
+        """All steps as columns, agents interleaved."""
+        assert self.model is not None
+        names = steps[0].reward_parts
+        return Rollout(
+            observations=np.concatenate([s.observation for s in steps]),
+            actions=np.concatenate([s.action for s in steps]),
+            rewards=np.concatenate([s.reward for s in steps]),
+            terminated=np.concatenate([s.terminated for s in steps]),
+            truncated=np.concatenate([s.truncated for s in steps]),
+            log_probs=np.concatenate([s.log_prob for s in steps]),
+            values=np.concatenate([s.value for s in steps]),
+            agents=np.tile(np.arange(self.options.agents, dtype=np.int32), len(steps)),
+            action_names=self.world.ACTION_NAMES,
+            action_low=tuple(self.world.ACTION_LOW.tolist()),
+            action_high=tuple(self.world.ACTION_HIGH.tolist()),
+            final_observations=final_observations,
+            reward_parts={name: np.concatenate([s.reward_parts[name] for s in steps]) for name in names},
+            policy_version=self.model.policy_version,
+            noise_std=self.options.noise_std,
+        )
+
+    def _write(self, rollout: Rollout, episodes: int, *, index: int) -> None:
+        """Put one rollout into Exports and report it."""
+        o = self.options
+        count = len(rollout.rewards)
+        self.reward_per_step = float(rollout.rewards.mean(dtype=np.float64))
+        self._spoil(rollout)
+        now = datetime.now().astimezone()
+        path = self.exports / rollout_name(index, now)
+        if o.format == "v1":
+            text = version_1(rollout, now)
+        else:
+            text = version_2(rollout, path.stem, as_base64=o.format == "v2-base64")
+        data = encoded(text, utf16=o.utf16)
+        if o.slow:
+            write_slowly(path, data, seconds=o.slow, hurry=lambda: self._stopping)
+        else:
+            write_whole(path, data)
+        self.rollouts += 1
+        self.experiences += count
+        self._report(path.name, count, episodes)
+
+    def _spoil(self, rollout: Rollout) -> None:
+        """Write `nan` into every `nan_every`-th experience, as a game with a bug does."""
+        if not self.options.nan_every:
+            return
+        number = self.experiences + np.arange(len(rollout.rewards))
+        hit = np.flatnonzero(number % self.options.nan_every == self.options.nan_every - 1)
+        for k, column in enumerate((rollout.rewards, rollout.values, rollout.observations[:, 0])):
+            column[hit[k::3]] = np.nan
+
+    def _keep_pace(self) -> None:
+        """Sleep until the next step is due."""
+        limit = self.options.steps_per_second
+        if not limit:
+            return
+        while not self._stopping and (left := self._step_due_s - time.monotonic()) > 0.0:
+            time.sleep(min(left, NAP_S))
+        self._step_due_s = max(self._step_due_s, time.monotonic() - 1.0) + self.options.agents / limit
+
+    # --- words --------------------------------------------------------------------------------------
+
+    def say(self, message: str) -> None:
+        """One line for people; beside JSON lines it goes to stderr."""
+        print(message, file=sys.stderr if self.options.as_json else sys.stdout, flush=True)
+
+    def _warn(self, message: str) -> None:
+        """One line on stderr, not again while nothing else happened."""
+        if message != self._last_warning:
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+        self._last_warning = message
+
+    def _report(self, name: str, count: int, episodes: int) -> None:
+        version = None if self.model is None else self.model.policy_version
+        if self.options.as_json:
+            report = {
+                "rollout": name,
+                "reward_per_step": self.reward_per_step,
+                "policy_version": version,
+                "steps": count,
+                "episodes": episodes,
+            }
+            print(json.dumps(report), flush=True)
+        elif not self.options.quiet:
+            who = "own weights" if self._pointed is None and version is None else f"model {version}"
+            print(
+                f"{name}  reward per step {self.reward_per_step:.3f}  {who}  {episodes} episodes ended  {count} steps",
+                flush=True,
+            )

@@ -1,0 +1,167 @@
+"""Load the model JSON that the daemon publishes, check it, and run it: all an engine needs to know of a model.
+
+The format is docs/formats.md's model JSON: flat row-major weights [out][in], y = W x + b, ReLU after every hidden
+layer, tanh after the policy head (raw logits where the actions are discrete), nothing after the value head. What
+normalisation the trainer uses is already folded into these weights.
+
+It does not sample actions and knows nothing of folders, but for the file that names the newest model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats32 = NDArray[np.float32]
+
+PROBE_TOLERANCE = 1e-4  #: of a probe's numbers, relative to the largest of them where that exceeds 1
+START_LOG_STD = math.log(0.5)  #: a fresh policy's standard deviation is one half
+
+
+class ModelFileError(Exception):
+    """A model that this engine must not run; the message says why, and the old weights stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One dense layer."""
+
+    weights: Floats32  #: [out, in]
+    biases: Floats32  #: [out]
+
+    def __call__(self, x: Floats32) -> Floats32:
+        """W x + b for every row of `x` [n, in]."""
+        y: Floats32 = x @ self.weights.T + self.biases
+        return y
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A policy and a value network of the same hidden sizes."""
+
+    policy: tuple[Layer, ...]  #: hidden layers, then the head
+    value_function: tuple[Layer, ...]  #: hidden layers, then the head with one output
+    action_log_std: Floats32  #: [A], natural logarithms
+    policy_version: int | None  #: None where the file does not say
+
+    def mean(self, observation: Floats32) -> Floats32:
+        """Mean actions [n, A] in [-1, 1] for observations [n, O]."""
+        return np.tanh(_forward(self.policy, observation))
+
+    def value(self, observation: Floats32) -> Floats32:
+        """Values [n] for observations [n, O]."""
+        return _forward(self.value_function, observation)[:, 0]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape in one tuple: observations, hidden sizes, actions."""
+        return (self.policy[0].weights.shape[1], *(len(layer.biases) for layer in self.policy))
+
+
+def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> Model:
+    """A model with random weights of its own (Glorot & Bengio 2010, uniform, heads too), as Unreal's plugin starts."""
+
+    def stack(outputs: int) -> tuple[Layer, ...]:
+        widths = (*sizes[:-1], outputs)
+        layers = []
+        for fan_in, fan_out in pairwise(widths):
+            bound = math.sqrt(6.0 / (fan_in + fan_out))
+            weights = rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32)
+            layers.append(Layer(weights, np.zeros(fan_out, np.float32)))
+        return tuple(layers)
+
+    return Model(stack(sizes[-1]), stack(1), np.full(sizes[-1], START_LOG_STD, np.float32), policy_version=None)
+
+
+def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | None:
+    """The model path that `best_model_path.txt` holds; None while the file is missing or empty.
+
+    Tried again a few times where the file cannot be opened: on Windows it is held shut while it is replaced.
+    """
+    for left in reversed(range(tries)):
+        try:
+            return path.read_text("utf-8-sig").strip() or None
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if left == 0:
+                raise
+            time.sleep(pause_s)
+    return None
+
+
+def load_model(path: Path) -> Model:
+    """Read, check and probe a model. Raises ModelFileError in plain words, or OSError where it cannot be read."""
+    model, document = parse_model(path.read_bytes())
+    check_probe(model, document.get("probe"))
+    return model
+
+
+def parse_model(data: bytes) -> tuple[Model, dict[str, Any]]:
+    """Make a model of a file's bytes, with the document it stood in. Raises ModelFileError."""
+    try:
+        document = json.loads(data)
+        config = document["network_config"]
+        sizes = [int(config["input_size"]), *map(int, config["hidden_layers"])]
+        kind = (document.get("action_space") or {}).get("type", "continuous")
+        if kind != "continuous":
+            raise ModelFileError(f"its actions are {kind}; the racing world has steer, throttle and brake only")
+        actions, values = int(config["policy_output_size"]), int(config["value_output_size"])
+        version = document.get("policy_version")
+        model = Model(
+            policy=_stack([*document["policy_layers"], document["policy_head"]], [*sizes, actions]),
+            value_function=_stack([*document["value_layers"], document["value_head"]], [*sizes, values]),
+            action_log_std=_numbers(document["action_log_std"], actions, "action_log_std"),
+            policy_version=None if version is None else int(version),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"it is no model JSON ({type(error).__name__}: {error})") from None
+    return model, document
+
+
+def check_probe(model: Model, probe: dict[str, Any] | None) -> None:
+    """Compute the probe's observations and compare; a model without a probe passes. Raises ModelFileError."""
+    if not probe:
+        return
+    observations = np.array(probe["observations"], np.float32)
+    for name, computed in (("means", model.mean(observations)), ("values", model.value(observations))):
+        expected = np.array(probe[name], np.float32)
+        allowed = PROBE_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        difference = float(np.abs(computed - expected).max()) if computed.shape == expected.shape else math.inf
+        if not difference <= allowed:
+            raise ModelFileError(f"its probe asks for other {name} than this engine computes (by {difference:.1e})")
+
+
+def _forward(layers: tuple[Layer, ...], x: Floats32) -> Floats32:
+    for hidden in layers[:-1]:
+        x = np.maximum(hidden(x), np.float32(0.0))
+    return layers[-1](x)
+
+
+def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[Layer, ...]:
+    if len(documents) != len(sizes) - 1:
+        raise ModelFileError(f"it has {len(documents)} layers where network_config asks for {len(sizes) - 1}")
+    return tuple(
+        Layer(
+            _numbers(document["weights"], fan_in * fan_out, "weights").reshape(fan_out, fan_in),
+            _numbers(document["biases"], fan_out, "biases"),
+        )
+        for document, fan_in, fan_out in zip(documents, sizes[:-1], sizes[1:], strict=True)
+    )
+
+
+def _numbers(values: list[float], count: int, name: str) -> Floats32:
+    array = np.array(values, np.float32)
+    if array.shape != (count,):
+        raise ModelFileError(f"a layer's `{name}` has {array.size} numbers where its size asks for {count}")
+    if not np.isfinite(array).all():
+        raise ModelFileError(f"`{name}` holds a number that is not finite")
+    return array

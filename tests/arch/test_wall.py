@@ -1,0 +1,101 @@
+"""The wall: daemon -> schemas <- trainer. Held twice, by what is written and by what is really loaded.
+
+import-linter (`python scripts/dev.py lint`) holds it a third time; this also sees imports inside functions
+by their text, imports by name, and what third parties drag in.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FORBIDDEN = {
+    "daemon": {"torch", "trainer", "scripts"},
+    "schemas": {"torch", "trainer", "daemon", "scripts"},
+    "trainer": {"daemon", "scripts"},
+}
+#: modules that only one system can load
+ELSEWHERE = ("_posix",) if sys.platform == "win32" else ("_windows",)
+
+LOAD = """
+import importlib, json, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def modules_of(package: str) -> list[str]:
+    parts = (path.relative_to(ROOT).with_suffix("").parts for path in files_of(package))
+    names = {".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts if p[-1] != "__main__"}
+    return sorted(name for name in names if not name.endswith(ELSEWHERE))
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """Import these in a fresh interpreter and give the top-level packages that are then loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *modules], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Give the top-level name of everything imported anywhere in it, also by importlib.import_module("name")."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.partition(".")[0]
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name.partition(".")[0]
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_what_is_written_keeps_to_the_wall(package):
+    files = files_of(package)
+    assert files, f"there is no {package}/"
+    crossed = [
+        f"{path.relative_to(ROOT).as_posix()} imports {name}"
+        for path in files
+        for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+        if name in FORBIDDEN[package]
+    ]
+    assert crossed == []
+
+
+def test_neither_daemon_nor_schemas_load_torch_or_the_trainer():
+    modules = modules_of("schemas") + modules_of("daemon")
+    assert {"torch", "trainer"}.isdisjoint(loaded_by(*modules))
+
+
+def test_the_trainer_does_not_load_the_daemon():
+    assert "daemon" not in loaded_by(*modules_of("trainer"))
+
+
+def test_the_racing_world_is_numpy_only():
+    """The simulated engine runs beside the daemon and must start fast: also `trainer/__init__.py` stays light."""
+    assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.envs.racing"))
+
+
+def test_the_tool_sees_what_it_looks_for():
+    """The control: without it, a wall that nobody checks would look whole."""
+    hidden = (
+        "def f():\n    from daemon.cli import x\n    importlib.import_module('torch.nn')\n    import os.path, trainer"
+    )
+    assert set(imports(ast.parse(hidden))) == {"daemon", "torch", "os", "trainer"}
+    assert "decimal" in loaded_by("decimal")
+    assert "decimal" not in loaded_by("schemas") or "decimal" in loaded_by("pydantic")

@@ -1,0 +1,75 @@
+"""What may be removed: only used rollouts, only old cycles, never the best and never what is new."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.records import Stamp
+from daemon.retention import best_cycle, prune_cache, remove_if_unchanged, surplus_cycles, surplus_exports
+from schemas.layout import Layout
+from schemas.status import CycleSummary
+
+USED = [("a", 0.5), ("b", 0.1), ("c", 0.9)]
+
+
+def summary(cycle: int, reward: float | None, state: str = "published") -> CycleSummary:
+    return CycleSummary(
+        cycle=cycle,
+        state=state,
+        policy_version=cycle,
+        rollouts=(),
+        best_epoch=1,
+        score=None,
+        reward_mean=reward,
+        value_loss=None,
+        seconds=None,
+        error=None,
+    )
+
+
+def test_no_limit_removes_nothing():
+    assert surplus_exports(USED, present=3, limit=0, by="age") == []
+
+
+def test_the_oldest_or_the_worst_go_first():
+    assert surplus_exports(USED, present=3, limit=1, by="age") == ["a", "b"]
+    assert surplus_exports(USED, present=3, limit=1, by="quality") == ["b", "a"]
+
+
+def test_rollouts_that_were_not_used_yet_stay_even_over_the_limit():
+    assert surplus_exports(USED, present=10, limit=2, by="age") == ["a", "b", "c"]
+
+
+@given(st.dictionaries(st.integers(0, 60), st.floats(-1e6, 1e6)), st.sets(st.integers(0, 60)), st.integers(5, 25))
+def test_newest_named_and_young_cycles_are_kept(ages, always, keep):
+    removed = set(surplus_cycles(ages, keep_newest=keep, always=always))
+    assert not removed & always
+    assert not removed & set(sorted(ages)[-keep:])
+    assert all(ages[cycle] > 3600.0 for cycle in removed)
+
+
+def test_the_best_cycle_is_the_one_whose_model_earned_the_most():
+    # Cycle 3 was triggered by rollouts that the model of cycle 2 played.
+    assert best_cycle([summary(1, 0.1), summary(2, 0.2), summary(3, 0.9), summary(4, 0.3)]) == 2
+    assert best_cycle([summary(1, 0.1)]) is None
+
+
+def test_a_file_that_is_another_by_now_is_not_removed(tmp_path):
+    path = tmp_path / "rollout_1.json"
+    path.write_text("one")
+    info = path.lstat()
+    old = Stamp(info.st_size, info.st_mtime_ns - 1, info.st_ino)
+    assert not remove_if_unchanged(tmp_path, path.name, old)
+    assert path.exists()
+    assert remove_if_unchanged(tmp_path, path.name, Stamp(info.st_size, info.st_mtime_ns, info.st_ino))
+    assert not path.exists()
+
+
+def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
+    layout = Layout(tmp_path)
+    layout.make()
+    for name in ("aa", "bb"):
+        layout.cached_rollout(name).write_bytes(b"x")
+    prune_cache(layout, {"aa"})
+    assert [path.stem for path in layout.cache.iterdir()] == ["aa"]

@@ -1,0 +1,1 @@
+"""Worlds to learn in. Importing one never imports torch."""
