@@ -21,7 +21,7 @@ class Glyphs:
     """The characters of one kind of console."""
 
     levels: str  #: of a chart's cell, from just above nothing to full
-    full: str
+    full: str  #: of a bar
     empty: str
     rule: str
     wall: str
@@ -57,7 +57,7 @@ class Glyphs:
         return out
 
 
-BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "█", "░", "─", "│", "┬", "┴", "►", "●", "…", shown)
+BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "━", "─", "─", "│", "┬", "┴", "►", "●", "…", shown)
 ASCII = Glyphs(".:-=+*#", "#", ".", "-", "|", "+", "+", ">", "*", "...", ascii_safe)
 
 

@@ -148,12 +148,13 @@ class Child:
         return environment
 
     def _listen(self, stream: IO[bytes]) -> None:
-        while line := stream.readline(MAX_EVENT_BYTES):
-            try:
-                self._events.put(event_from_line(line))
-            except ValidationError:
-                continue
-            self._wake()
+        with stream:
+            while line := stream.readline(MAX_EVENT_BYTES):
+                try:
+                    self._events.put(event_from_line(line))
+                except ValidationError:
+                    continue
+                self._wake()
         self._wake()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable
+from itertools import dropwhile
 
 from rich.cells import cell_len
 
@@ -37,25 +38,28 @@ def who(view: View, width: int, glyphs: Glyphs) -> Cells:
 
 def now(view: View, width: int, glyphs: Glyphs) -> list[Cells]:
     """State and step, rollouts, cycle, model: four rows."""
-    status, wide = view.status, width >= WIDE
+    status, cycle, wide = view.status, _cycle(view), width >= WIDE
     columns = max(6, min(60, width - LABEL - (40 if wide else 24)))
     counted, missing = bar(status.rollouts_pending / max(1, status.rollouts_needed), columns, glyphs)
     progress, words, style = _progress(view)
     trained, untrained = bar(progress, columns, glyphs)
     path = re.split(r"[\\/]", status.best_model_path or "none published yet")
     return [
-        [(f" {glyphs.dot} {status.state:<10} ", STATE_STYLES.get(status.state, STRONG)), (glyphs.clean(status.step), "")],
+        [
+            (f" {glyphs.dot} {status.state:<10} ", STATE_STYLES.get(status.state, STRONG)),
+            (glyphs.clean(status.step), ""),
+        ],
         [
             ("   rollouts".ljust(LABEL), QUIET),
             (counted, ACCENT),
             (missing, QUIET),
             (f"  {status.rollouts_pending} of {status.rollouts_needed}", STRONG),
-            (f" toward cycle {status.cycle + 1}" if wide else "", ""),
+            (f" toward cycle {cycle + 1}" if wide else "", ""),
             (f", {status.rollouts_rejected} rejected" if status.rollouts_rejected else "", ALERT),
         ],
         [
-            (f"   cycle {status.cycle or ''}".ljust(LABEL), QUIET),
-            (trained, ACCENT),
+            (f"   cycle {cycle or ''}".ljust(LABEL), QUIET),
+            (trained, ACCENT if status.state in BUSY else QUIET),
             (untrained, QUIET),
             (f"  {words}", style),
         ],
@@ -75,14 +79,19 @@ def _progress(view: View) -> tuple[float, str, str]:
         return status.progress, epoch + _took(status.training_seconds), ""
     last = _last(view)
     if last is None:
-        return 0.0, "" if status.cycle else "none yet", QUIET
+        return 0.0, "" if _cycle(view) else "none yet", QUIET
     took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_took(last.seconds)}"
     return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")
 
 
+def _cycle(view: View) -> int:
+    """The running or the last cycle's number; 0 before the first."""
+    return view.status.cycle or max((cycle.cycle for cycle in view.cycles), default=0)
+
+
 def _last(view: View) -> CycleSummary | None:
-    """What became of the status's cycle, where that is known."""
-    return next((cycle for cycle in reversed(view.cycles) if cycle.cycle == view.status.cycle), None)
+    """What became of that cycle, where it is over."""
+    return next((cycle for cycle in reversed(view.cycles) if cycle.cycle == _cycle(view)), None)
 
 
 def _took(seconds: float) -> str:
@@ -97,47 +106,50 @@ def _error(view: View) -> str | None:
 
 def epochs_title(view: View) -> str:
     """Name the cycle, the chosen epoch and why it was chosen."""
-    cycle, known = view.status.cycle, view.status.epochs
+    cycle, known = _cycle(view), view.status.epochs
     chosen = next((epoch for epoch in known if epoch.chosen), None)
     if not cycle:
         return "Epochs"
     if chosen is None:
-        return f"Cycle {cycle}: {'why it failed' if _error(view) else 'epochs'}"
+        return f"Cycle {cycle}: {'failed' if _error(view) else 'epochs'}"
     scores = [epoch.score for epoch in known if epoch.score is not None]
     lowest = chosen.score is not None and chosen.score <= min(scores)
     return f"Cycle {cycle}: epoch {chosen.epoch}, {'the lowest score' if lowest else 'as asked for'}"
 
 
 def epochs(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
-    """One row an epoch, those to come too; the chosen one, else the newest, is always among them."""
-    error = _error(view)
-    known = {epoch.epoch: epoch for epoch in view.status.epochs}
-    if error is not None and not known:
-        told = _wrapped(error, width - 4, height - 1, glyphs)
-        return [[], *([("   " + line, BAD)] for line in told), *([[]] * (height - 1 - len(told)))]
+    """One row an epoch, those to come too; the chosen one, else the newest, is always among them.
+
+    Where the cycle failed, the reason follows.
+    """
     short = width < 39
     widths = (9, 9, 8) if short else (11, 12, 8) if width < 50 else (14, 15, 11)
     names = ("value", "policy", "score") if short else ("value loss", "policy loss", "score")
     head = "   epoch" + "".join(name.rjust(columns) for name, columns in zip(names, widths, strict=True))
-    count = max(view.status.epochs_total, *known, 0)
+    known = {epoch.epoch: epoch for epoch in view.status.epochs}
+    error = _error(view)
+    room = (height - 1) // 2 if known else height - 1
+    told: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(error, width - 4, room, glyphs)] if error else []
+    left = height - 1 - len(told)
+    count = max(0 if error else view.status.epochs_total, *known, 0)
     focus = next((epoch.epoch for epoch in known.values() if epoch.chosen), max(known, default=1))
-    first = 1 + max(0, min(focus - height // 2, count - height + 1))
+    first = 1 + max(0, min(focus - (left + 1) // 2, count - left))
     rows: list[Cells] = [[(head, QUIET)]]
-    for k in range(first, first + height - 1):
+    for k in range(first, min(first + left, count + 1)):
         epoch = known.get(k)
         if epoch is None:
-            rows.append([(f"{k:8}", QUIET)] if k <= count else [])
+            rows.append([(f"{k:8}", QUIET)])
             continue
-        numbers = (epoch.value_loss, epoch.policy_loss, epoch.score)
-        told_numbers = "".join(number(x, 5).rjust(columns) for x, columns in zip(numbers, widths, strict=True))
+        losses = (epoch.value_loss, epoch.policy_loss, epoch.score)
+        cells = "".join(number(x, 5).rjust(columns) for x, columns in zip(losses, widths, strict=True))
         style = f"{STRONG} {ACCENT}" if epoch.chosen else ""
-        rows.append([(f" {glyphs.mark if epoch.chosen else ' '} {k:5}{told_numbers}", style)])
-    return rows
+        rows.append([(f" {glyphs.mark if epoch.chosen else ' '} {k:5}{cells}", style)])
+    return [*rows, *told, *([[]] * (height - len(rows) - len(told)))]
 
 
 def learning(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """Reward and value loss over cycles, then the machine."""
-    cycles = view.cycles
+    cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, view.cycles))
     below = _machine(view.machine, short=height < 9)
     each = (height - len(below)) // 2
     span = f"cycles {cycles[0].cycle} to {cycles[-1].cycle}" if len(cycles) > 1 else ""
@@ -179,7 +191,11 @@ def _machine(machine: Machine, *, short: bool) -> list[Cells]:
     if machine.trainer_memory:
         users += [("  trainer ", QUIET), (size(machine.trainer_memory), "")]
     gpu = (machine.gpu, "") if machine.gpu else ("none seen", QUIET)
-    return [[("CPU    ", QUIET), (f"{cpu:<6}", ""), ("  memory ", QUIET), (memory, "")], users, [("GPU    ", QUIET), gpu]]
+    return [
+        [("CPU    ", QUIET), (f"{cpu:<6}", ""), ("  memory ", QUIET), (memory, "")],
+        users,
+        [("GPU    ", QUIET), gpu],
+    ]
 
 
 def warnings_title(view: View, height: int) -> str:

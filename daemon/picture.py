@@ -52,10 +52,10 @@ def plan(width: int, height: int) -> Plan:
 
 def render(view: View, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
     """Draw a view at a size."""
-    return Group(*lines(view, width=width, height=height, glyphs=glyphs))
+    return Group(*map(as_text, lines(view, width=width, height=height, glyphs=glyphs)))
 
 
-def lines(view: View, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Text]:
+def lines(view: View, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
     """Give exactly `height` lines of exactly `width` columns."""
     where = plan(width, height)
     gap: list[Cells] = [[]] * where.air
@@ -64,10 +64,11 @@ def lines(view: View, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> li
     rows += [*panels.warnings(view, width, where.warnings, glyphs), *gap]
     rows += [_rule("Log", width, glyphs), *panels.log(view.log_lines, where.log, glyphs)]
     rows += [[] for _ in range(height - len(rows))]
-    return [_as_text(glyphs.fit(row, width)) for row in rows[:height]]
+    return [glyphs.fit(row, width) for row in rows[:height]]
 
 
-def _as_text(cells: Cells) -> Text:
+def as_text(cells: Cells) -> Text:
+    """Give a line for rich: text with styles, in which nothing is markup."""
     text = Text(no_wrap=True, overflow="crop")
     for piece, style in cells:
         text.append(piece, style)

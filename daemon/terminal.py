@@ -8,20 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 """Alternate screen, no cursor, no wrapping, nothing on it."""
-LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
-"""The reverse."""
+LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
+"""The reverse. Emptied first: after a change of size tmux lets the alternate screen show through."""
 
 
 def wants_dashboard(stream: TextIO | None) -> bool:
-    """Tell whether a stream is a terminal that can show pictures, and ours to draw on."""
-    if os.environ.get("TERM", "").lower() in {"dumb", "unknown"} or (
-        sys.platform != "win32" and "TERM" not in os.environ
-    ):
+    """Tell whether a stream is a terminal that shows pictures, and ours to draw on."""
+    usual = "" if sys.platform == "win32" else "dumb"
+    if os.environ.get("TERM", usual).lower() in {"dumb", "unknown"}:
         return False
     try:
         return stream is not None and stream.isatty() and _is_in_foreground(stream.fileno())
@@ -35,7 +35,7 @@ def _is_in_foreground(fd: int) -> bool:
         return True
     try:
         return os.tcgetpgrp(fd) == os.getpgrp()
-    except OSError:  # not the terminal that we were started from
+    except OSError:  # not the terminal that we were started from: nobody else's either
         return True
 
 
@@ -45,29 +45,30 @@ def size_of(stream: TextIO) -> tuple[int, int]:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError, AttributeError):
         columns, rows = 0, 0
-    return (min(columns, 500), min(rows, 200)) if columns > 0 and rows > 0 else (80, 24)
+    return (min(columns, 400), min(rows, 150)) if columns > 0 and rows > 0 else (80, 24)
 
 
 def unbuffered(stream: TextIO) -> Callable[[str], None]:
     """Give a function that writes text past the stream's buffer.
 
-    A thread that hangs in a buffered write holds the buffer's lock, and the interpreter dies of that when it
-    flushes the buffer at its end. Text that the encoding does not have is written as escapes.
+    A thread that hangs in a buffered write holds the buffer's lock, and the interpreter aborts when it cannot
+    flush that buffer at its end. Characters that the encoding does not have are written as escapes.
     """
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     encoding = getattr(stream, "encoding", None) or "ascii"
 
     def write(text: str) -> None:
-        data = memoryview(text.encode(encoding, "backslashreplace"))
+        data = text.encode(encoding, "backslashreplace")
         if raw is None:
-            stream.write(str(data, encoding))
+            stream.write(data.decode(encoding))
             stream.flush()
             return
         while data:
             written = raw.write(data)
-            if not written:
-                raise BlockingIOError("the console takes nothing")
-            data = data[written:]
+            if written is None:  # someone made the terminal non-blocking
+                time.sleep(0.05)
+            else:
+                data = data[written:]
 
     return write
 
@@ -75,9 +76,10 @@ def unbuffered(stream: TextIO) -> Callable[[str], None]:
 if sys.platform == "win32":
     import ctypes
     import msvcrt
+    from ctypes import wintypes
 
-    _QUICK_EDIT, _EXTENDED_FLAGS, _VIRTUAL_TERMINAL = 0x40, 0x80, 0x4
-    _STD_INPUT = -10
+    STD_INPUT = wintypes.DWORD(-10)
+    QUICK_EDIT, EXTENDED_FLAGS, VIRTUAL_TERMINAL = 0x40, 0x80, 0x04
 
     @contextlib.contextmanager
     def prepared(stream: TextIO) -> Iterator[None]:
@@ -86,5 +88,34 @@ if sys.platform == "win32":
         Raises OSError on a console that knows no escape sequences.
         """
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-        kernel.GetStdHandle.restype = ctypes.c_void_p
-        output, keyboard = msvcrt.get_osfhandle(stream.fileno()), kernel.GetStdHandle(_STD_INPUT)
+        kernel.GetStdHandle.argtypes, kernel.GetStdHandle.restype = [wintypes.DWORD], wintypes.HANDLE
+        kernel.GetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.LPDWORD]
+        kernel.SetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+
+        @contextlib.contextmanager
+        def mode(handle: int | None, *, on: int, off: int) -> Iterator[bool]:
+            before = wintypes.DWORD()
+            if not kernel.GetConsoleMode(handle, ctypes.byref(before)):
+                yield False
+                return
+            done = kernel.SetConsoleMode(handle, before.value & ~off | on)
+            try:
+                yield bool(done)
+            finally:
+                kernel.SetConsoleMode(handle, before.value)
+
+        screen, keyboard = msvcrt.get_osfhandle(stream.fileno()), kernel.GetStdHandle(STD_INPUT)
+        with (
+            mode(screen, on=VIRTUAL_TERMINAL, off=0) as knows_escapes,
+            mode(keyboard, on=EXTENDED_FLAGS, off=QUICK_EDIT),
+        ):
+            if not knows_escapes:
+                raise OSError("this console knows no escape sequences")
+            yield
+
+else:
+
+    @contextlib.contextmanager
+    def prepared(_stream: TextIO) -> Iterator[None]:
+        """Nothing to prepare: terminals here know escape sequences, and no click stops them."""
+        yield

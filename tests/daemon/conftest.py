@@ -1,0 +1,115 @@
+"""A whole service in this process, with the fake trainer as real child processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon.inbox import Inbox
+from daemon.launch import Child, Command
+from daemon.loop import Mailbox
+from daemon.reporter import Reporter
+from daemon.runner import Runner
+from daemon.service import Service
+from daemon.view import Machine
+from schemas.settings import DaemonSettings, Settings, TrainerSettings
+from tests.helpers import open_project
+
+FAKE = Path(__file__).parents[1] / "fakes" / "trainer.py"
+
+
+class FakeLauncher:
+    """Starts the fake trainer where the real one is asked for; user scripts are started as they are."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mode = ""
+        self.started: list[Child] = []
+        self._mailbox = mailbox
+
+    def start(self, command: Command, *, speaks_events: bool) -> Child:
+        if speaks_events:
+            command = dataclasses.replace(command, arguments=(sys.executable, str(FAKE), self.mode))
+        child = Child(command, speaks_events=speaks_events, wake=self._mailbox.wake)
+        self.started.append(child)
+        return child
+
+
+class NoMachine:
+    def sample(self, trainer_pid: int | None) -> Machine:
+        return Machine(0.0, 0, 1, 0, 0, "")
+
+
+class Rig:
+    """A service that a test drives."""
+
+    def __init__(self, folder: Path, *, attempts: int = 3, epochs: int = 3, **daemon: object) -> None:
+        self._is_closed = False
+        self.mailbox = Mailbox()
+        quick = {"settle_s": 0.02, "scan_interval_s": 0.1, "stop_grace_s": 1.0, "retry_delay_s": 0.01}
+        self.settings = Settings(
+            daemon=DaemonSettings.model_validate({"auto_train_after_n_rollouts": 2, **quick, **daemon}),
+            trainer=TrainerSettings(epochs=epochs),
+        )
+        self.project = open_project(folder, self.settings, wake=self.mailbox.wake)
+        self.launcher = FakeLauncher(self.mailbox)
+        self.inbox = Inbox(self.project)
+        self.runner = Runner(self.project, self.launcher, attempts=attempts)
+        self.service = Service(self.project, self.inbox, self.runner, Reporter(self.project, NoMachine()), None)
+        self.service.start()
+
+    @property
+    def layout(self):
+        return self.project.layout
+
+    @property
+    def ledger(self):
+        return self.project.ledger
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.project.log.lines)
+
+    def until(self, condition, *, patience_s: float = 20.0) -> None:
+        """Tick until `condition()` holds; fail where it does not within `patience_s`."""
+        end = time.monotonic() + patience_s
+        while True:
+            delay_s = self.service.tick()
+            if condition():
+                return
+            assert time.monotonic() < end, f"waited in vain; the log:\n{self.log}"
+            self.mailbox.wait(min(delay_s, 0.05))
+
+    def until_published(self, version: int) -> None:
+        def is_there() -> bool:
+            last = self.ledger.last_publication()
+            return last is not None and last.policy_version >= version and not self.runner.busy
+
+        self.until(is_there)
+
+    def close(self) -> None:
+        """End everything; may be called again."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.service.report_end()
+        self.runner.stop()
+        self.inbox.close()
+        self.ledger.close()
+
+
+@pytest.fixture
+def rig(tmp_path):
+    """Make rigs; all are closed at the end."""
+    made: list[Rig] = []
+
+    def make(folder: Path = tmp_path, **kwargs: object) -> Rig:
+        made.append(Rig(folder, **kwargs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

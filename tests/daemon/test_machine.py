@@ -1,0 +1,165 @@
+"""What the machine is busy with: plausible, rarely asked, and never a reason to fail or to wait."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from types import ModuleType, SimpleNamespace
+
+import psutil
+import pytest
+
+from daemon import machine
+from daemon.machine import INTERVAL_S, MachineProbe, Nvidia
+from daemon.view import Machine
+
+
+def until(happened, limit_s=10.0):
+    """Wait for something that must happen."""
+    end = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+class Ticks:
+    """A clock that goes on when told."""
+
+    now_s = 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def no_gpu():
+    return ""
+
+
+def test_figures_are_plausible():
+    seen = MachineProbe(gpu=no_gpu).sample(None)
+    assert 0.0 <= seen.cpu_percent <= 100.0
+    assert 0 < seen.daemon_memory < seen.memory_total
+    assert 0 < seen.memory_used < seen.memory_total
+    assert (seen.trainer_memory, seen.gpu) == (0, "")
+
+
+def test_a_sample_is_taken_every_two_seconds_at_most(monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine, "_memory", lambda: asked.append(1) or (1, 2))
+    clock = Ticks()
+    probe = MachineProbe(gpu=no_gpu, monotonic=clock)
+    first = probe.sample(None)
+    clock.now_s += INTERVAL_S - 0.01
+    assert probe.sample(os.getpid()) is first
+    assert len(asked) == 1
+    clock.now_s += 0.02
+    assert probe.sample(None) is not first
+    assert len(asked) == 2
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "x = b'x' * 60_000_000; print(flush=True); input()"])
+child.wait()
+"""
+
+
+def test_a_trainer_counts_with_its_children():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert parent.stdout.readline(), "the child has its memory now"
+        alone = psutil.Process(parent.pid).memory_info().rss
+        assert MachineProbe(gpu=no_gpu).sample(parent.pid).trainer_memory > alone + 50_000_000
+    finally:
+        parent.stdin.close()
+        parent.wait(30)
+        parent.stdout.close()
+    assert MachineProbe(gpu=no_gpu).sample(parent.pid).trainer_memory == 0, "a trainer that is gone"
+
+
+def test_a_child_that_vanishes_meanwhile_counts_nothing(monkeypatch):
+    class Vanished:
+        def memory_info(self):
+            raise psutil.NoSuchProcess(1)
+
+    me = psutil.Process()
+    monkeypatch.setattr(machine, "_family", lambda pid: [Vanished(), me])
+    assert MachineProbe(gpu=no_gpu).sample(1).trainer_memory > 0
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), OSError("no /proc"), RuntimeError("odd"), KeyError("x")])
+def test_nothing_raises(monkeypatch, error):
+    def broken(*_, **__):
+        raise error
+
+    for name in ("cpu_percent", "virtual_memory", "Process"):
+        monkeypatch.setattr(psutil, name, broken)
+    probe = MachineProbe(gpu=broken)
+    assert probe.sample(1) == Machine(0.0, 0, 0, 0, 0, "")
+
+
+# --- GPU ----------------------------------------------------------------------------------------------
+
+
+def test_the_gpu_is_read_aside():
+    clock, may_answer = Ticks(), threading.Event()
+
+    def slow():
+        may_answer.wait(30)
+        return "41 %\x1b[2J"
+
+    probe = MachineProbe(gpu=slow, monotonic=clock)
+    started = time.monotonic()
+    for _ in range(10):
+        clock.now_s += INTERVAL_S
+        assert probe.sample(None).gpu == "", "a driver that hangs holds up nobody"
+    assert time.monotonic() - started < 5.0
+    may_answer.set()
+
+    def newest():
+        clock.now_s += INTERVAL_S
+        return probe.sample(None).gpu
+
+    until(lambda: newest() == r"41 %\x1b[2J")
+
+
+def fake_nvml(devices):
+    """A driver that lists (name, busy, used GB, total GB); busy None = it does not say."""
+
+    def utilization(device):
+        if device[1] is None:
+            raise RuntimeError("not supported")
+        return SimpleNamespace(gpu=device[1])
+
+    module = ModuleType("pynvml")
+    module.nvmlInit = lambda: None
+    module.nvmlDeviceGetCount = lambda: len(devices)
+    module.nvmlDeviceGetHandleByIndex = lambda k: devices[k]
+    module.nvmlDeviceGetName = lambda device: device[0]
+    module.nvmlDeviceGetUtilizationRates = utilization
+    module.nvmlDeviceGetMemoryInfo = lambda device: SimpleNamespace(used=device[2] * 10**9, total=device[3] * 10**9)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("devices", "told"),
+    [
+        ([("NVIDIA GeForce RTX 4090", 41, 5.1, 24)], " 41 %   5.1 of 24.0 GB RTX 4090"),
+        ([(b"Tesla T4", 0, 1, 16), ("NVIDIA H100", 100, 70, 80)], "100 %   70.0 of 80.0 GB H100"),
+        ([("NVIDIA H100 MIG", None, 1, 10)], "  - %   1.0 of 10.0 GB H100 MIG"),
+        ([], ""),
+    ],
+)
+def test_the_line_names_the_gpu_that_is_used_most(monkeypatch, devices, told):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(devices))
+    assert Nvidia()() == told
+
+
+def test_without_pynvml_there_is_no_gpu_and_no_thread(monkeypatch):
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    before = threading.active_count()
+    assert MachineProbe().sample(None).gpu == ""
+    assert threading.active_count() == before
