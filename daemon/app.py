@@ -72,7 +72,7 @@ def project_layout(folder: Path) -> Layout:
 
 
 @contextlib.contextmanager
-def opened(layout: Layout, settings: Settings, *, dashboard: bool, attempts: int = MAX_ATTEMPTS) -> Iterator[App]:
+def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bool = True) -> Iterator[App]:
     """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
     with contextlib.ExitStack() as stack:
         check_python(settings.daemon.python_executable)
@@ -89,12 +89,12 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, attempts: int
         project = Project(layout, settings, ledger, log, Clock(), mailbox.wake)
         inbox = Inbox(project)
         stack.callback(inbox.close)
-        runner = Runner(project, ChildLauncher(mailbox.wake), attempts=attempts)
+        runner = Runner(project, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1)
         stack.callback(runner.stop)
         screen = Dashboard() if shows_dashboard else None
         if screen is not None:
             stack.callback(screen.stop)
-        service = Service(project, inbox, runner, Reporter(project, MachineProbe()), screen)
+        service = Service(project, inbox, runner, Reporter(project, MachineProbe()), screen, automatic=automatic)
         service.start()
         stack.callback(service.report_end)
         yield App(service, project, mailbox)
@@ -123,7 +123,7 @@ def serve(layout: Layout, settings: Settings, *, dashboard: bool) -> Exit:
 
 def run_once(layout: Layout, settings: Settings) -> Exit:
     """Train one cycle on what is there now, however few rollouts."""
-    with opened(layout, settings, dashboard=False, attempts=1) as app:
+    with opened(layout, settings, dashboard=False, automatic=False) as app:
         service, project = app.service, app.project
         if not app.run(until=lambda: service.inbox.is_settled):
             return Exit.CYCLE_FAILED

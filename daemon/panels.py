@@ -78,7 +78,7 @@ def _progress(view: View) -> tuple[float, str, str]:
         epoch = f"epoch {len(status.epochs)} of {status.epochs_total}, " if status.epochs_total else ""
         return status.progress, epoch + _took(status.training_seconds), ""
     last = _last(view)
-    if last is None:
+    if last is None or (last.cycle == 0 and not last.error):  # the initial model is no cycle to speak of
         return 0.0, "" if _cycle(view) else "none yet", QUIET
     took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_took(last.seconds)}"
     return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")

@@ -291,7 +291,8 @@ class Runner:
                 self._fail(Broken(str(error), ExitCode.BAD_CONFIG))
             return
         if run.failure is not None:
-            reason = f"{run.failure.message} [{run.failure.code}]"
+            code = f"[{run.failure.code}]"
+            reason = run.failure.message if code in run.failure.message else f"{run.failure.message} {code}"
         elif exit_code < 0:
             reason = f"the trainer was killed by signal {-exit_code}, most often because memory ran out"
         else:

@@ -38,11 +38,19 @@ class Screen(Protocol):
 
 
 class Service:
-    """All decisions of one daemon, made on one thread by `tick`."""
+    """All decisions of one daemon, made on one thread by `tick`; not `automatic`: nothing starts but by `trigger`."""
 
     def __init__(
-        self, project: Project, inbox: Inbox, runner: Runner, reporter: Reporter, screen: Screen | None
+        self,
+        project: Project,
+        inbox: Inbox,
+        runner: Runner,
+        reporter: Reporter,
+        screen: Screen | None,
+        *,
+        automatic: bool = True,
     ) -> None:
+        self._automatic = automatic
         self._project = project
         self._inbox = inbox
         self._runner = runner
@@ -114,20 +122,24 @@ class Service:
 
     def _start_what_is_due(self) -> bool:
         runner, ledger, settings = self._runner, self._project.ledger, self._project.settings.daemon
-        if runner.busy or not self._inbox.has_looked:
+        if runner.busy or not self._inbox.has_looked or not (self._automatic or self._triggered):
             return False
         is_parked = runner.cycle is not None and runner.cycle.phase is Phase.PARKED
         if is_parked:
             return self._retry_if_triggered()
+        if self._initial_has_failed():
+            if not (self._automatic and self._triggered):
+                return False
+            self._triggered = None
+            return self._begin("initial", "trigger")
         if self._initial_is_due():
             return self._begin("initial", "initial") if self._inbox.is_settled else False
         pending = ledger.pending_count()
         if self._triggered is not None:
             cause, self._triggered = self._triggered, None
             return self._begin("train", cause)
-        is_due = (
-            settings.enable_auto_training and not self.is_paused and pending >= settings.auto_train_after_n_rollouts
-        )
+        may_start = self._automatic and settings.enable_auto_training and not self.is_paused
+        is_due = may_start and pending >= settings.auto_train_after_n_rollouts
         return self._begin("train", "count") if is_due else False
 
     def _retry_if_triggered(self) -> bool:
@@ -141,14 +153,14 @@ class Service:
         """Version 0 is missing, or nothing was trained yet and the first rollouts have another shape."""
         last = self._project.ledger.last_publication()
         if last is None:
-            return not self._has_failed_initial()
+            return True
         if self._project.ledger.has_trained():
             return False
         return self._project.ledger.meta("initial_contract") != project_contract(self._project).to_bytes().decode()
 
-    def _has_failed_initial(self) -> bool:
+    def _initial_has_failed(self) -> bool:
         cycle = self._runner.cycle
-        return cycle is not None and cycle.kind == "initial" and cycle.phase is Phase.FAILED and self._triggered is None
+        return cycle is not None and cycle.kind == "initial" and cycle.phase is Phase.FAILED
 
     def _begin(self, kind: str, cause: str) -> bool:
         project = self._project

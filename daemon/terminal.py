@@ -6,6 +6,7 @@ Whoever writes here does so from a thread of its own that nobody has to wait for
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -51,10 +52,11 @@ def size_of(stream: TextIO) -> tuple[int, int]:
 def unbuffered(stream: TextIO) -> Callable[[str], None]:
     """Give a function that writes text past the stream's buffer.
 
-    A thread that hangs in a buffered write holds the buffer's lock, and the interpreter aborts when it cannot
-    flush that buffer at its end. Characters that the encoding does not have are written as escapes.
+    A thread that hangs in a buffered write holds the buffer's lock, and at its end the interpreter waits for that
+    lock, for ever. Characters that the encoding does not have are written as escapes.
     """
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer if isinstance(buffer, io.RawIOBase) else None)  # raw itself with `python -u`
     encoding = getattr(stream, "encoding", None) or "ascii"
 
     def write(text: str) -> None:

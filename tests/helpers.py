@@ -153,7 +153,11 @@ class ListLog:
 
 
 def open_project(
-    folder: Path, settings: Settings | None = None, *, clock: Clock | None = None, wake: Callable[[], None] | None = None
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    clock: Clock | None = None,
+    wake: Callable[[], None] | None = None,
 ) -> Project:
     """Give a project with real folders and a real ledger."""
     layout = Layout(folder)

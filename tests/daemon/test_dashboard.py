@@ -20,10 +20,13 @@ from rich.console import Console
 from daemon import dashboard as dashboard_module
 from daemon.dashboard import Dashboard, Painter, render, snapshot_svg, wants_dashboard
 from daemon.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
+from daemon.ledger import Ledger
 from daemon.picture import lines
 from daemon.terminal import ENTER, LEAVE
 from daemon.view import Machine, View
+from schemas.layout import Layout
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status, Warning_
+from scripts import dashboard_picture
 
 NOW_S = 1_795_262_401.0
 SIZES = [(60, 15), (80, 24), (120, 40), (200, 60)]
@@ -313,6 +316,22 @@ def test_svg_is_well_formed_and_the_same_twice():
     assert svg == snapshot_svg(hostile, 100, 30)
 
 
+def test_a_project_can_be_drawn_as_it_stands(tmp_path, monkeypatch):
+    layout = Layout(tmp_path / "RacingGame")
+    layout.make()
+    out = tmp_path / "dashboard.svg"
+    assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "there was no daemon yet"
+    layout.status.write_bytes(IDLE.status.to_bytes())
+    layout.daemon_log.write_text("\n".join(LOG))
+    Ledger.open(layout.ledger).close()
+    monkeypatch.setattr(dashboard_picture, "INTERVAL_S", 0.0)
+    assert dashboard_picture.main([str(layout.project), str(out), "80", "24"]) == 0
+    shown_text = "".join(ET.fromstring(out.read_text(encoding="utf-8")).itertext()).replace("\xa0", " ")
+    assert "RacingGame" in shown_text
+    assert "4 of 10" in shown_text
+    assert str(tmp_path) not in shown_text
+
+
 # --- charts and numbers ---------------------------------------------------------------------------
 
 
@@ -478,13 +497,22 @@ sys.exit(7)
 
 
 @pty
-def test_a_program_whose_terminal_takes_nothing_still_ends():
-    """A lock of stdout's buffer held by a hanging thread would abort the interpreter at its end."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_program_whose_terminal_takes_nothing_still_ends(unbuffered):
+    """A lock of stdout's buffer, held by a thread that hangs, would hold up the interpreter's end for ever."""
     with terminal(200, 60) as (stream, _unread):
         child = subprocess.Popen(
-            [sys.executable, "-c", HANG], cwd=ROOT, stdout=stream, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", HANG],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        _, complaints = child.communicate(timeout=60)
+        try:
+            _, complaints = child.communicate(timeout=30)
+        finally:
+            child.kill()
         assert (child.returncode, complaints) == (7, "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -209,10 +210,8 @@ def test_a_trainer_that_hangs_is_ended_with_its_whole_family(rig, mode):
 
     def is_over() -> bool:
         if psutil.pid_exists(pid):
-            try:
+            with contextlib.suppress(psutil.Error):
                 family.update(child.pid for child in psutil.Process(pid).children(recursive=True))
-            except psutil.Error:
-                pass
         return one.runner.cycle.phase is Phase.FAILED
 
     one.until(is_over)
@@ -279,7 +278,10 @@ def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_i
         drop(one.layout.exports, i)
         one.until_published(i)
     answer = order(one, what="publish", epoch=3, cycle=1)
-    assert answer == {"ok": True, "message": "published cycle_000001/model_epoch_3.json; the next cycle goes on from it"}
+    assert answer == {
+        "ok": True,
+        "message": "published cycle_000001/model_epoch_3.json; the next cycle goes on from it",
+    }
     assert pointed(one).endswith("cycle_000001/model_epoch_3.json")
     drop(one.layout.exports, 3)
     one.until_published(3)
