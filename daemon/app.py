@@ -24,6 +24,7 @@ from daemon.project import Project
 from daemon.reporter import Reporter
 from daemon.runner import Runner
 from daemon.service import Service
+from daemon.view import View
 from schemas.layout import Layout
 from schemas.settings import Settings
 
@@ -39,6 +40,33 @@ class ChildLauncher:
     def start(self, command: Command, *, speaks_events: bool) -> Child:
         """Start a child. Raises DaemonError where there is no such program."""
         return Child(command, speaks_events=speaks_events, wake=self._wake)
+
+
+class GuardedScreen:
+    """The dashboard in the place of log lines; where it fails, the log lines come back."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._dashboard: Dashboard | None = Dashboard()
+        log.mute_console()
+
+    def show(self, view: View) -> None:
+        """Take the newest view."""
+        if self._dashboard is None:
+            return
+        if not self._dashboard.alive:
+            failure, self._dashboard = self._dashboard.failure, None
+            self._log.unmute_console()
+            self._log.warning(f"the dashboard is off: {failure or 'the terminal is gone'}; the daemon goes on")
+            return
+        self._dashboard.show(view)
+
+    def stop(self) -> None:
+        """Give the terminal back to the log."""
+        if self._dashboard is not None:
+            self._dashboard.stop()
+            self._dashboard = None
+        self._log.unmute_console()
 
 
 @dataclass(slots=True)
@@ -81,8 +109,10 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bo
         lock.acquire()
         stack.callback(lock.release)
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
-        log = Log(layout.daemon_log, console=None if shows_dashboard else sys.stdout)
+        log = Log(layout.daemon_log, console=sys.stdout)
         stack.callback(log.close)
+        if automatic:
+            stack.callback(log.info, "stopped; the next start goes on from here")
         ledger = Ledger.open(layout.ledger)
         stack.callback(ledger.close)
         mailbox = Mailbox()
@@ -91,7 +121,7 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bo
         stack.callback(inbox.close)
         runner = Runner(project, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1)
         stack.callback(runner.stop)
-        screen = Dashboard() if shows_dashboard else None
+        screen = GuardedScreen(log) if shows_dashboard else None
         if screen is not None:
             stack.callback(screen.stop)
         service = Service(project, inbox, runner, Reporter(project, MachineProbe()), screen, automatic=automatic)
@@ -117,7 +147,6 @@ def serve(layout: Layout, settings: Settings, *, dashboard: bool) -> Exit:
         needed = settings.daemon.auto_train_after_n_rollouts
         app.project.log.info(f"watching {layout.exports.relative_to(layout.project)}: a cycle every {needed} rollouts")
         app.run()
-        app.project.log.info("stopped; the next start goes on from here")
     return Exit.DONE
 
 

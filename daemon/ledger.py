@@ -218,6 +218,10 @@ class Ledger:
             raise LedgerError(f"there is no cycle {cycle_id}", hint="`python -m daemon history` lists them")
         return _cycle(row)
 
+    def last_cycle_id(self) -> int:
+        """Give the number of the newest cycle; 0 where there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM cycle").fetchone()[0])
+
     def unfinished(self) -> Cycle | None:
         """Give the cycle that runs, or that ran when the daemon last ended; a parked one as well."""
         row = self._db.execute(

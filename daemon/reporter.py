@@ -90,7 +90,7 @@ class Reporter:
         return Status(
             state=state,
             step=step_in_words(state, cycle, progress, pending=pending, needed=needed),
-            cycle=cycle.id if cycle else 0,
+            cycle=cycle.id if cycle else project.ledger.last_cycle_id(),
             rollouts_pending=pending,
             rollouts_needed=needed,
             policy_version=last.policy_version if last else 0,

@@ -1,0 +1,121 @@
+"""The words of the learning benchmark: what is played, how much of it, and what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "hotlap.benchmark.learning/1"
+
+
+class Way(StrEnum):
+    """A way to learn to drive."""
+
+    SB3 = "sb3"  #: Stable-Baselines3's PPO with VecNormalize, in the process that plays
+    OURS = "ours"  #: engine, two folders, daemon
+    OWN = "own-weights"  #: the same with an engine that begins with weights of its own and ignores version 0
+
+    @property
+    def label(self) -> str:
+        """For tables and pictures."""
+        return {
+            Way.SB3: "Stable-Baselines3",
+            Way.OURS: "Hotlap",
+            Way.OWN: "Hotlap, engine with own weights",
+        }[self]
+
+
+class Scale(StrEnum):
+    """The units in which the world tells its observations."""
+
+    WELL = "well"
+    BADLY = "badly"
+
+    @property
+    def factor_and_shift(self) -> tuple[float, float]:
+        """Observations are x * factor + shift."""
+        return {Scale.WELL: (1.0, 0.0), Scale.BADLY: (30.0, 100.0)}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One learning, from nothing to the end."""
+
+    way: Way
+    scale: Scale
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.way:<11} {self.scale:<5} seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is played: `cycles` trainings, and one more batch that nobody trains on."""
+
+    cycles: int = 16
+    agents: int = 32
+    rollouts: int = 10  #: a batch
+    steps: int = 2048  #: a rollout, of all agents together
+
+    @property
+    def batch(self) -> int:
+        """Steps that one update is made from."""
+        return self.rollouts * self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run gave."""
+
+    run: Run
+    curve: tuple[float, ...]  #: reward per step of each batch; entry k was played after k trainings
+    seconds: float
+    date: str
+    details: list[dict[str, Any]] = field(default_factory=list)  #: ours: what each cycle did, and warnings
+
+    @property
+    def final(self) -> float:
+        """Reward per step after the last training."""
+        return self.curve[-1]
+
+
+def runs_of(ways: Iterable[Way], scales: Iterable[Scale], seeds: Sequence[int]) -> list[Run]:
+    """Give all combinations, every way's first seed before any second one."""
+    scales, ways = list(scales), list(ways)
+    return [Run(way, scale, seed) for seed in seeds for scale in scales for way in ways]
+
+
+def save(path: Path, plan: Plan, outcomes: Iterable[Outcome], about: dict[str, Any]) -> None:
+    """Write the document; an older one is replaced in one go."""
+    document = {"schema": SCHEMA, **about, "plan": asdict(plan), "runs": [_plain(o) for o in outcomes]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def load(path: Path, plan: Plan) -> tuple[dict[Run, Outcome], dict[str, Any]]:
+    """Read what was saved for this very plan, and the rest of the document; nothing where there is none such."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA or document["plan"] != asdict(plan):
+            return {}, {}
+        outcomes = [_outcome(entry) for entry in document["runs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, {}
+    return {outcome.run: outcome for outcome in outcomes}, document
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    entry = asdict(outcome)
+    return {**entry.pop("run"), "final": outcome.final, **entry}
+
+
+def _outcome(entry: dict[str, Any]) -> Outcome:
+    run = Run(Way(entry["way"]), Scale(entry["scale"]), int(entry["seed"]))
+    return Outcome(run, tuple(entry["curve"]), entry["seconds"], entry["date"], entry["details"])

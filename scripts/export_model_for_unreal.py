@@ -1,0 +1,13 @@
+"""Convert one checkpoint to the model JSON."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trainer.picking import export_one
+
+if __name__ == "__main__":
+    sys.exit(export_one(sys.argv[1:]))

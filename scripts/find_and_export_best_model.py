@@ -1,0 +1,13 @@
+"""Export the best checkpoint and name it on stdout and in best_model_path.txt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trainer.picking import find_and_export
+
+if __name__ == "__main__":
+    sys.exit(find_and_export(sys.argv[1:]))

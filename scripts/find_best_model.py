@@ -1,0 +1,13 @@
+"""Rank checkpoints and write model_analysis.json."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trainer.picking import find_best
+
+if __name__ == "__main__":
+    sys.exit(find_best(sys.argv[1:]))

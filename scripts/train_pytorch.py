@@ -1,0 +1,13 @@
+"""Train on what is in EXPORT_DIR, under the name that users know. See `python -m trainer --help`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trainer.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

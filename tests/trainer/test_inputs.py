@@ -1,0 +1,64 @@
+"""Which old rollouts a cycle draws, and what is kept from training."""
+
+import numpy as np
+import pytest
+
+from schemas.job import RolloutInput
+from trainer.holdout import held_out
+from trainer.inputs import draw
+
+
+def rollouts(new, old):
+    fresh = [RolloutInput(name=f"n{i}", sha256="", source="", cache="", is_new=True) for i in range(new)]
+    used = [RolloutInput(name=f"o{i}", sha256="", source="", cache="", is_new=False, age=i // 10) for i in range(old)]
+    return [*fresh, *used]
+
+
+def names(drawn):
+    return [r.name for r in drawn]
+
+
+def test_all_that_is_new_and_a_bounded_part_of_the_rest():
+    drawn = draw(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
+    assert names(drawn)[:10] == [f"n{i}" for i in range(10)]
+    assert len(drawn) == 13
+    assert len(set(names(drawn))) == 13
+
+
+def test_the_same_seed_draws_the_same_and_another_cycle_others():
+    given = rollouts(10, 1000)
+    assert draw(given, history_ratio=1, seed=0, cycle=1) == draw(given, history_ratio=1, seed=0, cycle=1)
+    assert draw(given, history_ratio=1, seed=0, cycle=1) != draw(given, history_ratio=1, seed=0, cycle=2)
+
+
+def test_younger_ones_are_likelier():
+    ages = [
+        r.age for c in range(200) for r in draw(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c) if not r.is_new
+    ]
+    assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were alike
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "ratio", "expected"), [(3, 0, 1.0, 3), (3, 5, 0.0, 3), (3, 1, 5.0, 4), (0, 50, 0.25, 10)]
+)
+def test_the_ends_of_the_range(new, old, ratio, expected):
+    assert len(draw(rollouts(new, old), history_ratio=ratio, seed=0, cycle=1)) == expected
+
+
+def test_without_new_ones_the_youngest_are_taken():
+    assert {r.age for r in draw(rollouts(0, 50), history_ratio=0.25, seed=0, cycle=1)} == {0}
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.89])
+@pytest.mark.parametrize("sizes", [[7] * 40, [200, 1, 1, 1], [100], [1, 1], [2], [30, 500, 2, 90, 4]], ids=str)
+def test_whole_pieces_are_held_out_and_something_is_left(sizes, fraction):
+    piece = np.repeat(np.arange(len(sizes)), sizes)
+    held = held_out(piece, fraction, np.random.default_rng(0))
+    assert 0 < held.sum() < len(piece)
+    touched = [held[piece == p].mean() for p in range(len(sizes))]
+    assert sum(0 < t < 1 for t in touched) <= 1  # only where no whole piece could be spared
+
+
+def test_it_is_about_the_fraction_asked_for():
+    piece = np.repeat(np.arange(200), 50)
+    assert held_out(piece, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)

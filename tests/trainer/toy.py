@@ -1,0 +1,147 @@
+"""Toy worlds with known answers, and an engine in numpy that plays them by Contract 3: no code of the trainer's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
+from schemas.files import sha256_of
+from schemas.job import Job, Result, RolloutInput
+from schemas.model import Model, read_model
+from schemas.rollout import Rollout
+from schemas.rollout_cache import store_rollout
+from schemas.settings import TrainerSettings
+from trainer.jobs import run_job
+from trainer.reports import Recorder
+
+STEER = ContinuousActions.named(("steer", "throttle"))
+CHOICE = DiscreteActions(n=3)
+HIDDEN = (16, 16)
+
+
+def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int = 0, **given: Any) -> Rollout:
+    """A rollout of random columns, any of which may be given."""
+    rng = np.random.default_rng(seed)
+    if space is CHOICE:
+        actions = rng.integers(0, 3, size=(n, 1)).astype(np.float32)
+    else:
+        low, high = np.array(space.low), np.array(space.high)
+        actions = np.clip(rng.normal(0.0, 0.5, size=(n, space.width)), low, high).astype(np.float32)
+    filled: dict[str, Any] = {
+        "contract": PolicyContract(observation_size=observation_size, action_space=space),
+        "observations": rng.normal(size=(n, observation_size)).astype(np.float32),
+        "actions": actions,
+        "rewards": rng.normal(size=n).astype(np.float32),
+        "terminated": np.zeros(n, dtype=bool),
+        "truncated": np.zeros(n, dtype=bool),
+        "log_probs": rng.normal(-1.5, 0.5, size=n).astype(np.float32),
+        "values": np.zeros(n, dtype=np.float32),
+        "agents": np.zeros(n, dtype=np.int32),
+        "after_gap": np.zeros(n, dtype=bool),
+        "final_observations": np.zeros((0, observation_size), dtype=np.float32),
+        "final_agents": np.zeros(0, dtype=np.int32),
+        "reward_parts": {},
+        "policy_version": None,
+        "noise_std": None,
+        "left_out": 0,
+    }
+    return Rollout(**(filled | given))
+
+
+def act(model: Model, observations: np.ndarray, rng: np.random.Generator, noise: float = 1.0) -> tuple[Any, Any]:
+    """Sample as the engine does; actions [n, A] and the log density, or probability, that it records [n]."""
+    output = model.mean(observations).astype(np.float64)
+    space = model.contract.action_space
+    if isinstance(space, DiscreteActions):
+        log_p = output - np.log(np.exp(output).sum(axis=1, keepdims=True))
+        choice = (np.exp(log_p).cumsum(axis=1) > rng.random((len(output), 1))).argmax(axis=1)
+        return choice[:, None].astype(np.float32), log_p[np.arange(len(output)), choice].astype(np.float32)
+    std = np.exp(model.action_log_std.astype(np.float64)) * max(noise, 0.01)
+    action = np.clip(output + std * rng.normal(size=output.shape), space.low, space.high).astype(np.float32)
+    z = (action - output) / std
+    return action, (-0.5 * z**2 - np.log(std) - 0.5 * np.log(2 * np.pi)).sum(axis=1).astype(np.float32)
+
+
+class Bandit:
+    """Eight-step episodes; the best steer is 0.8 * sign of the first observation, the best throttle 0.5.
+
+    With choices instead of real actions, the best one is the largest of the first three observations.
+    """
+
+    def __init__(self, *, space: Any = STEER, agents: int = 8, seed: int = 0, scale: float = 1.0, shift: float = 0.0):
+        self.space, self.agents, self.scale, self.shift = space, agents, scale, shift
+        self.rng = np.random.default_rng(seed)
+
+    def reward(self, raw: np.ndarray, action: np.ndarray) -> np.ndarray:
+        if self.space is CHOICE:
+            return (action[:, 0] == raw[:, :3].argmax(axis=1)).astype(np.float32)
+        best = np.stack([0.8 * np.sign(raw[:, 0]), np.full(len(raw), 0.5)], axis=1)
+        return (1.0 - np.square(action - best).sum(axis=1)).astype(np.float32)
+
+    def play(self, model: Model, steps: int, *, noise: float = 1.0, **given: Any) -> Rollout:
+        """Play `steps` steps of every agent, interleaved as engines write them."""
+        n = steps * self.agents
+        raw = self.rng.normal(size=(n, 4)).astype(np.float32)
+        seen = (raw * self.scale + self.shift).astype(np.float32)
+        action, logp = act(model, seen, self.rng, noise)
+        rollout = columns(
+            n,
+            space=self.space,
+            observations=seen,
+            actions=action,
+            rewards=self.reward(raw, action),
+            log_probs=logp,
+            terminated=np.repeat(np.arange(1, steps + 1) % 8 == 0, self.agents),
+            agents=np.tile(np.arange(self.agents, dtype=np.int32), steps),
+        )
+        return dataclasses.replace(rollout, **given)
+
+
+class Loop:
+    """The daemon's part: jobs one after the other, each going on from the last, in one process."""
+
+    def __init__(self, folder: Path, contract: PolicyContract, **settings: Any) -> None:
+        self.folder, self.contract = folder, contract
+        self.settings = TrainerSettings(**({"epochs": 4, "learning_rate": 1e-3, "device": "cpu"} | settings))
+        self.cycle, self.files = 0, 0
+        self.reporter = Recorder()
+        self.result: Result | None = None
+
+    @property
+    def output(self) -> Path:
+        return self.folder / f"cycle_{self.cycle:06d}"
+
+    def start(self) -> Model:
+        return self._run("initial")
+
+    def given(self, rollout: Rollout, **kwargs: Any) -> RolloutInput:
+        """Store a rollout as the daemon does; the last model is its likeliest player."""
+        self.files += 1
+        path = self.folder / f"rollout_{self.files}.npz"
+        store_rollout(path, rollout)
+        played = (str(self.output / self.result.model),) if self.result else ()
+        known = {"name": path.stem, "sha256": sha256_of(path.read_bytes()), "source": "", "cache": str(path)}
+        return RolloutInput(**(known | {"is_new": True, "behaviours": played} | kwargs))
+
+    def train(self, *rollouts: Rollout | RolloutInput, **kwargs: Any) -> Model:
+        given = tuple(r if isinstance(r, RolloutInput) else self.given(r) for r in rollouts)
+        parent = str(self.output / self.result.checkpoint) if self.result else None
+        self.cycle += 1
+        return self._run("train", **({"rollouts": given, "parent": parent} | kwargs))
+
+    def _run(self, kind: Any, **kwargs: Any) -> Model:
+        self.output.mkdir(parents=True)
+        known = {"cycle": self.cycle, "output": str(self.output), "contract": self.contract, "hidden_sizes": HIDDEN}
+        job = Job(**({"kind": kind, "settings": self.settings} | known | kwargs))
+        self.reporter = Recorder()
+        self.result = run_job(job, self.reporter)
+        return read_model((self.output / self.result.model).read_bytes())
+
+
+def loop_for(world: Bandit, folder: Path, **settings: Any) -> Loop:
+    """A loop for a bandit world."""
+    return Loop(folder, PolicyContract(observation_size=4, action_space=world.space), **settings)

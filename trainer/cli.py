@@ -1,0 +1,166 @@
+"""`python -m trainer EXPORT_DIR MODEL_DIR [EPOCHS] [DEVICE]`: one training on what is there, without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from schemas.contract import PolicyContract
+from schemas.errors import ContractError, HotlapError, RolloutError
+from schemas.files import read_regular, sha256_of
+from schemas.job import ExitCode, Job, Result, RolloutInput
+from schemas.layout import is_rollout_name
+from schemas.load_settings import load_settings
+from schemas.rollout import MAX_ROLLOUT_BYTES, read_rollout
+from trainer.checkpoint import NAME, Checkpoint
+from trainer.console import ConsoleReporter, say_error
+from trainer.jobs import run_job
+from trainer.results import Output
+from trainer.verdict import verdict
+
+_DESCRIPTION = """\
+Train a policy on the rollouts in EXPORT_DIR and leave model_epoch_1.pt ... model_epoch_<EPOCHS>.pt, the best epoch's
+model_epoch_<k>.json and model_analysis.json in MODEL_DIR. Where MODEL_DIR holds a trained model, training goes on
+from its best epoch."""
+_EPILOG = """\
+settings come from daemon.toml in the current folder (or --config), then HOTLAP_ variables, then flags;
+HOTLAP_TRAINER__GAMMA=0.995 sets one. `python -m trainer serve` is how the daemon runs a trainer: a job on stdin,
+events on stdout. Exit codes: 0 done, 2 bad arguments, 3 nothing to train on, 65 unusable data, 70 a bug,
+75 out of memory or disk (try again), 78 bad settings."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("export_dir", metavar="EXPORT_DIR", type=Path, help="folder with rollout_*.json")
+    p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, help="folder for checkpoints and the model JSON")
+    p.add_argument("epochs", metavar="EPOCHS", nargs="?", type=int, help="passes over the experiences (default 10)")
+    p.add_argument("device", metavar="DEVICE", nargs="?", help="auto, cpu, cuda or cuda:1 (default auto)")
+    p.add_argument("--seed", type=int, help="all randomness comes from it (default 0)")
+    p.add_argument("--fresh", action="store_true", help="begin with a new network, whatever MODEL_DIR holds")
+    p.add_argument("--batch-size", type=int, help="experiences a gradient step (default 64)")
+    p.add_argument("--learning-rate", type=float, help="Adam's step size (default 3e-4)")
+    p.add_argument("--config", type=Path, help="a daemon.toml; its [trainer] and [agent] tables count")
+    return p
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; give the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        result = _train(arguments)
+    except KeyboardInterrupt:
+        say_error("stopped; MODEL_DIR is as it was")
+        return 130
+    except Exception as error:  # noqa: BLE001
+        code, failure = verdict(error)
+        say_error(f"error: {failure.message}")
+        return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
+    model = (arguments.model_dir / result.model).resolve().as_posix()
+    ConsoleReporter().line(f"best: epoch {result.epoch}, score {result.score}, {model} ({result.seconds:.1f} s)")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> Result:
+    names = ("epochs", "device", "seed", "batch_size", "learning_rate")
+    flags: dict[str, Any] = {f"trainer.{name}": getattr(arguments, name) for name in names}
+    settings = load_settings(Path.cwd(), config=arguments.config, flags=flags)
+    rollouts = rollouts_in(arguments.export_dir)
+    model_dir: Path = arguments.model_dir
+    model_dir.mkdir(parents=True, exist_ok=True)
+    parent_name, parent = (None, None) if arguments.fresh else best_checkpoint(model_dir)
+    contract = parent.contract if parent else _first_contract(rollouts)
+    played = _models_in(model_dir, parent_name)
+    with tempfile.TemporaryDirectory(dir=model_dir, prefix=".training-") as folder:
+        job = Job(
+            kind="train",
+            cycle=parent.lineage.cycle + 1 if parent else 1,
+            output=folder,
+            contract=contract,
+            hidden_sizes=parent.hidden_sizes if parent else settings.agent.hidden_sizes,
+            settings=settings.trainer,
+            rollouts=tuple(r.model_copy(update={"behaviours": played}) for r in rollouts),
+            parent=str(model_dir / parent_name) if parent_name else None,
+            use_epoch=settings.daemon.auto_load_model_epoch,
+        )
+        reporter = ConsoleReporter()
+        origin = f"going on from {parent_name}" if parent_name else "a new network"
+        reporter.line(f"{len(rollouts)} rollouts, {origin}, {settings.trainer.epochs} epochs")
+        result = run_job(job, reporter)
+        _put_in_place(Path(folder), model_dir, result)
+    return result
+
+
+def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
+    """List a folder's rollouts, the oldest name first. Raises RolloutError (E_NO_ROLLOUTS)."""
+    if not folder.is_dir():
+        raise RolloutError(
+            f"the folder {folder} is not there", hint="give the engine's export folder", code="E_NO_ROLLOUTS"
+        )
+    paths = sorted(path for path in folder.iterdir() if is_rollout_name(path.name) and path.is_file())
+    if not paths:
+        hint = "let the engine export some, as rollout_<i>_<time>.json"
+        raise RolloutError(f"no rollouts in {folder}", hint=hint, code="E_NO_ROLLOUTS")
+    rollouts = []
+    for path in paths:
+        try:
+            sha256 = sha256_of(read_regular(path, limit=MAX_ROLLOUT_BYTES))
+        except (HotlapError, OSError) as error:
+            say_error(f"note: {path.name} is left out: {error}")
+            continue
+        rollouts.append(RolloutInput(name=path.name, sha256=sha256, source=str(path), cache="", is_new=True))
+    return tuple(rollouts)
+
+
+def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
+    problem = ""
+    for given in rollouts:
+        try:
+            return read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)).contract
+        except (HotlapError, OSError) as error:
+            problem = f"{given.name}: {error}"
+    raise RolloutError(f"no rollout can be read: {problem}", hint="see docs/formats.md")
+
+
+def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
+    """Give the checkpoint that a folder's analysis names, if there is one; a name that is a path is not followed."""
+    analysis = model_dir / "model_analysis.json"
+    if not analysis.is_file():
+        return None, None
+    try:
+        document = orjson.loads(read_regular(analysis, limit=1 << 24))
+        name = document.get("chosen_model") or document.get("best_model")
+    except (orjson.JSONDecodeError, AttributeError):
+        name = None
+    if not isinstance(name, str) or not NAME.fullmatch(name) or not (model_dir / name).is_file():
+        raise ContractError(
+            f"{analysis} names no checkpoint that is there", hint="--fresh begins anew", code="E_PARENT"
+        )
+    return name, Output(model_dir).checkpoint(name, None)
+
+
+def _models_in(model_dir: Path, parent_name: str | None) -> tuple[str, ...]:
+    """Give the model JSONs that an engine may have played, the parent's first."""
+    paths = sorted(model_dir.glob("model_epoch_*.json"))
+    first = Path(parent_name).stem if parent_name else ""
+    return tuple(str(path) for path in sorted(paths, key=lambda path: path.stem != first))
+
+
+def _put_in_place(staging: Path, model_dir: Path, result: Result) -> None:
+    """Move what was made into MODEL_DIR, the analysis last; what an earlier training left there goes."""
+    for old in [*model_dir.glob("model_epoch_*.pt"), *model_dir.glob("model_epoch_*.json")]:
+        if old.name not in result.files:
+            old.unlink()
+    for name in sorted(result.files, key=lambda name: name == "model_analysis.json"):
+        os.replace(staging / name, model_dir / name)

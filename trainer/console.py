@@ -1,0 +1,45 @@
+"""Progress as plain lines, for the trainer on a command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from schemas.job import EpochDone, Notice, Selecting
+from schemas.text import ascii_safe
+
+
+class ConsoleReporter:
+    """Prints epochs as they end; notices go to stderr."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+
+    def doing(self, what: str, progress: float) -> None:
+        """Say nothing: epochs are progress enough."""
+
+    def send(self, event: Notice | EpochDone | Selecting) -> None:
+        """Print an event as one line."""
+        if isinstance(event, Notice):
+            say_error(f"note: {event.message} [{event.code}]")
+        elif isinstance(event, EpochDone):
+            shown = ("value_loss", "policy_loss", "entropy", "approx_kl")
+            numbers = ", ".join(f"{name} {_number(event.losses.get(name))}" for name in shown)
+            self.line(
+                f"epoch {event.epoch}/{event.epochs}: {numbers}, score {_number(event.score)} ({event.seconds:.2f} s)"
+            )
+        else:
+            self.line("selecting")
+
+    def line(self, text: str) -> None:
+        """Print one line that any console can show."""
+        print(ascii_safe(text), file=self._out, flush=True)
+
+
+def say_error(text: str) -> None:
+    """Print one line to stderr that any console can show."""
+    print(ascii_safe(text), file=sys.stderr, flush=True)
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"

@@ -1,0 +1,190 @@
+"""One cycle's training, from a job to checkpoints and a published model's JSON."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from schemas.job import EpochDone, Job, Result, finite_or_none
+from schemas.settings import TrainerSettings
+from trainer import device as devices
+from trainer.batch import Batch, PackedSet
+from trainer.checks import check_rollouts
+from trainer.distributions import Head, head_for
+from trainer.inputs import Loaded, draw, load
+from trainer.loss import Knobs, Loss, ppo_loss
+from trainer.nets import Network, load_symbol
+from trainer.prepare import Prepared, attribute, prepare
+from trainer.reports import Notices, Reporter
+from trainer.results import Output, conclude
+from trainer.selection import Entry, score
+from trainer.start import Start, open_start, snapshot
+from trainer.update import Plan, Updater, make_adam, run_epochs
+
+
+def train(job: Job, reporter: Reporter) -> Result:
+    """Learn from the job's rollouts; leave checkpoints, the chosen epoch's JSON and the analysis."""
+    begin = time.monotonic()
+    notices = Notices(reporter)
+    reporter.doing("loading the last model", 0.0)
+    start = open_start(job, notices)
+    devices.prepare(torch.device("cpu"), devices.threads_for(job.settings, _parameters(start.network)))
+    reporter.doing("reading rollouts", 0.01)
+    settings = job.settings
+    drawn = draw(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
+    loaded = load(drawn, job.contract, notices)
+    new = [item for item in loaded if item.given.is_new] or loaded
+    check_rollouts([item.rollout for item in new], job.contract, notices)
+    reporter.doing("computing advantages", 0.05)
+    head = head_for(job.contract.action_space)
+    prepared = prepare(attribute(loaded, start, job, notices), start, head, job, notices)
+    training = Training(job, start, prepared, head, reporter)
+    entries = training.run()
+    result = conclude(job, entries, training.output, reporter)
+    experiences = prepared.train.size + prepared.held.size
+    extras: dict[str, Any] = {
+        "experiences": experiences,
+        "reward_mean": _reward_mean(new),
+        "device": training.device.type,
+        "seconds": time.monotonic() - begin,
+    }
+    return result.model_copy(update=extras)
+
+
+class Training:
+    """The epochs of one cycle."""
+
+    def __init__(self, job: Job, start: Start, prepared: Prepared, head: Head, reporter: Reporter) -> None:
+        self.job, self.reporter, self.output = job, reporter, Output(Path(job.output))
+        self._prepared, self._head, self._start = prepared, head, start
+        self._loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
+        self.device = self._choose_device()
+        self.plan = plan_for(job, self.device)
+
+    def _choose_device(self) -> torch.device:
+        def steps_on(device: torch.device) -> Callable[[], None]:
+            updater = self._updater(copy.deepcopy(self._start.network), device)
+            batch = PackedSet(self._prepared.train, device).first(self.job.settings.batch_size)
+
+            def steps() -> None:
+                for _ in range(20):
+                    updater.step(batch).tolist()
+
+            return steps
+
+        return devices.fastest(devices.candidates(self.job.settings), steps_on)
+
+    def _updater(self, network: Network, device: torch.device) -> Updater:
+        plan = plan_for(self.job, device)
+        adam = make_adam(network.to(device), plan.learning_rate)
+        if self._start.optimizer_state:
+            state = {
+                "state": copy.deepcopy(self._start.optimizer_state),
+                "param_groups": adam.state_dict()["param_groups"],
+            }
+            adam.load_state_dict(state)
+        return Updater(network, adam, self._head, self._loss, plan)
+
+    def run(self) -> list[Entry]:
+        """Train epoch by epoch, writing a checkpoint after each; give what the ranking needs."""
+        prepare_device = devices.threads_for(self.job.settings, _parameters(self._start.network))
+        devices.prepare(self.device, prepare_device)
+        updater = self._updater(self._start.network, self.device)
+        data = PackedSet(self._prepared.train, self.device)
+        held = to_device(self._prepared.held, self.device)
+        history: dict[str, list[float]] = {}
+        entries: list[Entry] = []
+        since = time.monotonic()
+        self._say(0)
+        for epoch, losses in run_epochs(updater, data, held):
+            for name, value in losses.items():
+                history.setdefault(name, []).append(value)
+            entries.append(self._keep(epoch, updater, history))
+            parts = score(history["value_loss"]) if entries[-1].finite else None
+            done = EpochDone(
+                epoch=epoch,
+                epochs=self.plan.epochs,
+                losses={name: finite_or_none(value) for name, value in losses.items()},
+                score=parts.total if parts else None,
+                seconds=time.monotonic() - since,
+            )
+            since = time.monotonic()
+            self.reporter.send(done)
+            self._say(epoch)
+        return entries
+
+    def _say(self, done: int) -> None:
+        self.reporter.doing(
+            f"epoch {min(done + 1, self.plan.epochs)} of {self.plan.epochs}", 0.1 + 0.85 * done / self.plan.epochs
+        )
+
+    def _keep(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> Entry:
+        checkpoint = snapshot(
+            updater.network,
+            self._prepared.normalisers,
+            self.job,
+            epoch=epoch,
+            optimizer_state=_on_cpu(updater.adam.state_dict()),
+            history=history,
+            probe=self._prepared.probe,
+        )
+        name = f"model_epoch_{epoch}.pt"
+        self.output.write(name, checkpoint.to_bytes())
+        return Entry(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
+
+
+def plan_for(job: Job, device: torch.device) -> Plan:
+    """Turn the settings into this cycle's numbers; schedules run over cycles."""
+    s = job.settings
+    knobs = Knobs(
+        clip_range=s.clip_range,
+        value_clip_range=s.value_clip_range,
+        value_coef=s.value_coef,
+        entropy_coef=scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s),
+    )
+    return Plan(
+        epochs=s.epochs,
+        batch_size=s.batch_size,
+        learning_rate=scheduled(s.learning_rate, s.learning_rate_end, job.cycle, s),
+        max_grad_norm=s.max_grad_norm,
+        target_kl=s.target_kl,
+        knobs=knobs,
+        seed=s.seed,
+        cycle=job.cycle,
+        bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
+    )
+
+
+def scheduled(first: float, last: float | None, cycle: int, settings: TrainerSettings) -> float:
+    """Give the value of a linear schedule in a cycle: `first` in cycle 1, `last` from cycle `schedule_cycles` on."""
+    if last is None:
+        return first
+    done = min(1.0, max(0, cycle - 1) / max(1, settings.schedule_cycles - 1))
+    return first + (last - first) * done
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Copy a batch to a device."""
+    return Batch(**{name: getattr(batch, name).to(device) for name in Batch.__slots__})
+
+
+def _on_cpu(state: Any) -> Any:
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
+
+
+def _parameters(network: Network) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def _reward_mean(loaded: list[Loaded]) -> float:
+    return float(np.concatenate([item.rollout.rewards for item in loaded]).astype(np.float64).mean())

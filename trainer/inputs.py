@@ -1,0 +1,78 @@
+"""From a job's list of rollouts to rollouts in memory: which old ones are drawn, and what cannot be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from schemas.contract import PolicyContract
+from schemas.errors import HotlapError, RolloutError
+from schemas.files import read_regular
+from schemas.job import RolloutInput
+from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout, read_rollout
+from schemas.rollout_cache import load_rollout
+from trainer.reports import Notices
+from trainer.rng import numpy_rng_for
+
+WITHOUT_NEW_ONES = 10
+"""How many old rollouts are drawn where none is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A rollout with what the job says of it."""
+
+    given: RolloutInput
+    rollout: Rollout
+
+
+def draw(rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int) -> list[RolloutInput]:
+    """Give all new rollouts, and some old ones for each: without replacement, with odds 1 / (1 + age).
+
+    So a cycle's time and memory depend on what is new, not on how much history there is. Without new ones the
+    youngest old ones are taken.
+    """
+    new = [r for r in rollouts if r.is_new]
+    old = [r for r in rollouts if not r.is_new]
+    if not new:
+        return sorted(old, key=lambda r: r.age)[:WITHOUT_NEW_ONES]
+    wanted = min(len(old), math.ceil(history_ratio * len(new)))
+    if not wanted:
+        return new
+    odds = np.array([1.0 / (1.0 + r.age) for r in old])
+    rng = numpy_rng_for(seed, "history", cycle)
+    chosen = rng.choice(len(old), size=wanted, replace=False, p=odds / odds.sum())
+    return [*new, *(old[i] for i in sorted(chosen))]
+
+
+def load(drawn: Sequence[RolloutInput], contract: PolicyContract, notices: Notices) -> list[Loaded]:
+    """Read what can be read; a rollout that is gone, broken or of another contract is told and left out.
+
+    Raises RolloutError where none is left.
+    """
+    loaded, left_out, problem = [], [], ""
+    for given in drawn:
+        try:
+            rollout = _read(given)
+            difference = contract.differences(rollout.contract)
+            if difference:
+                raise RolloutError(f"it has {' and '.join(difference)}", hint="another game's?", code="E_CONTRACT")
+            loaded.append(Loaded(given, rollout))
+        except (HotlapError, OSError) as error:
+            left_out.append(given.name)
+            problem = str(error)
+    if left_out:
+        names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
+        notices.say("W_ROLLOUT_SKIPPED", f"{len(left_out)} of {len(drawn)} rollouts left out ({names}): {problem}")
+    if not loaded:
+        raise RolloutError(f"no rollout can be used: {problem or 'none was given'}", hint="see docs/formats.md")
+    return loaded
+
+
+def _read(given: RolloutInput) -> Rollout:
+    cached = load_rollout(Path(given.cache)) if given.cache else None
+    return cached or read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES))

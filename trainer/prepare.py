@@ -1,0 +1,234 @@
+"""From rollouts and a start to a training set and a held-out set: who played, units, advantages, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from schemas.errors import RolloutError
+from schemas.job import Job
+from schemas.model import PROBE_SIZE
+from schemas.rollout import Bools, Float32
+from trainer.advantages import advantages, average_returns
+from trainer.batch import Batch
+from trainer.behaviour import Candidate, Player, Players, identify, weights_against
+from trainer.checks import check_players
+from trainer.data import Experiences, Float64, by_agent, join, next_values
+from trainer.distributions import Head
+from trainer.holdout import held_out
+from trainer.inputs import Loaded
+from trainer.nets import Network
+from trainer.normaliser import Normalisers, ReturnNormaliser, keep_policy, keep_values
+from trainer.reports import Notices
+from trainer.rng import numpy_rng_for, rng_for
+from trainer.start import Start, candidates_of
+
+LARGEST_WEIGHT = 10.0
+"""No experience counts for more than ten average ones, however unlikely the rest."""
+_CHUNK = 65536
+_CANARY_TOLERANCE = 0.05  #: nats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All experiences of a cycle with who played them."""
+
+    experiences: Experiences
+    player_B: Players
+    played_logp_B: Float64  #: nats; see `behaviour.Played`
+    noise_B: Float32  #: the engine's factor on the standard deviation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the start's network says of all experiences."""
+
+    observation_BO: torch.Tensor  #: float32, normalised
+    action_BC: torch.Tensor  #: packed
+    logp_B: torch.Tensor  #: float32, nats, likelihood
+    density_B: torch.Tensor  #: float32, nats, as the engine would record it
+    value_B: Float64  #: reward units
+    final_value_F: Float64  #: reward units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All that the update needs."""
+
+    train: Batch
+    held: Batch
+    normalisers: Normalisers
+    probe: torch.Tensor  #: float32 [p, O], raw observations
+
+
+def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices) -> History:
+    """Put the rollouts into agent-major order and find who played each step."""
+    parts, players, logps, noises = [], [], [], []
+    known: dict[str, Candidate | None] = {}
+    for item in loaded:
+        part = by_agent(item.rollout, is_new=item.given.is_new)
+        candidates = candidates_of(item.given.behaviours, start, job, known)
+        played = identify(part, candidates, item.rollout.noise_std, job.contract.action_space)
+        parts.append(part)
+        players.append(played.player_B)
+        logps.append(played.logp_B)
+        noises.append(np.full(part.size, played.noise, dtype=np.float32))
+    experiences = join(parts)
+    player_B = np.concatenate(players)
+    judged = player_B[experiences.is_new_B] if experiences.is_new_B.any() else player_B
+    check_players(judged, anything_trained=start.trained, notices=notices)
+    return History(
+        experiences=experiences, player_B=player_B, played_logp_B=np.concatenate(logps), noise_B=np.concatenate(noises)
+    )
+
+
+def prepare(history: History, start: Start, head: Head, job: Job, notices: Notices) -> Prepared:
+    """Set the units, re-express the start's network in them, and make both sets. Raises RolloutError."""
+    experiences, settings = history.experiences, job.settings
+    usable_B = experiences.usable_B
+    if usable_B.sum() < 2:
+        raise RolloutError(
+            "no experience has a next state to learn from", hint="export at least three steps of an agent a file"
+        )
+    normalisers = _observed(start, experiences, settings.gamma)
+    seen = look(start.network, head, normalisers, history)
+    rho_B = weights_against(
+        seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.player_B, history.played_logp_B
+    )
+    _canary(seen, history, notices)
+    advantage_B = _advantages(seen, experiences, rho_B, settings.gamma, settings.gae_lambda)
+    target_B = seen.value_B + rho_B * advantage_B
+    returns = normalisers.returns if not start.trained else normalisers.returns.merged(target_B[usable_B])
+    keep_values(start.network.stacks().value[-1], normalisers.returns, returns)
+    rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
+    held_B = np.zeros(experiences.size, dtype=bool)
+    held_B[usable_B] = held_out(experiences.piece_B[usable_B], settings.holdout_fraction, rng)
+    sets = _Sets(seen, advantage_B, target_B, rho_B, returns)
+    return Prepared(
+        train=sets.batch(usable_B & ~held_B),
+        held=sets.batch(held_B),
+        normalisers=Normalisers(normalisers.observations, returns),
+        probe=_probe(experiences, job),
+    )
+
+
+def _observed(start: Start, experiences: Experiences, gamma: float) -> Normalisers:
+    """Take the new observations into the statistics.
+
+    A network that has learned something keeps its function; one that has not simply begins in good units, and its
+    returns' units come from what a return is worth without any value function.
+    """
+    before = start.normalisers
+    unseen_B = experiences.is_new_B if start.trained else np.ones(experiences.size, dtype=bool)
+    after = before.observations.merged(experiences.observation_BO[unseen_B]) if unseen_B.any() else before.observations
+    if start.trained:
+        keep_policy(start.network.stacks(), before.observations, after)
+    return Normalisers(after, before.returns if start.trained else first_returns(experiences, gamma))
+
+
+def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
+    """Give the returns' units before there is a value function."""
+    returns = average_returns(
+        reward_B=experiences.reward_B.astype(np.float64),
+        terminated_B=experiences.terminated_B,
+        goes_on_B=experiences.goes_on_B,
+        usable_B=experiences.usable_B,
+        gamma=gamma,
+    )
+    return ReturnNormaliser().merged(returns)
+
+
+@torch.no_grad()
+def look(network: Network, head: Head, normalisers: Normalisers, history: History) -> Seen:
+    """Run the network over all experiences once, before any training."""
+    experiences = history.experiences
+    observation_BO = normalisers.observations(experiences.observation_BO)
+    action_BC = head.pack(torch.from_numpy(experiences.action_BA), torch.from_numpy(history.noise_B))
+    pairs = [network(chunk) for chunk in torch.split(observation_BO, _CHUNK)]
+    output_BK = torch.cat([output for output, _ in pairs])
+    value_B = torch.cat([value for _, value in pairs])
+    final_value_F = network(normalisers.observations(experiences.final_FO))[1]
+    return Seen(
+        observation_BO=observation_BO,
+        action_BC=action_BC,
+        logp_B=head.log_prob(output_BK, network.action_log_std, action_BC),
+        density_B=head.density(output_BK, network.action_log_std, action_BC),
+        value_B=normalisers.returns.restored(value_B.double().numpy()),
+        final_value_F=normalisers.returns.restored(final_value_F.double().numpy()),
+    )
+
+
+def _canary(seen: Seen, history: History, notices: Notices) -> None:
+    """What the parent itself played must be as likely under the network that training starts from."""
+    own_B = history.player_B == Player.PARENT
+    if not own_B.any():
+        return
+    apart = float(np.median(np.abs(seen.logp_B.double().numpy()[own_B] - history.played_logp_B[own_B])))
+    if apart > _CANARY_TOLERANCE:
+        notices.say("W_CANARY", f"training does not start from the published policy: log_probs differ by {apart:.2g}")
+
+
+def _advantages(seen: Seen, experiences: Experiences, rho_B: Float64, gamma: float, lam: float) -> Float64:
+    return advantages(
+        reward_B=experiences.reward_B.astype(np.float64),
+        value_B=seen.value_B,
+        next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
+        goes_on_B=experiences.goes_on_B,
+        rho_B=rho_B,
+        gamma=gamma,
+        lam=lam,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sets:
+    """Makes batches of chosen rows."""
+
+    seen: Seen
+    advantage_B: Float64
+    target_B: Float64
+    rho_B: Float64
+    returns: ReturnNormaliser
+
+    def batch(self, rows_B: Bools) -> Batch:
+        """Give the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
+        rows = torch.from_numpy(np.flatnonzero(rows_B))
+        weight_B = unit_weights(self.rho_B[rows_B])
+        return Batch(
+            observation_BO=self.seen.observation_BO[rows],
+            action_BC=self.seen.action_BC[rows],
+            logp_B=self.seen.logp_B[rows],
+            advantage_B=_float32(standardised(self.advantage_B[rows_B], weight_B)),
+            target_B=_float32(self.returns.normalised(self.target_B[rows_B])),
+            value_B=_float32(self.returns.normalised(self.seen.value_B[rows_B])),
+            weight_B=_float32(weight_B),
+        )
+
+
+def unit_weights(rho_B: Float64) -> Float64:
+    """Scale weights to mean 1, none above LARGEST_WEIGHT before the last scaling."""
+    average = rho_B.mean()
+    if not average > 1e-30:
+        return np.ones_like(rho_B)
+    capped_B = np.minimum(rho_B / average, LARGEST_WEIGHT)
+    return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
+
+
+def standardised(advantage_B: Float64, weight_B: Float64) -> Float64:
+    """Give advantages of weighted mean 0 and weighted deviation 1."""
+    centred_B = advantage_B - np.average(advantage_B, weights=weight_B)
+    deviation = np.sqrt(np.average(np.square(centred_B), weights=weight_B))
+    return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)
+
+
+def _float32(column: Float64) -> torch.Tensor:
+    return torch.from_numpy(column.astype(np.float32))
+
+
+def _probe(experiences: Experiences, job: Job) -> torch.Tensor:
+    rng = rng_for(job.settings.seed, "probe", job.cycle)
+    rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
+    return torch.from_numpy(experiences.observation_BO[rows.numpy()])
