@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 import threading
 import time
@@ -146,7 +147,8 @@ def _console(width: int, height: int, *, record: bool = False) -> Console:
 
 
 def snapshot_svg(view: View, width: int, height: int) -> str:
-    """Give the picture of a view as SVG."""
+    """Give the picture of a view as SVG, which loads no font from anywhere."""
     console = _console(width, height, record=True)
     console.print(render(view, width=width, height=height))
-    return console.export_svg(title="python -m daemon", theme=SVG_THEME, unique_id="hotlap")
+    svg = console.export_svg(title="python -m daemon", theme=SVG_THEME, unique_id="hotlap")
+    return re.sub(r"\s*@font-face \{.*?\}(?=\s)", "", svg, flags=re.DOTALL)

@@ -96,7 +96,8 @@ class ActorCritic(Network):
         self.policy_layers = hidden_layers(shape.observation_size, shape.hidden_sizes)
         self.policy_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], shape.outputs), 0.01)
         self.value_layers = hidden_layers(shape.observation_size, shape.hidden_sizes)
-        self.value_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], 1), 1.0)
+        # Small, unlike usual: at first every state is worth the average return, and advantages carry no noise of V's.
+        self.value_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], 1), 0.01)
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
         """Give the policy head's raw outputs [B, K] and the values [B]."""

@@ -26,7 +26,7 @@ HIDDEN = (16, 16)
 def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int = 0, **given: Any) -> Rollout:
     """A rollout of random columns, any of which may be given."""
     rng = np.random.default_rng(seed)
-    if space is CHOICE:
+    if isinstance(space, DiscreteActions):
         actions = rng.integers(0, 3, size=(n, 1)).astype(np.float32)
     else:
         low, high = np.array(space.low), np.array(space.high)
@@ -77,7 +77,7 @@ class Bandit:
         self.rng = np.random.default_rng(seed)
 
     def reward(self, raw: np.ndarray, action: np.ndarray) -> np.ndarray:
-        if self.space is CHOICE:
+        if isinstance(self.space, DiscreteActions):
             return (action[:, 0] == raw[:, :3].argmax(axis=1)).astype(np.float32)
         best = np.stack([0.8 * np.sign(raw[:, 0]), np.full(len(raw), 0.5)], axis=1)
         return (1.0 - np.square(action - best).sum(axis=1)).astype(np.float32)
