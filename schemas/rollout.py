@@ -57,8 +57,12 @@ def read_rollout(data: bytes) -> Rollout:
     """
     from schemas.rollout_text import parse_document
     from schemas.rollout_v1 import rollout_from_v1
+    from schemas.rollout_v1_typed import read_typed_v1
     from schemas.rollout_v2 import SCHEMA_NAME, rollout_from_v2
 
+    quick = read_typed_v1(data)
+    if quick is not None:
+        return drop_not_finite(quick)
     document = parse_document(data)
     if not isinstance(document, dict):
         raise RolloutError("the file holds no JSON object", hint="write Contract 2's rollout, version 1 or 2")
