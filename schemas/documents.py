@@ -135,7 +135,7 @@ class ProbeDocument(_Document):
 
 
 class ModelDocument(_Document):
-    """The model JSON: ReLU after every hidden layer, tanh after a continuous policy's head, nothing after the value's."""
+    """The model JSON: ReLU after hidden layers, tanh after a continuous policy's head, nothing after the value's."""
 
     network_config: NetworkConfig
     """Shapes."""

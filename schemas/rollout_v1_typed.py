@@ -1,7 +1,7 @@
 """The quick way through version 1: decoded straight into typed records, then into columns.
 
 Only whole, finite, well-formed UTF-8 documents pass; for all others `read_typed_v1` gives None, and the plain reader
-says what is wrong or leaves out what is not finite. Measured: 1.3 times orjson.loads alone, where lists of dicts take 2.1.
+says what is wrong or leaves out what is not finite.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _FIRST_ACTION = re.compile(rb'"action"\s*:\s*(\{[^{}]*\})')
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
 _SCALARS = ("reward", "done", "log_prob", "value", "agent_index")
 _MAX_NAMES = 256
+_PLAIN_NAME = re.compile(r"[\w .:-]{1,64}")
 
 
 def read_typed_v1(data: bytes) -> Rollout | None:
@@ -52,7 +53,8 @@ def _action_names(data: bytes) -> tuple[str, ...] | None:
         names = tuple(orjson.loads(match.group(1)))
     except orjson.JSONDecodeError:
         return None
-    return names if 0 < len(names) <= _MAX_NAMES else None
+    plain = all(_PLAIN_NAME.fullmatch(name) for name in names)
+    return names if plain and 0 < len(names) <= _MAX_NAMES else None
 
 
 @lru_cache(maxsize=8)
@@ -80,7 +82,9 @@ def _decoder(names: tuple[str, ...]) -> tuple[msgspec.json.Decoder[Any], Callabl
         gc=False,
     )
     document = msgspec.defstruct(
-        "Document", [("experiences", list[experience]), ("schema", msgspec.Raw | None, None)], gc=False
+        "Document",
+        [("experiences", list[experience]), ("schema", msgspec.Raw | None, None)],  # type: ignore[valid-type]
+        gc=False,
     )
     rows_of = attrgetter(*_SCALARS, *(f"action.{field}" for field in fields))
     return msgspec.json.Decoder(document), rows_of

@@ -23,7 +23,7 @@ def documents(draw):
     experience = st.fixed_dictionaries(
         {
             "state": st.lists(NUMBERS, min_size=size, max_size=size),
-            "action": st.fixed_dictionaries({name: NUMBERS for name in names}),
+            "action": st.fixed_dictionaries(dict.fromkeys(names, NUMBERS)),
             "reward": NUMBERS,
             "done": st.booleans(),
             "log_prob": NUMBERS,
