@@ -119,7 +119,10 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bo
         project = Project(layout, settings, ledger, log, Clock(), mailbox.wake)
         inbox = Inbox(project)
         stack.callback(inbox.close)
-        runner = Runner(project, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1)
+        keep_warm = automatic and settings.daemon.warm_trainer
+        runner = Runner(
+            project, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1, keep_warm=keep_warm
+        )
         stack.callback(runner.stop)
         screen = GuardedScreen(log) if shows_dashboard else None
         if screen is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from daemon.cycle import (
     Broken,
@@ -23,10 +22,11 @@ from daemon.cycle import (
 )
 from daemon.errors import DaemonError
 from daemon.jobs import make_job, project_contract
-from daemon.launch import Child, Command, last_line, python_for, script_command, trainer_command
+from daemon.launch import Child, last_line, python_for, script_command, trainer_command
 from daemon.project import Project
 from daemon.publish import PublishError, publish
 from daemon.records import Publication
+from daemon.spare import Launcher, Spare
 from schemas.errors import HotlapError, ModelError
 from schemas.job import EpochDone, ExitCode, Failure, Heartbeat, Job, Notice, Ready, Result, Selecting
 from schemas.text import shown
@@ -34,13 +34,6 @@ from schemas.text import shown
 PUBLISH_RETRY_S = 2.0
 RESUMED_AFTER_S = 20.0
 """A gap this long between two looks means that the machine slept: nobody is to blame for the silence."""
-
-
-class Launcher(Protocol):
-    """Starts children. Tests put their own in its place."""
-
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
-        """Start a child. Raises DaemonError where there is no such program."""
 
 
 @dataclass(slots=True)
@@ -71,12 +64,13 @@ class Progress:
 class Runner:
     """At most one cycle at a time. `tick` never waits for a trainer."""
 
-    def __init__(self, project: Project, launcher: Launcher, *, attempts: int) -> None:
+    def __init__(self, project: Project, launcher: Launcher, *, attempts: int, keep_warm: bool = False) -> None:
         self._project = project
         self._launcher = launcher
         settings = project.settings.daemon
         self._patience = Patience(attempts, settings.failures_before_parking, settings.retry_delay_s)
         self._run: _Run | None = None
+        self._spare = Spare(project, launcher) if keep_warm else None
         self._retiring: list[tuple[Child, float]] = []
         self._last_tick = project.clock.monotonic()
         self._began = self._last_tick
@@ -130,6 +124,8 @@ class Runner:
         grace_s = self._project.settings.daemon.stop_grace_s
         for child in [*([self._run.child] if self._run else []), *(child for child, _ in self._retiring)]:
             child.stop(grace_s)
+        if self._spare is not None:
+            self._spare.stop()
         self._run = None
         self._retiring = []
 
@@ -140,6 +136,8 @@ class Runner:
             self._run.last_heard = now
         self._last_tick = now
         self._reap(now)
+        if self._spare is not None:
+            self._spare.tick(may_start=self._may_warm())
         if self.cycle is None:
             return 60.0
         if self.cycle.phase is Phase.CLAIMED:
@@ -188,12 +186,25 @@ class Runner:
         project = self._project
         log = project.layout.cycle_log(self.cycle.id)
         job = make_job(project, self.cycle, kind=kind, output=self._staging(), log=log)
+        child, is_ready = self._trainer(log)
+        child.give(job)
+        self._adopt(child, log, speaks_events=True, ready=is_ready)
+        self._announce(job, kind)
+
+    def _trainer(self, log: Path) -> tuple[Child, bool]:
+        """Give the spare trainer, or a new one; and whether it is ready."""
+        if self._spare is not None and (taken := self._spare.take()) is not None:
+            return taken
+        project = self._project
         python = python_for(project.settings.daemon.python_executable)
         command = trainer_command(python, folder=self._staging(), log=log, project=project.layout.project)
-        child = self._launcher.start(command, speaks_events=True)
-        child.give(job)
-        self._adopt(child, log, speaks_events=True)
-        self._announce(job, kind)
+        return self._launcher.start(command, speaks_events=True), False
+
+    def _may_warm(self) -> bool:
+        """A spare is worth its memory once there is a model to go on from and nothing runs."""
+        settings = self._project.settings.daemon
+        is_free = not self.busy and self.cycle is not None and self.cycle.phase is not Phase.PARKED
+        return is_free and settings.enable_auto_training and not settings.training_script
 
     def _start_script(self, staging: Path) -> None:
         assert self.cycle is not None
@@ -208,10 +219,10 @@ class Runner:
         self._adopt(self._launcher.start(command, speaks_events=False), log, speaks_events=False)
         self._project.log.info(f"[2/5] training with {script.name}: {settings.trainer.epochs} epochs")
 
-    def _adopt(self, child: Child, log: Path, *, speaks_events: bool) -> None:
+    def _adopt(self, child: Child, log: Path, *, speaks_events: bool, ready: bool = False) -> None:
         now = self._project.clock.monotonic()
         total = self._project.settings.trainer.epochs
-        self._run = _Run(child, log, started=now, last_heard=now, speaks_events=speaks_events)
+        self._run = _Run(child, log, started=now, last_heard=now, speaks_events=speaks_events, ready=ready)
         self.progress = replace(self.progress, epochs_total=total, doing="starting", fraction=0.0)
 
     def _announce(self, job: Job, kind: str) -> None:

@@ -35,6 +35,8 @@ class DaemonSettings(_Group):
     """Which ones go first: the oldest, or those with the lowest reward per step."""
     python_executable: str = ""
     """The Python that runs the trainer; empty = the one that runs the daemon."""
+    warm_trainer: bool = True
+    """Keep one trainer ready while waiting, with torch imported: a cycle starts seconds sooner for about 300 MB."""
     training_script: str = ""
     """A script of yours in place of the trainer: called with EXPORT_DIR MODEL_DIR EPOCHS DEVICE."""
     scan_interval_s: PositiveFloat = 3.0

@@ -46,7 +46,7 @@ class NoMachine:
 class Rig:
     """A service that a test drives."""
 
-    def __init__(self, folder: Path, *, attempts: int = 3, epochs: int = 3, **daemon: object) -> None:
+    def __init__(self, folder: Path, *, attempts: int = 3, epochs: int = 3, keep_warm: bool = False, **daemon: object) -> None:
         self._is_closed = False
         self.mailbox = Mailbox()
         quick = {"settle_s": 0.02, "scan_interval_s": 0.1, "stop_grace_s": 1.0, "retry_delay_s": 0.01}
@@ -57,7 +57,7 @@ class Rig:
         self.project = open_project(folder, self.settings, wake=self.mailbox.wake)
         self.launcher = FakeLauncher(self.mailbox)
         self.inbox = Inbox(self.project)
-        self.runner = Runner(self.project, self.launcher, attempts=attempts)
+        self.runner = Runner(self.project, self.launcher, attempts=attempts, keep_warm=keep_warm)
         self.service = Service(self.project, self.inbox, self.runner, Reporter(self.project, NoMachine()), None)
         self.service.start()
 
