@@ -14,7 +14,7 @@ from daemon.cycle import Phase
 from daemon.dashboard import Dashboard, wants_dashboard
 from daemon.errors import DaemonError, Exit
 from daemon.inbox import Inbox
-from daemon.launch import Child, Command, check_python
+from daemon.launch import Child, Command, check_python, script_for
 from daemon.ledger import Ledger
 from daemon.lock import ProjectLock
 from daemon.logs import Log
@@ -104,6 +104,8 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bo
     """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
     with contextlib.ExitStack() as stack:
         check_python(settings.daemon.python_executable)
+        if settings.daemon.training_script:
+            script_for(settings.daemon.training_script, layout.project)
         _make_folders(layout)
         lock = ProjectLock(layout.lock)
         lock.acquire()

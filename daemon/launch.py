@@ -70,6 +70,18 @@ def python_for(executable: str) -> str:
     return str(path)
 
 
+def script_for(training_script: str, project: Path) -> Path:
+    """Give the user's training script, relative to the project. Raises DaemonError where it is not there."""
+    script = project / training_script
+    if not script.is_file():
+        raise DaemonError(
+            f"training_script {training_script} is not there",
+            hint="give its path, relative to the project folder or absolute",
+            code="E_SCRIPT",
+        )
+    return script
+
+
 def check_python(executable: str) -> None:
     """Make sure that `executable` is a Python of at least 3.11. Raises DaemonError naming what is wrong."""
     python = python_for(executable)

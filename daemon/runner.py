@@ -22,7 +22,7 @@ from daemon.cycle import (
 )
 from daemon.errors import DaemonError
 from daemon.jobs import make_job, project_contract
-from daemon.launch import Child, last_line, python_for, script_command, trainer_command
+from daemon.launch import Child, last_line, python_for, script_command, script_for, trainer_command
 from daemon.project import Project
 from daemon.publish import PublishError, publish
 from daemon.records import Publication
@@ -210,9 +210,7 @@ class Runner:
         assert self.cycle is not None
         project, settings = self._project, self._project.settings
         log = project.layout.cycle_log(self.cycle.id)
-        script = project.layout.project / settings.daemon.training_script
-        if not script.is_file():
-            raise DaemonError(f"training_script {script.name} is not there", hint="check its path", code="E_SCRIPT")
+        script = script_for(settings.daemon.training_script, project.layout.project)
         python = python_for(settings.daemon.python_executable)
         arguments = (str(project.layout.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
         command = script_command(python, script, arguments, folder=staging, log=log)

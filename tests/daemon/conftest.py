@@ -46,7 +46,9 @@ class NoMachine:
 class Rig:
     """A service that a test drives."""
 
-    def __init__(self, folder: Path, *, attempts: int = 3, epochs: int = 3, keep_warm: bool = False, **daemon: object) -> None:
+    def __init__(
+        self, folder: Path, *, attempts: int = 3, epochs: int = 3, keep_warm: bool = False, **daemon: object
+    ) -> None:
         self._is_closed = False
         self.mailbox = Mailbox()
         quick = {"settle_s": 0.02, "scan_interval_s": 0.1, "stop_grace_s": 1.0, "retry_delay_s": 0.01}

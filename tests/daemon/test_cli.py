@@ -25,6 +25,7 @@ BAD = {
     "unknown variable": (["--once"], {"HOTLAP_TRAINER__EPOCH": "1"}, "", 2, "did you mean HOTLAP_TRAINER__EPOCHS?"),
     "no python": (["--once"], {}, f"[daemon]\npython_executable = {orjson.dumps(__file__).decode()}\n", 2, "python"),
     "missing python": (["--once"], {}, "[daemon]\npython_executable = '/none'\n", 2, "python_executable /none is not"),
+    "missing script": (["--once"], {}, "[daemon]\ntraining_script = 'none.py'\n", 2, "training_script none.py is not"),
     "flag out of range": (["--once", "--epochs", "0"], {}, "", 2, "trainer.epochs = 0 in the command line"),
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles goes with --demo"),
     "order without a daemon": (["trigger"], {}, "", 2, "no daemon runs on this project"),
