@@ -18,6 +18,8 @@ def play(
     run: Run, plan: Plan, folder: Path, *, patience_s: float, stopping: threading.Event, say: Callable[[float], None]
 ) -> tuple[list[float], list[dict[str, Any]]]:
     """Give the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
+    if plan.config:
+        (folder / "daemon.toml").write_text(plan.config, encoding="utf-8")
     with (
         Child("daemon", daemon_arguments(run, plan, folder), folder=folder, hears_lines=False) as daemon,
         Child("engine", engine_arguments(run, plan, folder), folder=folder, hears_lines=True) as engine,

@@ -50,6 +50,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     p.add_argument("--quick", action="store_true", help="the first seed only and 4 cycles")
     p.add_argument("--out", type=Path, metavar="FILE", help="results (benchmarks/out/learning.json)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a daemon.toml for ours, to try settings; needs --out")
     p.add_argument("--keep", type=Path, metavar="DIR", help="keep the project folders there, to look into")
     p.add_argument("--report", action="store_true", help="play nothing, report what --out has")
     p.add_argument("--write-docs", action="store_true", help="put table and picture into docs/learning.md")
@@ -60,10 +61,12 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Play, report, judge; the exit code."""
     if given.quick:
         given.seeds, given.cycles = given.seeds[:1], min(given.cycles, 4)
+    if given.config is not None and (given.out is None or given.write_docs):
+        parser.error("--config is for trying settings: give an --out of its own, and leave the docs alone")
     given.out = given.out or (QUICK_OUT if given.quick else OUT)
     if find_spec("stable_baselines3") is None and Way.SB3 in given.only and not given.report:
         parser.error("stable-baselines3 is missing: `python scripts/dev.py bench` installs it, or leave sb3 out")
-    plan = Plan(cycles=given.cycles)
+    plan = Plan(cycles=given.cycles, config=given.config.read_text(encoding="utf-8") if given.config else "")
     wanted = runs_of(dict.fromkeys(given.only), dict.fromkeys(given.scales), list(dict.fromkeys(given.seeds)))
     outcomes, saved = load(given.out, plan)
     failed = False

@@ -61,6 +61,7 @@ class Plan:
     agents: int = 32
     rollouts: int = 10  #: a batch
     steps: int = 2048  #: a rollout, of all agents together
+    config: str = ""  #: text of a daemon.toml for ours; empty = the defaults
 
     @property
     def batch(self) -> int:
@@ -103,7 +104,7 @@ def load(path: Path, plan: Plan) -> tuple[dict[Run, Outcome], dict[str, Any]]:
     """Read what was saved for this very plan, and the rest of the document; nothing where there is none such."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or document["plan"] != asdict(plan):
+        if document["schema"] != SCHEMA or Plan(**document["plan"]) != plan:
             return {}, {}
         outcomes = [_outcome(entry) for entry in document["runs"]]
     except (OSError, ValueError, KeyError, TypeError):

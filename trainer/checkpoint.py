@@ -45,13 +45,9 @@ class Checkpoint:
     value_layers: Layers
     action_log_std: Tensor
     lineage: Lineage
+    policy_trained: bool  #: false for version 0, and where a cycle could only learn values
     network: str = ""  #: the class it was trained with, for people; never imported on its word
     probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
-
-    @property
-    def trained(self) -> bool:
-        """Whether any training went into it; version 0 is a fresh network."""
-        return self.lineage.epoch > 0
 
     def to_bytes(self) -> bytes:
         """Write it as torch does."""
@@ -66,6 +62,7 @@ class Checkpoint:
             "stacks": {"policy": [list(p) for p in self.policy_layers], "value": [list(p) for p in self.value_layers]},
             "action_log_std": self.action_log_std,
             "lineage": self.lineage.model_dump(mode="json"),
+            "policy_trained": self.policy_trained,
             "network": self.network,
             "probe_observations": self.probe_observations,
         }
@@ -122,6 +119,7 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
         value_layers=value,
         action_log_std=log_std.detach().float().reshape(-1),
         lineage=Lineage(cycle=0, epoch=max(1, int(document.get("epoch") or 1))),
+        policy_trained=True,
     )
 
 
@@ -138,6 +136,7 @@ def _ours(document: dict[str, Any]) -> Checkpoint:
             value_layers=tuple((w, b) for w, b in document["stacks"]["value"]),
             action_log_std=document["action_log_std"],
             lineage=Lineage.from_json_value(document["lineage"]),
+            policy_trained=document["policy_trained"],
             network=document["network"],
             probe_observations=document["probe_observations"],
         )

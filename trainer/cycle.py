@@ -32,6 +32,8 @@ def train(job: Job, reporter: Reporter) -> Result:
     """Learn from the job's rollouts; leave checkpoints, the chosen epoch's JSON and the analysis."""
     begin = time.monotonic()
     notices = Notices(reporter)
+    devices.candidates(job.settings)  # a mistake in the settings is told before anything is read
+    loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
     reporter.doing("loading the last model", 0.0)
     start = open_start(job, notices)
     devices.prepare(torch.device("cpu"), devices.threads_for(job.settings, _parameters(start.network)))
@@ -44,7 +46,7 @@ def train(job: Job, reporter: Reporter) -> Result:
     reporter.doing("computing advantages", 0.05)
     head = head_for(job.contract.action_space)
     prepared = prepare(attribute(loaded, start, job, notices), start, head, job, notices)
-    training = Training(job, start, prepared, head, reporter)
+    training = Training(job, start, prepared, head, loss, reporter)
     entries = training.run()
     result = conclude(job, entries, training.output, reporter)
     experiences = prepared.train.size + prepared.held.size
@@ -60,12 +62,11 @@ def train(job: Job, reporter: Reporter) -> Result:
 class Training:
     """The epochs of one cycle."""
 
-    def __init__(self, job: Job, start: Start, prepared: Prepared, head: Head, reporter: Reporter) -> None:
+    def __init__(self, job: Job, start: Start, prepared: Prepared, head: Head, loss: Loss, reporter: Reporter) -> None:
         self.job, self.reporter, self.output = job, reporter, Output(Path(job.output))
-        self._prepared, self._head, self._start = prepared, head, start
-        self._loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
+        self._prepared, self._head, self._start, self._loss = prepared, head, start, loss
         self.device = self._choose_device()
-        self.plan = plan_for(job, self.device)
+        self.plan = plan_for(job, self.device, prepared)
 
     def _choose_device(self) -> torch.device:
         def steps_on(device: torch.device) -> Callable[[], None]:
@@ -81,7 +82,7 @@ class Training:
         return devices.fastest(devices.candidates(self.job.settings), steps_on)
 
     def _updater(self, network: Network, device: torch.device) -> Updater:
-        plan = plan_for(self.job, device)
+        plan = plan_for(self.job, device, self._prepared)
         adam = make_adam(network.to(device), plan.learning_rate)
         if self._start.optimizer_state:
             state = {
@@ -133,20 +134,22 @@ class Training:
             optimizer_state=_on_cpu(updater.adam.state_dict()),
             history=history,
             probe=self._prepared.probe,
+            policy_trained=not self._prepared.values_only,
         )
         name = f"model_epoch_{epoch}.pt"
         self.output.write(name, checkpoint.to_bytes())
         return Entry(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
 
 
-def plan_for(job: Job, device: torch.device) -> Plan:
+def plan_for(job: Job, device: torch.device, prepared: Prepared) -> Plan:
     """Turn the settings into this cycle's numbers; schedules run over cycles."""
     s = job.settings
+    entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s)
     knobs = Knobs(
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
         value_coef=s.value_coef,
-        entropy_coef=scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s),
+        entropy_coef=0.0 if prepared.values_only else entropy_coef,
     )
     return Plan(
         epochs=s.epochs,

@@ -15,8 +15,12 @@ import torch
 from schemas.errors import ConfigError
 from schemas.settings import TrainerSettings
 
-WORK_FOR_A_SECOND_THREAD = 8e6
-"""Multiply-adds of one minibatch's forward pass above which a second thread pays for its start."""
+WORK_FOR_A_SECOND_THREAD = 1e9
+"""Minibatch size times parameters above which more than one thread is used.
+
+High on purpose: a game runs beside us. Where another process holds a core, threads that wait for each other made a
+step 3 to 100 times slower; on an idle machine a second thread gains little below this.
+"""
 WIDTH_FOR_BFLOAT16 = 512
 """Hidden width above which bfloat16 gains more on a GPU than its conversions cost."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,13 +34,17 @@ def _initial(job: Job, reporter: Reporter) -> Result:
     """Make version 0: a fresh network, not trained, that engine and trainer both start from."""
     reporter.doing("making the initial model", 0.1)
     start = open_start(job.model_copy(update={"parent": None}), Notices(reporter))
-    empty = snapshot(
-        start.network, start.normalisers, job, epoch=0, optimizer_state={}, history={}, probe=torch.zeros(0, 0)
-    )
-    observations = torch.from_numpy(stand_in_observations(empty))
     checkpoint = snapshot(
-        start.network, start.normalisers, job, epoch=0, optimizer_state={}, history={}, probe=observations
+        start.network,
+        start.normalisers,
+        job,
+        epoch=0,
+        optimizer_state={},
+        history={},
+        probe=torch.zeros(0, 0),
+        policy_trained=False,
     )
+    checkpoint = replace(checkpoint, probe_observations=torch.from_numpy(stand_in_observations(checkpoint)))
     output = Output(Path(job.output))
     output.write("model_epoch_0.pt", checkpoint.to_bytes())
     entry = Entry(0, "model_epoch_0.pt", ())

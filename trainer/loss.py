@@ -58,13 +58,16 @@ def ppo_loss(batch: Batch, new: Evaluation, knobs: Knobs) -> Terms:
     policy_loss = -(batch.weight_B * gain_B).mean()
     value_loss = value_error(batch, new.value_B, knobs.value_clip_range)
     detached_B = ratio_B.detach()
+    clip_fraction = (detached_B != clipped_B.detach()).float().mean()
+    # Where the clip holds the policy back, nothing else would stand against the bonus: it is held back alike.
+    bonus = knobs.entropy_coef * (1.0 - clip_fraction) * new.entropy
     return Terms(
-        total=policy_loss + knobs.value_coef * value_loss - knobs.entropy_coef * new.entropy,
+        total=policy_loss + knobs.value_coef * value_loss - bonus,
         policy_loss=policy_loss.detach(),
         value_loss=value_loss.detach(),
         entropy=new.entropy.detach(),
         approx_kl=(batch.weight_B * (detached_B - 1.0 - log_ratio_B.detach())).mean(),
-        clip_fraction=(detached_B != clipped_B.detach()).float().mean(),
+        clip_fraction=clip_fraction,
     )
 
 

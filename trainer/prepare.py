@@ -28,6 +28,12 @@ from trainer.start import Start, candidates_of
 
 LARGEST_WEIGHT = 10.0
 """No experience counts for more than ten average ones, however unlikely the rest."""
+ENOUGH_OVERLAP = 0.7
+"""Mean of min(1, start / player) below which an untrained policy learns nothing from an engine's own weights.
+
+Far out in the tails ratios are all but noise, and the units are those of states that a driving agent never sees. Where
+the engine is about to load a model of ours, one cycle of patience is worth more than 16 cycles with a bad beginning.
+"""
 _CHUNK = 65536
 _CANARY_TOLERANCE = 0.05  #: nats
 
@@ -62,6 +68,7 @@ class Prepared:
     held: Batch
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
+    values_only: bool  #: the policy waits for better data; see ENOUGH_OVERLAP
 
 
 def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices) -> History:
@@ -99,6 +106,13 @@ def prepare(history: History, start: Start, head: Head, job: Job, notices: Notic
         seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.player_B, history.played_logp_B
     )
     _canary(seen, history, notices)
+    values_only = start.may_wait and rho_B.mean() < ENOUGH_OVERLAP
+    if values_only:
+        notices.say(
+            "W_FAR_STRANGER",
+            f"the engine's own policy is too far from a new one to learn from (overlap {rho_B.mean():.0%}): this cycle "
+            "learns values only, and the next begins when the engine has played the published model",
+        )
     advantage_B = _advantages(seen, experiences, rho_B, settings.gamma, settings.gae_lambda)
     target_B = seen.value_B + rho_B * advantage_B
     returns = normalisers.returns if not start.trained else normalisers.returns.merged(target_B[usable_B])
@@ -106,12 +120,14 @@ def prepare(history: History, start: Start, head: Head, job: Job, notices: Notic
     rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
     held_B = np.zeros(experiences.size, dtype=bool)
     held_B[usable_B] = held_out(experiences.piece_B[usable_B], settings.holdout_fraction, rng)
-    sets = _Sets(seen, advantage_B, target_B, rho_B, returns)
+    weight_B = np.zeros_like(rho_B) if values_only else rho_B
+    sets = _Sets(seen, advantage_B, target_B, weight_B, returns)
     return Prepared(
         train=sets.batch(usable_B & ~held_B),
         held=sets.batch(held_B),
         normalisers=Normalisers(normalisers.observations, returns),
         probe=_probe(experiences, job),
+        values_only=values_only,
     )
 
 
@@ -122,7 +138,9 @@ def _observed(start: Start, experiences: Experiences, gamma: float) -> Normalise
     returns' units come from what a return is worth without any value function.
     """
     before = start.normalisers
-    unseen_B = experiences.is_new_B if start.trained else np.ones(experiences.size, dtype=bool)
+    unseen_B = experiences.is_new_B
+    if not start.trained and not unseen_B.any():
+        unseen_B = np.ones(experiences.size, dtype=bool)
     after = before.observations.merged(experiences.observation_BO[unseen_B]) if unseen_B.any() else before.observations
     if start.trained:
         keep_policy(start.network.stacks(), before.observations, after)
@@ -190,13 +208,13 @@ class _Sets:
     seen: Seen
     advantage_B: Float64
     target_B: Float64
-    rho_B: Float64
+    raw_weight_B: Float64
     returns: ReturnNormaliser
 
     def batch(self, rows_B: Bools) -> Batch:
         """Give the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
         rows = torch.from_numpy(np.flatnonzero(rows_B))
-        weight_B = unit_weights(self.rho_B[rows_B])
+        weight_B = unit_weights(self.raw_weight_B[rows_B])
         return Batch(
             observation_BO=self.seen.observation_BO[rows],
             action_BC=self.seen.action_BC[rows],
@@ -209,16 +227,18 @@ class _Sets:
 
 
 def unit_weights(rho_B: Float64) -> Float64:
-    """Scale weights to mean 1, none above LARGEST_WEIGHT before the last scaling."""
+    """Scale weights to mean 1, none above LARGEST_WEIGHT before the last scaling; where all are 0 they stay so."""
     average = rho_B.mean()
     if not average > 1e-30:
-        return np.ones_like(rho_B)
+        return np.zeros_like(rho_B)
     capped_B = np.minimum(rho_B / average, LARGEST_WEIGHT)
     return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
 
 
 def standardised(advantage_B: Float64, weight_B: Float64) -> Float64:
     """Give advantages of weighted mean 0 and weighted deviation 1."""
+    if not weight_B.any():
+        weight_B = np.ones_like(weight_B)
     centred_B = advantage_B - np.average(advantage_B, weights=weight_B)
     deviation = np.sqrt(np.average(np.square(centred_B), weights=weight_B))
     return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)

@@ -27,7 +27,8 @@ class Start:
     network: Network
     normalisers: Normalisers
     optimizer_state: dict[str, Any]  #: Adam's state by parameter index; empty = none yet
-    trained: bool  #: false: nothing has been learned, so units may change without keeping the function
+    trained: bool  #: false: the policy has learned nothing, so units may change without keeping its function
+    may_wait: bool  #: an engine will play this cycle's model: better data is on its way
     checksum: str  #: of the parent's exported weights; empty = no parent
 
 
@@ -35,20 +36,27 @@ def open_start(job: Job, notices: Notices) -> Start:
     """Load the parent, or make a fresh network. Raises ModelError, ContractError, ConfigError or OSError."""
     shape = Shape.of(job.contract, job.hidden_sizes)
     network = build_network(shape, custom=job.settings.network, seed=job.settings.seed)
-    if job.parent is None:
-        normalisers = Normalisers.identity(shape.observation_size)
-        return Start(network=network, normalisers=normalisers, optimizer_state={}, trained=False, checksum="")
-    parent = read_checkpoint(Path(job.parent), job)
+    parent = read_checkpoint(Path(job.parent), job) if job.parent is not None else None
+    if parent is None or not parent.policy_trained:
+        return Start(
+            network=network,
+            normalisers=Normalisers.identity(shape.observation_size),
+            optimizer_state={},
+            trained=False,
+            may_wait=parent is not None and parent.lineage.epoch == 0,
+            checksum="",
+        )
     _fill(network, parent, job)
     optimizer_state = _matching_state(parent, network)
-    if parent.trained and not optimizer_state:
+    if not optimizer_state:
         notices.say("W_OPTIMIZER", "the parent's optimizer state does not fit and begins anew")
     checksum = weights_checksum(model_of(parent, policy_version=0))
     return Start(
         network=network,
         normalisers=parent.normalisers,
         optimizer_state=optimizer_state,
-        trained=parent.trained,
+        trained=True,
+        may_wait=False,
         checksum=checksum,
     )
 
@@ -133,7 +141,7 @@ def _candidate(path: Path, start: Start, job: Job) -> Candidate | None:
         return None  # its steps will be told as a stranger's
     if job.contract.differences(model.contract):
         return None
-    return Candidate(model, is_parent=start.trained and weights_checksum(model) == start.checksum)
+    return Candidate(model, is_parent=weights_checksum(model) == start.checksum)
 
 
 def snapshot(
@@ -145,6 +153,7 @@ def snapshot(
     optimizer_state: dict[str, Any],
     history: dict[str, list[float]],
     probe: torch.Tensor,
+    policy_trained: bool,
 ) -> Checkpoint:
     """Give the checkpoint of the present moment."""
     policy_layers, value_layers = layers_of(network)
@@ -159,6 +168,7 @@ def snapshot(
         value_layers=value_layers,
         action_log_std=network.action_log_std.detach().cpu().clone(),
         lineage=lineage_of(job, epoch),
+        policy_trained=policy_trained,
         network=job.settings.network,
         probe_observations=probe,
     )

@@ -1,0 +1,202 @@
+"""The trainer as a program (Contract 4), by real processes on the sample rollouts, and the scripts around it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import torch
+
+from schemas.errors import ModelError
+from schemas.model import check_probe, read_model
+from trainer import load_policy
+from trainer.checkpoint import checkpoint_from, load_document
+from trainer.cli import main
+from trainer.picking import find_best
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "tests" / "data" / "rollouts"
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=100, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    done = run("-m", "trainer", SAMPLES, folder, 3, "cpu")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_it_leaves_what_the_contract_says(trained):
+    folder, done = trained
+    best = orjson.loads((folder / "model_analysis.json").read_bytes())["best_epoch"]
+    expected = {f"model_epoch_{k}.pt" for k in (1, 2, 3)} | {f"model_epoch_{best}.json", "model_analysis.json"}
+    assert set(names(folder)) == expected
+    assert check_probe(read_model((folder / f"model_epoch_{best}.json").read_bytes())) < 1e-5
+    assert "epoch 3/3: value_loss" in done.stdout
+    assert f"best: epoch {best}" in done.stdout
+
+
+def called(capsys, function, *arguments):
+    """Call a program in this process; give its exit code and what it printed."""
+    code = function([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_it_goes_on_from_there_and_leaves_nothing_old(tmp_path, capsys):
+    runs = [called(capsys, main, SAMPLES, tmp_path, *rest) for rest in ((3, "cpu"), (2, "cpu"), (2, "cpu", "--fresh"))]
+    assert [code for code, _, _ in runs] == [0, 0, 0]
+    said = [out for _, out, _ in runs]
+    assert "a new network" in said[0]
+    assert "going on from model_epoch_" in said[1]
+    assert "a new network" in said[2]
+    assert [n for n in names(tmp_path) if n.endswith(".pt")] == ["model_epoch_1.pt", "model_epoch_2.pt"]
+    assert len([n for n in names(tmp_path) if n.endswith(".json")]) == 2
+
+
+def test_the_script_with_the_same_seed_gives_the_same_bytes(trained, tmp_path):
+    folder, _ = trained
+    assert run(ROOT / "scripts" / "train_pytorch.py", SAMPLES, tmp_path, 3, "cpu", cwd=tmp_path).returncode == 0
+    assert {n: (tmp_path / n).read_bytes() for n in names(tmp_path)} == {
+        n: (folder / n).read_bytes() for n in names(folder)
+    }
+
+
+FAILURES = {
+    "no folder": (["nowhere", "out"], 3, "is not there"),
+    "no rollouts": ([".", "out"], 3, "no rollouts in"),
+    "a device that is none": ([SAMPLES, "out", "1", "abacus"], 78, "use auto, cpu or cuda"),
+    "no epochs": ([SAMPLES, "out", "0"], 78, "trainer.epochs"),
+    "a config that is not there": ([SAMPLES, "out", "--config", "no.toml"], 78, "check --config"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    exit_code, _, err = called(capsys, main, *arguments)
+    assert exit_code == code
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+def test_arguments_that_are_none_get_the_usage(capsys):
+    with pytest.raises(SystemExit) as error:
+        main([])
+    assert error.value.code == 2
+    assert "usage: python -m trainer" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "HOTLAP_TRAINER__GAMMA" in capsys.readouterr().out
+
+
+def test_importing_the_package_imports_no_torch():
+    done = run(
+        "-c",
+        "import sys, trainer; assert 'torch' not in sys.modules; trainer.load_policy; print('torch' in sys.modules)",
+    )
+    assert done.stdout.strip() == "True"
+
+
+def test_load_policy_gives_the_same_from_both_files(trained):
+    folder, _ = trained
+    model = next(folder.glob("model_epoch_*.json"))
+    x = np.random.default_rng(0).normal(size=(100, 15)).astype(np.float32)
+    one, two = load_policy(model), load_policy(model.with_suffix(".pt"))
+    np.testing.assert_allclose(one.mean(x), two.mean(x), atol=1e-5)
+    np.testing.assert_allclose(one.value(x), two.value(x), rtol=1e-5, atol=1e-5)
+    other = folder.parent / "a.txt"
+    other.write_text("x")
+    with pytest.raises(ModelError, match=r"neither \.pt nor \.json"):
+        load_policy(other)
+
+
+def foreign(path, losses, *, name="value_loss", extra=None):
+    """A checkpoint as another script might write it."""
+    sizes = [(15, 8), (8, 8)]
+    state = {}
+    for kind, outputs in (("policy", 3), ("value", 1)):
+        for i, (inputs, size) in enumerate(sizes):
+            state[f"{kind}_layers.{2 * i}.weight"], state[f"{kind}_layers.{2 * i}.bias"] = (
+                torch.randn(size, inputs),
+                torch.randn(size),
+            )
+        state[f"{kind}_head.weight"], state[f"{kind}_head.bias"] = torch.randn(outputs, 8), torch.randn(outputs)
+    document = {"policy_state_dict": state, "optimizer_state_dict": {}, "training_history": {name: losses}}
+    torch.save(document | (extra or {}), path)
+
+
+def test_checkpoints_of_other_scripts_are_ranked_and_exported(tmp_path):
+    foreign(tmp_path / "model_epoch_1.pt", [0.9])
+    foreign(tmp_path / "model_epoch_2.pt", [0.9, 0.3], name="critic_loss")
+    foreign(tmp_path / "model_epoch_3.pt", [0.9, 0.3, float("nan")])
+    (tmp_path / "model_epoch_4.pt").write_bytes(b"torn")
+    done = run(ROOT / "scripts" / "find_and_export_best_model.py", tmp_path, SAMPLES)
+    assert done.returncode == 0, done.stderr
+    expected = (tmp_path / "model_epoch_2.json").resolve().as_posix()
+    assert done.stdout == expected + "\n"
+    assert (tmp_path / "best_model_path.txt").read_bytes() == expected.encode()
+    model = read_model(Path(expected).read_bytes())
+    assert model.hidden_sizes == (8, 8)
+    assert check_probe(model) < 1e-4
+    assert "model_epoch_4.pt cannot be loaded" in done.stderr
+
+
+def test_ranking_by_history_and_by_evaluation(trained, capsys):
+    folder, _ = trained
+    code, by_history, _ = called(capsys, find_best, "--model-dir", folder)
+    assert (code, len(by_history.splitlines())) == (0, 3)
+    test_set = ("--export-dir", SAMPLES, "--evaluate", "--test-split", "0.5")
+    code, measured, _ = called(capsys, find_best, "--model-dir", folder, *test_set)
+    assert (code, len(measured.splitlines())) == (0, 3)
+    assert by_history != measured
+    code, _, err = called(capsys, find_best, "--model-dir", folder / "no")
+    assert (code, len(err.splitlines())) == (65, 1)
+
+
+def test_the_script_ranks_too(trained):
+    assert run(ROOT / "scripts" / "find_best_model.py", "--model-dir", trained[0]).returncode == 0
+
+
+def test_one_checkpoint_is_converted(trained, tmp_path):
+    folder, _ = trained
+    target = tmp_path / "x.json"
+    assert run(ROOT / "scripts" / "export_model_for_unreal.py", folder / "model_epoch_2.pt", target).returncode == 0
+    assert read_model(target.read_bytes()).lineage.epoch == 2
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path, capsys):
+    path = tmp_path / "model_epoch_1.pt"
+    torch.save({"policy_state_dict": {}, "optimizer_state_dict": {}, "training_history": Evil()}, path)
+    with pytest.raises(ModelError, match="cannot be loaded") as error:
+        load_document(path.read_bytes())
+    assert error.value.code == "E_CHECKPOINT"
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], {"policy_state_dict": {}}], ids=str)
+def test_a_dict_without_the_keys_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / "x.pt"
+    torch.save(content, path)
+    with pytest.raises(ModelError, match="has no"):
+        checkpoint_from(load_document(path.read_bytes()))
