@@ -26,7 +26,7 @@ scaled, and ours once more with an engine that begins with weights of its own. C
 exploration noise, of one more batch after the last training; ours must reach 0.95 of theirs.
 """
 EPILOG = """\
-Three seeds take about 40 minutes on 2 cores; --quick gives a first impression in three minutes.
+Three seeds take about 40 minutes on 2 cores; --quick gives a first impression in a few.
 Runs already in --out are kept where --only, --scales or --seeds leave them out, so a part can be measured again.
 Exit codes: 0 ours is good enough everywhere, 1 it is not or a run failed, 2 bad arguments.
 """
@@ -63,6 +63,8 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         given.seeds, given.cycles = given.seeds[:1], min(given.cycles, 4)
     if given.config is not None and (given.out is None or given.write_docs):
         parser.error("--config is for trying settings: give an --out of its own, and leave the docs alone")
+    if given.write_docs and not report.has_markers(PAGE):
+        parser.error(f"{PAGE.relative_to(ROOT)} has no lines {report.BEGIN} and {report.END} to write between")
     given.out = given.out or (QUICK_OUT if given.quick else OUT)
     if find_spec("stable_baselines3") is None and Way.SB3 in given.only and not given.report:
         parser.error("stable-baselines3 is missing: `python scripts/dev.py bench` installs it, or leave sb3 out")

@@ -105,12 +105,15 @@ def markdown(outcomes: Mapping[Run, Outcome], plan: Plan, machine: dict[str, str
     return "\n".join(lines)
 
 
+def has_markers(page: Path) -> bool:
+    """Whether the page has a place for the tables."""
+    return page.is_file() and END in page.read_text(encoding="utf-8").partition(BEGIN)[2]
+
+
 def write_docs(page: Path, text: str) -> None:
-    """Put the text between the page's markers. Raises ValueError where they are missing."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no lines {BEGIN} and {END} to write between")
+    """Put the text between the page's markers, which must be there."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8", newline="\n")
 
 

@@ -70,6 +70,8 @@ def _export(job: Job, reporter: Reporter) -> Result:
     reporter.doing(f"exporting epoch {job.export_epoch}", 0.5)
     output = Output(Path(job.output))
     name = f"model_epoch_{job.export_epoch}.pt"
+    if not (output.folder / name).is_file():
+        raise ModelError(f"there is no {name}", hint="see model_analysis.json for what there is", code="E_NO_EPOCH")
     data = output.adopt(name)
     losses = tuple(value_losses_of(history_of(load_document(data, name))))
     return publishable(job, name, output, Ranked(Entry(job.export_epoch, name, losses), score(losses), "asked for"))

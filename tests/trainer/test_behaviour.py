@@ -12,15 +12,24 @@ from trainer.data import by_agent
 from .toy import CHOICE, HIDDEN, STEER, Bandit, columns, loop_for
 
 
-@pytest.fixture(scope="module", params=[STEER, CHOICE], ids=["continuous", "discrete"])
-def models(request, tmp_path_factory):
+def three_models(space, folder):
     """Three models that play differently."""
     made = []
     for seed in range(3):
-        world = Bandit(space=request.param)
-        loop = loop_for(world, tmp_path_factory.mktemp("models"), seed=seed, learning_rate=1e-2)
+        world = Bandit(space=space)
+        loop = loop_for(world, folder / str(seed), seed=seed, learning_rate=1e-2)
         made.append(loop.train(world.play(loop.start(), 40)))
     return made
+
+
+@pytest.fixture(scope="module")
+def drivers(tmp_path_factory):
+    return three_models(STEER, tmp_path_factory.mktemp("drivers"))
+
+
+@pytest.fixture(scope="module", params=[STEER, CHOICE], ids=["continuous", "discrete"])
+def models(request, tmp_path_factory):
+    return three_models(request.param, tmp_path_factory.mktemp("models"))
 
 
 def space_of(model):
@@ -63,27 +72,23 @@ def test_others_are_strangers_and_their_own_log_prob_counts(models):
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.4, 3.0])
-def test_version_1_does_not_say_its_noise_and_it_is_found(models, noise):
-    if space_of(models[0]) == CHOICE:
-        pytest.skip("choices have no noise")
-    rollout = Bandit(space=STEER).play(models[0], 60, noise=noise)
-    played = who(rollout, models[1], models[0])
+def test_version_1_does_not_say_its_noise_and_it_is_found(drivers, noise):
+    rollout = Bandit(space=STEER).play(drivers[0], 60, noise=noise)
+    played = who(rollout, drivers[1], drivers[0])
     assert played.fitted
     assert played.noise == pytest.approx(noise, rel=0.01)
     assert (played.player_B == Player.PUBLISHED).mean() > 0.95
-    said = who(rollout, models[0], noise=noise)
+    said = who(rollout, drivers[0], noise=noise)
     assert (said.player_B == Player.PARENT).all()
     assert not said.fitted
 
 
-def test_no_noise_is_made_up_for_a_stranger(models):
-    if space_of(models[0]) == CHOICE:
-        pytest.skip("choices have no noise")
-    rollout = Bandit(space=STEER).play(models[2], 60)
+def test_no_noise_is_made_up_for_a_stranger(drivers):
+    rollout = Bandit(space=STEER).play(drivers[2], 60)
     scrambled = dataclasses.replace(
         rollout, log_probs=np.random.default_rng(0).normal(-3, 2, rollout.size).astype("f4")
     )
-    played = who(scrambled, models[0])
+    played = who(scrambled, drivers[0])
     assert (played.noise, played.fitted) == (1.0, False)
 
 

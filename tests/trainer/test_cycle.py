@@ -9,7 +9,7 @@ import torch
 
 from schemas.errors import ContractError, HotlapError, RolloutError
 from schemas.job import EpochDone, Selecting
-from schemas.model import check_probe, read_model
+from schemas.model import Dense, check_probe, read_model
 from trainer.checkpoint import checkpoint_from, load_document
 from trainer.distributions import head_for
 from trainer.policy import load_policy
@@ -293,11 +293,9 @@ def test_a_strangers_first_rollouts_are_expected(tmp_path):
 
 def far_away(model):
     """A policy that always steers to one side, as far as it can: hardly anything that a fresh one would do."""
-    strong = with_a_will(model).policy
-    head = dataclasses.replace(strong.head, biases=np.array([8.0, 8.0], np.float32))
-    return dataclasses.replace(
-        model, policy=dataclasses.replace(strong, head=head), action_log_std=np.full(2, -3, "f4")
-    )
+    head = Dense(np.zeros_like(model.policy.head.weights), np.array([8.0, 8.0], np.float32))
+    policy = dataclasses.replace(model.policy, head=head)
+    return dataclasses.replace(model, policy=policy, action_log_std=np.full(2, -2.0, np.float32))
 
 
 def test_from_a_stranger_too_far_away_a_first_cycle_learns_values_only(tmp_path):

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ConfigError, ContractError, RolloutError
+from schemas.errors import ConfigError, ContractError, HotlapError, RolloutError
 from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, RolloutInput, event_from_line
 from schemas.rollout import read_rollout
 from schemas.settings import TrainerSettings
+from trainer.jobs import run_job
+from trainer.reports import Recorder
 from trainer.verdict import verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,23 +160,39 @@ def test_the_log_goes_to_the_jobs_file(tmp_path):
     assert "epoch 1 of 2" in text
 
 
+def test_a_failure_is_one_line_and_a_code(tmp_path):
+    events, exit_code, _ = serve(job(tmp_path, rollouts=()))
+    assert exit_code == ExitCode.BAD_DATA
+    failure = events[-1]
+    assert isinstance(failure, Failure)
+    assert (failure.code, "\n" in failure.message, " -> " in failure.message) == ("E_SCHEMA", False, True)
+
+
 FAILURES = {
-    "no rollout": ({"rollouts": ()}, ExitCode.BAD_DATA, "E_SCHEMA"),
     "no such loss": ({"settings": {"loss": "nowhere:loss"}}, ExitCode.BAD_CONFIG, "E_CONFIG"),
     "no such device": ({"settings": {"device": "abacus"}}, ExitCode.BAD_CONFIG, "E_CONFIG"),
+    "another kind of device": ({"settings": {"device": "meta"}}, ExitCode.BAD_CONFIG, "E_CONFIG"),
     "no such folder": ({"output": "/nowhere/at/all"}, ExitCode.BAD_DATA, "E_OUTPUT"),
+    "nothing to select from": ({"kind": "select"}, ExitCode.BAD_DATA, "E_NO_MODEL"),
+    "no such epoch": ({"kind": "export", "export_epoch": 7}, ExitCode.BAD_DATA, "E_NO_EPOCH"),
 }
 
 
 @pytest.mark.parametrize(("given", "code", "name"), FAILURES.values(), ids=FAILURES)
-def test_a_failure_is_one_line_and_a_code(tmp_path, given, code, name):
-    events, exit_code, _ = serve(job(tmp_path, **given))
-    assert exit_code == code
-    failure = events[-1]
-    assert isinstance(failure, Failure)
-    assert failure.code == name
-    assert "\n" not in failure.message
-    assert " -> " in failure.message
+def test_what_cannot_be_done_is_told(tmp_path, given, code, name):
+    with pytest.raises(HotlapError) as error:
+        run_job(job(tmp_path, **given), Recorder())
+    exit_code, failure = verdict(error.value)
+    assert (exit_code, failure.code) == (code, name)
+
+
+def test_an_epoch_can_be_exported_later_and_foreign_folders_selected(tmp_path):
+    run_job(job(tmp_path), Recorder())
+    exported = run_job(job(tmp_path, kind="export", export_epoch=1), Recorder())
+    assert (exported.model, set(exported.files)) == ("model_epoch_1.json", {"model_epoch_1.json", "model_epoch_1.pt"})
+    selected = run_job(job(tmp_path, kind="select", use_epoch=2), Recorder())
+    assert selected.model == "model_epoch_2.json"
+    assert len(selected.ranking) == 2
 
 
 def test_a_job_that_is_none(tmp_path):
