@@ -17,8 +17,9 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.files import read_regular, sha256_of
 from schemas.layout import Layout
-from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout, read_rollout
+from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.rollout_cache import store_rollout
+from schemas.rollout_reader import read_rollout
 
 
 @dataclass(frozen=True, slots=True)

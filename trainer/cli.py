@@ -17,7 +17,8 @@ from schemas.files import read_regular, sha256_of
 from schemas.job import ExitCode, Job, Result, RolloutInput
 from schemas.layout import is_rollout_name
 from schemas.load_settings import load_settings
-from schemas.rollout import MAX_ROLLOUT_BYTES, read_rollout
+from schemas.rollout import MAX_ROLLOUT_BYTES
+from schemas.rollout_reader import read_rollout
 from trainer.checkpoint import NAME, Checkpoint
 from trainer.console import ConsoleReporter, say_error
 from trainer.jobs import run_job

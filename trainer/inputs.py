@@ -13,8 +13,9 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.files import read_regular
 from schemas.job import RolloutInput
-from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout, read_rollout
+from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.rollout_cache import load_rollout
+from schemas.rollout_reader import read_rollout
 from trainer.reports import Notices
 from trainer.rng import numpy_rng_for
 

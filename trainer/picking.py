@@ -15,7 +15,8 @@ from schemas.errors import HotlapError, ModelError, RolloutError
 from schemas.files import read_regular, write_atomic
 from schemas.job import ExitCode
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
-from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout, read_rollout
+from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.rollout_reader import read_rollout
 from schemas.settings import TrainerSettings
 from trainer.advantages import average_returns
 from trainer.checkpoint import Checkpoint, checkpoint_from, load_document

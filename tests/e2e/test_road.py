@@ -18,7 +18,7 @@ import pytest
 
 from schemas.layout import Layout
 from schemas.model import check_probe, read_model
-from schemas.rollout import read_rollout
+from schemas.rollout_reader import read_rollout
 from schemas.rollout_v2 import rollout_to_v2
 from tests.helpers import SAMPLES, drop, v1_bytes
 
@@ -135,7 +135,7 @@ def test_the_idle_daemon_is_small_quiet_and_without_torch(tmp_path, running):
     process = running("--project", tmp_path)
     wait_until(lambda: status(tmp_path).get("best_model_path") and status(tmp_path)["state"] == "idle")
     watched = psutil.Process(process.pid)
-    spare = wait_until(lambda: watched.children())[0]
+    spare = wait_until(watched.children)[0]
     wait_until(lambda: spare.cpu_times().user > 0.5 and spare.memory_info().rss > 1.5e8)
     if hasattr(watched, "memory_maps"):
         assert not [m.path for m in watched.memory_maps() if "torch" in m.path]

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RolloutError
-from schemas.rollout import Rollout, read_rollout
+from schemas.rollout import Rollout
 from schemas.rollout_cache import load_rollout, store_rollout
+from schemas.rollout_reader import read_rollout
 from schemas.rollout_v2 import rollout_to_v2
 from tests.helpers import SAMPLES, make_rollout, v1_bytes, v1_document
 

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.errors import ConfigError, ContractError, HotlapError, RolloutError
 from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, RolloutInput, event_from_line
-from schemas.rollout import read_rollout
+from schemas.rollout_reader import read_rollout
 from schemas.settings import TrainerSettings
 from trainer.jobs import run_job
 from trainer.reports import Recorder
