@@ -59,6 +59,14 @@ def test_n_rollouts_become_a_published_model_with_all_that_the_contract_names(ri
     assert not list(one.layout.staging.iterdir())
 
 
+def test_the_epoch_that_the_settings_ask_for_is_the_one_that_is_published(rig):
+    one = rig(auto_load_model_epoch=2)
+    drop(one.layout.exports, 1)
+    drop(one.layout.exports, 2)
+    one.until_published(1)
+    assert pointed(one).endswith("cycle_000001/model_epoch_2.json")
+
+
 def test_rollouts_that_arrive_during_a_cycle_count_toward_the_next(rig):
     one = rig()
     drop(one.layout.exports, 1)

@@ -56,7 +56,7 @@ def work(job: Job, mode: str) -> None:
         if epoch:
             say(EpochDone(epoch=epoch, epochs=len(epochs), losses={"value_loss": 1.0 / epoch}, score=0.5, seconds=0.01))
     say(Selecting())
-    best = epochs[-1]
+    best = (job.use_epoch if job.kind == "train" else 0) or epochs[-1]
     data = model_bytes(version=job.cycle, seed=job.cycle, observation_size=job.contract.observation_size)
     if mode == "wrong probe":
         data = data.replace(b'"values":[', b'"values":[9,', 1)
