@@ -167,12 +167,12 @@ def test_interleaving_agents_changes_nothing_but_the_files_hash(tmp_path):
 def test_the_next_cycle_goes_on_with_optimizer_and_normaliser(tmp_path):
     world = Bandit()
     loop = loop_for(world, tmp_path)
-    model = loop.train(world.play(loop.start(), 40))
+    model = loop.train(world.play(loop.start(), 40), use_epoch=4)
     first = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
-    loop.train(world.play(model, 40))
+    loop.train(world.play(model, 40), use_epoch=1)
     second = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
     steps = [c.optimizer_state_dict["state"][0]["step"].item() for c in (first, second)]
-    assert steps[1] > steps[0]
+    assert steps[1] == steps[0] * 5 / 4  # four epochs, and one more
     counts = [c.normalisers.observations.count for c in (first, second)]
     assert counts == [320, 640]
     assert second.lineage.parent == f"cycle_000001/model_epoch_{first.lineage.epoch}.json"
@@ -230,6 +230,14 @@ def test_the_target_kl_ends_a_cycle_early(tmp_path):
     loop = loop_for(world, tmp_path, target_kl=1e-9, epochs=8)
     loop.train(world.play(loop.start(), 40))
     assert len([e for e in loop.reporter.events if isinstance(e, EpochDone)]) == 1
+
+
+def test_the_deviation_stays_where_the_engine_keeps_it(tmp_path):
+    """A huge bonus pulls it up to the end, and not beyond."""
+    world = Bandit()
+    loop = loop_for(world, tmp_path, learning_rate=0.3, entropy_coef=100.0)
+    model = loop.train(world.play(loop.start(), 40), use_epoch=4)
+    assert np.exp(model.action_log_std).max() == pytest.approx(2.0, rel=1e-5)
 
 
 def test_a_learning_rate_beyond_reason_publishes_nothing(tmp_path):

@@ -99,3 +99,11 @@ def test_they_survive_a_checkpoint():
     again = Normalisers.from_plain(both.plain())
     assert torch.equal(again.observations.mean_O, both.observations.mean_O)
     assert again.returns == both.returns
+
+
+def test_the_deviation_is_put_back_between_its_ends():
+    net = network()
+    for given, expected in ((-9.0, np.log(0.01)), (3.0, np.log(2.0)), (-1.0, -1.0)):
+        net.action_log_std.data.fill_(given)
+        net.keep_bounds()
+        assert net.action_log_std.item() == pytest.approx(expected)

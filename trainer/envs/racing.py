@@ -24,7 +24,7 @@ from .car import GRAVITY, HALF_CAR, SPEED_SCALE, STEP_S, Cars, drive
 from .track import HALF_WIDTH, LENGTH, RAY_RANGE, Floats32, Ints, Place, Tracks
 
 REWARD_SPEED = 16.0  #: m/s that earns about 1 a step
-TIME_LIMIT = 1000  #: steps an episode; 100 s, over two laps
+TIME_LIMIT = 5000  #: steps an episode; 500 s, over ten laps: rare, since version 1 rollouts cannot tell it from a crash
 
 _RIDE_HEIGHT = 0.5  #: m from the road to where the rays start
 _WALL_HEIGHT = 2.5  #: m
