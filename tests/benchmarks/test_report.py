@@ -1,0 +1,58 @@
+"""What the learning benchmark says of its numbers is what the numbers say."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from benchmarks.curves import picture
+from benchmarks.machine import describe
+from benchmarks.plan import Outcome, Plan, Run, Scale, Way
+from benchmarks.report import compare, is_complete, markdown, write_docs
+
+PLAN = Plan(cycles=2)
+
+
+def outcome(way: Way, scale: Scale, seed: int, final: float) -> Outcome:
+    return Outcome(run=Run(way, scale, seed), curve=(0.1, 0.2, final), seconds=1.0, date="2026-11-21")
+
+
+def outcomes(ours: float) -> dict[Run, Outcome]:
+    made = [
+        outcome(way, scale, seed, 0.9 if way is Way.SB3 else ours) for way in Way for scale in Scale for seed in (0, 1)
+    ]
+    return {each.run: each for each in made}
+
+
+@pytest.mark.parametrize(("ours", "passed"), [(0.9, True), (0.856, True), (0.85, False)])
+def test_the_verdict_is_that_of_the_ratio_of_the_means(ours, passed):
+    comparisons = compare(outcomes(ours))
+    assert is_complete(comparisons)
+    assert [c.passed for c in comparisons] == [passed] * 4
+    assert comparisons[0].ratio == pytest.approx(ours / 0.9)
+
+
+def test_a_seed_that_only_one_side_played_is_not_compared():
+    played = outcomes(0.9)
+    del played[Run(Way.SB3, Scale.WELL, 1)]
+    comparisons = compare(played)
+    assert {c.seeds for c in comparisons if c.scale is Scale.WELL} == {(0,)}
+    assert not is_complete(comparisons)
+
+
+def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
+    page = tmp_path / "learning.md"
+    page.write_text("before\n<!-- learning: begin -->\nold\n<!-- learning: end -->\nafter\n", encoding="utf-8")
+    text = markdown(outcomes(0.85), PLAN, describe())
+    write_docs(page, text)
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith("before\n")
+    assert written.endswith("after\n")
+    assert "old" not in written
+    assert "**no**" in written
+
+
+def test_the_picture_is_well_formed():
+    root = ET.fromstring(picture(list(outcomes(0.85).values()), PLAN))
+    assert root.tag.endswith("svg")
