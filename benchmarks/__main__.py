@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import learning
+from benchmarks import idle, intake, learning
 
-BENCHMARKS = {"learning": learning.add_to}
+BENCHMARKS = {"idle": idle.add_to, "intake": intake.add_to, "learning": learning.add_to}
 
 
 def build_parser() -> argparse.ArgumentParser:
