@@ -12,15 +12,12 @@ import sys
 import threading
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
-
 
 def end_with_parent() -> None:
-    """End this process when standard input ends or, on Linux, when the parent dies."""
-    if sys.platform == "linux":
-        import ctypes
+    """End this process and its group when standard input ends, which it does when the daemon is gone.
 
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    No parent-death signal here: it would end this process before it could end its workers.
+    """
     threading.Thread(target=_wait_for_the_end, name="lifeline", daemon=True).start()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from daemon import tell
-from daemon.errors import DaemonError, Exit
+from daemon.errors import DaemonError, Exit, LedgerError
 from daemon.lock import ProjectLock, is_held
 from schemas.errors import ConfigError, HotlapError
 from schemas.layout import Layout
@@ -103,6 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.CYCLE_FAILED
     except BrokenPipeError:
         return Exit.DONE
+    except sqlite3.Error as error:
+        return _complain(
+            LedgerError(f"the ledger cannot be used: {error}", hint="`python -m daemon doctor`"), Exit.USAGE
+        )
+    except OSError as error:
+        what = f"{error.filename or 'a file'}: {error.strerror or error}"
+        return _complain(DaemonError(what, hint="check its rights and the disk", code="E_OS"), Exit.USAGE)
 
 
 def _complain(error: HotlapError, code: Exit) -> int:

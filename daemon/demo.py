@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from daemon.app import App, opened
+from daemon.cycle import Phase
 from daemon.errors import DaemonError, Exit
 from daemon.launch import CODE_ROOT, Child, Command, last_line
 from daemon.tell import sparkline
@@ -61,7 +62,11 @@ def _trained(app: App) -> list[CycleSummary]:
 def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
     if cycles is None:
         return False
-    return app.project.ledger.count_trained() - done_before >= cycles
+    cycle = app.service.runner.cycle
+    is_stuck = cycle is not None and (
+        cycle.phase is Phase.PARKED or (cycle.kind == "initial" and cycle.phase is Phase.FAILED)
+    )
+    return is_stuck or app.project.ledger.count_trained() - done_before >= cycles
 
 
 def _summary(trained: list[CycleSummary], layout: Layout, *, wanted: int | None) -> Exit:

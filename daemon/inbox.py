@@ -34,7 +34,7 @@ class _Waiting:
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
     """Order names as people do: rollout_9 before rollout_10."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
 class Inbox:
@@ -59,7 +59,9 @@ class Inbox:
     def is_settled(self) -> bool:
         """Tell whether all in Exports has been looked at, and what is not whole has held still for a while."""
         now = self._project.clock.monotonic()
-        open_ones = any(not w.tried or now - w.since < QUIET_S for w in self._waiting.values())
+        open_ones = any(
+            w.code != "E_UNREADABLE" and (not w.tried or now - w.since < QUIET_S) for w in self._waiting.values()
+        )
         return self.has_looked and not self._intake.busy and not open_ones and not self._nudged
 
     @property
@@ -82,6 +84,8 @@ class Inbox:
                 self._check_watcher()
                 self._next_scan = now + self._project.settings.daemon.scan_interval_s
             self._scan(now)
+        if not any(waiting.code == "E_UNREADABLE" for waiting in self._waiting.values()):
+            self._project.settle("W_UNREADABLE")
         return 0.1 if self._waiting else max(0.0, self._next_scan - now)
 
     def close(self) -> None:
@@ -130,7 +134,7 @@ class Inbox:
             self._waiting[name] = _Waiting(stamp, now, tried=False, code="", reason="not read yet")
             self._intake.want(name, stamp)
         elif waiting.stamp != stamp:
-            self._waiting[name] = _Waiting(stamp, now, tried=False, code=waiting.code, reason=waiting.reason)
+            self._waiting[name] = _Waiting(stamp, now, tried=False, code="", reason=waiting.reason)
         elif not waiting.tried and now - waiting.since >= settings.settle_s:
             self._intake.want(name, stamp)
         elif waiting.tried and waiting.code in _STALLING and now - waiting.since >= _RETRY_UNREADABLE_S:

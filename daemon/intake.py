@@ -60,12 +60,15 @@ def take_in(folder: Path, name: str, stamp: Stamp, layout: Layout) -> Outcome:
     path = folder / name
     sha256 = None
     try:
+        name.encode()
         data = read_regular(path, limit=MAX_ROLLOUT_BYTES)
-        if _stamp(path) != stamp:
+        if Stamp.of(os.lstat(path)) != stamp:
             return NotWhole(name, stamp, "E_CHANGING", "it changes while it is read")
         sha256 = sha256_of(data)
         rollout = read_rollout(data)
         store_rollout(layout.cached_rollout(sha256), rollout)
+    except UnicodeEncodeError:
+        return Refused(name, stamp, None, "E_NAME", "its name is not UTF-8 -> give it another")
     except RolloutError as error:
         if error.incomplete:
             return NotWhole(name, stamp, error.code, error.line())
@@ -77,11 +80,6 @@ def take_in(folder: Path, name: str, stamp: Stamp, layout: Layout) -> Outcome:
     except MemoryError:
         return Refused(name, stamp, sha256, "E_TOO_BIG", "there is not enough memory to read it")
     return Taken(stamp, _row(name, stamp, sha256, rollout), rollout.contract)
-
-
-def _stamp(path: Path) -> Stamp:
-    info = os.lstat(path)
-    return Stamp(info.st_size, info.st_mtime_ns, info.st_ino)
 
 
 def _row(name: str, stamp: Stamp, sha256: str, rollout: Rollout) -> RolloutRow:

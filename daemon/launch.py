@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -142,6 +143,7 @@ class Child:
                     code="E_PYTHON",
                 ) from None
         self._family: dict[int, psutil.Process] = {}
+        self._is_swept = False
         if speaks_events:
             assert self._process.stdout is not None
             threading.Thread(
@@ -206,10 +208,18 @@ class Child:
             self._note_family()
             self._process.kill()
         _kill_all(list(self._family.values()))
+        self._sweep_group()
         try:
             self._process.wait(timeout=grace_s)
         except subprocess.TimeoutExpired:
             return
+
+    def _sweep_group(self) -> None:
+        """Kill what is left of its session, once: orphans of a child that ended by itself are found by nothing else."""
+        if sys.platform != "win32" and not self._is_swept:
+            self._is_swept = True
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _note_family(self) -> None:
         """Remember the descendants while their parent still lives: orphans cannot be found through it."""

@@ -50,6 +50,8 @@ class Ledger:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise LedgerError(f"the ledger is of a newer Hotlap (version {version})", hint="update Hotlap")
+        if version == 0 and read_only:
+            raise LedgerError("the ledger is empty", hint="start the daemon once")
         if version == VERSION or read_only:
             return
         script = Path(__file__).with_name("ledger.sql").read_text(encoding="utf-8")
@@ -68,10 +70,11 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def meta(self, key: str) -> str | None:
         """Give a remembered value."""

@@ -50,7 +50,8 @@ class ProjectLock:
 def is_held(path: Path) -> bool:
     """Tell whether some process holds the lock right now."""
     try:
-        with path.open("r+", encoding="utf-8") as file:
+        mode = "r+" if sys.platform == "win32" else "r"
+        with path.open(mode, encoding="utf-8") as file:
             return not _try_lock(file)
     except FileNotFoundError:
         return False

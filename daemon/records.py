@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 
 
@@ -12,6 +14,11 @@ class Stamp:
     size: int
     mtime_ns: int
     inode: int
+
+    @classmethod
+    def of(cls, info: os.stat_result) -> Stamp:
+        """Give the stamp of an `lstat`. Windows has no small inode: its file index overflows SQLite's integers."""
+        return cls(info.st_size, info.st_mtime_ns, 0 if sys.platform == "win32" else info.st_ino)
 
 
 @dataclass(frozen=True, slots=True)

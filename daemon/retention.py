@@ -73,8 +73,7 @@ def remove_if_unchanged(folder: Path, name: str, stamp: Stamp | None) -> bool:
     """Remove a rollout from Exports unless it is another file by now; tell whether it is gone."""
     path = folder / name
     try:
-        info = path.lstat()
-        if stamp is not None and Stamp(info.st_size, info.st_mtime_ns, info.st_ino) != stamp:
+        if stamp is not None and Stamp.of(path.lstat()) != stamp:
             return False
         path.unlink()
     except FileNotFoundError:

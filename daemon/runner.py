@@ -140,6 +140,8 @@ class Runner:
             self._spare.tick(may_start=self._may_warm())
         if self.cycle is None:
             return 60.0
+        if self._run is None and self.cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
+            self._fail(Broken("its trainer was lost when the ledger or the disk refused"))
         if self.cycle.phase is Phase.CLAIMED:
             wait_s = self.cycle.due_s - self._project.clock.utc_s()
             if wait_s > 0:
@@ -298,6 +300,8 @@ class Runner:
                 self._start_trainer("select")
             except DaemonError as error:
                 self._fail(Broken(str(error), ExitCode.BAD_CONFIG))
+            except OSError as error:
+                self._fail(Broken(str(error)))
             return
         if run.failure is not None:
             code = f"[{run.failure.code}]"
@@ -343,7 +347,8 @@ class Runner:
         assert self.cycle is not None
         project, cycle = self._project, self.cycle
         result = project.ledger.result(cycle.id)
-        contract = project_contract(project)
+        is_initial = cycle.kind == "initial" and result is not None
+        contract = result.contract if result is not None and is_initial else project_contract(project)
         try:
             if result is None:
                 raise PublishError("its result is not in the ledger", hint="it is trained again")

@@ -36,7 +36,7 @@ class Spare:
             if may_start and self._project.clock.monotonic() >= self._not_before:
                 self._start()
             return
-        self._ready = self._ready or any(isinstance(event, Ready) for event in self._child.events())
+        self._ready = any(isinstance(event, Ready) for event in self._child.events()) or self._ready
         if self._child.poll() is not None:
             self._give_up(f"the spare trainer ended: {last_line(self._project.layout.logs / LOG_NAME)}")
 
@@ -48,7 +48,7 @@ class Spare:
         if child.poll() is not None:
             child.stop(0.0)
             return None
-        self._ready = self._ready or any(isinstance(event, Ready) for event in child.events())
+        self._ready = any(isinstance(event, Ready) for event in child.events()) or self._ready
         return child, self._ready
 
     def stop(self) -> None:
@@ -61,7 +61,7 @@ class Spare:
         project = self._project
         log = project.layout.logs / LOG_NAME
         try:
-            log.unlink(missing_ok=True)
+            log.write_bytes(b"")
             python = python_for(project.settings.daemon.python_executable)
             command = trainer_command(python, folder=project.layout.state, log=log, project=project.layout.project)
             self._child = self._launcher.start(command, speaks_events=True)

@@ -156,6 +156,8 @@ def _ledger(layout: Layout) -> list[Finding]:
     try:
         problem = ledger.check()
         found = [Finding("wrong", "ledger", problem) if problem else Finding("ok", "ledger", "sound")]
+        if problem:
+            return found
         cycles, rejections = ledger.history(), ledger.rejections(3)
         found.append(Finding("ok", "rollouts", f"{ledger.pending_count()} wait for the next cycle"))
         if ledger.meta("paused") is not None:

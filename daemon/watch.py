@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,11 +33,11 @@ def listing(folder: Path) -> dict[str, Stamp]:
             if not is_rollout_name(entry.name):
                 continue
             try:
-                info = entry.stat(follow_symlinks=False)
+                info = os.lstat(entry.path)  # the folder's own entry may be stale on NTFS
             except FileNotFoundError:
                 continue
-            if entry.is_file(follow_symlinks=False):
-                found[entry.name] = Stamp(info.st_size, info.st_mtime_ns, info.st_ino)
+            if stat.S_ISREG(info.st_mode):
+                found[entry.name] = Stamp.of(info)
     return found
 
 
