@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import psutil
 from pydantic import ValidationError
@@ -24,23 +24,6 @@ from schemas.job import Event, Job, event_from_line
 CODE_ROOT = Path(__file__).resolve().parent.parent
 MAX_EVENT_BYTES = 1 << 20
 TOKEN_VARIABLE = "HOTLAP_RUN_TOKEN"
-
-
-class Trainer(Protocol):
-    """A started trainer, ours or a user's script."""
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-
-    def events(self) -> list[Event]:
-        """Give what it said since the last call; never blocks."""
-
-    def poll(self) -> int | None:
-        """Give the exit code, or None while it runs; never blocks."""
-
-    def stop(self, grace_s: float) -> None:
-        """End it and all its children: ask, wait up to `grace_s`, kill. May be called again."""
 
 
 @dataclass(frozen=True, slots=True)

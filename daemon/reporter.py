@@ -76,7 +76,6 @@ class Reporter:
         self._written_at = -HEARTBEAT_S
         self._history: tuple[CycleSummary, ...] = ()
         self._history_of: tuple[int, str] | None = None
-        self._pointer: tuple[int, str] | None = None
 
     def status(
         self, cycle: Cycle | None, progress: Progress, *, is_paused: bool, pending: int, elapsed_s: float

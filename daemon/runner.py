@@ -347,8 +347,7 @@ class Runner:
         assert self.cycle is not None
         project, cycle = self._project, self.cycle
         result = project.ledger.result(cycle.id)
-        is_initial = cycle.kind == "initial" and result is not None
-        contract = result.contract if result is not None and is_initial else project_contract(project)
+        contract = result.contract if result and cycle.kind == "initial" else project_contract(project)
         try:
             if result is None:
                 raise PublishError("its result is not in the ledger", hint="it is trained again")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import Field, TypeAdapter
 
 from schemas.base import Record
 from schemas.contract import PolicyContract
+from schemas.files import sha256_of
 from schemas.settings import TrainerSettings
 
 
@@ -145,8 +146,6 @@ def finite_or_none(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def config_hash(settings: Record | Any) -> str:
+def config_hash(settings: TrainerSettings) -> str:
     """Give a short hash over settings."""
-    from schemas.files import sha256_of
-
     return sha256_of(orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))[:16]

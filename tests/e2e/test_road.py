@@ -156,14 +156,19 @@ def test_a_second_daemon_ends_with_4_and_names_the_first(tmp_path, running):
     assert len(second.stderr.splitlines()) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_in_the_middle_of_a_training_leaves_things_whole_and_the_next_start_goes_on(tmp_path, running):
-    exports = make_exports(tmp_path)
+def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """Give a daemon in the middle of a long training, and its trainers."""
+    exports = make_exports(folder)
     for i in range(2):
         drop(exports, i, v1_bytes(seed=i, n=2048))
-    first = running("--project", tmp_path, "--after-n-rollouts", 2, "--epochs", 50)
-    wait_until(lambda: status(tmp_path).get("state") == "training" and status(tmp_path)["cycle"] == 1)
-    trainers = psutil.Process(first.pid).children(recursive=True)
+    first = running("--project", folder, "--after-n-rollouts", 2, "--epochs", 50)
+    wait_until(lambda: status(folder).get("state") == "training" and status(folder)["cycle"] == 1)
+    return first, psutil.Process(first.pid).children(recursive=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_in_the_middle_of_a_training_leaves_things_whole_and_the_next_start_goes_on(tmp_path, running):
+    first, trainers = in_training(tmp_path, running)
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=15) == 0
     wait_until(lambda: not any(t.is_running() and t.status() != psutil.STATUS_ZOMBIE for t in trainers))
@@ -175,12 +180,7 @@ def test_ctrl_c_in_the_middle_of_a_training_leaves_things_whole_and_the_next_sta
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_no_trainer_outlives_a_killed_daemon(tmp_path, running):
-    exports = make_exports(tmp_path)
-    for i in range(2):
-        drop(exports, i, v1_bytes(seed=i, n=2048))
-    first = running("--project", tmp_path, "--after-n-rollouts", 2, "--epochs", 50)
-    wait_until(lambda: status(tmp_path).get("state") == "training" and status(tmp_path)["cycle"] == 1)
-    trainers = psutil.Process(first.pid).children(recursive=True)
+    first, trainers = in_training(tmp_path, running)
     assert trainers
     first.kill()
     first.wait()
