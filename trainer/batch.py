@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class Batch:
         """How many experiences there are."""
         return len(self.logp_B)
 
+    def first(self, n: int) -> Batch:
+        """Give the first `n` experiences, or all there are."""
+        return Batch(**{field.name: getattr(self, field.name)[:n] for field in fields(self)})
+
 
 class PackedSet:
     """A training set on one device, and the buffer that its shuffled copy goes into."""
@@ -54,10 +58,6 @@ class PackedSet:
         for size in minibatch_sizes(self.size, batch_size):
             yield self._view(self._shuffled[start : start + size])
             start += size
-
-    def first(self, n: int) -> Batch:
-        """Give the first `n` experiences, not shuffled."""
-        return self._view(self._all[:n])
 
     def _view(self, rows: Tensor) -> Batch:
         o, c = self._observations, self._observations + self._actions

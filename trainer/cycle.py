@@ -14,7 +14,8 @@ import torch
 from schemas.job import EpochDone, Job, Result, finite_or_none
 from schemas.settings import TrainerSettings
 from trainer import device as devices
-from trainer.batch import Batch, PackedSet
+from trainer import threads
+from trainer.batch import Batch
 from trainer.checks import check_rollouts
 from trainer.distributions import Head, head_for
 from trainer.inputs import Loaded, draw, load
@@ -25,7 +26,11 @@ from trainer.reports import Notices, Reporter
 from trainer.results import Output, conclude
 from trainer.selection import Entry, score
 from trainer.start import Start, open_start, snapshot
-from trainer.update import Plan, Updater, make_adam, run_epochs
+from trainer.update import Plan, Updater, run_epochs
+from trainer.updater import is_lean, make_updater
+
+_DEVICE_TRIAL = 20
+"""Minibatches after which the fastest device is known."""
 
 
 def train(job: Job, reporter: Reporter) -> Result:
@@ -36,7 +41,7 @@ def train(job: Job, reporter: Reporter) -> Result:
     loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
     reporter.doing("loading the last model", 0.0)
     start = open_start(job, notices)
-    devices.prepare(torch.device("cpu"), devices.threads_for(job.settings, _parameters(start.network)))
+    devices.prepare(torch.device("cpu"), job.settings.threads or 1)
     reporter.doing("reading rollouts", 0.01)
     settings = job.settings
     drawn = draw(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
@@ -69,41 +74,35 @@ class Training:
         self.plan = plan_for(job, self.device, prepared)
 
     def _choose_device(self) -> torch.device:
+        few = self._prepared.train.first(_DEVICE_TRIAL * self.job.settings.batch_size)
+
         def steps_on(device: torch.device) -> Callable[[], None]:
-            updater = self._updater(copy.deepcopy(self._start.network), device)
-            batch = PackedSet(self._prepared.train, device).first(self.job.settings.batch_size)
+            updater = self._updater(copy.deepcopy(self._start.network), few, device)
 
             def steps() -> None:
-                for _ in range(20):
-                    updater.step(batch).tolist()
+                updater.epoch(0)
 
             return steps
 
         return devices.fastest(devices.candidates(self.job.settings), steps_on)
 
-    def _updater(self, network: Network, device: torch.device) -> Updater:
+    def _updater(self, network: Network, batch: Batch, device: torch.device) -> Updater:
         plan = plan_for(self.job, device, self._prepared)
-        adam = make_adam(network.to(device), plan.learning_rate)
-        if self._start.optimizer_state:
-            state = {
-                "state": copy.deepcopy(self._start.optimizer_state),
-                "param_groups": adam.state_dict()["param_groups"],
-            }
-            adam.load_state_dict(state)
-        return Updater(network, adam, self._head, self._loss, plan)
+        if not is_lean(network, self._loss, plan, device):
+            parameters = sum(p.numel() for p in network.parameters())
+            devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
+        moments = self._start.optimizer_state
+        return make_updater(network, self._head, self._loss, plan, batch, optimizer_state=moments, device=device)
 
     def run(self) -> list[Entry]:
         """Train epoch by epoch, writing a checkpoint after each; give what the ranking needs."""
-        prepare_device = devices.threads_for(self.job.settings, _parameters(self._start.network))
-        devices.prepare(self.device, prepare_device)
-        updater = self._updater(self._start.network, self.device)
-        data = PackedSet(self._prepared.train, self.device)
+        updater = self._updater(self._start.network, self._prepared.train, self.device)
         held = to_device(self._prepared.held, self.device)
         history: dict[str, list[float]] = {}
         entries: list[Entry] = []
         since = time.monotonic()
         self._say(0)
-        for epoch, losses in run_epochs(updater, data, held):
+        for epoch, losses in run_epochs(updater, held):
             for name, value in losses.items():
                 history.setdefault(name, []).append(value)
             entries.append(self._keep(epoch, updater, history))
@@ -131,7 +130,7 @@ class Training:
             self._prepared.normalisers,
             self.job,
             epoch=epoch,
-            optimizer_state=_on_cpu(updater.adam.state_dict()),
+            optimizer_state=_on_cpu(updater.optimizer_state()),
             history=history,
             probe=self._prepared.probe,
             policy_trained=not self._prepared.values_only,
@@ -161,6 +160,7 @@ def plan_for(job: Job, device: torch.device, prepared: Prepared) -> Plan:
         seed=s.seed,
         cycle=job.cycle,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
+        threads=s.threads,
     )
 
 
@@ -183,10 +183,6 @@ def _on_cpu(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _on_cpu(value) for key, value in state.items()}
     return [_on_cpu(value) for value in state] if isinstance(state, list) else state
-
-
-def _parameters(network: Network) -> int:
-    return sum(p.numel() for p in network.parameters())
 
 
 def _reward_mean(loaded: list[Loaded]) -> float:

@@ -1,12 +1,7 @@
-"""Where the arithmetic runs, and with how many threads.
-
-Threads follow a fixed rule and not a measurement at run time, since their number changes the order of additions and
-with it the bits of the result. The rule was measured once; docs/algorithm.md has the numbers.
-"""
+"""Where the arithmetic runs, and in which precision."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
@@ -15,22 +10,8 @@ import torch
 from schemas.errors import ConfigError
 from schemas.settings import TrainerSettings
 
-WORK_FOR_A_SECOND_THREAD = 1e9
-"""Minibatch size times parameters above which more than one thread is used.
-
-High on purpose: a game runs beside us. Where another process holds a core, threads that wait for each other made a
-step 3 to 100 times slower; on an idle machine a second thread gains little below this.
-"""
 WIDTH_FOR_BFLOAT16 = 512
 """Hidden width above which bfloat16 gains more on a GPU than its conversions cost."""
-
-
-def threads_for(settings: TrainerSettings, parameters: int) -> int:
-    """Give the number of CPU threads: the setting, or 1 unless the minibatches are large."""
-    if settings.threads:
-        return settings.threads
-    cores = os.cpu_count() or 1
-    return 1 if settings.batch_size * parameters < WORK_FOR_A_SECOND_THREAD else min(cores, 8)
 
 
 def candidates(settings: TrainerSettings) -> list[torch.device]:

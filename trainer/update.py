@@ -1,20 +1,19 @@
-"""The gradient work: epochs over a packed training set. Nothing waits for the device inside the loop."""
+"""The gradient work of a cycle, epoch by epoch, whoever computes the gradients."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from schemas.job import finite_or_none
-from trainer.batch import Batch, PackedSet
-from trainer.distributions import Head
-from trainer.loss import Evaluation, Knobs, Loss, Terms
+from trainer.batch import Batch
+from trainer.loss import Knobs
 from trainer.nets import Network
-from trainer.rng import rng_for
 
 ADAM_EPS = 1e-5
 """As PPO's usual implementations have it (Huang et al. 2022, detail 3)."""
@@ -33,52 +32,31 @@ class Plan:
     seed: int
     cycle: int
     bfloat16: bool
+    threads: int  #: of the CPU; 0 = the fastest
 
 
-def make_adam(network: Network, learning_rate: float) -> torch.optim.Adam:
-    """Give Adam as one fused kernel a step."""
+class Updater(Protocol):
+    """A network, an optimizer and a training set, put together for epochs of gradient steps."""
+
+    network: Network
+    plan: Plan
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Go over all experiences once, in the order that belongs to this epoch; give the means of the loss's terms
+        and of the gradient's norm before clipping, by name.
+        """
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Give Adam's state dict, as torch lays it out; its tensors may change with the next step."""
+
+
+def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -> torch.optim.Adam:
+    """Give Adam as one fused kernel a step, with the `state` part of an earlier one's state dict; {} = anew."""
     parameters = [p for p in network.parameters() if p.numel()]
-    return torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPS, fused=True)
-
-
-def evaluate(network: Network, head: Head, batch: Batch) -> Evaluation:
-    """Run the network once for everything that the loss needs."""
-    output_BK, value_B = network(batch.observation_BO)
-    log_std_A = network.action_log_std
-    logp_B = head.log_prob(output_BK.float(), log_std_A, batch.action_BC)
-    return Evaluation(logp_B, value_B.float(), head.entropy(output_BK.float(), log_std_A))
-
-
-class Updater:
-    """Network, optimizer and loss, put together for minibatch steps."""
-
-    def __init__(self, network: Network, adam: torch.optim.Adam, head: Head, loss: Loss, plan: Plan) -> None:
-        self.network, self.adam, self.head, self.loss, self.plan = network, adam, head, loss, plan
-        self._parameters = [p for group in adam.param_groups for p in group["params"]]
-        self._device = self._parameters[0].device
-
-    def step(self, batch: Batch) -> Tensor:
-        """Take one gradient step; give the terms and the gradient's norm before clipping, stacked [7], detached."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.plan.bfloat16):
-            new = evaluate(self.network, self.head, batch)
-        terms = self.loss(batch, new, self.plan.knobs)
-        self.adam.zero_grad(set_to_none=True)
-        terms.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.plan.max_grad_norm, foreach=True)
-        self.adam.step()
-        self.network.keep_bounds()
-        return torch.stack([*terms, norm]).detach()
-
-    def epoch(self, data: PackedSet, epoch: int) -> dict[str, float]:
-        """Go over all experiences once; give the means of the terms by name."""
-        rng = rng_for(self.plan.seed, "shuffle", self.plan.cycle, epoch)
-        sums = torch.zeros(len(Terms._fields) + 1, device=self._device)
-        count = 0
-        for batch in data.shuffled(self.plan.batch_size, rng=rng):
-            sums += self.step(batch)
-            count += 1
-        names = (*Terms._fields, "grad_norm")
-        return dict(zip(names, (sums / count).tolist(), strict=True))
+    adam = torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPS, fused=True)
+    if moments:
+        adam.load_state_dict({"state": copy.deepcopy(moments), "param_groups": adam.state_dict()["param_groups"]})
+    return adam
 
 
 @torch.no_grad()
@@ -91,11 +69,11 @@ def judge(network: Network, held: Batch) -> dict[str, float]:
     return {"value_loss": float(error_B.square().mean()), "explained_variance": float(explained)}
 
 
-def run_epochs(updater: Updater, data: PackedSet, held: Batch) -> Iterator[tuple[int, dict[str, float]]]:
+def run_epochs(updater: Updater, held: Batch) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield (epoch, losses) after each epoch, from 1; ends early past the target KL or where a loss is not finite."""
     plan = updater.plan
     for epoch in range(1, plan.epochs + 1):
-        terms = updater.epoch(data, epoch)
+        terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")
         losses = judge(updater.network, held) | terms
         losses |= {"learning_rate": plan.learning_rate, "entropy_coef": plan.knobs.entropy_coef}

@@ -10,7 +10,8 @@ from trainer.batch import Batch
 from trainer.distributions import head_for
 from trainer.loss import Knobs, ppo_loss
 from trainer.nets import Shape, build_network
-from trainer.update import Plan, Updater, make_adam
+from trainer.update import Plan
+from trainer.updater import make_updater
 
 
 def warm_up() -> None:
@@ -29,9 +30,9 @@ def warm_up() -> None:
         value_B=zeros,
         weight_B=zeros,
     )
-    updater = Updater(network, make_adam(network, plan.learning_rate), head, ppo_loss, plan)
-    for _ in range(3):
-        updater.step(batch)
+    updater = make_updater(network, head, ppo_loss, plan, batch, optimizer_state={}, device=torch.device("cpu"))
+    for epoch in range(3):
+        updater.epoch(epoch)
 
 
 def _plan() -> Plan:
@@ -46,4 +47,5 @@ def _plan() -> Plan:
         seed=0,
         cycle=0,
         bfloat16=False,
+        threads=0,
     )

@@ -10,11 +10,11 @@ import torch
 from schemas.errors import ContractError, HotlapError, RolloutError
 from schemas.job import EpochDone, Selecting
 from schemas.model import Dense, check_probe, read_model
+from trainer.autograd_updater import evaluate
 from trainer.checkpoint import checkpoint_from, load_document
 from trainer.distributions import head_for
 from trainer.policy import load_policy
 from trainer.prepare import attribute, prepare
-from trainer.update import evaluate
 
 from .toy import CHOICE, STEER, Bandit, columns, loop_for
 

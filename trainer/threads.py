@@ -1,0 +1,57 @@
+"""How many CPU threads a step gets: measured on the steps themselves, among numbers that give the same bits.
+
+More threads may change the order of additions and with it the last bits of a model, and a stopwatch must not decide
+what is learned. So a number of threads is a candidate only where a few steps end in exactly the state that one thread
+leads to. A game runs beside us, and threads that wait for a core that a game holds made a step up to a hundred times
+slower: so the choice is looked at again after every epoch, and falls back to one thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+_WORTH_IT = 0.93
+"""More threads must save this much; they take cores from the game."""
+_CROWDED = 1.3
+"""An epoch this many times slower than one thread's pace means that the cores are wanted elsewhere."""
+_WORK_FOR_MORE = 1e9
+"""Minibatch size times parameters above which the rule takes more than one thread."""
+_MOST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What was chosen, and what one thread takes."""
+
+    threads: int
+    one_thread_s: float  #: seconds a step
+
+    def after(self, step_s: float) -> Pace:
+        """Give the choice for the next epoch, from the seconds that a step took in the last one."""
+        crowded = self.threads > 1 and step_s > _CROWDED * self.one_thread_s
+        return Pace(1, self.one_thread_s) if crowded else self
+
+
+def by_rule(batch_size: int, parameters: int) -> int:
+    """Give a number without measuring: 1, unless the minibatches are large."""
+    return 1 if batch_size * parameters < _WORK_FOR_MORE else min(os.cpu_count() or 1, _MOST)
+
+
+def more_than_one() -> list[int]:
+    """Give the numbers of threads that are tried after 1."""
+    return [n for n in (2, 4, 8) if n <= min(os.cpu_count() or 1, _MOST)]
+
+
+def fastest(seconds: Callable[[int], float], is_same: Callable[[int], bool], others: Iterable[int]) -> Pace:
+    """Try numbers of threads while they pay. `seconds` takes steps with so many threads and gives the time of one;
+    `is_same` tells whether that many lead to the bits that one thread leads to.
+    """
+    one_s = seconds(1)
+    best, best_s = 1, one_s
+    for n in others:
+        if not is_same(n) or (took_s := seconds(n)) > _WORTH_IT * best_s:
+            break
+        best, best_s = n, took_s
+    return Pace(best, one_s)
