@@ -53,7 +53,12 @@ def train(job: Job, reporter: Reporter) -> Result:
     prepared = prepare(attribute(loaded, start, job, notices), start, head, job, notices)
     training = Training(job, start, prepared, head, loss, reporter)
     entries = training.run()
-    result = conclude(job, entries, training.output, reporter)
+    timing = {
+        "first_step_at": training.first_step_at,
+        "before_s": training.began - begin,
+        "training_s": time.monotonic() - training.began,
+    }
+    result = conclude(job, entries, training.output, reporter, timing)
     experiences = prepared.train.size + prepared.held.size
     extras: dict[str, Any] = {
         "experiences": experiences,
@@ -72,6 +77,8 @@ class Training:
         self._prepared, self._head, self._start, self._loss = prepared, head, start, loss
         self.device = self._choose_device()
         self.plan = plan_for(job, self.device, prepared)
+        self.first_step_at = 0.0  #: seconds since 1970
+        self.began = 0.0  #: the same moment on the monotonic clock
 
     def _choose_device(self) -> torch.device:
         few = self._prepared.train.first(_DEVICE_TRIAL * self.job.settings.batch_size)
@@ -100,7 +107,8 @@ class Training:
         held = to_device(self._prepared.held, self.device)
         history: dict[str, list[float]] = {}
         entries: list[Entry] = []
-        since = time.monotonic()
+        self.first_step_at, self.began = time.time(), time.monotonic()
+        since = self.began
         self._say(0)
         for epoch, losses in run_epochs(updater, held):
             for name, value in losses.items():

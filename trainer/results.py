@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from schemas.contract import PolicyContract
@@ -39,13 +40,15 @@ class Output:
         return checkpoint_from(load_document(data, name), contract)
 
 
-def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter) -> Result:
+def conclude(
+    job: Job, entries: list[Entry], output: Output, reporter: Reporter, timing: Mapping[str, float] | None = None
+) -> Result:
     """Rank, choose, export, and say so. Raises HotlapError (E_NO_MODEL) where no checkpoint can be used."""
     reporter.send(Selecting())
     reporter.doing("selecting", 0.96)
     ranked = rank(entries)
     chosen, why = choose(ranked, job.use_epoch)
-    output.write("model_analysis.json", analysis(ranked, chosen, why))
+    output.write("model_analysis.json", analysis(ranked, chosen, why, timing or {}))
     if chosen is None:
         raise HotlapError(
             f"no epoch can be used: {ranked[0].reason if ranked else 'there is no checkpoint'}",
