@@ -42,6 +42,7 @@ def train(job: Job, reporter: Reporter) -> Result:
     reporter.doing("loading the last model", 0.0)
     start = open_start(job, notices)
     devices.prepare(torch.device("cpu"), job.settings.threads or 1)
+    threads.keep_numpy_to_one()
     reporter.doing("reading rollouts", 0.01)
     settings = job.settings
     drawn = draw(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN
 from trainer import threads
@@ -38,7 +37,7 @@ class LeanUpdater:
     """Does what AutogradUpdater does with the built-in network and loss, to rounding."""
 
     def __init__(self, network: ActorCritic, head: Head, plan: Plan, batch: Batch, moments: dict[str, Any]) -> None:
-        threadpool_limits(1, user_api="blas")  # numpy's; its products here are too small to share
+        threads.keep_numpy_to_one()
         self.network: Network = network
         self.plan, self._batch = plan, batch
         self._gradient = LeanGradient(network, head, plan.knobs, batch)

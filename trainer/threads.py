@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from threadpoolctl import threadpool_limits
+
 _WORTH_IT = 0.93
 """More threads must save this much; they take cores from the game."""
 _CROWDED = 1.3
@@ -32,6 +34,11 @@ class Pace:
         """Give the choice for the next epoch, from the seconds that a step took in the last one."""
         crowded = self.threads > 1 and step_s > _CROWDED * self.one_thread_s
         return Pace(1, self.one_thread_s) if crowded else self
+
+
+def keep_numpy_to_one() -> None:
+    """Take numpy's own threads away: what it multiplies here is too small to share, and they get in torch's way."""
+    threadpool_limits(1, user_api="blas")
 
 
 def by_rule(batch_size: int, parameters: int) -> int:
