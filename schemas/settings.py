@@ -126,8 +126,8 @@ class TrainerSettings(_Group):
     """An epoch whose policy has moved further than this is the last one; default: no early stop."""
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
     """Part of the episodes kept from training, to score the epochs on."""
-    history_ratio: Annotated[float, Field(ge=0, le=10)] = 0.25
-    """Old rollouts drawn from, for each new one."""
+    history_ratio: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """Old rollouts drawn from, for each new one; they teach the value function."""
     device: str = "auto"
     """auto (measured), cpu, cuda or cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

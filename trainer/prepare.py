@@ -121,7 +121,7 @@ def prepare(history: History, start: Start, head: Head, job: Job, notices: Notic
     rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
     held_B = np.zeros(experiences.size, dtype=bool)
     held_B[usable_B] = held_out(experiences.piece_B[usable_B], settings.holdout_fraction, rng)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B
+    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
     sets = _Sets(seen, advantage_B, target_B, weight_B, returns)
     return Prepared(
         train=sets.batch(usable_B & ~held_B),
@@ -130,6 +130,15 @@ def prepare(history: History, start: Start, head: Head, job: Job, notices: Notic
         probe=_probe(experiences, job),
         values_only=values_only,
     )
+
+
+def moves_policy(is_new_B: Bools) -> Bools:
+    """Tell which experiences the policy learns from: the new ones, or all where none is new.
+
+    Old ones teach the value function. The policy has already moved along the noise in their advantages; a second time
+    would move it further the same way, which costs more than the data is worth (docs/algorithm.md has the figures).
+    """
+    return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
 def _observed(start: Start, experiences: Experiences, gamma: float) -> Normalisers:

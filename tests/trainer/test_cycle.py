@@ -189,6 +189,22 @@ def test_old_rollouts_are_not_counted_twice_by_the_normaliser(tmp_path):
     assert loop.result.experiences == 640
 
 
+def test_old_rollouts_teach_values_and_never_the_policy(tmp_path):
+    """What the old ones were rewarded for is turned around: the policy does not notice, the values do."""
+    ends = []
+    for sign in (1.0, -1.0):
+        world = Bandit()
+        loop = loop_for(world, tmp_path / str(sign), history_ratio=1.0, max_grad_norm=1e9, entropy_coef=0.0)
+        model = loop.train(world.play(loop.start(), 40))
+        old, new = world.play(model, 40), world.play(model, 40)
+        old = dataclasses.replace(old, rewards=old.rewards * np.float32(sign))
+        loop.train(new, loop.given(old, is_new=False, age=1))
+        ends.append(load_policy(loop.output / "model_epoch_1.pt"))
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    assert np.array_equal(ends[0].mean(x), ends[1].mean(x))
+    assert not np.allclose(ends[0].value(x), ends[1].value(x), rtol=0.1)
+
+
 def test_sixty_four_experiences_of_one_agent_are_enough(tmp_path):
     world = Bandit(agents=1)
     loop = loop_for(world, tmp_path)
