@@ -1,35 +1,48 @@
-"""`python -m benchmarks`: all of them, or the one that is named."""
+"""`python -m benchmarks`: all of them side by side, or the one that is named."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from benchmarks import idle, intake, learning
+from benchmarks import bench, learning, replay
+from benchmarks.children import RunError
 
-BENCHMARKS = {"idle": idle.add_to, "intake": intake.add_to, "learning": learning.add_to}
+DESCRIPTION = """\
+What Hotlap costs, measured. Without a name everything but `learning` and `replay` runs, in about seven minutes:
+tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/performance.md.
+"""
+EPILOG = """\
+`python -m benchmarks NAME --help` says what one measures and how to run a part of it.
+Exit codes: 0 every limit holds, 1 one does not or a part failed, 2 bad arguments.
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand for each benchmark."""
+    """One subcommand for each benchmark, and the flags for all of them."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measurements that take minutes and whose numbers stand in the docs. Without a name all run.",
-        epilog="`python -m benchmarks NAME --help` says what one measures and how to run a part of it.",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
-    for add_to in BENCHMARKS.values():
-        add_to(commands)
+    bench.add_to(commands)
+    for by_name_only in (learning, replay):
+        by_name_only.add_to(commands)
+    parser.set_defaults(run=lambda given: bench.run_all(given, parser.parse_args))
     return parser
 
 
 def main() -> int:
     """Run what was asked for; 0 only where all of it went well."""
-    parser = build_parser()
-    words = sys.argv[1:]
-    chosen = [parser.parse_args(words)] if words else [parser.parse_args([name]) for name in BENCHMARKS]
+    given = build_parser().parse_args()
     try:
-        return max(int(given.run(given)) for given in chosen)
+        return int(given.run(given))
+    except RunError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return 130

@@ -34,14 +34,16 @@ class Cancelled(Exception):
 class Child:
     """A Python program of this checkout in a session of its own. Standard error goes to a log file."""
 
-    def __init__(self, name: str, arguments: Sequence[str], *, folder: Path, hears_lines: bool) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, folder: Path, hears_lines: bool, one_thread: bool = True
+    ) -> None:
         self.name, self.log = name, folder / f"{name}.log"
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", *arguments],
                 cwd=folder,
-                env=environment(),
+                env=environment(one_thread=one_thread),
                 stdin=subprocess.PIPE,  # a lifeline: it closes with us
                 stdout=subprocess.PIPE if hears_lines else log,
                 stderr=log,
@@ -73,6 +75,15 @@ class Child:
                     raise RunError(f"{other.name} ended with code {code}:\n{other.last_words()}")
         told = "\n".join(f"{child.name}:\n{child.last_words()}" for child in (self, *others))
         raise RunError(f"no line from {self.name} for {patience_s:.0f} s. Last log lines of {told}")
+
+    def ask(self, line: str) -> None:
+        """Write a line to its standard input. Raises RunError where it is gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+        except OSError:
+            raise RunError(f"{self.name} is gone:\n{self.last_words()}") from None
 
     def poll(self) -> int | None:
         """Give the exit code, None while it runs."""
@@ -133,8 +144,9 @@ class Child:
         self.stop()
 
 
-def environment() -> dict[str, str]:
-    """This checkout first, one thread each, and none of the user's own settings."""
+def environment(*, one_thread: bool = True) -> dict[str, str]:
+    """This checkout first, none of the user's own settings, and one thread each where runs go side by side."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
-    threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    return environment | threads | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    if one_thread:
+        environment |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    return environment | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}

@@ -1,70 +1,53 @@
-"""What the daemon costs while it waits: `python -m benchmarks idle --help`."""
+"""What the daemon costs while it waits."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
 
-from benchmarks import machine
-from benchmarks.children import Child, RunError
-from schemas.layout import Layout
-from schemas.status import Status
+from benchmarks.figures import Claim, Figure, Section, Sense, median_claim
+from benchmarks.live import Live
+from benchmarks.progress import Say
 
-PATIENCE_S = 180.0
+NAME = "idle"
+HELP = "memory and CPU of the waiting daemon"
 MOST_MEMORY_MB = 80.0
 MOST_CPU_PERCENT = 1.0
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p = commands.add_parser("idle", help="memory and CPU of the waiting daemon", description=__doc__)
-    p.add_argument("--seconds", type=float, default=10.0, metavar="S", help="how long each of the looks is (10)")
+    p.add_argument("--seconds", type=float, default=3.0, metavar="S", help="how long each of the looks is (3)")
     p.add_argument("--looks", type=int, default=5, metavar="N", help="how many (5)")
-    p.set_defaults(run=main)
 
 
-def main(given: argparse.Namespace) -> int:
-    """Print the table; 0 where the daemon stays under 80 MB and 1 % of a core."""
-    with tempfile.TemporaryDirectory(prefix="hotlap-idle-") as name:
-        folder = Path(name)
-        arguments = ["-m", "daemon", "--no-dashboard", "--project", str(folder)]
-        with Child("daemon", arguments, folder=folder, hears_lines=False) as daemon:
-            process = _wait_until_idle(daemon, folder)
-            cpu_percents = [_cpu_percent(process, given.seconds) for _ in range(given.looks)]
-            memory_mb = process.memory_info().rss / 1e6
-            spare_mb = sum(child.memory_info().rss for child in process.children(recursive=True)) / 1e6
-            has_torch = any("torch" in mapped.path for mapped in process.memory_maps())
-    print(f"on {machine.in_words(machine.describe())}")
-    print("| the waiting daemon | median | least to most | limit |")
-    print("|---|---|---|---|")
-    cpu = statistics.median(cpu_percents)
-    print(
-        f"| CPU, % of a core | {cpu:.2f} | {min(cpu_percents):.2f} to {max(cpu_percents):.2f} | {MOST_CPU_PERCENT:g} |"
+def measure(given: argparse.Namespace, say: Say) -> Section:
+    """Look at a daemon that has published version 0 and keeps a spare trainer."""
+    with (
+        tempfile.TemporaryDirectory(prefix="hotlap-idle-", ignore_cleanup_errors=True) as name,
+        Live("daemon", Path(name) / "project", "") as live,
+    ):
+        spare, process = live.wait_spare(), live.process()
+        say(f"idle now; {given.looks} looks of {given.seconds:g} s")
+        cpu = [_cpu_percent(process, given.seconds) for _ in range(given.looks)]
+        memory_mb, spare_mb = live.memory_mb(), spare.memory_info().rss / 1e6
+        torch_files = sum("torch" in mapped.path for mapped in process.memory_maps())
+    figures = (
+        Figure("CPU, of a core", "%", tuple(cpu)),
+        Figure("memory", "MB", (memory_mb,)),
+        Figure("files of torch in the process", "", (float(torch_files),)),
+        Figure("memory of the spare trainer beside it", "MB", (spare_mb,)),
     )
-    print(f"| memory, MB | {memory_mb:.0f} | | {MOST_MEMORY_MB:g} |")
-    print(f"| torch in the process | {'yes' if has_torch else 'no'} | | no |")
-    print(f"| the spare trainer beside it, MB | {spare_mb:.0f} | | |")
-    return 0 if cpu < MOST_CPU_PERCENT and memory_mb < MOST_MEMORY_MB and not has_torch else 1
-
-
-def _wait_until_idle(daemon: Child, folder: Path) -> psutil.Process:
-    """Wait for version 0 and for the spare trainer to have done its imports."""
-    status, until = Layout(folder).status, time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        if (code := daemon.poll()) is not None:
-            raise RunError(f"the daemon ended with code {code}:\n{daemon.last_words()}")
-        if status.exists() and (told := Status.from_bytes(status.read_bytes())).best_model_path:
-            process = psutil.Process(told.pid)
-            spares = process.children()
-            if spares and _cpu_percent(spares[0], 2.0) < 5.0:
-                return process
-        time.sleep(0.2)
-    raise RunError(f"the daemon is not idle after {PATIENCE_S:.0f} s:\n{daemon.last_words()}")
+    claims = (
+        median_claim("The waiting daemon's CPU, of a core", Sense.UNDER, MOST_CPU_PERCENT, cpu, "%"),
+        Claim("The waiting daemon's memory", Sense.UNDER, MOST_MEMORY_MB, memory_mb, "MB"),
+        Claim("Files of torch in the waiting daemon", Sense.UNDER, 1.0, float(torch_files)),
+    )
+    return Section(NAME, "The daemon while it waits", figures, claims)
 
 
 def _cpu_percent(process: psutil.Process, seconds: float) -> float:

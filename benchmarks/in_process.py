@@ -97,15 +97,23 @@ class Teller(BaseCallback):
         return self._left > 0
 
 
-def make_ppo(env: VecEnv, *, steps: int, seed: int) -> PPO:
+def make_ppo(
+    env: VecEnv,
+    *,
+    steps: int,
+    seed: int,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    device: str = "cpu",
+) -> PPO:
     """PPO with our hyperparameters; two separate stacks of our hidden sizes, as both programs have them."""
     s, hidden = TrainerSettings(), list(AgentSettings().hidden_sizes)
     model = PPO(
         "MlpPolicy",
         VecNormalize(env, gamma=s.gamma),
         n_steps=steps,
-        batch_size=s.batch_size,
-        n_epochs=s.epochs,
+        batch_size=batch_size or s.batch_size,
+        n_epochs=epochs or s.epochs,
         learning_rate=s.learning_rate,
         gamma=s.gamma,
         gae_lambda=s.gae_lambda,
@@ -114,7 +122,7 @@ def make_ppo(env: VecEnv, *, steps: int, seed: int) -> PPO:
         vf_coef=s.value_coef,
         max_grad_norm=s.max_grad_norm,
         seed=seed,
-        device="cpu",
+        device=device,
         policy_kwargs={
             "net_arch": {"pi": hidden, "vf": hidden},
             "activation_fn": torch.nn.ReLU,

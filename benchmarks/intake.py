@@ -1,4 +1,4 @@
-"""How fast rollouts are read, beside orjson and json alone: `python -m benchmarks intake --help`."""
+"""How fast rollouts are read, beside the libraries that only parse: 2048 experiences, 15 observations, 3 actions."""
 
 from __future__ import annotations
 
@@ -9,54 +9,86 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import orjson
 
-from benchmarks import machine
+from benchmarks.figures import Figure, Section, Sense, number, ratio_claim
+from benchmarks.progress import Say
 from schemas.rollout_reader import read_rollout
 from schemas.rollout_v2 import rollout_to_v2
 from scripts.engine import rollout_file
 
+NAME = "intake"
+HELP = "reading rollouts, beside orjson, json, msgspec and simdjson alone"
 EXPERIENCES, OBSERVATIONS = 2048, 15
 MOST_RATIO = 1.5
+FLOOR, READ = "orjson.loads alone, version 1", "read_rollout, version 1"
+PACKED_FLOOR, PACKED = "orjson.loads alone, version 2 as base64", "read_rollout, version 2 as base64"
+
+Readers = dict[str, tuple[bytes, Callable[[bytes], object]]]
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p = commands.add_parser("intake", help="reading rollouts, beside orjson and json alone", description=__doc__)
     p.add_argument("--rounds", type=int, default=40, metavar="N", help="of each reader, in turn (40)")
-    p.set_defaults(run=main)
 
 
-def main(given: argparse.Namespace) -> int:
-    """Print the table; 0 where version 1 costs less than 1.5 times orjson.loads of the same bytes."""
-    text = rollout_file.version_1(_random_rollout(), datetime(2026, 11, 21, tzinfo=UTC))
-    one = rollout_file.encoded(text)
+def measure(given: argparse.Namespace, say: Say) -> Section:
+    """Read the same bytes with each reader in turn."""
+    one = rollout_file.encoded(version_1(random_rollout(EXPERIENCES)))
     rollout = read_rollout(one)
     lists = rollout_to_v2(rollout, rollout_id="r", base64_columns=False)
     packed = rollout_to_v2(rollout, rollout_id="r", base64_columns=True)
-    readers: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
-        "orjson.loads alone, version 1": (one, orjson.loads),
+    readers: Readers = {
+        FLOOR: (one, orjson.loads),
         "json.loads alone, version 1": (one, json.loads),
-        "read_rollout, version 1": (one, read_rollout),
+        "msgspec.json.decode alone, version 1": (one, msgspec.json.decode),
+        **_simdjson(one),
+        READ: (one, read_rollout),
         "read_rollout, version 2 as lists": (lists, read_rollout),
-        "orjson.loads alone, version 2 as base64": (packed, orjson.loads),
-        "read_rollout, version 2 as base64": (packed, read_rollout),
+        PACKED_FLOOR: (packed, orjson.loads),
+        PACKED: (packed, read_rollout),
     }
+    say(f"{given.rounds} rounds of {len(readers)} readers")
     times_ms = _times_ms(readers, given.rounds)
-    floor = statistics.median(times_ms["orjson.loads alone, version 1"])
-    print(f"on {machine.in_words(machine.describe())}; {EXPERIENCES} experiences, {OBSERVATIONS} observations")
-    print("| reader | size, MB | median, ms | least to most | MB/s | times orjson on version 1 |")
-    print("|---|---|---|---|---|---|")
-    for name, (data, _) in readers.items():
-        median = statistics.median(times_ms[name])
-        spread = f"{min(times_ms[name]):.2f} to {max(times_ms[name]):.2f}"
-        size = len(data) / 1e6
-        print(f"| {name} | {size:.2f} | {median:.2f} | {spread} | {size / median * 1e3:.0f} | {median / floor:.2f} |")
-    return 0 if statistics.median(times_ms["read_rollout, version 1"]) < MOST_RATIO * floor else 1
+    figures = [_figure(name, len(data), times_ms[name]) for name, (data, _) in readers.items()]
+    claim = ratio_claim(
+        "Reading version 1, times orjson.loads of the same bytes",
+        Sense.UNDER,
+        MOST_RATIO,
+        times_ms[READ],
+        times_ms[FLOOR],
+    )
+    notes = (f"{EXPERIENCES:,} experiences, {OBSERVATIONS} observations, 3 actions; CPU time.",)
+    heads = ("size, MB", "MB/s", "experiences/s")
+    return Section(NAME, "Reading rollouts", tuple(figures), (claim,), heads, notes)
 
 
-def _times_ms(readers: dict[str, tuple[bytes, Callable[[bytes], object]]], rounds: int) -> dict[str, list[float]]:
+def _simdjson(data: bytes) -> Readers:
+    try:
+        import simdjson
+    except ImportError:
+        return {}
+    parser = simdjson.Parser()
+
+    def parsed_only(text: bytes) -> None:
+        parser.parse(text)  # gives a view, which must be gone before the next parse
+
+    return {
+        "simdjson.loads alone, version 1": (data, simdjson.loads),
+        "simdjson's parser alone, nothing taken out, version 1": (data, parsed_only),
+    }
+
+
+def _figure(name: str, size: int, times_ms: list[float]) -> Figure:
+    per_s = 1e3 / statistics.median(times_ms)
+    more = (number(size / 1e6), number(size / 1e6 * per_s), number(EXPERIENCES * per_s))
+    floor = {FLOOR: "", PACKED_FLOOR: "", PACKED: PACKED_FLOOR}.get(name, FLOOR)
+    return Figure(name, "ms", tuple(times_ms), floor, more)
+
+
+def _times_ms(readers: Readers, rounds: int) -> dict[str, list[float]]:
     """CPU times, all readers in turn, so that the machine's moods hit all alike."""
     times: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(rounds):
@@ -67,8 +99,14 @@ def _times_ms(readers: dict[str, tuple[bytes, Callable[[bytes], object]]], round
     return times
 
 
-def _random_rollout() -> rollout_file.Rollout:
-    rng, n = np.random.default_rng(0), EXPERIENCES
+def version_1(rollout: rollout_file.Rollout) -> str:
+    """Give it as Unreal writes it."""
+    return rollout_file.version_1(rollout, datetime(2026, 11, 21, tzinfo=UTC))
+
+
+def random_rollout(n: int) -> rollout_file.Rollout:
+    """Give `n` experiences that nobody played."""
+    rng = np.random.default_rng(n)
     return rollout_file.Rollout(
         observations=rng.normal(size=(n, OBSERVATIONS)).astype(np.float32),
         actions=rng.uniform(0.0, 1.0, size=(n, 3)).astype(np.float32),

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks import curves, machine, report
+from benchmarks import curves, machine, page, report
 from benchmarks.children import ROOT, RunError
 from benchmarks.plan import Outcome, Plan, Run, Scale, Way, load, runs_of, save
 from benchmarks.runs import play_all
@@ -63,8 +63,9 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         given.seeds, given.cycles = given.seeds[:1], min(given.cycles, 4)
     if given.config is not None and (given.out is None or given.write_docs):
         parser.error("--config is for trying settings: give an --out of its own, and leave the docs alone")
-    if given.write_docs and not report.has_markers(PAGE):
-        parser.error(f"{PAGE.relative_to(ROOT)} has no lines {report.BEGIN} and {report.END} to write between")
+    if given.write_docs and not page.has_markers(PAGE, "learning"):
+        begin, end = page.markers("learning")
+        parser.error(f"{PAGE.relative_to(ROOT)} has no lines {begin} and {end} to write between")
     given.out = given.out or (QUICK_OUT if given.quick else OUT)
     if find_spec("stable_baselines3") is None and Way.SB3 in given.only and not given.report:
         parser.error("stable-baselines3 is missing: `python scripts/dev.py bench` installs it, or leave sb3 out")
@@ -118,7 +119,7 @@ def _write_docs(outcomes: dict[Run, Outcome], plan: Plan, text: str, *, is_compl
     if not is_complete:
         print("docs are left as they are: the benchmark is not complete", file=sys.stderr)
         return
-    report.write_docs(PAGE, text)
+    page.write_between(PAGE, "learning", text)
     PICTURE.write_text(curves.picture(list(outcomes.values()), plan), encoding="utf-8", newline="\n")
     print(f"wrote {PAGE.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)}")
 

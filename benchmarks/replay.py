@@ -14,6 +14,7 @@ import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +27,6 @@ from schemas.settings import AgentSettings, TrainerSettings
 from scripts.engine.engine import Engine
 from scripts.engine.model_file import load_model
 from scripts.engine.options import Options
-from trainer.jobs import run_job
 from trainer.reports import Recorder
 
 ROLLOUTS = 10
@@ -119,7 +119,9 @@ class _Loop:
     def _model_path(self) -> Path:
         return self._folder / f"cycle_{self._cycle:06d}" / self._last.model
 
-    def _run(self, kind: str, rollouts: tuple[RolloutInput, ...]) -> Result:
+    def _run(self, kind: Literal["initial", "train"], rollouts: tuple[RolloutInput, ...]) -> Result:
+        from trainer.jobs import run_job
+
         output = self._folder / f"cycle_{self._cycle:06d}"
         output.mkdir()
         parent = None

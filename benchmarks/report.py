@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import in_words
+from benchmarks.page import table
 from benchmarks.plan import Outcome, Plan, Run, Scale, Way
 
 LEAST_RATIO = 0.95
-BEGIN, END = "<!-- learning: begin -->", "<!-- learning: end -->"
 OBSERVATIONS = {Scale.WELL: "well scaled", Scale.BADLY: "x 30 + 100"}
 
 
@@ -105,18 +104,6 @@ def markdown(outcomes: Mapping[Run, Outcome], plan: Plan, machine: dict[str, str
     return "\n".join(lines)
 
 
-def has_markers(page: Path) -> bool:
-    """Whether the page has a place for the tables."""
-    return page.is_file() and END in page.read_text(encoding="utf-8").partition(BEGIN)[2]
-
-
-def write_docs(page: Path, text: str) -> None:
-    """Put the text between the page's markers, which must be there."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8", newline="\n")
-
-
 def _final_table(comparisons: Sequence[Comparison]) -> list[str]:
     seeds = ", ".join(map(str, comparisons[0].seeds)) if comparisons else ""
     of_ours, of_theirs = f"Hotlap, seeds {seeds}", f"Stable-Baselines3, seeds {seeds}"
@@ -130,12 +117,12 @@ def _final_table(comparisons: Sequence[Comparison]) -> list[str]:
         "ratio",
         f"at least {LEAST_RATIO}",
     ]
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    rows = []
     for c in comparisons:
         start = "weights of its own" if c.way is Way.OWN else "version 0"
         cells = [OBSERVATIONS[c.scale], start, _each(c.ours), _spread(c.ours), _each(c.theirs), _spread(c.theirs)]
-        lines.append(f"| {' | '.join(cells)} | **{c.ratio:.3f}** | {_verdict(c)} |")
-    return lines
+        rows.append([*cells, f"**{c.ratio:.3f}**", _verdict(c)])
+    return table(heads, rows)
 
 
 def _curve_table(outcomes: Mapping[Run, Outcome], plan: Plan) -> list[str]:
@@ -144,11 +131,11 @@ def _curve_table(outcomes: Mapping[Run, Outcome], plan: Plan) -> list[str]:
         for way in Way:
             if chosen := [o for run, o in outcomes.items() if (run.way, run.scale) == (way, scale)]:
                 groups[f"{way.label}, {OBSERVATIONS[scale]}"] = chosen
-    lines = [f"| cycle | {' | '.join(groups)} |", f"|{'---|' * (len(groups) + 1)}"]
+    rows = []
     for k in range(plan.cycles + 1):
         means = (statistics.fmean(o.curve[k] for o in group) for group in groups.values())
-        lines.append(f"| {k} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
-    return lines
+        rows.append([str(k), *(f"{mean:.3f}" for mean in means)])
+    return table(["cycle", *groups], rows)
 
 
 def _each(values: Sequence[float]) -> str:

@@ -304,7 +304,7 @@ _DEMO = """Twelve cycles, in demo/run_<date>_<time>. Other arguments go to the d
 _TEST = """Other arguments go to pytest:
   python scripts/dev.py test -x -k gae
   python scripts/dev.py test --all tests/e2e"""
-_BENCH = "Other arguments go to `python -m benchmarks`; write -- before its --help."
+_BENCH = "Takes seven minutes. Other arguments go to `python -m benchmarks`; write -- before its --help."
 _SETUP = "pip's own settings (PIP_..., proxies) are kept to. Delete .venv to begin anew."
 _LINT = "All four checks run, also after one has failed."
 VERBS = {

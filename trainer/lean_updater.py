@@ -28,6 +28,8 @@ from trainer.update import Plan
 
 _MOST_STEPS, _FEWEST_STEPS = 12, 4
 """Steps that tell how fast a number of threads is: an eighth of an epoch, between these."""
+_GLANCE = 32
+"""Steps between two looks at how long they take."""
 _SAME_STEPS = 2
 """Steps after which a difference would show."""
 _LOG_STD_MIN, _LOG_STD_MAX = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
@@ -68,17 +70,28 @@ class LeanUpdater:
         """Take all steps; the first ones tell how many threads the others get, where that is not known yet."""
         if self._pace is None:
             stretch = max(_FEWEST_STEPS, min(_MOST_STEPS, len(self._minibatches) // 8))
+            one_s = math.inf
 
             def seconds(n: int) -> float:
+                nonlocal one_s
                 torch.set_num_threads(n)
                 self._steps(itertools.islice(minibatches, 1))  # wakes the threads
-                return _timed(lambda: self._steps(itertools.islice(minibatches, stretch))) / stretch
+                took_s = self._seconds_a_step(minibatches, stretch, limit_s=stretch * one_s)
+                one_s = min(one_s, took_s)
+                return took_s
 
             self._pace = threads.fastest(seconds, self._is_same, threads.more_than_one())
-        torch.set_num_threads(self._pace.threads)
-        before = len(self._norms)
-        took_s = _timed(lambda: self._steps(minibatches))
-        self._pace = self._pace.after(took_s / max(1, len(self._norms) - before))
+        while (before := len(self._norms)) < len(self._minibatches):
+            torch.set_num_threads(self._pace.threads)
+            took_s = _timed(lambda: self._steps(itertools.islice(minibatches, _GLANCE)))
+            self._pace = self._pace.after(took_s / (len(self._norms) - before))
+
+    def _seconds_a_step(self, minibatches: Iterator[slice], steps: int, limit_s: float) -> float:
+        """Take `steps` steps, fewer where they take longer than `limit_s`; give the seconds of one."""
+        began, before = time.perf_counter(), len(self._norms)
+        while len(self._norms) - before < steps and time.perf_counter() - began < limit_s:
+            self._steps(itertools.islice(minibatches, 1))
+        return (time.perf_counter() - began) / (len(self._norms) - before)
 
     def _steps(self, minibatches: Iterable[slice]) -> None:
         log_std_A = self._gradient.log_std_A

@@ -3,7 +3,8 @@
 More threads may change the order of additions and with it the last bits of a model, and a stopwatch must not decide
 what is learned. So a number of threads is a candidate only where a few steps end in exactly the state that one thread
 leads to. A game runs beside us, and threads that wait for a core that a game holds made a step up to a hundred times
-slower: so the choice is looked at again after every epoch, and falls back to one thread.
+slower: so a trial ends as soon as it has taken one thread's time, the choice is looked at again every few steps, and
+it falls back to one thread.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from threadpoolctl import threadpool_limits
 _WORTH_IT = 0.93
 """More threads must save this much; they take cores from the game."""
 _CROWDED = 1.3
-"""An epoch this many times slower than one thread's pace means that the cores are wanted elsewhere."""
+"""Steps this many times slower than one thread's pace mean that the cores are wanted elsewhere."""
 _WORK_FOR_MORE = 1e9
 """Minibatch size times parameters above which the rule takes more than one thread."""
 _MOST = 8
@@ -31,7 +32,7 @@ class Pace:
     one_thread_s: float  #: seconds a step
 
     def after(self, step_s: float) -> Pace:
-        """Give the choice for the next epoch, from the seconds that a step took in the last one."""
+        """Give the choice for the next steps, from the seconds that each of the last ones took."""
         crowded = self.threads > 1 and step_s > _CROWDED * self.one_thread_s
         return Pace(1, self.one_thread_s) if crowded else self
 

@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.curves import picture
 from benchmarks.machine import describe
+from benchmarks.page import has_markers, write_between
 from benchmarks.plan import Outcome, Plan, Run, Scale, Way
-from benchmarks.report import compare, is_complete, markdown, write_docs
+from benchmarks.report import compare, is_complete, markdown
 
 PLAN = Plan(cycles=2)
 
@@ -45,7 +46,9 @@ def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
     page = tmp_path / "learning.md"
     page.write_text("before\n<!-- learning: begin -->\nold\n<!-- learning: end -->\nafter\n", encoding="utf-8")
     text = markdown(outcomes(0.85), PLAN, describe())
-    write_docs(page, text)
+    assert has_markers(page, "learning")
+    assert not has_markers(page, "bench")
+    write_between(page, "learning", text)
     written = page.read_text(encoding="utf-8")
     assert written.startswith("before\n")
     assert written.endswith("after\n")

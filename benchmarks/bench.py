@@ -1,0 +1,182 @@
+"""All figures side by side in one process tree: measured, printed, written as JSON and into docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+from benchmarks import cycle, engine, history, holdups, hotload, idle, intake, machine, update
+from benchmarks.children import ROOT, RunError
+from benchmarks.figures import Claim, Section
+from benchmarks.page import has_markers, markers, table, write_between
+from benchmarks.progress import Say, sayer
+from schemas.errors import HotlapError
+
+SCHEMA = "hotlap.benchmark.bench/1"
+PAGE, MARKER = ROOT / "docs" / "performance.md", "bench"
+OUT = ROOT / "benchmarks" / "out" / "bench.json"
+
+
+class Part(Protocol):
+    """A module that measures one thing."""
+
+    NAME: str
+    HELP: str
+    __doc__: str | None
+
+    def add_flags(self, p: argparse.ArgumentParser) -> None:
+        """Add its own flags."""
+
+    def measure(self, given: argparse.Namespace, say: Say) -> Section:
+        """Measure. Raises RunError, HotlapError or OSError."""
+
+
+#: In this order: a trainer sets the number of threads for the whole process.
+PARTS: tuple[Part, ...] = (intake, engine, hotload, update, cycle, history, holdups, idle)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured, where and when."""
+
+    date: str
+    machine: dict[str, str | int]
+    sections: tuple[Section, ...]
+    seconds: float
+
+    @property
+    def claims(self) -> list[Claim]:
+        """All limits, in the order of the sections."""
+        return [claim for section in self.sections for claim in section.claims]
+
+    @property
+    def holds(self) -> bool:
+        """Whether all was measured and every limit holds."""
+        return all(section.holds for section in self.sections)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every part is in it, and none failed."""
+        return [s.name for s in self.sections if not s.error] == [part.NAME for part in PARTS]
+
+    def markdown(self) -> str:
+        """The limits first, then a section for each part."""
+        lines = [f"{self.date}, {self.seconds:.0f} s, on {machine.in_words(self.machine)}.", ""]
+        if self.claims:
+            lines += ["## Limits", "", *table(["", "limit", "measured", "holds"], [c.cells() for c in self.claims]), ""]
+        for section in self.sections:
+            lines += [*section.markdown(), ""]
+        return "\n".join(lines).strip()
+
+    def plain(self) -> dict[str, Any]:
+        """For the JSON."""
+        about = {"schema": SCHEMA, "date": self.date, "machine": self.machine, "seconds": round(self.seconds, 1)}
+        return {**about, "holds": self.holds, "sections": [section.plain() for section in self.sections]}
+
+    def save(self, path: Path) -> None:
+        """Write the JSON; an older one is replaced in one go."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(json.dumps(self.plain(), indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+
+def load(path: Path) -> Report:
+    """Read what `save` wrote. Raises RunError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']}")
+        sections = tuple(Section.from_plain(entry) for entry in document["sections"])
+        return Report(document["date"], document["machine"], sections, document["seconds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+
+
+def add_flags_of_all(p: argparse.ArgumentParser) -> None:
+    """Add the flags of the run without a name."""
+    p.add_argument("--only", nargs="+", metavar="NAME", choices=[part.NAME for part in PARTS], help="these parts (all)")
+    p.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the JSON (benchmarks/out/bench.json)")
+    p.add_argument("--report", action="store_true", help="measure nothing, print what --out has")
+    p.add_argument("--write-docs", action="store_true", help="put the tables into docs/performance.md")
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add a subcommand for each part."""
+    for part in PARTS:
+        p = commands.add_parser(
+            part.NAME,
+            help=part.HELP,
+            description=part.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        part.add_flags(p)
+        p.add_argument("--out", type=Path, metavar="FILE", help="write a JSON too")
+        p.set_defaults(run=_run_one(part))
+
+
+def _run_one(part: Part) -> Callable[[argparse.Namespace], int]:
+    def run(given: argparse.Namespace) -> int:
+        report = measured([(part, given)], given.out)
+        print(report.markdown())
+        return 0 if report.holds else 1
+
+    return run
+
+
+def run_all(given: argparse.Namespace, parse: Callable[[list[str]], argparse.Namespace]) -> int:
+    """Measure everything, or report it again; the exit code. Raises RunError where there is nothing to report."""
+    if given.write_docs and not has_markers(PAGE, MARKER):
+        raise RunError(f"{PAGE.name} has no lines {' and '.join(markers(MARKER))} to write between")
+    if given.report:
+        report = load(given.out)
+    else:
+        chosen = [part for part in PARTS if part.NAME in (given.only or [p.NAME for p in PARTS])]
+        names = ", ".join(part.NAME for part in chosen)
+        print(
+            f"measuring {names}; learning and replay take 20 minutes and more, and run by their names", file=sys.stderr
+        )
+        report = measured([(part, parse([part.NAME])) for part in chosen], given.out)
+    print(report.markdown())
+    if given.write_docs:
+        _write_docs(report)
+    return 0 if report.holds else 1
+
+
+def measured(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None) -> Report:
+    """Measure one part after the other; what a failed one leaves is its reason. Saved after each."""
+    began_s = time.monotonic()
+    signal.signal(signal.SIGTERM, _stop)
+    date, here = datetime.now(UTC).strftime("%Y-%m-%d"), machine.describe()
+    report = Report(date, here, (), 0.0)
+    for part, given in parts:
+        say = sayer(part.NAME, began_s)
+        try:
+            section = part.measure(given, say)
+        except (RunError, HotlapError, OSError) as error:
+            say(f"FAILED: {error}")
+            section = Section(part.NAME, part.HELP, error=str(error))
+        report = Report(date, here, (*report.sections, section), time.monotonic() - began_s)
+        if out is not None:
+            report.save(out)
+    return report
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _write_docs(report: Report) -> None:
+    if not report.is_whole:
+        print("docs are left as they are: not every part was measured", file=sys.stderr)
+        return
+    write_between(PAGE, MARKER, report.markdown())
+    print(f"wrote {PAGE.relative_to(ROOT).as_posix()}", file=sys.stderr)

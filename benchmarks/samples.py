@@ -1,0 +1,121 @@
+"""The samples that all updates are measured on: rollouts of a fresh policy in the racing world, made ready to train."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+from schemas.files import read_regular
+from schemas.job import Job, RolloutInput
+from schemas.model import MAX_MODEL_BYTES
+from schemas.settings import AgentSettings, TrainerSettings
+from scripts.engine.engine import Engine
+from scripts.engine.model_file import load_model
+from scripts.engine.options import Options
+from trainer.batch import Batch
+from trainer.checkpoint import Checkpoint, checkpoint_from, load_document
+from trainer.distributions import Head, head_for
+from trainer.inputs import load
+from trainer.jobs import run_job
+from trainer.nets import Network
+from trainer.prepare import Prepared, attribute, prepare
+from trainer.reports import Notices, Recorder
+from trainer.start import open_start
+
+ROLLOUT = 2048  #: experiences
+ROLLOUTS = 10  #: a cycle
+AGENTS = 32
+_LOST = 0.15  #: of the experiences: held out, or without a next state
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A training set, and the network that the training begins with."""
+
+    job: Job
+    prepared: Prepared
+    network: Network
+    head: Head
+
+    @property
+    def batch(self) -> Batch:
+        """What is trained on."""
+        return self.prepared.train
+
+    @property
+    def actions(self) -> Any:
+        """The actions as the engine wrote them, clamped, float32 [n, A]."""
+        return self.batch.action_BC[:, : self.job.contract.action_space.width]
+
+    def first(self, n: int) -> Samples:
+        """The same with fewer experiences."""
+        return replace(self, prepared=replace(self.prepared, train=self.batch.first(n)))
+
+    def settings(self, **changed: Any) -> Samples:
+        """The same with other settings of the trainer."""
+        settings = self.job.settings.model_copy(update=changed)
+        return replace(self, job=self.job.model_copy(update={"settings": settings}))
+
+
+@lru_cache(maxsize=1)
+def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
+    """Play rollouts with version 0 and prepare them as a cycle does; give exactly `n` experiences."""
+    rollouts = ceil(n / (1.0 - _LOST) / ROLLOUT)
+    with first_version() as (folder, checkpoint):
+        model = folder / "model_epoch_0.json"
+        engine = Engine(Options(project=folder, agents=AGENTS, experiences=ROLLOUT, rollouts=rollouts, quiet=True))
+        engine.model = load_model(model)
+        engine.run()
+        given = [
+            RolloutInput(name=path.name, sha256="", source=str(path), cache="", is_new=True, behaviours=(str(model),))
+            for path in sorted(engine.exports.iterdir())
+        ]
+        job = _job("train", folder, rollouts=tuple(given), parent=str(folder / checkpoint))
+        notices = Notices(Recorder())
+        start, head = open_start(job, notices), head_for(job.contract.action_space)
+        history = attribute(load(given, job.contract, notices), start, job, notices)
+        prepared = prepare(history, start, head, job, notices)
+    if prepared.train.size < n:
+        raise RuntimeError(f"{rollouts} rollouts gave {prepared.train.size} experiences to train on, {n} were wanted")
+    return Samples(job, prepared, start.network, head).first(n)
+
+
+def first_checkpoint() -> Checkpoint:
+    """Give version 0 as the trainer keeps it."""
+    with first_version() as (folder, name):
+        return checkpoint_from(load_document(read_regular(folder / name, limit=MAX_MODEL_BYTES), name))
+
+
+@contextmanager
+def first_version() -> Iterator[tuple[Path, str]]:
+    """A folder with version 0 in it, and its checkpoint's name."""
+    with tempfile.TemporaryDirectory(prefix="hotlap-bench-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        result = run_job(_job("initial", folder), Recorder())
+        yield folder, result.checkpoint
+
+
+def _job(
+    kind: Literal["initial", "train"],
+    folder: Path,
+    *,
+    rollouts: tuple[RolloutInput, ...] = (),
+    parent: str | None = None,
+) -> Job:
+    agent = AgentSettings()
+    return Job(
+        kind=kind,
+        cycle=1 if rollouts else 0,
+        output=str(folder),
+        contract=agent.contract(),
+        hidden_sizes=agent.hidden_sizes,
+        settings=TrainerSettings(),
+        rollouts=rollouts,
+        parent=parent,
+    )
