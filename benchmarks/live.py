@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ POLL_S = 0.001  #: between two looks at the pointer while a cycle is timed
 GLANCE_S = 0.05
 QUIET_S = 0.4  #: a spare that computes nothing for this long waits for its job
 AGENTS = 32
+_FIRST_STEP = re.compile(r"first gradient step .* after the job came, at (\d+\.\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +141,10 @@ class Live:
         return Timed(taken, self._first_step_ms(landed_at))
 
     def _first_step_ms(self, landed_at: float) -> float | None:
-        analysis = json.loads((Path(self._pointed()).parent / "model_analysis.json").read_bytes())
-        at: float | None = analysis.get("timing", {}).get("first_step_at")
-        return None if at is None else (at - landed_at) * 1e3
+        cycle = int(Path(self._pointed()).parent.name.removeprefix("cycle_"))
+        log = self.layout.cycle_log(cycle).read_text(encoding="utf-8", errors="replace")
+        found = _FIRST_STEP.search(log)
+        return None if found is None else (float(found[1]) - landed_at) * 1e3
 
     def wait_pending(self, count: int) -> None:
         """Wait until so many rollouts are taken in and no cycle runs."""

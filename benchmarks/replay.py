@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.page import table
+from schemas.files import sha256_of
 from schemas.job import Job, Result, RolloutInput
 from schemas.model import Model, read_model
 from schemas.rollout_reader import read_rollout
@@ -105,7 +106,9 @@ class _Loop:
         engine.run()
         paths = sorted(set(engine.exports.glob("*.json")) - before)
         new = [
-            RolloutInput(name=p.name, sha256=p.stem, source=str(p), cache="", is_new=True, behaviours=(model,))
+            RolloutInput(
+                name=p.name, sha256=sha256_of(p.read_bytes()), source=str(p), cache="", is_new=True, behaviours=(model,)
+            )
             for p in paths
         ]
         self._batches.append(new)

@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from schemas.files import read_regular
+from schemas.files import read_regular, sha256_of
 from schemas.job import Job, RolloutInput
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings import AgentSettings, TrainerSettings
@@ -73,7 +73,14 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
         engine.model = load_model(model)
         engine.run()
         given = [
-            RolloutInput(name=path.name, sha256="", source=str(path), cache="", is_new=True, behaviours=(str(model),))
+            RolloutInput(
+                name=path.name,
+                sha256=sha256_of(path.read_bytes()),
+                source=str(path),
+                cache="",
+                is_new=True,
+                behaviours=(str(model),),
+            )
             for path in sorted(engine.exports.iterdir())
         ]
         job = _job("train", folder, rollouts=tuple(given), parent=str(folder / checkpoint))

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.clock import Clock
+from daemon.clock import REAL_CLOCK
 from daemon.cycle import Phase
 from daemon.dashboard import Dashboard, wants_dashboard
 from daemon.errors import DaemonError, Exit
+from daemon.guard import Guard
 from daemon.inbox import Inbox
-from daemon.launch import Child, Command, check_python, script_for
-from daemon.ledger import Ledger
+from daemon.interpreter import check_python, script_for
+from daemon.launch import Child, Command
+from daemon.ledger_faults import LedgerDamaged
 from daemon.lock import ProjectLock
 from daemon.logs import Log
 from daemon.loop import Mailbox, run, stop_on_signals
 from daemon.machine import MachineProbe
+from daemon.mishaps import PASSING, in_words
 from daemon.project import Project
+from daemon.rebuild import open_sound
 from daemon.reporter import Reporter
 from daemon.runner import Runner
 from daemon.service import Service
 from daemon.view import View
+from schemas.errors import HotlapError
+from schemas.files import REAL_DISK
 from schemas.layout import Layout
 from schemas.settings import Settings
 
 MAX_ATTEMPTS = 3
+MAX_REBUILDS = 3
 
 
 class ChildLauncher:
@@ -76,18 +83,29 @@ class App:
     service: Service
     project: Project
     mailbox: Mailbox
+    guard: Guard
 
     def run(self, until: Callable[[], bool] = lambda: False) -> bool:
         """Serve until `until()`, a signal or STOP; give True where `until()` ended it."""
 
         def report(error: Exception, delay_s: float) -> None:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            text = f"{type(error).__name__}: {error} ({place}); going on in {delay_s:.0f} s"
-            self.project.warn("W_INTERNAL", text)
+            self.project.warn(*in_words(error, self.project.layout))
+            _quietly(self.service.report_end)
+
+        def tick() -> float:
+            self.guard.look()
+            delay_s = self.service.tick()
+            self.project.settle(*PASSING)
+            return delay_s
 
         with stop_on_signals(self.mailbox):
-            return run(self.service.tick, self.mailbox, until=until, on_error=report)
+            return run(tick, self.mailbox, until=until, on_error=report)
+
+
+def _quietly(report: Callable[[], None]) -> None:
+    """A status that cannot be written is no reason to fail: the next one follows."""
+    with contextlib.suppress(OSError, sqlite3.Error, HotlapError):
+        report()
 
 
 def project_layout(folder: Path) -> Layout:
@@ -96,11 +114,22 @@ def project_layout(folder: Path) -> Layout:
         raise DaemonError(
             f"the project folder {folder} is not there", hint="create it or correct --project", code="E_PROJECT"
         )
-    return Layout(folder.resolve())
+    layout = Layout(folder.resolve())
+    try:
+        str(layout.project).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DaemonError(
+            f"the project's path {layout.project} is no text: no engine could be told where its model lies",
+            hint="rename the folder, or use a UTF-8 locale",
+            code="E_PROJECT",
+        ) from None
+    return layout
 
 
 @contextlib.contextmanager
-def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bool = True) -> Iterator[App]:
+def opened(
+    layout: Layout, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
+) -> Iterator[App]:
     """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
     with contextlib.ExitStack() as stack:
         check_python(settings.daemon.python_executable)
@@ -115,10 +144,12 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bo
         stack.callback(log.close)
         if automatic:
             stack.callback(log.info, "stopped; the next start goes on from here")
-        ledger = Ledger.open(layout.ledger)
+        ledger, mended = open_sound(layout, now_s=REAL_CLOCK.utc_s())
         stack.callback(ledger.close)
         mailbox = Mailbox()
-        project = Project(layout, settings, ledger, log, Clock(), mailbox.wake)
+        project = Project(layout, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
+        if mended is not None:
+            project.warn("W_LEDGER_REBUILT", mended)
         inbox = Inbox(project)
         stack.callback(inbox.close)
         keep_warm = automatic and settings.daemon.warm_trainer
@@ -131,8 +162,8 @@ def opened(layout: Layout, settings: Settings, *, dashboard: bool, automatic: bo
             stack.callback(screen.stop)
         service = Service(project, inbox, runner, Reporter(project, MachineProbe()), screen, automatic=automatic)
         service.start()
-        stack.callback(service.report_end)
-        yield App(service, project, mailbox)
+        stack.callback(_quietly, service.report_end)
+        yield App(service, project, mailbox, Guard(project, lock, config=config))
 
 
 def _make_folders(layout: Layout) -> None:
@@ -146,9 +177,23 @@ def _make_folders(layout: Layout) -> None:
         ) from None
 
 
-def serve(layout: Layout, settings: Settings, *, dashboard: bool) -> Exit:
-    """Watch and train until stopped."""
-    with opened(layout, settings, dashboard=dashboard) as app:
+def serve(layout: Layout, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:
+    """Watch and train until stopped. `config` is the settings file where it is not the project's own.
+
+    A ledger that turns out damaged meanwhile is rebuilt by a new start.
+    """
+    rebuilds = 0
+    while True:
+        try:
+            return _serve(layout, settings, dashboard=dashboard, config=config)
+        except LedgerDamaged:
+            rebuilds += 1
+            if rebuilds > MAX_REBUILDS:
+                raise
+
+
+def _serve(layout: Layout, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
+    with opened(layout, settings, dashboard=dashboard, config=config) as app:
         needed = settings.daemon.auto_train_after_n_rollouts
         app.project.log.info(f"watching {layout.exports.relative_to(layout.project)}: a cycle every {needed} rollouts")
         app.run()

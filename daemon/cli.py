@@ -13,9 +13,10 @@ import orjson
 from daemon import tell
 from daemon.errors import DaemonError, Exit, LedgerError
 from daemon.lock import ProjectLock, is_held
+from daemon.trust import check_before_running
 from schemas.errors import ConfigError, HotlapError
 from schemas.layout import Layout
-from schemas.load_settings import load_settings
+from schemas.load_settings import Loaded, load
 from schemas.settings import Settings
 from schemas.text import ascii_safe
 
@@ -64,6 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs a cycle (10)")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--seed", type=int, metavar="N", help="all randomness comes from it (0)")
+    parser.add_argument(
+        "--allow-shared",
+        action="store_true",
+        default=None,
+        help="work in a folder that other users can write or own; all of them are trusted then",
+    )
     parser.add_argument("--no-dashboard", action="store_true", help="plain log lines, also on a terminal")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, text in (
@@ -73,6 +80,12 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(name, parents=[common], help=text, description=f"Tell {text}.")
         sub.add_argument("--json", action="store_true", help="for scripts")
+    trust = commands.add_parser(
+        "trust", parents=[common], help="approve what daemon.toml has run: a Python, a script, a network, a loss"
+    )
+    asked = trust.add_mutually_exclusive_group()
+    asked.add_argument("--show", action="store_true", help="only tell what it is, and whether it is approved")
+    asked.add_argument("--revoke", action="store_true", help="take the approval back")
     commands.add_parser("trigger", parents=[common], help="train now; also tries a parked cycle again")
     commands.add_parser("pause", parents=[common], help="stop triggering; rollouts are still counted")
     commands.add_parser("resume", parents=[common], help="go on triggering")
@@ -122,7 +135,15 @@ def _dispatch(options: argparse.Namespace) -> Exit:
     from daemon.app import project_layout
 
     given: Path | None = getattr(options, "project", None)
-    settings = _settings(options, given or Path())
+    if options.command == "doctor":
+        return _doctor(options, project_layout(given or Path()))
+    loaded = _loaded(options, given or Path())
+    settings = loaded.settings
+    if options.command == "trust":
+        return _trust(options, project_layout(given or Path()), loaded)
+    if options.command in {None, "publish"}:
+        is_own_folder = bool(options.demo) and given is None
+        check_before_running(given or Path(), loaded, folders=not is_own_folder)
     if options.demo:
         from daemon.demo import run_demo
 
@@ -133,7 +154,6 @@ def _dispatch(options: argparse.Namespace) -> Exit:
     reports: dict[str, Callable[[Layout, Settings], tell.Report]] = {
         "status": tell.status,
         "history": tell.history,
-        "doctor": tell.doctor,
     }
     if options.command in reports:
         return _tell(reports[options.command](layout, settings), as_json=options.json)
@@ -145,17 +165,19 @@ def _dispatch(options: argparse.Namespace) -> Exit:
 
     if options.once:
         return run_once(layout, settings)
-    return serve(layout, settings, dashboard=not options.no_dashboard)
+    config: Path | None = getattr(options, "config", None)
+    return serve(layout, settings, dashboard=not options.no_dashboard, config=config)
 
 
-def _settings(options: argparse.Namespace, project: Path) -> Settings:
+def _loaded(options: argparse.Namespace, project: Path) -> Loaded:
     flags = {
         "daemon.auto_train_after_n_rollouts": options.after_n_rollouts,
         "trainer.epochs": options.epochs,
         "trainer.device": options.device,
         "trainer.seed": options.seed,
+        "daemon.allow_shared": options.allow_shared,
     }
-    return load_settings(project, config=getattr(options, "config", None), flags=flags)
+    return load(project, config=getattr(options, "config", None), flags=flags)
 
 
 def _tell(report: tell.Report, *, as_json: bool) -> Exit:
@@ -164,6 +186,35 @@ def _tell(report: tell.Report, *, as_json: bool) -> Exit:
     else:
         sys.stdout.write("".join(f"{ascii_safe(line)}\n" for line in report.lines))
     return report.exit_code
+
+
+def _doctor(options: argparse.Namespace, layout: Layout) -> Exit:
+    """Settings that cannot be used are one more finding, not the end."""
+    from daemon.doctor import doctor
+
+    try:
+        loaded: Loaded | ConfigError = _loaded(options, layout.project)
+    except ConfigError as error:
+        loaded = error
+    return _tell(doctor(layout, loaded), as_json=options.json)
+
+
+def _trust(options: argparse.Namespace, layout: Layout, loaded: Loaded) -> Exit:
+    from daemon import trust
+
+    commands = trust.commands_of(loaded)
+    if not commands:
+        return _say(True, "the settings have nothing run but our own trainer: there is nothing to approve")
+    for name, value in commands.items():
+        _say(True, f"{name} = {value!r}")
+    if options.show:
+        is_approved = trust.is_approved(layout.project, commands)
+        return _say(is_approved, "approved" if is_approved else "not approved")
+    if options.revoke:
+        was_there = trust.revoke(layout.project, commands)
+        return _say(True, "the approval is taken back" if was_there else "it was not approved")
+    path = trust.approve(layout.project, commands)
+    return _say(True, f"approved for {layout.project} (kept in {path})")
 
 
 def _order(layout: Layout, what: str) -> Exit:

@@ -97,6 +97,7 @@ class Broken:
 
     why: str
     code: int = ExitCode.TEMPORARY
+    tries: int = 1_000_000  #: how many tries of one cycle this failure is worth, if patience allows as many
 
     @property
     def is_final(self) -> bool:
@@ -133,7 +134,7 @@ class Patience:
 def advance(cycle: Cycle, event: Event, *, now_s: float, patience: Patience, failures_in_a_row: int = 0) -> Cycle:
     """Give the cycle as it stands after `event`. Raises IllegalStep; changes nothing.
 
-    `failures_in_a_row` counts the cycles that failed directly before this one.
+    `failures_in_a_row` counts the cycles that failed directly before this one; the tries of this one count as well.
     """
     match cycle.phase, event:
         case Phase.CLAIMED, Launching():
@@ -155,9 +156,11 @@ def advance(cycle: Cycle, event: Event, *, now_s: float, patience: Patience, fai
 
 
 def _after_failure(cycle: Cycle, broken: Broken, now_s: float, patience: Patience, failures_in_a_row: int) -> Cycle:
-    may_retry = not broken.is_final and cycle.attempt < patience.attempts and cycle.phase is not Phase.CLAIMED
+    tries = min(broken.tries, patience.attempts)
+    may_retry = not broken.is_final and cycle.attempt < tries and cycle.phase is not Phase.CLAIMED
     if may_retry:
         due_s = now_s + patience.delay_s(cycle.attempt)
         return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=broken.why)
-    parks = failures_in_a_row + 1 >= patience.failures_before_parking
+    failed_tries = 1 if broken.is_final else max(1, cycle.attempt)
+    parks = failures_in_a_row + failed_tries >= patience.failures_before_parking
     return replace(cycle, phase=Phase.PARKED if parks else Phase.FAILED, why=broken.why)

@@ -7,7 +7,6 @@ import io
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TextIO
@@ -15,6 +14,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
+from daemon.clock import REAL_CLOCK
 from daemon.glyphs import Cells, glyphs_for
 from daemon.picture import as_text, lines, render
 from daemon.terminal import ENTER, LEAVE, prepared, size_of, unbuffered, wants_dashboard
@@ -65,7 +65,7 @@ class Dashboard:
 
     def show(self, view: View) -> None:
         """Show this view from now on. Only puts it into a slot; one that was not drawn yet is forgotten."""
-        self._slot = (view, time.monotonic())
+        self._slot = (view, REAL_CLOCK.monotonic())
         if self._thread is None and self.alive:
             self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
             self._thread.start()
@@ -92,7 +92,7 @@ class Dashboard:
         drawn_at = repainted_at = -REPAINT_S
         size = (0, 0)
         while not self._stopping.is_set():
-            slot, now, new_size = self._slot, time.monotonic(), size_of(self._stream)
+            slot, now, new_size = self._slot, REAL_CLOCK.monotonic(), size_of(self._stream)
             if slot is not None and (slot is not drawn or new_size != size or now - drawn_at >= CLOCK_S):
                 view, shown_at = slot
                 if new_size != size or now - repainted_at >= REPAINT_S:

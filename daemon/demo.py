@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 from daemon.app import App, opened
+from daemon.child_log import last_line
 from daemon.cycle import Phase
 from daemon.errors import DaemonError, Exit
-from daemon.launch import CODE_ROOT, Child, Command, last_line
+from daemon.launch import CODE_ROOT, Child, Command
 from daemon.tell import sparkline
 from schemas.errors import HotlapError
+from schemas.files import REAL_DISK
 from schemas.layout import Layout
 from schemas.settings import Settings
 from schemas.status import CycleSummary
@@ -26,7 +28,7 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
         raise DaemonError("the simulated engine is not here", hint="run the demo from a checkout of Hotlap")
     folder = project or Path("demo") / time.strftime("run_%Y%m%d_%H%M%S")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        REAL_DISK.make_folder(folder)
     except OSError as error:
         raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
     layout = Layout(folder.resolve())
@@ -52,7 +54,7 @@ def _engine_command(layout: Layout, settings: Settings, log: Path) -> Command:
         *("--agents", str(AGENTS), "--seed", str(settings.trainer.seed)),
         *("--pause-while-training", str(settings.daemon.auto_train_after_n_rollouts)),
     )
-    return Command(arguments, layout.project, log, (CODE_ROOT,))
+    return Command(arguments, layout.project, log, (CODE_ROOT,), layout.project)
 
 
 def _trained(app: App) -> list[CycleSummary]:

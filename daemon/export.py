@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
+from daemon.child_log import last_line
+from daemon.clock import REAL_CLOCK
 from daemon.errors import DaemonError, Exit
-from daemon.launch import Child, last_line, python_for, trainer_command
+from daemon.interpreter import python_for
+from daemon.launch import Child, trainer_command
 from daemon.ledger import Ledger
 from schemas.job import Failure, Job, Result
 from schemas.layout import Layout
@@ -55,15 +57,15 @@ def _run(job: Job, layout: Layout, settings: Settings) -> None:
     woken = threading.Event()
     python = python_for(settings.daemon.python_executable)
     child = Child(
-        trainer_command(python, folder=layout.staging, log=log, project=layout.project),
+        trainer_command(python, folder=layout.staging, log=log, project=layout.project, settings=settings.trainer),
         speaks_events=True,
         wake=woken.set,
     )
     try:
         child.give(job)
-        until = time.monotonic() + PATIENCE_S
+        until = REAL_CLOCK.monotonic() + PATIENCE_S
         failure = f"it took longer than {PATIENCE_S:.0f} s"
-        while time.monotonic() < until:
+        while REAL_CLOCK.monotonic() < until:
             woken.wait(0.5)
             woken.clear()
             exit_code = child.poll()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from daemon.cycle import Cycle
 from daemon.project import Project
 from daemon.records import Publication, UsedRollout
 from schemas.contract import PolicyContract
-from schemas.job import Job, RolloutInput
+from schemas.job import Job, JobKind, RolloutInput
 
 CANDIDATES = 3
 """How many models may have played a rollout: the newest at the file's time and those before it."""
@@ -50,38 +50,71 @@ def parent_checkpoint(project: Project) -> tuple[str, str] | None:
     return str(checkpoint), result.files[checkpoint.name]
 
 
-def make_job(project: Project, cycle: Cycle, *, kind: str, output: Path, log: Path) -> Job:
+def make_job(project: Project, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
     """Give the job of a cycle's next trainer."""
-    settings = project.settings
-    parent = parent_checkpoint(project) if kind != "initial" else None
-    return Job.from_json_value(
-        {
-            "kind": kind,
-            "cycle": cycle.policy_version,
-            "output": str(output),
-            "contract": project_contract(project).model_dump(mode="json"),
-            "hidden_sizes": settings.agent.hidden_sizes,
-            "settings": settings.trainer.model_dump(mode="json"),
-            "rollouts": [r.model_dump(mode="json") for r in rollout_inputs(project, cycle)]
-            if kind != "initial"
-            else [],
-            "parent": parent and parent[0],
-            "parent_sha256": parent and parent[1],
-            "use_epoch": settings.daemon.auto_load_model_epoch,
-            "log": str(log),
-        }
+    is_first = kind == "initial"
+    return _job(
+        project,
+        kind=kind,
+        policy_version=cycle.policy_version,
+        output=str(output),
+        rollouts=() if is_first else rollout_inputs(project, cycle.id),
+        parent=None if is_first else parent_checkpoint(project),
     )
 
 
-def rollout_inputs(project: Project, cycle: Cycle) -> list[RolloutInput]:
+def expected_job(project: Project, known: Collection[str]) -> Job:
+    """Give what the next training will most likely need, for a trainer that waits.
+
+    `known` are the hashes of rollouts that it was told of before.
+    """
+    publications = project.ledger.publications()
+    news = [used for used in project.ledger.pending_rollouts() if used.row.sha256 not in known]
+    return _job(
+        project,
+        kind="expect",
+        policy_version=project.ledger.last_cycle_id() + 1,
+        output="",
+        rollouts=tuple(_input(project, used, None, publications) for used in news),
+        parent=parent_checkpoint(project),
+    )
+
+
+def _job(
+    project: Project,
+    *,
+    kind: JobKind,
+    policy_version: int,
+    output: str,
+    rollouts: tuple[RolloutInput, ...],
+    parent: tuple[str, str] | None,
+) -> Job:
+    path, sha256 = parent or (None, None)
+    return Job(
+        kind=kind,
+        cycle=policy_version,
+        output=output,
+        contract=project_contract(project),
+        hidden_sizes=project.settings.agent.hidden_sizes,
+        settings=project.settings.trainer,
+        rollouts=rollouts,
+        parent=path,
+        parent_sha256=sha256,
+        use_epoch=project.settings.daemon.auto_load_model_epoch,
+    )
+
+
+def rollout_inputs(project: Project, cycle_id: int) -> tuple[RolloutInput, ...]:
     """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
     publications = project.ledger.publications()
-    new = project.ledger.rollouts_of(cycle.id)
-    old = project.ledger.older_rollouts(cycle.id)[-MAX_OLD_ROLLOUTS:]
-    return [_input(project, used, cycle, publications) for used in (*new, *old)]
+    new = project.ledger.rollouts_of(cycle_id)
+    old = project.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
+    return tuple(_input(project, used, cycle_id, publications) for used in (*new, *old))
 
 
-def _input(project: Project, used: UsedRollout, cycle: Cycle, publications: Sequence[Publication]) -> RolloutInput:
+def _input(
+    project: Project, used: UsedRollout, cycle_id: int | None, publications: Sequence[Publication]
+) -> RolloutInput:
     row, layout = used.row, project.layout
     candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
     return RolloutInput(
@@ -89,7 +122,7 @@ def _input(project: Project, used: UsedRollout, cycle: Cycle, publications: Sequ
         sha256=row.sha256,
         source=str(layout.exports / row.name),
         cache=str(layout.cached_rollout(row.sha256)),
-        is_new=used.cycle_id == cycle.id,
+        is_new=used.cycle_id == cycle_id,
         behaviours=tuple(str(layout.models / model) for model in candidates),
-        age=max(0, cycle.id - (used.cycle_id or cycle.id)),
+        age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
     )

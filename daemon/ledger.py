@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from daemon.cycle import ARROWS, RUNNING, Cycle, Phase
-from daemon.errors import LedgerError, StaleCycle
-from daemon.records import Publication, RolloutRow, Stamp, UsedRollout
+from daemon.errors import LedgerError
+from daemon.ledger_faults import LedgerDamaged, explained, is_io_error
+from daemon.ledger_rows import (
+    add_lost_cycle,
+    add_publication,
+    add_rollout,
+    add_witness,
+    connected,
+    cycle_of,
+    move_cycle,
+    publication_of,
+    put_meta,
+    remember_file,
+    used_rollout_of,
+)
+from daemon.records import Publication, RolloutRow, Stamp, UsedRollout, Witness
 from schemas.job import Result
 from schemas.status import CycleSummary
 
@@ -23,33 +37,37 @@ _RUNNING_SQL = ", ".join(f"'{phase.value}'" for phase in sorted(RUNNING))
 class Ledger:
     """Open with `Ledger.open`; close with `close`."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
+        self._path = path
+        self._is_doubtful = False
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
         """Open or create the ledger. Raises LedgerError."""
+        db: sqlite3.Connection | None = None
         try:
-            target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-            db = sqlite3.connect(target, uri=True, timeout=10.0, isolation_level=None)
-            db.row_factory = sqlite3.Row
-            ledger = cls(db)
-            if not read_only:
-                db.execute("PRAGMA journal_mode = DELETE")
-                db.execute("PRAGMA synchronous = FULL")
-            db.execute("PRAGMA foreign_keys = ON")
+            db = connected(path, read_only=read_only)
+            ledger = cls(db, path)
             ledger._prepare(read_only=read_only)
         except sqlite3.Error as error:
-            raise LedgerError(
-                f"the ledger {path.name} cannot be used: {error}",
-                hint="is the disk full or the folder write-protected? `python -m daemon doctor` looks closer",
-            ) from None
+            if db is not None:
+                db.close()
+            raise explained(error, path) from None
+        except LedgerError:
+            if db is not None:
+                db.close()
+            raise
         return ledger
 
     def _prepare(self, *, read_only: bool) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
-            raise LedgerError(f"the ledger is of a newer Hotlap (version {version})", hint="update Hotlap")
+            raise LedgerError(
+                f"the ledger is of a newer Hotlap (version {version})", hint="update Hotlap", code="E_LEDGER_NEWER"
+            )
+        if version == 0 and self._db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
+            raise LedgerDamaged("the ledger is some other program's file", hint="start the daemon again")
         if version == 0 and read_only:
             raise LedgerError("the ledger is empty", hint="start the daemon once")
         if version == VERSION or read_only:
@@ -67,14 +85,31 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
+        if self._is_doubtful:
+            self._reopen()
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield self._db
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
+            self._is_doubtful = is_io_error(error)
             if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
             raise
+
+    def _reopen(self) -> None:
+        """After a failed fsync nobody knows what is on the disk: read it anew. Raises LedgerError."""
+        try:
+            anew = connected(self._path, read_only=False)
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from None
+        self._db.close()
+        self._db = anew
+        problem = self.check()
+        if problem is not None:
+            raise LedgerDamaged(f"the ledger {self._path.name} is not sound: {problem}")
+        self._is_doubtful = False
 
     def meta(self, key: str) -> str | None:
         """Give a remembered value."""
@@ -84,7 +119,15 @@ class Ledger:
     def set_meta(self, key: str, value: str | None) -> None:
         """Remember a value; None forgets it."""
         with self._transaction() as db:
-            _set_meta(db, key, value)
+            put_meta(db, key, value)
+
+    def restore(self, found: Sequence[Witness], *, highest: int, at_s: float) -> None:
+        """Fill an empty ledger with the cycles that something still tells of; `highest` was the last number given."""
+        with self._transaction() as db:
+            for witness in found:
+                add_witness(db, witness)
+            if highest > max((witness.cycle for witness in found), default=-1):
+                add_lost_cycle(db, highest, at_s)
 
     # Rollouts
 
@@ -95,25 +138,18 @@ class Ledger:
 
     def accept(self, row: RolloutRow, stamp: Stamp, *, at_s: float, contract: bytes | None) -> bool:
         """Record a rollout under its content, once; tell whether it is new. `contract` becomes the project's."""
+        return self.accept_all([(row, stamp)], at_s=at_s, contract=contract)[0]
+
+    def accept_all(
+        self, rollouts: Sequence[tuple[RolloutRow, Stamp]], *, at_s: float, contract: bytes | None
+    ) -> list[bool]:
+        """Record several rollouts, all or none, in this order; tell which are new."""
         with self._transaction() as db:
-            _remember_file(db, row.name, stamp, row.sha256)
             if contract is not None:
-                _set_meta(db, "contract", contract.decode())
-            added = db.execute(
-                "INSERT INTO rollout (sha256, name, experiences, left_out, reward_mean, policy_version, written_s,"
-                " accepted_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
-                (
-                    row.sha256,
-                    row.name,
-                    row.experiences,
-                    row.left_out,
-                    row.reward_mean,
-                    row.policy_version,
-                    row.written_s,
-                    at_s,
-                ),
-            ).rowcount
-        return added == 1
+                put_meta(db, "contract", contract.decode())
+            for row, stamp in rollouts:
+                remember_file(db, row.name, stamp, row.sha256)
+            return [add_rollout(db, row, at_s=at_s) for row, _ in rollouts]
 
     def reject(self, name: str, sha256: str | None, code: str, reason: str, *, at_s: float) -> None:
         """Record that a file could not be used."""
@@ -144,6 +180,10 @@ class Ledger:
     def rollouts_of(self, cycle_id: int) -> list[UsedRollout]:
         """Give the rollouts that triggered a cycle, in the order they came."""
         return self._rollouts("WHERE cycle_id = ? ORDER BY id", (cycle_id,))
+
+    def pending_rollouts(self) -> list[UsedRollout]:
+        """Give the rollouts that have not counted toward any trigger yet, in the order they came."""
+        return self._rollouts("WHERE cycle_id IS NULL ORDER BY id", ())
 
     def older_rollouts(self, before_cycle: int) -> list[UsedRollout]:
         """Give the rollouts of earlier triggers whose files still lie in Exports, oldest first."""
@@ -177,21 +217,7 @@ class Ledger:
 
     def _rollouts(self, where: str, arguments: tuple[object, ...]) -> list[UsedRollout]:
         rows = self._db.execute(f"SELECT * FROM rollout {where}", arguments)
-        return [
-            UsedRollout(
-                RolloutRow(
-                    r["sha256"],
-                    r["name"],
-                    r["experiences"],
-                    r["left_out"],
-                    r["reward_mean"],
-                    r["policy_version"],
-                    r["written_s"],
-                ),
-                r["cycle_id"],
-            )
-            for r in rows
-        ]
+        return [used_rollout_of(row) for row in rows]
 
     # Cycles
 
@@ -219,7 +245,7 @@ class Ledger:
         row = self._db.execute("SELECT * FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         if row is None:
             raise LedgerError(f"there is no cycle {cycle_id}", hint="`python -m daemon history` lists them")
-        return _cycle(row)
+        return cycle_of(row)
 
     def last_cycle_id(self) -> int:
         """Give the number of the newest cycle; 0 where there is none."""
@@ -230,19 +256,19 @@ class Ledger:
         row = self._db.execute(
             f"SELECT * FROM cycle WHERE phase IN ({_RUNNING_SQL}, 'parked') ORDER BY id DESC LIMIT 1"
         ).fetchone()
-        return None if row is None else _cycle(row)
+        return None if row is None else cycle_of(row)
 
     def move(self, before: Cycle, after: Cycle, *, at_s: float) -> None:
         """Move a cycle and note the step, both or neither. Raises StaleCycle where `before` is old."""
         with self._transaction() as db:
-            _move(db, before, after, at_s)
+            move_cycle(db, before, after, at_s)
 
     def store_result(
         self, before: Cycle, after: Cycle, result: Result, *, value_loss: float | None, at_s: float
     ) -> None:
         """Move a cycle on with what its trainer left."""
         with self._transaction() as db:
-            _move(db, before, after, at_s)
+            move_cycle(db, before, after, at_s)
             db.execute(
                 "UPDATE cycle SET result = ?, best_epoch = ?, score = ?, value_loss = ? WHERE id = ?",
                 (result.to_bytes().decode(), result.epoch, result.score, value_loss, before.id),
@@ -258,25 +284,25 @@ class Ledger:
     ) -> None:
         """Close a cycle whose model is before the engine."""
         with self._transaction() as db:
-            _move(db, before, after, publication.at_s)
+            move_cycle(db, before, after, publication.at_s)
             db.execute("UPDATE cycle SET seconds = ? WHERE id = ?", (seconds, before.id))
-            _set_meta(db, "contract" if before.kind == "train" else "initial_contract", contract.decode())
-            _publish(db, publication)
+            put_meta(db, "contract" if before.kind == "train" else "initial_contract", contract.decode())
+            add_publication(db, publication)
 
     def note_publication(self, publication: Publication) -> None:
         """Note that an older model was put before the engine again."""
         with self._transaction() as db:
-            _publish(db, publication)
+            add_publication(db, publication)
 
     def publications(self) -> list[Publication]:
         """Give all publications, oldest first."""
         rows = self._db.execute("SELECT * FROM publication ORDER BY seq")
-        return [_publication(row) for row in rows]
+        return [publication_of(row) for row in rows]
 
     def last_publication(self) -> Publication | None:
         """Give what is before the engine now."""
         row = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT 1").fetchone()
-        return None if row is None else _publication(row)
+        return None if row is None else publication_of(row)
 
     def has_trained(self) -> bool:
         """Tell whether any model but the initial one was ever published."""
@@ -298,11 +324,16 @@ class Ledger:
     def failures_in_a_row(self) -> int:
         """How many training cycles have failed since the last that did not."""
         count = 0
-        for row in self._db.execute("SELECT phase FROM cycle WHERE ended_s IS NOT NULL ORDER BY ended_s DESC, id DESC"):
+        for row in self._db.execute("SELECT phase FROM cycle WHERE ended_s IS NOT NULL ORDER BY id DESC"):
             if row[0] == Phase.PUBLISHED:
                 break
             count += 1
         return count
+
+    def rewards(self) -> list[tuple[int, float | None]]:
+        """Give (cycle, reward per step of its rollouts) of the published cycles, oldest first."""
+        rows = self._db.execute("SELECT id, reward_mean FROM cycle WHERE phase = 'published' ORDER BY id")
+        return [(row[0], row[1]) for row in rows]
 
     def history(self, limit: int = 1_000_000) -> list[CycleSummary]:
         """Give the newest ended cycles, oldest first."""
@@ -317,7 +348,7 @@ class Ledger:
         return CycleSummary(
             cycle=row["id"],
             state=row["phase"],
-            policy_version=_cycle(row).policy_version if published else None,
+            policy_version=cycle_of(row).policy_version if published else None,
             rollouts=tuple(r[0] for r in names),
             best_epoch=row["best_epoch"],
             score=row["score"],
@@ -326,59 +357,3 @@ class Ledger:
             seconds=row["seconds"],
             error=None if published else row["why"],
         )
-
-
-def _cycle(row: sqlite3.Row) -> Cycle:
-    return Cycle(row["id"], row["kind"], Phase(row["phase"]), row["attempt"], row["due_s"], row["why"])
-
-
-def _publication(row: sqlite3.Row) -> Publication:
-    return Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
-
-
-def _set_meta(db: sqlite3.Connection, key: str, value: str | None) -> None:
-    if value is None:
-        db.execute("DELETE FROM meta WHERE key = ?", (key,))
-    else:
-        db.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
-        )
-
-
-def _remember_file(db: sqlite3.Connection, name: str, stamp: Stamp, sha256: str) -> None:
-    db.execute(
-        "INSERT INTO file (name, size, mtime_ns, inode, sha256) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
-        " SET size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, sha256 = excluded.sha256",
-        (name, stamp.size, stamp.mtime_ns, stamp.inode, sha256),
-    )
-
-
-def _move(db: sqlite3.Connection, before: Cycle, after: Cycle, at_s: float) -> None:
-    ended_s = None if after.phase in RUNNING else at_s
-    moved = db.execute(
-        "UPDATE cycle SET phase = ?, attempt = ?, due_s = ?, why = ?, ended_s = ?"
-        " WHERE id = ? AND phase = ? AND attempt = ?",
-        (after.phase, after.attempt, after.due_s, after.why, ended_s, before.id, before.phase, before.attempt),
-    ).rowcount
-    if moved != 1:
-        raise StaleCycle(
-            f"cycle {before.id} is not {before.phase} any more", hint="does a second daemon use this ledger?"
-        )
-    db.execute(
-        "INSERT INTO step (cycle_id, src, dst, at_s, why) VALUES (?, ?, ?, ?, ?)",
-        (before.id, before.phase, after.phase, at_s, after.why),
-    )
-
-
-def _publish(db: sqlite3.Connection, publication: Publication) -> None:
-    db.execute(
-        "INSERT INTO publication (cycle_id, policy_version, epoch, model, sha256, at_s) VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            publication.cycle_id,
-            publication.policy_version,
-            publication.epoch,
-            publication.model,
-            publication.sha256,
-            publication.at_s,
-        ),
-    )

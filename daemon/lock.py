@@ -1,81 +1,198 @@
-"""One daemon a project: an exclusive lock on a file that is never removed, held as long as the process lives."""
+"""One daemon a project: an exclusive lock held as long as the process lives.
+
+It is taken on a file that is never removed and, where the system can, on the folder around it as well: so a person who
+deletes the file does not let a second daemon in.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 from pathlib import Path
-from typing import IO
 
+from daemon.clock import REAL_CLOCK, Clock
 from daemon.errors import DaemonError, Exit
+from schemas.text import shown
 
 _LOCKED_BYTE = 1 << 20
 """Windows locks are mandatory: lock a byte far behind the text, so that others can read who holds it."""
+_PATIENCE_S, _BETWEEN_S = 0.3, 0.02
+"""`is_held` takes the lock for a moment; a daemon that starts then is not turned away."""
 
 
 class ProjectLock:
     """Held from `acquire` until `release` or the end of the process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Clock = REAL_CLOCK) -> None:
         self._path = path
-        self._file: IO[str] | None = None
+        self._clock = clock
+        self._file: int | None = None
+        self._folder: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises DaemonError (exit code 4) naming the holder where another process has it."""
+        """Take the lock. Raises DaemonError: exit code 4, naming the holder, where another process has it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
-        file = os.fdopen(fd, "r+", encoding="utf-8")
+        until = self._clock.monotonic() + _PATIENCE_S
+        while not self._try():
+            if self._clock.monotonic() >= until:
+                raise DaemonError(
+                    f"another daemon runs on this project: {holder_of(self._path)} ({self._path})",
+                    hint="`python -m daemon status` shows it; stop it first",
+                    code="E_OTHER_DAEMON",
+                    exit_code=Exit.OTHER_DAEMON,
+                )
+            self._clock.sleep(_BETWEEN_S)
+        self._sign()
+
+    def _try(self) -> bool:
+        folder = _open_folder(self._path.parent)
+        if folder is not None and not _try_lock(folder):
+            os.close(folder)
+            return False
+        try:
+            file = _open_file(self._path)
+        except BaseException:
+            _close(folder)
+            raise
         if not _try_lock(file):
-            holder = file.read(200).strip() or "unknown"
-            file.close()
-            raise DaemonError(
-                f"another daemon runs on this project (pid {holder})",
-                hint="`python -m daemon status` shows it; stop it first",
-                code="E_OTHER_DAEMON",
-                exit_code=Exit.OTHER_DAEMON,
+            os.close(file)
+            _close(folder)
+            return False
+        self._file, self._folder = file, folder
+        return True
+
+    def _sign(self) -> None:
+        """Write down who holds it and since when: `123 1795273472`, the pid and seconds since 1970."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, f"{os.getpid()} {self._clock.utc_s():.0f}".encode("ascii"))
+
+    def renew(self) -> str | None:
+        """Put the lock file back where someone removed or replaced it; give what was found, in words."""
+        if self._file is None:
+            return None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self._file), self._path.lstat()):
+                return None
+        try:
+            file = _open_file(self._path)
+        except (OSError, DaemonError) as error:
+            return f"the lock file {self._path.name} was removed and cannot be made again: {error}"
+        if not _try_lock(file):
+            os.close(file)
+            return (
+                f"the lock file {self._path.name} was replaced, and {holder_of(self._path)} holds the new one: stop it"
             )
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+        os.close(self._file)
         self._file = file
+        self._sign()
+        return None
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for descriptor in (self._file, self._folder):
+            _close(descriptor)
+        self._file = self._folder = None
 
 
 def is_held(path: Path) -> bool:
     """Tell whether some process holds the lock right now."""
+    folder = _open_folder(path.parent) if path.parent.is_dir() else None
+    if folder is not None:
+        is_free = _try_lock(folder)
+        os.close(folder)
+        if not is_free:
+            return True
+    flags = (os.O_RDWR if sys.platform == "win32" else os.O_RDONLY) | _CAREFULLY
     try:
-        mode = "r+" if sys.platform == "win32" else "r"
-        with path.open(mode, encoding="utf-8") as file:
-            return not _try_lock(file)
-    except FileNotFoundError:
+        file = os.open(path, flags)
+    except OSError:
         return False
+    is_free = _try_lock(file)
+    os.close(file)
+    return not is_free
 
+
+def holder_of(path: Path) -> str:
+    """Say who wrote itself into the lock file: its pid, and since when it runs."""
+    try:
+        file = os.open(path, os.O_RDONLY | _CAREFULLY)
+        try:
+            words = os.read(file, 200).decode("ascii", "replace").split()
+        finally:
+            os.close(file)
+    except OSError:
+        words = []
+    if not words:
+        return "pid unknown"
+    since = ""
+    if len(words) > 1 and words[1].isdecimal():
+        with contextlib.suppress(OverflowError, OSError, ValueError):
+            since = time.strftime(", since %Y-%m-%d %H:%M:%S", time.localtime(int(words[1])))
+    return shown(f"pid {words[0]}{since}")
+
+
+def _open_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o644)
+    except PermissionError:
+        raise DaemonError(
+            f"the lock {path} belongs to another user",
+            hint="run the daemon as the user who owns the project, or correct the rights of Saved/Training",
+            code="E_LOCK",
+        ) from None
+    except OSError as error:
+        raise DaemonError(
+            f"the lock {path} cannot be used: {error.strerror or error}",
+            hint="remove what lies there in its place",
+            code="E_LOCK",
+        ) from None
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+_CAREFULLY = 0
+for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"):
+    _CAREFULLY |= getattr(os, _name, 0)
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: IO[str]) -> bool:
-        file.seek(_LOCKED_BYTE)
+    def _open_folder(_path: Path) -> int | None:
+        """Nothing to lock: here an open file cannot be deleted."""
+        return None
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         finally:
-            file.seek(0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
         return True
 
 else:
+    import errno
     import fcntl
 
-    def _try_lock(file: IO[str]) -> bool:
+    def _open_folder(path: Path) -> int | None:
+        """Give the folder, to be locked beside the file in it; None where it cannot be opened."""
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
-            return False
+            return None
+
+    def _try_lock(descriptor: int) -> bool:
+        """Tell whether nobody else holds it. Where the file system has no locks (some shares), nobody can."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}
         return True

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from daemon.clock import REAL_CLOCK
 from daemon.terminal import unbuffered
 from schemas.text import ascii_safe
 
@@ -37,7 +38,7 @@ class Log:
         console: TextIO | None = None,
         *,
         limit_bytes: int = LIMIT_BYTES,
-        utc_s: Callable[[], float] = time.time,
+        utc_s: Callable[[], float] = REAL_CLOCK.utc_s,
     ) -> None:
         self._file = _LogFile(path, limit_bytes)
         self._console = None if console is None else _Printer(console)

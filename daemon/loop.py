@@ -10,10 +10,16 @@ from contextlib import contextmanager
 from enum import Enum, auto
 from types import FrameType
 
+from daemon.clock import REAL_CLOCK
+
 LONGEST_WAIT_S = 1.0
 """Windows hears Ctrl-C only between waits, so none is longer."""
 MERGE_S = 0.005
-"""Mail that comes in one burst is answered by one pass."""
+"""Mail that comes this soon after other mail is a burst, and answered by one pass; the first is answered at once."""
+LONGEST_MERGE_S = 0.05
+"""A storm of mail does not put off the pass for longer than this."""
+MOST_MAIL = 64
+"""More mail says nothing new: it is not kept."""
 
 
 class Mail(Enum):
@@ -28,10 +34,12 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._answered_at = REAL_CLOCK.monotonic() - MERGE_S
 
     def wake(self) -> None:
         """Ask for another pass."""
-        self._queue.put(Mail.LOOK)
+        if self._queue.qsize() < MOST_MAIL:
+            self._queue.put(Mail.LOOK)
 
     def stop(self) -> None:
         """Ask for the end."""
@@ -41,10 +49,13 @@ class Mailbox:
         """Wait for mail, at most `delay_s`; a burst counts as one."""
         try:
             mail = self._queue.get(timeout=max(0.0, min(delay_s, LONGEST_WAIT_S)))
-            while mail is not Mail.STOP:
-                mail = self._queue.get(timeout=MERGE_S)
+            began = REAL_CLOCK.monotonic()
+            quiet_s = MERGE_S if began - self._answered_at < MERGE_S else 0.0
+            while mail is not Mail.STOP and REAL_CLOCK.monotonic() < began + LONGEST_MERGE_S:
+                mail = self._queue.get(timeout=quiet_s)
         except queue.Empty:
-            return Mail.LOOK
+            mail = Mail.LOOK
+        self._answered_at = REAL_CLOCK.monotonic()
         return mail
 
 
@@ -100,13 +111,11 @@ def run(
 
 def _rest(mailbox: Mailbox, delay_s: float) -> bool:
     """Wait the whole delay whatever mail comes; tell whether STOP came."""
-    import time
-
-    end = time.monotonic() + delay_s
-    while (left := end - time.monotonic()) > 0:
+    end = REAL_CLOCK.monotonic() + delay_s
+    while (left := end - REAL_CLOCK.monotonic()) > 0:
         if mailbox.wait(left) is Mail.STOP:
             return True
         if left > LONGEST_WAIT_S:
             continue
-        time.sleep(min(left, 0.05))
+        REAL_CLOCK.sleep(min(left, 0.05))
     return False

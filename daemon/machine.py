@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import psutil
 
+from daemon.clock import REAL_CLOCK
 from daemon.view import Machine
 from schemas.text import shown
 
@@ -31,7 +31,7 @@ class MachineProbe:
     """Samples CPU, memory and GPU. For one thread."""
 
     def __init__(
-        self, *, gpu: Callable[[], str] | None = None, monotonic: Callable[[], float] = time.monotonic
+        self, *, gpu: Callable[[], str] | None = None, monotonic: Callable[[], float] = REAL_CLOCK.monotonic
     ) -> None:
         self._monotonic = monotonic
         if gpu is None and _either(lambda: importlib.util.find_spec("pynvml"), None) is not None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Literal
 
 import orjson
 from pydantic import ValidationError
 
+from daemon.clock import REAL_CLOCK
 from daemon.errors import DaemonError, Exit
 from daemon.lock import is_held
 from schemas.base import Record
 from schemas.errors import HotlapError
-from schemas.files import read_regular, write_atomic
+from schemas.files import REAL_DISK, Disk, read_regular, write_atomic
 from schemas.layout import Layout
 
 ANSWER_PATIENCE_S = 15.0
@@ -45,17 +45,17 @@ def give_order(layout: Layout, order: Order, *, patience_s: float = ANSWER_PATIE
             code="E_NO_DAEMON",
             exit_code=Exit.USAGE,
         )
-    name = f"{time.time_ns()}_{os.getpid()}"
+    name = f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}"
     answer_path = layout.commands / f"{name}.answer"
     write_atomic(layout.commands / f"{name}.order", order.to_bytes(), durable=False)
-    until = time.monotonic() + patience_s
-    while time.monotonic() < until:
+    until = REAL_CLOCK.monotonic() + patience_s
+    while REAL_CLOCK.monotonic() < until:
         if answer_path.exists():
             answer = Answer.from_bytes(answer_path.read_bytes())
-            answer_path.unlink(missing_ok=True)
+            REAL_DISK.unlink(answer_path)
             return answer
-        time.sleep(0.05)
-    (layout.commands / f"{name}.order").unlink(missing_ok=True)
+        REAL_CLOCK.sleep(0.05)
+    REAL_DISK.unlink(layout.commands / f"{name}.order")
     raise DaemonError(
         f"the daemon did not answer within {patience_s:.0f} s",
         hint="is it stopped or very busy? see Saved/Training/Logs/daemon.log",
@@ -75,13 +75,12 @@ def waiting_orders(layout: Layout) -> list[tuple[Path, Order | None]]:
     return found
 
 
-def answer_order(path: Path, answer: Answer) -> None:
-    """Answer an order and take it off the list."""
-    path.unlink(missing_ok=True)
-    write_atomic(path.with_suffix(".answer"), answer.to_bytes(), durable=False)
+def answer_order(path: Path, answer: Answer, *, disk: Disk = REAL_DISK) -> None:
+    """Answer an order that was taken off the list. Raises OSError."""
+    write_atomic(path.with_suffix(".answer"), answer.to_bytes(), disk=disk, durable=False)
 
 
-def clear_orders(layout: Layout) -> None:
+def clear_orders(layout: Layout, *, disk: Disk = REAL_DISK) -> None:
     """Drop what an earlier daemon left unanswered: nobody waits for it any more."""
     for path in (*layout.commands.glob("*.order"), *layout.commands.glob("*.answer")):
-        path.unlink(missing_ok=True)
+        disk.unlink(path)

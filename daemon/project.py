@@ -9,6 +9,7 @@ from typing import Protocol
 from daemon.clock import Clock
 from daemon.ledger import Ledger
 from schemas.contract import PolicyContract
+from schemas.files import REAL_DISK, Disk
 from schemas.layout import Layout
 from schemas.settings import Settings
 from schemas.status import Warning_
@@ -41,6 +42,7 @@ class Project:
     log: LogLike
     clock: Clock
     wake: Callable[[], None]
+    disk: Disk = REAL_DISK
     _warnings: dict[str, Warning_] = field(default_factory=dict)
 
     @property

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, ModelError
-from schemas.files import REAL_DISK, Disk, read_regular, rename_patiently, sha256_of, write_atomic
+from schemas.files import REAL_DISK, Disk, read_regular, rename_patiently, sha256_of, write_all_atomic, write_atomic
 from schemas.job import Result
 from schemas.layout import Layout
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
@@ -18,6 +18,7 @@ from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
 ANALYSIS_NAME = "model_analysis.json"
 _COPY_NAME = re.compile(r"model_epoch_\d+\.(pt|json)")
 _PUBLISHED_MODEL = re.compile(r"cycle_\d+/model_epoch_\d+\.json")
+_POINTER_LIMIT = 64 * 1024
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -50,40 +51,62 @@ def publish(
     Raises PublishError or ModelError where the files are not what the result says, OSError where the disk refuses.
     """
     folder = layout.cycle_folder(cycle)
+    checked = None
     if _is_whole(folder, result):
-        shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            disk.remove_folder(staging)
     else:
-        _check(staging, result, contract)
+        checked = _check(staging, result, contract)
         _place_folder(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
     _refresh_copies(folder, layout, disk)
     model = f"{folder.name}/{result.model}"
-    sha256 = point_at(model, contract=contract, layout=layout, disk=disk)
+    sha256 = point_at(model, contract=contract, layout=layout, disk=disk, checked=checked)
     return Placed(model, sha256)
 
 
-def point_at(model: str, *, contract: PolicyContract | None, layout: Layout, disk: Disk = REAL_DISK) -> str:
-    """Read a published model back, probe it and let the pointer name it; give its SHA-256."""
+def point_at(
+    model: str,
+    *,
+    contract: PolicyContract | None,
+    layout: Layout,
+    disk: Disk = REAL_DISK,
+    checked: str | None = None,
+) -> str:
+    """Read a published model back, probe it and let the pointer name it; give its SHA-256.
+
+    Bytes with the hash `checked` were probed and compared with the contract a moment ago.
+    """
     if not _PUBLISHED_MODEL.fullmatch(model):
         raise PublishError(f"{model} is no published model", hint="models lie in Models/cycle_<n>/model_epoch_<k>.json")
     path = layout.models / model
+    if path.parent.is_symlink():
+        raise PublishError(f"{path.parent.name} is a link", hint="publish a cycle that lies in Models itself")
     data = read_regular(path, limit=MAX_MODEL_BYTES)
-    loaded = read_model(data)
-    check_probe(loaded)
-    if contract is not None and (differences := contract.differences(loaded.contract)):
-        raise ModelError(f"{model} has {' and '.join(differences)}", hint="publish a model of this project")
-    disk_path = str(path.absolute()).replace(os.sep, "/")
-    write_atomic(layout.pointer, disk_path.encode("utf-8"), disk=disk)
-    return sha256_of(data)
+    sha256 = sha256_of(data)
+    if sha256 != checked:
+        loaded = read_model(data)
+        check_probe(loaded)
+        if contract is not None and (differences := contract.differences(loaded.contract)):
+            raise ModelError(f"{model} has {' and '.join(differences)}", hint="publish a model of this project")
+    write_atomic(layout.pointer, _as_pointer(path).encode("utf-8"), disk=disk)
+    return sha256
 
 
 def pointed_at(layout: Layout) -> str | None:
-    """Give the model that the pointer names, relative to Models; None where there is none of ours."""
+    """Give the model that the pointer names, relative to Models; None where it names none of this very folder.
+
+    It names a place elsewhere once the project was moved or copied.
+    """
     try:
-        text = layout.pointer.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        text = read_regular(layout.pointer, limit=_POINTER_LIMIT).decode("utf-8")
+    except (OSError, HotlapError, UnicodeDecodeError):
         return None
-    match = re.search(r"(cycle_\d+/model_epoch_\d+\.json)$", text.replace("\\", "/"))
-    return match.group(1) if match else None
+    model = "/".join(text.split("/")[-2:])
+    return model if _PUBLISHED_MODEL.fullmatch(model) and text == _as_pointer(layout.models / model) else None
+
+
+def _as_pointer(path: Path) -> str:
+    return str(path.absolute()).replace(os.sep, "/")
 
 
 def _is_whole(folder: Path, result: Result) -> bool:
@@ -98,7 +121,8 @@ def _essential(result: Result) -> tuple[str, ...]:
     return (result.model, result.checkpoint)
 
 
-def _check(staging: Path, result: Result, contract: PolicyContract) -> None:
+def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
+    """Compare the files with their hashes and probe the model; give the hash of its bytes."""
     for name, sha256 in result.files.items():
         if not _SAFE_NAME.fullmatch(name):
             raise PublishError(f"the trainer names a file {name!r}", hint="plain names only")
@@ -110,25 +134,29 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> None:
             raise PublishError(f"{name} is not what the trainer wrote", hint="is the disk sound?")
     if result.model not in result.files or result.checkpoint not in result.files:
         raise PublishError("the trainer left no model", hint="see the cycle's log")
-    model = read_model((staging / result.model).read_bytes())
+    data = (staging / result.model).read_bytes()
+    model = read_model(data)
     check_probe(model)
     if differences := contract.differences(model.contract):
         raise PublishError(f"the trainer's model has {' and '.join(differences)}", hint="see the cycle's log")
+    return sha256_of(data)
 
 
 def _place_folder(staging: Path, folder: Path, result: Result, *, keep_checkpoints: bool, disk: Disk) -> None:
     """Make the staged files durable and give the folder its name in one step."""
     keep = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
+    kept = []
     for path in staging.iterdir():
         if path.name in keep:
-            disk.fsync(path)
+            kept.append(path)
         elif path.is_dir():
-            shutil.rmtree(path)
+            disk.remove_folder(path)
         else:
             disk.unlink(path)
+    disk.fsync_all(kept)
     disk.fsync_dir(staging)
     if folder.exists():
-        shutil.rmtree(folder)
+        disk.remove_folder(folder)
     rename_patiently(staging, folder, disk=disk)
     disk.fsync_dir(folder.parent)
 
@@ -139,5 +167,4 @@ def _refresh_copies(folder: Path, layout: Layout, disk: Disk) -> None:
     for path in layout.models.iterdir():
         if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:
             disk.unlink(path)
-    for name, source in sorted(wanted.items()):
-        write_atomic(layout.models / name, source.read_bytes(), disk=disk)
+    write_all_atomic(layout.models, {name: wanted[name].read_bytes for name in sorted(wanted)}, disk=disk)

@@ -6,6 +6,11 @@ import os
 import sys
 from dataclasses import dataclass
 
+from schemas.base import Record
+from schemas.job import Result
+
+_INT64_MAX = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -17,8 +22,12 @@ class Stamp:
 
     @classmethod
     def of(cls, info: os.stat_result) -> Stamp:
-        """Give the stamp of an `lstat`. Windows has no small inode: its file index overflows SQLite's integers."""
-        return cls(info.st_size, info.st_mtime_ns, 0 if sys.platform == "win32" else info.st_ino)
+        """Give the stamp of an `lstat`, within SQLite's integers: times after 2262 and large inodes are not.
+
+        Windows has no small inode.
+        """
+        mtime_ns = max(-_INT64_MAX, min(_INT64_MAX, info.st_mtime_ns))
+        return cls(info.st_size, mtime_ns, 0 if sys.platform == "win32" else info.st_ino & _INT64_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +61,17 @@ class Publication:
     model: str  #: relative to Models
     sha256: str
     at_s: float
+
+
+class Witness(Record):
+    """One published cycle, as something beside the ledger tells of it."""
+
+    cycle: int
+    policy_version: int
+    epoch: int
+    model: str  #: relative to Models
+    sha256: str
+    at_s: float  #: s since 1970
+    parent: str | None = None
+    rollouts: tuple[str, ...] = ()  #: SHA-256 of those that triggered it
+    result: Result | None = None  #: None where its folder is gone

@@ -8,8 +8,8 @@ from typing import Protocol
 import psutil
 
 from daemon.cycle import Cycle, Phase
+from daemon.progress import Progress
 from daemon.project import Project
-from daemon.runner import Progress
 from daemon.view import Machine, View
 from schemas.files import write_atomic
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
@@ -123,7 +123,7 @@ class Reporter:
         if not force and age_s < (HEARTBEAT_S if self._is_same(status) else FASTEST_S):
             return
         try:
-            write_atomic(self._project.layout.status, status.to_bytes())
+            write_atomic(self._project.layout.status, status.to_bytes(), disk=self._project.disk)
             self._project.settle("W_STATUS")
         except OSError as error:
             self._project.warn("W_STATUS", f"status.json cannot be written: {error.strerror}")

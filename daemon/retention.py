@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from daemon.records import Stamp
+from daemon.witness import note_gone
+from schemas.files import REAL_DISK, TEMPORARY_NAME, Disk
 from schemas.layout import Layout
-from schemas.status import CycleSummary
 
 HOUR_S = 3600.0
+TEMPORARY_S = 60.0
+"""Nothing takes this long to write: a temporary file that is older was left behind."""
+LOGS_KEPT = 200
+"""So many cycles' logs stay, the newest."""
 _CYCLE_FOLDER = re.compile(r"cycle_(\d{6,})")
+_CYCLE_LOG = re.compile(r"cycle_(\d+)\.log")
 
 
 def surplus_exports(
@@ -31,12 +37,12 @@ def surplus_exports(
     return [name for name, _ in candidates[:too_many]]
 
 
-def best_cycle(cycles: Sequence[CycleSummary]) -> int | None:
-    """Give the cycle whose model earned the most reward per step: the rollouts of a cycle were played before it."""
-    published = [c for c in cycles if c.state == "published"]
-    earned = [
-        (player.cycle, judged.reward_mean) for player, judged in pairwise(published) if judged.reward_mean is not None
-    ]
+def best_cycle(published: Sequence[tuple[int, float | None]]) -> int | None:
+    """Give the cycle whose model earned the most reward per step: the rollouts of a cycle were played before it.
+
+    `published` holds (cycle, reward per step of the rollouts that triggered it), oldest first.
+    """
+    earned = [(player, reward) for (player, _), (_, reward) in pairwise(published) if reward is not None]
     if not earned:
         return None
     return max(earned, key=lambda pair: pair[1])[0]
@@ -63,19 +69,53 @@ def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
     return ages
 
 
-def remove_cycle_folders(layout: Layout, cycles: Sequence[int]) -> None:
-    """Remove published folders; a file that someone holds open stays until the next time."""
+def remove_cycle_folders(layout: Layout, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
+    """Remove published folders, each at once for its readers; one that the disk refuses stays until the next time."""
     for cycle in cycles:
-        shutil.rmtree(layout.cycle_folder(cycle), ignore_errors=True)
+        folder = layout.cycle_folder(cycle)
+        removed = layout.staging / f"removed_{folder.name}"
+        with contextlib.suppress(OSError):
+            note_gone(layout, cycle, disk=disk)
+            disk.remove_folder(removed)
+            disk.rename(folder, removed)
+            disk.fsync_dir(layout.models)
+            disk.remove_folder(removed)
 
 
-def remove_if_unchanged(folder: Path, name: str, stamp: Stamp | None) -> bool:
+def remove_old_logs(layout: Layout, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
+    """Remove the logs of long gone cycles; one that the disk refuses stays until the next time."""
+    found = {int(match.group(1)): path for path in layout.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
+    for cycle in sorted(found)[:-keep_newest]:
+        with contextlib.suppress(OSError):
+            disk.unlink(found[cycle])
+
+
+def remove_temporaries(layout: Layout, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
+    """Clear the files that a killed daemon was writing, or that a disk which refused did not let go."""
+    for folder in (layout.training, *(f for f in layout.folders() if f != layout.exports)):
+        for path in folder.iterdir():
+            if TEMPORARY_NAME.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    if older_than_s == 0.0 or now_s - path.stat().st_mtime >= older_than_s:
+                        disk.unlink(path)
+
+
+def remove_stale_staging(layout: Layout, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
+    """Clear what trainers left, but for these cycles', and what is left of removed folders."""
+    kept = {f"cycle_{cycle:06d}" for cycle in keep}
+    for path in layout.staging.iterdir():
+        if path.is_dir() and path.name not in kept:
+            with contextlib.suppress(OSError):
+                disk.remove_folder(path)
+
+
+def remove_if_unchanged(folder: Path, name: str, stamp: Stamp | None, *, disk: Disk = REAL_DISK) -> bool:
     """Remove a rollout from Exports unless it is another file by now; tell whether it is gone."""
     path = folder / name
     try:
         if stamp is not None and Stamp.of(path.lstat()) != stamp:
             return False
-        path.unlink()
+        disk.unlink(path)
     except FileNotFoundError:
         return True
     except OSError:
@@ -83,8 +123,9 @@ def remove_if_unchanged(folder: Path, name: str, stamp: Stamp | None) -> bool:
     return True
 
 
-def prune_cache(layout: Layout, needed: Collection[str]) -> None:
+def prune_cache(layout: Layout, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Drop the arrays that nobody will ask for."""
-    for path in layout.cache.glob("*.npz"):
-        if path.stem not in needed:
-            path.unlink(missing_ok=True)
+    for path in layout.cache.iterdir():
+        if path.suffix != ".tmp" and path.stem not in needed:
+            with contextlib.suppress(OSError):
+                disk.unlink(path)

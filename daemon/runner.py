@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from daemon.child_log import last_line
 from daemon.cycle import (
     Broken,
     Cycle,
@@ -20,20 +21,30 @@ from daemon.cycle import (
     Trained,
     advance,
 )
+from daemon.deadlines import Deadlines
+from daemon.endings import Endings
 from daemon.errors import DaemonError
+from daemon.family import end_orphans
+from daemon.health import remember_notice
+from daemon.interpreter import command_line, python_for, script_for
 from daemon.jobs import make_job, project_contract
-from daemon.launch import Child, last_line, python_for, script_command, script_for, trainer_command
+from daemon.launch import Child, Command, script_command, trainer_command
+from daemon.progress import Progress
 from daemon.project import Project
 from daemon.publish import PublishError, publish
 from daemon.records import Publication
+from daemon.room import has_room
 from daemon.spare import Launcher, Spare
+from daemon.timing import Awake, Due
+from daemon.verdicts import verdict_on
 from schemas.errors import HotlapError, ModelError
-from schemas.job import EpochDone, ExitCode, Failure, Heartbeat, Job, Notice, Ready, Result, Selecting
+from schemas.job import Event as Said
+from schemas.job import ExitCode, Failure, Job, JobKind, Notice, Ready, Result, Selecting
 from schemas.text import shown
 
 PUBLISH_RETRY_S = 2.0
-RESUMED_AFTER_S = 20.0
-"""A gap this long between two looks means that the machine slept: nobody is to blame for the silence."""
+MOST_NOTICES = 20
+"""How many notices of one trainer people are shown."""
 
 
 @dataclass(slots=True)
@@ -41,24 +52,12 @@ class _Run:
     """A trainer at work, with what it said so far."""
 
     child: Child
-    log: Path
-    started: float
-    last_heard: float
-    speaks_events: bool
-    ready: bool = False
+    command: Command
+    deadlines: Deadlines
+    unheard: deque[Said] = field(default_factory=deque)
+    notices: int = 0
     result: Result | None = None
     failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the dashboard shows of the running, or else the last, cycle."""
-
-    epochs: tuple[EpochDone, ...] = ()
-    epochs_total: int = 0
-    chosen: int | None = None
-    doing: str = ""
-    fraction: float = 0.0
 
 
 class Runner:
@@ -71,9 +70,10 @@ class Runner:
         self._patience = Patience(attempts, settings.failures_before_parking, settings.retry_delay_s)
         self._run: _Run | None = None
         self._spare = Spare(project, launcher) if keep_warm else None
-        self._retiring: list[tuple[Child, float]] = []
-        self._last_tick = project.clock.monotonic()
-        self._began = self._last_tick
+        self._endings = Endings(project.clock, settings.stop_grace_s)
+        self._overdue: Broken | None = None
+        self._awake, self._due = Awake(project.clock), Due(project.clock)
+        self._began = project.clock.monotonic()
         self._next_publish = 0.0
         self._is_recovering = False
         self.cycle: Cycle | None = None
@@ -95,7 +95,11 @@ class Runner:
         return self._project.clock.monotonic() - self._began if self.busy else 0.0
 
     def recover(self) -> None:
-        """Take up the cycle that an earlier daemon left: publishing is finished, training is done again."""
+        """Take up what an earlier daemon left: its trainers end, publishing is finished, training is done again."""
+        count, undying = end_orphans(self._project.layout.project)
+        self._endings.watch(undying)
+        if count:
+            self._project.log.info(f"{count} processes that an earlier daemon had left were ended")
         cycle = self._project.ledger.unfinished()
         if cycle is None:
             return
@@ -121,37 +125,35 @@ class Runner:
 
     def stop(self) -> None:
         """End the trainer; its cycle is done again at the next start."""
-        grace_s = self._project.settings.daemon.stop_grace_s
-        for child in [*([self._run.child] if self._run else []), *(child for child, _ in self._retiring)]:
-            child.stop(grace_s)
+        if self._run is not None:
+            self._endings.end(self._run.child)
+        self._run = None
+        self._endings.finish()
         if self._spare is not None:
             self._spare.stop()
-        self._run = None
-        self._retiring = []
 
     def tick(self) -> float:
         """Do what is due; give the seconds until the next tick at the latest."""
-        now = self._project.clock.monotonic()
-        if self._run and now - self._last_tick > RESUMED_AFTER_S:
-            self._run.last_heard = now
-        self._last_tick = now
-        self._reap(now)
+        now = self._awake.look()
+        if self._run and self._awake.resumed:
+            self._run.deadlines.excuse(now)
+        self._see_them_out()
         if self._spare is not None:
             self._spare.tick(may_start=self._may_warm())
         if self.cycle is None:
             return 60.0
-        if self._run is None and self.cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
+        if self._overdue is None and self._run is None and self.cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
             self._fail(Broken("its trainer was lost when the ledger or the disk refused"))
         if self.cycle.phase is Phase.CLAIMED:
-            wait_s = self.cycle.due_s - self._project.clock.utc_s()
-            if wait_s > 0:
-                return min(wait_s, 1.0)
+            wait_s = self._due.left_s(self.cycle, now, self._patience)
+            if wait_s > 0 or self._endings.busy or not has_room(self._project):
+                return min(max(wait_s, 0.1), 1.0)
             self._launch()
         if self._run is not None:
             self._listen(self._run, now)
         if self.cycle.phase is Phase.PUBLISHING and now >= self._next_publish:
             self._publish(now)
-        return 0.5 if self.busy or self._retiring else 60.0
+        return 0.5 if self.busy or self._endings.busy else 60.0
 
     def _move(self, event: Event) -> None:
         assert self.cycle is not None
@@ -172,40 +174,35 @@ class Runner:
         self._move(Launching())
         self._project.settle(prefix="W_TRAINER")
         try:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
+            self._project.disk.remove_folder(staging)
+            self._project.disk.make_folder(staging)
             if settings.daemon.training_script and cycle.kind == "train":
                 self._start_script(staging)
             else:
                 self._start_trainer("initial" if cycle.kind == "initial" else "train")
         except (DaemonError, OSError) as error:
-            self._fail(
-                Broken(str(error), ExitCode.BAD_CONFIG if isinstance(error, DaemonError) else ExitCode.TEMPORARY)
-            )
+            self._fail(Broken(str(error)))
 
-    def _start_trainer(self, kind: str) -> None:
+    def _start_trainer(self, kind: JobKind) -> None:
         assert self.cycle is not None
         project = self._project
         log = project.layout.cycle_log(self.cycle.id)
-        job = make_job(project, self.cycle, kind=kind, output=self._staging(), log=log)
-        child, is_ready = self._trainer(log)
-        child.give(job)
-        self._adopt(child, log, speaks_events=True, ready=is_ready)
-        self._announce(job, kind)
-
-    def _trainer(self, log: Path) -> tuple[Child, bool]:
-        """Give the spare trainer, or a new one; and whether it is ready."""
-        if self._spare is not None and (taken := self._spare.take()) is not None:
-            return taken
-        project = self._project
+        job = make_job(project, self.cycle, kind=kind, output=self._staging())
         python = python_for(project.settings.daemon.python_executable)
-        command = trainer_command(python, folder=self._staging(), log=log, project=project.layout.project)
-        return self._launcher.start(command, speaks_events=True), False
+        command = trainer_command(
+            python, folder=self._staging(), log=log, project=project.layout.project, settings=project.settings.trainer
+        )
+        taken = self._spare.take(log) if self._spare is not None else None
+        child, is_ready = taken or (self._launcher.start(command, speaks_events=True), False)
+        child.give(job)
+        self._adopt(child, command, speaks_events=True, ready=is_ready)
+        self._announce(job, kind)
 
     def _may_warm(self) -> bool:
         """A spare is worth its memory once there is a model to go on from and nothing runs."""
         settings = self._project.settings.daemon
-        is_free = not self.busy and self.cycle is not None and self.cycle.phase is not Phase.PARKED
+        is_free = not self.busy and not self._endings.busy
+        is_free = is_free and self.cycle is not None and self.cycle.phase is not Phase.PARKED
         return is_free and settings.enable_auto_training and not settings.training_script
 
     def _start_script(self, staging: Path) -> None:
@@ -215,15 +212,15 @@ class Runner:
         script = script_for(settings.daemon.training_script, project.layout.project)
         python = python_for(settings.daemon.python_executable)
         arguments = (str(project.layout.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
-        command = script_command(python, script, arguments, folder=staging, log=log)
-        self._adopt(self._launcher.start(command, speaks_events=False), log, speaks_events=False)
+        command = script_command(python, script, arguments, folder=staging, log=log, project=project.layout.project)
+        self._adopt(self._launcher.start(command, speaks_events=False), command, speaks_events=False)
         self._project.log.info(f"[2/5] training with {script.name}: {settings.trainer.epochs} epochs")
 
-    def _adopt(self, child: Child, log: Path, *, speaks_events: bool, ready: bool = False) -> None:
-        now = self._project.clock.monotonic()
-        total = self._project.settings.trainer.epochs
-        self._run = _Run(child, log, started=now, last_heard=now, speaks_events=speaks_events, ready=ready)
-        self.progress = replace(self.progress, epochs_total=total, doing="starting", fraction=0.0)
+    def _adopt(self, child: Child, command: Command, *, speaks_events: bool, ready: bool = False) -> None:
+        settings = self._project.settings
+        deadlines = Deadlines(settings.daemon, speaks_events, started=self._awake.look(), ready=ready)
+        self._run = _Run(child, command, deadlines)
+        self.progress = Progress(epochs_total=settings.trainer.epochs, doing="starting")
 
     def _announce(self, job: Job, kind: str) -> None:
         if kind == "initial":
@@ -240,81 +237,78 @@ class Runner:
 
     def _listen(self, run: _Run, now: float) -> None:
         exit_code = run.child.poll()
-        for event in run.child.events():
-            run.last_heard = now
-            self._hear(run, event)
+        if exit_code is not None and not run.child.release():
+            self._endings.expect(run.child)
+        run.unheard += run.child.events()
+        while run.unheard:  # where the ledger refuses one, the rest is heard the next time
+            self._hear(run, run.unheard.popleft(), now)
         if run.result is not None:
+            self._selected(run.result)  # first: a ledger that refuses is asked again, the result is not lost
             self._run = None
-            self._retiring.append((run.child, now + self._project.settings.daemon.stop_grace_s))
-            self._selected(run.result)
+            self._endings.expect(run.child)
         elif exit_code is not None:
             self._run = None
-            run.child.stop(0.5)
             self._ended(run, exit_code)
-        elif reason := self._overdue(run, now):
-            self._run = None
-            run.child.stop(self._project.settings.daemon.stop_grace_s)
-            self._fail(Broken(reason))
+        elif reason := run.deadlines.overdue(now, run.command.log.name):
+            self._run, self._overdue = None, Broken(reason)
+            self.progress = replace(self.progress, doing="ending a trainer that is overdue")
+            self._endings.end(run.child)
 
-    def _hear(self, run: _Run, event: object) -> None:
+    def _see_them_out(self) -> None:
+        """Let trainers end, and fail the cycle of an overdue one when it is gone; until then there is no other."""
+        self._endings.tick()
+        if stuck := self._endings.stuck:
+            who = f"the trainer (pid {', '.join(map(str, stuck))}) was killed and does not end"
+            self._project.warn(
+                "W_STUCK", f"stuck: {who}; no other is started -> a driver or a disk hangs: restart the machine"
+            )
+            self.progress = replace(self.progress, doing=f"stuck: {who}")
+        else:
+            self._project.settle("W_STUCK")
+        if self._overdue is not None and not self._endings.busy:
+            overdue, self._overdue = self._overdue, None
+            self._fail(overdue)
+
+    def _hear(self, run: _Run, event: Said, now: float) -> None:
         assert self.cycle is not None
+        before, self.progress = self.progress, self.progress.after(event)
+        has_advanced = self.progress.is_ahead_of(before)
         match event:
-            case Ready():
-                run.ready = True
-            case Heartbeat(doing=doing, progress=fraction):
-                self.progress = replace(self.progress, doing=shown(doing), fraction=fraction)
-            case Notice(code=code, message=message):
-                self._project.warn(f"W_TRAINER_{code}", shown(message))
-            case EpochDone():
-                self.progress = replace(
-                    self.progress,
-                    epochs=(*self.progress.epochs, event),
-                    epochs_total=event.epochs,
-                    fraction=event.epoch / event.epochs,
-                )
+            case Notice(code=code, message=message) if run.notices < MOST_NOTICES:
+                run.notices += 1
+                self._project.warn(f"W_TRAINER_{shown(code, limit=40)}", shown(message))
+                remember_notice(self._project.ledger, self.cycle.id, shown(code, limit=40), shown(message))
             case Selecting() if self.cycle.phase is Phase.TRAINING:
+                has_advanced = True
                 self._project.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
                 self._move(Trained())
             case Result():
                 run.result = event
             case Failure():
                 run.failure = event
-
-    def _overdue(self, run: _Run, now: float) -> str | None:
-        settings = self._project.settings.daemon
-        if run.speaks_events and not run.ready and now - run.started > settings.startup_timeout_s:
-            return f"the trainer was not ready after {settings.startup_timeout_s:g} s; see {run.log.name}"
-        if run.speaks_events and run.ready and now - run.last_heard > settings.silence_timeout_s:
-            return f"the trainer gave no sign of life for {settings.silence_timeout_s:g} s; see {run.log.name}"
-        if now - run.started > settings.training_timeout_s:
-            return f"the training took longer than training_timeout_s = {settings.training_timeout_s:g} s"
-        return None
+        run.deadlines.hear(now, is_ready=isinstance(event, Ready), has_advanced=has_advanced)
 
     def _ended(self, run: _Run, exit_code: int) -> None:
         """The child is gone without a result: a script that is done, or a failure."""
         assert self.cycle is not None
-        if not run.speaks_events and exit_code == 0:
+        is_script = not run.deadlines.speaks_events
+        if is_script and exit_code == 0 and not self._endings.busy:
             self._move(Trained())
             self._project.log.info("[3/5] selecting the best of what the script left")
             try:
                 self._start_trainer("select")
-            except DaemonError as error:
-                self._fail(Broken(str(error), ExitCode.BAD_CONFIG))
-            except OSError as error:
+            except (DaemonError, OSError) as error:
                 self._fail(Broken(str(error)))
             return
-        if run.failure is not None:
-            code = f"[{run.failure.code}]"
-            reason = run.failure.message if code in run.failure.message else f"{run.failure.message} {code}"
-        elif exit_code < 0:
-            reason = f"the trainer was killed by signal {-exit_code}, most often because memory ran out"
-        else:
-            said = last_line(run.log)
-            what = "trainer" if run.speaks_events else "training script"
-            reason = (
-                f"the {what} ended with exit code {exit_code}: {said}" if said else f"exit code {exit_code}, no message"
-            )
-        self._fail(Broken(reason, exit_code or ExitCode.BUG))
+        broken = verdict_on(
+            exit_code,
+            run.failure,
+            last_words=last_line(run.command.log),
+            is_script=is_script,
+            was_ready=run.deadlines.ready,
+            command=command_line(run.command.arguments),
+        )
+        self._fail(broken)
 
     def _fail(self, broken: Broken) -> None:
         assert self.cycle is not None
@@ -358,6 +352,7 @@ class Runner:
                 contract=contract,
                 layout=project.layout,
                 keep_checkpoints=project.settings.daemon.keep_checkpoints == "all",
+                disk=project.disk,
             )
         except (PublishError, ModelError) as error:
             if self._is_recovering:
@@ -386,13 +381,3 @@ class Runner:
         score = "" if result.score is None else f", score {result.score:.4f}"
         chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}"
         self._project.log.info(f"[4/5] published: {chosen} ({publication.model})")
-
-    def _reap(self, now: float) -> None:
-        """Let trainers that are done go by themselves; end those that linger."""
-        still = []
-        for child, until in self._retiring:
-            if child.poll() is not None or now > until:
-                child.stop(0.5)
-            else:
-                still.append((child, until))
-        self._retiring = still

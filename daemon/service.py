@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from daemon.cycle import Phase
 from daemon.inbox import Inbox
+from daemon.interpreter import check_launch
 from daemon.jobs import parent_checkpoint, project_contract
 from daemon.orders import Answer, Order, answer_order, clear_orders, waiting_orders
 from daemon.project import Project
 from daemon.publish import point_at, pointed_at
-from daemon.records import Publication
+from daemon.records import Publication, Stamp
 from daemon.reporter import Reporter
 from daemon.retention import (
+    TEMPORARY_S,
     best_cycle,
     cycle_folder_ages,
     prune_cache,
     remove_cycle_folders,
     remove_if_unchanged,
+    remove_old_logs,
+    remove_stale_staging,
+    remove_temporaries,
     surplus_cycles,
     surplus_exports,
 )
@@ -60,9 +67,10 @@ class Service:
 
     def start(self) -> None:
         """Take up what an earlier daemon left. Raises ContractError where the settings ask for another shape."""
-        clear_orders(self._project.layout)
+        clear_orders(self._project.layout, disk=self._project.disk)
         self._check_shape()
         self._runner.recover()
+        self._clear_litter()
         self._mend_pointer()
         if self.is_paused:
             self._project.log.warning("this project is paused: `python -m daemon resume` goes on")
@@ -100,7 +108,7 @@ class Service:
         if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
             self._after_publish(self._runner.cycle.id)
         if self._start_what_is_due():
-            delay_s = 0.0
+            delay_s = min(delay_s, self._runner.tick())  # before the report: it takes its time
         self._report()
         return delay_s
 
@@ -124,6 +132,8 @@ class Service:
         runner, ledger, settings = self._runner, self._project.ledger, self._project.settings.daemon
         if runner.busy or not self._inbox.has_looked or not (self._automatic or self._triggered):
             return False
+        if self._automatic and not self._can_launch():
+            return False
         is_parked = runner.cycle is not None and runner.cycle.phase is Phase.PARKED
         if is_parked:
             return self._retry_if_triggered()
@@ -141,6 +151,16 @@ class Service:
         may_start = self._automatic and settings.enable_auto_training and not self.is_paused
         is_due = may_start and pending >= settings.auto_train_after_n_rollouts
         return self._begin("train", "count") if is_due else False
+
+    def _can_launch(self) -> bool:
+        """Tell whether what a cycle starts is there; as long as it is not, nothing is claimed."""
+        try:
+            check_launch(self._project.settings.daemon, self._project.layout.project)
+        except HotlapError as error:
+            self._project.warn("W_LAUNCH", f"no cycle can start: {error}")
+            return False
+        self._project.settle("W_LAUNCH")
+        return True
 
     def _retry_if_triggered(self) -> bool:
         if self._triggered is None:
@@ -191,16 +211,28 @@ class Service:
             )
 
     def _mend_pointer(self) -> None:
-        """After a restored backup or a deleted file the pointer names the last published model again."""
-        last = self._project.ledger.last_publication()
-        if last is None or self._runner.busy or pointed_at(self._project.layout) == last.model:
+        """After a restored backup, a moved project or a deleted file the pointer names the last published model again.
+
+        But for one that is being published: the pointer may name it already, and must not go back.
+        """
+        last, cycle = self._project.ledger.last_publication(), self._runner.cycle
+        is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
+        if last is None or is_publishing or pointed_at(self._project.layout) == last.model:
             return
         try:
-            point_at(last.model, contract=None, layout=self._project.layout)
+            point_at(last.model, contract=None, layout=self._project.layout, disk=self._project.disk)
         except (OSError, HotlapError) as error:
             self._project.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
 
     # Tidying up
+
+    def _clear_litter(self) -> None:
+        """What a failed cycle left stays to be looked at until the next one."""
+        project, cycle = self._project, self._runner.cycle
+        last = project.ledger.history(1)
+        kept = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
+        remove_temporaries(project.layout, now_s=project.clock.utc_s(), disk=project.disk)
+        remove_stale_staging(project.layout, keep=kept, disk=project.disk)
 
     def _after_publish(self, cycle_id: int) -> None:
         project, settings = self._project, self._project.settings.daemon
@@ -208,35 +240,49 @@ class Service:
         seconds = project.ledger.history(1)[-1].seconds or 0.0
         project.log.info(f"[5/5] done in {seconds:.1f} s, waiting for {missing} more")
         if settings.clear_exports_after_training:
-            for name, stamp in project.ledger.files_of_cycle(cycle_id):
-                remove_if_unchanged(project.layout.exports, name, stamp)
+            self._remove_exports(project.ledger.files_of_cycle(cycle_id))
         used = project.ledger.used_files()
         surplus = surplus_exports(
             used, present=self._inbox.present, limit=settings.max_export_files, by=settings.limit_by
         )
         stamps = project.ledger.files()
-        for name in surplus:
-            remove_if_unchanged(project.layout.exports, name, stamps[name][0] if name in stamps else None)
+        self._remove_exports([(name, stamps[name][0] if name in stamps else None) for name in surplus])
         self._prune()
+
+    def _remove_exports(self, files: Sequence[tuple[str, Stamp | None]]) -> None:
+        project = self._project
+        exports = project.layout.exports
+        self._inbox.forget(
+            [name for name, stamp in files if remove_if_unchanged(exports, name, stamp, disk=project.disk)]
+        )
 
     def _prune(self) -> None:
         project = self._project
         now_s = project.clock.utc_s()
         last = project.ledger.last_publication()
         always = {last.cycle_id} if last else set()
-        best = best_cycle(project.ledger.history())
+        best = best_cycle(project.ledger.rewards())
         always |= {best} if best is not None else set()
+        remove_stale_staging(project.layout, keep=(), disk=project.disk)
+        remove_temporaries(project.layout, now_s=now_s, older_than_s=TEMPORARY_S, disk=project.disk)
         ages = cycle_folder_ages(project.layout.models, now_s=now_s)
         surplus = surplus_cycles(ages, keep_newest=project.settings.daemon.keep_cycles, always=always)
-        remove_cycle_folders(project.layout, surplus)
-        prune_cache(project.layout, project.ledger.cache_needed())
+        remove_cycle_folders(project.layout, surplus, disk=project.disk)
+        remove_old_logs(project.layout, disk=project.disk)
+        prune_cache(project.layout, project.ledger.cache_needed(), disk=project.disk)
 
     # Orders
 
     def _obey(self) -> None:
         for path, order in waiting_orders(self._project.layout):
+            try:
+                self._project.disk.unlink(path)  # first: an order that cannot be taken off would be obeyed for ever
+            except OSError as error:
+                self._project.warn("W_ORDER", f"{path.name} cannot be taken off the list: {error.strerror}")
+                continue
             answer = Answer(ok=False, message="this is no order") if order is None else self._carry_out(order)
-            answer_order(path, answer)
+            with contextlib.suppress(OSError):
+                answer_order(path, answer, disk=self._project.disk)
 
     def _carry_out(self, order: Order) -> Answer:
         ledger = self._project.ledger
@@ -276,7 +322,7 @@ def publish_epoch(project: Project, *, cycle_id: int | None, epoch: int) -> Publ
     folder = project.layout.cycle_folder(last.cycle_id)
     model = f"{folder.name}/model_epoch_{epoch}.json"
     contract: PolicyContract | None = project.contract
-    sha256 = point_at(model, contract=contract, layout=project.layout)
+    sha256 = point_at(model, contract=contract, layout=project.layout, disk=project.disk)
     publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=project.clock.utc_s())
     project.ledger.note_publication(publication)
     project.log.info(f"published on request: {model}")

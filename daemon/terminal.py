@@ -9,9 +9,10 @@ import contextlib
 import io
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
+
+from daemon.clock import REAL_CLOCK
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 """Alternate screen, no cursor, no wrapping, nothing on it."""
@@ -68,7 +69,7 @@ def unbuffered(stream: TextIO) -> Callable[[str], None]:
         while data:
             written = raw.write(data)
             if written is None:  # someone made the terminal non-blocking
-                time.sleep(0.05)
+                REAL_CLOCK.sleep(0.05)
             else:
                 data = data[written:]
 

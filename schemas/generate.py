@@ -1,4 +1,4 @@
-"""`python -m schemas.generate`: writes the JSON Schema files and the README's table of settings from the code."""
+"""`python -m schemas.generate`: writes the JSON Schemas, docs/errors.md and the README's settings from the code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from schemas.codes import errors_page
 from schemas.documents import ModelDocument, RolloutV1, RolloutV2
 from schemas.settings import Settings
 from schemas.status import Status
@@ -63,6 +64,8 @@ def readme_with_table(readme: str) -> str:
 def wanted_files() -> dict[Path, str]:
     """Give every generated file with the text it should have."""
     wanted = {ROOT / "schemas" / name: schema_text(model) for name, model in SCHEMAS.items()}
+    if (ROOT / "docs").is_dir():
+        wanted[ROOT / "docs" / "errors.md"] = errors_page()
     readme = ROOT / "README.md"
     if readme.exists():
         wanted[readme] = readme_with_table(readme.read_text(encoding="utf-8"))

@@ -38,10 +38,14 @@ class RolloutInput(Record):
     age: int = 0  #: cycles since it was new
 
 
+JobKind = Literal["initial", "train", "select", "export", "expect"]
+"""`expect`: nothing to do yet; the next job will be much like this one."""
+
+
 class Job(Record):
     """All that a trainer needs to know; it reads no environment and no config file."""
 
-    kind: Literal["initial", "train", "select", "export"]
+    kind: JobKind
     cycle: int  #: 0 for the initial model
     output: str  #: folder for checkpoints, model JSON and analysis; exists and is empty, but for "select"
     contract: PolicyContract
@@ -52,7 +56,6 @@ class Job(Record):
     parent_sha256: str | None = None
     use_epoch: int = 0  #: 0 = the best, k = that epoch
     export_epoch: int = 0  #: for "export": which checkpoint of `output`
-    log: str | None = None  #: file that stderr goes to
 
 
 class Ready(Record):

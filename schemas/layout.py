@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE)
+from schemas.files import REAL_DISK
+
+ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """What a rollout file's name looks like; `.json.tmp` and dot files do not match and are never opened."""
 
 
@@ -67,6 +69,11 @@ class Layout:
         return self.state / "ledger.sqlite3"
 
     @property
+    def gone_cycles(self) -> Path:
+        """What the removed cycle folders told of their rollouts, a line each: a ledger can be rebuilt from it."""
+        return self.state / "gone_cycles.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Held by the one daemon of this project; never removed."""
         return self.state / "daemon.lock"
@@ -101,7 +108,7 @@ class Layout:
 
     def cached_rollout(self, sha256: str) -> Path:
         """A rollout's arrays in the cache."""
-        return self.cache / f"{sha256}.npz"
+        return self.cache / f"{sha256}.columns"
 
     def folders(self) -> tuple[Path, ...]:
         """All folders that must exist before work starts."""
@@ -119,7 +126,7 @@ class Layout:
     def make(self) -> None:
         """Create the folders that are missing."""
         for folder in self.folders():
-            folder.mkdir(parents=True, exist_ok=True)
+            REAL_DISK.make_folder(folder)
 
 
 def is_rollout_name(name: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from schemas.errors import RolloutError
-from schemas.rollout import Rollout, drop_not_finite
-from schemas.rollout_text import parse_document
+from schemas.rollout import Rollout, drop_not_finite, require_sane_contract
+from schemas.rollout_keys import require_unique_keys
+from schemas.rollout_text import parse_document, require_few_values
 from schemas.rollout_v1 import rollout_from_v1
 from schemas.rollout_v1_typed import read_typed_v1
 from schemas.rollout_v2 import SCHEMA_NAME, rollout_from_v2
@@ -13,21 +14,28 @@ from schemas.rollout_v2 import SCHEMA_NAME, rollout_from_v2
 def read_rollout(data: bytes) -> Rollout:
     """Make a rollout of a file's bytes, of either version and any encoding that engines use.
 
-    Raises RolloutError; `incomplete` is set where the document ends before it is whole.
+    Raises RolloutError and nothing else; `incomplete` is set where waiting may still help: the document ends before
+    it is whole, or its writer may not be done.
     """
-    quick = read_typed_v1(data)
-    if quick is not None:
-        return drop_not_finite(quick)
-    document = parse_document(data)
+    require_few_values(data)
+    rollout = read_typed_v1(data)
+    if rollout is None:
+        rollout = _read_plainly(data)
+    require_sane_contract(rollout.contract)
+    return drop_not_finite(rollout)
+
+
+def _read_plainly(data: bytes) -> Rollout:
+    text, document = parse_document(data)
     if not isinstance(document, dict):
         raise RolloutError("the file holds no JSON object", hint="write Contract 2's rollout, version 1 or 2")
+    require_unique_keys(text, document)
     schema = document.get("schema")
     if schema == SCHEMA_NAME:
-        rollout = rollout_from_v2(document)
-    elif schema is None and "experiences" in document:
-        rollout = rollout_from_v1(document)
-    elif schema is None:
+        return rollout_from_v2(document)
+    if schema is None and "experiences" in document:
+        return rollout_from_v1(document)
+    if schema is None:
         raise RolloutError("the file has no `experiences`", hint="is this a rollout? see docs/formats.md")
-    else:
-        raise RolloutError(f"schema {schema!r} is unknown", hint=f"write {SCHEMA_NAME} or version 1", code="E_VERSION")
-    return drop_not_finite(rollout)
+    named = f"'{schema[:60]}'" if isinstance(schema, str) else f"of type {type(schema).__name__}"
+    raise RolloutError(f"schema {named} is unknown", hint=f"write {SCHEMA_NAME} or version 1", code="E_VERSION")

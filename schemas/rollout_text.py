@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 from typing import Any
 
 import orjson
 
 from schemas.errors import RolloutError
+from schemas.rollout import MAX_OBJECTS, MAX_VALUES
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -22,83 +24,154 @@ _NOT_FINITE = re.compile(
     rb"(?<=[\s:,\[])[+-]?(?:nan(?:\([a-z0-9]*\))?|inf(?:inity)?|1\.#\w+)(?=[\s,\]}])", re.IGNORECASE
 )
 """`nan`, `-nan(ind)`, `NaN`, `inf`, `Infinity`, `1.#INF`, where a JSON value stands."""
+_PERHAPS_TOO_LARGE = re.compile(rb"(?<=[\s:,\[])-?(?:\d{300,}(?:\.\d+)?|\d+(?:\.\d+)?[eE]\+?\d{3,})(?=[\s,\]}])")
+"""Numbers such as 1e999, that no parser of doubles takes."""
+_HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _WHITE = b" \t\r\n"
+_HARMLESS_BYTES = 4 * 1024 * 1024
+"""A document no longer than this cannot hold enough values to hurt."""
+_HOLE = b"\0\0\0\0"
+"""So many NUL bytes at an end are no text of any encoding: space that was set aside and not written."""
 
 
-def parse_document(data: bytes) -> Any:
-    """Parse a rollout file's bytes; values that are not finite come out as None or as infinities.
+def require_few_values(data: bytes) -> None:
+    """Refuse a file whose parsed form would not fit into a small service. Raises RolloutError (E_TOO_BIG)."""
+    if len(data) <= _HARMLESS_BYTES:
+        return
+    if data.count(b",") > MAX_VALUES:
+        raise RolloutError(
+            f"it holds more than {MAX_VALUES:,} values", hint="write fewer experiences a file", code="E_TOO_BIG"
+        )
+    opened = data.count(b"{") + data.count(b"[")
+    if opened <= MAX_OBJECTS:
+        return
+    if opened - data.count(b"}") - data.count(b"]") > MAX_OBJECTS:
+        raise _too_deep()
+    raise RolloutError(
+        f"it holds more than {MAX_OBJECTS:,} objects and lists", hint="write fewer experiences a file", code="E_TOO_BIG"
+    )
+
+
+def _too_deep() -> RolloutError:
+    return RolloutError("it is nested too deep", hint="write flat lists", code="E_DEPTH")
+
+
+def is_costly_encoding(data: bytes) -> bool:
+    """Tell whether a text is in UTF-16 or UTF-32: two or four times as long as it need be."""
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]
+
+
+def parse_document(data: bytes) -> tuple[bytes, Any]:
+    """Give a rollout file's text as UTF-8, and what it says; values that are not finite come out as None.
 
     Raises RolloutError: E_EMPTY, E_NUL, E_ENCODING, E_TRUNCATED (incomplete), E_DEPTH, E_JSON.
     """
     text = _as_utf8(data)
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        if "ecursion" in str(error) or "depth" in str(error):
-            raise RolloutError("it is nested too deep", hint="write flat lists", code="E_DEPTH") from None
-    try:
-        return orjson.loads(_NOT_FINITE.sub(b"null", text))
-    except orjson.JSONDecodeError:
-        return _parse_slowly(text)
+    reason = ""
+    for repair in (_as_it_is, _without_not_finite, _without_too_large):
+        text = repair(text)
+        try:
+            return text, orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            reason = str(error)
+            if "ecursion" in reason or "depth" in reason:
+                raise _too_deep() from None
+    raise _what_is_wrong(text, reason)
+
+
+def _as_it_is(text: bytes) -> bytes:
+    return text
+
+
+def _without_not_finite(text: bytes) -> bytes:
+    return _NOT_FINITE.sub(b"null", text)
+
+
+def _without_too_large(text: bytes) -> bytes:
+    def replaced(match: re.Match[bytes]) -> bytes:
+        return match[0] if math.isfinite(float(match[0])) and len(match[0]) < 300 else b"null"
+
+    return _PERHAPS_TOO_LARGE.sub(replaced, text)
 
 
 def _as_utf8(data: bytes) -> bytes:
-    if not data:
-        raise RolloutError(
-            "the file is empty",
-            hint="Unreal's SaveStringToFile writes 0 bytes for an empty string",
-            code="E_EMPTY",
-            incomplete=True,
-        )
-    for bom, encoding in _BOMS:
-        if data.startswith(bom):
-            if encoding == "utf-8":
-                return data[len(bom) :]
-            return _decoded(data[len(bom) :], encoding).encode("utf-8", "replace")
-    if not data.strip(b"\0"):
-        raise RolloutError(
-            "the file holds only NUL bytes", hint="its writer or the power was cut", code="E_NUL", incomplete=True
-        )
-    return data
+    if not data.strip(_WHITE):
+        raise _empty(len(data))
+    if not data.strip(b"\0") or data.startswith(_HOLE) or data.endswith(_HOLE):
+        what = "holds only NUL bytes" if not data.strip(b"\0") else "has a run of NUL bytes for a beginning or an end"
+        raise RolloutError(f"the file {what}", hint="its writer or the power was cut", code="E_NUL", incomplete=True)
+    bom, encoding = next((known for known in _BOMS if data.startswith(known[0])), (b"", _encoding_of(data)))
+    text = data[len(bom) :]
+    if encoding != "utf-8":
+        text = _decoded(text, encoding).encode("utf-8")
+    if not text.strip(_WHITE):
+        raise _empty(len(data))
+    return text
+
+
+def _empty(size: int) -> RolloutError:
+    return RolloutError(
+        f"the file is empty ({size} bytes)",
+        hint="Unreal's SaveStringToFile writes 0 bytes for an empty string",
+        code="E_EMPTY",
+        incomplete=True,
+    )
+
+
+def _encoding_of(data: bytes) -> str:
+    """Tell the encoding of a text without a byte order mark, which begins with an ASCII character."""
+    match bytes(byte != 0 for byte in data[:4]):
+        case b"\1\0\0\0":
+            return "utf-32-le"
+        case b"\0\0\0\1":
+            return "utf-32-be"
+        case b"\1\0\1\0":
+            return "utf-16-le"
+        case b"\0\1\0\1":
+            return "utf-16-be"
+    return "utf-8"
 
 
 def _decoded(data: bytes, encoding: str) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
+        if error.start >= len(data) - 4:
+            raise _cut(data) from None
         raise RolloutError(
-            f"it is not valid {encoding}",
-            hint="write UTF-8 (Unreal: ForceUTF8WithoutBOM)",
-            code="E_ENCODING",
-            incomplete=error.end >= len(data) - 4,
+            f"it is not valid {encoding}", hint="write UTF-8 (Unreal: ForceUTF8WithoutBOM)", code="E_ENCODING"
         ) from None
 
 
-def _parse_slowly(text: bytes) -> Any:
-    """Parse what orjson refuses but json takes (1e999), and say where it is broken otherwise."""
+def _cut(data: bytes) -> RolloutError:
+    return RolloutError(
+        f"it ends before it is whole ({len(data)} bytes)",
+        hint="write to a temporary name and rename when done",
+        code="E_TRUNCATED",
+        incomplete=True,
+    )
+
+
+def _what_is_wrong(text: bytes, reason: str) -> RolloutError:
+    """Say where a text that cannot be parsed is broken, or that it only ends too early."""
+    decoded = _decoded(text, "utf-8")
     try:
-        return json.loads(_NOT_FINITE.sub(b"null", text))
+        json.loads(decoded, parse_int=float)
     except RecursionError:
-        raise RolloutError("it is nested too deep", hint="write flat lists", code="E_DEPTH") from None
-    except UnicodeDecodeError:
-        raise RolloutError(
-            "it is not UTF-8", hint="write UTF-8 (Unreal: ForceUTF8WithoutBOM)", code="E_ENCODING"
-        ) from None
+        return _too_deep()
     except json.JSONDecodeError as error:
         whole = text.rstrip(_WHITE)
-        cut = not whole.endswith(b"}") or error.pos >= len(error.doc.rstrip()) - 1 or "Unterminated" in error.msg
+        cut = not whole.endswith(b"}") or error.pos >= len(decoded.rstrip()) - 1 or "Unterminated" in error.msg
         if cut:
-            raise RolloutError(
-                f"it ends before it is whole ({len(text)} bytes)",
-                hint="write to a temporary name and rename when done",
-                code="E_TRUNCATED",
-                incomplete=True,
-            ) from None
-        raise RolloutError(
+            return _cut(text)
+        return RolloutError(
             f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}",
             hint="validate the exporter's output",
             code="E_JSON",
             incomplete=True,
-        ) from None
-    except ValueError as error:
-        raise RolloutError(f"it is not JSON: {error}", hint="validate the exporter's output", code="E_JSON") from None
+        )
+    if _HALF_A_CHARACTER.search(text):
+        return RolloutError(
+            "it holds half a character (an unpaired \\u surrogate)", hint="write UTF-8", code="E_ENCODING"
+        )
+    return RolloutError(f"it is not JSON: {reason}", hint="validate the exporter's output", code="E_JSON")

@@ -113,7 +113,7 @@ def _actions(experiences: list[dict[str, Any]], space: object) -> Float32:
     try:
         rows = list(map(itemgetter(*space.names), actions))
     except KeyError as error:
-        raise RolloutError(f"an `action` has no {error}", hint="write every action every time") from None
+        raise RolloutError(f"an `action` has no '{error.args[0][:60]}'", hint="write every action every time") from None
     flat = rows if width == 1 else list(chain.from_iterable(rows))
     _require_types(flat, _NUMBERS_OR_NULL, "action")
     return _to_float32(flat).reshape(len(actions), width)

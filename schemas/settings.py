@@ -39,6 +39,8 @@ class DaemonSettings(_Group):
     """Keep one trainer ready while waiting, with torch imported: a cycle starts seconds sooner for about 300 MB."""
     training_script: str = ""
     """A script of yours in place of the trainer: called with EXPORT_DIR MODEL_DIR EPOCHS DEVICE."""
+    allow_shared: bool = False
+    """Work in a folder that other users can write or own; only as `--allow-shared` or variable, never in a file."""
     scan_interval_s: PositiveFloat = 3.0
     """How often Exports is listed, whatever the watcher says."""
     settle_s: Annotated[float, Field(ge=0)] = 0.2
@@ -49,14 +51,16 @@ class DaemonSettings(_Group):
     """A trainer that has not said `ready` by then is ended (the first import of torch can be slow)."""
     silence_timeout_s: PositiveFloat = 120.0
     """A trainer without a heartbeat for this long is ended."""
+    progress_timeout_s: PositiveFloat = 1800.0
+    """A trainer that is alive but has come no further for this long is ended (an epoch must take less)."""
     training_timeout_s: PositiveFloat = 7200.0
     """A training that takes longer is ended."""
     stop_grace_s: PositiveFloat = 5.0
     """How long a trainer may take to stop when asked, before it is killed."""
     failures_before_parking: PositiveInt = 3
     """After this many failed cycles in a row the daemon parks and waits for `trigger`."""
-    retry_delay_s: PositiveFloat = 30.0
-    """Wait after a failed cycle; doubles with each failure."""
+    retry_delay_s: PositiveFloat = 60.0
+    """Wait after a failed try of a cycle; doubles with each, up to an hour."""
     keep_cycles: Annotated[int, Field(ge=5)] = 20
     """How many cycle folders stay in Models, besides the best one and those younger than an hour."""
     keep_checkpoints: Literal["all", "best"] = "all"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def shown(text: str, *, limit: int = 2000) -> str:
-    """Give `text` on one line with control, bidirectional and unpaired characters written as escapes.
+    """Give `text` on one line with control, bidirectional, unpaired and odd space characters written as escapes.
 
     Newlines become " | ", so that a message cannot forge a second log record. Longer texts are cut at
     `limit` characters.
     """
     safe = []
-    for character in text.replace("\r\n", "\n").strip("\n").replace("\n", " | ").replace("\t", " "):
-        if unicodedata.category(character) in _UNSAFE_CATEGORIES:
+    for character in text[: limit + 1].replace("\r\n", "\n").strip("\n").replace("\n", " | ").replace("\t", " "):
+        if character != " " and unicodedata.category(character) in _UNSAFE_CATEGORIES:
             code = ord(character)
             safe.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
         else:

@@ -237,13 +237,13 @@ def make_venv(home: Home, progress: Progress) -> None:
 
 def install(home: Home, extras: frozenset[str], progress: Progress) -> None:
     """Install Hotlap, editable, with these extras at the pins; the stamp is there only if all went well."""
-    if home.stamp.exists():
-        home.stamp.unlink()
+    home.stamp.unlink(missing_ok=True)
     progress.say("installing what constraints.txt pins (the first time takes a few minutes)")
     quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     pip = [str(home.python), "-m", "pip", "install", *quiet, "-c", "constraints.txt"]
-    # setuptools first and no isolation: so the build, too, runs at a pinned version
-    lines = step(home, [*pip, "setuptools"], progress)
+    # setuptools first and no isolation: so the build, too, runs at a pinned version. rlgym's meshes are for the tests.
+    meshes = ["--no-deps", "rlgym-rocket-league"] if "dev" in extras else []
+    lines = step(home, [*pip, *meshes, "setuptools"], progress)
     target = "." + (f"[{','.join(sorted(extras))}]" if extras else "")
     lines += step(home, [*pip, "--no-build-isolation", "-e", target], progress)
     home.remember(extras)

@@ -36,11 +36,17 @@ class AutogradUpdater:
         optimizer_state: dict[str, Any],
         device: torch.device,
     ) -> None:
-        self.network, self.plan = network.to(device), plan
+        self.network = network.to(device)
         self._adam = make_adam(self.network, plan.learning_rate, optimizer_state)
         self._head, self._loss, self._device = head, loss, device
-        self._data = PackedSet(batch, device)
         self._parameters = [p for group in self._adam.param_groups for p in group["params"]]
+        self.renew(plan, batch)
+
+    def renew(self, plan: Plan, batch: Batch) -> None:
+        """Go on with other experiences and other rates; parameters and moments stay."""
+        self.plan, self._data = plan, PackedSet(batch, self._device)
+        for group in self._adam.param_groups:
+            group["lr"] = plan.learning_rate
 
     def optimizer_state(self) -> dict[str, Any]:
         """Give Adam's state dict."""

@@ -61,6 +61,7 @@ class Played:
     logp_B: Float64  #: nats; published models: likelihood of the action; strangers: the recorded density; else 0
     noise: float  #: factor on the standard deviation
     fitted: bool  #: the noise was not said but found
+    behind: float  #: part of the steps that a later candidate played, not the likeliest, in [0, 1]
 
 
 class _Fit:
@@ -132,6 +133,7 @@ def identify(
             if _share(refitted) > max(MOST, _share(misfits)):
                 noise, misfits, fitted = other, refitted, True
     player_B, logp_B = _strangers(experiences, space)
+    behind = 0.0
     if fits:
         best_B = np.argmin(misfits, axis=0)
         for index, fit in enumerate(fits):
@@ -139,7 +141,8 @@ def identify(
             if mine_B.any():
                 player_B[mine_B] = fit.player
                 logp_B[mine_B] = fit.likelihood(noise)[mine_B]
-    return Played(player_B, logp_B, noise, fitted)
+        behind = float(((np.min(misfits, axis=0) <= 1.0) & (best_B > 0)).mean())
+    return Played(player_B, logp_B, noise, fitted, behind)
 
 
 def _try_on(

@@ -49,9 +49,9 @@ class Checkpoint:
     network: str = ""  #: the class it was trained with, for people; never imported on its word
     probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
 
-    def to_bytes(self) -> bytes:
-        """Write it as torch does."""
-        document = {
+    def document(self) -> dict[str, Any]:
+        """Give what is written: tensors and plain values."""
+        return {
             "format": FORMAT,
             "policy_state_dict": self.policy_state_dict,
             "optimizer_state_dict": self.optimizer_state_dict,
@@ -66,13 +66,26 @@ class Checkpoint:
             "network": self.network,
             "probe_observations": self.probe_observations,
         }
-        buffer = io.BytesIO()
-        torch.save(document, buffer)
-        return buffer.getvalue()
+
+    def to_bytes(self) -> bytes:
+        """Write it as torch does."""
+        return document_bytes(self.document())
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes: weights, and Adam's two moments of them."""
+        return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values())
 
     def is_finite(self) -> bool:
         """Tell whether every weight is."""
         return tensors_are_finite(self.policy_state_dict)
+
+
+def document_bytes(document: dict[str, Any]) -> bytes:
+    """Write a checkpoint's dict as torch does; keys besides those of `Checkpoint.document` ride along."""
+    buffer = io.BytesIO()
+    torch.save(document, buffer)
+    return buffer.getvalue()
 
 
 def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
@@ -84,12 +97,13 @@ def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
         raise ModelError(
             f"{name} cannot be loaded: {reason}", hint="save tensors and plain values only", code="E_CHECKPOINT"
         ) from None
-    missing = [key for key in ("policy_state_dict", "optimizer_state_dict", "training_history") if key not in document]
-    if not isinstance(document, dict) or missing:
+    known = document if isinstance(document, dict) else {}
+    missing = [key for key in ("policy_state_dict", "optimizer_state_dict", "training_history") if key not in known]
+    if missing:
         raise ModelError(
             f"{name} has no {', '.join(missing)}", hint="see Contract 4 in docs/formats.md", code="E_CHECKPOINT"
         )
-    return document
+    return known
 
 
 def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = None) -> Checkpoint:
@@ -194,11 +208,20 @@ def tensors_are_finite(state: Any) -> bool:
     return not isinstance(state, float) or math.isfinite(state)
 
 
-def layers_of(network: Network) -> tuple[Layers, Layers]:
-    """Copy both stacks of a network to the CPU."""
+def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
+    """Copy a network's state and both stacks to the CPU; what stands in both is copied, and saved, once."""
+    copies: dict[tuple[object, ...], Tensor] = {}
+
+    def copy_of(tensor: Tensor) -> Tensor:
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if place not in copies:
+            copies[place] = tensor.detach().cpu().clone()
+        return copies[place]
+
+    state = {name: copy_of(tensor) for name, tensor in network.state_dict().items()}
     stacks: Stacks = network.stacks()
     policy, value = (
-        tuple((layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone()) for layer in stack)
+        tuple((copy_of(layer.weight), copy_of(layer.bias)) for layer in stack)
         for stack in (stacks.policy, stacks.value)
     )
-    return policy, value
+    return state, policy, value

@@ -13,6 +13,9 @@ from trainer.reports import Notices
 
 _OUTSIDE = 1e-4
 _MISMATCH_WORTH_SAYING = 0.02
+_STALE_WORTH_SAYING = 0.95
+_LARGE_REWARD, _SMALL_REWARD = 1e4, 1e-4
+_STEPS_LOOKED_AT, _MOST_AGENTS = 1024, 64
 
 
 def check_rollouts(rollouts: Sequence[Rollout], contract: PolicyContract, notices: Notices) -> None:
@@ -24,6 +27,14 @@ def check_rollouts(rollouts: Sequence[Rollout], contract: PolicyContract, notice
     rewards = np.concatenate([r.rewards for r in rollouts])
     if len(rewards) > 1 and np.ptp(rewards) == 0:
         notices.say("W_CONSTANT_REWARD", f"every reward is {rewards[0]:g}: there is nothing to learn from")
+    elif not _SMALL_REWARD <= (largest := float(np.abs(rewards).max(initial=0.0))) <= _LARGE_REWARD:
+        notices.say("W_REWARD_SCALE", f"the largest reward is {largest:g} a step: scale rewards to about 0.01 to 100")
+    if together := next(filter(None, map(agents_together, rollouts)), 0):
+        notices.say(
+            "W_AGENTS_MIXED",
+            f"steps {together} apart resemble each other far more than neighbours of one agent_index do: "
+            f"about {together} agents seem to share it, so that advantages run across them",
+        )
     space = contract.action_space
     if isinstance(space, ContinuousActions):
         _check_bounds(rollouts, space, notices)
@@ -40,6 +51,26 @@ def _check_observations(rollouts: Sequence[Rollout], notices: Notices) -> None:
             f"{len(dead)} of {len(lows)} observations never change (index {which}, counted from 0): "
             "is a sensor unplugged?",
         )
+
+
+def agents_together(rollout: Rollout) -> int:
+    """Give how many agents seem to be interleaved under one agent_index; 0 where each has its own.
+
+    An agent's observations change little from step to step. Where neighbours under one index are as far apart as any
+    two steps, but every k-th steps are close, k agents take turns under it.
+    """
+    index, count = np.unique(rollout.agents, return_counts=True)
+    rows = np.flatnonzero(rollout.agents == index[np.argmax(count)])[:_STEPS_LOOKED_AT]
+    observations = rollout.observations[rows].astype(np.float64)
+    spread = observations.std(axis=0)
+    observations = observations[:, spread > 0] / spread[spread > 0]
+    if len(rows) < 4 * _MOST_AGENTS or observations.shape[1] == 0:
+        return 0
+    distances = [float(np.abs(observations[lag:] - observations[:-lag]).mean()) for lag in range(1, _MOST_AGENTS + 1)]
+    usual = float(np.median(distances))
+    closest = int(np.argmin(distances)) + 1
+    is_mixed = distances[0] > 0.7 * usual and distances[closest - 1] < 0.3 * usual
+    return closest if is_mixed else 0
 
 
 def _check_bounds(rollouts: Sequence[Rollout], space: ContinuousActions, notices: Notices) -> None:
@@ -79,3 +110,14 @@ def check_players(player_B: Players, *, anything_trained: bool, notices: Notices
             f"the engine plays weights of its own ({stranger:.0%} of the steps): "
             "expected until it loads a published model",
         )
+
+
+def check_staleness(behind: Sequence[float], notices: Notices) -> None:
+    """Say where nearly all was played by another model than the newest of its time; one share a new rollout."""
+    if not behind or (share := float(np.mean(behind))) < _STALE_WORTH_SAYING:
+        return
+    notices.say(
+        "W_STALE",
+        f"{share:.0%} of the new steps were played by an older model than the newest of their time: "
+        "does the engine look at best_model_path.txt again while it runs?",
+    )

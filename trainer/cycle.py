@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from trainer.start import Start, open_start, snapshot
 from trainer.update import Plan, Updater, run_epochs
 from trainer.updater import is_lean, make_updater
 
+_log = logging.getLogger(__name__)
 _DEVICE_TRIAL = 20
 """Minibatches after which the fastest device is known."""
 
@@ -54,12 +56,9 @@ def train(job: Job, reporter: Reporter) -> Result:
     prepared = prepare(attribute(loaded, start, job, notices), start, head, job, notices)
     training = Training(job, start, prepared, head, loss, reporter)
     entries = training.run()
-    timing = {
-        "first_step_at": training.first_step_at,
-        "before_s": training.began - begin,
-        "training_s": time.monotonic() - training.began,
-    }
-    result = conclude(job, entries, training.output, reporter, timing)
+    told = "first gradient step %.3f s after the job came, at %.3f; training %.3f s"
+    _log.info(told, training.began - begin, training.first_step_at, time.monotonic() - training.began)
+    result = conclude(job, entries, training.output, reporter)
     experiences = prepared.train.size + prepared.held.size
     extras: dict[str, Any] = {
         "experiences": experiences,
@@ -145,7 +144,7 @@ class Training:
             policy_trained=not self._prepared.values_only,
         )
         name = f"model_epoch_{epoch}.pt"
-        self.output.write(name, checkpoint.to_bytes())
+        self.output.keep(name, checkpoint)
         return Entry(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
 
 

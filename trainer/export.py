@@ -9,6 +9,7 @@ from torch import Tensor
 from schemas.model import PROBE_SIZE, Dense, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
 from schemas.rollout import Float32
 from trainer.checkpoint import Checkpoint, Layers
+from trainer.normaliser import Normalisers
 from trainer.policy import CheckpointPolicy
 from trainer.rng import rng_for
 
@@ -18,10 +19,15 @@ def fold(checkpoint: Checkpoint) -> tuple[Stack, Stack]:
 
     W (x - m) / s + b = (W / s) x + (b - W (m / s)), and the value head times the returns' deviation plus their mean.
     """
-    seen, returns = checkpoint.normalisers.observations, checkpoint.normalisers.returns
+    return fold_layers(checkpoint.policy_layers, checkpoint.value_layers, checkpoint.normalisers)
+
+
+def fold_layers(policy_layers: Layers, value_layers: Layers, normalisers: Normalisers) -> tuple[Stack, Stack]:
+    """Do what `fold` does, for layers that no checkpoint holds yet."""
+    seen, returns = normalisers.observations, normalisers.returns
     scale_O, mean_O = seen.scale_O, seen.mean_O
-    policy = _double(checkpoint.policy_layers)
-    value = _double(checkpoint.value_layers)
+    policy = _double(policy_layers)
+    value = _double(value_layers)
     for layers in (policy, value):
         weight, bias = layers[0]
         layers[0] = (weight / scale_O, bias - weight @ (mean_O / scale_O))

@@ -58,6 +58,10 @@ class FlatAdam:
         )
         return norm
 
+    def set_rate(self, learning_rate: float) -> None:
+        """Take this step size from the next step on."""
+        self._options["lr"] = self._optimizer.param_groups[0]["lr"] = learning_rate
+
     def state_dict(self) -> dict[str, Any]:
         """Give torch's Adam state; its tensors change with the next step."""
         return self._optimizer.state_dict()

@@ -6,16 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
-from schemas.files import read_regular
+from schemas.files import read_regular, sha256_of
 from schemas.job import RolloutInput
 from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.rollout_cache import load_rollout
 from schemas.rollout_reader import read_rollout
+from trainer.memory import AHEAD
 from trainer.reports import Notices
 from trainer.rng import numpy_rng_for
 
@@ -75,5 +77,20 @@ def load(drawn: Sequence[RolloutInput], contract: PolicyContract, notices: Notic
 
 
 def _read(given: RolloutInput) -> Rollout:
+    ahead = AHEAD.get(("rollout", given.sha256)) if given.sha256 else None
+    if ahead is not None:
+        return cast("Rollout", ahead)
     cached = load_rollout(Path(given.cache)) if given.cache else None
-    return cached or read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES))
+    if cached is not None:
+        return cached
+    data = read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)
+    if sha256_of(data) != given.sha256:
+        raise RolloutError("its file holds something else by now", hint="it counts as a new rollout", code="E_REPLACED")
+    return read_rollout(data)
+
+
+def read_ahead(given: RolloutInput) -> Rollout:
+    """Read a rollout before its job has come. Raises HotlapError or OSError."""
+    rollout = _read(given)
+    AHEAD.put(("rollout", given.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
+    return rollout

@@ -13,7 +13,6 @@ from trainer.batch import Batch
 from trainer.derived import Columns, PolicyBatch, PpoBatch, policy_for
 from trainer.distributions import Head
 from trainer.loss import Evaluation, Knobs
-from trainer.nets import ActorCritic
 from trainer.twin import TwinNetwork, TwinPass
 
 
@@ -29,11 +28,11 @@ class _Minibatch:
 class LeanGradient:
     """A training set, shuffled once an epoch, and the arithmetic over its minibatches."""
 
-    def __init__(self, network: ActorCritic, head: Head, knobs: Knobs, batch: Batch) -> None:
+    def __init__(self, twin: TwinNetwork, head: Head, knobs: Knobs, batch: Batch) -> None:
         self._batch, self._knobs = batch, knobs
-        self._twin = TwinNetwork(network)
-        self.flat = self._twin.flat
-        self.log_std_A: Float32 = self._twin.parameters.log_std_A
+        self._twin = twin
+        self.flat = twin.flat
+        self.log_std_A: Float32 = twin.parameters.log_std_A
         self._written = policy_for(head, batch.action_BC)
         self._sources = [batch.observation_BO.contiguous(), *self._written.columns]
         self._shuffled = [torch.empty_like(source) for source in self._sources]

@@ -24,11 +24,12 @@ from trainer.lean_gradient import LeanGradient
 from trainer.loss import Terms, ppo_loss
 from trainer.nets import ActorCritic, Network
 from trainer.rng import rng_for
+from trainer.twin import TwinNetwork
 from trainer.update import Plan
 
 _MOST_STEPS, _FEWEST_STEPS = 12, 4
 """Steps that tell how fast a number of threads is: an eighth of an epoch, between these."""
-_GLANCE = 32
+_GLANCE = 16
 """Steps between two looks at how long they take."""
 _SAME_STEPS = 2
 """Steps after which a difference would show."""
@@ -41,14 +42,21 @@ class LeanUpdater:
     def __init__(self, network: ActorCritic, head: Head, plan: Plan, batch: Batch, moments: dict[str, Any]) -> None:
         threads.keep_numpy_to_one()
         self.network: Network = network
-        self.plan, self._batch = plan, batch
-        self._gradient = LeanGradient(network, head, plan.knobs, batch)
-        self._adam = FlatAdam(self._gradient.flat, network, plan, moments)
-        ends = list(itertools.accumulate(minibatch_sizes(batch.size, plan.batch_size), initial=0))
-        self._minibatches = [slice(start, end) for start, end in itertools.pairwise(ends)]
+        self._head, self._twin = head, TwinNetwork(network)
+        self._adam = FlatAdam(self._twin.flat, network, plan, moments)
         self._norms: list[float] = []
         self._entropies: list[float] = []
-        self._pace = self._known_pace()
+        self._pace: threads.Pace | None = None
+        self.renew(plan, batch)
+
+    def renew(self, plan: Plan, batch: Batch) -> None:
+        """Go on with other experiences and other rates; parameters, moments and the measured pace stay."""
+        self.plan, self._batch = plan, batch
+        self._gradient = LeanGradient(self._twin, self._head, plan.knobs, batch)
+        self._adam.set_rate(plan.learning_rate)
+        ends = list(itertools.accumulate(minibatch_sizes(batch.size, plan.batch_size), initial=0))
+        self._minibatches = [slice(start, end) for start, end in itertools.pairwise(ends)]
+        self._pace = self._pace or self._known_pace()
 
     def optimizer_state(self) -> dict[str, Any]:
         """Give Adam's state dict, as torch lays it out; its tensors change with the next step."""
@@ -62,6 +70,7 @@ class LeanUpdater:
         self._norms, self._entropies = [], []
         with np.errstate(all="ignore"):  # what is not finite shows in the terms
             self._walk(iter(self._minibatches))
+        torch.set_num_threads(self.plan.threads or 1)  # what follows is too small to share
         terms = ppo_loss(self._batch, self._gradient.seen(order, float(np.mean(self._entropies))), self.plan.knobs)
         means = {name: float(value) for name, value in zip(Terms._fields, terms, strict=True)}
         return means | {"grad_norm": float(np.mean(self._norms))}

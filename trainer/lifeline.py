@@ -14,29 +14,38 @@ _SIGKILL = 9
 
 
 class Lifeline:
-    """Reads stdin on a thread of its own: the first line is the job, the end of it is the end of this process."""
+    """Reads stdin on a thread of its own: each line is a job, the end of it is the end of this process."""
 
     def __init__(self) -> None:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.exit_code = int(ExitCode.TEMPORARY)  #: what the process ends with when the line is cut
-        self._given = False
         threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
 
     def job_line(self) -> bytes:
-        """Wait for the job."""
+        """Wait for the next job."""
         return self._lines.get()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether no job waits."""
+        return self._lines.empty()
 
     def _watch(self) -> None:
         try:
             line = b""
             while chunk := os.read(0, 1 << 16):  # not sys.stdin: its lock would be held at exit
-                line += chunk
-                if not self._given and b"\n" in line:
-                    self._given = True
-                    self._lines.put(line.partition(b"\n")[0])
-                line = b"" if self._given else line
+                *whole, line = (line + chunk).split(b"\n")
+                for job in whole:
+                    self._lines.put(job)
         finally:
+            _end_workers()
             os._exit(self.exit_code)
+
+
+def _end_workers() -> None:
+    """End the process group where it is ours alone: workers that user code started, and this process with them."""
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(0, _SIGKILL)
 
 
 def die_with_parent() -> None:
@@ -48,4 +57,7 @@ def die_with_parent() -> None:
         return
     import ctypes
 
+    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died just before we asked
+        os._exit(int(ExitCode.TEMPORARY))

@@ -126,7 +126,7 @@ def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[Ranked]:
         entries = measured(entries, output, test)
     ranked = rank(entries)
     chosen, why = choose(ranked, 0)
-    output.write("model_analysis.json", analysis(ranked, chosen, why, {}))
+    output.write("model_analysis.json", analysis(ranked, chosen, why))
     return ranked
 
 

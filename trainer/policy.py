@@ -57,11 +57,11 @@ def _run(layers: Layers, x: Tensor) -> Tensor:
 
 
 def load_policy(path: str | Path) -> Policy:
-    """Load `model_epoch_<k>.pt` or `model_epoch_<k>.json`. Raises ModelError or OSError."""
+    """Load a checkpoint (`.pt`, `.pth`) or a model JSON. Raises ModelError or OSError."""
     path = Path(path)
     data = read_regular(path, limit=MAX_MODEL_BYTES)
     if path.suffix.lower() == ".json":
         return read_model(data)
-    if path.suffix.lower() == ".pt":
+    if path.suffix.lower() in (".pt", ".pth"):
         return CheckpointPolicy(checkpoint_from(load_document(data, path.name)))
-    raise ModelError(f"{path.name} is neither .pt nor .json", hint="give a checkpoint or a model JSON")
+    raise ModelError(f"{path.name} is neither .pt, .pth nor .json", hint="give a checkpoint or a model JSON")

@@ -13,10 +13,11 @@ from schemas.job import Job
 from schemas.model import PROBE_SIZE
 from schemas.rollout import Bools, Float32
 from trainer.advantages import advantages, average_returns
+from trainer.attribution import attributed
 from trainer.batch import Batch
-from trainer.behaviour import Candidate, Player, Players, identify, weights_against
-from trainer.checks import check_players
-from trainer.data import Experiences, Float64, by_agent, join, next_values
+from trainer.behaviour import Candidate, Player, Players, weights_against
+from trainer.checks import check_players, check_staleness
+from trainer.data import Experiences, Float64, join, next_values
 from trainer.distributions import Head
 from trainer.holdout import held_out
 from trainer.inputs import Loaded
@@ -24,7 +25,7 @@ from trainer.nets import Network
 from trainer.normaliser import Normalisers, ReturnNormaliser, keep_policy, keep_values
 from trainer.reports import Notices
 from trainer.rng import numpy_rng_for, rng_for
-from trainer.start import Start, candidates_of
+from trainer.start import Start
 
 LARGEST_WEIGHT = 10.0
 """No experience counts for more than ten average ones, however unlikely the rest."""
@@ -75,19 +76,21 @@ class Prepared:
 def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices) -> History:
     """Put the rollouts into agent-major order and find who played each step."""
     parts, players, logps, noises = [], [], [], []
+    behind: list[float] = []
     known: dict[str, Candidate | None] = {}
     for item in loaded:
-        part = by_agent(item.rollout, is_new=item.given.is_new)
-        candidates = candidates_of(item.given.behaviours, start, job, known)
-        played = identify(part, candidates, item.rollout.noise_std, job.contract.action_space)
+        found = attributed(item, start, job, known)
+        part, played = found.experiences, found.played
         parts.append(part)
         players.append(played.player_B)
         logps.append(played.logp_B)
         noises.append(np.full(part.size, played.noise, dtype=np.float32))
+        behind += [played.behind] * item.given.is_new
     experiences = join(parts)
     player_B = np.concatenate(players)
     judged = player_B[experiences.is_new_B] if experiences.is_new_B.any() else player_B
     check_players(judged, anything_trained=start.trained, notices=notices)
+    check_staleness(behind, notices)
     return History(
         experiences=experiences, player_B=player_B, played_logp_B=np.concatenate(logps), noise_B=np.concatenate(noises)
     )
@@ -175,15 +178,17 @@ def look(network: Network, head: Head, normalisers: Normalisers, history: Histor
     experiences = history.experiences
     observation_BO = normalisers.observations(experiences.observation_BO)
     action_BC = head.pack(torch.from_numpy(experiences.action_BA), torch.from_numpy(history.noise_B))
-    pairs = [network(chunk) for chunk in torch.split(observation_BO, _CHUNK)]
-    output_BK = torch.cat([output for output, _ in pairs])
-    value_B = torch.cat([value for _, value in pairs])
-    final_value_F = network(normalisers.observations(experiences.final_FO))[1]
+    device = network.action_log_std.device
+    pairs = [network(chunk.to(device)) for chunk in torch.split(observation_BO, _CHUNK)]
+    output_BK = torch.cat([output for output, _ in pairs]).cpu()
+    value_B = torch.cat([value for _, value in pairs]).cpu()
+    final_value_F = network(normalisers.observations(experiences.final_FO).to(device))[1].cpu()
+    log_std_A = network.action_log_std.cpu()
     return Seen(
         observation_BO=observation_BO,
         action_BC=action_BC,
-        logp_B=head.log_prob(output_BK, network.action_log_std, action_BC),
-        density_B=head.density(output_BK, network.action_log_std, action_BC),
+        logp_B=head.log_prob(output_BK, log_std_A, action_BC),
+        density_B=head.density(output_BK, log_std_A, action_BC),
         value_B=normalisers.returns.restored(value_B.double().numpy()),
         final_value_F=normalisers.returns.restored(final_value_F.double().numpy()),
     )

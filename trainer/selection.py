@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +102,8 @@ def choose(ranked: Sequence[Ranked], use_epoch: int) -> tuple[Ranked | None, str
     return best, f"the best score, since epoch {use_epoch} {missing}"
 
 
-def analysis(ranked: Sequence[Ranked], chosen: Ranked | None, why: str, timing: Mapping[str, float]) -> bytes:
-    """Give model_analysis.json; `timing` says where a training's time went."""
+def analysis(ranked: Sequence[Ranked], chosen: Ranked | None, why: str) -> bytes:
+    """Give model_analysis.json."""
     best = next((r for r in ranked if r.parts is not None), None)
     document: dict[str, Any] = {
         "schema": "hotlap.analysis/1",
@@ -114,7 +114,6 @@ def analysis(ranked: Sequence[Ranked], chosen: Ranked | None, why: str, timing: 
         "chosen_model": chosen.entry.name if chosen else None,
         "chosen_because": why,
         "ranking": [_line(place, r) for place, r in enumerate(ranked, start=1)],
-        "timing": dict(timing),
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

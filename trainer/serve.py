@@ -10,10 +10,10 @@ import os
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import NoReturn
 
-from schemas.job import EpochDone, Event, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
+from schemas.base import Record
+from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
 from trainer.lifeline import Lifeline, die_with_parent
 from trainer.verdict import verdict
 
@@ -32,7 +32,7 @@ class Speaker:
         self._lock = threading.Lock()
         self._doing, self._progress = "waiting for a job", 0.0
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Record) -> None:
         """Write one event as one line."""
         line = event.to_bytes()
         with self._lock:
@@ -88,14 +88,25 @@ def _serve(speaker: Speaker, lifeline: Lifeline) -> ExitCode:
     warm_up()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     speaker.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
-    job = Job.from_bytes(lifeline.job_line())
-    if job.log is not None:
-        _log_to(Path(job.log))
+    job = _job(lifeline)
     log.info("job: %s, cycle %d, %d rollouts", job.kind, job.cycle, len(job.rollouts))
     result = run_job(job, speaker)
     log.info("done: epoch %d, score %s, on %s, %.2f s", result.epoch, result.score, result.device, result.seconds)
     speaker.emit(result)
     return ExitCode.OK
+
+
+def _job(lifeline: Lifeline) -> Job:
+    """Wait for the job; until then do what may be done ahead."""
+    from trainer.foresight import expect, rehearse
+
+    is_rehearsed = False
+    while (job := Job.from_bytes(lifeline.job_line())).kind == "expect":
+        expect(job)
+        if not is_rehearsed and lifeline.is_quiet:
+            is_rehearsed = True
+            rehearse(job)
+    return job
 
 
 def _beat(speaker: Speaker) -> None:
@@ -109,13 +120,3 @@ def _start_log() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-
-
-def _log_to(path: Path) -> None:
-    """Let everything that goes to stderr, and every print, go to a file's end."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags, 0o644)
-    sys.stderr.flush()
-    os.dup2(fd, 2)
-    os.dup2(fd, 1)
-    os.close(fd)

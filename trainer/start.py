@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -13,11 +13,12 @@ from schemas.files import read_regular, sha256_of
 from schemas.job import Job, config_hash
 from schemas.model import MAX_MODEL_BYTES, Lineage, read_model, weights_checksum
 from trainer.behaviour import Candidate
-from trainer.checkpoint import Checkpoint, checkpoint_from, layers_of, load_document
+from trainer.checkpoint import Checkpoint, checkpoint_from, load_document, weights_of
 from trainer.export import model_of
+from trainer.memory import AHEAD
 from trainer.nets import Network, Shape, build_network
 from trainer.normaliser import Normalisers
-from trainer.reports import Notices
+from trainer.reports import Notices, Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,24 @@ class Start:
 
 def open_start(job: Job, notices: Notices) -> Start:
     """Load the parent, or make a fresh network. Raises ModelError, ContractError, ConfigError or OSError."""
+    ahead = AHEAD.take(_key(job))
+    return cast("Start", ahead) if ahead is not None else _open(job, notices)
+
+
+def open_ahead(job: Job) -> Start:
+    """Load the parent before the job has come, and remember it where there is nothing to say about it."""
+    said = Recorder()
+    start = AHEAD.get(_key(job)) or _open(job, Notices(said))
+    if job.parent_sha256 and not said.events:
+        AHEAD.put(_key(job), start)
+    return start
+
+
+def _key(job: Job) -> tuple[object, ...]:
+    return "start", job.parent_sha256, job.contract, job.hidden_sizes, job.settings.network, job.settings.seed
+
+
+def _open(job: Job, notices: Notices) -> Start:
     shape = Shape.of(job.contract, job.hidden_sizes)
     network = build_network(shape, custom=job.settings.network, seed=job.settings.seed)
     parent = read_checkpoint(Path(job.parent), job) if job.parent is not None else None
@@ -134,9 +153,21 @@ def candidates_of(
     return [candidate for path in paths if (candidate := known[path]) is not None]
 
 
+def remember_candidates(known: dict[str, Candidate | None]) -> None:
+    """Keep the models that were read before the job has come. Raises OSError where one is gone by now."""
+    for path, candidate in known.items():
+        if candidate is not None:
+            AHEAD.put(_model_key(Path(path)), candidate.model)
+
+
+def _model_key(path: Path) -> tuple[object, ...]:
+    info = path.stat()
+    return "model", path, info.st_size, info.st_mtime_ns, info.st_ino
+
+
 def _candidate(path: Path, start: Start, job: Job) -> Candidate | None:
     try:
-        model = read_model(read_regular(path, limit=MAX_MODEL_BYTES))
+        model = AHEAD.get(_model_key(path)) or read_model(read_regular(path, limit=MAX_MODEL_BYTES))
     except (HotlapError, OSError):
         return None  # its steps will be told as a stranger's
     if job.contract.differences(model.contract):
@@ -156,9 +187,9 @@ def snapshot(
     policy_trained: bool,
 ) -> Checkpoint:
     """Give the checkpoint of the present moment."""
-    policy_layers, value_layers = layers_of(network)
+    state, policy_layers, value_layers = weights_of(network)
     return Checkpoint(
-        policy_state_dict={name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()},
+        policy_state_dict=state,
         optimizer_state_dict=optimizer_state,
         training_history={name: list(values) for name, values in history.items()},
         normalisers=normalisers,

@@ -3,15 +3,15 @@
 More threads may change the order of additions and with it the last bits of a model, and a stopwatch must not decide
 what is learned. So a number of threads is a candidate only where a few steps end in exactly the state that one thread
 leads to. A game runs beside us, and threads that wait for a core that a game holds made a step up to a hundred times
-slower: so a trial ends as soon as it has taken one thread's time, the choice is looked at again every few steps, and
-it falls back to one thread.
+slower: so a trial ends as soon as it has taken one thread's time, the steps are looked at again and again, and after a
+crowd they go on with one thread for a while, longer each time.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from threadpoolctl import threadpool_limits
 
@@ -19,6 +19,7 @@ _WORTH_IT = 0.93
 """More threads must save this much; they take cores from the game."""
 _CROWDED = 1.3
 """Steps this many times slower than one thread's pace mean that the cores are wanted elsewhere."""
+_LONGEST_REST = 64
 _WORK_FOR_MORE = 1e9
 """Minibatch size times parameters above which the rule takes more than one thread."""
 _MOST = 8
@@ -26,15 +27,25 @@ _MOST = 8
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What was chosen, and what one thread takes."""
+    """How many threads the next steps take."""
 
-    threads: int
-    one_thread_s: float  #: seconds a step
+    best: int  #: what the trial chose
+    one_thread_s: float  #: seconds a step with one thread
+    resting: int = 0  #: looks for which it stays with one thread
+    patience: int = 1  #: how many it will be after the next crowd; doubles, up to `_LONGEST_REST`
+
+    @property
+    def threads(self) -> int:
+        """The number now."""
+        return 1 if self.resting else self.best
 
     def after(self, step_s: float) -> Pace:
-        """Give the choice for the next steps, from the seconds that each of the last ones took."""
-        crowded = self.threads > 1 and step_s > _CROWDED * self.one_thread_s
-        return Pace(1, self.one_thread_s) if crowded else self
+        """Give the pace for the next steps, from the seconds that each of the last ones took."""
+        if self.resting:
+            return replace(self, resting=self.resting - 1)
+        if self.best > 1 and step_s > _CROWDED * self.one_thread_s:
+            return replace(self, resting=self.patience, patience=min(2 * self.patience, _LONGEST_REST))
+        return self
 
 
 def keep_numpy_to_one() -> None:

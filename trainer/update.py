@@ -46,6 +46,9 @@ class Updater(Protocol):
         and of the gradient's norm before clipping, by name.
         """
 
+    def renew(self, plan: Plan, batch: Batch) -> None:
+        """Go on with other experiences and other rates; parameters and moments stay. The device stays as well."""
+
     def optimizer_state(self) -> dict[str, Any]:
         """Give Adam's state dict, as torch lays it out; its tensors may change with the next step."""
 

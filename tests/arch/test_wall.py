@@ -91,6 +91,11 @@ def test_the_racing_world_is_numpy_only():
     assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.envs.racing"))
 
 
+def test_neither_the_pipeline_nor_an_expert_s_process_load_torch():
+    """Both start in a moment: one waits for workers, the other is started for every milestone."""
+    assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.dagger.cli", "trainer.dagger.expert_child"))
+
+
 def test_the_tool_sees_what_it_looks_for():
     """The control: without it, a wall that nobody checks would look whole."""
     hidden = (

@@ -16,7 +16,7 @@ from daemon.reporter import Reporter
 from daemon.runner import Runner
 from daemon.service import Service
 from daemon.view import Machine
-from schemas.settings import DaemonSettings, Settings, TrainerSettings
+from schemas.settings import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from tests.helpers import open_project
 
 FAKE = Path(__file__).parents[1] / "fakes" / "trainer.py"
@@ -47,13 +47,21 @@ class Rig:
     """A service that a test drives."""
 
     def __init__(
-        self, folder: Path, *, attempts: int = 3, epochs: int = 3, keep_warm: bool = False, **daemon: object
+        self,
+        folder: Path,
+        *,
+        attempts: int = 3,
+        epochs: int = 3,
+        keep_warm: bool = False,
+        hidden_sizes: tuple[int, ...] = (128, 128),
+        **daemon: object,
     ) -> None:
         self._is_closed = False
         self.mailbox = Mailbox()
         quick = {"settle_s": 0.02, "scan_interval_s": 0.1, "stop_grace_s": 1.0, "retry_delay_s": 0.01}
         self.settings = Settings(
             daemon=DaemonSettings.model_validate({"auto_train_after_n_rollouts": 2, **quick, **daemon}),
+            agent=AgentSettings(hidden_sizes=hidden_sizes),
             trainer=TrainerSettings(epochs=epochs),
         )
         self.project = open_project(folder, self.settings, wake=self.mailbox.wake)

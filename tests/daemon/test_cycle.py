@@ -24,13 +24,15 @@ from daemon.cycle import (
 from schemas.job import ExitCode
 
 PATIENCE = Patience(attempts=3, failures_before_parking=3, retry_delay_s=10.0)
-OOM = Broken("killed", -9)
+OOM = Broken("killed", -9, tries=2)
+HUNG = Broken("no sign of life")
 HISTORIES = {
     "published": ([Launching(), Trained(), Selected(), Published()], 0, Phase.PUBLISHED),
     "bad data is final": ([Launching(), Broken("bad", ExitCode.BAD_DATA)], 0, Phase.FAILED),
     "a bug is final": ([Launching(), Broken("bug", 1)], 0, Phase.FAILED),
     "an oom kill is not": ([Launching(), OOM], 0, Phase.CLAIMED),
-    "but it is after three tries": ([Launching(), OOM] * 3, 0, Phase.FAILED),
+    "but it is after a second try": ([Launching(), OOM] * 2, 0, Phase.FAILED),
+    "three failed tries in a row park": ([Launching(), HUNG] * 3, 0, Phase.PARKED),
     "the third failed cycle in a row parks": ([Launching(), Broken("bug", 1)], 2, Phase.PARKED),
     "a parked cycle can be tried again": ([Launching(), Broken("bug", 1), Retrying(), Launching()], 2, Phase.TRAINING),
     "lost while we were down": ([Launching(), Lost()], 0, Phase.CLAIMED),

@@ -6,26 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.records import Stamp
-from daemon.retention import best_cycle, prune_cache, remove_if_unchanged, surplus_cycles, surplus_exports
+from daemon.retention import (
+    best_cycle,
+    prune_cache,
+    remove_if_unchanged,
+    remove_old_logs,
+    surplus_cycles,
+    surplus_exports,
+)
 from schemas.layout import Layout
-from schemas.status import CycleSummary
 
 USED = [("a", 0.5), ("b", 0.1), ("c", 0.9)]
-
-
-def summary(cycle: int, reward: float | None, state: str = "published") -> CycleSummary:
-    return CycleSummary(
-        cycle=cycle,
-        state=state,
-        policy_version=cycle,
-        rollouts=(),
-        best_epoch=1,
-        score=None,
-        reward_mean=reward,
-        value_loss=None,
-        seconds=None,
-        error=None,
-    )
 
 
 def test_no_limit_removes_nothing():
@@ -51,8 +42,8 @@ def test_newest_named_and_young_cycles_are_kept(ages, always, keep):
 
 def test_the_best_cycle_is_the_one_whose_model_earned_the_most():
     # Cycle 3 was triggered by rollouts that the model of cycle 2 played.
-    assert best_cycle([summary(1, 0.1), summary(2, 0.2), summary(3, 0.9), summary(4, 0.3)]) == 2
-    assert best_cycle([summary(1, 0.1)]) is None
+    assert best_cycle([(0, None), (1, 0.1), (2, 0.2), (3, 0.9), (4, 0.3)]) == 2
+    assert best_cycle([(1, 0.1)]) is None
 
 
 def test_a_file_that_is_another_by_now_is_not_removed(tmp_path):
@@ -73,3 +64,13 @@ def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
         layout.cached_rollout(name).write_bytes(b"x")
     prune_cache(layout, {"aa"})
     assert [path.stem for path in layout.cache.iterdir()] == ["aa"]
+
+
+def test_the_newest_logs_of_cycles_stay_and_every_other_file(tmp_path):
+    layout = Layout(tmp_path)
+    layout.make()
+    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"):
+        (layout.logs / name).write_bytes(b"x")
+    remove_old_logs(layout, keep_newest=2)
+    left = {path.name for path in layout.logs.iterdir()}
+    assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"}

@@ -41,3 +41,24 @@ def test_no_spare_waits_while_training_is_off(rig):
     one.until_published(0)
     one.until(lambda: one.inbox.is_settled)
     assert len(one.launcher.started) == 1
+
+
+def test_a_spare_that_is_ready_is_told_of_each_rollout_once_and_then_gets_its_job(rig):
+    one = rig(keep_warm=True, auto_train_after_n_rollouts=3)
+    one.until_published(0)
+    one.launcher.mode = "warm"
+    one.until(lambda: len(one.launcher.started) == 2)
+    spare_log = one.layout.logs / "spare_trainer.log"
+
+    def told():
+        return [line for line in spare_log.read_text().splitlines() if line.startswith("told")]
+
+    one.until(lambda: told() == ["told expect 0"])
+    drop(one.layout.exports, 1)
+    one.until(lambda: told() == ["told expect 0", "told expect 1"])
+    drop(one.layout.exports, 2)
+    one.until(lambda: told() == ["told expect 0", "told expect 1", "told expect 1"])
+    drop(one.layout.exports, 3)
+    one.until_published(1)
+    assert len(told()) == 3
+    assert "told train 3" in one.layout.cycle_log(1).read_text()

@@ -1,28 +1,58 @@
 """A trainer that learns nothing: it keeps to the protocol, and can fail in every way that a real one may.
 
-Usage: trainer.py MODE; started by the tests in place of `python -m trainer serve`.
+Usage: trainer.py MODE; started by the tests in place of `python -m trainer serve`. It speaks plain JSON and
+imports next to nothing, so that a failure takes a tenth of a second.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+ROOT = Path(__file__).parents[2]
+FAMILY_NAME = "family.txt"
+"""In the State folder: the pids of what the trainer started, one a line."""
+SLEEPER = "import time; time.sleep(3600)"
+DOUBLE_FORKED = f"""
+import os, subprocess, sys
+if os.fork():
+    os._exit(0)
+os.setsid()
+child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], start_new_session=True)
+with open(sys.argv[1], "a") as file:
+    file.write(f"{{os.getpid()}}\\n{{child.pid}}\\n")
+import time; time.sleep(3600)
+"""
+MARKER_VARIABLE = "MARKER_OF_A_PICKLE"
 
-from schemas.files import sha256_of
-from schemas.job import EpochDone, Failure, Heartbeat, Job, Notice, Ready, Result, Selecting
-from tests.helpers import model_bytes
+
+class Poison:
+    """A pickle of it runs a command where it is loaded without care."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
 
 
-def say(event: object) -> None:
-    sys.stdout.buffer.write(event.to_bytes())
+def say(event: str, **fields: object) -> None:
+    sys.stdout.buffer.write(json.dumps({"event": event, **fields}).encode() + b"\n")
     sys.stdout.buffer.flush()
+
+
+def epoch_done(epoch: int, epochs: int, value_loss: float | None = None) -> None:
+    losses = {"value_loss": value_loss}
+    say("epoch", epoch=epoch, epochs=epochs, losses=losses, score=0.5, seconds=0.01)
 
 
 def lifeline() -> None:
@@ -31,50 +61,157 @@ def lifeline() -> None:
     os._exit(1)
 
 
-def work(job: Job, mode: str) -> None:
-    say(Heartbeat(doing="training", progress=0.1))
-    say(Notice(code="DEMO", message="something [bold]odd[/bold] \x1b[2J"))
+def flood(megabytes: int) -> None:
+    """Both ways at once: no newline, no UTF-8, escape sequences, and lines that look like epochs."""
+    block = b"x" * (1 << 20)
+    dirty = (b"\x1b[2J\x1b]52;c;aGk=\x07\xff\xfe epoch 99 of 1 \xc2\x9b31m tail \n" * 20_000)[: 1 << 20]
+    for _ in range(megabytes):
+        os.write(1, block)
+        os.write(2, dirty)
+    os.write(1, b"\n")
+    os.write(2, b"\nthe end of the flood\n")
+
+
+def lie() -> None:
+    """Events that keep to the form and cannot be true."""
+    for epoch in (-1, 0, 10**9, 1, 1, 1):
+        epoch_done(epoch, 0)
+    for i in range(3000):
+        say("epoch", epoch=1, epochs=1, losses={}, score=None, seconds=-1.0)
+        say("heartbeat", doing="\x1b[31mred" * 100, progress=float("1e308") if i % 2 else -5.0)
+        say("notice", code=f"C\x1b[0m{i}", message=f"notice {i}")
+    sys.stdout.buffer.write(b'{"event": "epoch", "epoch": NaN}\n{"event": []}\n[]\n\x00\n' * 100)
+    sys.stdout.buffer.flush()
+
+
+def start_family(output: Path) -> None:
+    """A child in the same session, one in its own, and a double fork with a child of its own."""
+    names = output.parents[1] / FAMILY_NAME
+    same = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    own = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
+    with names.open("a") as file:
+        file.write(f"{same.pid}\n{own.pid}\n")
+    subprocess.run([sys.executable, "-c", DOUBLE_FORKED, str(names)], check=True)
+    while len(names.read_text().split()) < 4:
+        time.sleep(0.01)
+
+
+def misbehave(mode: str, output: Path) -> None:
+    """What ends, or holds up, a trainer before it has done anything."""
     if mode == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "fails":
-        say(Failure(code="E_DATA", message="these rollouts are no good"))
+        say("error", code="E_DATA", message="these rollouts are no good")
         sys.exit(65)
+    if mode == "runs out of memory":
+        say("error", code="E_MEMORY", message="out of memory")
+        sys.exit(75)
+    if mode == "asks to be tried again":
+        say("error", code="E_DISK", message="no space left")
+        sys.exit(75)
     if mode == "traceback":
         raise RuntimeError("a bug")
-    if mode == "silent":
+    if mode in {"silent", "deaf"}:
+        time.sleep(3600)
+    if mode == "talks on":
+        while True:
+            say("heartbeat", doing=f"thinking {time.monotonic()}", progress=0.1)
+            sys.stderr.write("still thinking\n")
+            time.sleep(0.02)
+    if mode == "stops":
+        os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(3600)
     if mode == "stubborn":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=True)
+        subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
         time.sleep(3600)
     if mode == "nothing":
         sys.exit(0)
-    output, files = Path(job.output), {}
-    epochs = [0] if job.kind == "initial" else list(range(1, job.settings.epochs + 1))
+    if mode.startswith("family"):
+        start_family(output)
+        if mode == "family, then hangs":
+            time.sleep(3600)
+        if mode == "family, then fails":
+            sys.exit(1)
+    if mode.startswith("floods "):
+        flood(int(mode.split()[1]))
+    if mode == "lies":
+        lie()
+
+
+def spoilt(model: bytes, mode: str) -> bytes:
+    """The model JSON with the mistake that the mode asks for; its probe stays as it was."""
+    document = json.loads(model)
+    first = document["policy_layers"][0]
+    match mode:
+        case "wrong probe":
+            document["probe"]["values"][0] = 9.0
+        case "nan weights":
+            return model.replace(b'"weights":[', b'"weights":[NaN,', 1)
+        case "wrong shapes":
+            first["weights"] = first["weights"][:-1]
+        case "another layer size":
+            document["network_config"]["hidden_layers"] = [4, 4]
+        case "wrong normaliser":
+            first["weights"] = [weight * 3.0 for weight in first["weights"]]
+            first["biases"] = [bias + 1.0 for bias in first["biases"]]
+        case _:
+            return model
+    return json.dumps(document).encode()
+
+
+def checkpoint(mode: str, cycle: int, epoch: int) -> bytes:
+    if mode == "poisoned checkpoint":
+        return pickle.dumps(Poison(os.environ[MARKER_VARIABLE]))
+    return f"checkpoint {cycle} {epoch}".encode()
+
+
+def make_model(**given: int) -> bytes:
+    """Imported late: modes that never come to a model are quicker without."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from tests.helpers import model_bytes
+
+    return model_bytes(**given)
+
+
+def work(job: dict[str, Any], mode: str) -> None:
+    output = Path(str(job["output"]))
+    say("heartbeat", doing="training", progress=0.1)
+    say("notice", code="DEMO", message="something [bold]odd[/bold] \x1b[2J")
+    misbehave(mode, output)
+    cycle, files = int(str(job["cycle"])), {}
+    epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))
     for epoch in epochs:
-        files[f"model_epoch_{epoch}.pt"] = f"checkpoint {job.cycle} {epoch}".encode()
+        files[f"model_epoch_{epoch}.pt"] = checkpoint(mode, cycle, epoch)
         if epoch:
-            say(EpochDone(epoch=epoch, epochs=len(epochs), losses={"value_loss": 1.0 / epoch}, score=0.5, seconds=0.01))
-    say(Selecting())
-    best = (job.use_epoch if job.kind == "train" else 0) or epochs[-1]
-    data = model_bytes(version=job.cycle, seed=job.cycle, observation_size=job.contract.observation_size)
-    if mode == "wrong probe":
-        data = data.replace(b'"values":[', b'"values":[9,', 1)
-    files[f"model_epoch_{best}.json"] = data
+            epoch_done(epoch, len(epochs), 1.0 / epoch)
+    if mode == "fails after its epochs":
+        raise RuntimeError("a late bug")
+    say("selecting")
+    best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
+    model = make_model(version=cycle, seed=cycle, observation_size=job["contract"]["observation_size"])
+    files[f"model_epoch_{best}.json"] = spoilt(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():
         (output / name).write_bytes(content)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    chosen = f"model_epoch_{best}.pt"
+    if mode == "torn checkpoint":
+        (output / chosen).write_bytes(files[chosen][:-3])
+    if mode == "no checkpoint":
+        (output / chosen).unlink()
+    if mode == "no metrics":
+        hashes = {}
     say(
-        Result(
-            epoch=best,
-            score=0.5,
-            model=f"model_epoch_{best}.json",
-            checkpoint=f"model_epoch_{best}.pt",
-            files={name: sha256_of(content) for name, content in files.items()},
-            contract=job.contract,
-            hidden_sizes=job.hidden_sizes,
-            losses={"value_loss": 0.25},
-        )
+        "result",
+        epoch=best,
+        score=0.5,
+        model=f"model_epoch_{best}.json",
+        checkpoint=chosen,
+        files=hashes,
+        contract=job["contract"],
+        hidden_sizes=job["hidden_sizes"],
+        losses={"value_loss": 0.25},
     )
 
 
@@ -83,13 +220,28 @@ def main() -> None:
     if mode == "chatty":
         sys.stdout.write("x" * 3_000_000 + "\nnot json\n\xff\n")
         sys.stdout.flush()
-    job = Job.from_bytes(sys.stdin.buffer.readline())
-    threading.Thread(target=lifeline, daemon=True).start()
-    if mode != "never ready":
-        say(Ready(versions={"fake": "1"}))
-    else:
+    if mode == "no torch":
+        raise ModuleNotFoundError("No module named 'torch'")
+    if mode in {"stubborn", "deaf"}:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if mode == "warm":
+        say("ready", versions={"fake": "1"})
+    job: dict[str, Any] = {"kind": "expect"}
+    while job["kind"] == "expect":
+        line = sys.stdin.buffer.readline()
+        if not line:
+            sys.exit(75)
+        job = json.loads(line)
+        print(f"told {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
+    mode = "" if job["kind"] == "initial" else mode
+    if mode not in {"deaf", "orphaned"}:
+        threading.Thread(target=lifeline, daemon=True).start()
+    if mode == "never ready":
         time.sleep(3600)
-    work(job, "" if job.kind == "initial" else mode)
+    if not mode:
+        make_model(version=0)  # a trainer that is ready has done its imports
+    say("ready", versions={"fake": "1"})
+    work(job, "silent" if mode == "orphaned" else mode)
 
 
 if __name__ == "__main__":

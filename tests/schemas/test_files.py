@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from schemas.errors import HotlapError
-from schemas.files import Disk, read_regular, write_atomic
+from schemas.files import Disk, read_regular, write_all_atomic, write_atomic
 
 
 class CutError(BaseException):
@@ -55,6 +55,32 @@ def test_a_reader_sees_the_old_bytes_or_the_new_ones_wherever_the_writer_dies(tm
     assert seen == {(0, b"old"), (1, b"old"), (2, b"old"), (3, b"new"), (4, b"new")}
 
 
+def test_of_several_files_each_is_whole_wherever_the_writer_dies_and_none_is_renamed_before_all_are_safe(tmp_path):
+    class Sequential(MortalDisk):
+        def fsync_all(self, paths):
+            for path in paths:
+                self.fsync(path)
+
+    for left in range(8):
+        for name in "ab":
+            (tmp_path / name).write_bytes(b"old")
+        with contextlib.suppress(CutError):
+            write_all_atomic(tmp_path, {"a": lambda: b"new", "b": lambda: b"new"}, disk=Sequential(left))
+        seen = {name: (tmp_path / name).read_bytes() for name in "ab"}
+        assert seen == {"a": b"new" if left > 4 else b"old", "b": b"new" if left > 5 else b"old"}
+
+
+def test_a_disk_that_refuses_one_of_several_files_is_told_and_leaves_nothing(tmp_path):
+    class Full(Disk):
+        def fsync(self, path):
+            if path.name.startswith(".b."):
+                raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_all_atomic(tmp_path, {name: lambda: b"x" for name in "abc"}, disk=Full())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_temporary_file_is_left_when_the_disk_refuses(tmp_path):
     class Full(Disk):
         def fsync(self, path):
@@ -95,6 +121,7 @@ def test_a_rename_that_is_refused_for_good_is_not_tried_again(tmp_path):
     assert disk.calls == 1
 
 
+@pytest.mark.fault(15)
 def test_a_file_over_the_limit_is_not_read(tmp_path):
     path = tmp_path / "big"
     with path.open("wb") as file:
@@ -104,6 +131,8 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
     assert caught.value.code == "E_TOO_BIG"
 
 
+@pytest.mark.fault(20)
+@pytest.mark.fault(21)
 @pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs there")
 def test_a_fifo_or_a_link_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "fifo")

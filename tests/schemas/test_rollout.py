@@ -45,12 +45,14 @@ def test_the_sample_of_unreal_is_read_to_its_last_number():
         assert rollout.log_probs[i] == np.float32(experience["log_prob"])
 
 
+@pytest.mark.fault(11)
 def test_the_sample_in_utf16_is_read():
     rollout = read_rollout((SAMPLES / "rollout_1_20241225_143105.utf16.json").read_bytes())
     assert rollout.size == 64
     assert rollout.contract == read_rollout(SAMPLE).contract
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize(
     ("bom", "encoding"),
     [
@@ -76,6 +78,7 @@ def test_version_2_tells_its_policy_version_and_noise():
     assert (again.policy_version, again.noise_std) == (7, 0.25)
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("token", ["nan", "-nan(ind)", "NaN", "inf", "-inf", "Infinity", "-Infinity", "1e999", "null"])
 def test_experiences_that_are_not_finite_are_left_out_and_counted(token):
     document = v1_document(make_rollout(agents=4))
@@ -97,6 +100,7 @@ def test_a_name_with_nan_in_it_is_no_number():
     assert rollout.size == 64
 
 
+@pytest.mark.fault(1)
 def test_no_proper_prefix_of_a_rollout_is_taken_for_a_whole_one():
     for n in range(0, len(SAMPLE) - 2, 211):
         with pytest.raises(RolloutError) as caught:
@@ -125,6 +129,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize(("change", "code", "words"), BROKEN.values(), ids=BROKEN)
 def test_what_is_broken_is_named(change, code, words):
     with pytest.raises(RolloutError, match=re.escape(words)) as caught:
@@ -147,6 +152,7 @@ BROKEN_V2 = {
 }
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize(("change", "words"), BROKEN_V2.values(), ids=BROKEN_V2)
 def test_what_is_broken_in_version_2_is_named(change, words):
     document = orjson.loads(rollout_to_v2(make_rollout(), rollout_id="r", base64_columns=False))
@@ -163,12 +169,6 @@ def test_discrete_actions_are_read():
     assert rollout.actions[:, 0].tolist() == [i % 5 for i in range(64)]
 
 
-def test_a_nesting_bomb_is_refused():
-    with pytest.raises(RolloutError) as caught:
-        read_rollout(b"[" * 5_000_000)
-    assert caught.value.code == "E_DEPTH"
-
-
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused_and_nothing_else_happens(data):
     with pytest.raises(RolloutError):
@@ -177,21 +177,30 @@ def test_random_bytes_are_refused_and_nothing_else_happens(data):
 
 def test_the_cache_gives_back_what_it_was_given(tmp_path):
     rollout = dataclasses.replace(make_rollout(), reward_parts={"speed": np.arange(64, dtype=np.float32)})
-    store_rollout(tmp_path / "r.npz", rollout)
-    again = load_rollout(tmp_path / "r.npz")
+    store_rollout(tmp_path / "rollout", rollout)
+    again = load_rollout(tmp_path / "rollout")
     assert again is not None
     assert_same(dataclasses.replace(rollout, reward_parts={}), dataclasses.replace(again, reward_parts={}))
     np.testing.assert_array_equal(again.reward_parts["speed"], rollout.reward_parts["speed"])
 
 
 def test_a_torn_cache_file_is_as_good_as_none(tmp_path):
-    path = tmp_path / "r.npz"
+    path = tmp_path / "rollout"
     store_rollout(path, make_rollout())
     whole = path.read_bytes()
     for n in range(0, len(whole) - 1, 499):
         path.write_bytes(whole[:n])
         assert load_rollout(path) is None
-    assert load_rollout(tmp_path / "none.npz") is None
+    assert load_rollout(tmp_path / "none") is None
+
+
+def test_a_cache_file_with_one_bit_turned_is_as_good_as_none(tmp_path):
+    path = tmp_path / "rollout"
+    store_rollout(path, make_rollout())
+    whole = path.read_bytes()
+    for at in [*range(600), *range(600, len(whole), 97)]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        assert load_rollout(path) is None
 
 
 def test_two_files_of_one_content_are_told_apart_from_another():

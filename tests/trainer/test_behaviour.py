@@ -45,6 +45,8 @@ def test_the_model_that_played_is_found(models):
     rollout = Bandit(space=space_of(models[0])).play(models[1], 30)
     assert (who(rollout, *models).player_B == Player.PUBLISHED).all()
     assert (who(rollout, models[1]).player_B == Player.PARENT).all()
+    assert who(rollout, *models).behind > 0.95
+    assert who(rollout, models[1], models[0]).behind == 0.0
 
 
 def test_a_model_loaded_in_the_middle_is_noticed(models):

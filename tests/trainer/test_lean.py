@@ -16,12 +16,17 @@ from trainer.lean_updater import LeanUpdater
 from trainer.loss import Knobs, ppo_loss
 from trainer.nets import ActorCritic, Shape, build_network
 from trainer.threads import Pace, fastest, more_than_one
+from trainer.twin import TwinNetwork
 from trainer.update import Plan
 from trainer.updater import make_updater
 
 CPU = torch.device("cpu")
 STEER = ContinuousActions.named(("steer", "throttle", "brake"))
 SPACES = {"continuous": STEER, "one action": ContinuousActions.named(("steer",)), "discrete": DiscreteActions(n=5)}
+
+
+def autograd(network, head, plan, batch, moments):
+    return AutogradUpdater(network, head, ppo_loss, plan, batch, moments, CPU)
 
 
 def knobs(**given):
@@ -85,7 +90,7 @@ def autograd_gradient(network, head, batch, k):
 
 def lean_gradient(network, head, batch, k):
     ours = copy.deepcopy(network)
-    lean = LeanGradient(ours, head, k, batch)
+    lean = LeanGradient(TwinNetwork(ours), head, k, batch)
     lean.shuffle(torch.arange(batch.size))
     lean.compute(slice(0, batch.size))
     by_parameter = dict(zip(map(id, lean.flat.ordered), lean.flat.views(lean.flat.gradient), strict=True))
@@ -172,6 +177,26 @@ def test_it_goes_on_from_an_earlier_state_as_autograd_does():
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [LeanUpdater, autograd], ids=["lean", "autograd"])
+@pytest.mark.parametrize("kind", SPACES)
+def test_renewed_it_does_what_a_new_one_with_its_moments_does(make, kind):
+    """Bit for bit, with another size, other rates and another clip: what online training relies on."""
+    network, head, batch = problem(SPACES[kind], at_bounds=0.0)
+    _, _, other = problem(SPACES[kind], n=170, seed=5)
+    later = plan(learning_rate=1e-3, cycle=2, knobs=knobs(entropy_coef=0.3, clip_range=0.05))
+    kept, anew = copy.deepcopy(network), copy.deepcopy(network)
+    going_on = make(kept, head, plan(), batch, {})
+    going_on.epoch(1)
+    going_on.renew(later, other)
+    terms = going_on.epoch(1)
+    before = make(anew, head, plan(), batch, {})
+    before.epoch(1)
+    expected = make(copy.deepcopy(anew), head, later, other, before.optimizer_state()["state"])
+    assert terms == expected.epoch(1)
+    for a, b in zip(kept.parameters(), expected.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_measuring_the_threads_does_not_change_a_bit():
     network, head, batch = problem(STEER, n=4000, hidden=(128, 128))
     ends = []
@@ -238,9 +263,17 @@ def test_threads_are_taken_only_where_they_pay_and_change_nothing(seconds, diffe
     assert fastest(seconds.__getitem__, lambda n: n != differs, [2, 4]) == Pace(chosen, 1.0)
 
 
-def test_a_crowded_machine_leads_back_to_one_thread():
-    assert Pace(2, 0.1).after(0.12) == Pace(2, 0.1)
-    assert Pace(2, 0.1).after(0.14) == Pace(1, 0.1)
+def test_a_crowd_means_one_thread_for_a_while_and_longer_each_time():
+    pace = Pace(2, 0.1)
+    assert pace.after(0.12) == pace
+    rests = []
+    for _ in range(9):
+        pace = pace.after(0.14)
+        rests.append(0)
+        while pace.threads == 1:
+            rests[-1] += 1
+            pace = pace.after(0.1)
+    assert rests == [1, 2, 4, 8, 16, 32, 64, 64, 64]
     assert Pace(1, 0.1).after(9.0) == Pace(1, 0.1)
 
 

@@ -65,7 +65,7 @@ def test_a_wish_overrides_the_score_but_not_the_weights():
 
 def test_the_analysis_is_json_whatever_the_losses():
     ranked = rank([entry(1, 0.3), entry(2, INF), entry(3, NAN)])
-    document = orjson.loads(analysis(ranked, ranked[0], "the best score", {}))
+    document = orjson.loads(analysis(ranked, ranked[0], "the best score"))
     assert document["best_model"] == document["chosen_model"] == "model_epoch_1.pt"
     assert [line["score"] for line in document["ranking"]] == [pytest.approx(0.21), None, None]
     assert document["ranking"][1]["value_losses"] == [None]

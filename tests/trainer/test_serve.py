@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigError, ContractError, HotlapError, RolloutError
+from schemas.files import sha256_of
 from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, RolloutInput, event_from_line
 from schemas.rollout_reader import read_rollout
 from schemas.settings import TrainerSettings
@@ -25,7 +26,10 @@ SAMPLES = sorted((ROOT / "tests" / "data" / "rollouts").glob("*.json"))
 
 def job(folder, kind="train", **given):
     contract = read_rollout(SAMPLES[0].read_bytes()).contract
-    rollouts = tuple(RolloutInput(name=p.name, sha256=p.stem, source=str(p), cache="", is_new=True) for p in SAMPLES)
+    rollouts = tuple(
+        RolloutInput(name=p.name, sha256=sha256_of(p.read_bytes()), source=str(p), cache="", is_new=True)
+        for p in SAMPLES
+    )
     known = {"kind": kind, "cycle": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
     settings = TrainerSettings(**({"epochs": 2, "device": "cpu"} | given.pop("settings", {})))
     return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
@@ -146,18 +150,6 @@ def test_what_user_code_prints_does_no_harm(tmp_path):
     assert isinstance(events[-1], Result)
     assert "hello" in log
     assert "raw" in log
-
-
-def test_the_log_goes_to_the_jobs_file(tmp_path):
-    log = tmp_path / "cycle_1.log"
-    log.write_text("what was there\n")
-    output = tmp_path / "out"
-    output.mkdir()
-    events, _, _ = serve(job(output, log=str(log)))
-    assert isinstance(events[-1], Result)
-    text = log.read_text(encoding="utf-8")
-    assert text.startswith("what was there\n")
-    assert "epoch 1 of 2" in text
 
 
 def test_a_failure_is_one_line_and_a_code(tmp_path):

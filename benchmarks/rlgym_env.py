@@ -1,0 +1,94 @@
+"""rlgym's own Rocket League environment for Stable-Baselines3: one environment a car, arenas stepped in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from rlgym.api import RLGym
+from rlgym.rocket_league.action_parsers import LookupTableAction, RepeatAction
+from rlgym.rocket_league.done_conditions import AnyCondition, GoalCondition, NoTouchTimeoutCondition, TimeoutCondition
+from rlgym.rocket_league.obs_builders import DefaultObs
+from rlgym.rocket_league.reward_functions import CombinedReward, GoalReward, TouchReward
+from rlgym.rocket_league.sim import RocketSimEngine
+from rlgym.rocket_league.state_mutators import FixedTeamSizeMutator, KickoffMutator, MutatorSequence
+from stable_baselines3.common.vec_env import VecEnv
+
+
+def make_env() -> Any:
+    """Give a 1v1 as rlgym's documentation builds it."""
+    return RLGym(
+        state_mutator=MutatorSequence(FixedTeamSizeMutator(blue_size=1, orange_size=1), KickoffMutator()),
+        obs_builder=DefaultObs(zero_padding=2),
+        action_parser=RepeatAction(LookupTableAction(), repeats=8),
+        reward_fn=CombinedReward((GoalReward(), 10.0), (TouchReward(), 1.0)),
+        termination_cond=GoalCondition(),
+        truncation_cond=AnyCondition(NoTouchTimeoutCondition(20.0), TimeoutCondition(60.0)),
+        transition_engine=RocketSimEngine(),
+    )
+
+
+class RlgymVecEnv(VecEnv):
+    """`arenas` games, two cars each."""
+
+    def __init__(self, arenas: int) -> None:
+        self._envs = [make_env() for _ in range(arenas)]
+        first = self._envs[0].reset()
+        self._size = len(next(iter(first.values())))
+        seen = gymnasium.spaces.Box(-np.inf, np.inf, (self._size,), np.float32)
+        super().__init__(2 * arenas, seen, gymnasium.spaces.Discrete(90))
+        self._actions: npt.NDArray[Any] = np.zeros(self.num_envs, np.int64)
+
+    def reset(self) -> npt.NDArray[np.float32]:
+        """Start every game."""
+        return np.concatenate([self._rows(env.reset()) for env in self._envs])
+
+    def _rows(self, by_agent: dict[str, Any]) -> npt.NDArray[np.float32]:
+        return np.array(list(by_agent.values()), np.float32)
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Keep what to do."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
+        """Step every game."""
+        rows, rewards, dones, infos = [], [], [], []
+        for i, env in enumerate(self._envs):
+            agents = env.agents
+            given = {agent: np.array([self._actions[2 * i + k]]) for k, agent in enumerate(agents)}
+            seen, reward, terminated, truncated = env.step(given)
+            over = any(terminated.values()) or any(truncated.values())
+            last = self._rows(seen)
+            rewards += [reward[agent] for agent in agents]
+            dones += [over] * 2
+            infos += [
+                {"terminal_observation": row, "TimeLimit.truncated": not any(terminated.values())} if over else {}
+                for row in last
+            ]
+            rows.append(self._rows(env.reset()) if over else last)
+        return np.concatenate(rows), np.array(rewards, np.float32), np.array(dones), infos
+
+    def close(self) -> None:
+        """Close every game."""
+        for env in self._envs:
+            env.close()
+
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
+        """No agent has attributes of its own, but one: it draws no pictures."""
+        return [None] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
+        """No agent has attributes of its own."""
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """No agent has methods of its own."""
+        return []
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: int | Iterable[int] | None = None) -> list[bool]:
+        """No agent is wrapped."""
+        return [False] * self.num_envs

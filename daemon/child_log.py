@@ -1,0 +1,89 @@
+"""A child's log: whatever it writes, the file stays small, holds no control characters and never holds the child up."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import re
+import threading
+from pathlib import Path
+from typing import IO
+
+LIMIT_BYTES = 8 << 20
+HEAD_BYTES = 64 << 10
+"""How much of the beginning stays when the middle is left out."""
+_CONTROLS = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r") + b"\x7f"
+_TO_QUESTION_MARKS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
+_ODD = re.compile("[\x80-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+class ChildLog:
+    """One file that any thread may write to. A disk that refuses costs the text, never the child."""
+
+    def __init__(self, path: Path, *, limit: int = LIMIT_BYTES, head: int = HEAD_BYTES) -> None:
+        self._limit, self._head = limit, head
+        self._lock = threading.Lock()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._file: IO[bytes] | None = None
+        self._open(path)
+
+    def write(self, data: bytes) -> None:
+        """Add to the log; past the limit its middle gives way, the head and the newest part stay."""
+        text = self._decoder.decode(data.translate(_TO_QUESTION_MARKS))
+        safe = text if text.isascii() else _ODD.sub("?", text)
+        with self._lock:
+            if self._file is None:
+                return
+            with contextlib.suppress(OSError):
+                self._file.write(safe.encode("utf-8"))
+                if self._file.tell() > self._limit:
+                    self._leave_out_the_middle(self._file)
+
+    def move_to(self, path: Path) -> None:
+        """Go on at the end of another file."""
+        with self._lock:
+            self._shut()
+            self._open(path)
+
+    def close(self) -> None:
+        """End the log; what is written later is dropped."""
+        with self._lock:
+            self._shut()
+
+    def _open(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            path.touch()
+            self._file = path.open("r+b", buffering=0)
+            self._file.seek(0, 2)
+
+    def _shut(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _leave_out_the_middle(self, file: IO[bytes]) -> None:
+        kept = self._limit // 2
+        file.seek(file.tell() - kept)
+        tail = _whole_characters(file.read(kept))
+        file.seek(0)
+        head = _whole_characters(file.read(self._head))
+        file.seek(len(head))
+        file.write(b"\n[... the middle is left out: this log is kept under %d KB ...]\n" % (self._limit // 1024))
+        file.write(tail)
+        file.truncate()
+
+
+def _whole_characters(data: bytes) -> bytes:
+    return data.decode("utf-8", "ignore").encode("utf-8")
+
+
+def last_line(log: Path, *, limit: int = 8192) -> str:
+    """Give the last line of a log that says something, for a message to people."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - limit))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,30 @@
+"""How often one kind of message may be said: a storm of bad files is no storm of log lines."""
+
+from __future__ import annotations
+
+WINDOW_S = 60.0
+BURST = 20
+"""So many of one kind are said in a window; the others are only counted."""
+
+
+class Limiter:
+    """Counts messages by kind."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, tuple[float, int]] = {}
+        self._held_back: dict[str, int] = {}
+
+    def allows(self, kind: str, now: float) -> bool:
+        """Tell whether another message of this kind may be said now, `now` in monotonic seconds."""
+        since, count = self._windows.get(kind, (now, 0))
+        if now - since >= WINDOW_S:
+            since, count = now, 0
+        self._windows[kind] = (since, count + 1)
+        if count < BURST:
+            return True
+        self._held_back[kind] = self._held_back.get(kind, 0) + 1
+        return False
+
+    def held_back(self, kind: str) -> int:
+        """Give how many were not said since the last call."""
+        return self._held_back.pop(kind, 0)

@@ -1,0 +1,40 @@
+"""What a trainer says, as the dashboard shows it: only what can be true is taken in; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from schemas.job import EpochDone, Event, Heartbeat
+from schemas.text import shown
+
+_LONGEST_DOING = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the running, or else the last, cycle has come."""
+
+    epochs: tuple[EpochDone, ...] = ()
+    epochs_total: int = 0
+    chosen: int | None = None
+    doing: str = ""
+    fraction: float = 0.0  #: in [0, 1]; never goes back within a run
+
+    def after(self, event: Event) -> Progress:
+        """Give the progress after an event. Epochs that were not asked for or come twice are passed over."""
+        match event:
+            case Heartbeat(doing=doing, progress=fraction):
+                farther = max(self.fraction, min(1.0, fraction)) if fraction == fraction else self.fraction
+                return replace(self, doing=shown(doing, limit=_LONGEST_DOING), fraction=farther)
+            case EpochDone(epoch=epoch) if self._is_next(epoch):
+                fraction = max(self.fraction, epoch / self.epochs_total)
+                return replace(self, epochs=(*self.epochs, event), fraction=fraction)
+        return self
+
+    def is_ahead_of(self, before: Progress) -> bool:
+        """Tell whether work was done since; other words for the same are none."""
+        return self.fraction > before.fraction or len(self.epochs) > len(before.epochs)
+
+    def _is_next(self, epoch: int) -> bool:
+        last = self.epochs[-1].epoch if self.epochs else 0
+        return last < epoch <= self.epochs_total

@@ -1,0 +1,64 @@
+"""One process at a time: an exclusive lock on a file that is never removed, held as long as the process lives."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+_LOCKED_BYTE = 1 << 20
+"""Windows locks are mandatory: lock a byte far behind the text, so that others can read who holds it."""
+
+
+def take(path: Path) -> tuple[IO[str] | None, str]:
+    """Take the lock on a file and write our pid into it; give the open file, which holds the lock until it is closed.
+
+    Where another process has it, give None and that process's pid.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    file = os.fdopen(fd, "r+", encoding="utf-8")
+    if not _try_lock(file):
+        holder = file.read(200).strip() or "unknown"
+        file.close()
+        return None, holder
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    return file, ""
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds the lock right now."""
+    try:
+        mode = "r+" if sys.platform == "win32" else "r"
+        with path.open(mode, encoding="utf-8") as file:
+            return not _try_lock(file)
+    except FileNotFoundError:
+        return False
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(file: IO[str]) -> bool:
+        file.seek(_LOCKED_BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            file.seek(0)
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(file: IO[str]) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,155 @@
+"""How a daemon fares with very many rollouts: there before it starts, and dropped at once while it runs.
+
+python -m scripts.faults.burst --present 200000 --files 50000    prints times and memory; takes some minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from schemas.layout import Layout
+from scripts.faults.mutations import seeds
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARK = b'"timestamp": "'
+
+
+@dataclass(frozen=True, slots=True)
+class Fared:
+    """What was measured; times in seconds, memory in MB."""
+
+    started_s: float  #: until its status says that it runs
+    present_s: float  #: from the start until all that was there is counted
+    burst_s: float  #: from the first dropped file until all are counted
+    peak_mb: float
+    most_silent_s: float  #: the longest time between two heartbeats
+    counted: int
+    twice: int
+
+    def line(self) -> str:
+        """Say it in a line."""
+        return (
+            f"up after {self.started_s:.1f} s; what was there counted after {self.present_s:.1f} s, the burst after"
+            f" {self.burst_s:.1f} s; {self.counted:,} counted, {self.twice} of them twice; at most {self.peak_mb:.0f}"
+            f" MB; never silent for longer than {self.most_silent_s:.1f} s"
+        )
+
+
+class Watched:
+    """A daemon in a process of its own, looked at from outside."""
+
+    def __init__(self, project: Path) -> None:
+        self.layout = Layout(project)
+        command = [sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard"]
+        environment = os.environ | {"HOTLAP_DAEMON__WARM_TRAINER": "false"}
+        self._child = subprocess.Popen(
+            [*command, "--after-n-rollouts", "1000000000"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+        )
+        self._process = psutil.Process(self._child.pid)
+        self.peak_mb = 0.0
+        self.most_silent_s = 0.0
+
+    def until(self, condition: Callable[[], bool], *, patience_s: float) -> float:
+        """Wait; give the seconds that it took. Raises TimeoutError."""
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > patience_s or self._child.poll() is not None:
+                raise TimeoutError(self.layout.daemon_log.read_text(encoding="utf-8")[-2000:])
+            self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 1e6)
+            if self.layout.status.exists():
+                self.most_silent_s = max(self.most_silent_s, time.time() - self.layout.status.stat().st_mtime)
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def counts(self) -> tuple[int, int]:
+        """Give how many rollouts and how many files the ledger knows."""
+        db = sqlite3.connect(f"{self.layout.ledger.as_uri()}?mode=ro", uri=True, timeout=20.0)
+        try:
+            rollouts = db.execute("SELECT count(*) FROM rollout").fetchone()[0]
+            return rollouts, db.execute("SELECT count(*) FROM file").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0, 0
+        finally:
+            db.close()
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does."""
+        self._child.terminate()
+        try:
+            self._child.wait(20.0)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def drop_many(folder: Path, first: int, count: int) -> None:
+    """Write `count` small rollouts, each of other bytes, as Unreal does."""
+    template = seeds()[1]
+    head, _, tail = template.partition(_MARK)
+    for number in range(first, first + count):
+        path = folder / f"rollout_{number}_20261121_120000.json"
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.write_bytes(head + _MARK + str(number).encode() + tail)
+        os.replace(temporary, path)
+
+
+def measure(project: Path, *, present: int, files: int, patience_s: float = 1800.0) -> Fared:
+    """Start a daemon on `present` rollouts, drop `files` more. Raises TimeoutError."""
+    layout = Layout(project)
+    layout.make()
+    drop_many(layout.exports, 0, present)
+    daemon = Watched(project)
+    try:
+        began = time.monotonic()
+        started_s = daemon.until(layout.status.exists, patience_s=60.0)
+        daemon.until(lambda: daemon.counts()[0] >= present, patience_s=patience_s)
+        present_s = time.monotonic() - began
+        began = time.monotonic()
+        drop_many(layout.exports, present, files)
+        daemon.until(lambda: daemon.counts()[0] >= present + files, patience_s=patience_s)
+        burst_s = time.monotonic() - began
+        counted, known = daemon.counts()
+        return Fared(
+            started_s=started_s,
+            present_s=present_s,
+            burst_s=burst_s,
+            peak_mb=daemon.peak_mb,
+            most_silent_s=daemon.most_silent_s,
+            counted=counted,
+            twice=counted - known,
+        )
+    finally:
+        daemon.stop()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--present", type=int, default=200_000, metavar="N", help="there before the start (200000)")
+    parser.add_argument("--files", type=int, default=50_000, metavar="N", help="dropped while it runs (50000)")
+    given = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp(prefix="hotlap-burst-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the daemon and the folder go as well
+    try:
+        fared = measure(folder, present=given.present, files=given.files)
+    finally:
+        shutil.rmtree(folder)
+    sys.stdout.write(f"{given.present:,} there and {given.files:,} more: {fared.line()}\n")
+    return 0 if fared.counted == given.present + given.files and not fared.twice else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Feed the rollout reader with files gone wrong, and judge what it gives.
+
+python -m scripts.faults.fuzz --seconds 180    prints the counts; what breaks a rule is kept in the corpus
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import re
+import sys
+import time
+import traceback
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from schemas.contract import ContinuousActions
+from schemas.errors import RolloutError
+from schemas.rollout import MAX_MAGNITUDE, Rollout
+from schemas.rollout_keys import require_unique_keys
+from schemas.rollout_reader import read_rollout
+from schemas.rollout_text import parse_document
+from schemas.rollout_v1 import rollout_from_v1
+from schemas.rollout_v1_typed import read_typed_v1
+from scripts.faults.mutations import mutated, seeds
+
+CORPUS = Path(__file__).resolve().parents[2] / "tests" / "faults" / "corpus"
+LONGEST_S = 2.0
+"""How long one small file may take, on a busy machine."""
+_CODE = re.compile(r"E_[A-Z]+")
+
+
+def judge(data: bytes) -> tuple[str, list[str]]:
+    """Read a file; give what came of it, an error's code or `ok`, and which rules that breaks."""
+    began = time.monotonic()
+    try:
+        rollout = read_rollout(data)
+    except RolloutError as error:
+        outcome, broken = error.code, _wrong_with_error(error)
+    except Exception:  # noqa: BLE001  that is what is looked for
+        outcome, broken = "raised", [traceback.format_exc()]
+    else:
+        outcome, broken = "ok", wrong_with_rollout(rollout)
+        broken += _wrong_with_its_prefix(data) + _wrong_with_the_quick_way(data)
+    took_s = time.monotonic() - began
+    if took_s > LONGEST_S:
+        broken.append(f"it took {took_s:.1f} s for {len(data)} bytes")
+    return outcome, broken
+
+
+def wrong_with_rollout(rollout: Rollout) -> list[str]:
+    """Say what about a rollout is not as its definition promises; empty where all is well."""
+    n, contract = rollout.size, rollout.contract
+    width, finals = contract.action_space.width, len(rollout.final_agents)
+    shapes = {
+        "observations": (n, contract.observation_size),
+        "actions": (n, width),
+        "final_observations": (finals, contract.observation_size),
+        "final_agents": (finals,),
+    }
+    flat = ("rewards", "terminated", "truncated", "log_probs", "values", "agents", "after_gap")
+    shapes |= dict.fromkeys(flat, (n,))
+    broken = [
+        f"{k} has {getattr(rollout, k).shape}, not {v}" for k, v in shapes.items() if getattr(rollout, k).shape != v
+    ]
+    numbers = {k: getattr(rollout, k) for k in ("observations", "actions", "rewards", "log_probs", "values")}
+    numbers |= {"final_observations": rollout.final_observations, **rollout.reward_parts}
+    for name, column in numbers.items():
+        if column.dtype != np.float32 or not (np.abs(column) <= MAX_MAGNITUDE).all():
+            broken.append(f"{name} is not all finite float32")
+    broken += [f"{name} has {len(part)} rows" for name, part in rollout.reward_parts.items() if part.shape != (n,)]
+    if n < 1 or rollout.left_out < 0:
+        broken.append(f"{n} experiences, {rollout.left_out} left out")
+    if len(set(rollout.final_agents.tolist())) != finals:
+        broken.append("an agent has two final observations")
+    if not isinstance(contract.action_space, ContinuousActions):
+        choices = rollout.actions
+        if not ((choices >= 0) & (choices < contract.action_space.n) & (choices == np.floor(choices))).all():
+            broken.append("a choice is none")
+    return broken
+
+
+def _wrong_with_error(error: RolloutError) -> list[str]:
+    line = error.line()
+    rules = {
+        "its code is none": _CODE.fullmatch(error.code) is not None,
+        "it is not printable": line.isprintable(),
+        "it is too long": len(line) < 500,
+        "it gives no remedy": bool(error.hint),
+    }
+    return [f"{rule}: {line[:500]!r}" for rule, holds in rules.items() if not holds]
+
+
+def _wrong_with_its_prefix(data: bytes) -> list[str]:
+    """A file that is cut within its document is never whole, and may still grow."""
+    cut = data[: data.rindex(b"}")]
+    try:
+        read_rollout(cut)
+    except RolloutError as error:
+        return [] if error.incomplete else [f"cut before its end it is not seen to be incomplete: {error.line()}"]
+    return ["cut before its end it is taken for whole"]
+
+
+def _wrong_with_the_quick_way(data: bytes) -> list[str]:
+    """What the quick reader of version 1 takes, the plain one takes as well, and gives the same columns."""
+    quick = read_typed_v1(data)
+    if quick is None:
+        return []
+    try:
+        text, document = parse_document(data)
+        require_unique_keys(text, document)
+        plain = rollout_from_v1(document)
+    except RolloutError as error:
+        return [f"only the quick reader takes it: {error.line()}"]
+    names = [field.name for field in fields(Rollout) if isinstance(getattr(plain, field.name), np.ndarray)]
+    different = [name for name in names if not np.array_equal(getattr(quick, name), getattr(plain, name))]
+    return [f"the readers differ in {name}" for name in different]
+
+
+def _kind_of(broken: str) -> str:
+    """Give what finds of one cause have in common."""
+    return re.sub(r"\d+|0x\w+|'.*?'", "", "".join(broken.splitlines()[-4:]))[:300]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fuzz for a while; 1 where a rule was broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=180.0, metavar="N", help="how long (180)")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="the same files again")
+    given = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
+    rng, valid = random.Random(seed), seeds()
+    pool = [*valid * 10, *(path.read_bytes() for path in sorted(CORPUS.iterdir()))]
+    outcomes: Counter[str] = Counter()
+    finds: set[str] = set()
+    end = time.monotonic() + given.seconds
+    while time.monotonic() < end:
+        data = mutated(rng, pool)
+        outcome, broken = judge(data)
+        outcomes[outcome] += 1
+        if broken and (kind := _kind_of(broken[0])) not in finds:
+            finds.add(kind)
+            path = CORPUS / f"find-{hashlib.sha256(data).hexdigest()[:12]}.bin"
+            path.write_bytes(data)
+            sys.stdout.write(f"{path.name} ({len(data)} bytes): {'; '.join(broken)}\n")
+    counts = ", ".join(f"{code} {count:,}" for code, count in outcomes.most_common())
+    sys.stdout.write(f"seed {seed}: {outcomes.total():,} files, {len(finds)} rules broken; {counts}\n")
+    return 1 if finds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

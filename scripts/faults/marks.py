@@ -1,0 +1,50 @@
+"""A pytest plugin: writes which test is of which row of the fault table, and how it ended, into $FAULT_MARKS_FILE."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+_outcomes: dict[str, tuple[str, str]] = {}
+_rows: dict[str, list[int]] = {}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note the rows of every test that was collected."""
+    for item in session.items:
+        rows = sorted({int(mark.args[0]) for mark in item.iter_markers("fault")})
+        if rows:
+            _rows[item.nodeid] = rows
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how a test ended: the worst of its three parts."""
+    if report.nodeid not in _rows:
+        return
+    known = _outcomes.get(report.nodeid, ("passed", ""))
+    if report.skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _outcomes[report.nodeid] = ("skipped", reason.removeprefix("Skipped: "))
+    elif report.failed:
+        _outcomes[report.nodeid] = ("failed", str(report.longrepr).strip().splitlines()[-1] if report.longrepr else "")
+    else:
+        _outcomes[report.nodeid] = known
+
+
+def pytest_sessionfinish() -> None:
+    """Write it all down."""
+    target = os.environ.get("FAULT_MARKS_FILE")
+    if target:
+        tests = [
+            {
+                "test": name,
+                "rows": rows,
+                "outcome": _outcomes.get(name, ("", ""))[0],
+                "why": _outcomes.get(name, ("", ""))[1],
+            }
+            for name, rows in sorted(_rows.items())
+        ]
+        Path(target).write_text(json.dumps(tests, indent=1), encoding="utf-8")

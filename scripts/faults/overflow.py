@@ -1,0 +1,152 @@
+"""More files than the event queue holds, while the daemon is stopped: `python -m scripts.faults.overflow` counts.
+
+A daemon is stopped with SIGSTOP, more files are written than the system's event queue holds, and it goes on. Every
+file must be found and counted once, from the listing: the events are lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.layout import Layout
+
+ROOT = Path(__file__).resolve().parents[2]
+START_PATIENCE_S = 120.0
+NO_TRAINING = {"HOTLAP_DAEMON__AUTO_TRAIN_AFTER_N_ROLLOUTS": "1000000", "HOTLAP_DAEMON__WARM_TRAINER": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What came of it."""
+
+    count: int  #: files written
+    found: int  #: rollouts in the ledger, each content once
+    files: int  #: names in the ledger
+    rejected: int
+    writing_s: float  #: how long they took to write
+    seconds: float  #: from SIGCONT until all were counted, or until patience ended
+
+
+def rollout(number: int) -> bytes:
+    """Give a small version 1 file; each number is another rollout."""
+    step = {"state": [number / 1e6] * 15, "action": {"steer": 0.1, "throttle": 0.5, "brake": 0.0}, "reward": 0.5}
+    rest = {"done": False, "log_prob": -1.2, "value": 0.3, "advantage": 0.0, "return": 0.0, "agent_index": 0}
+    document = {"experiences": [step | rest] * 2, "num_experiences": 2, "timestamp": "2026.11.21-12.00.00"}
+    return json.dumps(document).encode()
+
+
+def write(folder: Path, number: int) -> None:
+    """Write one file as Unreal does, with a dozen events of two kinds in turn, so that the queue cannot merge them."""
+    path = folder / f"rollout_{number}_20261121_120000.json"
+    temporary = path.with_name(f"{path.name}.tmp")
+    data = rollout(number)
+    with temporary.open("wb", buffering=0) as file:
+        for start in range(0, len(data), 200):
+            file.write(data[start : start + 200])
+            temporary.chmod(0o600 if start % 400 else 0o644)
+    temporary.replace(path)
+
+
+def counted(ledger: Path) -> tuple[int, int, int]:
+    """Give how many rollouts, files and rejections a ledger knows, from outside."""
+    try:
+        db = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+    except sqlite3.Error:
+        return 0, 0, 0
+    try:
+        rollouts, files, rejections = (
+            int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in ("rollout", "file", "rejection")
+        )
+    except sqlite3.Error:
+        return 0, 0, 0
+    finally:
+        db.close()
+    return rollouts, files, rejections
+
+
+def run(project: Path, count: int, *, patience_s: float, settings: Mapping[str, str] | None = None) -> Counted:
+    """Let a daemon sleep through `count` new files of a project; `settings` are variables for it.
+
+    Raises RuntimeError where it does not start.
+    """
+    if sys.platform == "win32":
+        raise RuntimeError("a process can be stopped on POSIX alone")
+    layout = Layout(project)
+    command = (sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard")
+    daemon = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **NO_TRAINING, **(settings or {})},
+        stdout=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        _wait_until_it_watches(daemon, layout)
+        daemon.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        for number in range(count):
+            write(layout.exports, number)
+        writing_s = time.monotonic() - began
+        daemon.send_signal(signal.SIGCONT)
+        began = time.monotonic()
+        while True:
+            rollouts, files, rejected = counted(layout.ledger)
+            seconds = time.monotonic() - began
+            if files + rejected >= count or seconds > patience_s or daemon.poll() is not None:
+                return Counted(count, rollouts, files, rejected, writing_s, seconds)
+            time.sleep(0.1)
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+        daemon.terminate()
+        try:
+            daemon.wait(30.0)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def _wait_until_it_watches(daemon: subprocess.Popen[bytes], layout: Layout) -> None:
+    until = time.monotonic() + START_PATIENCE_S
+    while time.monotonic() < until and daemon.poll() is None:
+        try:
+            status = json.loads(layout.status.read_bytes())
+        except (OSError, json.JSONDecodeError):
+            status = {}
+        if status.get("pid") == daemon.pid and status.get("state") == "idle" and layout.pointer.exists():
+            return
+        time.sleep(0.05)
+    raise RuntimeError("the daemon did not come to watch")
+
+
+def main() -> int:
+    """Run the command; give 0 where every file was counted once in under a minute."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults.overflow", description=__doc__)
+    parser.add_argument("--count", type=int, default=20_000, help="files to write (20000)")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the daemon ends with us
+    folder = Path(tempfile.mkdtemp(prefix="hotlap-overflow-"))
+    try:
+        counts = run(folder, options.count, patience_s=120.0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.stdout.write(
+        f"{counts.count} files while the daemon was stopped: {counts.files} found, {counts.found} counted once, "
+        f"{counts.rejected} rejected, after {counts.seconds:.1f} s (they took {counts.writing_s:.1f} s to write)\n"
+    )
+    return 0 if counts.found == counts.files == counts.count and counts.seconds < 60.0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

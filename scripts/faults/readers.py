@@ -1,0 +1,165 @@
+"""Engines that follow the pointer while models are published: `python -m scripts.faults.readers --reads 50000`.
+
+Each read does what an engine does: read best_model_path.txt, open the file it names, parse it, compare its probe. It
+must be whole, be the very bytes that were published, and never be older than what the same reader saw before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from daemon.publish import publish
+from schemas.contract import ContinuousActions, PolicyContract
+from schemas.files import sha256_of
+from schemas.job import Result
+from schemas.layout import Layout
+from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
+
+CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
+
+
+def small_model(version: int, *, hidden: int = 16) -> Model:
+    """Give a model with random weights and a probe that it passes."""
+    rng = np.random.default_rng(version)
+
+    def numbers(*shape: int) -> Float32:
+        return rng.normal(0.0, 0.3, size=shape).astype(np.float32)
+
+    def stack(outputs: int) -> Stack:
+        sizes = (CONTRACT.observation_size, hidden)
+        return Stack(
+            (Dense(numbers(hidden, sizes[0]), numbers(hidden)),), Dense(numbers(outputs, hidden), numbers(outputs))
+        )
+
+    model = Model(
+        contract=CONTRACT,
+        policy=stack(3),
+        value_function=stack(1),
+        action_log_std=np.full(3, -0.7, dtype=np.float32),
+        policy_version=version,
+        probe=None,
+        lineage=Lineage(cycle=version, epoch=1),
+    )
+    seen = numbers(8, CONTRACT.observation_size)
+    return replace(model, probe=Probe(seen, model.mean(seen), model.value(seen)))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the readers saw; shared by all of them."""
+
+    reads: int = 0
+    is_published: bool = False  #: the last version is out
+    versions: set[int] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Publisher:
+    """Publishes one version after the other, and remembers the bytes of each before anybody can see them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = Layout(folder)
+        self.layout.make()
+        self.published: dict[str, str] = {}  #: path as in the pointer -> SHA-256
+
+    def publish(self, version: int) -> None:
+        """Do what a cycle does at its end."""
+        staging = self.layout.staging / f"cycle_{version:06d}"
+        staging.mkdir()
+        files = {
+            "model_epoch_1.json": model_to_bytes(small_model(version)),
+            "model_epoch_1.pt": f"checkpoint {version}".encode(),
+            "model_analysis.json": b"{}",
+        }
+        for name, data in files.items():
+            (staging / name).write_bytes(data)
+        result = Result(
+            epoch=1,
+            score=None,
+            model="model_epoch_1.json",
+            checkpoint="model_epoch_1.pt",
+            files={name: sha256_of(data) for name, data in files.items()},
+            contract=CONTRACT,
+            hidden_sizes=(16,),
+        )
+        path = self.layout.cycle_folder(version) / result.model
+        self.published[path.absolute().as_posix()] = result.files[result.model]
+        publish(result, staging=staging, cycle=version, contract=CONTRACT, layout=self.layout, keep_checkpoints=True)
+
+
+def read_once(layout: Layout, published: dict[str, str], newest: int) -> int:
+    """Follow the pointer; give the version. Raises where anything is not as it must be."""
+    text = layout.pointer.read_bytes().decode("utf-8")
+    path = Path(text)
+    assert path.is_absolute(), f"{text!r} is not absolute"
+    assert path.is_relative_to(layout.models.absolute()), f"{text} leads out of Models"
+    data = path.read_bytes()
+    assert sha256_of(data) == published[text], f"{text} is not what was published"
+    model = read_model(data)
+    check_probe(model)
+    assert model.policy_version >= newest, f"version {model.policy_version} after version {newest}"
+    return model.policy_version
+
+
+def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
+    newest = 0
+    while not tally.failures:
+        with tally.lock:
+            if tally.reads >= reads and tally.is_published:
+                return
+            tally.reads += 1
+        try:
+            newest = read_once(publisher.layout, publisher.published, newest)
+            tally.versions.add(newest)
+        except Exception as error:  # noqa: BLE001  every one is a finding
+            tally.failures.append(f"{type(error).__name__}: {error}")
+
+
+def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
+    """Publish evenly over at least that many reads, all readers together."""
+    publisher, tally = Publisher(folder), Tally()
+    publisher.publish(0)
+    threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
+    for thread in threads:
+        thread.start()
+    for version in range(1, publishes + 1):
+        while tally.reads < reads * version // (publishes + 1) and not tally.failures:
+            time.sleep(0.001)
+        publisher.publish(version)
+    tally.is_published = True
+    for thread in threads:
+        thread.join()
+    return tally
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it and print what was counted; exit 1 where a read failed."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults.readers", description=__doc__)
+    parser.add_argument("--reads", type=int, default=50_000)
+    parser.add_argument("--publishes", type=int, default=200)
+    parser.add_argument("--readers", type=int, default=4)
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        tally = run(Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers)
+    took = time.monotonic() - began
+    sys.stdout.write(
+        f"{tally.reads:,} reads by {options.readers} readers during {options.publishes} publishes in {took:.0f} s: "
+        f"{len(tally.failures)} failures, {len(tally.versions)} versions seen\n"
+    )
+    sys.stdout.writelines(f"  {failure}\n" for failure in tally.failures)
+    return 1 if tally.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The table of the 72 faults and their tests: `python -m scripts.faults.table [--run] [--write-docs]`.
+
+Without --run it only collects; with it the tests of tests/faults are run and their outcomes counted. Exit 1 where a
+row has no test, or a test failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.faults.rows import ROWS, SECTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reliability.md"
+START = "<!-- faults: made by `python -m scripts.faults.table --run --write-docs` -->"
+END = "<!-- faults end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test of one or more rows."""
+
+    test: str  #: pytest's name of it
+    rows: tuple[int, ...]
+    outcome: str  #: passed, failed, skipped; empty where it was not run
+    why: str  #: of a skip or a failure
+
+    @property
+    def module(self) -> str:
+        """The file that it is in, without its folder."""
+        return Path(self.test.partition("::")[0]).stem
+
+
+def collect(*, run: bool, tests: str = "tests") -> list[Case]:
+    """Ask pytest for the marked tests, running them or not. Raises RuntimeError where pytest cannot be asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "marks.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "scripts.faults.marks", "-m", "fault", tests]
+        command += ["--no-header", "-rfE"] if run else ["--collect-only"]
+        environment = {**os.environ, "FAULT_MARKS_FILE": str(target)}
+        output = None if run else subprocess.DEVNULL
+        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=output, check=False).returncode
+        if not target.exists() or code not in {0, 1}:
+            raise RuntimeError(f"pytest ended with exit code {code}")
+        found = json.loads(target.read_text(encoding="utf-8"))
+    return [Case(item["test"], tuple(item["rows"]), item["outcome"], item["why"]) for item in found]
+
+
+def verdict(cases: Sequence[Case]) -> str:
+    """Give how a row stands: passes, skipped, fails, not run, or no test."""
+    outcomes = {case.outcome for case in cases}
+    for outcome, words in (("failed", "fails"), ("", "not run"), ("passed", "passes"), ("skipped", "skipped")):
+        if outcome in outcomes:
+            return words
+    return "no test"
+
+
+def summary(cases: Iterable[Case]) -> str:
+    """Say in a line how many rows pass."""
+    by_row = rows_of(cases)
+    counts = Counter(verdict(by_row[number]) for number in ROWS)
+    told = ", ".join(
+        f"{counts[words]} {words}" for words in ("passes", "skipped", "fails", "not run", "no test") if counts[words]
+    )
+    return f"{len(ROWS)} rows: {told}".replace("passes", "pass").replace("fails", "fail")
+
+
+def rows_of(cases: Iterable[Case]) -> dict[int, list[Case]]:
+    """Give the cases of every row."""
+    by_row: dict[int, list[Case]] = {number: [] for number in ROWS}
+    for case in cases:
+        for number in case.rows:
+            by_row[number].append(case)
+    return by_row
+
+
+def as_markdown(cases: Sequence[Case]) -> str:
+    """Give the table, section by section, and the reasons of what was skipped."""
+    by_row = rows_of(cases)
+    lines = [f"**{summary(cases)}; {len(cases)} tests.**"]
+    for title, numbers in SECTIONS.items():
+        lines += ["", f"### {title}", "", "| # | fault | what happens | tests | outcome |", "|---|---|---|---|---|"]
+        for number in numbers:
+            mine = by_row[number]
+            files = Counter(case.module for case in mine)
+            told = ", ".join(f"`{name}` {count}" for name, count in sorted(files.items())) or "none"
+            row = ROWS[number]
+            lines.append(f"| {number} | {row.fault} | {row.answer} | {told} | {_outcome(mine)} |")
+    reasons = {(case.why, number) for case in cases if case.outcome == "skipped" for number in case.rows}
+    if reasons:
+        lines += ["", "Skipped, and why:", ""]
+        by_reason: dict[str, set[int]] = {}
+        for why, number in reasons:
+            by_reason.setdefault(why, set()).add(number)
+        ordered = sorted(by_reason.items(), key=lambda item: (min(item[1]), item[0]))
+        lines += [f"- row {', '.join(map(str, sorted(numbers)))}: {why}" for why, numbers in ordered]
+    return "\n".join(lines)
+
+
+def _outcome(cases: Sequence[Case]) -> str:
+    words = verdict(cases)
+    skipped = sum(case.outcome == "skipped" for case in cases)
+    return f"passes ({skipped} skipped)" if words == "passes" and skipped else words
+
+
+def page_with(page: str, table: str) -> str:
+    """Give docs/reliability.md with its table made anew."""
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n\n{table}\n\n{END}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the rows and the counts; write the page where asked."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults.table", description=__doc__)
+    parser.add_argument("--run", action="store_true", help="run the tests, do not only collect them")
+    parser.add_argument("--write-docs", action="store_true", help="write the table into docs/reliability.md")
+    options = parser.parse_args(arguments)
+    cases = collect(run=options.run)
+    by_row = rows_of(cases)
+    for number, row in ROWS.items():
+        mine = by_row[number]
+        sys.stdout.write(f"{number:3d}  {_outcome(mine):20s}  {len(mine):3d} tests  {row.fault}\n")
+        for why in sorted({case.why for case in mine if case.outcome in {"skipped", "failed"}}):
+            sys.stdout.write(f"     {why[:200]}\n")
+    sys.stdout.write(f"{summary(cases)}; {len(cases)} tests\n")
+    if options.write_docs:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page_with(page, as_markdown(cases)), encoding="utf-8", newline="\n")
+    return 1 if any(verdict(mine) in {"fails", "no test"} for mine in by_row.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

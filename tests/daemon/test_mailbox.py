@@ -1,0 +1,67 @@
+"""The first mail is answered at once, a burst by one pass, a storm within a bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon import loop
+from daemon.loop import LONGEST_MERGE_S, MERGE_S, Mail, Mailbox
+from tests.helpers import FakeClock
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = FakeClock()
+    monkeypatch.setattr(loop, "REAL_CLOCK", clock)
+    return clock
+
+
+class Queue:
+    """A queue of (seconds until it arrives, mail); remembers how long it was waited for."""
+
+    def __init__(self, clock, *coming):
+        self.clock, self.coming, self.waited = clock, list(coming), []
+
+    def get(self, timeout):
+        self.waited.append(timeout)
+        if not self.coming or self.coming[0][0] > timeout:
+            self.clock.now += timeout
+            raise loop.queue.Empty
+        after_s, mail = self.coming.pop(0)
+        self.clock.now += after_s
+        return mail
+
+
+def mailbox_with(clock, *coming):
+    mailbox = Mailbox()
+    mailbox._queue = Queue(clock, *coming)
+    return mailbox
+
+
+def test_the_first_mail_after_a_quiet_time_is_answered_at_once(clock):
+    mailbox = mailbox_with(clock, (0.5, Mail.LOOK))
+    assert mailbox.wait(1.0) is Mail.LOOK
+    assert mailbox._queue.waited == [1.0, 0.0]
+
+
+def test_what_comes_right_after_is_collected_for_one_pass(clock):
+    burst = [(MERGE_S / 2, Mail.LOOK)] * 4
+    mailbox = mailbox_with(clock, (0.5, Mail.LOOK), *burst)
+    mailbox.wait(1.0)
+    mailbox.wait(1.0)
+    assert mailbox._queue.coming == []
+    assert mailbox._queue.waited[2:] == [1.0, *[MERGE_S] * 4]
+
+
+def test_a_storm_does_not_put_a_pass_off_for_long(clock):
+    mailbox = mailbox_with(clock, *[(MERGE_S / 2, Mail.LOOK)] * 100)
+    mailbox.wait(1.0)
+    before = clock.now
+    mailbox.wait(1.0)
+    assert clock.now - before <= LONGEST_MERGE_S + 2 * MERGE_S
+
+
+def test_stop_is_heard_in_the_middle_of_a_burst(clock):
+    mailbox = mailbox_with(clock, (0.5, Mail.LOOK), (0.001, Mail.LOOK), (0.001, Mail.STOP), (0.001, Mail.LOOK))
+    assert mailbox.wait(1.0) is Mail.LOOK
+    assert mailbox.wait(1.0) is Mail.STOP

@@ -1,0 +1,93 @@
+"""What lies in Models is read back before the pointer names it; the copies wait for the disk together."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon import publish as module
+from daemon.publish import publish
+from schemas.errors import HotlapError
+from schemas.files import Disk, sha256_of
+from schemas.job import Result
+from schemas.layout import Layout
+from schemas.model import model_to_bytes
+from tests.helpers import make_model
+
+MODEL, CHECKPOINT = "model_epoch_2.json", "model_epoch_2.pt"
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = Layout(tmp_path)
+    layout.make()
+    return layout
+
+
+def publish_one(layout, disk):
+    model = make_model(version=1)
+    staging = layout.staging / "cycle_000001"
+    staging.mkdir()
+    files = {MODEL: model_to_bytes(model), CHECKPOINT: b"2", "model_epoch_1.pt": b"1", "model_analysis.json": b"{}"}
+    for name, data in files.items():
+        (staging / name).write_bytes(data)
+    result = Result(
+        epoch=2,
+        score=0.5,
+        model=MODEL,
+        checkpoint=CHECKPOINT,
+        files={name: sha256_of(data) for name, data in files.items()},
+        contract=model.contract,
+        hidden_sizes=model.hidden_sizes,
+    )
+    kwargs = {"contract": model.contract, "layout": layout, "keep_checkpoints": True, "disk": disk}
+    return publish(result, staging=staging, cycle=1, **kwargs)
+
+
+class Recorder(Disk):
+    def __init__(self):
+        self.ops = []
+
+    def write(self, path, data):
+        self.ops.append(("write", path.name))
+        super().write(path, data)
+
+    def rename(self, source, target):
+        self.ops.append(("rename", target.name))
+        super().rename(source, target)
+
+    def fsync_dir(self, path):
+        self.ops.append(("fsync_dir", path.name))
+        super().fsync_dir(path)
+
+
+def test_a_model_that_changed_on_its_way_into_models_never_goes_before_the_engine(layout):
+    class Turning(Disk):
+        """Turns a bit of the model when its folder gets its name."""
+
+        def rename(self, source, target):
+            super().rename(source, target)
+            if target.name == "cycle_000001":
+                data = (target / MODEL).read_bytes()
+                at = data.index(b'"weights":[') + 12
+                (target / MODEL).write_bytes(data[:at] + b"7" + data[at + 1 :])
+
+    with pytest.raises(HotlapError):
+        publish_one(layout, Turning())
+    assert not layout.pointer.exists()
+
+
+def test_bytes_that_did_not_change_are_probed_once(layout, monkeypatch):
+    read, calls = module.read_model, []
+    monkeypatch.setattr(module, "read_model", lambda data: calls.append(len(data)) or read(data))
+    publish_one(layout, Disk())
+    assert len(calls) == 1
+    assert layout.pointer.read_text().endswith(f"/cycle_000001/{MODEL}")
+
+
+def test_no_copy_is_named_before_all_are_written_and_the_folder_waits_once(layout):
+    disk = Recorder()
+    publish_one(layout, disk)
+    copies = disk.ops[disk.ops.index(("fsync_dir", "Models")) + 1 :]
+    kinds = [kind for kind, _ in copies]
+    assert kinds == ["write"] * 4 + ["rename"] * 4 + ["fsync_dir"] + ["write", "rename", "fsync_dir"]
+    assert copies[-2] == ("rename", "best_model_path.txt")

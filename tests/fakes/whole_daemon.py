@@ -1,0 +1,29 @@
+"""The real daemon, as a program, with the fake trainer: a cycle takes a moment. Usage: whole_daemon.py ARGUMENT ..."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from daemon import app
+from daemon.cli import main
+from daemon.launch import Child, Command
+
+FAKE = Path(__file__).with_name("trainer.py")
+
+
+class Launcher(app.ChildLauncher):
+    """Starts the fake trainer where the real one is asked for."""
+
+    def start(self, command: Command, *, speaks_events: bool) -> Child:
+        if speaks_events:
+            command = dataclasses.replace(command, arguments=(sys.executable, str(FAKE), ""))
+        return super().start(command, speaks_events=speaks_events)
+
+
+if __name__ == "__main__":
+    app.ChildLauncher = Launcher
+    sys.exit(main(sys.argv[1:]))

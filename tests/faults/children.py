@@ -1,0 +1,79 @@
+"""Rigs that begin with version 0 already published, and what the tests of trainers ask about processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from daemon.cycle import Phase
+from daemon.family import carriers, project_mark
+from tests.daemon.conftest import Rig
+from tests.helpers import drop
+
+HIDDEN_SIZES = (8, 8)
+"""Those of the version 0 that `fresh_project` has."""
+ENDED = {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
+
+
+@contextlib.contextmanager
+def opened(folder: Path, **settings: object) -> Iterator[Rig]:
+    """Give a rig on a project that has version 0, and end it."""
+    rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, **settings)
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+def begin_cycle(rig: Rig, mode: str, *, first: int = 1) -> None:
+    """Let the next trainer be of this mode, and give it two rollouts."""
+    rig.launcher.mode = mode
+    drop(rig.layout.exports, first)
+    drop(rig.layout.exports, first + 1)
+
+
+def until_ended(rig: Rig, cycle: int, *, patience_s: float = 20.0) -> None:
+    """Tick until a cycle is over, whatever came of it."""
+
+    def is_over() -> bool:
+        now = rig.runner.cycle
+        return now is not None and now.id == cycle and now.phase in ENDED
+
+    rig.until(is_over, patience_s=patience_s)
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended, reaped or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def until(condition: Callable[[], bool], *, patience_s: float = 10.0) -> None:
+    """Wait for a condition; fail where it does not come."""
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def workers_of(project: Path) -> list[int]:
+    """Give the pids of all living processes that carry the project's token."""
+    mark = project_mark(project)
+    return [process.pid for process in carriers(lambda token: token.project == mark)]
+
+
+def pointed(rig: Rig) -> str:
+    return rig.layout.pointer.read_text(encoding="utf-8")
+
+
+def end(pid: int) -> None:
+    """Kill a process of ours; one that is gone is fine."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, 9)

@@ -1,0 +1,229 @@
+"""A whole daemon in one thread, with a trainer that is done at once and time that passes as it is told: fast cycles."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from daemon.inbox import Inbox
+from daemon.launch import Child, Command
+from daemon.loop import Mailbox
+from daemon.mishaps import PASSING, in_words
+from daemon.oracle import Violation, examine
+from daemon.project import Project
+from daemon.rebuild import open_sound
+from daemon.reporter import Reporter
+from daemon.runner import Runner
+from daemon.service import Service
+from daemon.view import Machine
+from schemas.files import REAL_DISK, Disk, sha256_of
+from schemas.job import EpochDone, Event, Job, Ready, Result, Selecting
+from schemas.layout import Layout
+from schemas.model import model_to_bytes
+from schemas.settings import AgentSettings, DaemonSettings, Settings, TrainerSettings
+from tests.helpers import FakeClock, ListLog, drop, make_model
+
+EPOCHS = 2
+LONGEST = 3000  #: passes of one `until`
+
+
+def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
+    """Leave what a trainer leaves, and give what it says."""
+    output = Path(job.output)
+    epochs = [0] if job.kind == "initial" else list(range(1, EPOCHS + 1))
+    files = {f"model_epoch_{epoch}.pt": f"checkpoint {job.cycle} {epoch}".encode() for epoch in epochs}
+    model = make_model(version=job.cycle, seed=job.cycle, observation_size=job.contract.observation_size)
+    new = tuple(rollout.sha256 for rollout in job.rollouts if rollout.is_new)
+    lineage = model.lineage.model_copy(update={"epoch": epochs[-1], "rollouts": new})
+    files[f"model_epoch_{epochs[-1]}.json"] = model_to_bytes(dataclasses.replace(model, lineage=lineage))
+    files["model_analysis.json"] = f'{{"chosen_epoch": {epochs[-1]}}}'.encode()
+    for name, data in files.items():
+        disk.write(output / name, data)
+    said: list[Event] = [Ready(versions={"instant": "1"})]
+    said += [
+        EpochDone(epoch=epoch, epochs=EPOCHS, losses={"value_loss": 1.0 / epoch}, score=0.5, seconds=0.1)
+        for epoch in epochs
+        if epoch
+    ]
+    result = Result(
+        epoch=epochs[-1],
+        score=0.5,
+        model=f"model_epoch_{epochs[-1]}.json",
+        checkpoint=f"model_epoch_{epochs[-1]}.pt",
+        files={name: sha256_of(data) for name, data in files.items()},
+        contract=job.contract,
+        hidden_sizes=job.hidden_sizes,
+        losses={"value_loss": 0.25},
+    )
+    return [*said, Selecting(), result]
+
+
+class InstantChild:
+    """In the place of `daemon.launch.Child`: no process, its work is done when it is given its job."""
+
+    pid = 0
+    token = "instant"
+
+    def __init__(self, answer: Callable[[Job], list[Event]]) -> None:
+        self._answer = answer
+        self._said: deque[Event] = deque()
+        self._exit_code: int | None = None
+
+    def give(self, job: Job) -> None:
+        self._said += self._answer(job)
+
+    def events(self) -> list[Event]:
+        said = list(self._said)
+        self._said.clear()
+        return said
+
+    def end(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+
+    def poll(self) -> int | None:
+        return self._exit_code
+
+    def log_to(self, log: Path) -> None:
+        pass
+
+    def ask(self) -> None:
+        self._exit_code = 0 if self._exit_code is None else self._exit_code
+
+    def kill(self) -> None:
+        self._exit_code = -9 if self._exit_code is None else self._exit_code
+
+    def release(self) -> bool:
+        return True
+
+    def stop(self, grace_s: float) -> bool:
+        self.ask()
+        return True
+
+
+class InstantLauncher:
+    """Starts instant children; `answer` may be replaced by a trainer that does something else."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Job], list[Event]] = train
+        self.started: list[InstantChild] = []
+
+    def start(self, command: Command, *, speaks_events: bool) -> Child:
+        self.started.append(InstantChild(self.answer))
+        return cast(Child, self.started[-1])
+
+
+class NoMachine:
+    def sample(self, trainer_pid: int | None) -> Machine:
+        return Machine(0.0, 0, 1, 0, 0, "")
+
+
+class Site:
+    """One daemon on one project folder. `until` makes passes as the loop would: what fails is noted and tried again."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        disk: Disk = REAL_DISK,
+        clock: FakeClock | None = None,
+        hidden_sizes: tuple[int, ...] = (8, 8),  # as `make_model` makes them
+        **daemon: object,
+    ) -> None:
+        self.layout = Layout(folder)
+        self.layout.make()
+        self.clock = clock or FakeClock()
+        self.mailbox = Mailbox()
+        self.launcher = InstantLauncher()
+        self.failures: list[Exception] = []
+        self.log = ListLog()
+        quick = {"settle_s": 0.0, "scan_interval_s": 0.1, "retry_delay_s": 1.0, "auto_train_after_n_rollouts": 2}
+        self.settings = Settings(
+            daemon=DaemonSettings.model_validate({**quick, **daemon}),
+            agent=AgentSettings(hidden_sizes=hidden_sizes),
+            trainer=TrainerSettings(epochs=EPOCHS),
+        )
+        with contextlib.ExitStack() as stack:
+            self.ledger, mended = open_sound(self.layout, now_s=self.clock.utc_s(), disk=disk)
+            stack.callback(self.ledger.close)
+            self.ledger._db.execute("PRAGMA synchronous = OFF")  # no power is cut here
+            self.project = Project(
+                self.layout, self.settings, self.ledger, self.log, self.clock, self.mailbox.wake, disk
+            )
+            if mended:
+                self.project.warn("W_LEDGER_REBUILT", mended)
+            self.inbox = Inbox(self.project)
+            stack.callback(self.inbox.close)
+            self.runner = Runner(self.project, self.launcher, attempts=3)
+            self.service = Service(self.project, self.inbox, self.runner, Reporter(self.project, NoMachine()), None)
+            self.service.start()
+            stack.pop_all()
+
+    def tick(self) -> None:
+        """One pass, and the time until the next."""
+        try:
+            delay_s = self.service.tick()
+            self.project.settle(*PASSING)
+        except Exception as error:  # noqa: BLE001  as the loop does
+            self.failures.append(error)
+            self.project.warn(*in_words(error, self.layout))
+            delay_s = 1.0
+        self.mailbox.wait(0.02 if self.inbox._intake.busy else 0.0)
+        self.clock.pass_s(min(max(delay_s, 0.05), 1.0))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Make passes until `condition()`; fail where it does not come."""
+        for _ in range(LONGEST):
+            self.tick()
+            if condition():
+                return
+        raise AssertionError("waited in vain; the log:\n" + "\n".join(self.log.lines[-40:]))
+
+    @property
+    def version(self) -> int:
+        """The version before the engine; -1 where there is none."""
+        last = self.ledger.last_publication()
+        return -1 if last is None else last.policy_version
+
+    def until_version(self, version: int) -> None:
+        self.until(lambda: self.version >= version and not self.runner.busy)
+
+    def drop(self, *numbers: int) -> None:
+        for number in numbers:
+            drop(self.layout.exports, number)
+
+    def cycle(self, first: int) -> None:
+        """Drop two rollouts and see a model more published; one that came too late for a cycle may wait."""
+        before = self.version
+        self.drop(first, first + 1)
+        self.until(lambda: self.version > max(0, before) and not self.runner.busy and self.ledger.pending_count() < 2)
+
+    def warnings(self) -> set[str]:
+        return {warning.code for warning in self.project.warnings()}
+
+    def close(self) -> None:
+        """End as a daemon does."""
+        with contextlib.suppress(OSError, sqlite3.Error):
+            self.service.report_end()
+        self.crash()
+
+    def crash(self) -> None:
+        """End without any last deed, as far as one process can: what is on the disk stays as it is."""
+        self.runner.stop()
+        self.inbox.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def violations(folder: Path, **kwargs: object) -> tuple[Violation, ...]:
+    """Ask the oracle, with no mercy for what lies around."""
+    return examine(folder, litter_age_s=0.0, **kwargs)  # type: ignore[arg-type]

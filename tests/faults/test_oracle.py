@@ -1,0 +1,245 @@
+"""The oracle sees each broken promise, and finds nothing where all is well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon.family import TOKEN_VARIABLE, new_token
+from daemon.lock import ProjectLock
+from daemon.oracle import Promise, examine, prints_of
+from schemas.layout import Layout
+from tests.daemon.conftest import Rig
+from tests.helpers import drop, model_bytes
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A project after version 0 and two cycles, one rollout pending, one rejected; the daemon has ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    rig = Rig(folder)
+    try:
+        for version in (1, 2):
+            drop(rig.layout.exports, 10 * version)
+            drop(rig.layout.exports, 10 * version + 1)
+            rig.until_published(version)
+        drop(rig.layout.exports, 30)
+        (rig.layout.exports / "rollout_31_bad.json").write_bytes(b'{"experiences": 5}')
+        rig.until(lambda: rig.ledger.pending_count() == 1 and rig.ledger.rejected_count() == 1)
+    finally:
+        rig.close()
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Layout:
+    """A copy of it that a test may break. The pointer names an absolute path, so it is set anew."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder)
+    layout = Layout(folder)
+    text = layout.pointer.read_text(encoding="utf-8")
+    layout.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
+    return layout
+
+
+def sql(layout: Layout, statement: str) -> None:
+    db = sqlite3.connect(layout.ledger, isolation_level=None)
+    db.execute("PRAGMA foreign_keys = OFF")
+    db.execute(statement)
+    db.close()
+
+
+def broken(layout: Layout, **kwargs) -> set[Promise]:
+    return {violation.promise for violation in examine(layout.project, **kwargs)}
+
+
+def test_a_whole_project_breaks_no_promise_and_is_not_touched(project):
+    before = {path: path.stat().st_mtime_ns for path in project.project.rglob("*")}
+    assert examine(project.project, before=prints_of(project.exports), litter_age_s=0.0) == ()
+    assert {path: path.stat().st_mtime_ns for path in project.project.rglob("*")} == before
+
+
+def test_a_folder_where_no_daemon_has_run_breaks_no_promise(tmp_path):
+    assert examine(tmp_path) == ()
+    Layout(tmp_path).make()
+    assert examine(tmp_path) == ()
+
+
+def test_a_daemon_at_work_breaks_no_promise_at_any_moment(tmp_path):
+    with contextlib.closing(Rig(tmp_path)) as rig:
+        lock = ProjectLock(rig.layout.lock)
+        lock.acquire()
+        looks = 0
+        for version in (1, 2):
+            drop(rig.layout.exports, 10 * version)
+            drop(rig.layout.exports, 10 * version + 1)
+            while (last := rig.ledger.last_publication()) is None or last.policy_version < version:
+                rig.service.tick()
+                assert examine(tmp_path) == ()
+                looks += 1
+                rig.mailbox.wait(0.02)
+        lock.release()
+    assert looks > 5
+
+
+def remove_arrays_and_file(layout: Layout) -> None:
+    shutil.rmtree(layout.cache)
+    (layout.exports / "rollout_30_20261121_120000.json").unlink()
+
+
+def tear_arrays_and_change_file(layout: Layout) -> None:
+    for path in layout.cache.iterdir():
+        os.truncate(path, path.stat().st_size // 2)
+    (layout.exports / "rollout_30_20261121_120000.json").write_bytes(b"{}")
+
+
+def damage_page(layout: Layout) -> None:
+    with layout.ledger.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+
+
+def newest_model(layout: Layout) -> Path:
+    return Path(layout.pointer.read_text(encoding="utf-8"))
+
+
+def swap_model(layout: Layout) -> None:
+    newest_model(layout).write_bytes(model_bytes(version=2, seed=99))
+
+
+def point(layout: Layout, text: str) -> None:
+    layout.pointer.write_text(text, encoding="utf-8")
+
+
+def point_outside(layout: Layout) -> None:
+    outside = layout.project.parent / "cycle_000002"
+    shutil.copytree(newest_model(layout).parent, outside)
+    point(layout, str(outside / newest_model(layout).name))
+
+
+def lead_outside_by_a_link(layout: Layout) -> None:
+    folder = newest_model(layout).parent
+    folder.rename(layout.project.parent / "elsewhere")
+    folder.symlink_to(layout.project.parent / "elsewhere")
+
+
+def left_behind(path: Path) -> None:
+    path.write_bytes(b"x")
+    os.utime(path, (time.time() - 120, time.time() - 120))
+
+
+BROKEN = {
+    "pending rollout gone": (remove_arrays_and_file, Promise.NOTHING_LOST),
+    "pending rollout torn": (tear_arrays_and_change_file, Promise.NOTHING_LOST),
+    "ledger garbage": (damage_page, Promise.LEDGER),
+    "ledger empty": (lambda p: p.ledger.write_bytes(b""), Promise.LEDGER),
+    "ledger gone": (lambda p: p.ledger.unlink(), Promise.LEDGER),
+    "unknown phase": (lambda p: sql(p, "UPDATE cycle SET phase = 'dreaming' WHERE id = 2"), Promise.LEDGER),
+    "phase without a step": (lambda p: sql(p, "UPDATE cycle SET phase = 'failed' WHERE id = 2"), Promise.LEDGER),
+    "published without a publication": (lambda p: sql(p, "DELETE FROM publication WHERE cycle_id = 1"), Promise.LEDGER),
+    "counted in a cycle that is not there": (lambda p: sql(p, "DELETE FROM cycle WHERE id = 1"), Promise.LEDGER),
+    "pointer gone": (lambda p: p.pointer.unlink(), Promise.ENGINE_VIEW),
+    "pointer empty": (lambda p: point(p, ""), Promise.ENGINE_VIEW),
+    "pointer with a newline": (lambda p: point(p, f"{newest_model(p)}\n"), Promise.ENGINE_VIEW),
+    "pointer relative": (lambda p: point(p, "Models/cycle_000002/model_epoch_3.json"), Promise.ENGINE_VIEW),
+    "pointer outside": (point_outside, Promise.ENGINE_VIEW),
+    "pointer through a link": (lead_outside_by_a_link, Promise.ENGINE_VIEW),
+    "pointer back": (
+        lambda p: point(p, str(newest_model(p)).replace("cycle_000002", "cycle_000001")),
+        Promise.ENGINE_VIEW,
+    ),
+    "model gone": (lambda p: newest_model(p).unlink(), Promise.ENGINE_VIEW),
+    "model torn": (lambda p: os.truncate(newest_model(p), 100), Promise.ENGINE_VIEW),
+    "another model": (swap_model, Promise.ENGINE_VIEW),
+    "copy torn": (lambda p: os.truncate(p.models / newest_model(p).name, 100), Promise.ENGINE_VIEW),
+    "versions out of order": (
+        lambda p: sql(p, "UPDATE publication SET seq = seq + 10 WHERE cycle_id = 1"),
+        Promise.ENGINE_VIEW,
+    ),
+    "status torn": (lambda p: os.truncate(p.status, 20), Promise.ENGINE_VIEW),
+    "temporary file": (lambda p: left_behind(p.models / ".best_model_path.txt.0123abcd.tmp"), Promise.NO_LITTER),
+    "no reason": (lambda p: left_behind(p.rejected / "rollout_1_x.json"), Promise.NO_LITTER),
+}
+
+
+@pytest.mark.parametrize(("break_it", "promise"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_promise_is_named(project, break_it, promise):
+    break_it(project)
+    assert broken(project) == {promise}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.utime of folders")
+def test_what_a_trainer_left_is_litter_once_its_cycle_has_ended(project):
+    staging = project.staging / "cycle_000002"
+    staging.mkdir()
+    assert broken(project) == set()
+    assert broken(project, litter_age_s=0.0) == {Promise.NO_LITTER}
+
+
+def test_a_rollout_in_the_lineage_of_two_models_was_counted_twice(project):
+    import orjson
+
+    from schemas.files import sha256_of
+
+    for cycle in (1, 2):
+        path = project.models / f"cycle_{cycle:06d}" / "model_epoch_3.json"
+        document = orjson.loads(path.read_bytes())
+        document["lineage"]["rollouts"] = ["ab" * 32]
+        path.write_bytes(orjson.dumps(document))
+        sql(project, f"UPDATE publication SET sha256 = '{sha256_of(path.read_bytes())}' WHERE cycle_id = {cycle}")
+    assert broken(project) == {Promise.COUNTED_ONCE}
+
+
+def test_what_was_dropped_must_lie_there_unchanged_or_in_rejected(project):
+    before = prints_of(project.exports) | prints_of(project.rejected)
+    before = {name: known for name, known in before.items() if not name.endswith(".reason.txt")}
+    assert broken(project, before=before) == set()
+    used, pending = (project.exports / f"rollout_{i}_20261121_120000.json" for i in (10, 30))
+    used.unlink()
+    assert broken(project, before=before) == {Promise.NOTHING_LOST}
+    assert broken(project, before=before, may_clear=True) == set()
+    os.utime(pending, (1, 1))
+    assert broken(project, before=before, may_clear=True) == {Promise.USER_FILES}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell another process's folder")
+def test_a_process_that_outlived_its_daemon_is_found(project):
+    environment = {**os.environ, TOKEN_VARIABLE: str(new_token(project.project))}
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    child = subprocess.Popen(command, cwd=project.state, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout
+        child.stdout.readline()
+        assert broken(project) == {Promise.NO_PROCESS}
+    finally:
+        child.communicate(b"\n")
+    assert broken(project) == set()
+
+
+def test_a_transaction_that_a_kill_cut_short_is_read_as_rolled_back_and_left_as_it_is(project):
+    script = (
+        "import os, sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('PRAGMA cache_size = 1')\n"
+        "db.execute('PRAGMA cache_spill = 1')\n"
+        "db.execute('BEGIN IMMEDIATE')\n"
+        "db.execute('UPDATE cycle SET phase = ?', ('dreaming',))\n"
+        "for i in range(2000): db.execute('INSERT INTO rejection (name, code, reason, at_s) VALUES (?, ?, ?, 0)',"
+        " ('x' * 900, 'c', 'r'))\n"
+        "os._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(project.ledger)], check=False)
+    assert done.returncode == 9
+    journal = project.ledger.with_name(f"{project.ledger.name}-journal")
+    assert journal.stat().st_size > 0
+    left = project.ledger.read_bytes(), journal.read_bytes()
+    assert broken(project) == set()
+    assert (project.ledger.read_bytes(), journal.read_bytes()) == left

@@ -1,0 +1,52 @@
+"""The seeded bugs fit today's source, and the command tells a bug that is caught from one that survives."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from scripts.faults.seeded import BUGS, ROOT, applied, check_all
+from scripts.faults.seeded_bugs import Replacement, SeededBug
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_every_seeded_bug_still_applies_and_names_tests_that_are_there(bug):
+    for replacement in bug.replacements:
+        text = (ROOT / replacement.path).read_text("utf-8")
+        changed = applied(text, replacement)
+        assert changed != text
+        ast.parse(changed)
+    for test in bug.tests:
+        name, _, function = test.partition("::")
+        defined = {node.name for node in ast.walk(ast.parse((ROOT / name).read_text("utf-8"))) if hasattr(node, "name")}
+        assert not function or function.partition("[")[0] in defined
+
+
+def test_there_are_enough_of_them():
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 12
+
+
+@pytest.mark.parametrize("text", ["nothing of it", "a = 1\na = 1\n"], ids=["gone", "twice"])
+def test_a_place_that_is_gone_or_not_the_only_one_is_refused(text):
+    with pytest.raises(ValueError, match="correct the bug"):
+        applied(text, Replacement("x.py", "a = 1\n", "a = 2\n"))
+
+
+def test_the_command_tells_caught_from_surviving_from_broken(tmp_path: Path, capsys):
+    (tmp_path / "thing.py").write_text("ANSWER = 42\n", "utf-8")
+    (tmp_path / "test_thing.py").write_text("from thing import ANSWER\ndef test(): assert ANSWER == 42\n", "utf-8")
+
+    def bug(name: str, old: str, new: str) -> SeededBug:
+        return SeededBug(name, (Replacement("thing.py", old, new),), ("test_thing.py",))
+
+    bugs = [
+        bug("caught", "42", "43"),
+        bug("the same", "42", "6 * 7"),
+        bug("gone", "41", "43"),
+        bug("broken", "ANSWER", "QUESTION"),
+    ]
+    assert check_all(bugs, tmp_path) == ["the same", "gone", "broken"]
+    assert capsys.readouterr().out.count("caught  ") == 1
+    assert (tmp_path / "thing.py").read_text("utf-8") == "ANSWER = 42\n"

@@ -1,0 +1,37 @@
+"""Any order of drops, crashes, refusals and failing trainers: the promises hold after each step, and it recovers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+from daemon.oracle import Promise, Violation
+from scripts.faults.machine import Batch, run_batch
+from tests.faults import machine
+from tests.faults.machine import DaemonMachine
+
+pytestmark = [pytest.mark.slow, pytest.mark.fault(37), pytest.mark.fault(40), pytest.mark.fault(43)]
+
+TestAnyOrder = DaemonMachine.TestCase
+TestAnyOrder.settings = settings(
+    max_examples=30,
+    stateful_step_count=50,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate,),  # to shrink a failure takes minutes: `python -m scripts.faults.machine` does
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_the_command_counts_its_runs_and_tells_what_broke(monkeypatch, tmp_path):
+    few = Batch(runs=2, steps=5, seed=0, shrinks=False)
+    counts, broken = run_batch(few)
+    assert broken == ""
+    assert counts["runs"] >= few.runs
+    assert counts["looks of the oracle"] > counts["runs"]
+    assert counts["models published"] >= counts["runs"]
+    wrong = Violation(Promise.COUNTED_ONCE, "twice", tmp_path)
+    monkeypatch.setattr(machine, "examine", lambda *folder, **how: (wrong,))
+    counts, broken = run_batch(few)
+    assert str(wrong.message) in broken

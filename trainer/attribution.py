@@ -1,0 +1,45 @@
+"""One rollout's experiences with who played them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from schemas.job import Job
+from trainer.behaviour import Candidate, Played, identify
+from trainer.data import Experiences, by_agent
+from trainer.inputs import Loaded
+from trainer.memory import AHEAD
+from trainer.start import Start, candidates_of
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """A rollout in agent-major order, and the players of its steps."""
+
+    experiences: Experiences
+    played: Played
+
+
+def attributed(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> Attributed:
+    """Find who played a rollout, unless it was found ahead. `known` keeps the models read for this job."""
+    ahead = AHEAD.get(_key(item, start))
+    return cast("Attributed", ahead) if ahead is not None else _find(item, start, job, known)
+
+
+def attribute_ahead(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> None:
+    """Find who played a rollout before its job has come."""
+    found = _find(item, start, job, known)
+    if all(known[path] is not None for path in item.given.behaviours):
+        AHEAD.put(_key(item, start), found, size_bytes=2 * found.experiences.observation_BO.nbytes)
+
+
+def _find(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> Attributed:
+    part = by_agent(item.rollout, is_new=item.given.is_new)
+    candidates = candidates_of(item.given.behaviours, start, job, known)
+    return Attributed(part, identify(part, candidates, item.rollout.noise_std, job.contract.action_space))
+
+
+def _key(item: Loaded, start: Start) -> tuple[object, ...]:
+    given = item.given
+    return "played", given.sha256, given.is_new, given.behaviours, start.checksum
