@@ -1,0 +1,13 @@
+"""Experts to policies, milestone by milestone: `python -m trainer dagger` under its old name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from trainer.dagger.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

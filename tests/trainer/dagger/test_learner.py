@@ -1,0 +1,138 @@
+"""What learns: every kind of action, units that move under it, and a state from which it goes on bit by bit."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.model import read_model
+from trainer.checkpoint import checkpoint_from, load_document
+from trainer.dagger.actions import Actions
+from trainer.dagger.dataset import Dataset, write_round
+from trainer.dagger.learner import Learner, Recipe
+from trainer.dagger.worlds import View
+from trainer.export import export
+
+VECTOR = View((2,), pixels=False)
+KINDS = {
+    "discrete": Actions("discrete", ("LEFT", "STAY", "RIGHT")),
+    "multi_binary": Actions("multi_binary", ("A", "B")),
+    "continuous": Actions("continuous", ("steer", "brake"), (-1.0, 0.0), (1.0, 1.0)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As the worker sets it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe(**changes):
+    return Recipe(**{"milestone_id": "A", "hidden": 32, "learning_rate": 3e-3, "seed": 0, "device": "cpu", **changes})
+
+
+def expert(kind, x):
+    """What to do at `x` [n, 2]: something of both columns."""
+    if kind == "discrete":
+        return np.digitize(x[:, 0] / 100.0, (-0.4, 0.4)).astype(np.int64)
+    if kind == "multi_binary":
+        return np.stack([x[:, 0] > 0, x[:, 1] > 5.0], axis=1).astype(np.uint8)
+    return np.stack([np.clip(x[:, 0] / 100.0, -1, 1), np.clip(x[:, 1] - 5.0, 0, 1)], axis=1).astype(np.float32)
+
+
+def data_of(folder, kind, n=600):
+    """Columns of very different units: [-150, 150] and [4, 6]."""
+    rng = np.random.default_rng(1)
+    x = np.stack([rng.uniform(-150, 150, n), rng.uniform(4, 6, n)], axis=1).astype(np.float32)
+    write_round(folder, 0, [(x, expert(kind, x))])
+    return x, Dataset(folder, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_what_the_labels_say(tmp_path, kind):
+    x, data = data_of(tmp_path, kind)
+    learner = Learner(VECTOR, KINDS[kind], recipe())
+    learner.absorb(x)
+    learner.train(data, steps=400, batch_size=64, round_number=0)
+    wrong = np.abs(learner.act(x).astype(np.float64) - expert(kind, x))
+    assert wrong.mean() < 0.05
+    assert learner.act(x).dtype == KINDS[kind].dtype
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_from_its_state_gives_the_same_bits(tmp_path, kind):
+    x, data = data_of(tmp_path, kind)
+    straight = Learner(VECTOR, KINDS[kind], recipe())
+    straight.absorb(x)
+    straight.train(data, steps=30, batch_size=16, round_number=0)
+    buffer = io.BytesIO()
+    torch.save(straight.state(), buffer)
+    resumed = Learner(VECTOR, KINDS[kind], recipe(seed=5))
+    resumed.load(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
+    for learner in (straight, resumed):
+        learner._recipe = recipe()
+        learner.absorb(x[:50] * 2)
+        learner.train(data, steps=30, batch_size=16, round_number=1)
+    for a, b in zip(straight.state()["network"].values(), resumed.state()["network"].values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_new_units_leave_the_policy_what_it_is(tmp_path):
+    x, data = data_of(tmp_path, "continuous")
+    learner = Learner(VECTOR, KINDS["continuous"], recipe())
+    learner.absorb(x)
+    learner.train(data, steps=50, batch_size=64, round_number=0)
+    before = learner.act(x)
+    learner.absorb(x * 3 + 1)
+    np.testing.assert_allclose(learner.act(x), before, atol=1e-5)
+
+
+def test_a_mean_beyond_a_bound_that_the_label_lies_at_is_no_error():
+    """A brake of -0.5 will be clamped to 0: right where the label is 0, wrong by what is missing where it is not."""
+    learner = Learner(VECTOR, KINDS["continuous"], recipe())
+    output = torch.atanh(torch.tensor([[0.2, -0.5]] * 3))
+    labels = np.array([[0.2, 0.0], [0.2, 0.5], [-1.0, 1.0]], np.float32)
+    errors = learner._errors(output, learner._packed(labels))
+    torch.testing.assert_close(errors, torch.tensor([[0.0, 0.0], [0.0, -1.0], [1.2, -1.5]]))
+
+
+def test_the_model_goes_out_with_the_error_that_is_left(tmp_path):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(2000, 2)).astype(np.float32)
+    labels = np.clip(rng.normal(0.3, (0.2, 0.05), (2000, 2)), (-1, 0), 1).astype(np.float32)  # nothing to be seen in x
+    write_round(tmp_path, 0, [(x, labels)])
+    learner = Learner(VECTOR, KINDS["continuous"], recipe(hidden=8))
+    learner.absorb(x)
+    learner.train(Dataset(tmp_path, 1), steps=400, batch_size=64, round_number=0)
+    document = load_document(learner.checkpoint(round_number=0, history={}, probe=x[:8]))
+    assert document["action_log_std"].exp().numpy() == pytest.approx((0.2, 0.05), rel=0.15)
+    checkpoint = checkpoint_from(document)
+    assert checkpoint.hidden_sizes == (8, 8)
+    assert checkpoint.lineage.epoch == 1
+
+
+def test_buttons_go_out_as_numbers_that_are_pressed_above_zero(tmp_path):
+    x, data = data_of(tmp_path, "multi_binary")
+    learner = Learner(VECTOR, KINDS["multi_binary"], recipe())
+    learner.absorb(x)
+    learner.train(data, steps=100, batch_size=64, round_number=0)
+    model = read_model(export(learner.vector_checkpoint(round_number=0, history={}, probe=x[:8]), policy_version=0))
+    np.testing.assert_array_equal(model.mean(x) > 0, learner.act(x) == 1)
+    assert model.contract.action_space.names == ("A", "B")
+    assert np.exp(model.action_log_std) == pytest.approx(0.01), "noise presses nothing by chance"
+
+
+def test_a_checkpoint_for_pictures_has_the_three_keys(tmp_path):
+    learner = Learner(View((24, 24, 2), pixels=True), KINDS["discrete"], recipe())
+    document = load_document(learner.checkpoint(round_number=0, history={"policy_loss": [1.0]}, probe=np.zeros(0)))
+    assert document["format"] == "hotlap.dagger_pixels/1"
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 2), np.uint8)
+    labels = np.arange(40) % 3
+    pictures[np.arange(40), labels * 8] = 255
+    write_round(tmp_path, 0, [(pictures, labels)])
+    learner.train(Dataset(tmp_path, 1), steps=60, batch_size=16, round_number=0)
+    assert (learner.act(pictures) == labels).mean() > 0.9

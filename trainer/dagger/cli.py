@@ -1,0 +1,140 @@
+"""`python -m trainer dagger`: milestones with experts in, policies out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from schemas.errors import ConfigError, HotlapError
+from trainer.console import say_error
+from trainer.dagger.milestones import read_config
+from trainer.dagger.pipeline import Options, Pipeline, Watcher
+from trainer.dagger.plan import Selection
+from trainer.dagger.progress import Bars, Lines, summary
+from trainer.dagger.results import MilestoneResult
+from trainer.dagger.settings import DaggerSettings
+from trainer.dagger.tracking import Tracker
+from trainer.dagger.video import can_record
+
+_EPILOG = """\
+The same command goes on where it was stopped, inside a milestone too; failed milestones are tried again, completed
+ones are left alone (--fresh does them anew). Exit codes: 0 all completed, 1 a milestone failed, 2 bad arguments or
+config, 130 stopped. docs/dagger.md describes files, environments and experts."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Give the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m trainer dagger",
+        description="For each milestone: judge its expert, train a policy with DAgger, record everything.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--milestone-config", type=Path, default=Path("milestone_config.json"), metavar="FILE")
+    p.add_argument("--state-dir", type=Path, default=Path("milestone_states"), metavar="DIR", help="start states")
+    p.add_argument("--policy-dir", type=Path, metavar="DIR", help="experts, <MILESTONE_ID>.py (default: the config's)")
+    p.add_argument("--output-dir", type=Path, default=Path("dagger_pipeline_results"), metavar="DIR")
+    which = p.add_mutually_exclusive_group()
+    which.add_argument("--milestone", metavar="ID", help="that one alone")
+    which.add_argument("--resume-from", metavar="ID", help="that one and those after it")
+    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="leave these out")
+    p.add_argument("--fresh", action="store_true", help="begin anew, also what was completed")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones side by side (1)")
+    numbers = p.add_argument_group("numbers")
+    for name, field in DaggerSettings.model_fields.items():
+        flag, default = f"--{name.replace('_', '-')}", field.default
+        if isinstance(default, str):
+            numbers.add_argument(
+                flag, choices=("linear", "exponential", "constant"), help=f"{field.description} ({default})"
+            )
+        else:
+            numbers.add_argument(flag, type=type(default), metavar="X", help=f"{field.description} ({default})")
+    p.add_argument(
+        "--stall-timeout", type=float, default=1800.0, metavar="S", help="end a milestone that hangs (1800 s)"
+    )
+    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
+    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME")
+    p.add_argument("--wandb-entity", metavar="NAME")
+    p.add_argument("--no-record-video", action="store_true", help="no videos")
+    p.add_argument("--no-cuda", action="store_true", help="CPU only")
+    return p
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; give the exit code."""
+    arguments = parser().parse_args(argv)
+    console = Console()
+    try:
+        options = _options(arguments)
+        with ExitStack() as stack:
+            bars = stack.enter_context(Bars(console)) if console.is_terminal else Lines()
+            watchers: list[Watcher] = [bars]
+            if arguments.track:
+                tracker = Tracker(arguments.wandb_project, arguments.wandb_entity, options.output_dir)
+                stack.callback(tracker.close)
+                watchers.append(tracker)
+            results = Pipeline(options, tuple(watchers)).run()
+    except HotlapError as error:
+        say_error(f"error: {error}")
+        return 2
+    except OSError as error:
+        say_error(f"error: {error.filename or ''}: {error.strerror} -> nothing is lost; mend it and run this again")
+        return 1
+    except KeyboardInterrupt:
+        say_error("stopped; the same command goes on from here")
+        return 130
+    summary(results, console)
+    console.print(f"report: {(options.output_dir / 'report.html').as_posix()}", markup=False, soft_wrap=True)
+    return _code(results)
+
+
+def _code(results: Sequence[MilestoneResult]) -> int:
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def _options(given: argparse.Namespace) -> Options:
+    """Read what the command line names. Raises ConfigError."""
+    config = read_config(given.milestone_config)
+    numbers = {name: getattr(given, name) for name in DaggerSettings.model_fields}
+    try:
+        settings = DaggerSettings(**{name: value for name, value in numbers.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        flag = f"--{str(first['loc'][0]).replace('_', '-')}"
+        raise ConfigError(f"{flag} {first['input']}: {first['msg']}", hint="see --help") from None
+    if given.jobs < 1:
+        raise ConfigError(f"--jobs {given.jobs}: at least 1", hint="see --help")
+    policy_dir = given.policy_dir or (Path(config.policy_dir) if config.policy_dir else None)
+    if policy_dir is None:
+        raise ConfigError("nobody says where the experts are", hint="give --policy-dir, or policy_dir in the config")
+    if not policy_dir.is_dir():
+        raise ConfigError(f"the folder of experts {policy_dir} is not there", hint="give --policy-dir")
+    if find_spec("gymnasium") is None:
+        raise ConfigError("DAgger needs gymnasium", hint="pip install -c constraints.txt -e .[dagger]")
+    record_video = not given.no_record_video
+    if record_video and not can_record():
+        say_error("note: no videos, since av is not installed -> pip install -c constraints.txt -e .[dagger]")
+        record_video = False
+    return Options(
+        config=config,
+        settings=settings,
+        selection=Selection(given.milestone, given.resume_from, tuple(given.skip_milestones), given.fresh),
+        policy_dir=policy_dir,
+        state_dir=given.state_dir,
+        output_dir=given.output_dir,
+        device="cpu" if given.no_cuda else "auto",
+        record_video=record_video,
+        jobs=given.jobs,
+        stall_timeout_s=given.stall_timeout,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,240 @@
+"""What learns: a network, its units, its optimizer; imitates labels, acts without chance, can be put away.
+
+Choices are learned as a categorical, buttons as one Bernoulli each, real numbers by squared error, which is a normal of
+fixed deviation. A mean beyond a bound that the label lies at is no error: it will be clamped. What error is left is
+the deviation that the model goes out with.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from schemas.contract import ContinuousActions, PolicyContract
+from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
+from trainer.checkpoint import Checkpoint, tensors_are_finite, weights_of
+from trainer.dagger.actions import Actions, Labels
+from trainer.dagger.dataset import Dataset
+from trainer.dagger.networks import PixelNet, PolicyNet, VectorNet
+from trainer.dagger.worlds import View
+from trainer.nets import Shape
+from trainer.normaliser import Normalisers, ObservationNormaliser, ReturnNormaliser, keep_policy
+from trainer.rng import numpy_rng_for
+
+PIXEL_FORMAT = "hotlap.dagger_pixels/1"
+_CHUNK = 250  #: minibatches whose indices are drawn at once
+_SAMPLE = 4096  #: labels that tell how large the error is that is left
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides how a learner is built."""
+
+    milestone_id: str
+    hidden: int
+    learning_rate: float
+    seed: int
+    device: str
+
+
+class Learner:
+    """One milestone's policy in the making."""
+
+    def __init__(self, view: View, actions: Actions, recipe: Recipe) -> None:
+        self._view, self._actions, self._recipe = view, actions, recipe
+        self._space = actions.space()
+        self._units = ObservationNormaliser.identity(1 if view.pixels else view.shape[0])
+        self._net: PolicyNet = self._build()
+        self._net.module().to(recipe.device)
+        self._parameters = self._net.trained()
+        self._optimizer = torch.optim.Adam(self._parameters, lr=recipe.learning_rate, eps=1e-5, fused=True)
+
+    def _build(self) -> PolicyNet:
+        recipe, outputs = self._recipe, self._space.output_size
+        log_stds = outputs if self._actions.kind == "continuous" else 0
+        if self._view.pixels:
+            return PixelNet(self._view.shape, recipe.hidden, outputs, log_stds, recipe.seed, recipe.milestone_id)
+        shape = Shape(self._view.shape[0], (recipe.hidden, recipe.hidden), outputs, log_stds)
+        return VectorNet(shape, recipe.seed, recipe.milestone_id)
+
+    def absorb(self, observations: NDArray[Any]) -> None:
+        """Let new observations move the units; the policy stays the function it is."""
+        if self._view.pixels:
+            return
+        before, self._units = self._units, self._units.merged(observations)
+        if before.count and isinstance(self._net, VectorNet):
+            keep_policy(self._net.network.stacks(), before, self._units)
+
+    def train(
+        self, data: Dataset, *, steps: int, batch_size: int, round_number: int, alive: Callable[[], None] = lambda: None
+    ) -> float:
+        """Take gradient steps on minibatches drawn from all the data; give the mean loss of the last tenth."""
+        rng = numpy_rng_for(self._recipe.seed, "dagger", self._recipe.milestone_id, "batches", round_number)
+        take = self._taker(data)
+        losses = torch.zeros(steps, device=self._recipe.device)
+        for first in range(0, steps, _CHUNK):
+            alive()
+            count = min(_CHUNK, steps - first)
+            for k, index_B in enumerate(rng.integers(len(data), size=(count, batch_size))):
+                loss = self._loss(*take(index_B))
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self._optimizer.step()
+                losses[first + k] = loss.detach()
+        if self._actions.kind == "continuous":
+            self._note_deviation(*take(rng.integers(len(data), size=_SAMPLE)))
+        return float(losses[-max(1, steps // 10) :].mean())
+
+    @torch.no_grad()
+    def act(self, observations: NDArray[Any]) -> Labels:
+        """Give the policy's own actions [n, ...], without chance."""
+        output_BK = self._net.outputs(self._prepared(observations))
+        if self._actions.kind == "discrete":
+            return output_BK.argmax(dim=1).cpu().numpy()
+        if self._actions.kind == "multi_binary":
+            return (output_BK > 0).to(torch.uint8).cpu().numpy()
+        mean_BA: Labels = output_BK.tanh().cpu().numpy()
+        assert isinstance(self._space, ContinuousActions)
+        low, high = (np.array(bound, np.float32) for bound in (self._space.low, self._space.high))
+        return np.clip(mean_BA, low, high)
+
+    def is_finite(self) -> bool:
+        """Tell whether every weight is."""
+        return tensors_are_finite(self._net.module().state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """Give everything that going on needs: weights, optimizer, units."""
+        return {
+            "network": _copied(self._net.module().state_dict()),
+            "optimizer": _copied(self._optimizer.state_dict()),
+            "units": self._units.plain(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        self._net.module().load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        seen = state["units"]
+        self._units = ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"]))
+
+    def checkpoint(self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]) -> bytes:
+        """Give a checkpoint's bytes: the trainer's own kind for vectors, one with the same three keys for pictures."""
+        if isinstance(self._net, VectorNet):
+            return self.vector_checkpoint(round_number=round_number, history=history, probe=probe).to_bytes()
+        document = {
+            "format": PIXEL_FORMAT,
+            "policy_state_dict": _copied(self._net.module().state_dict()),
+            "optimizer_state_dict": _copied(self._optimizer.state_dict()),
+            "training_history": history,
+            "picture": list(self._view.shape),
+            "hidden": self._recipe.hidden,
+            "action_kind": self._actions.kind,
+            "action_space": self._space.model_dump(mode="json"),
+        }
+        buffer = io.BytesIO()
+        torch.save(document, buffer)
+        return buffer.getvalue()
+
+    def vector_checkpoint(
+        self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]
+    ) -> Checkpoint:
+        """Give what the model JSON is exported from. Only for vectors."""
+        assert isinstance(self._net, VectorNet)
+        network = self._net.network
+        _, policy, value = weights_of(network)
+        log_std = network.action_log_std.detach().cpu().clone()
+        if self._actions.kind == "multi_binary":
+            # An engine that adds noise should not press buttons by chance.
+            log_std = torch.full((self._space.output_size,), LOG_STD_MIN)
+        return Checkpoint(
+            policy_state_dict=_copied(network.state_dict()),
+            optimizer_state_dict=_copied(self._optimizer.state_dict()),
+            training_history=history,
+            normalisers=Normalisers(self._units, ReturnNormaliser()),
+            contract=PolicyContract(observation_size=self._view.shape[0], action_space=self._space),
+            hidden_sizes=(self._recipe.hidden, self._recipe.hidden),
+            policy_layers=policy,
+            value_layers=value,
+            action_log_std=log_std,
+            lineage=Lineage(
+                cycle=0, epoch=round_number + 1, seed=self._recipe.seed, versions={"torch": torch.__version__}
+            ),
+            policy_trained=True,
+            probe_observations=torch.from_numpy(np.asarray(probe, np.float32)),
+        )
+
+    def _taker(self, data: Dataset) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
+        """Give what draws a minibatch; vectors that fit in memory are put into units only once."""
+        if not self._view.pixels and (held := data.in_memory()) is not None:
+            observation_NO = self._prepared(held)
+            label_N = self._packed(data.labels)
+
+            def take_tensors(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+                index = torch.from_numpy(index_B).to(self._recipe.device)
+                return observation_NO[index], label_N[index]
+
+            return take_tensors
+
+        def take(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            observations, labels = data.take(index_B)
+            return self._prepared(observations), self._packed(np.ascontiguousarray(labels))
+
+        return take
+
+    def _prepared(self, observations: NDArray[Any]) -> Tensor:
+        if not self._view.pixels:
+            return self._units(observations).to(self._recipe.device)
+        picture = torch.from_numpy(np.ascontiguousarray(observations)).to(self._recipe.device)
+        return picture.permute(0, 3, 1, 2).float() / 255.0
+
+    def _packed(self, labels: Labels) -> Tensor:
+        """Give labels as the loss wants them, [n] or [n, C]."""
+        label = torch.from_numpy(labels)
+        if self._actions.kind == "multi_binary":
+            label = label.float()
+        elif self._actions.kind == "continuous":
+            assert isinstance(self._space, ContinuousActions)
+            low, high = torch.tensor(self._space.low), torch.tensor(self._space.high)
+            free = torch.full_like(label, torch.inf)
+            least = torch.where(label <= low, 0.0, -free)
+            most = torch.where(label >= high, 0.0, free)
+            label = torch.cat([label, least, most], dim=1)
+        return label.to(self._recipe.device)
+
+    def _errors(self, output_BK: Tensor, packed_BC: Tensor) -> Tensor:
+        """Give how far the means lie from the labels [B, A]; 0 where both are beyond the same bound."""
+        label_BA, least_BA, most_BA = packed_BC.chunk(3, dim=1)
+        return (output_BK.tanh() - label_BA).clamp(least_BA, most_BA)
+
+    @torch.no_grad()
+    def _note_deviation(self, observation: Tensor, packed_BC: Tensor) -> None:
+        errors_BA = self._errors(self._net.outputs(observation), packed_BC)
+        deviation_A = errors_BA.square().mean(dim=0).sqrt()
+        self._net.action_log_std.copy_(deviation_A.log().clamp(LOG_STD_MIN, LOG_STD_MAX))
+
+    def _loss(self, observation: Tensor, packed_BC: Tensor) -> Tensor:
+        output_BK = self._net.outputs(observation)
+        if self._actions.kind == "multi_binary":
+            return functional.binary_cross_entropy_with_logits(output_BK, packed_BC, reduction="none").sum(1).mean()
+        if self._actions.kind == "discrete":
+            return functional.cross_entropy(output_BK, packed_BC)
+        return self._errors(output_BK, packed_BC).square().sum(1).mean()
+
+
+def _copied(state: Any) -> Any:
+    """Copy nested tensors to the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [_copied(value) for value in state]
+    return state
