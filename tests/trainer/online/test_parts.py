@@ -1,0 +1,316 @@
+"""The parts of online training, each by itself."""
+
+import io
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.registration import register
+
+from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
+from schemas.errors import HotlapError
+from schemas.model import Dense, Stack
+from trainer.distributions import head_for
+from trainer.envs.gym_world import GymGames
+from trainer.envs.racing import Step
+from trainer.envs.racing_world import RacingGames
+from trainer.online.actor import Actor
+from trainer.online.collect import Player
+from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
+from trainer.online.curriculum import STAGES, next_stage
+from trainer.online.evaluate import Score, evaluate
+from trainer.online.keep import outdated
+from trainer.online.learn import Learner, Rates
+from trainer.online.machine import environments
+from trainer.online.pool import Pool, expected
+from trainer.online.show import Show
+
+
+class Counter(gymnasium.Env):
+    """Observes its step count and a seeded number; pays 1 a step; time cuts it after 5."""
+
+    def __init__(self, bad=False):
+        self.observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(0.0, 4.0, (1,), np.float32)
+        self._bad = bad
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._t, self._mark = 0, float(self.np_random.integers(1000))
+        return self._seen(), {}
+
+    def _seen(self):
+        return np.array([self._t, self._mark], np.float32)
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self._t += 1
+        reward = math.nan if self._bad and self._t == 3 else 1.0
+        return self._seen(), reward, False, self._t == 5, {}
+
+
+register("Counter-v0", Counter, max_episode_steps=None)
+
+
+def actor_for(contract, bias=0.0):
+    outputs = contract.action_space.output_size
+    head = Dense(np.zeros((outputs, 4), np.float32), np.full(outputs, bias, np.float32))
+    hidden = Dense(np.zeros((4, contract.observation_size), np.float32), np.zeros(4, np.float32))
+    return Actor(contract, Stack((hidden,), head), np.full(outputs, math.log(0.5), np.float32))
+
+
+def test_what_follows_each_step_is_known():
+    """Seven steps of an episode of five: the cut knows its true successor, and so does the stretch's end."""
+    games = GymGames("Counter-v0", 3)
+    player = Player(games, seed=1)
+    e = player.play(actor_for(games.contract), 7, np.random.default_rng(0))
+    t, mark = e.observation_BO.reshape(3, 7, 2).transpose(2, 0, 1)
+    assert t.tolist() == [[0, 1, 2, 3, 4, 0, 1]] * 3
+    assert len(set(mark[:, 0])) == 3
+    assert not e.terminated_B.any()
+    assert e.linked_B.reshape(3, 7).tolist() == [[True] * 4 + [False, True, False]] * 3
+    final = e.final_B.reshape(3, 7)
+    assert (final[:, [4, 6]] >= 0).all()
+    assert (final[:, [0, 1, 2, 3, 5]] == -1).all()
+    assert e.final_FO[final[:, 4], 0].tolist() == [5, 5, 5]
+    assert e.final_FO[final[:, 6], 0].tolist() == [2, 2, 2]
+    assert (e.final_FO[final[:, 4], 1] == mark[:, 0]).all()
+    assert player.episodes == [(5.0, 5)] * 3
+    games.close()
+
+
+def test_the_value_of_an_endless_world_is_one_over_one_minus_gamma():
+    """Time cuts the episodes, but that is no end: with a bootstrap the value of reward 1 for ever comes out."""
+    settings = OnlineSettings(run=RunSettings(total_steps=10**6))
+    settings = settings.model_copy(
+        update={
+            "train": settings.train.model_copy(
+                update={
+                    "gamma": 0.9,
+                    "hidden_sizes": (16,),
+                    "batch_size": 64,
+                    "learning_rate": 3e-3,
+                    "learning_rate_end": 3e-3,
+                }
+            )
+        }
+    )
+    games = GymGames("Counter-v0", 8)
+    learner = Learner(games.contract, settings)
+    player = Player(games, seed=0)
+    for iteration in range(30):
+        actor = Actor.of(learner.network, learner.normalisers, learner.contract)
+        learner.learn(player.play(actor, 32, np.random.default_rng(iteration)), iteration, Rates.at(0, settings))
+    with torch.no_grad():
+        seen = learner.normalisers.observations(np.array([[2.0, 500.0]], np.float32))
+        value = learner.normalisers.returns.restored(learner.network(seen)[1].double().numpy())
+    assert value[0] == pytest.approx(10.0, rel=0.05)
+    games.close()
+
+
+def test_a_world_that_gives_no_numbers_is_named():
+    games = GymGames("Counter-v0", 2, bad=True)
+    player = Player(games, seed=0)
+    with pytest.raises(HotlapError, match=r"rewards that are no numbers: nan \(agent 0\)") as caught:
+        player.play(actor_for(games.contract), 7, np.random.default_rng(0))
+    assert caught.value.code == "E_ENV_NAN"
+    games.close()
+
+
+@pytest.mark.parametrize("space", [ContinuousActions.named(("steer", "throttle")), DiscreteActions(n=4)])
+def test_actions_have_the_likelihood_that_training_gives_them(space):
+    """Means of samples against the head's own numbers."""
+    contract = PolicyContract(observation_size=3, action_space=space)
+    learner = Learner(contract, OnlineSettings(run=RunSettings(seed=3)))
+    with torch.no_grad():
+        learner.network.policy_head.bias.add_(torch.linspace(-0.8, 0.8, space.output_size))
+    actor = Actor.of(learner.network, learner.normalisers, contract)
+    seen = np.tile(np.array([[0.3, -1.0, 2.0]], np.float32), (40_000, 1))
+    action = torch.from_numpy(actor.sample(seen, np.random.default_rng(0)))
+    head = head_for(space)
+    with torch.no_grad():
+        output, _ = learner.network(learner.normalisers.observations(seen))
+    if isinstance(space, DiscreteActions):
+        share = torch.bincount(action[:, 0].long(), minlength=4) / len(action)
+        assert torch.allclose(share, output[0].softmax(0), atol=0.01)
+    else:
+        normal = torch.distributions.Normal(head.mean(output[0]), learner.network.action_log_std.detach().exp())
+        for a, (low, high) in enumerate(zip(space.low, space.high, strict=True)):
+            at_low, at_high = (action[:, a] == low).float().mean(), (action[:, a] == high).float().mean()
+            assert at_low == pytest.approx(float(normal.cdf(torch.tensor(low))[a]), abs=0.01)
+            assert at_high == pytest.approx(float(1 - normal.cdf(torch.tensor(high))[a]), abs=0.01)
+
+
+def test_a_bounded_action_is_stretched_to_the_worlds_range():
+    games = GymGames("Counter-v0", 2)
+    games.reset(0)
+    assert np.allclose(games._low + (np.float32([-1, 0, 1]) + 1) * 0.5 * (games._high - games._low), [0, 2, 4])
+    games.step(np.array([[1.0], [-1.0]], np.float32))  # the world itself refuses what lies outside
+    games.close()
+
+
+def test_evaluation_counts_each_agents_first_episodes():
+    """Short episodes come back sooner: counting the first to end would favour them."""
+
+    class Uneven:
+        contract = PolicyContract(observation_size=1, action_space=DiscreteActions(n=2))
+        n_agents = 2
+
+        def reset(self, seed):
+            self.t = 0
+            return np.zeros((2, 1), np.float32)
+
+        def step(self, action):
+            self.t += 1
+            over = np.array([True, self.t % 10 == 0])
+            return Step(
+                np.zeros((2, 1), np.float32),
+                np.zeros((2, 1), np.float32),
+                np.ones(2, np.float32),
+                over,
+                np.zeros(2, bool),
+                {"part": np.array([1.0, 3.0], np.float32)},
+            )
+
+    score = evaluate(actor_for(Uneven.contract), Uneven(), episodes=4, seed=0)
+    assert score.episodes == 4
+    assert score.mean == pytest.approx((1 + 1 + 10 + 10) / 4)
+    assert score.parts["part"] == pytest.approx((2 * 1 + 20 * 3) / 22)
+
+
+def test_the_lower_bound_is_that_of_the_mean():
+    score = Score(mean=10.0, std=4.0, episodes=16, length=1.0, parts={})
+    assert score.lower(0.95) == pytest.approx(10.0 - 1.645, abs=1e-3)
+    assert score.lower(0.5) == pytest.approx(10.0)
+
+
+def test_the_newest_and_the_best_stay():
+    kept = {f"model_step_{i:010d}.pt": float(score) for i, score in enumerate([5, 9, 1, 2, 8, 3, 4])}
+    gone = outdated(kept, newest=2, best=2)
+    stay = {int(name[11:21]) for name in kept} - {int(name[11:21]) for name in gone}
+    assert stay == {5, 6, 1, 4}
+    assert outdated(kept, newest=10, best=0) == []
+
+
+def test_elo_is_a_zero_sum_that_finds_the_difference():
+    assert expected(1000, 1000) == 0.5
+    assert expected(1400, 1000) == pytest.approx(10 / 11)
+
+
+def test_the_pool_survives(tmp_path):
+    contract = PolicyContract(observation_size=3, action_space=DiscreteActions(n=4))
+    pool = Pool(tmp_path, contract, size=3)
+    for steps in range(5):
+        pool.add(actor_for(contract, bias=float(steps)), steps)
+    assert [int(m.name[7:17]) for m in pool.members] == [0, 3, 4]  # the first always stays
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        pool.result(pool.members[1].name, float(rng.random() < 0.75))
+    assert pool.rating - pool.members[1].rating == pytest.approx(191, abs=90)  # 75 % is 191 points
+    assert pool.rating + pool.members[1].rating == pytest.approx(2000)
+    state = pool.state()
+    again = Pool(tmp_path, contract, size=3)
+    again.restore(state)
+    assert again.rating == pool.rating
+    assert [(m.name, m.rating) for m in again.members] == [(m.name, m.rating) for m in pool.members]
+    seen = np.zeros((1, 3), np.float32)
+    assert np.array_equal(again.members[2].actor.policy(seen), pool.members[2].actor.policy(seen))
+    again.sweep()
+    assert len(list(tmp_path.glob("*.npz"))) == 3
+
+
+def test_a_stage_ends_when_it_is_due_and_won():
+    given = CurriculumSettings(matches=10, patience_steps=500_000)
+    won, lost = [1.0] * 10, [0.0] * 10
+    assert len(STAGES) == 3
+    assert next_stage(0, 1_999_999, won, given) == 0
+    assert next_stage(0, 2_000_000, won, given) == 1
+    assert next_stage(0, 2_000_000, lost, given) == 0
+    assert next_stage(0, 2_000_000, won[:9], given) == 0  # too few to tell
+    assert next_stage(0, 2_500_000, lost, given) == 1  # patience
+    assert next_stage(1, 3_500_000, [0.5] * 4 + [1.0] * 6, given) == 2
+    assert next_stage(2, 10**9, won, given) == 2
+    assert next_stage(0, 10**9, won, given.model_copy(update={"enabled": False})) == 0
+
+
+def test_the_machine_decides_how_many_environments_and_says_so(monkeypatch):
+    free = type("Memory", (), {"available": 100_000_000})
+    monkeypatch.setattr("trainer.online.machine.psutil.virtual_memory", lambda: free)
+    settings = OnlineSettings()
+    wanted = settings.model_copy(update={"env": settings.env.model_copy(update={"num_envs": 512})})
+    given, note = environments(wanted)
+    assert given == 6
+    assert "num_envs 512 -> 6" in note
+    free.available = 10**12
+    assert environments(wanted) == (512, "")
+    assert environments(settings)[0] == 32
+
+
+def test_log_lines_never_raise_on_an_old_console(tmp_path):
+    path = tmp_path / "out.txt"
+    with path.open("w", encoding="cp1252") as out:
+        show = Show(tmp_path, total_steps=10, interval_s=1.0, boards=[], out=out)
+        show.line("→ ελο \x1b[31m")
+        show.close()
+    assert path.read_bytes().isascii()
+    assert (tmp_path / "train.log").read_bytes().isascii()
+
+
+def test_schedules_are_linear_over_the_run():
+    settings = OnlineSettings(run=RunSettings(total_steps=1000))
+    assert Rates.at(0, settings) == Rates(3e-4, 0.01)
+    assert Rates.at(500, settings).learning_rate == pytest.approx((3e-4 + 5e-5) / 2)
+    assert Rates.at(2000, settings) == Rates(pytest.approx(5e-5), pytest.approx(0.001))
+
+
+def test_the_racing_games_begin_again_from_their_seed():
+    games = RacingGames(4)
+    first = games.reset(3)
+    for _ in range(5):
+        games.step(np.zeros((4, 3), np.float32))
+    assert np.array_equal(games.reset(3), first)
+    assert not np.array_equal(games.reset(4), first)
+
+
+def test_the_settings_have_the_issues_defaults():
+    settings = OnlineSettings()
+    assert (settings.train.learning_rate, settings.train.learning_rate_end) == (3e-4, 5e-5)
+    assert (settings.train.entropy_coef, settings.train.entropy_coef_end, settings.train.gamma) == (0.01, 0.001, 0.995)
+    assert settings.rocket.tick_skip == 8
+    assert settings.checkpoints.every_steps == 250_000
+    assert (settings.curriculum.one_v_two_at, settings.curriculum.two_v_two_at) == (2_000_000, 3_500_000)
+    assert EvaluationSettings().every_steps > 0
+
+
+def test_policies_that_left_the_pool_leave_the_disk_only_when_that_is_saved(tmp_path):
+    contract = PolicyContract(observation_size=3, action_space=DiscreteActions(n=4))
+    pool = Pool(tmp_path, contract, size=2)
+    pool.add(actor_for(contract), 0)
+    pool.add(actor_for(contract), 1)
+    before = pool.state()
+    pool.add(actor_for(contract), 2)
+    again = Pool(tmp_path, contract, size=2)
+    again.restore(before)  # killed before the next checkpoint: the old one still finds its policies
+    assert [m.name[7:17] for m in again.members] == ["0000000000", "0000000001"]
+    pool.sweep()
+    assert sorted(path.name[7:17] for path in tmp_path.glob("*.npz")) == ["0000000000", "0000000002"]
+
+
+def test_the_log_shows_means_over_the_interval(tmp_path):
+    out = io.StringIO()
+    show = Show(tmp_path, total_steps=100, interval_s=1e9, boards=[], out=out)
+    losses = dict.fromkeys(("train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction"), 0.0)
+    show.batch(1, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 7.0}, [])
+    show.batch(2, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 1.0, "selfplay/stage": 2.0}, [])
+    show._interval_s = 0.0
+    show.batch(
+        3, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 2.0, "selfplay/stage": 3.0}, [(5.0, 3)]
+    )
+    show.close()
+    first, last = out.getvalue().splitlines()
+    assert "selfplay/touches_per_min 7" in first
+    assert "selfplay/touches_per_min 1.5" in last
+    assert "selfplay/stage 3" in last
+    assert "reward 5" in last

@@ -1,0 +1,239 @@
+"""Rocket League: what an action does, what a car sees, what is rewarded, and that all of it can be had again."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
+
+from gymnasium.utils.env_checker import check_env
+
+from trainer.envs import rocket_sim
+from trainer.envs.rocket import RocketSimEnv, RocketVectorEnv
+from trainer.envs.rocket_actions import NAMES, lookup_table
+from trainer.envs.rocket_obs import SIZE
+from trainer.envs.rocket_render import frame
+from trainer.envs.rocket_sim import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, Trial
+from trainer.envs.rocket_world import RocketGames, Rules
+
+if rocket_sim.meshes() is None:
+    pytest.skip("the collision meshes are not installed", allow_module_level=True)
+
+RULES = Rules(weights={"goal": 10.0, "concede": -10.0, "touch": 1.0, "velocity_player_to_ball": 0.1})
+
+
+@pytest.fixture(scope="module")
+def duel():
+    return Arenas(1, 1, 1)
+
+
+def held(**given):
+    return np.array([[given.get(name, 0.0) for name in NAMES]] * 2, np.float32)
+
+
+def after(arenas, steps=4, **given):
+    rng = np.random.default_rng(0)
+    arenas.kickoff(0, rng)
+    before = arenas.read().car[0, 0, 0].copy()
+    for _ in range(steps):
+        arenas.step(arenas.controls(held(**given)), 8, rng)
+    return before, arenas.read().car[0, 0, 0].copy()
+
+
+def test_each_control_does_what_its_name_says(duel):
+    """The simulator's own type stubs have jump and boost the wrong way round."""
+    before, now = after(duel, throttle=1.0)
+    assert now[VEL] @ before[rocket_sim.FORWARD] > 250
+    assert now[BOOST] == before[BOOST]
+    assert now[POS][2] < 30
+    _, boosted = after(duel, throttle=1.0, boost=1.0)
+    assert boosted[BOOST] < before[BOOST]
+    assert np.linalg.norm(boosted[VEL]) > np.linalg.norm(now[VEL]) + 100
+    assert boosted[POS][2] < 30
+    _, jumped = after(duel, jump=1.0)
+    assert jumped[POS][2] > 60
+    _, back = after(duel, throttle=-1.0)
+    assert back[VEL] @ before[rocket_sim.FORWARD] < -200
+
+
+def test_the_touch_flag_covers_every_tick_of_a_step(duel):
+    """Held against the simulator's callback."""
+    sim, rng, seen = rocket_sim.simulator(), np.random.default_rng(0), 0
+    hits = []
+    arena, car = duel._arenas[0], duel._cars[0][0]
+    arena.set_ball_touch_callback(lambda arena, car, data: hits.append(car.id))
+    controls = duel.controls(np.stack([held(throttle=1.0, boost=1.0)[0], held()[0]]))
+    for k in range(30):
+        duel.kickoff(0, rng)
+        state = sim.CarState()
+        state.pos, state.vel = sim.Vec(0.0, -300.0 - k * 7, 17.0), sim.Vec(0.0, 900.0, 0.0)
+        state.rot_mat = sim.Angle(np.pi / 2, 0.0, 0.0).as_rot_mat()
+        car.set_state(state)
+        for _ in range(5):
+            hits.clear()
+            duel.step(controls, 8, rng)
+            assert (duel.read().car[0, 0, 0, TOUCHED] > 0) == (car.id in hits)
+            seen += bool(hits)
+    assert seen > 15
+
+
+def test_the_lookup_table_is_rlgyms():
+    table = lookup_table()
+    assert table.shape == (90, 8)
+    assert len(np.unique(table, axis=0)) == 90
+    parsers = pytest.importorskip("rlgym.rocket_league.action_parsers")
+    assert np.array_equal(parsers.LookupTableAction.make_lookup_table(), table)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_gymnasiums_own_checker_passes_it(discrete):
+    env = RocketSimEnv(discrete=discrete)
+    assert env.observation_space.shape == (180,)
+    assert getattr(env.action_space, "n", None) == 90 if discrete else env.action_space.shape == (8,)
+    check_env(env, skip_render_check=True)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 2)])
+def test_all_team_sizes_share_one_network(sides):
+    blue, orange = sides
+    games = RocketGames(2, blue, orange, RULES)
+    seen = games.reset(3)
+    assert seen.shape == (2 * (blue + orange), SIZE)
+    mate, first, second = (seen.reshape(2, -1, SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3))
+    assert mate.any() == (blue == 2)
+    assert first.any()
+    assert second.any() == (orange == 2)
+
+
+def test_orange_sees_what_blue_would_see_from_the_other_side():
+    games = RocketGames(1, 1, 1, Rules(weights={}, random_starts=0.0))
+    blue, orange = games.reset(5)
+    assert np.allclose(blue, orange, atol=1e-4)  # a kickoff is the same for both
+    blue, orange = games.step(np.array([[8.0], [8.0]])).observation
+    assert np.allclose(blue, orange, atol=1e-4)
+    games.step(np.array([[21.0], [8.0]]))
+    blue, orange = games.step(np.array([[21.0], [8.0]])).observation
+    assert not np.allclose(blue[51:71], orange[51:71], atol=1e-3)
+
+
+def test_a_goal_ends_the_episode_and_pays_those_who_scored():
+    games = RocketGames(2, 1, 2, RULES)
+    games.reset(0)
+    sim = rocket_sim.simulator()
+    ball = sim.BallState()
+    ball.pos, ball.vel = sim.Vec(0.0, 5000.0, 200.0), sim.Vec(0.0, 4000.0, 0.0)
+    games._sim._arenas[0].ball.set_state(ball)
+    step = games.step(np.full((6, 1), 8.0))
+    assert step.terminated.tolist() == [True] * 3 + [False] * 3
+    assert not step.truncated.any()
+    assert step.reward_parts["goal"].tolist() == [10.0, 0, 0, 0, 0, 0]
+    assert step.reward_parts["concede"].tolist() == [0, -10.0, -10.0, 0, 0, 0]
+    assert np.allclose(step.reward, sum(step.reward_parts.values()))
+    assert [(e.arena, e.scored) for e in games.ended] == [(0, 1)]
+    assert step.next_observation[0, 1] > 1.2  # the true successor has the ball in the goal
+    assert abs(step.observation[0, 1]) < 1.2
+
+
+def test_time_cuts_an_episode():
+    games = RocketGames(1, 1, 1, Rules(weights={}, no_touch_s=1.0))
+    games.reset(0)
+    cut = [bool(games.step(np.full((2, 1), 8.0)).truncated.all()) for _ in range(30)]
+    assert [i for i, over in enumerate(cut) if over] == [14, 29]
+
+
+def play(seed, *, way, steps=80):
+    games = RocketGames(3, 2, 2, RULES)
+    games.reset(seed)
+    games._sim.ways = (games._sim.ways[way],) * 3
+    games._sim._cars[0][0].demolish()
+    rng = np.random.default_rng(seed)
+    seen, wrecks = [], 0
+    for _ in range(steps):
+        step = games.step(rng.integers(0, 90, (12, 1)).astype(np.float32))
+        wrecks += int(games.seen.car[0, 0, 0, DEMOED])
+        seen.append(step.next_observation.copy())
+    return np.array(seen), wrecks
+
+
+def test_the_same_seed_gives_the_same_game_on_one_thread_or_many():
+    """A wreck comes back where our own numbers say: the simulator would draw a place of its own."""
+    first, wrecks = play(4, way=0)
+    assert 30 < wrecks < 60
+    for way in (1, 2):
+        assert np.array_equal(first, play(4, way=way)[0])
+    assert not np.array_equal(first, play(5, way=0)[0])
+
+
+def test_a_kickoff_depends_on_numbers_alone():
+    """The simulator deals places to a team's cars by where these lie in memory."""
+    others = [Arenas(1, 1 + k % 2, 1) for k in range(6)]
+    del others[::2]  # leaves holes of other sizes, so that cars come to lie in other orders
+    arenas = Arenas(8, 2, 2)
+    for seed in range(4):
+        for arena in range(8):
+            arenas.kickoff(arena, np.random.default_rng(seed))
+        cars = arenas.read().car[:, :, 0]
+        assert (cars[:, :, POS] == cars[:1, :, POS]).all()
+    arenas.close()
+
+
+def test_the_fastest_way_is_found_and_a_hopeless_one_left_alone():
+    def found(*seconds, turns=100):
+        trial, tries = Trial(3), [0, 0, 0]
+        for _ in range(turns):
+            way = trial.turn()
+            tries[way] += 1
+            trial.took(way, seconds[way])
+        return trial.turn(), tries
+
+    assert found(1.0, 0.6, 0.8) == (1, [6, 88, 6])
+    assert found(1.0, 0.95, 0.97)[0] == 0  # not worth the cores
+    assert found(1.0, 40.0, 40.0) == (0, [98, 1, 1])
+
+
+def test_used_games_begin_again_as_new_ones():
+    """What a resumed run relies on."""
+    used = RocketGames(2, 1, 1, RULES)
+    used.reset(1)
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        used.step(rng.integers(0, 90, (4, 1)).astype(np.float32))
+    fresh = RocketGames(2, 1, 1, RULES)
+    rows = [(games.reset(9), np.random.default_rng(7)) for games in (used, fresh)]
+    assert np.array_equal(rows[0][0], rows[1][0])
+    for _ in range(60):
+        steps = [
+            games.step(rng.integers(0, 90, (4, 1)).astype(np.float32))
+            for games, (_, rng) in zip((used, fresh), rows, strict=True)
+        ]
+        assert np.array_equal(steps[0].observation, steps[1].observation)
+        assert np.array_equal(steps[0].reward, steps[1].reward)
+
+
+def test_the_vector_environment_tells_where_an_episode_led_to():
+    envs = RocketVectorEnv(2, discrete=True, no_touch_s=0.5)
+    observation, _ = envs.reset(seed=1)
+    assert observation.shape == envs.observation_space.shape == (4, 180)
+    for _ in range(8):
+        observation, reward, terminated, truncated, info = envs.step(np.full(4, 8))
+        assert set(info["reward_parts"]) >= {"goal", "touch", "align"}
+        assert reward.shape == terminated.shape == (4,)
+    assert truncated.all()
+    assert info["_final_obs"].all()
+    assert not np.array_equal(np.stack(info["final_obs"]), observation)
+    envs.close()
+
+
+def test_a_picture_shows_the_ball_where_it_is():
+    games = RocketGames(1, 1, 1, Rules(weights={}, random_starts=0.0))
+    games.reset(0)
+    sim = rocket_sim.simulator()
+    ball = sim.BallState()
+    ball.pos = sim.Vec(2000.0, -3000.0, 93.0)
+    games._sim._arenas[0].ball.set_state(ball)
+    games.step(np.full((2, 1), 8.0))
+    picture = frame(games.seen, 0, 1)
+    assert picture.shape == (528, 360, 3)
+    white = np.median(np.argwhere((picture == 240).all(axis=2)), axis=0)  # noses of cars are white too
+    x, y = -4096 + white[1] / 359 * 8192, 6000 - white[0] / 527 * 12000
+    assert abs(x - 2000) < 150
+    assert abs(y + 3000) < 150

@@ -1,0 +1,311 @@
+"""A run as a whole: it learns, it can be stopped anywhere, and a resumed one ends where an uninterrupted one does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.model import check_probe, read_model
+from trainer import load_policy
+from trainer.checkpoint import load_document
+from trainer.online.cli import main
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = """
+[run]
+total_steps = {steps}
+threads = 1
+
+[env]
+id = "{env}"
+num_envs = {envs}
+n_steps = 32
+time_limit = 100
+
+[train]
+hidden_sizes = [16, 16]
+batch_size = 64
+epochs = 2
+
+[evaluation]
+every_steps = 1024
+episodes = 4
+
+[checkpoints]
+every_steps = 1024
+
+[curriculum]
+enabled = true
+one_v_two_at = 1024
+two_v_two_at = 2048
+patience_steps = 0
+pool_every_steps = 512
+
+[report]
+interval_s = 0.1
+tensorboard = false
+
+[rocket]
+time_limit_s = 6.0
+no_touch_s = 3.0
+"""
+
+
+def config(folder, env="Pendulum-v1", envs=8, steps=3072):
+    path = folder / "config.toml"
+    path.write_text(SMALL.format(env=env, envs=envs, steps=steps), encoding="utf-8")
+    return path
+
+
+def run(folder, *arguments, env="Pendulum-v1", envs=8, steps=3072):
+    return main(["--config", str(config(folder, env, envs, steps)), "--logs", str(folder / "logs"), *arguments])
+
+
+def checkpoints(folder):
+    return folder / "logs" / "latest_run" / "checkpoints"
+
+
+def weights(path):
+    document = load_document(path.read_bytes())
+    moments = document["optimizer_state_dict"]["state"]
+    kept = {name: tensor.numpy().tobytes() for name, tensor in document["policy_state_dict"].items()}
+    kept |= {f"moment {i}": state["exp_avg_sq"].numpy().tobytes() for i, state in moments.items()}
+    kept |= {"seen": document["normalisers"]["observations"]["mean"].numpy().tobytes()}
+    online = {k: v for k, v in document["online"].items() if k != "seconds"}
+    return kept, document["training_history"], online
+
+
+@pytest.fixture
+def logs(tmp_path, capsys):
+    torch.set_num_threads(1)
+    yield tmp_path
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("env", "envs"),
+    [("Pendulum-v1", 8), ("racing", 8), pytest.param("rocket", 4, id="rocket through all stages")],
+)
+def test_resumed_equals_uninterrupted_bit_for_bit(logs, env, envs):
+    """The run that is cut is killed after the second checkpoint, in the middle of what would come next."""
+    if env == "rocket":
+        pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
+    whole, cut = logs / "whole", logs / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    assert run(whole, env=env, envs=envs) == 0
+    assert run(cut, env=env, envs=envs) == 0
+    newest = sorted(checkpoints(cut).glob("model_step_*.pt"))
+    assert len(newest) >= 3
+    for path in [*newest[2:], checkpoints(cut) / "final_model.pt"]:
+        path.unlink()  # what a run that died after the second checkpoint would not have
+    assert run(cut, "--resume", env=env, envs=envs) == 0
+    names = {path.name for path in checkpoints(whole).glob("*.pt")}
+    assert names == {path.name for path in checkpoints(cut).glob("*.pt")}
+    for name in sorted(names):
+        assert weights(checkpoints(whole) / name) == weights(checkpoints(cut) / name), name
+    if env == "rocket":
+        stages = [weights(path)[2]["ground"]["stage"] for path in sorted(checkpoints(whole).glob("model_step_*.pt"))]
+        assert stages[-1] == 2
+        pools = [sorted(p.name for p in (checkpoints(f) / "pool").iterdir()) for f in (whole, cut)]
+        assert pools[0] == pools[1]
+        assert len(pools[0]) > 2
+
+
+def test_another_seed_is_another_run(logs):
+    """The control of the test above."""
+    for seed in ("0", "1"):
+        (logs / seed).mkdir()
+        assert run(logs / seed, "--seed", seed, steps=1024) == 0
+    one, other = (weights(checkpoints(logs / seed) / "final_model.pt")[0] for seed in ("0", "1"))
+    assert one.keys() == other.keys()
+    assert one != other
+
+
+def start(folder, *arguments, steps=1_000_000):
+    argv = [
+        sys.executable,
+        "-m",
+        "trainer",
+        "online",
+        "--config",
+        str(config(folder, steps=steps)),
+        "--logs",
+        str(folder / "logs"),
+        *arguments,
+    ]
+    child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list(checkpoints(folder).glob("model_step_*.pt"))) < 2:
+        assert child.poll() is None, child.stdout.read()
+        time.sleep(0.02)
+    return child
+
+
+def test_killed_it_goes_on_from_the_last_checkpoint(tmp_path, capsys):
+    child = start(tmp_path)
+    child.kill()
+    child.communicate()
+    newest = max(checkpoints(tmp_path).glob("model_step_*.pt"))
+    steps = int(newest.stem.removeprefix("model_step_"))
+    assert run(tmp_path, "--resume", steps=steps + 1024) == 0
+    assert f"resumed at {steps:,} steps" in capsys.readouterr().out
+    assert (checkpoints(tmp_path) / "final_model.json").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process there")
+def test_ctrl_c_saves(tmp_path):
+    child = start(tmp_path)
+    before = max(checkpoints(tmp_path).glob("model_step_*.pt"))
+    child.send_signal(signal.SIGINT)
+    out, _ = child.communicate(timeout=30)
+    assert child.returncode == 130, out
+    newest = max(checkpoints(tmp_path).glob("model_step_*.pt"))
+    assert newest.name > before.name
+    assert not (checkpoints(tmp_path) / "final_model.pt").exists()
+    assert list(checkpoints(tmp_path).glob(".*")) == []
+
+
+def test_what_a_run_leaves_behind(logs, capsys):
+    assert run(logs) == 0
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "[OK] Pendulum-v1: 8 environments" in out
+    folder = checkpoints(logs)
+    best = read_model((folder / "best_model.json").read_bytes())
+    assert best.contract.observation_size == 3
+    check_probe(best)
+    seen = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    assert np.allclose(best.mean(seen), load_policy(folder / "best_model.pt").mean(seen), atol=1e-5)
+    assert json.loads((folder / "best_model.normaliser.json").read_text())["observations"]["count"] > 1000
+    assert load_document((folder / "final_model.pt").read_bytes())["online"]["steps"] == 3072
+
+
+def test_a_new_run_moves_the_last_one_aside(logs):
+    assert run(logs, steps=512) == 0
+    first = json.loads((logs / "logs" / "latest_run" / "run.json").read_text())["started"]
+    assert run(logs, steps=512) == 0
+    aside = logs / "logs" / first
+    assert (aside / "checkpoints" / "final_model.json").is_file()
+    assert run(logs, steps=512) == 0
+    assert len(list((logs / "logs").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[train]\nlerning_rate = 1\n", "did you mean train.learning_rate?"),
+        ("[env]\nid = 'NoSuchGame-v0'\n", "E_ENV"),
+        ("[train]\nepochs = 0\n", "train.epochs = 0"),
+        ("[curriculum]\none_v_two_at = 9\ntwo_v_two_at = 5\n", "two_v_two_at must lie after one_v_two_at"),
+        ("[run]\ndevice = 'tpu'\n[env]\nid = 'racing'\n", "tpu"),
+    ],
+)
+def test_a_wrong_config_is_one_line(tmp_path, capsys, text, said):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    assert main(["--config", str(path), "--logs", str(tmp_path / "logs")]) == 78
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path, capsys):
+    child = start(tmp_path)
+    for arguments in ((), ("--resume",)):
+        assert run(tmp_path, *arguments) == 78
+        assert f"process {child.pid} -> wait for it or stop it" in capsys.readouterr().err
+    child.kill()
+    child.communicate()
+    assert run(tmp_path, steps=512) == 0  # and one that is gone is moved aside
+    assert len(list((tmp_path / "logs").iterdir())) == 2
+
+
+def test_nothing_to_resume_is_one_line(tmp_path, capsys):
+    assert run(tmp_path, "--resume") == 78
+    assert "E_NO_RUN" in capsys.readouterr().err
+
+
+def test_resuming_with_another_network_is_one_line(logs, capsys):
+    assert run(logs, steps=1024) == 0
+    path = logs / "config.toml"
+    path.write_text(path.read_text().replace("[16, 16]", "[16, 8]"))
+    assert main(["--config", str(path), "--logs", str(logs / "logs"), "--resume"]) == 65
+    assert "other hidden sizes than [16, 16]" in capsys.readouterr().err
+
+
+def test_validation_tells_what_is_wrong(capsys, monkeypatch):
+    assert main(["--validate"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("[OK]") >= 6
+    monkeypatch.setattr("trainer.online.validate.next_stage", lambda *_: 0)
+    assert main(["--validate"]) == 1
+    assert "[ERROR] curriculum: three stages: ValueError: the second stage does not begin" in capsys.readouterr().out
+
+
+def test_the_scalars_have_the_names_that_people_look_for(logs):
+    loader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra `tensorboard`"
+    )
+    path = config(logs, env="racing", steps=2048)
+    path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = true"))
+    assert main(["--config", str(path), "--logs", str(logs / "logs")]) == 0
+    events = loader.EventAccumulator(str(logs / "logs" / "latest_run" / "tensorboard"))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    train = ("learning_rate", "entropy_coef", "policy_loss", "value_loss", "approx_kl", "clip_fraction", "grad_norm")
+    assert names >= {f"train/{name}" for name in (*train, "explained_variance")}
+    assert names >= {"eval/mean_reward", "speed/steps_per_s", "reward/distance_mean", "reward/crash_mean"}
+    assert [event.step for event in events.Scalars("eval/mean_reward")] == [1024, 2048]
+
+
+def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "RocketSim", None)
+    assert run(tmp_path, env="rocket") == 78
+    assert "rocketsim is not installed -> pip install hotlap[rocket] [E_EXTRA]" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    assert run(tmp_path) == 78
+    assert "gymnasium is not installed -> pip install hotlap[online] [E_EXTRA]" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    path = config(tmp_path, env="racing")
+    path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = false\nwandb = true"))
+    assert main(["--config", str(path), "--logs", str(tmp_path / "logs")]) == 78
+    assert "pip install wandb" in capsys.readouterr().err
+
+
+def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("trainer.online.run.Player.play", full)
+    assert run(tmp_path, env="racing") == 75
+    err = capsys.readouterr().err
+    assert "out of memory" in err
+    assert err.count("\n") == 1
+
+
+def test_an_episode_becomes_a_video(logs, capsys):
+    pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
+    assert run(logs, env="racing", steps=1024) == 0
+    target = logs / "episode.mp4"
+    assert run(logs, "--video", str(target), env="racing") == 0
+    assert b"ftyp" in target.read_bytes()[:16]
+    assert "frames" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_cartpole_is_solved(logs):
+    """475 is what Gymnasium calls solved; the control is the untrained policy's score."""
+    argv = ["--config", str(ROOT / "configs" / "cartpole.toml"), "--logs", str(logs / "logs"), "--steps", "60000"]
+    assert main(argv) == 0
+    log = (logs / "logs" / "latest_run" / "train.log").read_text()
+    scores = [float(line.split(": ")[1].split()[0]) for line in log.splitlines() if "evaluation at" in line]
+    assert scores[-1] >= 475
+    assert "reward" in log
