@@ -29,10 +29,9 @@ def test_a_failed_write_is_told_when_settling(tmp_path):
 
 def test_a_failed_write_ends_the_training_at_the_next_epochs(tmp_path):
     output = Output(tmp_path / "gone")
-    for _ in range(MOST_WAITING):
-        output.write_later("a", lambda: b"a")
-    with pytest.raises(FileNotFoundError):
-        output.write_later("a", lambda: b"a")
+    with pytest.raises(FileNotFoundError):  # noqa: PT012  the last one at the latest: none waits for a disk that fails
+        for _ in range(MOST_WAITING + 1):
+            output.write_later("a", lambda: b"a")
 
 
 def test_a_slow_disk_is_waited_for(tmp_path):
