@@ -30,16 +30,6 @@ def take(path: Path) -> tuple[IO[str] | None, str]:
     return file, ""
 
 
-def is_held(path: Path) -> bool:
-    """Tell whether some process holds the lock right now."""
-    try:
-        mode = "r+" if sys.platform == "win32" else "r"
-        with path.open(mode, encoding="utf-8") as file:
-            return not _try_lock(file)
-    except FileNotFoundError:
-        return False
-
-
 if sys.platform == "win32":
     import msvcrt
 
