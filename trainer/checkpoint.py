@@ -200,12 +200,17 @@ def value_losses_of(history: Mapping[str, list[float]]) -> list[float]:
 def tensors_are_finite(state: Any) -> bool:
     """Tell whether every number in nested dicts, lists and tensors is finite."""
     if isinstance(state, Tensor):
-        return bool(torch.isfinite(state).all()) if state.is_floating_point() else True
+        return not state.is_floating_point() or _is_finite(state)
     if isinstance(state, Mapping):
         return all(tensors_are_finite(value) for value in state.values())
     if isinstance(state, (list, tuple)):
         return all(tensors_are_finite(value) for value in state)
     return not isinstance(state, float) or math.isfinite(state)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # What is not finite makes the sum so; a sum may also overflow, and only then each number is looked at.
+    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:

@@ -65,6 +65,11 @@ class Network(nn.Module):
         """Give the policy head's raw outputs [B, K] and the values [B], from and in normalised units."""
         raise NotImplementedError
 
+    def values_of(self, observation_BO: Tensor) -> Tensor:
+        """Give the values [B] alone."""
+        value_B: Tensor = self(observation_BO)[1]
+        return value_B
+
     def stacks(self) -> Stacks:
         """Name the layers; run one after the other they must compute what `forward` does."""
         raise NotImplementedError
@@ -101,12 +106,18 @@ class ActorCritic(Network):
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
         """Give the policy head's raw outputs [B, K] and the values [B]."""
-        policy = value = observation_BO
+        policy = observation_BO
         for layer in self.policy_layers:
             policy = torch.relu(layer(policy))
+        return self.policy_head(policy), self.values_of(observation_BO)
+
+    def values_of(self, observation_BO: Tensor) -> Tensor:
+        """Leave the policy stack out."""
+        value = observation_BO
         for layer in self.value_layers:
             value = torch.relu(layer(value))
-        return self.policy_head(policy), self.value_head(value).squeeze(1)
+        result: Tensor = self.value_head(value).squeeze(1)
+        return result
 
     def stacks(self) -> Stacks:
         """The layers as they are."""

@@ -9,6 +9,7 @@ crowd they go on with one thread for a while, longer each time.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -30,9 +31,14 @@ class Pace:
     """How many threads the next steps take."""
 
     best: int  #: what the trial chose
-    one_thread_s: float  #: seconds a step with one thread
+    one_thread_s: float  #: seconds a step with one thread; infinite = nobody measured
     resting: int = 0  #: looks for which it stays with one thread
     patience: int = 1  #: how many it will be after the next crowd; doubles, up to `_LONGEST_REST`
+
+    @property
+    def is_measured(self) -> bool:
+        """Tell whether it comes from a trial and not from a rule or a setting."""
+        return math.isfinite(self.one_thread_s)
 
     @property
     def threads(self) -> int:

@@ -65,7 +65,7 @@ def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -
 @torch.no_grad()
 def judge(network: Network, held: Batch) -> dict[str, float]:
     """Give the value loss (mean squared error, normalised units) and explained variance on held-out experiences."""
-    value_B = network(held.observation_BO)[1].float()
+    value_B = network.values_of(held.observation_BO).float()
     error_B = value_B - held.target_B
     spread = held.target_B.var(correction=0)
     explained = 1.0 - error_B.var(correction=0) / spread if spread > 0 else torch.tensor(math.nan)
