@@ -14,7 +14,7 @@ from daemon.clock import REAL_CLOCK
 
 LONGEST_WAIT_S = 1.0
 """Windows hears Ctrl-C only between waits, so none is longer."""
-MERGE_S = 0.005
+MERGE_S = 0.002
 """Mail that comes this soon after other mail is a burst, and answered by one pass; the first is answered at once."""
 LONGEST_MERGE_S = 0.05
 """A storm of mail does not put off the pass for longer than this."""

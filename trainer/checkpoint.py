@@ -19,6 +19,7 @@ from torch import Tensor
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import ModelError
 from schemas.model import LOG_STD_START, Lineage
+from trainer.copies import copied
 from trainer.nets import Network, Stacks
 from trainer.normaliser import Normalisers
 
@@ -215,18 +216,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
     """Copy a network's state and both stacks to the CPU; what stands in both is copied, and saved, once."""
-    copies: dict[tuple[object, ...], Tensor] = {}
-
-    def copy_of(tensor: Tensor) -> Tensor:
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if place not in copies:
-            copies[place] = tensor.detach().cpu().clone()
-        return copies[place]
-
-    state = {name: copy_of(tensor) for name, tensor in network.state_dict().items()}
     stacks: Stacks = network.stacks()
-    policy, value = (
-        tuple((copy_of(layer.weight), copy_of(layer.bias)) for layer in stack)
-        for stack in (stacks.policy, stacks.value)
-    )
+    layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
+    state, policy, value = copied((dict(network.state_dict()), *layers))
     return state, policy, value

@@ -18,6 +18,7 @@ from trainer import device as devices
 from trainer import threads
 from trainer.batch import Batch
 from trainer.checks import check_rollouts
+from trainer.copies import copied
 from trainer.distributions import Head, head_for
 from trainer.inputs import Loaded, draw, load
 from trainer.loss import Knobs, Loss, ppo_loss
@@ -138,14 +139,15 @@ class Training:
             self._prepared.normalisers,
             self.job,
             epoch=epoch,
-            optimizer_state=_on_cpu(updater.optimizer_state()),
+            optimizer_state=copied(updater.optimizer_state()),
             history=history,
             probe=self._prepared.probe,
             policy_trained=not self._prepared.values_only,
         )
         name = f"model_epoch_{epoch}.pt"
+        entry = Entry(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
         self.output.keep(name, checkpoint)
-        return Entry(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
+        return entry
 
 
 def plan_for(job: Job, device: torch.device, prepared: Prepared) -> Plan:
@@ -183,14 +185,6 @@ def scheduled(first: float, last: float | None, cycle: int, settings: TrainerSet
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Copy a batch to a device."""
     return Batch(**{name: getattr(batch, name).to(device) for name in Batch.__slots__})
-
-
-def _on_cpu(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.detach().cpu().clone()
-    if isinstance(state, dict):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 def _reward_mean(loaded: list[Loaded]) -> float:

@@ -35,7 +35,7 @@ _GLANCE = 16
 _SAME_STEPS = 2
 """Steps after which a difference would show."""
 _MOST_TRIALS = 4
-"""Epochs that begin with a trial while one thread seems the fastest: somebody may have wanted the other core just then."""
+"""Epochs that begin with a trial while one thread seems the fastest: the other core may have been wanted just then."""
 _LOG_STD_MIN, _LOG_STD_MAX = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
 
 

@@ -35,8 +35,8 @@ ENOUGH_OVERLAP = 0.7
 Far out in the tails ratios are all but noise, and the units are those of states that a driving agent never sees. Where
 the engine is about to load a model of ours, one cycle of patience is worth more than 16 cycles with a bad beginning.
 """
-_CHUNK = 2048
-"""Experiences that the network looks at together: their activations stay in the cache."""
+_CHUNK = 512
+"""Experiences that the network looks at together: their activations stay in the cache, and in memory used before."""
 _CANARY_TOLERANCE = 0.05  #: nats
 
 

@@ -14,6 +14,7 @@ from schemas.errors import HotlapError, ModelError
 from schemas.files import read_regular, write_atomic
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
 from trainer.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document, weights_of
+from trainer.copies import copied
 from trainer.export import export
 from trainer.normaliser import Normalisers
 from trainer.online.learn import Learner
@@ -47,7 +48,7 @@ def checkpoint_of(learner: Learner, progress: Progress, probe: torch.Tensor) -> 
     state, policy_layers, value_layers = weights_of(network)
     return Checkpoint(
         policy_state_dict=state,
-        optimizer_state_dict=_on_cpu(learner.optimizer_state()),
+        optimizer_state_dict=copied(learner.optimizer_state()),
         training_history={name: list(values) for name, values in progress.history.items()},
         normalisers=learner.normalisers,
         contract=learner.contract,
@@ -61,14 +62,6 @@ def checkpoint_of(learner: Learner, progress: Progress, probe: torch.Tensor) -> 
         policy_trained=learner.trained,
         probe_observations=probe[:PROBE_SIZE],
     )
-
-
-def _on_cpu(state: Any) -> Any:
-    if isinstance(state, torch.Tensor):
-        return state.detach().cpu().clone()
-    if isinstance(state, dict):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 class Keeper:
