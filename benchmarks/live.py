@@ -23,7 +23,7 @@ from scripts.engine.engine import Engine
 from scripts.engine.options import Options
 
 PATIENCE_S = 180.0
-POLL_S = 0.001  #: between two looks at the pointer while a cycle is timed
+POLL_S = 0.002  #: between two looks at the pointer while a cycle is timed
 GLANCE_S = 0.05
 QUIET_S = 0.4  #: a spare that computes nothing for this long waits for its job
 AGENTS = 32
