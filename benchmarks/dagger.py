@@ -28,7 +28,7 @@ class Outcome:
     seed: int
     success_rate: float  #: over the final episodes
     labels: int
-    seconds: float  #: of collecting and training; starting and judging left out
+    seconds: float  #: of collecting and training in as many rounds as the others; starting and judging left out
     curve: tuple[tuple[int, float], ...]  #: labels and success rate of each round's evaluation
 
 
@@ -102,7 +102,8 @@ def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int) ->
     task = {
         "config": str(config), "milestone": name, "seed": seed, "states": str(given.out / "states"),
         "limit": details["max_episode_steps"], "rounds": given.iterations, "episodes": given.episodes,
-        "steps": given.steps, "final_episodes": details["settings"]["final_eval_episodes"],
+        "steps": given.steps, "least_labels": details["rounds"][-1]["labels"],
+        "final_episodes": details["settings"]["final_eval_episodes"],
     }  # fmt: skip
     began = time.monotonic()
     done = subprocess.run(
