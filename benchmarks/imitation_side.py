@@ -1,8 +1,8 @@
 """The `imitation` package's DAgger on one racing milestone; runs in its own venv: a task on stdin, a result on stdout.
 
-The same world, seeds, network, batches and gradient steps a round. Where its episodes ended early, rounds are added until
-it has had as many labels. Its experts see observations only, so here an observation
-carries the expert's state behind the car's own fifteen numbers, and the learner's network looks at those alone.
+The same world, seeds, network, batches and gradient steps a round. Where its episodes ended early, rounds are added
+until it has had as many labels. Its experts see observations only, so here an observation carries the expert's state
+behind the car's own fifteen numbers, and the learner's network looks at those alone.
 """
 
 from __future__ import annotations
