@@ -14,10 +14,9 @@ from pathlib import Path
 
 from daemon.clock import REAL_CLOCK, Clock
 from daemon.errors import DaemonError, Exit
+from schemas.lock import try_lock
 from schemas.text import shown
 
-_LOCKED_BYTE = 1 << 20
-"""Windows locks are mandatory: lock a byte far behind the text, so that others can read who holds it."""
 _PATIENCE_S, _BETWEEN_S = 0.3, 0.02
 """`is_held` takes the lock for a moment; a daemon that starts then is not turned away."""
 
@@ -48,7 +47,7 @@ class ProjectLock:
 
     def _try(self) -> bool:
         folder = _open_folder(self._path.parent)
-        if folder is not None and not _try_lock(folder):
+        if folder is not None and not try_lock(folder):
             os.close(folder)
             return False
         try:
@@ -56,7 +55,7 @@ class ProjectLock:
         except BaseException:
             _close(folder)
             raise
-        if not _try_lock(file):
+        if not try_lock(file):
             os.close(file)
             _close(folder)
             return False
@@ -81,7 +80,7 @@ class ProjectLock:
             file = _open_file(self._path)
         except (OSError, DaemonError) as error:
             return f"the lock file {self._path.name} was removed and cannot be made again: {error}"
-        if not _try_lock(file):
+        if not try_lock(file):
             os.close(file)
             return (
                 f"the lock file {self._path.name} was replaced, and {holder_of(self._path)} holds the new one: stop it"
@@ -102,7 +101,7 @@ def is_held(path: Path) -> bool:
     """Tell whether some process holds the lock right now."""
     folder = _open_folder(path.parent) if path.parent.is_dir() else None
     if folder is not None:
-        is_free = _try_lock(folder)
+        is_free = try_lock(folder)
         os.close(folder)
         if not is_free:
             return True
@@ -111,7 +110,7 @@ def is_held(path: Path) -> bool:
         file = os.open(path, flags)
     except OSError:
         return False
-    is_free = _try_lock(file)
+    is_free = try_lock(file)
     os.close(file)
     return not is_free
 
@@ -161,38 +160,15 @@ _CAREFULLY = 0
 for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"):
     _CAREFULLY |= getattr(os, _name, 0)
 
-if sys.platform == "win32":
-    import msvcrt
 
-    def _open_folder(_path: Path) -> int | None:
-        """Nothing to lock: here an open file cannot be deleted."""
+def _open_folder(path: Path) -> int | None:
+    """Give the folder, to be locked beside the file in it; None where it cannot be opened.
+
+    On Windows there is nothing to lock: an open file cannot be deleted.
+    """
+    if sys.platform == "win32":
         return None
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
-
-else:
-    import errno
-    import fcntl
-
-    def _open_folder(path: Path) -> int | None:
-        """Give the folder, to be locked beside the file in it; None where it cannot be opened."""
-        try:
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            return None
-
-    def _try_lock(descriptor: int) -> bool:
-        """Tell whether nobody else holds it. Where the file system has no locks (some shares), nobody can."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}
-        return True
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None

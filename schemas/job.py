@@ -83,7 +83,7 @@ class Notice(Record):
 
 
 class EpochDone(Record):
-    """One epoch is over and its checkpoint written."""
+    """One epoch is over; its checkpoint is being written, and is whole when the result comes."""
 
     event: Literal["epoch"] = "epoch"
     epoch: int

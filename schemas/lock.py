@@ -19,7 +19,7 @@ def take(path: Path) -> tuple[IO[str] | None, str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     file = os.fdopen(fd, "r+", encoding="utf-8")
-    if not _try_lock(file):
+    if not try_lock(file.fileno()):
         holder = file.read(200).strip() or "unknown"
         file.close()
         return None, holder
@@ -33,22 +33,28 @@ def take(path: Path) -> tuple[IO[str] | None, str]:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(file: IO[str]) -> bool:
-        file.seek(_LOCKED_BYTE)
+    def try_lock(descriptor: int) -> bool:
+        """Lock an open file; tell whether nobody else holds it."""
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         finally:
-            file.seek(0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
         return True
 
 else:
+    import errno
     import fcntl
 
-    def _try_lock(file: IO[str]) -> bool:
+    def try_lock(descriptor: int) -> bool:
+        """Lock an open file or folder; tell whether nobody else holds it.
+
+        Where the file system has no locks (some shares), nobody can.
+        """
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}
         return True

@@ -82,6 +82,9 @@ class Training:
         self.began = 0.0  #: the same moment on the monotonic clock
 
     def _choose_device(self) -> torch.device:
+        devices_there = devices.candidates(self.job.settings)
+        if len(devices_there) == 1:
+            return devices_there[0]
         few = self._prepared.train.first(_DEVICE_TRIAL * self.job.settings.batch_size)
 
         def steps_on(device: torch.device) -> Callable[[], None]:
@@ -92,7 +95,7 @@ class Training:
 
             return steps
 
-        return devices.fastest(devices.candidates(self.job.settings), steps_on)
+        return devices.fastest(devices_there, steps_on)
 
     def _updater(self, network: Network, batch: Batch, device: torch.device) -> Updater:
         plan = plan_for(self.job, device, self._prepared)

@@ -162,7 +162,7 @@ BUGS = (
     ),
     SeededBug(
         "a lock that two can hold",
-        (Replacement("daemon/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),),
+        (Replacement("schemas/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),),
         ("tests/faults/test_instances.py::test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back",),
     ),
     SeededBug(
