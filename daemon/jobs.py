@@ -14,6 +14,8 @@ from schemas.job import Job, JobKind, RolloutInput
 
 CANDIDATES = 3
 """How many models may have played a rollout: the newest at the file's time and those before it."""
+REMEMBERED = 256
+"""So many of the newest publications are looked through for who played: older models are long gone from Models."""
 MAX_OLD_ROLLOUTS = 2000
 
 
@@ -68,7 +70,7 @@ def expected_job(project: Project, known: Collection[str]) -> Job:
 
     `known` are the hashes of rollouts that it was told of before.
     """
-    publications = project.ledger.publications()
+    publications = project.ledger.publications(REMEMBERED)
     news = [used for used in project.ledger.pending_rollouts() if used.row.sha256 not in known]
     return _job(
         project,
@@ -106,7 +108,7 @@ def _job(
 
 def rollout_inputs(project: Project, cycle_id: int) -> tuple[RolloutInput, ...]:
     """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
-    publications = project.ledger.publications()
+    publications = project.ledger.publications(REMEMBERED)
     new = project.ledger.rollouts_of(cycle_id)
     old = project.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
     return tuple(_input(project, used, cycle_id, publications) for used in (*new, *old))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from daemon.cycle import ARROWS, RUNNING, Cycle, Phase
@@ -210,8 +210,9 @@ class Ledger:
     def cache_needed(self) -> set[str]:
         """Give the content hashes whose arrays may still be asked for."""
         rows = self._db.execute(
-            "SELECT sha256 FROM file UNION SELECT sha256 FROM rollout LEFT JOIN cycle ON cycle.id = cycle_id"
-            f" WHERE cycle_id IS NULL OR cycle.phase IN ({_RUNNING_SQL}, 'parked')"
+            "SELECT sha256 FROM file UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL"
+            " UNION SELECT sha256 FROM cycle JOIN rollout ON rollout.cycle_id = cycle.id"
+            f" WHERE cycle.phase IN ({_RUNNING_SQL}, 'parked')"
         )
         return {r[0] for r in rows}
 
@@ -294,10 +295,10 @@ class Ledger:
         with self._transaction() as db:
             add_publication(db, publication)
 
-    def publications(self) -> list[Publication]:
-        """Give all publications, oldest first."""
-        rows = self._db.execute("SELECT * FROM publication ORDER BY seq")
-        return [publication_of(row) for row in rows]
+    def publications(self, newest: int = -1) -> list[Publication]:
+        """Give the newest so many publications, or all, oldest first."""
+        rows = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT ?", (newest,)).fetchall()
+        return [publication_of(row) for row in reversed(rows)]
 
     def last_publication(self) -> Publication | None:
         """Give what is before the engine now."""
@@ -330,15 +331,23 @@ class Ledger:
             count += 1
         return count
 
-    def rewards(self) -> list[tuple[int, float | None]]:
-        """Give (cycle, reward per step of its rollouts) of the published cycles, oldest first."""
-        rows = self._db.execute("SELECT id, reward_mean FROM cycle WHERE phase = 'published' ORDER BY id")
-        return [(row[0], row[1]) for row in rows]
+    def earned(self, cycles: Iterable[int]) -> dict[int, float]:
+        """Give the reward per step that these cycles' models earned: that of the next published cycle's rollouts."""
+        found = {}
+        for cycle in cycles:
+            row = self._db.execute(
+                "SELECT reward_mean FROM cycle WHERE phase = 'published' AND id > ? ORDER BY id LIMIT 1", (cycle,)
+            ).fetchone()
+            if row is not None and row[0] is not None:
+                found[cycle] = row[0]
+        return found
 
     def history(self, limit: int = 1_000_000) -> list[CycleSummary]:
         """Give the newest ended cycles, oldest first."""
         rows = self._db.execute(
-            "SELECT * FROM cycle WHERE phase IN ('published', 'failed', 'parked') ORDER BY id DESC LIMIT ?", (limit,)
+            # The plus keeps the planner to the order of ids: through the phase's index it would sort all cycles.
+            "SELECT * FROM cycle WHERE +phase IN ('published', 'failed', 'parked') ORDER BY id DESC LIMIT ?",
+            (limit,),
         ).fetchall()
         return [self._summary(row) for row in reversed(rows)]
 

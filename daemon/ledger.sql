@@ -26,6 +26,8 @@ CREATE TABLE cycle (
 CREATE UNIQUE INDEX one_running_cycle ON cycle ((1))
     WHERE phase IN ('claimed', 'training', 'selecting', 'publishing');
 
+CREATE INDEX cycle_of_phase ON cycle (phase);
+
 CREATE TABLE step (
     seq      INTEGER PRIMARY KEY,
     cycle_id INTEGER NOT NULL REFERENCES cycle (id),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -37,15 +36,9 @@ def surplus_exports(
     return [name for name, _ in candidates[:too_many]]
 
 
-def best_cycle(published: Sequence[tuple[int, float | None]]) -> int | None:
-    """Give the cycle whose model earned the most reward per step: the rollouts of a cycle were played before it.
-
-    `published` holds (cycle, reward per step of the rollouts that triggered it), oldest first.
-    """
-    earned = [(player, reward) for (player, _), (_, reward) in pairwise(published) if reward is not None]
-    if not earned:
-        return None
-    return max(earned, key=lambda pair: pair[1])[0]
+def best_cycle(earned: Mapping[int, float]) -> int | None:
+    """Give the cycle whose model earned the most reward per step, the oldest of equals; None where none has earned."""
+    return max(sorted(earned), key=lambda cycle: earned[cycle], default=None)
 
 
 def surplus_cycles(

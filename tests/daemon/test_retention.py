@@ -42,8 +42,8 @@ def test_newest_named_and_young_cycles_are_kept(ages, always, keep):
 
 def test_the_best_cycle_is_the_one_whose_model_earned_the_most():
     # Cycle 3 was triggered by rollouts that the model of cycle 2 played.
-    assert best_cycle([(0, None), (1, 0.1), (2, 0.2), (3, 0.9), (4, 0.3)]) == 2
-    assert best_cycle([(1, 0.1)]) is None
+    assert best_cycle({2: 0.9, 0: 0.1, 1: 0.2, 3: 0.9}) == 2
+    assert best_cycle({}) is None
 
 
 def test_a_file_that_is_another_by_now_is_not_removed(tmp_path):
