@@ -84,14 +84,14 @@ def train(arguments: argparse.Namespace) -> int:
     num_envs, note = environments(settings)
     folder = open_run(Path(settings.run.logs), config=arguments.config.read_bytes(), resume=arguments.resume)
     kept = settings.checkpoints
-    start = None
+    start, torn = None, list[str]()
     if arguments.resume:
         keeper = Keeper(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
-        start = keeper.newest()
+        start, torn = keeper.newest()
     boards, missing = make_boards(folder, settings)
     show = Show(folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, boards=boards)
     try:
-        for line in filter(None, (note, missing)):
+        for line in filter(None, (note, missing, *torn)):
             show.line(line)
         run = Run(settings, folder, num_envs, show, from_checkpoint=start)
         for line in summary(run, settings, num_envs):

@@ -106,10 +106,22 @@ class Keeper:
         write_atomic(path, document_bytes(document))
         return checkpoint
 
-    def newest(self) -> Path | None:
-        """Give the checkpoint that went furthest, if there is one."""
-        names = sorted(path for path in self.folder.glob("model_step_*.pt") if NAME.fullmatch(path.name))
-        return names[-1] if names else None
+    def newest(self) -> tuple[Path | None, list[str]]:
+        """Give the checkpoint that went furthest and can be read, if any, and what to say of those that cannot.
+
+        Writing is atomic, so only a disk that lost bytes leads past the first.
+        """
+        torn: list[str] = []
+        names = sorted(
+            (path for path in self.folder.glob("model_step_*.pt") if NAME.fullmatch(path.name)), reverse=True
+        )
+        for path in names:
+            try:
+                load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
+                return path, torn
+            except (HotlapError, OSError) as error:
+                torn.append(f"{path.name} is passed over: {error}")
+        return None, torn
 
 
 def outdated(kept: dict[str, float], *, newest: int, best: int) -> list[str]:

@@ -233,6 +233,17 @@ def test_nothing_to_resume_is_one_line(tmp_path, capsys):
     assert "E_NO_RUN" in capsys.readouterr().err
 
 
+def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_resumed_from(logs, capsys):
+    assert run(logs, steps=2048) == 0
+    *_, before, newest = sorted(checkpoints(logs).glob("model_step_*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert run(logs, "--resume", steps=2048) == 0
+    said = capsys.readouterr().out
+    assert f"{newest.name} is passed over" in said
+    assert f"resumed at {int(before.stem.split('_')[-1]):,} steps" in said
+    load_document(newest.read_bytes())  # written again
+
+
 def test_resuming_with_another_network_is_one_line(logs, capsys):
     assert run(logs, steps=1024) == 0
     path = logs / "config.toml"
