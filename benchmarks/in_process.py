@@ -10,12 +10,10 @@ import argparse
 import json
 import os
 import threading
-from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -23,12 +21,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from benchmarks.vec_env import AgentsVecEnv
 from schemas.model import LOG_STD_START
 from schemas.settings import AgentSettings, TrainerSettings
 from trainer.envs.racing import RacingWorld
 
 
-class RacingVecEnv(VecEnv):
+class RacingVecEnv(AgentsVecEnv):
     """The racing world as Stable-Baselines3 wants it, with the rewards as the world gave them."""
 
     def __init__(self, world: RacingWorld) -> None:
@@ -42,10 +41,6 @@ class RacingVecEnv(VecEnv):
         """Start all agents anew."""
         return self.world.reset()
 
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Note the actions."""
-        self._actions = actions
-
     def step_wait(self) -> VecEnvStepReturn:
         """Drive; where an episode ended, the infos hold its true last observation."""
         step = self.world.step(self._actions)
@@ -58,28 +53,6 @@ class RacingVecEnv(VecEnv):
                 "TimeLimit.truncated": bool(step.truncated[i]),
             }
         return step.observation, step.reward, done, infos
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
-        """No agent has attributes of its own."""
-        return [None] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
-        """No agent has attributes of its own."""
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
-    ) -> list[Any]:
-        """No agent has methods of its own."""
-        return []
-
-    def env_is_wrapped(
-        self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: int | Iterable[int] | None = None
-    ) -> list[bool]:
-        """No agent is wrapped."""
-        return [False] * self.num_envs
 
 
 class Teller(BaseCallback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -15,7 +14,8 @@ from rlgym.rocket_league.obs_builders import DefaultObs
 from rlgym.rocket_league.reward_functions import CombinedReward, GoalReward, TouchReward
 from rlgym.rocket_league.sim import RocketSimEngine
 from rlgym.rocket_league.state_mutators import FixedTeamSizeMutator, KickoffMutator, MutatorSequence
-from stable_baselines3.common.vec_env import VecEnv
+
+from benchmarks.vec_env import AgentsVecEnv
 
 
 def make_env() -> Any:
@@ -31,7 +31,7 @@ def make_env() -> Any:
     )
 
 
-class RlgymVecEnv(VecEnv):
+class RlgymVecEnv(AgentsVecEnv):
     """`arenas` games, two cars each."""
 
     def __init__(self, arenas: int) -> None:
@@ -40,7 +40,6 @@ class RlgymVecEnv(VecEnv):
         self._size = len(next(iter(first.values())))
         seen = gymnasium.spaces.Box(-np.inf, np.inf, (self._size,), np.float32)
         super().__init__(2 * arenas, seen, gymnasium.spaces.Discrete(90))
-        self._actions: npt.NDArray[Any] = np.zeros(self.num_envs, np.int64)
 
     def reset(self) -> npt.NDArray[np.float32]:
         """Start every game."""
@@ -48,10 +47,6 @@ class RlgymVecEnv(VecEnv):
 
     def _rows(self, by_agent: dict[str, Any]) -> npt.NDArray[np.float32]:
         return np.array(list(by_agent.values()), np.float32)
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Keep what to do."""
-        self._actions = actions
 
     def step_wait(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
         """Step every game."""
@@ -75,20 +70,3 @@ class RlgymVecEnv(VecEnv):
         """Close every game."""
         for env in self._envs:
             env.close()
-
-    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
-        """No agent has attributes of its own, but one: it draws no pictures."""
-        return [None] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
-        """No agent has attributes of its own."""
-
-    def env_method(
-        self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
-    ) -> list[Any]:
-        """No agent has methods of its own."""
-        return []
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: int | Iterable[int] | None = None) -> list[bool]:
-        """No agent is wrapped."""
-        return [False] * self.num_envs
