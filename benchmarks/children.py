@@ -55,8 +55,9 @@ class Child:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line.decode("utf-8", "replace").rstrip("\r\n"))
+        with self._process.stdout as stdout:
+            for line in stdout:
+                self._lines.put(line.decode("utf-8", "replace").rstrip("\r\n"))
         self._lines.put(None)
 
     def line(self, patience_s: float, stopping: threading.Event, *others: Child) -> str | None:
