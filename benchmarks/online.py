@@ -1,4 +1,4 @@
-"""1v1 Rocket League: agent steps a second, ours beside Stable-Baselines3 over rlgym and beside the floors.
+"""1v1 Rocket League: agent steps a second, ours beside Stable-Baselines3 over rlgym, rlgym-learn and the floors.
 
 Floors: the raw simulator (controls set, arenas stepped, states read, nothing else) and the update alone. Every row runs
 in a process of its own, with a 2x128 network, 4 epochs, tick skip 8 and the same batch. A CPU second is what the row's
@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.children import Child, RunError
 from benchmarks.machine import describe, in_words
 
 ARENAS, STEPS, MINIBATCH, EPOCHS, HIDDEN = 32, 64, 512, 4, (128, 128)
 AGENTS = 2 * ARENAS
+PATIENCE_S = 90.0  #: for starting and for the iteration that is not counted
 
 
 def add_to(commands: Any) -> None:
@@ -36,14 +41,34 @@ def run(given: argparse.Namespace) -> int:
     print(in_words(describe()))
     print(f"{'':34}{'a second':>12}{'a CPU second':>14}")
     for row in given.rows:
-        argv = [sys.executable, "-m", "benchmarks.online", row, str(given.seconds)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{row:34}{(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
+        try:
+            told = measured(row, given.seconds)
+        except RunError as error:
+            print(f"{row:34}{str(error).splitlines()[-1].strip()}")
             continue
-        told = json.loads(done.stdout.splitlines()[-1])
         print(f"{row:34}{told['wall']:>12,.0f}{told['cpu']:>14,.0f}")
     return 0
+
+
+def measured(row: str, seconds: float) -> dict[str, float]:
+    """Run a row in a process of its own, whose whole family ends with it. Raises RunError where it gives no figures."""
+    argv, patience_s = ["-m", "benchmarks.online", row, str(seconds)], seconds + PATIENCE_S
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Child("row", argv, folder=Path(folder), hears_lines=True, one_thread=False) as child,
+    ):
+        end_s, said = time.monotonic() + patience_s, "nothing"
+        while (left_s := end_s - time.monotonic()) > 0:
+            try:
+                line = child.line(left_s, threading.Event())
+            except RunError:
+                break
+            if line is None:
+                raise RunError(child.last_words())
+            if line.startswith("{"):
+                return dict(json.loads(line))
+            said = line or said
+    raise RunError(f"no figures after {patience_s:.0f} s; it last said: {said}")
 
 
 def timed(work: Callable[[], int], seconds: float) -> dict[str, float]:
@@ -163,6 +188,16 @@ def sb3(seconds: float) -> dict[str, float]:
     raise RuntimeError("it ended by itself")
 
 
+def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
+    """rlgym-learn's PPO over the same, its games in processes of their own."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as its examples have it, for the workers
+    from benchmarks.rlgym_learn_side import measure
+
+    return measure(
+        seconds, processes=processes, steps=AGENTS * STEPS, minibatch=MINIBATCH, epochs=EPOCHS, hidden=HIDDEN
+    )
+
+
 ROWS: dict[str, Callable[[float], dict[str, float]]] = {
     "raw simulator, one thread": lambda seconds: raw_simulator(seconds, together=False),
     "raw simulator, multi_step": lambda seconds: raw_simulator(seconds, together=True),
@@ -173,6 +208,9 @@ ROWS: dict[str, Callable[[float], dict[str, float]]] = {
     "ours, the update alone": lambda seconds: ours(seconds, collects=False, learns=True),
     "ours, collecting and learning": lambda seconds: ours(seconds, collects=True, learns=True),
     "Stable-Baselines3 over rlgym": sb3,
+    "rlgym-learn, 1 process": lambda seconds: rlgym_learn(seconds, 1),
+    "rlgym-learn, 2 processes": lambda seconds: rlgym_learn(seconds, 2),
+    "rlgym-learn, 4 processes": lambda seconds: rlgym_learn(seconds, 4),
 }
 
 

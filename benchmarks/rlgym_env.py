@@ -7,28 +7,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from rlgym.api import RLGym
-from rlgym.rocket_league.action_parsers import LookupTableAction, RepeatAction
-from rlgym.rocket_league.done_conditions import AnyCondition, GoalCondition, NoTouchTimeoutCondition, TimeoutCondition
-from rlgym.rocket_league.obs_builders import DefaultObs
-from rlgym.rocket_league.reward_functions import CombinedReward, GoalReward, TouchReward
-from rlgym.rocket_league.sim import RocketSimEngine
-from rlgym.rocket_league.state_mutators import FixedTeamSizeMutator, KickoffMutator, MutatorSequence
 
+from benchmarks.rlgym_game import make_env
 from benchmarks.vec_env import AgentsVecEnv
-
-
-def make_env() -> Any:
-    """Give a 1v1 as rlgym's documentation builds it."""
-    return RLGym(
-        state_mutator=MutatorSequence(FixedTeamSizeMutator(blue_size=1, orange_size=1), KickoffMutator()),
-        obs_builder=DefaultObs(zero_padding=2),
-        action_parser=RepeatAction(LookupTableAction(), repeats=8),
-        reward_fn=CombinedReward((GoalReward(), 10.0), (TouchReward(), 1.0)),
-        termination_cond=GoalCondition(),
-        truncation_cond=AnyCondition(NoTouchTimeoutCondition(20.0), TimeoutCondition(60.0)),
-        transition_engine=RocketSimEngine(),
-    )
 
 
 class RlgymVecEnv(AgentsVecEnv):

@@ -1,0 +1,34 @@
+"""A row that gives no figures says why, in one line."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import online
+from benchmarks.children import RunError
+
+
+def test_a_row_that_fails_is_told_with_its_reason_and_the_next_is_measured(monkeypatch, capsys):
+    def measured(row, seconds):
+        if row == "broken":
+            raise RunError("    a line of a traceback\n    ModuleNotFoundError: No module named 'rlgym_learn'")
+        return {"wall": 1234.5, "cpu": 2000.0}
+
+    monkeypatch.setattr(online, "measured", measured)
+    assert online.run(SimpleNamespace(rows=["broken", "whole"], seconds=1.0)) == 0
+    broken, whole = capsys.readouterr().out.splitlines()[-2:]
+    assert broken.split(maxsplit=1) == ["broken", "ModuleNotFoundError: No module named 'rlgym_learn'"]
+    assert whole.split() == ["whole", "1,234", "2,000"]
+
+
+def test_a_row_ends_with_the_last_words_of_its_process():
+    with pytest.raises(RunError, match="no such row"):
+        online.measured("no such row", 1.0)
+
+
+def test_a_row_that_stands_still_is_ended(monkeypatch):
+    monkeypatch.setattr(online, "PATIENCE_S", -5.0)
+    with pytest.raises(RunError, match=r"no figures after 0 s; it last said: nothing"):
+        online.measured("raw simulator, one thread", 5.0)
