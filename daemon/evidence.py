@@ -109,13 +109,13 @@ def _opened(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
     """A connection that cannot write. What a killed daemon left half done is rolled back in a copy."""
     journal = path.with_name(f"{path.name}-journal")
     with contextlib.ExitStack() as stack:
+        target, mode = path.absolute(), "ro"
         if not daemon_runs and journal.exists():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-oracle-")))
-            for source in (path, journal):
-                shutil.copyfile(source, folder / source.name)
-            target, mode = folder / path.name, "rw"
-        else:
-            target, mode = path.absolute(), "ro"
+            with contextlib.suppress(FileNotFoundError):  # a daemon that started just now has rolled it back
+                for source in (journal, path):
+                    shutil.copyfile(source, folder / source.name)
+                target, mode = folder / path.name, "rw"
         db = sqlite3.connect(f"{target.as_uri()}?mode={mode}", uri=True, timeout=10.0, isolation_level=None)
         stack.callback(db.close)
         db.row_factory = sqlite3.Row
