@@ -198,6 +198,26 @@ def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
     )
 
 
+def racing(seconds: float, cars: int) -> dict[str, float]:
+    """Collect experiences in the racing world from a policy that always answers the same."""
+    from trainer import threads
+    from trainer.envs.racing_world import RacingGames
+    from trainer.online.collect import Player
+
+    class Straight:
+        """Half throttle, straight on."""
+
+        answer_NA = np.tile(np.array([0.0, 0.5, 0.0], dtype=np.float32), (cars, 1))
+
+        def sample(self, observation_NO: object, rng: object) -> np.ndarray:
+            del observation_NO, rng
+            return self.answer_NA
+
+    threads.keep_numpy_to_one()
+    player, rng = Player(RacingGames(cars), 0), np.random.default_rng(0)
+    return timed(lambda: player.play(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
+
+
 ROWS: dict[str, Callable[[float], dict[str, float]]] = {
     "raw simulator, one thread": lambda seconds: raw_simulator(seconds, together=False),
     "raw simulator, multi_step": lambda seconds: raw_simulator(seconds, together=True),
@@ -211,6 +231,8 @@ ROWS: dict[str, Callable[[float], dict[str, float]]] = {
     "rlgym-learn, 1 process": lambda seconds: rlgym_learn(seconds, 1),
     "rlgym-learn, 2 processes": lambda seconds: rlgym_learn(seconds, 2),
     "rlgym-learn, 4 processes": lambda seconds: rlgym_learn(seconds, 4),
+    "racing, 512 cars, collecting": lambda seconds: racing(seconds, 512),
+    "racing, 2048 cars, collecting": lambda seconds: racing(seconds, 2048),
 }
 
 
