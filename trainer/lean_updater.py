@@ -28,14 +28,14 @@ from trainer.rng import rng_for
 from trainer.twin import TwinNetwork
 from trainer.update import Plan
 
-_MOST_STEPS, _FEWEST_STEPS = 12, 4
+_MOST_STEPS, _FEWEST_STEPS = 12, 2
 """Steps that tell how fast a number of threads is: an eighth of an epoch, between these."""
+_FEWEST_MINIBATCHES = 8
+"""Of an epoch in which threads are tried."""
 _GLANCE = 16
 """Steps between two looks at how long they take."""
 _SAME_STEPS = 2
 """Steps after which a difference would show."""
-_MOST_TRIALS = 4
-"""Epochs that begin with a trial while one thread seems the fastest: the other core may have been wanted just then."""
 _LOG_STD_MIN, _LOG_STD_MAX = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
 
 
@@ -50,7 +50,7 @@ class LeanUpdater:
         self._norms: list[float] = []
         self._entropies: list[float] = []
         self._pace: threads.Pace | None = None
-        self._trials = 0
+        self._epochs = self._trial_at = 0  # gone through; the one that begins with the next trial
         self._same: dict[int, bool] = {}
         self.renew(plan, batch)
 
@@ -82,9 +82,10 @@ class LeanUpdater:
 
     def _walk(self, minibatches: Iterator[slice]) -> None:
         """Take all steps; the first ones tell how many threads the others get, where that is not known yet."""
-        if self._pace is None or (self._pace.is_measured and self._pace.best == 1 and self._trials < _MOST_TRIALS):
-            self._trials += 1
+        if self._pace is None or (self._pace.is_measured and self._pace.best == 1 and self._epochs >= self._trial_at):
+            self._trial_at = 2 * self._epochs + 1  # ever later: the other core may have been wanted just then
             self._pace = self._measured(minibatches)
+        self._epochs += 1
         while (before := len(self._norms)) < len(self._minibatches):
             torch.set_num_threads(self._pace.threads)
             took_s = _timed(lambda: self._steps(itertools.islice(minibatches, _GLANCE)))
@@ -123,7 +124,7 @@ class LeanUpdater:
         """Give the pace that needs no measuring: as set, or by rule where an epoch is too short to measure in."""
         if self.plan.threads:
             return threads.Pace(self.plan.threads, math.inf)
-        if len(self._minibatches) < 8 * _FEWEST_STEPS:
+        if len(self._minibatches) < _FEWEST_MINIBATCHES:
             return threads.Pace(threads.by_rule(self.plan.batch_size, self._gradient.flat.vector.numel()), math.inf)
         return None
 
