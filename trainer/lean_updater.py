@@ -103,7 +103,8 @@ class LeanUpdater:
             one_s = min(one_s, took_s)
             return took_s
 
-        return threads.fastest(seconds, self._is_same, threads.more_than_one())
+        fitting = len(self._minibatches) // (1 + stretch) - 1  # a trial without steps left would take no time
+        return threads.fastest(seconds, self._is_same, threads.more_than_one()[:fitting])
 
     def _seconds_a_step(self, minibatches: Iterator[slice], steps: int, limit_s: float) -> float:
         """Take `steps` steps, fewer where they take longer than `limit_s`; give the seconds of the median one."""

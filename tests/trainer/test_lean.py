@@ -283,6 +283,21 @@ def test_no_more_threads_than_cores_are_tried(monkeypatch):
         assert more_than_one() == tried
 
 
+@pytest.mark.parametrize(("minibatches", "tried"), [(8, [2]), (12, [2, 4, 8]), (36, [2, 4, 8])])
+def test_only_as_many_numbers_are_tried_as_there_are_steps_for(monkeypatch, minibatches, tried):
+    offered = []
+
+    def fastest(seconds, is_same, others):
+        offered.extend(others)
+        return Pace(1, 1.0)
+
+    monkeypatch.setattr("trainer.threads.os.cpu_count", lambda: 64)
+    monkeypatch.setattr("trainer.threads.fastest", fastest)
+    network, head, batch = problem(STEER, n=64 * minibatches)
+    LeanUpdater(network, head, plan(threads=0), batch, {}).epoch(1)
+    assert offered == tried
+
+
 def test_a_seed_says_it_all():
     ends = []
     for _ in range(2):
