@@ -6,7 +6,7 @@ episode comes from that episode's own seed, so that nothing depends on which wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -83,22 +83,15 @@ def play(
     worlds: Sequence[World], task: Task, seeds: Sequence[int], act: Act, *, cameras: dict[int, Camera] | None = None
 ) -> Iterator[Episode]:
     """Let a policy play one episode a seed; they are given as they end. `cameras` film those of their numbers."""
-    waiting = list(enumerate(seeds))[::-1]
-    lanes: list[_Lane] = []
-    free = list(worlds)[::-1]
-    while waiting or lanes:
-        while waiting and free:
-            number, seed = waiting.pop()
-            lanes.append(_begin(free.pop(), task, number, seed, np.zeros(0, bool), (cameras or {}).get(number)))
-        actions = act(np.stack([lane.observation for lane in lanes]))
-        going = []
-        for lane, action in zip(lanes, actions, strict=True):
-            if (episode := _step(lane, task, action)) is None:
-                going.append(lane)
-            else:
-                free.append(lane.world)
-                yield episode
-        lanes = going
+
+    def begin(world: World, number: int, seed: int) -> _Lane:
+        return _begin(world, task, number, seed, np.zeros(0, bool), (cameras or {}).get(number))
+
+    def decide(lanes: list[_Lane]) -> Iterable[Any]:
+        return act(np.stack([lane.observation for lane in lanes]))
+
+    for _, episode in _played(worlds, task, seeds, begin, decide):
+        yield episode
 
 
 def collect(
@@ -110,22 +103,37 @@ def collect(
     expert: Expert,
 ) -> Iterator[Labelled]:
     """Play one episode a seed; in step t of episode e the expert drives where `coins[e][t]`, else the policy."""
+
+    def begin(world: World, number: int, seed: int) -> _Lane:
+        return _begin(world, task, number, seed, coins[number], None)
+
+    for lane, episode in _played(worlds, task, seeds, begin, lambda lanes: _decide(lanes, act, expert)):
+        lane.ask(expert)
+        labels = stack([lane.labels[t] for t in range(episode.steps)], lane.world.actions)
+        yield Labelled(episode, np.stack(lane.observations), labels)
+
+
+def _played(
+    worlds: Sequence[World],
+    task: Task,
+    seeds: Sequence[int],
+    begin: Callable[[World, int, int], _Lane],
+    decide: Callable[[list[_Lane]], Iterable[Any]],
+) -> Iterator[tuple[_Lane, Episode]]:
+    """Play one episode a seed, as many at a time as there are worlds; give each as it ends."""
     waiting = list(enumerate(seeds))[::-1]
     lanes: list[_Lane] = []
     free = list(worlds)[::-1]
     while waiting or lanes:
         while waiting and free:
-            number, seed = waiting.pop()
-            lanes.append(_begin(free.pop(), task, number, seed, coins[number], None))
+            lanes.append(begin(free.pop(), *waiting.pop()))
         going = []
-        for lane, action in zip(lanes, _decide(lanes, act, expert), strict=True):
+        for lane, action in zip(lanes, decide(lanes), strict=True):
             if (episode := _step(lane, task, action)) is None:
                 going.append(lane)
             else:
-                lane.ask(expert)
                 free.append(lane.world)
-                labels = stack([lane.labels[t] for t in range(episode.steps)], lane.world.actions)
-                yield Labelled(episode, np.stack(lane.observations), labels)
+                yield lane, episode
         lanes = going
 
 
