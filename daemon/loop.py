@@ -61,7 +61,10 @@ class Mailbox:
 
 @contextmanager
 def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
-    """While inside, Ctrl-C, SIGTERM and the closing of a console post STOP; a second one ends at once."""
+    """While inside, Ctrl-C, SIGTERM and the closing of a console post STOP; a second one ends at once.
+
+    A hangup that was ignored from the start, as under nohup, stays ignored.
+    """
     received: list[int] = []
 
     def post(signum: int, frame: FrameType | None) -> None:
@@ -71,7 +74,10 @@ def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
         mailbox.stop()
 
     names = ("SIGINT", "SIGTERM", "SIGBREAK") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGHUP")
-    old = {number: signal.signal(number, post) for number in (getattr(signal, name) for name in names)}
+    numbers = [getattr(signal, name) for name in names]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)
+    old = {number: signal.signal(number, post) for number in numbers}
     try:
         yield
     finally:

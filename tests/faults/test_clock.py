@@ -140,15 +140,19 @@ def test_a_trainer_that_says_nothing_is_ended_all_the_same(fresh_project):
         site.until(lambda: any("no sign of life" in line for line in site.log.lines))
 
 
+HEIR = "import os, signal, sys; signal.signal(signal.SIGHUP, int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+
+
 @contextlib.contextmanager
-def whole_daemon(folder: Path, **settings: object):
-    """A real daemon with real, fast children."""
+def whole_daemon(folder: Path, *, hangup: int = signal.SIG_DFL, **settings: object):
+    """A real daemon with real, fast children, which inherits `hangup` for SIGHUP."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     wanted = {"auto_train_after_n_rollouts": 2, "scan_interval_s": 0.2, "settle_s": 0.05, **settings}
     environment |= {f"HOTLAP_DAEMON__{name.upper()}": str(value) for name, value in wanted.items()}
     command = [sys.executable, str(ROOT / "tests" / "fakes" / "whole_daemon.py"), "--no-dashboard"]
+    heir = [] if sys.platform == "win32" else [sys.executable, "-c", HEIR, str(int(hangup))]
     process = subprocess.Popen(
-        [*command, "--project", str(folder)],
+        [*heir, *command, "--project", str(folder)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -203,6 +207,20 @@ def test_a_signal_at_any_time_ends_it_soon_and_loses_nothing(tmp_path, number):
         wait_until(lambda: not violations(tmp_path), 5.0)
     with Site(tmp_path, hidden_sizes=(128, 128)) as site:
         site.until(lambda: site.version > 0 and site.ledger.pending_count() == 0 and not site.runner.busy)
+    assert violations(tmp_path) == ()
+
+
+@pytest.mark.slow
+@posix_only
+def test_under_nohup_the_closing_of_a_terminal_does_not_end_it(tmp_path):
+    with whole_daemon(tmp_path, hangup=signal.SIG_IGN) as process:
+        wait_until(lambda: status(tmp_path).get("pid") == process.pid)
+        process.send_signal(signal.SIGHUP)
+        for index in (1, 2):
+            drop(Layout(tmp_path).exports, index)
+        wait_until(lambda: status(tmp_path)["policy_version"] == 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10.0) == 0
     assert violations(tmp_path) == ()
 
 
