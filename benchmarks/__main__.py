@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import bench, dagger, dagger_show, learning, online, online_scores, replay
+from benchmarks import bench, dagger, dagger_inputs, dagger_show, learning, online, online_scores, replay
 from benchmarks.children import RunError
 
 DESCRIPTION = """\
-What Hotlap costs, measured. Without a name everything but the last six runs, in about seven minutes:
+What Hotlap costs, measured. Without a name everything but the last seven runs, in about seven minutes:
 tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/performance.md.
 """
 EPILOG = """\
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    for by_name_only in (learning, replay, dagger, dagger_show, online, online_scores):
+    for by_name_only in (learning, replay, dagger, dagger_inputs, dagger_show, online, online_scores):
         by_name_only.add_to(commands)
     parser.set_defaults(run=lambda given: bench.run_all(given, parser.parse_args))
     return parser

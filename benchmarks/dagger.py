@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Outcome:
     seed: int
     success_rate: float  #: over the final episodes
     labels: int
-    seconds: float  #: of collecting and training in as many rounds as the others; starting and judging left out
+    seconds: float  #: of collecting and training; starting and judging left out
     curve: tuple[tuple[int, float], ...]  #: labels and success rate of each round's evaluation
 
 
@@ -63,7 +64,8 @@ def main(given: argparse.Namespace) -> int:
         for way, beta in (("DAgger", "linear"), ("cloning", "constant")):
             outcomes += _pipeline(given, config, names, way, beta, seed)
         if given.imitation_python:
-            outcomes += [_imitation(given, config, name, seed) for name in names]
+            for further_rounds in (False, True):
+                outcomes += [_imitation(given, config, name, seed, further_rounds) for name in names]
     text = table(outcomes)
     print(f"on {machine.in_words(machine.describe())}\n\n{text}")
     (given.out / "table.md").write_text(text, encoding="utf-8")
@@ -96,13 +98,15 @@ def _pipeline(
     return outcomes
 
 
-def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int) -> Outcome:
+def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, further_rounds: bool) -> Outcome:
     """Run the other package on the same world, in its own Python."""
+    way = "imitation, further rounds" if further_rounds else "imitation"
     details = json.loads((given.out / f"DAgger_{seed}" / "milestone_details" / f"{name}.json").read_bytes())
+    totals = [0, *(r["labels"] for r in details["rounds"])]
     task = {
         "config": str(config), "milestone": name, "seed": seed, "states": str(given.out / "states"),
-        "limit": details["max_episode_steps"], "rounds": given.iterations, "episodes": given.episodes,
-        "steps": given.steps, "least_labels": details["rounds"][-1]["labels"],
+        "limit": details["max_episode_steps"], "episodes": given.episodes, "steps": given.steps,
+        "labels": [after - before for before, after in pairwise(totals)], "further_rounds": further_rounds,
         "final_episodes": details["settings"]["final_eval_episodes"],
     }  # fmt: skip
     began = time.monotonic()
@@ -113,7 +117,7 @@ def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int) ->
     if done.returncode:
         raise SystemExit(f"imitation failed after {time.monotonic() - began:.0f} s:\n{done.stderr[-2000:]}")
     said = json.loads(done.stdout.splitlines()[-1])
-    return Outcome("imitation", name, seed, said["success_rate"], said["labels"], said["seconds"], ())
+    return Outcome(way, name, seed, said["success_rate"], said["labels"], said["seconds"], ())
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -1,13 +1,17 @@
 """The `imitation` package's DAgger on one racing milestone; runs in its own venv: a task on stdin, a result on stdout.
 
-The same world, seeds, network, batches and gradient steps a round. Where its episodes ended early, rounds are added
-until it has had as many labels. Its experts see observations only, so here an observation carries the expert's state
-behind the car's own fifteen numbers, and the learner's network looks at those alone.
+The same world, seeds, network, batches and gradient steps a round, and in each round as many labels as ours had: where
+its episodes end early it plays more of them, the last one cut. With "further_rounds" each round has as many episodes as
+ours instead, and rounds are added, with their gradient steps, until it has had at least as many labels.
+
+Its experts see observations only, so here an observation carries the expert's state behind the car's own fifteen
+numbers, and the learner's network looks at those alone.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -39,6 +43,7 @@ class Episodes(gymnasium.Env):
         milestone = next(m for m in document["milestones"] if m["id"] == task["milestone"])
         start = milestone["starting_state"]
         self._start = (Path(task["states"]) / Path(start).name).read_bytes() if start else None
+        self.labels_left = math.inf  #: an episode is cut where it would bring more
         self._name, self._limit, self._rng = task["milestone"], task["limit"], np.random.default_rng(seed)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OWN + EXTRA,), np.float32)
         self.action_space = self._env.action_space
@@ -53,8 +58,10 @@ class Episodes(gymnasium.Env):
     def step(self, action: Any) -> Any:
         _, reward, crashed, _, info = self._env.step(action)
         self._steps += 1
+        self.labels_left -= 1
         success = self._name in info["milestones"]
-        return self._seen(), reward, crashed or success, self._steps >= self._limit, {"success": success}
+        cut = self._steps >= self._limit or self.labels_left <= 0
+        return self._seen(), reward, crashed or success, cut, {"success": success}
 
     def _seen(self) -> Any:
         s = self._env.expert_state()
@@ -113,24 +120,23 @@ def main() -> None:
             venv=venv, scratch_dir=folder, expert_policy=expert, bc_trainer=learner, rng=rng,
             beta_schedule=lambda number: max(0.0, 1.0 - 0.5 * number),
         )  # fmt: skip
-        began, labels, rounds, seconds = time.monotonic(), 0, 0, 0.0
-        while rounds < task["rounds"] or labels < task["least_labels"]:
-            collector = trainer.create_trajectory_collector()
-            for _ in range(task["episodes"]):
+        began, labels, wanted = time.monotonic(), 0, list(task["labels"])
+        while wanted or (task["further_rounds"] and labels < sum(task["labels"])):
+            budget = wanted.pop(0) if wanted else 0
+            env.labels_left = math.inf if task["further_rounds"] else budget
+            collector, episodes = trainer.create_trajectory_collector(), 0
+            while episodes < task["episodes"] if task["further_rounds"] else env.labels_left > 0:
                 observation, over = collector.reset(), False
                 while not over:
                     action, _ = expert.predict(observation, deterministic=True)
                     observation, _, dones, _ = collector.step(action)
                     labels += 1
                     over = bool(dones[0])
+                episodes += 1
             # Without rollouts for its log, which would cost it time and no labels.
             quiet = {"progress_bar": False, "log_interval": 10**9, "log_rollouts_venv": None}
             trainer.extend_and_update({"n_batches": task["steps"], **quiet})
-            rounds += 1
-            if rounds == task["rounds"]:
-                seconds = (
-                    time.monotonic() - began
-                )  # as many rounds as ours; those for more labels are not held against it
+        seconds = time.monotonic() - began
     judge, wins = Episodes(task, 0), 0
     for k in range(task["final_episodes"]):
         # The very episodes that our policies are judged by.

@@ -1,8 +1,10 @@
 """What learns: a network, its units, its optimizer; imitates labels, acts without chance, can be put away.
 
-Choices are learned as a categorical, buttons as one Bernoulli each, real numbers by squared error, which is a normal of
-fixed deviation. A mean beyond a bound that the label lies at is no error: it will be clamped. What error is left is
-the deviation that the model goes out with.
+Choices are learned as a categorical, buttons as one Bernoulli each, real numbers by the root of the mean squared error
+of each. Its slope is the squared error's over the deviation: a number that is nearly right is not drowned by a rough
+one, and does not drown it, as it would in the likelihood of a normal (Seitzer et al. 2022, arXiv:2203.09168, with their
+beta = 0.5). A mean beyond a bound that the label lies at is no error: it will be clamped. What error is left is the
+deviation that the model goes out with.
 """
 
 from __future__ import annotations
@@ -32,6 +34,21 @@ from trainer.rng import numpy_rng_for
 PIXEL_FORMAT = "hotlap.dagger_pixels/1"
 _CHUNK = 250  #: minibatches whose indices are drawn at once
 _SAMPLE = 4096  #: labels that tell how large the error is that is left
+_LEAST_MSE = 1e-6  #: beside each mean squared error, whose root has no slope at 0
+CALM_LABELS = 8000.0
+"""Labels up to which inputs are kept small, see `calmed`."""
+
+
+def calmed(seen: ObservationNormaliser, calm_labels: float = CALM_LABELS) -> ObservationNormaliser:
+    """Give the units in which a network learns from what was seen: (1 + calm_labels / n) deviations of each column.
+
+    A network bends only as fast as its inputs move. So with few labels it is nearly linear between them; with many it
+    learns in the usual units.
+    """
+    if seen.count == 0:
+        return seen
+    scale_O = seen.scale_O * (1.0 + calm_labels / seen.count)
+    return ObservationNormaliser(seen.mean_O, scale_O.square(), seen.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,7 @@ class Recipe:
     learning_rate: float
     seed: int
     device: str
+    calm_labels: float = CALM_LABELS  #: 0 = observations in units of one deviation throughout
 
 
 class Learner:
@@ -51,7 +69,8 @@ class Learner:
     def __init__(self, view: View, actions: Actions, recipe: Recipe) -> None:
         self._view, self._actions, self._recipe = view, actions, recipe
         self._space = actions.space()
-        self._units = ObservationNormaliser.identity(1 if view.pixels else view.shape[0])
+        self._seen = ObservationNormaliser.identity(1 if view.pixels else view.shape[0])
+        self._units = calmed(self._seen, self._recipe.calm_labels)
         self._net: PolicyNet = self._build()
         self._net.module().to(recipe.device)
         self._parameters = self._net.trained()
@@ -69,7 +88,8 @@ class Learner:
         """Let new observations move the units; the policy stays the function it is."""
         if self._view.pixels:
             return
-        before, self._units = self._units, self._units.merged(observations)
+        before, self._seen = self._units, self._seen.merged(observations)
+        self._units = calmed(self._seen, self._recipe.calm_labels)
         if before.count and isinstance(self._net, VectorNet):
             keep_policy(self._net.network.stacks(), before, self._units)
 
@@ -111,19 +131,20 @@ class Learner:
         return tensors_are_finite(self._net.module().state_dict())
 
     def state(self) -> dict[str, Any]:
-        """Give everything that going on needs: weights, optimizer, units."""
+        """Give everything that going on needs: weights, optimizer, what was seen."""
         return {
             "network": _copied(self._net.module().state_dict()),
             "optimizer": _copied(self._optimizer.state_dict()),
-            "units": self._units.plain(),
+            "seen": self._seen.plain(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go back to what `state` gave."""
         self._net.module().load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        seen = state["units"]
-        self._units = ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"]))
+        seen = state["seen"]
+        self._seen = ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"]))
+        self._units = calmed(self._seen, self._recipe.calm_labels)
 
     def checkpoint(self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]) -> bytes:
         """Give a checkpoint's bytes: the trainer's own kind for vectors, one with the same three keys for pictures."""
@@ -226,7 +247,8 @@ class Learner:
             return functional.binary_cross_entropy_with_logits(output_BK, packed_BC, reduction="none").sum(1).mean()
         if self._actions.kind == "discrete":
             return functional.cross_entropy(output_BK, packed_BC)
-        return self._errors(output_BK, packed_BC).square().sum(1).mean()
+        mse_A = self._errors(output_BK, packed_BC).square().mean(0)
+        return (mse_A + _LEAST_MSE).sqrt().sum()
 
 
 def _copied(state: Any) -> Any:

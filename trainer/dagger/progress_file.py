@@ -19,7 +19,8 @@ from trainer.dagger.episodes import Score
 from trainer.dagger.milestones import Milestone
 from trainer.dagger.results import Job
 
-FORMAT = "hotlap.dagger_progress/1"
+FORMAT = "hotlap.dagger_progress/2"
+"""Counts up where work that was begun earlier would go on otherwise than it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Work:
 def fingerprint_of(job: Job, milestone: Milestone, expert: bytes, start: bytes | None) -> str:
     """Hash what decides a milestone's result: where it differs, work that was begun cannot go on."""
     document = {
+        "format": FORMAT,
         "milestone": milestone.model_dump(mode="json"),
         "env": job.config.env,
         "env_options": job.config.env_options,
@@ -125,7 +127,7 @@ def load_work(folder: Path, fingerprint: str) -> tuple[Work, str]:
         return fresh, f"the data in {data_folder(folder)} is not whole: the milestone begins anew"
     if work.fingerprint != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
-        return fresh, "settings, expert or start state are others than before: the milestone begins anew"
+        return fresh, "settings, expert, start state or Hotlap itself are others than before: the milestone begins anew"
     return work, f"going on after round {len(work.rounds)}" if work.rounds else ""
 
 

@@ -1,6 +1,7 @@
 """What learns: every kind of action, units that move under it, and a state from which it goes on bit by bit."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from schemas.model import read_model
 from trainer.checkpoint import checkpoint_from, load_document
 from trainer.dagger.actions import Actions
 from trainer.dagger.dataset import Dataset, write_round
-from trainer.dagger.learner import Learner, Recipe
+from trainer.dagger.learner import CALM_LABELS, Learner, Recipe, calmed
 from trainer.dagger.worlds import View
 from trainer.export import export
+from trainer.normaliser import ObservationNormaliser
 
 VECTOR = View((2,), pixels=False)
 KINDS = {
@@ -136,3 +138,47 @@ def test_a_checkpoint_for_pictures_has_the_three_keys(tmp_path):
     write_round(tmp_path, 0, [(pictures, labels)])
     learner.train(Dataset(tmp_path, 1), steps=60, batch_size=16, round_number=0)
     assert (learner.act(pictures) == labels).mean() > 0.9
+
+
+def test_with_few_labels_small_inputs_do_better_between_them(tmp_path):
+    """Fifteen columns, 300 labels; the error on new states beside that in units of one deviation a column."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1300, 15)).astype(np.float32)
+    steer = np.tanh(x[:, 0] + x[:, 1] * x[:, 2])
+    labels = np.stack([steer, np.clip(x[:, 4] - x[:, 5], 0, 1)], axis=1).astype(np.float32)
+    write_round(tmp_path, 0, [(x[:300], labels[:300])])
+    errors = []
+    for calm_labels in (CALM_LABELS, 0.0):
+        small_or_not = recipe(hidden=64, calm_labels=calm_labels)
+        learner = Learner(View((15,), pixels=False), KINDS["continuous"], small_or_not)
+        learner.absorb(x[:300])
+        learner.train(Dataset(tmp_path, 1), steps=2500, batch_size=64, round_number=0)
+        errors.append(np.sqrt(np.square(learner.act(x[300:]) - labels[300:]).mean()))
+    assert errors[0] < 0.85 * errors[1]
+
+
+def test_units_become_the_usual_ones_with_many_labels():
+    rng = np.random.default_rng(0)
+    usual = ObservationNormaliser.identity(2).merged(rng.normal(size=(8000, 2)) * (30.0, 0.01) + (100.0, 0.0))
+    assert calmed(usual).scale_O == pytest.approx(2 * usual.scale_O)
+    many = replace(usual, count=1e6)
+    assert calmed(many).scale_O == pytest.approx(many.scale_O, rel=0.01)
+    assert calmed(usual).mean_O is usual.mean_O
+    nothing = ObservationNormaliser.identity(2)
+    assert calmed(nothing) is nothing
+
+
+def test_each_number_counts_by_its_own_error():
+    """d loss / d output = error / (B times the root of the number's mean squared error), as written out by hand."""
+    rng = np.random.default_rng(3)
+    labels = rng.uniform((-0.9, 0.1), (0.9, 0.9), (64, 2)).astype(np.float32)
+    learner = Learner(VECTOR, KINDS["continuous"], recipe())
+    x = torch.from_numpy(rng.normal(size=(64, 2)).astype(np.float32))
+    packed = learner._packed(labels)
+    mean = learner._net.outputs(x).tanh().detach().double()
+    error = mean - torch.from_numpy(labels).double()
+    wanted = error / (64 * (error.square().mean(0) + 1e-6).sqrt())
+    output = learner._net.outputs(x).detach().requires_grad_()
+    learner._net.outputs = lambda _: output
+    learner._loss(x, packed).backward()
+    torch.testing.assert_close(output.grad.double(), wanted * (1 - mean.square()), rtol=1e-4, atol=1e-6)
