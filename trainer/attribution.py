@@ -1,4 +1,4 @@
-"""One rollout's experiences with who played them."""
+"""One rollout's experiences with who played them, and what the network that training starts from says of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import cast
 from schemas.job import Job
 from trainer.behaviour import Candidate, Played, identify
 from trainer.data import Experiences, by_agent
+from trainer.glance import Glance, glance
 from trainer.inputs import Loaded
 from trainer.memory import AHEAD
 from trainer.start import Start, candidates_of
@@ -19,10 +20,14 @@ class Attributed:
 
     experiences: Experiences
     played: Played
+    glance: Glance | None  #: the parent's, in its own units; None where nothing is trained yet, and units will change
 
 
 def attributed(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> Attributed:
-    """Find who played a rollout, unless it was found ahead. `known` keeps the models read for this job."""
+    """Find who played a rollout, unless it was found ahead. `known` keeps the models read for this job.
+
+    The start's network must still see in the parent's units.
+    """
     ahead = AHEAD.get(_key(item, start))
     return cast("Attributed", ahead) if ahead is not None else _find(item, start, job, known)
 
@@ -37,7 +42,9 @@ def attribute_ahead(item: Loaded, start: Start, job: Job, known: dict[str, Candi
 def _find(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> Attributed:
     part = by_agent(item.rollout, is_new=item.given.is_new)
     candidates = candidates_of(item.given.behaviours, start, job, known)
-    return Attributed(part, identify(part, candidates, item.rollout.noise_std, job.contract.action_space))
+    played = identify(part, candidates, item.rollout.noise_std, job.contract.action_space)
+    seen = glance(start.network, start.normalisers.observations, part) if start.trained else None
+    return Attributed(part, played, seen)
 
 
 def _key(item: Loaded, start: Start) -> tuple[object, ...]:

@@ -70,7 +70,7 @@ def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
         final_B=final_B,
         piece_B=np.append(0, np.cumsum(~linked_B)[:-1]).astype(np.int64),
         is_new_B=np.full(rollout.size, is_new),
-        final_FO=rollout.final_observations,
+        final_FO=rollout.final_observations.copy(),  # it may lie in a read-only file
     )
 
 

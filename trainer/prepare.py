@@ -19,6 +19,7 @@ from trainer.behaviour import Candidate, Player, Players, weights_against
 from trainer.checks import check_players, check_staleness
 from trainer.data import Experiences, Float64, join, next_values
 from trainer.distributions import Head
+from trainer.glance import Glance, glance_at, joined
 from trainer.holdout import held_out
 from trainer.inputs import Loaded
 from trainer.nets import Network
@@ -35,9 +36,8 @@ ENOUGH_OVERLAP = 0.7
 Far out in the tails ratios are all but noise, and the units are those of states that a driving agent never sees. Where
 the engine is about to load a model of ours, one cycle of patience is worth more than 16 cycles with a bad beginning.
 """
-_CHUNK = 512
-"""Experiences that the network looks at together: their activations stay in the cache, and in memory used before."""
 _CANARY_TOLERANCE = 0.05  #: nats
+_CANARY_ROWS = 512  #: experiences that it looks at, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class History:
     player_B: Players
     played_logp_B: Float64  #: nats; see `behaviour.Played`
     noise_B: Float32  #: the engine's factor on the standard deviation
+    glance: Glance | None = None  #: what the parent says of them, in its own units; None: `look` runs the network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Prepared:
 
 def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices) -> History:
     """Put the rollouts into agent-major order and find who played each step."""
-    parts, players, logps, noises = [], [], [], []
+    parts, players, logps, noises, glances = [], [], [], [], list[Glance]()
     behind: list[float] = []
     known: dict[str, Candidate | None] = {}
     for item in loaded:
@@ -85,6 +86,7 @@ def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices
         players.append(played.player_B)
         logps.append(played.logp_B)
         noises.append(np.full(part.size, played.noise, dtype=np.float32))
+        glances += [found.glance] if found.glance is not None else []
         behind += [played.behind] * item.given.is_new
     experiences = join(parts)
     player_B = np.concatenate(players)
@@ -92,7 +94,11 @@ def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices
     check_players(judged, anything_trained=start.trained, notices=notices)
     check_staleness(behind, notices)
     return History(
-        experiences=experiences, player_B=player_B, played_logp_B=np.concatenate(logps), noise_B=np.concatenate(noises)
+        experiences=experiences,
+        player_B=player_B,
+        played_logp_B=np.concatenate(logps),
+        noise_B=np.concatenate(noises),
+        glance=joined(glances) if glances else None,
     )
 
 
@@ -109,7 +115,7 @@ def prepare(history: History, start: Start, head: Head, job: Job, notices: Notic
     rho_B = weights_against(
         seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.player_B, history.played_logp_B
     )
-    _canary(seen, history, notices)
+    _canary(start.network, head, seen, history, notices)
     values_only = start.may_wait and rho_B.mean() < ENOUGH_OVERLAP
     if values_only:
         notices.say(
@@ -174,32 +180,34 @@ def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
 
 @torch.no_grad()
 def look(network: Network, head: Head, normalisers: Normalisers, history: History) -> Seen:
-    """Run the network over all experiences once, before any training."""
+    """Give what the network says of all experiences before any training; it is run where nobody has yet."""
     experiences = history.experiences
     observation_BO = normalisers.observations(experiences.observation_BO)
     action_BC = head.pack(torch.from_numpy(experiences.action_BA), torch.from_numpy(history.noise_B))
-    device = network.action_log_std.device
-    pairs = [network(chunk.to(device)) for chunk in torch.split(observation_BO, _CHUNK)]
-    output_BK = torch.cat([output for output, _ in pairs]).cpu()
-    value_B = torch.cat([value for _, value in pairs]).cpu()
-    final_value_F = network(normalisers.observations(experiences.final_FO).to(device))[1].cpu()
+    said = history.glance
+    if said is None:
+        said = glance_at(network, observation_BO, normalisers.observations(experiences.final_FO))
     log_std_A = network.action_log_std.cpu()
     return Seen(
         observation_BO=observation_BO,
         action_BC=action_BC,
-        logp_B=head.log_prob(output_BK, log_std_A, action_BC),
-        density_B=head.density(output_BK, log_std_A, action_BC),
-        value_B=normalisers.returns.restored(value_B.double().numpy()),
-        final_value_F=normalisers.returns.restored(final_value_F.double().numpy()),
+        logp_B=head.log_prob(said.output_BK, log_std_A, action_BC),
+        density_B=head.density(said.output_BK, log_std_A, action_BC),
+        value_B=normalisers.returns.restored(said.value_B.double().numpy()),
+        final_value_F=normalisers.returns.restored(said.final_value_F.double().numpy()),
     )
 
 
-def _canary(seen: Seen, history: History, notices: Notices) -> None:
-    """What the parent itself played must be as likely under the network that training starts from."""
-    own_B = history.player_B == Player.PARENT
-    if not own_B.any():
+@torch.no_grad()
+def _canary(network: Network, head: Head, seen: Seen, history: History, notices: Notices) -> None:
+    """What the parent itself played must be as likely under the network that training starts from, in its new units."""
+    own = np.flatnonzero(history.player_B == Player.PARENT)
+    if not len(own):
         return
-    apart = float(np.median(np.abs(seen.logp_B.double().numpy()[own_B] - history.played_logp_B[own_B])))
+    rows = own[:: -(-len(own) // _CANARY_ROWS)]
+    output_RK = network(seen.observation_BO[rows].to(network.action_log_std.device))[0].cpu()
+    logp_R = head.log_prob(output_RK, network.action_log_std.cpu(), seen.action_BC[rows])
+    apart = float(np.median(np.abs(logp_R.double().numpy() - history.played_logp_B[rows])))
     if apart > _CANARY_TOLERANCE:
         notices.say("W_CANARY", f"training does not start from the published policy: log_probs differ by {apart:.2g}")
 

@@ -108,6 +108,20 @@ def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     assert loop.reporter.codes() == []
 
 
+def test_canary_says_when_the_new_units_change_the_policy(tmp_path, monkeypatch):
+    """What the parent says in its own units cannot tell; the network that is to be trained can."""
+    world = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(world, tmp_path)
+    model = loop.start()
+    for _ in range(4):
+        model = loop.train(world.play(model, 40))
+    assert loop.reporter.codes() == []
+    world.scale = 300.0
+    monkeypatch.setattr("trainer.prepare.keep_policy", lambda stacks, before, after: None)
+    loop.train(world.play(model, 40))
+    assert "W_CANARY" in loop.reporter.codes()
+
+
 def test_the_policy_that_training_starts_from_is_the_published_one(tmp_path):
     """One epoch at a learning rate of almost nothing, after the units have moved, publishes the same functions."""
     world = Bandit(scale=30.0, shift=100.0)
