@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks import machine
@@ -44,6 +43,8 @@ def tree(x: NDArray[np.float32]) -> NDArray[Any]:
 
 def main(given: argparse.Namespace) -> int:
     """Print the table."""
+    import torch
+
     torch.set_num_threads(1)
     print(f"on {machine.in_words(machine.describe())}\n")
     rounds = " | ".join(f"{STEPS * (number + 1)} steps" for number in range(given.rounds))

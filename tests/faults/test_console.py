@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -45,6 +46,8 @@ class Running:
         self.said = bytearray()
         self.is_read = threading.Event()
         self.is_read.set()
+        self.is_gone = threading.Event()
+        self.reader: threading.Thread | None = None
 
     def drain(self) -> None:
         """Read the console as a terminal does, from now on."""
@@ -52,13 +55,23 @@ class Running:
 
         def read() -> None:
             with contextlib.suppress(OSError):
-                while data := os.read(descriptor, 4096):
+                while not self.is_gone.is_set():
+                    if not select.select([descriptor], [], [], 0.05)[0]:
+                        continue
+                    if not (data := os.read(descriptor, 4096)):
+                        return
                     self.said += data
                     self.is_read.wait()
 
-        threading.Thread(target=read, daemon=True).start()
+        self.reader = threading.Thread(target=read, daemon=True)
+        self.reader.start()
 
     def hang_up(self) -> None:
+        """Close the terminal, once nobody reads it: the next file that is opened gets its number."""
+        self.is_gone.set()
+        self.is_read.set()
+        if self.reader is not None:
+            self.reader.join()
         if self.master is not None:
             os.close(self.master)
             self.master = None
