@@ -97,6 +97,17 @@ class OwnNumbers(BaseFeaturesExtractor):
         return observation[:, :OWN]
 
 
+def _play(collector: Any, expert: Pursuit) -> int:
+    """Play one episode that the expert labels; give its steps."""
+    observation, over, steps = collector.reset(), False, 0
+    while not over:
+        action, _ = expert.predict(observation, deterministic=True)
+        observation, _, dones, _ = collector.step(action)
+        steps += 1
+        over = bool(dones[0])
+    return steps
+
+
 def main() -> None:
     """Do the task."""
     task = json.load(sys.stdin)
@@ -120,19 +131,15 @@ def main() -> None:
             venv=venv, scratch_dir=folder, expert_policy=expert, bc_trainer=learner, rng=rng,
             beta_schedule=lambda number: max(0.0, 1.0 - 0.5 * number),
         )  # fmt: skip
-        began, labels, wanted = time.monotonic(), 0, list(task["labels"])
-        while wanted or (task["further_rounds"] and labels < sum(task["labels"])):
-            budget = wanted.pop(0) if wanted else 0
-            env.labels_left = math.inf if task["further_rounds"] else budget
+        began, labels, rounds = time.monotonic(), 0, 0
+        further = task["further_rounds"]
+        while rounds < len(task["labels"]) or (further and labels < sum(task["labels"])):
+            env.labels_left = math.inf if further else task["labels"][rounds]
             collector, episodes = trainer.create_trajectory_collector(), 0
-            while episodes < task["episodes"] if task["further_rounds"] else env.labels_left > 0:
-                observation, over = collector.reset(), False
-                while not over:
-                    action, _ = expert.predict(observation, deterministic=True)
-                    observation, _, dones, _ = collector.step(action)
-                    labels += 1
-                    over = bool(dones[0])
+            while episodes < task["episodes"] if further else env.labels_left > 0:
+                labels += _play(collector, expert)
                 episodes += 1
+            rounds += 1
             # Without rollouts for its log, which would cost it time and no labels.
             quiet = {"progress_bar": False, "log_interval": 10**9, "log_rollouts_venv": None}
             trainer.extend_and_update({"n_batches": task["steps"], **quiet})

@@ -69,8 +69,7 @@ class Learner:
     def __init__(self, view: View, actions: Actions, recipe: Recipe) -> None:
         self._view, self._actions, self._recipe = view, actions, recipe
         self._space = actions.space()
-        self._seen = ObservationNormaliser.identity(1 if view.pixels else view.shape[0])
-        self._units = calmed(self._seen, self._recipe.calm_labels)
+        self._see(ObservationNormaliser.identity(1 if view.pixels else view.shape[0]))
         self._net: PolicyNet = self._build()
         self._net.module().to(recipe.device)
         self._parameters = self._net.trained()
@@ -84,12 +83,16 @@ class Learner:
         shape = Shape(self._view.shape[0], (recipe.hidden, recipe.hidden), outputs, log_stds)
         return VectorNet(shape, recipe.seed, recipe.milestone_id)
 
+    def _see(self, seen: ObservationNormaliser) -> None:
+        """Take these statistics, and the units that follow from them."""
+        self._seen, self._units = seen, calmed(seen, self._recipe.calm_labels)
+
     def absorb(self, observations: NDArray[Any]) -> None:
         """Let new observations move the units; the policy stays the function it is."""
         if self._view.pixels:
             return
-        before, self._seen = self._units, self._seen.merged(observations)
-        self._units = calmed(self._seen, self._recipe.calm_labels)
+        before = self._units
+        self._see(self._seen.merged(observations))
         if before.count and isinstance(self._net, VectorNet):
             keep_policy(self._net.network.stacks(), before, self._units)
 
@@ -143,8 +146,7 @@ class Learner:
         self._net.module().load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         seen = state["seen"]
-        self._seen = ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"]))
-        self._units = calmed(self._seen, self._recipe.calm_labels)
+        self._see(ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"])))
 
     def checkpoint(self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]) -> bytes:
         """Give a checkpoint's bytes: the trainer's own kind for vectors, one with the same three keys for pictures."""
