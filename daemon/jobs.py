@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -70,14 +71,13 @@ def expected_job(project: Project, known: Collection[str]) -> Job:
 
     `known` are the hashes of rollouts that it was told of before.
     """
-    publications = project.ledger.publications(REMEMBERED)
     news = [used for used in project.ledger.pending_rollouts() if used.row.sha256 not in known]
     return _job(
         project,
         kind="expect",
         policy_version=project.ledger.last_cycle_id() + 1,
         output="",
-        rollouts=tuple(_input(project, used, None, publications) for used in news),
+        rollouts=_inputs(project, news, None),
         parent=parent_checkpoint(project),
     )
 
@@ -108,23 +108,28 @@ def _job(
 
 def rollout_inputs(project: Project, cycle_id: int) -> tuple[RolloutInput, ...]:
     """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
-    publications = project.ledger.publications(REMEMBERED)
     new = project.ledger.rollouts_of(cycle_id)
     old = project.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
-    return tuple(_input(project, used, cycle_id, publications) for used in (*new, *old))
+    return _inputs(project, (*new, *old), cycle_id)
 
 
-def _input(
-    project: Project, used: UsedRollout, cycle_id: int | None, publications: Sequence[Publication]
-) -> RolloutInput:
-    row, layout = used.row, project.layout
-    candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
-    return RolloutInput(
-        name=row.name,
-        sha256=row.sha256,
-        source=str(layout.exports / row.name),
-        cache=str(layout.cached_rollout(row.sha256)),
-        is_new=used.cycle_id == cycle_id,
-        behaviours=tuple(str(layout.models / model) for model in candidates),
-        age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
-    )
+def _inputs(project: Project, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
+    """Say where each lies; `cycle_id` None = the next. There may be thousands: paths are put together as text."""
+    publications = project.ledger.publications(REMEMBERED)
+    layout = project.layout
+    exports, models, cache = (f"{folder}{os.sep}" for folder in (layout.exports, layout.models, layout.cache))
+
+    def one(used: UsedRollout) -> RolloutInput:
+        row = used.row
+        candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
+        return RolloutInput(
+            name=row.name,
+            sha256=row.sha256,
+            source=exports + row.name,
+            cache=cache + layout.cache_name(row.sha256),
+            is_new=used.cycle_id == cycle_id,
+            behaviours=tuple(models + model for model in candidates),
+            age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
+        )
+
+    return tuple(map(one, rollouts))

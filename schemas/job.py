@@ -83,7 +83,7 @@ class Notice(Record):
 
 
 class EpochDone(Record):
-    """One epoch is over; its checkpoint is being written, and is whole when the result comes."""
+    """One epoch is over; its checkpoint is whole when the result comes, at the latest."""
 
     event: Literal["epoch"] = "epoch"
     epoch: int

@@ -108,7 +108,12 @@ class Layout:
 
     def cached_rollout(self, sha256: str) -> Path:
         """A rollout's arrays in the cache."""
-        return self.cache / f"{sha256}.columns"
+        return self.cache / self.cache_name(sha256)
+
+    @staticmethod
+    def cache_name(sha256: str) -> str:
+        """What a rollout's arrays are called in `cache`."""
+        return f"{sha256}.columns"
 
     def folders(self) -> tuple[Path, ...]:
         """All folders that must exist before work starts."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
 from schemas.job import Job
+from schemas.rollout import Float32
 from trainer.behaviour import Candidate, Played, identify
 from trainer.data import Experiences, by_agent
+from trainer.distributions import head_for
 from trainer.glance import Glance, glance
 from trainer.inputs import Loaded
 from trainer.memory import AHEAD
@@ -20,6 +24,7 @@ class Attributed:
 
     experiences: Experiences
     played: Played
+    noise_B: Float32  #: the engine's factor on the standard deviation
     glance: Glance | None  #: the parent's, in its own units; None where nothing is trained yet, and units will change
 
 
@@ -43,8 +48,12 @@ def _find(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | Non
     part = by_agent(item.rollout, is_new=item.given.is_new)
     candidates = candidates_of(item.given.behaviours, start, job, known)
     played = identify(part, candidates, item.rollout.noise_std, job.contract.action_space)
-    seen = glance(start.network, start.normalisers.observations, part) if start.trained else None
-    return Attributed(part, played, seen)
+    noise_B = np.full(part.size, played.noise, dtype=np.float32)
+    said = None
+    if start.trained:
+        head = head_for(job.contract.action_space)
+        said = glance(start.network, head, start.normalisers.observations, part, noise_B)
+    return Attributed(part, played, noise_B, said)
 
 
 def _key(item: Loaded, start: Start) -> tuple[object, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.contract import ContinuousActions, PolicyContract
-from schemas.rollout import Rollout
+from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
+from schemas.rollout import Bools, Float32, Rollout
 from trainer.behaviour import Player, Players
 from trainer.reports import Notices
 
@@ -18,33 +19,60 @@ _LARGE_REWARD, _SMALL_REWARD = 1e4, 1e-4
 _STEPS_LOOKED_AT, _MOST_AGENTS = 1024, 64
 
 
-def check_rollouts(rollouts: Sequence[Rollout], contract: PolicyContract, notices: Notices) -> None:
-    """Look for what is usually a mistake in an exporter or a reward."""
-    left_out = sum(r.left_out for r in rollouts)
-    if left_out:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one rollout tells of its exporter; found out when it lands. Letters: see trainer.shapes."""
+
+    size: int
+    left_out: int
+    low_O: Float32
+    high_O: Float32
+    least_reward: float
+    largest_reward: float
+    together: int  #: agents under one index; 0 where each has its own
+    outside_A: Bools  #: continuous actions of which some lie beyond a bound
+
+
+def facts_of(rollout: Rollout) -> Facts:
+    """Look at one rollout."""
+    return Facts(
+        size=rollout.size,
+        left_out=rollout.left_out,
+        low_O=rollout.observations.min(axis=0),
+        high_O=rollout.observations.max(axis=0),
+        least_reward=float(rollout.rewards.min()),
+        largest_reward=float(rollout.rewards.max()),
+        together=agents_together(rollout),
+        outside_A=_outside(rollout.actions, rollout.contract.action_space),
+    )
+
+
+def check_rollouts(facts: Sequence[Facts], contract: PolicyContract, notices: Notices) -> None:
+    """Say what is usually a mistake in an exporter or a reward; `facts` are of rollouts that keep to the contract."""
+    if left_out := sum(one.left_out for one in facts):
         notices.say("W_LEFT_OUT", f"{left_out} experiences were not finite (nan or inf) and were left out")
-    _check_observations(rollouts, notices)
-    rewards = np.concatenate([r.rewards for r in rollouts])
-    if len(rewards) > 1 and np.ptp(rewards) == 0:
-        notices.say("W_CONSTANT_REWARD", f"every reward is {rewards[0]:g}: there is nothing to learn from")
-    elif not _SMALL_REWARD <= (largest := float(np.abs(rewards).max(initial=0.0))) <= _LARGE_REWARD:
+    size = sum(one.size for one in facts)
+    if size > 1:
+        _check_observations(facts, notices)
+    least, most = min(one.least_reward for one in facts), max(one.largest_reward for one in facts)
+    if size > 1 and least == most:
+        notices.say("W_CONSTANT_REWARD", f"every reward is {least:g}: there is nothing to learn from")
+    elif not _SMALL_REWARD <= (largest := max(abs(least), abs(most))) <= _LARGE_REWARD:
         notices.say("W_REWARD_SCALE", f"the largest reward is {largest:g} a step: scale rewards to about 0.01 to 100")
-    if together := next(filter(None, map(agents_together, rollouts)), 0):
+    if together := next((one.together for one in facts if one.together), 0):
         notices.say(
             "W_AGENTS_MIXED",
             f"steps {together} apart resemble each other far more than neighbours of one agent_index do: "
             f"about {together} agents seem to share it, so that advantages run across them",
         )
-    space = contract.action_space
-    if isinstance(space, ContinuousActions):
-        _check_bounds(rollouts, space, notices)
+    if isinstance(contract.action_space, ContinuousActions):
+        _check_bounds(facts, contract.action_space, notices)
 
 
-def _check_observations(rollouts: Sequence[Rollout], notices: Notices) -> None:
-    lows = np.min([r.observations.min(axis=0) for r in rollouts], axis=0)
-    highs = np.max([r.observations.max(axis=0) for r in rollouts], axis=0)
+def _check_observations(facts: Sequence[Facts], notices: Notices) -> None:
+    lows, highs = np.min([one.low_O for one in facts], axis=0), np.max([one.high_O for one in facts], axis=0)
     dead = np.flatnonzero(lows == highs)
-    if len(dead) and sum(r.size for r in rollouts) > 1:
+    if len(dead):
         which = ", ".join(map(str, dead[:20])) + (" ..." if len(dead) > 20 else "")
         notices.say(
             "W_DEAD_OBSERVATION",
@@ -73,11 +101,17 @@ def agents_together(rollout: Rollout) -> int:
     return closest if is_mixed else 0
 
 
-def _check_bounds(rollouts: Sequence[Rollout], space: ContinuousActions, notices: Notices) -> None:
+def _outside(action_BA: Float32, space: ActionSpace) -> Bools:
+    if not isinstance(space, ContinuousActions):
+        return np.zeros(0, dtype=bool)
     low, high = np.array(space.low), np.array(space.high)
     margin = _OUTSIDE * (high - low)
-    outside = sum(((r.actions < low - margin) | (r.actions > high + margin)).sum(axis=0) for r in rollouts)
-    names = [name for name, n in zip(space.names, np.atleast_1d(outside), strict=True) if n]
+    return np.asarray((action_BA.min(axis=0) < low - margin) | (action_BA.max(axis=0) > high + margin))
+
+
+def _check_bounds(facts: Sequence[Facts], space: ContinuousActions, notices: Notices) -> None:
+    outside_A = np.any([one.outside_A for one in facts], axis=0)
+    names = [name for name, is_outside in zip(space.names, outside_A, strict=True) if is_outside]
     if names:
         notices.say(
             "W_ACTION_BOUNDS",

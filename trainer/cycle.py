@@ -20,7 +20,7 @@ from trainer.batch import Batch
 from trainer.checks import check_rollouts
 from trainer.copies import copied
 from trainer.distributions import Head, head_for
-from trainer.inputs import Loaded, draw, load
+from trainer.inputs import Loaded, draw, facts_about, load
 from trainer.loss import Knobs, Loss, ppo_loss
 from trainer.nets import Network, load_symbol
 from trainer.prepare import Prepared, attribute, prepare
@@ -51,7 +51,7 @@ def train(job: Job, reporter: Reporter) -> Result:
     drawn = draw(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
     loaded = load(drawn, job.contract, notices)
     new = [item for item in loaded if item.given.is_new] or loaded
-    check_rollouts([item.rollout for item in new], job.contract, notices)
+    check_rollouts([facts_about(item) for item in new], job.contract, notices)
     reporter.doing("computing advantages", 0.05)
     head = head_for(job.contract.action_space)
     prepared = prepare(attribute(loaded, start, job, notices), start, head, job, notices)

@@ -17,6 +17,7 @@ from schemas.job import RolloutInput
 from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.rollout_cache import load_rollout
 from schemas.rollout_reader import read_rollout
+from trainer.checks import Facts, facts_of
 from trainer.memory import AHEAD
 from trainer.reports import Notices
 from trainer.rng import numpy_rng_for
@@ -93,4 +94,11 @@ def read_ahead(given: RolloutInput) -> Rollout:
     """Read a rollout before its job has come. Raises HotlapError or OSError."""
     rollout = _read(given)
     AHEAD.put(("rollout", given.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
+    AHEAD.put(("facts", given.sha256), facts_of(rollout))
     return rollout
+
+
+def facts_about(item: Loaded) -> Facts:
+    """Give what a rollout tells of its exporter, unless it was found out ahead."""
+    ahead = AHEAD.get(("facts", item.given.sha256)) if item.given.sha256 else None
+    return cast("Facts", ahead) if ahead is not None else facts_of(item.rollout)

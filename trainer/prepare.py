@@ -19,7 +19,7 @@ from trainer.behaviour import Candidate, Player, Players, weights_against
 from trainer.checks import check_players, check_staleness
 from trainer.data import Experiences, Float64, join, next_values
 from trainer.distributions import Head
-from trainer.glance import Glance, glance_at, joined
+from trainer.glance import Glance, glance, joined
 from trainer.holdout import held_out
 from trainer.inputs import Loaded
 from trainer.nets import Network
@@ -48,7 +48,7 @@ class History:
     player_B: Players
     played_logp_B: Float64  #: nats; see `behaviour.Played`
     noise_B: Float32  #: the engine's factor on the standard deviation
-    glance: Glance | None = None  #: what the parent says of them, in its own units; None: `look` runs the network
+    glance: Glance | None = None  #: what the parent says of them; None: `look` runs the network in its new units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices
         parts.append(part)
         players.append(played.player_B)
         logps.append(played.logp_B)
-        noises.append(np.full(part.size, played.noise, dtype=np.float32))
+        noises.append(found.noise_B)
         glances += [found.glance] if found.glance is not None else []
         behind += [played.behind] * item.given.is_new
     experiences = join(parts)
@@ -182,17 +182,12 @@ def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
 def look(network: Network, head: Head, normalisers: Normalisers, history: History) -> Seen:
     """Give what the network says of all experiences before any training; it is run where nobody has yet."""
     experiences = history.experiences
-    observation_BO = normalisers.observations(experiences.observation_BO)
-    action_BC = head.pack(torch.from_numpy(experiences.action_BA), torch.from_numpy(history.noise_B))
-    said = history.glance
-    if said is None:
-        said = glance_at(network, observation_BO, normalisers.observations(experiences.final_FO))
-    log_std_A = network.action_log_std.cpu()
+    said = history.glance or glance(network, head, normalisers.observations, experiences, history.noise_B)
     return Seen(
-        observation_BO=observation_BO,
-        action_BC=action_BC,
-        logp_B=head.log_prob(said.output_BK, log_std_A, action_BC),
-        density_B=head.density(said.output_BK, log_std_A, action_BC),
+        observation_BO=normalisers.observations(experiences.observation_BO),
+        action_BC=said.action_BC,
+        logp_B=said.logp_B,
+        density_B=said.density_B,
         value_B=normalisers.returns.restored(said.value_B.double().numpy()),
         final_value_F=normalisers.returns.restored(said.final_value_F.double().numpy()),
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from schemas.contract import PolicyContract
@@ -17,10 +16,16 @@ from trainer.export import export
 from trainer.reports import Notices, Reporter
 from trainer.selection import Entry, Ranked, analysis, choose, rank
 
-MOST_WAITING = 2
-"""Checkpoints that may wait for a slow disk before training waits as well."""
+MOST_WAITING, MOST_WAITING_BYTES = 16, 64 * 1024 * 1024
+LONGEST_WAIT_S = 1.0
+"""Checkpoints are written between epochs, several together, once so many wait or the last ones are so long ago.
+
+A thread that writes while the update's threads multiply costs them five times its own work: each product waits for the
+slower half of them.
+"""
 MOST_KEPT_BYTES = 64 * 1024 * 1024
 """Of checkpoints kept in memory, so that the chosen one need not be read again."""
+_WRITERS = 4
 
 
 class Output:
@@ -31,34 +36,43 @@ class Output:
         self.files: dict[str, str] = {}
         self._kept: dict[str, Checkpoint] = {}
         self._kept_bytes = 0
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: dict[str, bytes] = {}
+        self._wrote_at = time.monotonic()
+        self._writers = ThreadPoolExecutor(max_workers=_WRITERS, thread_name_prefix="checkpoints")
+        self._under_way: list[Future[None]] = []
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, whole or not at all, and remember its hash."""
         write_atomic(self.folder / name, data)
         self.files[name] = sha256_of(data)
 
-    def write_later(self, name: str, make: Callable[[], bytes]) -> None:
-        """Write a file on a thread of its own. Raises what an earlier one failed with; `settle` the rest.
-
-        Where MOST_WAITING wait already, this waits as well.
-        """
-        while len(self._waiting) >= MOST_WAITING or (self._waiting and self._waiting[0].done()):
-            self._waiting.popleft().result()
-        self._waiting.append(self._writer.submit(lambda: self.write(name, make())))
-
     def keep(self, name: str, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint while training goes on, as `write_later` does."""
+        """Write a checkpoint between this epoch and the next, or with later ones. Raises what a write failed with."""
         if self._kept_bytes < MOST_KEPT_BYTES:
             self._kept[name] = checkpoint
             self._kept_bytes += checkpoint.size_bytes
-        self.write_later(name, checkpoint.to_bytes)
+        self.write_later(name, checkpoint.to_bytes())
+        many = len(self._waiting) >= MOST_WAITING or sum(map(len, self._waiting.values())) >= MOST_WAITING_BYTES
+        if many or time.monotonic() - self._wrote_at >= LONGEST_WAIT_S:
+            self.settle()
+
+    def write_later(self, name: str, data: bytes) -> None:
+        """Write a file together with others, with the next `settle`."""
+        self._waiting[name] = data
+
+    def begin_to_write(self) -> None:
+        """Let threads hash and write all that waits; `settle` waits for them."""
+        waiting, self._waiting = self._waiting, {}
+        self._under_way += [self._writers.submit(self.write, name, data) for name, data in waiting.items()]
 
     def settle(self) -> None:
-        """Wait until all is written. Raises what a write failed with."""
-        while self._waiting:
-            self._waiting.popleft().result()
+        """Write all that waits. Raises what a write failed with."""
+        self.begin_to_write()
+        under_way, self._under_way = self._under_way, []
+        wait(under_way)
+        self._wrote_at = time.monotonic()
+        for one in under_way:
+            one.result()
 
     def adopt(self, name: str) -> bytes:
         """Take in a file that another program left here, and give its bytes."""
@@ -80,7 +94,8 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
     reporter.doing("selecting", 0.96)
     ranked = rank(entries)
     chosen, why = choose(ranked, job.use_epoch)
-    output.write_later("model_analysis.json", lambda: analysis(ranked, chosen, why))
+    output.write_later("model_analysis.json", analysis(ranked, chosen, why))
+    output.begin_to_write()
     if chosen is None:
         output.settle()
         raise HotlapError(
@@ -108,7 +123,7 @@ def publishable(job: Job, name: str, output: Output, ranked: Ranked) -> Result:
         score=total,
         model=model_name,
         checkpoint=name,
-        files=dict(output.files),
+        files=dict(sorted(output.files.items())),
         contract=checkpoint.contract,
         hidden_sizes=checkpoint.hidden_sizes,
         losses=last,

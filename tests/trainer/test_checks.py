@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_rollout
-from trainer.checks import agents_together, check_rollouts, check_staleness
+from trainer.checks import agents_together, check_rollouts, check_staleness, facts_of
 from trainer.reports import Notices, Recorder
 
 AGENTS, STEPS = 8, 128
@@ -25,7 +25,7 @@ def played(*, agents: np.ndarray, noise: float = 0.02, seed: int = 3):
 
 def codes(*rollouts) -> list[str]:
     recorder = Recorder()
-    check_rollouts(rollouts, rollouts[0].contract, Notices(recorder))
+    check_rollouts([facts_of(rollout) for rollout in rollouts], rollouts[0].contract, Notices(recorder))
     return recorder.codes()
 
 
