@@ -38,7 +38,7 @@ class _Block:
     warm: list[float] = field(default_factory=list)  #: s
     cold: list[float] = field(default_factory=list)  #: s; may have fewer rounds
     first_step: list[float] = field(default_factory=list)  #: ms from the rename; empty where it is not told
-    bare: list[float] = field(default_factory=list)  #: s
+    bare: list[float] = field(default_factory=list)  #: s; the mean of one before the cycle and one after it
     theirs: dict[str, list[float]] = field(default_factory=dict)  #: s; Stable-Baselines3, then the plain loop
     trained_on: int = 0
     device: str = ""
@@ -46,7 +46,7 @@ class _Block:
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=5, metavar="N", help="warm cycles, and updates beside them (5)")
+    p.add_argument("--rounds", type=int, default=9, metavar="N", help="warm cycles, and updates beside them (9)")
     p.add_argument("--colds", type=int, default=3, metavar="N", help="cold cycles (3)")
     p.add_argument("--batches", type=int, nargs="+", default=[64, 512], metavar="B", help="minibatch sizes (64 512)")
 
@@ -83,6 +83,7 @@ def _block(batch: int, given: argparse.Namespace, say: Say) -> _Block:
         for k in range(given.rounds):
             files = warm.play(ROLLOUTS)
             warm.wait_spare()
+            before = _bare(block, runners)
             timed = warm.cycle(files)
             block.warm.append(timed.seconds)
             if timed.first_step_ms is not None:
@@ -91,7 +92,8 @@ def _block(batch: int, given: argparse.Namespace, say: Say) -> _Block:
                 warm.wait_spare()
                 block.cold.append(cold.cycle(cold.play(ROLLOUTS)).seconds)
             warm.wait_spare()  # its imports would take a core from the updates
-            _updates(block, runners)
+            block.bare.append((before + _bare(block, runners)) / 2.0)
+            _updates(block, runners[1:])
             beside = ", ".join(f"{who} {taken[-1]:.2f} s" for who, taken in block.theirs.items())
             say(
                 f"batch {batch}: round {k + 1} of {given.rounds}: cycle {block.warm[-1]:.2f} s, "
@@ -120,16 +122,21 @@ def _runners(block: _Block, warm: Live) -> list[Contestant]:
     return contestants(samples.first(block.trained_on), torch.device(block.device))[:3]
 
 
-def _updates(block: _Block, runners: list[Contestant]) -> None:
+def _bare(block: _Block, runners: list[Contestant]) -> float:
     import torch
 
     from benchmarks.contestants import seconds
 
-    device = torch.device(block.device)
-    ours, *theirs = runners
-    block.bare.append(seconds(ours, device))
+    return seconds(runners[0], torch.device(block.device))
+
+
+def _updates(block: _Block, theirs: list[Contestant]) -> None:
+    import torch
+
+    from benchmarks.contestants import seconds
+
     for runner in theirs:
-        block.theirs.setdefault(runner.name, []).append(seconds(runner, device))
+        block.theirs.setdefault(runner.name, []).append(seconds(runner, torch.device(block.device)))
 
 
 def _figures(block: _Block) -> list[Figure]:
