@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class Output:
         self.files: dict[str, str] = {}
         self._kept: dict[str, Checkpoint] = {}
         self._kept_bytes = 0
-        self._waiting: dict[str, bytes] = {}
+        self._waiting: dict[str, Callable[[], bytes]] = {}
+        self._waiting_bytes = 0
         self._wrote_at = time.monotonic()
         self._writers = ThreadPoolExecutor(max_workers=_WRITERS, thread_name_prefix="checkpoints")
         self._under_way: list[Future[None]] = []
@@ -51,19 +53,21 @@ class Output:
         if self._kept_bytes < MOST_KEPT_BYTES:
             self._kept[name] = checkpoint
             self._kept_bytes += checkpoint.size_bytes
-        self.write_later(name, checkpoint.to_bytes())
-        many = len(self._waiting) >= MOST_WAITING or sum(map(len, self._waiting.values())) >= MOST_WAITING_BYTES
+        self.write_later(name, checkpoint.to_bytes)
+        self._waiting_bytes += checkpoint.size_bytes
+        many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
         if many or time.monotonic() - self._wrote_at >= LONGEST_WAIT_S:
             self.settle()
 
-    def write_later(self, name: str, data: bytes) -> None:
+    def write_later(self, name: str, make: Callable[[], bytes]) -> None:
         """Write a file together with others, with the next `settle`."""
-        self._waiting[name] = data
+        self._waiting[name] = make
 
     def begin_to_write(self) -> None:
         """Let threads hash and write all that waits; `settle` waits for them."""
-        waiting, self._waiting = self._waiting, {}
-        self._under_way += [self._writers.submit(self.write, name, data) for name, data in waiting.items()]
+        made = [(name, make()) for name, make in self._waiting.items()]  # all before the first thread wants the GIL
+        self._waiting, self._waiting_bytes = {}, 0
+        self._under_way += [self._writers.submit(self.write, name, data) for name, data in made]
 
     def settle(self) -> None:
         """Write all that waits. Raises what a write failed with."""
@@ -94,7 +98,7 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
     reporter.doing("selecting", 0.96)
     ranked = rank(entries)
     chosen, why = choose(ranked, job.use_epoch)
-    output.write_later("model_analysis.json", analysis(ranked, chosen, why))
+    output.write_later("model_analysis.json", lambda: analysis(ranked, chosen, why))
     output.begin_to_write()
     if chosen is None:
         output.settle()

@@ -27,7 +27,7 @@ def names(folder):
 def test_what_is_written_later_is_there_after_settling(tmp_path):
     output = Output(tmp_path)
     for name in ("a", "b", "c", "d"):
-        output.write_later(name, name.encode())
+        output.write_later(name, name.encode)
     output.settle()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {n: n.encode() for n in "abcd"}
     assert output.files == {n: sha256_of(n.encode()) for n in "abcd"}
@@ -35,7 +35,7 @@ def test_what_is_written_later_is_there_after_settling(tmp_path):
 
 def test_writing_goes_on_while_something_else_is_done(tmp_path):
     output = Output(tmp_path)
-    output.write_later("a", b"a")
+    output.write_later("a", lambda: b"a")
     output.begin_to_write()
     began = time.monotonic()
     while names(tmp_path) != ["a"]:
@@ -46,7 +46,7 @@ def test_writing_goes_on_while_something_else_is_done(tmp_path):
 
 def test_a_failed_write_is_told_when_settling(tmp_path):
     output = Output(tmp_path / "gone")
-    output.write_later("a", b"a")
+    output.write_later("a", lambda: b"a")
     with pytest.raises(FileNotFoundError):
         output.settle()
     assert output.files == {}
