@@ -22,13 +22,15 @@ from daemon.containment import containment
 from daemon.errors import DaemonError
 from daemon.family import TOKEN_VARIABLE, end_carriers, new_token
 from daemon.interpreter import command_line
-from schemas.job import Event, Job, event_from_line
+from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
 from schemas.settings import TrainerSettings
 
 CODE_ROOT = Path(__file__).resolve().parent.parent
 MAX_EVENT_BYTES = 1 << 20
 MAX_WAITING_EVENTS = 1000
 """A child that says more than this between two looks waits: a flood of events must not fill our memory."""
+_CAN_WAIT = (EpochDone, Heartbeat)
+"""Progress: the pass that comes anyway is soon enough, and an extra one takes a core from training."""
 _CHUNK_BYTES = 1 << 16
 _DRAIN_PATIENCE_S = 1.0
 _POLL_S = 0.02
@@ -150,7 +152,8 @@ class Child:
                 self._events.put(event, timeout=0.2)
                 break
             self._wake()
-        self._wake()
+        if not isinstance(event, _CAN_WAIT):
+            self._wake()
 
     def _copy(self, stream: IO[bytes]) -> None:
         """Keep the pipe empty, whatever becomes of the log: a full one would stop the child."""
