@@ -106,7 +106,7 @@ class Training:
         return make_updater(network, self._head, self._loss, plan, batch, optimizer_state=moments, device=device)
 
     def run(self) -> list[Entry]:
-        """Train epoch by epoch, writing a checkpoint after each; give what the ranking needs."""
+        """Train epoch by epoch, with a checkpoint after each; give what the ranking needs."""
         updater = self._updater(self._start.network, self._prepared.train, self.device)
         held = to_device(self._prepared.held, self.device)
         history: dict[str, list[float]] = {}
@@ -114,22 +114,28 @@ class Training:
         self.first_step_at, self.began = time.time(), time.monotonic()
         since = self.began
         self._say(0)
-        for epoch, losses in run_epochs(updater, held):
-            for name, value in losses.items():
-                history.setdefault(name, []).append(value)
-            entries.append(self._keep(epoch, updater, history))
-            parts = score(history["value_loss"]) if entries[-1].finite else None
-            done = EpochDone(
-                epoch=epoch,
-                epochs=self.plan.epochs,
-                losses={name: finite_or_none(value) for name, value in losses.items()},
-                score=parts.total if parts else None,
-                seconds=time.monotonic() - since,
-            )
-            since = time.monotonic()
-            self.reporter.send(done)
-            self._say(epoch)
+        try:
+            for epoch, losses in run_epochs(updater, held):
+                for name, value in losses.items():
+                    history.setdefault(name, []).append(value)
+                entries.append(self._keep(epoch, updater, history))
+                self.reporter.send(self._done(entries[-1], losses, seconds=time.monotonic() - since))
+                since = time.monotonic()
+                self._say(epoch)
+        except KeyboardInterrupt:
+            self.output.settle()  # who stops a long training keeps every epoch that was done
+            raise
         return entries
+
+    def _done(self, entry: Entry, losses: dict[str, float], *, seconds: float) -> EpochDone:
+        parts = score(entry.losses) if entry.finite else None
+        return EpochDone(
+            epoch=entry.epoch,
+            epochs=self.plan.epochs,
+            losses={name: finite_or_none(value) for name, value in losses.items()},
+            score=parts.total if parts else None,
+            seconds=seconds,
+        )
 
     def _say(self, done: int) -> None:
         self.reporter.doing(

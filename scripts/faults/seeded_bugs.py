@@ -23,7 +23,7 @@ class SeededBug(NamedTuple):
 
 _INPUT_FILES = "tests/faults/test_input_files.py"
 _TRAINER_OUTPUT = "tests/faults/test_trainer_output.py"
-_TRAINER_ENDS = "tests/faults/test_trainer_ends.py"
+_TRAINERS_FAMILY = "tests/faults/test_trainers_family.py"
 
 BUGS = (
     SeededBug(
@@ -130,7 +130,7 @@ BUGS = (
                 "        with contextlib.suppress(psutil.Error, OSError):\n            os.kill(process.pid, 9)\n",
             ),
         ),
-        (f"{_TRAINER_ENDS}::test_a_pid_that_was_used_again_is_not_signalled",),
+        (f"{_TRAINERS_FAMILY}::test_a_pid_that_was_used_again_is_not_signalled",),
     ),
     SeededBug(
         "the owner of a trainer known by its pid alone",
@@ -142,7 +142,7 @@ BUGS = (
                 "            return psutil.pid_exists(self.owner_pid)\n",
             ),
         ),
-        (f"{_TRAINER_ENDS}::test_only_orphans_of_this_project_are_ended",),
+        (f"{_TRAINERS_FAMILY}::test_only_orphans_of_this_project_are_ended",),
     ),
     SeededBug(
         "a model published without its probe",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import psutil
 from daemon.cycle import Phase
 from daemon.family import carriers, project_mark
 from tests.daemon.conftest import Rig
+from tests.fakes.trainer import SLEEPER
 from tests.helpers import drop
 
 HIDDEN_SIZES = (8, 8)
@@ -35,6 +38,11 @@ def begin_cycle(rig: Rig, mode: str, *, first: int = 1) -> None:
     rig.launcher.mode = mode
     drop(rig.layout.exports, first)
     drop(rig.layout.exports, first + 1)
+
+
+def sleeper(**options: object) -> subprocess.Popen[bytes]:
+    """Start a process that sleeps for an hour."""
+    return subprocess.Popen([sys.executable, "-c", SLEEPER], **options)
 
 
 def until_ended(rig: Rig, cycle: int, *, patience_s: float = 20.0) -> None:

@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 from daemon.intake import Outcome, take_in
 from daemon.launch import Child, Command
-from daemon.mishaps import PASSING, in_words
 from daemon.records import Stamp
 from schemas.files import Disk, sha256_of
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
@@ -207,16 +206,8 @@ class WorldSite(Site):
         )
         self.launcher.mood = mood
 
-    def tick(self) -> None:
-        """One pass, and the time until the next; what fails is noted and tried again, as the loop does."""
-        try:
-            delay_s = self.service.tick()
-            self.project.settle(*PASSING)
-        except Exception as error:  # noqa: BLE001  as the loop does
-            self.failures.append(error)
-            self.project.warn(*in_words(error, self.layout))
-            delay_s = 1.0
-        self.clock.pass_s(min(max(delay_s, 0.05), 1.0))
+    def await_mail(self) -> None:
+        """Nothing: the intake has no thread here."""
 
 
 def no_processes(*arguments: object) -> list[object]:

@@ -164,7 +164,7 @@ class Site:
             stack.pop_all()
 
     def tick(self) -> None:
-        """One pass, and the time until the next."""
+        """One pass, and the time until the next; what fails is noted and tried again, as the loop does."""
         try:
             delay_s = self.service.tick()
             self.project.settle(*PASSING)
@@ -172,8 +172,12 @@ class Site:
             self.failures.append(error)
             self.project.warn(*in_words(error, self.layout))
             delay_s = 1.0
-        self.mailbox.wait(0.02 if self.inbox._intake.busy else 0.0)
+        self.await_mail()
         self.clock.pass_s(min(max(delay_s, 0.05), 1.0))
+
+    def await_mail(self) -> None:
+        """Give the intake's thread a moment."""
+        self.mailbox.wait(0.02 if self.inbox._intake.busy else 0.0)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Make passes until `condition()`; fail where it does not come."""
