@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
-from schemas.files import read_regular, sha256_of, write_atomic
+from schemas.files import read_regular, sha256_of, write_all_atomic, write_atomic
 from schemas.job import Job, Result, Selecting, finite_or_none
 from schemas.model import MAX_MODEL_BYTES
 from trainer.checkpoint import Checkpoint, checkpoint_from, load_document
@@ -18,7 +19,7 @@ from trainer.reports import Notices, Reporter
 from trainer.selection import Entry, Ranked, analysis, choose, rank
 
 MOST_WAITING, MOST_WAITING_BYTES = 16, 64 * 1024 * 1024
-LONGEST_WAIT_S = 1.0
+LONGEST_WAIT_S = 2.0
 """Checkpoints are written between epochs, several together, once so many wait or the last ones are so long ago.
 
 A thread that writes while the update's threads multiply costs them five times its own work: each product waits for the
@@ -26,7 +27,6 @@ slower half of them.
 """
 MOST_KEPT_BYTES = 64 * 1024 * 1024
 """Of checkpoints kept in memory, so that the chosen one need not be read again."""
-_WRITERS = 4
 
 
 class Output:
@@ -40,7 +40,7 @@ class Output:
         self._waiting: dict[str, Callable[[], bytes]] = {}
         self._waiting_bytes = 0
         self._wrote_at = time.monotonic()
-        self._writers = ThreadPoolExecutor(max_workers=_WRITERS, thread_name_prefix="checkpoints")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
         self._under_way: list[Future[None]] = []
 
     def write(self, name: str, data: bytes) -> None:
@@ -64,10 +64,15 @@ class Output:
         self._waiting[name] = make
 
     def begin_to_write(self) -> None:
-        """Let threads hash and write all that waits; `settle` waits for them."""
-        made = [(name, make()) for name, make in self._waiting.items()]  # all before the first thread wants the GIL
+        """Let a thread write all that waits; `settle` waits for it."""
+        made = {name: make() for name, make in self._waiting.items()}  # all before the thread wants the GIL
         self._waiting, self._waiting_bytes = {}, 0
-        self._under_way += [self._writers.submit(self.write, name, data) for name, data in made]
+        if made:
+            self._under_way.append(self._writer.submit(self._write_all, made))
+
+    def _write_all(self, made: Mapping[str, bytes]) -> None:
+        write_all_atomic(self.folder, {name: partial(made.__getitem__, name) for name in made})
+        self.files |= {name: sha256_of(data) for name, data in made.items()}
 
     def settle(self) -> None:
         """Write all that waits. Raises what a write failed with."""
