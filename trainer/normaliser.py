@@ -60,9 +60,9 @@ class ObservationNormaliser:
         n, total = float(len(batch)), self.count + len(batch)
         ones_B = torch.ones(len(batch), dtype=torch.float64)  # sums as products: four times as fast as sums by rows
         mean_O = ones_B @ batch / n
-        batch -= mean_O
+        centred_BO = batch - mean_O  # not in place: float64 observations are the caller's own
         delta_O = mean_O - self.mean_O
-        m2_O = self.var_O * self.count + ones_B @ batch.square_() + delta_O**2 * (self.count * n / total)
+        m2_O = self.var_O * self.count + ones_B @ centred_BO.square_() + delta_O**2 * (self.count * n / total)
         return ObservationNormaliser(self.mean_O + delta_O * (n / total), m2_O / total, min(total, COUNT_CAP))
 
     def __call__(self, observation_BO: Float32) -> Tensor:

@@ -38,6 +38,14 @@ def test_merging_in_parts_is_merging_at_once():
     np.testing.assert_allclose(seen.std(axis=0), 1.0, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_what_is_merged_stays_as_it_is(kind):
+    observations = data(scale=30, shift=100).astype(kind)
+    before = observations.copy()
+    ObservationNormaliser.identity(5).merged(observations)
+    np.testing.assert_array_equal(observations, before)
+
+
 def test_it_goes_on_adapting():
     old = ObservationNormaliser(torch.zeros(5).double(), torch.ones(5).double(), 1e9).merged(data(10))
     assert old.count == COUNT_CAP
