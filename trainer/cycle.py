@@ -122,9 +122,8 @@ class Training:
                 self.reporter.send(self._done(entries[-1], losses, seconds=time.monotonic() - since))
                 since = time.monotonic()
                 self._say(epoch)
-        except KeyboardInterrupt:
-            self.output.settle()  # who stops a long training keeps every epoch that was done
-            raise
+        finally:
+            self.output.wait()
         return entries
 
     def _done(self, entry: Entry, losses: dict[str, float], *, seconds: float) -> EpochDone:

@@ -77,11 +77,15 @@ class Output:
     def settle(self) -> None:
         """Write all that waits. Raises what a write failed with."""
         self.begin_to_write()
-        under_way, self._under_way = self._under_way, []
-        wait(under_way)
+        self.wait()
+        written, self._under_way = self._under_way, []
         self._wrote_at = time.monotonic()
-        for one in under_way:
+        for one in written:
             one.result()
+
+    def wait(self) -> None:
+        """Wait for what is being written, however it ends: whoever leaves may remove the folder."""
+        wait(self._under_way)
 
     def adopt(self, name: str) -> bytes:
         """Take in a file that another program left here, and give its bytes."""
@@ -93,6 +97,7 @@ class Output:
         """Open a checkpoint that lies here; a foreign one is taken to keep to `contract`."""
         if name in self._kept:
             return self._kept[name]
+        self.settle()
         data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
         return checkpoint_from(load_document(data, name), contract)
 
@@ -104,7 +109,17 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
     ranked = rank(entries)
     chosen, why = choose(ranked, job.use_epoch)
     output.write_later("model_analysis.json", lambda: analysis(ranked, chosen, why))
-    output.begin_to_write()
+    try:
+        output.begin_to_write()
+        result = _conclude(job, ranked, chosen, why, output, reporter)
+    finally:
+        output.wait()
+    return result.model_copy(update={"ranking": tuple(r.brief() for r in ranked)})
+
+
+def _conclude(
+    job: Job, ranked: list[Ranked], chosen: Ranked | None, why: str, output: Output, reporter: Reporter
+) -> Result:
     if chosen is None:
         output.settle()
         raise HotlapError(
@@ -115,8 +130,7 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
     if job.use_epoch and chosen.entry.epoch != job.use_epoch:
         Notices(reporter).say("W_EPOCH", f"epoch {chosen.entry.epoch} was taken: {why}")
     reporter.doing("exporting", 0.98)
-    result = publishable(job, chosen.entry.name, output, chosen)
-    return result.model_copy(update={"ranking": tuple(r.brief() for r in ranked)})
+    return publishable(job, chosen.entry.name, output, chosen)
 
 
 def publishable(job: Job, name: str, output: Output, ranked: Ranked) -> Result:

@@ -16,7 +16,6 @@ from trainer.distributions import head_for
 from trainer.policy import load_policy
 from trainer.prepare import attribute, prepare
 
-from . import toy
 from .toy import CHOICE, STEER, Bandit, columns, loop_for
 
 
@@ -50,21 +49,6 @@ def test_it_learns_from_a_stranger_that_never_changes(tmp_path, space):
     for _ in range(5):
         model = loop.train(world.play(stranger, 96))
     assert reward_of(world, model) > before + 0.15
-
-
-def test_who_stops_a_training_keeps_the_epochs_that_were_done(tmp_path, monkeypatch):
-    class Impatient(toy.Recorder):
-        def send(self, event):
-            if isinstance(event, EpochDone) and event.epoch == 2:
-                raise KeyboardInterrupt
-
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    rollout = world.play(loop.start(), 40)
-    monkeypatch.setattr(toy, "Recorder", Impatient)
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(rollout)
-    assert sorted(path.name for path in loop.output.iterdir()) == ["model_epoch_1.pt", "model_epoch_2.pt"]
 
 
 def test_the_values_are_in_the_games_units(tmp_path):

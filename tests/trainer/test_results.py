@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
-from schemas.files import sha256_of
+from schemas.errors import ModelError
+from schemas.files import sha256_of, write_all_atomic
+from tests.trainer.toy import Bandit, loop_for
 from trainer import results
 from trainer.results import Output
 
@@ -75,3 +78,48 @@ def test_a_failed_write_ends_the_training_between_epochs(tmp_path):
     with pytest.raises(FileNotFoundError):  # noqa: PT012  the last one at the latest
         for k in range(results.MOST_WAITING):
             output.keep(f"model_epoch_{k}.pt", Small())
+
+
+def test_a_checkpoint_too_many_to_be_kept_is_read_once_it_is_written(tmp_path, monkeypatch):
+    loop = loop_for(Bandit(), tmp_path / "loop")
+    loop.start()
+    checkpoint = Output(loop.output).checkpoint(loop.result.checkpoint, None)
+    monkeypatch.setattr(results, "MOST_KEPT_BYTES", 0)
+    (tmp_path / "out").mkdir()
+    output = Output(tmp_path / "out")
+    output.keep("model_epoch_1.pt", checkpoint)
+    output.begin_to_write()
+    assert output.checkpoint("model_epoch_1.pt", None).to_bytes() == checkpoint.to_bytes()
+
+
+def test_an_interrupt_while_files_are_written_loses_sight_of_none(tmp_path, monkeypatch):
+    def interrupted(under_way):
+        raise KeyboardInterrupt
+
+    output = Output(tmp_path)
+    output.write_later("a", lambda: b"a")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            output.settle()
+    output.wait()
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_job_that_fails_while_files_are_written_leaves_nobody_writing(tmp_path, monkeypatch):
+    def slow(folder, files, **how):
+        assert refused.wait(10.0)
+        write_all_atomic(folder, files, **how)
+
+    def refuse(*given, **more):
+        refused.set()
+        raise ModelError("no", hint="none")
+
+    refused = threading.Event()
+    loop = loop_for(world := Bandit(), tmp_path)
+    rollout = world.play(loop.start(), 40)
+    monkeypatch.setattr(results, "write_all_atomic", slow)
+    monkeypatch.setattr(results, "export", refuse)
+    with pytest.raises(ModelError):
+        loop.train(rollout)
+    assert names(loop.output) == ["model_analysis.json", *(f"model_epoch_{k}.pt" for k in range(1, 5))]
