@@ -79,11 +79,11 @@ def _block(batch: int, given: argparse.Namespace, say: Say) -> _Block:
         cold = stack.enter_context(Live("cold", Path(name) / "cold", _config(batch, is_warm=False))) if colds else None
         for live in filter(None, (warm, cold)):
             live.cycle(live.play(ROLLOUTS))
-        runners = _runners(block, warm)
+        ours, *theirs = _runners(block, warm)
         for k in range(given.rounds):
             files = warm.play(ROLLOUTS)
             warm.wait_spare()
-            before = _bare(block, runners)
+            before = _seconds(block, ours)
             timed = warm.cycle(files)
             block.warm.append(timed.seconds)
             if timed.first_step_ms is not None:
@@ -92,8 +92,9 @@ def _block(batch: int, given: argparse.Namespace, say: Say) -> _Block:
                 warm.wait_spare()
                 block.cold.append(cold.cycle(cold.play(ROLLOUTS)).seconds)
             warm.wait_spare()  # its imports would take a core from the updates
-            block.bare.append((before + _bare(block, runners)) / 2.0)
-            _updates(block, runners[1:])
+            block.bare.append((before + _seconds(block, ours)) / 2.0)
+            for runner in theirs:
+                block.theirs.setdefault(runner.name, []).append(_seconds(block, runner))
             beside = ", ".join(f"{who} {taken[-1]:.2f} s" for who, taken in block.theirs.items())
             say(
                 f"batch {batch}: round {k + 1} of {given.rounds}: cycle {block.warm[-1]:.2f} s, "
@@ -122,21 +123,12 @@ def _runners(block: _Block, warm: Live) -> list[Contestant]:
     return contestants(samples.first(block.trained_on), torch.device(block.device))[:3]
 
 
-def _bare(block: _Block, runners: list[Contestant]) -> float:
+def _seconds(block: _Block, runner: Contestant) -> float:
     import torch
 
     from benchmarks.contestants import seconds
 
-    return seconds(runners[0], torch.device(block.device))
-
-
-def _updates(block: _Block, theirs: list[Contestant]) -> None:
-    import torch
-
-    from benchmarks.contestants import seconds
-
-    for runner in theirs:
-        block.theirs.setdefault(runner.name, []).append(seconds(runner, torch.device(block.device)))
+    return seconds(runner, torch.device(block.device))
 
 
 def _figures(block: _Block) -> list[Figure]:

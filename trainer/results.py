@@ -111,26 +111,20 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
     output.write_later("model_analysis.json", lambda: analysis(ranked, chosen, why))
     try:
         output.begin_to_write()
-        result = _conclude(job, ranked, chosen, why, output, reporter)
+        if chosen is None:
+            output.settle()
+            raise HotlapError(
+                f"no epoch can be used: {ranked[0].reason if ranked else 'there is no checkpoint'}",
+                hint="lower learning_rate, and look at the rewards",
+                code="E_NO_MODEL",
+            )
+        if job.use_epoch and chosen.entry.epoch != job.use_epoch:
+            Notices(reporter).say("W_EPOCH", f"epoch {chosen.entry.epoch} was taken: {why}")
+        reporter.doing("exporting", 0.98)
+        result = publishable(job, chosen.entry.name, output, chosen)
     finally:
         output.wait()
     return result.model_copy(update={"ranking": tuple(r.brief() for r in ranked)})
-
-
-def _conclude(
-    job: Job, ranked: list[Ranked], chosen: Ranked | None, why: str, output: Output, reporter: Reporter
-) -> Result:
-    if chosen is None:
-        output.settle()
-        raise HotlapError(
-            f"no epoch can be used: {ranked[0].reason if ranked else 'there is no checkpoint'}",
-            hint="lower learning_rate, and look at the rewards",
-            code="E_NO_MODEL",
-        )
-    if job.use_epoch and chosen.entry.epoch != job.use_epoch:
-        Notices(reporter).say("W_EPOCH", f"epoch {chosen.entry.epoch} was taken: {why}")
-    reporter.doing("exporting", 0.98)
-    return publishable(job, chosen.entry.name, output, chosen)
 
 
 def publishable(job: Job, name: str, output: Output, ranked: Ranked) -> Result:

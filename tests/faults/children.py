@@ -45,6 +45,13 @@ def sleeper(**options: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", SLEEPER], **options)
 
 
+def put_away(*processes: subprocess.Popen[bytes]) -> None:
+    """Kill processes of ours and take them off the system's table."""
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
 def until_ended(rig: Rig, cycle: int, *, patience_s: float = 20.0) -> None:
     """Tick until a cycle is over, whatever came of it."""
 

@@ -22,6 +22,7 @@ from tests.faults.children import (
     end,
     is_gone,
     opened,
+    put_away,
     sleeper,
     until,
     workers_of,
@@ -197,12 +198,10 @@ def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starti
             for _ in range(100):
                 site.tick()
             assert site.launcher.started == []
-            left.kill()
-            left.wait()
+            put_away(left)
             site.until_version(1)
     finally:
-        left.kill()
-        left.wait()
+        put_away(left)
 
 
 @posix
@@ -292,8 +291,7 @@ def test_our_trainer_goes_with_a_killed_daemon_by_each_way_alone(tmp_path, way):
         daemon.send_signal(signal.SIGKILL)
         until(lambda: is_gone(pid), patience_s=5.0)
     finally:
-        daemon.kill()
-        daemon.wait()
+        put_away(daemon)
         daemon.stdout.close()
         os.close(read)
         os.close(write)

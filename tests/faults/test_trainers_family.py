@@ -24,6 +24,7 @@ from tests.faults.children import (
     begin_cycle,
     is_gone,
     opened,
+    put_away,
     sleeper,
     until,
     until_ended,
@@ -115,8 +116,7 @@ def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_handl
         job.close()
         assert kernel.calls[3:] == [("terminate", 7), ("close", 7)]
     finally:
-        child.kill()
-        child.wait()
+        put_away(child)
 
 
 @posix
@@ -133,8 +133,7 @@ def test_on_windows_a_job_that_is_refused_holds_nobody_up(call):
         until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
         assert kernel.calls[-1:] == ([("close", 7)] if call != "create_job" else [])
     finally:
-        child.kill()
-        child.wait()
+        put_away(child)
 
 
 # Strangers
@@ -159,8 +158,7 @@ def test_a_lock_file_that_names_a_stranger_does_it_no_harm(fresh_project):
             rig.until_published(1)
         assert stranger.poll() is None
     finally:
-        stranger.kill()
-        stranger.wait()
+        put_away(stranger)
 
 
 @posix
@@ -184,9 +182,7 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
         alive = {name for name, process in processes.items() if process.poll() is None}
         assert alive == set(processes) - {"orphan"}
     finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
+        put_away(*processes.values())
 
 
 @posix
@@ -209,8 +205,7 @@ def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
         assert groups == []
         assert stranger.poll() is None
     finally:
-        stranger.kill()
-        stranger.wait()
+        put_away(stranger)
 
 
 @posix
@@ -249,5 +244,4 @@ def test_what_does_not_die_is_given_back_and_not_waited_for_without_end(monkeypa
             assert time.monotonic() - began < 3.0
         assert end_carriers(lambda found: found == token) == []
     finally:
-        process.kill()
-        process.wait()
+        put_away(process)
