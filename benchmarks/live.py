@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 
 from benchmarks.children import Child, RunError
-from daemon.ledger import Ledger
+from daemon.ledger.ledger import Ledger
 from schemas.job import Result
 from schemas.layout import Layout
 from schemas.status import DaemonState, Status

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from daemon import app as daemon_app
 from daemon.app import App, opened
-from daemon.loop import Mailbox
+from daemon.runtime.loop import Mailbox
 from schemas.layout import Layout
 from schemas.load_settings import load_settings
 

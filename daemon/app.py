@@ -9,26 +9,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.clock import REAL_CLOCK
-from daemon.cycle import Phase
-from daemon.dashboard import Dashboard, wants_dashboard
 from daemon.errors import DaemonError, Exit
-from daemon.guard import Guard
-from daemon.inbox import Inbox
-from daemon.interpreter import check_python, script_for
-from daemon.launch import Child, Command
-from daemon.ledger_faults import LedgerDamaged
-from daemon.lock import ProjectLock
-from daemon.logs import Log
-from daemon.loop import Mailbox, run, stop_on_signals
-from daemon.machine import MachineProbe
-from daemon.mishaps import PASSING, in_words
-from daemon.project import Project
-from daemon.rebuild import open_sound
-from daemon.reporter import Reporter
-from daemon.runner import Runner
+from daemon.ledger.cycle import Phase
+from daemon.ledger.sqlite_errors import LedgerDamaged
+from daemon.process.child import Child, Command
+from daemon.process.interpreter import check_python, script_for
+from daemon.publishing.ledger_recovery import open_sound
+from daemon.rollouts.inbox import Inbox
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.context import Project
+from daemon.runtime.failure_messages import PASSING, in_words
+from daemon.runtime.instance_lock import ProjectLock
+from daemon.runtime.loop import Mailbox, run, stop_on_signals
+from daemon.security.config_monitor import Guard
 from daemon.service import Service
-from daemon.view import View
+from daemon.training.runner import Runner
+from daemon.ui.dashboard import Dashboard, wants_dashboard
+from daemon.ui.log import Log
+from daemon.ui.snapshot import View
+from daemon.ui.status_writer import Reporter
+from daemon.ui.system_stats import MachineProbe
 from schemas.errors import HotlapError
 from schemas.files import REAL_DISK
 from schemas.layout import Layout

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import orjson
 
-from daemon import tell
+from daemon.diagnostics import reports as tell
 from daemon.errors import DaemonError, Exit, LedgerError
-from daemon.lock import ProjectLock, is_held
-from daemon.trust import check_before_running
+from daemon.runtime.instance_lock import ProjectLock, is_held
+from daemon.security.approvals import check_before_running
 from schemas.errors import ConfigError, HotlapError
 from schemas.layout import Layout
 from schemas.load_settings import Loaded, load
@@ -190,7 +190,7 @@ def _tell(report: tell.Report, *, as_json: bool) -> Exit:
 
 def _doctor(options: argparse.Namespace, layout: Layout) -> Exit:
     """Settings that cannot be used are one more finding, not the end."""
-    from daemon.doctor import doctor
+    from daemon.diagnostics.doctor import doctor
 
     try:
         loaded: Loaded | ConfigError = _loaded(options, layout.project)
@@ -200,7 +200,7 @@ def _doctor(options: argparse.Namespace, layout: Layout) -> Exit:
 
 
 def _trust(options: argparse.Namespace, layout: Layout, loaded: Loaded) -> Exit:
-    from daemon import trust
+    from daemon.security import approvals as trust
 
     commands = trust.commands_of(loaded)
     if not commands:
@@ -218,7 +218,7 @@ def _trust(options: argparse.Namespace, layout: Layout, loaded: Loaded) -> Exit:
 
 
 def _order(layout: Layout, what: str) -> Exit:
-    from daemon.orders import Order, give_order
+    from daemon.runtime.commands import Order, give_order
 
     answer = give_order(layout, Order.model_validate({"what": what}))
     return _say(answer.ok, answer.message)
@@ -226,8 +226,8 @@ def _order(layout: Layout, what: str) -> Exit:
 
 def _publish(layout: Layout, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
     """Through the running daemon where there is one, else directly under its lock."""
-    from daemon.export import ensure_exported
-    from daemon.orders import Order, give_order
+    from daemon.publishing.republish import ensure_exported
+    from daemon.runtime.commands import Order, give_order
 
     if not layout.ledger.exists():
         raise DaemonError("nothing was published yet", hint="train a cycle first", code="E_NO_MODEL")
@@ -235,11 +235,11 @@ def _publish(layout: Layout, settings: Settings, *, cycle: int | None, epoch: in
     if is_held(layout.lock):
         answer = give_order(layout, Order(what="publish", epoch=epoch, cycle=cycle_id))
         return _say(answer.ok, answer.message)
-    from daemon.clock import Clock
-    from daemon.ledger import Ledger
-    from daemon.logs import Log
-    from daemon.project import Project
+    from daemon.ledger.ledger import Ledger
+    from daemon.runtime.clock import Clock
+    from daemon.runtime.context import Project
     from daemon.service import publish_epoch
+    from daemon.ui.log import Log
 
     lock = ProjectLock(layout.lock)
     lock.acquire()

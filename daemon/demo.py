@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 from daemon.app import App, opened
-from daemon.child_log import last_line
-from daemon.cycle import Phase
+from daemon.diagnostics.reports import sparkline
 from daemon.errors import DaemonError, Exit
-from daemon.launch import CODE_ROOT, Child, Command
-from daemon.tell import sparkline
+from daemon.ledger.cycle import Phase
+from daemon.process.child import CODE_ROOT, Child, Command
+from daemon.process.output_log import last_line
 from schemas.errors import HotlapError
 from schemas.files import REAL_DISK
 from schemas.layout import Layout

@@ -8,16 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from daemon.cycle import Phase
-from daemon.inbox import Inbox
-from daemon.interpreter import check_launch
-from daemon.jobs import parent_checkpoint, project_contract
-from daemon.orders import Answer, Order, answer_order, clear_orders, waiting_orders
-from daemon.project import Project
-from daemon.publish import point_at, pointed_at
-from daemon.records import Publication, Stamp
-from daemon.reporter import Reporter
-from daemon.retention import (
+from daemon.ledger.cycle import Phase
+from daemon.ledger.records import Publication, Stamp
+from daemon.process.interpreter import check_launch
+from daemon.publishing.publish import point_at, pointed_at
+from daemon.publishing.retention import (
     TEMPORARY_S,
     best_cycle,
     cycle_folder_ages,
@@ -30,8 +25,13 @@ from daemon.retention import (
     surplus_cycles,
     surplus_exports,
 )
-from daemon.runner import Runner
-from daemon.view import View
+from daemon.rollouts.inbox import Inbox
+from daemon.runtime.commands import Answer, Order, answer_order, clear_orders, waiting_orders
+from daemon.runtime.context import Project
+from daemon.training.job_builder import parent_checkpoint, project_contract
+from daemon.training.runner import Runner
+from daemon.ui.snapshot import View
+from daemon.ui.status_writer import Reporter
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError
 from schemas.text import shown

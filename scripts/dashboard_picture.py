@@ -14,10 +14,10 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from daemon.dashboard import snapshot_svg
-from daemon.ledger import Ledger
-from daemon.machine import INTERVAL_S, MachineProbe
-from daemon.view import Machine, View
+from daemon.ledger.ledger import Ledger
+from daemon.ui.dashboard import snapshot_svg
+from daemon.ui.snapshot import Machine, View
+from daemon.ui.system_stats import INTERVAL_S, MachineProbe
 from schemas.files import read_regular
 from schemas.layout import Layout
 from schemas.status import DaemonState, Status

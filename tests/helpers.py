@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from daemon.clock import Clock
-from daemon.ledger import Ledger
-from daemon.project import Project
+from daemon.ledger.ledger import Ledger
+from daemon.runtime.clock import Clock
+from daemon.runtime.context import Project
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.layout import Layout
 from schemas.model import Dense, Lineage, Model, Probe, Stack, model_to_bytes

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import orjson
 
-from daemon.lock import is_held
-from daemon.oracle import FilePrint, Promise, Violation, examine, prints_of
+from daemon.diagnostics.invariants import FilePrint, Promise, Violation, examine, prints_of
+from daemon.runtime.instance_lock import is_held
 from schemas.layout import Layout, is_rollout_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,7 +184,7 @@ def _finish(project: Path, killed: Killed, known: dict[str, FilePrint], *, real:
         process.wait()
     assert not is_held(layout.lock)
     killed.note("at the end", examine(project, before=known, may_clear=True, litter_age_s=0.0))
-    from daemon.ledger import Ledger
+    from daemon.ledger.ledger import Ledger
 
     ledger = Ledger.open(layout.ledger, read_only=True)
     killed.cycles, killed.versions = len(ledger.history()), len(ledger.publications())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.publish import publish
+from daemon.publishing.publish import publish
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.files import sha256_of
 from schemas.job import Result

@@ -30,7 +30,7 @@ BUGS = (
         "the pointer first, then the model",
         (
             Replacement(
-                "daemon/publish.py",
+                "daemon/publishing/publish.py",
                 "    folder = layout.cycle_folder(cycle)\n    checked = None\n",
                 "    folder = layout.cycle_folder(cycle)\n    checked = None\n"
                 '    write_atomic(layout.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
@@ -51,14 +51,14 @@ BUGS = (
     ),
     SeededBug(
         "published before the model is safe on the disk",
-        (Replacement("daemon/publish.py", "    disk.fsync_all(kept)\n", "    kept.sort()\n"),),
+        (Replacement("daemon/publishing/publish.py", "    disk.fsync_all(kept)\n", "    kept.sort()\n"),),
         ("tests/faults/test_powerloss.py",),
     ),
     SeededBug(
         "rollouts counted by name",
         (
             Replacement(
-                "daemon/inbox.py",
+                "daemon/rollouts/inbox.py",
                 "(name in self._known and self._known[name][0] == stamp)",
                 "name in self._known",
             ),
@@ -80,7 +80,7 @@ BUGS = (
         "a pipe that nobody reads",
         (
             Replacement(
-                "daemon/launch.py",
+                "daemon/process/child.py",
                 "        if self._process.stderr is not None:\n            self._readers.append",
                 "        if self._process.stderr is None:\n            self._readers.append",
             ),
@@ -102,7 +102,9 @@ BUGS = (
         "a file that is still being written is rejected at once",
         (
             Replacement(
-                "daemon/intake.py", "        if error.incomplete:\n", "        if error.incomplete and not data:\n"
+                "daemon/rollouts/reader.py",
+                "        if error.incomplete:\n",
+                "        if error.incomplete and not data:\n",
             ),
         ),
         (
@@ -125,7 +127,7 @@ BUGS = (
         "killed by its pid alone",
         (
             Replacement(
-                "daemon/launch.py",
+                "daemon/process/child.py",
                 "        with contextlib.suppress(psutil.Error):\n            process.kill()\n",
                 "        with contextlib.suppress(psutil.Error, OSError):\n            os.kill(process.pid, 9)\n",
             ),
@@ -136,7 +138,7 @@ BUGS = (
         "the owner of a trainer known by its pid alone",
         (
             Replacement(
-                "daemon/family.py",
+                "daemon/process/orphans.py",
                 "            return abs(psutil.Process(self.owner_pid).create_time() - self.owner_born_s)"
                 " <= _BIRTH_TOLERANCE_S\n",
                 "            return psutil.pid_exists(self.owner_pid)\n",
@@ -148,7 +150,7 @@ BUGS = (
         "a model published without its probe",
         (
             Replacement(
-                "daemon/publish.py",
+                "daemon/publishing/publish.py",
                 "    check_probe(model)\n    if differences := contract.differences(model.contract):\n",
                 "    if differences := contract.differences(model.contract):\n",
             ),
@@ -157,7 +159,7 @@ BUGS = (
     ),
     SeededBug(
         "an empty listing taken for deleted files",
-        (Replacement("daemon/inbox.py", "        if not self._is_empty:\n", "        if not found.odd:\n"),),
+        (Replacement("daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.odd:\n"),),
         ("tests/faults/test_watcher.py::test_an_empty_listing_takes_nothing_for_deleted",),
     ),
     SeededBug(
@@ -169,14 +171,16 @@ BUGS = (
         "waiting by the wall clock",
         (
             Replacement(
-                "daemon/timing.py", "        now = self._clock.monotonic()\n", "        now = self._clock.utc_s()\n"
+                "daemon/training/timers.py",
+                "        now = self._clock.monotonic()\n",
+                "        now = self._clock.utc_s()\n",
             ),
         ),
         ("tests/faults/test_clock.py::test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says",),
     ),
     SeededBug(
         "arrays of rollouts that still wait are removed",
-        (Replacement("daemon/ledger.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
+        (Replacement("daemon/ledger/ledger.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
         ("tests/faults/test_state_machine.py",),
     ),
 )

@@ -15,23 +15,32 @@ MODULES = sorted(path for folder in ("daemon", "schemas") for path in (ROOT / fo
 DISK, TIME, PROCESS = "the disk", "the time", "a process"
 SEAMS = {
     "schemas/files.py": {DISK, TIME},
-    "daemon/clock.py": {TIME},
-    "daemon/launch.py": {PROCESS},
-    "daemon/interpreter.py": {PROCESS},
-    "daemon/aside.py": {PROCESS},
+    "daemon/runtime/clock.py": {TIME},
+    "daemon/process/child.py": {PROCESS},
+    "daemon/process/interpreter.py": {PROCESS},
+    "daemon/rollouts/reader_process.py": {PROCESS},
 }
 ALLOWED = {
     "schemas/generate.py": ({DISK}, "a tool for developers, run by hand: it writes into the checkout"),
-    "daemon/logs.py": ({DISK}, "a log line may be lost, and nothing may wait for it; it is no state"),
-    "daemon/lock.py": ({DISK}, "a lock is a held file, never a written one; it names its holder for people"),
+    "daemon/ui/log.py": ({DISK}, "a log line may be lost, and nothing may wait for it; it is no state"),
+    "daemon/runtime/instance_lock.py": (
+        {DISK},
+        "a lock is a held file, never a written one; it names its holder for people",
+    ),
     "schemas/lock.py": ({DISK}, "a lock is a held file, never a written one; it names its holder for people"),
-    "daemon/evidence.py": ({DISK}, "the oracle judges from outside; it writes only to its own temporary folder"),
-    "daemon/child.py": ({DISK, PROCESS}, "runs inside the child, started by its path, with the standard library alone"),
-    "daemon/child_log.py": (
+    "daemon/diagnostics/ledger_audit.py": (
+        {DISK},
+        "the oracle judges from outside; it writes only to its own temporary folder",
+    ),
+    "daemon/process/script_wrapper.py": (
+        {DISK, PROCESS},
+        "runs inside the child, started by its path, with the standard library alone",
+    ),
+    "daemon/process/output_log.py": (
         {DISK},
         "the words of a trainer are no state; a lost one is better than a trainer that waits",
     ),
-    "daemon/trust.py": ({DISK}, "the command `trust` writes to the person's profile, no daemon does"),
+    "daemon/security/approvals.py": ({DISK}, "the command `trust` writes to the person's profile, no daemon does"),
 }
 
 _DISK_CALLS = {

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from daemon.inbox import Inbox
-from daemon.launch import Child, Command
-from daemon.loop import Mailbox
-from daemon.reporter import Reporter
-from daemon.runner import Runner
+from daemon.process.child import Child, Command
+from daemon.rollouts.inbox import Inbox
+from daemon.runtime.loop import Mailbox
 from daemon.service import Service
-from daemon.view import Machine
+from daemon.training.runner import Runner
+from daemon.ui.snapshot import Machine
+from daemon.ui.status_writer import Reporter
 from schemas.settings import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from tests.helpers import open_project
 

@@ -9,10 +9,10 @@ import time
 import psutil
 import pytest
 
-from daemon import intake
-from daemon.aside import Aside
-from daemon.intake import NotWhole, Refused, Taken, take_in
-from daemon.records import Stamp
+from daemon.ledger.records import Stamp
+from daemon.rollouts import reader as intake
+from daemon.rollouts.reader import NotWhole, Refused, Taken, take_in
+from daemon.rollouts.reader_process import Aside
 from schemas.layout import Layout
 from schemas.rollout_cache import load_rollout
 from tests.helpers import drop, v1_bytes
@@ -34,7 +34,7 @@ def written(layout, data):
 
 
 def readers():
-    return [p for p in psutil.Process().children() if "daemon.aside" in p.cmdline()]
+    return [p for p in psutil.Process().children() if "daemon.rollouts.reader_process" in p.cmdline()]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from daemon.cli import main
-from daemon.lock import ProjectLock
+from daemon.runtime.instance_lock import ProjectLock
 from schemas.layout import Layout
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.cycle import (
+from daemon.ledger.cycle import (
     ARROWS,
     Broken,
     Cycle,

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon import dashboard as dashboard_module
-from daemon.dashboard import Dashboard, Painter, wants_dashboard
-from daemon.terminal import ENTER, LEAVE
+from daemon.ui import dashboard as dashboard_module
+from daemon.ui.dashboard import Dashboard, Painter, wants_dashboard
+from daemon.ui.terminal import ENTER, LEAVE
 from tests.daemon.views import (
     IDLE,
     NOW_S,
@@ -126,7 +126,7 @@ def test_a_terminal_that_takes_nothing_holds_up_nobody():
 
 HANG = """
 import sys, time
-from daemon.dashboard import Dashboard
+from daemon.ui.dashboard import Dashboard
 from tests.daemon.test_dashboard import IDLE
 import select
 dashboard = Dashboard()

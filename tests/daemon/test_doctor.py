@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from daemon import doctor as doctor_module
 from daemon.cli import main
-from daemon.health import CHECKS, judge, remember_notice, remembered_notices
-from daemon.ledger import Ledger
-from daemon.lock import ProjectLock
+from daemon.diagnostics import doctor as doctor_module
+from daemon.ledger.ledger import Ledger
+from daemon.runtime.instance_lock import ProjectLock
+from daemon.training.notices import CHECKS, judge, remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
 from schemas.layout import Layout
 from tests.faults.site import Site, train

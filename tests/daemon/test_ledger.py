@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.cycle import Phase
 from daemon.errors import LedgerError, StaleCycle
-from daemon.ledger import Ledger
-from daemon.records import Publication, RolloutRow, Stamp
+from daemon.ledger.cycle import Phase
+from daemon.ledger.ledger import Ledger
+from daemon.ledger.records import Publication, RolloutRow, Stamp
 from schemas.job import Result
 from schemas.settings import Settings
 
@@ -139,9 +139,9 @@ DYING = textwrap.dedent(
 
     sqlite3.connect = functools.partial(sqlite3.connect, factory=Mortal)
     from pathlib import Path
-    from daemon.cycle import Phase
-    from daemon.ledger import Ledger
-    from daemon.records import RolloutRow, Stamp
+    from daemon.ledger.cycle import Phase
+    from daemon.ledger.ledger import Ledger
+    from daemon.ledger.records import RolloutRow, Stamp
 
     ledger = Ledger.open(Path(sys.argv[1]))
     for i in range(2):

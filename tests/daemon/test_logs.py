@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.logs import LINES_KEPT, Log
+from daemon.ui.log import LINES_KEPT, Log
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARNING|ERROR) [\x20-\x7e]*")
@@ -241,7 +241,7 @@ def test_a_console_that_takes_nothing_stops_nobody(tmp_path):
 HANG = """
 import select, sys, time
 from pathlib import Path
-from daemon.logs import Log
+from daemon.ui.log import Log
 log = Log(Path(sys.argv[1]), console=sys.stdout)
 while select.select([], [sys.stdout.fileno()], [], 0)[1]:
     log.info("." * 100)

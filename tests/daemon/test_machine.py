@@ -10,9 +10,9 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pytest
 
-from daemon import machine
-from daemon.machine import INTERVAL_S, MachineProbe, Nvidia
-from daemon.view import Machine
+from daemon.ui import system_stats as machine
+from daemon.ui.snapshot import Machine
+from daemon.ui.system_stats import INTERVAL_S, MachineProbe, Nvidia
 
 
 def until(happened, limit_s=10.0):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daemon import loop
-from daemon.loop import LONGEST_MERGE_S, MERGE_S, Mail, Mailbox
+from daemon.runtime import loop
+from daemon.runtime.loop import LONGEST_MERGE_S, MERGE_S, Mail, Mailbox
 from tests.helpers import FakeClock
 
 

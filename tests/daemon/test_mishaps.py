@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daemon import intake
 from daemon.cli import main
-from daemon.cycle import Phase
-from daemon.listing import Listing, listing
-from daemon.records import Stamp
+from daemon.ledger.cycle import Phase
+from daemon.ledger.records import Stamp
+from daemon.rollouts import reader as intake
+from daemon.rollouts.scan import Listing, listing
 from schemas.layout import Layout
 from tests.helpers import drop, v1_bytes
 

@@ -11,10 +11,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from daemon import dashboard as dashboard_module
-from daemon.dashboard import Painter, render, snapshot_svg
-from daemon.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
-from daemon.ledger import Ledger
+from daemon.ledger.ledger import Ledger
+from daemon.ui import dashboard as dashboard_module
+from daemon.ui.dashboard import Painter, render, snapshot_svg
+from daemon.ui.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
 from schemas.layout import Layout
 from schemas.status import DaemonState
 from scripts import dashboard_picture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daemon import publish as module
-from daemon.publish import publish
+from daemon.publishing import publish as module
+from daemon.publishing.publish import publish
 from schemas.errors import HotlapError
 from schemas.files import Disk, sha256_of
 from schemas.job import Result

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.records import Stamp
-from daemon.retention import (
+from daemon.ledger.records import Stamp
+from daemon.publishing.retention import (
     best_cycle,
     prune_cache,
     remove_if_unchanged,

@@ -11,8 +11,8 @@ import orjson
 import psutil
 import pytest
 
-from daemon.cycle import Phase
-from daemon.orders import Order, waiting_orders
+from daemon.ledger.cycle import Phase
+from daemon.runtime.commands import Order, waiting_orders
 from schemas.files import write_atomic
 from schemas.model import check_probe, read_model
 from tests.helpers import drop, v1_bytes

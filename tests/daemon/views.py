@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from daemon.glyphs import BLOCKS
-from daemon.picture import lines
-from daemon.view import Machine, View
+from daemon.ui.glyphs import BLOCKS
+from daemon.ui.layout import lines
+from daemon.ui.snapshot import Machine, View
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status, Warning_
 
 NOW_S = 1_795_262_401.0

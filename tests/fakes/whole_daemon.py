@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from daemon import app
 from daemon.cli import main
-from daemon.launch import Child, Command
+from daemon.process.child import Child, Command
 
 FAKE = Path(__file__).with_name("trainer.py")
 

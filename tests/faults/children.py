@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from daemon.cycle import Phase
-from daemon.family import carriers, project_mark
+from daemon.ledger.cycle import Phase
+from daemon.process.orphans import carriers, project_mark
 from tests.daemon.conftest import Rig
 from tests.fakes.trainer import SLEEPER
 from tests.helpers import drop

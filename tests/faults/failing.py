@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from daemon.oracle import Promise
+from daemon.diagnostics.invariants import Promise
 from scripts.faults.kill_sweep import Swept
 from tests.faults.disk import FAULTS, Op, TestDisk, failing
 from tests.faults.site import Site, violations

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from daemon import room
 from daemon.cli import main
-from daemon.oracle import Promise, prints_of
+from daemon.diagnostics.invariants import Promise, prints_of
+from daemon.training import disk_space as room
 from tests.faults.site import Site, train, violations
 
 AT_ONCE = {Promise.ENGINE_VIEW, Promise.COUNTED_ONCE, Promise.NOTHING_LOST, Promise.LEDGER}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from daemon.inbox import Inbox
+from daemon.rollouts.inbox import Inbox
 from tests.helpers import open_project
 
 PATIENCE_S = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from daemon.oracle import Promise
+from daemon.diagnostics.invariants import Promise
 from tests.faults.disk import os_error, refusing
 from tests.faults.site import Site, violations
 

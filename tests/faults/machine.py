@@ -19,11 +19,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from daemon.cycle import Phase
+from daemon.diagnostics.invariants import Promise, examine
+from daemon.diagnostics.ledger_audit import FilePrint, read_ledger
 from daemon.errors import DaemonError, Exit
-from daemon.evidence import FilePrint, read_ledger
-from daemon.lock import ProjectLock
-from daemon.oracle import Promise, examine
+from daemon.ledger.cycle import Phase
+from daemon.runtime.instance_lock import ProjectLock
 from schemas.errors import HotlapError
 from schemas.files import sha256_of
 from schemas.layout import Layout

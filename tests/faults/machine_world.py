@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
-from daemon.intake import Outcome, take_in
-from daemon.launch import Child, Command
-from daemon.records import Stamp
+from daemon.ledger.records import Stamp
+from daemon.process.child import Child, Command
+from daemon.rollouts.reader import Outcome, take_in
 from schemas.files import Disk, sha256_of
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
 from schemas.layout import Layout
@@ -220,11 +220,11 @@ def in_one_thread() -> Iterator[None]:
     """While inside, a `WorldSite` needs no thread, no process and no event of the system."""
     with contextlib.ExitStack() as stack:
         for target, double in (
-            ("daemon.inbox.Watcher", StillWatcher),
-            ("daemon.inbox.Intake", AtOnceIntake),
+            ("daemon.rollouts.inbox.Watcher", StillWatcher),
+            ("daemon.rollouts.inbox.Intake", AtOnceIntake),
             ("tests.faults.site.InstantLauncher", MoodyLauncher),
-            ("daemon.oracle.carriers", no_processes),
-            ("daemon.runner.end_orphans", lambda project: (0, [])),
+            ("daemon.diagnostics.invariants.carriers", no_processes),
+            ("daemon.training.runner.end_orphans", lambda project: (0, [])),
         ):
             stack.enter_context(patch(target, double))
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daemon.oracle import Promise
+from daemon.diagnostics.invariants import Promise
 from scripts.faults.powerloss import Explored, Judge, Recorder, explore
 from tests.faults.site import Site, train, violations
 

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from daemon.inbox import Inbox
-from daemon.launch import Child, Command
-from daemon.loop import Mailbox
-from daemon.mishaps import PASSING, in_words
-from daemon.oracle import Violation, examine
-from daemon.project import Project
-from daemon.rebuild import open_sound
-from daemon.reporter import Reporter
-from daemon.runner import Runner
+from daemon.diagnostics.invariants import Violation, examine
+from daemon.process.child import Child, Command
+from daemon.publishing.ledger_recovery import open_sound
+from daemon.rollouts.inbox import Inbox
+from daemon.runtime.context import Project
+from daemon.runtime.failure_messages import PASSING, in_words
+from daemon.runtime.loop import Mailbox
 from daemon.service import Service
-from daemon.view import Machine
+from daemon.training.runner import Runner
+from daemon.ui.snapshot import Machine
+from daemon.ui.status_writer import Reporter
 from schemas.files import REAL_DISK, Disk, sha256_of
 from schemas.job import EpochDone, Event, Job, Ready, Result, Selecting
 from schemas.layout import Layout
@@ -64,7 +64,7 @@ def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
 
 
 class InstantChild:
-    """In the place of `daemon.launch.Child`: no process, its work is done when it is given its job."""
+    """In the place of `daemon.process.child.Child`: no process, its work is done when it is given its job."""
 
     pid = 0
     token = "instant"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
-from daemon.launch import Child, Command
-from daemon.logs import Log
+from daemon.process.child import Child, Command
+from daemon.ui.log import Log
 from schemas.job import Event
 from tests.faults.disk import Op, TestDisk
 from tests.faults.site import InstantChild, InstantLauncher, Site, train

@@ -15,8 +15,8 @@ import orjson
 import psutil
 import pytest
 
-from daemon.cycle import Cycle, Patience, Phase
-from daemon.timing import LONGEST_GAP_S, Awake, Due
+from daemon.ledger.cycle import Cycle, Patience, Phase
+from daemon.training.timers import LONGEST_GAP_S, Awake, Due
 from schemas.job import Event, Failure, Heartbeat, Job, Ready
 from schemas.layout import Layout
 from tests.faults.site import Site, train, violations

@@ -12,12 +12,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from daemon import ownership, trust
 from daemon.cli import main
 from daemon.errors import DaemonError
-from daemon.guard import EVERY_S, Guard
-from daemon.launch import trainer_command
-from daemon.lock import ProjectLock
+from daemon.process.child import trainer_command
+from daemon.runtime.instance_lock import ProjectLock
+from daemon.security import approvals as trust
+from daemon.security import permissions as ownership
+from daemon.security.config_monitor import EVERY_S, Guard
 from schemas.layout import Layout
 from schemas.load_settings import load
 from schemas.settings import TrainerSettings

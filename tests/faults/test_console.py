@@ -22,7 +22,7 @@ from tests.faults.site import violations
 from tests.helpers import drop
 
 if sys.platform == "win32":
-    pytest.skip("consoles there are no ptys: daemon.terminal switches QuickEdit off", allow_module_level=True)
+    pytest.skip("consoles there are no ptys: daemon.ui.terminal switches QuickEdit off", allow_module_level=True)
 
 import fcntl
 import termios

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.oracle import prints_of
+from daemon.diagnostics.invariants import prints_of
 from scripts.faults.kill_sweep import Victims, strace_works, sweep_failures
 from tests.faults.disk import TestDisk, os_error, refusing, win_error
 from tests.faults.killing import Grounds, judge

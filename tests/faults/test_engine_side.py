@@ -16,11 +16,11 @@ import pytest
 from pydantic import ValidationError
 
 from daemon.cli import main
-from daemon.cycle import Cycle, Phase
-from daemon.oracle import Promise
-from daemon.progress import Progress
-from daemon.publish import PublishError
+from daemon.diagnostics.invariants import Promise
+from daemon.ledger.cycle import Cycle, Phase
+from daemon.publishing.publish import PublishError
 from daemon.service import publish_epoch
+from daemon.training.progress import Progress
 from schemas.layout import Layout
 from schemas.status import Status
 from scripts.faults import readers

@@ -8,10 +8,10 @@ import sqlite3
 import numpy as np
 import pytest
 
-from daemon import inbox as inbox_module
-from daemon.ledger import Ledger
-from daemon.limiter import BURST, WINDOW_S
-from daemon.listing import listing
+from daemon.ledger.ledger import Ledger
+from daemon.rollouts import inbox as inbox_module
+from daemon.rollouts.scan import listing
+from daemon.runtime.rate_limit import BURST, WINDOW_S
 from scripts.faults import burst
 from tests.faults.inputs import reasons
 from tests.helpers import drop, v1_bytes

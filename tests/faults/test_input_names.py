@@ -9,8 +9,8 @@ import re
 import orjson
 import pytest
 
-from daemon.logs import Log
-from daemon.rejecting import LONGEST_NAME_BYTES
+from daemon.rollouts.rejection import LONGEST_NAME_BYTES
+from daemon.ui.log import Log
 from schemas.layout import is_rollout_name
 from tests.daemon import views
 from tests.faults.inputs import linux_only, reasons

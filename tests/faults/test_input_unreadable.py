@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daemon.inbox import Inbox
+from daemon.rollouts.inbox import Inbox
 from tests.faults.disk import os_error
 from tests.faults.inputs import linux_only, needs_strace, run_intake
 from tests.helpers import FakeClock, drop, open_project, v1_bytes
@@ -89,7 +89,7 @@ def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
 
 @pytest.mark.fault(24)
 def test_what_cannot_be_read_is_tried_less_and_less_often(input_site, monkeypatch):
-    from daemon import intake
+    from daemon.rollouts import reader as intake
 
     tries: list[float] = []
     one = input_site()
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_tried_less_and_less_often(input_site, monkeypatc
 
 @pytest.mark.fault(24)
 def test_a_file_that_another_program_holds_open_on_windows_is_no_news_at_first(input_site, monkeypatch):
-    from daemon import intake
+    from daemon.rollouts import reader as intake
     from tests.faults.disk import win_error
 
     real, refusals = intake.read_regular, [32, 33]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DaemonError, Exit
-from daemon.lock import ProjectLock, holder_of, is_held
+from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
 from schemas.layout import Layout
 from tests.faults.site import Site, violations
 
@@ -24,7 +24,7 @@ STARTERS = 20
 HOLD = """
 import sys
 from pathlib import Path
-from daemon.lock import ProjectLock
+from daemon.runtime.instance_lock import ProjectLock
 lock = ProjectLock(Path(sys.argv[1]))
 try:
     lock.acquire()
@@ -167,7 +167,7 @@ def test_another_users_lock_is_told_in_words():
         path.touch(0o600)
         code = (
             "import os, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-            "from daemon.lock import ProjectLock; lock = ProjectLock(Path(sys.argv[2]));"
+            "from daemon.runtime.instance_lock import ProjectLock; lock = ProjectLock(Path(sys.argv[2]));"
             "os.setgid(65534); os.setuid(65534); lock.acquire()"
         )
         done = subprocess.run(

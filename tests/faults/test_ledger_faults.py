@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon import ledger_rows
 from daemon.cli import main
 from daemon.errors import LedgerError
-from daemon.ledger_faults import LedgerDamaged
-from daemon.rebuild import open_sound
+from daemon.ledger import rows as ledger_rows
+from daemon.ledger.sqlite_errors import LedgerDamaged
+from daemon.publishing.ledger_recovery import open_sound
 from schemas.layout import Layout
 from tests.faults.disk import TestDisk, os_error, refusing
 from tests.faults.site import Site, violations

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.family import TOKEN_VARIABLE, new_token
-from daemon.lock import ProjectLock
-from daemon.oracle import Promise, examine, prints_of
+from daemon.diagnostics.invariants import Promise, examine, prints_of
+from daemon.process.orphans import TOKEN_VARIABLE, new_token
+from daemon.runtime.instance_lock import ProjectLock
 from schemas.layout import Layout
 from tests.daemon.conftest import Rig
 from tests.helpers import drop, model_bytes

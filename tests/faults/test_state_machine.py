@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from daemon.oracle import Promise, Violation
+from daemon.diagnostics.invariants import Promise, Violation
 from scripts.faults.machine import Batch, run_batch
 from tests.faults import machine
 from tests.faults.machine import DaemonMachine

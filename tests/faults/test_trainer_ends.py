@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daemon import containment
-from daemon.cycle import Phase
-from daemon.launch import Child, Command
+from daemon.ledger.cycle import Phase
+from daemon.process import group as containment
+from daemon.process.child import Child, Command
 from schemas.job import Ready
 from tests.fakes.trainer import SLEEPER
 from tests.faults.children import (

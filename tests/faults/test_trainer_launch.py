@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from daemon.cli import main
-from daemon.cycle import Phase
 from daemon.errors import DaemonError
-from daemon.interpreter import check_python
-from daemon.launch import Child, Command
+from daemon.ledger.cycle import Phase
+from daemon.process.child import Child, Command
+from daemon.process.interpreter import check_python
 from schemas.job import Failure, Job, Ready
 from tests.faults.children import begin_cycle, opened, pointed, until_ended
 from tests.faults.site import Site

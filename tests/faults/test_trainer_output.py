@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.child_log import LIMIT_BYTES, ChildLog
-from daemon.cycle import Phase
-from daemon.runner import MOST_NOTICES
+from daemon.ledger.cycle import Phase
+from daemon.process.output_log import LIMIT_BYTES, ChildLog
+from daemon.training.runner import MOST_NOTICES
 from schemas.errors import HotlapError, ModelError
 from schemas.files import sha256_of
 from schemas.job import Job, RolloutInput

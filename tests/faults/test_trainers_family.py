@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daemon.containment import Job
-from daemon.cycle import Phase
 from daemon.errors import Exit
-from daemon.family import TOKEN_VARIABLE, Token, end_carriers, end_orphans, new_token, project_mark
-from daemon.job_object import KILL_ON_JOB_CLOSE, JobObject
-from daemon.launch import Child, Command
-from daemon.lock import ProjectLock
+from daemon.ledger.cycle import Phase
+from daemon.process.child import Child, Command
+from daemon.process.group import Job
+from daemon.process.orphans import TOKEN_VARIABLE, Token, end_carriers, end_orphans, new_token, project_mark
+from daemon.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
+from daemon.runtime.instance_lock import ProjectLock
 from tests.fakes.trainer import FAMILY_NAME
 from tests.faults.children import (
     begin_cycle,
@@ -214,7 +214,7 @@ def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
     """A daemon that was started from within a training carries that training's token itself."""
     token = Token(project_mark(tmp_path), 1, 1000, "run")
     program = (
-        "import sys; from pathlib import Path; from daemon.family import end_orphans\n"
+        "import sys; from pathlib import Path; from daemon.process.orphans import end_orphans\n"
         "print(end_orphans(Path(sys.argv[1])))"
     )
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}, sys.argv[1]], check=True)"

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from watchdog.observers.api import BaseObserver, EventEmitter
 
-from daemon import inbox, loop, watch
-from daemon.watch import LONGEST_DELAY_S, Watcher
+from daemon.rollouts import inbox
+from daemon.rollouts import watcher as watch
+from daemon.rollouts.watcher import LONGEST_DELAY_S, Watcher
+from daemon.runtime import loop
 from scripts.faults import overflow
 from tests.faults.children import begin_cycle, opened, until
 from tests.faults.site import Site

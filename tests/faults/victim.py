@@ -16,11 +16,11 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads do not survive a fork
 
-from daemon.clock import Clock
-from daemon.cycle import Phase
-from daemon.ledger import Ledger
-from daemon.project import Project
-from daemon.runner import Runner
+from daemon.ledger.cycle import Phase
+from daemon.ledger.ledger import Ledger
+from daemon.runtime.clock import Clock
+from daemon.runtime.context import Project
+from daemon.training.runner import Runner
 from schemas.files import Disk
 from schemas.layout import Layout
 from schemas.settings import Settings

@@ -1,0 +1,1 @@
+"""What is wrong here: doctor, invariant checks, status and history reports."""

@@ -1,0 +1,255 @@
+"""Tells what is wrong with a project, in plain words, and what to do about it. It only looks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from daemon.diagnostics.invariants import Promise, examine
+from daemon.diagnostics.reports import Report
+from daemon.errors import Exit
+from daemon.ledger.ledger import Ledger
+from daemon.process.interpreter import python_for, torch_in
+from daemon.publishing.publish import pointed_at
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.instance_lock import holder_of, is_held
+from daemon.security.approvals import check_trust, commands_of
+from daemon.security.permissions import check_config, check_folders
+from daemon.training.notices import CHECKS, judge, remembered_notices
+from schemas.codes import remedy_for
+from schemas.errors import ConfigError, HotlapError
+from schemas.files import read_regular
+from schemas.layout import Layout
+from schemas.load_settings import Loaded
+from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.settings import Settings
+from schemas.status import Status
+
+LOW_DISK_BYTES = 1_000_000_000
+SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
+_REMEDIES = {
+    Promise.NOTHING_LOST: "was it removed while no daemon ran? the cycle goes on without it",
+    Promise.COUNTED_ONCE: "report this with daemon.log and the ledger",
+    Promise.ENGINE_VIEW: "start the daemon: it mends the pointer; or publish another model with `publish`",
+    Promise.LEDGER: "start the daemon: it rebuilds a damaged ledger",
+    Promise.NO_LITTER: "start the daemon: it clears what an earlier one left",
+    Promise.NO_PROCESS: "start the daemon: it ends what an earlier one left",
+    Promise.USER_FILES: "report this with daemon.log",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that doctor looked at."""
+
+    level: str  #: ok, note or wrong
+    topic: str
+    text: str
+
+
+def doctor(layout: Layout, loaded: Loaded | ConfigError) -> Report:
+    """Look at everything. Exit code 1 where something is wrong."""
+    settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
+    findings = [
+        *_settings(layout, loaded),
+        *_folders(layout, settings),
+        *_daemon(layout),
+        *_ledger(layout),
+        *_model(layout),
+        *_promises(layout),
+        *_python(layout, loaded),
+    ]
+    marks = {"ok": "[ok]   ", "note": "[note] ", "wrong": "[WRONG]"}
+    lines = [f"{marks[f.level]} {f.topic}: {f.text}" for f in findings]
+    wrong = sum(f.level == "wrong" for f in findings)
+    lines.append(f"{wrong} thing{'s are' if wrong != 1 else ' is'} wrong" if wrong else "nothing is wrong")
+    document = [{"level": f.level, "topic": f.topic, "text": f.text} for f in findings]
+    return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
+
+
+def _settings(layout: Layout, loaded: Loaded | ConfigError) -> Iterator[Finding]:
+    if isinstance(loaded, ConfigError):
+        yield Finding("wrong", "settings", loaded.line())
+        return
+    if loaded.config is None:
+        yield Finding("ok", "settings", "no daemon.toml here: all settings have their defaults")
+        return
+    try:
+        if not loaded.settings.daemon.allow_shared:
+            check_config(loaded.config)
+        check_trust(layout.project, loaded)
+    except HotlapError as error:
+        yield Finding("wrong", "settings", error.line())
+        return
+    commands = ", ".join(commands_of(loaded))
+    yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
+
+
+def _folders(layout: Layout, settings: Settings) -> Iterator[Finding]:
+    if not layout.training.exists():
+        yield Finding("note", "folders", "Saved/Training is not there yet; the daemon makes it at its first start")
+    else:
+        yield from _rights(layout)
+    try:
+        if not settings.daemon.allow_shared:
+            check_folders(layout)
+    except HotlapError as error:
+        yield Finding("wrong", "folders", error.line())
+    if any(word in part.lower() for part in layout.project.parts for word in SYNCED):
+        text = "a sync service seems to copy this folder: the ledger may be damaged -> move the project out of it"
+        yield Finding("note", "folders", text)
+    free = shutil.disk_usage(layout.project).free
+    remedy = "" if free >= LOW_DISK_BYTES else " -> make room: a publish needs some, and no cycle starts without"
+    yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
+
+
+def _rights(layout: Layout) -> Iterator[Finding]:
+    refused = [f for f in layout.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
+    missing = [f for f in layout.folders() if not f.is_dir()]
+    for folder in refused:
+        text = f"{folder} cannot be written -> correct its rights, or run the daemon as its owner"
+        yield Finding("wrong", "folders", text)
+    for folder in missing:
+        yield Finding("note", "folders", f"{folder.name} is missing; the daemon makes it at its next start")
+    if not refused and not missing:
+        yield Finding("ok", "folders", "all are there and can be written")
+    leftovers = sum(1 for _ in layout.exports.glob("*.tmp")) if layout.exports.is_dir() else 0
+    if leftovers:
+        text = f"{leftovers} .tmp files: an engine was stopped while it wrote -> remove them when none runs"
+        yield Finding("note", "exports", text)
+
+
+def _daemon(layout: Layout) -> Iterator[Finding]:
+    if not is_held(layout.lock):
+        yield Finding("ok", "daemon", "none runs here now")
+        return
+    yield Finding("ok", "daemon", f"runs: {holder_of(layout.lock)}")
+    try:
+        status = Status.from_bytes(read_regular(layout.status, limit=1 << 24))
+    except (OSError, ValidationError, HotlapError):
+        return
+    age_s = REAL_CLOCK.utc_s() - status.heartbeat
+    if age_s > 3 * status.heartbeat_interval_s:
+        text = f"it has given no sign of life for {age_s:.0f} s -> is it stopped, or the disk stuck? see daemon.log"
+        yield Finding("wrong", "daemon", text)
+    for warning in status.warnings:
+        remedy = remedy_for(warning.code)
+        text = f"{warning.message}{f' -> {remedy}' if remedy and '->' not in warning.message else ''}"
+        yield Finding("note", "warning", f"{text} [{warning.code}]")
+
+
+def _ledger(layout: Layout) -> Iterator[Finding]:
+    if not layout.ledger.exists():
+        yield Finding("note", "ledger", "no daemon has run here yet")
+        return
+    try:
+        ledger = Ledger.open(layout.ledger, read_only=True)
+    except HotlapError as error:
+        yield Finding("wrong", "ledger", error.line())
+        return
+    try:
+        problem = ledger.check()
+        if problem:
+            text = f"{problem} -> start the daemon: it moves a damaged ledger aside and makes it anew from Models"
+            yield Finding("wrong", "ledger", text)
+            return
+        yield Finding("ok", "ledger", "sound")
+        yield from _rollouts(ledger)
+        yield from _cycles(ledger)
+        yield from _exporter(ledger)
+    finally:
+        ledger.close()
+
+
+def _rollouts(ledger: Ledger) -> Iterator[Finding]:
+    yield Finding("ok", "rollouts", f"{ledger.pending_count()} wait for the next cycle")
+    if ledger.meta("paused") is not None:
+        yield Finding("note", "paused", "no cycle starts until `python -m daemon resume`")
+    for name, code, reason, _ in ledger.rejections(3):
+        remedy = remedy_for(code)
+        told = reason if "->" in reason or not remedy else f"{reason} -> {remedy}"
+        yield Finding("note", "rejected", f"{name}: {told}{'' if f'[{code}]' in told else f' [{code}]'}")
+
+
+def _cycles(ledger: Ledger) -> Iterator[Finding]:
+    cycles = ledger.history()
+    if not cycles:
+        yield Finding("note", "last cycle", "none has ended yet")
+        return
+    last = cycles[-1]
+    failed = [cycle for cycle in cycles if cycle.error]
+    seconds = "" if last.seconds is None else f" in {last.seconds:.1f} s"
+    if last.error:
+        again = (
+            "`python -m daemon trigger` tries again" if last.state == "parked" else "the next rollouts start another"
+        )
+        text = f"{last.cycle} {last.state}: {last.error} -> see Saved/Training/Logs/cycle_{last.cycle}.log; {again}"
+        yield Finding("wrong", "last cycle", text)
+        return
+    yield Finding("ok", "last cycle", f"{last.cycle} published{seconds}, epoch {last.best_epoch}")
+    if failed:
+        text = f"cycle {failed[-1].cycle}: {failed[-1].error} (Saved/Training/Logs/cycle_{failed[-1].cycle}.log)"
+        yield Finding("note", "last failure", text)
+
+
+def _exporter(ledger: Ledger) -> Iterator[Finding]:
+    notices = remembered_notices(ledger)
+    cycles = [cycle.cycle for cycle in ledger.history(50) if cycle.rollouts and cycle.state == "published"][-5:]
+    for check in CHECKS:
+        judged = judge(check, cycles, notices)
+        if judged is not None:
+            yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
+
+
+def _model(layout: Layout) -> Iterator[Finding]:
+    named = pointed_at(layout)
+    if named is None:
+        yield Finding("note", "model", "best_model_path.txt names no model yet")
+        return
+    try:
+        model = read_model(read_regular(layout.models / named, limit=MAX_MODEL_BYTES))
+        check_probe(model)
+    except OSError:
+        text = f"{named} is not there -> start the daemon anew, or publish another with `publish`"
+        yield Finding("wrong", "model", text)
+    except HotlapError as error:
+        yield Finding("wrong", "model", f"{named}: {error.line()}")
+    else:
+        text = f"{named} is whole, version {model.policy_version}, and computes what its probe says"
+        yield Finding("ok", "model", text)
+
+
+def _promises(layout: Layout) -> Iterator[Finding]:
+    """The oracle's findings; what another line said already is not said twice."""
+    violations = [v for v in examine(layout.project) if v.promise is not Promise.LEDGER]
+    for violation in violations:
+        remedy = _REMEDIES[violation.promise]
+        where = violation.path.relative_to(layout.project) if violation.path != layout.project else Path()
+        yield Finding("wrong", violation.promise.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
+    if not violations:
+        yield Finding("ok", "promises", "nothing lost, nothing counted twice, no litter, no process left")
+
+
+def _python(layout: Layout, loaded: Loaded | ConfigError) -> Iterator[Finding]:
+    """Ask the trainer's Python, unless it is one that the user has not approved."""
+    settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
+    try:
+        python = python_for(settings.daemon.python_executable)
+        if not isinstance(loaded, ConfigError):
+            check_trust(layout.project, loaded)
+        version, device = torch_in(python)
+    except HotlapError as error:
+        yield Finding("wrong", "torch" if error.code == "E_TORCH" else "python", error.line())
+        return
+    yield Finding("ok", "torch", f"{version} in {python}")
+    wanted = settings.trainer.device
+    if wanted.startswith("cuda") and device == "cpu":
+        text = f'trainer.device is {wanted}, but torch sees no GPU -> set device = "auto", or install its CUDA build'
+        yield Finding("wrong", "device", text)
+    else:
+        yield Finding("ok", "device", f"{device} (trainer.device = {wanted})")

@@ -1,0 +1,97 @@
+"""What `status` and `history` say: lines for people, a document for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from daemon.errors import DaemonError, Exit
+from daemon.ledger.ledger import Ledger
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.instance_lock import is_held
+from schemas.layout import Layout
+from schemas.settings import Settings
+from schemas.status import CycleSummary, Status
+
+_SPARKS = " .:-=+*#"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An answer in both forms."""
+
+    lines: tuple[str, ...]
+    document: Any
+    exit_code: Exit = Exit.DONE
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Draw values as a line of ASCII marks, the newest on the right."""
+    shown = list(values)[-width:]
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return "".join(_SPARKS[round((value - low) / span * (len(_SPARKS) - 1))] for value in shown)
+
+
+def status(layout: Layout, settings: Settings) -> Report:
+    """Tell what runs now."""
+    is_alive = is_held(layout.lock)
+    try:
+        found = Status.from_bytes(layout.status.read_bytes())
+    except FileNotFoundError:
+        document = {"state": "idle", "alive": is_alive, "cycle": 0, "rollouts_pending": 0, "policy_version": 0}
+        document |= {"rollouts_needed": settings.daemon.auto_train_after_n_rollouts, "best_model_path": None}
+        document |= {"heartbeat": 0.0, "pid": 0, "warnings": []}
+        return Report(("no daemon has run here yet: start it with `python -m daemon`",), document)
+    except (OSError, ValidationError) as error:
+        raise DaemonError(f"status.json cannot be read: {type(error).__name__}", hint="start the daemon anew") from None
+    age_s = max(0.0, REAL_CLOCK.utc_s() - found.heartbeat)
+    running = (
+        f"pid {found.pid}, heartbeat {age_s:.0f} s ago" if is_alive else "no daemon runs now; this was its last word"
+    )
+    pending = f"{found.rollouts_pending} of {found.rollouts_needed}"
+    lines = [
+        f"state      {found.state.value} ({running})",
+        f"step       {found.step}",
+        f"cycle      {found.cycle}",
+        f"rollouts   {pending} toward the next cycle, {found.rollouts_rejected} rejected so far",
+        f"model      version {found.policy_version}  {found.best_model_path or 'none yet'}",
+        *(f"warning    {warning.message}" for warning in found.warnings),
+    ]
+    return Report(tuple(lines), found.model_dump(mode="json") | {"alive": is_alive})
+
+
+def history(layout: Layout, settings: Settings) -> Report:
+    """Tell what each cycle did."""
+    cycles = _history(layout)
+    lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
+    lines += [_history_line(cycle) for cycle in cycles]
+    if not cycles:
+        lines = ["no cycle has ended yet"]
+    return Report(tuple(lines), [cycle.model_dump(mode="json") for cycle in cycles])
+
+
+def _history(layout: Layout) -> list[CycleSummary]:
+    if not layout.ledger.exists():
+        return []
+    ledger = Ledger.open(layout.ledger, read_only=True)
+    try:
+        return ledger.history()
+    finally:
+        ledger.close()
+
+
+def _history_line(cycle: CycleSummary) -> str:
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    line = (
+        f"{cycle.cycle:5d}  {cycle.state:9s}  {number(cycle.policy_version, 'd'):>7s}  {len(cycle.rollouts):8d}"
+        f"  {number(cycle.best_epoch, 'd'):>5s}  {number(cycle.score, '.4f'):>7s}"
+        f"  {number(cycle.reward_mean, '.4f'):>12s}  {number(cycle.value_loss, '.4f'):>10s}"
+        f"  {number(cycle.seconds, '.1f'):>7s}"
+    )
+    return f"{line}  {cycle.error}" if cycle.error else line

@@ -1,0 +1,1 @@
+"""Child processes: start, contain, log and end them, with all their descendants."""

@@ -1,0 +1,1 @@
+"""Where a model goes out: publish, pointer file, retention, recovery of the ledger."""

@@ -1,0 +1,1 @@
+"""Where a rollout comes in: watch, scan, read, check, accept or reject."""

@@ -1,0 +1,328 @@
+"""From the listing of Exports to accepted rollouts in the ledger: whole files count once, bad ones go to Rejected."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from daemon.ledger.records import Stamp
+from daemon.rollouts.reader import Intake, NotWhole, Refused, Taken
+from daemon.rollouts.reader_process import Aside
+from daemon.rollouts.rejection import move_to_rejected
+from daemon.rollouts.scan import Listing, listing, odd_in_words
+from daemon.rollouts.watcher import Watcher
+from daemon.runtime.context import Project
+from daemon.runtime.rate_limit import Limiter
+from schemas.text import shown
+
+QUIET_S = 3.0
+"""A file that is not whole may still grow as long as it changed this recently."""
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 60.0
+_UNREADABLE = frozenset({"E_PERMISSION", "E_UNREADABLE", "E_HELD_OPEN", "E_STORE"})
+_STALLING = _UNREADABLE | {"E_CHANGING", "E_GONE"}
+"""Reasons that may pass although the file's stamp stays the same."""
+_TRIES_HELD_OPEN = 3
+"""A file that another program holds open is nothing to speak of before so many tries."""
+_MOST_OUTCOMES = 500
+_BUDGET_S = 0.25
+"""How long one look may take with what has been read: the trainer wants to be listened to as well."""
+_SCAN_SHARE = 4.0
+"""After a scan that took t seconds there is none for this many times t: listing a huge folder is not free."""
+_DUE_SHARE = 20.0
+_FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
+"""A folder that cannot be listed is listed again after a while that doubles."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A file that is not whole yet."""
+
+    stamp: Stamp
+    since: float  #: monotonic s, when this stamp was first seen, or last tried again
+    tried: bool  #: whether this stamp has been read
+    code: str
+    reason: str
+    tries: int = 0  #: how often it could not be read
+
+    @property
+    def retry_s(self) -> float:
+        """How long to wait before it is tried again."""
+        return min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(self.tries - 1, 16))
+
+    @property
+    def is_worth_a_word(self) -> bool:
+        """Tell whether people should know that it cannot be read."""
+        return self.code in _UNREADABLE and (self.code != "E_HELD_OPEN" or self.tries >= _TRIES_HELD_OPEN)
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Order names as people do: rollout_9 before rollout_10."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
+
+
+class Inbox:
+    """Looks at Exports when due or nudged; `look` is cheap when nothing changed."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._aside = Aside(project.layout)
+        self._intake = Intake(project.layout, project.wake, project.disk, self._aside.take_in)
+        self._watcher = Watcher(project.layout.exports, self._nudge)
+        self._known = project.ledger.files()
+        self._waiting: dict[str, _Waiting] = {}
+        self._unreadable: set[str] = set()
+        self._refused: deque[Refused] = deque()
+        self._stuck: dict[str, Stamp] = {}
+        self._odd: dict[str, str] = {}
+        self._limiter = Limiter()
+        self._has_told_encoding = False
+        self._nudged = True
+        self._next_scan = 0.0
+        self._scan_not_before = 0.0
+        self._unreachable_s = 0.0
+        self._is_empty = False
+        self.has_looked = False
+
+    def _nudge(self) -> None:
+        if not self._nudged:
+            self._nudged = True
+            self._project.wake()
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether all in Exports has been looked at, and what is not whole has held still for a while."""
+        now = self._project.clock.monotonic()
+        open_ones = any(
+            w.code not in _UNREADABLE and (not w.tried or now - w.since < QUIET_S) for w in self._waiting.values()
+        )
+        is_idle = not self._intake.busy and not self._refused
+        return self.has_looked and is_idle and not open_ones and not self._nudged
+
+    @property
+    def present(self) -> int:
+        """How many accepted files lie in Exports."""
+        return 0 if self._is_empty else len(self._known)
+
+    @property
+    def unfinished(self) -> dict[str, str]:
+        """The files that are not whole yet, with the reason."""
+        return {name: waiting.reason for name, waiting in self._waiting.items()}
+
+    @property
+    def _has_open_ones(self) -> bool:
+        """Tell whether a file waits for something else than its turn to be read."""
+        return len(self._waiting) > self._intake.under_way
+
+    def look(self) -> float:
+        """Do what is due; give the seconds until the next look."""
+        now = self._project.clock.monotonic()
+        is_more = self._absorb(now)
+        is_due = now >= self._next_scan
+        if is_due:
+            self._check_watcher()
+        if (is_due or self._nudged or self._has_open_ones) and now >= self._scan_not_before:
+            self._nudged = False
+            self._scan(now)
+            took_s = self._project.clock.monotonic() - now
+            self._scan_not_before = now + max(took_s * (1 + _SCAN_SHARE), self._unreachable_s)
+            if is_due:
+                wait_s = max(self._project.settings.daemon.scan_interval_s, took_s * _DUE_SHARE)
+                self._next_scan = now + (self._unreachable_s or wait_s)
+        self._tell_unreadable()
+        if is_more:
+            return 0.0
+        if self._nudged or self._has_open_ones:
+            return max(0.0 if self._nudged else 0.1, self._scan_not_before - now)
+        return max(0.0, self._next_scan - now)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._watcher.stop()
+        self._aside.stop()
+        self._intake.close()
+
+    def _check_watcher(self) -> None:
+        trouble = self._watcher.check()
+        if trouble is None:
+            self._project.settle("W_WATCHER")
+        else:
+            self._project.warn("W_WATCHER", trouble)
+
+    def _scan(self, now: float) -> None:
+        try:
+            found = listing(self._project.layout.exports)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._wait_for_folder(f"waiting for folder Exports: {error.strerror}")
+            return
+        except OSError as error:
+            self._wait_for_folder(f"the folder Exports is unreachable: {error.strerror or error}; looking again")
+            return
+        self._project.settle("W_EXPORTS")
+        self._unreachable_s = 0.0
+        self._forget_gone(found)
+        self._tell_odd(found.odd)
+        news = []
+        for name, stamp in found.files.items():
+            if self._stuck.get(name) == stamp or (name in self._known and self._known[name][0] == stamp):
+                continue
+            if name in self._waiting:
+                self._reconsider(name, stamp, now)
+            else:
+                news.append((name, stamp))
+        for name, stamp in sorted(news, key=lambda item: (item[1].mtime_ns, natural_key(item[0]))):
+            self._waiting[name] = _Waiting(stamp, now, tried=False, code="", reason="not read yet")
+            self._intake.want(name, stamp)
+        self.has_looked = True
+
+    def _wait_for_folder(self, reason: str) -> None:
+        self._project.warn("W_EXPORTS", reason)
+        longer_s = max(_FIRST_UNREACHABLE_S, 2.0 * self._unreachable_s)
+        self._unreachable_s = min(_LONGEST_UNREACHABLE_S, longer_s)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Note that these files are gone from Exports for good."""
+        gone = [name for name in names if name in self._known]
+        if gone:
+            self._project.ledger.forget_files(gone)
+            for name in gone:
+                del self._known[name]
+
+    def _forget_gone(self, found: Listing) -> None:
+        """Forget what is not there any more. A folder without anything is no proof: a share may just be away."""
+        self._is_empty = not found.files and not found.odd
+        if not self._is_empty:
+            self.forget([name for name in self._known if name not in found.files and name not in found.odd])
+        for table in (self._waiting, self._stuck):
+            for name in [name for name in table if name not in found.files]:
+                del table[name]
+
+    def _tell_odd(self, odd: dict[str, str]) -> None:
+        if odd == self._odd:
+            return
+        new = frozenset(name for name, code in odd.items() if self._odd.get(name) != code)
+        self._odd = odd
+        if odd:
+            self._project.warn("W_ODD_FILES", odd_in_words(odd, new=new))
+        else:
+            self._project.settle("W_ODD_FILES")
+
+    def _reconsider(self, name: str, stamp: Stamp, now: float) -> None:
+        """Have a file read again when it has changed and then held still, or after a while where that may help."""
+        settings, waiting = self._project.settings.daemon, self._waiting[name]
+        waited_s = now - waiting.since
+        if waiting.stamp != stamp:
+            self._waiting[name] = _Waiting(stamp, now, tried=False, code="", reason=waiting.reason)
+        elif not waiting.tried:
+            if waited_s >= settings.settle_s or waiting.tries:
+                self._intake.want(name, stamp)
+        elif waiting.code in _STALLING:
+            if waited_s >= waiting.retry_s:
+                self._waiting[name] = _Waiting(stamp, now, False, waiting.code, waiting.reason, waiting.tries)
+                self._intake.want(name, stamp)
+        elif waited_s >= settings.incomplete_timeout_s:
+            self._refuse(Refused(name, stamp, None, waiting.code, waiting.reason))
+
+    def _absorb(self, now: float) -> bool:
+        """Take over what has been read; tell whether there is more than one look has time for."""
+        outcomes = self._intake.outcomes(_MOST_OUTCOMES)
+        self._accept([outcome for outcome in outcomes if isinstance(outcome, Taken)], now)
+        for outcome in outcomes:
+            if isinstance(outcome, NotWhole):
+                self._note_unfinished(outcome, now)
+            elif isinstance(outcome, Refused):
+                self._refuse(outcome)
+        while self._refused:
+            self._reject(self._refused.popleft(), now)
+            if self._project.clock.monotonic() - now > _BUDGET_S:
+                break
+        return len(outcomes) == _MOST_OUTCOMES or bool(self._refused)
+
+    def _note_unfinished(self, found: NotWhole, now: float) -> None:
+        waiting = self._waiting.get(found.name)
+        if waiting is None:
+            return
+        is_same = waiting.stamp == found.stamp
+        tries = waiting.tries + 1 if found.code in _STALLING else 0
+        since = waiting.since if is_same and not tries else now
+        self._waiting[found.name] = _Waiting(waiting.stamp, since, is_same, found.code, found.reason, tries)
+        if self._waiting[found.name].is_worth_a_word:
+            self._unreadable.add(found.name)
+
+    def _tell_unreadable(self) -> None:
+        candidates = ((name, self._waiting.get(name)) for name in self._unreadable)
+        told = {name: waiting for name, waiting in candidates if waiting and waiting.is_worth_a_word}
+        self._unreadable = set(told)
+        if not told:
+            self._project.settle("W_UNREADABLE")
+            return
+        parts = [f"{shown(name, limit=300)}: {told[name].reason}" for name in sorted(told)[:3]]
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+        self._project.warn("W_UNREADABLE", f"{'; '.join(parts)}{more}; trying again")
+
+    def _accept(self, batch: list[Taken], now: float) -> None:
+        """Record rollouts of the project's shape, all in one transaction; the first of all sets the shape."""
+        project, fitting, first = self._project, [], None
+        contract = project.contract if batch else None
+        for taken in batch:
+            if contract is None:
+                contract, first = taken.contract, taken.contract.to_bytes()
+            if differences := contract.differences(taken.contract):
+                remedy = "a project has one shape; use another --project for a new agent [E_CONTRACT]"
+                reason = f"it has {' and '.join(differences)} -> {remedy}"
+                self._refuse(Refused(taken.row.name, taken.stamp, taken.row.sha256, "E_CONTRACT", reason))
+            else:
+                fitting.append(taken)
+        if not fitting:
+            return
+        rows = [(taken.row, taken.stamp) for taken in fitting]
+        are_new = project.ledger.accept_all(rows, at_s=project.clock.utc_s(), contract=first)
+        for taken, is_new in zip(fitting, are_new, strict=True):
+            self._known[taken.row.name] = (taken.stamp, taken.row.sha256)
+            self._waiting.pop(taken.row.name, None)
+            self._tell_taken(taken, now, is_new=is_new)
+
+    def _tell_taken(self, taken: Taken, now: float, *, is_new: bool) -> None:
+        project, row, name = self._project, taken.row, shown(taken.row.name)
+        if taken.is_costly and not self._has_told_encoding:
+            self._has_told_encoding = True
+            project.log.info(f"{name} is in UTF-16 or UTF-32, which works; shorter: ForceUTF8WithoutBOM in Unreal")
+        if not is_new:
+            if self._limiter.allows("duplicate", now):
+                project.log.info(f"{name} has the same content as an earlier rollout: counted once")
+        elif row.left_out and self._limiter.allows("W_NONFINITE", now):
+            project.warn(
+                "W_NONFINITE",
+                f"{name}: {row.left_out} of {row.left_out + row.experiences} experiences were not finite and are left"
+                " out -> look for a division by zero in the engine [E_NONFINITE]",
+            )
+
+    def _refuse(self, refused: Refused) -> None:
+        """Have a file moved to Rejected; until then nothing else happens to it."""
+        self._stuck[refused.name] = refused.stamp
+        self._waiting.pop(refused.name, None)
+        self._refused.append(refused)
+
+    def _reject(self, refused: Refused, now: float) -> None:
+        """Move a file to Rejected beside its reason; one that cannot be moved is not looked at again."""
+        project, name = self._project, refused.name
+        is_moved = True
+        try:
+            move_to_rejected(project.layout.exports / name, project.layout.rejected, refused.reason, disk=project.disk)
+        except FileNotFoundError:
+            self._stuck.pop(name, None)
+            return
+        except OSError:
+            is_moved = False
+        else:
+            self._stuck.pop(name, None)
+        self._known.pop(name, None)
+        shown_name = shown(name)
+        project.ledger.reject(shown_name, refused.sha256, refused.code, refused.reason, at_s=project.clock.utc_s())
+        if not self._limiter.allows("W_REJECTED", now):
+            return
+        held_back = self._limiter.held_back("W_REJECTED")
+        others = f" (and {held_back} others before it: see Rejected)" if held_back else ""
+        where = "" if is_moved else " (it cannot be moved and stays where it is)"
+        project.warn("W_REJECTED", f"{shown_name} was rejected{where}: {refused.reason}{others}")

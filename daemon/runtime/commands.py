@@ -1,0 +1,86 @@
+"""Orders from the command line to a running daemon: small files that appear whole, each with an answer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import orjson
+from pydantic import ValidationError
+
+from daemon.errors import DaemonError, Exit
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.instance_lock import is_held
+from schemas.base import Record
+from schemas.errors import HotlapError
+from schemas.files import REAL_DISK, Disk, read_regular, write_atomic
+from schemas.layout import Layout
+
+ANSWER_PATIENCE_S = 15.0
+_LIMIT = 64 * 1024
+
+
+class Order(Record):
+    """What a person wants a running daemon to do."""
+
+    what: Literal["trigger", "pause", "resume", "publish"]
+    epoch: int = 0
+    cycle: int | None = None
+
+
+class Answer(Record):
+    """What came of it."""
+
+    ok: bool
+    message: str
+
+
+def give_order(layout: Layout, order: Order, *, patience_s: float = ANSWER_PATIENCE_S) -> Answer:
+    """Hand an order to the running daemon and wait for its answer. Raises DaemonError where none runs or answers."""
+    if not is_held(layout.lock):
+        raise DaemonError(
+            "no daemon runs on this project",
+            hint="start it with `python -m daemon`, or train once with `python -m daemon --once`",
+            code="E_NO_DAEMON",
+            exit_code=Exit.USAGE,
+        )
+    name = f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}"
+    answer_path = layout.commands / f"{name}.answer"
+    write_atomic(layout.commands / f"{name}.order", order.to_bytes(), durable=False)
+    until = REAL_CLOCK.monotonic() + patience_s
+    while REAL_CLOCK.monotonic() < until:
+        if answer_path.exists():
+            answer = Answer.from_bytes(answer_path.read_bytes())
+            REAL_DISK.unlink(answer_path)
+            return answer
+        REAL_CLOCK.sleep(0.05)
+    REAL_DISK.unlink(layout.commands / f"{name}.order")
+    raise DaemonError(
+        f"the daemon did not answer within {patience_s:.0f} s",
+        hint="is it stopped or very busy? see Saved/Training/Logs/daemon.log",
+        code="E_NO_ANSWER",
+        exit_code=Exit.CYCLE_FAILED,
+    )
+
+
+def waiting_orders(layout: Layout) -> list[tuple[Path, Order | None]]:
+    """Give the orders that wait, oldest first; None for a file that is none."""
+    found: list[tuple[Path, Order | None]] = []
+    for path in sorted(layout.commands.glob("*.order")):
+        try:
+            found.append((path, Order.from_bytes(read_regular(path, limit=_LIMIT))))
+        except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError):
+            found.append((path, None))
+    return found
+
+
+def answer_order(path: Path, answer: Answer, *, disk: Disk = REAL_DISK) -> None:
+    """Answer an order that was taken off the list. Raises OSError."""
+    write_atomic(path.with_suffix(".answer"), answer.to_bytes(), disk=disk, durable=False)
+
+
+def clear_orders(layout: Layout, *, disk: Disk = REAL_DISK) -> None:
+    """Drop what an earlier daemon left unanswered: nobody waits for it any more."""
+    for path in (*layout.commands.glob("*.order"), *layout.commands.glob("*.answer")):
+        disk.unlink(path)

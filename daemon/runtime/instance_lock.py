@@ -1,0 +1,174 @@
+"""One daemon a project: an exclusive lock held as long as the process lives.
+
+It is taken on a file that is never removed and, where the system can, on the folder around it as well: so a person who
+deletes the file does not let a second daemon in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from daemon.errors import DaemonError, Exit
+from daemon.runtime.clock import REAL_CLOCK, Clock
+from schemas.lock import try_lock
+from schemas.text import shown
+
+_PATIENCE_S, _BETWEEN_S = 0.3, 0.02
+"""`is_held` takes the lock for a moment; a daemon that starts then is not turned away."""
+
+
+class ProjectLock:
+    """Held from `acquire` until `release` or the end of the process."""
+
+    def __init__(self, path: Path, *, clock: Clock = REAL_CLOCK) -> None:
+        self._path = path
+        self._clock = clock
+        self._file: int | None = None
+        self._folder: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. Raises DaemonError: exit code 4, naming the holder, where another process has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        until = self._clock.monotonic() + _PATIENCE_S
+        while not self._try():
+            if self._clock.monotonic() >= until:
+                raise DaemonError(
+                    f"another daemon runs on this project: {holder_of(self._path)} ({self._path})",
+                    hint="`python -m daemon status` shows it; stop it first",
+                    code="E_OTHER_DAEMON",
+                    exit_code=Exit.OTHER_DAEMON,
+                )
+            self._clock.sleep(_BETWEEN_S)
+        self._sign()
+
+    def _try(self) -> bool:
+        folder = _open_folder(self._path.parent)
+        if folder is not None and not try_lock(folder):
+            os.close(folder)
+            return False
+        try:
+            file = _open_file(self._path)
+        except BaseException:
+            _close(folder)
+            raise
+        if not try_lock(file):
+            os.close(file)
+            _close(folder)
+            return False
+        self._file, self._folder = file, folder
+        return True
+
+    def _sign(self) -> None:
+        """Write down who holds it and since when: `123 1795273472`, the pid and seconds since 1970."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, f"{os.getpid()} {self._clock.utc_s():.0f}".encode("ascii"))
+
+    def renew(self) -> str | None:
+        """Put the lock file back where someone removed or replaced it; give what was found, in words."""
+        if self._file is None:
+            return None
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self._file), self._path.lstat()):
+                return None
+        try:
+            file = _open_file(self._path)
+        except (OSError, DaemonError) as error:
+            return f"the lock file {self._path.name} was removed and cannot be made again: {error}"
+        if not try_lock(file):
+            os.close(file)
+            return (
+                f"the lock file {self._path.name} was replaced, and {holder_of(self._path)} holds the new one: stop it"
+            )
+        os.close(self._file)
+        self._file = file
+        self._sign()
+        return None
+
+    def release(self) -> None:
+        """Give the lock back."""
+        for descriptor in (self._file, self._folder):
+            _close(descriptor)
+        self._file = self._folder = None
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds the lock right now."""
+    folder = _open_folder(path.parent) if path.parent.is_dir() else None
+    if folder is not None:
+        is_free = try_lock(folder)
+        os.close(folder)
+        if not is_free:
+            return True
+    flags = (os.O_RDWR if sys.platform == "win32" else os.O_RDONLY) | _CAREFULLY
+    try:
+        file = os.open(path, flags)
+    except OSError:
+        return False
+    is_free = try_lock(file)
+    os.close(file)
+    return not is_free
+
+
+def holder_of(path: Path) -> str:
+    """Say who wrote itself into the lock file: its pid, and since when it runs."""
+    try:
+        file = os.open(path, os.O_RDONLY | _CAREFULLY)
+        try:
+            words = os.read(file, 200).decode("ascii", "replace").split()
+        finally:
+            os.close(file)
+    except OSError:
+        words = []
+    if not words:
+        return "pid unknown"
+    since = ""
+    if len(words) > 1 and words[1].isdecimal():
+        with contextlib.suppress(OverflowError, OSError, ValueError):
+            since = time.strftime(", since %Y-%m-%d %H:%M:%S", time.localtime(int(words[1])))
+    return shown(f"pid {words[0]}{since}")
+
+
+def _open_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o644)
+    except PermissionError:
+        raise DaemonError(
+            f"the lock {path} belongs to another user",
+            hint="run the daemon as the user who owns the project, or correct the rights of Saved/Training",
+            code="E_LOCK",
+        ) from None
+    except OSError as error:
+        raise DaemonError(
+            f"the lock {path} cannot be used: {error.strerror or error}",
+            hint="remove what lies there in its place",
+            code="E_LOCK",
+        ) from None
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+_CAREFULLY = 0
+for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"):
+    _CAREFULLY |= getattr(os, _name, 0)
+
+
+def _open_folder(path: Path) -> int | None:
+    """Give the folder, to be locked beside the file in it; None where it cannot be opened.
+
+    On Windows there is nothing to lock: an open file cannot be deleted.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None

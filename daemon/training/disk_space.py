@@ -1,0 +1,40 @@
+"""Whether the disk has room for another cycle: it is better not to begin than to fail at the last file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from daemon.runtime.context import Project
+from schemas.layout import Layout
+
+LEAST_BYTES = 16_000_000
+_SHARE = 3
+"""A cycle lies in staging or its folder, in the copies, and once more while these are replaced."""
+
+
+def has_room(project: Project) -> bool:
+    """Tell whether a cycle may begin, and warn where it may not."""
+    missing = shortage(project.layout)
+    if missing is None:
+        project.settle("W_DISK")
+    else:
+        project.warn("W_DISK", missing)
+    return missing is None
+
+
+def shortage(layout: Layout) -> str | None:
+    """Say in words how much room is missing for a cycle as large as the last one; None where there is enough."""
+    needed = max(LEAST_BYTES, _SHARE * _newest_cycle_bytes(layout.models))
+    free = shutil.disk_usage(layout.training).free
+    if free >= needed:
+        return None
+    return (
+        f"the disk is full: {free / 1e6:.0f} MB are free, a cycle needs {needed / 1e6:.0f} MB; the engine keeps its "
+        "model, training goes on by itself once there is room"
+    )
+
+
+def _newest_cycle_bytes(models: Path) -> int:
+    newest = max((path for path in models.glob("cycle_*") if path.is_dir()), default=None)
+    return 0 if newest is None else sum(path.stat().st_size for path in newest.iterdir())

@@ -1,0 +1,39 @@
+"""What a trainer's end means: the reason in words, and how many tries it is worth; pure."""
+
+from __future__ import annotations
+
+from daemon.ledger.cycle import Broken
+from schemas.job import ExitCode, Failure
+
+MEMORY_TRIES = 2
+"""What ran out of memory once may have had bad luck; twice is no luck any more."""
+_SIGKILL = -9
+_NO_MEMORY_ON_WINDOWS = frozenset({0xC0000017, 0xC000012D})  # STATUS_NO_MEMORY, STATUS_COMMITMENT_LIMIT
+
+
+def verdict_on(
+    exit_code: int, failure: Failure | None, *, last_words: str, is_script: bool, was_ready: bool, command: str
+) -> Broken:
+    """Give the failure that an end without a result is.
+
+    One that never was ready has not seen its job: what it was to learn from is not at fault, so it may be tried again.
+    """
+    if failure is not None:
+        code = f"[{failure.code}]"
+        reason = failure.message if code in failure.message else f"{failure.message} {code}"
+    elif exit_code == _SIGKILL or exit_code in _NO_MEMORY_ON_WINDOWS:
+        reason = f"the trainer was killed by the system (exit code {exit_code}), most often because memory ran out"
+    elif exit_code < 0:
+        reason = f"the trainer was ended by signal {-exit_code}{_quoted(last_words)}"
+    else:
+        what = "training script" if is_script else "trainer"
+        reason = f"the {what} ended with exit code {exit_code}{_quoted(last_words) or ', no message'}"
+    if not was_ready and not is_script:
+        return Broken(f"{reason}; it was never ready (command: {command})", ExitCode.TEMPORARY)
+    if exit_code in {_SIGKILL, *_NO_MEMORY_ON_WINDOWS} or (failure is not None and failure.code == "E_MEMORY"):
+        return Broken(reason, ExitCode.TEMPORARY, tries=MEMORY_TRIES)
+    return Broken(reason, exit_code or ExitCode.BUG)
+
+
+def _quoted(last_words: str) -> str:
+    return f": {last_words}" if last_words else ""

@@ -1,0 +1,135 @@
+"""What a cycle's trainer is told: its inputs, its parent, and which models may have played each rollout."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from daemon.ledger.cycle import Cycle
+from daemon.ledger.records import Publication, UsedRollout
+from daemon.runtime.context import Project
+from schemas.contract import PolicyContract
+from schemas.job import Job, JobKind, RolloutInput
+
+CANDIDATES = 3
+"""How many models may have played a rollout: the newest at the file's time and those before it."""
+REMEMBERED = 256
+"""So many of the newest publications are looked through for who played: older models are long gone from Models."""
+MAX_OLD_ROLLOUTS = 2000
+
+
+def behaviour_candidates(
+    publications: Sequence[Publication], *, written_s: float, policy_version: int | None
+) -> tuple[str, ...]:
+    """Give the models, relative to Models, that may have played a rollout, the likeliest first.
+
+    `publications` are in order of time. The version that the engine named comes first; otherwise the newest
+    that was published when the file was written.
+    """
+    newest = max(1, bisect_right(publications, written_s, key=lambda p: p.at_s))
+    before = publications[max(0, newest - CANDIDATES) : newest]
+    named = [p for p in publications if p.policy_version == policy_version] if policy_version is not None else []
+    ordered = dict.fromkeys(p.model for p in (*reversed(named), *reversed(before)))
+    return tuple(ordered)[:CANDIDATES]
+
+
+def project_contract(project: Project) -> PolicyContract:
+    """Give the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
+    return project.contract or project.settings.agent.contract()
+
+
+def parent_checkpoint(project: Project) -> tuple[str, str] | None:
+    """Give (path, SHA-256) of the checkpoint behind the last published model."""
+    last = project.ledger.last_publication()
+    if last is None:
+        return None
+    result = project.ledger.result(last.cycle_id)
+    path = project.layout.models / last.model.removesuffix(".json")
+    checkpoint = path.with_suffix(".pt")
+    if result is None or checkpoint.name not in result.files:
+        return None
+    return str(checkpoint), result.files[checkpoint.name]
+
+
+def make_job(project: Project, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
+    """Give the job of a cycle's next trainer."""
+    is_first = kind == "initial"
+    return _job(
+        project,
+        kind=kind,
+        policy_version=cycle.policy_version,
+        output=str(output),
+        rollouts=() if is_first else rollout_inputs(project, cycle.id),
+        parent=None if is_first else parent_checkpoint(project),
+    )
+
+
+def expected_job(project: Project, known: Collection[str]) -> Job:
+    """Give what the next training will most likely need, for a trainer that waits.
+
+    `known` are the hashes of rollouts that it was told of before.
+    """
+    news = [used for used in project.ledger.pending_rollouts() if used.row.sha256 not in known]
+    return _job(
+        project,
+        kind="expect",
+        policy_version=project.ledger.last_cycle_id() + 1,
+        output="",
+        rollouts=_inputs(project, news, None),
+        parent=parent_checkpoint(project),
+    )
+
+
+def _job(
+    project: Project,
+    *,
+    kind: JobKind,
+    policy_version: int,
+    output: str,
+    rollouts: tuple[RolloutInput, ...],
+    parent: tuple[str, str] | None,
+) -> Job:
+    path, sha256 = parent or (None, None)
+    return Job(
+        kind=kind,
+        cycle=policy_version,
+        output=output,
+        contract=project_contract(project),
+        hidden_sizes=project.settings.agent.hidden_sizes,
+        settings=project.settings.trainer,
+        rollouts=rollouts,
+        parent=path,
+        parent_sha256=sha256,
+        use_epoch=project.settings.daemon.auto_load_model_epoch,
+    )
+
+
+def rollout_inputs(project: Project, cycle_id: int) -> tuple[RolloutInput, ...]:
+    """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
+    new = project.ledger.rollouts_of(cycle_id)
+    old = project.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
+    return _inputs(project, (*new, *old), cycle_id)
+
+
+def _inputs(project: Project, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
+    """Say where each lies; `cycle_id` None = the next. There may be thousands: paths are put together as text."""
+    publications = project.ledger.publications(REMEMBERED)
+    layout = project.layout
+    exports, models, cache = (f"{folder}{os.sep}" for folder in (layout.exports, layout.models, layout.cache))
+
+    def one(used: UsedRollout) -> RolloutInput:
+        row = used.row
+        candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
+        return RolloutInput(
+            name=row.name,
+            sha256=row.sha256,
+            source=exports + row.name,
+            cache=cache + layout.cache_name(row.sha256),
+            is_new=used.cycle_id == cycle_id,
+            behaviours=tuple(models + model for model in candidates),
+            age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
+        )
+
+    return tuple(map(one, rollouts))

@@ -1,0 +1,1 @@
+"""What users see of a running daemon: dashboard, log, status.json."""

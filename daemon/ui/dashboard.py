@@ -1,0 +1,154 @@
+"""The dashboard: a thread of its own draws the latest view. Nobody ever waits for it, nor for the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TextIO
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.ui.glyphs import Cells, glyphs_for
+from daemon.ui.layout import as_text, lines, render
+from daemon.ui.snapshot import View
+from daemon.ui.terminal import ENTER, LEAVE, prepared, size_of, unbuffered, wants_dashboard
+
+__all__ = ["Dashboard", "render", "snapshot_svg", "wants_dashboard"]
+
+FASTEST_S = 0.25  #: between two looks at the slot
+CLOCK_S = 1.0  #: between two pictures of the same view: its ages and times go on
+REPAINT_S = 5.0  #: between two whole pictures, which repair what someone typed over them
+PATIENCE_S = 1.0  #: how long `stop` waits
+
+SVG_THEME = TerminalTheme(
+    background=(22, 24, 29),
+    foreground=(208, 211, 217),
+    normal=[
+        (22, 24, 29),
+        (224, 108, 117),  # red
+        (126, 188, 137),  # green
+        (222, 184, 110),  # yellow
+        (110, 160, 220),
+        (190, 140, 200),
+        (96, 178, 196),  # cyan
+        (208, 211, 217),
+    ],
+)
+
+
+class Dashboard:
+    """Shows views on a terminal, from the first `show` to `stop` or to the first write that fails."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._slot: tuple[View, float] | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failure = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether views are shown; False once stopped or once the terminal has failed."""
+        return not self._failure and not self._stopping.is_set()
+
+    @property
+    def failure(self) -> str:
+        """Why the dashboard dropped out; empty where it did not."""
+        return self._failure
+
+    def show(self, view: View) -> None:
+        """Show this view from now on. Only puts it into a slot; one that was not drawn yet is forgotten."""
+        self._slot = (view, REAL_CLOCK.monotonic())
+        if self._thread is None and self.alive:
+            self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Give the terminal back, as far as it takes it within a second. May be called again."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(PATIENCE_S)
+
+    def _run(self) -> None:
+        try:
+            write = unbuffered(self._stream)
+            with prepared(self._stream), contextlib.ExitStack() as at_end:
+                at_end.callback(write, LEAVE)
+                write(ENTER)
+                self._draw(write)
+        except Exception as error:  # noqa: BLE001  a picture is never worth a daemon
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def _draw(self, write: Callable[[str], None]) -> None:
+        painter = Painter(getattr(self._stream, "encoding", None))
+        drawn: tuple[View, float] | None = None
+        drawn_at = repainted_at = -REPAINT_S
+        size = (0, 0)
+        while not self._stopping.is_set():
+            slot, now, new_size = self._slot, REAL_CLOCK.monotonic(), size_of(self._stream)
+            if slot is not None and (slot is not drawn or new_size != size or now - drawn_at >= CLOCK_S):
+                view, shown_at = slot
+                if new_size != size or now - repainted_at >= REPAINT_S:
+                    painter.forget()
+                    repainted_at = now
+                changes = painter.changes(replace(view, now_s=view.now_s + now - shown_at), *new_size)
+                if changes:
+                    write(changes)
+                drawn, drawn_at, size = slot, now, new_size
+            self._stopping.wait(FASTEST_S)
+
+
+class Painter:
+    """Turns views into the escape sequences that change the last picture into the next."""
+
+    def __init__(self, encoding: str | None) -> None:
+        self._glyphs = glyphs_for(encoding)
+        self._last: list[Cells] = []
+
+    def forget(self) -> None:
+        """Paint everything next time."""
+        self._last = []
+
+    def changes(self, view: View, width: int, height: int) -> str:
+        """Give what to write: the lines that differ, each at its place; empty where none does."""
+        picture = lines(view, width=width, height=height, glyphs=self._glyphs)
+        last = self._last if len(self._last) == height else [None] * height
+        new = [(row, cells) for row, (cells, old) in enumerate(zip(picture, last, strict=True), 1) if cells != old]
+        self._last = picture
+        if not new:
+            return ""
+        console = _console(width, height)
+        with console.capture() as capture:
+            console.print(*(as_text(cells) for _, cells in new), sep="\n", end="")
+        painted = zip(new, capture.get().split("\n"), strict=True)
+        return "".join(f"\x1b[{row};1H{line}" for (row, _), line in painted) + "\x1b[H"
+
+
+def _console(width: int, height: int, *, record: bool = False) -> Console:
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        height=height,
+        force_terminal=True,
+        color_system="standard",
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        record=record,
+    )
+
+
+def snapshot_svg(view: View, width: int, height: int) -> str:
+    """Give the picture of a view as SVG, which loads no font from anywhere."""
+    console = _console(width, height, record=True)
+    console.print(render(view, width=width, height=height))
+    svg = console.export_svg(title="python -m daemon", theme=SVG_THEME, unique_id="hotlap")
+    return re.sub(r"\s*@font-face \{.*?\}(?=\s)", "", svg, flags=re.DOTALL)

@@ -1,0 +1,239 @@
+"""The parts of the dashboard's picture: each gives its rows, and whatever comes from outside is text, never markup."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from itertools import dropwhile
+
+from rich.cells import cell_len
+
+from daemon.ui.glyphs import Cells, Glyphs, age, bar, chart, duration, number, size
+from daemon.ui.snapshot import Machine, View
+from schemas.status import CycleSummary, DaemonState
+
+ACCENT, QUIET, STRONG, ALERT, BAD = "cyan", "dim", "bold", "yellow", "red"
+STATE_STYLES = {
+    DaemonState.IDLE: "bold green",
+    DaemonState.TRAINING: "bold cyan",
+    DaemonState.SELECTING: "bold cyan",
+    DaemonState.PUBLISHING: "bold cyan",
+    DaemonState.PAUSED: "bold yellow",
+    DaemonState.PARKED: "bold red",
+}
+BUSY = frozenset({DaemonState.TRAINING, DaemonState.SELECTING, DaemonState.PUBLISHING})
+LABEL = 14  #: columns of a label, where there are labels
+WIDE = 76  #: columns from which sentences are written out
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) (\w+) +(.*)", re.DOTALL)
+LOG_STYLES = {"INFO": "", "WARNING": ALERT, "ERROR": BAD}
+
+
+def who(view: View, width: int, glyphs: Glyphs) -> Cells:
+    """Name the project, and how long the daemon runs."""
+    up = f" up {duration(view.now_s - view.status.started_at)} "
+    name = [("   Hotlap".ljust(LABEL), STRONG), (glyphs.clean(view.project), "")]
+    return [*glyphs.fit(name, max(0, width - len(up))), (up, QUIET)]
+
+
+def now(view: View, width: int, glyphs: Glyphs) -> list[Cells]:
+    """State and step, rollouts, cycle, model: four rows."""
+    status, cycle, wide = view.status, _cycle(view), width >= WIDE
+    columns = max(6, min(60, width - LABEL - (40 if wide else 24)))
+    counted, missing = bar(status.rollouts_pending / max(1, status.rollouts_needed), columns, glyphs)
+    progress, words, style = _progress(view)
+    trained, untrained = bar(progress, columns, glyphs)
+    path = re.split(r"[\\/]", status.best_model_path or "none published yet")
+    return [
+        [
+            (f" {glyphs.dot} {status.state:<10} ", STATE_STYLES.get(status.state, STRONG)),
+            (glyphs.clean(status.step), ""),
+        ],
+        [
+            ("   rollouts".ljust(LABEL), QUIET),
+            (counted, ACCENT),
+            (missing, QUIET),
+            (f"  {status.rollouts_pending} of {status.rollouts_needed}", STRONG),
+            (f" toward cycle {cycle + 1}" if wide else "", ""),
+            (f", {status.rollouts_rejected} rejected" if status.rollouts_rejected else "", ALERT),
+        ],
+        [
+            (f"   cycle {cycle or ''}".ljust(LABEL), QUIET),
+            (trained, ACCENT if status.state in BUSY else QUIET),
+            (untrained, QUIET),
+            (f"  {words}", style),
+        ],
+        [
+            ("   model".ljust(LABEL), QUIET),
+            (glyphs.clean("/".join(path[-2 if wide else -1 :])), ""),
+            (f"  policy version {status.policy_version}", QUIET),
+        ],
+    ]
+
+
+def _progress(view: View) -> tuple[float, str, str]:
+    """How far the running or the last cycle is: as a fraction, in words, and their style."""
+    status = view.status
+    if status.state in BUSY:
+        epoch = f"epoch {len(status.epochs)} of {status.epochs_total}, " if status.epochs_total else ""
+        return status.progress, epoch + _took(status.training_seconds), ""
+    last = _last(view)
+    if last is None or (last.cycle == 0 and not last.error):  # the initial model is no cycle to speak of
+        return 0.0, "" if _cycle(view) else "none yet", QUIET
+    took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_took(last.seconds)}"
+    return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")
+
+
+def _cycle(view: View) -> int:
+    """The running or the last cycle's number; 0 before the first."""
+    return view.status.cycle or max((cycle.cycle for cycle in view.cycles), default=0)
+
+
+def _last(view: View) -> CycleSummary | None:
+    """What became of that cycle, where it is over."""
+    return next((cycle for cycle in reversed(view.cycles) if cycle.cycle == _cycle(view)), None)
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else duration(seconds)
+
+
+def _error(view: View) -> str | None:
+    """Why the last cycle came to nothing, where it did and no other one runs."""
+    last = None if view.status.state in BUSY else _last(view)
+    return last.error if last else None
+
+
+def epochs_title(view: View) -> str:
+    """Name the cycle, the chosen epoch and why it was chosen."""
+    cycle, known = _cycle(view), view.status.epochs
+    chosen = next((epoch for epoch in known if epoch.chosen), None)
+    if not cycle:
+        return "Epochs"
+    if chosen is None:
+        return f"Cycle {cycle}: {'failed' if _error(view) else 'epochs'}"
+    scores = [epoch.score for epoch in known if epoch.score is not None]
+    lowest = chosen.score is not None and chosen.score <= min(scores)
+    return f"Cycle {cycle}: epoch {chosen.epoch}, {'the lowest score' if lowest else 'as asked for'}"
+
+
+def epochs(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+    """One row an epoch, those to come too; the chosen one, else the newest, is always among them.
+
+    Where the cycle failed, the reason follows.
+    """
+    short = width < 39
+    widths = (9, 9, 8) if short else (11, 12, 8) if width < 50 else (14, 15, 11)
+    names = ("value", "policy", "score") if short else ("value loss", "policy loss", "score")
+    head = "   epoch" + "".join(name.rjust(columns) for name, columns in zip(names, widths, strict=True))
+    known = {epoch.epoch: epoch for epoch in view.status.epochs}
+    error = _error(view)
+    room = (height - 1) // 2 if known else height - 1
+    told: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(error, width - 4, room, glyphs)] if error else []
+    left = height - 1 - len(told)
+    count = max(0 if error else view.status.epochs_total, *known, 0)
+    focus = next((epoch.epoch for epoch in known.values() if epoch.chosen), max(known, default=1))
+    first = 1 + max(0, min(focus - (left + 1) // 2, count - left))
+    rows: list[Cells] = [[(head, QUIET)]]
+    for k in range(first, min(first + left, count + 1)):
+        epoch = known.get(k)
+        if epoch is None:
+            rows.append([(f"{k:8}", QUIET)])
+            continue
+        losses = (epoch.value_loss, epoch.policy_loss, epoch.score)
+        cells = "".join(number(x, 5).rjust(columns) for x, columns in zip(losses, widths, strict=True))
+        style = f"{STRONG} {ACCENT}" if epoch.chosen else ""
+        rows.append([(f" {glyphs.mark if epoch.chosen else ' '} {k:5}{cells}", style)])
+    return [*rows, *told, *([[]] * (height - len(rows) - len(told)))]
+
+
+def learning(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+    """Reward and value loss over cycles, then the machine."""
+    cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, view.cycles))
+    below = _machine(view.machine, short=height < 9)
+    each = (height - len(below)) // 2
+    span = f"cycles {cycles[0].cycle} to {cycles[-1].cycle}" if len(cycles) > 1 else ""
+    rewards = _chart("reward per step", span, [c.reward_mean for c in cycles], max, width, each, glyphs)
+    losses = _chart("value loss", "", [c.value_loss for c in cycles], min, width, each, glyphs)
+    rows = [*rewards, *losses]
+    return [*rows, *([[]] * (height - len(rows) - len(below))), *below]
+
+
+def _chart(
+    name: str,
+    note: str,
+    values: list[float | None],
+    best: Callable[[list[float]], float],
+    width: int,
+    height: int,
+    glyphs: Glyphs,
+) -> list[Cells]:
+    """A title, a chart and, where there is room, what it began with, where it is and what it reached."""
+    known = [value for value in values if value is not None]
+    first, last, top = (number(value, 4) for value in ((known[0], known[-1], best(known)) if known else (None,) * 3))
+    if height >= 3:
+        words = f"first {first}  last {last}  best {top}" if width >= 34 else f"last {last}  best {top}"
+        foot: list[Cells] = [[(words, "") if known else ("no cycle yet", QUIET)]]
+    else:
+        foot, note = [], last if known else ""
+    title = [*glyphs.fit([(name, QUIET)], max(0, width - len(note) - 1)), (note, QUIET if foot else "")]
+    drawn = chart(values, width, height - 1 - len(foot), glyphs)
+    return [title, *([(row, ACCENT)] for row in drawn), *foot][:height]
+
+
+def _machine(machine: Machine, *, short: bool) -> list[Cells]:
+    """CPU and memory; who uses it; GPU. One row where there is no room for three."""
+    cpu = f"{machine.cpu_percent:3.0f} %"
+    if short:
+        return [[("CPU ", QUIET), (cpu, ""), ("  mem ", QUIET), (size(machine.memory_used), "")]]
+    memory = f"{machine.memory_used / 1e9:.1f} of {machine.memory_total / 1e9:.1f} GB"
+    users = [("daemon ", QUIET), (f"{size(machine.daemon_memory):<6}", "")]
+    if machine.trainer_memory:
+        users += [("  trainer ", QUIET), (size(machine.trainer_memory), "")]
+    gpu = (machine.gpu, "") if machine.gpu else ("none seen", QUIET)
+    return [
+        [("CPU    ", QUIET), (f"{cpu:<6}", ""), ("  memory ", QUIET), (memory, "")],
+        users,
+        [("GPU    ", QUIET), gpu],
+    ]
+
+
+def warnings_title(view: View, height: int) -> str:
+    """Say how many warnings there are, and whether all of them are shown."""
+    count = len(view.status.warnings)
+    if not count:
+        return "No warnings"
+    return f"Warnings: {count}" if count <= height else f"Warnings: {count}, newest {height} shown"
+
+
+def warnings(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+    """The newest first; one that is long takes the rows that the others leave."""
+    newest = sorted(view.status.warnings, key=lambda warning: -warning.at_s)[:height]
+    rows: list[Cells] = []
+    for others, warning in zip(range(len(newest) - 1, -1, -1), newest, strict=True):
+        told = _wrapped(warning.message, width - LABEL - 1, height - len(rows) - others, glyphs)
+        ago = f"{age(view.now_s - warning.at_s)} ago"
+        rows.append([(" ! ", f"{STRONG} {ALERT}"), (f"{ago:<10} ", QUIET), (told[0], ALERT)])
+        rows += [[(" " * LABEL, ""), (line, ALERT)] for line in told[1:]]
+    return [*rows, *([[]] * (height - len(rows)))]
+
+
+def _wrapped(message: str, width: int, height: int, glyphs: Glyphs) -> list[str]:
+    """Text from outside in one to `height` lines of about `width` columns; the last one may be longer, to be cut."""
+    words = glyphs.clean(message)
+    characters = max(10, width * len(words) // max(1, cell_len(words)))
+    told = textwrap.wrap(words, characters) or [""]
+    last = max(1, height) - 1
+    return [*told[:last], " ".join(told[last:])] if len(told) > last else told
+
+
+def log(log_lines: tuple[str, ...], height: int, glyphs: Glyphs) -> list[Cells]:
+    """The last lines, the newest at the bottom, without the date."""
+    rows: list[Cells] = []
+    for line in log_lines[-height:] if height else ():
+        text = glyphs.clean(line)
+        found = LOG_LINE.fullmatch(text)
+        at, level, words = found.groups() if found else ("", "INFO", text)
+        said = words if level == "INFO" else f"{level.lower()}: {words}"
+        rows.append([(f"   {at}".ljust(LABEL), QUIET), (said, LOG_STYLES.get(level, ""))])
+    return [*rows, *([[]] * (height - len(rows)))]

@@ -1,0 +1,150 @@
+"""What the daemon says of itself: status.json for engines and people, and views for the dashboard."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+import psutil
+
+from daemon.ledger.cycle import Cycle, Phase
+from daemon.runtime.context import Project
+from daemon.training.progress import Progress
+from daemon.ui.snapshot import Machine, View
+from schemas.files import write_atomic
+from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
+
+HEARTBEAT_S = 5.0
+FASTEST_S = 0.5
+HISTORY = 120
+
+_STEPS = {
+    DaemonState.TRAINING: "[2/5] training",
+    DaemonState.SELECTING: "[3/5] selecting the best epoch",
+    DaemonState.PUBLISHING: "[4/5] publishing",
+}
+
+
+class MachineLike(Protocol):
+    """Tells what the machine is busy with."""
+
+    def sample(self, trainer_pid: int | None) -> Machine:
+        """Give the newest figures; never raises, never waits."""
+
+
+def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
+    """Give the daemon's state from its cycle's phase."""
+    match cycle.phase if cycle else None:
+        case Phase.TRAINING:
+            return DaemonState.TRAINING
+        case Phase.SELECTING:
+            return DaemonState.SELECTING
+        case Phase.PUBLISHING:
+            return DaemonState.PUBLISHING
+        case Phase.PARKED:
+            return DaemonState.PARKED
+    return DaemonState.PAUSED if is_paused else DaemonState.IDLE
+
+
+def step_in_words(state: DaemonState, cycle: Cycle | None, progress: Progress, *, pending: int, needed: int) -> str:
+    """Say what is going on in a few words."""
+    if state is DaemonState.PARKED:
+        return "parked after failures: `python -m daemon trigger` tries again"
+    if state is DaemonState.PAUSED:
+        return "paused: `python -m daemon resume` goes on"
+    if state in _STEPS:
+        step = _STEPS[state]
+        if cycle and cycle.kind == "initial":
+            return "making the initial model"
+        return f"{step}: {progress.doing}" if state is DaemonState.TRAINING and progress.doing else step
+    if cycle and cycle.phase is Phase.CLAIMED:
+        return f"waiting to try cycle {cycle.id} again"
+    missing = max(0, needed - pending)
+    return f"[5/5] waiting for {missing} more rollout{'s' if missing != 1 else ''}"
+
+
+class Reporter:
+    """Writes status.json when something changed and at every heartbeat; makes views from the same numbers."""
+
+    def __init__(self, project: Project, machine: MachineLike) -> None:
+        self._project = project
+        self._machine = machine
+        self._started_at = project.clock.utc_s()
+        self._pid = os.getpid()
+        self._create_time = psutil.Process().create_time()
+        self._written: Status | None = None
+        self._written_at = -HEARTBEAT_S
+        self._history: tuple[CycleSummary, ...] = ()
+        self._history_of: tuple[int, str] | None = None
+
+    def status(
+        self, cycle: Cycle | None, progress: Progress, *, is_paused: bool, pending: int, elapsed_s: float
+    ) -> Status:
+        """Give the status of this moment."""
+        project = self._project
+        needed = project.settings.daemon.auto_train_after_n_rollouts
+        state = state_of(cycle, is_paused=is_paused)
+        last = project.ledger.last_publication()
+        path = None if last is None else str((project.layout.models / last.model).absolute()).replace(os.sep, "/")
+        return Status(
+            state=state,
+            step=step_in_words(state, cycle, progress, pending=pending, needed=needed),
+            cycle=cycle.id if cycle else project.ledger.last_cycle_id(),
+            rollouts_pending=pending,
+            rollouts_needed=needed,
+            policy_version=last.policy_version if last else 0,
+            best_model_path=path,
+            heartbeat=project.clock.utc_s(),
+            heartbeat_interval_s=HEARTBEAT_S,
+            pid=self._pid,
+            create_time=self._create_time,
+            started_at=self._started_at,
+            warnings=project.warnings(),
+            epochs=tuple(
+                EpochStatus(
+                    epoch=e.epoch,
+                    value_loss=e.losses.get("value_loss"),
+                    policy_loss=e.losses.get("policy_loss"),
+                    score=e.score,
+                    chosen=e.epoch == progress.chosen,
+                )
+                for e in progress.epochs
+            ),
+            epochs_total=progress.epochs_total,
+            progress=min(1.0, max(0.0, progress.fraction)),
+            training_seconds=elapsed_s,
+            rollouts_rejected=project.ledger.rejected_count(),
+        )
+
+    def write(self, status: Status, *, force: bool = False) -> None:
+        """Write status.json where it is due. A disk that refuses is warned about, not died of."""
+        now = self._project.clock.monotonic()
+        age_s = now - self._written_at
+        if not force and age_s < (HEARTBEAT_S if self._is_same(status) else FASTEST_S):
+            return
+        try:
+            write_atomic(self._project.layout.status, status.to_bytes(), disk=self._project.disk)
+            self._project.settle("W_STATUS")
+        except OSError as error:
+            self._project.warn("W_STATUS", f"status.json cannot be written: {error.strerror}")
+        self._written, self._written_at = status, now
+
+    def _is_same(self, status: Status) -> bool:
+        if self._written is None:
+            return False
+        changing = {"heartbeat": 0.0, "training_seconds": 0.0, "progress": 0.0}
+        return status.model_copy(update=changing) == self._written.model_copy(update=changing)
+
+    def view(self, status: Status, cycle: Cycle | None, trainer_pid: int | None) -> View:
+        """Give what the dashboard shows."""
+        key = (cycle.id, cycle.phase) if cycle else None
+        if key != self._history_of:
+            self._history, self._history_of = tuple(self._project.ledger.history(HISTORY)), key
+        return View(
+            status=status,
+            cycles=self._history,
+            log_lines=self._project.log.tail(30),
+            machine=self._machine.sample(trainer_pid),
+            project=self._project.layout.project.name,
+            now_s=self._project.clock.utc_s(),
+        )

@@ -1,0 +1,124 @@
+"""The console as it is: it may block, close, lie about its size, or stop everything when someone clicks into it.
+
+Whoever writes here does so from a thread of its own that nobody has to wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from daemon.runtime.clock import REAL_CLOCK
+
+ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+"""Alternate screen, no cursor, no wrapping, nothing on it."""
+LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
+"""The reverse. Emptied first: after a change of size tmux lets the alternate screen show through."""
+
+
+def wants_dashboard(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal that shows pictures, and ours to draw on."""
+    usual = "" if sys.platform == "win32" else "dumb"
+    if os.environ.get("TERM", usual).lower() in {"dumb", "unknown"}:
+        return False
+    try:
+        return stream is not None and stream.isatty() and _is_in_foreground(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _is_in_foreground(fd: int) -> bool:
+    """False for `python -m daemon &`, whose terminal the shell goes on using."""
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:  # not the terminal that we were started from: nobody else's either
+        return True
+
+
+def size_of(stream: TextIO) -> tuple[int, int]:
+    """Give columns and rows; 80 by 24 where the terminal does not say."""
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        columns, rows = 0, 0
+    return (min(columns, 400), min(rows, 150)) if columns > 0 and rows > 0 else (80, 24)
+
+
+def unbuffered(stream: TextIO) -> Callable[[str], None]:
+    """Give a function that writes text past the stream's buffer.
+
+    A thread that hangs in a buffered write holds the buffer's lock, and at its end the interpreter waits for that
+    lock, for ever. Characters that the encoding does not have are written as escapes.
+    """
+    buffer = getattr(stream, "buffer", None)
+    raw = getattr(buffer, "raw", buffer if isinstance(buffer, io.RawIOBase) else None)  # raw itself with `python -u`
+    encoding = getattr(stream, "encoding", None) or "ascii"
+
+    def write(text: str) -> None:
+        data = text.encode(encoding, "backslashreplace")
+        if raw is None:
+            stream.write(data.decode(encoding))
+            stream.flush()
+            return
+        while data:
+            written = raw.write(data)
+            if written is None:  # someone made the terminal non-blocking
+                REAL_CLOCK.sleep(0.05)
+            else:
+                data = data[written:]
+
+    return write
+
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+    from ctypes import wintypes
+
+    STD_INPUT = wintypes.DWORD(-10)
+    QUICK_EDIT, EXTENDED_FLAGS, VIRTUAL_TERMINAL = 0x40, 0x80, 0x04
+
+    @contextlib.contextmanager
+    def prepared(stream: TextIO) -> Iterator[None]:
+        """Escape sequences work, and a click into the window does not stop us (QuickEdit), until the end.
+
+        Raises OSError on a console that knows no escape sequences.
+        """
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.GetStdHandle.argtypes, kernel.GetStdHandle.restype = [wintypes.DWORD], wintypes.HANDLE
+        kernel.GetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.LPDWORD]
+        kernel.SetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+
+        @contextlib.contextmanager
+        def mode(handle: int | None, *, on: int, off: int) -> Iterator[bool]:
+            before = wintypes.DWORD()
+            if not kernel.GetConsoleMode(handle, ctypes.byref(before)):
+                yield False
+                return
+            done = kernel.SetConsoleMode(handle, before.value & ~off | on)
+            try:
+                yield bool(done)
+            finally:
+                kernel.SetConsoleMode(handle, before.value)
+
+        screen, keyboard = msvcrt.get_osfhandle(stream.fileno()), kernel.GetStdHandle(STD_INPUT)
+        with (
+            mode(screen, on=VIRTUAL_TERMINAL, off=0) as knows_escapes,
+            mode(keyboard, on=EXTENDED_FLAGS, off=QUICK_EDIT),
+        ):
+            if not knows_escapes:
+                raise OSError("this console knows no escape sequences")
+            yield
+
+else:
+
+    @contextlib.contextmanager
+    def prepared(_stream: TextIO) -> Iterator[None]:
+        """Nothing to prepare: terminals here know escape sequences, and no click stops them."""
+        yield
