@@ -16,12 +16,12 @@ import torch
 from benchmarks import eager, products
 from benchmarks.in_process import RacingVecEnv, make_ppo
 from benchmarks.samples import Samples
-from trainer import device as devices
-from trainer import threads
-from trainer.cycle import plan_for
-from trainer.envs.racing import RacingWorld
-from trainer.loss import ppo_loss
-from trainer.updater import is_lean, make_updater
+from trainer.common import device as devices
+from trainer.common import threads
+from trainer.envs.racing.simulation import RacingWorld
+from trainer.ppo.loss import ppo_loss
+from trainer.ppo.make_updater import is_lean, make_updater
+from trainer.worker.train import plan_for
 
 TRIALS, TRIAL_STEPS = 5, 20
 """Times that each number of threads is tried, in turn, before a contestant gets the faster one, and for how long."""

@@ -62,9 +62,9 @@ def main(given: argparse.Namespace) -> int:
 def _errors(function: Callable[[Any], Any], labels: int, calm: bool, seed: int, rounds: int) -> list[float]:
     """Give the error on held-out states after each round."""
     from trainer.dagger.actions import Actions
-    from trainer.dagger.dataset import Dataset, write_round
-    from trainer.dagger.learner import CALM_LABELS, Learner, Recipe
-    from trainer.dagger.worlds import View
+    from trainer.dagger.environment import View
+    from trainer.dagger.training.dataset import Dataset, write_round
+    from trainer.dagger.training.learner import CALM_LABELS, Learner, Recipe
 
     actions = {
         smooth: Actions("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),

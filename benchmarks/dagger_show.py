@@ -71,11 +71,11 @@ def main(given: argparse.Namespace) -> int:
 
 def judge(out: Path, config_file: Path) -> list[Pair]:
     """Let every expert play the episodes, and under the step limit, that its policy was judged by at the end."""
-    from trainer.dagger.episodes import Task, demonstrate, score_of
-    from trainer.dagger.expert import Expert
+    from trainer.common.rng import key_for
+    from trainer.dagger.environment import open_worlds
+    from trainer.dagger.expert.client import Expert
     from trainer.dagger.milestones import read_config
-    from trainer.dagger.worlds import open_worlds
-    from trainer.rng import key_for
+    from trainer.dagger.training.episodes import Task, demonstrate, score_of
 
     config = read_config(config_file)
     [world] = open_worlds(config, 1)

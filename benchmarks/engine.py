@@ -13,7 +13,7 @@ from benchmarks.figures import Figure, Section
 from benchmarks.progress import Say
 from scripts.engine.engine import Engine
 from scripts.engine.options import Options
-from trainer.envs.racing import RacingWorld
+from trainer.envs.racing.simulation import RacingWorld
 
 NAME = "engine"
 HELP = "the simulated engine's steps a second, beside the racing world alone"

@@ -31,7 +31,7 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
     from schemas.files import write_atomic
     from schemas.model import check_probe, read_model
     from scripts.engine import model_file
-    from trainer.export import export
+    from trainer.checkpoints.export import export
 
     checkpoint = first_checkpoint()
     data = export(checkpoint, policy_version=1)

@@ -27,8 +27,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from trainer.envs.racing_milestones import AHEAD_M, RacingMilestones
-from trainer.rng import key_for
+from trainer.common.rng import key_for
+from trainer.envs.racing.milestones import AHEAD_M, RacingMilestones
 
 OWN = 15
 EXTRA = 4 + 3 * len(AHEAD_M)

@@ -82,8 +82,8 @@ def timed(work: Callable[[], int], seconds: float) -> dict[str, float]:
 
 def raw_simulator(seconds: float, *, together: bool) -> dict[str, float]:
     """Step arenas with random controls and read their states."""
-    from trainer.envs.rocket_actions import lookup_table
-    from trainer.envs.rocket_sim import Arenas
+    from trainer.envs.rocket.actions import lookup_table
+    from trainer.envs.rocket.simulation import Arenas
 
     arenas, rng = Arenas(ARENAS, 1, 1), np.random.default_rng(0)
     controls = arenas.controls(lookup_table())
@@ -111,13 +111,13 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
     """
     import torch
 
-    from trainer import threads
-    from trainer.envs.rocket import WEIGHTS
-    from trainer.envs.rocket_world import RocketGames, Rules
+    from trainer.common import threads
+    from trainer.envs.rocket.gymnasium_envs import WEIGHTS
+    from trainer.envs.rocket.vec_env import RocketGames, Rules
     from trainer.online.actor import Actor
-    from trainer.online.collect import Player
+    from trainer.online.collector import Player
     from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
-    from trainer.online.learn import Learner, Rates
+    from trainer.online.learner import Learner, Rates
 
     threads.keep_numpy_to_one()
     torch.set_num_threads(1)
@@ -200,9 +200,9 @@ def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
 
 def racing(seconds: float, cars: int) -> dict[str, float]:
     """Collect experiences in the racing world from a policy that always answers the same."""
-    from trainer import threads
-    from trainer.envs.racing_world import RacingGames
-    from trainer.online.collect import Player
+    from trainer.common import threads
+    from trainer.envs.racing.vec_env import RacingGames
+    from trainer.online.collector import Player
 
     class Straight:
         """Half throttle, straight on."""

@@ -92,7 +92,7 @@ def run(given: argparse.Namespace) -> int:
 
 def ours(name: str, game: Game, seed: int) -> float:
     """Train with the command line that users have, and play the model JSON."""
-    from trainer.policy import load_policy
+    from trainer.checkpoints.policy import load_policy
 
     with tempfile.TemporaryDirectory(prefix="hotlap-scores-") as folder:
         argv = [sys.executable, "-m", "trainer", "online", "--config", str(ROOT / "configs" / game.config)]

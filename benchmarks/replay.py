@@ -28,7 +28,7 @@ from schemas.settings import AgentSettings, TrainerSettings
 from scripts.engine.engine import Engine
 from scripts.engine.model_file import load_model
 from scripts.engine.options import Options
-from trainer.reports import Recorder
+from trainer.common.reporting import Recorder
 
 ROLLOUTS = 10
 AGES = (1, 2, 4, 8)
@@ -123,7 +123,7 @@ class _Loop:
         return self._folder / f"cycle_{self._cycle:06d}" / self._last.model
 
     def _run(self, kind: Literal["initial", "train"], rollouts: tuple[RolloutInput, ...]) -> Result:
-        from trainer.jobs import run_job
+        from trainer.worker.jobs import run_job
 
         output = self._folder / f"cycle_{self._cycle:06d}"
         output.mkdir()

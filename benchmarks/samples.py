@@ -18,15 +18,15 @@ from schemas.settings import AgentSettings, TrainerSettings
 from scripts.engine.engine import Engine
 from scripts.engine.model_file import load_model
 from scripts.engine.options import Options
-from trainer.batch import Batch
-from trainer.checkpoint import Checkpoint, checkpoint_from, load_document
-from trainer.distributions import Head, head_for
-from trainer.inputs import load
-from trainer.jobs import run_job
-from trainer.nets import Network
-from trainer.prepare import Prepared, attribute, prepare
-from trainer.reports import Notices, Recorder
-from trainer.start import open_start
+from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
+from trainer.checkpoints.parent import open_start
+from trainer.common.reporting import Notices, Recorder
+from trainer.networks.distributions import Head, head_for
+from trainer.networks.network import Network
+from trainer.rollouts.batch import Batch
+from trainer.rollouts.loading import load
+from trainer.rollouts.training_set import Prepared, attribute, prepare
+from trainer.worker.jobs import run_job
 
 ROLLOUT = 2048  #: experiences
 ROLLOUTS = 10  #: a cycle

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trainer.picking import export_one
+from trainer.checkpoint_cli import export_one
 
 if __name__ == "__main__":
     sys.exit(export_one(sys.argv[1:]))

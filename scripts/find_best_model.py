@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trainer.picking import find_best
+from trainer.checkpoint_cli import find_best
 
 if __name__ == "__main__":
     sys.exit(find_best(sys.argv[1:]))

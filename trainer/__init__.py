@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.policy import load_policy
+    from trainer.checkpoints.policy import load_policy
 
 __all__ = ["load_policy"]
 
@@ -16,7 +16,7 @@ __all__ = ["load_policy"]
 def __getattr__(name: str) -> Any:
     """Import what is public, once it is asked for (PEP 562)."""
     if name == "load_policy":
-        from trainer.policy import load_policy
+        from trainer.checkpoints.policy import load_policy
 
         return load_policy
     raise AttributeError(f"module 'trainer' has no attribute {name!r}")

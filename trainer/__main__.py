@@ -12,7 +12,7 @@ def main() -> int:
     """Start one of the four."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads spin against a game's, and torch's, for a core
     if sys.argv[1:] == ["serve"]:
-        from trainer.serve import serve
+        from trainer.worker.serve import serve
 
         serve()
     if sys.argv[1:2] == ["dagger"]:

@@ -19,11 +19,11 @@ from schemas.layout import is_rollout_name
 from schemas.load_settings import load_settings
 from schemas.rollout import MAX_ROLLOUT_BYTES
 from schemas.rollout_reader import read_rollout
-from trainer.checkpoint import NAME, Checkpoint
-from trainer.console import ConsoleReporter, say_error
-from trainer.jobs import run_job
-from trainer.results import Output
-from trainer.verdict import verdict
+from trainer.checkpoints.checkpoint import NAME, Checkpoint
+from trainer.checkpoints.output import Output
+from trainer.common.console import ConsoleReporter, say_error
+from trainer.common.exit_codes import verdict
+from trainer.worker.jobs import run_job
 
 _DESCRIPTION = """\
 Train a policy on the rollouts in EXPORT_DIR and leave model_epoch_1.pt ... model_epoch_<EPOCHS>.pt, the best epoch's

@@ -33,7 +33,7 @@ from scripts.engine.rollout_file import (
     write_slowly,
     write_whole,
 )
-from trainer.envs.racing import RacingWorld
+from trainer.envs.racing.simulation import RacingWorld
 
 HIDDEN = (128, 128)  #: of weights of its own; a loaded model brings its sizes
 NOISE_STD_MIN = 0.01  #: the engine never plays without any noise

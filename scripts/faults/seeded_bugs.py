@@ -69,7 +69,7 @@ BUGS = (
         "the least of losses that are no numbers",
         (
             Replacement(
-                "trainer/selection.py",
+                "trainer/checkpoints/selection.py",
                 "    if not losses or not all(map(math.isfinite, losses)):\n",
                 "    if not losses or math.isinf(losses[0]):\n",
             ),
@@ -116,7 +116,7 @@ BUGS = (
         "checkpoints loaded with weights_only=False",
         (
             Replacement(
-                "trainer/checkpoint.py",
+                "trainer/checkpoints/checkpoint.py",
                 'torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)',
                 'torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)',
             ),

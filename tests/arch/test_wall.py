@@ -88,12 +88,12 @@ def test_the_trainer_does_not_load_the_daemon():
 
 def test_the_racing_world_is_numpy_only():
     """The simulated engine runs beside the daemon and must start fast: also `trainer/__init__.py` stays light."""
-    assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.envs.racing"))
+    assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.envs.racing.simulation"))
 
 
 def test_neither_the_pipeline_nor_an_expert_s_process_load_torch():
     """Both start in a moment: one waits for workers, the other is started for every milestone."""
-    assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.dagger.cli", "trainer.dagger.expert_child"))
+    assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.dagger.cli", "trainer.dagger.expert.server"))
 
 
 def test_the_tool_sees_what_it_looks_for():

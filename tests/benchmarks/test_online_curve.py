@@ -6,7 +6,7 @@ import io
 import xml.etree.ElementTree as ET
 
 from benchmarks.online_curve import binned, picture, points_of
-from trainer.online.show import Show
+from trainer.online.reporting.console import Show
 
 
 def test_the_log_that_a_run_writes_is_read(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from schemas.files import sha256_of
 from schemas.rollout_reader import read_rollout
 from tests.helpers import drop, v1_bytes
-from trainer.inputs import load
+from trainer.rollouts.loading import load
 
 GOOD = v1_bytes(seed=1)
 

@@ -21,7 +21,7 @@ from schemas.rollout_reader import read_rollout
 from schemas.rollout_v1_typed import read_typed_v1
 from tests.faults.inputs import doubled, measured, reasons, refusal, v1, v2
 from tests.helpers import drop, v1_bytes
-from trainer.normaliser import ObservationNormaliser
+from trainer.networks.normaliser import ObservationNormaliser
 
 SMALL = v1_bytes(n=8)
 

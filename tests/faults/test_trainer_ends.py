@@ -276,7 +276,7 @@ def test_our_trainer_goes_with_a_killed_daemon_by_each_way_alone(tmp_path, way):
     parent = (
         "import os, subprocess, sys, time\n"
         "keep = subprocess.PIPE if sys.argv[1] == 'lifeline' else int(sys.argv[2])\n"
-        "prctl = 'import trainer.serve as s; s.die_with_parent = lambda: None; s.serve()'\n"
+        "prctl = 'import trainer.worker.serve as s; s.die_with_parent = lambda: None; s.serve()'\n"
         "program = ['-c', prctl] if sys.argv[1] == 'lifeline' else ['-m', 'trainer', 'serve']\n"
         "p = subprocess.Popen([sys.executable, *program], stdin=keep, stdout=subprocess.PIPE, start_new_session=True)\n"
         "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)\n"

@@ -25,11 +25,11 @@ from schemas.settings import TrainerSettings
 from tests.fakes.trainer import MARKER_VARIABLE, Poison
 from tests.faults.children import begin_cycle, opened, pointed, until_ended
 from tests.helpers import SAMPLES
-from trainer import checkpoint
-from trainer.checkpoint import load_document
-from trainer.jobs import run_job
-from trainer.reports import Recorder
-from trainer.selection import Entry, choose, rank
+from trainer.checkpoints import checkpoint
+from trainer.checkpoints.checkpoint import load_document
+from trainer.checkpoints.selection import Entry, choose, rank
+from trainer.common.reporting import Recorder
+from trainer.worker.jobs import run_job
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake trainer uses signals of POSIX")
 FLOOD_MB = int(os.environ.get("FAULTS_FLOOD_MB", "64"))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.advantages import advantages, average_returns, backward_sums
+from trainer.rollouts.advantages import advantages, average_returns, backward_sums
 
 GAMMA = 0.97
 

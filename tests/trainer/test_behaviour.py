@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from schemas.contract import PolicyContract
-from trainer.behaviour import Candidate, Player, identify, log_probs_are_broken, weights_against
-from trainer.data import by_agent
+from trainer.rollouts.behaviour_policy import Candidate, Player, identify, log_probs_are_broken, weights_against
+from trainer.rollouts.experiences import by_agent
 
 from .toy import CHOICE, HIDDEN, STEER, Bandit, columns, loop_for
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_rollout
-from trainer.checks import agents_together, check_rollouts, check_staleness, facts_of
-from trainer.reports import Notices, Recorder
+from trainer.common.reporting import Notices, Recorder
+from trainer.rollouts.quality import agents_together, check_rollouts, check_staleness, facts_of
 
 AGENTS, STEPS = 8, 128
 

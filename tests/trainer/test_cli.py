@@ -12,9 +12,9 @@ import torch
 from schemas.errors import ModelError
 from schemas.model import check_probe, read_model
 from trainer import load_policy
-from trainer.checkpoint import checkpoint_from, load_document
+from trainer.checkpoint_cli import find_best
+from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.cli import main
-from trainer.picking import find_best
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "data" / "rollouts"

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import ConfigError, ContractError
 from schemas.model import check_probe
-from trainer.policy import load_policy
+from trainer.checkpoints.policy import load_policy
 
 from .toy import Bandit, loop_for
 

@@ -10,11 +10,11 @@ import torch
 from schemas.errors import ContractError, HotlapError, RolloutError
 from schemas.job import EpochDone, Selecting
 from schemas.model import Dense, check_probe, read_model
-from trainer.autograd_updater import evaluate
-from trainer.checkpoint import checkpoint_from, load_document
-from trainer.distributions import head_for
-from trainer.policy import load_policy
-from trainer.prepare import attribute, prepare
+from trainer.checkpoints.checkpoint import checkpoint_from, load_document
+from trainer.checkpoints.policy import load_policy
+from trainer.networks.distributions import head_for
+from trainer.ppo.autograd import evaluate
+from trainer.rollouts.training_set import attribute, prepare
 
 from .toy import CHOICE, STEER, Bandit, columns, loop_for
 
@@ -101,7 +101,7 @@ def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
         return prepared
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.cycle.prepare", spy)
+        patch.setattr("trainer.worker.train.prepare", spy)
         loop.train(given)
     torch.testing.assert_close(seen["ratio"], torch.ones_like(seen["ratio"]), atol=1e-5, rtol=0)
     assert (seen["weight"] == 1.0).all()
@@ -117,7 +117,7 @@ def test_canary_says_when_the_new_units_change_the_policy(tmp_path, monkeypatch)
         model = loop.train(world.play(model, 40))
     assert loop.reporter.codes() == []
     world.scale = 300.0
-    monkeypatch.setattr("trainer.prepare.keep_policy", lambda stacks, before, after: None)
+    monkeypatch.setattr("trainer.rollouts.training_set.keep_policy", lambda stacks, before, after: None)
     loop.train(world.play(model, 40))
     assert "W_CANARY" in loop.reporter.codes()
 
@@ -427,7 +427,7 @@ def test_attribution_keeps_the_order_of_the_columns(tmp_path):
         return job_parts["history"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.cycle.attribute", spy)
+        patch.setattr("trainer.worker.train.attribute", spy)
         loop.train(given)
     history = job_parts["history"]
     assert history.noise_B == pytest.approx(0.3, rel=0.01)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from trainer.data import by_agent, join, next_values
+from trainer.rollouts.experiences import by_agent, join, next_values
 
 from .toy import columns
 

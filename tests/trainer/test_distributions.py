@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from schemas.contract import ContinuousActions, DiscreteActions
-from trainer.distributions import head_for, log_ndtr
+from trainer.networks.distributions import head_for, log_ndtr
 
 SPACE = ContinuousActions.named(("steer", "throttle"))
 

@@ -9,10 +9,10 @@ import pytest
 from schemas.files import sha256_of
 from schemas.job import Job
 from tests.trainer.toy import HIDDEN, Bandit, loop_for
-from trainer import memory
-from trainer.foresight import expect, rehearse
-from trainer.jobs import run_job
-from trainer.reports import Recorder
+from trainer.common import prefetch_cache as memory
+from trainer.common.reporting import Recorder
+from trainer.worker.jobs import run_job
+from trainer.worker.prefetch import expect, rehearse
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from schemas.job import RolloutInput
-from trainer.holdout import held_out
-from trainer.inputs import draw
+from trainer.rollouts.holdout import held_out
+from trainer.rollouts.loading import draw
 
 
 def rollouts(new, old):

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
-from trainer.autograd_updater import AutogradUpdater, evaluate
-from trainer.batch import Batch
-from trainer.distributions import head_for
-from trainer.lean_gradient import LeanGradient
-from trainer.lean_updater import LeanUpdater
-from trainer.loss import Knobs, ppo_loss
-from trainer.nets import ActorCritic, Shape, build_network
-from trainer.threads import Pace, fastest, more_than_one
-from trainer.twin import TwinNetwork
-from trainer.update import Plan
-from trainer.updater import make_updater
+from trainer.common.threads import Pace, fastest, more_than_one
+from trainer.networks.distributions import head_for
+from trainer.networks.network import ActorCritic, Shape, build_network
+from trainer.ppo.analytic.gradient import LeanGradient
+from trainer.ppo.analytic.network import TwinNetwork
+from trainer.ppo.analytic.updater import LeanUpdater
+from trainer.ppo.autograd import AutogradUpdater, evaluate
+from trainer.ppo.loss import Knobs, ppo_loss
+from trainer.ppo.make_updater import make_updater
+from trainer.ppo.update import Plan
+from trainer.rollouts.batch import Batch
 
 CPU = torch.device("cpu")
 STEER = ContinuousActions.named(("steer", "throttle", "brake"))
@@ -279,7 +279,7 @@ def test_a_crowd_means_one_thread_for_a_while_and_longer_each_time():
 
 def test_no_more_threads_than_cores_are_tried(monkeypatch):
     for cores, tried in ((1, []), (2, [2]), (6, [2, 4]), (64, [2, 4, 8])):
-        monkeypatch.setattr("trainer.threads.os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr("trainer.common.threads.os.cpu_count", lambda cores=cores: cores)
         assert more_than_one() == tried
 
 
@@ -291,8 +291,8 @@ def test_only_as_many_numbers_are_tried_as_there_are_steps_for(monkeypatch, mini
         offered.extend(others)
         return Pace(1, 1.0)
 
-    monkeypatch.setattr("trainer.threads.os.cpu_count", lambda: 64)
-    monkeypatch.setattr("trainer.threads.fastest", fastest)
+    monkeypatch.setattr("trainer.common.threads.os.cpu_count", lambda: 64)
+    monkeypatch.setattr("trainer.common.threads.fastest", fastest)
     network, head, batch = problem(STEER, n=64 * minibatches)
     LeanUpdater(network, head, plan(threads=0), batch, {}).epoch(1)
     assert offered == tried

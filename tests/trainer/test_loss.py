@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.batch import Batch, PackedSet, minibatch_sizes
-from trainer.loss import Evaluation, Knobs, ppo_loss, value_error
-from trainer.rng import rng_for
+from trainer.common.rng import rng_for
+from trainer.ppo.loss import Evaluation, Knobs, ppo_loss, value_error
+from trainer.rollouts.batch import Batch, PackedSet, minibatch_sizes
 
 KNOBS = Knobs(clip_range=0.2, value_clip_range=None, value_coef=0.5, entropy_coef=0.01)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.envs.racing_milestones import RacingMilestones
+from trainer.envs.racing.milestones import RacingMilestones
 
 ROOT = Path(__file__).parents[2]
 LAP = [{"id": "NEAR", "checkpoint_m": 20}, {"id": "FAR", "checkpoint_m": 60}]
@@ -83,7 +83,7 @@ def test_the_example_s_experts_are_there():
 @pytest.fixture
 def airstriker():
     pytest.importorskip("stable_retro", reason="the retro extra is not installed")
-    from trainer.envs.retro_milestones import RetroMilestones
+    from trainer.envs.retro import RetroMilestones
 
     config = json.loads((ROOT / "configs" / "dagger_airstriker.json").read_text())
     env = RetroMilestones(milestones=config["milestones"], **config["env_options"])
@@ -110,7 +110,7 @@ def test_a_real_emulator_state_comes_back(airstriker):
 
 
 def test_conditions_over_ram_variables():
-    from trainer.envs.retro_milestones import _condition_of
+    from trainer.envs.retro import _condition_of
 
     holds = _condition_of({"id": "A", "condition": {"score": {">=": 100}, "lives": {">": 0}}})
     assert holds({"score": 100, "lives": 1})

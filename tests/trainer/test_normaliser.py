@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from schemas.contract import ContinuousActions, PolicyContract
-from trainer.nets import Shape, build_network
-from trainer.normaliser import (
+from trainer.networks.network import Shape, build_network
+from trainer.networks.normaliser import (
     COUNT_CAP,
     Normalisers,
     ObservationNormaliser,

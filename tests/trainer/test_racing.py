@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.envs import car, track
-from trainer.envs.racing import RacingWorld, _upright_rays
+from trainer.envs.racing import car, track
+from trainer.envs.racing.simulation import RacingWorld, _upright_rays
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTIONS = np.deg2rad([0.0, 90.0, -90.0, 45.0, -45.0])
@@ -289,6 +289,6 @@ def test_a_frame_shows_the_car_on_the_road():
 
 
 def test_the_world_needs_no_torch():
-    code = "import sys, trainer.envs.racing as r; r.RacingWorld(1, seed=0).render(); print('torch' in sys.modules)"
+    code = "import sys, trainer.envs.racing.simulation as r; r.RacingWorld(1, seed=0).render(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -10,8 +10,8 @@ import pytest
 from schemas.errors import ModelError
 from schemas.files import sha256_of, write_all_atomic
 from tests.trainer.toy import Bandit, loop_for
-from trainer import results
-from trainer.results import Output
+from trainer.checkpoints import output as results
+from trainer.checkpoints.output import Output
 
 
 class Small:

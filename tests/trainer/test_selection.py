@@ -5,7 +5,7 @@ import math
 import orjson
 import pytest
 
-from trainer.selection import Entry, analysis, choose, rank, score
+from trainer.checkpoints.selection import Entry, analysis, choose, rank, score
 
 NAN, INF = math.nan, math.inf
 

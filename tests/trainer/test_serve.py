@@ -16,9 +16,9 @@ from schemas.files import sha256_of
 from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, RolloutInput, event_from_line
 from schemas.rollout_reader import read_rollout
 from schemas.settings import TrainerSettings
-from trainer.jobs import run_job
-from trainer.reports import Recorder
-from trainer.verdict import verdict
+from trainer.common.exit_codes import verdict
+from trainer.common.reporting import Recorder
+from trainer.worker.jobs import run_job
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = sorted((ROOT / "tests" / "data" / "rollouts").glob("*.json"))

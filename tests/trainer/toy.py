@@ -15,8 +15,8 @@ from schemas.model import Model, read_model
 from schemas.rollout import Rollout
 from schemas.rollout_cache import store_rollout
 from schemas.settings import TrainerSettings
-from trainer.jobs import run_job
-from trainer.reports import Recorder
+from trainer.common.reporting import Recorder
+from trainer.worker.jobs import run_job
 
 STEER = ContinuousActions.named(("steer", "throttle"))
 CHOICE = DiscreteActions(n=3)

@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from schemas.errors import ConfigError, HotlapError
-from trainer.console import say_error
+from trainer.common.console import say_error
+from trainer.dagger.messages import MilestoneResult
 from trainer.dagger.milestones import read_config
 from trainer.dagger.pipeline import Options, Pipeline, Watcher
-from trainer.dagger.plan import Selection
-from trainer.dagger.progress import Bars, Lines, summary
-from trainer.dagger.results import MilestoneResult
+from trainer.dagger.reporting.console import Bars, Lines, summary
+from trainer.dagger.reporting.video import can_record
+from trainer.dagger.reporting.wandb_tracker import Tracker
+from trainer.dagger.schedule import Selection
 from trainer.dagger.settings import DaggerSettings
-from trainer.dagger.tracking import Tracker
-from trainer.dagger.video import can_record
 
 _EPILOG = """\
 The same command goes on where it was stopped, inside a milestone too; failed milestones are tried again, completed

@@ -19,10 +19,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigError
 from schemas.files import read_regular
 from schemas.lock import take
-from trainer.dagger.milestones import MilestoneConfig
-from trainer.dagger.plan import Due, Selection, done_in, due, may_start
-from trainer.dagger.report import write_report
-from trainer.dagger.results import (
+from trainer.dagger.messages import (
     EVENTS,
     Event,
     Finished,
@@ -32,10 +29,13 @@ from trainer.dagger.results import (
     Status,
     write_results,
 )
+from trainer.dagger.milestones import MilestoneConfig
+from trainer.dagger.reporting.html_report import write_report
+from trainer.dagger.schedule import Due, Selection, done_in, due, may_start
 from trainer.dagger.settings import DaggerSettings
 
 _PATIENCE_S = 0.5
-_WORKER = ("-m", "trainer.dagger.worker")
+_WORKER = ("-m", "trainer.dagger.training.worker")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.model import Model, Stack
-from trainer.checkpoint import weights_of
-from trainer.export import fold_layers
-from trainer.nets import Network
-from trainer.normaliser import Normalisers
+from trainer.checkpoints.checkpoint import weights_of
+from trainer.checkpoints.export import fold_layers
+from trainer.networks.network import Network
+from trainer.networks.normaliser import Normalisers
 
 Float32 = npt.NDArray[np.float32]
 

@@ -13,16 +13,16 @@ from types import FrameType
 import torch
 
 from schemas.errors import ConfigError
-from trainer.console import ConsoleReporter, say_error
-from trainer.online.boards import make_boards
+from trainer.common.console import ConsoleReporter, say_error
+from trainer.common.exit_codes import verdict
+from trainer.online.checkpoints import Keeper
 from trainer.online.config import OnlineSettings, read_config
-from trainer.online.film import film
-from trainer.online.folders import LATEST, open_run
-from trainer.online.keep import Keeper
-from trainer.online.machine import environments
+from trainer.online.reporting.console import Show
+from trainer.online.reporting.loggers import make_boards
+from trainer.online.reporting.system_stats import environments
+from trainer.online.reporting.video import film
 from trainer.online.run import Run
-from trainer.online.show import Show
-from trainer.verdict import verdict
+from trainer.online.run_folder import LATEST, open_run
 
 _DEBUG = {
     "run.total_steps": 20_000,
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     try:
         if arguments.validate:
-            from trainer.online.validate import validate
+            from trainer.online.self_check import validate
 
             return int(validate(arguments.config))
         return train(arguments)

@@ -8,9 +8,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from trainer.envs.world import World
+from trainer.envs.vec_env import World
 from trainer.online.actor import Actor
-from trainer.online.collect import check
+from trainer.online.collector import check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

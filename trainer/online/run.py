@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer import threads
+from trainer.common import threads
+from trainer.common.rng import key_for, numpy_rng_for
 from trainer.online.actor import Actor
-from trainer.online.collect import Player
+from trainer.online.checkpoints import Keeper, Progress, resume
+from trainer.online.collector import Player
 from trainer.online.config import OnlineSettings
+from trainer.online.environments import Ground, make_ground
 from trainer.online.evaluate import Score
-from trainer.online.ground import Ground, make_ground
-from trainer.online.keep import Keeper, Progress, resume
-from trainer.online.learn import Learner, Rates
-from trainer.online.show import Show
-from trainer.rng import key_for, numpy_rng_for
+from trainer.online.learner import Learner, Rates
+from trainer.online.reporting.console import Show
 
 _LOSSES = ("total", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
 

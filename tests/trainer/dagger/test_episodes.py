@@ -5,9 +5,9 @@ import pytest
 
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import actions_of
-from trainer.dagger.dataset import Dataset, write_round
-from trainer.dagger.episodes import Episode, Score, Task, collect, demonstrate, play, score_of
-from trainer.dagger.worlds import View, World
+from trainer.dagger.environment import View, World
+from trainer.dagger.training.dataset import Dataset, write_round
+from trainer.dagger.training.episodes import Episode, Score, Task, collect, demonstrate, play, score_of
 
 LEFT, RIGHT = np.int64(0), np.int64(1)
 
@@ -93,7 +93,7 @@ def test_scores_go_by_success_then_by_steps():
 
 @pytest.mark.parametrize("limit", [1 << 30, 0], ids=["in memory", "on disk"])
 def test_the_data_is_what_was_written(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr("trainer.dagger.dataset.IN_MEMORY_BYTES", limit)
+    monkeypatch.setattr("trainer.dagger.training.dataset.IN_MEMORY_BYTES", limit)
     rng = np.random.default_rng(0)
     parts = [(rng.normal(size=(n, 3)).astype(np.float32), rng.integers(2, size=n)) for n in (4, 1, 7)]
     assert write_round(tmp_path, 0, parts[:2]) == 5

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from trainer.dagger.actions import Actions
-from trainer.dagger.expert import Expert, ExpertError
+from trainer.dagger.expert.client import Expert, ExpertError
 
 ACTIONS = Actions("discrete", ("LEFT", "RIGHT"))
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from schemas.model import read_model
-from trainer.checkpoint import checkpoint_from, load_document
+from trainer.checkpoints.checkpoint import checkpoint_from, load_document
+from trainer.checkpoints.export import export
 from trainer.dagger.actions import Actions
-from trainer.dagger.dataset import Dataset, write_round
-from trainer.dagger.learner import CALM_LABELS, Learner, Recipe, calmed
-from trainer.dagger.worlds import View
-from trainer.export import export
-from trainer.normaliser import ObservationNormaliser
+from trainer.dagger.environment import View
+from trainer.dagger.training.dataset import Dataset, write_round
+from trainer.dagger.training.learner import CALM_LABELS, Learner, Recipe, calmed
+from trainer.networks.normaliser import ObservationNormaliser
 
 VECTOR = View((2,), pixels=False)
 KINDS = {

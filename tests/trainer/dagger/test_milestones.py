@@ -5,9 +5,9 @@ import json
 import pytest
 
 from schemas.errors import ConfigError
+from trainer.dagger.messages import MilestoneResult, PipelineState
 from trainer.dagger.milestones import read_config
-from trainer.dagger.plan import Selection, due, may_start
-from trainer.dagger.results import MilestoneResult, PipelineState
+from trainer.dagger.schedule import Selection, due, may_start
 
 A = {"id": "A", "description": "first", "starting_state": None, "max_steps": 10}
 B = {"id": "B", "starting_state": "milestone_states/A_completed.state", "max_steps": 10}

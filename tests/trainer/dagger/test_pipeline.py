@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.corridor import write_project
-from trainer.dagger.results import COLUMNS
+from trainer.dagger.messages import COLUMNS
 
 ROOT = Path(__file__).parents[3]
 

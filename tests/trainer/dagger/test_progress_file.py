@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from trainer.dagger.dataset import round_folder, write_round
-from trainer.dagger.episodes import Score
-from trainer.dagger.progress_file import ExpertRecord, Round, Work, data_folder, load_work, save_work
+from trainer.dagger.training.dataset import round_folder, write_round
+from trainer.dagger.training.episodes import Score
+from trainer.dagger.training.progress_store import ExpertRecord, Round, Work, data_folder, load_work, save_work
 
 
 def rounds_on_disk(folder, count):

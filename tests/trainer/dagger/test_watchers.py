@@ -8,14 +8,14 @@ import pytest
 from rich.console import Console
 
 from schemas.errors import ConfigError
+from trainer.dagger.messages import ExpertDone, Line, MilestoneResult, RoundDone
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.pipeline import Options
-from trainer.dagger.plan import Due, Selection
-from trainer.dagger.progress import Bars, Lines, summary
-from trainer.dagger.report import page
-from trainer.dagger.results import ExpertDone, Line, MilestoneResult, RoundDone
+from trainer.dagger.reporting.console import Bars, Lines, summary
+from trainer.dagger.reporting.html_report import page
+from trainer.dagger.reporting.wandb_tracker import Tracker
+from trainer.dagger.schedule import Due, Selection
 from trainer.dagger.settings import DaggerSettings
-from trainer.dagger.tracking import Tracker
 
 CONFIG = MilestoneConfig.model_validate_json('{"env": "racing", "milestones": [{"id": "A", "max_steps": 5}]}')
 OPTIONS = Options(CONFIG, DaggerSettings(), Selection(), Path(), Path(), Path(), "cpu", False, 1)

@@ -7,8 +7,8 @@ import pytest
 from schemas.errors import ConfigError
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import actions_of
+from trainer.dagger.environment import StateError, View, World, WorldError, open_worlds
 from trainer.dagger.milestones import MilestoneConfig
-from trainer.dagger.worlds import StateError, View, World, WorldError, open_worlds
 
 HERE = "tests.trainer.dagger.test_worlds"
 

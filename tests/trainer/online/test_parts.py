@@ -12,20 +12,20 @@ from gymnasium.envs.registration import register
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import HotlapError
 from schemas.model import Dense, Stack
-from trainer.distributions import head_for
-from trainer.envs.gym_world import GymGames
-from trainer.envs.racing import Step
-from trainer.envs.racing_world import RacingGames
+from trainer.envs.gymnasium_env import GymGames
+from trainer.envs.racing.simulation import Step
+from trainer.envs.racing.vec_env import RacingGames
+from trainer.networks.distributions import head_for
 from trainer.online.actor import Actor
-from trainer.online.collect import Player
+from trainer.online.checkpoints import outdated
+from trainer.online.collector import Player
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
-from trainer.online.curriculum import STAGES, next_stage
 from trainer.online.evaluate import Score, evaluate
-from trainer.online.keep import outdated
-from trainer.online.learn import Learner, Rates
-from trainer.online.machine import environments
-from trainer.online.pool import Pool, expected
-from trainer.online.show import Show
+from trainer.online.learner import Learner, Rates
+from trainer.online.reporting.console import Show
+from trainer.online.reporting.system_stats import environments
+from trainer.online.selfplay.curriculum import STAGES, next_stage
+from trainer.online.selfplay.opponent_pool import Pool, expected
 
 
 class Counter(gymnasium.Env):
@@ -237,7 +237,7 @@ def test_a_stage_ends_when_it_is_due_and_won():
 
 def test_the_machine_decides_how_many_environments_and_says_so(monkeypatch):
     free = type("Memory", (), {"available": 100_000_000})
-    monkeypatch.setattr("trainer.online.machine.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("trainer.online.reporting.system_stats.psutil.virtual_memory", lambda: free)
     settings = OnlineSettings()
     wanted = settings.model_copy(update={"env": settings.env.model_copy(update={"num_envs": 512})})
     given, note = environments(wanted)

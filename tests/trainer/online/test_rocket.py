@@ -7,13 +7,13 @@ pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
 
 from gymnasium.utils.env_checker import check_env
 
-from trainer.envs import rocket_sim
-from trainer.envs.rocket import RocketSimEnv, RocketVectorEnv
-from trainer.envs.rocket_actions import NAMES, lookup_table
-from trainer.envs.rocket_obs import SIZE
-from trainer.envs.rocket_render import frame
-from trainer.envs.rocket_sim import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, Trial
-from trainer.envs.rocket_world import RocketGames, Rules
+from trainer.envs.rocket import simulation as rocket_sim
+from trainer.envs.rocket.actions import NAMES, lookup_table
+from trainer.envs.rocket.gymnasium_envs import RocketSimEnv, RocketVectorEnv
+from trainer.envs.rocket.observations import SIZE
+from trainer.envs.rocket.render import frame
+from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, Trial
+from trainer.envs.rocket.vec_env import RocketGames, Rules
 
 if rocket_sim.meshes() is None:
     pytest.skip("the collision meshes are not installed", allow_module_level=True)

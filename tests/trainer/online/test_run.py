@@ -14,7 +14,7 @@ import torch
 
 from schemas.model import check_probe, read_model
 from trainer import load_policy
-from trainer.checkpoint import load_document
+from trainer.checkpoints.checkpoint import load_document
 from trainer.online.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -256,7 +256,7 @@ def test_validation_tells_what_is_wrong(capsys, monkeypatch):
     assert main(["--validate"]) == 0
     out = capsys.readouterr().out
     assert out.count("[OK]") >= 6
-    monkeypatch.setattr("trainer.online.validate.next_stage", lambda *_: 0)
+    monkeypatch.setattr("trainer.online.self_check.next_stage", lambda *_: 0)
     assert main(["--validate"]) == 1
     assert "[ERROR] curriculum: three stages: ValueError: the second stage does not begin" in capsys.readouterr().out
 

@@ -1,0 +1,190 @@
+"""The scripts around checkpoints (Contract 4): rank a folder, export the best, convert one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from schemas.errors import HotlapError, ModelError, RolloutError
+from schemas.files import read_regular, write_atomic
+from schemas.job import ExitCode
+from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
+from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.rollout_reader import read_rollout
+from schemas.settings import TrainerSettings
+from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
+from trainer.checkpoints.export import export
+from trainer.checkpoints.output import Output
+from trainer.checkpoints.policy import CheckpointPolicy
+from trainer.checkpoints.selection import Entry, Ranked, analysis, choose, rank
+from trainer.cli import rollouts_in
+from trainer.common.console import ConsoleReporter, say_error
+from trainer.common.exit_codes import verdict
+from trainer.common.reporting import Notices
+from trainer.rollouts.advantages import average_returns
+from trainer.rollouts.experiences import by_agent, join
+from trainer.worker.jobs import entries_in
+
+MODELS = Path("Saved/Training/Models")
+EXPORTS = Path("Saved/Training/Exports")
+
+
+def find_best(argv: Sequence[str]) -> int:
+    """`find_best_model.py`: rank the checkpoints of a folder and write model_analysis.json."""
+    p = argparse.ArgumentParser(prog="find_best_model.py", description="Rank checkpoints; writes model_analysis.json.")
+    p.add_argument("--model-dir", type=Path, default=MODELS, help=f"folder with model_epoch_<k>.pt (default {MODELS})")
+    p.add_argument("--export-dir", type=Path, default=EXPORTS, help=f"folder with rollouts (default {EXPORTS})")
+    p.add_argument(
+        "--evaluate", action="store_true", help="measure value losses on rollouts instead of trusting histories"
+    )
+    p.add_argument(
+        "--test-split", type=float, default=0.2, help="part of the rollouts, the newest, to measure on (0.2)"
+    )
+    arguments = p.parse_args(argv)
+    if not 0.0 < arguments.test_split <= 1.0:
+        p.error("--test-split must lie above 0 and be at most 1")
+
+    def work() -> None:
+        test = newest(read_all(arguments.export_dir), arguments.test_split) if arguments.evaluate else []
+        ranked = ranking(arguments.model_dir, test)
+        reporter = ConsoleReporter()
+        for place, one in enumerate(ranked, start=1):
+            score = "-" if one.parts is None else f"{one.parts.total:.4f}"
+            reporter.line(f"{place}. {one.entry.name}  score {score}  {one.reason}")
+
+    return _guarded(work)
+
+
+def find_and_export(argv: Sequence[str]) -> int:
+    """`find_and_export_best_model.py`: rank, export the best, name it in best_model_path.txt and on stdout."""
+    p = argparse.ArgumentParser(
+        prog="find_and_export_best_model.py",
+        description="Export the best checkpoint; prints the JSON's path as its only line on stdout.",
+    )
+    p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, nargs="?", default=MODELS)
+    p.add_argument(
+        "export_dir", metavar="EXPORT_DIR", type=Path, nargs="?", default=EXPORTS, help="rollouts, for the probe"
+    )
+    arguments = p.parse_args(argv)
+
+    def work() -> None:
+        best = ranking(arguments.model_dir, [])[0]
+        if best.parts is None:
+            raise ModelError(f"no checkpoint can be used: {best.reason}", hint="train again", code="E_NO_MODEL")
+        target = (arguments.model_dir / f"model_epoch_{best.entry.epoch}.json").resolve()
+        checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.entry.name, None), arguments.export_dir)
+        version = checkpoint.lineage.cycle
+        write_atomic(target, export(checkpoint, policy_version=version, score=best.parts.total))
+        write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
+        print(target.as_posix())
+
+    return _guarded(work)
+
+
+def export_one(argv: Sequence[str]) -> int:
+    """`export_model_for_unreal.py`: convert one checkpoint."""
+    p = argparse.ArgumentParser(prog="export_model_for_unreal.py", description="Convert a checkpoint to model JSON.")
+    p.add_argument("source", metavar="IN.pt", type=Path)
+    p.add_argument("target", metavar="OUT.json", type=Path)
+    arguments = p.parse_args(argv)
+
+    def work() -> None:
+        data = read_regular(arguments.source, limit=MAX_MODEL_BYTES)
+        checkpoint = checkpoint_from(load_document(data, arguments.source.name))
+        write_atomic(arguments.target, export(checkpoint, policy_version=checkpoint.lineage.cycle))
+        ConsoleReporter().line(f"wrote {arguments.target}")
+
+    return _guarded(work)
+
+
+def _guarded(work: Callable[[], None]) -> int:
+    """Do it; every failure is one line on stderr and an exit code."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001
+        code, failure = verdict(error)
+        say_error(f"error: {failure.message}")
+        return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
+    return 0
+
+
+def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[Ranked]:
+    """Rank a folder's checkpoints, by their histories or by what they are worth on `test`; writes the analysis."""
+    if not model_dir.is_dir():
+        raise ModelError(f"the folder {model_dir} is not there", hint="give the folder with model_epoch_<k>.pt")
+    output = Output(model_dir)
+    entries = entries_in(output, Notices(ConsoleReporter(sys.stderr)))
+    if not entries:
+        raise ModelError(f"no checkpoint in {model_dir}", hint="train first: python -m trainer", code="E_NO_MODEL")
+    if test:
+        entries = measured(entries, output, test)
+    ranked = rank(entries)
+    chosen, why = choose(ranked, 0)
+    output.write("model_analysis.json", analysis(ranked, chosen, why))
+    return ranked
+
+
+def measured(entries: Sequence[Entry], output: Output, test: Sequence[Rollout]) -> list[Entry]:
+    """Replace the histories by value losses on the test rollouts, one a checkpoint, in order of epochs."""
+    losses: list[float] = []
+    result = []
+    for entry in sorted(entries, key=lambda e: e.epoch):
+        checkpoint = output.checkpoint(entry.name, test[0].contract)
+        losses.append(value_loss_on(checkpoint, test, TrainerSettings().gamma))
+        result.append(replace(entry, losses=tuple(losses)))
+    return result
+
+
+def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: float) -> float:
+    """Give the mean squared error of a checkpoint's values to the discounted returns, in variances of the returns.
+
+    The returns take no checkpoint's word: a cut is worth what an average state is worth.
+    """
+    experiences = join([by_agent(rollout) for rollout in rollouts])
+    returns_B = average_returns(
+        reward_B=experiences.reward_B.astype(np.float64),
+        terminated_B=experiences.terminated_B,
+        goes_on_B=experiences.goes_on_B,
+        usable_B=experiences.usable_B,
+        gamma=gamma,
+    )
+    value_B = CheckpointPolicy(checkpoint).value(experiences.observation_BO[experiences.usable_B])
+    spread = float(returns_B.var()) or 1.0
+    return float(np.square(value_B - returns_B).mean()) / spread
+
+
+def read_all(folder: Path) -> list[Rollout]:
+    """Read a folder's rollouts in the order of their names; what cannot be read is told and left out."""
+    rollouts = []
+    for given in rollouts_in(folder):
+        try:
+            rollouts.append(read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)))
+        except (HotlapError, OSError) as error:
+            say_error(f"note: {given.name} is left out: {error}")
+    if not rollouts:
+        raise RolloutError(f"no rollout in {folder} can be read", hint="see docs/formats.md", code="E_NO_ROLLOUTS")
+    return rollouts
+
+
+def newest(rollouts: Sequence[Rollout], part: float) -> list[Rollout]:
+    """Give the last part of the rollouts, at least one."""
+    return list(rollouts[-max(1, round(part * len(rollouts))) :])
+
+
+def with_probe(checkpoint: Checkpoint, export_dir: Path) -> Checkpoint:
+    """Give a checkpoint that has no probe one of real observations, where there are rollouts that fit it."""
+    if checkpoint.probe_observations.numel():
+        return checkpoint
+    try:
+        rollout = read_all(export_dir)[-1]
+    except HotlapError:
+        return checkpoint
+    if rollout.contract.observation_size != checkpoint.contract.observation_size:
+        return checkpoint
+    return replace(checkpoint, probe_observations=torch.from_numpy(rollout.observations[:PROBE_SIZE].copy()))

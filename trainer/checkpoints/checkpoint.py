@@ -1,0 +1,222 @@
+"""Checkpoints: a dict of tensors and plain values, loaded with `weights_only=True`, always and without a fallback.
+
+Checkpoints by other scripts that have `policy_state_dict`, `optimizer_state_dict` and `training_history` can be ranked
+and, where their layers carry the names of the model JSON, exported as well.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from schemas.contract import ContinuousActions, PolicyContract
+from schemas.errors import ModelError
+from schemas.model import LOG_STD_START, Lineage
+from trainer.checkpoints.tensor_copy import copied
+from trainer.networks.network import Network, Stacks
+from trainer.networks.normaliser import Normalisers
+
+FORMAT = "hotlap.checkpoint/1"
+NAME = re.compile(r"model_epoch_(\d+)\.pt")
+_LAYER = re.compile(r"(?:.*\.)?(policy|value)_(layers|head)(?:\.(\d+))?\.(weight|bias)")
+_VALUE_LOSSES = ("value_loss", "value_losses", "critic_loss", "critic_losses", "v_loss", "vf_loss", "val_loss", "loss")
+
+Layers = tuple[tuple[Tensor, Tensor], ...]
+"""Weights [out, in] and biases [out] of one stack, the head last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What training goes on from and an export is made of."""
+
+    policy_state_dict: dict[str, Tensor]
+    optimizer_state_dict: dict[str, Any]
+    training_history: dict[str, list[float]]
+    normalisers: Normalisers
+    contract: PolicyContract
+    hidden_sizes: tuple[int, ...]
+    policy_layers: Layers
+    value_layers: Layers
+    action_log_std: Tensor
+    lineage: Lineage
+    policy_trained: bool  #: false for version 0, and where a cycle could only learn values
+    network: str = ""  #: the class it was trained with, for people; never imported on its word
+    probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
+
+    def document(self) -> dict[str, Any]:
+        """Give what is written: tensors and plain values."""
+        return {
+            "format": FORMAT,
+            "policy_state_dict": self.policy_state_dict,
+            "optimizer_state_dict": self.optimizer_state_dict,
+            "training_history": self.training_history,
+            "normalisers": self.normalisers.plain(),
+            "contract": self.contract.model_dump(mode="json"),
+            "hidden_sizes": list(self.hidden_sizes),
+            "stacks": {"policy": [list(p) for p in self.policy_layers], "value": [list(p) for p in self.value_layers]},
+            "action_log_std": self.action_log_std,
+            "lineage": self.lineage.model_dump(mode="json"),
+            "policy_trained": self.policy_trained,
+            "network": self.network,
+            "probe_observations": self.probe_observations,
+        }
+
+    def to_bytes(self) -> bytes:
+        """Write it as torch does."""
+        return document_bytes(self.document())
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it takes: weights, and Adam's two moments of them."""
+        return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values())
+
+    def is_finite(self) -> bool:
+        """Tell whether every weight is."""
+        return tensors_are_finite(self.policy_state_dict)
+
+
+def document_bytes(document: dict[str, Any]) -> bytes:
+    """Write a checkpoint's dict as torch does; keys besides those of `Checkpoint.document` ride along."""
+    buffer = io.BytesIO()
+    torch.save(document, buffer)
+    return buffer.getvalue()
+
+
+def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
+    """Load a checkpoint's dict, ours or any that keeps to the three keys. Raises ModelError (E_CHECKPOINT)."""
+    try:
+        document = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{name} cannot be loaded: {reason}", hint="save tensors and plain values only", code="E_CHECKPOINT"
+        ) from None
+    known = document if isinstance(document, dict) else {}
+    missing = [key for key in ("policy_state_dict", "optimizer_state_dict", "training_history") if key not in known]
+    if missing:
+        raise ModelError(
+            f"{name} has no {', '.join(missing)}", hint="see Contract 4 in docs/formats.md", code="E_CHECKPOINT"
+        )
+    return known
+
+
+def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = None) -> Checkpoint:
+    """Read a loaded dict. For a foreign one the layers' names must be those of the model JSON. Raises ModelError."""
+    if document.get("format") == FORMAT:
+        return _ours(document)
+    state = {str(name): tensor for name, tensor in document["policy_state_dict"].items() if isinstance(tensor, Tensor)}
+    policy, value = _named_layers(state)
+    inputs, outputs = policy[0][0].shape[1], policy[-1][0].shape[0]
+    log_std = next((t for name, t in state.items() if name.endswith("log_std")), torch.full((outputs,), LOG_STD_START))
+    known = contract or PolicyContract(observation_size=inputs, action_space=_usual_actions(outputs))
+    if (known.observation_size, known.action_space.output_size) != (inputs, outputs):
+        raise ModelError(
+            f"it has {inputs} inputs and {outputs} outputs, the project {known.observation_size} and "
+            f"{known.action_space.output_size}",
+            hint="train on this project's rollouts",
+            code="E_CONTRACT",
+        )
+    return Checkpoint(
+        policy_state_dict=state,
+        optimizer_state_dict={},
+        training_history=history_of(document),
+        normalisers=Normalisers.identity(inputs),
+        contract=known,
+        hidden_sizes=tuple(len(bias) for _, bias in policy[:-1]),
+        policy_layers=policy,
+        value_layers=value,
+        action_log_std=log_std.detach().float().reshape(-1),
+        lineage=Lineage(cycle=0, epoch=max(1, int(document.get("epoch") or 1))),
+        policy_trained=True,
+    )
+
+
+def _ours(document: dict[str, Any]) -> Checkpoint:
+    try:
+        return Checkpoint(
+            policy_state_dict=document["policy_state_dict"],
+            optimizer_state_dict=document["optimizer_state_dict"],
+            training_history=history_of(document),
+            normalisers=Normalisers.from_plain(document["normalisers"]),
+            contract=PolicyContract.from_json_value(document["contract"]),
+            hidden_sizes=tuple(document["hidden_sizes"]),
+            policy_layers=tuple((w, b) for w, b in document["stacks"]["policy"]),
+            value_layers=tuple((w, b) for w, b in document["stacks"]["value"]),
+            action_log_std=document["action_log_std"],
+            lineage=Lineage.from_json_value(document["lineage"]),
+            policy_trained=document["policy_trained"],
+            network=document["network"],
+            probe_observations=document["probe_observations"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"the checkpoint is incomplete: {error}", hint="train again", code="E_CHECKPOINT") from None
+
+
+def _usual_actions(outputs: int) -> ContinuousActions:
+    names = ("steer", "throttle", "brake") if outputs == 3 else tuple(f"action_{i}" for i in range(outputs))
+    return ContinuousActions.named(names)
+
+
+def _named_layers(state: Mapping[str, Tensor]) -> tuple[Layers, Layers]:
+    """Find both stacks by the names that the model JSON uses."""
+    found: dict[str, dict[tuple[int, int], dict[str, Tensor]]] = {"policy": {}, "value": {}}
+    for name, tensor in state.items():
+        match = _LAYER.fullmatch(name)
+        if match:
+            place = (int(match[2] == "head"), int(match[3] or 0))
+            found[match[1]].setdefault(place, {})[match[4]] = tensor.detach().float()
+    stacks = []
+    for kind, layers in found.items():
+        if not layers or any(set(pair) != {"weight", "bias"} for pair in layers.values()):
+            hint = "name layers policy_layers.<i>, policy_head, value_layers.<i>, value_head"
+            raise ModelError(f"no {kind} layers are found in `policy_state_dict`", hint=hint, code="E_CHECKPOINT")
+        stacks.append(tuple((pair["weight"], pair["bias"]) for _, pair in sorted(layers.items())))
+    return stacks[0], stacks[1]
+
+
+def history_of(document: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Give the lists of numbers in a training history; anything else in it is left out."""
+    history = document["training_history"]
+    if not isinstance(history, Mapping):
+        return {}
+    return {
+        str(name): [float(x) for x in values]
+        for name, values in history.items()
+        if isinstance(values, (list, tuple)) and all(isinstance(x, (int, float)) for x in values)
+    }
+
+
+def value_losses_of(history: Mapping[str, list[float]]) -> list[float]:
+    """Give the value losses, under whichever of their usual names; empty where there are none."""
+    return next((history[name] for name in _VALUE_LOSSES if name in history), [])
+
+
+def tensors_are_finite(state: Any) -> bool:
+    """Tell whether every number in nested dicts, lists and tensors is finite."""
+    if isinstance(state, Tensor):
+        return not state.is_floating_point() or _is_finite(state)
+    if isinstance(state, Mapping):
+        return all(tensors_are_finite(value) for value in state.values())
+    if isinstance(state, (list, tuple)):
+        return all(tensors_are_finite(value) for value in state)
+    return not isinstance(state, float) or math.isfinite(state)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # What is not finite makes the sum so; a sum may also overflow, and only then each number is looked at.
+    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
+    """Copy a network's state and both stacks to the CPU; what stands in both is copied, and saved, once."""
+    stacks: Stacks = network.stacks()
+    layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
+    state, policy, value = copied((dict(network.state_dict()), *layers))
+    return state, policy, value

@@ -1,0 +1,78 @@
+"""From a checkpoint to the model JSON: normalisation folded in, in float64, and a probe to check it by."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schemas.model import PROBE_SIZE, Dense, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
+from schemas.rollout import Float32
+from trainer.checkpoints.checkpoint import Checkpoint, Layers
+from trainer.checkpoints.policy import CheckpointPolicy
+from trainer.common.rng import rng_for
+from trainer.networks.normaliser import Normalisers
+
+
+def fold(checkpoint: Checkpoint) -> tuple[Stack, Stack]:
+    """Give both stacks as functions of raw observations and in reward units.
+
+    W (x - m) / s + b = (W / s) x + (b - W (m / s)), and the value head times the returns' deviation plus their mean.
+    """
+    return fold_layers(checkpoint.policy_layers, checkpoint.value_layers, checkpoint.normalisers)
+
+
+def fold_layers(policy_layers: Layers, value_layers: Layers, normalisers: Normalisers) -> tuple[Stack, Stack]:
+    """Do what `fold` does, for layers that no checkpoint holds yet."""
+    seen, returns = normalisers.observations, normalisers.returns
+    scale_O, mean_O = seen.scale_O, seen.mean_O
+    policy = _double(policy_layers)
+    value = _double(value_layers)
+    for layers in (policy, value):
+        weight, bias = layers[0]
+        layers[0] = (weight / scale_O, bias - weight @ (mean_O / scale_O))
+    weight, bias = value[-1]
+    value[-1] = (weight * returns.std, bias * returns.std + returns.mean)
+    return _stack(policy), _stack(value)
+
+
+def _double(layers: Layers) -> list[tuple[Tensor, Tensor]]:
+    return [(weight.double(), bias.double()) for weight, bias in layers]
+
+
+def _stack(layers: list[tuple[Tensor, Tensor]]) -> Stack:
+    dense = [Dense(weight.float().numpy(), bias.float().numpy()) for weight, bias in layers]
+    return Stack(tuple(dense[:-1]), dense[-1])
+
+
+def model_of(checkpoint: Checkpoint, *, policy_version: int, score: float | None = None) -> Model:
+    """Make the model that an engine loads, with the trainer's own numbers as its probe."""
+    policy, value_function = fold(checkpoint)
+    trained = CheckpointPolicy(checkpoint)
+    observations = checkpoint.probe_observations.numpy()
+    if observations.shape != (len(observations), checkpoint.contract.observation_size) or not len(observations):
+        observations = stand_in_observations(checkpoint)
+    return Model(
+        contract=checkpoint.contract,
+        policy=policy,
+        value_function=value_function,
+        action_log_std=checkpoint.action_log_std.numpy().astype(np.float32),
+        policy_version=policy_version,
+        probe=Probe(observations, trained.mean(observations), trained.value(observations)),
+        lineage=Lineage(**{**checkpoint.lineage.model_dump(), "score": score}),
+    )
+
+
+def stand_in_observations(checkpoint: Checkpoint) -> Float32:
+    """Give probe observations [p, O] where there is no training data to take them from: version 0, foreign files."""
+    size = checkpoint.contract.observation_size
+    seen = checkpoint.normalisers.observations
+    noise = torch.randn(PROBE_SIZE, size, generator=rng_for(0, "probe")).double()
+    return (noise * seen.scale_O + seen.mean_O).float().numpy()
+
+
+def export(checkpoint: Checkpoint, *, policy_version: int, score: float | None = None) -> bytes:
+    """Give the model JSON's bytes, read back and checked against its probe. Raises ModelError."""
+    data = model_to_bytes(model_of(checkpoint, policy_version=policy_version, score=score))
+    check_probe(read_model(data))
+    return data

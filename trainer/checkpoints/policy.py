@@ -1,0 +1,67 @@
+"""A trained policy as it is used: `load_policy` for checkpoints and for model JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from schemas.errors import ModelError
+from schemas.files import read_regular
+from schemas.model import MAX_MODEL_BYTES, read_model
+from schemas.rollout import Float32
+from trainer.checkpoints.checkpoint import Checkpoint, Layers, checkpoint_from, load_document
+from trainer.networks.distributions import head_for
+
+
+class Policy(Protocol):
+    """What both kinds of file give. Observations are raw, float32 [n, O]."""
+
+    def mean(self, observations: Float32) -> Float32:
+        """Give the mean actions [n, A] in [-1, 1], or the logits of a discrete policy."""
+
+    def value(self, observations: Float32) -> Float32:
+        """Give the values [n] in the game's own reward units."""
+
+
+class CheckpointPolicy:
+    """A checkpoint's policy as the trainer computes it: observations normalised, networks run, values restored."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._head = head_for(checkpoint.contract.action_space)
+
+    @torch.no_grad()
+    def mean(self, observations: Float32) -> Float32:
+        """Give the mean actions [n, A], or logits."""
+        output_BK = _run(self._checkpoint.policy_layers, self._normalised(observations))
+        return self._head.mean(output_BK).numpy()
+
+    @torch.no_grad()
+    def value(self, observations: Float32) -> Float32:
+        """Give the values [n] in reward units."""
+        value_B = _run(self._checkpoint.value_layers, self._normalised(observations)).squeeze(1)
+        returns = self._checkpoint.normalisers.returns
+        return (value_B.double() * returns.std + returns.mean).float().numpy()
+
+    def _normalised(self, observations: Float32) -> Tensor:
+        return self._checkpoint.normalisers.observations(observations)
+
+
+def _run(layers: Layers, x: Tensor) -> Tensor:
+    for weight, bias in layers[:-1]:
+        x = torch.relu(torch.nn.functional.linear(x, weight, bias))
+    return torch.nn.functional.linear(x, *layers[-1])
+
+
+def load_policy(path: str | Path) -> Policy:
+    """Load a checkpoint (`.pt`, `.pth`) or a model JSON. Raises ModelError or OSError."""
+    path = Path(path)
+    data = read_regular(path, limit=MAX_MODEL_BYTES)
+    if path.suffix.lower() == ".json":
+        return read_model(data)
+    if path.suffix.lower() in (".pt", ".pth"):
+        return CheckpointPolicy(checkpoint_from(load_document(data, path.name)))
+    raise ModelError(f"{path.name} is neither .pt, .pth nor .json", hint="give a checkpoint or a model JSON")

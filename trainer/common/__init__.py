@@ -1,0 +1,1 @@
+"""What every part of the trainer uses: seeds, axis letters, device, threads, reports, exit codes."""

@@ -1,0 +1,1 @@
+"""What users see of DAgger: console, HTML report, W&B, video."""

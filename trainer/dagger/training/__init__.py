@@ -1,0 +1,1 @@
+"""One milestone: episodes, labels, the learner, and what is kept of it."""

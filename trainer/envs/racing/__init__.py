@@ -1,0 +1,1 @@
+"""The racing game: numpy only, so that the simulated engine starts fast."""

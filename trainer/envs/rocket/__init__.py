@@ -1,0 +1,1 @@
+"""Rocket League through RocketSim: simulation, observations, rewards, actions."""

@@ -1,0 +1,1 @@
+"""Networks, action distributions and normalisation of observations and returns."""

@@ -1,0 +1,105 @@
+"""Where a run plays: the worlds for training and for evaluation, and what changes about them as it goes on."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from trainer.common.rng import key_for
+from trainer.envs.gymnasium_env import GymGames
+from trainer.envs.racing.vec_env import RacingGames
+from trainer.envs.vec_env import World
+from trainer.online.actor import Actor
+from trainer.online.config import OnlineSettings
+from trainer.online.evaluate import Score, evaluate
+
+
+class Ground(Protocol):
+    """What a run knows of its worlds. `state` and `restore` carry over what a resumed run must find again."""
+
+    world: World
+    stage: int  #: returns of different stages cannot be compared
+
+    def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
+        """Get ready for one batch with this policy; true where the world is another one now."""
+
+    def played(self, steps: int) -> None:
+        """Take note of a batch that is over."""
+
+    def evaluate(self, actor: Actor) -> Score:
+        """Play evaluation episodes."""
+
+    def numbers(self) -> dict[str, float]:
+        """Give what the logs show of it, by name."""
+
+    def state(self) -> dict[str, Any]:
+        """Give plain values and tensors."""
+
+    def saved(self) -> None:
+        """Take note that a checkpoint with the present state is on disk."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `state` gave."""
+
+    def close(self) -> None:
+        """Let go of the worlds."""
+
+
+class PlainGround:
+    """One kind of world from the first step to the last."""
+
+    def __init__(self, settings: OnlineSettings, num_envs: int) -> None:
+        self._settings = settings
+        self.stage = 0
+        self.world: World = _make(settings, num_envs)
+        self._separate: World | None = None
+
+    def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
+        """There is nothing to prepare."""
+        del actor, steps, iteration
+        return False
+
+    def played(self, steps: int) -> None:
+        """Nothing changes."""
+
+    def evaluate(self, actor: Actor) -> Score:
+        """Play in worlds of their own, the same each time."""
+        given = self._settings.evaluation
+        if self._separate is None:
+            self._separate = _make(self._settings, min(given.episodes, 16))
+        seed = key_for(self._settings.run.seed, "evaluation")
+        return evaluate(actor, self._separate, episodes=given.episodes, seed=seed)
+
+    def numbers(self) -> dict[str, float]:
+        """There are none."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """There is nothing to keep."""
+        return {}
+
+    def saved(self) -> None:
+        """There is nothing to tidy up."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """There is nothing to restore."""
+
+    def close(self) -> None:
+        """Close both."""
+        self.world.close()
+        if self._separate is not None:
+            self._separate.close()
+
+
+def _make(settings: OnlineSettings, num_envs: int) -> World:
+    if settings.env.id == "racing":
+        return RacingGames(num_envs, time_limit=settings.env.time_limit)
+    return GymGames(settings.env.id, num_envs, workers=settings.env.workers)
+
+
+def make_ground(settings: OnlineSettings, num_envs: int, pool: Any) -> Ground:
+    """Make what the settings ask for. `pool` is the folder of past policies. Raises ConfigError."""
+    if settings.env.id == "rocket":
+        from trainer.online.selfplay.league import RocketGround
+
+        return RocketGround(settings, num_envs, pool)
+    return PlainGround(settings, num_envs)

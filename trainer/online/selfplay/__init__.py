@@ -1,0 +1,1 @@
+"""Self-play: stages, matches and the pool of past opponents."""

@@ -1,0 +1,1 @@
+"""PPO: the loss, one update, and who computes its gradient."""

@@ -1,0 +1,78 @@
+"""The gradient of the PPO loss for the built-in network, minibatch after minibatch, into one flat vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schemas.rollout import Float32
+from trainer.networks.distributions import Head
+from trainer.ppo.analytic.derivatives import Columns, PolicyBatch, PpoBatch, policy_for
+from trainer.ppo.analytic.network import TwinNetwork, TwinPass
+from trainer.ppo.loss import Evaluation, Knobs
+from trainer.rollouts.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Minibatch:
+    """The buffers for minibatches of one size."""
+
+    stacks: TwinPass
+    policy: PolicyBatch
+    loss: PpoBatch
+
+
+class LeanGradient:
+    """A training set, shuffled once an epoch, and the arithmetic over its minibatches."""
+
+    def __init__(self, twin: TwinNetwork, head: Head, knobs: Knobs, batch: Batch) -> None:
+        self._batch, self._knobs = batch, knobs
+        self._twin = twin
+        self.flat = twin.flat
+        self.log_std_A: Float32 = twin.parameters.log_std_A
+        self._written = policy_for(head, batch.action_BC)
+        self._sources = [batch.observation_BO.contiguous(), *self._written.columns]
+        self._shuffled = [torch.empty_like(source) for source in self._sources]
+        self._columns, self._columns_shuffled = Columns.of(batch, self._written), torch.empty(4, batch.size)
+        self._log_ratio_N, self._value_N = (np.empty(batch.size, dtype=np.float32) for _ in range(2))
+        self._minibatches: dict[int, _Minibatch] = {}
+
+    def _minibatch(self, size: int) -> _Minibatch:
+        if size not in self._minibatches:
+            columns = Columns(*self._columns_shuffled.numpy())
+            policy = self._written.minibatches(tuple(self._shuffled[1:]), size)
+            loss = PpoBatch(columns, size, self._knobs)
+            self._minibatches[size] = _Minibatch(TwinPass(self._twin, size), policy, loss)
+        return self._minibatches[size]
+
+    def shuffle(self, order: Tensor) -> None:
+        """Put the training set into this order: one gather, so that a minibatch is a range of rows."""
+        for source, target in zip(self._sources, self._shuffled, strict=True):
+            torch.index_select(source, 0, order, out=target)
+        torch.index_select(self._columns, 1, order, out=self._columns_shuffled)
+
+    def compute(self, rows: slice) -> float:
+        """Fill `flat.gradient` for the shuffled rows; give the mean entropy, nats."""
+        m = self._minibatch(rows.stop - rows.start)
+        stacks, observation_BO = m.stacks, self._shuffled[0][rows]
+        stacks.forward(observation_BO)
+        logp_B = m.policy.log_prob(stacks.output_BK, self.log_std_A, rows)
+        slope_B, clip_fraction = m.loss.policy_slope(logp_B, rows, self._log_ratio_N[rows])
+        bonus = self._knobs.entropy_coef * (1.0 - clip_fraction)
+        m.policy.slopes(slope_B, bonus, stacks.output_slope_BK, self._twin.gradients.log_std_A)
+        value_B = stacks.value_B1[:, 0]
+        self._value_N[rows] = value_B
+        m.loss.value_slope(value_B, rows, stacks.value_slope_B1[:, 0])
+        stacks.backward(observation_BO)
+        return m.policy.entropy()
+
+    def seen(self, order: Tensor, entropy: float) -> Evaluation:
+        """Give what the network said of every experience when its minibatch's turn came, in the set's own order."""
+        logp_B, value_B = torch.empty(self._batch.size), torch.empty(self._batch.size)
+        logp_B[order] = torch.from_numpy(self._log_ratio_N)
+        logp_B += self._batch.logp_B
+        value_B[order] = torch.from_numpy(self._value_N)
+        return Evaluation(logp_B, value_B, torch.tensor(entropy))

@@ -1,0 +1,272 @@
+"""From rollouts and a start to a training set and a held-out set: who played, units, advantages, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from schemas.errors import RolloutError
+from schemas.job import Job
+from schemas.model import PROBE_SIZE
+from schemas.rollout import Bools, Float32
+from trainer.checkpoints.parent import Start
+from trainer.common.reporting import Notices
+from trainer.common.rng import numpy_rng_for, rng_for
+from trainer.networks.distributions import Head
+from trainer.networks.network import Network
+from trainer.networks.normaliser import Normalisers, ReturnNormaliser, keep_policy, keep_values
+from trainer.rollouts.advantages import advantages, average_returns
+from trainer.rollouts.attribution import attributed
+from trainer.rollouts.batch import Batch
+from trainer.rollouts.behaviour_policy import Candidate, Player, Players, weights_against
+from trainer.rollouts.evaluation import Glance, glance, joined
+from trainer.rollouts.experiences import Experiences, Float64, join, next_values
+from trainer.rollouts.holdout import held_out
+from trainer.rollouts.loading import Loaded
+from trainer.rollouts.quality import check_players, check_staleness
+
+LARGEST_WEIGHT = 10.0
+"""No experience counts for more than ten average ones, however unlikely the rest."""
+ENOUGH_OVERLAP = 0.7
+"""Mean of min(1, start / player) below which an untrained policy learns nothing from an engine's own weights.
+
+Far out in the tails ratios are all but noise, and the units are those of states that a driving agent never sees. Where
+the engine is about to load a model of ours, one cycle of patience is worth more than 16 cycles with a bad beginning.
+"""
+_CANARY_TOLERANCE = 0.05  #: nats
+_CANARY_ROWS = 512  #: experiences that it looks at, at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All experiences of a cycle with who played them."""
+
+    experiences: Experiences
+    player_B: Players
+    played_logp_B: Float64  #: nats; see `behaviour.Played`
+    noise_B: Float32  #: the engine's factor on the standard deviation
+    glance: Glance | None = None  #: what the parent says of them; None: `look` runs the network in its new units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the start's network says of all experiences."""
+
+    observation_BO: torch.Tensor  #: float32, normalised
+    action_BC: torch.Tensor  #: packed
+    logp_B: torch.Tensor  #: float32, nats, likelihood
+    density_B: torch.Tensor  #: float32, nats, as the engine would record it
+    value_B: Float64  #: reward units
+    final_value_F: Float64  #: reward units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All that the update needs."""
+
+    train: Batch
+    held: Batch
+    normalisers: Normalisers
+    probe: torch.Tensor  #: float32 [p, O], raw observations
+    values_only: bool  #: the policy waits for better data; see ENOUGH_OVERLAP
+
+
+def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices) -> History:
+    """Put the rollouts into agent-major order and find who played each step."""
+    parts, players, logps, noises, glances = [], [], [], [], list[Glance]()
+    behind: list[float] = []
+    known: dict[str, Candidate | None] = {}
+    for item in loaded:
+        found = attributed(item, start, job, known)
+        part, played = found.experiences, found.played
+        parts.append(part)
+        players.append(played.player_B)
+        logps.append(played.logp_B)
+        noises.append(found.noise_B)
+        glances += [found.glance] if found.glance is not None else []
+        behind += [played.behind] * item.given.is_new
+    experiences = join(parts)
+    player_B = np.concatenate(players)
+    judged = player_B[experiences.is_new_B] if experiences.is_new_B.any() else player_B
+    check_players(judged, anything_trained=start.trained, notices=notices)
+    check_staleness(behind, notices)
+    return History(
+        experiences=experiences,
+        player_B=player_B,
+        played_logp_B=np.concatenate(logps),
+        noise_B=np.concatenate(noises),
+        glance=joined(glances) if glances else None,
+    )
+
+
+def prepare(history: History, start: Start, head: Head, job: Job, notices: Notices) -> Prepared:
+    """Set the units, re-express the start's network in them, and make both sets. Raises RolloutError."""
+    experiences, settings = history.experiences, job.settings
+    usable_B = experiences.usable_B
+    if usable_B.sum() < 2:
+        raise RolloutError(
+            "no experience has a next state to learn from", hint="export at least three steps of an agent a file"
+        )
+    normalisers = _observed(start, experiences, settings.gamma)
+    seen = look(start.network, head, normalisers, history)
+    rho_B = weights_against(
+        seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.player_B, history.played_logp_B
+    )
+    _canary(start.network, head, seen, history, notices)
+    values_only = start.may_wait and rho_B.mean() < ENOUGH_OVERLAP
+    if values_only:
+        notices.say(
+            "W_FAR_STRANGER",
+            f"the engine's own policy is too far from a new one to learn from (overlap {rho_B.mean():.0%}): this cycle "
+            "learns values only, and the next begins when the engine has played the published model",
+        )
+    advantage_B = _advantages(seen, experiences, rho_B, settings.gamma, settings.gae_lambda)
+    target_B = seen.value_B + rho_B * advantage_B
+    returns = normalisers.returns if not start.trained else normalisers.returns.merged(target_B[usable_B])
+    keep_values(start.network.stacks().value[-1], normalisers.returns, returns)
+    rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
+    held_B = np.zeros(experiences.size, dtype=bool)
+    held_B[usable_B] = held_out(experiences.piece_B[usable_B], settings.holdout_fraction, rng)
+    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
+    sets = _Sets(seen, advantage_B, target_B, weight_B, returns)
+    return Prepared(
+        train=sets.batch(usable_B & ~held_B),
+        held=sets.batch(held_B),
+        normalisers=Normalisers(normalisers.observations, returns),
+        probe=_probe(experiences, job),
+        values_only=values_only,
+    )
+
+
+def moves_policy(is_new_B: Bools) -> Bools:
+    """Tell which experiences the policy learns from: the new ones, or all where none is new.
+
+    Old ones teach the value function. The policy has already moved along the noise in their advantages; a second time
+    would move it further the same way, which costs more than the data is worth (docs/algorithm.md has the figures).
+    """
+    return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
+
+
+def _observed(start: Start, experiences: Experiences, gamma: float) -> Normalisers:
+    """Take the new observations into the statistics.
+
+    A network that has learned something keeps its function; one that has not simply begins in good units, and its
+    returns' units come from what a return is worth without any value function.
+    """
+    before = start.normalisers
+    unseen_B = experiences.is_new_B
+    if not start.trained and not unseen_B.any():
+        unseen_B = np.ones(experiences.size, dtype=bool)
+    after = before.observations.merged(experiences.observation_BO[unseen_B]) if unseen_B.any() else before.observations
+    if start.trained:
+        keep_policy(start.network.stacks(), before.observations, after)
+    return Normalisers(after, before.returns if start.trained else first_returns(experiences, gamma))
+
+
+def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
+    """Give the returns' units before there is a value function."""
+    returns = average_returns(
+        reward_B=experiences.reward_B.astype(np.float64),
+        terminated_B=experiences.terminated_B,
+        goes_on_B=experiences.goes_on_B,
+        usable_B=experiences.usable_B,
+        gamma=gamma,
+    )
+    return ReturnNormaliser().merged(returns)
+
+
+@torch.no_grad()
+def look(network: Network, head: Head, normalisers: Normalisers, history: History) -> Seen:
+    """Give what the network says of all experiences before any training; it is run where nobody has yet."""
+    experiences = history.experiences
+    said = history.glance or glance(network, head, normalisers.observations, experiences, history.noise_B)
+    return Seen(
+        observation_BO=normalisers.observations(experiences.observation_BO),
+        action_BC=said.action_BC,
+        logp_B=said.logp_B,
+        density_B=said.density_B,
+        value_B=normalisers.returns.restored(said.value_B.double().numpy()),
+        final_value_F=normalisers.returns.restored(said.final_value_F.double().numpy()),
+    )
+
+
+@torch.no_grad()
+def _canary(network: Network, head: Head, seen: Seen, history: History, notices: Notices) -> None:
+    """What the parent itself played must be as likely under the network that training starts from, in its new units."""
+    own = np.flatnonzero(history.player_B == Player.PARENT)
+    if not len(own):
+        return
+    rows = own[:: -(-len(own) // _CANARY_ROWS)]
+    output_RK = network(seen.observation_BO[rows].to(network.action_log_std.device))[0].cpu()
+    logp_R = head.log_prob(output_RK, network.action_log_std.cpu(), seen.action_BC[rows])
+    apart = float(np.median(np.abs(logp_R.double().numpy() - history.played_logp_B[rows])))
+    if apart > _CANARY_TOLERANCE:
+        notices.say("W_CANARY", f"training does not start from the published policy: log_probs differ by {apart:.2g}")
+
+
+def _advantages(seen: Seen, experiences: Experiences, rho_B: Float64, gamma: float, lam: float) -> Float64:
+    return advantages(
+        reward_B=experiences.reward_B.astype(np.float64),
+        value_B=seen.value_B,
+        next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
+        goes_on_B=experiences.goes_on_B,
+        rho_B=rho_B,
+        gamma=gamma,
+        lam=lam,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sets:
+    """Makes batches of chosen rows."""
+
+    seen: Seen
+    advantage_B: Float64
+    target_B: Float64
+    raw_weight_B: Float64
+    returns: ReturnNormaliser
+
+    def batch(self, rows_B: Bools) -> Batch:
+        """Give the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
+        rows = torch.from_numpy(np.flatnonzero(rows_B))
+        weight_B = unit_weights(self.raw_weight_B[rows_B])
+        return Batch(
+            observation_BO=self.seen.observation_BO[rows],
+            action_BC=self.seen.action_BC[rows],
+            logp_B=self.seen.logp_B[rows],
+            advantage_B=_float32(standardised(self.advantage_B[rows_B], weight_B)),
+            target_B=_float32(self.returns.normalised(self.target_B[rows_B])),
+            value_B=_float32(self.returns.normalised(self.seen.value_B[rows_B])),
+            weight_B=_float32(weight_B),
+        )
+
+
+def unit_weights(rho_B: Float64) -> Float64:
+    """Scale weights to mean 1, none above LARGEST_WEIGHT before the last scaling; where all are 0 they stay so."""
+    average = rho_B.mean()
+    if not average > 1e-30:
+        return np.zeros_like(rho_B)
+    capped_B = np.minimum(rho_B / average, LARGEST_WEIGHT)
+    return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
+
+
+def standardised(advantage_B: Float64, weight_B: Float64) -> Float64:
+    """Give advantages of weighted mean 0 and weighted deviation 1."""
+    if not weight_B.any():
+        weight_B = np.ones_like(weight_B)
+    centred_B = advantage_B - np.average(advantage_B, weights=weight_B)
+    deviation = np.sqrt(np.average(np.square(centred_B), weights=weight_B))
+    return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)
+
+
+def _float32(column: Float64) -> torch.Tensor:
+    return torch.from_numpy(column.astype(np.float32))
+
+
+def _probe(experiences: Experiences, job: Job) -> torch.Tensor:
+    rng = rng_for(job.settings.seed, "probe", job.cycle)
+    rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
+    return torch.from_numpy(experiences.observation_BO[rows.numpy()])

@@ -1,0 +1,1 @@
+"""The process that the daemon runs: jobs in, events out."""

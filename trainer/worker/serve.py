@@ -1,0 +1,122 @@
+"""`python -m trainer serve`: one job on stdin, events as JSON lines on stdout, its log on stderr, an exit code.
+
+It may be started before there is a job: it imports torch, says `ready` and waits, so that the job starts warm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import traceback
+from typing import NoReturn
+
+from schemas.base import Record
+from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
+from trainer.common.exit_codes import verdict
+from trainer.worker.lifeline import Lifeline, die_with_parent
+
+HEARTBEAT_S = 2.0
+log = logging.getLogger("trainer")
+
+
+class Speaker:
+    """Writes events to a private copy of stdout, so that nobody's print() can get between them."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._fd = os.dup(1)
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        self._lock = threading.Lock()
+        self._doing, self._progress = "waiting for a job", 0.0
+
+    def emit(self, event: Record) -> None:
+        """Write one event as one line."""
+        line = event.to_bytes()
+        with self._lock:
+            while line:
+                line = line[os.write(self._fd, line) :]
+
+    def doing(self, what: str, progress: float) -> None:
+        """Remember what the next heartbeat says, and say it at once."""
+        log.info("%s", what)
+        self._doing, self._progress = what, progress
+        self.heartbeat()
+
+    def heartbeat(self) -> None:
+        """Say that we are alive."""
+        self.emit(Heartbeat(doing=self._doing, progress=self._progress))
+
+    def send(self, event: Notice | EpochDone | Selecting) -> None:
+        """Pass an event on, and leave a line in the log."""
+        if isinstance(event, Notice):
+            log.warning("%s [%s]", event.message, event.code)
+        if isinstance(event, EpochDone):
+            numbers = " ".join(f"{name}={value:.4g}" for name, value in event.losses.items() if value is not None)
+            log.info("epoch %d of %d: %s, %.2f s", event.epoch, event.epochs, numbers, event.seconds)
+        self.emit(event)
+
+
+def serve() -> NoReturn:
+    """Serve one job and end the process with its exit code."""
+    speaker = Speaker()
+    die_with_parent()
+    lifeline = Lifeline()
+    _start_log()
+    threading.Thread(target=_beat, args=(speaker,), name="heartbeat", daemon=True).start()
+    try:
+        code = _serve(speaker, lifeline)
+    except BaseException as error:  # noqa: BLE001
+        code, failure = verdict(error)
+        if code == ExitCode.BUG:
+            traceback.print_exception(error)
+        log.error("%s", failure.message)
+        speaker.emit(failure)
+    lifeline.exit_code = int(code)
+    sys.stderr.flush()
+    os._exit(int(code))  # all is written; taking torch apart would only take time
+
+
+def _serve(speaker: Speaker, lifeline: Lifeline) -> ExitCode:
+    import torch
+
+    from trainer.worker.jobs import run_job
+    from trainer.worker.warmup import warm_up
+
+    warm_up()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    speaker.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
+    job = _job(lifeline)
+    log.info("job: %s, cycle %d, %d rollouts", job.kind, job.cycle, len(job.rollouts))
+    result = run_job(job, speaker)
+    log.info("done: epoch %d, score %s, on %s, %.2f s", result.epoch, result.score, result.device, result.seconds)
+    speaker.emit(result)
+    return ExitCode.OK
+
+
+def _job(lifeline: Lifeline) -> Job:
+    """Wait for the job; until then do what may be done ahead."""
+    from trainer.worker.prefetch import expect, rehearse
+
+    is_rehearsed = False
+    while (job := Job.from_bytes(lifeline.job_line())).kind == "expect":
+        expect(job)
+        if not is_rehearsed and lifeline.is_quiet:
+            is_rehearsed = True
+            rehearse(job)
+    return job
+
+
+def _beat(speaker: Speaker) -> None:
+    pause = threading.Event()
+    while not pause.wait(HEARTBEAT_S):
+        speaker.heartbeat()
+
+
+def _start_log() -> None:
+    for stream in (sys.stderr,):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
