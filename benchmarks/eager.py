@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions.normal import Normal
 
 from schemas.model import LOG_STD_START
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 def measure(given: argparse.Namespace, say: Say) -> Section:
     """Write and read version 0, two layers of 128."""
     from benchmarks.samples import first_checkpoint
-    from schemas.files import write_atomic
     from schemas.model import check_probe, read_model
+    from schemas.storage.files import write_atomic
     from scripts.engine import model_file
     from trainer.checkpoints.export import export
 

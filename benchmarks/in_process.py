@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from benchmarks.vec_env import AgentsVecEnv
 from schemas.model import LOG_STD_START
-from schemas.settings import AgentSettings, TrainerSettings
+from schemas.settings.models import AgentSettings, TrainerSettings
 from trainer.envs.racing.simulation import RacingWorld
 
 

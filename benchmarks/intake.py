@@ -15,8 +15,8 @@ import orjson
 
 from benchmarks.figures import Figure, Section, Sense, number, ratio_claim
 from benchmarks.progress import Say
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_v2 import rollout_to_v2
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.v2 import rollout_to_v2
 from scripts.engine import rollout_file
 
 NAME = "intake"

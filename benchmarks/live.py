@@ -17,8 +17,8 @@ import psutil
 from benchmarks.children import Child, RunError
 from daemon.ledger.ledger import Ledger
 from schemas.job import Result
-from schemas.layout import Layout
 from schemas.status import DaemonState, Status
+from schemas.storage.layout import Layout
 from scripts.engine.engine import Engine
 from scripts.engine.options import Options
 

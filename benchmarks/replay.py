@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.page import table
-from schemas.files import sha256_of
 from schemas.job import Job, Result, RolloutInput
 from schemas.model import Model, read_model
-from schemas.rollout_reader import read_rollout
-from schemas.settings import AgentSettings, TrainerSettings
+from schemas.rollout.reader import read_rollout
+from schemas.settings.models import AgentSettings, TrainerSettings
+from schemas.storage.files import sha256_of
 from scripts.engine.engine import Engine
 from scripts.engine.model_file import load_model
 from scripts.engine.options import Options

@@ -11,10 +11,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from schemas.files import read_regular, sha256_of
 from schemas.job import Job, RolloutInput
 from schemas.model import MAX_MODEL_BYTES
-from schemas.settings import AgentSettings, TrainerSettings
+from schemas.settings.models import AgentSettings, TrainerSettings
+from schemas.storage.files import read_regular, sha256_of
 from scripts.engine.engine import Engine
 from scripts.engine.model_file import load_model
 from scripts.engine.options import Options

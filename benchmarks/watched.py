@@ -17,8 +17,8 @@ from pathlib import Path
 from daemon import app as daemon_app
 from daemon.app import App, opened
 from daemon.runtime.loop import Mailbox
-from schemas.layout import Layout
-from schemas.load_settings import load_settings
+from schemas.settings.loading import load_settings
+from schemas.storage.layout import Layout
 
 TICK_S = 0.001
 

@@ -30,9 +30,9 @@ from daemon.ui.snapshot import View
 from daemon.ui.status_writer import Reporter
 from daemon.ui.system_stats import MachineProbe
 from schemas.errors import HotlapError
-from schemas.files import REAL_DISK
-from schemas.layout import Layout
-from schemas.settings import Settings
+from schemas.settings.models import Settings
+from schemas.storage.files import REAL_DISK
+from schemas.storage.layout import Layout
 
 MAX_ATTEMPTS = 3
 MAX_REBUILDS = 3

@@ -15,9 +15,9 @@ from daemon.errors import DaemonError, Exit, LedgerError
 from daemon.runtime.instance_lock import ProjectLock, is_held
 from daemon.security.approvals import check_before_running
 from schemas.errors import ConfigError, HotlapError
-from schemas.layout import Layout
-from schemas.load_settings import Loaded, load
-from schemas.settings import Settings
+from schemas.settings.loading import Loaded, load
+from schemas.settings.models import Settings
+from schemas.storage.layout import Layout
 from schemas.text import ascii_safe
 
 EPILOG = """\

@@ -13,10 +13,10 @@ from daemon.ledger.cycle import Phase
 from daemon.process.child import CODE_ROOT, Child, Command
 from daemon.process.output_log import last_line
 from schemas.errors import HotlapError
-from schemas.files import REAL_DISK
-from schemas.layout import Layout
-from schemas.settings import Settings
+from schemas.settings.models import Settings
 from schemas.status import CycleSummary
+from schemas.storage.files import REAL_DISK
+from schemas.storage.layout import Layout
 
 ENGINE = CODE_ROOT / "scripts" / "simulate_engine.py"
 AGENTS = 32

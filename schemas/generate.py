@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas.codes import errors_page
-from schemas.documents import ModelDocument, RolloutV1, RolloutV2
-from schemas.settings import Settings
+from schemas.error_codes import errors_page
+from schemas.json_schema.documents import ModelDocument, RolloutV1, RolloutV2
+from schemas.settings.models import Settings
 from schemas.status import Status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,7 +63,7 @@ def readme_with_table(readme: str) -> str:
 
 def wanted_files() -> dict[Path, str]:
     """Give every generated file with the text it should have."""
-    wanted = {ROOT / "schemas" / name: schema_text(model) for name, model in SCHEMAS.items()}
+    wanted = {ROOT / "schemas" / "json_schema" / name: schema_text(model) for name, model in SCHEMAS.items()}
     if (ROOT / "docs").is_dir():
         wanted[ROOT / "docs" / "errors.md"] = errors_page()
     readme = ROOT / "README.md"

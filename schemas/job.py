@@ -10,8 +10,8 @@ from pydantic import Field, TypeAdapter
 
 from schemas.base import Record
 from schemas.contract import PolicyContract
-from schemas.files import sha256_of
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
+from schemas.storage.files import sha256_of
 
 
 class ExitCode(IntEnum):

@@ -18,9 +18,9 @@ from daemon.ledger.ledger import Ledger
 from daemon.ui.dashboard import snapshot_svg
 from daemon.ui.snapshot import Machine, View
 from daemon.ui.system_stats import INTERVAL_S, MachineProbe
-from schemas.files import read_regular
-from schemas.layout import Layout
 from schemas.status import DaemonState, Status
+from schemas.storage.files import read_regular
+from schemas.storage.layout import Layout
 
 
 def _machine(status: Status) -> Machine:

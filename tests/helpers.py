@@ -14,10 +14,10 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
 from daemon.runtime.context import Project
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.layout import Layout
 from schemas.model import Dense, Lineage, Model, Probe, Stack, model_to_bytes
-from schemas.rollout import Rollout
-from schemas.settings import Settings
+from schemas.rollout.rollout import Rollout
+from schemas.settings.models import Settings
+from schemas.storage.layout import Layout
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = DATA / "rollouts"

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError, ModelError, RolloutError
-from schemas.files import read_regular, write_atomic
 from schemas.job import ExitCode
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
-from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.rollout_reader import read_rollout
-from schemas.settings import TrainerSettings
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.settings.models import TrainerSettings
+from schemas.storage.files import read_regular, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.checkpoints.output import Output

@@ -13,12 +13,12 @@ import orjson
 
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, RolloutError
-from schemas.files import read_regular, sha256_of
 from schemas.job import ExitCode, Job, Result, RolloutInput
-from schemas.layout import is_rollout_name
-from schemas.load_settings import load_settings
-from schemas.rollout import MAX_ROLLOUT_BYTES
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
+from schemas.settings.loading import load_settings
+from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.layout import is_rollout_name
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
 from trainer.common.console import ConsoleReporter, say_error

@@ -21,14 +21,14 @@ from daemon.runtime.instance_lock import holder_of, is_held
 from daemon.security.approvals import check_trust, commands_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import CHECKS, judge, remembered_notices
-from schemas.codes import remedy_for
+from schemas.error_codes import remedy_for
 from schemas.errors import ConfigError, HotlapError
-from schemas.files import read_regular
-from schemas.layout import Layout
-from schemas.load_settings import Loaded
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
-from schemas.settings import Settings
+from schemas.settings.loading import Loaded
+from schemas.settings.models import Settings
 from schemas.status import Status
+from schemas.storage.files import read_regular
+from schemas.storage.layout import Layout
 
 LOW_DISK_BYTES = 1_000_000_000
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")

@@ -22,11 +22,11 @@ from daemon.process.orphans import Token, carriers, project_mark
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.errors import HotlapError
-from schemas.files import TEMPORARY_NAME, read_regular, sha256_of
-from schemas.layout import Layout, is_rollout_name
 from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
-from schemas.rollout_cache import load_rollout
+from schemas.rollout.cache import load_rollout
 from schemas.status import Status
+from schemas.storage.files import TEMPORARY_NAME, read_regular, sha256_of
+from schemas.storage.layout import Layout, is_rollout_name
 
 __all__ = ["FilePrint", "Promise", "Violation", "examine", "prints_of"]
 

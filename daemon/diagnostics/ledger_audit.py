@@ -17,8 +17,8 @@ from daemon.ledger.cycle import ARROWS, RUNNING, Phase
 from daemon.ledger.ledger import VERSION
 from daemon.ledger.records import Publication, Stamp
 from schemas.errors import HotlapError
-from schemas.files import read_regular, sha256_of
-from schemas.layout import Layout
+from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.layout import Layout
 
 _NO_LIMIT = 1 << 62
 _LEGAL = {(src.value, dst.value) for src, dst in ARROWS}

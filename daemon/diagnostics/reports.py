@@ -12,9 +12,9 @@ from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
-from schemas.layout import Layout
-from schemas.settings import Settings
+from schemas.settings.models import Settings
 from schemas.status import CycleSummary, Status
+from schemas.storage.layout import Layout
 
 _SPARKS = " .:-=+*#"
 

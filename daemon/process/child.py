@@ -23,7 +23,7 @@ from daemon.process.orphans import TOKEN_VARIABLE, end_carriers, new_token
 from daemon.process.output_log import ChildLog
 from daemon.runtime.clock import REAL_CLOCK
 from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
 MAX_EVENT_BYTES = 1 << 20

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from daemon.errors import DaemonError
-from schemas.settings import DaemonSettings
+from schemas.settings.models import DaemonSettings
 
 _PROBE = (
     "import importlib.util as u, sys; print('hotlap', *sys.version_info[:2], int(u.find_spec('torch') is not None))"

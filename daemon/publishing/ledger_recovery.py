@@ -14,9 +14,9 @@ from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.publish import pointed_at
 from daemon.publishing.published_cycles import highest_folder, highest_number, witnesses
 from schemas.errors import HotlapError
-from schemas.files import REAL_DISK, Disk, read_regular, rename_patiently, sha256_of
-from schemas.layout import Layout
 from schemas.model import MAX_MODEL_BYTES, read_model
+from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_patiently, sha256_of
+from schemas.storage.layout import Layout
 
 
 def open_sound(layout: Layout, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:

@@ -10,10 +10,18 @@ from pathlib import Path
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, ModelError
-from schemas.files import REAL_DISK, Disk, read_regular, rename_patiently, sha256_of, write_all_atomic, write_atomic
 from schemas.job import Result
-from schemas.layout import Layout
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.storage.files import (
+    REAL_DISK,
+    Disk,
+    read_regular,
+    rename_patiently,
+    sha256_of,
+    write_all_atomic,
+    write_atomic,
+)
+from schemas.storage.layout import Layout
 
 ANALYSIS_NAME = "model_analysis.json"
 _COPY_NAME = re.compile(r"model_epoch_\d+\.(pt|json)")

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from daemon.ledger.records import Witness
 from schemas.errors import HotlapError
-from schemas.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.job import Result
-from schemas.layout import Layout
 from schemas.model import MAX_MODEL_BYTES, Model, read_model
+from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
+from schemas.storage.layout import Layout
 
 _FOLDER = re.compile(r"cycle_(\d{6,})")
 _NUMBERED = re.compile(r"(?:removed_)?cycle_0*(\d+)(?:\.log)?")

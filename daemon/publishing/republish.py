@@ -11,8 +11,8 @@ from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
 from daemon.runtime.clock import REAL_CLOCK
 from schemas.job import Failure, Job, Result
-from schemas.layout import Layout
-from schemas.settings import Settings
+from schemas.settings.models import Settings
+from schemas.storage.layout import Layout
 
 PATIENCE_S = 180.0
 

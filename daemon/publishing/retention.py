@@ -10,8 +10,8 @@ from typing import Literal
 
 from daemon.ledger.records import Stamp
 from daemon.publishing.published_cycles import note_gone
-from schemas.files import REAL_DISK, TEMPORARY_NAME, Disk
-from schemas.layout import Layout
+from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
+from schemas.storage.layout import Layout
 
 HOUR_S = 3600.0
 TEMPORARY_S = 60.0

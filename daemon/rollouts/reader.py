@@ -15,12 +15,12 @@ import numpy as np
 from daemon.ledger.records import RolloutRow, Stamp
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
-from schemas.files import REAL_DISK, Disk, read_regular, sha256_of
-from schemas.layout import Layout
-from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.rollout_cache import store_rollout
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_text import is_costly_encoding
+from schemas.rollout.cache import store_rollout
+from schemas.rollout.encoding import is_costly_encoding
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
+from schemas.storage.layout import Layout
 from schemas.text import shown
 
 

@@ -19,7 +19,7 @@ from daemon.ledger.records import RolloutRow, Stamp
 from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.rollouts.reader import NotWhole, Outcome, Refused, Taken, take_in
 from schemas.contract import PolicyContract
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 300.0

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from schemas.files import Disk, write_atomic
+from schemas.storage.files import Disk, write_atomic
 
 LONGEST_NAME_BYTES = 200
 """Room for `.reason.txt` and a temporary name's ending within the 255 bytes that file systems take."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.ledger.records import Stamp
-from schemas.layout import is_rollout_name
+from schemas.storage.layout import is_rollout_name
 from schemas.text import shown
 
 _REMEDIES = {

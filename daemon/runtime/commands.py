@@ -14,8 +14,8 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.base import Record
 from schemas.errors import HotlapError
-from schemas.files import REAL_DISK, Disk, read_regular, write_atomic
-from schemas.layout import Layout
+from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
+from schemas.storage.layout import Layout
 
 ANSWER_PATIENCE_S = 15.0
 _LIMIT = 64 * 1024

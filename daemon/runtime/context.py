@@ -9,10 +9,10 @@ from typing import Protocol
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
 from schemas.contract import PolicyContract
-from schemas.files import REAL_DISK, Disk
-from schemas.layout import Layout
-from schemas.settings import Settings
+from schemas.settings.models import Settings
 from schemas.status import Warning_
+from schemas.storage.files import REAL_DISK, Disk
+from schemas.storage.layout import Layout
 from schemas.text import shown
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daemon.ledger.sqlite_errors import LedgerDamaged, explained
 from schemas.errors import HotlapError
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 PASSING = ("W_LEDGER", "W_SYSTEM")
 """Warnings about the world around us: a pass that succeeds takes them back."""

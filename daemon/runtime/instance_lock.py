@@ -14,7 +14,7 @@ from pathlib import Path
 
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK, Clock
-from schemas.lock import try_lock
+from schemas.storage.file_lock import try_lock
 from schemas.text import shown
 
 _PATIENCE_S, _BETWEEN_S = 0.3, 0.02

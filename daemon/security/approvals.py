@@ -18,9 +18,9 @@ from daemon.errors import DaemonError
 from daemon.process.interpreter import check_launch
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.security.permissions import check_config, check_folders, others_can_write
-from schemas.files import sha256_of, write_atomic
-from schemas.layout import Layout
-from schemas.load_settings import Loaded
+from schemas.settings.loading import Loaded
+from schemas.storage.files import sha256_of, write_atomic
+from schemas.storage.layout import Layout
 
 COMMANDS = ("daemon.python_executable", "daemon.training_script", "trainer.network", "trainer.loss")
 """The settings that name something to run."""

@@ -9,7 +9,7 @@ from daemon.runtime.context import Project
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.security.permissions import check_config
 from schemas.errors import HotlapError
-from schemas.load_settings import config_path, load
+from schemas.settings.loading import config_path, load
 
 EVERY_S = 2.0
 

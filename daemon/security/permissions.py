@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.errors import DaemonError
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 
 def check_config(path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from daemon.runtime.context import Project
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 LEAST_BYTES = 16_000_000
 _SHARE = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.settings import DaemonSettings
+from schemas.settings.models import DaemonSettings
 
 
 @dataclass(slots=True)

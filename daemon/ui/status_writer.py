@@ -11,8 +11,8 @@ from daemon.ledger.cycle import Cycle, Phase
 from daemon.runtime.context import Project
 from daemon.training.progress import Progress
 from daemon.ui.snapshot import Machine, View
-from schemas.files import write_atomic
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
+from schemas.storage.files import write_atomic
 
 HEARTBEAT_S = 5.0
 FASTEST_S = 0.5

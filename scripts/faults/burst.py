@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from scripts.faults.mutations import seeds
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,12 +20,12 @@ import numpy as np
 
 from schemas.contract import ContinuousActions
 from schemas.errors import RolloutError
-from schemas.rollout import MAX_MAGNITUDE, Rollout
-from schemas.rollout_keys import require_unique_keys
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_text import parse_document
-from schemas.rollout_v1 import rollout_from_v1
-from schemas.rollout_v1_typed import read_typed_v1
+from schemas.rollout.duplicate_keys import require_unique_keys
+from schemas.rollout.encoding import parse_document
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
+from schemas.rollout.v1 import rollout_from_v1
+from schemas.rollout.v1_fast import read_typed_v1
 from scripts.faults.mutations import mutated, seeds
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "faults" / "corpus"

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 START_PATIENCE_S = 120.0

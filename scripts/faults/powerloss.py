@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.files import Disk, sha256_of
+from schemas.storage.files import Disk, sha256_of
 
 ROOT = 0
 LEDGER = "Saved/Training/State/ledger.sqlite3"

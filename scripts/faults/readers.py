@@ -19,10 +19,10 @@ import numpy as np
 
 from daemon.publishing.publish import publish
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.files import sha256_of
 from schemas.job import Result
-from schemas.layout import Layout
 from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
+from schemas.storage.files import sha256_of
+from schemas.storage.layout import Layout
 
 CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
 

@@ -42,7 +42,7 @@ BUGS = (
         "no fsync of the folder after a rename",
         (
             Replacement(
-                "schemas/files.py",
+                "schemas/storage/files.py",
                 "    if durable:\n        disk.fsync_dir(folder)\n",
                 "    if not durable:\n        disk.fsync_dir(folder)\n",
             ),
@@ -164,7 +164,11 @@ BUGS = (
     ),
     SeededBug(
         "a lock that two can hold",
-        (Replacement("schemas/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),),
+        (
+            Replacement(
+                "schemas/storage/file_lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"
+            ),
+        ),
         ("tests/faults/test_instances.py::test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back",),
     ),
     SeededBug(

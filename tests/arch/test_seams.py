@@ -14,7 +14,7 @@ MODULES = sorted(path for folder in ("daemon", "schemas") for path in (ROOT / fo
 
 DISK, TIME, PROCESS = "the disk", "the time", "a process"
 SEAMS = {
-    "schemas/files.py": {DISK, TIME},
+    "schemas/storage/files.py": {DISK, TIME},
     "daemon/runtime/clock.py": {TIME},
     "daemon/process/child.py": {PROCESS},
     "daemon/process/interpreter.py": {PROCESS},
@@ -27,7 +27,10 @@ ALLOWED = {
         {DISK},
         "a lock is a held file, never a written one; it names its holder for people",
     ),
-    "schemas/lock.py": ({DISK}, "a lock is a held file, never a written one; it names its holder for people"),
+    "schemas/storage/file_lock.py": (
+        {DISK},
+        "a lock is a held file, never a written one; it names its holder for people",
+    ),
     "daemon/diagnostics/ledger_audit.py": (
         {DISK},
         "the oracle judges from outside; it writes only to its own temporary folder",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import eager, products, update
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
 
 SIZES, OUTPUTS = (15, 128, 128), (3, 1)
 CPU = torch.device("cpu")

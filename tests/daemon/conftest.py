@@ -16,7 +16,7 @@ from daemon.service import Service
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Machine
 from daemon.ui.status_writer import Reporter
-from schemas.settings import AgentSettings, DaemonSettings, Settings, TrainerSettings
+from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from tests.helpers import open_project
 
 FAKE = Path(__file__).parents[1] / "fakes" / "trainer.py"

@@ -13,8 +13,8 @@ from daemon.ledger.records import Stamp
 from daemon.rollouts import reader as intake
 from daemon.rollouts.reader import NotWhole, Refused, Taken, take_in
 from daemon.rollouts.reader_process import Aside
-from schemas.layout import Layout
-from schemas.rollout_cache import load_rollout
+from schemas.rollout.cache import load_rollout
+from schemas.storage.layout import Layout
 from tests.helpers import drop, v1_bytes
 
 NAME = "rollout_1_20261121_120000.json"

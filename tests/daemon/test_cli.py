@@ -9,7 +9,7 @@ import pytest
 
 from daemon.cli import main
 from daemon.runtime.instance_lock import ProjectLock
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 
 def run(capsys, *arguments):

@@ -11,7 +11,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.training.notices import CHECKS, judge, remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.faults.site import Site, train
 from tests.helpers import open_project
 

@@ -16,7 +16,7 @@ from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication, RolloutRow, Stamp
 from schemas.job import Result
-from schemas.settings import Settings
+from schemas.settings.models import Settings
 
 CONTRACT = Settings().agent.contract()
 

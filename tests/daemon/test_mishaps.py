@@ -15,7 +15,7 @@ from daemon.ledger.cycle import Phase
 from daemon.ledger.records import Stamp
 from daemon.rollouts import reader as intake
 from daemon.rollouts.scan import Listing, listing
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.helpers import drop, v1_bytes
 
 

@@ -15,8 +15,8 @@ from daemon.ledger.ledger import Ledger
 from daemon.ui import dashboard as dashboard_module
 from daemon.ui.dashboard import Painter, render, snapshot_svg
 from daemon.ui.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
-from schemas.layout import Layout
 from schemas.status import DaemonState
+from schemas.storage.layout import Layout
 from scripts import dashboard_picture
 from tests.daemon.views import (
     IDLE,

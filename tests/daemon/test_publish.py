@@ -7,10 +7,10 @@ import pytest
 from daemon.publishing import publish as module
 from daemon.publishing.publish import publish
 from schemas.errors import HotlapError
-from schemas.files import Disk, sha256_of
 from schemas.job import Result
-from schemas.layout import Layout
 from schemas.model import model_to_bytes
+from schemas.storage.files import Disk, sha256_of
+from schemas.storage.layout import Layout
 from tests.helpers import make_model
 
 MODEL, CHECKPOINT = "model_epoch_2.json", "model_epoch_2.pt"

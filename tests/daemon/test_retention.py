@@ -14,7 +14,7 @@ from daemon.publishing.retention import (
     surplus_cycles,
     surplus_exports,
 )
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 
 USED = [("a", 0.5), ("b", 0.1), ("c", 0.9)]
 

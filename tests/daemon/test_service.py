@@ -13,8 +13,8 @@ import pytest
 
 from daemon.ledger.cycle import Phase
 from daemon.runtime.commands import Order, waiting_orders
-from schemas.files import write_atomic
 from schemas.model import check_probe, read_model
+from schemas.storage.files import write_atomic
 from tests.helpers import drop, v1_bytes
 
 
@@ -392,7 +392,7 @@ def test_a_training_script_that_fails_is_named_with_its_last_words(rig, tmp_path
 def test_another_hidden_size_than_the_models_is_refused_at_the_start(rig):
     from daemon.service import Service
     from schemas.errors import ContractError
-    from schemas.settings import AgentSettings, Settings
+    from schemas.settings.models import AgentSettings, Settings
 
     one = rig()
     one.until_published(0)

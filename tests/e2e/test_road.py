@@ -16,10 +16,10 @@ import orjson
 import psutil
 import pytest
 
-from schemas.layout import Layout
 from schemas.model import check_probe, read_model
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_v2 import rollout_to_v2
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.v2 import rollout_to_v2
+from schemas.storage.layout import Layout
 from tests.helpers import SAMPLES, drop, v1_bytes
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""Disks that count, fail, tear and refuse: put in the place of `schemas.files.Disk`."""
+"""Disks that count, fail, tear and refuse: put in the place of `schemas.storage.files.Disk`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.files import Disk
+from schemas.storage.files import Disk
 
 Fault = Callable[[Path], OSError]
 

@@ -15,9 +15,9 @@ import pytest
 
 from schemas.errors import RolloutError
 from schemas.job import Event, Job
-from schemas.rollout import Rollout
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_v2 import rollout_to_v2
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import Rollout
+from schemas.rollout.v2 import rollout_to_v2
 from tests.faults.site import Site, train, violations
 from tests.helpers import make_rollout, v1_document
 
@@ -28,7 +28,7 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace
 _MEASURE = """
 import resource, sys
 from schemas.errors import RolloutError
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.reader import read_rollout
 
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

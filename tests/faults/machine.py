@@ -25,9 +25,9 @@ from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.runtime.instance_lock import ProjectLock
 from schemas.errors import HotlapError
-from schemas.files import sha256_of
-from schemas.layout import Layout
 from schemas.model import check_probe, read_model
+from schemas.storage.files import sha256_of
+from schemas.storage.layout import Layout
 from tests.faults.machine_world import MOODS, Killed, WorldClock, WorldDisk, WorldSite, in_one_thread
 from tests.helpers import v1_bytes
 

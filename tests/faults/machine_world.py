@@ -13,9 +13,9 @@ from unittest.mock import patch
 from daemon.ledger.records import Stamp
 from daemon.process.child import Child, Command
 from daemon.rollouts.reader import Outcome, take_in
-from schemas.files import Disk, sha256_of
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
-from schemas.layout import Layout
+from schemas.storage.files import Disk, sha256_of
+from schemas.storage.layout import Layout
 from tests.fakes.trainer import spoilt
 from tests.faults.disk import Op, TestDisk, os_error, win_error
 from tests.faults.site import InstantChild, InstantLauncher, Site, train

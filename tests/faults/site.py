@@ -21,11 +21,11 @@ from daemon.service import Service
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Machine
 from daemon.ui.status_writer import Reporter
-from schemas.files import REAL_DISK, Disk, sha256_of
 from schemas.job import EpochDone, Event, Job, Ready, Result, Selecting
-from schemas.layout import Layout
 from schemas.model import model_to_bytes
-from schemas.settings import AgentSettings, DaemonSettings, Settings, TrainerSettings
+from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
+from schemas.storage.files import REAL_DISK, Disk, sha256_of
+from schemas.storage.layout import Layout
 from tests.helpers import FakeClock, ListLog, drop, make_model
 
 EPOCHS = 2

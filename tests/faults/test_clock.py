@@ -18,7 +18,7 @@ import pytest
 from daemon.ledger.cycle import Cycle, Patience, Phase
 from daemon.training.timers import LONGEST_GAP_S, Awake, Due
 from schemas.job import Event, Failure, Heartbeat, Job, Ready
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.faults.site import Site, train, violations
 from tests.helpers import FakeClock, drop
 

@@ -19,9 +19,9 @@ from daemon.runtime.instance_lock import ProjectLock
 from daemon.security import approvals as trust
 from daemon.security import permissions as ownership
 from daemon.security.config_monitor import EVERY_S, Guard
-from schemas.layout import Layout
-from schemas.load_settings import load
-from schemas.settings import TrainerSettings
+from schemas.settings.loading import load
+from schemas.settings.models import TrainerSettings
+from schemas.storage.layout import Layout
 from tests.faults.site import Site, violations
 from tests.helpers import drop
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.faults.site import violations
 from tests.helpers import drop
 

@@ -21,8 +21,8 @@ from daemon.ledger.cycle import Cycle, Phase
 from daemon.publishing.publish import PublishError
 from daemon.service import publish_epoch
 from daemon.training.progress import Progress
-from schemas.layout import Layout
 from schemas.status import Status
+from schemas.storage.layout import Layout
 from scripts.faults import readers
 from tests.faults.site import Site, violations
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import RolloutError
-from schemas.files import sha256_of
-from schemas.rollout_cache import load_rollout
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.cache import load_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.storage.files import sha256_of
 from tests.faults.inputs import outcome, reasons, refusal, v1, v2
 from tests.helpers import drop, v1_bytes
 

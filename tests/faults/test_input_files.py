@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.files import sha256_of
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.storage.files import sha256_of
 from tests.helpers import drop, v1_bytes
 from trainer.rollouts.loading import load
 

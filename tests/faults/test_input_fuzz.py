@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.rollout import Rollout
-from schemas.rollout_cache import load_rollout, store_rollout
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.cache import load_rollout, store_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import Rollout
 from scripts.faults import fuzz, mutations
 from scripts.faults.fuzz import CORPUS, judge, wrong_with_rollout
 

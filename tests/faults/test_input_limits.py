@@ -15,10 +15,10 @@ import numpy as np
 import orjson
 import pytest
 
-from schemas.rollout import MAX_MAGNITUDE
-from schemas.rollout_cache import load_rollout
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_v1_typed import read_typed_v1
+from schemas.rollout.cache import load_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import MAX_MAGNITUDE
+from schemas.rollout.v1_fast import read_typed_v1
 from tests.faults.inputs import doubled, measured, reasons, refusal, v1, v2
 from tests.helpers import drop, v1_bytes
 from trainer.networks.normaliser import ObservationNormaliser

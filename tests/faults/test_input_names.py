@@ -11,7 +11,7 @@ import pytest
 
 from daemon.rollouts.rejection import LONGEST_NAME_BYTES
 from daemon.ui.log import Log
-from schemas.layout import is_rollout_name
+from schemas.storage.layout import is_rollout_name
 from tests.daemon import views
 from tests.faults.inputs import linux_only, reasons
 from tests.faults.site import Site

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daemon.rollouts.scan import listing
-from schemas.rollout import MAX_ROLLOUT_BYTES
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from tests.faults.inputs import linux_only, needs_strace, reasons, run_intake
 from tests.helpers import drop, v1_bytes
 

@@ -16,7 +16,7 @@ import pytest
 
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.faults.site import Site, violations
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from daemon.errors import LedgerError
 from daemon.ledger import rows as ledger_rows
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.ledger_recovery import open_sound
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.faults.disk import TestDisk, os_error, refusing
 from tests.faults.site import Site, violations
 

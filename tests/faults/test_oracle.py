@@ -16,7 +16,7 @@ import pytest
 from daemon.diagnostics.invariants import Promise, examine, prints_of
 from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.runtime.instance_lock import ProjectLock
-from schemas.layout import Layout
+from schemas.storage.layout import Layout
 from tests.daemon.conftest import Rig
 from tests.helpers import drop, model_bytes
 
@@ -187,7 +187,7 @@ def test_what_a_trainer_left_is_litter_once_its_cycle_has_ended(project):
 def test_a_rollout_in_the_lineage_of_two_models_was_counted_twice(project):
     import orjson
 
-    from schemas.files import sha256_of
+    from schemas.storage.files import sha256_of
 
     for cycle in (1, 2):
         path = project.models / f"cycle_{cycle:06d}" / "model_epoch_3.json"

@@ -18,10 +18,10 @@ from daemon.ledger.cycle import Phase
 from daemon.process.output_log import LIMIT_BYTES, ChildLog
 from daemon.training.runner import MOST_NOTICES
 from schemas.errors import HotlapError, ModelError
-from schemas.files import sha256_of
 from schemas.job import Job, RolloutInput
-from schemas.rollout_reader import read_rollout
-from schemas.settings import TrainerSettings
+from schemas.rollout.reader import read_rollout
+from schemas.settings.models import TrainerSettings
+from schemas.storage.files import sha256_of
 from tests.fakes.trainer import MARKER_VARIABLE, Poison
 from tests.faults.children import begin_cycle, opened, pointed, until_ended
 from tests.helpers import SAMPLES

@@ -21,9 +21,9 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
 from daemon.runtime.context import Project
 from daemon.training.runner import Runner
-from schemas.files import Disk
-from schemas.layout import Layout
-from schemas.settings import Settings
+from schemas.settings.models import Settings
+from schemas.storage.files import Disk
+from schemas.storage.layout import Layout
 from tests.faults.disk import TestDisk
 from tests.faults.site import InstantLauncher, Site
 from tests.helpers import ListLog

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codes import CODES, errors_page, remedy_for
+from schemas.error_codes import CODES, errors_page, remedy_for
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"[EW]_[A-Z][A-Z_]+")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from schemas.errors import HotlapError
-from schemas.files import Disk, read_regular, write_all_atomic, write_atomic
+from schemas.storage.files import Disk, read_regular, write_all_atomic, write_atomic
 
 
 class CutError(BaseException):

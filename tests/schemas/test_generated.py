@@ -7,7 +7,7 @@ import pytest
 
 from schemas.generate import SCHEMAS, wanted_files
 from schemas.model import model_to_bytes
-from schemas.rollout_v2 import rollout_to_v2
+from schemas.rollout.v2 import rollout_to_v2
 from tests.helpers import SAMPLES, make_model, make_rollout
 
 jsonschema = pytest.importorskip("jsonschema")

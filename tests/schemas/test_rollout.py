@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RolloutError
-from schemas.rollout import Rollout
-from schemas.rollout_cache import load_rollout, store_rollout
-from schemas.rollout_reader import read_rollout
-from schemas.rollout_v2 import rollout_to_v2
+from schemas.rollout.cache import load_rollout, store_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import Rollout
+from schemas.rollout.v2 import rollout_to_v2
 from tests.helpers import SAMPLES, make_rollout, v1_bytes, v1_document
 
 SAMPLE = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()

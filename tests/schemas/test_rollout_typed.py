@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.rollout_v1 import rollout_from_v1
-from schemas.rollout_v1_typed import read_typed_v1
+from schemas.rollout.v1 import rollout_from_v1
+from schemas.rollout.v1_fast import read_typed_v1
 from tests.helpers import SAMPLES, make_rollout, v1_document
 from tests.schemas.test_rollout import BROKEN, assert_same, broken
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from schemas.errors import ConfigError
-from schemas.load_settings import load_settings, setting_names
-from schemas.settings import Settings
+from schemas.settings.loading import load_settings, setting_names
+from schemas.settings.models import Settings
 
 
 def write(tmp_path, text):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.reader import read_rollout
 from scripts.engine import engine as engine_module
 from scripts.engine.engine import Engine
 from scripts.engine.model_file import ModelFileError, check_probe, parse_model, random_model, read_pointer

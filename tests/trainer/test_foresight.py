@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.files import sha256_of
 from schemas.job import Job
+from schemas.storage.files import sha256_of
 from tests.trainer.toy import HIDDEN, Bandit, loop_for
 from trainer.common import prefetch_cache as memory
 from trainer.common.reporting import Recorder

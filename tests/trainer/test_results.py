@@ -8,7 +8,7 @@ import time
 import pytest
 
 from schemas.errors import ModelError
-from schemas.files import sha256_of, write_all_atomic
+from schemas.storage.files import sha256_of, write_all_atomic
 from tests.trainer.toy import Bandit, loop_for
 from trainer.checkpoints import output as results
 from trainer.checkpoints.output import Output

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigError, ContractError, HotlapError, RolloutError
-from schemas.files import sha256_of
 from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, RolloutInput, event_from_line
-from schemas.rollout_reader import read_rollout
-from schemas.settings import TrainerSettings
+from schemas.rollout.reader import read_rollout
+from schemas.settings.models import TrainerSettings
+from schemas.storage.files import sha256_of
 from trainer.common.exit_codes import verdict
 from trainer.common.reporting import Recorder
 from trainer.worker.jobs import run_job

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
-from schemas.files import sha256_of
 from schemas.job import Job, Result, RolloutInput
 from schemas.model import Model, read_model
-from schemas.rollout import Rollout
-from schemas.rollout_cache import store_rollout
-from schemas.settings import TrainerSettings
+from schemas.rollout.cache import store_rollout
+from schemas.rollout.rollout import Rollout
+from schemas.settings.models import TrainerSettings
+from schemas.storage.files import sha256_of
 from trainer.common.reporting import Recorder
 from trainer.worker.jobs import run_job
 

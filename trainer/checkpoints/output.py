@@ -10,9 +10,9 @@ from pathlib import Path
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
-from schemas.files import read_regular, sha256_of, write_all_atomic, write_atomic
 from schemas.job import Job, Result, Selecting, finite_or_none
 from schemas.model import MAX_MODEL_BYTES
+from schemas.storage.files import read_regular, sha256_of, write_all_atomic, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.checkpoints.selection import Entry, Ranked, analysis, choose, rank

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 
 from schemas.errors import ContractError, HotlapError, ModelError
-from schemas.files import read_regular, sha256_of
 from schemas.job import Job, config_hash
 from schemas.model import MAX_MODEL_BYTES, Lineage, read_model, weights_checksum
+from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document, weights_of
 from trainer.checkpoints.export import model_of
 from trainer.common.prefetch_cache import AHEAD

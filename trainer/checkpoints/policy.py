@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from schemas.errors import ModelError
-from schemas.files import read_regular
 from schemas.model import MAX_MODEL_BYTES, read_model
-from schemas.rollout import Float32
+from schemas.rollout.rollout import Float32
+from schemas.storage.files import read_regular
 from trainer.checkpoints.checkpoint import Checkpoint, Layers, checkpoint_from, load_document
 from trainer.networks.distributions import head_for
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from schemas.errors import ConfigError
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
 
 WIDTH_FOR_BFLOAT16 = 512
 """Hidden width above which bfloat16 gains more on a GPU than its conversions cost."""

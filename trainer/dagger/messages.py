@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from schemas.base import Record
-from schemas.files import write_atomic
+from schemas.storage.files import write_atomic
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.settings import DaggerSettings
 

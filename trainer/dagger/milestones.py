@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import ConfigError
-from schemas.files import read_regular
+from schemas.storage.files import read_regular
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 _HINT = "see docs/dagger.md"

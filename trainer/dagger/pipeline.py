@@ -17,8 +17,8 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.files import read_regular
-from schemas.lock import take
+from schemas.storage.file_lock import take
+from schemas.storage.files import read_regular
 from trainer.dagger.messages import (
     EVENTS,
     Event,

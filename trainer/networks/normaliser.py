@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from schemas.rollout import Float32
+from schemas.rollout.rollout import Float32
 from trainer.networks.network import Stacks
 from trainer.rollouts.experiences import Float64
 

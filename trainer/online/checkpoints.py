@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from schemas.errors import HotlapError, ModelError
-from schemas.files import read_regular, write_atomic
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
+from schemas.storage.files import read_regular, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document, weights_of
 from trainer.checkpoints.export import export
 from trainer.checkpoints.tensor_copy import copied

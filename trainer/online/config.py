@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.load_settings import load_file
-from schemas.settings import Count, Fraction, PositiveFloat, PositiveInt
+from schemas.settings.loading import load_file
+from schemas.settings.models import Count, Fraction, PositiveFloat, PositiveInt
 
 
 class _Group(BaseModel):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from schemas.contract import PolicyContract
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
 from trainer.common import device as devices
 from trainer.networks.distributions import Head, head_for
 from trainer.networks.network import Network, Shape, build_network

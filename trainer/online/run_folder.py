@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from schemas.errors import ConfigError
-from schemas.files import rename_patiently, write_atomic
+from schemas.storage.files import rename_patiently, write_atomic
 
 LATEST = "latest_run"
 _ABOUT = "run.json"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.rollout import Bools
+from schemas.rollout.rollout import Bools
 from trainer.rollouts.experiences import Float64
 
 

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from schemas.job import Job
-from schemas.rollout import Float32
+from schemas.rollout.rollout import Float32
 from trainer.checkpoints.parent import Start, candidates_of
 from trainer.common.prefetch_cache import AHEAD
 from trainer.networks.distributions import head_for

@@ -17,7 +17,7 @@ import torch
 
 from schemas.contract import ActionSpace, ContinuousActions
 from schemas.model import NOISE_STD_MIN, Model
-from schemas.rollout import Bools, Float32
+from schemas.rollout.rollout import Bools, Float32
 from trainer.networks.distributions import LOG_SQRT_2PI, head_for
 from trainer.rollouts.experiences import Experiences, Float64
 

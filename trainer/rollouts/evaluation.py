@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from schemas.rollout import Float32
+from schemas.rollout.rollout import Float32
 from trainer.networks.distributions import Head
 from trainer.networks.network import Network
 from trainer.networks.normaliser import ObservationNormaliser

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.rollout import Bools, Float32, Rollout
+from schemas.rollout.rollout import Bools, Float32, Rollout
 from trainer.common.shapes import check_shapes
 
 Float64 = npt.NDArray[np.float64]

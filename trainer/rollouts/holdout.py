@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.rollout import Bools
+from schemas.rollout.rollout import Bools
 from trainer.rollouts.experiences import Int64
 
 _LARGEST_PIECE = 0.5

@@ -12,11 +12,11 @@ import numpy as np
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
-from schemas.files import read_regular, sha256_of
 from schemas.job import RolloutInput
-from schemas.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.rollout_cache import load_rollout
-from schemas.rollout_reader import read_rollout
+from schemas.rollout.cache import load_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.storage.files import read_regular, sha256_of
 from trainer.common.prefetch_cache import AHEAD
 from trainer.common.reporting import Notices
 from trainer.common.rng import numpy_rng_for

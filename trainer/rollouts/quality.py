@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
-from schemas.rollout import Bools, Float32, Rollout
+from schemas.rollout.rollout import Bools, Float32, Rollout
 from trainer.common.reporting import Notices
 from trainer.rollouts.behaviour_policy import Player, Players
 

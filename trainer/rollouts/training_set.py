@@ -11,7 +11,7 @@ import torch
 from schemas.errors import RolloutError
 from schemas.job import Job
 from schemas.model import PROBE_SIZE
-from schemas.rollout import Bools, Float32
+from schemas.rollout.rollout import Bools, Float32
 from trainer.checkpoints.parent import Start
 from trainer.common.reporting import Notices
 from trainer.common.rng import numpy_rng_for, rng_for

@@ -13,8 +13,8 @@ import numpy as np
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import HotlapError
 from schemas.job import Job, RolloutInput
-from schemas.rollout import Rollout
-from schemas.rollout_cache import store_rollout
+from schemas.rollout.cache import store_rollout
+from schemas.rollout.rollout import Rollout
 from trainer.checkpoints.parent import open_ahead, remember_candidates
 from trainer.common.reporting import Recorder
 from trainer.rollouts.attribution import attribute_ahead

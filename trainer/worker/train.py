@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from schemas.job import EpochDone, Job, Result, finite_or_none
-from schemas.settings import TrainerSettings
+from schemas.settings.models import TrainerSettings
 from trainer.checkpoints.output import Output, conclude
 from trainer.checkpoints.parent import Start, open_start, snapshot
 from trainer.checkpoints.selection import Entry, score

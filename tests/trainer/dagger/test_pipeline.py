@@ -168,7 +168,7 @@ def test_the_old_name_is_the_same_program(tmp_path):
 
 
 def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):
-    from schemas.lock import take
+    from schemas.storage.file_lock import take
     from trainer.dagger.cli import main
 
     file, _ = take(tmp_path / "out" / ".lock")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from schemas.files import write_atomic
+from schemas.storage.files import write_atomic
 from trainer.dagger.messages import MilestoneResult
 
 _STYLE = """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.files import write_atomic
+from schemas.storage.files import write_atomic
 from trainer.checkpoints.export import export
 from trainer.dagger.messages import Job, MilestoneResult, pretty
 from trainer.dagger.milestones import Milestone

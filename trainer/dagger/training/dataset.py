@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.files import REAL_DISK
+from schemas.storage.files import REAL_DISK
 from trainer.dagger.actions import Labels
 
 IN_MEMORY_BYTES = 256 * 1024 * 1024

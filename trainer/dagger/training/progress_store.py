@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 import torch
 
-from schemas.files import read_regular, write_atomic
 from schemas.model import MAX_MODEL_BYTES
+from schemas.storage.files import read_regular, write_atomic
 from trainer.dagger.messages import Job
 from trainer.dagger.milestones import Milestone
 from trainer.dagger.training.dataset import labels_on_disk

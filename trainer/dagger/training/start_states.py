@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from schemas.files import read_regular, write_atomic
+from schemas.storage.files import read_regular, write_atomic
 from trainer.common.rng import key_for
 from trainer.dagger.environment import StateError, World
 from trainer.dagger.expert.client import Expert

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
-from schemas.files import read_regular, rename_patiently
 from schemas.model import MAX_MODEL_BYTES, read_model
+from schemas.storage.files import read_regular, rename_patiently
 from trainer.common.rng import key_for
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings

@@ -13,8 +13,8 @@ import numpy as np
 
 from schemas.contract import PolicyContract
 from schemas.errors import ModelError
-from schemas.files import read_regular, write_atomic
 from schemas.model import MAX_MODEL_BYTES, Dense, Stack
+from schemas.storage.files import read_regular, write_atomic
 from trainer.online.actor import Actor
 
 START_RATING = 1000.0

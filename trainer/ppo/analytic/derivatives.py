@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from schemas.rollout import Bools, Float32
+from schemas.rollout.rollout import Bools, Float32
 from trainer.networks.distributions import LOG_SQRT_2PI, CensoredNormal, Head
 from trainer.ppo.loss import Knobs
 from trainer.rollouts.batch import Batch

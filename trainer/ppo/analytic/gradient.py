@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.rollout import Float32
+from schemas.rollout.rollout import Float32
 from trainer.networks.distributions import Head
 from trainer.ppo.analytic.derivatives import Columns, PolicyBatch, PpoBatch, policy_for
 from trainer.ppo.analytic.network import TwinNetwork, TwinPass

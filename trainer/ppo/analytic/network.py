@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.rollout import Float32
+from schemas.rollout.rollout import Float32
 from trainer.networks.network import ActorCritic
 
 _NARROW = 32

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from schemas.errors import RolloutError
-from schemas.rollout import MAX_OBJECTS, MAX_VALUES
+from schemas.rollout.rollout import MAX_OBJECTS, MAX_VALUES
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.rollout import Rollout
-from schemas.rollout_keys import first_experience, has_keys_once
+from schemas.rollout.duplicate_keys import first_experience, has_keys_once
+from schemas.rollout.rollout import Rollout
 
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
 _TYPES: dict[str, Any] = {

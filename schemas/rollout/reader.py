@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from schemas.errors import RolloutError
-from schemas.rollout import Rollout, drop_not_finite, require_sane_contract
-from schemas.rollout_keys import require_unique_keys
-from schemas.rollout_text import parse_document, require_few_values
-from schemas.rollout_v1 import rollout_from_v1
-from schemas.rollout_v1_typed import read_typed_v1
-from schemas.rollout_v2 import SCHEMA_NAME, rollout_from_v2
+from schemas.rollout.duplicate_keys import require_unique_keys
+from schemas.rollout.encoding import parse_document, require_few_values
+from schemas.rollout.rollout import Rollout, drop_not_finite, require_sane_contract
+from schemas.rollout.v1 import rollout_from_v1
+from schemas.rollout.v1_fast import read_typed_v1
+from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
 
 
 def read_rollout(data: bytes) -> Rollout:

@@ -11,7 +11,7 @@ import numpy as np
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.rollout import Bools, Float32, Int32, Rollout
+from schemas.rollout.rollout import Bools, Float32, Int32, Rollout
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
 _NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import ConfigError, HotlapError
-from schemas.files import read_regular
-from schemas.settings import Settings
+from schemas.settings.models import Settings
+from schemas.storage.files import read_regular
 
 CONFIG_NAME = "daemon.toml"
 PREFIX = "HOTLAP_"

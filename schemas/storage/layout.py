@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.files import REAL_DISK
+from schemas.storage.files import REAL_DISK
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """What a rollout file's name looks like; `.json.tmp` and dot files do not match and are never opened."""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.rollout import MAX_VALUES, Bools, Float32, Int32, Rollout, require_plain_names
+from schemas.rollout.rollout import MAX_VALUES, Bools, Float32, Int32, Rollout, require_plain_names
 
 SCHEMA_NAME = "hotlap.rollout/2"
 _DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1", "|u1", "|i1", "<i2"})

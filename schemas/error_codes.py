@@ -187,7 +187,7 @@ def errors_page() -> str:
     lines = [
         "# What the codes mean",
         "",
-        "<!-- made by `python -m schemas.generate` from schemas/codes.py -->",
+        "<!-- made by `python -m schemas.generate` from schemas/error_codes.py -->",
         "",
         "Every message ends with its code. `E_...` stops what was asked for; `W_...` is a warning, the daemon goes on.",
         "In status.json a trainer's warning is `W_TRAINER_` and its code. `python -m daemon doctor` looks for it all.",

@@ -1,4 +1,4 @@
-"""Every setting, once: defaults, units, ranges and contradictions. Loading is in `schemas.load_settings`."""
+"""Every setting, once: defaults, units, ranges and contradictions. Loading is in `schemas.settings.loading`."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import orjson
 
 from schemas.contract import PolicyContract
-from schemas.files import REAL_DISK, Disk, write_atomic
-from schemas.rollout import Rollout
+from schemas.rollout.rollout import Rollout
+from schemas.storage.files import REAL_DISK, Disk, write_atomic
 
 _MARK = b"hotlap columns 2\n"
 _HEAD = struct.Struct("<II")

@@ -1,0 +1,1 @@
+"""The JSON Schemas of the file formats, generated from the code."""
