@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.figures import Figure, Section
 from benchmarks.progress import Say
-from scripts.engine.engine import Engine
-from scripts.engine.options import Options
 from trainer.envs.racing.simulation import RacingWorld
+from trainer.simulate.engine import Engine
+from trainer.simulate.options import Options
 
 NAME = "engine"
 HELP = "the simulated engine's steps a second, beside the racing world alone"

@@ -18,7 +18,7 @@ from benchmarks.figures import Claim, Figure, Section, Sense
 from benchmarks.intake import random_rollout, version_1
 from benchmarks.live import Live
 from benchmarks.progress import Say
-from scripts.engine import rollout_file
+from trainer.simulate import rollout_file
 
 NAME = "holdups"
 HELP = "how long the daemon's deciding thread is held up while rollouts land"

@@ -30,8 +30,8 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
     from benchmarks.samples import first_checkpoint
     from schemas.model import check_probe, read_model
     from schemas.storage.files import write_atomic
-    from scripts.engine import model_file
     from trainer.checkpoints.export import export
+    from trainer.simulate import model_file
 
     checkpoint = first_checkpoint()
     data = export(checkpoint, policy_version=1)

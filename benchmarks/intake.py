@@ -17,7 +17,7 @@ from benchmarks.figures import Figure, Section, Sense, number, ratio_claim
 from benchmarks.progress import Say
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
-from scripts.engine import rollout_file
+from trainer.simulate import rollout_file
 
 NAME = "intake"
 HELP = "reading rollouts, beside orjson, json, msgspec and simdjson alone"

@@ -19,8 +19,8 @@ from daemon.ledger.ledger import Ledger
 from schemas.job import Result
 from schemas.status import DaemonState, Status
 from schemas.storage.layout import Layout
-from scripts.engine.engine import Engine
-from scripts.engine.options import Options
+from trainer.simulate.engine import Engine
+from trainer.simulate.options import Options
 
 PATIENCE_S = 180.0
 POLL_S = 0.002  #: between two looks at the pointer while a cycle is timed

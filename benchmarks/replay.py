@@ -25,10 +25,10 @@ from schemas.model import Model, read_model
 from schemas.rollout.reader import read_rollout
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import sha256_of
-from scripts.engine.engine import Engine
-from scripts.engine.model_file import load_model
-from scripts.engine.options import Options
 from trainer.common.reporting import Recorder
+from trainer.simulate.engine import Engine
+from trainer.simulate.model_file import load_model
+from trainer.simulate.options import Options
 
 ROLLOUTS = 10
 AGES = (1, 2, 4, 8)

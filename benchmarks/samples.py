@@ -15,9 +15,6 @@ from schemas.job import Job, RolloutInput
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_regular, sha256_of
-from scripts.engine.engine import Engine
-from scripts.engine.model_file import load_model
-from scripts.engine.options import Options
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.parent import open_start
 from trainer.common.reporting import Notices, Recorder
@@ -26,6 +23,9 @@ from trainer.networks.network import Network
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.loading import load
 from trainer.rollouts.training_set import Prepared, attribute, prepare
+from trainer.simulate.engine import Engine
+from trainer.simulate.model_file import load_model
+from trainer.simulate.options import Options
 from trainer.worker.jobs import run_job
 
 ROLLOUT = 2048  #: experiences

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.engine import rollout_file
+from trainer.simulate import rollout_file
 
 MOST_BYTES = 1 << 20
 """Mutations never make more of a file than this: bombs have tests of their own."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.faults.seeded import BUGS, ROOT, applied, check_all
+from scripts.faults.seeded_bug_run import BUGS, ROOT, applied, check_all
 from scripts.faults.seeded_bugs import Replacement, SeededBug
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from scripts.faults.soak import LIMITS, Sample, excesses, slope, soak
-from scripts.faults.soak_picture import picture
+from scripts.faults.soak_plot import picture
 
 CYCLES = 200
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from daemon.diagnostics.invariants import Promise, Violation
-from scripts.faults.machine import Batch, run_batch
+from scripts.faults.state_machine_run import Batch, run_batch
 from tests.faults import machine
 from tests.faults.machine import DaemonMachine
 
@@ -19,7 +19,7 @@ TestAnyOrder.settings = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    phases=(Phase.generate,),  # to shrink a failure takes minutes: `python -m scripts.faults.machine` does
+    phases=(Phase.generate,),  # to shrink a failure takes minutes: `python -m scripts.faults.state_machine_run` does
     suppress_health_check=list(HealthCheck),
 )
 

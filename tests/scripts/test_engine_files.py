@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from schemas.rollout.reader import read_rollout
-from scripts.engine import engine as engine_module
-from scripts.engine.engine import Engine
-from scripts.engine.model_file import ModelFileError, check_probe, parse_model, random_model, read_pointer
-from scripts.engine.options import Options
-from scripts.engine.rollout_file import (
+from trainer.simulate import engine as engine_module
+from trainer.simulate.engine import Engine
+from trainer.simulate.model_file import ModelFileError, check_probe, parse_model, random_model, read_pointer
+from trainer.simulate.options import Options
+from trainer.simulate.rollout_file import (
     Rollout,
     encoded,
     next_index,

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scripts.engine.engine import Engine
-from scripts.engine.options import Options
+from trainer.simulate.engine import Engine
+from trainer.simulate.options import Options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,9 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.engine.model_file import Floats32, Model, ModelFileError, load_model, random_model, read_pointer
-from scripts.engine.options import Options
-from scripts.engine.rollout_file import (
+from trainer.envs.racing.simulation import RacingWorld
+from trainer.simulate.model_file import Floats32, Model, ModelFileError, load_model, random_model, read_pointer
+from trainer.simulate.options import Options
+from trainer.simulate.rollout_file import (
     Rollout,
     encoded,
     next_index,
@@ -33,7 +34,6 @@ from scripts.engine.rollout_file import (
     write_slowly,
     write_whole,
 )
-from trainer.envs.racing.simulation import RacingWorld
 
 HIDDEN = (128, 128)  #: of weights of its own; a loaded model brings its sizes
 NOISE_STD_MIN = 0.01  #: the engine never plays without any noise

@@ -1,6 +1,6 @@
 """The state machine of tests/faults/machine.py, many times over: any order of drops, crashes, refusals and failures.
 
-python -m scripts.faults.machine --runs 2000 --jobs 2         prints the counts; exit code 1 where a promise broke
+python -m scripts.faults.state_machine_run --runs 2000 --jobs 2         prints the counts; exit code 1 where a promise broke
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run_all(batches: Sequence[Batch], jobs: int) -> tuple[Counter[str], list[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it and print the counts."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.faults.machine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults.state_machine_run", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, metavar="N")
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="at most, of each run")
     parser.add_argument("--seed", type=int, default=0, metavar="N")

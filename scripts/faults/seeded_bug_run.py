@@ -1,7 +1,7 @@
 """Proof that the tests bite: one seeded bug at a time in a copy of the tree, and the tests that must catch it.
 
-python -m scripts.faults.seeded                  all of them; exit code 1 where one survives or does not apply any more
-python -m scripts.faults.seeded --only WORD      those whose names hold the word
+python -m scripts.faults.seeded_bug_run                  all of them; exit code 1 where one survives or does not apply any more
+python -m scripts.faults.seeded_bug_run --only WORD      those whose names hold the word
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def check_all(bugs: Iterable[SeededBug], tree: Path) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the control and all bugs; print which are caught."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.faults.seeded", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.faults.seeded_bug_run", description=__doc__)
     parser.add_argument("--only", default="", metavar="WORD", help="the bugs whose names hold this")
     options = parser.parse_args(arguments)
     bugs = [bug for bug in BUGS if options.only in bug.name]
