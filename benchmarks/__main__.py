@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import bench, dagger, dagger_inputs, dagger_show, learning, online, online_scores, replay
-from benchmarks.children import RunError
+from benchmarks import bench
+from benchmarks.dagger import compare as dagger
+from benchmarks.dagger import normalisation as dagger_inputs
+from benchmarks.dagger import showcase as dagger_show
+from benchmarks.learning import compare as learning
+from benchmarks.learning import history_ratio as replay
+from benchmarks.lib.child_process import RunError
+from benchmarks.online import scores as online_scores
+from benchmarks.online import throughput as online
 
 DESCRIPTION = """\
 What Hotlap costs, measured. Without a name everything but the last seven runs, in about seven minutes:

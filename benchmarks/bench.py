@@ -13,11 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from benchmarks import cycle, engine, history, holdups, hotload, idle, intake, machine, update
-from benchmarks.children import ROOT, RunError
-from benchmarks.figures import Claim, Section
-from benchmarks.page import has_markers, markers, table, write_between
-from benchmarks.progress import Say, sayer
+from benchmarks.daemon import cycle, history, idle
+from benchmarks.daemon import loop_latency as holdups
+from benchmarks.daemon import model_loading as hotload
+from benchmarks.daemon import rollout_reading as intake
+from benchmarks.daemon import simulated_engine as engine
+from benchmarks.lib import host_info as machine
+from benchmarks.lib.child_process import ROOT, RunError
+from benchmarks.lib.doc_tables import has_markers, markers, table, write_between
+from benchmarks.lib.measurement import Claim, Section
+from benchmarks.lib.progress import Say, sayer
+from benchmarks.update import update
 from schemas.errors import HotlapError
 
 SCHEMA = "hotlap.benchmark.bench/1"

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import bench, intake
+from benchmarks import bench
 from benchmarks.__main__ import build_parser
-from benchmarks.children import ROOT, RunError
-from benchmarks.figures import Claim, Figure, Section, Sense
-from benchmarks.machine import describe
+from benchmarks.daemon import rollout_reading as intake
+from benchmarks.lib.child_process import ROOT, RunError
+from benchmarks.lib.host_info import describe
+from benchmarks.lib.measurement import Claim, Figure, Section, Sense
 
 
 def part(name: str, *, holds: bool = True, error: Exception | None = None) -> SimpleNamespace:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from benchmarks.dagger import Outcome, table
-from benchmarks.dagger_picture import picture
+from benchmarks.dagger.compare import Outcome, table
+from benchmarks.dagger.plot import picture
 
 
 def outcome(way, milestone, seed, success):

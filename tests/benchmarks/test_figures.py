@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.figures import Claim, Figure, Section, Sense, in_words, median_claim, number, ratio_claim, ratios
-from benchmarks.page import table
+from benchmarks.lib.doc_tables import table
+from benchmarks.lib.measurement import (
+    Claim,
+    Figure,
+    Section,
+    Sense,
+    in_words,
+    median_claim,
+    number,
+    ratio_claim,
+    ratios,
+)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import online
-from benchmarks.children import RunError
+from benchmarks.lib.child_process import RunError
+from benchmarks.online import throughput as online
 
 
 def test_a_row_that_fails_is_told_with_its_reason_and_the_next_is_measured(monkeypatch, capsys):

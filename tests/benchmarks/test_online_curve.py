@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import xml.etree.ElementTree as ET
 
-from benchmarks.online_curve import binned, picture, points_of
+from benchmarks.online.plot import binned, picture, points_of
 from trainer.online.reporting.console import Show
 
 

@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.curves import picture
-from benchmarks.machine import describe
-from benchmarks.page import has_markers, write_between
-from benchmarks.plan import Outcome, Plan, Run, Scale, Way
-from benchmarks.report import compare, is_complete, markdown
+from benchmarks.learning.plot import picture
+from benchmarks.learning.report import compare, is_complete, markdown
+from benchmarks.learning.scenarios import Outcome, Plan, Run, Scale, Way
+from benchmarks.lib.doc_tables import has_markers, write_between
+from benchmarks.lib.host_info import describe
 
 PLAN = Plan(cycles=2)
 

@@ -7,7 +7,9 @@ import argparse
 import pytest
 import torch
 
-from benchmarks import eager, products, update
+from benchmarks.update import eager_ppo as eager
+from benchmarks.update import matmul_floor as products
+from benchmarks.update import update
 from schemas.settings.models import TrainerSettings
 
 SIZES, OUTPUTS = (15, 128, 128), (3, 1)

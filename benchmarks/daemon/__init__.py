@@ -1,0 +1,1 @@
+"""What the service costs: cycles, reading, idling, a long history."""

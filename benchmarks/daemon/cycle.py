@@ -1,0 +1,169 @@
+"""A whole cycle of a real daemon: from the last rollout's rename to the new path in best_model_path.txt.
+
+10 rollouts of 2048 experiences, played by the model that is published; nine have landed and are taken in when the last
+one is renamed. Warm: a spare trainer is ready. Cold: `warm_trainer = false`. Beside it, in the same rounds, the bare
+update, Stable-Baselines3's and the plain loop's, on as many experiences as the cycle trains on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.lib.measurement import Claim, Figure, Section, Sense, median_claim, ratio_claim
+from benchmarks.lib.progress import Say
+
+if TYPE_CHECKING:
+    from benchmarks.lib.live_daemon import Live
+    from benchmarks.update.contenders import Contestant
+
+NAME = "cycle"
+HELP = "from the last rollout's rename to the new model's path, warm and cold"
+ROLLOUTS = 10
+MOST_OF_SB3, MOST_OF_BARE, MOST_OF_EAGER = 0.25, 1.2, 0.5
+MOST_TO_FIRST_STEP_MS = 150.0
+_STEP = 64
+"""The experiences trained on are rounded to a multiple of this."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """What was measured at one batch size; every list has one entry a round."""
+
+    batch: int
+    warm: list[float] = field(default_factory=list)  #: s
+    cold: list[float] = field(default_factory=list)  #: s; may have fewer rounds
+    first_step: list[float] = field(default_factory=list)  #: ms from the rename; empty where it is not told
+    bare: list[float] = field(default_factory=list)  #: s; the mean of one before the cycle and one after it
+    theirs: dict[str, list[float]] = field(default_factory=dict)  #: s; Stable-Baselines3, then the plain loop
+    trained_on: int = 0
+    device: str = ""
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """Add this benchmark's flags."""
+    p.add_argument("--rounds", type=int, default=9, metavar="N", help="warm cycles, and updates beside them (9)")
+    p.add_argument("--colds", type=int, default=3, metavar="N", help="cold cycles (3)")
+    p.add_argument("--batches", type=int, nargs="+", default=[64, 512], metavar="B", help="minibatch sizes (64 512)")
+
+
+def measure(given: argparse.Namespace, say: Say) -> Section:
+    """Run both daemons and all updates in turn, for each batch size."""
+    from benchmarks.update.contenders import usual_threads
+
+    usual_threads()
+    blocks = [_block(batch, given, say) for batch in given.batches]
+    figures = [figure for block in blocks for figure in _figures(block)]
+    claims = [claim for block in blocks for claim in _claims(block)]
+    sizes = " and ".join(f"{block.trained_on:,}" for block in blocks)
+    notes = (
+        f"{ROLLOUTS} rollouts of 2,048 experiences, 10 epochs, old rollouts left out; the updates beside it",
+        f"have {sizes} experiences, as many as the cycle trains on when the held-out ones are taken off.",
+        f"The daemon trained on: {', '.join(sorted({block.device for block in blocks}))}.",
+    )
+    return Section(NAME, "The cycle", tuple(figures), tuple(claims), notes=notes)
+
+
+def _block(batch: int, given: argparse.Namespace, say: Say) -> _Block:
+    from benchmarks.lib.live_daemon import Live
+
+    block = _Block(batch)
+    with tempfile.TemporaryDirectory(prefix="hotlap-cycle-", ignore_cleanup_errors=True) as name, ExitStack() as stack:
+        say(f"batch {batch}: starting the daemons, first cycles")
+        warm = stack.enter_context(Live("warm", Path(name) / "warm", _config(batch, is_warm=True)))
+        colds = min(given.colds, given.rounds)
+        cold = stack.enter_context(Live("cold", Path(name) / "cold", _config(batch, is_warm=False))) if colds else None
+        for live in filter(None, (warm, cold)):
+            live.cycle(live.play(ROLLOUTS))
+        ours, *theirs = _runners(block, warm)
+        for k in range(given.rounds):
+            files = warm.play(ROLLOUTS)
+            warm.wait_spare()
+            before = _seconds(block, ours)
+            timed = warm.cycle(files)
+            block.warm.append(timed.seconds)
+            if timed.first_step_ms is not None:
+                block.first_step.append(timed.first_step_ms)
+            if cold is not None and k < colds:
+                warm.wait_spare()
+                block.cold.append(cold.cycle(cold.play(ROLLOUTS)).seconds)
+            warm.wait_spare()  # its imports would take a core from the updates
+            block.bare.append((before + _seconds(block, ours)) / 2.0)
+            for runner in theirs:
+                block.theirs.setdefault(runner.name, []).append(_seconds(block, runner))
+            beside = ", ".join(f"{who} {taken[-1]:.2f} s" for who, taken in block.theirs.items())
+            say(
+                f"batch {batch}: round {k + 1} of {given.rounds}: cycle {block.warm[-1]:.2f} s, "
+                f"bare update {block.bare[-1]:.2f} s, {beside}"
+            )
+    return block
+
+
+def _config(batch: int, *, is_warm: bool) -> str:
+    daemon = f"[daemon]\nauto_train_after_n_rollouts = {ROLLOUTS}\nwarm_trainer = {str(is_warm).lower()}\n"
+    return f"{daemon}[trainer]\nbatch_size = {batch}\nhistory_ratio = 0\n"
+
+
+def _runners(block: _Block, warm: Live) -> list[Contestant]:
+    """Give ours, Stable-Baselines3 and the plain loop, on as many experiences as the cycle trained on."""
+    import torch
+
+    from benchmarks.lib.samples import make_samples
+    from benchmarks.update.contenders import contestants
+
+    result = warm.last_result()
+    samples = make_samples().settings(batch_size=block.batch)
+    trained = result.experiences * (1.0 - samples.job.settings.holdout_fraction)
+    block.trained_on, block.device = round(trained / _STEP) * _STEP, result.device
+    warm.wait_spare()
+    return contestants(samples.first(block.trained_on), torch.device(block.device))[:3]
+
+
+def _seconds(block: _Block, runner: Contestant) -> float:
+    import torch
+
+    from benchmarks.update.contenders import seconds
+
+    return seconds(runner, torch.device(block.device))
+
+
+def _figures(block: _Block) -> list[Figure]:
+    where = f"batch {block.batch}"
+    bare = f"bare update, {where}"
+    figures = [Figure(f"warm cycle, {where}", "s", tuple(block.warm), bare)]
+    if block.cold:
+        figures.append(Figure(f"cold cycle, {where}", "s", tuple(block.cold), bare))
+    if block.first_step:
+        figures.append(Figure(f"rename to first gradient step, warm, {where}", "ms", tuple(block.first_step)))
+    figures.append(Figure(bare, "s", tuple(block.bare)))
+    return figures + [
+        Figure(f"{who}, update alone, {where}", "s", tuple(taken), bare) for who, taken in block.theirs.items()
+    ]
+
+
+def _claims(block: _Block) -> list[Claim]:
+    sb3, loop = block.theirs.values()
+    if block.batch == 64:
+        return [
+            ratio_claim(
+                "Warm cycle at batch 64, of Stable-Baselines3's update alone",
+                Sense.AT_MOST,
+                MOST_OF_SB3,
+                block.warm,
+                sb3,
+            ),
+            ratio_claim(
+                "Warm cycle at batch 64, of the bare update", Sense.UNDER, MOST_OF_BARE, block.warm, block.bare
+            ),
+            median_claim(
+                "Last rename to first gradient step, warm", Sense.UNDER, MOST_TO_FIRST_STEP_MS, block.first_step, "ms"
+            ),
+        ]
+    if block.batch == 512:
+        text = "Warm cycle at batch 512, of the plain eager update alone"
+        return [ratio_claim(text, Sense.AT_MOST, MOST_OF_EAGER, block.warm, loop)]
+    return []

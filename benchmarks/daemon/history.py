@@ -1,0 +1,106 @@
+"""What old rollouts cost: the cycle's time and the daemon's memory with 10, 100 and 1,000 of them in Exports.
+
+The old ones are real in size, 2048 experiences each, version 2, and were new to earlier cycles, of one epoch each.
+The daemons run side by side and take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.lib.child_process import RunError
+from benchmarks.lib.live_daemon import Live
+from benchmarks.lib.measurement import Claim, Figure, Section, Sense, ratio_claim
+from benchmarks.lib.progress import Say
+
+NAME = "history"
+HELP = "the cycle and the daemon's memory with 10, 100 and 1,000 old rollouts"
+ROLLOUTS = 10
+SEED_BATCH = 250  #: rollouts that become old in one cycle
+MOST_TIMES, MOST_MORE_MB = 2.0, 20.0
+_ID = re.compile(rb'"rollout_id": "[^"]*"')
+
+SEEDING = """[daemon]
+auto_train_after_n_rollouts = {count}
+warm_trainer = false
+[trainer]
+epochs = 1
+batch_size = 4096
+history_ratio = 0
+"""
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """Add this benchmark's flags."""
+    p.add_argument("--rounds", type=int, default=3, metavar="N", help="warm cycles of each daemon (3)")
+    p.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], metavar="N", help="(10 100 1000)")
+
+
+def measure(given: argparse.Namespace, say: Say) -> Section:
+    """Give each daemon its old rollouts, then let all run cycles in turn."""
+    sizes = sorted(given.sizes)
+    if odd := [size for size in sizes if size % min(size, SEED_BATCH)]:
+        raise RunError(f"{odd[0]} is no multiple of {SEED_BATCH}")
+    with tempfile.TemporaryDirectory(prefix="hotlap-history-", ignore_cleanup_errors=True) as name, ExitStack() as all_:
+        folder = Path(name)
+        for size in sizes:
+            say(f"making {size:,} old rollouts")
+            _age(folder / str(size), size)
+        idle = all_.enter_context(Live("idle", folder / "idle", ""))
+        lives = {size: all_.enter_context(Live(str(size), folder / str(size), _MEASURED)) for size in sizes}
+        seconds: dict[int, list[float]] = {size: [] for size in sizes}
+        for k in range(given.rounds + 1):
+            files = {size: live.play(ROLLOUTS) for size, live in lives.items()}
+            for live in lives.values() if k else ():
+                live.wait_spare()
+            taken = {size: live.cycle(files[size]).seconds for size, live in lives.items()}
+            if k:  # the first cycle after a start is another matter
+                for size, s in taken.items():
+                    seconds[size].append(s)
+                say(f"round {k} of {given.rounds}: " + ", ".join(f"{n:,} old {s:.2f} s" for n, s in taken.items()))
+        for live in (idle, *lives.values()):
+            live.wait_spare()
+        idle_mb, memory_mb = idle.memory_mb(), {size: live.memory_mb() for size, live in lives.items()}
+    return _section(seconds, memory_mb, idle_mb)
+
+
+_MEASURED = f"[daemon]\nauto_train_after_n_rollouts = {ROLLOUTS}\n"
+
+
+def _age(folder: Path, size: int) -> None:
+    """Make a project whose Exports holds `size` rollouts that a cycle was made of."""
+    count = min(size, SEED_BATCH)
+    with Live(f"making {size}", folder, SEEDING.format(count=count)) as live:
+        played = [file.read_bytes() for file in live.play(ROLLOUTS, form="v2-base64")]
+        for first in range(0, size, count):
+            numbers = range(first, first + count)
+            live.cycle([live.aside(_ID.sub(b'"rollout_id": "old_%d"' % k, played[k % ROLLOUTS])) for k in numbers])
+
+
+def _section(seconds: dict[int, list[float]], memory_mb: dict[int, float], idle_mb: float) -> Section:
+    least, most = min(seconds), max(seconds)
+    floor, idle = f"warm cycle, {least:,} old rollouts", "memory, the daemon without rollouts"
+    figures = []
+    for size, taken in seconds.items():
+        name = f"warm cycle, {size:,} old rollouts"
+        figures.append(Figure(name, "s", tuple(taken), "" if name == floor else floor))
+    figures.append(Figure(idle, "MB", (idle_mb,)))
+    for size, mb in memory_mb.items():
+        figures.append(Figure(f"memory, {size:,} old rollouts", "MB", (mb,), idle))
+    text = f"Cycle with {most:,} old rollouts, times that with {least:,}"
+    claims = (
+        ratio_claim(text, Sense.AT_MOST, MOST_TIMES, seconds[most], seconds[least]),
+        Claim(
+            f"Daemon's memory with {most:,} old rollouts, above idle",
+            Sense.AT_MOST,
+            MOST_MORE_MB,
+            memory_mb[most] - idle_mb,
+            "MB",
+        ),
+    )
+    notes = (f"{ROLLOUTS} new rollouts a cycle, default settings: batch 64, 10 epochs, some old ones drawn.",)
+    return Section(NAME, "Old rollouts", tuple(figures), claims, notes=notes)

@@ -1,0 +1,113 @@
+"""A daemon that watches its own deciding thread: `python -m benchmarks.daemon.watched_daemon PROJECT`, a child of `holdups`.
+
+It is the real one, put together by the daemon's own code, with three clocks added: how long each pass took, how long a
+wake waited for its pass, and how late a thread was that wants to run every millisecond. A line on its standard input
+starts an interval; at the next one it prints the interval's worst as a JSON line. It ends when that input closes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from daemon import app as daemon_app
+from daemon.app import App, opened
+from daemon.runtime.loop import Mailbox
+from schemas.settings.loading import load_settings
+from schemas.storage.layout import Layout
+
+TICK_S = 0.001
+
+
+class Watch:
+    """The worst since the last question, in ms."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._worst = {"late": 0.0, "wake": 0.0, "pass": 0.0}
+        self._woken_at: float | None = None
+
+    def ask(self) -> str:
+        """Give the worst as a line, and begin anew."""
+        with self._lock:
+            line = json.dumps(self._worst)
+            self._worst = dict.fromkeys(self._worst, 0.0)
+        return line
+
+    def woken(self) -> None:
+        """Note that somebody wants a pass."""
+        if self._woken_at is None:
+            self._woken_at = time.perf_counter()
+
+    def passing(self) -> None:
+        """Note that a pass begins."""
+        woken_at, self._woken_at = self._woken_at, None
+        if woken_at is not None:
+            self.note("wake", time.perf_counter() - woken_at)
+
+    def note(self, what: str, seconds: float) -> None:
+        """Keep the worst."""
+        with self._lock:
+            self._worst[what] = max(self._worst[what], seconds * 1e3)
+
+    def beat(self) -> None:
+        """Want to run every millisecond, and note how late that is."""
+        while True:
+            due = time.perf_counter() + TICK_S
+            time.sleep(TICK_S)
+            self.note("late", max(0.0, time.perf_counter() - due))
+
+
+class WatchedMailbox(Mailbox):
+    """Tells the watch of every wake."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def wake(self) -> None:
+        """Ask for another pass."""
+        self._watch.woken()
+        super().wake()
+
+
+def watch_passes(app: App, watch: Watch) -> None:
+    """Time every pass from now on."""
+    tick = app.service.tick
+
+    def timed() -> float:
+        watch.passing()
+        began = time.perf_counter()
+        delay_s = tick()
+        watch.note("pass", time.perf_counter() - began)
+        return delay_s
+
+    app.service.tick = timed  # type: ignore[method-assign]
+
+
+def main() -> int:
+    """Serve until standard input closes."""
+    layout, watch = Layout(Path(sys.argv[1])), Watch()
+    settings = load_settings(layout.project)
+    answers, sys.stdout = sys.stdout, sys.stderr  # the log's lines go the other way
+    setattr(daemon_app, "Mailbox", partial(WatchedMailbox, watch))  # noqa: B010
+    with opened(layout, settings, dashboard=False) as app:
+        watch_passes(app, watch)
+
+        def answer() -> None:
+            for _ in sys.stdin:
+                print(watch.ask(), file=answers, flush=True)
+            app.mailbox.stop()
+
+        threading.Thread(target=watch.beat, daemon=True).start()
+        threading.Thread(target=answer, daemon=True).start()
+        app.run()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""DAgger beside cloning and the imitation package."""

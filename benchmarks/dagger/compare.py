@@ -1,0 +1,137 @@
+"""DAgger against plain cloning with as many labels, and against the `imitation` package, on the racing milestones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.dagger.plot import picture
+from benchmarks.lib import host_info as machine
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "dagger_racing.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way on one milestone with one seed."""
+
+    way: str
+    milestone: str
+    seed: int
+    success_rate: float  #: over the final episodes
+    labels: int
+    seconds: float  #: of collecting and training; starting and judging left out
+    curve: tuple[tuple[int, float], ...]  #: labels and success rate of each round's evaluation
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this benchmark's flags."""
+    p = commands.add_parser("dagger", help="policies from experts: DAgger, cloning, imitation", description=__doc__)
+    p.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (3)")
+    p.add_argument("--iterations", type=int, default=4, metavar="N", help="rounds (4)")
+    p.add_argument(
+        "--episodes", type=int, default=1, metavar="N", help="episodes a round (1): with many labels all succeed"
+    )
+    p.add_argument("--steps", type=int, default=300, metavar="N", help="gradient steps a round (300)")
+    p.add_argument(
+        "--gust", type=float, default=0.02, help="how strong the wind is (0.02): wind shows cloning the way back"
+    )
+    p.add_argument("--milestones", nargs="+", metavar="ID", help="these alone; their start states must be there")
+    p.add_argument("--imitation-python", type=Path, metavar="FILE", help="the Python of a venv that has `imitation`")
+    p.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "dagger", metavar="DIR")
+    p.set_defaults(run=main)
+
+
+def main(given: argparse.Namespace) -> int:
+    """Run all ways, print the table, draw the picture."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    document = json.loads(CONFIG.read_text(encoding="utf-8"))
+    document["env_options"]["gust"] = given.gust
+    config = given.out / "config.json"
+    config.write_text(json.dumps(document), encoding="utf-8")
+    names = given.milestones or [m["id"] for m in document["milestones"]]
+    outcomes: list[Outcome] = []
+    for seed in range(given.seeds):
+        for way, beta in (("DAgger", "linear"), ("cloning", "constant")):
+            outcomes += _pipeline(given, config, names, way, beta, seed)
+        if given.imitation_python:
+            for further_rounds in (False, True):
+                outcomes += [_imitation(given, config, name, seed, further_rounds) for name in names]
+    text = table(outcomes)
+    print(f"on {machine.in_words(machine.describe())}\n\n{text}")
+    (given.out / "table.md").write_text(text, encoding="utf-8")
+    (given.out / "dagger.svg").write_text(picture(outcomes), encoding="utf-8")
+    return 0
+
+
+def _pipeline(
+    given: argparse.Namespace, config: Path, names: Sequence[str], way: str, beta: str, seed: int
+) -> list[Outcome]:
+    """Run the pipeline; cloning is the same run in which the expert always drives."""
+    out, outcomes = given.out / f"{way}_{seed}", []
+    common = [sys.executable, "-m", "trainer", "dagger", "--milestone-config", str(config), "--output-dir", str(out)]
+    common += ["--policy-dir", str(ROOT / "examples" / "dagger_racing"), "--state-dir", str(given.out / "states")]
+    common += ["--dagger-iterations", str(given.iterations), "--episodes-per-iter", str(given.episodes)]
+    common += ["--train-steps-per-iter", str(given.steps), "--beta-schedule", beta, "--seed", str(seed)]
+    common += ["--no-record-video", "--fresh"]
+    document = json.loads(config.read_text(encoding="utf-8"))
+    others = [m["id"] for m in document["milestones"] if m["id"] not in names]
+    if others:
+        common += ["--skip-milestones", *others]
+    subprocess.run(common, cwd=ROOT, check=False)
+    for name in (m["id"] for m in document["milestones"] if m["id"] in names):
+        details = json.loads((out / "milestone_details" / f"{name}.json").read_bytes())
+        rounds: list[dict[str, Any]] = details["rounds"]
+        curve = tuple((int(r["labels"]), float(r["success_rate"])) for r in rounds)
+        seconds = sum(float(r["seconds"]) - float(r["evaluation_seconds"]) for r in rounds)
+        final = float(details["final"]["success_rate"])
+        outcomes.append(Outcome(way, name, seed, final, int(rounds[-1]["labels"]), seconds, curve))
+    return outcomes
+
+
+def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, further_rounds: bool) -> Outcome:
+    """Run the other package on the same world, in its own Python."""
+    way = "imitation, further rounds" if further_rounds else "imitation"
+    details = json.loads((given.out / f"DAgger_{seed}" / "milestone_details" / f"{name}.json").read_bytes())
+    totals = [0, *(r["labels"] for r in details["rounds"])]
+    task = {
+        "config": str(config), "milestone": name, "seed": seed, "states": str(given.out / "states"),
+        "limit": details["max_episode_steps"], "episodes": given.episodes, "steps": given.steps,
+        "labels": [after - before for before, after in pairwise(totals)], "further_rounds": further_rounds,
+        "final_episodes": details["settings"]["final_eval_episodes"],
+    }  # fmt: skip
+    began = time.monotonic()
+    done = subprocess.run(
+        [str(given.imitation_python), "-m", "benchmarks.dagger.imitation_reference"],
+        input=json.dumps(task), capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"imitation failed after {time.monotonic() - began:.0f} s:\n{done.stderr[-2000:]}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    return Outcome(way, name, seed, said["success_rate"], said["labels"], said["seconds"], ())
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Means over the seeds, one row a milestone."""
+    ways = list(dict.fromkeys(outcome.way for outcome in outcomes))
+    head = " | ".join(f"{way}: success, labels, s" for way in ways)
+    lines = [f"| milestone | {head} |", "|---|" + "---|" * len(ways)]
+    for name in [*dict.fromkeys(outcome.milestone for outcome in outcomes), "all"]:
+        cells = []
+        for way in ways:
+            mine = [o for o in outcomes if o.way == way and name in (o.milestone, "all")]
+            success, labels, seconds = (
+                sum(getattr(o, field) for o in mine) / len(mine) for field in ("success_rate", "labels", "seconds")
+            )
+            cells.append(f"{success:.3f}, {labels:.0f}, {seconds:.1f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

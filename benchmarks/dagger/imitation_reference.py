@@ -1,0 +1,162 @@
+"""The `imitation` package's DAgger on one racing milestone; runs in its own venv: a task on stdin, a result on stdout.
+
+The same world, seeds, network, batches and gradient steps a round, and in each round as many labels as ours had: where
+its episodes end early it plays more of them, the last one cut. With "further_rounds" each round has as many episodes as
+ours instead, and rounds are added, with their gradient steps, until it has had at least as many labels.
+
+Its experts see observations only, so here an observation carries the expert's state behind the car's own fifteen
+numbers, and the learner's network looks at those alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from imitation.algorithms import bc
+from imitation.algorithms.dagger import SimpleDAggerTrainer
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from trainer.common.rng import key_for
+from trainer.envs.racing.milestones import AHEAD_M, RacingMilestones
+
+OWN = 15
+EXTRA = 4 + 3 * len(AHEAD_M)
+
+
+class Episodes(gymnasium.Env):
+    """The milestone as a plain episodic task: over when it is reached, the car crashes or time is up."""
+
+    def __init__(self, task: dict[str, Any], seed: int) -> None:
+        document = json.loads(Path(task["config"]).read_text())
+        self._env = RacingMilestones(milestones=document["milestones"], **document["env_options"])
+        milestone = next(m for m in document["milestones"] if m["id"] == task["milestone"])
+        start = milestone["starting_state"]
+        self._start = (Path(task["states"]) / Path(start).name).read_bytes() if start else None
+        self.labels_left = math.inf  #: an episode is cut where it would bring more
+        self._name, self._limit, self._rng = task["milestone"], task["limit"], np.random.default_rng(seed)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OWN + EXTRA,), np.float32)
+        self.action_space = self._env.action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._env.reset(seed=int(self._rng.integers(2**31)) if seed is None else seed)
+        if self._start is not None:
+            self._env.load_state(self._start)
+        self._steps = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        _, reward, crashed, _, info = self._env.step(action)
+        self._steps += 1
+        self.labels_left -= 1
+        success = self._name in info["milestones"]
+        cut = self._steps >= self._limit or self.labels_left <= 0
+        return self._seen(), reward, crashed or success, cut, {"success": success}
+
+    def _seen(self) -> Any:
+        s = self._env.expert_state()
+        told = [[s["speed"], s["offset"], s["heading"], s["steer_max"]], s["ahead"].ravel(), s["curvature"]]
+        return np.concatenate([self._env.observe(), *told]).astype(np.float32)
+
+
+class Pursuit(BasePolicy):
+    """The pure-pursuit driver behind the interface of a policy."""
+
+    def forward(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Any:
+        from pursuit import drive
+
+        rows = []
+        for row in observation.cpu().numpy()[:, OWN:]:
+            ahead = row[4 : 4 + 2 * len(AHEAD_M)].reshape(-1, 2)
+            curvature = row[4 + 2 * len(AHEAD_M) :]
+            named = dict(zip(("speed", "offset", "heading", "steer_max"), map(float, row[:4]), strict=True))
+            rows.append(drive({**named, "ahead": ahead, "curvature": curvature}))
+        return torch.tensor(rows, dtype=torch.float32)
+
+
+class OwnNumbers(BaseFeaturesExtractor):
+    """What the car sees, without what the expert is told."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space, OWN)
+
+    def forward(self, observation: Any) -> Any:
+        return observation[:, :OWN]
+
+
+def _play(collector: Any, expert: Pursuit) -> int:
+    """Play one episode that the expert labels; give its steps."""
+    observation, over, steps = collector.reset(), False, 0
+    while not over:
+        action, _ = expert.predict(observation, deterministic=True)
+        observation, _, dones, _ = collector.step(action)
+        steps += 1
+        over = bool(dones[0])
+    return steps
+
+
+def main() -> None:
+    """Do the task."""
+    task = json.load(sys.stdin)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "dagger_racing"))
+    torch.set_num_threads(1)
+    torch.manual_seed(task["seed"])
+    env = Episodes(task, task["seed"])
+    venv = DummyVecEnv([lambda: env])
+    policy = ActorCriticPolicy(
+        venv.observation_space, venv.action_space, lambda _: 3e-4,
+        net_arch=[256, 256], activation_fn=torch.nn.ReLU, features_extractor_class=OwnNumbers,
+    )  # fmt: skip
+    rng = np.random.default_rng(task["seed"])
+    learner = bc.BC(
+        observation_space=venv.observation_space, action_space=venv.action_space, rng=rng, policy=policy,
+        batch_size=64, optimizer_kwargs={"lr": 3e-4}, device="cpu",
+    )  # fmt: skip
+    expert = Pursuit(venv.observation_space, venv.action_space)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = SimpleDAggerTrainer(
+            venv=venv, scratch_dir=folder, expert_policy=expert, bc_trainer=learner, rng=rng,
+            beta_schedule=lambda number: max(0.0, 1.0 - 0.5 * number),
+        )  # fmt: skip
+        began, labels, rounds = time.monotonic(), 0, 0
+        further = task["further_rounds"]
+        while rounds < len(task["labels"]) or (further and labels < sum(task["labels"])):
+            env.labels_left = math.inf if further else task["labels"][rounds]
+            collector, episodes = trainer.create_trajectory_collector(), 0
+            while episodes < task["episodes"] if further else env.labels_left > 0:
+                labels += _play(collector, expert)
+                episodes += 1
+            rounds += 1
+            # Without rollouts for its log, which would cost it time and no labels.
+            quiet = {"progress_bar": False, "log_interval": 10**9, "log_rollouts_venv": None}
+            trainer.extend_and_update({"n_batches": task["steps"], **quiet})
+        seconds = time.monotonic() - began
+    judge, wins = Episodes(task, 0), 0
+    for k in range(task["final_episodes"]):
+        # The very episodes that our policies are judged by.
+        seed = key_for(task["seed"], "dagger", task["milestone"], "final", k) % 2**31
+        observation, _ = judge.reset(seed=seed)
+        over = False
+        while not over:
+            action, _ = policy.predict(observation, deterministic=True)
+            observation, _, terminated, truncated, info = judge.step(action)
+            over = terminated or truncated
+        wins += info["success"]
+    print(json.dumps({"success_rate": wins / task["final_episodes"], "labels": labels, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()

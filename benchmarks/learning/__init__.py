@@ -1,0 +1,1 @@
+"""How fast Hotlap learns from files, beside Stable-Baselines3."""

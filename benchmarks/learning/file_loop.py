@@ -1,0 +1,95 @@
+"""Ours: a real engine process and a real daemon process that share two folders and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning.scenarios import Plan, Run, Way
+from benchmarks.lib.child_process import ROOT, Child, RunError, environment
+
+
+def play(
+    run: Run, plan: Plan, folder: Path, *, patience_s: float, stopping: threading.Event, say: Callable[[float], None]
+) -> tuple[list[float], list[dict[str, Any]]]:
+    """Give the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
+    if plan.config:
+        (folder / "daemon.toml").write_text(plan.config, encoding="utf-8")
+    with (
+        Child("daemon", daemon_arguments(run, plan, folder), folder=folder, hears_lines=False) as daemon,
+        Child("engine", engine_arguments(run, plan, folder), folder=folder, hears_lines=True) as engine,
+    ):
+        curve: list[float] = []
+        versions: list[int] = []
+        while len(curve) <= plan.cycles:
+            batch = [_report(engine.line(patience_s, stopping, daemon), engine) for _ in range(plan.rollouts)]
+            curve.append(sum(report["reward_per_step"] for report in batch) / len(batch))
+            versions.append(_only_version(batch, versions))
+            say(curve[-1])
+        engine.expect_success(patience_s)
+        return curve, _told(folder)
+
+
+def daemon_arguments(run: Run, plan: Plan, folder: Path) -> list[str]:
+    """The daemon as users start it; on the CPU, where Stable-Baselines3 runs too."""
+    arguments = ["-m", "daemon", "--no-dashboard", "--project", str(folder), "--device", "cpu"]
+    return [*arguments, "--seed", str(run.seed), "--after-n-rollouts", str(plan.rollouts)]
+
+
+def engine_arguments(run: Run, plan: Plan, folder: Path) -> list[str]:
+    """The engine, which waits after each batch for another model, as the game does that pauses while training."""
+    factor, shift = run.scale.factor_and_shift
+    flags = {
+        "project": folder,
+        "agents": plan.agents,
+        "experiences": plan.steps,
+        "seed": run.seed,
+        "rollouts": (plan.cycles + 1) * plan.rollouts,
+        "pause-while-training": plan.rollouts,
+        "observation-scale": factor,
+        "observation-shift": shift,
+    }
+    arguments = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    own = ["--own-weights"] if run.way is Way.OWN else []
+    return [str(ROOT / "scripts" / "simulate_engine.py"), *arguments, *own, "--lifeline", "--json"]
+
+
+def _report(line: str | None, engine: Child) -> dict[str, Any]:
+    if line is None:
+        raise RunError(f"the engine ended too early:\n{engine.last_words()}")
+    report: dict[str, Any] = json.loads(line)
+    return report
+
+
+def _only_version(batch: list[dict[str, Any]], before: list[int]) -> int:
+    """Give the version that played the batch; weights of the engine's own count as -1.
+
+    Raises RunError where it is not one, and a newer one: then this would be no comparison.
+    """
+    versions = {-1 if report["policy_version"] is None else int(report["policy_version"]) for report in batch}
+    if len(versions) != 1 or (before and min(versions) <= before[-1]):
+        raise RunError(f"a batch was played by the versions {sorted(versions)} after {before}")
+    return versions.pop()
+
+
+def _told(folder: Path) -> list[dict[str, Any]]:
+    """What the daemon tells of its cycles, without the rollouts' names, and the warnings that stand at the end."""
+    kept = ("cycle", "state", "policy_version", "best_epoch", "score", "value_loss", "seconds", "error")
+    cycles = [{name: cycle.get(name) for name in kept} for cycle in _asked(folder, "history")]
+    return cycles + [{"warning": w["code"], "message": w["message"]} for w in _asked(folder, "status")["warnings"]]
+
+
+def _asked(folder: Path, word: str) -> Any:
+    """The answer of `python -m daemon WORD --json`."""
+    command = [sys.executable, "-P", "-m", "daemon", word, "--json", "--project", str(folder)]
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode:
+        raise RunError(f"`daemon {word}` ended with code {done.returncode}: {done.stderr.strip()}")
+    return json.loads(done.stdout)

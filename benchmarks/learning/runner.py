@@ -1,0 +1,99 @@
+"""Play runs: each in a temporary folder of its own, several at a time, none left behind."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning import file_loop
+from benchmarks.learning.scenarios import Outcome, Plan, Run, Way
+from benchmarks.lib.child_process import Cancelled, Child, RunError
+
+Say = Callable[[str], None]
+PATIENCE_S = 300.0  #: without a line from a run; a training takes seconds
+_GLANCE_S = 1.0  #: Windows hears Ctrl-C only between waits
+
+
+def play_all(
+    runs: Sequence[Run], plan: Plan, *, jobs: int, keep: Path | None, say: Say
+) -> Iterator[tuple[Run, Outcome | RunError]]:
+    """Give each run's outcome, or why there is none, as they end. Stops all of them where the caller is stopped."""
+    stopping = threading.Event()
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(play, run, plan, keep=keep, stopping=stopping, say=say): run for run in runs}
+        try:
+            while waiting:
+                for future in wait(waiting, timeout=_GLANCE_S, return_when=FIRST_COMPLETED).done:
+                    yield waiting.pop(future), _result(future)
+        finally:
+            stopping.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Outcome]) -> Outcome | RunError:
+    try:
+        return future.result()
+    except RunError as error:
+        return error
+
+
+def play(run: Run, plan: Plan, *, keep: Path | None, stopping: threading.Event, say: Say) -> Outcome:
+    """Play one run. Raises RunError or Cancelled."""
+    if stopping.is_set():
+        raise Cancelled
+    since = time.monotonic()
+    done = 0
+
+    def tell(reward: float) -> None:
+        nonlocal done
+        say(f"{run}  cycle {done:2d}/{plan.cycles}  reward per step {reward:6.3f}  {time.monotonic() - since:4.0f} s")
+        done += 1
+
+    way = in_process if run.way is Way.SB3 else file_loop.play
+    with _folder(run, keep) as folder:
+        curve, details = way(run, plan, folder, patience_s=PATIENCE_S, stopping=stopping, say=tell)
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    return Outcome(run, tuple(curve), round(time.monotonic() - since, 1), date, details)
+
+
+def in_process(
+    run: Run, plan: Plan, folder: Path, *, patience_s: float, stopping: threading.Event, say: Callable[[float], None]
+) -> tuple[list[float], list[dict[str, Any]]]:
+    """Theirs, with the signature of ours. Raises RunError or Cancelled."""
+    factor, shift = run.scale.factor_and_shift
+    numbers = {"agents": plan.agents, "batch": plan.batch, "cycles": plan.cycles, "seed": run.seed}
+    flags = numbers | {"observation-scale": factor, "observation-shift": shift}
+    arguments = [
+        "-m",
+        "benchmarks.learning.sb3_in_process",
+        *(word for name in flags for word in (f"--{name}", str(flags[name]))),
+    ]
+    curve: list[float] = []
+    with Child("sb3", arguments, folder=folder, hears_lines=True) as child:
+        while (line := child.line(patience_s, stopping)) is not None:
+            curve.append(json.loads(line)["reward_per_step"])
+            say(curve[-1])
+        child.expect_success(patience_s)
+    if len(curve) != plan.cycles + 1:
+        raise RunError(f"it played {len(curve)} batches instead of {plan.cycles + 1}")
+    return curve, []
+
+
+@contextmanager
+def _folder(run: Run, keep: Path | None) -> Iterator[Path]:
+    """A folder for one run: a temporary one, or under `keep`, where it stays."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="hotlap-learning-", ignore_cleanup_errors=True) as temporary:
+            yield Path(temporary)
+        return
+    folder = (keep / f"{run.way}-{run.scale}-{run.seed}").resolve()
+    folder.mkdir(parents=True)
+    yield folder

@@ -1,0 +1,140 @@
+"""Theirs: Stable-Baselines3's PPO with VecNormalize on the same world, in one process.
+
+A program of its own, `python -m benchmarks.learning.sb3_in_process --help`: it prints one JSON line a batch and ends when its
+standard input closes. The hyperparameters are our defaults, read from the settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import threading
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from benchmarks.lib.sb3_vec_env import AgentsVecEnv
+from schemas.model import LOG_STD_START
+from schemas.settings.models import AgentSettings, TrainerSettings
+from trainer.envs.racing.simulation import RacingWorld
+
+
+class RacingVecEnv(AgentsVecEnv):
+    """The racing world as Stable-Baselines3 wants it, with the rewards as the world gave them."""
+
+    def __init__(self, world: RacingWorld) -> None:
+        self.world = world
+        self.rewards: list[float] = []  #: mean over the agents, one a step
+        seen = gymnasium.spaces.Box(-np.inf, np.inf, (world.OBSERVATION_SIZE,), np.float32)
+        done = gymnasium.spaces.Box(world.ACTION_LOW, world.ACTION_HIGH, dtype=np.float32)
+        super().__init__(world.n_agents, seen, done)
+
+    def reset(self) -> VecEnvObs:
+        """Start all agents anew."""
+        return self.world.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Drive; where an episode ended, the infos hold its true last observation."""
+        step = self.world.step(self._actions)
+        self.rewards.append(float(step.reward.mean(dtype=np.float64)))
+        done = step.terminated | step.truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(done):
+            infos[i] = {
+                "terminal_observation": step.next_observation[i],
+                "TimeLimit.truncated": bool(step.truncated[i]),
+            }
+        return step.observation, step.reward, done, infos
+
+
+class Teller(BaseCallback):
+    """Prints each batch's reward per step, and ends after the batch that follows the last training."""
+
+    def __init__(self, env: RacingVecEnv, *, steps: int, batches: int) -> None:
+        super().__init__()
+        self._env, self._steps, self._left = env, steps, batches
+
+    def _on_step(self) -> bool:
+        if len(self._env.rewards) == self._steps:
+            print(json.dumps({"reward_per_step": float(np.mean(self._env.rewards))}), flush=True)
+            self._env.rewards.clear()
+            self._left -= 1
+        return self._left > 0
+
+
+def make_ppo(
+    env: VecEnv,
+    *,
+    steps: int,
+    seed: int,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    device: str = "cpu",
+) -> PPO:
+    """PPO with our hyperparameters; two separate stacks of our hidden sizes, as both programs have them."""
+    s, hidden = TrainerSettings(), list(AgentSettings().hidden_sizes)
+    model = PPO(
+        "MlpPolicy",
+        VecNormalize(env, gamma=s.gamma),
+        n_steps=steps,
+        batch_size=batch_size or s.batch_size,
+        n_epochs=epochs or s.epochs,
+        learning_rate=s.learning_rate,
+        gamma=s.gamma,
+        gae_lambda=s.gae_lambda,
+        clip_range=s.clip_range,
+        ent_coef=s.entropy_coef,
+        vf_coef=s.value_coef,
+        max_grad_norm=s.max_grad_norm,
+        seed=seed,
+        device=device,
+        policy_kwargs={
+            "net_arch": {"pi": hidden, "vf": hidden},
+            "activation_fn": torch.nn.ReLU,
+            "log_std_init": LOG_STD_START,
+        },
+    )
+    model.set_logger(Logger(folder=None, output_formats=[]))  # the usual one leaves a folder behind
+    return model
+
+
+def main() -> int:
+    """Learn, telling each batch."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.sb3_in_process", description=__doc__)
+    parser.add_argument("--agents", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True, help="steps an update, of all agents together")
+    parser.add_argument("--cycles", type=int, required=True, help="updates; one more batch is played after the last")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--observation-scale", type=float, default=1.0)
+    parser.add_argument("--observation-shift", type=float, default=0.0)
+    given = parser.parse_args()
+    steps, rest = divmod(given.batch, given.agents)
+    if rest:
+        parser.error(f"a batch of {given.batch} steps cannot be shared by {given.agents} agents")
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    torch.set_num_threads(1)
+    factor, shift = given.observation_scale, given.observation_shift
+    world = RacingWorld(given.agents, seed=given.seed, observation_scale=factor, observation_shift=shift)
+    env = RacingVecEnv(world)
+    teller = Teller(env, steps=steps, batches=given.cycles + 1)
+    make_ppo(env, steps=steps, seed=given.seed).learn(given.batch * (given.cycles + 1), callback=teller)
+    return 0
+
+
+def _end_with_stdin() -> None:
+    """Whoever started this holds the other end."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,153 @@
+"""A benchmark's child process: its lines within a time limit, its last words, and its end with all its family."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+GRACE_S = 15.0  #: a daemon ends its trainer first
+GLANCE_S = 0.5  #: between two looks at everything else while waiting for a line
+LAST_WORDS = 12  #: lines
+
+
+class RunError(Exception):
+    """A run that cannot go on; the message says why, with the last lines of whoever failed."""
+
+
+class Cancelled(Exception):
+    """The whole benchmark is being stopped."""
+
+
+class Child:
+    """A Python program of this checkout in a session of its own. Standard error goes to a log file."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, folder: Path, hears_lines: bool, one_thread: bool = True
+    ) -> None:
+        self.name, self.log = name, folder / f"{name}.log"
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", *arguments],
+                cwd=folder,
+                env=environment(one_thread=one_thread),
+                stdin=subprocess.PIPE,  # a lifeline: it closes with us
+                stdout=subprocess.PIPE if hears_lines else log,
+                stderr=log,
+                start_new_session=sys.platform != "win32",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        if hears_lines:
+            threading.Thread(target=self._listen, name=f"{name} lines", daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stdout:
+            for line in stdout:
+                self._lines.put(line.decode("utf-8", "replace").rstrip("\r\n"))
+        self._lines.put(None)
+
+    def line(self, patience_s: float, stopping: threading.Event, *others: Child) -> str | None:
+        """Give the next line, None at the end of output.
+
+        Raises RunError after `patience_s` without one or when one of the `others` has ended, and Cancelled.
+        """
+        end_s = time.monotonic() + patience_s
+        while time.monotonic() < end_s:
+            if stopping.is_set():
+                raise Cancelled
+            with contextlib.suppress(queue.Empty):
+                return self._lines.get(timeout=GLANCE_S)
+            for other in others:
+                if (code := other.poll()) is not None:
+                    raise RunError(f"{other.name} ended with code {code}:\n{other.last_words()}")
+        told = "\n".join(f"{child.name}:\n{child.last_words()}" for child in (self, *others))
+        raise RunError(f"no line from {self.name} for {patience_s:.0f} s. Last log lines of {told}")
+
+    def ask(self, line: str) -> None:
+        """Write a line to its standard input. Raises RunError where it is gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+        except OSError:
+            raise RunError(f"{self.name} is gone:\n{self.last_words()}") from None
+
+    def poll(self) -> int | None:
+        """Give the exit code, None while it runs."""
+        return self._process.poll()
+
+    def expect_success(self, patience_s: float) -> None:
+        """Wait for its end. Raises RunError where it fails, or does not end."""
+        try:
+            code = self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            raise RunError(f"{self.name} does not end:\n{self.last_words()}") from None
+        if code:
+            raise RunError(f"{self.name} ended with code {code}:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log, indented."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_WORDS:]
+        return "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+
+    def stop(self) -> None:
+        """End it and its descendants: ask, wait, kill. May be called again."""
+        family = self._family()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        if self.poll() is None:
+            with contextlib.suppress(OSError):
+                self._ask()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_S)
+        family += self._family()
+        if self.poll() is None:
+            self._process.kill()
+        for process in family:  # psutil tells a reused pid from the process it saw
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self._process.wait()
+
+    def _ask(self) -> None:
+        if sys.platform == "win32":
+            self._process.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            self._process.terminate()
+
+    def _family(self) -> list[psutil.Process]:
+        """Its descendants, as long as it runs: an orphan cannot be found through its parent."""
+        if self.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                return psutil.Process(self._process.pid).children(recursive=True)
+        return []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def environment(*, one_thread: bool = True) -> dict[str, str]:
+    """This checkout first, none of the user's own settings, and one thread each where runs go side by side."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
+    if one_thread:
+        environment |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    return environment | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}

@@ -1,0 +1,178 @@
+"""What a measurement is: numbers taken in rounds, their median and spread, the floor below, the limit above."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+from benchmarks.lib.doc_tables import table
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One thing, measured once a round."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+    floor: str = ""  #: name of the figure in the same section that this one stands beside
+    more: tuple[str, ...] = ()  #: cells under the section's further heads
+
+    @property
+    def median(self) -> float:
+        """Of all rounds."""
+        return statistics.median(self.values)
+
+    def in_words(self) -> str:
+        """The median with its unit."""
+        return in_words(self.median, self.unit)
+
+    def spread(self) -> str:
+        """From the least to the most."""
+        if len(self.values) == 1:
+            return ""
+        return f"{number(min(self.values))} to {number(max(self.values))}"
+
+
+class Sense(StrEnum):
+    """How a limit is meant."""
+
+    AT_LEAST = "at least"
+    AT_MOST = "at most"
+    UNDER = "under"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A limit and what was measured; nothing measured does not hold."""
+
+    text: str
+    sense: Sense
+    bound: float
+    measured: float | None
+    unit: str = ""
+    spread: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured value keeps to the limit."""
+        if self.measured is None:
+            return False
+        match self.sense:
+            case Sense.AT_LEAST:
+                return self.measured >= self.bound
+            case Sense.AT_MOST:
+                return self.measured <= self.bound
+        return self.measured < self.bound
+
+    def cells(self) -> list[str]:
+        """Its row in the table of limits."""
+        measured = "not measured" if self.measured is None else in_words(self.measured, self.unit)
+        spread = f" ({self.spread})" if self.spread else ""
+        limit = f"{self.sense.value} {in_words(self.bound, self.unit)}"
+        return [self.text, limit, f"{measured}{spread}", "yes" if self.holds else "**no**"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What one benchmark found."""
+
+    name: str  #: as on the command line
+    title: str
+    figures: tuple[Figure, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    heads: tuple[str, ...] = ()  #: of the figures' further cells
+    notes: tuple[str, ...] = ()  #: what one has to know to read the table
+    error: str = ""  #: why there is no table
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was measured and all its limits hold."""
+        return not self.error and all(claim.holds for claim in self.claims)
+
+    def markdown(self, *, heading: str = "##") -> list[str]:
+        """Heading, notes, table."""
+        lines = [f"{heading} {self.title}", "", f"`python -m benchmarks {self.name}`"]
+        if self.notes:
+            lines[-1] += f". {' '.join(self.notes)}"
+        if self.error:
+            return [*lines, "", f"**It failed**: {self.error.splitlines()[0]}"]
+        heads = ["", "median", "least to most", "floor", "times its floor", *self.heads]
+        has_floors = any(figure.floor for figure in self.figures)
+        rows = [self._row(figure) for figure in self.figures]
+        if not has_floors:
+            heads, rows = heads[:3] + heads[5:], [row[:3] + row[5:] for row in rows]
+        return [*lines, "", *table(heads, rows)]
+
+    def _row(self, figure: Figure) -> list[str]:
+        floor = next((other for other in self.figures if other.name == figure.floor), None)
+        beside = ["", ""]
+        if floor is not None and all(floor.values):
+            beside = [floor.name, f"{statistics.median(ratios(figure.values, floor.values)):.2f}"]
+        more = [*figure.more, *[""] * (len(self.heads) - len(figure.more))]
+        return [figure.name, figure.in_words(), figure.spread(), *beside, *more]
+
+    def plain(self) -> dict[str, Any]:
+        """For the JSON."""
+        claims = [{**asdict(claim), "holds": claim.holds} for claim in self.claims]
+        figures = [{**asdict(figure), "median": figure.median} for figure in self.figures]
+        return {**asdict(self), "figures": figures, "claims": claims, "holds": self.holds}
+
+    @classmethod
+    def from_plain(cls, entry: dict[str, Any]) -> Self:
+        """Read what `plain` gave. Raises KeyError, TypeError or ValueError."""
+        figures = [
+            Figure(f["name"], f["unit"], tuple(f["values"]), f["floor"], tuple(f["more"])) for f in entry["figures"]
+        ]
+        claims = [
+            Claim(c["text"], Sense(c["sense"]), c["bound"], c["measured"], c["unit"], c["spread"])
+            for c in entry["claims"]
+        ]
+        heads, notes = tuple(entry["heads"]), tuple(entry["notes"])
+        return cls(entry["name"], entry["title"], tuple(figures), tuple(claims), heads, notes, entry["error"])
+
+
+def ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Divide round by round, so that the machine's moods cancel; by the medians where the rounds are not the same."""
+    if len(values) == len(others):
+        return [value / other for value, other in zip(values, others, strict=True)]
+    return [statistics.median(values) / statistics.median(others)]
+
+
+def ratio_claim(text: str, sense: Sense, bound: float, values: Sequence[float], others: Sequence[float]) -> Claim:
+    """A claim on the median of the ratios within each round."""
+    if not values or not others:
+        return Claim(text, sense, bound, None)
+    found = ratios(values, others)
+    spread = f"{number(min(found))} to {number(max(found))}" if len(found) > 1 else ""
+    return Claim(text, sense, bound, statistics.median(found), spread=spread)
+
+
+def median_claim(text: str, sense: Sense, bound: float, values: Sequence[float], unit: str) -> Claim:
+    """A claim on a median."""
+    if not values:
+        return Claim(text, sense, bound, None, unit)
+    figure = Figure(text, unit, tuple(values))
+    return Claim(text, sense, bound, figure.median, unit, figure.spread())
+
+
+def number(value: float) -> str:
+    """Three digits, and no exponents."""
+    size = abs(value)
+    if size < 0.0005:
+        return "0"
+    if size >= 1000:
+        return f"{value:,.0f}"
+    if size >= 100:
+        return f"{value:.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def in_words(value: float, unit: str) -> str:
+    """A number with its unit; a ratio has none."""
+    return f"{number(value)} {unit}".strip()

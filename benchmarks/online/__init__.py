@@ -1,0 +1,1 @@
+"""Online training: throughput and scores."""

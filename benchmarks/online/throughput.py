@@ -1,0 +1,240 @@
+"""1v1 Rocket League: agent steps a second, ours beside Stable-Baselines3 over rlgym, rlgym-learn and the floors.
+
+Floors: the raw simulator (controls set, arenas stepped, states read, nothing else) and the update alone. Every row runs
+in a process of its own, with a 2x128 network, 4 epochs, tick skip 8 and the same batch. A CPU second is what the row's
+own processes used: it is comparable where other programs hold the cores, a wall second only on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.lib.child_process import Child, RunError
+from benchmarks.lib.host_info import describe, in_words
+
+ARENAS, STEPS, MINIBATCH, EPOCHS, HIDDEN = 32, 64, 512, 4, (128, 128)
+AGENTS = 2 * ARENAS
+PATIENCE_S = 90.0  #: for starting and for the iteration that is not counted
+
+
+def add_to(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("online", help="agent steps a second of online training", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each row runs")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Measure each row in a fresh process and print the table."""
+    print(in_words(describe()))
+    print(f"{'':34}{'a second':>12}{'a CPU second':>14}")
+    for row in given.rows:
+        try:
+            told = measured(row, given.seconds)
+        except RunError as error:
+            print(f"{row:34}{str(error).splitlines()[-1].strip()}")
+            continue
+        print(f"{row:34}{told['wall']:>12,.0f}{told['cpu']:>14,.0f}")
+    return 0
+
+
+def measured(row: str, seconds: float) -> dict[str, float]:
+    """Run a row in a process of its own, whose whole family ends with it. Raises RunError where it gives no figures."""
+    argv, patience_s = ["-m", "benchmarks.online.throughput", row, str(seconds)], seconds + PATIENCE_S
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Child("row", argv, folder=Path(folder), hears_lines=True, one_thread=False) as child,
+    ):
+        end_s, said = time.monotonic() + patience_s, "nothing"
+        while (left_s := end_s - time.monotonic()) > 0:
+            try:
+                line = child.line(left_s, threading.Event())
+            except RunError:
+                break
+            if line is None:
+                raise RunError(child.last_words())
+            if line.startswith("{"):
+                return dict(json.loads(line))
+            said = line or said
+    raise RunError(f"no figures after {patience_s:.0f} s; it last said: {said}")
+
+
+def timed(work: Callable[[], int], seconds: float) -> dict[str, float]:
+    """Run `work`, which gives the agent steps it did, once unmeasured and then for some seconds."""
+    work()
+    wall_s, cpu_s, steps = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall_s < seconds:
+        steps += work()
+    return {"wall": steps / (time.perf_counter() - wall_s), "cpu": steps / (time.process_time() - cpu_s)}
+
+
+def raw_simulator(seconds: float, *, together: bool) -> dict[str, float]:
+    """Step arenas with random controls and read their states."""
+    from trainer.envs.rocket.actions import lookup_table
+    from trainer.envs.rocket.simulation import Arenas
+
+    arenas, rng = Arenas(ARENAS, 1, 1), np.random.default_rng(0)
+    controls = arenas.controls(lookup_table())
+    step = type(arenas._arenas[0]).multi_step
+
+    def work() -> int:
+        for car, choice in zip(arenas._flat, rng.integers(0, 90, AGENTS).tolist(), strict=True):
+            car.set_controls(controls[choice])
+        if together:
+            step(arenas._arenas, 8)
+        else:
+            for arena in arenas._arenas:
+                arena.step(8)
+        for arena in arenas._arenas:
+            arena.get_gym_state()
+        return AGENTS
+
+    return timed(work, seconds)
+
+
+def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = False) -> dict[str, float]:
+    """Our trainer on the batched environment: playing, learning from one batch again and again, or both.
+
+    With one thread a CPU second means the same wherever it is measured.
+    """
+    import torch
+
+    from trainer.common import threads
+    from trainer.envs.rocket.gymnasium_envs import WEIGHTS
+    from trainer.envs.rocket.vec_env import RocketGames, Rules
+    from trainer.online.actor import Actor
+    from trainer.online.collector import Player
+    from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
+    from trainer.online.learner import Learner, Rates
+
+    threads.keep_numpy_to_one()
+    torch.set_num_threads(1)
+    games = RocketGames(ARENAS, 1, 1, Rules(weights=WEIGHTS))
+    if one_thread:
+        games.one_thread()
+    settings = OnlineSettings(
+        run=RunSettings(threads=int(one_thread)),
+        train=TrainSettings(hidden_sizes=HIDDEN, epochs=EPOCHS, batch_size=MINIBATCH),
+    )
+    learner, player = Learner(games.contract, settings), Player(games, 0)
+    rng, rates, iteration = np.random.default_rng(0), Rates.at(0, settings), 0
+    kept = None
+
+    def work() -> int:
+        nonlocal iteration, kept
+        if collects or kept is None:
+            actor = Actor.of(learner.network, learner.normalisers, learner.contract)
+            kept = player.play(actor, STEPS, rng)
+        if learns:
+            learner.learn(kept, iteration, rates)
+        iteration += 1
+        return kept.size
+
+    return timed(work, seconds)
+
+
+def sb3(seconds: float) -> dict[str, float]:
+    """Stable-Baselines3's PPO over rlgym's own environment, observations, lookup actions and rewards."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    from benchmarks.online.rlgym_env import RlgymVecEnv
+
+    torch.set_num_threads(1)
+    model = PPO(
+        "MlpPolicy",
+        RlgymVecEnv(ARENAS),
+        n_steps=STEPS,
+        batch_size=MINIBATCH,
+        n_epochs=EPOCHS,
+        device="cpu",
+        seed=0,
+        policy_kwargs={"net_arch": {"pi": list(HIDDEN), "vf": list(HIDDEN)}, "activation_fn": torch.nn.ReLU},
+    )
+    began: list[float] = []
+    told: dict[str, float] = {}
+
+    class Clock(BaseCallback):
+        """Counts whole rounds of collecting and learning, after the first."""
+
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            if len(began) == 0 and self.num_timesteps > 0:
+                began.extend([time.perf_counter(), time.process_time(), float(self.num_timesteps)])
+            elif began and (passed := time.perf_counter() - began[0]) > seconds:
+                steps = self.num_timesteps - began[2]
+                told.update(wall=steps / passed, cpu=steps / (time.process_time() - began[1]))
+                raise StopIteration
+
+    try:
+        model.learn(10**9, callback=Clock())
+    except StopIteration:
+        return told
+    raise RuntimeError("it ended by itself")
+
+
+def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
+    """rlgym-learn's PPO over the same, its games in processes of their own."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as its examples have it, for the workers
+    from benchmarks.online.rlgym_learn import measure
+
+    return measure(
+        seconds, processes=processes, steps=AGENTS * STEPS, minibatch=MINIBATCH, epochs=EPOCHS, hidden=HIDDEN
+    )
+
+
+def racing(seconds: float, cars: int) -> dict[str, float]:
+    """Collect experiences in the racing world from a policy that always answers the same."""
+    from trainer.common import threads
+    from trainer.envs.racing.vec_env import RacingGames
+    from trainer.online.collector import Player
+
+    class Straight:
+        """Half throttle, straight on."""
+
+        answer_NA = np.tile(np.array([0.0, 0.5, 0.0], dtype=np.float32), (cars, 1))
+
+        def sample(self, observation_NO: object, rng: object) -> np.ndarray:
+            del observation_NO, rng
+            return self.answer_NA
+
+    threads.keep_numpy_to_one()
+    player, rng = Player(RacingGames(cars), 0), np.random.default_rng(0)
+    return timed(lambda: player.play(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
+
+
+ROWS: dict[str, Callable[[float], dict[str, float]]] = {
+    "raw simulator, one thread": lambda seconds: raw_simulator(seconds, together=False),
+    "raw simulator, multi_step": lambda seconds: raw_simulator(seconds, together=True),
+    "ours, collecting, one thread": lambda seconds: ours(seconds, collects=True, learns=False, one_thread=True),
+    "ours, the update, one thread": lambda seconds: ours(seconds, collects=False, learns=True, one_thread=True),
+    "ours, both, one thread": lambda seconds: ours(seconds, collects=True, learns=True, one_thread=True),
+    "ours, collecting": lambda seconds: ours(seconds, collects=True, learns=False),
+    "ours, the update alone": lambda seconds: ours(seconds, collects=False, learns=True),
+    "ours, collecting and learning": lambda seconds: ours(seconds, collects=True, learns=True),
+    "Stable-Baselines3 over rlgym": sb3,
+    "rlgym-learn, 1 process": lambda seconds: rlgym_learn(seconds, 1),
+    "rlgym-learn, 2 processes": lambda seconds: rlgym_learn(seconds, 2),
+    "rlgym-learn, 4 processes": lambda seconds: rlgym_learn(seconds, 4),
+    "racing, 512 cars, collecting": lambda seconds: racing(seconds, 512),
+    "racing, 2048 cars, collecting": lambda seconds: racing(seconds, 2048),
+}
+
+
+if __name__ == "__main__":
+    print(json.dumps(ROWS[sys.argv[1]](float(sys.argv[2]))))

@@ -1,0 +1,1 @@
+"""One PPO update, side by side with other implementations."""

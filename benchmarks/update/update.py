@@ -1,0 +1,98 @@
+"""The gradient work of one cycle beside Stable-Baselines3, a plain eager loop and the arithmetic alone.
+
+The same samples and hyperparameters for all: 10 rollouts of 2048 experiences of a fresh policy in the racing world, 15
+observations, 3 actions, separate policy and value networks of two layers of 128, 10 epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from benchmarks.lib.measurement import Claim, Figure, Section, Sense, number, ratio_claim
+from benchmarks.lib.progress import Say
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmarks.lib.samples import Samples
+
+NAME = "update"
+HELP = "the gradient work, beside Stable-Baselines3, a plain loop and the matrix products alone"
+LEAST_OF_SB3, LEAST_OF_EAGER = 5.0, 4.0
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """Add this benchmark's flags."""
+    p.add_argument("--rounds", type=int, default=5, metavar="N", help="of all contestants in turn (5)")
+    p.add_argument("--batches", type=int, nargs="+", default=[64, 512], metavar="B", help="minibatch sizes (64 512)")
+    p.add_argument("--samples", type=int, default=20480, metavar="N", help="experiences (20480)")
+    p.add_argument("--epochs", type=int, default=10, metavar="N", help="passes over them (10)")
+    p.add_argument("--devices", nargs="+", metavar="D", help="of cpu, cuda (all there are)")
+
+
+def measure(given: argparse.Namespace, say: Say) -> Section:
+    """Let all contestants update in turn, round after round."""
+    import torch
+
+    from benchmarks.lib.samples import make_samples
+    from benchmarks.update.contenders import usual_threads
+    from benchmarks.update.matmul_floor import flop
+
+    usual_threads()
+    say("playing the samples")
+    samples = make_samples(given.samples).settings(epochs=given.epochs)
+    devices = given.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    figures: list[Figure] = []
+    claims: list[Claim] = []
+    for device in map(torch.device, devices):
+        for batch in given.batches:
+            found = _contest(samples.settings(batch_size=batch), device, given.rounds, say)
+            figures += found
+            if device.type == "cpu" and batch == 64:
+                claims += _claims(found)
+    job = samples.job
+    work = flop((job.contract.observation_size, *job.hidden_sizes), (job.contract.action_space.output_size, 1))
+    at_bound = (samples.batch.action_BC[:, job.contract.action_space.width : -1] != 0).float().mean().item()
+    passes = given.samples * given.epochs
+    notes = (
+        f"{given.samples:,} experiences, {given.epochs} epochs, {at_bound:.0%} of the actions at a bound;",
+        f"{number(passes * work / 1e9)} GFLOP. All take turns, {given.rounds} rounds; ratios are taken within a round.",
+        "Stable-Baselines3 and the plain loop have the number of threads that suits them better.",
+    )
+    return Section(NAME, "The update", tuple(figures), tuple(claims), notes=notes)
+
+
+def _contest(samples: Samples, device: torch.device, rounds: int, say: Say) -> list[Figure]:
+    from benchmarks.update.contenders import contestants, seconds
+
+    batch = samples.job.settings.batch_size
+    where = f"batch {batch}" if device.type == "cpu" else f"batch {batch}, {device.type}"
+    say(f"{where}: choosing threads")
+    runners = contestants(samples, device)
+    times: dict[str, list[float]] = {runner.name: [] for runner in runners}
+    for k in range(rounds):
+        for runner in runners:
+            times[runner.name].append(seconds(runner, device))
+        say(f"{where}: round {k + 1} of {rounds}: {', '.join(f'{n} {t[-1]:.2f} s' for n, t in times.items())}")
+    figures = [Figure(f"{name}, {where}", "s", tuple(taken)) for name, taken in times.items()]
+    timed, floors = figures[:3], figures[3:]
+    lowest = min(floors, key=lambda figure: figure.median).name
+    return [replace(figure, floor=lowest) for figure in timed] + floors
+
+
+def _claims(figures: list[Figure]) -> list[Claim]:
+    ours, sb3, loop = figures[:3]
+    return [
+        ratio_claim(
+            "Update at batch 64, times Stable-Baselines3's speed", Sense.AT_LEAST, LEAST_OF_SB3, sb3.values, ours.values
+        ),
+        ratio_claim(
+            "Update at batch 64, times the plain eager loop's speed",
+            Sense.AT_LEAST,
+            LEAST_OF_EAGER,
+            loop.values,
+            ours.values,
+        ),
+    ]
