@@ -193,9 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.kill_sweep", description=__doc__)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take each N-th point only")
     options = parser.parse_args(arguments)
-    from tests.faults.disk import FAULTS
-    from tests.faults.failing import sweep_faults
-    from tests.faults.killing import Grounds, judge
+    from tests.faults.support.disk import FAULTS
+    from tests.faults.support.failing import sweep_faults
+    from tests.faults.support.killing import Grounds, judge
 
     broken, every = 0, options.every
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(Victims()) as victims:

@@ -331,8 +331,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.powerloss", description=__doc__)
     parser.add_argument("--restart-every", type=int, default=1, metavar="N", help="start a daemon on each N-th state")
     options = parser.parse_args(arguments)
-    from tests.faults.power import explore_a_cycle
-    from tests.faults.site import Site
+    from tests.faults.support.power import explore_a_cycle
+    from tests.faults.support.site import Site
 
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

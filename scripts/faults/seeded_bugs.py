@@ -21,9 +21,9 @@ class SeededBug(NamedTuple):
     tests: tuple[str, ...]  #: for pytest
 
 
-_INPUT_FILES = "tests/faults/test_input_files.py"
-_TRAINER_OUTPUT = "tests/faults/test_trainer_output.py"
-_TRAINERS_FAMILY = "tests/faults/test_trainers_family.py"
+_INPUT_FILES = "tests/faults/input/test_input_files.py"
+_TRAINER_OUTPUT = "tests/faults/process/test_trainer_output.py"
+_TRAINERS_FAMILY = "tests/faults/process/test_trainers_descendants.py"
 
 BUGS = (
     SeededBug(
@@ -36,7 +36,7 @@ BUGS = (
                 '    write_atomic(layout.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
             ),
         ),
-        ("tests/faults/test_publish_sweep.py::test_any_operation_may_fail[once]",),
+        ("tests/faults/storage/test_publish_sweep.py::test_any_operation_may_fail[once]",),
     ),
     SeededBug(
         "no fsync of the folder after a rename",
@@ -47,12 +47,12 @@ BUGS = (
                 "    if not durable:\n        disk.fsync_dir(folder)\n",
             ),
         ),
-        ("tests/faults/test_powerloss.py",),
+        ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(
         "published before the model is safe on the disk",
         (Replacement("daemon/publishing/publish.py", "    disk.fsync_all(kept)\n", "    kept.sort()\n"),),
-        ("tests/faults/test_powerloss.py",),
+        ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(
         "rollouts counted by name",
@@ -63,7 +63,9 @@ BUGS = (
                 "name in self._known",
             ),
         ),
-        ("tests/faults/test_input_files.py::test_a_name_with_new_content_is_a_new_rollout_and_the_old_one_is_kept",),
+        (
+            "tests/faults/input/test_input_files.py::test_a_name_with_new_content_is_a_new_rollout_and_the_old_one_is_kept",
+        ),
     ),
     SeededBug(
         "the least of losses that are no numbers",
@@ -74,7 +76,7 @@ BUGS = (
                 "    if not losses or math.isinf(losses[0]):\n",
             ),
         ),
-        ("tests/trainer/test_selection.py",),
+        ("tests/trainer/checkpoints/test_selection.py",),
     ),
     SeededBug(
         "a pipe that nobody reads",
@@ -96,7 +98,7 @@ BUGS = (
                 '        if character == "\\0" and unicodedata.category(character) in _UNSAFE_CATEGORIES:\n',
             ),
         ),
-        ("tests/faults/test_input_names.py::test_no_name_is_an_obstacle_and_none_reaches_a_screen_as_it_is",),
+        ("tests/faults/input/test_input_names.py::test_no_name_is_an_obstacle_and_none_reaches_a_screen_as_it_is",),
     ),
     SeededBug(
         "a file that is still being written is rejected at once",
@@ -108,7 +110,7 @@ BUGS = (
             ),
         ),
         (
-            "tests/faults/test_input_files.py::test_a_file_written_slowly_in_place_counts_once_and_with_its_last_bytes",
+            "tests/faults/input/test_input_files.py::test_a_file_written_slowly_in_place_counts_once_and_with_its_last_bytes",
             f"{_INPUT_FILES}::test_a_writer_that_stalls_is_waited_for",
         ),
     ),
@@ -160,7 +162,7 @@ BUGS = (
     SeededBug(
         "an empty listing taken for deleted files",
         (Replacement("daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.odd:\n"),),
-        ("tests/faults/test_watcher.py::test_an_empty_listing_takes_nothing_for_deleted",),
+        ("tests/faults/engine/test_watcher.py::test_an_empty_listing_takes_nothing_for_deleted",),
     ),
     SeededBug(
         "a lock that two can hold",
@@ -169,7 +171,7 @@ BUGS = (
                 "schemas/storage/file_lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"
             ),
         ),
-        ("tests/faults/test_instances.py::test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back",),
+        ("tests/faults/process/test_instances.py::test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back",),
     ),
     SeededBug(
         "waiting by the wall clock",
@@ -180,7 +182,7 @@ BUGS = (
                 "        now = self._clock.utc_s()\n",
             ),
         ),
-        ("tests/faults/test_clock.py::test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says",),
+        ("tests/faults/config/test_clock.py::test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says",),
     ),
     SeededBug(
         "arrays of rollouts that still wait are removed",

@@ -115,7 +115,7 @@ def excesses(samples: Sequence[Sample]) -> list[str]:
 
 def soak(folder: Path, cycles: int, tell: Callable[[str], None] = lambda text: None) -> list[Sample]:
     """Make the cycles in an empty project folder; give the samples."""
-    from tests.faults.soaking import soak_site
+    from tests.faults.support.soaking import soak_site
 
     samples: list[Sample] = []
     every = max(1, cycles // SAMPLES)

@@ -1,4 +1,4 @@
-"""The state machine of tests/faults/machine.py, many times over: any order of drops, crashes, refusals and failures.
+"""The state machine of tests/faults/support/machine.py, many times over: any order of drops, crashes, refusals and failures.
 
 python -m scripts.faults.state_machine_run --runs 2000 --jobs 2         prints the counts; exit code 1 where a promise broke
 """
@@ -33,7 +33,7 @@ def run_batch(batch: Batch) -> tuple[Counter[str], str]:
     from hypothesis import seed as seeded
     from hypothesis.stateful import run_state_machine_as_test
 
-    from tests.faults.machine import COUNTS, DaemonMachine
+    from tests.faults.support.machine import COUNTS, DaemonMachine
 
     COUNTS.clear()
     chosen = settings(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import rig  # noqa: F401  a fixture
-from tests.faults.inputs import input_site  # noqa: F401  a fixture
-from tests.faults.site import Site
+from tests.faults.support.inputs import input_site  # noqa: F401  a fixture
+from tests.faults.support.site import Site
 
 
 @pytest.fixture(scope="session")

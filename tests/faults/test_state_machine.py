@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, Phase, settings
 
 from daemon.diagnostics.invariants import Promise, Violation
 from scripts.faults.state_machine_run import Batch, run_batch
-from tests.faults import machine
-from tests.faults.machine import DaemonMachine
+from tests.faults.support import machine
+from tests.faults.support.machine import DaemonMachine
 
 pytestmark = [pytest.mark.slow, pytest.mark.fault(37), pytest.mark.fault(40), pytest.mark.fault(43)]
 

@@ -1,0 +1,180 @@
+"""The ledger refuses what must never be, and agrees with itself wherever the process dies."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import LedgerError, StaleCycle
+from daemon.ledger.cycle import Phase
+from daemon.ledger.ledger import Ledger
+from daemon.ledger.records import Publication, RolloutRow, Stamp
+from schemas.job import Result
+from schemas.settings.models import Settings
+
+CONTRACT = Settings().agent.contract()
+
+
+def row(i: int, reward: float = 0.5) -> RolloutRow:
+    return RolloutRow(f"{i:064x}", f"rollout_{i}.json", 64, 0, reward, None, 1000.0 + i)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger.open(tmp_path / "ledger.sqlite3")
+    yield opened
+    opened.close()
+
+
+def accept(ledger: Ledger, *numbers: int) -> None:
+    for i in numbers:
+        ledger.accept(row(i, reward=i), Stamp(1, i, i), at_s=1.0, contract=None)
+
+
+def test_the_same_content_counts_once(ledger):
+    assert ledger.accept(row(1), Stamp(1, 1, 1), at_s=1.0, contract=None)
+    assert not ledger.accept(replace(row(1), name="rollout_99.json"), Stamp(1, 2, 2), at_s=2.0, contract=None)
+    assert ledger.pending_count() == 1
+    assert set(ledger.files()) == {"rollout_1.json", "rollout_99.json"}
+
+
+def test_a_claim_takes_all_pending_rollouts_and_no_other_claim_gets_them(ledger):
+    accept(ledger, 1, 2, 3)
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    accept(ledger, 4)
+    assert [used.row.name for used in ledger.rollouts_of(cycle.id)] == [f"rollout_{i}.json" for i in (1, 2, 3)]
+    assert ledger.pending_count() == 1
+    with pytest.raises(sqlite3.IntegrityError, match="one trigger"):
+        ledger._db.execute("UPDATE rollout SET cycle_id = 0 WHERE id = 1")
+
+
+def test_two_cycles_never_run_at_once(ledger):
+    ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+
+
+def test_an_illegal_step_cannot_be_written_down(ledger):
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.move(cycle, replace(cycle, phase=Phase.PUBLISHED), at_s=2.0)
+    assert ledger.cycle(cycle.id).phase is Phase.CLAIMED
+
+
+def test_a_cycle_that_someone_else_moved_is_stale(ledger):
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)
+    with pytest.raises(StaleCycle):
+        ledger.move(cycle, replace(cycle, phase=Phase.FAILED), at_s=3.0)
+
+
+def test_the_initial_cycle_has_number_0_and_takes_no_rollouts(ledger):
+    accept(ledger, 1)
+    initial = ledger.claim(kind="initial", cause="initial", parent=None, at_s=1.0)
+    assert (initial.id, initial.policy_version, ledger.pending_count()) == (0, 0, 1)
+
+
+def test_history_has_the_mean_reward_of_the_rollouts_that_triggered(ledger):
+    accept(ledger, 1, 2, 3)
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    for phase in (Phase.TRAINING, Phase.SELECTING):
+        moved = replace(cycle, phase=phase)
+        ledger.move(cycle, moved, at_s=1.0)
+        cycle = moved
+    result = Result(
+        epoch=3, score=0.25, model="m.json", checkpoint="m.pt", files={}, contract=CONTRACT, hidden_sizes=(8,)
+    )
+    moved = replace(cycle, phase=Phase.PUBLISHING)
+    ledger.store_result(cycle, moved, result, value_loss=0.5, at_s=1.0)
+    publication = Publication(cycle.id, cycle.id, 3, "cycle_000001/m.json", "ab", 9.0)
+    ended = replace(moved, phase=Phase.PUBLISHED)
+    ledger.commit_publication(moved, ended, publication, seconds=4.5, contract=b"{}")
+    [line] = ledger.history()
+    assert (line.state, line.policy_version, line.best_epoch, line.score) == ("published", 1, 3, 0.25)
+    assert (line.reward_mean, line.value_loss, line.seconds, line.error) == (2.0, 0.5, 4.5, None)
+    assert ledger.last_publication() == publication
+    assert ledger.failures_in_a_row() == 0
+
+
+def test_steps_are_append_only(ledger):
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)
+    for sql in ("UPDATE step SET why = 'x'", "DELETE FROM step"):
+        with pytest.raises(sqlite3.IntegrityError, match="append only"):
+            ledger._db.execute(sql)
+
+
+def test_a_ledger_of_a_newer_hotlap_is_left_alone(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    with pytest.raises(LedgerError, match="newer"):
+        Ledger.open(path)
+
+
+def test_garbage_is_no_ledger(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(LedgerError):
+        Ledger.open(path)
+
+
+DYING = textwrap.dedent(
+    """
+    import functools, os, sqlite3, sys
+    from dataclasses import replace
+
+    class Mortal(sqlite3.Connection):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            left = iter(range(int(sys.argv[2]), -1, -1))
+            self.set_trace_callback(lambda sql: next(left) or os._exit(9))
+
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=Mortal)
+    from pathlib import Path
+    from daemon.ledger.cycle import Phase
+    from daemon.ledger.ledger import Ledger
+    from daemon.ledger.records import RolloutRow, Stamp
+
+    ledger = Ledger.open(Path(sys.argv[1]))
+    for i in range(2):
+        row = RolloutRow(f"{i:064x}", f"rollout_{i}.json", 64, 0, 0.5, None, 1.0)
+        ledger.accept(row, Stamp(1, i, i), at_s=1.0, contract=b"{}")
+    cycle = ledger.unfinished() or ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    if cycle.phase is Phase.CLAIMED:
+        ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)
+    """
+)
+
+
+@pytest.mark.slow
+def test_the_ledger_opens_and_agrees_with_itself_wherever_the_process_dies(tmp_path):
+    root = Path(__file__).parents[3]
+    deaths = 0
+    for statement in range(1, 500):
+        path = tmp_path / f"{statement}.sqlite3"
+        command = [sys.executable, "-c", DYING, str(path), str(statement)]
+        code = subprocess.run(command, cwd=root, check=False).returncode
+        ledger = Ledger.open(path)
+        try:
+            assert ledger.check() is None
+            cycle = ledger.unfinished()
+            claimed = 0 if cycle is None else len(ledger.rollouts_of(cycle.id))
+            moves = ledger._db.execute("SELECT count(*) FROM step").fetchone()[0]
+            assert moves == (0 if cycle is None or cycle.phase is Phase.CLAIMED else 1)
+            assert ledger.pending_count() in {0, 1, 2}
+            assert ledger.pending_count() == 0 or claimed == 0
+        finally:
+            ledger.close()
+        if code == 0:
+            break
+        deaths += 1
+        assert subprocess.run([*command[:-1], "100000"], cwd=root, check=False).returncode == 0
+    assert deaths > 15, "the injector must really have killed in many places"

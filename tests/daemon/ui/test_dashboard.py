@@ -1,0 +1,237 @@
+"""The dashboard's thread, and a terminal that does what it must not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daemon.ui import dashboard as dashboard_module
+from daemon.ui.dashboard import Dashboard, Painter, wants_dashboard
+from daemon.ui.terminal import ENTER, LEAVE
+from tests.daemon.ui.snapshots import (
+    IDLE,
+    NOW_S,
+    ROOT,
+    status,
+    until,
+)
+
+
+def test_only_what_changed_is_painted():
+    painter = Painter("utf-8")
+    assert painter.changes(IDLE, 80, 24).count("\x1b[H") == 1
+    assert painter.changes(IDLE, 80, 24) == ""
+    assert painter.changes(replace(IDLE, now_s=NOW_S + 1), 80, 24) == "", "no clock ticks where nothing is due"
+    more = painter.changes(replace(IDLE, status=status(rollouts_pending=5, epochs=IDLE.status.epochs)), 80, 24)
+    assert re.findall(r"\x1b\[(\d+);1H", more) == ["3"]
+    assert len(re.findall(r"\x1b\[\d+;1H", painter.changes(IDLE, 100, 30))) == 30
+    painter.forget()
+    assert len(re.findall(r"\x1b\[\d+;1H", painter.changes(IDLE, 100, 30))) == 30
+
+
+pty = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+
+
+@contextlib.contextmanager
+def terminal(columns=80, rows=24):
+    """A pseudo-terminal: what a program writes to, and the other end's file descriptor."""
+    import termios
+    import tty
+
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    termios.tcsetwinsize(theirs, (rows, columns))
+    with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
+        try:
+            yield stream, ours
+        finally:
+            with contextlib.suppress(OSError):
+                os.close(ours)
+            os.close(theirs)
+
+
+class Reader:
+    """Takes what a terminal is sent."""
+
+    def __init__(self, fd):
+        self._fd = fd
+        self._seen = b""
+
+    def seen(self):
+        while select.select([self._fd], [], [], 0)[0]:
+            self._seen += os.read(self._fd, 65536)
+        return self._seen.decode("utf-8", "replace")
+
+
+@pty
+def test_a_terminal_gets_pictures_and_is_given_back():
+    with terminal() as (stream, fd):
+        reader, dashboard = Reader(fd), Dashboard(stream)
+        assert dashboard.alive
+        assert reader.seen() == "", "nothing before the first view"
+        dashboard.show(IDLE)
+        until(lambda: "RacingGame" in reader.seen())
+        assert reader.seen().startswith(ENTER)
+        dashboard.show(replace(IDLE, project="AnotherGame"))
+        until(lambda: "AnotherGame" in reader.seen())
+        dashboard.stop()
+        assert reader.seen().endswith(LEAVE)
+        assert not dashboard.alive
+        assert dashboard.failure == ""
+        before = reader.seen()
+        dashboard.show(IDLE)
+        dashboard.stop()
+        assert reader.seen() == before, "what is stopped stays stopped"
+
+
+@pty
+def test_another_size_is_another_picture():
+    import termios
+
+    with terminal() as (stream, fd):
+        reader, dashboard = Reader(fd), Dashboard(stream)
+        dashboard.show(IDLE)
+        until(lambda: "\x1b[24;1H" in reader.seen())
+        termios.tcsetwinsize(fd, (40, 120))
+        until(lambda: "\x1b[40;1H" in reader.seen())
+        dashboard.stop()
+
+
+@pty
+def test_a_terminal_that_takes_nothing_holds_up_nobody():
+    with terminal(200, 60) as (stream, _unread):
+        dashboard = Dashboard(stream)
+        dashboard.show(IDLE)
+        until(lambda: not select.select([], [stream.fileno()], [], 0)[1])  # the dashboard now hangs in a write
+        started = time.monotonic()
+        for k in range(1000):
+            dashboard.show(replace(IDLE, now_s=NOW_S + 60 * k))
+        assert time.monotonic() - started < 1.0
+        started = time.monotonic()
+        dashboard.stop()
+        assert time.monotonic() - started < 2.0
+        assert not dashboard.alive
+
+
+HANG = """
+import sys, time
+from daemon.ui.dashboard import Dashboard
+from tests.daemon.ui.test_dashboard import IDLE
+import select
+dashboard = Dashboard()
+dashboard.show(IDLE)
+while select.select([], [sys.stdout.fileno()], [], 0)[1]:
+    time.sleep(0.01)
+dashboard.stop()
+sys.exit(7)
+"""
+
+
+@pty
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_program_whose_terminal_takes_nothing_still_ends(unbuffered):
+    """A lock of stdout's buffer, held by a thread that hangs, would hold up the interpreter's end for ever."""
+    with terminal(200, 60) as (stream, _unread):
+        child = subprocess.Popen(
+            [sys.executable, "-c", HANG],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            _, complaints = child.communicate(timeout=30)
+        finally:
+            child.kill()
+        assert (child.returncode, complaints) == (7, "")
+
+
+@pty
+def test_a_terminal_that_goes_away_ends_the_dashboard_alone():
+    with terminal() as (stream, fd):
+        reader, dashboard = Reader(fd), Dashboard(stream)
+        dashboard.show(IDLE)
+        until(lambda: "RacingGame" in reader.seen())
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), fd)  # the last descriptor of the terminal's other end is gone
+        dashboard.show(replace(IDLE, project="AnotherGame"))
+        until(lambda: not dashboard.alive)
+        assert "OSError" in dashboard.failure
+        dashboard.show(IDLE)
+        dashboard.stop()
+
+
+def test_a_closed_pipe_ends_the_dashboard_alone():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        dashboard = Dashboard(stream)
+        dashboard.show(IDLE)
+        until(lambda: not dashboard.alive)
+        assert "Pipe" in dashboard.failure
+        dashboard.stop()
+
+
+def test_a_picture_that_cannot_be_drawn_ends_the_dashboard_and_gives_the_terminal_back(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(dashboard_module, "lines", broken)
+    stream = io.StringIO()
+    dashboard = Dashboard(stream)
+    dashboard.show(IDLE)
+    until(lambda: not dashboard.alive)
+    assert dashboard.failure == "ZeroDivisionError: a bug"
+    assert stream.getvalue() == ENTER + LEAVE
+
+
+def test_a_closed_stream_is_no_surprise():
+    stream = io.StringIO()
+    stream.close()
+    dashboard = Dashboard(stream)
+    dashboard.show(IDLE)
+    until(lambda: not dashboard.alive)
+
+
+def test_no_more_than_four_pictures_a_second():
+    stream = io.StringIO()
+    dashboard = Dashboard(stream)
+    started = time.monotonic()
+    for k in range(200):
+        dashboard.show(replace(IDLE, project=f"Game {k}"))
+        threading.Event().wait(0.003)
+    dashboard.stop()
+    assert 1 <= stream.getvalue().count("\x1b[1;1H") <= 2 + 4 * (time.monotonic() - started)
+
+
+@pty
+def test_a_dashboard_is_for_terminals_that_can(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with terminal() as (stream, _):
+        assert wants_dashboard(stream)
+        for dumb in ("dumb", "DUMB", "unknown"):
+            monkeypatch.setenv("TERM", dumb)
+            assert not wants_dashboard(stream)
+        monkeypatch.delenv("TERM")
+        assert not wants_dashboard(stream)
+    assert not wants_dashboard(stream), "closed"
+
+
+def test_a_file_or_nothing_wants_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("TERM", "xterm")
+    assert not wants_dashboard(None)
+    assert not wants_dashboard(io.StringIO())
+    with (tmp_path / "out.txt").open("w", encoding="utf-8") as file:
+        assert not wants_dashboard(file)

@@ -1,0 +1,266 @@
+"""The dashboard's picture at every size and in every state."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from daemon.ledger.ledger import Ledger
+from daemon.ui import dashboard as dashboard_module
+from daemon.ui.dashboard import Painter, render, snapshot_svg
+from daemon.ui.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
+from schemas.status import DaemonState
+from schemas.storage.layout import Layout
+from scripts import dashboard_picture
+from tests.daemon.ui.snapshots import (
+    IDLE,
+    LOG,
+    MACHINE,
+    SIZES,
+    VIEWS,
+    cycle,
+    epochs,
+    status,
+    text_of,
+    view,
+    warning,
+)
+
+
+@pytest.mark.parametrize("glyphs", [BLOCKS, ASCII], ids=["blocks", "ascii"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", VIEWS)
+def test_nothing_wraps_or_overflows(name, size, glyphs):
+    width, height = size
+    console = Console(file=io.StringIO(), width=width, height=height, markup=False, emoji=False, highlight=False)
+    console.print(render(VIEWS[name], width=width, height=height, glyphs=glyphs))
+    printed = console.file.getvalue().splitlines()
+    assert printed == text_of(VIEWS[name], width, height, glyphs)
+    assert [cell_len(line) for line in printed] == [width] * height
+    assert glyphs is BLOCKS or "\n".join(printed).isascii()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_things_stay_where_they_are(size):
+    """Titles, labels and the wall stand in the same place in every state."""
+
+    def places(shown_view):
+        rows = text_of(shown_view, *size)
+        labels = ("   rollouts ", "   cycle ", "   model ", "   epoch ", "│ reward per step", "│ value loss", "│ CPU ")
+        found = [next(y for y, row in enumerate(rows) if label in row) for label in labels]
+        return found, [y for y, row in enumerate(rows) if row.startswith("──")], [row.find("│") for row in rows]
+
+    seen = {name: places(shown_view) for name, shown_view in VIEWS.items()}
+    assert len(seen["idle"][1]) == 3
+    assert all(place == seen["idle"] for place in seen.values()), seen
+
+
+@pytest.mark.parametrize("size", [(w, h) for w in (1, 2, 7, 20, 33, 59, 79) for h in (1, 2, 5, 8, 11, 14, 23)], ids=str)
+@pytest.mark.parametrize("name", ["idle", "parked", "many warnings"])
+def test_a_tiny_terminal_gets_what_fits(name, size):
+    width, height = size
+    assert [cell_len(line) for line in text_of(VIEWS[name], width, height)] == [width] * height
+
+
+def test_the_main_facts_at_80_by_24():
+    whole = "\n".join(text_of(VIEWS["training"], 80, 24))
+    for fact in (
+        "RacingGame",
+        "up 2 h 14 min",
+        "● training",
+        "4 of 10 toward cycle 32",
+        "epoch 4 of 10, 17 s",
+        "cycle_000030/model_epoch_9.json  policy version 30",
+        "cycles 1 to 30",
+        "first 0.100  last 3.000  best 3.000",
+        "first 9.000  last 0.300  best 0.300",
+        "No warnings",
+        "34 %   memory 5.1 of 16.7 GB",
+        "trainer 612 MB",
+        "RTX 4090",
+        "12:00:59   [2/5] training: line 59",
+    ):
+        assert fact in whole
+    assert "C:/Games" not in whole, "no path of someone's machine"
+
+
+def test_the_chosen_epoch_is_marked_with_the_reason():
+    rows = text_of(IDLE, 80, 24)
+    assert next(row for row in rows if "►" in row).split()[1] == "9"
+    assert any("Cycle 30: epoch 9, the lowest score" in row for row in rows)
+    asked_for = replace(IDLE, status=status(epochs=epochs(10, chosen=2), epochs_total=10))
+    rows = text_of(asked_for, 80, 24)
+    assert next(row for row in rows if "►" in row).split()[1] == "2"
+    assert any("epoch 2, as asked for" in row for row in rows)
+
+
+def test_the_chosen_one_of_many_epochs_is_in_sight():
+    for chosen in (1, 9, 500, 1000):
+        many = replace(IDLE, status=status(epochs=epochs(1000, chosen=chosen), epochs_total=1000))
+        assert sum(row.startswith(f" ► {chosen:5}") for row in text_of(many, 80, 24)) == 1
+
+
+def test_a_failed_cycle_says_why_after_the_epochs_it_had():
+    rows = text_of(VIEWS["failed late"], 80, 24)
+    at = next(y for y, row in enumerate(rows) if "it ended with 1" in row)
+    assert rows[at - 1].startswith("       7")
+    assert any("Cycle 3: failed" in row for row in rows)
+
+
+def test_a_restart_still_knows_the_last_cycle():
+    rows = "\n".join(text_of(replace(IDLE, status=status(cycle=0)), 80, 24))
+    assert "toward cycle 31" in rows
+    assert "none yet" not in rows
+
+
+def test_a_single_warning_gets_the_rows_that_are_free_and_many_are_counted():
+    one = replace(IDLE, status=status(warnings=(warning("word " * 24 + "end"),)))
+    assert "end" in "\n".join(text_of(one, 80, 24))
+    rows = text_of(VIEWS["many warnings"], 80, 24)
+    assert any("Warnings: 9, newest 2 shown" in row for row in rows)
+    assert [row[:13] for row in rows if row.startswith(" ! ")] == [" ! 1 s ago   ", " ! 10 s ago  "]
+
+
+HOSTILE = {
+    "markup": "rollout_[bold red]x[/]_[link=file:///etc/passwd]y[/link].json",
+    "unbalanced": "rollout_1_[/].json",
+    "emoji": "rollout_:skull:.json",
+    "clear": "rollout_\x1b[2J.json",
+    "clipboard": "rollout_\x1b]52;c;aGk=\x07.json",
+    "c1": "rollout_\x9b2J.json",
+    "bidi": "rollout_\u202egpj.json",
+    "newlines": "rollout_\r\n12:00:00 forged\u2028.json",
+    "surrogate": "rollout_\udcff\ud800.json",
+    "wide": "rollout_" + "賽車遊戲" * 40,
+    "combining": "rollout_" + "e\u0301\u200d" * 90,
+}
+OURS = re.compile(r"\x1b\[[0-9;]*[mH]")
+
+
+def with_name(name):
+    return view(
+        status(
+            DaemonState.PARKED,
+            step=name,
+            cycle=2,
+            best_model_path=f"C:/x/{name}",
+            warnings=(warning(name),),
+        ),
+        [cycle(1), cycle(2, error=name)],
+        log_lines=[name, f"2026-11-21 12:00:00 ERROR {name}"],
+        machine=replace(MACHINE, gpu="a GPU"),
+        project=name,
+    )
+
+
+def foreign_controls(written):
+    """What could steer a terminal and is not ours."""
+    return re.findall(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ud800-\udfff]", OURS.sub("", written))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_names_are_shown_as_text(name, encoding):
+    written = Painter(encoding).changes(with_name(HOSTILE[name]), 120, 40)
+    assert foreign_controls(written) == []
+    written.encode("utf-8")
+    if name in {"markup", "unbalanced", "emoji"}:
+        assert OURS.sub("", written).count(HOSTILE[name]) >= 5
+    rows = text_of(with_name(HOSTILE[name]), 80, 24)
+    assert [cell_len(row) for row in rows] == [80] * 24
+
+
+def test_the_search_for_controls_finds_some(monkeypatch):
+    """The control of the test above: a dashboard that does not clean shows what it must not."""
+    monkeypatch.setattr(dashboard_module, "glyphs_for", lambda _: replace(BLOCKS, clean=str))
+    written = Painter("utf-8").changes(with_name(HOSTILE["c1"]), 120, 40)
+    assert "\x9b" in foreign_controls(written)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "cp932", "latin-1", "ascii", None, "no-such-encoding"])
+def test_a_console_without_block_characters_gets_ascii(encoding):
+    assert glyphs_for(encoding) is ASCII
+    Painter(encoding).changes(IDLE, 80, 24).encode("ascii")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "gb18030"])
+def test_a_console_with_them_gets_them(encoding):
+    assert glyphs_for(encoding) is BLOCKS
+    assert "█" in Painter(encoding).changes(IDLE, 80, 24)
+
+
+def test_svg_is_well_formed_and_the_same_twice():
+    hostile = with_name("<script>alert(1)</script>&\x1b[2J")
+    svg = snapshot_svg(hostile, 100, 30)
+    root = ET.fromstring(svg)
+    assert not [element for element in root.iter() if element.tag.endswith("script")]
+    assert "\x1b" not in svg
+    assert svg == snapshot_svg(hostile, 100, 30)
+
+
+def test_a_project_can_be_drawn_as_it_stands(tmp_path, monkeypatch):
+    layout = Layout(tmp_path / "RacingGame")
+    layout.make()
+    out = tmp_path / "dashboard.svg"
+    assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "there was no daemon yet"
+    layout.status.write_bytes(IDLE.status.to_bytes())
+    layout.daemon_log.write_text("\n".join(LOG))
+    Ledger.open(layout.ledger).close()
+    monkeypatch.setattr(dashboard_picture, "INTERVAL_S", 0.0)
+    assert dashboard_picture.main([str(layout.project), str(out), "80", "24"]) == 0
+    shown_text = "".join(ET.fromstring(out.read_text(encoding="utf-8")).itertext()).replace("\xa0", " ")
+    assert "RacingGame" in shown_text
+    assert "4 of 10" in shown_text
+    assert str(tmp_path) not in shown_text
+
+
+def test_a_chart_rises_where_the_values_rise():
+    assert chart([0, 1, 2, 3, 4, 5, 6, 7], 8, 1, BLOCKS) == ["▁▂▃▄▅▆▇█"]
+    assert chart([0, 7, 8, 15], 4, 2, BLOCKS) == ["  ▁█", "▁███"]
+    assert chart([1, None, 2], 3, 1, ASCII) == [". #"]
+    assert chart([5.0, 5.0], 2, 2, BLOCKS) == ["  ", "▁▁"]
+    assert chart([], 9, 2, BLOCKS) == chart([None], 9, 2, BLOCKS) == ["", ""]
+    assert chart([-1.7e308, 1.7e308], 2, 1, BLOCKS) == ["▁█"]
+
+
+def test_few_values_are_drawn_broad_and_many_as_means():
+    assert chart([1, 2], 8, 1, BLOCKS) == ["▁▁▁▁████"]
+    assert chart([1, 2], 7, 1, BLOCKS) == ["▁▁██"]
+    assert resample([1.0, 3.0, None, 5.0, None, None], 3) == [2.0, 5.0, None]
+
+
+def test_a_bar_is_full_only_when_done():
+    assert bar(0.0, 10, ASCII) == ("", "." * 10)
+    assert bar(1e-9, 10, ASCII) == ("#", "." * 9)
+    assert bar(0.999, 10, ASCII) == ("#" * 9, ".")
+    assert bar(2.5, 10, ASCII) == ("#" * 10, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (0.0, "0"),
+        (0.43124, "0.4312"),
+        (-12.3456, "-12.346"),
+        (99999.4, "99999"),
+        (3e-7, "3.00e-7"),
+        (-1.7e308, "-1.70e308"),
+        (None, "-"),
+        (float("nan"), "-"),
+        (float("-inf"), "-"),
+    ],
+)
+def test_numbers_are_short(value, told):
+    assert number(value, 5) == told
+
+
+def test_durations_get_coarser():
+    assert [duration(s) for s in (-5, 59.9, 60, 3599, 8060, 90000)] == [
+        "0 s", "59 s", "1 min", "59 min", "2 h 14 min", "1 d 1 h",
+    ]  # fmt: skip

@@ -1,0 +1,249 @@
+"""The wall clock jumps, the machine sleeps, signals come at any time: nothing is ended early, late, or half done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from daemon.ledger.cycle import Cycle, Patience, Phase
+from daemon.training.timers import LONGEST_GAP_S, Awake, Due
+from schemas.job import Event, Failure, Heartbeat, Job, Ready
+from schemas.storage.layout import Layout
+from tests.faults.support.site import Site, train, violations
+from tests.helpers import FakeClock, drop
+
+ROOT = Path(__file__).parents[3]
+HOUR, YEAR = 3600.0, 365.25 * 86400.0
+JUMPS = {"an hour back": -HOUR, "ten years on": 10 * YEAR, "ten years back": -10 * YEAR, "a second back": -1.0}
+
+
+def fails(job: Job) -> list[Event]:
+    return [Ready(versions={}), Failure(code="E_DISK", message="no room")]
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("jump_s", JUMPS.values(), ids=JUMPS)
+def test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says(fresh_project, jump_s):
+    with Site(fresh_project(), retry_delay_s=40.0) as site:
+        site.launcher.answer = fails
+        site.drop(1, 2)
+        site.until(lambda: site.runner.cycle is not None and site.runner.cycle.phase is Phase.TRAINING)
+        site.launcher.started[-1].end(75)
+        site.until(lambda: site.runner.cycle.phase is Phase.CLAIMED)
+        site.launcher.answer = train
+        failed_at = site.clock.now
+        site.tick()
+        site.clock.wall += jump_s
+        site.until_version(1)
+        assert 39.0 < site.clock.now - failed_at < 45.0
+
+
+@pytest.mark.fault(47)
+@pytest.mark.parametrize("jump_s", JUMPS.values(), ids=JUMPS)
+def test_a_delay_that_an_earlier_daemon_set_is_kept_to_within_its_length(jump_s):
+    clock = FakeClock()
+    due, patience = Due(clock), Patience(attempts=3, failures_before_parking=3, retry_delay_s=40.0)
+    cycle = Cycle(1, "train", Phase.CLAIMED, attempt=1, due_s=clock.wall + 30.0)
+    clock.wall += jump_s
+    left = due.left_s(cycle, 0.0, patience)
+    assert 0.0 <= left <= 40.0
+    clock.wall += jump_s
+    assert due.left_s(cycle, 10.0, patience) == left - 10.0
+
+
+@pytest.mark.fault(47)
+def test_cycles_keep_their_order_and_their_folders_while_the_wall_clock_jumps(fresh_project):
+    folder = fresh_project()
+    with Site(folder, keep_cycles=5) as site:
+        for number, jump_s in enumerate([-HOUR, 2 * HOUR, -10 * YEAR, 20 * YEAR, -3 * HOUR], start=1):
+            site.clock.wall += jump_s
+            site.cycle(10 * number)
+        assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2, 3, 4, 5]
+        assert [cycle.cycle for cycle in site.ledger.history()] == [0, 1, 2, 3, 4, 5]
+        newest = {f"cycle_{number:06d}" for number in range(1, 6)}
+        assert newest <= {path.name for path in site.layout.models.glob("cycle_*")}
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(47)
+def test_failures_in_a_row_are_counted_by_number_not_by_the_clock(fresh_project):
+    with Site(fresh_project(), failures_before_parking=3) as site:
+        for number, answer in enumerate([fails, train, fails], start=1):
+            site.clock.wall -= HOUR
+            site.launcher.answer = answer
+            site.drop(10 * number, 10 * number + 1)
+
+            def is_over(number=number) -> bool:
+                if site.launcher.answer is fails and site.runner.trainer_pid is not None:
+                    site.launcher.started[-1].end(65)
+                last = site.ledger.history(1)[-1]
+                return last.cycle == number and not site.runner.busy
+
+            site.until(is_over)
+        assert [cycle.state for cycle in site.ledger.history()] == ["published", "failed", "published", "failed"]
+        assert site.ledger.failures_in_a_row() == 1
+
+
+@pytest.mark.fault(48)
+def test_time_in_which_nobody_was_awake_does_not_count():
+    clock = FakeClock()
+    awake = Awake(clock)
+    clock.pass_s(1.0)
+    assert (awake.look(), awake.resumed) == (1.0, False)
+    clock.pass_s(8 * HOUR)
+    assert (awake.look(), awake.resumed) == (1.0, True)
+    clock.pass_s(LONGEST_GAP_S)
+    assert (awake.look(), awake.resumed) == (1.0 + LONGEST_GAP_S, False)
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize("when", ["before it is ready", "while it works"])
+def test_a_trainer_lives_on_after_the_machine_slept(fresh_project, when):
+    limits = {"startup_timeout_s": 20.0, "silence_timeout_s": 20.0, "progress_timeout_s": 20.0}
+    with Site(fresh_project(), **limits, training_timeout_s=60.0) as site:
+        late: list[Event] = []
+
+        def answer(job: Job) -> list[Event]:
+            late.extend(train(job))
+            return [] if when == "before it is ready" else [Ready(versions={}), Heartbeat(doing="work", progress=0.1)]
+
+        site.launcher.answer = answer
+        site.drop(1, 2)
+        site.until(lambda: bool(late))
+        for _ in range(10):
+            site.tick()
+        site.clock.pass_s(8 * HOUR)
+        for _ in range(10):
+            site.tick()
+        assert site.runner.cycle.phase is Phase.TRAINING
+        site.launcher.started[-1]._said += late
+        site.until_version(1)
+        assert len(site.launcher.started) == 1
+
+
+@pytest.mark.fault(48)
+def test_a_trainer_that_says_nothing_is_ended_all_the_same(fresh_project):
+    """The control: without sleep the same limits end it."""
+    with Site(fresh_project(), silence_timeout_s=20.0) as site:
+        site.launcher.answer = lambda job: [Ready(versions={})]
+        site.drop(1, 2)
+        site.until(lambda: any("no sign of life" in line for line in site.log.lines))
+
+
+HEIR = "import os, signal, sys; signal.signal(signal.SIGHUP, int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+@contextlib.contextmanager
+def whole_daemon(folder: Path, *, hangup: int = signal.SIG_DFL, **settings: object):
+    """A real daemon with real, fast children, which inherits `hangup` for SIGHUP."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    wanted = {"auto_train_after_n_rollouts": 2, "scan_interval_s": 0.2, "settle_s": 0.05, **settings}
+    environment |= {f"HOTLAP_DAEMON__{name.upper()}": str(value) for name, value in wanted.items()}
+    command = [sys.executable, str(ROOT / "tests" / "fakes" / "whole_daemon.py"), "--no-dashboard"]
+    heir = [] if sys.platform == "win32" else [sys.executable, "-c", HEIR, str(int(hangup))]
+    process = subprocess.Popen(
+        [*heir, *command, "--project", str(folder)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def status(folder: Path) -> dict[str, object]:
+    try:
+        return orjson.loads(Layout(folder).status.read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
+def wait_until(condition, patience_s: float = 40.0) -> None:
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+
+
+@pytest.mark.fault(49)
+@pytest.mark.slow
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_at_any_time_ends_it_soon_and_loses_nothing(tmp_path, number):
+    chance = random.Random(int(number))
+    for attempt in range(2):
+        with whole_daemon(tmp_path) as process:
+            if attempt:  # the first one may come before it has even begun
+                wait_until(lambda: status(tmp_path).get("pid") == process.pid)
+            for index in (1, 2):
+                Layout(tmp_path).make()
+                drop(Layout(tmp_path).exports, 10 * attempt + index)
+            time.sleep(chance.uniform(0.0, 1.5))
+            process.send_signal(number)
+            if attempt % 2:
+                time.sleep(chance.uniform(0.0, 0.3))
+                process.send_signal(number)
+            asked = time.monotonic()
+            code = process.wait(timeout=10.0)
+            assert time.monotonic() - asked < 10.0
+            assert code in {0, 1, -number}, process.communicate()
+        wait_until(lambda: not violations(tmp_path), 5.0)
+    with Site(tmp_path, hidden_sizes=(128, 128)) as site:
+        site.until(lambda: site.version > 0 and site.ledger.pending_count() == 0 and not site.runner.busy)
+    assert violations(tmp_path) == ()
+
+
+@pytest.mark.slow
+@posix_only
+def test_under_nohup_the_closing_of_a_terminal_does_not_end_it(tmp_path):
+    with whole_daemon(tmp_path, hangup=signal.SIG_IGN) as process:
+        wait_until(lambda: status(tmp_path).get("pid") == process.pid)
+        process.send_signal(signal.SIGHUP)
+        for index in (1, 2):
+            drop(Layout(tmp_path).exports, index)
+        wait_until(lambda: status(tmp_path)["policy_version"] == 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10.0) == 0
+    assert violations(tmp_path) == ()
+
+
+@pytest.mark.fault(48)
+@pytest.mark.slow
+@posix_only
+def test_a_daemon_and_its_trainer_that_both_stood_still_go_on(tmp_path):
+    """Stopped for longer than any limit, as by a sleeping machine."""
+    layout = Layout(tmp_path)
+    layout.make()
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nfrom pathlib import Path\nPath(sys.argv[0]).with_suffix('.pid').touch()\ntime.sleep(4)\n"
+    )
+    with whole_daemon(tmp_path, training_script="slow.py", training_timeout_s=5) as process:
+        wait_until(lambda: status(tmp_path).get("policy_version") == 0 and status(tmp_path).get("best_model_path"))
+        for index in (1, 2):
+            drop(layout.exports, index)
+        wait_until((tmp_path / "slow.pid").exists)
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in family:
+            member.suspend()
+        time.sleep(LONGEST_GAP_S + 1.0)
+        for member in family:
+            member.resume()
+        wait_until(lambda: "[3/5]" in layout.daemon_log.read_text())
+    assert "took longer" not in layout.daemon_log.read_text()

@@ -1,0 +1,416 @@
+"""Settings that are broken, changed, or somebody else's; what they may have run; odd paths: rows 69 to 72."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from daemon.cli import main
+from daemon.errors import DaemonError
+from daemon.process.child import trainer_command
+from daemon.runtime.instance_lock import ProjectLock
+from daemon.security import approvals as trust
+from daemon.security import permissions as ownership
+from daemon.security.config_monitor import EVERY_S, Guard
+from schemas.settings.loading import load
+from schemas.settings.models import TrainerSettings
+from schemas.storage.layout import Layout
+from tests.faults.support.site import Site, violations
+from tests.helpers import drop
+
+ROOT = Path(__file__).parents[3]
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="mode bits")
+
+
+@pytest.fixture(autouse=True)
+def own_approvals(tmp_path_factory, monkeypatch):
+    """No test sees, or adds to, the approvals of whoever runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config_home")))
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "daemon.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    path.chmod(0o644)
+    return path
+
+
+def told(capsys, *arguments: object) -> tuple[int, str]:
+    """Run the command line; give the exit code and its one line of complaint."""
+    code = main([str(a) for a in arguments])
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) <= 1
+    assert "Traceback" not in err
+    return code, err
+
+
+BROKEN = {
+    "no TOML": ("[daemon]\nauto_train_after_n_rollouts = \n", "line 2"),
+    "unknown key": ("[daemon]\n\nrollouts = 3\n", "daemon.rollouts in daemon.toml line 3"),
+    "unknown table": ("[deamon]\nwarm_trainer = true\n", "deamon.warm_trainer in daemon.toml line 2"),
+    "a table that is a number": ("daemon = 5\n", "unknown setting daemon in daemon.toml line 1"),
+    "wrong type": ("[daemon]\nwarm_trainer = 'maybe'\n", "daemon.warm_trainer = 'maybe' in daemon.toml line 2"),
+    "infinite": ("[trainer]\nseed = 1\nlearning_rate = inf\n", "learning_rate = inf in daemon.toml line 3"),
+    "nan": ("[daemon]\nsettle_s = nan\n", "daemon.settle_s = nan in daemon.toml line 2"),
+    "negative": ("[daemon]\nauto_train_after_n_rollouts = -3\n", "= -3 in daemon.toml line 2"),
+    "a dotted key": ("trainer.epochs = 0\n", "trainer.epochs = 0 in daemon.toml line 1"),
+    "5,000 digits": ("[trainer]\nseed = " + "9" * 5000, "is not valid TOML"),
+    "nested too deep": ("[trainer]\nseed = " + "[" * 100_000, "nested too deep"),
+    "twice": ("[trainer]\nseed = 1\nseed = 2\n", "line 3"),
+    "not UTF-8": (b"[trainer]\nseed = 1 # \xff\n", "not UTF-8 (byte 21)"),
+    "escape sequences": ('[trainer]\ndevice = 3 # \x1b[2J\n"\\u001b[31m" = 1\n', "line 2"),
+    "a megabyte and more": ("# " + "x" * (1 << 20), "more than the 1 MB allowed"),
+    "a right that no file may give": ("[daemon]\nallow_shared = true\n", "no setting for a file"),
+}
+
+
+@pytest.mark.fault(69)
+@pytest.mark.parametrize(("text", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_config_is_refused_in_one_line_that_says_where(tmp_path, capsys, text, words):
+    write(tmp_path, text)
+    exit_code, err = told(capsys, "--project", tmp_path, "--no-dashboard")
+    assert exit_code == 2
+    assert words in err
+    assert "[E_CONFIG]" in err
+    assert "\x1b" not in err
+    assert not Layout(tmp_path).training.exists(), "nothing was started"
+
+
+@POSIX
+@pytest.mark.fault(69)
+def test_a_pipe_a_folder_or_a_loop_in_the_place_of_the_config_is_refused_at_once(tmp_path, capsys):
+    path = tmp_path / "daemon.toml"
+    for make in (lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to(path)):
+        make()
+        began = time.monotonic()
+        code, err = told(capsys, "--project", tmp_path, "--once")
+        assert code == 2
+        assert "[E_" in err
+        assert time.monotonic() - began < 2
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+CHANGES = {
+    "valid": ("[trainer]\nepochs = 3\n", "was changed: the old settings stay until"),
+    "broken": ("[trainer]\nepochs = zero\n", "cannot be used; the old settings stay"),
+    "torn": ("[trai", "cannot be used; the old settings stay"),
+    "unknown key": ("[trainer]\nepoch = 3\n", "did you mean trainer.epochs?"),
+}
+
+
+@pytest.mark.fault(69)
+@pytest.mark.parametrize(("text", "words"), CHANGES.values(), ids=CHANGES)
+def test_a_config_that_changes_while_the_daemon_runs_changes_nothing_but_is_told(fresh_project, text, words):
+    folder = fresh_project()
+    write(folder, "[trainer]\nepochs = 2\n")
+    with Site(folder) as site:
+        lock = ProjectLock(site.layout.lock)
+        lock.acquire()
+        guard = Guard(site.project, lock, config=None)
+        settings = site.project.settings
+        site.drop(1, 2)
+        site.until(lambda: site.runner.busy or site.version == 1)
+        write(folder, text + "# longer than before\n")
+        for _ in range(3):
+            site.clock.pass_s(EVERY_S)
+            guard.look()
+        [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
+        assert words in warning.message
+        assert sum(words in line for line in site.log.lines) == 1
+        site.until_version(1)
+        assert site.project.settings is settings
+        lock.release()
+    assert violations(folder) == ()
+
+
+@POSIX
+@pytest.mark.fault(69)
+def test_a_config_that_everybody_can_write_meanwhile_is_told_and_not_read(fresh_project):
+    folder = fresh_project()
+    with Site(folder) as site:
+        guard = Guard(site.project, ProjectLock(site.layout.lock), config=None)
+        write(folder, "[trainer]\nepochs = zero\n").chmod(0o666)
+        site.clock.pass_s(EVERY_S)
+        guard.look()
+        [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
+        assert "can be written by everybody" in warning.message
+        (folder / "daemon.toml").unlink()
+        site.clock.pass_s(EVERY_S)
+        guard.look()
+        assert "W_CONFIG" not in site.warnings(), "it is as it was at the start"
+
+
+def make_foreign(path: Path, monkeypatch) -> None:
+    """Let a path belong to somebody else: really where we may, else by being somebody else."""
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+    else:
+        monkeypatch.setattr(ownership.os, "geteuid", lambda: 54321)
+
+
+@POSIX
+@pytest.mark.fault(71)
+def test_a_config_that_another_user_could_have_written_is_refused(tmp_path, capsys, monkeypatch):
+    path = write(tmp_path, "[daemon]\nauto_train_after_n_rollouts = 3\n")
+    path.chmod(0o666)
+    code, err = told(capsys, "--once", "--project", tmp_path)
+    assert (code, "E_SHARED_CONFIG" in err, f"chmod go-w {path}" in err) == (2, True, True)
+    path.chmod(0o644)
+    assert told(capsys, "--once", "--project", tmp_path)[0] == 3
+    make_foreign(path, monkeypatch)
+    code, err = told(capsys, "--once", "--project", tmp_path)
+    assert (code, "E_SHARED_CONFIG" in err, "belongs to" in err) == (2, True, True)
+
+
+@POSIX
+@pytest.mark.fault(71)
+@pytest.mark.parametrize("what", ["project", "training", "models", "state"])
+def test_a_folder_that_everybody_can_write_is_refused_unless_asked_for(tmp_path, capsys, what):
+    layout = Layout(tmp_path)
+    layout.make()
+    folder = getattr(layout, what)
+    folder.chmod(0o777)
+    code, err = told(capsys, "--once", "--project", tmp_path)
+    assert (code, "E_SHARED_FOLDER" in err, "--allow-shared" in err) == (2, True, True)
+    assert not layout.ledger.exists()
+    assert told(capsys, "--once", "--allow-shared", "--project", tmp_path)[0] == 3
+    folder.chmod(0o1777)
+    assert told(capsys, "--once", "--project", tmp_path)[0] == 3, "the sticky bit keeps others' hands off"
+
+
+@POSIX
+@pytest.mark.fault(71)
+def test_a_project_that_belongs_to_somebody_else_is_refused_unless_asked_for(tmp_path, capsys, monkeypatch):
+    make_foreign(tmp_path, monkeypatch)
+    code, err = told(capsys, "--once", "--project", tmp_path)
+    assert (code, "E_SHARED_FOLDER" in err, "belongs to" in err) == (2, True, True)
+    monkeypatch.setenv("HOTLAP_DAEMON__ALLOW_SHARED", "true")
+    assert told(capsys, "--once", "--project", tmp_path)[0] == 3
+
+
+@POSIX
+@pytest.mark.fault(71)
+def test_files_that_the_group_of_their_owner_alone_can_write_are_fine(tmp_path, monkeypatch):
+    import grp
+    import pwd
+
+    tmp_path.chmod(0o775)
+    me = pwd.getpwuid(tmp_path.stat().st_uid)
+    own = grp.struct_group((me.pw_name, "x", me.pw_gid, []))
+    shared = grp.struct_group(("staff", "x", me.pw_gid, ["alice", "bob"]))
+    monkeypatch.setattr(ownership.grp, "getgrgid", lambda gid: own)
+    assert ownership.others_can_write(tmp_path) is None
+    monkeypatch.setattr(ownership.grp, "getgrgid", lambda gid: shared)
+    assert ownership.others_can_write(tmp_path) == "can be written by the group staff"
+
+
+# Row 70: what the settings have run
+
+
+def script_that_tells(folder: Path) -> Path:
+    """A training script, and a network, that leave a mark where they are run."""
+    mark = folder / "was_run"
+    text = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
+    for name in ("evil.py", "json.py", "torch.py", "random.py"):
+        (folder / name).write_text(text)
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    python.chmod(0o755)
+    return mark
+
+
+COMMANDS = {
+    "a script": "[daemon]\ntraining_script = 'evil.py'\n",
+    "a python": "[daemon]\npython_executable = '{folder}/python'\n",
+    "a network": "[trainer]\nnetwork = 'evil:Network'\n",
+    "a loss": "[trainer]\nloss = 'evil:loss'\n",
+}
+
+
+@pytest.mark.fault(70)
+@pytest.mark.parametrize("text", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("command", ["--once", "", "doctor", "publish --epoch 1", "trust --show"])
+def test_nothing_that_a_project_names_is_run_before_the_user_said_yes(tmp_path, capsys, text, command):
+    mark = script_that_tells(tmp_path)
+    drop(tmp_path, 1)
+    write(tmp_path, text.format(folder=tmp_path))
+    code = main([*command.split(), "--project", str(tmp_path)])
+    said = "".join(capsys.readouterr())
+    assert code in {1, 2}
+    assert "not approved" in said
+    if "trust" not in command:
+        assert "E_UNTRUSTED" in said
+        assert "python -m daemon trust" in said
+    assert not mark.exists()
+
+
+@pytest.mark.fault(70)
+def test_an_approval_holds_for_these_values_in_this_project_and_nothing_else(tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        script_that_tells(folder)
+        write(folder, COMMANDS["a script"])
+    assert main(["trust", "--project", str(one)]) == 0
+    assert "daemon.training_script = 'evil.py'" in capsys.readouterr().out
+    trust.check_trust(one, load(one, environment={}))
+    with pytest.raises(DaemonError, match="E_UNTRUSTED"):
+        trust.check_trust(two, load(two, environment={}))
+    write(one, "[daemon]\ntraining_script = 'json.py'\n")
+    with pytest.raises(DaemonError, match="E_UNTRUSTED"):
+        trust.check_trust(one, load(one, environment={}))
+    write(one, COMMANDS["a script"] + "warm_trainer = false\n")
+    trust.check_trust(one, load(one, environment={}))
+    assert main(["trust", "--revoke", "--project", str(one)]) == 0
+    with pytest.raises(DaemonError, match="E_UNTRUSTED"):
+        trust.check_trust(one, load(one, environment={}))
+
+
+@pytest.mark.fault(70)
+def test_no_approval_comes_with_a_project(tmp_path, monkeypatch):
+    """It lies in the user's own folder; one that others could have written there is none either."""
+    write(tmp_path, COMMANDS["a script"])
+    loaded = load(tmp_path, environment={})
+    path = trust.approve(tmp_path, trust.commands_of(loaded))
+    assert not path.is_relative_to(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["daemon.toml"]
+    trust.check_trust(tmp_path, loaded)
+    if sys.platform != "win32":
+        assert path.parent.stat().st_mode & 0o077 == 0
+        path.chmod(0o666)
+        with pytest.raises(DaemonError, match="E_UNTRUSTED"):
+            trust.check_trust(tmp_path, loaded)
+
+
+@pytest.mark.fault(70)
+def test_what_the_user_gives_by_hand_and_the_defaults_need_no_approval(tmp_path):
+    trust.check_trust(tmp_path, load(tmp_path, environment={}))
+    trust.check_trust(tmp_path, load(tmp_path, environment={"HOTLAP_DAEMON__TRAINING_SCRIPT": "mine.py"}))
+    write(tmp_path, COMMANDS["a script"])
+    trust.check_trust(tmp_path, load(tmp_path, environment={"HOTLAP_DAEMON__TRAINING_SCRIPT": "mine.py"}))
+    write(tmp_path, f"[daemon]\npython_executable = {orjson.dumps(sys.executable).decode()}\n")
+    trust.check_trust(tmp_path, load(tmp_path, environment={}))
+    write(tmp_path, "[daemon]\ntraining_script = ''\n[trainer]\nseed = 3\n")
+    trust.check_trust(tmp_path, load(tmp_path, environment={}))
+
+
+@pytest.mark.fault(70)
+def test_an_allowance_to_share_is_none_to_run(tmp_path):
+    write(tmp_path, COMMANDS["a network"])
+    loaded = load(tmp_path, environment={"HOTLAP_DAEMON__ALLOW_SHARED": "1"})
+    with pytest.raises(DaemonError, match="E_UNTRUSTED"):
+        trust.check_before_running(tmp_path, loaded)
+
+
+@pytest.mark.fault(70)
+@pytest.mark.parametrize(("network", "is_found"), [("", False), ("evil:Network", True)])
+def test_a_trainer_finds_modules_in_the_project_only_where_the_approved_settings_name_some(tmp_path, network, is_found):
+    """A `random.py` that came with a project must not be imported in the place of Python's own."""
+    script_that_tells(tmp_path)
+    settings = TrainerSettings(network=network)
+    log = tmp_path / "log"
+    command = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
+    assert "-P" in command.arguments
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, command.search_path))}
+    ask = [sys.executable, "-P", "-c", "import importlib.util as u; print(bool(u.find_spec('evil')))"]
+    done = subprocess.run(ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == str(is_found)
+
+
+# Row 72: odd paths
+
+
+ODD = {
+    "spaces": "my game  2",
+    "unicode": "Spiel \u00fc\u4e2d\U0001f3ce",
+    "percent": "100%s%%d{0}",
+    "brackets": "[x]*?",
+    "leading dash": "-rf",
+    "dollar and quotes": "$HOME `x` 'q' \"d\"",
+    "hash and semicolon": "a#b;c&d",
+    "dots": "...hidden..",
+}
+
+
+def odd_folder(parent: Path, name: str) -> Path:
+    try:
+        (parent / name).mkdir()
+    except OSError as error:
+        pytest.skip(f"no such name on this system: {error}")
+    return parent / name
+
+
+@pytest.mark.fault(72)
+@pytest.mark.parametrize("name", ODD.values(), ids=ODD)
+def test_a_cycle_in_a_folder_with_an_odd_name(tmp_path, capsys, name):
+    folder = odd_folder(tmp_path, name)
+    with Site(folder) as site:
+        site.cycle(1)
+    assert violations(folder) == ()
+    assert Path(Layout(folder).pointer.read_text(encoding="utf-8")).is_file()
+    assert main(["history", "--json", f"--project={folder}"]) == 0
+    assert [cycle["state"] for cycle in orjson.loads(capsys.readouterr().out)] == ["published"] * 2
+
+
+@pytest.mark.fault(72)
+def test_a_cycle_in_a_path_of_more_than_300_characters(tmp_path):
+    folder = tmp_path
+    while len(str(folder)) < 320:
+        folder = odd_folder(folder, "a folder of a name that is not short")
+    with Site(folder) as site:
+        site.cycle(1)
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(72)
+def test_a_leading_dash_relative_to_where_one_is(tmp_path, capsys, monkeypatch):
+    odd_folder(tmp_path, "-x")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--once", "--project=-x"]) == 3
+    assert "-x/Saved/Training/Exports" in capsys.readouterr().err.replace(os.sep, "/")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.fault(72)
+def test_a_path_that_is_no_text_is_refused_in_words(tmp_path, capsys):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/game\xff"))
+    folder.mkdir()
+    code, err = told(capsys, "--once", "--project", folder)
+    assert (code, "is no text" in err) == (2, True)
+    assert err.isascii()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(72)
+def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
+    folder = odd_folder(tmp_path, "-my [x] 100% \u00fc\u4e2d")
+    layout = Layout(folder)
+    layout.make()
+    drop(layout.exports, 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "daemon", "--once", f"--project={folder}", "--epochs", "1"],
+        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(72)
+def test_the_pointer_follows_a_project_that_was_moved(fresh_project, tmp_path):
+    """An absolute path to where it was would lead nowhere, or into the copy that stayed."""
+    old = fresh_project()
+    with Site(old) as site:
+        site.cycle(1)
+    new = tmp_path / "moved"
+    shutil.copytree(old, new)
+    assert violations(new) != ()
+    with Site(new):
+        assert Path(Layout(new).pointer.read_text(encoding="utf-8")).is_relative_to(new.resolve())
+    assert violations(new) == ()

@@ -1,0 +1,223 @@
+"""What an engine sees, at any moment: rows 64 to 66."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from daemon.cli import main
+from daemon.diagnostics.invariants import Promise
+from daemon.ledger.cycle import Cycle, Phase
+from daemon.publishing.publish import PublishError
+from daemon.service import publish_epoch
+from daemon.training.progress import Progress
+from schemas.status import Status
+from schemas.storage.layout import Layout
+from scripts.faults import readers
+from tests.faults.support.site import Site, violations
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.fault(64)
+def test_readers_that_follow_the_pointer_while_models_are_published_never_fail(tmp_path):
+    tally = readers.run(tmp_path, reads=3000, publishes=20)
+    assert tally.failures == []
+    assert tally.reads >= 3000
+    assert len(tally.versions) > 15
+
+
+@pytest.mark.fault(64)
+def test_a_publish_that_overwrites_is_caught_by_the_readers(tmp_path, monkeypatch):
+    """The control: models written in place are torn for somebody."""
+    real = readers.Publisher.publish
+
+    def careless(publisher: readers.Publisher, version: int) -> None:
+        real(publisher, version)
+        path = Path(publisher.layout.pointer.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        for end in range(0, len(data), 512):
+            path.write_bytes(data[:end])
+        path.write_bytes(data)
+
+    monkeypatch.setattr(readers.Publisher, "publish", careless)
+    assert readers.run(tmp_path, reads=3000, publishes=5).failures
+
+
+def make_old(layout: Layout, cycles: range, *, hours: float, now_s: float) -> None:
+    for cycle in cycles:
+        os.utime(layout.cycle_folder(cycle), (now_s - 3600 * hours,) * 2)
+
+
+@pytest.mark.fault(65)
+def test_pruning_keeps_the_newest_and_all_younger_than_an_hour(fresh_project):
+    folder = fresh_project()
+    with Site(folder, keep_cycles=5) as site:
+        for number in range(1, 10):
+            site.cycle(10 * number)
+            for cycle in range(number + 1):
+                os.utime(site.layout.cycle_folder(cycle), (site.clock.wall - 60,) * 2)
+        there = {path.name for path in site.layout.models.glob("cycle_*")}
+        assert there == {f"cycle_{n:06d}" for n in range(10)}, "all are a minute old"
+        held = site.layout.cycle_folder(3) / "model_epoch_2.json"
+        make_old(site.layout, range(3), hours=2, now_s=site.clock.wall)
+        make_old(site.layout, range(3, 5), hours=10 / 60, now_s=site.clock.wall)
+        make_old(site.layout, range(5, 10), hours=5, now_s=site.clock.wall)
+        site.cycle(200)
+        assert held.exists(), "an engine took it up ten minutes ago"
+        kept = {int(path.name.removeprefix("cycle_")) for path in site.layout.models.glob("cycle_*")}
+        assert kept >= set(range(3, 5)) | set(range(6, 11))
+        assert kept < set(range(11))
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(65)
+def test_the_model_before_the_engine_is_kept_however_old_it_is(fresh_project):
+    folder = fresh_project()
+    with Site(folder, keep_cycles=5) as site:
+        for number in range(1, 9):
+            site.cycle(10 * number)
+        publication = publish_epoch(site.project, cycle_id=1, epoch=2)
+        make_old(site.layout, range(9), hours=9, now_s=site.clock.wall)
+        site.service._prune()
+        assert (site.layout.models / publication.model).exists()
+        assert len(list(site.layout.models.glob("cycle_*"))) <= 7, "five, the best, and the one before the engine"
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(66)
+def test_status_json_is_valid_at_every_read(fresh_project):
+    with Site(fresh_project()) as site:
+        failures, reads = [], 0
+        done = threading.Event()
+
+        def read() -> None:
+            nonlocal reads
+            while not done.is_set():
+                try:
+                    Status.from_bytes(site.layout.status.read_bytes())
+                except Exception as error:  # noqa: BLE001
+                    failures.append(error)
+                reads += 1
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        reporter = site.service._reporter
+        for pending in range(100):
+            cycle = Cycle(1, "train", Phase.TRAINING)
+            site.clock.pass_s(10)
+            status = reporter.status(cycle, Progress(), is_paused=False, pending=pending, elapsed_s=1.0)
+            reporter.write(status)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert reads > 100
+        assert Status.from_bytes(site.layout.status.read_bytes()).rollouts_pending == 99
+
+
+@pytest.mark.fault(66)
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_no_number_that_json_does_not_know_gets_into_status_json(fresh_project, number):
+    text = Layout(fresh_project()).status.read_text(encoding="utf-8")
+    assert '"training_seconds":0.0' in text
+    with pytest.raises(ValidationError):
+        Status.from_bytes(text.replace('"training_seconds":0.0', f'"training_seconds":{number}').encode())
+    whole = Status.from_bytes(text.encode())
+    with pytest.raises(ValidationError):
+        Status(**{**whole.model_dump(), "training_seconds": float(number)})
+
+
+def looks_dead(status: Status) -> bool:
+    """What an engine on the same machine, or on another, can tell from status.json alone."""
+    try:
+        is_same = abs(psutil.Process(status.pid).create_time() - status.create_time) < 2.0
+    except psutil.NoSuchProcess:
+        is_same = False
+    return not is_same or time.time() - status.heartbeat > 3 * status.heartbeat_interval_s
+
+
+@pytest.mark.fault(66)
+def test_a_daemon_that_was_killed_is_seen_to_be_dead(tmp_path, capsys):
+    layout = Layout(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 30
+        while not layout.status.exists():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        alive = Status.from_bytes(layout.status.read_bytes())
+        assert alive.pid == process.pid
+        assert not looks_dead(alive)
+    finally:
+        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+    dead = Status.from_bytes(layout.status.read_bytes())
+    assert looks_dead(dead)
+    stranger = dead.model_copy(update={"pid": os.getpid()})
+    assert looks_dead(stranger), "its pid is used again by somebody else"
+    hung = stranger.model_copy(update={"create_time": psutil.Process().create_time()})
+    assert not looks_dead(hung)
+    assert looks_dead(hung.model_copy(update={"heartbeat": time.time() - 3 * hung.heartbeat_interval_s - 1}))
+    end = time.monotonic() + 10
+    while "no daemon runs now" not in capsys.readouterr().out:  # a child holds our lock between fork and exec
+        assert time.monotonic() < end
+        assert main(["status", "--project", str(tmp_path)]) == 0
+
+
+ELSEWHERE = {
+    "absolute": "{outside}/cycle_000001/model_epoch_2.json",
+    "up and out": "{models}/../../../../outside/cycle_000001/model_epoch_2.json",
+    "another drive": "C:cycle_000001/model_epoch_2.json",
+    "another machine": "//host/share/cycle_000001/model_epoch_2.json",
+    "a stream": "{models}/cycle_000001/model_epoch_2.json:hidden",
+    "relative": "cycle_000001/model_epoch_2.json",
+    "with a newline": "{models}/cycle_000001/model_epoch_2.json\n",
+}
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_pointer_that_leads_elsewhere_is_set_right_at_the_next_start(fresh_project, tmp_path, text):
+    folder = fresh_project()
+    layout = Layout(folder)
+    with Site(folder) as site:
+        site.cycle(1)
+        right = layout.pointer.read_text(encoding="utf-8")
+    outside = tmp_path / "outside"
+    shutil.copytree(layout.models / "cycle_000001", outside / "cycle_000001")
+    layout.pointer.write_text(text.format(outside=outside, models=layout.models), encoding="utf-8")
+    assert [violation.promise for violation in violations(folder)] == [Promise.ENGINE_VIEW]
+    with Site(folder):
+        assert layout.pointer.read_text(encoding="utf-8") == right
+    assert violations(folder) == ()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.fault(64)
+def test_no_link_in_models_is_put_before_the_engine(fresh_project, tmp_path):
+    with Site(fresh_project()) as site:
+        site.cycle(1)
+        site.cycle(3)
+        folder = site.layout.cycle_folder(1)
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(PublishError, match="is a link"):
+            publish_epoch(site.project, cycle_id=1, epoch=2)
+    assert violations(site.layout.project) == ()

@@ -1,0 +1,437 @@
+"""Events lost, refused and false, and a folder that comes and goes (rows 28 to 35)."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from watchdog.observers.api import BaseObserver, EventEmitter
+
+from daemon.rollouts import inbox
+from daemon.rollouts import watcher as watch
+from daemon.rollouts.watcher import LONGEST_DELAY_S, Watcher
+from daemon.runtime import loop
+from scripts.faults import overflow
+from tests.faults.support.children import begin_cycle, opened, until
+from tests.faults.support.site import Site
+from tests.helpers import FakeClock, drop
+
+ROOT = Path(__file__).parents[3]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify, user namespaces and signals of Linux")
+#: one cycle of a project that has version 0, in a process of its own: FOLDER
+CYCLE = """
+import sys
+from pathlib import Path
+from tests.daemon.conftest import Rig
+from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
+rig = Rig(Path(sys.argv[1]), hidden_sizes=HIDDEN_SIZES)
+try:
+    rig.until(lambda: rig.inbox.has_looked)
+    begin_cycle(rig, "")
+    rig.until_published(1)
+    print(*(f"{w.code}: {w.message}" for w in rig.project.warnings()), sep="\\n")
+finally:
+    rig.close()
+"""
+#: the same with Exports as a file system of its own, taken away and put back
+UNMOUNTED = """
+import subprocess, sys
+from pathlib import Path
+from tests.daemon.conftest import Rig
+from tests.faults.support.children import HIDDEN_SIZES
+from tests.helpers import drop
+folder = Path(sys.argv[1])
+exports = folder / "Saved" / "Training" / "Exports"
+store = folder / "store"
+store.mkdir()
+subprocess.run(["mount", "--bind", store, exports], check=True)
+rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, auto_train_after_n_rollouts=3)
+try:
+    drop(exports, 1)
+    drop(exports, 2)
+    rig.until(lambda: rig.ledger.pending_count() == 2)
+    subprocess.run(["umount", "-l", exports], check=True)
+    for _ in range(20):
+        rig.service.tick()
+        rig.mailbox.wait(0.05)
+    assert len(rig.ledger.files()) == 2, "an empty folder is no proof"
+    subprocess.run(["mount", "--bind", store, exports], check=True)
+    drop(exports, 3)
+    rig.until_published(1)
+    print(*(len(cycle.rollouts) for cycle in rig.ledger.history()))
+finally:
+    rig.close()
+    subprocess.run(["umount", "-l", exports], check=True)
+"""
+
+
+def in_namespace(flags: str, script: str, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as root of a user namespace after a shell script; skip where there are none."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", flags, "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    return subprocess.run(
+        ["unshare", flags, "sh", "-c", f'{script}exec "$@"', "sh", sys.executable, "-c", program, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class NullEmitter(EventEmitter):
+    """Sees nothing."""
+
+    def queue_events(self, timeout: float) -> None:
+        self.stopped_event.wait(timeout)
+
+
+def null_observer() -> BaseObserver:
+    return BaseObserver(NullEmitter)
+
+
+def codes(rig) -> set[str]:
+    return {warning.code for warning in rig.project.warnings()}
+
+
+# Lost events
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.fault(28)
+def test_two_thousand_files_behind_an_overflown_queue_are_all_found_and_counted_once(fresh_project):
+    """20,000 by `python -m scripts.faults.overflow`."""
+    found = overflow.run(fresh_project(), 2000, patience_s=60.0, settings={"HOTLAP_AGENT__HIDDEN_SIZES": "[8, 8]"})
+    assert (found.files, found.found, found.rejected) == (2000, 2000, 0)
+    assert found.seconds < 60.0
+
+
+@linux
+@pytest.mark.fault(28)
+def test_an_overflown_queue_is_a_reason_to_look_and_no_line_on_the_console(tmp_path, capfd):
+    nudges: list[float] = []
+    watcher = Watcher(tmp_path, lambda: nudges.append(time.monotonic()))
+    assert watcher.check() is None
+    watch.logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed")
+    watcher.stop()
+    assert len(nudges) == 1
+    assert capfd.readouterr().err == ""
+
+
+def outcome(rig) -> list[tuple[str, tuple[str, ...]]]:
+    begin_cycle(rig, "")
+    rig.until_published(1)
+    drop(rig.layout.exports, 3, b"{}")
+    rig.until(lambda: rig.ledger.rejected_count() == 1)
+    return [(cycle.state, cycle.rollouts) for cycle in rig.ledger.history()]
+
+
+@pytest.mark.fault(29)
+def test_without_any_event_the_end_is_the_same(fresh_project, monkeypatch):
+    with opened(fresh_project()) as rig:
+        expected = outcome(rig)
+    monkeypatch.setattr(watch, "Observer", null_observer)
+    with opened(fresh_project()) as rig:
+        assert outcome(rig) == expected
+        assert rig.inbox._watcher._observer is not None
+
+
+@linux
+@pytest.mark.fault(30)
+@pytest.mark.parametrize(
+    ("limit", "sysctl"),
+    [
+        ("max_inotify_instances", "fs.inotify.max_user_instances"),
+        ("max_inotify_watches", "fs.inotify.max_user_watches"),
+    ],
+)
+def test_without_inotify_the_folder_is_listed_and_the_sysctl_is_named(fresh_project, limit, sysctl):
+    script = f"echo 0 > /proc/sys/user/{limit} || exit 77; "
+    done = in_namespace("-Ur", script, CYCLE, fresh_project())
+    if done.returncode == 77:
+        pytest.skip(f"{limit} cannot be set here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "W_WATCHER: no file events here, the folder is only listed every few seconds" in done.stdout
+    assert sysctl in done.stdout
+
+
+@linux
+@pytest.mark.fault(30)
+def test_a_refused_watch_is_tried_again_ever_less_often_and_leaves_nothing_open(tmp_path, monkeypatch):
+    class Refused(watch.Observer):
+        tries = 0
+
+        def schedule(self, *arguments: object, **named: object) -> None:
+            Refused.tries += 1
+            raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    clock = FakeClock()
+    watcher = Watcher(tmp_path, lambda: None, clock=clock)
+    real = watch.Observer
+    monkeypatch.setattr(watch, "Observer", Refused)
+    assert "raise the sysctl fs.inotify.max_user_watches" in watcher.check()
+    descriptors, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    for _ in range(3600):
+        clock.pass_s(1.0)
+        assert watcher.check() is not None
+    assert Refused.tries <= 8 + 3600 / LONGEST_DELAY_S
+    assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == (descriptors, threads)
+    monkeypatch.setattr(watch, "Observer", real)
+    clock.pass_s(LONGEST_DELAY_S)
+    assert watcher.check() is None
+    watcher.stop()
+
+
+# The folder
+
+
+def delete(exports: Path) -> None:
+    shutil.rmtree(exports)
+
+
+def rename_away(exports: Path) -> None:
+    exports.rename(exports.with_name("Elsewhere"))
+
+
+def replace_by_a_file(exports: Path) -> None:
+    shutil.rmtree(exports)
+    exports.write_text("not a folder")
+
+
+@pytest.mark.fault(31)
+@pytest.mark.parametrize("vanish", [delete, rename_away, replace_by_a_file])
+@pytest.mark.parametrize("when", ["before the start", "while it runs"])
+def test_a_folder_that_is_not_there_is_waited_for(fresh_project, vanish, when):
+    with opened(fresh_project(), auto_train_after_n_rollouts=3) as rig:
+        exports = rig.layout.exports
+        if when == "while it runs":
+            drop(exports, 1)
+            drop(exports, 2)
+            rig.until(lambda: rig.ledger.pending_count() == 2)
+        vanish(exports)
+        rig.until(lambda: "W_EXPORTS" in codes(rig))
+        [told] = [warning.message for warning in rig.project.warnings() if warning.code == "W_EXPORTS"]
+        assert told.startswith("waiting for folder Exports: ")
+        assert len(rig.ledger.files()) == (2 if when == "while it runs" else 0)
+        exports.unlink() if exports.is_file() else None
+        exports.mkdir()
+        for number in (1, 2, 3):
+            drop(exports, number)
+        rig.until_published(1)
+        assert [len(cycle.rollouts) for cycle in rig.ledger.history()] == [0, 3]
+        rig.until(lambda: codes(rig).isdisjoint({"W_EXPORTS", "W_WATCHER"}))
+        info = exports.stat()
+        assert rig.inbox._watcher._identity == (info.st_dev, info.st_ino)
+
+
+@pytest.mark.fault(31)
+def test_the_watch_follows_the_name_and_not_the_old_folder(tmp_path):
+    folder, nudges = tmp_path / "Exports", []
+    folder.mkdir()
+    watcher = Watcher(folder, lambda: nudges.append(1))
+    assert watcher.check() is None
+    folder.rename(tmp_path / "old")
+    folder.mkdir()
+    assert watcher.check() is None
+    nudges.clear()
+    drop(tmp_path / "old", 1)
+    time.sleep(0.2)
+    assert nudges == []
+    drop(folder, 1)
+    until(lambda: bool(nudges))
+    watcher.stop()
+
+
+@pytest.mark.fault(31)
+def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
+    reads: list[str] = []
+    with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
+        site.drop(1, 2)
+        site.until(lambda: site.ledger.pending_count() == 2)
+        exports = site.layout.exports
+        exports.rename(exports.with_name("away"))
+        exports.mkdir()
+        for _ in range(50):
+            site.tick()
+        assert len(site.ledger.files()) == 2
+        assert site.inbox.present == 0
+        exports.rmdir()
+        exports.with_name("away").rename(exports)
+        real = site.inbox._intake.want
+        monkeypatch.setattr(site.inbox._intake, "want", lambda name, stamp: (reads.append(name), real(name, stamp))[1])
+        site.drop(3)
+        site.until_version(1)
+        assert reads == ["rollout_3_20261121_120000.json"]
+        (exports / "rollout_1_20261121_120000.json").unlink()
+        site.until(lambda: len(site.ledger.files()) == 2)
+
+
+@linux
+@pytest.mark.fault(31)
+def test_a_folder_that_is_unmounted_and_mounted_again_loses_nothing(fresh_project):
+    done = in_namespace("-Urm", "", UNMOUNTED, fresh_project())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["0", "3"]
+
+
+# Threads that die
+
+
+@pytest.mark.fault(32)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "victim",
+    ["emitter", pytest.param("reader", marks=linux)],
+)
+def test_an_emitter_that_dies_is_noticed_at_the_next_look_and_started_anew(tmp_path, victim):
+    nudges: list[int] = []
+    clock = FakeClock()
+    watcher = Watcher(tmp_path, lambda: nudges.append(1), clock=clock)
+    assert watcher.check() is None
+    observer = watcher._observer
+    [emitter] = observer.emitters
+    thread = emitter if victim == "emitter" else observer._inotify_fd
+
+    def die(*arguments: object, **named: object) -> None:
+        raise RuntimeError("the emitter dies")
+
+    setattr(thread, "queue_events" if victim == "emitter" else "handle_event", die)
+    drop(tmp_path, 1)
+    until(lambda: not thread.is_alive())
+    assert observer.is_alive()
+    assert "the watch has died" in watcher.check()
+    clock.pass_s(0.5)
+    assert watcher.check() is not None
+    clock.pass_s(0.6)
+    assert watcher.check() is None
+    assert watcher._observer is not observer
+    nudges.clear()
+    drop(tmp_path, 2)
+    until(lambda: bool(nudges))
+    watcher.stop()
+
+
+@pytest.mark.fault(33)
+def test_a_handler_that_raises_is_told_and_the_thread_lives(tmp_path):
+    calls: list[int] = []
+
+    def nudge() -> None:
+        calls.append(1)
+        raise OSError("the mailbox is gone")
+
+    watcher = Watcher(tmp_path, nudge)
+    assert watcher.check() is None
+    drop(tmp_path, 1)
+    until(lambda: bool(calls))
+    before = len(calls)
+    drop(tmp_path, 2)
+    until(lambda: len(calls) > before)
+    assert watcher._observer.is_alive()
+    assert "could not be passed on: OSError: the mailbox is gone" in watcher.check()
+    watcher.stop()
+
+
+# False events
+
+
+@pytest.mark.slow
+@pytest.mark.fault(34)
+def test_nothing_wakes_an_idle_daemon_but_its_timer(fresh_project):
+    """The listing and the reading of every interval cause events of their own; none may come back to us."""
+    idle_s = 10.0
+    with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as rig:
+        for number in range(20):
+            drop(rig.layout.exports, number)
+        rig.until(lambda: rig.ledger.pending_count() == 20 and rig.inbox.is_settled)
+        time.sleep(0.5)
+        rig.service.tick()
+        wakes, ticks = [], 0
+        rig.project.wake = lambda: wakes.append(time.monotonic())
+        rig.inbox._watcher._handler._nudge = rig.project.wake
+        end, busy_s = time.monotonic() + idle_s, time.process_time()
+
+        def tick() -> float:
+            nonlocal ticks
+            ticks += 1
+            for path in rig.layout.exports.iterdir():
+                path.read_bytes()
+            return rig.service.tick()
+
+        def is_over() -> bool:
+            return time.monotonic() >= end
+
+        assert loop.run(tick, rig.mailbox, until=is_over, on_error=lambda error, delay_s: pytest.fail(str(error)))
+        assert wakes == []
+        assert time.process_time() - busy_s < 0.05 * idle_s
+        assert ticks <= 2 * idle_s / min(loop.LONGEST_WAIT_S, 1.0) + 2
+
+
+class Endless:
+    """A queue into which somebody puts without end."""
+
+    def __init__(self) -> None:
+        self.until = time.monotonic() + 5.0
+
+    def get(self, timeout: float) -> loop.Mail:
+        time.sleep(0.001)
+        if time.monotonic() > self.until:
+            raise queue.Empty
+        return loop.Mail.LOOK
+
+
+@pytest.mark.fault(34)
+def test_a_storm_of_mail_neither_starves_the_loop_nor_fills_memory():
+    mailbox = loop.Mailbox()
+    for _ in range(100_000):
+        mailbox.wake()
+    assert mailbox._queue.qsize() <= loop.MOST_MAIL
+    mailbox.stop()
+    until(lambda: mailbox.wait(1.0) is loop.Mail.STOP)
+    mailbox._queue = Endless()
+    began = time.monotonic()
+    for _ in range(5):
+        assert mailbox.wait(1.0) is loop.Mail.LOOK
+    assert time.monotonic() - began < 3.0
+
+
+# A share that fails now and then
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ESTALE], ids=errno.errorcode.get)
+def test_a_listing_that_fails_now_and_then_is_tried_again_ever_less_often(fresh_project, monkeypatch, number):
+    with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
+        site.drop(1, 2)
+        site.until(lambda: site.ledger.pending_count() == 2)
+        real, times = inbox.listing, []
+
+        def fails(folder: Path) -> object:
+            if len(times) == 5:
+                return real(folder)
+            times.append(site.clock.now)
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(inbox, "listing", fails)
+        site.until(lambda: "W_EXPORTS" in site.warnings())
+        [told] = [warning.message for warning in site.project.warnings() if warning.code == "W_EXPORTS"]
+        assert told.startswith("the folder Exports is unreachable: ")
+        while len(times) < 5:
+            site.inbox._nudge()  # a share that fails may still send events
+            site.tick()
+        site.drop(3)
+        site.until_version(1)
+        gaps = [after - before for before, after in itertools.pairwise(times)]
+        assert all(later >= 1.5 * earlier for earlier, later in itertools.pairwise(gaps))
+        assert "W_EXPORTS" not in site.warnings()
+        assert len(site.ledger.files()) == 3
+        assert site.failures == []

@@ -1,0 +1,280 @@
+"""Rows 1, 9-11 and 17-19: files that are cut, empty, in any encoding, or say something else than they should."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import dataclasses
+import json
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import RolloutError
+from schemas.rollout.cache import load_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.storage.files import sha256_of
+from tests.faults.support.inputs import outcome, reasons, refusal, v1, v2
+from tests.helpers import drop, v1_bytes
+
+SMALL = v1_bytes(n=8)
+
+
+def cached(one, data: bytes):
+    rollout = load_rollout(one.layout.cached_rollout(sha256_of(data)))
+    assert rollout is not None
+    return rollout
+
+
+@pytest.mark.fault(1)
+def test_files_that_end_early_are_rejected_after_their_time_and_never_counted(input_site):
+    one = input_site(incomplete_timeout_s=60.0, auto_train_after_n_rollouts=100)
+    cuts = [0, 1, 2, len(SMALL) // 3, len(SMALL) // 2, len(SMALL) - 40, len(SMALL) - 1]
+    for number, cut in enumerate(cuts):
+        drop(one.layout.exports, number, SMALL[:cut])
+    drop(one.layout.exports, 99)
+    began = one.clock.now
+    one.until(lambda: len(one.inbox.unfinished) == len(cuts) and one.ledger.pending_count() == 1)
+    while one.clock.now < began + 59.0:
+        one.tick()
+    assert one.ledger.rejected_count() == 0
+    one.until(lambda: one.ledger.rejected_count() == len(cuts))
+    assert set(reasons(one).values()) == {"E_TRUNCATED", "E_EMPTY"}
+    assert (one.ledger.pending_count(), one.failures) == (1, [])
+
+
+@pytest.mark.fault(1)
+@given(st.sampled_from([SMALL, orjson.dumps(v2()), json.dumps(v1(), indent=1).encode()]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_cut_anywhere_may_still_grow(document, data):
+    cut = document[: data.draw(st.integers(0, len(document) - 1))]
+    assert refusal(cut).incomplete
+    assert refusal(codecs.BOM_UTF16_LE + cut.decode().encode("utf-16-le")).incomplete
+
+
+@pytest.mark.fault(1)
+def test_a_file_cut_inside_a_character_may_still_grow():
+    text = json.dumps(v1(lambda d, e: d.update(level="Nürburgring")), ensure_ascii=False).encode()
+    cut = text[: text.index("ü".encode()) + 1]
+    assert refusal(cut).incomplete
+    assert read_rollout(text).size == 8
+
+
+@pytest.mark.fault(9)
+def test_an_empty_file_is_waited_for_and_then_rejected_with_unreals_reason(input_site):
+    one = input_site(incomplete_timeout_s=5.0)
+    drop(one.layout.exports, 1, b"")
+    one.until(lambda: one.inbox.unfinished and not one.inbox._intake.busy)
+    assert one.ledger.rejected_count() == 0
+    one.until(lambda: one.ledger.rejected_count() == 1)
+    [(name, code)] = reasons(one).items()
+    assert code == "E_EMPTY"
+    assert "SaveStringToFile" in (one.layout.rejected / f"{name}.reason.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.fault(9)
+@pytest.mark.parametrize("data", [b" \r\n", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE + b"\0 "])
+def test_nothing_but_white_space_and_marks_is_empty(data):
+    assert refusal(data).code == "E_EMPTY"
+
+
+@pytest.mark.fault(10)
+def test_space_that_was_set_aside_and_not_written_is_told_from_text(input_site):
+    one = input_site(incomplete_timeout_s=5.0)
+    for number, written in enumerate([b"", SMALL[: len(SMALL) // 2], SMALL]):
+        path = drop(one.layout.exports, number, written)
+        with path.open("r+b") as file:
+            file.truncate(1 << 20)
+    one.until(lambda: one.ledger.rejected_count() == 3)
+    assert set(reasons(one).values()) == {"E_NUL"}
+
+
+ENCODINGS = {
+    "utf-8 with a mark": (codecs.BOM_UTF8, "utf-8"),
+    "utf-16-le with a mark": (codecs.BOM_UTF16_LE, "utf-16-le"),
+    "utf-16-be with a mark": (codecs.BOM_UTF16_BE, "utf-16-be"),
+    "utf-32-le with a mark": (codecs.BOM_UTF32_LE, "utf-32-le"),
+    "utf-32-be with a mark": (codecs.BOM_UTF32_BE, "utf-32-be"),
+    "utf-16-le": (b"", "utf-16-le"),
+    "utf-16-be": (b"", "utf-16-be"),
+    "utf-32-le": (b"", "utf-32-le"),
+    "utf-32-be": (b"", "utf-32-be"),
+}
+
+
+@pytest.mark.fault(11)
+def test_every_encoding_gives_the_same_arrays_and_the_remedy_is_said_once(input_site):
+    one = input_site(auto_train_after_n_rollouts=100)
+    text = json.dumps(v1(lambda d, e: d.update(level="Nürburgring \N{CHEQUERED FLAG}")), ensure_ascii=False)
+    files = {name: bom + text.encode(encoding) for name, (bom, encoding) in ENCODINGS.items()}
+    for number, data in enumerate(files.values()):
+        drop(one.layout.exports, number, data)
+    one.until(lambda: one.ledger.pending_count() == len(files))
+    plain = read_rollout(text.encode())
+    for data in files.values():
+        rollout = cached(one, data)
+        for field in dataclasses.fields(plain):
+            np.testing.assert_array_equal(getattr(rollout, field.name), getattr(plain, field.name))
+    assert sum("ForceUTF8WithoutBOM" in line for line in one.log.lines) == 1
+
+
+@pytest.mark.fault(17)
+def test_half_characters_and_nul_are_refused_or_kept_out_of_the_ledger(input_site):
+    one = input_site(auto_train_after_n_rollouts=100)
+    named = {
+        "half": rb"\ud800",
+        "low half": rb"\udfff",
+        "nul": rb"\u0000",
+        "escape": rb"\u001b[2J",
+        "bidi": rb"\u202e",
+        "empty": b"",
+        "long": b"x" * 200,
+    }
+    for number, name in enumerate(named.values()):
+        drop(one.layout.exports, number, SMALL.replace(b'"steer"', b'"' + name + b'"'))
+    for number, name in enumerate(named.values(), 50):
+        drop(one.layout.exports, number, v1_bytes(seed=number).replace(b"2026.11", name))
+    one.until(lambda: one.ledger.rejected_count() == len(named) + 2)
+    one.until(lambda: one.ledger.pending_count() == len(named) - 2)
+    assert set(reasons(one).values()) == {"E_ENCODING", "E_SCHEMA"}
+    assert one.failures == []
+    assert all(line.isprintable() for line in one.log.lines)
+
+
+def test_a_reward_part_with_a_name_that_no_screen_can_show_is_refused():
+    document = v2(lambda d: d.update(reward_parts={"\x1b[2J": [0.0] * 8}))
+    assert refusal(orjson.dumps(document)).code == "E_SCHEMA"
+
+
+WRONG = st.sampled_from(["x", True, None, [], {}, [[]], {"a": 1}, [1, "x"], "1.5", [True] * 15, -1, 0.5, 99])
+V1_FIELDS = ["state", "action", "reward", "done", "log_prob", "value"]
+V2_FIELDS = ["observations", "actions", "rewards", "terminated", "truncated", "log_probs", "values", "agents"]
+
+
+@pytest.mark.fault(18)
+@given(st.sampled_from(V1_FIELDS), st.integers(0, 7), st.one_of(st.none(), st.tuples(WRONG)))
+@settings(max_examples=150, deadline=None)
+def test_one_wrong_field_of_version_1_is_named_or_harmless(field, index, wrong):
+    document = v1()
+    experience = document["experiences"][index]
+    if wrong is None:
+        del experience[field]
+    else:
+        experience[field] = wrong[0]
+    found = outcome(orjson.dumps(document))
+    if isinstance(found, RolloutError):
+        assert found.code == "E_SCHEMA"
+        assert f"`{field}`" in found.message
+        assert not found.incomplete
+    else:
+        kinds = {"done": {bool}}.get(field, {int, float, type(None)})
+        assert field not in {"state", "action"}
+        assert type(wrong[0]) in kinds
+        assert found.size + found.left_out == 8
+
+
+@pytest.mark.fault(18)
+@given(st.sampled_from(V2_FIELDS), st.integers(0, 7), st.one_of(st.none(), st.tuples(WRONG)), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_one_wrong_field_of_version_2_is_named_or_harmless(field, index, wrong, is_whole):
+    document = v2()
+    if wrong is None:
+        del document[field]
+    elif is_whole:
+        document[field] = wrong[0]
+    else:
+        document[field][index] = wrong[0]
+    found = outcome(orjson.dumps(document))
+    if isinstance(found, RolloutError):
+        assert found.code in {"E_SCHEMA", "E_EMPTY"}
+        assert f"`{field}`" in found.message
+    else:
+        assert wrong is not None
+        assert not is_whole
+        assert found.size + found.left_out == 8
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("schema", ["hotlap.rollout/99", 2, ["hotlap.rollout/2"], {"a": "b"}, "x" * 10_000])
+def test_an_unknown_schema_is_refused_in_a_line(schema):
+    error = refusal(orjson.dumps(v2(lambda d: d.update(schema=schema))))
+    assert error.code == "E_VERSION"
+    assert len(error.line()) < 300
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("kind", ["f4", "|O", "<f4,<f4", [], {"a": 1}, None, 7])
+def test_an_unknown_kind_of_column_is_refused(kind):
+    data = base64.b64encode(bytes(32)).decode()
+    error = refusal(orjson.dumps(v2(lambda d: d.update(rewards={"dtype": kind, "shape": [8], "data": data}))))
+    assert error.code == "E_SCHEMA"
+    assert "`rewards`" in error.message
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("finals", [5, "x", True, [1, 2], {"x": [0.0] * 15}, {"9" * 30: [0.0] * 15}, {"1": 0, "2": []}])
+def test_final_observations_of_any_other_form_are_refused(finals):
+    error = refusal(orjson.dumps(v2(lambda d: d.update(final_observations=finals))))
+    assert "`final_observations`" in error.message
+
+
+@pytest.mark.fault(18)
+def test_an_agent_has_one_final_observation():
+    finals = {"1": [0.0] * 15, "01": [1.0] * 15}
+    assert "twice" in refusal(orjson.dumps(v2(lambda d: d.update(final_observations=finals)))).message
+
+
+@pytest.mark.fault(18)
+def test_a_bad_file_costs_that_file_only(input_site):
+    one = input_site(auto_train_after_n_rollouts=3)
+    for number, change in enumerate([lambda d, e: e[0].pop("reward"), lambda d, e: e[7].update(done="yes")], 10):
+        drop(one.layout.exports, number, orjson.dumps(v1(change)))
+    one.drop(1, 2, 3)
+    one.until_version(1)
+    assert one.ledger.rejected_count() == 2
+    assert len(one.ledger.rollouts_of(1)) == 3
+
+
+@pytest.mark.fault(19)
+def test_rollouts_of_another_size_are_refused_in_words_and_never_mixed(input_site):
+    one = input_site(auto_train_after_n_rollouts=5)
+    jobs = one.watch_jobs()
+    for number in range(4):
+        drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=10))
+    one.until(lambda: one.ledger.pending_count() == 4 and not one.runner.busy)
+    for number in range(4, 7):
+        drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=12))
+    one.until(lambda: one.ledger.rejected_count() == 3)
+    assert set(reasons(one).values()) == {"E_CONTRACT"}
+    assert "12 observations instead of 10" in one.log.lines[-1]
+    drop(one.layout.exports, 9, v1_bytes(seed=9, n=8, observation_size=10))
+    one.until(lambda: one.ledger.has_trained() and not one.runner.busy)
+    shapes = {load_rollout(one.layout.cached_rollout(r.sha256)).observations.shape for r in jobs[-1].rollouts}
+    assert (shapes, len(jobs[-1].rollouts)) == ({(8, 10)}, 5)
+
+
+@pytest.mark.fault(19)
+def test_sizes_that_arrive_together_are_never_mixed_either(input_site):
+    one = input_site(auto_train_after_n_rollouts=100)
+    for number in range(6):
+        drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=10 + 2 * (number % 2)))
+    one.until(lambda: one.ledger.pending_count() == 3 and one.ledger.rejected_count() == 3)
+    assert {load_rollout(path).observations.shape[1] for path in _cached_pending(one)} == {10}
+
+
+def _cached_pending(one):
+    rows = one.ledger._db.execute("SELECT sha256 FROM rollout")
+    return [one.layout.cached_rollout(row[0]) for row in rows]
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize("key", [b'"throttle"', b'"advantage"', b'"reward"'])
+def test_a_byte_that_is_no_utf8_far_into_a_long_file_is_refused(key):
+    data = v1_bytes(n=256)
+    place = data.rindex(key)
+    assert place > 1 << 16  # behind what the quick reader looks at before it begins
+    error = refusal(data[: place + 3] + b"\xe7" + data[place + 4 :])
+    assert error.code == "E_ENCODING"

@@ -1,0 +1,137 @@
+"""Rows 22 and 23: no name is an obstacle, and none reaches a screen as it is."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+
+import orjson
+import pytest
+
+from daemon.rollouts.rejection import LONGEST_NAME_BYTES
+from daemon.ui.log import Log
+from schemas.storage.layout import is_rollout_name
+from tests.daemon.ui import snapshots as views
+from tests.faults.support.inputs import linux_only, reasons
+from tests.faults.support.site import Site
+from tests.helpers import v1_bytes
+
+GOOD = v1_bytes(seed=1)
+
+
+ODD_NAMES = [
+    "rollout_[bold red]x.json",
+    "rollout_[reverse]x[not reverse].json",
+    "rollout_[link=evil.example]x.json",
+    "rollout_:skull:.json",
+    "rollout_\x1b[2J\x1b]52;c;aGk=\x07.json",
+    "rollout_\x9b2J.json",
+    "rollout_a\n2026-11-21 12:00:00 ERROR forged.json",
+    "rollout_a\rb\tc.json",
+    "rollout_\u202egpj.json",
+    "rollout_\u2028x\u2066y.json",
+    "rollout_100%s{0}.json",
+    "rollout_-rf $(x) `y`.json",
+    "rollout_" + "x" * 242 + ".json",
+    "rollout_" + "\N{CHEQUERED FLAG}" * 60 + ".json",
+]
+NO_TEXT = os.fsdecode(b"rollout_\xff\xfe.json")
+WHITE_AROUND = ["rollout_7.json ", " rollout_8.json", "rollout_9.json\n"]
+
+
+def watched_console(one: Site) -> io.StringIO:
+    """Have a site write the daemon's real log, and give its console."""
+    console = io.StringIO()
+    one.project.log = Log(one.layout.daemon_log, console)
+    return console
+
+
+@pytest.mark.fault(22)
+@linux_only
+@pytest.mark.parametrize(
+    "content", [GOOD[:-10] + b', "seed": %d}', b'{"experiences": [], "seed": %d}'], ids=["good", "bad"]
+)
+def test_no_name_is_an_obstacle_and_none_reaches_a_screen_as_it_is(input_site, content):
+    one = input_site(auto_train_after_n_rollouts=len(ODD_NAMES))
+    console = watched_console(one)
+    for number, name in enumerate([*ODD_NAMES, NO_TEXT, *WHITE_AROUND]):
+        data = v1_bytes(seed=number, n=4) if content.startswith(GOOD[:20]) else content % number
+        (one.layout.exports / name).write_bytes(data)
+    is_good = content.startswith(GOOD[:20])
+    if is_good:
+        one.until_version(1)
+        one.until(lambda: one.ledger.rejected_count() == 1)
+    else:
+        one.until(lambda: one.ledger.rejected_count() == len(ODD_NAMES) + 1)
+    assert one.failures == []
+    assert "W_ODD_FILES" in one.warnings()
+    one.service.report_end()
+    one.project.log.close()
+    printed = console.getvalue() + one.layout.daemon_log.read_text(encoding="utf-8")
+    assert printed.isascii()
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR)", line) for line in printed.splitlines())
+    status = orjson.loads(one.layout.status.read_bytes())
+    assert all(warning["message"].isprintable() for warning in status["warnings"])
+    painted = "\n".join(views.text_of(views.view(views.status(warnings=one.project.warnings())), 120, 40, views.BLOCKS))
+    assert "\x1b" not in painted
+    if not is_good:
+        assert set(reasons(one).values()) == {"E_EMPTY", "E_NAME"}
+        assert all(len(os.fsencode(path.name)) <= 255 for path in one.layout.rejected.iterdir())
+    left = {path.name for path in one.layout.exports.iterdir()}
+    assert left == {*WHITE_AROUND, *(ODD_NAMES if is_good else [])}
+
+
+@pytest.mark.fault(22)
+@linux_only
+def test_two_long_names_that_differ_at_their_ends_are_both_kept_in_rejected(input_site):
+    one = input_site()
+    long = "x" * 241
+    for end in "ab":
+        (one.layout.exports / f"rollout_{long}{end}.json").write_bytes(b'{"experiences": []}')
+    for _ in range(2):
+        one.until(lambda: one.inbox.is_settled and not list(one.layout.exports.iterdir()))
+        (one.layout.exports / f"rollout_{long}a.json").write_bytes(b'{"experiences": []}')
+    one.until(lambda: one.ledger.rejected_count() == 4)
+    assert len(reasons(one)) == 4
+    assert len(f"rollout_{long}a.json") > LONGEST_NAME_BYTES
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("rollout_1_20261121_120000.json", True),
+        ("ROLLOUT_1_20261121_120000.JSON", True),
+        ("Rollout_x.Json", True),
+        ("rollout_1..json", True),
+        ("rollout_1.json.json", True),
+        ("rollout_.json", False),
+        ("rollout.json", False),
+        ("rollout_1.json.tmp", False),
+        ("rollout_1.JSON.TMP", False),
+        ("rollout_1.json.part", False),
+        ("~$rollout_1.json", False),
+        (".rollout_1.json", False),
+        ("._rollout_1.json", False),
+        ("xrollout_1.json", False),
+        ("rollout_1.json~", False),
+    ],
+)
+def test_which_names_are_rollouts(name, is_one):
+    assert is_rollout_name(name) == is_one
+
+
+@pytest.mark.fault(23)
+@linux_only
+def test_variants_of_a_name_count_and_leftovers_are_left_where_they_are(input_site):
+    one = input_site(auto_train_after_n_rollouts=3)
+    exports = one.layout.exports
+    names = ["ROLLOUT_1_X.JSON", "rollout_1_x.json", "rollout_1_x..json"]
+    leftovers = ["rollout_2.json.tmp", "~$rollout_1_x.json", ".rollout_1.json.swp"]
+    for number, name in enumerate([*names, *leftovers]):
+        (exports / name).write_bytes(v1_bytes(seed=number))
+    one.until_version(1)
+    assert sorted(used.row.name for used in one.ledger.rollouts_of(1)) == sorted(names)
+    assert {path.name for path in exports.iterdir()} == {*names, *leftovers}

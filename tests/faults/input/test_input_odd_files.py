@@ -1,0 +1,137 @@
+"""Rows 15, 20, 21 and 23: what bears a rollout's name and is none is never opened, and told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon.rollouts.scan import listing
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
+from tests.faults.support.inputs import linux_only, needs_strace, reasons, run_intake
+from tests.helpers import drop, v1_bytes
+
+GOOD = v1_bytes(seed=1)
+
+
+def make_odd_files(folder: Path) -> dict[str, str]:
+    """Put one of each kind there; give the names with their codes."""
+    os.mkfifo(folder / "rollout_fifo.json")
+    (folder / "rollout_folder.json").mkdir()
+    (folder / "rollout_device.json").symlink_to("/dev/zero")
+    (folder / "rollout_dangling.json").symlink_to("nowhere")
+    (folder / "rollout_loop.json").symlink_to("rollout_loop.json")
+    found = dict.fromkeys(("rollout_fifo.json", "rollout_folder.json"), "E_NOT_REGULAR")
+    found |= dict.fromkeys(("rollout_device.json", "rollout_dangling.json", "rollout_loop.json"), "E_SYMLINK")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(folder):
+        listener.bind("rollout_socket.json")
+    found["rollout_socket.json"] = "E_NOT_REGULAR"
+    with contextlib.suppress(OSError):  # needs the right to make devices
+        os.mknod(folder / "rollout_zero.json", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+        found["rollout_zero.json"] = "E_NOT_REGULAR"
+    return found
+
+
+@pytest.mark.fault(20)
+@pytest.mark.fault(21)
+@linux_only
+def test_odd_files_are_told_with_their_codes_and_left_alone(input_site):
+    one = input_site()
+    odd = make_odd_files(one.layout.exports)
+    one.drop(1, 2)
+    one.until_version(1)
+    assert listing(one.layout.exports).odd == odd
+    [warning] = [w for w in one.project.warnings() if w.code == "W_ODD_FILES"]
+    told = dict(re.findall(r"(rollout_\w+\.json) [^;]*\[(E_\w+)\]", warning.message))
+    assert len(told) == 5
+    assert told.items() <= odd.items()
+    assert f"and {len(odd) - 5} more" in warning.message
+    assert sum("left alone" in line for line in one.log.lines) == 1
+    for name in odd:
+        path = one.layout.exports / name
+        path.rmdir() if name == "rollout_folder.json" else path.unlink()
+    one.until(lambda: "W_ODD_FILES" not in one.warnings())
+
+
+@pytest.mark.fault(20)
+@linux_only
+def test_a_scan_of_odd_files_takes_no_time(tmp_path):
+    make_odd_files(tmp_path)
+    for number in range(300):
+        os.mkfifo(tmp_path / f"rollout_{number}.json")
+    began = time.monotonic()
+    assert len(listing(tmp_path).odd) > 300
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.fault(20)
+@pytest.mark.fault(23)
+@pytest.mark.fault(15)
+@linux_only
+@needs_strace
+def test_odd_files_half_written_ones_and_huge_ones_are_never_opened(tmp_path):
+    exports = tmp_path / "Saved" / "Training" / "Exports"
+    exports.mkdir(parents=True)
+    odd = make_odd_files(exports)
+    never = [*odd, "rollout_1_x.json.tmp", "~$rollout_2.json", ".rollout_3.json", "rollout_4.json.bak", "rollout_5.jso"]
+    for name in never[len(odd) :]:
+        (exports / name).write_bytes(GOOD)
+    with (exports / "rollout_huge.json").open("wb") as file:
+        file.truncate(1 << 40)
+    drop(exports, 1, GOOD)
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2,creat", "-o", str(trace)]
+    done = run_intake(tmp_path, 1, 1, before=command)
+    assert (done["pending"], done["rejected"]) == (1, 1)
+    assert "[E_TOO_BIG]" in " ".join(done["log"])
+    opened = re.findall(r'"([^"]*Exports[^"]*)"', trace.read_text(errors="replace"))
+    assert {Path(path).name for path in opened} == {"Exports", "rollout_1_20261121_120000.json"}
+    assert (tmp_path / "Saved" / "Training" / "Rejected" / "rollout_huge.json").stat().st_size == 1 << 40
+
+
+@pytest.mark.fault(15)
+@linux_only
+def test_a_real_file_over_the_limit_is_refused_unread_and_costs_no_memory(input_site):
+    one = input_site()
+    path = one.layout.exports / "rollout_9_x.json"
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, 200_000_000)
+        except OSError as error:
+            pytest.skip(f"no room for 200 MB here: {error}")
+    assert path.stat().st_size > MAX_ROLLOUT_BYTES
+    before = peak_bytes()
+    one.until(lambda: one.ledger.rejected_count() == 1)
+    assert list(reasons(one).values()) == ["E_TOO_BIG"]
+    assert peak_bytes() - before < 50_000_000
+
+
+def peak_bytes() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.fault(21)
+@linux_only
+@pytest.mark.parametrize("content", [b"MARKER-4711 secret", b'{"MARKER-4711": 1}', b'{"experiences": ["MARKER-4711"]}'])
+def test_what_a_link_leads_to_is_never_copied_anywhere(input_site, tmp_path, content):
+    one = input_site(incomplete_timeout_s=0.5)
+    secret = tmp_path / "secret"
+    secret.write_bytes(content)
+    (one.layout.exports / "rollout_link.json").symlink_to(secret)
+    os.link(secret, one.layout.exports / "rollout_hard.json")
+    one.until(lambda: one.ledger.rejected_count() == 1 and "W_ODD_FILES" in one.warnings())
+    assert (one.layout.exports / "rollout_link.json").is_symlink()
+    assert (secret.read_bytes(), (one.layout.rejected / "rollout_hard.json").samefile(secret)) == (content, True)
+    one.service.report_end()
+    for path in one.layout.project.rglob("*"):
+        if path.is_file() and not path.samefile(secret):
+            assert b"MARKER-4711" not in path.read_bytes(), path
+    assert not any("MARKER-4711" in line for line in one.log.lines)

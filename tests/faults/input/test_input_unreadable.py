@@ -1,0 +1,150 @@
+"""Rows 24 and 25: what cannot be read now is waited for, told, and no bad file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon.rollouts.inbox import Inbox
+from tests.faults.support.disk import os_error
+from tests.faults.support.inputs import linux_only, needs_strace, run_intake
+from tests.helpers import FakeClock, drop, open_project, v1_bytes
+
+GOOD = v1_bytes(seed=1)
+
+
+@contextlib.contextmanager
+def open_to_all():
+    """Give a folder that any user can reach, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def as_nobody(work) -> None:
+    """Call `work` in a child process without root's rights; fail where it fails."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # no thread of ours holds a lock now
+        child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  the child must never return into the test
+            os.write(2, traceback.format_exc().encode())
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.fault(24)
+@linux_only
+def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
+    def serve(folder: Path) -> None:
+        clock = FakeClock()
+        project = open_project(folder / "project", clock=clock)
+        inbox = Inbox(project)
+
+        def look_until(condition) -> None:
+            for _ in range(2000):
+                inbox.look()
+                if condition():
+                    return
+                clock.pass_s(0.5)
+                time.sleep(0.002)
+            raise AssertionError("\n".join(project.log.lines))
+
+        locked = drop(project.layout.exports, 1)
+        locked.chmod(0o000)
+        drop(project.layout.exports, 2)
+        look_until(lambda: clock.now > 1300.0)
+        [warning] = project.warnings()
+        assert warning.code == "W_UNREADABLE"
+        assert f"{locked.name}: it may not be read" in warning.message
+        assert "[E_PERMISSION]" in warning.message
+        assert len(project.log.lines) == 1
+        assert (project.ledger.pending_count(), project.ledger.rejected_count()) == (1, 0)  # the other one
+        locked.chmod(0o644)
+        look_until(lambda: project.ledger.pending_count() == 2)
+        assert project.warnings() == ()
+
+    with open_to_all() as folder:
+        as_nobody(lambda: serve(folder))
+
+
+@pytest.mark.fault(24)
+def test_what_cannot_be_read_is_tried_less_and_less_often(input_site, monkeypatch):
+    from daemon.rollouts import reader as intake
+
+    tries: list[float] = []
+    one = input_site()
+    real = intake.read_regular
+
+    def refuse(path, *, limit):
+        if path.name.startswith("rollout_9"):
+            tries.append(one.clock.now)
+            raise os_error(13)(path)
+        return real(path, limit=limit)
+
+    monkeypatch.setattr(intake, "read_regular", refuse)
+    one.drop(9)
+    for _ in range(1000):
+        one.inbox.look()
+        while one.inbox._intake.busy:  # time stands still while a file is read
+            time.sleep(0.001)
+            one.inbox.look()
+        one.clock.pass_s(0.25)
+    gaps = np.diff(tries)
+    assert gaps[:8] == pytest.approx([0.5, 1, 2, 4, 8, 16, 32, 60], abs=0.25)
+    assert gaps.max() < 61.0
+
+
+@pytest.mark.fault(24)
+def test_a_file_that_another_program_holds_open_on_windows_is_no_news_at_first(input_site, monkeypatch):
+    from daemon.rollouts import reader as intake
+    from tests.faults.support.disk import win_error
+
+    real, refusals = intake.read_regular, [32, 33]
+
+    def read(path, *, limit):
+        if refusals:
+            raise win_error(refusals.pop())(path)
+        return real(path, limit=limit)
+
+    monkeypatch.setattr(intake, "read_regular", read)
+    one = input_site()
+    one.drop(1)
+    one.until(lambda: one.ledger.pending_count() == 1)
+    assert not any("open" in line for line in one.log.lines)
+
+
+@pytest.mark.fault(25)
+@linux_only
+@needs_strace
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_read_error_in_the_middle_is_no_bad_file(tmp_path, when):
+    exports = tmp_path / "Saved" / "Training" / "Exports"
+    exports.mkdir(parents=True)
+    path = drop(exports, 1, GOOD)
+    inject = ["-e", "trace=read,pread64", "-e", f"inject=read,pread64:error=EIO:when={when}"]
+    trace = tmp_path / "trace"
+    done = run_intake(tmp_path, 1, 0, before=["strace", "-f", "-qq", "-o", str(trace), "-P", str(path), *inject])
+    assert "EIO" in trace.read_text()
+    assert (done["pending"], done["rejected"]) == (1, 0)
+    assert "[E_UNREADABLE]" in " ".join(done["log"])
+    assert path.exists()

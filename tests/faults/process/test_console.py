@@ -1,0 +1,239 @@
+"""A console that stops, closes, lies or is none never holds a cycle up: row 68. The trainer is the fake one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from schemas.storage.layout import Layout
+from tests.faults.support.site import violations
+from tests.helpers import drop
+
+if sys.platform == "win32":
+    pytest.skip("consoles there are no ptys: daemon.ui.terminal switches QuickEdit off", allow_module_level=True)
+
+import fcntl
+import termios
+
+DAEMON = Path(__file__).parents[2] / "fakes" / "whole_daemon.py"
+OWN_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    " os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+pytestmark = [pytest.mark.fault(68), pytest.mark.slow]
+
+
+class Running:
+    """A daemon with a console of some kind."""
+
+    def __init__(self, folder: Path, *, master: int | None, process: subprocess.Popen) -> None:
+        self.folder = folder
+        self.layout = Layout(folder)
+        self.process = process
+        self.master = master
+        self.said = bytearray()
+        self.is_read = threading.Event()
+        self.is_read.set()
+        self.is_gone = threading.Event()
+        self.reader: threading.Thread | None = None
+
+    def drain(self) -> None:
+        """Read the console as a terminal does, from now on."""
+        descriptor = self.master if self.master is not None else self.process.stdout.fileno()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while not self.is_gone.is_set():
+                    if not select.select([descriptor], [], [], 0.05)[0]:
+                        continue
+                    if not (data := os.read(descriptor, 4096)):
+                        return
+                    self.said += data
+                    self.is_read.wait()
+
+        self.reader = threading.Thread(target=read, daemon=True)
+        self.reader.start()
+
+    def hang_up(self) -> None:
+        """Close the terminal, once nobody reads it: the next file that is opened gets its number."""
+        self.is_gone.set()
+        self.is_read.set()
+        if self.reader is not None:
+            self.reader.join()
+        if self.master is not None:
+            os.close(self.master)
+            self.master = None
+
+    def status(self) -> dict:
+        try:
+            return orjson.loads(self.layout.status.read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    def until(self, condition: Callable[[], object], patience_s: float = 15.0) -> None:
+        end = time.monotonic() + patience_s
+        while not condition():
+            assert self.process.poll() is None, f"the daemon is gone: {bytes(self.said)!r}"
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.02)
+
+    def see_a_cycle(self, version: int = 1) -> None:
+        """Drop what it takes, and see it published."""
+        for i in (1, 2):
+            drop(self.layout.exports, 10 * version + i)
+        self.until(lambda: self.status().get("policy_version") == version)
+
+    def stop(self) -> int:
+        """Ask it to end; give its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., Running]]:
+    """Start daemons on ptys or pipes; all are ended."""
+    started: list[Running] = []
+
+    def make(
+        *, pty: bool = True, size: tuple[int, int] = (80, 24), own: bool = False, name: str = "p", **environment: str
+    ) -> Running:
+        folder = tmp_path / name
+        folder.mkdir()
+        ask = [str(DAEMON), f"--project={folder}", "--after-n-rollouts", "2"]
+        command = [sys.executable, *(["-c", OWN_TERMINAL, *ask] if own else ask)]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+        env = {**kept, "TERM": "xterm", "HOTLAP_DAEMON__WARM_TRAINER": "false", **environment}
+        master = slave = None
+        if pty:
+            master, slave = os.openpty()
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        console = subprocess.PIPE if slave is None else slave
+        process = subprocess.Popen(
+            command, stdin=slave, stdout=console, stderr=slave or subprocess.STDOUT, env=env, start_new_session=True
+        )
+        if slave is not None:
+            os.close(slave)
+        started.append(Running(folder, master=master, process=process))
+        return started[-1]
+
+    yield make
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait()
+        one.hang_up()
+        if one.process.stdout is not None:
+            one.process.stdout.close()
+
+
+def ready(one: Running) -> Running:
+    one.until(lambda: one.status().get("best_model_path") and one.status()["state"] == "idle")
+    return one
+
+
+def test_a_terminal_that_is_never_read(start):
+    one = ready(start())
+    one.see_a_cycle()
+    assert one.stop() == 0
+    assert violations(one.folder) == ()
+
+
+def test_a_terminal_that_stops_in_the_middle_and_goes_on(start):
+    """Ctrl-S, or a click into a Windows console."""
+    one = start()
+    one.drain()
+    ready(one)
+    one.is_read.clear()
+    one.see_a_cycle()
+    before = len(one.said)
+    one.is_read.set()
+    one.see_a_cycle(2)
+    one.until(lambda: len(one.said) > before, 10)
+    assert one.stop() == 0
+
+
+def test_a_terminal_that_goes_away_leaves_log_lines_only(start):
+    one = start()
+    one.drain()
+    ready(one)
+    one.hang_up()
+    one.see_a_cycle()
+    one.until(lambda: b"the dashboard is off" in one.layout.daemon_log.read_bytes())
+    assert one.stop() == 0
+
+
+def test_the_terminal_that_it_was_started_from_is_closed(start):
+    """SIGHUP ends it in order, as Ctrl-C does."""
+    one = start(own=True)
+    one.drain()
+    ready(one)
+    one.hang_up()
+    assert one.process.wait(10) == 0
+    assert violations(one.folder) == ()
+
+
+def test_terminals_of_odd_sizes(start):
+    several = [start(size=size, name=str(size)) for size in [(1, 1), (7, 3), (0, 0), (1000, 2)]]
+    for one in several:
+        one.drain()
+    for one in several:
+        ready(one).see_a_cycle()
+    for one in several:
+        assert one.stop() == 0
+        assert b"Traceback" not in one.said
+
+
+def test_no_terminal_but_a_pipe_gets_ascii_lines(start):
+    one = start(pty=False, name="p \u00fc\u4e2d")
+    one.drain()
+    ready(one).see_a_cycle()
+    assert one.stop() == 0
+    one.process.stdout.close()
+    assert b"[4/5] published: version 1" in one.said
+    assert b"\x1b" not in one.said
+    assert bytes(one.said).isascii()
+
+
+def test_a_pipe_that_nobody_reads_and_then_closes(start):
+    one = ready(start(pty=False))
+    one.process.stdout.close()
+    one.see_a_cycle()
+    assert one.stop() == 0
+
+
+def test_no_stream_at_all(tmp_path):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    command = f'"{sys.executable}" "{DAEMON}" --once "--project={folder}" <&- >&- 2>&-'
+    layout = Layout(folder)
+    layout.make()
+    drop(layout.exports, 1)
+    assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
+    assert violations(folder) == ()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"TERM": "dumb"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}],
+    ids=["TERM=dumb", "LC_ALL=C"],
+)
+def test_a_terminal_that_knows_little(start, environment):
+    one = start(name="p \u00fc\u4e2d", **environment)
+    one.drain()
+    ready(one).see_a_cycle()
+    assert one.stop() == 0
+    assert b"Traceback" not in one.said
+    assert bytes(one.said).isascii()
+    assert (b"\x1b" in one.said) is ("TERM" not in environment)

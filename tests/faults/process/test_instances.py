@@ -1,0 +1,242 @@
+"""One daemon a project, whatever is started, deleted or mounted twice: row 67."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon.errors import DaemonError, Exit
+from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
+from schemas.storage.layout import Layout
+from tests.faults.support.site import Site, violations
+
+ROOT = Path(__file__).parents[3]
+STARTERS = 20
+HOLD = """
+import sys
+from pathlib import Path
+from daemon.runtime.instance_lock import ProjectLock
+lock = ProjectLock(Path(sys.argv[1]))
+try:
+    lock.acquire()
+except Exception as error:
+    print(error)
+    raise SystemExit(4)
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def starter(lock: Path, **kwargs) -> subprocess.Popen:
+    """A process that takes the lock and holds it until its input ends."""
+    command = [sys.executable, "-c", HOLD, str(lock)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
+    )
+
+
+def try_to_take(lock: Path, **kwargs) -> tuple[int, str]:
+    process = starter(lock, **kwargs)
+    said, _ = process.communicate("\n", timeout=30)
+    return process.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.fault(67)
+def test_of_twenty_daemons_started_at_once_one_runs_and_nineteen_exit_4_and_name_it(tmp_path):
+    command = [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)]
+    started = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(STARTERS)
+    ]
+    try:
+        end = time.monotonic() + 60
+        while sum(process.poll() is not None for process in started) < STARTERS - 1:
+            assert time.monotonic() < end, "more than one runs"
+            time.sleep(0.05)
+        [winner] = [process for process in started if process.poll() is None]
+        for loser in (process for process in started if process is not winner):
+            said = loser.stderr.read()
+            assert loser.returncode == Exit.OTHER_DAEMON, said
+            assert f"pid {winner.pid}," in said
+            assert str(Layout(tmp_path).lock) in said
+            assert len(said.splitlines()) == 1
+        assert holder_of(Layout(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
+        winner.send_signal(signal.SIGTERM)
+        assert winner.wait(20) == 0
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+    assert violations(tmp_path) == ()
+
+
+@pytest.mark.fault(67)
+def test_whoever_only_looks_at_the_lock_turns_no_starter_away(tmp_path):
+    path = Layout(tmp_path).lock
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            is_held(path)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(100):
+            lock = ProjectLock(path)
+            lock.acquire()
+            assert is_held(path)
+            lock.release()
+    finally:
+        done.set()
+        looker.join()
+    assert not is_held(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back(tmp_path, replaced):
+    path = Layout(tmp_path).lock
+    lock = ProjectLock(path)
+    lock.acquire()
+    try:
+        path.unlink()
+        if replaced:
+            path.write_text("4711")
+        assert is_held(path)
+        code, said = try_to_take(path)
+        assert code == 4, said
+        assert lock.renew() is None
+        assert holder_of(path).startswith(f"pid {os.getpid()}, since ")
+        code, said = try_to_take(path)
+        assert code == 4
+        assert f"pid {os.getpid()}," in said
+    finally:
+        lock.release()
+    assert try_to_take(path)[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+@pytest.mark.fault(67)
+def test_a_file_in_the_locks_place_that_somebody_else_holds_is_told(tmp_path):
+    import fcntl
+
+    path = Layout(tmp_path).lock
+    lock = ProjectLock(path)
+    lock.acquire()
+    path.unlink()
+    with path.open("w+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert "was replaced" in (lock.renew() or "")
+    lock.release()
+
+
+@pytest.mark.fault(67)
+def test_the_holder_of_a_killed_process_holds_nothing(tmp_path):
+    path = Layout(tmp_path).lock
+    process = starter(path)
+    assert process.stdout.readline() == "held\n"
+    assert is_held(path)
+    process.kill()
+    process.communicate()
+    assert not is_held(path)
+    assert try_to_take(path)[0] == 0
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can start another user's process"
+)
+@pytest.mark.fault(67)
+def test_another_users_lock_is_told_in_words():
+    folder = Path(tempfile.mkdtemp(prefix="hotlap-lock-"))
+    try:
+        folder.chmod(0o755)
+        path = folder / "daemon.lock"
+        path.touch(0o600)
+        code = (
+            "import os, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
+            "from daemon.runtime.instance_lock import ProjectLock; lock = ProjectLock(Path(sys.argv[2]));"
+            "os.setgid(65534); os.setuid(65534); lock.acquire()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(ROOT), str(path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert "belongs to another user" in done.stderr
+        assert "[E_LOCK]" in done.stderr
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.fault(67)
+def test_what_lies_in_the_place_of_the_lock_is_told(tmp_path):
+    path = tmp_path / "daemon.lock"
+    path.mkdir()
+    with pytest.raises(DaemonError, match=r"E_LOCK") as caught:
+        ProjectLock(path).acquire()
+    assert "cannot be used" in str(caught.value) or "another user" in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bind mounts")
+@pytest.mark.fault(67)
+def test_a_project_that_is_mounted_twice_has_one_lock(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    unshare = shutil.which("unshare")
+    script = (
+        'mount --bind "$1" "$2" || exit 77; "$3" -c "$4" "$1/daemon.lock" <"$5" & sleep 0; '
+        'while [ ! -s "$1/daemon.lock" ]; do sleep 0.02; done; "$3" -c "$4" "$2/daemon.lock" </dev/null; '
+        'code=$?; echo >"$5"; wait; exit $code'
+    )
+    if unshare is None:
+        pytest.skip("unshare is not here")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    keeper = os.open(pipe, os.O_RDWR)
+    try:
+        done = subprocess.run(
+            [unshare, "-Urm", "sh", "-c", script, "sh", str(one), str(two), sys.executable, HOLD, str(pipe)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(keeper)
+    if done.returncode in {1, 77} and "another daemon" not in done.stdout:
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "another daemon runs on this project: pid" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.fault(67)
+def test_a_project_reached_through_a_link_has_one_lock(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    lock = ProjectLock(tmp_path / "real" / "daemon.lock")
+    lock.acquire()
+    assert try_to_take(tmp_path / "link" / "daemon.lock")[0] == 4
+    lock.release()
+
+
+@pytest.mark.fault(67)
+def test_only_one_daemon_ever_wrote_to_the_ledger(fresh_project):
+    """A second connection that wrote would be seen by the first: its cycle is not where it left it."""
+    with Site(fresh_project()) as site:
+        lock = ProjectLock(site.layout.lock)
+        lock.acquire()
+        code, said = try_to_take(site.layout.lock)
+        assert (code, "another daemon runs" in said) == (4, True)
+        site.cycle(1)
+        lock.release()
+    assert violations(site.layout.project) == ()

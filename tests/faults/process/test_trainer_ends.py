@@ -1,0 +1,314 @@
+"""Trainers that do not end, and those whose daemon ends first (rows 54, 55, 57)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from daemon.ledger.cycle import Phase
+from daemon.process import group as containment
+from daemon.process.child import Child, Command
+from schemas.job import Ready
+from tests.fakes.trainer import SLEEPER
+from tests.faults.support.children import (
+    begin_cycle,
+    end,
+    is_gone,
+    opened,
+    put_away,
+    sleeper,
+    until,
+    workers_of,
+)
+from tests.faults.support.site import InstantChild, Site
+
+ROOT = Path(__file__).parents[3]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
+#: a daemon with the fake trainer in a process of its own: FOLDER MODE [TRAINING_SCRIPT]
+DAEMON = """
+import sys
+from pathlib import Path
+from tests.daemon.conftest import Rig
+from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
+folder, mode, script = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, training_script=script)
+begin_cycle(rig, mode)
+rig.until(lambda: False, patience_s=60.0)
+"""
+
+
+# Hangs
+
+
+@posix
+@pytest.mark.fault(54)
+@pytest.mark.parametrize(
+    ("mode", "limit", "words"),
+    [
+        ("never ready", "startup_timeout_s", "not ready after"),
+        ("silent", "silence_timeout_s", "no sign of life"),
+        ("stops", "silence_timeout_s", "no sign of life"),
+        ("deaf", "silence_timeout_s", "no sign of life"),
+        ("talks on", "progress_timeout_s", "no progress"),
+        ("talks on", "training_timeout_s", "took longer than"),
+    ],
+)
+def test_a_trainer_that_hangs_is_ended_without_holding_the_daemon_up(fresh_project, mode, limit, words):
+    with opened(fresh_project(), attempts=1, stop_grace_s=1.5) as rig:
+        object.__setattr__(rig.settings.daemon, limit, 0.5)
+        begin_cycle(rig, mode)
+        rig.until(lambda: len(rig.launcher.started) == 1)
+        longest_s, pid = 0.0, rig.launcher.started[0].pid
+
+        def is_over() -> bool:
+            nonlocal longest_s
+            began = time.monotonic()
+            rig.service.tick()
+            longest_s = max(longest_s, time.monotonic() - began)
+            return rig.runner.cycle.phase is Phase.FAILED
+
+        rig.until(is_over)
+        assert words in rig.runner.cycle.why
+        assert is_gone(pid)
+        assert longest_s < 1.4
+        object.__setattr__(rig.settings.daemon, limit, 60.0)
+        begin_cycle(rig, "", first=3)
+        rig.until_published(2)
+
+
+@pytest.mark.fault(54)
+def test_jobs_arrive_whole_and_in_their_order(tmp_path):
+    program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
+    command = Command((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(command, speaks_events=True, wake=lambda: None)
+
+    class Line:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def to_bytes(self) -> bytes:
+            return str(self.number).encode() * 100_000 + b"\n"
+
+    for number in range(5):
+        child.give(Line(number))
+    child._cut_lifeline()
+    until(lambda: child.poll() is not None)
+    assert child.release()
+    assert (tmp_path / "log").read_text().split("\n")[:-1] == [f"100001 {number}" for number in range(5)]
+
+
+@posix
+@pytest.mark.fault(54)
+def test_a_trainer_that_does_not_read_its_job_holds_nobody_up(tmp_path):
+    command = Command((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(command, speaks_events=True, wake=lambda: None)
+
+    class Long:
+        @staticmethod
+        def to_bytes() -> bytes:
+            return b"x" * (4 << 20)
+
+    try:
+        began = time.monotonic()
+        for _ in range(3):
+            child.give(Long())
+        assert time.monotonic() - began < 1.0
+    finally:
+        assert child.stop(1.0)
+    assert is_gone(child.pid)
+
+
+# Stuck
+
+
+class Undying(InstantChild):
+    """Neither asked nor killed does it end, as a process that hangs in a driver."""
+
+    pid = 4_000_000
+
+    def ask(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        pass
+
+    def release(self) -> bool:
+        return self.poll() is not None
+
+
+@pytest.mark.fault(55)
+def test_a_trainer_that_cannot_be_killed_is_told_and_no_other_starts(fresh_project):
+    with Site(fresh_project(), silence_timeout_s=30.0) as site:
+        before = site.layout.pointer.read_text()
+        site.launcher.start = lambda command, *, speaks_events: (
+            site.launcher.started.append(Undying(lambda job: [Ready(versions={})])) or site.launcher.started[-1]
+        )
+        site.drop(1, 2)
+        site.until(lambda: "W_STUCK" in site.warnings())
+        [stuck] = site.launcher.started
+        site.drop(3)
+        site.until(lambda: site.ledger.pending_count() == 1)
+        for _ in range(300):
+            site.tick()
+        assert site.failures == []
+        assert site.launcher.started == [stuck]
+        assert site.runner.progress.doing.startswith("stuck: the trainer (pid 4000000)")
+        assert b"stuck: " in site.layout.status.read_bytes()
+        assert site.layout.pointer.read_text() == before
+        del site.launcher.start
+        stuck.end(-9)
+        site.until_version(1)
+        assert "W_STUCK" not in site.warnings()
+
+
+@pytest.mark.fault(55)
+def test_a_trainer_that_is_done_but_does_not_end_keeps_the_next_from_starting(fresh_project):
+    with Site(fresh_project()) as site:
+        site.launcher.start = lambda command, *, speaks_events: (
+            site.launcher.started.append(Undying(site.launcher.answer)) or site.launcher.started[-1]
+        )
+        site.drop(1, 2)
+        site.until_version(1)
+        site.drop(3, 4)
+        site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle.id == 2)
+        for _ in range(100):
+            site.tick()
+        [stuck] = site.launcher.started
+        assert site.runner.cycle.phase is Phase.CLAIMED
+        stuck.end(-9)
+        site.until_version(2)
+
+
+@posix
+@pytest.mark.fault(55)
+def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starting(fresh_project):
+    left = sleeper()
+    try:
+        with Site(fresh_project()) as site:
+            site.runner._endings.watch([psutil.Process(left.pid)])
+            site.drop(1, 2)
+            site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle is not None)
+            for _ in range(100):
+                site.tick()
+            assert site.launcher.started == []
+            put_away(left)
+            site.until_version(1)
+    finally:
+        put_away(left)
+
+
+@posix
+@pytest.mark.fault(55)
+def test_the_daemons_own_end_waits_within_a_bound(tmp_path, monkeypatch):
+    command = Command((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(command, speaks_events=False, wake=lambda: None)
+    with monkeypatch.context() as patched:
+        for name in ("ask", "kill"):
+            patched.setattr(containment.Session, name, lambda self, pid: None)
+        began = time.monotonic()
+        assert not child.stop(0.3)
+        assert 0.5 < time.monotonic() - began < 3.0
+    assert child.stop(2.0)
+    assert is_gone(child.pid)
+
+
+# The daemon is killed
+
+
+def killed_daemon(folder: Path, mode: str, script: str = "") -> tuple[list[int], float]:
+    """Kill a daemon in the midst of a training; give what carried its token, and when."""
+    process = subprocess.Popen([sys.executable, "-c", DAEMON, str(folder), mode, script], cwd=ROOT)
+    try:
+        ready = folder / "ready"
+        until(lambda: process.poll() is not None or ready.exists() or bool(not script and workers_of(folder)))
+        time.sleep(0.3 if not script else 0.0)
+        workers = workers_of(folder)
+        assert process.poll() is None
+        assert workers
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return workers, time.monotonic()
+
+
+def script_in(folder: Path, *last_lines: str) -> str:
+    """A training script with a worker of its own."""
+    lines = (
+        "import os, pathlib, signal, subprocess, sys, time",
+        f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])",
+        f"pathlib.Path({str(folder)!r}, 'ready').touch()",
+        *last_lines,
+    )
+    (folder / "slow.py").write_text("\n".join(lines) + "\n")
+    return "slow.py"
+
+
+@posix
+@pytest.mark.fault(57)
+@pytest.mark.parametrize(
+    "last_lines",
+    [("time.sleep(600)",), ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "os.kill(os.getpid(), signal.SIGSTOP)")],
+    ids=["busy", "stopped"],
+)
+def test_a_training_script_and_its_workers_go_with_a_killed_daemon(fresh_project, last_lines):
+    folder = fresh_project()
+    workers, killed_at = killed_daemon(folder, "", script_in(folder, *last_lines))
+    assert len(workers) == 3
+    until(lambda: all(map(is_gone, workers)), patience_s=5.0)
+    assert time.monotonic() - killed_at < 5.0
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.fault(57)
+@pytest.mark.parametrize("way", ["lifeline", "parent death signal"])
+def test_our_trainer_goes_with_a_killed_daemon_by_each_way_alone(tmp_path, way):
+    """The lifeline stays open in a third process, or the kernel's signal is taken back in the trainer itself."""
+    if way == "parent death signal" and sys.platform != "linux":
+        pytest.skip("a promise of the Linux kernel")
+    parent = (
+        "import os, subprocess, sys, time\n"
+        "keep = subprocess.PIPE if sys.argv[1] == 'lifeline' else int(sys.argv[2])\n"
+        "prctl = 'import trainer.worker.serve as s; s.die_with_parent = lambda: None; s.serve()'\n"
+        "program = ['-c', prctl] if sys.argv[1] == 'lifeline' else ['-m', 'trainer', 'serve']\n"
+        "p = subprocess.Popen([sys.executable, *program], stdin=keep, stdout=subprocess.PIPE, start_new_session=True)\n"
+        "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)\n"
+    )
+    read, write = os.pipe()
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", parent, way, str(read)], cwd=ROOT, stdout=subprocess.PIPE, pass_fds=(read,)
+    )
+    try:
+        pid = int(daemon.stdout.readline())
+        assert not is_gone(pid)
+        daemon.send_signal(signal.SIGKILL)
+        until(lambda: is_gone(pid), patience_s=5.0)
+    finally:
+        put_away(daemon)
+        daemon.stdout.close()
+        os.close(read)
+        os.close(write)
+
+
+@posix
+@pytest.mark.fault(57)
+def test_a_trainer_that_outlived_both_is_ended_by_the_next_start_before_another_begins(fresh_project):
+    folder = fresh_project()
+    [orphan], _ = killed_daemon(folder, "orphaned")
+    try:
+        time.sleep(0.2)
+        assert not is_gone(orphan)
+        with opened(folder) as rig:
+            assert is_gone(orphan)
+            assert "1 processes that an earlier daemon had left were ended" in rig.log
+            assert rig.launcher.started == []
+            rig.until_published(1)
+    finally:
+        end(orphan)

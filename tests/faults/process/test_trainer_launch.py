@@ -1,0 +1,249 @@
+"""Trainers that cannot start, that fail and that leave nothing (rows 51, 52, 53, 56)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from daemon.cli import main
+from daemon.errors import DaemonError
+from daemon.ledger.cycle import Phase
+from daemon.process.child import Child, Command
+from daemon.process.interpreter import check_python
+from schemas.job import Failure, Job, Ready
+from tests.faults.support.children import begin_cycle, opened, pointed, until_ended
+from tests.faults.support.site import Site
+
+ROOT = Path(__file__).parents[3]
+
+
+def stub(folder: Path, *lines: str, mode: int = 0o755) -> Path:
+    path = folder / "python"
+    path.write_text("\n".join(("#!/bin/sh", *lines, "")))
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.fault(51)
+@pytest.mark.parametrize(
+    ("lines", "mode", "words"),
+    [
+        (None, 0, "is not there"),
+        ((), 0o644, "cannot be executed"),
+        (("echo Exec format error >&2; exit 1",), 0o755, "Exec format error (asked with: "),
+        (("echo hotlap 3 9 1",), 0o755, "is Python 3.9"),
+        (("echo hotlap 3 12 0",), 0o755, "has no torch"),
+    ],
+    ids=["missing", "not executable", "no python", "too old", "no torch"],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="stubs are shell scripts")
+def test_an_interpreter_that_cannot_train_is_told_before_anything_is_touched(
+    tmp_path, monkeypatch, capsys, lines, mode, words
+):
+    python = tmp_path / "nowhere" if lines is None else stub(tmp_path, *lines, mode=mode)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.setenv("HOTLAP_DAEMON__PYTHON_EXECUTABLE", str(python))
+    assert main(["--project", str(project), "--no-dashboard"]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert not (project / "Saved" / "Training" / "State" / "ledger.sqlite3").exists()
+
+
+@pytest.mark.fault(51)
+@pytest.mark.skipif(sys.platform == "win32", reason="stubs are shell scripts")
+def test_the_command_that_installs_torch_is_shown(tmp_path):
+    python = stub(tmp_path, "echo hotlap 3 12 0")
+    with pytest.raises(DaemonError) as error:
+        check_python(str(python))
+    assert error.value.code == "E_TORCH"
+    assert error.value.hint == f"{python} -m pip install torch"
+
+
+@pytest.mark.fault(51)
+def test_an_interpreter_that_vanishes_leaves_the_rollouts_pending_until_it_is_back(fresh_project, tmp_path):
+    python = stub(tmp_path, "exit 0")
+    with opened(fresh_project(), python_executable=str(python)) as rig:
+        python.unlink()
+        begin_cycle(rig, "")
+        rig.until(lambda: any(w.code == "W_LAUNCH" for w in rig.project.warnings()) and rig.ledger.pending_count() == 2)
+        assert rig.launcher.started == []
+        assert str(python) in rig.log
+        stub(tmp_path, "exit 0")
+        rig.until_published(1)
+        assert not any(w.code == "W_LAUNCH" for w in rig.project.warnings())
+
+
+@pytest.mark.fault(51)
+def test_a_program_that_cannot_be_started_is_named_with_the_exact_command(tmp_path):
+    command = Command(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
+    with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m 'my trainer', in "):
+        Child(command, speaks_events=True, wake=lambda: None)
+
+
+@pytest.mark.fault(51)
+def test_a_torch_that_breaks_costs_no_rollout(fresh_project):
+    with opened(fresh_project(), retry_delay_s=0.01) as rig:
+        begin_cycle(rig, "no torch")
+        until_ended(rig, 1)
+        assert rig.runner.cycle.phase is Phase.PARKED
+        assert "No module named 'torch'" in rig.runner.cycle.why
+        assert "never ready (command: " in rig.runner.cycle.why
+        assert len(rig.launcher.started) == 3
+        rig.launcher.mode = ""
+        rig.service.trigger("trigger")
+        rig.until_published(1)
+        assert len(rig.ledger.history()[-1].rollouts) == 2
+
+
+def failing(job: Job) -> list[object]:
+    del job
+    return [Ready(versions={}), Failure(code="E_DISK", message="no space left")]
+
+
+def launch_times(site: Site, *, until_phase: Phase) -> list[float]:
+    """Let every trainer fail for a passing reason; give the times at which they were started."""
+    times: list[float] = []
+    seen = len(site.launcher.started)
+    cycle = site.runner.cycle
+
+    def is_over() -> bool:
+        nonlocal seen
+        for child in site.launcher.started[seen:]:
+            times.append(site.clock.now)
+            child.end(75)
+        seen = len(site.launcher.started)
+        now = site.runner.cycle
+        return now is not cycle and now.phase is until_phase and now.attempt > 0
+
+    site.until(is_over)
+    return times
+
+
+@pytest.mark.fault(52)
+def test_a_passing_failure_is_tried_again_after_one_and_two_minutes_and_then_parks(fresh_project):
+    with Site(fresh_project(), retry_delay_s=60.0) as site:
+        site.launcher.answer = failing
+        site.drop(1, 2)
+        times = launch_times(site, until_phase=Phase.PARKED)
+        assert [round((after - before) / 60.0) for before, after in pairwise(times)] == [1, 2]
+        assert "no space left [E_DISK]" in site.runner.cycle.why
+        site.drop(3, 4)
+        for _ in range(50):
+            site.tick()
+        assert len(site.launcher.started) == 3
+        assert site.ledger.pending_count() == 2
+
+
+@pytest.mark.fault(52)
+def test_the_count_of_failures_and_the_parking_survive_a_restart(fresh_project):
+    folder = fresh_project()
+    with Site(folder) as site:
+        site.launcher.answer = failing
+        site.drop(1, 2)
+        launch_times(site, until_phase=Phase.CLAIMED)
+        assert site.runner.cycle.attempt == 1
+    with Site(folder) as site:
+        site.launcher.answer = failing
+        assert len(launch_times(site, until_phase=Phase.PARKED)) == 2
+    with Site(folder) as site:
+        for _ in range(50):
+            site.tick()
+        assert site.runner.cycle.phase is Phase.PARKED
+        assert site.launcher.started == []
+        site.service.trigger("trigger")
+        site.until_version(1)
+
+
+@pytest.mark.fault(52)
+def test_three_failed_cycles_in_a_row_park_also_with_restarts_between(fresh_project):
+    folder = fresh_project()
+    for i in (1, 2, 3):
+        with Site(folder, auto_train_after_n_rollouts=1) as site:
+            site.launcher.answer = lambda job: [Ready(versions={}), Failure(code="E_DATA", message="no good")]
+            site.drop(i)
+
+            def is_over(site: Site = site) -> bool:
+                for child in site.launcher.started:
+                    child.end(65)
+                return site.runner.cycle is not None and site.runner.cycle.phase in {Phase.FAILED, Phase.PARKED}
+
+            site.until(is_over)
+            assert site.runner.cycle.phase is (Phase.PARKED if i == 3 else Phase.FAILED)
+            assert len(site.launcher.started) == 1
+
+
+@pytest.mark.fault(52)
+@pytest.mark.parametrize("mode", ["traceback", "fails after its epochs"])
+def test_a_traceback_is_one_line_to_people_and_whole_in_the_log(fresh_project, mode):
+    with opened(fresh_project()) as rig:
+        begin_cycle(rig, mode)
+        until_ended(rig, 1)
+        assert rig.runner.cycle.phase is Phase.FAILED
+        assert "exit code 1: RuntimeError: a " in rig.runner.cycle.why
+        assert "Traceback" not in rig.log
+        assert "Traceback" in rig.layout.cycle_log(1).read_text()
+        assert "/cycle_000000/" in pointed(rig)
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("mode", ["nothing", "no checkpoint", "no metrics"])
+def test_a_success_that_left_nothing_is_a_failure(fresh_project, mode):
+    with opened(fresh_project()) as rig:
+        before = pointed(rig)
+        begin_cycle(rig, mode)
+        until_ended(rig, 1)
+        assert rig.runner.cycle.phase is Phase.FAILED
+        assert pointed(rig) == before
+        assert not rig.layout.cycle_folder(1).exists()
+        begin_cycle(rig, "", first=3)
+        rig.until_published(2)
+
+
+@pytest.mark.fault(56)
+@pytest.mark.parametrize("mode", ["dies", "runs out of memory"])
+def test_memory_that_runs_out_is_named_and_tried_once_more_at_most(fresh_project, mode):
+    with opened(fresh_project(), retry_delay_s=0.01) as rig:
+        begin_cycle(rig, mode)
+        until_ended(rig, 1)
+        assert rig.runner.cycle.phase is Phase.FAILED
+        assert "memory" in rig.runner.cycle.why
+        assert len(rig.launcher.started) == 2
+
+
+@pytest.mark.fault(56)
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_trainer_at_its_memory_limit_says_so_and_asks_for_another_try():
+    program = (
+        "import resource\n"
+        "from trainer.common.exit_codes import verdict\n"
+        "import numpy\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "try:\n"
+        "    numpy.ones(1 << 30)\n"
+        "except BaseException as error:\n"
+        "    code, failure = verdict(error)\n"
+        "    print(int(code), failure.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.split() == ["75", "E_MEMORY"], done.stderr
+
+
+@pytest.mark.fault(56)
+@pytest.mark.skip(reason="cgroup memory.max needs a delegated cgroup: the kill that it ends in is the one above")
+def test_a_trainer_in_a_cgroup_without_memory():
+    raise NotImplementedError

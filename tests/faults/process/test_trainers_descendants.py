@@ -1,0 +1,247 @@
+"""What a trainer started goes with it, and nothing else does (rows 58, 63)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from daemon.errors import Exit
+from daemon.ledger.cycle import Phase
+from daemon.process.child import Child, Command
+from daemon.process.group import Job
+from daemon.process.orphans import TOKEN_VARIABLE, Token, end_carriers, end_orphans, new_token, project_mark
+from daemon.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
+from daemon.runtime.instance_lock import ProjectLock
+from tests.fakes.trainer import FAMILY_NAME
+from tests.faults.support.children import (
+    begin_cycle,
+    is_gone,
+    opened,
+    put_away,
+    sleeper,
+    until,
+    until_ended,
+    workers_of,
+)
+
+ROOT = Path(__file__).parents[3]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
+
+
+@posix
+@pytest.mark.fault(58)
+@pytest.mark.parametrize(
+    ("mode", "phase"),
+    [("family", Phase.PUBLISHED), ("family, then fails", Phase.FAILED), ("family, then hangs", Phase.FAILED)],
+)
+def test_nothing_that_a_trainer_started_lives_on(fresh_project, mode, phase):
+    with opened(fresh_project(), attempts=1) as rig:
+        begin_cycle(rig, mode)
+        names = rig.layout.state / FAMILY_NAME
+        rig.until(lambda: names.exists() and len(names.read_text().split()) == 4)
+        object.__setattr__(rig.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
+        family = [int(pid) for pid in names.read_text().split()]
+        until_ended(rig, 1)
+        assert rig.runner.cycle.phase is phase
+        rig.until(lambda: rig.launcher.started[0].poll() is not None and not workers_of(rig.layout.project))
+        assert [pid for pid in family if not is_gone(pid)] == []
+
+
+@posix
+@pytest.mark.fault(58)
+def test_nothing_lives_on_where_the_daemon_is_stopped_in_the_midst(fresh_project):
+    with opened(fresh_project()) as rig:
+        begin_cycle(rig, "family, then hangs")
+        names = rig.layout.state / FAMILY_NAME
+        rig.until(lambda: names.exists() and len(names.read_text().split()) == 4)
+        assert len(workers_of(rig.layout.project)) == 5
+        rig.close()
+        assert workers_of(rig.layout.project) == []
+
+
+class FakeKernel:
+    """Plays Windows: job objects as lists of pids."""
+
+    def __init__(self, *, refuses: str = "") -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self._refuses = refuses
+
+    def _note(self, name: str, *arguments: object) -> None:
+        if name == self._refuses:
+            raise PermissionError(5, "Access is denied")
+        self.calls.append((name, *arguments))
+
+    def create_job(self) -> int:
+        self._note("create_job")
+        return 7
+
+    def limit(self, job: int, flags: int) -> None:
+        self._note("limit", job, flags)
+
+    def assign(self, job: int, pid: int) -> None:
+        self._note("assign", job, pid, psutil.Process(pid).status())
+
+    def terminate(self, job: int) -> None:
+        self._note("terminate", job)
+
+    def close(self, job: int) -> None:
+        self._note("close", job)
+
+
+@posix
+@pytest.mark.fault(58)
+def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_handle():
+    kernel, child = FakeKernel(), sleeper()
+    child.send_signal(signal.SIGSTOP)  # stands for CREATE_SUSPENDED
+    try:
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+        job = Job(JobObject(kernel))
+        assert job.options["creationflags"] & 0x4
+        job.take_in(child.pid)
+        assert kernel.calls == [
+            ("create_job",),
+            ("limit", 7, KILL_ON_JOB_CLOSE),
+            ("assign", 7, child.pid, psutil.STATUS_STOPPED),
+        ]
+        until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
+        job.kill(child.pid)
+        job.close()
+        job.close()
+        assert kernel.calls[3:] == [("terminate", 7), ("close", 7)]
+    finally:
+        put_away(child)
+
+
+@posix
+@pytest.mark.fault(58)
+@pytest.mark.parametrize("call", ["create_job", "limit", "assign"])
+def test_on_windows_a_job_that_is_refused_holds_nobody_up(call):
+    kernel, child = FakeKernel(refuses=call), sleeper()
+    child.send_signal(signal.SIGSTOP)
+    try:
+        job = Job(JobObject(kernel))
+        job.take_in(child.pid)
+        job.kill(child.pid)
+        job.close()
+        until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
+        assert kernel.calls[-1:] == ([("close", 7)] if call != "create_job" else [])
+    finally:
+        put_away(child)
+
+
+# Strangers
+
+
+def carrying(token: object) -> subprocess.Popen[bytes]:
+    return sleeper(env={**os.environ, TOKEN_VARIABLE: str(token)})
+
+
+@posix
+@pytest.mark.fault(63)
+def test_a_lock_file_that_names_a_stranger_does_it_no_harm(fresh_project):
+    folder = fresh_project()
+    stranger = sleeper()
+    try:
+        with opened(folder) as rig:
+            rig.layout.lock.write_text(f"{stranger.pid}\n")
+            lock = ProjectLock(rig.layout.lock)
+            lock.acquire()
+            lock.release()
+            begin_cycle(rig, "")
+            rig.until_published(1)
+        assert stranger.poll() is None
+    finally:
+        put_away(stranger)
+
+
+@posix
+@pytest.mark.fault(63)
+def test_only_orphans_of_this_project_are_ended(tmp_path):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    other.mkdir()
+    living = new_token(mine)
+    reused = Token(project_mark(mine), os.getpid(), living.owner_born_s - 1000, "run")
+    processes = {
+        "orphan": carrying(reused),
+        "of another project": carrying(Token(project_mark(other), os.getpid(), 1000, "run")),
+        "of a living daemon": carrying(living),
+        "with a token of somebody else": carrying("0123456789abcdef"),
+        "with none": sleeper(),
+    }
+    try:
+        until(lambda: all(len(psutil.Process(p.pid).environ()) > 0 for p in processes.values()))
+        assert end_orphans(mine) == (1, [])
+        alive = {name for name, process in processes.items() if process.poll() is None}
+        assert alive == set(processes) - {"orphan"}
+    finally:
+        put_away(*processes.values())
+
+
+@posix
+@pytest.mark.fault(63)
+def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
+    command = Command((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(command, speaks_events=False, wake=lambda: None)
+    until(lambda: child.poll() is not None)
+    stranger = sleeper()
+    remembered = psutil.Process(stranger.pid)
+    remembered._ident = (stranger.pid, 12345.0)  # born long before the stranger
+    child._family[stranger.pid] = remembered
+    try:
+        assert psutil.pid_exists(child.pid)  # looked at, not taken off the table: nobody else can have the pid
+        assert child.release()
+        groups: list[int] = []
+        monkeypatch.setattr(os, "killpg", lambda group, number: groups.append(group))
+        child.kill()
+        child.stop(0.1)
+        assert groups == []
+        assert stranger.poll() is None
+    finally:
+        put_away(stranger)
+
+
+@posix
+@pytest.mark.fault(63)
+def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
+    """A daemon that was started from within a training carries that training's token itself."""
+    token = Token(project_mark(tmp_path), 1, 1000, "run")
+    program = (
+        "import sys; from pathlib import Path; from daemon.process.orphans import end_orphans\n"
+        "print(end_orphans(Path(sys.argv[1])))"
+    )
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}, sys.argv[1]], check=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", nested, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, TOKEN_VARIABLE: str(token)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (Exit.DONE, "(0, [])"), done.stderr
+
+
+@posix
+@pytest.mark.fault(63)
+def test_what_does_not_die_is_given_back_and_not_waited_for_without_end(monkeypatch, tmp_path):
+    token = new_token(tmp_path)
+    process = carrying(token)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(psutil.Process, "kill", lambda self: None)
+            began = time.monotonic()
+            [left] = end_carriers(lambda found: found == token, patience_s=0.3)
+            assert left.pid == process.pid
+            assert time.monotonic() - began < 3.0
+        assert end_carriers(lambda found: found == token) == []
+    finally:
+        put_away(process)

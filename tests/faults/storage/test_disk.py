@@ -1,0 +1,157 @@
+"""Disks that are full, limited, read-only or refuse: the engine keeps its model, all goes on by itself afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon.diagnostics.invariants import prints_of
+from scripts.faults.kill_sweep import Victims, strace_works, sweep_failures
+from tests.faults.support.disk import TestDisk, os_error, refusing, win_error
+from tests.faults.support.killing import Grounds, judge
+from tests.faults.support.site import Site, violations
+
+ROOT = Path(__file__).parents[3]
+UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def may_mount() -> bool:
+    return bool(shutil.which("unshare")) and (
+        subprocess.run([*UNSHARE, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False).returncode
+        == 0
+    )
+
+
+def run(scenario: str, folder: Path, *before: str) -> None:
+    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "hard_disk.py"), scenario, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.splitlines()[-1:] == ["held"], done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+needs_mount = pytest.mark.skipif(not may_mount(), reason="no user namespaces in which to mount a small disk")
+
+
+@pytest.mark.fault(40)
+@needs_mount
+@pytest.mark.parametrize("scenario", ["full_before", "full_within"])
+def test_a_full_disk(tmp_path, scenario):
+    run(scenario, tmp_path, *UNSHARE)
+
+
+@pytest.mark.fault(44)
+@needs_mount
+def test_a_start_on_a_read_only_disk_is_refused(tmp_path):
+    run("read_only", tmp_path, *UNSHARE)
+
+
+@pytest.mark.fault(44)
+def test_a_disk_that_turns_read_only_under_the_daemon(fresh_project):
+    folder = fresh_project()
+    disk = TestDisk()
+    with Site(folder, disk=disk) as site:
+        prints = prints_of(site.layout.exports)
+        disk.before = refusing(lambda op: True, os_error(errno.EROFS)).before
+        site.drop(1, 2)
+        for _ in range(20):
+            site.tick()
+        assert site.warnings()
+        assert violations(folder, before=prints) == ()
+        disk.before = TestDisk().before
+        site.until_version(1)
+        site.until(lambda: not site.warnings())
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(41)
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_a_limit_on_the_size_of_files(tmp_path):
+    run("limited", tmp_path)
+
+
+@pytest.mark.fault(45)
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
+def test_no_file_descriptors_left(tmp_path):
+    run("no_descriptors", tmp_path)
+
+
+@pytest.mark.fault(42)
+@pytest.mark.slow
+@pytest.mark.skipif(not strace_works(), reason="strace is not there or may not trace")
+@pytest.mark.parametrize("syscall", ["fsync", "fdatasync"])
+def test_a_publish_whose_sync_failed_is_never_acknowledged(tmp_path, syscall):
+    grounds = Grounds(tmp_path)
+    with contextlib.closing(Victims()) as victims:
+        swept = sweep_failures(victims, grounds.pending, judge, syscall, "EIO")
+    assert swept.violations == []
+    assert swept.points[syscall] >= 3
+
+
+HELD = {f"winerror {number}": win_error(number) for number in (5, 32, 33)}
+FINAL = {errno.errorcode[n]: os_error(n) for n in (errno.EACCES, errno.EPERM, errno.EXDEV, errno.EBUSY)}
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize("fault", HELD.values(), ids=HELD)
+def test_a_reader_that_holds_the_pointer_for_a_moment_is_waited_for(fresh_project, fault):
+    tries = []
+
+    def refuses(op):
+        if op.kind == "rename" and op.path.name == "best_model_path.txt":
+            tries.append(op)
+            return len(tries) <= 4
+        return False
+
+    disk = refusing(refuses, fault)
+    with Site(fresh_project(), disk=disk) as site:
+        site.cycle(1)
+        assert len(tries) == 5
+        assert 0.1 < disk.paused_s <= 2.5
+        assert not any("W_PUBLISH" in line or "cannot be published" in line for line in site.log.lines)
+
+
+@pytest.mark.fault(43)
+@pytest.mark.parametrize(("fault", "waits"), [(f, True) for f in HELD.values()] + [(f, False) for f in FINAL.values()])
+@pytest.mark.parametrize("name", ["best_model_path.txt", "cycle_000001"])
+def test_a_rename_that_stays_refused_leaves_the_publish_pending(fresh_project, fault, waits, name):
+    folder = fresh_project()
+    disk = refusing(lambda op: op.kind == "rename" and op.path.name == name, fault)
+    with Site(folder, disk=disk) as site:
+        old = site.layout.pointer.read_bytes()
+        site.drop(1, 2)
+        site.until(lambda: "W_PUBLISH" in site.warnings())
+        assert (2.0 < disk.paused_s <= 2.5) == waits
+        for _ in range(20):
+            site.tick()
+            assert site.layout.pointer.read_bytes() == old
+        assert site.version == 0
+        assert sum("cannot be published yet" in line for line in site.log.lines) == 1
+        disk.before = TestDisk().before
+        site.until_version(1)
+        assert "W_PUBLISH" not in site.warnings()
+        assert [p.policy_version for p in site.ledger.publications()] == [0, 1]
+        assert len(site.launcher.started) == 1
+    assert violations(folder) == ()
+
+
+@pytest.mark.fault(43)
+def test_a_cycle_folder_that_a_reader_holds_stays_whole_until_it_lets_go(fresh_project):
+    disk = refusing(lambda op: op.kind == "rename" and op.path.name.startswith("removed_"), win_error(32))
+    with Site(fresh_project(), disk=disk, keep_cycles=5) as site:
+        site.clock.wall = 4e9  # everything is old
+        for first in range(10, 26, 2):
+            site.cycle(first)
+        folders = sorted(site.layout.models.glob("cycle_*"))
+        assert len(folders) == 9
+        assert all(list(folder.glob("model_epoch_*.json")) for folder in folders)
+        disk.before = TestDisk().before
+        site.cycle(30)
+        assert len(list(site.layout.models.glob("cycle_*"))) < 8

@@ -1,0 +1,258 @@
+"""The ledger is damaged, gone, locked, or the disk refuses it: refused or rebuilt, and nothing is trained twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon.cli import main
+from daemon.errors import LedgerError
+from daemon.ledger import rows as ledger_rows
+from daemon.ledger.sqlite_errors import LedgerDamaged
+from daemon.publishing.ledger_recovery import open_sound
+from schemas.storage.layout import Layout
+from tests.faults.support.disk import TestDisk, os_error, refusing
+from tests.faults.support.site import Site, violations
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A project after version 0 and two cycles, and one rollout pending."""
+    folder = tmp_path_factory.mktemp("finished")
+    with Site(folder) as site:
+        site.until_version(0)
+        site.cycle(1)
+        site.cycle(3)
+        site.drop(5)
+        site.until(lambda: site.ledger.pending_count() == 1)
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Layout:
+    """A copy of it that a test may break; the pointer names an absolute path, so it is set anew."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    layout = Layout(tmp_path)
+    layout.pointer.write_text(layout.pointer.read_text().replace(str(finished), str(tmp_path)))
+    return layout
+
+
+def page_garbage(path: Path) -> None:
+    with path.open("r+b") as file:
+        for page in range(1, path.stat().st_size // 4096, 2):
+            file.seek(4096 * page)
+            file.write(os.urandom(4096))
+
+
+DAMAGE = {
+    "page garbage": page_garbage,
+    "truncated in a page": lambda path: os.truncate(path, 10_000),
+    "truncated at a page": lambda path: os.truncate(path, 3 * 4096),
+    "garbage": lambda path: path.write_bytes(os.urandom(50_000)),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+    "another program's": lambda path: (path.unlink(), sqlite3.connect(path).execute("CREATE TABLE x (y)")),
+}
+
+
+def trained_twice(site: Site) -> list[str]:
+    """The rollouts that more than one model was trained on as new."""
+    from schemas.model import read_model
+
+    seen: list[str] = []
+    for path in site.layout.models.glob("cycle_*/model_epoch_*.json"):
+        seen += read_model(path.read_bytes()).lineage.rollouts
+    return sorted({sha256 for sha256 in seen if seen.count(sha256) > 1})
+
+
+@pytest.mark.fault(46)
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_ledger_is_rebuilt_from_what_was_published(project, damage):
+    damage(project.ledger)
+    was_there = project.ledger.exists() and project.ledger.stat().st_size > 0
+    with Site(project.project) as site:
+        [warning] = [w for w in site.project.warnings() if w.code == "W_LEDGER_REBUILT"]
+        assert "rebuilt from 3 published cycles" in warning.message
+        assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2]
+        site.until(lambda: site.ledger.pending_count() == 1)
+        site.drop(6)
+        site.until_version(3)
+        assert trained_twice(site) == []
+        last = site.ledger.history()[-1]
+        assert (last.cycle, sorted(last.rollouts)) == (3, [f"rollout_{i}_20261121_120000.json" for i in (5, 6)])
+        assert sum("rebuilt" in line for line in site.log.lines) == 1
+    assert violations(project.project) == ()
+    assert len(list(project.state.glob("ledger.corrupt-*"))) == was_there
+
+
+@pytest.mark.fault(46)
+def test_what_removed_cycles_were_trained_on_is_not_trained_on_again(project):
+    with Site(project.project, keep_cycles=5) as site:
+        site.clock.wall = 4e9  # everything is old: what is not among the newest five goes
+        site.drop(6)
+        site.until_version(3)
+        for first in range(10, 24, 2):
+            site.cycle(first)
+    assert len(list(project.models.glob("cycle_*"))) < 8
+    project.ledger.unlink()
+    with Site(project.project) as site:
+        assert len(site.ledger.publications()) == 11
+        site.until(lambda: site.inbox.is_settled)
+        site.tick()
+        assert site.ledger.pending_count() == 0
+        site.drop(30, 31)
+        site.until_version(11)
+        assert trained_twice(site) == []
+    assert violations(project.project) == ()
+
+
+@pytest.mark.fault(46)
+def test_a_backup_that_is_older_than_the_models_is_not_gone_on_from(project):
+    """Also what is left of a ledger that some tool had put into WAL mode, once its -wal is gone."""
+    backup = project.ledger.read_bytes()
+    with Site(project.project) as site:
+        site.drop(6)
+        site.until_version(3)
+    project.ledger.write_bytes(backup)
+    with Site(project.project) as site:
+        assert "W_LEDGER_REBUILT" in site.warnings()
+        site.until(lambda: site.inbox.is_settled)
+        site.tick()
+        assert site.ledger.pending_count() == 0
+        site.drop(7, 8)
+        site.until_version(4)
+        assert trained_twice(site) == []
+    assert violations(project.project) == ()
+
+
+@pytest.mark.fault(46)
+def test_a_rebuilt_ledger_gives_no_number_twice_and_keeps_what_the_engine_has(project):
+    named = "cycle_000001/model_epoch_2.json"
+    project.pointer.write_text(str(project.models / named))
+    project.cycle_log(7).write_text("a cycle that failed")
+    project.ledger.unlink()
+    with Site(project.project) as site:
+        assert site.ledger.last_publication().model == named
+        site.drop(6)
+        site.until(lambda: site.version > 1 and not site.runner.busy)
+        assert site.runner.cycle.id == 8
+    assert violations(project.project) == ()
+
+
+@pytest.mark.fault(46)
+def test_a_rebuild_that_the_disk_refuses_leaves_nothing_that_looks_like_a_ledger(project):
+    """The new ledger gets its name last: the start that follows rebuilds again."""
+    project.ledger.unlink()
+    disk = refusing(lambda op: op.kind == "rename", os_error(5))
+    with pytest.raises(LedgerError, match="cannot be rebuilt"):
+        open_sound(project, now_s=0.0, disk=disk)
+    assert not project.ledger.exists()
+    with Site(project.project) as site:
+        assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2]
+    assert violations(project.project) == ()
+
+
+@pytest.mark.fault(46)
+def test_a_ledger_of_a_newer_hotlap_is_refused_and_left_alone(project, capsys):
+    db = sqlite3.connect(project.ledger)
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = project.ledger.read_bytes()
+    assert main(["--project", str(project.project), "--no-dashboard"]) == 2
+    assert "E_LEDGER_NEWER" in capsys.readouterr().err
+    assert project.ledger.read_bytes() == before
+
+
+@pytest.mark.fault(46)
+def test_a_locked_ledger_is_waited_for_and_then_its_holder_named(project, monkeypatch):
+    monkeypatch.setattr(ledger_rows, "LOCK_PATIENCE_S", 0.3)
+    holding = (
+        "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('BEGIN EXCLUSIVE')\n"
+        "print('held', flush=True)\nsys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", holding, str(project.ledger)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LedgerError) as caught:
+            open_sound(project, now_s=0.0)
+        assert caught.value.code == "E_LEDGER_LOCKED"
+        if sys.platform == "linux":
+            assert f"pid {holder.pid}" in caught.value.message
+        holder.stdin.close()
+    assert not list(project.state.glob("ledger.corrupt-*"))
+    ledger, mended = open_sound(project, now_s=0.0)
+    ledger.close()
+    assert mended is None
+
+
+@pytest.mark.fault(46)
+def test_a_ledger_that_is_damaged_under_a_running_daemon_makes_it_start_anew(project):
+    with Site(project.project) as site:
+        project.ledger.write_bytes(os.urandom(project.ledger.stat().st_size))
+        site.drop(6)
+        with pytest.raises(LedgerDamaged):
+            site.until_version(3)
+    with Site(project.project) as site:
+        site.until_version(3)
+        assert trained_twice(site) == []
+    assert violations(project.project) == ()
+
+
+class Refusing(sqlite3.Connection):
+    """Lets `passes` such statements pass, refuses the next `refuses`, as SQLite does when the disk does."""
+
+    statement, code, passes, refuses = "", 0, 0, 0
+
+    def execute(self, sql, *arguments):
+        if sql.startswith(self.statement):
+            if self.passes:
+                self.passes -= 1
+            elif self.refuses:
+                self.refuses -= 1
+                error = sqlite3.OperationalError("refused")
+                error.sqlite_errorcode = self.code
+                raise error
+        return super().execute(sql, *arguments)
+
+
+REFUSALS = {
+    "full": (sqlite3.SQLITE_FULL, "E_DISK_FULL"),
+    "I/O error": (sqlite3.SQLITE_IOERR | (4 << 8), "E_LEDGER_IO"),
+    "locked": (sqlite3.SQLITE_BUSY, "E_LEDGER_LOCKED"),
+    "read-only": (sqlite3.SQLITE_READONLY, "E_LEDGER_READONLY"),
+}
+
+
+@pytest.mark.fault(40)
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("statement", ["BEGIN", "COMMIT"])
+@pytest.mark.parametrize(("code", "says"), REFUSALS.values(), ids=REFUSALS)
+def test_any_transaction_may_be_refused_and_the_cycle_is_published_all_the_same(fresh_project, statement, code, says):
+    for passes in range(100):
+        folder = fresh_project()
+        with Site(folder, disk=TestDisk()) as site:
+            site.ledger._db.close()
+            db = sqlite3.connect(site.layout.ledger, isolation_level=None, factory=Refusing)
+            db.statement, db.code, db.passes, db.refuses = statement, code, passes, 2
+            db.row_factory = sqlite3.Row
+            site.ledger._db = db
+            site.drop(1, 2)
+            site.until_version(1)
+            if db.refuses == 2:
+                break
+            site.until(lambda: not site.warnings())
+            assert any(says in line for line in site.log.lines)
+            assert [p.policy_version for p in site.ledger.publications()] == [0, 1]
+            assert len(site.launcher.started) == 1, "a refused ledger is no reason to train again"
+        assert violations(folder) == ()
+    assert passes > 5

@@ -1,0 +1,20 @@
+"""Whichever operation of the disk fails, and however: the engine is served, nothing is lost, the cycle published."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.support.disk import FAULTS
+from tests.faults.support.failing import sweep_faults
+
+NAMES = list(FAULTS)
+pytestmark = [pytest.mark.fault(40), pytest.mark.fault(42), pytest.mark.fault(43)]
+
+
+@pytest.mark.parametrize(("times", "every"), [(1, 1), (12, 3)], ids=["once", "for a while"])
+def test_any_operation_may_fail(fresh_project, times, every):
+    """The seven faults by turns; `python -m scripts.faults.kill_sweep` does each of them everywhere."""
+    swept = sweep_faults(fresh_project, lambda number: [NAMES[number % 7]], times=times, every=every)
+    assert swept.violations == []
+    assert swept.points.total() >= 10
+    assert set(swept.points) == set(NAMES)

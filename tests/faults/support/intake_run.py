@@ -1,0 +1,40 @@
+"""Serve a project's Exports until the files named are settled, then print what came of it as JSON: to be traced.
+
+Usage: intake_run.py PROJECT PENDING REJECTED
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from daemon.rollouts.inbox import Inbox
+from tests.helpers import open_project
+
+PATIENCE_S = 30.0
+
+
+def main() -> None:
+    folder, pending, rejected = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    project = open_project(folder)
+    inbox = Inbox(project)
+    codes: set[str] = set()
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        delay_s = inbox.look()
+        codes |= {warning.code for warning in project.warnings()}
+        if (project.ledger.pending_count(), project.ledger.rejected_count()) == (pending, rejected):
+            break
+        time.sleep(min(delay_s, 0.05))
+    found = {"pending": project.ledger.pending_count(), "rejected": project.ledger.rejected_count()}
+    print(json.dumps(found | {"codes": sorted(codes), "log": project.log.lines}))
+    inbox.close()
+    project.ledger.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The cycle whose power cuts are explored: recorded with a daemon, each state judged by the oracle and by a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from daemon.diagnostics.invariants import Promise
+from scripts.faults.powerloss import Explored, Judge, Recorder, explore
+from tests.faults.support.site import Site, train, violations
+
+_AT_ONCE = {Promise.ENGINE_VIEW, Promise.LEDGER, Promise.COUNTED_ONCE, Promise.NOTHING_LOST}
+
+
+def record(folder: Path) -> tuple[Recorder, list[bytes], int]:
+    """Record a cycle of a project with version 0; give the ledger after each operation, and which one published it."""
+    ledgers: list[bytes] = []
+    ledger = folder / "Saved" / "Training" / "State" / "ledger.sqlite3"
+    with Site(folder, enable_auto_training=False) as site:
+        site.drop(1, 2)
+        site.until(lambda: site.ledger.pending_count() == 2)
+    recorder = Recorder(folder, lambda count: ledgers.append(ledger.read_bytes()))
+    ledgers.append(ledger.read_bytes())
+    with Site(folder, disk=recorder) as site:
+        site.launcher.answer = lambda job: train(job, disk=recorder)
+        site.until_version(1)
+        published = recorder.count
+        ledgers[published] = ledger.read_bytes()  # it commits after the pointer's last operation
+        site.tick()
+    return recorder, ledgers, published
+
+
+def judge(published: int) -> Judge:
+    """Give the judge: what holds right after the cut, and after the next start."""
+
+    def look(folder: Path, at: int, restarts: bool) -> list[str]:
+        found = [f"at once: {v}" for v in violations(folder) if v.promise in _AT_ONCE]
+        pointer = (folder / "Saved" / "Training" / "Models" / "best_model_path.txt").read_text(encoding="utf-8")
+        if at >= published and "cycle_000001/" not in pointer:
+            found.append("a publish that the ledger knows of is gone")
+        if not restarts:
+            return found
+        try:
+            with Site(folder) as site:
+                site.until_version(1)
+        except AssertionError as error:
+            found.append(f"the next start: {error}")
+        return found + [f"after the next start: {v}" for v in violations(folder)]
+
+    return look
+
+
+def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Explored:
+    """Explore one cycle of the project in `folder`."""
+    recorder, ledgers, published = record(folder)
+    return explore(recorder, folder, ledgers, judge(published), restart_every=restart_every)

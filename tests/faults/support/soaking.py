@@ -1,0 +1,78 @@
+"""A daemon for the soak: real threads, log and ledger, a trainer that is done at once, and time that flies."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from unittest.mock import patch
+
+from daemon.process.child import Child, Command
+from daemon.ui.log import Log
+from schemas.job import Event
+from tests.faults.support.disk import Op, TestDisk
+from tests.faults.support.site import InstantChild, InstantLauncher, Site, train
+from tests.helpers import FakeClock, drop, v1_bytes
+
+HOURS_AHEAD_S = 3 * 3600.0
+"""The clock is ahead of the files' times: what is older than an hour may be removed from the first cycle on."""
+
+LINES = 100
+"""So much is said in each cycle: a million lines in ten thousand."""
+
+
+class SoakLauncher(InstantLauncher):
+    """Writes a line into the cycle's log, as a trainer does, and keeps nothing."""
+
+    def start(self, command: Command, *, speaks_events: bool) -> Child:
+        command.log.write_text("training\n" * 20, "utf-8")
+        return cast(Child, QuickChild(train))
+
+
+class QuickChild(InstantChild):
+    """Is done at the second look: no process is at the first, which is in the pass that starts it."""
+
+    _looks = 0
+
+    def events(self) -> list[Event]:
+        self._looks += 1
+        if self._looks == 1:
+            return []
+        self.end(0)
+        return super().events()
+
+
+class SoakSite(Site):
+    """Makes cycles as fast as it can."""
+
+    def make_cycle(self, number: int) -> None:
+        """Drop two rollouts, say much, and see their model published."""
+        for index in (2 * number, 2 * number + 1):
+            drop(self.layout.exports, index, v1_bytes(seed=index, n=4))
+        for line in range(LINES):
+            self.project.log.info(f"line {line} of cycle {number}")
+        self.until_version(number)
+
+
+@contextlib.contextmanager
+def soak_site(folder: Path) -> Iterator[SoakSite]:
+    """Give the site; its disk syncs nothing and its clock needs no real time."""
+    clock = FakeClock()
+    clock.wall = time.time() + HOURS_AHEAD_S
+    disk = TestDisk()
+
+    def forget(number: int, op: Op) -> None:
+        disk.ops.clear()
+
+    disk.before = forget
+    path = folder / "Saved" / "Training" / "Logs" / "daemon.log"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch("tests.faults.support.site.InstantLauncher", SoakLauncher))
+        stack.enter_context(patch("tests.faults.support.site.ListLog", lambda: Log(path)))
+        site = SoakSite(folder, disk=disk, clock=clock, clear_exports_after_training=True, keep_cycles=5)
+        assert isinstance(site.project.log, Log)
+        stack.callback(site.project.log.close)
+        stack.enter_context(site)
+        yield site

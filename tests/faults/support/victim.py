@@ -1,0 +1,115 @@
+"""A program to be killed: it forks a child for each line on its standard input, with everything imported already.
+
+Lines: `publish FOLDER` finishes the publish that is pending there, stopped until SIGCONT; `cycle FOLDER disk N`, and
+`cycle FOLDER ledger N`, run a daemon there until version 1, which kills itself before its Nth operation (0: never).
+Answers with the child's pid, and once it ended, how (as `os.waitstatus_to_exitcode`), with how far it had come.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads do not survive a fork
+
+from daemon.ledger.cycle import Phase
+from daemon.ledger.ledger import Ledger
+from daemon.runtime.clock import Clock
+from daemon.runtime.context import Project
+from daemon.training.runner import Runner
+from schemas.settings.models import Settings
+from schemas.storage.files import Disk
+from schemas.storage.layout import Layout
+from tests.faults.support.disk import TestDisk
+from tests.faults.support.site import InstantLauncher, Site
+from tests.helpers import ListLog
+
+
+class OneByOne(Disk):
+    """Syncs files one after the other: strace counts the calls of each thread by themselves."""
+
+    def fsync_all(self, paths):
+        for path in paths:
+            self.fsync(path)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def publish(folder: Path) -> None:
+    """Nothing but the publish, as the daemon does it."""
+    layout = Layout(folder)
+    project = Project(layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, OneByOne())
+    runner = Runner(project, InstantLauncher(), attempts=1)
+    runner.recover()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    runner.tick()
+    assert runner.cycle is not None
+    os._exit(0 if runner.cycle.phase is Phase.PUBLISHED else 3)
+
+
+def cycle(folder: Path, what: str, at: int, told: int) -> None:
+    """A whole cycle; before each operation its number and name are told, so that a dead one can be asked."""
+
+    def before(number: int, name: object) -> None:
+        if number == at:
+            os.write(told, f"{number} {name}".encode()[:200])
+            die()
+
+    disk = TestDisk()
+    if what == "disk":
+        disk.before = before
+    else:
+        kill_at_statement(before)
+    with Site(folder, disk=disk) as site:
+        site.drop(1, 2)
+        site.until_version(1)
+    count = len(disk.ops) if what == "disk" else STATEMENTS[0]
+    os.write(told, f"{count} done".encode())
+    os._exit(0)
+
+
+STATEMENTS = [0]
+
+
+def kill_at_statement(before) -> None:
+    class Mortal(sqlite3.Connection):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.set_trace_callback(self._count)
+
+        def _count(self, sql: str) -> None:
+            if not sql.lstrip().startswith(("SELECT", "PRAGMA")):
+                STATEMENTS[0] += 1
+                before(STATEMENTS[0], " ".join(sql.split())[:60])
+
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=Mortal)
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        words = line.split("\t")
+        read_end, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                if words[0] == "publish":
+                    publish(Path(words[1].strip()))
+                else:
+                    cycle(Path(words[1]), words[2], int(words[3]), told)
+            finally:
+                os._exit(4)
+        os.close(told)
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        with os.fdopen(read_end, "rb") as stream:
+            print(os.waitstatus_to_exitcode(status), stream.read().decode(), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,97 @@
+"""docs/custom.md runs: its network and its loss train, and what breaks their rules is refused in words."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import ConfigError, ContractError
+from schemas.model import check_probe
+from tests.trainer.toy import Bandit, loop_for
+from trainer.checkpoints.policy import load_policy
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "custom.md"
+
+
+def code(name):
+    return re.search(rf"<!-- code: {name} -->\n```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder with the page's code in a module of the game's own; a fresh module name for each test."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    name = f"my_game_{abs(hash(tmp_path)) % 10**9}"
+    (folder / f"{name}.py").write_text(code("network") + "\n\n" + code("loss"), encoding="utf-8")
+    return name
+
+
+def test_the_network_of_the_page_trains_and_its_trunk_is_exported_twice(tmp_path, project):
+    world = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(world, tmp_path / "loop", network=f"{project}:SharedTrunk")
+    model = loop.start()
+    for _ in range(3):
+        model = loop.train(world.play(model, 40))
+        assert loop.reporter.codes() == []
+    assert check_probe(model) < 1e-5
+    np.testing.assert_array_equal(model.policy.hidden[1].weights, model.value_function.hidden[1].weights)
+    checkpoint = load_policy(loop.output / loop.result.checkpoint)  # needs no class: the layers are in the file
+    x = (world.rng.normal(size=(1000, 4)) * 30 + 100).astype(np.float32)
+    assert np.abs(checkpoint.mean(x) - model.mean(x)).max() < 1e-5
+
+
+def test_the_loss_of_the_page_trains(tmp_path, project):
+    world = Bandit()
+    mild, usual = (
+        loop_for(world, tmp_path / name, **given)
+        for name, given in (("mild", {"loss": f"{project}:mild_loss"}), ("usual", {}))
+    )
+    rollout = world.play(mild.start(), 40)
+    usual.start()
+    one, two = mild.train(rollout), usual.train(rollout)
+    assert not np.array_equal(one.value_function.head.weights, two.value_function.head.weights)
+
+
+def test_another_network_than_the_parents_is_refused(tmp_path, project):
+    world = Bandit()
+    loop = loop_for(world, tmp_path / "loop")
+    rollout = world.play(loop.train(world.play(loop.start(), 40)), 40)
+    custom = loop.settings.model_copy(update={"network": f"{project}:SharedTrunk"})
+    with pytest.raises(ContractError, match="trained with the built-in network"):
+        loop.train(rollout, settings=custom)
+
+
+BROKEN = {
+    "computes something else": (
+        "return self.policy_head(x), ",
+        "return self.policy_head(x) * 2, ",
+        "something else than its",
+    ),
+    "names too few layers": ("Stacks((*self.trunk, ", "Stacks((*self.trunk[:1], ", "other layer sizes"),
+    "is no network": ("class SharedTrunk(Network)", "class SharedTrunk(dict)", "no subclass"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_network_that_breaks_the_rules_is_refused_before_training(tmp_path, project, old, new, words):
+    path = Path(f"{project}_broken.py")
+    path.write_text(
+        code("network")
+        .replace(old, new)
+        .replace("super().__init__(shape)", "super().__init__()" if "dict" in new else "super().__init__(shape)")
+        .replace("self.value_head =", "self.value_head ="),
+        encoding="utf-8",
+    )
+    loop = loop_for(Bandit(), tmp_path / "loop", network=f"{path.stem}:SharedTrunk")
+    with pytest.raises(ConfigError, match=words):
+        loop.start()
+
+
+@pytest.mark.parametrize("name", ["nowhere:Net", "json:NoSuch", "no-colon", ":x"])
+def test_a_name_that_leads_nowhere_is_told(tmp_path, name):
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        loop_for(Bandit(), tmp_path, network=name).start()

@@ -1,0 +1,442 @@
+"""Whole cycles in one process: what is learned, what is kept, what is said; the canaries."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.errors import ContractError, HotlapError, RolloutError
+from schemas.job import EpochDone, Selecting
+from schemas.model import Dense, check_probe, read_model
+from tests.trainer.toy import CHOICE, STEER, Bandit, columns, loop_for
+from trainer.checkpoints.checkpoint import checkpoint_from, load_document
+from trainer.checkpoints.policy import load_policy
+from trainer.networks.distributions import head_for
+from trainer.ppo.autograd import evaluate
+from trainer.rollouts.training_set import attribute, prepare
+
+
+def reward_of(world, model, steps=60):
+    return float(world.play(model, steps).rewards.mean())
+
+
+@pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (30.0, 100.0)])
+def test_it_learns_a_world_with_a_known_answer(tmp_path, space, scale, shift):
+    """Continuous: at std 0.5 nothing gives more than about 0.55. Choices: knowing nothing gives 1/3, the best 1."""
+    world = Bandit(space=space, scale=scale, shift=shift, agents=16)
+    loop = loop_for(world, tmp_path, gamma=0.5, entropy_coef=0.0, learning_rate=2e-3)
+    model = loop.start()
+    before = reward_of(world, model)
+    for _ in range(7):
+        model = loop.train(world.play(model, 64))
+    after = reward_of(world, model)
+    assert before < 0.4
+    assert after > (0.85 if space == CHOICE else 0.42)
+
+
+@pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
+def test_it_learns_from_a_stranger_that_never_changes(tmp_path, space):
+    """The engine ignores every model; what it does still teaches what would have been better."""
+    world = Bandit(space=space, agents=16)
+    loop = loop_for(world, tmp_path, gamma=0.5, entropy_coef=0.0, learning_rate=2e-3)
+    stranger = with_a_will(loop_for(world, tmp_path / "other", seed=99).start())
+    model = loop.start()
+    before = reward_of(world, model)
+    for _ in range(5):
+        model = loop.train(world.play(stranger, 96))
+    assert reward_of(world, model) > before + 0.15
+
+
+def test_the_values_are_in_the_games_units(tmp_path):
+    """Reward 50 forever at gamma 0.9 is worth 500, and the JSON says so."""
+    world = Bandit()
+    loop = loop_for(world, tmp_path, gamma=0.9, learning_rate=3e-3)
+    model = loop.start()
+    for _ in range(4):
+        rollout = world.play(model, 64)
+        n = rollout.size
+        forever = {"rewards": np.full(n, 50.0, np.float32), "terminated": np.zeros(n, bool)}
+        model = loop.train(dataclasses.replace(rollout, **forever))
+    assert model.value(rollout.observations).mean() == pytest.approx(500, rel=0.05)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (30.0, 100.0)])
+@pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
+def test_json_and_checkpoint_agree(tmp_path, space, scale, shift):
+    world = Bandit(space=space, scale=scale, shift=shift)
+    loop = loop_for(world, tmp_path)
+    model = loop.start()
+    for _ in range(3):
+        model = loop.train(world.play(model, 40))
+    checkpoint = load_policy(loop.output / loop.result.checkpoint)
+    exported = load_policy(loop.output / loop.result.model)
+    x = (np.random.default_rng(0).normal(size=(10_000, 4)) * scale + shift).astype(np.float32)
+    for name in ("mean", "value"):
+        ours, theirs = getattr(checkpoint, name)(x), getattr(exported, name)(x)
+        assert ours.dtype == theirs.dtype == np.float32
+        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
+    assert check_probe(model) < 1e-5
+
+
+@pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
+def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
+    """Also in the second cycle, after the units have moved; and what the parent played weighs exactly 1."""
+    world = Bandit(space=space, scale=30.0, shift=100.0)
+    loop = loop_for(world, tmp_path)
+    model = loop.train(world.play(loop.start(), 40))
+    world.scale = 60.0
+    given = loop.given(world.play(model, 40))
+    seen = {}
+
+    def spy(attributed, start, head, job, notices):
+        prepared = prepare(attributed, start, head, job, notices)
+        with torch.no_grad():
+            new = evaluate(start.network, head_for(job.contract.action_space), prepared.train)
+        seen["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
+        seen["weight"] = prepared.train.weight_B
+        return prepared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.worker.train.prepare", spy)
+        loop.train(given)
+    torch.testing.assert_close(seen["ratio"], torch.ones_like(seen["ratio"]), atol=1e-5, rtol=0)
+    assert (seen["weight"] == 1.0).all()
+    assert loop.reporter.codes() == []
+
+
+def test_canary_says_when_the_new_units_change_the_policy(tmp_path, monkeypatch):
+    """What the parent says in its own units cannot tell; the network that is to be trained can."""
+    world = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(world, tmp_path)
+    model = loop.start()
+    for _ in range(4):
+        model = loop.train(world.play(model, 40))
+    assert loop.reporter.codes() == []
+    world.scale = 300.0
+    monkeypatch.setattr("trainer.rollouts.training_set.keep_policy", lambda stacks, before, after: None)
+    loop.train(world.play(model, 40))
+    assert "W_CANARY" in loop.reporter.codes()
+
+
+def test_the_policy_that_training_starts_from_is_the_published_one(tmp_path):
+    """One epoch at a learning rate of almost nothing, after the units have moved, publishes the same functions."""
+    world = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(world, tmp_path)
+    model = loop.train(world.play(loop.start(), 40))
+    world.scale = 90.0
+    rollout = world.play(model, 40)
+    frozen = loop.settings.model_copy(update={"learning_rate": 1e-12})
+    same = loop.train(rollout, settings=frozen)
+    for name in ("mean", "value"):
+        theirs = getattr(model, name)(rollout.observations)
+        assert np.abs(getattr(same, name)(rollout.observations) - theirs).max() <= 2e-5 * np.abs(theirs).max()
+    assert not np.array_equal(same.value_function.head.weights, model.value_function.head.weights)
+
+
+def weights(loop):
+    return (loop.output / loop.result.model).read_bytes(), (loop.output / loop.result.checkpoint).read_bytes()
+
+
+def two_cycles(folder, seed=0, world_seed=0):
+    world = Bandit(seed=world_seed)
+    loop = loop_for(world, folder, seed=seed)
+    first = loop.start()
+    model = loop.train(world.play(first, 40), world.play(first, 40))
+    loop.train(world.play(model, 40))
+    return weights(loop)
+
+
+def _model(loop):
+    return read_model((loop.output / loop.result.model).read_bytes())
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
+    one, two, other = (two_cycles(tmp_path / str(i), seed=i // 2) for i in range(3))
+    assert one == two
+    assert one[0] != other[0]
+
+
+def test_interleaving_agents_changes_nothing_but_the_files_hash(tmp_path):
+    """The same experiences, once as engines write them and once agent after agent, give the same weights."""
+    world = Bandit(agents=4)
+    results = []
+    for name in ("mixed", "sorted"):
+        loop = loop_for(world, tmp_path / name)
+        model = loop.start()
+        if not results:
+            mixed = world.play(model, 40)
+        order = np.argsort(mixed.agents, kind="stable") if name == "sorted" else np.arange(mixed.size)
+        rows = {f.name: getattr(mixed, f.name) for f in dataclasses.fields(mixed)}
+        given = {k: v[order] for k, v in rows.items() if isinstance(v, np.ndarray) and len(v) == mixed.size}
+        model = loop.train(loop.given(dataclasses.replace(mixed, **given), sha256="same"))
+        results.append((model.policy.head.weights, model.value_function.head.weights))
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+def test_the_next_cycle_goes_on_with_optimizer_and_normaliser(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    model = loop.train(world.play(loop.start(), 40), use_epoch=4)
+    first = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
+    loop.train(world.play(model, 40), use_epoch=1)
+    second = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
+    steps = [c.optimizer_state_dict["state"][0]["step"].item() for c in (first, second)]
+    assert steps[1] == steps[0] * 5 / 4  # four epochs, and one more
+    counts = [c.normalisers.observations.count for c in (first, second)]
+    assert counts == [320, 640]
+    assert second.lineage.parent == f"cycle_000001/model_epoch_{first.lineage.epoch}.json"
+
+
+def test_old_rollouts_are_not_counted_twice_by_the_normaliser(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path, history_ratio=1.0)
+    old = loop.given(world.play(loop.start(), 40))
+    model = loop.train(old)
+    loop.train(world.play(model, 40), old.model_copy(update={"is_new": False, "age": 1}))
+    second = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
+    assert second.normalisers.observations.count == 640
+    assert loop.result.experiences == 640
+
+
+def test_old_rollouts_teach_values_and_never_the_policy(tmp_path):
+    """What the old ones were rewarded for is turned around: the policy does not notice, the values do."""
+    ends = []
+    for sign in (1.0, -1.0):
+        world = Bandit()
+        loop = loop_for(world, tmp_path / str(sign), history_ratio=1.0, max_grad_norm=1e9, entropy_coef=0.0)
+        model = loop.train(world.play(loop.start(), 40))
+        old, new = world.play(model, 40), world.play(model, 40)
+        old = dataclasses.replace(old, rewards=old.rewards * np.float32(sign))
+        loop.train(new, loop.given(old, is_new=False, age=1))
+        ends.append(load_policy(loop.output / "model_epoch_1.pt"))
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    assert np.array_equal(ends[0].mean(x), ends[1].mean(x))
+    assert not np.allclose(ends[0].value(x), ends[1].value(x), rtol=0.1)
+
+
+def test_sixty_four_experiences_of_one_agent_are_enough(tmp_path):
+    world = Bandit(agents=1)
+    loop = loop_for(world, tmp_path)
+    loop.train(world.play(loop.start(), 64))
+    assert loop.result.experiences == 64  # 64 is a whole number of episodes
+    never_ends = {"terminated": np.zeros(64, bool)}
+    loop.train(dataclasses.replace(world.play(_model(loop), 64), **never_ends))
+    assert loop.result.experiences == 63
+
+
+def test_what_it_says_and_leaves(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    loop.train(world.play(loop.start(), 40))
+    epochs = [e for e in loop.reporter.events if isinstance(e, EpochDone)]
+    assert [e.epoch for e in epochs] == [1, 2, 3, 4]
+    assert {"value_loss", "policy_loss", "entropy", "approx_kl", "clip_fraction", "train_value_loss",
+            "explained_variance", "grad_norm"} <= set(epochs[0].losses)  # fmt: skip
+    assert isinstance(loop.reporter.events[-1], Selecting)
+    left = {p.name for p in loop.output.iterdir()}
+    assert left == set(loop.result.files) == {
+        *(f"model_epoch_{k}.pt" for k in range(1, 5)), loop.result.model, "model_analysis.json"
+    }  # fmt: skip
+    assert loop.result.ranking[0].epoch == loop.result.epoch
+    assert loop.result.reward_mean is not None
+
+
+def test_the_epoch_asked_for_is_the_one_exported(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    loop.train(world.play(loop.start(), 40), use_epoch=2)
+    assert (loop.result.epoch, loop.result.model) == (2, "model_epoch_2.json")
+    loop.train(world.play(_model(loop), 40), use_epoch=77)
+    assert "W_EPOCH" in loop.reporter.codes()
+
+
+def test_the_target_kl_ends_a_cycle_early(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path, target_kl=1e-9, epochs=8)
+    loop.train(world.play(loop.start(), 40))
+    assert len([e for e in loop.reporter.events if isinstance(e, EpochDone)]) == 1
+
+
+def test_the_deviation_stays_where_the_engine_keeps_it(tmp_path):
+    """A huge bonus pulls it up to the end, and not beyond."""
+    world = Bandit()
+    loop = loop_for(world, tmp_path, learning_rate=0.3, entropy_coef=100.0)
+    model = loop.train(world.play(loop.start(), 40), use_epoch=4)
+    assert np.exp(model.action_log_std).max() == pytest.approx(2.0, rel=1e-5)
+
+
+def test_a_learning_rate_beyond_reason_publishes_nothing(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path, learning_rate=1e30)
+    model = loop.start()
+    with pytest.raises(HotlapError, match="no epoch can be used") as error:
+        loop.train(world.play(model, 40))
+    assert error.value.code == "E_NO_MODEL"
+    assert not list(loop.output.glob("*.json")) or {p.name for p in loop.output.glob("*.json")} == {
+        "model_analysis.json"
+    }
+
+
+def notice(loop, code):
+    return next(e.message for e in loop.reporter.events if getattr(e, "code", "") == code)
+
+
+def with_a_will(model):
+    """The same network with a head a hundred times as strong: weights of its own."""
+    head = dataclasses.replace(model.policy.head, weights=model.policy.head.weights * 100)
+    return dataclasses.replace(model, policy=dataclasses.replace(model.policy, head=head))
+
+
+NOTICES = {
+    "W_LEFT_OUT": lambda r: {"left_out": 7},
+    "W_DEAD_OBSERVATION": lambda r: {"observations": r.observations * np.array([1, 0, 1, 0], np.float32)},
+    "W_CONSTANT_REWARD": lambda r: {"rewards": np.full(r.size, 0.25, np.float32)},
+    "W_ACTION_BOUNDS": lambda r: {"actions": r.actions + np.float32(0.5)},
+    "W_LOGP_BROKEN": lambda r: {"log_probs": np.zeros(r.size, np.float32)},
+    "W_LOGP_MISMATCH": lambda r: {
+        "log_probs": r.log_probs + np.where(np.arange(r.size) % 5 < 2, 1.0, 0.0).astype("f4")
+    },
+}
+
+
+@pytest.mark.parametrize("code", NOTICES)
+def test_what_is_odd_is_said_once_in_plain_words(tmp_path, code):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    model = loop.train(world.play(loop.start(), 40))
+    assert loop.reporter.codes() == []
+    odd = [dataclasses.replace(r, **NOTICES[code](r)) for r in (world.play(model, 40), world.play(model, 40))]
+    loop.train(*odd)
+    assert loop.reporter.codes().count(code) == 1
+    words = {
+        "W_LEFT_OUT": "14 experiences", "W_DEAD_OBSERVATION": "index 1, 3", "W_CONSTANT_REWARD": "0.25",
+        "W_ACTION_BOUNDS": "steer, throttle", "W_LOGP_BROKEN": "exporter", "W_LOGP_MISMATCH": "40%",
+    }  # fmt: skip
+    assert words[code] in notice(loop, code)
+
+
+def test_a_strangers_first_rollouts_are_expected(tmp_path):
+    world = Bandit()
+    stranger = with_a_will(loop_for(world, tmp_path / "other", seed=99).start())
+    loop = loop_for(world, tmp_path)
+    loop.start()
+    loop.train(world.play(stranger, 40))
+    assert loop.reporter.codes() == ["W_STRANGER"]
+
+
+def far_away(model):
+    """A policy that always steers to one side, as far as it can: hardly anything that a fresh one would do."""
+    head = Dense(np.zeros_like(model.policy.head.weights), np.array([8.0, 8.0], np.float32))
+    policy = dataclasses.replace(model.policy, head=head)
+    return dataclasses.replace(model, policy=policy, action_log_std=np.full(2, -2.0, np.float32))
+
+
+def test_from_a_stranger_too_far_away_a_first_cycle_learns_values_only(tmp_path):
+    """Version 1 is then a fresh policy in good units, and version 2 learns as if nothing had been."""
+    world = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(world, tmp_path, entropy_coef=0.01)
+    first = loop.start()
+    model = loop.train(*(world.play(far_away(first), 40) for _ in range(2)))
+    assert loop.reporter.codes() == ["W_STRANGER", "W_FAR_STRANGER"]
+    np.testing.assert_array_equal(model.policy.head.weights, first.policy.head.weights)
+    np.testing.assert_array_equal(model.action_log_std, first.action_log_std)
+    assert not np.array_equal(model.value_function.head.weights, first.value_function.head.weights)
+    world.scale = 1.0
+    model = loop.train(world.play(model, 40))
+    assert loop.reporter.codes() == []
+    units = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes())).normalisers
+    assert units.observations.count == 320
+    np.testing.assert_allclose(units.observations.var_O, 1.0, rtol=0.3)
+    assert not np.array_equal(model.policy.head.weights, first.policy.head.weights)
+
+
+def test_without_an_engine_that_will_load_a_model_it_learns_from_any_stranger(tmp_path):
+    """Rollouts alone, as on the command line: there is nothing to wait for."""
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    first = loop.start()
+    rollout = world.play(far_away(first), 40)
+    model = loop.train(rollout, parent=None)
+    assert "W_FAR_STRANGER" not in loop.reporter.codes()
+    assert not np.array_equal(model.policy.head.weights, first.policy.head.weights)
+    assert (model.action_log_std < np.log(0.6)).all()  # the entropy bonus does not run away where all is clipped
+
+
+def test_a_rollout_that_is_gone_or_of_another_game_costs_that_rollout_only(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    good = loop.given(world.play(loop.start(), 40))
+    other = loop.given(columns(40, observation_size=9))
+    gone = good.model_copy(update={"cache": str(tmp_path / "nowhere.npz"), "source": str(tmp_path / "nowhere.json")})
+    loop.train(good, other, gone)
+    assert loop.result.experiences == 320
+    assert "2 of 3 rollouts" in notice(loop, "W_ROLLOUT_SKIPPED")
+    with pytest.raises(RolloutError, match="9 observations instead of 4"):
+        loop.train(other)
+
+
+def test_another_shape_than_the_parents_is_refused_in_words(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    rollout = world.play(loop.start(), 40)
+    with pytest.raises(ContractError, match=r"hidden layers \[16, 16\], the project \[8\]"):
+        loop.train(rollout, hidden_sizes=(8,))
+    other = loop_for(Bandit(space=CHOICE), tmp_path / "other")
+    other.start()
+    with pytest.raises(ContractError, match=r"throttle \[0, 1\] instead of one of 3 choices"):
+        loop.train(rollout, parent=str(other.output / other.result.checkpoint))
+
+
+def test_a_thousand_old_rollouts_cost_no_more_than_ten(tmp_path):
+    """Only the drawn ones are opened: the others need not even exist."""
+    world = Bandit()
+    loop = loop_for(world, tmp_path, epochs=1, history_ratio=0.5)
+    model = loop.train(*(world.play(loop.start(), 8) for _ in range(1)))
+    old = [loop.given(world.play(model, 8), is_new=False, age=i) for i in range(3)]
+    missing = [
+        o.model_copy(update={"cache": "nowhere", "age": 10**9, "name": f"old{i}"}) for i, o in enumerate(old * 333)
+    ]
+    begin = time.monotonic()
+    loop.train(world.play(model, 8), world.play(model, 8), *old[:1], *missing)
+    assert time.monotonic() - begin < 20
+    assert loop.result.experiences <= 3 * 64
+
+
+def test_preparation_needs_something_to_learn_from(tmp_path):
+    world = Bandit(agents=8)
+    loop = loop_for(world, tmp_path)
+    single = dataclasses.replace(world.play(loop.start(), 1), terminated=np.zeros(8, bool))
+    with pytest.raises(RolloutError, match="no experience has a next state"):
+        loop.train(single)
+
+
+def test_attribution_keeps_the_order_of_the_columns(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    model = loop.train(world.play(loop.start(), 16))
+    given = loop.given(world.play(model, 16, noise=0.3), behaviours=(str(loop.output / loop.result.model),))
+    job_parts = {}
+
+    def spy(loaded, start, job, notices):
+        job_parts["history"] = attribute(loaded, start, job, notices)
+        return job_parts["history"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.worker.train.attribute", spy)
+        loop.train(given)
+    history = job_parts["history"]
+    assert history.noise_B == pytest.approx(0.3, rel=0.01)
+    assert len(history.player_B) == len(history.played_logp_B) == history.experiences.size
+
+
+def test_a_parent_that_is_not_the_published_file_is_refused(tmp_path):
+    world = Bandit()
+    loop = loop_for(world, tmp_path)
+    rollout = world.play(loop.start(), 40)
+    with pytest.raises(HotlapError) as error:
+        loop.train(rollout, parent_sha256="0" * 64)
+    assert error.value.code == "E_PARENT"
