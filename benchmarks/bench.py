@@ -50,7 +50,7 @@ PARTS: tuple[Part, ...] = (intake, engine, hotload, update, cycle, history, hold
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """What was measured, where and when."""
 
     date: str
@@ -95,14 +95,14 @@ class Report:
         temporary.replace(path)
 
 
-def load(path: Path) -> Report:
+def load(path: Path) -> BenchReport:
     """Read what `save` wrote. Raises RunError."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']}")
         sections = tuple(Section.from_plain(entry) for entry in document["sections"])
-        return Report(document["date"], document["machine"], sections, document["seconds"])
+        return BenchReport(document["date"], document["machine"], sections, document["seconds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
 
@@ -157,12 +157,12 @@ def run_all(given: argparse.Namespace, parse: Callable[[list[str]], argparse.Nam
     return 0 if report.holds else 1
 
 
-def measured(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None) -> Report:
+def measured(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None) -> BenchReport:
     """Measure one part after the other; what a failed one leaves is its reason. Saved after each."""
     began_s = time.monotonic()
     signal.signal(signal.SIGTERM, _stop)
     date, here = datetime.now(UTC).strftime("%Y-%m-%d"), machine.describe()
-    report = Report(date, here, (), 0.0)
+    report = BenchReport(date, here, (), 0.0)
     for part, given in parts:
         say = sayer(part.NAME, began_s)
         try:
@@ -170,7 +170,7 @@ def measured(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None)
         except (RunError, HotlapError, OSError) as error:
             say(f"FAILED: {error}")
             section = Section(part.NAME, part.HELP, error=str(error))
-        report = Report(date, here, (*report.sections, section), time.monotonic() - began_s)
+        report = BenchReport(date, here, (*report.sections, section), time.monotonic() - began_s)
         if out is not None:
             report.save(out)
     return report
@@ -180,7 +180,7 @@ def _stop(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _write_docs(report: Report) -> None:
+def _write_docs(report: BenchReport) -> None:
     if not report.is_whole:
         print("docs are left as they are: not every part was measured", file=sys.stderr)
         return

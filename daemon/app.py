@@ -12,27 +12,27 @@ from pathlib import Path
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.ledger.sqlite_errors import LedgerDamaged
-from daemon.process.child import Child, Command
+from daemon.process.child import Child, ChildSpec
 from daemon.process.interpreter import check_python, script_for
 from daemon.publishing.ledger_recovery import open_sound
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.clock import REAL_CLOCK
-from daemon.runtime.context import Project
-from daemon.runtime.failure_messages import PASSING, in_words
+from daemon.runtime.context import Context
+from daemon.runtime.failure_messages import PASSING, describe_failure
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
-from daemon.security.config_monitor import Guard
+from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
 from daemon.ui.dashboard import Dashboard, wants_dashboard
 from daemon.ui.log import Log
-from daemon.ui.snapshot import View
-from daemon.ui.status_writer import Reporter
-from daemon.ui.system_stats import MachineProbe
+from daemon.ui.snapshot import Snapshot
+from daemon.ui.status_writer import StatusWriter
+from daemon.ui.system_stats import SystemStatsProbe
 from schemas.errors import HotlapError
 from schemas.settings.models import Settings
 from schemas.storage.files import REAL_DISK
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 MAX_ATTEMPTS = 3
 MAX_REBUILDS = 3
@@ -44,7 +44,7 @@ class ChildLauncher:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         """Start a child. Raises DaemonError where there is no such program."""
         return Child(command, speaks_events=speaks_events, wake=self._wake)
 
@@ -57,7 +57,7 @@ class GuardedScreen:
         self._dashboard: Dashboard | None = Dashboard()
         log.mute_console()
 
-    def show(self, view: View) -> None:
+    def show(self, view: Snapshot) -> None:
         """Take the newest view."""
         if self._dashboard is None:
             return
@@ -81,21 +81,21 @@ class App:
     """A service with what surrounds it."""
 
     service: Service
-    project: Project
+    project: Context
     mailbox: Mailbox
-    guard: Guard
+    guard: ConfigMonitor
 
     def run(self, until: Callable[[], bool] = lambda: False) -> bool:
         """Serve until `until()`, a signal or STOP; give True where `until()` ended it."""
 
         def report(error: Exception, delay_s: float) -> None:
-            self.project.warn(*in_words(error, self.project.layout))
+            self.project.warn(*describe_failure(error, self.project.layout))
             _quietly(self.service.report_end)
 
         def tick() -> float:
-            self.guard.look()
+            self.guard.check()
             delay_s = self.service.tick()
-            self.project.settle(*PASSING)
+            self.project.clear_warning(*PASSING)
             return delay_s
 
         with stop_on_signals(self.mailbox):
@@ -108,13 +108,13 @@ def _quietly(report: Callable[[], None]) -> None:
         report()
 
 
-def project_layout(folder: Path) -> Layout:
+def project_layout(folder: Path) -> ProjectPaths:
     """Give the layout of a project folder. Raises DaemonError where there is none."""
     if not folder.is_dir():
         raise DaemonError(
             f"the project folder {folder} is not there", hint="create it or correct --project", code="E_PROJECT"
         )
-    layout = Layout(folder.resolve())
+    layout = ProjectPaths(folder.resolve())
     try:
         str(layout.project).encode("utf-8")
     except UnicodeEncodeError:
@@ -127,8 +127,8 @@ def project_layout(folder: Path) -> Layout:
 
 
 @contextlib.contextmanager
-def opened(
-    layout: Layout, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
+def open_service(
+    layout: ProjectPaths, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
 ) -> Iterator[App]:
     """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
     with contextlib.ExitStack() as stack:
@@ -147,7 +147,7 @@ def opened(
         ledger, mended = open_sound(layout, now_s=REAL_CLOCK.utc_s())
         stack.callback(ledger.close)
         mailbox = Mailbox()
-        project = Project(layout, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
+        project = Context(layout, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
         if mended is not None:
             project.warn("W_LEDGER_REBUILT", mended)
         inbox = Inbox(project)
@@ -160,13 +160,13 @@ def opened(
         screen = GuardedScreen(log) if shows_dashboard else None
         if screen is not None:
             stack.callback(screen.stop)
-        service = Service(project, inbox, runner, Reporter(project, MachineProbe()), screen, automatic=automatic)
+        service = Service(project, inbox, runner, StatusWriter(project, SystemStatsProbe()), screen, automatic=automatic)
         service.start()
         stack.callback(_quietly, service.report_end)
-        yield App(service, project, mailbox, Guard(project, lock, config=config))
+        yield App(service, project, mailbox, ConfigMonitor(project, lock, config=config))
 
 
-def _make_folders(layout: Layout) -> None:
+def _make_folders(layout: ProjectPaths) -> None:
     try:
         layout.make()
     except OSError as error:
@@ -177,7 +177,7 @@ def _make_folders(layout: Layout) -> None:
         ) from None
 
 
-def serve(layout: Layout, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:
+def serve(layout: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:
     """Watch and train until stopped. `config` is the settings file where it is not the project's own.
 
     A ledger that turns out damaged meanwhile is rebuilt by a new start.
@@ -192,17 +192,17 @@ def serve(layout: Layout, settings: Settings, *, dashboard: bool, config: Path |
                 raise
 
 
-def _serve(layout: Layout, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
-    with opened(layout, settings, dashboard=dashboard, config=config) as app:
+def _serve(layout: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
+    with open_service(layout, settings, dashboard=dashboard, config=config) as app:
         needed = settings.daemon.auto_train_after_n_rollouts
         app.project.log.info(f"watching {layout.exports.relative_to(layout.project)}: a cycle every {needed} rollouts")
         app.run()
     return Exit.DONE
 
 
-def run_once(layout: Layout, settings: Settings) -> Exit:
+def run_once(layout: ProjectPaths, settings: Settings) -> Exit:
     """Train one cycle on what is there now, however few rollouts."""
-    with opened(layout, settings, dashboard=False, automatic=False) as app:
+    with open_service(layout, settings, dashboard=False, automatic=False) as app:
         service, project = app.service, app.project
         if not app.run(until=lambda: service.inbox.is_settled):
             return Exit.CYCLE_FAILED

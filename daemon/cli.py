@@ -15,9 +15,9 @@ from daemon.errors import DaemonError, Exit, LedgerError
 from daemon.runtime.instance_lock import ProjectLock, is_held
 from daemon.security.approvals import check_before_running
 from schemas.errors import ConfigError, HotlapError
-from schemas.settings.loading import Loaded, load
+from schemas.settings.loading import LoadedSettings, load
 from schemas.settings.models import Settings
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from schemas.text import ascii_safe
 
 EPILOG = """\
@@ -151,7 +151,7 @@ def _dispatch(options: argparse.Namespace) -> Exit:
     if options.cycles is not None:
         raise DaemonError("--cycles goes with --demo", hint="python -m daemon --demo --cycles 12", code="E_USAGE")
     layout = project_layout(given or Path())
-    reports: dict[str, Callable[[Layout, Settings], tell.Report]] = {
+    reports: dict[str, Callable[[ProjectPaths, Settings], tell.Report]] = {
         "status": tell.status,
         "history": tell.history,
     }
@@ -169,7 +169,7 @@ def _dispatch(options: argparse.Namespace) -> Exit:
     return serve(layout, settings, dashboard=not options.no_dashboard, config=config)
 
 
-def _loaded(options: argparse.Namespace, project: Path) -> Loaded:
+def _loaded(options: argparse.Namespace, project: Path) -> LoadedSettings:
     flags = {
         "daemon.auto_train_after_n_rollouts": options.after_n_rollouts,
         "trainer.epochs": options.epochs,
@@ -188,18 +188,18 @@ def _tell(report: tell.Report, *, as_json: bool) -> Exit:
     return report.exit_code
 
 
-def _doctor(options: argparse.Namespace, layout: Layout) -> Exit:
+def _doctor(options: argparse.Namespace, layout: ProjectPaths) -> Exit:
     """Settings that cannot be used are one more finding, not the end."""
     from daemon.diagnostics.doctor import doctor
 
     try:
-        loaded: Loaded | ConfigError = _loaded(options, layout.project)
+        loaded: LoadedSettings | ConfigError = _loaded(options, layout.project)
     except ConfigError as error:
         loaded = error
     return _tell(doctor(layout, loaded), as_json=options.json)
 
 
-def _trust(options: argparse.Namespace, layout: Layout, loaded: Loaded) -> Exit:
+def _trust(options: argparse.Namespace, layout: ProjectPaths, loaded: LoadedSettings) -> Exit:
     from daemon.security import approvals as trust
 
     commands = trust.commands_of(loaded)
@@ -217,27 +217,27 @@ def _trust(options: argparse.Namespace, layout: Layout, loaded: Loaded) -> Exit:
     return _say(True, f"approved for {layout.project} (kept in {path})")
 
 
-def _order(layout: Layout, what: str) -> Exit:
-    from daemon.runtime.commands import Order, give_order
+def _order(layout: ProjectPaths, what: str) -> Exit:
+    from daemon.runtime.commands import Command, send_command
 
-    answer = give_order(layout, Order.model_validate({"what": what}))
+    answer = send_command(layout, Command.model_validate({"what": what}))
     return _say(answer.ok, answer.message)
 
 
-def _publish(layout: Layout, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
+def _publish(layout: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
     """Through the running daemon where there is one, else directly under its lock."""
     from daemon.publishing.republish import ensure_exported
-    from daemon.runtime.commands import Order, give_order
+    from daemon.runtime.commands import Command, send_command
 
     if not layout.ledger.exists():
         raise DaemonError("nothing was published yet", hint="train a cycle first", code="E_NO_MODEL")
     cycle_id = ensure_exported(layout, settings, cycle=cycle, epoch=epoch)
     if is_held(layout.lock):
-        answer = give_order(layout, Order(what="publish", epoch=epoch, cycle=cycle_id))
+        answer = send_command(layout, Command(what="publish", epoch=epoch, cycle=cycle_id))
         return _say(answer.ok, answer.message)
     from daemon.ledger.ledger import Ledger
     from daemon.runtime.clock import Clock
-    from daemon.runtime.context import Project
+    from daemon.runtime.context import Context
     from daemon.service import publish_epoch
     from daemon.ui.log import Log
 
@@ -245,7 +245,7 @@ def _publish(layout: Layout, settings: Settings, *, cycle: int | None, epoch: in
     lock.acquire()
     log, ledger = Log(layout.daemon_log, console=None), Ledger.open(layout.ledger)
     try:
-        project = Project(layout, settings, ledger, log, Clock(), lambda: None)
+        project = Context(layout, settings, ledger, log, Clock(), lambda: None)
         publication = publish_epoch(project, cycle_id=cycle_id, epoch=epoch)
     except OSError as error:
         raise DaemonError(f"the pointer cannot be written: {error.strerror}", exit_code=Exit.CYCLE_FAILED) from None

@@ -6,17 +6,17 @@ import sys
 import time
 from pathlib import Path
 
-from daemon.app import App, opened
+from daemon.app import App, open_service
 from daemon.diagnostics.reports import sparkline
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
-from daemon.process.child import CODE_ROOT, Child, Command
+from daemon.process.child import CODE_ROOT, Child, ChildSpec
 from daemon.process.output_log import last_line
 from schemas.errors import HotlapError
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary
 from schemas.storage.files import REAL_DISK
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 ENGINE = CODE_ROOT / "scripts" / "simulate_engine.py"
 AGENTS = 32
@@ -31,8 +31,8 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
         REAL_DISK.make_folder(folder)
     except OSError as error:
         raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
-    layout = Layout(folder.resolve())
-    with opened(layout, settings, dashboard=dashboard) as app:
+    layout = ProjectPaths(folder.resolve())
+    with open_service(layout, settings, dashboard=dashboard) as app:
         app.project.log.info(f"demo in {layout.project}: the simulated engine drives, Ctrl-C ends it")
         done_before = len(_trained(app))
         log = layout.logs / "engine.log"
@@ -48,13 +48,13 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
     return _summary(trained, layout, wanted=cycles)
 
 
-def _engine_command(layout: Layout, settings: Settings, log: Path) -> Command:
+def _engine_command(layout: ProjectPaths, settings: Settings, log: Path) -> ChildSpec:
     arguments = (
         *(sys.executable, "-P", str(ENGINE), "--project", str(layout.project), "--lifeline"),
         *("--agents", str(AGENTS), "--seed", str(settings.trainer.seed)),
         *("--pause-while-training", str(settings.daemon.auto_train_after_n_rollouts)),
     )
-    return Command(arguments, layout.project, log, (CODE_ROOT,), layout.project)
+    return ChildSpec(arguments, layout.project, log, (CODE_ROOT,), layout.project)
 
 
 def _trained(app: App) -> list[CycleSummary]:
@@ -71,7 +71,7 @@ def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
     return is_stuck or app.project.ledger.count_trained() - done_before >= cycles
 
 
-def _summary(trained: list[CycleSummary], layout: Layout, *, wanted: int | None) -> Exit:
+def _summary(trained: list[CycleSummary], layout: ProjectPaths, *, wanted: int | None) -> Exit:
     rewards = [cycle.reward_mean for cycle in trained if cycle.reward_mean is not None]
     failed = [cycle for cycle in trained if cycle.state != "published"]
     lines = ["", f"{len(trained) - len(failed)} cycles published, {len(failed)} failed"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.ledger.cycle import Phase
-from daemon.ledger.records import Publication, Stamp
+from daemon.ledger.records import Publication, FileSignature
 from daemon.process.interpreter import check_launch
 from daemon.publishing.publish import point_at, pointed_at
 from daemon.publishing.retention import (
@@ -26,21 +26,21 @@ from daemon.publishing.retention import (
     surplus_exports,
 )
 from daemon.rollouts.inbox import Inbox
-from daemon.runtime.commands import Answer, Order, answer_order, clear_orders, waiting_orders
-from daemon.runtime.context import Project
+from daemon.runtime.commands import Reply, Command, write_reply, clear_commands, waiting_commands
+from daemon.runtime.context import Context
 from daemon.training.job_builder import parent_checkpoint, project_contract
 from daemon.training.runner import Runner
-from daemon.ui.snapshot import View
-from daemon.ui.status_writer import Reporter
+from daemon.ui.snapshot import Snapshot
+from daemon.ui.status_writer import StatusWriter
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError
-from schemas.text import shown
+from schemas.text import printable
 
 
 class Screen(Protocol):
     """Shows views; never holds its caller up."""
 
-    def show(self, view: View) -> None:
+    def show(self, view: Snapshot) -> None:
         """Take the newest view."""
 
 
@@ -49,10 +49,10 @@ class Service:
 
     def __init__(
         self,
-        project: Project,
+        project: Context,
         inbox: Inbox,
         runner: Runner,
-        reporter: Reporter,
+        reporter: StatusWriter,
         screen: Screen | None,
         *,
         automatic: bool = True,
@@ -67,7 +67,7 @@ class Service:
 
     def start(self) -> None:
         """Take up what an earlier daemon left. Raises ContractError where the settings ask for another shape."""
-        clear_orders(self._project.layout, disk=self._project.disk)
+        clear_commands(self._project.layout, disk=self._project.disk)
         self._check_shape()
         self._runner.recover()
         self._clear_litter()
@@ -101,8 +101,8 @@ class Service:
 
     def tick(self) -> float:
         """Make one pass; give the seconds until the next at the latest."""
-        self._obey()
-        delay_s = self._inbox.look()
+        self._handle_commands()
+        delay_s = self._inbox.check()
         phase = self._runner.cycle.phase if self._runner.cycle else None
         delay_s = min(delay_s, self._runner.tick())
         if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
@@ -124,7 +124,7 @@ class Service:
         )
         self._reporter.write(status, force=force)
         if self._screen is not None:
-            self._screen.show(self._reporter.view(status, runner.cycle, runner.trainer_pid))
+            self._screen.show(self._reporter.snapshot(status, runner.cycle, runner.trainer_pid))
 
     # Starting
 
@@ -159,14 +159,14 @@ class Service:
         except HotlapError as error:
             self._project.warn("W_LAUNCH", f"no cycle can start: {error}")
             return False
-        self._project.settle("W_LAUNCH")
+        self._project.clear_warning("W_LAUNCH")
         return True
 
     def _retry_if_triggered(self) -> bool:
         if self._triggered is None:
             return False
         self._triggered = None
-        self._project.settle("W_PARKED")
+        self._project.clear_warning("W_PARKED")
         return self._runner.retry()
 
     def _initial_is_due(self) -> bool:
@@ -193,7 +193,7 @@ class Service:
             project.log.info(
                 f"[1/5] rollouts taken in: {len(rollouts)} ({experiences:,} experiences), cycle {cycle.id}"
             )
-            project.settle("W_NONFINITE")
+            project.clear_warning("W_NONFINITE")
         self._runner.begin(cycle)
         return True
 
@@ -249,7 +249,7 @@ class Service:
         self._remove_exports([(name, stamps[name][0] if name in stamps else None) for name in surplus])
         self._prune()
 
-    def _remove_exports(self, files: Sequence[tuple[str, Stamp | None]]) -> None:
+    def _remove_exports(self, files: Sequence[tuple[str, FileSignature | None]]) -> None:
         project = self._project
         exports = project.layout.exports
         self._inbox.forget(
@@ -273,47 +273,47 @@ class Service:
 
     # Orders
 
-    def _obey(self) -> None:
-        for path, order in waiting_orders(self._project.layout):
+    def _handle_commands(self) -> None:
+        for path, order in waiting_commands(self._project.layout):
             try:
                 self._project.disk.unlink(path)  # first: an order that cannot be taken off would be obeyed for ever
             except OSError as error:
                 self._project.warn("W_ORDER", f"{path.name} cannot be taken off the list: {error.strerror}")
                 continue
-            answer = Answer(ok=False, message="this is no order") if order is None else self._carry_out(order)
+            answer = Reply(ok=False, message="this is no order") if order is None else self._execute(order)
             with contextlib.suppress(OSError):
-                answer_order(path, answer, disk=self._project.disk)
+                write_reply(path, answer, disk=self._project.disk)
 
-    def _carry_out(self, order: Order) -> Answer:
+    def _execute(self, order: Command) -> Reply:
         ledger = self._project.ledger
         match order.what:
             case "trigger":
                 if self._runner.busy:
-                    return Answer(ok=False, message="a cycle runs already; the next one starts by itself")
+                    return Reply(ok=False, message="a cycle runs already; the next one starts by itself")
                 self.trigger("trigger")
-                return Answer(ok=True, message="a cycle starts on what is there")
+                return Reply(ok=True, message="a cycle starts on what is there")
             case "pause":
                 ledger.set_meta("paused", f"{self._project.clock.utc_s():.0f}")
                 self._project.log.info("paused: rollouts are counted, no cycle starts until `resume`")
-                return Answer(ok=True, message="paused: rollouts are counted, no cycle starts until `resume`")
+                return Reply(ok=True, message="paused: rollouts are counted, no cycle starts until `resume`")
             case "resume":
                 ledger.set_meta("paused", None)
                 self._project.log.info("resumed")
-                return Answer(ok=True, message="resumed")
+                return Reply(ok=True, message="resumed")
             case "publish":
                 return self._publish_older(order)
 
-    def _publish_older(self, order: Order) -> Answer:
+    def _publish_older(self, order: Command) -> Reply:
         if self._runner.busy:
-            return Answer(ok=False, message="a cycle runs; try again when it is done")
+            return Reply(ok=False, message="a cycle runs; try again when it is done")
         try:
             publication = publish_epoch(self._project, cycle_id=order.cycle, epoch=order.epoch)
         except (OSError, HotlapError) as error:
-            return Answer(ok=False, message=shown(str(error)))
-        return Answer(ok=True, message=f"published {publication.model}; the next cycle goes on from it")
+            return Reply(ok=False, message=printable(str(error)))
+        return Reply(ok=True, message=f"published {publication.model}; the next cycle goes on from it")
 
 
-def publish_epoch(project: Project, *, cycle_id: int | None, epoch: int) -> Publication:
+def publish_epoch(project: Context, *, cycle_id: int | None, epoch: int) -> Publication:
     """Put one epoch of a published cycle before the engine. Raises HotlapError or OSError."""
     published = [p for p in project.ledger.publications() if cycle_id is None or p.cycle_id == cycle_id]
     if not published:

@@ -8,7 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 
-class Record(BaseModel):
+class StrictModel(BaseModel):
     """Frozen, strict and closed: an unknown key is a bug in the writer, not news for the reader."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Record
+from schemas.base import StrictModel
 
 KNOWN_BOUNDS = {"steer": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0)}
 DEFAULT_BOUNDS = (-1.0, 1.0)
 
 
-class ContinuousActions(Record):
+class ContinuousActions(StrictModel):
     """Real-valued actions, in the order of the policy's outputs."""
 
     type: Literal["continuous"] = "continuous"
@@ -43,7 +43,7 @@ class ContinuousActions(Record):
         return ", ".join(parts)
 
 
-class DiscreteActions(Record):
+class DiscreteActions(StrictModel):
     """One of `n` choices; the policy head gives `n` logits."""
 
     type: Literal["discrete"] = "discrete"
@@ -67,7 +67,7 @@ class DiscreteActions(Record):
 ActionSpace = Annotated[ContinuousActions | DiscreteActions, Field(discriminator="type")]
 
 
-class PolicyContract(Record):
+class PolicyContract(StrictModel):
     """What every rollout and every model of one project must agree on."""
 
     observation_size: Annotated[int, Field(ge=1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.text import shown
+from schemas.text import printable
 
 
 class HotlapError(Exception):
@@ -11,8 +11,8 @@ class HotlapError(Exception):
     code = "E_HOTLAP"
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
-        self.message = shown(message)
-        self.hint = shown(hint)
+        self.message = printable(message)
+        self.hint = printable(hint)
         self.code = code or type(self).code
         super().__init__(self.line())
 

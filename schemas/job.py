@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import Field, TypeAdapter
 
-from schemas.base import Record
+from schemas.base import StrictModel
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
     BAD_CONFIG = 78  #: these settings will be wrong again
 
 
-class RolloutInput(Record):
+class RolloutInput(StrictModel):
     """One rollout that a cycle may learn from."""
 
     name: str
@@ -38,11 +38,11 @@ class RolloutInput(Record):
     age: int = 0  #: cycles since it was new
 
 
-JobKind = Literal["initial", "train", "select", "export", "expect"]
+JobKind = Literal["initial", "train", "select", "export", "prefetch"]
 """`expect`: nothing to do yet; the next job will be much like this one."""
 
 
-class Job(Record):
+class Job(StrictModel):
     """All that a trainer needs to know; it reads no environment and no config file."""
 
     kind: JobKind
@@ -58,7 +58,7 @@ class Job(Record):
     export_epoch: int = 0  #: for "export": which checkpoint of `output`
 
 
-class Ready(Record):
+class Ready(StrictModel):
     """The trainer is up: torch is imported and it waits for, or has read, its job."""
 
     event: Literal["ready"] = "ready"
@@ -66,7 +66,7 @@ class Ready(Record):
     device: str = ""
 
 
-class Heartbeat(Record):
+class Heartbeat(StrictModel):
     """Still alive and working on `doing`."""
 
     event: Literal["heartbeat"] = "heartbeat"
@@ -74,7 +74,7 @@ class Heartbeat(Record):
     progress: float = 0.0  #: in [0, 1], within the whole job
 
 
-class Notice(Record):
+class Notice(StrictModel):
     """Something that people should know, in plain words; no failure."""
 
     event: Literal["notice"] = "notice"
@@ -82,7 +82,7 @@ class Notice(Record):
     message: str
 
 
-class EpochDone(Record):
+class EpochDone(StrictModel):
     """One epoch is over; its checkpoint is whole when the result comes, at the latest."""
 
     event: Literal["epoch"] = "epoch"
@@ -93,13 +93,13 @@ class EpochDone(Record):
     seconds: float
 
 
-class Selecting(Record):
+class Selecting(StrictModel):
     """Training is over; checkpoints are being ranked."""
 
     event: Literal["selecting"] = "selecting"
 
 
-class RankedEpoch(Record):
+class RankedEpoch(StrictModel):
     """One checkpoint's place and the reason for it."""
 
     epoch: int
@@ -108,7 +108,7 @@ class RankedEpoch(Record):
     reason: str
 
 
-class Result(Record):
+class Result(StrictModel):
     """What a job left in its output folder."""
 
     event: Literal["result"] = "result"
@@ -127,7 +127,7 @@ class Result(Record):
     seconds: float = 0.0
 
 
-class Failure(Record):
+class Failure(StrictModel):
     """Why a job could not be done; the exit code says whether to try again."""
 
     event: Literal["error"] = "error"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import orjson
 from pydantic import Field, ValidationError
 
-from schemas.base import Record
+from schemas.base import StrictModel
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import ModelError
 
@@ -29,7 +29,7 @@ NOISE_STD_MIN = 0.01
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 
 
-class Lineage(Record):
+class Lineage(StrictModel):
     """Where a model comes from."""
 
     cycle: int

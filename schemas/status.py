@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from schemas.base import Record
+from schemas.base import StrictModel
 
 
 class DaemonState(StrEnum):
@@ -18,7 +18,7 @@ class DaemonState(StrEnum):
     PARKED = "parked"
 
 
-class EpochStatus(Record):
+class EpochStatus(StrictModel):
     """One epoch of the running or the last cycle."""
 
     epoch: int
@@ -28,7 +28,7 @@ class EpochStatus(Record):
     chosen: bool = False
 
 
-class Warning_(Record):
+class StatusWarning(StrictModel):
     """Something that people should look at."""
 
     code: str
@@ -36,7 +36,7 @@ class Warning_(Record):
     at_s: float  #: s since 1970, UTC
 
 
-class Status(Record):
+class Status(StrictModel):
     """status.json. Stale when `heartbeat` is older than three times `heartbeat_interval_s`."""
 
     schema_name: str = "hotlap.status/1"
@@ -52,7 +52,7 @@ class Status(Record):
     pid: int
     create_time: float  #: of the process, so that a reused pid is no mistake
     started_at: float
-    warnings: tuple[Warning_, ...] = ()
+    warnings: tuple[StatusWarning, ...] = ()
     epochs: tuple[EpochStatus, ...] = ()
     epochs_total: int = 0
     progress: float = 0.0
@@ -60,7 +60,7 @@ class Status(Record):
     rollouts_rejected: int = 0
 
 
-class CycleSummary(Record):
+class CycleSummary(StrictModel):
     """One line of `history --json`."""
 
     cycle: int

@@ -7,7 +7,7 @@ import unicodedata
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
-def shown(text: str, *, limit: int = 2000) -> str:
+def printable(text: str, *, limit: int = 2000) -> str:
     """Give `text` on one line with control, bidirectional, unpaired and odd space characters written as escapes.
 
     Newlines become " | ", so that a message cannot forge a second log record. Longer texts are cut at
@@ -26,4 +26,4 @@ def shown(text: str, *, limit: int = 2000) -> str:
 
 def ascii_safe(text: str) -> str:
     """Give `shown(text)` in ASCII alone, for consoles of any code page."""
-    return shown(text).encode("ascii", "backslashreplace").decode("ascii")
+    return printable(text).encode("ascii", "backslashreplace").decode("ascii")

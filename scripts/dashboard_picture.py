@@ -16,16 +16,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from daemon.ledger.ledger import Ledger
 from daemon.ui.dashboard import snapshot_svg
-from daemon.ui.snapshot import Machine, View
-from daemon.ui.system_stats import INTERVAL_S, MachineProbe
+from daemon.ui.snapshot import SystemStats, Snapshot
+from daemon.ui.system_stats import INTERVAL_S, SystemStatsProbe
 from schemas.status import DaemonState, Status
 from schemas.storage.files import read_regular
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 
-def _machine(status: Status) -> Machine:
+def _machine(status: Status) -> SystemStats:
     """What the machine is busy with, seen from the daemon if that still runs."""
-    probe = MachineProbe()
+    probe = SystemStatsProbe()
     probe.sample(None)
     time.sleep(INTERVAL_S)
     machine = replace(probe.sample(None), daemon_memory=0)
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) not in {2, 4}:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    layout, out = Layout(Path(arguments[0]).resolve()), Path(arguments[1])
+    layout, out = ProjectPaths(Path(arguments[0]).resolve()), Path(arguments[1])
     width, height = map(int, arguments[2:] or ("100", "30"))
     try:
         status = Status.from_bytes(read_regular(layout.status, limit=10_000_000))
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     finally:
         ledger.close()
     machine = _machine(status)
-    view = View(status, cycles, tuple(log), machine, layout.project.name, status.heartbeat)
+    view = Snapshot(status, cycles, tuple(log), machine, layout.project.name, status.heartbeat)
     out.write_text(snapshot_svg(view, width, height), encoding="utf-8")
     return 0
 

@@ -63,7 +63,7 @@ class Problem(Exception):
     """Something a person can put right. The message is one line: the cause, then the remedy."""
 
 
-class Home:
+class Checkout:
     """The checkout and the places in it that this script knows."""
 
     def __init__(self, root: Path) -> None:
@@ -106,7 +106,7 @@ class Home:
         new.replace(self.stamp)
 
 
-class Progress:
+class SetupProgress:
     """One line that is rewritten on a terminal; a plain line every ten seconds elsewhere."""
 
     def __init__(self, out: Any = None, now: Callable[[], float] = time.monotonic) -> None:
@@ -151,7 +151,7 @@ def headline(names: Sequence[str], pins: dict[str, str]) -> str:
     return f"{first} {pins.get(first, '')}".strip() + (f" and {len(known) - 1} more" if len(known) > 1 else "")
 
 
-def explain(output: str, home: Home) -> str:
+def explain(output: str, home: Checkout) -> str:
     """Turn what a failed step said into one line: the cause, then the remedy."""
     words = {
         "venv": home.venv,
@@ -202,7 +202,7 @@ def stream(argv: list[str], cwd: Path, on_line: Callable[[str], None], on_idle: 
         raise
 
 
-def step(home: Home, argv: list[str], progress: Progress) -> list[str]:
+def step(home: Checkout, argv: list[str], progress: SetupProgress) -> list[str]:
     """Run one step of the setup and give its lines. Raises Problem where it fails."""
     pins = home.pins()
     lines: list[str] = []
@@ -220,7 +220,7 @@ def step(home: Home, argv: list[str], progress: Progress) -> list[str]:
     return lines
 
 
-def make_venv(home: Home, progress: Progress) -> None:
+def make_venv(home: Checkout, progress: SetupProgress) -> None:
     """Make `.venv`, or put right one whose Python has gone or that never got its pip."""
     if not home.python.exists():
         free_gb = shutil.disk_usage(str(home.root)).free / 1e9
@@ -235,7 +235,7 @@ def make_venv(home: Home, progress: Progress) -> None:
         raise Problem(f"{home.venv} was made with a Python that is too old: delete that folder and run this again")
 
 
-def install(home: Home, extras: frozenset[str], progress: Progress) -> None:
+def install(home: Checkout, extras: frozenset[str], progress: SetupProgress) -> None:
     """Install Hotlap, editable, with these extras at the pins; the stamp is there only if all went well."""
     home.stamp.unlink(missing_ok=True)
     progress.say("installing what constraints.txt pins (the first time takes a few minutes)")
@@ -251,14 +251,14 @@ def install(home: Home, extras: frozenset[str], progress: Progress) -> None:
     progress.say(f"ready, installed {headline(','.join(new).split(','), home.pins())}")
 
 
-def prepare(home: Home, extras: Sequence[str]) -> None:
+def prepare(home: Checkout, extras: Sequence[str]) -> None:
     """See to it that `.venv` has these extras at today's pins. Instant where it has."""
     for name in ("pyproject.toml", "constraints.txt"):
         if not (home.root / name).is_file():
             raise Problem(f"{name} is missing in {home.root}: run this from a whole checkout of Hotlap")
     digest, has = home.installed()
     if not (home.python.exists() and has.issuperset(extras) and digest == home.digest()):
-        progress = Progress()
+        progress = SetupProgress()
         make_venv(home, progress)
         install(home, has.union(extras), progress)
 
@@ -360,7 +360,7 @@ def run(argv: list[str], cwd: Path) -> int:
     return 128 - code if code < 0 else code  # killed by signal n is 128 + n, as a shell says it
 
 
-def run_all(name: str, commands: list[list[str]], home: Home) -> int:
+def run_all(name: str, commands: list[list[str]], home: Checkout) -> int:
     """Run every command, also after one has failed; give the first exit code that is not 0."""
     result = 0
     for command in commands:
@@ -379,7 +379,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Run one verb and give the exit code: the child's own, or 1 where it did not come to that."""
     args, rest = parse(argv)
     args.root = root
-    verb, home = VERBS[args.verb], Home(root)
+    verb, home = VERBS[args.verb], Checkout(root)
     try:
         check_python(sys.version_info[:2])
         prepare(home, verb.extras)

@@ -12,12 +12,12 @@ import orjson
 
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
-from daemon.runtime.context import Project
+from daemon.runtime.context import Context
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.model import Dense, Lineage, Model, Probe, Stack, model_to_bytes
 from schemas.rollout.rollout import Rollout
 from schemas.settings.models import Settings
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 DATA = Path(__file__).parent / "data"
 SAMPLES = DATA / "rollouts"
@@ -158,9 +158,9 @@ def open_project(
     *,
     clock: Clock | None = None,
     wake: Callable[[], None] | None = None,
-) -> Project:
+) -> Context:
     """Give a project with real folders and a real ledger."""
-    layout = Layout(folder)
+    layout = ProjectPaths(folder)
     layout.make()
     ledger = Ledger.open(layout.ledger)
-    return Project(layout, settings or Settings(), ledger, ListLog(), clock or Clock(), wake or (lambda: None))
+    return Context(layout, settings or Settings(), ledger, ListLog(), clock or Clock(), wake or (lambda: None))

@@ -22,13 +22,13 @@ from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_doc
 from trainer.checkpoints.export import export
 from trainer.checkpoints.output import Output
 from trainer.checkpoints.policy import CheckpointPolicy
-from trainer.checkpoints.selection import Entry, Ranked, analysis, choose, rank
+from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
 from trainer.cli import rollouts_in
 from trainer.common.console import ConsoleReporter, say_error
-from trainer.common.exit_codes import verdict
+from trainer.common.exit_codes import failure_of
 from trainer.common.reporting import Notices
 from trainer.rollouts.advantages import average_returns
-from trainer.rollouts.experiences import by_agent, join
+from trainer.rollouts.experiences import by_agent, concatenate
 from trainer.worker.jobs import entries_in
 
 MODELS = Path("Saved/Training/Models")
@@ -108,13 +108,13 @@ def _guarded(work: Callable[[], None]) -> int:
     try:
         work()
     except Exception as error:  # noqa: BLE001
-        code, failure = verdict(error)
+        code, failure = failure_of(error)
         say_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     return 0
 
 
-def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[Ranked]:
+def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
     """Rank a folder's checkpoints, by their histories or by what they are worth on `test`; writes the analysis."""
     if not model_dir.is_dir():
         raise ModelError(f"the folder {model_dir} is not there", hint="give the folder with model_epoch_<k>.pt")
@@ -130,7 +130,7 @@ def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[Ranked]:
     return ranked
 
 
-def measured(entries: Sequence[Entry], output: Output, test: Sequence[Rollout]) -> list[Entry]:
+def measured(entries: Sequence[CheckpointCandidate], output: Output, test: Sequence[Rollout]) -> list[CheckpointCandidate]:
     """Replace the histories by value losses on the test rollouts, one a checkpoint, in order of epochs."""
     losses: list[float] = []
     result = []
@@ -146,15 +146,15 @@ def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: fl
 
     The returns take no checkpoint's word: a cut is worth what an average state is worth.
     """
-    experiences = join([by_agent(rollout) for rollout in rollouts])
+    experiences = concatenate([by_agent(rollout) for rollout in rollouts])
     returns_B = average_returns(
         reward_B=experiences.reward_B.astype(np.float64),
         terminated_B=experiences.terminated_B,
-        goes_on_B=experiences.goes_on_B,
-        usable_B=experiences.usable_B,
+        trace_continues_B=experiences.trace_continues_B,
+        can_bootstrap_B=experiences.can_bootstrap_B,
         gamma=gamma,
     )
-    value_B = CheckpointPolicy(checkpoint).value(experiences.observation_BO[experiences.usable_B])
+    value_B = CheckpointPolicy(checkpoint).value(experiences.observation_BO[experiences.can_bootstrap_B])
     spread = float(returns_B.var()) or 1.0
     return float(np.square(value_B - returns_B).mean()) / spread
 

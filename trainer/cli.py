@@ -22,7 +22,7 @@ from schemas.storage.layout import is_rollout_name
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
 from trainer.common.console import ConsoleReporter, say_error
-from trainer.common.exit_codes import verdict
+from trainer.common.exit_codes import failure_of
 from trainer.worker.jobs import run_job
 
 _DESCRIPTION = """\
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         say_error("stopped; MODEL_DIR is as it was")
         return 130
     except Exception as error:  # noqa: BLE001
-        code, failure = verdict(error)
+        code, failure = failure_of(error)
         say_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     model = (arguments.model_dir / result.model).resolve().as_posix()

@@ -99,15 +99,15 @@ def _times_ms(readers: Readers, rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def version_1(rollout: rollout_file.Rollout) -> str:
+def version_1(rollout: rollout_file.ExportedRollout) -> str:
     """Give it as Unreal writes it."""
     return rollout_file.version_1(rollout, datetime(2026, 11, 21, tzinfo=UTC))
 
 
-def random_rollout(n: int) -> rollout_file.Rollout:
+def random_rollout(n: int) -> rollout_file.ExportedRollout:
     """Give `n` experiences that nobody played."""
     rng = np.random.default_rng(n)
-    return rollout_file.Rollout(
+    return rollout_file.ExportedRollout(
         observations=rng.normal(size=(n, OBSERVATIONS)).astype(np.float32),
         actions=rng.uniform(0.0, 1.0, size=(n, 3)).astype(np.float32),
         rewards=rng.normal(size=n).astype(np.float32),

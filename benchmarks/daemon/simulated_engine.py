@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.lib.measurement import Figure, Section
 from benchmarks.lib.progress import Say
-from trainer.envs.racing.simulation import RacingWorld
+from trainer.envs.racing.simulation import RacingSimulation
 from trainer.simulate.engine import Engine
-from trainer.simulate.options import Options
+from trainer.simulate.options import SimulationOptions
 
 NAME = "engine"
 HELP = "the simulated engine's steps a second, beside the racing world alone"
@@ -45,7 +45,7 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
 
 def _engine(agents: int, rollouts: int) -> float:
     with tempfile.TemporaryDirectory(prefix="hotlap-engine-") as name:
-        options = Options(project=Path(name), agents=agents, rollouts=rollouts, own_weights=True, quiet=True)
+        options = SimulationOptions(project=Path(name), agents=agents, rollouts=rollouts, own_weights=True, quiet=True)
         engine = Engine(options)
         began = time.perf_counter()
         engine.run()
@@ -53,7 +53,7 @@ def _engine(agents: int, rollouts: int) -> float:
 
 
 def _world(agents: int, rollouts: int) -> float:
-    world = RacingWorld(agents, seed=0)
+    world = RacingSimulation(agents, seed=0)
     rng = np.random.default_rng(0)
     shape = (64, agents, len(world.ACTION_NAMES))
     actions = rng.uniform(world.ACTION_LOW, world.ACTION_HIGH, shape).astype(np.float32)

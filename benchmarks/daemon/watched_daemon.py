@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from daemon import app as daemon_app
-from daemon.app import App, opened
+from daemon.app import App, open_service
 from daemon.runtime.loop import Mailbox
 from schemas.settings.loading import load_settings
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 TICK_S = 0.001
 
@@ -91,11 +91,11 @@ def watch_passes(app: App, watch: Watch) -> None:
 
 def main() -> int:
     """Serve until standard input closes."""
-    layout, watch = Layout(Path(sys.argv[1])), Watch()
+    layout, watch = ProjectPaths(Path(sys.argv[1])), Watch()
     settings = load_settings(layout.project)
     answers, sys.stdout = sys.stdout, sys.stderr  # the log's lines go the other way
     setattr(daemon_app, "Mailbox", partial(WatchedMailbox, watch))  # noqa: B010
-    with opened(layout, settings, dashboard=False) as app:
+    with open_service(layout, settings, dashboard=False) as app:
         watch_passes(app, watch)
 
         def answer() -> None:

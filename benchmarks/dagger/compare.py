@@ -21,7 +21,7 @@ CONFIG = ROOT / "configs" / "dagger_racing.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MilestoneOutcome:
     """One way on one milestone with one seed."""
 
     way: str
@@ -59,7 +59,7 @@ def main(given: argparse.Namespace) -> int:
     config = given.out / "config.json"
     config.write_text(json.dumps(document), encoding="utf-8")
     names = given.milestones or [m["id"] for m in document["milestones"]]
-    outcomes: list[Outcome] = []
+    outcomes: list[MilestoneOutcome] = []
     for seed in range(given.seeds):
         for way, beta in (("DAgger", "linear"), ("cloning", "constant")):
             outcomes += _pipeline(given, config, names, way, beta, seed)
@@ -75,7 +75,7 @@ def main(given: argparse.Namespace) -> int:
 
 def _pipeline(
     given: argparse.Namespace, config: Path, names: Sequence[str], way: str, beta: str, seed: int
-) -> list[Outcome]:
+) -> list[MilestoneOutcome]:
     """Run the pipeline; cloning is the same run in which the expert always drives."""
     out, outcomes = given.out / f"{way}_{seed}", []
     common = [sys.executable, "-m", "trainer", "dagger", "--milestone-config", str(config), "--output-dir", str(out)]
@@ -94,11 +94,11 @@ def _pipeline(
         curve = tuple((int(r["labels"]), float(r["success_rate"])) for r in rounds)
         seconds = sum(float(r["seconds"]) - float(r["evaluation_seconds"]) for r in rounds)
         final = float(details["final"]["success_rate"])
-        outcomes.append(Outcome(way, name, seed, final, int(rounds[-1]["labels"]), seconds, curve))
+        outcomes.append(MilestoneOutcome(way, name, seed, final, int(rounds[-1]["labels"]), seconds, curve))
     return outcomes
 
 
-def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, further_rounds: bool) -> Outcome:
+def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, further_rounds: bool) -> MilestoneOutcome:
     """Run the other package on the same world, in its own Python."""
     way = "imitation, further rounds" if further_rounds else "imitation"
     details = json.loads((given.out / f"DAgger_{seed}" / "milestone_details" / f"{name}.json").read_bytes())
@@ -117,10 +117,10 @@ def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, fu
     if done.returncode:
         raise SystemExit(f"imitation failed after {time.monotonic() - began:.0f} s:\n{done.stderr[-2000:]}")
     said = json.loads(done.stdout.splitlines()[-1])
-    return Outcome(way, name, seed, said["success_rate"], said["labels"], said["seconds"], ())
+    return MilestoneOutcome(way, name, seed, said["success_rate"], said["labels"], said["seconds"], ())
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def table(outcomes: Sequence[MilestoneOutcome]) -> str:
     """Means over the seeds, one row a milestone."""
     ways = list(dict.fromkeys(outcome.way for outcome in outcomes))
     head = " | ".join(f"{way}: success, labels, s" for way in ways)

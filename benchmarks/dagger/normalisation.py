@@ -62,9 +62,9 @@ def main(given: argparse.Namespace) -> int:
 def _errors(function: Callable[[Any], Any], labels: int, calm: bool, seed: int, rounds: int) -> list[float]:
     """Give the error on held-out states after each round."""
     from trainer.dagger.actions import Actions
-    from trainer.dagger.environment import View
+    from trainer.dagger.environment import ObservationSpec
     from trainer.dagger.training.dataset import Dataset, write_round
-    from trainer.dagger.training.learner import CALM_LABELS, Learner, Recipe
+    from trainer.dagger.training.learner import INPUT_DAMPING_LABELS, DaggerLearner, LearnerConfig
 
     actions = {
         smooth: Actions("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),
@@ -72,8 +72,8 @@ def _errors(function: Callable[[Any], Any], labels: int, calm: bool, seed: int, 
     }[function]
     rng = np.random.default_rng(seed)
     x, held_out = (rng.normal(size=(n, COLUMNS)).astype(np.float32) for n in (labels, HELD_OUT))
-    recipe, errors = Recipe("INPUTS", 256, 3e-4, seed, "cpu", CALM_LABELS if calm else 0.0), []
-    learner = Learner(View((COLUMNS,), pixels=False), actions, recipe)
+    recipe, errors = LearnerConfig("INPUTS", 256, 3e-4, seed, "cpu", INPUT_DAMPING_LABELS if calm else 0.0), []
+    learner = DaggerLearner(ObservationSpec((COLUMNS,), pixels=False), actions, recipe)
     learner.absorb(x)
     with tempfile.TemporaryDirectory() as folder:
         write_round(Path(folder), 0, [(x, function(x))])

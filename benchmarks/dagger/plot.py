@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.dagger.compare import Outcome
+    from benchmarks.dagger.compare import MilestoneOutcome
 
 COLOURS = {"DAgger": "#2a62b8", "cloning": "#c0562b"}
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BASE = 520, 300, 56, 34, 252
 
 
-def picture(outcomes: Sequence[Outcome]) -> str:
+def picture(outcomes: Sequence[MilestoneOutcome]) -> str:
     """Give an SVG of every way that has a curve."""
     ways = [way for way in COLOURS if any(o.way == way and o.curve for o in outcomes)]
     means = {way: _mean_curve([o.curve for o in outcomes if o.way == way]) for way in ways}

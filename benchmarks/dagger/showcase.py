@@ -72,13 +72,13 @@ def main(given: argparse.Namespace) -> int:
 def judge(out: Path, config_file: Path) -> list[Pair]:
     """Let every expert play the episodes, and under the step limit, that its policy was judged by at the end."""
     from trainer.common.rng import key_for
-    from trainer.dagger.environment import open_worlds
+    from trainer.dagger.environment import open_environments
     from trainer.dagger.expert.client import Expert
     from trainer.dagger.milestones import read_config
     from trainer.dagger.training.episodes import Task, demonstrate, score_of
 
     config = read_config(config_file)
-    [world] = open_worlds(config, 1)
+    [world] = open_environments(config, 1)
     pairs = []
     for milestone in config.milestones:
         details = json.loads((out / "milestone_details" / f"{milestone.id}.json").read_bytes())

@@ -14,7 +14,7 @@ from typing import NoReturn
 from benchmarks.learning import plot as curves
 from benchmarks.learning import report
 from benchmarks.learning.runner import play_all
-from benchmarks.learning.scenarios import Outcome, Plan, Run, Scale, Way, load, runs_of, save
+from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Scale, Way, load, runs_of, save
 from benchmarks.lib import doc_tables as page
 from benchmarks.lib import host_info as machine
 from benchmarks.lib.child_process import ROOT, RunError
@@ -72,7 +72,7 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     given.out = given.out or (QUICK_OUT if given.quick else OUT)
     if find_spec("stable_baselines3") is None and Way.SB3 in given.only and not given.report:
         parser.error("stable-baselines3 is missing: `python scripts/dev.py bench` installs it, or leave sb3 out")
-    plan = Plan(cycles=given.cycles, config=given.config.read_text(encoding="utf-8") if given.config else "")
+    plan = Scenario(cycles=given.cycles, config=given.config.read_text(encoding="utf-8") if given.config else "")
     wanted = runs_of(dict.fromkeys(given.only), dict.fromkeys(given.scales), list(dict.fromkeys(given.seeds)))
     outcomes, saved = load(given.out, plan)
     failed = False
@@ -90,7 +90,7 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0 if not failed and all(comparison.passed for comparison in comparisons) else 1
 
 
-def _play(wanted: list[Run], plan: Plan, outcomes: dict[Run, Outcome], given: argparse.Namespace) -> bool:
+def _play(wanted: list[ScenarioRun], plan: Scenario, outcomes: dict[ScenarioRun, ScenarioOutcome], given: argparse.Namespace) -> bool:
     """Play what is wanted into `outcomes`, saving after each; whether all went well."""
     began_s = time.monotonic()
 
@@ -118,7 +118,7 @@ def _play(wanted: list[Run], plan: Plan, outcomes: dict[Run, Outcome], given: ar
     return not failures
 
 
-def _write_docs(outcomes: dict[Run, Outcome], plan: Plan, text: str, *, is_complete: bool) -> None:
+def _write_docs(outcomes: dict[ScenarioRun, ScenarioOutcome], plan: Scenario, text: str, *, is_complete: bool) -> None:
     if not is_complete:
         print("docs are left as they are: the benchmark is not complete", file=sys.stderr)
         return

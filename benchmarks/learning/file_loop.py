@@ -10,38 +10,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning.scenarios import Plan, Run, Way
-from benchmarks.lib.child_process import ROOT, Child, RunError, environment
+from benchmarks.learning.scenarios import Scenario, ScenarioRun, Way
+from benchmarks.lib.child_process import ROOT, BenchChild, RunError, environment
 
 
 def play(
-    run: Run, plan: Plan, folder: Path, *, patience_s: float, stopping: threading.Event, say: Callable[[float], None]
+    run: ScenarioRun, plan: Scenario, folder: Path, *, timeout_s: float, stopping: threading.Event, say: Callable[[float], None]
 ) -> tuple[list[float], list[dict[str, Any]]]:
     """Give the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
     if plan.config:
         (folder / "daemon.toml").write_text(plan.config, encoding="utf-8")
     with (
-        Child("daemon", daemon_arguments(run, plan, folder), folder=folder, hears_lines=False) as daemon,
-        Child("engine", engine_arguments(run, plan, folder), folder=folder, hears_lines=True) as engine,
+        BenchChild("daemon", daemon_arguments(run, plan, folder), folder=folder, hears_lines=False) as daemon,
+        BenchChild("engine", engine_arguments(run, plan, folder), folder=folder, hears_lines=True) as engine,
     ):
         curve: list[float] = []
         versions: list[int] = []
         while len(curve) <= plan.cycles:
-            batch = [_report(engine.line(patience_s, stopping, daemon), engine) for _ in range(plan.rollouts)]
+            batch = [_report(engine.line(timeout_s, stopping, daemon), engine) for _ in range(plan.rollouts)]
             curve.append(sum(report["reward_per_step"] for report in batch) / len(batch))
             versions.append(_only_version(batch, versions))
             say(curve[-1])
-        engine.expect_success(patience_s)
+        engine.expect_success(timeout_s)
         return curve, _told(folder)
 
 
-def daemon_arguments(run: Run, plan: Plan, folder: Path) -> list[str]:
+def daemon_arguments(run: ScenarioRun, plan: Scenario, folder: Path) -> list[str]:
     """The daemon as users start it; on the CPU, where Stable-Baselines3 runs too."""
     arguments = ["-m", "daemon", "--no-dashboard", "--project", str(folder), "--device", "cpu"]
     return [*arguments, "--seed", str(run.seed), "--after-n-rollouts", str(plan.rollouts)]
 
 
-def engine_arguments(run: Run, plan: Plan, folder: Path) -> list[str]:
+def engine_arguments(run: ScenarioRun, plan: Scenario, folder: Path) -> list[str]:
     """The engine, which waits after each batch for another model, as the game does that pauses while training."""
     factor, shift = run.scale.factor_and_shift
     flags = {
@@ -59,7 +59,7 @@ def engine_arguments(run: Run, plan: Plan, folder: Path) -> list[str]:
     return [str(ROOT / "scripts" / "simulate_engine.py"), *arguments, *own, "--lifeline", "--json"]
 
 
-def _report(line: str | None, engine: Child) -> dict[str, Any]:
+def _report(line: str | None, engine: BenchChild) -> dict[str, Any]:
     if line is None:
         raise RunError(f"the engine ended too early:\n{engine.last_words()}")
     report: dict[str, Any] = json.loads(line)

@@ -25,17 +25,17 @@ from schemas.model import Model, read_model
 from schemas.rollout.reader import read_rollout
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import sha256_of
-from trainer.common.reporting import Recorder
+from trainer.common.reporting import MemoryReporter
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
-from trainer.simulate.options import Options
+from trainer.simulate.options import SimulationOptions
 
 ROLLOUTS = 10
 AGES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HistoryOutcome:
     """One run: reward per step of each batch, and how much a batch overlaps with a later policy."""
 
     rewards: list[float]
@@ -53,7 +53,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def main(given: argparse.Namespace) -> int:
     """Print both tables."""
-    outcomes: dict[float, list[Outcome]] = {ratio: [] for ratio in given.ratios}
+    outcomes: dict[float, list[HistoryOutcome]] = {ratio: [] for ratio in given.ratios}
     for seed in given.seeds:
         for ratio in given.ratios:
             outcomes[ratio].append(play(ratio, seed, given.cycles))
@@ -65,7 +65,7 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
-def play(ratio: float, seed: int, cycles: int) -> Outcome:
+def play(ratio: float, seed: int, cycles: int) -> HistoryOutcome:
     """Train for `cycles` cycles, and play once more with the last model."""
     with tempfile.TemporaryDirectory(prefix="hotlap-replay-") as name:
         loop = _Loop(Path(name), TrainerSettings(seed=seed, history_ratio=ratio, device="cpu"))
@@ -80,10 +80,10 @@ class _Loop:
 
     def __init__(self, folder: Path, settings: TrainerSettings) -> None:
         self._folder, self._settings = folder, settings
-        self._engine = Engine(Options(project=folder, seed=settings.seed, format="v2-base64", quiet=True))
+        self._engine = Engine(SimulationOptions(project=folder, seed=settings.seed, format="v2-base64", quiet=True))
         self._batches: list[list[RolloutInput]] = []
         self._cycle = 0
-        self.outcome = Outcome([])
+        self.outcome = HistoryOutcome([])
         self._last = self._run("initial", ())
 
     def turn(self) -> None:
@@ -141,7 +141,7 @@ class _Loop:
             rollouts=rollouts,
             parent=parent,
         )
-        return run_job(job, Recorder())
+        return run_job(job, MemoryReporter())
 
 
 def _rewards(path: Path) -> float:
@@ -158,7 +158,7 @@ def _overlap(given: RolloutInput, now: Model) -> float:
     return float(np.minimum(1.0, np.exp(density - rollout.log_probs)).mean())
 
 
-def _reward_table(outcomes: dict[float, list[Outcome]]) -> list[str]:
+def _reward_table(outcomes: dict[float, list[HistoryOutcome]]) -> list[str]:
     rows = []
     for ratio, found in outcomes.items():
         whole = [statistics.fmean(outcome.rewards[1:]) for outcome in found]
@@ -167,7 +167,7 @@ def _reward_table(outcomes: dict[float, list[Outcome]]) -> list[str]:
     return table(["history_ratio", "reward per step, all cycles", "the last three"], rows)
 
 
-def _overlap_table(outcomes: list[Outcome]) -> list[str]:
+def _overlap_table(outcomes: list[HistoryOutcome]) -> list[str]:
     found = {age: [x for outcome in outcomes for x in outcome.overlaps[age]] for age in AGES}
     rows = [[str(age), _with_spread(values)] for age, values in found.items() if values]
     return table(["cycles ago", "overlap with the policy now"], rows)

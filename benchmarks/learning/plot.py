@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from benchmarks.learning.scenarios import Outcome, Plan, Scale, Way
+from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, Scale, Way
 
 COLOURS = {Way.SB3: "#6e7781", Way.OURS: "#0969da", Way.OWN: "#bc4c00"}
 PANEL, HEIGHT = 400, 300  #: of one plot
@@ -13,7 +13,7 @@ LEFT, TOP, GAP, BOTTOM = 60, 60, 50, 50
 TITLES = {Scale.WELL: "Observations well scaled", Scale.BADLY: "Observations times 30 plus 100"}
 
 
-def picture(outcomes: Sequence[Outcome], plan: Plan) -> str:
+def picture(outcomes: Sequence[ScenarioOutcome], plan: Scenario) -> str:
     """Give the SVG of all curves."""
     rewards = [reward for outcome in outcomes for reward in outcome.curve]
     low, high = min(0.0, *rewards), max(1.0, *rewards)
@@ -60,7 +60,7 @@ class _Panel:
         return f'<polyline points="{points}" fill="none" stroke-linejoin="round" {style}/>'
 
 
-def _lines(panel: _Panel, outcomes: Sequence[Outcome]) -> Iterable[str]:
+def _lines(panel: _Panel, outcomes: Sequence[ScenarioOutcome]) -> Iterable[str]:
     """Thin curves of the seeds first, so that the means lie over them."""
     for outcome in outcomes:
         yield panel.curve(outcome.curve, f'stroke="{COLOURS[outcome.run.way]}" stroke-width="1" opacity="0.35"')

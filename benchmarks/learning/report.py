@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.learning.scenarios import Outcome, Plan, Run, Scale, Way
+from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Scale, Way
 from benchmarks.lib.doc_tables import table
 from benchmarks.lib.host_info import in_words
 
@@ -52,16 +52,16 @@ class Comparison:
         }
 
 
-def compare(outcomes: Mapping[Run, Outcome]) -> list[Comparison]:
+def compare(outcomes: Mapping[ScenarioRun, ScenarioOutcome]) -> list[Comparison]:
     """Give what can be compared so far."""
     found = []
     for scale in Scale:
         for way in (Way.OURS, Way.OWN):
             played = {run.seed for run in outcomes if (run.way, run.scale) == (way, scale)}
-            seeds = tuple(sorted(seed for seed in played if Run(Way.SB3, scale, seed) in outcomes))
+            seeds = tuple(sorted(seed for seed in played if ScenarioRun(Way.SB3, scale, seed) in outcomes))
             if seeds:
-                ours = tuple(outcomes[Run(way, scale, seed)].final for seed in seeds)
-                theirs = tuple(outcomes[Run(Way.SB3, scale, seed)].final for seed in seeds)
+                ours = tuple(outcomes[ScenarioRun(way, scale, seed)].final for seed in seeds)
+                theirs = tuple(outcomes[ScenarioRun(Way.SB3, scale, seed)].final for seed in seeds)
                 found.append(Comparison(way, scale, seeds, ours, theirs))
     return found
 
@@ -85,7 +85,7 @@ def is_complete(comparisons: Sequence[Comparison]) -> bool:
     return len(comparisons) == 4 and len({comparison.seeds for comparison in comparisons}) == 1
 
 
-def markdown(outcomes: Mapping[Run, Outcome], plan: Plan, machine: dict[str, str | int]) -> str:
+def markdown(outcomes: Mapping[ScenarioRun, ScenarioOutcome], plan: Scenario, machine: dict[str, str | int]) -> str:
     """Both tables with what is needed to make them again."""
     seeds = " ".join(map(str, sorted({run.seed for run in outcomes})))
     command = f"python -m benchmarks learning --seeds {seeds} --cycles {plan.cycles}"
@@ -125,8 +125,8 @@ def _final_table(comparisons: Sequence[Comparison]) -> list[str]:
     return table(heads, rows)
 
 
-def _curve_table(outcomes: Mapping[Run, Outcome], plan: Plan) -> list[str]:
-    groups: dict[str, list[Outcome]] = {}
+def _curve_table(outcomes: Mapping[ScenarioRun, ScenarioOutcome], plan: Scenario) -> list[str]:
+    groups: dict[str, list[ScenarioOutcome]] = {}
     for scale in Scale:
         for way in Way:
             if chosen := [o for run, o in outcomes.items() if (run.way, run.scale) == (way, scale)]:

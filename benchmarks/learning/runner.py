@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning import file_loop
-from benchmarks.learning.scenarios import Outcome, Plan, Run, Way
-from benchmarks.lib.child_process import Cancelled, Child, RunError
+from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Way
+from benchmarks.lib.child_process import Cancelled, BenchChild, RunError
 
 Say = Callable[[str], None]
-PATIENCE_S = 300.0  #: without a line from a run; a training takes seconds
+TIMEOUT_S = 300.0  #: without a line from a run; a training takes seconds
 _GLANCE_S = 1.0  #: Windows hears Ctrl-C only between waits
 
 
 def play_all(
-    runs: Sequence[Run], plan: Plan, *, jobs: int, keep: Path | None, say: Say
-) -> Iterator[tuple[Run, Outcome | RunError]]:
+    runs: Sequence[ScenarioRun], plan: Scenario, *, jobs: int, keep: Path | None, say: Say
+) -> Iterator[tuple[ScenarioRun, ScenarioOutcome | RunError]]:
     """Give each run's outcome, or why there is none, as they end. Stops all of them where the caller is stopped."""
     stopping = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
@@ -38,14 +38,14 @@ def play_all(
             pool.shutdown(cancel_futures=True)
 
 
-def _result(future: Future[Outcome]) -> Outcome | RunError:
+def _result(future: Future[ScenarioOutcome]) -> ScenarioOutcome | RunError:
     try:
         return future.result()
     except RunError as error:
         return error
 
 
-def play(run: Run, plan: Plan, *, keep: Path | None, stopping: threading.Event, say: Say) -> Outcome:
+def play(run: ScenarioRun, plan: Scenario, *, keep: Path | None, stopping: threading.Event, say: Say) -> ScenarioOutcome:
     """Play one run. Raises RunError or Cancelled."""
     if stopping.is_set():
         raise Cancelled
@@ -59,13 +59,13 @@ def play(run: Run, plan: Plan, *, keep: Path | None, stopping: threading.Event, 
 
     way = in_process if run.way is Way.SB3 else file_loop.play
     with _folder(run, keep) as folder:
-        curve, details = way(run, plan, folder, patience_s=PATIENCE_S, stopping=stopping, say=tell)
+        curve, details = way(run, plan, folder, timeout_s=TIMEOUT_S, stopping=stopping, say=tell)
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return Outcome(run, tuple(curve), round(time.monotonic() - since, 1), date, details)
+    return ScenarioOutcome(run, tuple(curve), round(time.monotonic() - since, 1), date, details)
 
 
 def in_process(
-    run: Run, plan: Plan, folder: Path, *, patience_s: float, stopping: threading.Event, say: Callable[[float], None]
+    run: ScenarioRun, plan: Scenario, folder: Path, *, timeout_s: float, stopping: threading.Event, say: Callable[[float], None]
 ) -> tuple[list[float], list[dict[str, Any]]]:
     """Theirs, with the signature of ours. Raises RunError or Cancelled."""
     factor, shift = run.scale.factor_and_shift
@@ -77,18 +77,18 @@ def in_process(
         *(word for name in flags for word in (f"--{name}", str(flags[name]))),
     ]
     curve: list[float] = []
-    with Child("sb3", arguments, folder=folder, hears_lines=True) as child:
-        while (line := child.line(patience_s, stopping)) is not None:
+    with BenchChild("sb3", arguments, folder=folder, hears_lines=True) as child:
+        while (line := child.line(timeout_s, stopping)) is not None:
             curve.append(json.loads(line)["reward_per_step"])
             say(curve[-1])
-        child.expect_success(patience_s)
+        child.expect_success(timeout_s)
     if len(curve) != plan.cycles + 1:
         raise RunError(f"it played {len(curve)} batches instead of {plan.cycles + 1}")
     return curve, []
 
 
 @contextmanager
-def _folder(run: Run, keep: Path | None) -> Iterator[Path]:
+def _folder(run: ScenarioRun, keep: Path | None) -> Iterator[Path]:
     """A folder for one run: a temporary one, or under `keep`, where it stays."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="hotlap-learning-", ignore_cleanup_errors=True) as temporary:

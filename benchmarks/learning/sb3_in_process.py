@@ -24,13 +24,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from benchmarks.lib.sb3_vec_env import AgentsVecEnv
 from schemas.model import LOG_STD_START
 from schemas.settings.models import AgentSettings, TrainerSettings
-from trainer.envs.racing.simulation import RacingWorld
+from trainer.envs.racing.simulation import RacingSimulation
 
 
 class RacingVecEnv(AgentsVecEnv):
     """The racing world as Stable-Baselines3 wants it, with the rewards as the world gave them."""
 
-    def __init__(self, world: RacingWorld) -> None:
+    def __init__(self, world: RacingSimulation) -> None:
         self.world = world
         self.rewards: list[float] = []  #: mean over the agents, one a step
         seen = gymnasium.spaces.Box(-np.inf, np.inf, (world.OBSERVATION_SIZE,), np.float32)
@@ -122,7 +122,7 @@ def main() -> int:
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     torch.set_num_threads(1)
     factor, shift = given.observation_scale, given.observation_shift
-    world = RacingWorld(given.agents, seed=given.seed, observation_scale=factor, observation_shift=shift)
+    world = RacingSimulation(given.agents, seed=given.seed, observation_scale=factor, observation_shift=shift)
     env = RacingVecEnv(world)
     teller = Teller(env, steps=steps, batches=given.cycles + 1)
     make_ppo(env, steps=steps, seed=given.seed).learn(given.batch * (given.cycles + 1), callback=teller)

@@ -42,7 +42,7 @@ class Scale(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScenarioRun:
     """One learning, from nothing to the end."""
 
     way: Way
@@ -54,7 +54,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Scenario:
     """How much is played: `cycles` trainings, and one more batch that nobody trains on."""
 
     cycles: int = 16
@@ -70,10 +70,10 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScenarioOutcome:
     """What a run gave."""
 
-    run: Run
+    run: ScenarioRun
     curve: tuple[float, ...]  #: reward per step of each batch; entry k was played after k trainings
     seconds: float
     date: str
@@ -85,13 +85,13 @@ class Outcome:
         return self.curve[-1]
 
 
-def runs_of(ways: Iterable[Way], scales: Iterable[Scale], seeds: Sequence[int]) -> list[Run]:
+def runs_of(ways: Iterable[Way], scales: Iterable[Scale], seeds: Sequence[int]) -> list[ScenarioRun]:
     """Give all combinations, every way's first seed before any second one."""
     scales, ways = list(scales), list(ways)
-    return [Run(way, scale, seed) for seed in seeds for scale in scales for way in ways]
+    return [ScenarioRun(way, scale, seed) for seed in seeds for scale in scales for way in ways]
 
 
-def save(path: Path, plan: Plan, outcomes: Iterable[Outcome], about: dict[str, Any]) -> None:
+def save(path: Path, plan: Scenario, outcomes: Iterable[ScenarioOutcome], about: dict[str, Any]) -> None:
     """Write the document; an older one is replaced in one go."""
     document = {"schema": SCHEMA, **about, "plan": asdict(plan), "runs": [_plain(o) for o in outcomes]}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,11 +100,11 @@ def save(path: Path, plan: Plan, outcomes: Iterable[Outcome], about: dict[str, A
     temporary.replace(path)
 
 
-def load(path: Path, plan: Plan) -> tuple[dict[Run, Outcome], dict[str, Any]]:
+def load(path: Path, plan: Scenario) -> tuple[dict[ScenarioRun, ScenarioOutcome], dict[str, Any]]:
     """Read what was saved for this very plan, and the rest of the document; nothing where there is none such."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or Plan(**document["plan"]) != plan:
+        if document["schema"] != SCHEMA or Scenario(**document["plan"]) != plan:
             return {}, {}
         outcomes = [_outcome(entry) for entry in document["runs"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -112,11 +112,11 @@ def load(path: Path, plan: Plan) -> tuple[dict[Run, Outcome], dict[str, Any]]:
     return {outcome.run: outcome for outcome in outcomes}, document
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
+def _plain(outcome: ScenarioOutcome) -> dict[str, Any]:
     entry = asdict(outcome)
     return {**entry.pop("run"), "final": outcome.final, **entry}
 
 
-def _outcome(entry: dict[str, Any]) -> Outcome:
-    run = Run(Way(entry["way"]), Scale(entry["scale"]), int(entry["seed"]))
-    return Outcome(run, tuple(entry["curve"]), entry["seconds"], entry["date"], entry["details"])
+def _outcome(entry: dict[str, Any]) -> ScenarioOutcome:
+    run = ScenarioRun(Way(entry["way"]), Scale(entry["scale"]), int(entry["seed"]))
+    return ScenarioOutcome(run, tuple(entry["curve"]), entry["seconds"], entry["date"], entry["details"])

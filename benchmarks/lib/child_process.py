@@ -31,7 +31,7 @@ class Cancelled(Exception):
     """The whole benchmark is being stopped."""
 
 
-class Child:
+class BenchChild:
     """A Python program of this checkout in a session of its own. Standard error goes to a log file."""
 
     def __init__(
@@ -60,12 +60,12 @@ class Child:
                 self._lines.put(line.decode("utf-8", "replace").rstrip("\r\n"))
         self._lines.put(None)
 
-    def line(self, patience_s: float, stopping: threading.Event, *others: Child) -> str | None:
+    def line(self, timeout_s: float, stopping: threading.Event, *others: BenchChild) -> str | None:
         """Give the next line, None at the end of output.
 
-        Raises RunError after `patience_s` without one or when one of the `others` has ended, and Cancelled.
+        Raises RunError after `timeout_s` without one or when one of the `others` has ended, and Cancelled.
         """
-        end_s = time.monotonic() + patience_s
+        end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s:
             if stopping.is_set():
                 raise Cancelled
@@ -75,7 +75,7 @@ class Child:
                 if (code := other.poll()) is not None:
                     raise RunError(f"{other.name} ended with code {code}:\n{other.last_words()}")
         told = "\n".join(f"{child.name}:\n{child.last_words()}" for child in (self, *others))
-        raise RunError(f"no line from {self.name} for {patience_s:.0f} s. Last log lines of {told}")
+        raise RunError(f"no line from {self.name} for {timeout_s:.0f} s. Last log lines of {told}")
 
     def ask(self, line: str) -> None:
         """Write a line to its standard input. Raises RunError where it is gone."""
@@ -90,10 +90,10 @@ class Child:
         """Give the exit code, None while it runs."""
         return self._process.poll()
 
-    def expect_success(self, patience_s: float) -> None:
+    def expect_success(self, timeout_s: float) -> None:
         """Wait for its end. Raises RunError where it fails, or does not end."""
         try:
-            code = self._process.wait(patience_s)
+            code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise RunError(f"{self.name} does not end:\n{self.last_words()}") from None
         if code:

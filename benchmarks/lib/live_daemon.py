@@ -14,15 +14,15 @@ from typing import Self
 
 import psutil
 
-from benchmarks.lib.child_process import Child, RunError
+from benchmarks.lib.child_process import BenchChild, RunError
 from daemon.ledger.ledger import Ledger
 from schemas.job import Result
 from schemas.status import DaemonState, Status
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from trainer.simulate.engine import Engine
-from trainer.simulate.options import Options
+from trainer.simulate.options import SimulationOptions
 
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 POLL_S = 0.002  #: between two looks at the pointer while a cycle is timed
 GLANCE_S = 0.05
 QUIET_S = 0.4  #: a spare that computes nothing for this long waits for its job
@@ -45,18 +45,18 @@ class Live:
     """
 
     def __init__(self, name: str, folder: Path, config: str, *, module: str | None = None) -> None:
-        self.name, self.layout, self._module = name, Layout(folder.resolve()), module
+        self.name, self.layout, self._module = name, ProjectPaths(folder.resolve()), module
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "daemon.toml").write_text(config, encoding="utf-8")
         self._held = folder / "held_back"
         self._held.mkdir(exist_ok=True)
         self._landed = len(list(self.layout.exports.glob("rollout_*.json")))
-        self._child: Child | None = None
+        self._child: BenchChild | None = None
 
     def __enter__(self) -> Self:
         project, other = self.layout.project, self._module
         arguments = ["-m", other, str(project)] if other else _daemon(project)
-        self._child = Child(self.name, arguments, folder=project, hears_lines=bool(other), one_thread=False)
+        self._child = BenchChild(self.name, arguments, folder=project, hears_lines=bool(other), one_thread=False)
         started_at = time.time()
 
         def is_up() -> bool:
@@ -79,7 +79,7 @@ class Live:
         """Ask the other program; give its answer. Raises RunError."""
         assert self._child is not None
         self._child.ask("")
-        line = self._child.line(PATIENCE_S, threading.Event())
+        line = self._child.line(TIMEOUT_S, threading.Event())
         if line is None:
             raise RunError(f"{self.name} ended:\n{self._last_words()}")
         return line
@@ -88,7 +88,7 @@ class Live:
 
     def play(self, count: int, *, form: str = "v1", experiences: int = 2048) -> list[Path]:
         """Play with the model that is published now; the files are held back, to be landed."""
-        options = Options(
+        options = SimulationOptions(
             project=self.layout.project,
             agents=AGENTS,
             experiences=experiences,
@@ -131,10 +131,10 @@ class Live:
         before = self._pointed()
         landed_at, began = time.time(), time.perf_counter()
         self.land(files[-1:])
-        until = began + PATIENCE_S
+        until = began + TIMEOUT_S
         while self._pointed() == before:
             if time.perf_counter() > until:
-                raise RunError(f"{self.name}: no new model after {PATIENCE_S:.0f} s:\n{self._last_words()}")
+                raise RunError(f"{self.name}: no new model after {TIMEOUT_S:.0f} s:\n{self._last_words()}")
             time.sleep(POLL_S)
         taken = time.perf_counter() - began
         self.wait_until(lambda: self._status().state is DaemonState.IDLE, "the cycle is over")
@@ -169,12 +169,12 @@ class Live:
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
         """Look until something is so. Raises RunError where it does not come, or where the daemon ends."""
         assert self._child is not None
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + TIMEOUT_S
         while not condition():
             if (code := self._child.poll()) is not None:
                 raise RunError(f"{self.name} ended with code {code}:\n{self._last_words()}")
             if time.monotonic() > until:
-                raise RunError(f"{self.name}: waited {PATIENCE_S:.0f} s until {what}:\n{self._last_words()}")
+                raise RunError(f"{self.name}: waited {TIMEOUT_S:.0f} s until {what}:\n{self._last_words()}")
             time.sleep(GLANCE_S)
 
     # --- what it says and costs

@@ -16,16 +16,16 @@ from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
-from trainer.checkpoints.parent import open_start
-from trainer.common.reporting import Notices, Recorder
-from trainer.networks.distributions import Head, head_for
+from trainer.checkpoints.parent import open_parent
+from trainer.common.reporting import Notices, MemoryReporter
+from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.loading import load
-from trainer.rollouts.training_set import Prepared, attribute, prepare
+from trainer.rollouts.loading import load_rollouts
+from trainer.rollouts.training_set import TrainingSet, attribute_rollouts, rescale_and_build
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
-from trainer.simulate.options import Options
+from trainer.simulate.options import SimulationOptions
 from trainer.worker.jobs import run_job
 
 ROLLOUT = 2048  #: experiences
@@ -39,9 +39,9 @@ class Samples:
     """A training set, and the network that the training begins with."""
 
     job: Job
-    prepared: Prepared
+    prepared: TrainingSet
     network: Network
-    head: Head
+    head: ActionDistribution
 
     @property
     def batch(self) -> Batch:
@@ -69,7 +69,7 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
     rollouts = ceil(n / (1.0 - _LOST) / ROLLOUT)
     with first_version() as (folder, checkpoint):
         model = folder / "model_epoch_0.json"
-        engine = Engine(Options(project=folder, agents=AGENTS, experiences=ROLLOUT, rollouts=rollouts, quiet=True))
+        engine = Engine(SimulationOptions(project=folder, agents=AGENTS, experiences=ROLLOUT, rollouts=rollouts, quiet=True))
         engine.model = load_model(model)
         engine.run()
         given = [
@@ -84,10 +84,10 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
             for path in sorted(engine.exports.iterdir())
         ]
         job = _job("train", folder, rollouts=tuple(given), parent=str(folder / checkpoint))
-        notices = Notices(Recorder())
-        start, head = open_start(job, notices), head_for(job.contract.action_space)
-        history = attribute(load(given, job.contract, notices), start, job, notices)
-        prepared = prepare(history, start, head, job, notices)
+        notices = Notices(MemoryReporter())
+        start, head = open_parent(job, notices), distribution_for(job.contract.action_space)
+        history = attribute_rollouts(load_rollouts(given, job.contract, notices), start, job, notices)
+        prepared = rescale_and_build(history, start, head, job, notices)
     if prepared.train.size < n:
         raise RuntimeError(f"{rollouts} rollouts gave {prepared.train.size} experiences to train on, {n} were wanted")
     return Samples(job, prepared, start.network, head).first(n)
@@ -104,7 +104,7 @@ def first_version() -> Iterator[tuple[Path, str]]:
     """A folder with version 0 in it, and its checkpoint's name."""
     with tempfile.TemporaryDirectory(prefix="hotlap-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        result = run_job(_job("initial", folder), Recorder())
+        result = run_job(_job("initial", folder), MemoryReporter())
         yield folder, result.checkpoint
 
 

@@ -47,7 +47,7 @@ class Enough(BaseException):
     """The seconds are over; no Exception, since rlgym-learn would print those and save a checkpoint."""
 
 
-class Clock(PPOMetricsLogger):
+class IterationClock(PPOMetricsLogger):
     """Counts whole iterations after the first, wall and CPU, and ends the run."""
 
     def __init__(self, seconds: float) -> None:
@@ -127,7 +127,7 @@ def measure(
 ) -> dict[str, float]:
     """Give the agent steps a second and a CPU second over whole iterations of `steps` agent steps."""
     torch.set_num_threads(1)
-    clock = Clock(seconds)
+    clock = IterationClock(seconds)
     controller: Any = PPOAgentController(networks(hidden), optimizers, Buffer(GAETrajectoryProcessor()), clock)
     size = len(next(iter(make_env().reset().values())))
     with tempfile.TemporaryDirectory() as folder:

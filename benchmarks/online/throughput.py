@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.child_process import Child, RunError
+from benchmarks.lib.child_process import BenchChild, RunError
 from benchmarks.lib.host_info import describe, in_words
 
 ARENAS, STEPS, MINIBATCH, EPOCHS, HIDDEN = 32, 64, 512, 4, (128, 128)
 AGENTS = 2 * ARENAS
-PATIENCE_S = 90.0  #: for starting and for the iteration that is not counted
+TIMEOUT_S = 90.0  #: for starting and for the iteration that is not counted
 
 
 def add_to(commands: Any) -> None:
@@ -52,12 +52,12 @@ def run(given: argparse.Namespace) -> int:
 
 def measured(row: str, seconds: float) -> dict[str, float]:
     """Run a row in a process of its own, whose whole family ends with it. Raises RunError where it gives no figures."""
-    argv, patience_s = ["-m", "benchmarks.online.throughput", row, str(seconds)], seconds + PATIENCE_S
+    argv, timeout_s = ["-m", "benchmarks.online.throughput", row, str(seconds)], seconds + TIMEOUT_S
     with (
         tempfile.TemporaryDirectory() as folder,
-        Child("row", argv, folder=Path(folder), hears_lines=True, one_thread=False) as child,
+        BenchChild("row", argv, folder=Path(folder), hears_lines=True, one_thread=False) as child,
     ):
-        end_s, said = time.monotonic() + patience_s, "nothing"
+        end_s, said = time.monotonic() + timeout_s, "nothing"
         while (left_s := end_s - time.monotonic()) > 0:
             try:
                 line = child.line(left_s, threading.Event())
@@ -68,7 +68,7 @@ def measured(row: str, seconds: float) -> dict[str, float]:
             if line.startswith("{"):
                 return dict(json.loads(line))
             said = line or said
-    raise RunError(f"no figures after {patience_s:.0f} s; it last said: {said}")
+    raise RunError(f"no figures after {timeout_s:.0f} s; it last said: {said}")
 
 
 def timed(work: Callable[[], int], seconds: float) -> dict[str, float]:
@@ -113,30 +113,30 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
 
     from trainer.common import threads
     from trainer.envs.rocket.gymnasium_envs import WEIGHTS
-    from trainer.envs.rocket.vec_env import RocketGames, Rules
+    from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
     from trainer.online.actor import Actor
-    from trainer.online.collector import Player
+    from trainer.online.collector import Collector
     from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
-    from trainer.online.learner import Learner, Rates
+    from trainer.online.learner import OnlineLearner, ScheduledValues
 
     threads.keep_numpy_to_one()
     torch.set_num_threads(1)
-    games = RocketGames(ARENAS, 1, 1, Rules(weights=WEIGHTS))
+    games = RocketVecEnv(ARENAS, 1, 1, Rules(weights=WEIGHTS))
     if one_thread:
         games.one_thread()
     settings = OnlineSettings(
         run=RunSettings(threads=int(one_thread)),
         train=TrainSettings(hidden_sizes=HIDDEN, epochs=EPOCHS, batch_size=MINIBATCH),
     )
-    learner, player = Learner(games.contract, settings), Player(games, 0)
-    rng, rates, iteration = np.random.default_rng(0), Rates.at(0, settings), 0
+    learner, player = OnlineLearner(games.contract, settings), Collector(games, 0)
+    rng, rates, iteration = np.random.default_rng(0), ScheduledValues.at(0, settings), 0
     kept = None
 
     def work() -> int:
         nonlocal iteration, kept
         if collects or kept is None:
             actor = Actor.of(learner.network, learner.normalisers, learner.contract)
-            kept = player.play(actor, STEPS, rng)
+            kept = player.collect(actor, STEPS, rng)
         if learns:
             learner.learn(kept, iteration, rates)
         iteration += 1
@@ -201,8 +201,8 @@ def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
 def racing(seconds: float, cars: int) -> dict[str, float]:
     """Collect experiences in the racing world from a policy that always answers the same."""
     from trainer.common import threads
-    from trainer.envs.racing.vec_env import RacingGames
-    from trainer.online.collector import Player
+    from trainer.envs.racing.vec_env import RacingVecEnv
+    from trainer.online.collector import Collector
 
     class Straight:
         """Half throttle, straight on."""
@@ -214,8 +214,8 @@ def racing(seconds: float, cars: int) -> dict[str, float]:
             return self.answer_NA
 
     threads.keep_numpy_to_one()
-    player, rng = Player(RacingGames(cars), 0), np.random.default_rng(0)
-    return timed(lambda: player.play(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
+    player, rng = Collector(RacingVecEnv(cars), 0), np.random.default_rng(0)
+    return timed(lambda: player.collect(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
 
 
 ROWS: dict[str, Callable[[float], dict[str, float]]] = {

@@ -19,10 +19,10 @@ from benchmarks.update import eager_ppo as eager
 from benchmarks.update import matmul_floor as products
 from trainer.common import device as devices
 from trainer.common import threads
-from trainer.envs.racing.simulation import RacingWorld
+from trainer.envs.racing.simulation import RacingSimulation
 from trainer.ppo.loss import ppo_loss
-from trainer.ppo.make_updater import is_lean, make_updater
-from trainer.worker.train import plan_for
+from trainer.ppo.make_updater import has_analytic_gradient, make_updater
+from trainer.worker.train import update_config_for
 
 TRIALS, TRIAL_STEPS = 5, 20
 """Times that each number of threads is tried, in turn, before a contestant gets the faster one, and for how long."""
@@ -71,7 +71,7 @@ class Ours:
         self.name = "ours"
         self._samples, self._device = samples, device
         self._network = samples.network
-        self._plan = plan_for(samples.job, device, samples.prepared)
+        self._plan = update_config_for(samples.job, device, samples.prepared)
 
     def reset(self) -> None:
         """Take the first network again."""
@@ -82,7 +82,7 @@ class Ours:
     def run(self) -> None:
         """Make the updater and all its epochs."""
         samples, plan, device = self._samples, self._plan, self._device
-        if not is_lean(self._network, ppo_loss, plan, device):
+        if not has_analytic_gradient(self._network, ppo_loss, plan, device):
             parameters = sum(p.numel() for p in self._network.parameters())
             devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
         updater = make_updater(
@@ -100,7 +100,7 @@ class StableBaselines3:
         self._threads, batch, s = count, samples.batch, samples.job.settings
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of minibatches that do not divide the buffer, and of GPUs
-            env = RacingVecEnv(RacingWorld(1, seed=0))
+            env = RacingVecEnv(RacingSimulation(1, seed=0))
             self._ppo = make_ppo(
                 env, steps=batch.size, seed=0, batch_size=s.batch_size, epochs=s.epochs, device=device.type
             )

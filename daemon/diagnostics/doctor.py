@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from daemon.diagnostics.invariants import Promise, examine
+from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
@@ -24,22 +24,22 @@ from daemon.training.notices import CHECKS, judge, remembered_notices
 from schemas.error_codes import remedy_for
 from schemas.errors import ConfigError, HotlapError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
-from schemas.settings.loading import Loaded
+from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
 from schemas.storage.files import read_regular
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 LOW_DISK_BYTES = 1_000_000_000
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
-    Promise.NOTHING_LOST: "was it removed while no daemon ran? the cycle goes on without it",
-    Promise.COUNTED_ONCE: "report this with daemon.log and the ledger",
-    Promise.ENGINE_VIEW: "start the daemon: it mends the pointer; or publish another model with `publish`",
-    Promise.LEDGER: "start the daemon: it rebuilds a damaged ledger",
-    Promise.NO_LITTER: "start the daemon: it clears what an earlier one left",
-    Promise.NO_PROCESS: "start the daemon: it ends what an earlier one left",
-    Promise.USER_FILES: "report this with daemon.log",
+    Invariant.NOTHING_LOST: "was it removed while no daemon ran? the cycle goes on without it",
+    Invariant.COUNTED_ONCE: "report this with daemon.log and the ledger",
+    Invariant.ENGINE_VIEW: "start the daemon: it mends the pointer; or publish another model with `publish`",
+    Invariant.LEDGER: "start the daemon: it rebuilds a damaged ledger",
+    Invariant.NO_LITTER: "start the daemon: it clears what an earlier one left",
+    Invariant.NO_PROCESS: "start the daemon: it ends what an earlier one left",
+    Invariant.USER_FILES: "report this with daemon.log",
 }
 
 
@@ -52,7 +52,7 @@ class Finding:
     text: str
 
 
-def doctor(layout: Layout, loaded: Loaded | ConfigError) -> Report:
+def doctor(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Look at everything. Exit code 1 where something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     findings = [
@@ -72,7 +72,7 @@ def doctor(layout: Layout, loaded: Loaded | ConfigError) -> Report:
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
 
 
-def _settings(layout: Layout, loaded: Loaded | ConfigError) -> Iterator[Finding]:
+def _settings(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
     if isinstance(loaded, ConfigError):
         yield Finding("wrong", "settings", loaded.line())
         return
@@ -90,7 +90,7 @@ def _settings(layout: Layout, loaded: Loaded | ConfigError) -> Iterator[Finding]
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
 
 
-def _folders(layout: Layout, settings: Settings) -> Iterator[Finding]:
+def _folders(layout: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     if not layout.training.exists():
         yield Finding("note", "folders", "Saved/Training is not there yet; the daemon makes it at its first start")
     else:
@@ -108,7 +108,7 @@ def _folders(layout: Layout, settings: Settings) -> Iterator[Finding]:
     yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
 
 
-def _rights(layout: Layout) -> Iterator[Finding]:
+def _rights(layout: ProjectPaths) -> Iterator[Finding]:
     refused = [f for f in layout.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
     missing = [f for f in layout.folders() if not f.is_dir()]
     for folder in refused:
@@ -124,7 +124,7 @@ def _rights(layout: Layout) -> Iterator[Finding]:
         yield Finding("note", "exports", text)
 
 
-def _daemon(layout: Layout) -> Iterator[Finding]:
+def _daemon(layout: ProjectPaths) -> Iterator[Finding]:
     if not is_held(layout.lock):
         yield Finding("ok", "daemon", "none runs here now")
         return
@@ -143,7 +143,7 @@ def _daemon(layout: Layout) -> Iterator[Finding]:
         yield Finding("note", "warning", f"{text} [{warning.code}]")
 
 
-def _ledger(layout: Layout) -> Iterator[Finding]:
+def _ledger(layout: ProjectPaths) -> Iterator[Finding]:
     if not layout.ledger.exists():
         yield Finding("note", "ledger", "no daemon has run here yet")
         return
@@ -206,7 +206,7 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
 
 
-def _model(layout: Layout) -> Iterator[Finding]:
+def _model(layout: ProjectPaths) -> Iterator[Finding]:
     named = pointed_at(layout)
     if named is None:
         yield Finding("note", "model", "best_model_path.txt names no model yet")
@@ -224,9 +224,9 @@ def _model(layout: Layout) -> Iterator[Finding]:
         yield Finding("ok", "model", text)
 
 
-def _promises(layout: Layout) -> Iterator[Finding]:
+def _promises(layout: ProjectPaths) -> Iterator[Finding]:
     """The oracle's findings; what another line said already is not said twice."""
-    violations = [v for v in examine(layout.project) if v.promise is not Promise.LEDGER]
+    violations = [v for v in check_invariants(layout.project) if v.promise is not Invariant.LEDGER]
     for violation in violations:
         remedy = _REMEDIES[violation.promise]
         where = violation.path.relative_to(layout.project) if violation.path != layout.project else Path()
@@ -235,7 +235,7 @@ def _promises(layout: Layout) -> Iterator[Finding]:
         yield Finding("ok", "promises", "nothing lost, nothing counted twice, no litter, no process left")
 
 
-def _python(layout: Layout, loaded: Loaded | ConfigError) -> Iterator[Finding]:
+def _python(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
     """Ask the trainer's Python, unless it is one that the user has not approved."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     try:

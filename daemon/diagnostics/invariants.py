@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from daemon.diagnostics.ledger_audit import Facts, FilePrint, RolloutFact, prints_of, read_ledger, sha256_at
+from daemon.diagnostics.ledger_audit import LedgerContents, FilePrint, RolloutFact, prints_of, read_ledger, sha256_at
 from daemon.ledger.cycle import Phase
-from daemon.ledger.records import Publication, Stamp
-from daemon.process.orphans import Token, carriers, project_mark
+from daemon.ledger.records import Publication, FileSignature
+from daemon.process.orphans import Token, find_processes, project_fingerprint
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.errors import HotlapError
@@ -26,9 +26,9 @@ from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
 from schemas.rollout.cache import load_rollout
 from schemas.status import Status
 from schemas.storage.files import TEMPORARY_NAME, read_regular, sha256_of
-from schemas.storage.layout import Layout, is_rollout_name
+from schemas.storage.layout import ProjectPaths, is_rollout_name
 
-__all__ = ["FilePrint", "Promise", "Violation", "examine", "prints_of"]
+__all__ = ["FilePrint", "Invariant", "Violation", "check_invariants", "prints_of"]
 
 LITTER_AGE_S = 60.0
 _LOOKS, _BETWEEN_LOOKS_S = 4, 0.25
@@ -37,7 +37,7 @@ _COPY = re.compile(r"model_epoch_\d+\.json")
 _STATUS_LIMIT = 16 * 1024 * 1024
 
 
-class Promise(StrEnum):
+class Invariant(StrEnum):
     """What may be broken."""
 
     NOTHING_LOST = "nothing lost"
@@ -53,7 +53,7 @@ class Promise(StrEnum):
 class Violation:
     """A broken promise."""
 
-    promise: Promise
+    promise: Invariant
     message: str
     path: Path
 
@@ -61,7 +61,7 @@ class Violation:
         return f"{self.promise}: {self.message} ({self.path})"
 
 
-def examine(
+def check_invariants(
     folder: Path,
     *,
     before: Mapping[str, FilePrint] | None = None,
@@ -74,7 +74,7 @@ def examine(
     unchanged, or in Rejected, or, with `may_clear`, have been used and cleared by a setting. Files of ours that are
     only temporary count as litter when they are older than `litter_age_s` seconds.
     """
-    layout = Layout(folder.resolve())
+    layout = ProjectPaths(folder.resolve())
     found = _look(layout, before, may_clear=may_clear, litter_age_s=litter_age_s)
     for _ in range(_LOOKS - 1):
         if not found or not is_held(layout.lock):
@@ -86,16 +86,16 @@ def examine(
 
 
 def _look(
-    layout: Layout, before: Mapping[str, FilePrint] | None, *, may_clear: bool, litter_age_s: float
+    layout: ProjectPaths, before: Mapping[str, FilePrint] | None, *, may_clear: bool, litter_age_s: float
 ) -> list[Violation]:
     daemon_runs = is_held(layout.lock)
     found: list[Violation] = []
-    facts = Facts()
+    facts = LedgerContents()
     if layout.ledger.exists():
         facts = read_ledger(layout, daemon_runs=daemon_runs)
-        found += [Violation(Promise.LEDGER, problem, layout.ledger) for problem in facts.problems]
+        found += [Violation(Invariant.LEDGER, problem, layout.ledger) for problem in facts.problems]
     elif layout.models.is_dir() and any(layout.models.glob("cycle_*")):
-        found.append(Violation(Promise.LEDGER, "it is gone, though there are published models", layout.ledger))
+        found.append(Violation(Invariant.LEDGER, "it is gone, though there are published models", layout.ledger))
     if not found:
         found += [*_nothing_lost(layout, facts), *_counted_once(layout, facts), *_pointer(layout, facts)]
     found += [*_whole_files(layout), *_user_files(layout, facts, before or {}, may_clear=may_clear)]
@@ -107,24 +107,24 @@ def _look(
 # Rollouts
 
 
-def _nothing_lost(layout: Layout, facts: Facts) -> Iterator[Violation]:
+def _nothing_lost(layout: ProjectPaths, facts: LedgerContents) -> Iterator[Violation]:
     names: dict[str, list[str]] = {}
     for name, (_, sha256) in facts.files.items():
         names.setdefault(sha256, []).append(name)
     for rollout in facts.rollouts:
         if rollout.cycle_id is not None and rollout.cycle_id not in facts.cycles:
             text = f"{rollout.name} counted toward cycle {rollout.cycle_id}, which is not there"
-            yield Violation(Promise.NOTHING_LOST, text, layout.ledger)
+            yield Violation(Invariant.NOTHING_LOST, text, layout.ledger)
         elif facts.is_open(rollout.cycle_id) and not _has_bytes(layout, facts, rollout, names.get(rollout.sha256, [])):
             text = f"{rollout.name} waits to be trained on, but neither its file nor its arrays are there"
-            yield Violation(Promise.NOTHING_LOST, text, layout.exports / rollout.name)
+            yield Violation(Invariant.NOTHING_LOST, text, layout.exports / rollout.name)
 
 
-def _has_bytes(layout: Layout, facts: Facts, rollout: RolloutFact, names: list[str]) -> bool:
+def _has_bytes(layout: ProjectPaths, facts: LedgerContents, rollout: RolloutFact, names: list[str]) -> bool:
     for name in names:
         path = layout.exports / name
         try:
-            unchanged = Stamp.of(path.lstat()) == facts.files[name][0]
+            unchanged = FileSignature.of(path.lstat()) == facts.files[name][0]
         except OSError:
             continue
         if unchanged or sha256_at(path) == rollout.sha256:
@@ -132,7 +132,7 @@ def _has_bytes(layout: Layout, facts: Facts, rollout: RolloutFact, names: list[s
     return load_rollout(layout.cached_rollout(rollout.sha256)) is not None
 
 
-def _counted_once(layout: Layout, facts: Facts) -> Iterator[Violation]:
+def _counted_once(layout: ProjectPaths, facts: LedgerContents) -> Iterator[Violation]:
     """The models name what they were trained on: a second witness beside the ledger, whose rows are unique."""
     counted = {rollout.sha256: rollout.cycle_id for rollout in facts.rollouts}
     seen: dict[str, int] = {}
@@ -146,10 +146,10 @@ def _counted_once(layout: Layout, facts: Facts) -> Iterator[Violation]:
             path = layout.models / publication.model
             if earlier != cycle_id:
                 text = f"the rollout {sha256[:12]} counted in cycle {earlier} and in cycle {cycle_id}"
-                yield Violation(Promise.COUNTED_ONCE, text, path)
+                yield Violation(Invariant.COUNTED_ONCE, text, path)
             if counted.get(sha256, cycle_id) != cycle_id:
                 text = f"the rollout {sha256[:12]} was trained as new in cycle {cycle_id}, the ledger says otherwise"
-                yield Violation(Promise.COUNTED_ONCE, text, path)
+                yield Violation(Invariant.COUNTED_ONCE, text, path)
 
 
 def _model(path: Path) -> Model | None:
@@ -162,9 +162,9 @@ def _model(path: Path) -> Model | None:
 # The engine's view
 
 
-def _pointer(layout: Layout, facts: Facts) -> Iterator[Violation]:
+def _pointer(layout: ProjectPaths, facts: LedgerContents) -> Iterator[Violation]:
     def wrong(text: str) -> Violation:
-        return Violation(Promise.ENGINE_VIEW, text, layout.pointer)
+        return Violation(Invariant.ENGINE_VIEW, text, layout.pointer)
 
     last = facts.publications[-1] if facts.publications else None
     try:
@@ -182,7 +182,7 @@ def _pointer(layout: Layout, facts: Facts) -> Iterator[Violation]:
     yield from _order_of_versions(layout, facts)
 
 
-def _follow(layout: Layout, facts: Facts, text: str) -> None:
+def _follow(layout: ProjectPaths, facts: LedgerContents, text: str) -> None:
     """Do what an engine does, and ask the ledger. Raises HotlapError where any of it fails."""
     named = re.search(r"cycle_\d+/model_epoch_\d+\.json$", text)
     model = named.group() if named else ""
@@ -213,37 +213,37 @@ def _follow(layout: Layout, facts: Facts, text: str) -> None:
         raise HotlapError(f"it names {model}; {says}")
 
 
-def _order_of_versions(layout: Layout, facts: Facts) -> Iterator[Violation]:
+def _order_of_versions(layout: ProjectPaths, facts: LedgerContents) -> Iterator[Violation]:
     """Cycles are published in order; an older one only again, by a person."""
     seen: set[int] = set()
     for publication in facts.publications:
         newest = max(seen, default=publication.cycle_id)
         if publication.cycle_id not in seen and publication.cycle_id < newest:
             text = f"cycle {publication.cycle_id} was first published after cycle {newest}"
-            yield Violation(Promise.ENGINE_VIEW, text, layout.ledger)
+            yield Violation(Invariant.ENGINE_VIEW, text, layout.ledger)
         seen.add(publication.cycle_id)
 
 
-def _whole_files(layout: Layout) -> Iterator[Violation]:
+def _whole_files(layout: ProjectPaths) -> Iterator[Violation]:
     """What an engine may open is whole: the models in Models itself, and status.json."""
     if layout.models.is_dir():
         for path in sorted(layout.models.iterdir()):
             if _COPY.fullmatch(path.name) and path.is_file() and _model(path) is None and path.exists():
-                yield Violation(Promise.ENGINE_VIEW, "this is no whole model", path)
+                yield Violation(Invariant.ENGINE_VIEW, "this is no whole model", path)
     try:
         Status.from_bytes(read_regular(layout.status, limit=_STATUS_LIMIT))
     except FileNotFoundError:
         return
     except (OSError, HotlapError, ValueError) as error:
         text = f"status.json cannot be read: {type(error).__name__}"
-        yield Violation(Promise.ENGINE_VIEW, text, layout.status)
+        yield Violation(Invariant.ENGINE_VIEW, text, layout.status)
 
 
 # What is not ours
 
 
 def _user_files(
-    layout: Layout, facts: Facts, before: Mapping[str, FilePrint], *, may_clear: bool
+    layout: ProjectPaths, facts: LedgerContents, before: Mapping[str, FilePrint], *, may_clear: bool
 ) -> Iterator[Violation]:
     if not before:
         return
@@ -253,13 +253,13 @@ def _user_files(
     for name, known in before.items():
         path = layout.exports / name
         if name in now and now[name] != known:
-            yield Violation(Promise.USER_FILES, f"{name} was changed", path)
+            yield Violation(Invariant.USER_FILES, f"{name} was changed", path)
         elif name not in now and not (known.sha256 in rejected or (may_clear and known.sha256 in done)):
             is_rollout = is_rollout_name(name)
-            yield Violation(Promise.NOTHING_LOST if is_rollout else Promise.USER_FILES, f"{name} is gone", path)
+            yield Violation(Invariant.NOTHING_LOST if is_rollout else Invariant.USER_FILES, f"{name} is gone", path)
 
 
-def _litter(layout: Layout, facts: Facts, *, older_than_s: float, daemon_runs: bool) -> Iterator[Violation]:
+def _litter(layout: ProjectPaths, facts: LedgerContents, *, older_than_s: float, daemon_runs: bool) -> Iterator[Violation]:
     def old(path: Path) -> bool:
         try:
             return REAL_CLOCK.utc_s() - path.lstat().st_mtime >= older_than_s
@@ -269,40 +269,40 @@ def _litter(layout: Layout, facts: Facts, *, older_than_s: float, daemon_runs: b
     for folder in (layout.training, *(f for f in layout.folders() if f != layout.exports)):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if TEMPORARY_NAME.fullmatch(path.name) and old(path):
-                yield Violation(Promise.NO_LITTER, "a temporary file was left behind", path)
+                yield Violation(Invariant.NO_LITTER, "a temporary file was left behind", path)
     open_cycles = {f"cycle_{c.id:06d}" for c in facts.cycles.values() if facts.is_open(c.id)}
     if facts.cycles and layout.staging.is_dir():
         for path in sorted(layout.staging.iterdir()):
             is_needed = path.name in open_cycles or _just_failed(facts, path)
             if path.name.startswith(("cycle_", "removed_")) and not is_needed and old(path):
-                yield Violation(Promise.NO_LITTER, "what a trainer left was not cleared", path)
+                yield Violation(Invariant.NO_LITTER, "what a trainer left was not cleared", path)
     if daemon_runs:
         return
     yield from _unexplained(layout, old)
 
 
-def _just_failed(facts: Facts, staging: Path) -> bool:
+def _just_failed(facts: LedgerContents, staging: Path) -> bool:
     """What a failed cycle left may be looked at until the next cycle has ended."""
     ended = [cycle for cycle in facts.cycles.values() if not facts.is_open(cycle.id)]
     return bool(ended) and ended[-1].phase == Phase.FAILED and staging.name == f"cycle_{ended[-1].id:06d}"
 
 
-def _unexplained(layout: Layout, old: Callable[[Path], bool]) -> Iterator[Violation]:
+def _unexplained(layout: ProjectPaths, old: Callable[[Path], bool]) -> Iterator[Violation]:
     names = {path.name for path in layout.rejected.iterdir()} if layout.rejected.is_dir() else set()
     for name in sorted(names):
         is_explained = name.endswith(".reason.txt") or f"{name}.reason.txt" in names
         path = layout.rejected / name
         if not is_explained and not TEMPORARY_NAME.fullmatch(name) and old(path):
-            yield Violation(Promise.NO_LITTER, "a rejected file lies there without its reason", path)
+            yield Violation(Invariant.NO_LITTER, "a rejected file lies there without its reason", path)
 
 
-def _processes(layout: Layout, *, daemon_runs: bool) -> Iterator[Violation]:
+def _processes(layout: ProjectPaths, *, daemon_runs: bool) -> Iterator[Violation]:
     """No process that works for this project lives on without the daemon that started it."""
-    mark = project_mark(layout.project)
+    mark = project_fingerprint(layout.project)
 
     def is_left(token: Token) -> bool:
         return token.project == mark and not (daemon_runs and token.owner_lives())
 
-    for process in carriers(is_left):
+    for process in find_processes(is_left):
         text = f"process {process.pid} of a daemon that is gone still runs"
-        yield Violation(Promise.NO_PROCESS, text, layout.project)
+        yield Violation(Invariant.NO_PROCESS, text, layout.project)

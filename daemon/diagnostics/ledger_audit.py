@@ -15,10 +15,10 @@ import orjson
 
 from daemon.ledger.cycle import ARROWS, RUNNING, Phase
 from daemon.ledger.ledger import VERSION
-from daemon.ledger.records import Publication, Stamp
+from daemon.ledger.records import Publication, FileSignature
 from schemas.errors import HotlapError
 from schemas.storage.files import read_regular, sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 _NO_LIMIT = 1 << 62
 _LEGAL = {(src.value, dst.value) for src, dst in ARROWS}
@@ -52,12 +52,12 @@ class RolloutFact:
 
 
 @dataclass(slots=True)
-class Facts:
+class LedgerContents:
     """All that the ledger says, and what is wrong with it."""
 
     cycles: dict[int, CycleFact] = field(default_factory=dict)
     rollouts: list[RolloutFact] = field(default_factory=list)
-    files: dict[str, tuple[Stamp, str]] = field(default_factory=dict)
+    files: dict[str, tuple[FileSignature, str]] = field(default_factory=dict)
     publications: list[Publication] = field(default_factory=list)
     rejected: set[str] = field(default_factory=set)  #: SHA-256 of the files that could not be used
     problems: list[str] = field(default_factory=list)
@@ -87,9 +87,9 @@ def sha256_at(path: Path) -> str | None:
         return None
 
 
-def read_ledger(layout: Layout, *, daemon_runs: bool) -> Facts:
+def read_ledger(layout: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
     """Read the ledger without touching it. What is wrong with it is in `problems`; never raises for it."""
-    facts = Facts()
+    facts = LedgerContents()
     try:
         with _opened(layout.ledger, daemon_runs=daemon_runs) as db:
             _judge(db, facts)
@@ -122,7 +122,7 @@ def _opened(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _judge(db: sqlite3.Connection, facts: Facts) -> None:
+def _judge(db: sqlite3.Connection, facts: LedgerContents) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         facts.problems.append("it is empty")
@@ -137,7 +137,7 @@ def _judge(db: sqlite3.Connection, facts: Facts) -> None:
         facts.problems.append("a row names another that is not there")
 
 
-def _collect(db: sqlite3.Connection, facts: Facts) -> None:
+def _collect(db: sqlite3.Connection, facts: LedgerContents) -> None:
     for row in db.execute("SELECT id, kind, phase, result FROM cycle ORDER BY id"):
         result = orjson.loads(row["result"])["files"] if row["result"] else {}
         facts.cycles[row["id"]] = CycleFact(row["id"], row["kind"], row["phase"], dict(result))
@@ -146,7 +146,7 @@ def _collect(db: sqlite3.Connection, facts: Facts) -> None:
         for row in db.execute("SELECT sha256, name, cycle_id FROM rollout ORDER BY id")
     ]
     facts.files = {
-        row["name"]: (Stamp(row["size"], row["mtime_ns"], row["inode"]), row["sha256"])
+        row["name"]: (FileSignature(row["size"], row["mtime_ns"], row["inode"]), row["sha256"])
         for row in db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
     }
     facts.publications = [
@@ -156,7 +156,7 @@ def _collect(db: sqlite3.Connection, facts: Facts) -> None:
     facts.rejected = {row[0] for row in db.execute("SELECT sha256 FROM rejection WHERE sha256 IS NOT NULL")}
 
 
-def _judge_steps(db: sqlite3.Connection, facts: Facts) -> None:
+def _judge_steps(db: sqlite3.Connection, facts: LedgerContents) -> None:
     """Every phase is a known one, and was reached by legal steps where steps are noted."""
     at: dict[int, str] = {}
     for cycle_id, src, dst in db.execute("SELECT cycle_id, src, dst FROM step ORDER BY seq"):

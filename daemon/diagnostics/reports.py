@@ -14,7 +14,7 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary, Status
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 _SPARKS = " .:-=+*#"
 
@@ -36,7 +36,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_SPARKS[round((value - low) / span * (len(_SPARKS) - 1))] for value in shown)
 
 
-def status(layout: Layout, settings: Settings) -> Report:
+def status(layout: ProjectPaths, settings: Settings) -> Report:
     """Tell what runs now."""
     is_alive = is_held(layout.lock)
     try:
@@ -64,7 +64,7 @@ def status(layout: Layout, settings: Settings) -> Report:
     return Report(tuple(lines), found.model_dump(mode="json") | {"alive": is_alive})
 
 
-def history(layout: Layout, settings: Settings) -> Report:
+def history(layout: ProjectPaths, settings: Settings) -> Report:
     """Tell what each cycle did."""
     cycles = _history(layout)
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
@@ -74,7 +74,7 @@ def history(layout: Layout, settings: Settings) -> Report:
     return Report(tuple(lines), [cycle.model_dump(mode="json") for cycle in cycles])
 
 
-def _history(layout: Layout) -> list[CycleSummary]:
+def _history(layout: ProjectPaths) -> list[CycleSummary]:
     if not layout.ledger.exists():
         return []
     ledger = Ledger.open(layout.ledger, read_only=True)

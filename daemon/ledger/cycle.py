@@ -48,7 +48,7 @@ ARROWS: frozenset[tuple[Phase, Phase]] = frozenset(
 RUNNING = frozenset({Phase.CLAIMED, Phase.TRAINING, Phase.SELECTING, Phase.PUBLISHING})
 
 
-class IllegalStep(DaemonError):
+class IllegalTransition(DaemonError):
     """An event that does not fit the phase."""
 
     code = "E_ILLEGAL_STEP"
@@ -92,7 +92,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class Failed:
     """The trainer or the publish failed; `code` is the trainer's exit code where there is one."""
 
     why: str
@@ -106,20 +106,20 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class Interrupted:
     """The daemon itself was gone meanwhile; nobody is at fault."""
 
 
 @dataclass(frozen=True, slots=True)
-class Retrying:
+class RetryRequested:
     """A person asks to try a parked cycle again."""
 
 
-Event = Launching | Trained | Selected | Published | Broken | Lost | Retrying
+Event = Launching | Trained | Selected | Published | Failed | Interrupted | RetryRequested
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How failures are answered."""
 
     attempts: int  #: tries of one cycle where another may help
@@ -131,7 +131,7 @@ class Patience:
         return min(3600.0, self.retry_delay_s * 2.0 ** min(attempt - 1, 16))
 
 
-def advance(cycle: Cycle, event: Event, *, now_s: float, patience: Patience, failures_in_a_row: int = 0) -> Cycle:
+def advance(cycle: Cycle, event: Event, *, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int = 0) -> Cycle:
     """Give the cycle as it stands after `event`. Raises IllegalStep; changes nothing.
 
     `failures_in_a_row` counts the cycles that failed directly before this one; the tries of this one count as well.
@@ -145,22 +145,22 @@ def advance(cycle: Cycle, event: Event, *, now_s: float, patience: Patience, fai
             return replace(cycle, phase=Phase.PUBLISHING, why="epoch chosen")
         case Phase.PUBLISHING, Published():
             return replace(cycle, phase=Phase.PUBLISHED, why="published")
-        case Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING, Lost():
+        case Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING, Interrupted():
             return replace(cycle, phase=Phase.CLAIMED, attempt=max(0, cycle.attempt - 1), why="daemon restarted")
-        case Phase.PARKED, Retrying():
+        case Phase.PARKED, RetryRequested():
             return replace(cycle, phase=Phase.CLAIMED, attempt=0, due_s=0.0, why="triggered again")
-        case ((Phase.CLAIMED | Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING), Broken() as broken):
-            return _after_failure(cycle, broken, now_s, patience, failures_in_a_row)
+        case ((Phase.CLAIMED | Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING), Failed() as broken):
+            return _after_failure(cycle, broken, now_s, retry_policy, failures_in_a_row)
         case _:
-            raise IllegalStep(f"cycle {cycle.id} is {cycle.phase}: {type(event).__name__} does not fit")
+            raise IllegalTransition(f"cycle {cycle.id} is {cycle.phase}: {type(event).__name__} does not fit")
 
 
-def _after_failure(cycle: Cycle, broken: Broken, now_s: float, patience: Patience, failures_in_a_row: int) -> Cycle:
-    tries = min(broken.tries, patience.attempts)
+def _after_failure(cycle: Cycle, broken: Failed, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int) -> Cycle:
+    tries = min(broken.tries, retry_policy.attempts)
     may_retry = not broken.is_final and cycle.attempt < tries and cycle.phase is not Phase.CLAIMED
     if may_retry:
-        due_s = now_s + patience.delay_s(cycle.attempt)
+        due_s = now_s + retry_policy.delay_s(cycle.attempt)
         return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=broken.why)
     failed_tries = 1 if broken.is_final else max(1, cycle.attempt)
-    parks = failures_in_a_row + failed_tries >= patience.failures_before_parking
+    parks = failures_in_a_row + failed_tries >= retry_policy.failures_before_parking
     return replace(cycle, phase=Phase.PARKED if parks else Phase.FAILED, why=broken.why)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from daemon.errors import LedgerError
 from daemon.ledger.cycle import ARROWS, RUNNING, Cycle, Phase
-from daemon.ledger.records import Publication, RolloutRow, Stamp, UsedRollout, Witness
+from daemon.ledger.records import Publication, RolloutRow, FileSignature, UsedRollout, PublishedCycle
 from daemon.ledger.rows import (
     add_lost_cycle,
     add_publication,
     add_rollout,
-    add_witness,
+    add_published_cycle,
     connected,
     cycle_of,
     move_cycle,
@@ -121,27 +121,27 @@ class Ledger:
         with self._transaction() as db:
             put_meta(db, key, value)
 
-    def restore(self, found: Sequence[Witness], *, highest: int, at_s: float) -> None:
+    def restore(self, found: Sequence[PublishedCycle], *, highest: int, at_s: float) -> None:
         """Fill an empty ledger with the cycles that something still tells of; `highest` was the last number given."""
         with self._transaction() as db:
             for witness in found:
-                add_witness(db, witness)
+                add_published_cycle(db, witness)
             if highest > max((witness.cycle for witness in found), default=-1):
                 add_lost_cycle(db, highest, at_s)
 
     # Rollouts
 
-    def files(self) -> dict[str, tuple[Stamp, str]]:
+    def files(self) -> dict[str, tuple[FileSignature, str]]:
         """Give the names known in Exports with their stamp and content hash."""
         rows = self._db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
-        return {r["name"]: (Stamp(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
+        return {r["name"]: (FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
 
-    def accept(self, row: RolloutRow, stamp: Stamp, *, at_s: float, contract: bytes | None) -> bool:
+    def accept(self, row: RolloutRow, stamp: FileSignature, *, at_s: float, contract: bytes | None) -> bool:
         """Record a rollout under its content, once; tell whether it is new. `contract` becomes the project's."""
         return self.accept_all([(row, stamp)], at_s=at_s, contract=contract)[0]
 
     def accept_all(
-        self, rollouts: Sequence[tuple[RolloutRow, Stamp]], *, at_s: float, contract: bytes | None
+        self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float, contract: bytes | None
     ) -> list[bool]:
         """Record several rollouts, all or none, in this order; tell which are new."""
         with self._transaction() as db:
@@ -199,13 +199,13 @@ class Ledger:
         )
         return [(r[0], r[1]) for r in rows]
 
-    def files_of_cycle(self, cycle_id: int) -> list[tuple[str, Stamp]]:
+    def files_of_cycle(self, cycle_id: int) -> list[tuple[str, FileSignature]]:
         """Give the files in Exports whose rollouts counted toward a cycle."""
         rows = self._db.execute(
             "SELECT file.* FROM file JOIN rollout USING (sha256) WHERE rollout.cycle_id = ? ORDER BY rollout.id",
             (cycle_id,),
         )
-        return [(r["name"], Stamp(r["size"], r["mtime_ns"], r["inode"])) for r in rows]
+        return [(r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"])) for r in rows]
 
     def cache_needed(self) -> set[str]:
         """Give the content hashes whose arrays may still be asked for."""

@@ -6,14 +6,14 @@ import os
 import sys
 from dataclasses import dataclass
 
-from schemas.base import Record
+from schemas.base import StrictModel
 from schemas.job import Result
 
 _INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class FileSignature:
     """What tells one state of a file from another without reading it."""
 
     size: int
@@ -21,7 +21,7 @@ class Stamp:
     inode: int
 
     @classmethod
-    def of(cls, info: os.stat_result) -> Stamp:
+    def of(cls, info: os.stat_result) -> FileSignature:
         """Give the stamp of an `lstat`, within SQLite's integers: times after 2262 and large inodes are not.
 
         Windows has no small inode.
@@ -63,7 +63,7 @@ class Publication:
     at_s: float
 
 
-class Witness(Record):
+class PublishedCycle(StrictModel):
     """One published cycle, as something beside the ledger tells of it."""
 
     cycle: int

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from daemon.errors import StaleCycle
 from daemon.ledger.cycle import RUNNING, Cycle, Phase
-from daemon.ledger.records import Publication, RolloutRow, Stamp, UsedRollout, Witness
+from daemon.ledger.records import Publication, RolloutRow, FileSignature, UsedRollout, PublishedCycle
 
-LOCK_PATIENCE_S = 10.0
+LOCK_TIMEOUT_S = 10.0
 """How long another program may hold the ledger before a change to it fails."""
 
 
 def connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Connect as the one writer does: a rollback journal, every commit synced. Raises sqlite3.Error."""
     target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    db = sqlite3.connect(target, uri=True, timeout=LOCK_PATIENCE_S, isolation_level=None)
+    db = sqlite3.connect(target, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None)
     try:
         db.row_factory = sqlite3.Row
         if not read_only:
@@ -49,7 +49,7 @@ def put_meta(db: sqlite3.Connection, key: str, value: str | None) -> None:
         )
 
 
-def remember_file(db: sqlite3.Connection, name: str, stamp: Stamp, sha256: str) -> None:
+def remember_file(db: sqlite3.Connection, name: str, stamp: FileSignature, sha256: str) -> None:
     """Note which content lies under a name in Exports."""
     db.execute(
         "INSERT INTO file (name, size, mtime_ns, inode, sha256) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
@@ -117,7 +117,7 @@ def add_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycle_i
     return added == 1
 
 
-def add_witness(db: sqlite3.Connection, witness: Witness) -> None:
+def add_published_cycle(db: sqlite3.Connection, witness: PublishedCycle) -> None:
     """Add a published cycle with its rollouts as something beside the ledger tells of it."""
     result, kind = witness.result, "train" if witness.policy_version else "initial"
     db.execute(

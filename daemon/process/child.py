@@ -17,9 +17,9 @@ import psutil
 from pydantic import ValidationError
 
 from daemon.errors import DaemonError
-from daemon.process.group import containment
+from daemon.process.group import process_group
 from daemon.process.interpreter import command_line
-from daemon.process.orphans import TOKEN_VARIABLE, end_carriers, new_token
+from daemon.process.orphans import TOKEN_VARIABLE, kill_processes, new_token
 from daemon.process.output_log import ChildLog
 from daemon.runtime.clock import REAL_CLOCK
 from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
@@ -32,12 +32,12 @@ MAX_WAITING_EVENTS = 1000
 _CAN_WAIT = (EpochDone, Heartbeat)
 """Progress: the pass that comes anyway is soon enough, and an extra one takes a core from training."""
 _CHUNK_BYTES = 1 << 16
-_DRAIN_PATIENCE_S = 1.0
+_DRAIN_TIMEOUT_S = 1.0
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ChildSpec:
     """How to start a child."""
 
     arguments: tuple[str, ...]
@@ -47,22 +47,22 @@ class Command:
     project: Path  #: whose work it does
 
 
-def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> Command:
+def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
     """Give the command of our own trainer, which speaks events.
 
     It finds modules in the project only where the settings name some: a `random.py` that came with a project must
     not be imported in the place of Python's own.
     """
     search_path = (CODE_ROOT, project) if settings.network or settings.loss else (CODE_ROOT,)
-    return Command((python, "-P", "-m", "trainer", "serve"), folder, log, search_path, project)
+    return ChildSpec((python, "-P", "-m", "trainer", "serve"), folder, log, search_path, project)
 
 
 def script_command(
     python: str, script: Path, arguments: Sequence[str], *, folder: Path, log: Path, project: Path
-) -> Command:
+) -> ChildSpec:
     """Give the command of a user's training script, wrapped so that it never outlives us."""
     wrapper = str(Path(__file__).with_name("script_wrapper.py"))
-    return Command((python, "-P", "-u", wrapper, str(script), *arguments), folder, log, (CODE_ROOT,), project)
+    return ChildSpec((python, "-P", "-u", wrapper, str(script), *arguments), folder, log, (CODE_ROOT,), project)
 
 
 class Child:
@@ -71,7 +71,7 @@ class Child:
     Ending it has three steps that never wait: `ask`, `kill` where it does not obey, `release` once it has ended.
     """
 
-    def __init__(self, command: Command, *, speaks_events: bool, wake: Callable[[], None]) -> None:
+    def __init__(self, command: ChildSpec, *, speaks_events: bool, wake: Callable[[], None]) -> None:
         self.token = new_token(command.project)
         self._speaks_events = speaks_events
         self._wake = wake
@@ -80,7 +80,7 @@ class Child:
         self._jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._is_cut = False
         self._family: dict[int, psutil.Process] = {}
-        self._containment = containment()
+        self._containment = process_group()
         self._process = self._start(command)
         self._log = ChildLog(command.log)
         assert self._process.stdin is not None
@@ -90,7 +90,7 @@ class Child:
         if self._process.stderr is not None:
             self._readers.append(self._thread(self._copy, self._process.stderr))
 
-    def _start(self, command: Command) -> subprocess.Popen[bytes]:
+    def _start(self, command: ChildSpec) -> subprocess.Popen[bytes]:
         process = None
         try:
             process = subprocess.Popen(
@@ -102,7 +102,7 @@ class Child:
                 stderr=subprocess.PIPE if self._speaks_events else subprocess.STDOUT,
                 **self._containment.options,
             )
-            self._containment.take_in(process.pid)
+            self._containment.assign(process.pid)
         except (OSError, psutil.Error) as error:
             self._containment.close()
             if process is not None:
@@ -117,7 +117,7 @@ class Child:
             ) from None
         return process
 
-    def _environment(self, command: Command) -> dict[str, str]:
+    def _environment(self, command: ChildSpec) -> dict[str, str]:
         """Settings travel in the job, not in the environment: a run can be repeated from its job alone."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
         paths = [str(path) for path in command.search_path]
@@ -168,7 +168,7 @@ class Child:
         """The process."""
         return self._process.pid
 
-    def give(self, job: Job) -> None:
+    def send(self, job: Job) -> None:
         """Hand over a job; never blocks. One that is gone shows in `poll`, one that does not read in silence."""
         if not self._is_cut:
             self._jobs.put(job.to_bytes())
@@ -181,7 +181,7 @@ class Child:
                 while data:
                     data = data[os.write(descriptor, data) :]
 
-    def log_to(self, log: Path) -> None:
+    def redirect_log(self, log: Path) -> None:
         """Let what it says from now on go to the end of another log."""
         self._log.move_to(log)
 
@@ -209,11 +209,11 @@ class Child:
             return None
         return int(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
 
-    def ask(self) -> None:
+    def terminate(self) -> None:
         """Ask it to end: by a signal where there is one, and by the lifeline, which a script's family hears at once."""
         if self.poll() is None:
             self._note_family()
-            self._containment.ask(self.pid)
+            self._containment.terminate(self.pid)
         if self._speaks_events or sys.platform == "win32":
             self._cut_lifeline()
 
@@ -225,28 +225,28 @@ class Child:
             self._containment.kill(self.pid)
         _kill_all(list(self._family.values()))
 
-    def release(self) -> bool:
+    def reap(self) -> bool:
         """After its end: kill what is left of its family and forget it. Gives False where something does not die."""
         if self.poll() is None:
             return False
         self.kill()
-        left = end_carriers(lambda token: token == self.token)
+        left = kill_processes(lambda token: token == self.token)
         self._process.poll()
         self._containment.close()
         for thread in (self._writer, *self._readers):
-            thread.join(_DRAIN_PATIENCE_S)
+            thread.join(_DRAIN_TIMEOUT_S)
         self._is_closing.set()
         self._log.close()
         return not left
 
     def stop(self, grace_s: float) -> bool:
         """End it and its family: wait `grace_s` for it to obey, as long again once killed. Tells whether it is gone."""
-        self.ask()
+        self.terminate()
         if not self._ends_within(grace_s):
             self.kill()
             if not self._ends_within(grace_s):
                 return False
-        return self.release()
+        return self.reap()
 
     def _ends_within(self, seconds: float) -> bool:
         until = REAL_CLOCK.monotonic() + seconds

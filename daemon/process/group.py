@@ -15,15 +15,15 @@ import psutil
 from daemon.process.windows_job import CREATE_SUSPENDED, JobObject
 
 
-class Containment(Protocol):
+class ProcessGroup(Protocol):
     """One child's. Only called while its pid is still its own: not yet waited for."""
 
     options: Mapping[str, Any]  #: for subprocess.Popen
 
-    def take_in(self, pid: int) -> None:
+    def assign(self, pid: int) -> None:
         """Hold the child that was just started."""
 
-    def ask(self, pid: int) -> None:
+    def terminate(self, pid: int) -> None:
         """Ask the child to end where the system has a way to."""
 
     def kill(self, pid: int) -> None:
@@ -33,15 +33,15 @@ class Containment(Protocol):
         """Give the system's resources back."""
 
 
-class Session:
+class PosixSession:
     """A session, and so a process group, of its own."""
 
     options: Mapping[str, Any] = {"start_new_session": True}
 
-    def take_in(self, pid: int) -> None:
+    def assign(self, pid: int) -> None:
         """Nothing to do: the child began in it."""
 
-    def ask(self, pid: int) -> None:
+    def terminate(self, pid: int) -> None:
         """Send SIGTERM to the child alone; what it does with its family is its own affair."""
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGTERM)
@@ -56,7 +56,7 @@ class Session:
         """Nothing to give back."""
 
 
-class Job:
+class WindowsJob:
     """A job object that Windows ends when our handle on it goes, however this process ends."""
 
     def __init__(self, job: JobObject | None = None) -> None:
@@ -64,14 +64,14 @@ class Job:
         self.options: Mapping[str, Any] = {"creationflags": group | CREATE_SUSPENDED}
         self._job = job or JobObject()
 
-    def take_in(self, pid: int) -> None:
+    def assign(self, pid: int) -> None:
         """Put the child into the job before it runs: what it starts is in it as well."""
         try:
             self._job.assign(pid)
         finally:
             psutil.Process(pid).resume()
 
-    def ask(self, pid: int) -> None:
+    def terminate(self, pid: int) -> None:
         """Nothing that a child could catch without a console: its lifeline asks it."""
 
     def kill(self, pid: int) -> None:
@@ -83,6 +83,6 @@ class Job:
         self._job.close()
 
 
-def containment() -> Containment:
+def process_group() -> ProcessGroup:
     """Give the one that this system has."""
-    return Job() if sys.platform == "win32" else Session()
+    return WindowsJob() if sys.platform == "win32" else PosixSession()

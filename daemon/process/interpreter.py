@@ -16,12 +16,12 @@ from schemas.settings.models import DaemonSettings
 _PROBE = (
     "import importlib.util as u, sys; print('hotlap', *sys.version_info[:2], int(u.find_spec('torch') is not None))"
 )
-_PROBE_PATIENCE_S = 30.0
+_PROBE_TIMEOUT_S = 30.0
 _ASK_TORCH = (
     "import sys, torch; cuda = torch.cuda.is_available();"
     " print('hotlap', torch.__version__, torch.cuda.get_device_name() if cuda else 'cpu', sep='|')"
 )
-_TORCH_PATIENCE_S = 120.0
+_TORCH_TIMEOUT_S = 120.0
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -79,14 +79,14 @@ def check_python(executable: str) -> None:
     said = ""
     try:
         done = subprocess.run(
-            probe, capture_output=True, timeout=_PROBE_PATIENCE_S, check=False, stdin=subprocess.DEVNULL
+            probe, capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
         )
         answer = done.stdout.decode("utf-8", "replace").split()
         said = next(iter(reversed(done.stderr.decode("utf-8", "replace").strip().splitlines())), "")
     except OSError as error:
         answer, said = [], error.strerror or str(error)
     except subprocess.TimeoutExpired:
-        answer, said = [], f"no answer within {_PROBE_PATIENCE_S:.0f} s"
+        answer, said = [], f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
     if len(answer) != 4 or answer[0] != "hotlap":
         why = f": {said}" if said else ""
         raise DaemonError(
@@ -107,7 +107,7 @@ def torch_in(python: str) -> tuple[str, str]:
     ask = [python, "-P", "-c", _ASK_TORCH]
     try:
         done = subprocess.run(
-            ask, capture_output=True, timeout=_TORCH_PATIENCE_S, check=False, stdin=subprocess.DEVNULL
+            ask, capture_output=True, timeout=_TORCH_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(

@@ -15,7 +15,7 @@ import psutil
 from daemon.runtime.clock import REAL_CLOCK
 
 TOKEN_VARIABLE = "HOTLAP_RUN_TOKEN"
-KILL_PATIENCE_S = 2.0
+KILL_TIMEOUT_S = 2.0
 """How long killed processes may take to go before they count as stuck."""
 _BIRTH_TOLERANCE_S = 2.0
 """A process's start is counted from the machine's, which a step of the clock shifts."""
@@ -51,7 +51,7 @@ class Token:
             return False
 
 
-def project_mark(project: Path) -> str:
+def project_fingerprint(project: Path) -> str:
     """Give what names a project folder on this machine: neither a copy of it nor a namesake elsewhere has the same."""
     resolved = project.resolve()
     try:
@@ -64,10 +64,10 @@ def project_mark(project: Path) -> str:
 
 def new_token(project: Path) -> Token:
     """Give the token of one more process of this one."""
-    return Token(project_mark(project), os.getpid(), int(psutil.Process().create_time()), secrets.token_hex(8))
+    return Token(project_fingerprint(project), os.getpid(), int(psutil.Process().create_time()), secrets.token_hex(8))
 
 
-def carriers(is_meant: Callable[[Token], bool]) -> list[psutil.Process]:
+def find_processes(is_meant: Callable[[Token], bool]) -> list[psutil.Process]:
     """Give the living processes whose token is meant; never this one, its ancestors, or another user's."""
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
@@ -91,13 +91,13 @@ def _is_same_user(process: psutil.Process, me: psutil.Process) -> bool:
     return process.uids().real == me.uids().real
 
 
-def end_carriers(is_meant: Callable[[Token], bool], *, patience_s: float = KILL_PATIENCE_S) -> list[psutil.Process]:
+def kill_processes(is_meant: Callable[[Token], bool], *, timeout_s: float = KILL_TIMEOUT_S) -> list[psutil.Process]:
     """Kill the processes whose token is meant until there are none; give those that do not die.
 
     psutil compares the time of birth before it signals: a pid that was used again is left alone.
     """
-    until = REAL_CLOCK.monotonic() + patience_s
-    while left := carriers(is_meant):
+    until = REAL_CLOCK.monotonic() + timeout_s
+    while left := find_processes(is_meant):
         for process in left:
             try:
                 process.kill()
@@ -109,12 +109,12 @@ def end_carriers(is_meant: Callable[[Token], bool], *, patience_s: float = KILL_
     return []
 
 
-def end_orphans(project: Path) -> tuple[int, list[psutil.Process]]:
+def kill_orphans(project: Path) -> tuple[int, list[psutil.Process]]:
     """End what daemons of this project that are gone have left; give how many there were, and those that do not die."""
-    mark = project_mark(project)
+    mark = project_fingerprint(project)
 
     def is_orphan(token: Token) -> bool:
         return token.project == mark and not token.owner_lives()
 
-    count = len(carriers(is_orphan))
-    return count, end_carriers(is_orphan) if count else []
+    count = len(find_processes(is_orphan))
+    return count, kill_processes(is_orphan) if count else []

@@ -10,7 +10,7 @@ import psutil
 from daemon.process.child import Child
 from daemon.runtime.clock import Clock
 
-KILLED_PATIENCE_S = 5.0
+KILLED_TIMEOUT_S = 5.0
 """A killed process that is still there after this long hangs in a driver or a dead disk: it counts as stuck."""
 
 
@@ -28,7 +28,7 @@ class _Leaving:
     until: float  #: monotonic s, when the next step is due
 
 
-class Endings:
+class Reaper:
     """While anything in here lives, no other trainer may be started beside it."""
 
     def __init__(self, clock: Clock, grace_s: float) -> None:
@@ -37,16 +37,16 @@ class Endings:
         self._leaving: list[_Leaving] = []
         self._strangers: list[psutil.Process] = []
 
-    def expect(self, child: Child) -> None:
+    def await_exit(self, child: Child) -> None:
         """Take over a child that is done and ends by itself; one that lingers is asked to."""
         self._leaving.append(_Leaving(child, _Step.EXPECTED, self._clock.monotonic() + self._grace_s))
 
-    def end(self, child: Child) -> None:
+    def terminate(self, child: Child) -> None:
         """Take over a child that must end: it is asked now and killed after the grace."""
-        child.ask()
+        child.terminate()
         self._leaving.append(_Leaving(child, _Step.ASKED, self._clock.monotonic() + self._grace_s))
 
-    def watch(self, processes: list[psutil.Process]) -> None:
+    def adopt(self, processes: list[psutil.Process]) -> None:
         """Take over what an earlier daemon left and what did not die when it was killed."""
         self._strangers += processes
 
@@ -71,9 +71,9 @@ class Endings:
         if leaving.child.poll() is not None:
             if leaving.step is _Step.STUCK and now < leaving.until:
                 return False
-            if leaving.child.release():
+            if leaving.child.reap():
                 return True
-            leaving.step, leaving.until = _Step.STUCK, now + KILLED_PATIENCE_S
+            leaving.step, leaving.until = _Step.STUCK, now + KILLED_TIMEOUT_S
         elif now >= leaving.until:
             self._next_step(leaving, now)
         return False
@@ -81,16 +81,16 @@ class Endings:
     def _next_step(self, leaving: _Leaving, now: float) -> None:
         match leaving.step:
             case _Step.EXPECTED:
-                leaving.child.ask()
+                leaving.child.terminate()
                 leaving.step, leaving.until = _Step.ASKED, now + self._grace_s
             case _Step.ASKED:
                 leaving.child.kill()
-                leaving.step, leaving.until = _Step.KILLED, now + KILLED_PATIENCE_S
+                leaving.step, leaving.until = _Step.KILLED, now + KILLED_TIMEOUT_S
             case _Step.KILLED | _Step.STUCK:
                 leaving.child.kill()
-                leaving.step, leaving.until = _Step.STUCK, now + KILLED_PATIENCE_S
+                leaving.step, leaving.until = _Step.STUCK, now + KILLED_TIMEOUT_S
 
-    def finish(self) -> None:
+    def shut_down(self) -> None:
         """End all that is left, waiting for each within its grace; for the daemon's own end."""
         for leaving in self._leaving:
             leaving.child.stop(self._grace_s)

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from daemon.errors import LedgerError
 from daemon.ledger.ledger import Ledger
-from daemon.ledger.records import Publication, Witness
+from daemon.ledger.records import Publication, PublishedCycle
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.publish import pointed_at
-from daemon.publishing.published_cycles import highest_folder, highest_number, witnesses
+from daemon.publishing.published_cycles import highest_folder, highest_number, published_cycles
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, read_model
-from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_patiently, sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_with_retries, sha256_of
+from schemas.storage.layout import ProjectPaths
 
 
-def open_sound(layout: Layout, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
+def open_sound(layout: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
     """Open the project's ledger; give it, and in words what had to be mended, if anything. Raises LedgerError."""
     trouble: str | None = None
     if layout.ledger.exists() and layout.ledger.stat().st_size:
@@ -29,7 +29,7 @@ def open_sound(layout: Layout, *, now_s: float, disk: Disk = REAL_DISK) -> tuple
             trouble = error.message
     try:
         aside = _move_aside(layout, now_s, disk) if trouble else None
-        found = witnesses(layout)
+        found = published_cycles(layout)
         if not found and highest_number(layout) < 0 and aside is None:
             return Ledger.open(layout.ledger), None
         _build(layout, found, now_s=now_s, disk=disk)
@@ -45,7 +45,7 @@ def open_sound(layout: Layout, *, now_s: float, disk: Disk = REAL_DISK) -> tuple
     )
 
 
-def _checked(layout: Layout) -> Ledger:
+def _checked(layout: ProjectPaths) -> Ledger:
     """Open a ledger and have SQLite look through it. Raises LedgerDamaged, or LedgerError where it is not ours."""
     ledger = Ledger.open(layout.ledger)
     problem = ledger.check()
@@ -57,7 +57,7 @@ def _checked(layout: Layout) -> Ledger:
     return ledger
 
 
-def _move_aside(layout: Layout, now_s: float, disk: Disk) -> Path:
+def _move_aside(layout: ProjectPaths, now_s: float, disk: Disk) -> Path:
     stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
     target, n = layout.state / f"ledger.corrupt-{stamp}", 1
     while target.exists():
@@ -65,13 +65,13 @@ def _move_aside(layout: Layout, now_s: float, disk: Disk) -> Path:
         target = layout.state / f"ledger.corrupt-{stamp}-{n}"
     journal = layout.ledger.with_name(f"{layout.ledger.name}-journal")
     if journal.exists():
-        rename_patiently(journal, target.with_name(f"{target.name}-journal"), disk=disk)
-    rename_patiently(layout.ledger, target, disk=disk)
+        rename_with_retries(journal, target.with_name(f"{target.name}-journal"), disk=disk)
+    rename_with_retries(layout.ledger, target, disk=disk)
     disk.fsync_dir(layout.state)
     return target
 
 
-def _build(layout: Layout, found: Sequence[Witness], *, now_s: float, disk: Disk) -> None:
+def _build(layout: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: float, disk: Disk) -> None:
     """Fill a new file and give it its name last: a crash in between leaves nothing that looks like a ledger."""
     new = layout.ledger.with_name(f"{layout.ledger.name}.new")
     for path in (new, new.with_name(f"{new.name}-journal"), layout.ledger):
@@ -82,11 +82,11 @@ def _build(layout: Layout, found: Sequence[Witness], *, now_s: float, disk: Disk
         _restore_pointer(ledger, layout, found, now_s)
     finally:
         ledger.close()
-    rename_patiently(new, layout.ledger, disk=disk)
+    rename_with_retries(new, layout.ledger, disk=disk)
     disk.fsync_dir(layout.state)
 
 
-def _restore_pointer(ledger: Ledger, layout: Layout, found: Sequence[Witness], now_s: float) -> None:
+def _restore_pointer(ledger: Ledger, layout: ProjectPaths, found: Sequence[PublishedCycle], now_s: float) -> None:
     """What the engine is told stays what it is, also where a person had put an older model before it."""
     named = pointed_at(layout)
     last = ledger.last_publication()

@@ -16,12 +16,12 @@ from schemas.storage.files import (
     REAL_DISK,
     Disk,
     read_regular,
-    rename_patiently,
+    rename_with_retries,
     sha256_of,
     write_all_atomic,
     write_atomic,
 )
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 ANALYSIS_NAME = "model_analysis.json"
 _COPY_NAME = re.compile(r"model_epoch_\d+\.(pt|json)")
@@ -37,7 +37,7 @@ class PublishError(HotlapError):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PublishedModel:
     """A model that the pointer names."""
 
     model: str  #: relative to Models, forward slashes
@@ -50,10 +50,10 @@ def publish(
     staging: Path,
     cycle: int,
     contract: PolicyContract,
-    layout: Layout,
+    layout: ProjectPaths,
     keep_checkpoints: bool,
     disk: Disk = REAL_DISK,
-) -> Placed:
+) -> PublishedModel:
     """Publish what lies in `staging`. May be called again after a crash anywhere in it.
 
     Raises PublishError or ModelError where the files are not what the result says, OSError where the disk refuses.
@@ -69,14 +69,14 @@ def publish(
     _refresh_copies(folder, layout, disk)
     model = f"{folder.name}/{result.model}"
     sha256 = point_at(model, contract=contract, layout=layout, disk=disk, checked=checked)
-    return Placed(model, sha256)
+    return PublishedModel(model, sha256)
 
 
 def point_at(
     model: str,
     *,
     contract: PolicyContract | None,
-    layout: Layout,
+    layout: ProjectPaths,
     disk: Disk = REAL_DISK,
     checked: str | None = None,
 ) -> str:
@@ -100,7 +100,7 @@ def point_at(
     return sha256
 
 
-def pointed_at(layout: Layout) -> str | None:
+def pointed_at(layout: ProjectPaths) -> str | None:
     """Give the model that the pointer names, relative to Models; None where it names none of this very folder.
 
     It names a place elsewhere once the project was moved or copied.
@@ -165,11 +165,11 @@ def _place_folder(staging: Path, folder: Path, result: Result, *, keep_checkpoin
     disk.fsync_dir(staging)
     if folder.exists():
         disk.remove_folder(folder)
-    rename_patiently(staging, folder, disk=disk)
+    rename_with_retries(staging, folder, disk=disk)
     disk.fsync_dir(folder.parent)
 
 
-def _refresh_copies(folder: Path, layout: Layout, disk: Disk) -> None:
+def _refresh_copies(folder: Path, layout: ProjectPaths, disk: Disk) -> None:
     """Copy the newest cycle's files to Models itself; drop the copies of names that it does not have."""
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
     for path in layout.models.iterdir():

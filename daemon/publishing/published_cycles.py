@@ -11,19 +11,19 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from daemon.ledger.records import Witness
+from daemon.ledger.records import PublishedCycle
 from schemas.errors import HotlapError
 from schemas.job import Result
 from schemas.model import MAX_MODEL_BYTES, Model, read_model
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 _FOLDER = re.compile(r"cycle_(\d{6,})")
 _NUMBERED = re.compile(r"(?:removed_)?cycle_0*(\d+)(?:\.log)?")
 _LINES_LIMIT = 1 << 30
 
 
-def witnesses(layout: Layout) -> list[Witness]:
+def published_cycles(layout: ProjectPaths) -> list[PublishedCycle]:
     """Give every cycle that something still tells of, in order. Raises OSError where Models cannot be listed."""
     found = {witness.cycle: witness for witness in _gone(layout)}
     for folder in layout.models.iterdir() if layout.models.is_dir() else ():
@@ -33,13 +33,13 @@ def witnesses(layout: Layout) -> list[Witness]:
     return [found[cycle] for cycle in sorted(found)]
 
 
-def highest_folder(layout: Layout) -> int:
+def highest_folder(layout: ProjectPaths) -> int:
     """Give the highest number of a published cycle's folder; -1 where there is none."""
     names = [path.name for path in layout.models.iterdir()] if layout.models.is_dir() else []
     return max((int(match.group(1)) for name in names if (match := _FOLDER.fullmatch(name))), default=-1)
 
 
-def highest_number(layout: Layout) -> int:
+def highest_number(layout: ProjectPaths) -> int:
     """Give the highest cycle number that any log or folder bears; -1 where none does."""
     names = [
         path.name
@@ -50,14 +50,14 @@ def highest_number(layout: Layout) -> int:
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
-def note_gone(layout: Layout, cycle: int, *, disk: Disk = REAL_DISK) -> None:
+def note_gone(layout: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
     """Keep in one line what a cycle's folder tells, before it is removed. Raises OSError."""
     witness = _of_folder(layout.cycle_folder(cycle), cycle)
     if witness is not None:
         disk.append(layout.gone_cycles, b"\n" + witness.model_copy(update={"result": None}).to_bytes())
 
 
-def _gone(layout: Layout) -> list[Witness]:
+def _gone(layout: ProjectPaths) -> list[PublishedCycle]:
     """Read the lines; a torn one costs that line only."""
     try:
         lines = read_regular(layout.gone_cycles, limit=_LINES_LIMIT).splitlines()
@@ -66,13 +66,13 @@ def _gone(layout: Layout) -> list[Witness]:
     found = []
     for line in lines:
         try:
-            found.append(Witness.from_bytes(line))
+            found.append(PublishedCycle.from_bytes(line))
         except ValidationError:
             continue
     return found
 
 
-def _of_folder(folder: Path, cycle: int) -> Witness | None:
+def _of_folder(folder: Path, cycle: int) -> PublishedCycle | None:
     """Read the model that the cycle published; None where there is no whole one."""
     for path in _models_likeliest_first(folder):
         try:
@@ -81,7 +81,7 @@ def _of_folder(folder: Path, cycle: int) -> Witness | None:
             at_s = path.stat().st_mtime
         except (OSError, HotlapError):
             continue
-        return Witness(
+        return PublishedCycle(
             cycle=cycle,
             policy_version=model.policy_version,
             epoch=model.lineage.epoch,

@@ -12,12 +12,12 @@ from daemon.process.output_log import last_line
 from daemon.runtime.clock import REAL_CLOCK
 from schemas.job import Failure, Job, Result
 from schemas.settings.models import Settings
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 
 
-def ensure_exported(layout: Layout, settings: Settings, *, cycle: int | None, epoch: int) -> int:
+def ensure_exported(layout: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> int:
     """Make sure that the epoch's model JSON lies in its cycle's folder; give the cycle. Raises DaemonError."""
     ledger = Ledger.open(layout.ledger, read_only=True)
     try:
@@ -52,7 +52,7 @@ def ensure_exported(layout: Layout, settings: Settings, *, cycle: int | None, ep
     return cycle_id
 
 
-def _run(job: Job, layout: Layout, settings: Settings) -> None:
+def _run(job: Job, layout: ProjectPaths, settings: Settings) -> None:
     log = layout.logs / "export.log"
     woken = threading.Event()
     python = python_for(settings.daemon.python_executable)
@@ -62,9 +62,9 @@ def _run(job: Job, layout: Layout, settings: Settings) -> None:
         wake=woken.set,
     )
     try:
-        child.give(job)
-        until = REAL_CLOCK.monotonic() + PATIENCE_S
-        failure = f"it took longer than {PATIENCE_S:.0f} s"
+        child.send(job)
+        until = REAL_CLOCK.monotonic() + TIMEOUT_S
+        failure = f"it took longer than {TIMEOUT_S:.0f} s"
         while REAL_CLOCK.monotonic() < until:
             woken.wait(0.5)
             woken.clear()

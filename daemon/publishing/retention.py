@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from daemon.ledger.records import Stamp
+from daemon.ledger.records import FileSignature
 from daemon.publishing.published_cycles import note_gone
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 HOUR_S = 3600.0
 TEMPORARY_S = 60.0
@@ -62,7 +62,7 @@ def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
     return ages
 
 
-def remove_cycle_folders(layout: Layout, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
+def remove_cycle_folders(layout: ProjectPaths, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
     """Remove published folders, each at once for its readers; one that the disk refuses stays until the next time."""
     for cycle in cycles:
         folder = layout.cycle_folder(cycle)
@@ -75,7 +75,7 @@ def remove_cycle_folders(layout: Layout, cycles: Sequence[int], *, disk: Disk = 
             disk.remove_folder(removed)
 
 
-def remove_old_logs(layout: Layout, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
+def remove_old_logs(layout: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
     """Remove the logs of long gone cycles; one that the disk refuses stays until the next time."""
     found = {int(match.group(1)): path for path in layout.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
     for cycle in sorted(found)[:-keep_newest]:
@@ -83,7 +83,7 @@ def remove_old_logs(layout: Layout, *, keep_newest: int = LOGS_KEPT, disk: Disk 
             disk.unlink(found[cycle])
 
 
-def remove_temporaries(layout: Layout, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
+def remove_temporaries(layout: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
     """Clear the files that a killed daemon was writing, or that a disk which refused did not let go."""
     for folder in (layout.training, *(f for f in layout.folders() if f != layout.exports)):
         for path in folder.iterdir():
@@ -93,7 +93,7 @@ def remove_temporaries(layout: Layout, *, now_s: float, older_than_s: float = 0.
                         disk.unlink(path)
 
 
-def remove_stale_staging(layout: Layout, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
+def remove_stale_staging(layout: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
     """Clear what trainers left, but for these cycles', and what is left of removed folders."""
     kept = {f"cycle_{cycle:06d}" for cycle in keep}
     for path in layout.staging.iterdir():
@@ -102,11 +102,11 @@ def remove_stale_staging(layout: Layout, *, keep: Collection[int], disk: Disk = 
                 disk.remove_folder(path)
 
 
-def remove_if_unchanged(folder: Path, name: str, stamp: Stamp | None, *, disk: Disk = REAL_DISK) -> bool:
+def remove_if_unchanged(folder: Path, name: str, stamp: FileSignature | None, *, disk: Disk = REAL_DISK) -> bool:
     """Remove a rollout from Exports unless it is another file by now; tell whether it is gone."""
     path = folder / name
     try:
-        if stamp is not None and Stamp.of(path.lstat()) != stamp:
+        if stamp is not None and FileSignature.of(path.lstat()) != stamp:
             return False
         disk.unlink(path)
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def remove_if_unchanged(folder: Path, name: str, stamp: Stamp | None, *, disk: D
     return True
 
 
-def prune_cache(layout: Layout, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
+def prune_cache(layout: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Drop the arrays that nobody will ask for."""
     for path in layout.cache.iterdir():
         if path.suffix != ".tmp" and path.stem not in needed:

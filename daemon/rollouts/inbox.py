@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from daemon.ledger.records import Stamp
-from daemon.rollouts.reader import Intake, NotWhole, Refused, Taken
-from daemon.rollouts.reader_process import Aside
+from daemon.ledger.records import FileSignature
+from daemon.rollouts.reader import RolloutReader, Incomplete, Rejected, Accepted
+from daemon.rollouts.reader_process import ReaderProcess
 from daemon.rollouts.rejection import move_to_rejected
-from daemon.rollouts.scan import Listing, listing, odd_in_words
+from daemon.rollouts.scan import Listing, scan_folder, describe_skipped
 from daemon.rollouts.watcher import Watcher
-from daemon.runtime.context import Project
-from daemon.runtime.rate_limit import Limiter
-from schemas.text import shown
+from daemon.runtime.context import Context
+from daemon.runtime.rate_limit import RateLimit
+from schemas.text import printable
 
 QUIET_S = 3.0
 """A file that is not whole may still grow as long as it changed this recently."""
@@ -36,10 +36,10 @@ _FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class PendingFile:
     """A file that is not whole yet."""
 
-    stamp: Stamp
+    stamp: FileSignature
     since: float  #: monotonic s, when this stamp was first seen, or last tried again
     tried: bool  #: whether this stamp has been read
     code: str
@@ -65,18 +65,18 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
 class Inbox:
     """Looks at Exports when due or nudged; `look` is cheap when nothing changed."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Context) -> None:
         self._project = project
-        self._aside = Aside(project.layout)
-        self._intake = Intake(project.layout, project.wake, project.disk, self._aside.take_in)
+        self._aside = ReaderProcess(project.layout)
+        self._intake = RolloutReader(project.layout, project.wake, project.disk, self._aside.ingest)
         self._watcher = Watcher(project.layout.exports, self._nudge)
         self._known = project.ledger.files()
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, PendingFile] = {}
         self._unreadable: set[str] = set()
-        self._refused: deque[Refused] = deque()
-        self._stuck: dict[str, Stamp] = {}
+        self._refused: deque[Rejected] = deque()
+        self._stuck: dict[str, FileSignature] = {}
         self._odd: dict[str, str] = {}
-        self._limiter = Limiter()
+        self._limiter = RateLimit()
         self._has_told_encoding = False
         self._nudged = True
         self._next_scan = 0.0
@@ -115,7 +115,7 @@ class Inbox:
         """Tell whether a file waits for something else than its turn to be read."""
         return len(self._waiting) > self._intake.under_way
 
-    def look(self) -> float:
+    def check(self) -> float:
         """Do what is due; give the seconds until the next look."""
         now = self._project.clock.monotonic()
         is_more = self._absorb(now)
@@ -146,23 +146,23 @@ class Inbox:
     def _check_watcher(self) -> None:
         trouble = self._watcher.check()
         if trouble is None:
-            self._project.settle("W_WATCHER")
+            self._project.clear_warning("W_WATCHER")
         else:
             self._project.warn("W_WATCHER", trouble)
 
     def _scan(self, now: float) -> None:
         try:
-            found = listing(self._project.layout.exports)
+            found = scan_folder(self._project.layout.exports)
         except (FileNotFoundError, NotADirectoryError) as error:
             self._wait_for_folder(f"waiting for folder Exports: {error.strerror}")
             return
         except OSError as error:
             self._wait_for_folder(f"the folder Exports is unreachable: {error.strerror or error}; looking again")
             return
-        self._project.settle("W_EXPORTS")
+        self._project.clear_warning("W_EXPORTS")
         self._unreachable_s = 0.0
         self._forget_gone(found)
-        self._tell_odd(found.odd)
+        self._tell_odd(found.skipped)
         news = []
         for name, stamp in found.files.items():
             if self._stuck.get(name) == stamp or (name in self._known and self._known[name][0] == stamp):
@@ -172,8 +172,8 @@ class Inbox:
             else:
                 news.append((name, stamp))
         for name, stamp in sorted(news, key=lambda item: (item[1].mtime_ns, natural_key(item[0]))):
-            self._waiting[name] = _Waiting(stamp, now, tried=False, code="", reason="not read yet")
-            self._intake.want(name, stamp)
+            self._waiting[name] = PendingFile(stamp, now, tried=False, code="", reason="not read yet")
+            self._intake.request(name, stamp)
         self.has_looked = True
 
     def _wait_for_folder(self, reason: str) -> None:
@@ -191,9 +191,9 @@ class Inbox:
 
     def _forget_gone(self, found: Listing) -> None:
         """Forget what is not there any more. A folder without anything is no proof: a share may just be away."""
-        self._is_empty = not found.files and not found.odd
+        self._is_empty = not found.files and not found.skipped
         if not self._is_empty:
-            self.forget([name for name in self._known if name not in found.files and name not in found.odd])
+            self.forget([name for name in self._known if name not in found.files and name not in found.skipped])
         for table in (self._waiting, self._stuck):
             for name in [name for name in table if name not in found.files]:
                 del table[name]
@@ -204,34 +204,34 @@ class Inbox:
         new = frozenset(name for name, code in odd.items() if self._odd.get(name) != code)
         self._odd = odd
         if odd:
-            self._project.warn("W_ODD_FILES", odd_in_words(odd, new=new))
+            self._project.warn("W_ODD_FILES", describe_skipped(odd, new=new))
         else:
-            self._project.settle("W_ODD_FILES")
+            self._project.clear_warning("W_ODD_FILES")
 
-    def _reconsider(self, name: str, stamp: Stamp, now: float) -> None:
+    def _reconsider(self, name: str, stamp: FileSignature, now: float) -> None:
         """Have a file read again when it has changed and then held still, or after a while where that may help."""
         settings, waiting = self._project.settings.daemon, self._waiting[name]
         waited_s = now - waiting.since
         if waiting.stamp != stamp:
-            self._waiting[name] = _Waiting(stamp, now, tried=False, code="", reason=waiting.reason)
+            self._waiting[name] = PendingFile(stamp, now, tried=False, code="", reason=waiting.reason)
         elif not waiting.tried:
             if waited_s >= settings.settle_s or waiting.tries:
-                self._intake.want(name, stamp)
+                self._intake.request(name, stamp)
         elif waiting.code in _STALLING:
             if waited_s >= waiting.retry_s:
-                self._waiting[name] = _Waiting(stamp, now, False, waiting.code, waiting.reason, waiting.tries)
-                self._intake.want(name, stamp)
+                self._waiting[name] = PendingFile(stamp, now, False, waiting.code, waiting.reason, waiting.tries)
+                self._intake.request(name, stamp)
         elif waited_s >= settings.incomplete_timeout_s:
-            self._refuse(Refused(name, stamp, None, waiting.code, waiting.reason))
+            self._refuse(Rejected(name, stamp, None, waiting.code, waiting.reason))
 
     def _absorb(self, now: float) -> bool:
         """Take over what has been read; tell whether there is more than one look has time for."""
         outcomes = self._intake.outcomes(_MOST_OUTCOMES)
-        self._accept([outcome for outcome in outcomes if isinstance(outcome, Taken)], now)
+        self._accept([outcome for outcome in outcomes if isinstance(outcome, Accepted)], now)
         for outcome in outcomes:
-            if isinstance(outcome, NotWhole):
+            if isinstance(outcome, Incomplete):
                 self._note_unfinished(outcome, now)
-            elif isinstance(outcome, Refused):
+            elif isinstance(outcome, Rejected):
                 self._refuse(outcome)
         while self._refused:
             self._reject(self._refused.popleft(), now)
@@ -239,14 +239,14 @@ class Inbox:
                 break
         return len(outcomes) == _MOST_OUTCOMES or bool(self._refused)
 
-    def _note_unfinished(self, found: NotWhole, now: float) -> None:
+    def _note_unfinished(self, found: Incomplete, now: float) -> None:
         waiting = self._waiting.get(found.name)
         if waiting is None:
             return
         is_same = waiting.stamp == found.stamp
         tries = waiting.tries + 1 if found.code in _STALLING else 0
         since = waiting.since if is_same and not tries else now
-        self._waiting[found.name] = _Waiting(waiting.stamp, since, is_same, found.code, found.reason, tries)
+        self._waiting[found.name] = PendingFile(waiting.stamp, since, is_same, found.code, found.reason, tries)
         if self._waiting[found.name].is_worth_a_word:
             self._unreadable.add(found.name)
 
@@ -255,13 +255,13 @@ class Inbox:
         told = {name: waiting for name, waiting in candidates if waiting and waiting.is_worth_a_word}
         self._unreadable = set(told)
         if not told:
-            self._project.settle("W_UNREADABLE")
+            self._project.clear_warning("W_UNREADABLE")
             return
-        parts = [f"{shown(name, limit=300)}: {told[name].reason}" for name in sorted(told)[:3]]
+        parts = [f"{printable(name, limit=300)}: {told[name].reason}" for name in sorted(told)[:3]]
         more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
         self._project.warn("W_UNREADABLE", f"{'; '.join(parts)}{more}; trying again")
 
-    def _accept(self, batch: list[Taken], now: float) -> None:
+    def _accept(self, batch: list[Accepted], now: float) -> None:
         """Record rollouts of the project's shape, all in one transaction; the first of all sets the shape."""
         project, fitting, first = self._project, [], None
         contract = project.contract if batch else None
@@ -271,7 +271,7 @@ class Inbox:
             if differences := contract.differences(taken.contract):
                 remedy = "a project has one shape; use another --project for a new agent [E_CONTRACT]"
                 reason = f"it has {' and '.join(differences)} -> {remedy}"
-                self._refuse(Refused(taken.row.name, taken.stamp, taken.row.sha256, "E_CONTRACT", reason))
+                self._refuse(Rejected(taken.row.name, taken.stamp, taken.row.sha256, "E_CONTRACT", reason))
             else:
                 fitting.append(taken)
         if not fitting:
@@ -283,8 +283,8 @@ class Inbox:
             self._waiting.pop(taken.row.name, None)
             self._tell_taken(taken, now, is_new=is_new)
 
-    def _tell_taken(self, taken: Taken, now: float, *, is_new: bool) -> None:
-        project, row, name = self._project, taken.row, shown(taken.row.name)
+    def _tell_taken(self, taken: Accepted, now: float, *, is_new: bool) -> None:
+        project, row, name = self._project, taken.row, printable(taken.row.name)
         if taken.is_costly and not self._has_told_encoding:
             self._has_told_encoding = True
             project.log.info(f"{name} is in UTF-16 or UTF-32, which works; shorter: ForceUTF8WithoutBOM in Unreal")
@@ -298,13 +298,13 @@ class Inbox:
                 " out -> look for a division by zero in the engine [E_NONFINITE]",
             )
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: Rejected) -> None:
         """Have a file moved to Rejected; until then nothing else happens to it."""
         self._stuck[refused.name] = refused.stamp
         self._waiting.pop(refused.name, None)
         self._refused.append(refused)
 
-    def _reject(self, refused: Refused, now: float) -> None:
+    def _reject(self, refused: Rejected, now: float) -> None:
         """Move a file to Rejected beside its reason; one that cannot be moved is not looked at again."""
         project, name = self._project, refused.name
         is_moved = True
@@ -318,7 +318,7 @@ class Inbox:
         else:
             self._stuck.pop(name, None)
         self._known.pop(name, None)
-        shown_name = shown(name)
+        shown_name = printable(name)
         project.ledger.reject(shown_name, refused.sha256, refused.code, refused.reason, at_s=project.clock.utc_s())
         if not self._limiter.allows("W_REJECTED", now):
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.ledger.records import RolloutRow, Stamp
+from daemon.ledger.records import RolloutRow, FileSignature
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
@@ -20,94 +20,94 @@ from schemas.rollout.encoding import is_costly_encoding
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
-from schemas.storage.layout import Layout
-from schemas.text import shown
+from schemas.storage.layout import ProjectPaths
+from schemas.text import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """A whole rollout that keeps to the contract's form; its arrays lie in the cache."""
 
-    stamp: Stamp
+    stamp: FileSignature
     row: RolloutRow
     contract: PolicyContract
     is_costly: bool = False  #: in an encoding that takes two to four times the room
 
 
 @dataclass(frozen=True, slots=True)
-class NotWhole:
+class Incomplete:
     """A file that ends too early, or that cannot be read just now: worth another look when it changes."""
 
     name: str
-    stamp: Stamp
+    stamp: FileSignature
     code: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """A file that will not get better."""
 
     name: str
-    stamp: Stamp
+    stamp: FileSignature
     sha256: str | None
     code: str
     reason: str
 
 
-Outcome = Taken | NotWhole | Refused
+Outcome = Accepted | Incomplete | Rejected
 _HELD_OPEN_WINERRORS = frozenset({32, 33})
 LARGE_BYTES = 4_000_000
 """Files above this are read in another process: a call that parses one holds up all threads of this."""
 
 
-def take_in(folder: Path, name: str, stamp: Stamp, layout: Layout, *, disk: Disk = REAL_DISK) -> Outcome:
+def ingest(folder: Path, name: str, stamp: FileSignature, layout: ProjectPaths, *, disk: Disk = REAL_DISK) -> Outcome:
     """Read one file and store its arrays. Never raises for what the file may hold."""
     path = folder / name
     sha256 = None
     try:
         name.encode()
         data = read_regular(path, limit=MAX_ROLLOUT_BYTES)
-        if Stamp.of(os.lstat(path)) != stamp:
-            return NotWhole(name, stamp, "E_CHANGING", "it changes while it is read")
+        if FileSignature.of(os.lstat(path)) != stamp:
+            return Incomplete(name, stamp, "E_CHANGING", "it changes while it is read")
         sha256 = sha256_of(data)
         rollout = read_rollout(data)
     except UnicodeEncodeError:
-        return Refused(name, stamp, None, "E_NAME", "its name is not UTF-8 -> give it another [E_NAME]")
+        return Rejected(name, stamp, None, "E_NAME", "its name is not UTF-8 -> give it another [E_NAME]")
     except RolloutError as error:
         if error.incomplete:
-            return NotWhole(name, stamp, error.code, error.line())
-        return Refused(name, stamp, sha256, error.code, error.line())
+            return Incomplete(name, stamp, error.code, error.line())
+        return Rejected(name, stamp, sha256, error.code, error.line())
     except HotlapError as error:
-        return Refused(name, stamp, sha256, error.code, error.line())
+        return Rejected(name, stamp, sha256, error.code, error.line())
     except OSError as error:
         return _unreadable(name, stamp, error)
     except MemoryError:
         reason = "there is not enough memory to read it -> write fewer experiences a file [E_TOO_BIG]"
-        return Refused(name, stamp, sha256, "E_TOO_BIG", reason)
+        return Rejected(name, stamp, sha256, "E_TOO_BIG", reason)
     try:
         store_rollout(layout.cached_rollout(sha256), rollout, disk=disk)
     except OSError as error:
         reason = f"its arrays cannot be stored: {error.strerror} -> is the disk full? [E_STORE]"
-        return NotWhole(name, stamp, "E_STORE", reason)
-    return Taken(stamp, _row(name, stamp, sha256, rollout), rollout.contract, is_costly_encoding(data))
+        return Incomplete(name, stamp, "E_STORE", reason)
+    return Accepted(stamp, _row(name, stamp, sha256, rollout), rollout.contract, is_costly_encoding(data))
 
 
-def _unreadable(name: str, stamp: Stamp, error: OSError) -> NotWhole:
+def _unreadable(name: str, stamp: FileSignature, error: OSError) -> Incomplete:
     """Say why a file cannot be read just now, and whether a person must do something about it."""
     if isinstance(error, FileNotFoundError):
-        return NotWhole(name, stamp, "E_GONE", "it was there a moment ago")
+        return Incomplete(name, stamp, "E_GONE", "it was there a moment ago")
     if getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS:
-        return NotWhole(name, stamp, "E_HELD_OPEN", "another program holds it open [E_HELD_OPEN]")
+        return Incomplete(name, stamp, "E_HELD_OPEN", "another program holds it open [E_HELD_OPEN]")
     if isinstance(error, PermissionError):
         remedy = "give the daemon's user the right to read it [E_PERMISSION]"
-        return NotWhole(name, stamp, "E_PERMISSION", f"it may not be read ({error.strerror}) -> {remedy}")
-    return NotWhole(
+        return Incomplete(name, stamp, "E_PERMISSION", f"it may not be read ({error.strerror}) -> {remedy}")
+    return Incomplete(
         name, stamp, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> is the disk well? [E_UNREADABLE]"
     )
 
 
-def _row(name: str, stamp: Stamp, sha256: str, rollout: Rollout) -> RolloutRow:
+def _row(name: str, stamp: FileSignature, sha256: str, rollout: Rollout) -> RolloutRow:
     reward_mean = float(np.mean(rollout.rewards, dtype=np.float64))
     return RolloutRow(
         sha256=sha256,
@@ -120,28 +120,28 @@ def _row(name: str, stamp: Stamp, sha256: str, rollout: Rollout) -> RolloutRow:
     )
 
 
-class Intake:
+class RolloutReader:
     """Takes files in one after the other; `wake` is called when outcomes begin to wait to be collected."""
 
     def __init__(
         self,
-        layout: Layout,
+        layout: ProjectPaths,
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
-        aside: Callable[[str, Stamp], Outcome] | None = None,
+        aside: Callable[[str, FileSignature], Outcome] | None = None,
     ) -> None:
         self._layout = layout
         self._aside = aside
         self._disk = disk
         self._wake = wake
-        self._wanted: queue.SimpleQueue[tuple[str, Stamp] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[str, FileSignature] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._under_way: set[str] = set()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
         self._thread.start()
 
-    def want(self, name: str, stamp: Stamp) -> None:
+    def request(self, name: str, stamp: FileSignature) -> None:
         """Queue a file, unless it is under way already."""
         if name not in self._under_way:
             self._under_way.add(name)
@@ -162,7 +162,7 @@ class Intake:
         done: list[Outcome] = []
         while len(done) < limit and not self._outcomes.empty():
             outcome = self._outcomes.get()
-            self._under_way.discard(outcome.row.name if isinstance(outcome, Taken) else outcome.name)
+            self._under_way.discard(outcome.row.name if isinstance(outcome, Accepted) else outcome.name)
             done.append(outcome)
         return done
 
@@ -172,10 +172,10 @@ class Intake:
         self._wanted.put(None)
         self._thread.join(timeout=5.0)
 
-    def _take_in(self, name: str, stamp: Stamp) -> Outcome:
+    def _take_in(self, name: str, stamp: FileSignature) -> Outcome:
         if self._aside is not None and stamp.size > LARGE_BYTES:
             return self._aside(name, stamp)
-        return take_in(self._layout.exports, name, stamp, self._layout, disk=self._disk)
+        return ingest(self._layout.exports, name, stamp, self._layout, disk=self._disk)
 
     def _work(self) -> None:
         while (item := self._wanted.get()) is not None and not self._is_closed:
@@ -183,8 +183,8 @@ class Intake:
             try:
                 outcome = self._take_in(name, stamp)
             except Exception as error:  # noqa: BLE001  a bug here must not end the intake
-                reason = shown(f"reading it failed: {type(error).__name__}: {error} -> please report it [E_BUG]")
-                outcome = Refused(name, stamp, None, "E_BUG", reason)
+                reason = printable(f"reading it failed: {type(error).__name__}: {error} -> please report it [E_BUG]")
+                outcome = Rejected(name, stamp, None, "E_BUG", reason)
             is_first = self._outcomes.empty()
             self._outcomes.put(outcome)
             if is_first:

@@ -15,32 +15,32 @@ from typing import Any
 
 import orjson
 
-from daemon.ledger.records import RolloutRow, Stamp
+from daemon.ledger.records import RolloutRow, FileSignature
 from daemon.process.orphans import TOKEN_VARIABLE, new_token
-from daemon.rollouts.reader import NotWhole, Outcome, Refused, Taken, take_in
+from daemon.rollouts.reader import Incomplete, Outcome, Rejected, Accepted, ingest
 from schemas.contract import PolicyContract
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 300.0
-_KINDS = {kind.__name__: kind for kind in (NotWhole, Refused)}
+TIMEOUT_S = 300.0
+_KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
 
 
-class Aside:
+class ReaderProcess:
     """Takes large files in, one after the other."""
 
-    def __init__(self, layout: Layout, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, layout: ProjectPaths, *, timeout_s: float = TIMEOUT_S) -> None:
         self._layout = layout
-        self._patience_s = patience_s
+        self._patience_s = timeout_s
         self._lock = threading.Lock()
         self._is_stopped = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    def take_in(self, name: str, stamp: Stamp) -> Outcome:
+    def ingest(self, name: str, stamp: FileSignature) -> Outcome:
         """Read one file. A reader that dies, or takes too long, costs this file only. Raises OSError."""
         process = self._start(name, stamp)
         if process is None:
-            return NotWhole(name, stamp, "E_CHANGING", "the daemon is ending")
+            return Incomplete(name, stamp, "E_CHANGING", "the daemon is ending")
         timer = threading.Timer(self._patience_s, process.kill)
         timer.start()
         with process:
@@ -58,7 +58,7 @@ class Aside:
             if self._process is not None:
                 self._process.kill()
 
-    def _start(self, name: str, stamp: Stamp) -> subprocess.Popen[bytes] | None:
+    def _start(self, name: str, stamp: FileSignature) -> subprocess.Popen[bytes] | None:
         numbers = map(str, (stamp.size, stamp.mtime_ns, stamp.inode))
         command = [
             sys.executable,
@@ -78,11 +78,11 @@ class Aside:
                 )
             return self._process
 
-    def _lost(self, name: str, stamp: Stamp, exit_code: int) -> Outcome:
+    def _lost(self, name: str, stamp: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
-            return NotWhole(name, stamp, "E_CHANGING", "the daemon is ending")
+            return Incomplete(name, stamp, "E_CHANGING", "the daemon is ending")
         reason = f"its reader was ended ({exit_code}): too little memory, or more than {self._patience_s:.0f} s"
-        return Refused(name, stamp, None, "E_TOO_BIG", f"{reason} -> write fewer experiences a file [E_TOO_BIG]")
+        return Rejected(name, stamp, None, "E_TOO_BIG", f"{reason} -> write fewer experiences a file [E_TOO_BIG]")
 
 
 def _printed(outcome: Outcome) -> bytes:
@@ -90,7 +90,7 @@ def _printed(outcome: Outcome) -> bytes:
         "kind": type(outcome).__name__,
         **{f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)},
     }
-    if isinstance(outcome, Taken):
+    if isinstance(outcome, Accepted):
         document["contract"] = outcome.contract.model_dump(mode="json")
     return orjson.dumps(document)
 
@@ -98,12 +98,12 @@ def _printed(outcome: Outcome) -> bytes:
 def _parsed(said: bytes) -> Outcome:
     document: dict[str, Any] = orjson.loads(said)
     kind = document.pop("kind")
-    document["stamp"] = Stamp(**document["stamp"])
+    document["stamp"] = FileSignature(**document["stamp"])
     if kind in _KINDS:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
     document["contract"] = PolicyContract.from_json_value(document["contract"])
-    return Taken(**document)
+    return Accepted(**document)
 
 
 def _end_with_parent() -> None:
@@ -115,8 +115,8 @@ def _end_with_parent() -> None:
 def main(project: str, name: str, *numbers: str) -> None:
     """Take one file in, unless the daemon ends before."""
     threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
-    layout = Layout(Path(project))
-    outcome = take_in(layout.exports, name, Stamp(*map(int, numbers)), layout)
+    layout = ProjectPaths(Path(project))
+    outcome = ingest(layout.exports, name, FileSignature(*map(int, numbers)), layout)
     sys.stdout.buffer.write(_printed(outcome))
     sys.stdout.buffer.flush()
 

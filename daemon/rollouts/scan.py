@@ -7,9 +7,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.ledger.records import Stamp
+from daemon.ledger.records import FileSignature
 from schemas.storage.layout import is_rollout_name
-from schemas.text import shown
+from schemas.text import printable
 
 _REMEDIES = {
     "E_SYMLINK": "is a link -> write the file itself",
@@ -24,11 +24,11 @@ _NAMED = 5
 class Listing:
     """The names in Exports that are meant as rollouts."""
 
-    files: dict[str, Stamp]  #: regular files
-    odd: dict[str, str]  #: what is never opened: name -> code of the reason
+    files: dict[str, FileSignature]  #: regular files
+    skipped: dict[str, str]  #: what is never opened: name -> code of the reason
 
 
-def listing(folder: Path) -> Listing:
+def scan_folder(folder: Path) -> Listing:
     """Look at the folder. Raises OSError where it cannot be listed."""
     files, odd = {}, {}
     with os.scandir(folder) as entries:
@@ -46,15 +46,15 @@ def listing(folder: Path) -> Listing:
                 odd[name] = "E_UNREADABLE"
                 continue
             if stat.S_ISREG(info.st_mode):
-                files[name] = Stamp.of(info)
+                files[name] = FileSignature.of(info)
             else:
                 odd[name] = "E_SYMLINK" if stat.S_ISLNK(info.st_mode) else "E_NOT_REGULAR"
     return Listing(files, odd)
 
 
-def odd_in_words(odd: dict[str, str], *, new: frozenset[str]) -> str:
+def describe_skipped(odd: dict[str, str], *, new: frozenset[str]) -> str:
     """Say what is left alone and why; the first few names, those in `new` before the others."""
     ordered = sorted(odd, key=lambda name: (name not in new, name))
-    parts = [f"{shown(name, limit=300)} {_REMEDIES[odd[name]]} [{odd[name]}]" for name in ordered[:_NAMED]]
+    parts = [f"{printable(name, limit=300)} {_REMEDIES[odd[name]]} [{odd[name]}]" for name in ordered[:_NAMED]]
     more = len(odd) - len(parts)
     return "left alone in Exports: " + "; ".join(parts) + (f"; and {more} more" if more else "")

@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
-from schemas.base import Record
+from schemas.base import StrictModel
 from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
-ANSWER_PATIENCE_S = 15.0
+REPLY_TIMEOUT_S = 15.0
 _LIMIT = 64 * 1024
 
 
-class Order(Record):
+class Command(StrictModel):
     """What a person wants a running daemon to do."""
 
     what: Literal["trigger", "pause", "resume", "publish"]
@@ -29,14 +29,14 @@ class Order(Record):
     cycle: int | None = None
 
 
-class Answer(Record):
+class Reply(StrictModel):
     """What came of it."""
 
     ok: bool
     message: str
 
 
-def give_order(layout: Layout, order: Order, *, patience_s: float = ANSWER_PATIENCE_S) -> Answer:
+def send_command(layout: ProjectPaths, order: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
     """Hand an order to the running daemon and wait for its answer. Raises DaemonError where none runs or answers."""
     if not is_held(layout.lock):
         raise DaemonError(
@@ -48,39 +48,39 @@ def give_order(layout: Layout, order: Order, *, patience_s: float = ANSWER_PATIE
     name = f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}"
     answer_path = layout.commands / f"{name}.answer"
     write_atomic(layout.commands / f"{name}.order", order.to_bytes(), durable=False)
-    until = REAL_CLOCK.monotonic() + patience_s
+    until = REAL_CLOCK.monotonic() + timeout_s
     while REAL_CLOCK.monotonic() < until:
         if answer_path.exists():
-            answer = Answer.from_bytes(answer_path.read_bytes())
+            answer = Reply.from_bytes(answer_path.read_bytes())
             REAL_DISK.unlink(answer_path)
             return answer
         REAL_CLOCK.sleep(0.05)
     REAL_DISK.unlink(layout.commands / f"{name}.order")
     raise DaemonError(
-        f"the daemon did not answer within {patience_s:.0f} s",
+        f"the daemon did not answer within {timeout_s:.0f} s",
         hint="is it stopped or very busy? see Saved/Training/Logs/daemon.log",
         code="E_NO_ANSWER",
         exit_code=Exit.CYCLE_FAILED,
     )
 
 
-def waiting_orders(layout: Layout) -> list[tuple[Path, Order | None]]:
+def waiting_commands(layout: ProjectPaths) -> list[tuple[Path, Command | None]]:
     """Give the orders that wait, oldest first; None for a file that is none."""
-    found: list[tuple[Path, Order | None]] = []
+    found: list[tuple[Path, Command | None]] = []
     for path in sorted(layout.commands.glob("*.order")):
         try:
-            found.append((path, Order.from_bytes(read_regular(path, limit=_LIMIT))))
+            found.append((path, Command.from_bytes(read_regular(path, limit=_LIMIT))))
         except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError):
             found.append((path, None))
     return found
 
 
-def answer_order(path: Path, answer: Answer, *, disk: Disk = REAL_DISK) -> None:
+def write_reply(path: Path, answer: Reply, *, disk: Disk = REAL_DISK) -> None:
     """Answer an order that was taken off the list. Raises OSError."""
     write_atomic(path.with_suffix(".answer"), answer.to_bytes(), disk=disk, durable=False)
 
 
-def clear_orders(layout: Layout, *, disk: Disk = REAL_DISK) -> None:
+def clear_commands(layout: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
     """Drop what an earlier daemon left unanswered: nobody waits for it any more."""
     for path in (*layout.commands.glob("*.order"), *layout.commands.glob("*.answer")):
         disk.unlink(path)

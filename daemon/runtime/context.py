@@ -10,10 +10,10 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
 from schemas.contract import PolicyContract
 from schemas.settings.models import Settings
-from schemas.status import Warning_
+from schemas.status import StatusWarning
 from schemas.storage.files import REAL_DISK, Disk
-from schemas.storage.layout import Layout
-from schemas.text import shown
+from schemas.storage.layout import ProjectPaths
+from schemas.text import printable
 
 
 class LogLike(Protocol):
@@ -33,17 +33,17 @@ class LogLike(Protocol):
 
 
 @dataclass(slots=True)
-class Project:
+class Context:
     """One project while its daemon runs. `wake` makes the deciding thread look again, from any thread."""
 
-    layout: Layout
+    layout: ProjectPaths
     settings: Settings
     ledger: Ledger
     log: LogLike
     clock: Clock
     wake: Callable[[], None]
     disk: Disk = REAL_DISK
-    _warnings: dict[str, Warning_] = field(default_factory=dict)
+    _warnings: dict[str, StatusWarning] = field(default_factory=dict)
 
     @property
     def contract(self) -> PolicyContract | None:
@@ -54,17 +54,17 @@ class Project:
     def warn(self, code: str, message: str) -> None:
         """Show a warning until `settle` is called for its code; the log has each new text once."""
         known = self._warnings.get(code)
-        text = shown(message)
+        text = printable(message)
         if known is None or known.message != text:
             self.log.warning(text)
-        self._warnings[code] = Warning_(code=code, message=text, at_s=self.clock.utc_s())
+        self._warnings[code] = StatusWarning(code=code, message=text, at_s=self.clock.utc_s())
 
-    def settle(self, *codes: str, prefix: str | None = None) -> None:
+    def clear_warning(self, *codes: str, prefix: str | None = None) -> None:
         """Take back the warnings with these codes, or with a prefix."""
         for code in list(self._warnings):
             if code in codes or (prefix is not None and code.startswith(prefix)):
                 del self._warnings[code]
 
-    def warnings(self) -> tuple[Warning_, ...]:
+    def warnings(self) -> tuple[StatusWarning, ...]:
         """Give what people should look at, the newest first."""
         return tuple(sorted(self._warnings.values(), key=lambda warning: -warning.at_s))

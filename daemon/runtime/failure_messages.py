@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daemon.ledger.sqlite_errors import LedgerDamaged, explained
 from schemas.errors import HotlapError
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 PASSING = ("W_LEDGER", "W_SYSTEM")
 """Warnings about the world around us: a pass that succeeds takes them back."""
@@ -26,7 +26,7 @@ _REMEDIES = {
 }
 
 
-def in_words(error: Exception, layout: Layout) -> tuple[str, str]:
+def describe_failure(error: Exception, layout: ProjectPaths) -> tuple[str, str]:
     """Give the warning's code and text. Raises LedgerDamaged where only a new start helps."""
     if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
         error = explained(error, layout.ledger)

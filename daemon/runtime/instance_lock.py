@@ -15,9 +15,9 @@ from pathlib import Path
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK, Clock
 from schemas.storage.file_lock import try_lock
-from schemas.text import shown
+from schemas.text import printable
 
-_PATIENCE_S, _BETWEEN_S = 0.3, 0.02
+_TIMEOUT_S, _BETWEEN_S = 0.3, 0.02
 """`is_held` takes the lock for a moment; a daemon that starts then is not turned away."""
 
 
@@ -33,7 +33,7 @@ class ProjectLock:
     def acquire(self) -> None:
         """Take the lock. Raises DaemonError: exit code 4, naming the holder, where another process has it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        until = self._clock.monotonic() + _PATIENCE_S
+        until = self._clock.monotonic() + _TIMEOUT_S
         while not self._try():
             if self._clock.monotonic() >= until:
                 raise DaemonError(
@@ -131,7 +131,7 @@ def holder_of(path: Path) -> str:
     if len(words) > 1 and words[1].isdecimal():
         with contextlib.suppress(OverflowError, OSError, ValueError):
             since = time.strftime(", since %Y-%m-%d %H:%M:%S", time.localtime(int(words[1])))
-    return shown(f"pid {words[0]}{since}")
+    return printable(f"pid {words[0]}{since}")
 
 
 def _open_file(path: Path) -> int:

@@ -22,10 +22,10 @@ MOST_MAIL = 64
 """More mail says nothing new: it is not kept."""
 
 
-class Mail(Enum):
+class Wakeup(Enum):
     """Why the deciding thread wakes."""
 
-    LOOK = auto()
+    CHECK = auto()
     STOP = auto()
 
 
@@ -33,28 +33,28 @@ class Mailbox:
     """Any thread and any signal handler may post; `SimpleQueue.put` is reentrant."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Wakeup] = queue.SimpleQueue()
         self._answered_at = REAL_CLOCK.monotonic() - MERGE_S
 
     def wake(self) -> None:
         """Ask for another pass."""
         if self._queue.qsize() < MOST_MAIL:
-            self._queue.put(Mail.LOOK)
+            self._queue.put(Wakeup.CHECK)
 
     def stop(self) -> None:
         """Ask for the end."""
-        self._queue.put(Mail.STOP)
+        self._queue.put(Wakeup.STOP)
 
-    def wait(self, delay_s: float) -> Mail:
+    def wait(self, delay_s: float) -> Wakeup:
         """Wait for mail, at most `delay_s`; a burst counts as one."""
         try:
             mail = self._queue.get(timeout=max(0.0, min(delay_s, LONGEST_WAIT_S)))
             began = REAL_CLOCK.monotonic()
             quiet_s = MERGE_S if began - self._answered_at < MERGE_S else 0.0
-            while mail is not Mail.STOP and REAL_CLOCK.monotonic() < began + LONGEST_MERGE_S:
+            while mail is not Wakeup.STOP and REAL_CLOCK.monotonic() < began + LONGEST_MERGE_S:
                 mail = self._queue.get(timeout=quiet_s)
         except queue.Empty:
-            mail = Mail.LOOK
+            mail = Wakeup.CHECK
         self._answered_at = REAL_CLOCK.monotonic()
         return mail
 
@@ -111,7 +111,7 @@ def run(
         if failures:
             if _rest(mailbox, delay_s):
                 return False
-        elif mailbox.wait(delay_s) is Mail.STOP:
+        elif mailbox.wait(delay_s) is Wakeup.STOP:
             return False
 
 
@@ -119,7 +119,7 @@ def _rest(mailbox: Mailbox, delay_s: float) -> bool:
     """Wait the whole delay whatever mail comes; tell whether STOP came."""
     end = REAL_CLOCK.monotonic() + delay_s
     while (left := end - REAL_CLOCK.monotonic()) > 0:
-        if mailbox.wait(left) is Mail.STOP:
+        if mailbox.wait(left) is Wakeup.STOP:
             return True
         if left > LONGEST_WAIT_S:
             continue

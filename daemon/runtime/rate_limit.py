@@ -7,7 +7,7 @@ BURST = 20
 """So many of one kind are said in a window; the others are only counted."""
 
 
-class Limiter:
+class RateLimit:
     """Counts messages by kind."""
 
     def __init__(self) -> None:

@@ -18,15 +18,15 @@ from daemon.errors import DaemonError
 from daemon.process.interpreter import check_launch
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.security.permissions import check_config, check_folders, others_can_write
-from schemas.settings.loading import Loaded
+from schemas.settings.loading import LoadedSettings
 from schemas.storage.files import sha256_of, write_atomic
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 COMMANDS = ("daemon.python_executable", "daemon.training_script", "trainer.network", "trainer.loss")
 """The settings that name something to run."""
 
 
-def commands_of(loaded: Loaded) -> dict[str, str]:
+def commands_of(loaded: LoadedSettings) -> dict[str, str]:
     """Give what the settings file has run: dotted name -> value. Empty where it names nothing, or our own Python."""
     found = {}
     for name in COMMANDS:
@@ -41,7 +41,7 @@ def _is_ours(executable: str) -> bool:
     return executable == sys.executable
 
 
-def check_before_running(project: Path, loaded: Loaded, *, folders: bool = True) -> None:
+def check_before_running(project: Path, loaded: LoadedSettings, *, folders: bool = True) -> None:
     """Refuse to start where another user could have a say in it, or the settings name what nobody approved.
 
     Without `folders` only the settings are looked at: a demo makes a folder of its own.
@@ -51,12 +51,12 @@ def check_before_running(project: Path, loaded: Loaded, *, folders: bool = True)
         if loaded.config is not None:
             check_config(loaded.config)
         if folders:
-            check_folders(Layout(project.resolve()))
+            check_folders(ProjectPaths(project.resolve()))
     check_launch(loaded.settings.daemon, project)
     check_trust(project, loaded)
 
 
-def check_trust(project: Path, loaded: Loaded) -> None:
+def check_trust(project: Path, loaded: LoadedSettings) -> None:
     """Refuse to run what the user has not approved. Raises DaemonError (E_UNTRUSTED)."""
     commands = commands_of(loaded)
     if not commands or is_approved(project, commands):

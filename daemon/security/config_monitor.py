@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daemon.ledger.records import Stamp
-from daemon.runtime.context import Project
+from daemon.ledger.records import FileSignature
+from daemon.runtime.context import Context
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.security.permissions import check_config
 from schemas.errors import HotlapError
@@ -14,10 +14,10 @@ from schemas.settings.loading import config_path, load
 EVERY_S = 2.0
 
 
-class Guard:
+class ConfigMonitor:
     """Looks every few seconds; warns, and never changes what the daemon works with."""
 
-    def __init__(self, project: Project, lock: ProjectLock, *, config: Path | None) -> None:
+    def __init__(self, project: Context, lock: ProjectLock, *, config: Path | None) -> None:
         self._project = project
         self._lock = lock
         self._given = config
@@ -25,7 +25,7 @@ class Guard:
         self._seen = self._stamp
         self._next = 0.0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Do what is due."""
         now = self._project.clock.monotonic()
         if now < self._next:
@@ -33,15 +33,15 @@ class Guard:
         self._next = now + EVERY_S
         trouble = self._lock.renew()
         if trouble is None:
-            self._project.settle("W_LOCK")
+            self._project.clear_warning("W_LOCK")
         else:
             self._project.warn("W_LOCK", trouble)
         self._look_at_config()
 
-    def _config_stamp(self) -> Stamp | None:
+    def _config_stamp(self) -> FileSignature | None:
         path = config_path(self._project.layout.project, self._given)
         try:
-            return None if path is None else Stamp.of(path.stat())
+            return None if path is None else FileSignature.of(path.stat())
         except OSError:
             return None
 
@@ -51,7 +51,7 @@ class Guard:
             return
         self._seen = stamp
         if stamp == self._stamp:
-            self._project.settle("W_CONFIG")
+            self._project.clear_warning("W_CONFIG")
             return
         self._project.warn("W_CONFIG", self._what_a_start_would_say())
 

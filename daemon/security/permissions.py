@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.errors import DaemonError
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 
 def check_config(path: Path) -> None:
@@ -20,7 +20,7 @@ def check_config(path: Path) -> None:
         _check(target, "the config file ", "E_SHARED_CONFIG", remedy="chmod go-w")
 
 
-def check_folders(layout: Layout) -> None:
+def check_folders(layout: ProjectPaths) -> None:
     """Refuse a project in which another user could put files in our place. Raises DaemonError (E_SHARED_FOLDER)."""
     for folder in (layout.project, layout.project / "Saved", layout.training, layout.models, layout.state):
         if folder.is_symlink() or folder.exists():

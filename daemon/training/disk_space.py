@@ -5,25 +5,25 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from daemon.runtime.context import Project
-from schemas.storage.layout import Layout
+from daemon.runtime.context import Context
+from schemas.storage.layout import ProjectPaths
 
 LEAST_BYTES = 16_000_000
 _SHARE = 3
 """A cycle lies in staging or its folder, in the copies, and once more while these are replaced."""
 
 
-def has_room(project: Project) -> bool:
+def has_room(project: Context) -> bool:
     """Tell whether a cycle may begin, and warn where it may not."""
     missing = shortage(project.layout)
     if missing is None:
-        project.settle("W_DISK")
+        project.clear_warning("W_DISK")
     else:
         project.warn("W_DISK", missing)
     return missing is None
 
 
-def shortage(layout: Layout) -> str | None:
+def shortage(layout: ProjectPaths) -> str | None:
     """Say in words how much room is missing for a cycle as large as the last one; None where there is enough."""
     needed = max(LEAST_BYTES, _SHARE * _newest_cycle_bytes(layout.models))
     free = shutil.disk_usage(layout.training).free

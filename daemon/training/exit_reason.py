@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.ledger.cycle import Broken
+from daemon.ledger.cycle import Failed
 from schemas.job import ExitCode, Failure
 
 MEMORY_TRIES = 2
@@ -11,9 +11,9 @@ _SIGKILL = -9
 _NO_MEMORY_ON_WINDOWS = frozenset({0xC0000017, 0xC000012D})  # STATUS_NO_MEMORY, STATUS_COMMITMENT_LIMIT
 
 
-def verdict_on(
+def exit_reason(
     exit_code: int, failure: Failure | None, *, last_words: str, is_script: bool, was_ready: bool, command: str
-) -> Broken:
+) -> Failed:
     """Give the failure that an end without a result is.
 
     One that never was ready has not seen its job: what it was to learn from is not at fault, so it may be tried again.
@@ -29,10 +29,10 @@ def verdict_on(
         what = "training script" if is_script else "trainer"
         reason = f"the {what} ended with exit code {exit_code}{_quoted(last_words) or ', no message'}"
     if not was_ready and not is_script:
-        return Broken(f"{reason}; it was never ready (command: {command})", ExitCode.TEMPORARY)
+        return Failed(f"{reason}; it was never ready (command: {command})", ExitCode.TEMPORARY)
     if exit_code in {_SIGKILL, *_NO_MEMORY_ON_WINDOWS} or (failure is not None and failure.code == "E_MEMORY"):
-        return Broken(reason, ExitCode.TEMPORARY, tries=MEMORY_TRIES)
-    return Broken(reason, exit_code or ExitCode.BUG)
+        return Failed(reason, ExitCode.TEMPORARY, tries=MEMORY_TRIES)
+    return Failed(reason, exit_code or ExitCode.BUG)
 
 
 def _quoted(last_words: str) -> str:

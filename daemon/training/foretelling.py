@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from daemon.runtime.context import Project
+from daemon.runtime.context import Context
 from daemon.training.job_builder import expected_job
 from schemas.job import Job
 
 
-class Foretelling:
+class JobPreview:
     """What one spare trainer was told."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Context) -> None:
         self._project = project
         self._told: set[str] = set()
         self._basis: tuple[str, int] | None = None
 
-    def news(self) -> Job | None:
+    def next_job(self) -> Job | None:
         """Give what the trainer should hear now: another parent, other rollouts. None where nothing is new.
 
         The last rollout of a trigger is not worth a word: the job itself follows at once.

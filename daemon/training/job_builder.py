@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import Publication, UsedRollout
-from daemon.runtime.context import Project
+from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput
 
@@ -35,12 +35,12 @@ def behaviour_candidates(
     return tuple(ordered)[:CANDIDATES]
 
 
-def project_contract(project: Project) -> PolicyContract:
+def project_contract(project: Context) -> PolicyContract:
     """Give the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
     return project.contract or project.settings.agent.contract()
 
 
-def parent_checkpoint(project: Project) -> tuple[str, str] | None:
+def parent_checkpoint(project: Context) -> tuple[str, str] | None:
     """Give (path, SHA-256) of the checkpoint behind the last published model."""
     last = project.ledger.last_publication()
     if last is None:
@@ -53,7 +53,7 @@ def parent_checkpoint(project: Project) -> tuple[str, str] | None:
     return str(checkpoint), result.files[checkpoint.name]
 
 
-def make_job(project: Project, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
+def make_job(project: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
     """Give the job of a cycle's next trainer."""
     is_first = kind == "initial"
     return _job(
@@ -66,7 +66,7 @@ def make_job(project: Project, cycle: Cycle, *, kind: JobKind, output: Path) -> 
     )
 
 
-def expected_job(project: Project, known: Collection[str]) -> Job:
+def expected_job(project: Context, known: Collection[str]) -> Job:
     """Give what the next training will most likely need, for a trainer that waits.
 
     `known` are the hashes of rollouts that it was told of before.
@@ -74,7 +74,7 @@ def expected_job(project: Project, known: Collection[str]) -> Job:
     news = [used for used in project.ledger.pending_rollouts() if used.row.sha256 not in known]
     return _job(
         project,
-        kind="expect",
+        kind="prefetch",
         policy_version=project.ledger.last_cycle_id() + 1,
         output="",
         rollouts=_inputs(project, news, None),
@@ -83,7 +83,7 @@ def expected_job(project: Project, known: Collection[str]) -> Job:
 
 
 def _job(
-    project: Project,
+    project: Context,
     *,
     kind: JobKind,
     policy_version: int,
@@ -106,14 +106,14 @@ def _job(
     )
 
 
-def rollout_inputs(project: Project, cycle_id: int) -> tuple[RolloutInput, ...]:
+def rollout_inputs(project: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
     """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
     new = project.ledger.rollouts_of(cycle_id)
     old = project.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
     return _inputs(project, (*new, *old), cycle_id)
 
 
-def _inputs(project: Project, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
+def _inputs(project: Context, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
     """Say where each lies; `cycle_id` None = the next. There may be thousands: paths are put together as text."""
     publications = project.ledger.publications(REMEMBERED)
     layout = project.layout

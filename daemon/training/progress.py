@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from schemas.job import EpochDone, Event, Heartbeat
-from schemas.text import shown
+from schemas.text import printable
 
 _LONGEST_DOING = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class CycleProgress:
     """How far the running, or else the last, cycle has come."""
 
     epochs: tuple[EpochDone, ...] = ()
@@ -20,18 +20,18 @@ class Progress:
     doing: str = ""
     fraction: float = 0.0  #: in [0, 1]; never goes back within a run
 
-    def after(self, event: Event) -> Progress:
+    def after(self, event: Event) -> CycleProgress:
         """Give the progress after an event. Epochs that were not asked for or come twice are passed over."""
         match event:
             case Heartbeat(doing=doing, progress=fraction):
                 farther = max(self.fraction, min(1.0, fraction)) if fraction == fraction else self.fraction
-                return replace(self, doing=shown(doing, limit=_LONGEST_DOING), fraction=farther)
+                return replace(self, doing=printable(doing, limit=_LONGEST_DOING), fraction=farther)
             case EpochDone(epoch=epoch) if self._is_next(epoch):
                 fraction = max(self.fraction, epoch / self.epochs_total)
                 return replace(self, epochs=(*self.epochs, event), fraction=fraction)
         return self
 
-    def is_ahead_of(self, before: Progress) -> bool:
+    def is_ahead_of(self, before: CycleProgress) -> bool:
         """Tell whether work was done since; other words for the same are none."""
         return self.fraction > before.fraction or len(self.epochs) > len(before.epochs)
 

@@ -8,39 +8,39 @@ from pathlib import Path
 
 from daemon.errors import DaemonError
 from daemon.ledger.cycle import (
-    Broken,
+    Failed,
     Cycle,
     Event,
     Launching,
-    Lost,
-    Patience,
+    Interrupted,
+    RetryPolicy,
     Phase,
     Published,
-    Retrying,
+    RetryRequested,
     Selected,
     Trained,
     advance,
 )
 from daemon.ledger.records import Publication
-from daemon.process.child import Child, Command, script_command, trainer_command
+from daemon.process.child import Child, ChildSpec, script_command, trainer_command
 from daemon.process.interpreter import command_line, python_for, script_for
-from daemon.process.orphans import end_orphans
+from daemon.process.orphans import kill_orphans
 from daemon.process.output_log import last_line
-from daemon.process.reaper import Endings
+from daemon.process.reaper import Reaper
 from daemon.publishing.publish import PublishError, publish
-from daemon.runtime.context import Project
+from daemon.runtime.context import Context
 from daemon.training.disk_space import has_room
-from daemon.training.exit_reason import verdict_on
+from daemon.training.exit_reason import exit_reason
 from daemon.training.job_builder import make_job, project_contract
 from daemon.training.notices import remember_notice
-from daemon.training.progress import Progress
-from daemon.training.timeouts import Deadlines
-from daemon.training.timers import Awake, Due
-from daemon.training.warm_trainer import Launcher, Spare
+from daemon.training.progress import CycleProgress
+from daemon.training.timeouts import Timeouts
+from daemon.training.timers import AwakeClock, RetryTimer
+from daemon.training.warm_trainer import Launcher, WarmTrainer
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Event as Said
 from schemas.job import ExitCode, Failure, Job, JobKind, Notice, Ready, Result, Selecting
-from schemas.text import shown
+from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
 MOST_NOTICES = 20
@@ -52,8 +52,8 @@ class _Run:
     """A trainer at work, with what it said so far."""
 
     child: Child
-    command: Command
-    deadlines: Deadlines
+    command: ChildSpec
+    deadlines: Timeouts
     unheard: deque[Said] = field(default_factory=deque)
     notices: int = 0
     result: Result | None = None
@@ -63,21 +63,21 @@ class _Run:
 class Runner:
     """At most one cycle at a time. `tick` never waits for a trainer."""
 
-    def __init__(self, project: Project, launcher: Launcher, *, attempts: int, keep_warm: bool = False) -> None:
+    def __init__(self, project: Context, launcher: Launcher, *, attempts: int, keep_warm: bool = False) -> None:
         self._project = project
         self._launcher = launcher
         settings = project.settings.daemon
-        self._patience = Patience(attempts, settings.failures_before_parking, settings.retry_delay_s)
+        self._retry_policy = RetryPolicy(attempts, settings.failures_before_parking, settings.retry_delay_s)
         self._run: _Run | None = None
-        self._spare = Spare(project, launcher) if keep_warm else None
-        self._endings = Endings(project.clock, settings.stop_grace_s)
-        self._overdue: Broken | None = None
-        self._awake, self._due = Awake(project.clock), Due(project.clock)
+        self._spare = WarmTrainer(project, launcher) if keep_warm else None
+        self._endings = Reaper(project.clock, settings.stop_grace_s)
+        self._overdue: Failed | None = None
+        self._awake, self._due = AwakeClock(project.clock), RetryTimer(project.clock)
         self._began = project.clock.monotonic()
         self._next_publish = 0.0
         self._is_recovering = False
         self.cycle: Cycle | None = None
-        self.progress = Progress()
+        self.progress = CycleProgress()
 
     @property
     def busy(self) -> bool:
@@ -96,8 +96,8 @@ class Runner:
 
     def recover(self) -> None:
         """Take up what an earlier daemon left: its trainers end, publishing is finished, training is done again."""
-        count, undying = end_orphans(self._project.layout.project)
-        self._endings.watch(undying)
+        count, undying = kill_orphans(self._project.layout.project)
+        self._endings.adopt(undying)
         if count:
             self._project.log.info(f"{count} processes that an earlier daemon had left were ended")
         cycle = self._project.ledger.unfinished()
@@ -105,7 +105,7 @@ class Runner:
             return
         self.cycle = cycle
         if cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
-            self._move(Lost())
+            self._move(Interrupted())
             self._project.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is done again")
         self._is_recovering = cycle.phase is Phase.PUBLISHING
 
@@ -113,28 +113,28 @@ class Runner:
         """Take over a cycle that was just claimed."""
         self.cycle = cycle
         self._began = self._project.clock.monotonic()
-        self.progress = Progress()
+        self.progress = CycleProgress()
 
     def retry(self) -> bool:
         """Try a parked cycle again; tell whether there was one."""
         if self.cycle is None or self.cycle.phase is not Phase.PARKED:
             return False
         self._began = self._project.clock.monotonic()
-        self._move(Retrying())
+        self._move(RetryRequested())
         return True
 
     def stop(self) -> None:
         """End the trainer; its cycle is done again at the next start."""
         if self._run is not None:
-            self._endings.end(self._run.child)
+            self._endings.terminate(self._run.child)
         self._run = None
-        self._endings.finish()
+        self._endings.shut_down()
         if self._spare is not None:
             self._spare.stop()
 
     def tick(self) -> float:
         """Do what is due; give the seconds until the next tick at the latest."""
-        now = self._awake.look()
+        now = self._awake.read()
         if self._run and self._awake.resumed:
             self._run.deadlines.excuse(now)
         self._see_them_out()
@@ -143,9 +143,9 @@ class Runner:
         if self.cycle is None:
             return 60.0
         if self._overdue is None and self._run is None and self.cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
-            self._fail(Broken("its trainer was lost when the ledger or the disk refused"))
+            self._fail(Failed("its trainer was lost when the ledger or the disk refused"))
         if self.cycle.phase is Phase.CLAIMED:
-            wait_s = self._due.left_s(self.cycle, now, self._patience)
+            wait_s = self._due.left_s(self.cycle, now, self._retry_policy)
             if wait_s > 0 or self._endings.busy or not has_room(self._project):
                 return min(max(wait_s, 0.1), 1.0)
             self._launch()
@@ -158,8 +158,8 @@ class Runner:
     def _move(self, event: Event) -> None:
         assert self.cycle is not None
         now_s = self._project.clock.utc_s()
-        failures = self._project.ledger.failures_in_a_row() if isinstance(event, Broken) else 0
-        after = advance(self.cycle, event, now_s=now_s, patience=self._patience, failures_in_a_row=failures)
+        failures = self._project.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
+        after = advance(self.cycle, event, now_s=now_s, retry_policy=self._retry_policy, failures_in_a_row=failures)
         self._project.ledger.move(self.cycle, after, at_s=now_s)
         self.cycle = after
 
@@ -172,7 +172,7 @@ class Runner:
         cycle, settings = self.cycle, self._project.settings
         staging = self._staging()
         self._move(Launching())
-        self._project.settle(prefix="W_TRAINER")
+        self._project.clear_warning(prefix="W_TRAINER")
         try:
             self._project.disk.remove_folder(staging)
             self._project.disk.make_folder(staging)
@@ -181,7 +181,7 @@ class Runner:
             else:
                 self._start_trainer("initial" if cycle.kind == "initial" else "train")
         except (DaemonError, OSError) as error:
-            self._fail(Broken(str(error)))
+            self._fail(Failed(str(error)))
 
     def _start_trainer(self, kind: JobKind) -> None:
         assert self.cycle is not None
@@ -194,7 +194,7 @@ class Runner:
         )
         taken = self._spare.take(log) if self._spare is not None else None
         child, is_ready = taken or (self._launcher.start(command, speaks_events=True), False)
-        child.give(job)
+        child.send(job)
         self._adopt(child, command, speaks_events=True, ready=is_ready)
         self._announce(job, kind)
 
@@ -216,11 +216,11 @@ class Runner:
         self._adopt(self._launcher.start(command, speaks_events=False), command, speaks_events=False)
         self._project.log.info(f"[2/5] training with {script.name}: {settings.trainer.epochs} epochs")
 
-    def _adopt(self, child: Child, command: Command, *, speaks_events: bool, ready: bool = False) -> None:
+    def _adopt(self, child: Child, command: ChildSpec, *, speaks_events: bool, ready: bool = False) -> None:
         settings = self._project.settings
-        deadlines = Deadlines(settings.daemon, speaks_events, started=self._awake.look(), ready=ready)
+        deadlines = Timeouts(settings.daemon, speaks_events, started=self._awake.read(), ready=ready)
         self._run = _Run(child, command, deadlines)
-        self.progress = Progress(epochs_total=settings.trainer.epochs, doing="starting")
+        self.progress = CycleProgress(epochs_total=settings.trainer.epochs, doing="starting")
 
     def _announce(self, job: Job, kind: str) -> None:
         if kind == "initial":
@@ -237,22 +237,22 @@ class Runner:
 
     def _listen(self, run: _Run, now: float) -> None:
         exit_code = run.child.poll()
-        if exit_code is not None and not run.child.release():
-            self._endings.expect(run.child)
+        if exit_code is not None and not run.child.reap():
+            self._endings.await_exit(run.child)
         run.unheard += run.child.events()
         while run.unheard:  # where the ledger refuses one, the rest is heard the next time
             self._hear(run, run.unheard.popleft(), now)
         if run.result is not None:
             self._selected(run.result)  # first: a ledger that refuses is asked again, the result is not lost
             self._run = None
-            self._endings.expect(run.child)
+            self._endings.await_exit(run.child)
         elif exit_code is not None:
             self._run = None
             self._ended(run, exit_code)
         elif reason := run.deadlines.overdue(now, run.command.log.name):
-            self._run, self._overdue = None, Broken(reason)
+            self._run, self._overdue = None, Failed(reason)
             self.progress = replace(self.progress, doing="ending a trainer that is overdue")
-            self._endings.end(run.child)
+            self._endings.terminate(run.child)
 
     def _see_them_out(self) -> None:
         """Let trainers end, and fail the cycle of an overdue one when it is gone; until then there is no other."""
@@ -264,7 +264,7 @@ class Runner:
             )
             self.progress = replace(self.progress, doing=f"stuck: {who}")
         else:
-            self._project.settle("W_STUCK")
+            self._project.clear_warning("W_STUCK")
         if self._overdue is not None and not self._endings.busy:
             overdue, self._overdue = self._overdue, None
             self._fail(overdue)
@@ -276,8 +276,8 @@ class Runner:
         match event:
             case Notice(code=code, message=message) if run.notices < MOST_NOTICES:
                 run.notices += 1
-                self._project.warn(f"W_TRAINER_{shown(code, limit=40)}", shown(message))
-                remember_notice(self._project.ledger, self.cycle.id, shown(code, limit=40), shown(message))
+                self._project.warn(f"W_TRAINER_{printable(code, limit=40)}", printable(message))
+                remember_notice(self._project.ledger, self.cycle.id, printable(code, limit=40), printable(message))
             case Selecting() if self.cycle.phase is Phase.TRAINING:
                 has_advanced = True
                 self._project.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
@@ -298,9 +298,9 @@ class Runner:
             try:
                 self._start_trainer("select")
             except (DaemonError, OSError) as error:
-                self._fail(Broken(str(error)))
+                self._fail(Failed(str(error)))
             return
-        broken = verdict_on(
+        broken = exit_reason(
             exit_code,
             run.failure,
             last_words=last_line(run.command.log),
@@ -310,10 +310,10 @@ class Runner:
         )
         self._fail(broken)
 
-    def _fail(self, broken: Broken) -> None:
+    def _fail(self, broken: Failed) -> None:
         assert self.cycle is not None
         cycle = self.cycle
-        self._move(replace(broken, why=shown(broken.why)))
+        self._move(replace(broken, why=printable(broken.why)))
         log = self._project.log
         if self.cycle.phase is Phase.CLAIMED:
             delay_s = self.cycle.due_s - self._project.clock.utc_s()
@@ -330,7 +330,7 @@ class Runner:
         if self.cycle.phase is Phase.TRAINING:
             self._move(Trained())
         now_s = self._project.clock.utc_s()
-        after = advance(self.cycle, Selected(), now_s=now_s, patience=self._patience)
+        after = advance(self.cycle, Selected(), now_s=now_s, retry_policy=self._retry_policy)
         value_loss = result.losses.get("value_loss")
         self._project.ledger.store_result(self.cycle, after, result, value_loss=value_loss, at_s=now_s)
         self.cycle = after
@@ -357,15 +357,15 @@ class Runner:
         except (PublishError, ModelError) as error:
             if self._is_recovering:
                 self._is_recovering = False
-                self._move(Lost())
+                self._move(Interrupted())
             else:
-                self._fail(Broken(str(error), ExitCode.BAD_DATA))
+                self._fail(Failed(str(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
             project.warn("W_PUBLISH", f"version {cycle.policy_version} cannot be published yet: {error}; trying again")
             self._next_publish = now + PUBLISH_RETRY_S
             return
-        project.settle("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
+        project.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
         self._is_recovering = False
         at_s = project.clock.utc_s()
         publication = Publication(cycle.id, cycle.policy_version, result.epoch, placed.model, placed.sha256, at_s)
@@ -374,7 +374,7 @@ class Runner:
     def _commit(self, result: Result, publication: Publication, contract: bytes) -> None:
         assert self.cycle is not None
         cycle = self.cycle
-        after = advance(cycle, Published(), now_s=publication.at_s, patience=self._patience)
+        after = advance(cycle, Published(), now_s=publication.at_s, retry_policy=self._retry_policy)
         seconds = self._project.clock.monotonic() - self._began
         self._project.ledger.commit_publication(cycle, after, publication, seconds=seconds, contract=contract)
         self.cycle = after

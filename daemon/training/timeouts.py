@@ -8,7 +8,7 @@ from schemas.settings.models import DaemonSettings
 
 
 @dataclass(slots=True)
-class Deadlines:
+class Timeouts:
     """One run's times, in seconds for which the daemon was awake. Talk without progress is no progress."""
 
     settings: DaemonSettings

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from daemon.ledger.cycle import Cycle, Patience
+from daemon.ledger.cycle import Cycle, RetryPolicy
 from daemon.runtime.clock import Clock
 
 LONGEST_GAP_S = 5.0
 """A daemon looks at least once a second: a longer gap means that it, or the whole machine, stood still."""
 
 
-class Awake:
+class AwakeClock:
     """Seconds for which this process was awake, measured from look to look."""
 
     def __init__(self, clock: Clock) -> None:
@@ -18,7 +18,7 @@ class Awake:
         self._awake_s = 0.0
         self.resumed = False  #: whether the last look came after a gap: nobody is to blame for the silence in it
 
-    def look(self) -> float:
+    def read(self) -> float:
         """Give the seconds until now; a gap counts for nothing."""
         now = self._clock.monotonic()
         passed_s, self._seen = now - self._seen, now
@@ -28,7 +28,7 @@ class Awake:
         return self._awake_s
 
 
-class Due:
+class RetryTimer:
     """When a cycle may be tried again: remembered by the wall clock, which is asked for it only once."""
 
     def __init__(self, clock: Clock) -> None:
@@ -36,10 +36,10 @@ class Due:
         self._of: Cycle | None = None
         self._at = 0.0
 
-    def left_s(self, cycle: Cycle, now: float, patience: Patience) -> float:
+    def left_s(self, cycle: Cycle, now: float, retry_policy: RetryPolicy) -> float:
         """Give the seconds that a claimed cycle has left to wait at `now`, in the seconds of an `Awake`."""
         if cycle != self._of:
             self._of = cycle
-            longest_s = patience.delay_s(max(1, cycle.attempt))
+            longest_s = retry_policy.delay_s(max(1, cycle.attempt))
             self._at = now + max(0.0, min(cycle.due_s - self._clock.utc_s(), longest_s))
         return self._at - now

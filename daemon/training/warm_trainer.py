@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Protocol
 
 from daemon.errors import DaemonError
-from daemon.process.child import Child, Command, trainer_command
+from daemon.process.child import Child, ChildSpec, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
-from daemon.runtime.context import Project
-from daemon.training.foretelling import Foretelling
+from daemon.runtime.context import Context
+from daemon.training.foretelling import JobPreview
 from schemas.job import Ready
 
 LOG_NAME = "spare_trainer.log"
@@ -21,19 +21,19 @@ LONGEST_DELAY_S = 3600.0
 class Launcher(Protocol):
     """Starts children. Tests put their own in its place."""
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         """Start a child. Raises DaemonError where there is no such program."""
 
 
-class Spare:
+class WarmTrainer:
     """Each trainer still serves one cycle; this one has only made itself ready for it before it is asked."""
 
-    def __init__(self, project: Project, launcher: Launcher) -> None:
+    def __init__(self, project: Context, launcher: Launcher) -> None:
         self._project = project
         self._launcher = launcher
         self._child: Child | None = None
         self._ready = False
-        self._foretelling = Foretelling(project)
+        self._foretelling = JobPreview(project)
         self._heard = 0.0
         self._failures = 0
         self._not_before = 0.0
@@ -46,12 +46,12 @@ class Spare:
             return
         self._listen(self._child)
         if self._child.poll() is not None:
-            self._child.release()
+            self._child.reap()
             self._give_up(f"the spare trainer ended: {last_line(self._log)}")
         elif self._is_silent():
             self._give_up("the spare trainer fell silent")
-        elif self._ready and may_start and (expected := self._foretelling.news()) is not None:
-            self._child.give(expected)
+        elif self._ready and may_start and (expected := self._foretelling.next_job()) is not None:
+            self._child.send(expected)
 
     def take(self, log: Path) -> tuple[Child, bool] | None:
         """Give the spare, which goes on in `log`, and whether it has said `ready`; None where there is none."""
@@ -62,7 +62,7 @@ class Spare:
         if child.poll() is not None or self._is_silent():
             child.stop(0.0)
             return None
-        child.log_to(log)
+        child.redirect_log(log)
         return child, self._ready
 
     def stop(self) -> None:
@@ -90,7 +90,7 @@ class Spare:
     def _start(self) -> None:
         project = self._project
         try:
-            project.disk.empty(self._log)
+            project.disk.truncate(self._log)
             python = python_for(project.settings.daemon.python_executable)
             command = trainer_command(
                 python,
@@ -103,7 +103,7 @@ class Spare:
         except (DaemonError, OSError) as error:
             self._give_up(f"no spare trainer could be started: {error}")
         self._ready, self._heard = False, project.clock.monotonic()
-        self._foretelling = Foretelling(project)
+        self._foretelling = JobPreview(project)
 
     def _give_up(self, reason: str) -> None:
         """Try again later: a cycle then starts its own and says what is wrong."""

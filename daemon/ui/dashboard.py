@@ -17,7 +17,7 @@ from rich.terminal_theme import TerminalTheme
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.glyphs import Cells, glyphs_for
 from daemon.ui.layout import as_text, lines, render
-from daemon.ui.snapshot import View
+from daemon.ui.snapshot import Snapshot
 from daemon.ui.terminal import ENTER, LEAVE, prepared, size_of, unbuffered, wants_dashboard
 
 __all__ = ["Dashboard", "render", "snapshot_svg", "wants_dashboard"]
@@ -25,7 +25,7 @@ __all__ = ["Dashboard", "render", "snapshot_svg", "wants_dashboard"]
 FASTEST_S = 0.25  #: between two looks at the slot
 CLOCK_S = 1.0  #: between two pictures of the same view: its ages and times go on
 REPAINT_S = 5.0  #: between two whole pictures, which repair what someone typed over them
-PATIENCE_S = 1.0  #: how long `stop` waits
+TIMEOUT_S = 1.0  #: how long `stop` waits
 
 SVG_THEME = TerminalTheme(
     background=(22, 24, 29),
@@ -48,7 +48,7 @@ class Dashboard:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._slot: tuple[View, float] | None = None
+        self._slot: tuple[Snapshot, float] | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure = ""
@@ -63,7 +63,7 @@ class Dashboard:
         """Why the dashboard dropped out; empty where it did not."""
         return self._failure
 
-    def show(self, view: View) -> None:
+    def show(self, view: Snapshot) -> None:
         """Show this view from now on. Only puts it into a slot; one that was not drawn yet is forgotten."""
         self._slot = (view, REAL_CLOCK.monotonic())
         if self._thread is None and self.alive:
@@ -74,7 +74,7 @@ class Dashboard:
         """Give the terminal back, as far as it takes it within a second. May be called again."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(PATIENCE_S)
+            self._thread.join(TIMEOUT_S)
 
     def _run(self) -> None:
         try:
@@ -88,7 +88,7 @@ class Dashboard:
 
     def _draw(self, write: Callable[[str], None]) -> None:
         painter = Painter(getattr(self._stream, "encoding", None))
-        drawn: tuple[View, float] | None = None
+        drawn: tuple[Snapshot, float] | None = None
         drawn_at = repainted_at = -REPAINT_S
         size = (0, 0)
         while not self._stopping.is_set():
@@ -116,7 +116,7 @@ class Painter:
         """Paint everything next time."""
         self._last = []
 
-    def changes(self, view: View, width: int, height: int) -> str:
+    def changes(self, view: Snapshot, width: int, height: int) -> str:
         """Give what to write: the lines that differ, each at its place; empty where none does."""
         picture = lines(view, width=width, height=height, glyphs=self._glyphs)
         last = self._last if len(self._last) == height else [None] * height
@@ -146,7 +146,7 @@ def _console(width: int, height: int, *, record: bool = False) -> Console:
     )
 
 
-def snapshot_svg(view: View, width: int, height: int) -> str:
+def snapshot_svg(view: Snapshot, width: int, height: int) -> str:
     """Give the picture of a view as SVG, which loads no font from anywhere."""
     console = _console(width, height, record=True)
     console.print(render(view, width=width, height=height))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from schemas.text import ascii_safe, shown
+from schemas.text import ascii_safe, printable
 
 Piece = tuple[str, str]
 Cells = list[Piece]
@@ -57,7 +57,7 @@ class Glyphs:
         return out
 
 
-BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "━", "─", "─", "│", "┬", "┴", "►", "●", "…", shown)
+BLOCKS = Glyphs("▁▂▃▄▅▆▇█", "━", "─", "─", "│", "┬", "┴", "►", "●", "…", printable)
 ASCII = Glyphs(".:-=+*#", "#", ".", "-", "|", "+", "+", ">", "*", "...", ascii_safe)
 
 

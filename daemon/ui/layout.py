@@ -20,11 +20,11 @@ from rich.text import Text
 from daemon.ui import panels
 from daemon.ui.glyphs import BLOCKS, Cells, Glyphs
 from daemon.ui.panels import ALERT, QUIET, STRONG
-from daemon.ui.snapshot import View
+from daemon.ui.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PanelSizes:
     """Which part gets how much of the terminal."""
 
     air: int  #: blank lines between the parts
@@ -35,7 +35,7 @@ class Plan:
     log: int  #: rows
 
 
-def plan(width: int, height: int) -> Plan:
+def plan(width: int, height: int) -> PanelSizes:
     """Share out a terminal."""
     air = 1 if height >= 30 else 0
     spare = height - 8 - 3 * air  # five rows say what is going on, three are titles
@@ -47,15 +47,15 @@ def plan(width: int, height: int) -> Plan:
     right = width - left - 3
     if right < 20:
         left, right = width, 0
-    return Plan(air, body, left, right, warnings, max(0, spare - warnings - body))
+    return PanelSizes(air, body, left, right, warnings, max(0, spare - warnings - body))
 
 
-def render(view: View, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
+def render(view: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
     """Draw a view at a size."""
     return Group(*map(as_text, lines(view, width=width, height=height, glyphs=glyphs)))
 
 
-def lines(view: View, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
+def lines(view: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
     """Give exactly `height` lines of exactly `width` columns."""
     where = plan(width, height)
     gap: list[Cells] = [[]] * where.air
@@ -75,7 +75,7 @@ def as_text(cells: Cells) -> Text:
     return text
 
 
-def _body(view: View, width: int, where: Plan, glyphs: Glyphs) -> list[Cells]:
+def _body(view: Snapshot, width: int, where: PanelSizes, glyphs: Glyphs) -> list[Cells]:
     """Epochs and charts beside each other, a rule above and one, the warnings' title, below."""
     below = panels.warnings_title(view, where.warnings)
     alarm = f"{STRONG} {ALERT}" if view.status.warnings else STRONG

@@ -26,7 +26,7 @@ from schemas.text import ascii_safe
 LIMIT_BYTES = 10_000_000  #: of one file
 OLD_FILES = 3  #: daemon.1.log is the youngest
 LINES_KEPT = 200  #: in memory
-PATIENCE_S = 1.0  #: how long `close` waits for the console
+TIMEOUT_S = 1.0  #: how long `close` waits for the console
 
 
 class Log:
@@ -176,7 +176,7 @@ class _Printer:
         """Stop, within a second also where the console does not."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(None)
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
 
     def _run(self, stream: TextIO) -> None:
         with contextlib.suppress(OSError, ValueError):  # the console was closed: go on without it

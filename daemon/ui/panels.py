@@ -10,7 +10,7 @@ from itertools import dropwhile
 from rich.cells import cell_len
 
 from daemon.ui.glyphs import Cells, Glyphs, age, bar, chart, duration, number, size
-from daemon.ui.snapshot import Machine, View
+from daemon.ui.snapshot import SystemStats, Snapshot
 from schemas.status import CycleSummary, DaemonState
 
 ACCENT, QUIET, STRONG, ALERT, BAD = "cyan", "dim", "bold", "yellow", "red"
@@ -29,14 +29,14 @@ LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) (\w+) +(.*)", re.DOTALL
 LOG_STYLES = {"INFO": "", "WARNING": ALERT, "ERROR": BAD}
 
 
-def who(view: View, width: int, glyphs: Glyphs) -> Cells:
+def who(view: Snapshot, width: int, glyphs: Glyphs) -> Cells:
     """Name the project, and how long the daemon runs."""
     up = f" up {duration(view.now_s - view.status.started_at)} "
     name = [("   Hotlap".ljust(LABEL), STRONG), (glyphs.clean(view.project), "")]
     return [*glyphs.fit(name, max(0, width - len(up))), (up, QUIET)]
 
 
-def now(view: View, width: int, glyphs: Glyphs) -> list[Cells]:
+def now(view: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
     """State and step, rollouts, cycle, model: four rows."""
     status, cycle, wide = view.status, _cycle(view), width >= WIDE
     columns = max(6, min(60, width - LABEL - (40 if wide else 24)))
@@ -71,7 +71,7 @@ def now(view: View, width: int, glyphs: Glyphs) -> list[Cells]:
     ]
 
 
-def _progress(view: View) -> tuple[float, str, str]:
+def _progress(view: Snapshot) -> tuple[float, str, str]:
     """How far the running or the last cycle is: as a fraction, in words, and their style."""
     status = view.status
     if status.state in BUSY:
@@ -84,12 +84,12 @@ def _progress(view: View) -> tuple[float, str, str]:
     return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")
 
 
-def _cycle(view: View) -> int:
+def _cycle(view: Snapshot) -> int:
     """The running or the last cycle's number; 0 before the first."""
     return view.status.cycle or max((cycle.cycle for cycle in view.cycles), default=0)
 
 
-def _last(view: View) -> CycleSummary | None:
+def _last(view: Snapshot) -> CycleSummary | None:
     """What became of that cycle, where it is over."""
     return next((cycle for cycle in reversed(view.cycles) if cycle.cycle == _cycle(view)), None)
 
@@ -98,13 +98,13 @@ def _took(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else duration(seconds)
 
 
-def _error(view: View) -> str | None:
+def _error(view: Snapshot) -> str | None:
     """Why the last cycle came to nothing, where it did and no other one runs."""
     last = None if view.status.state in BUSY else _last(view)
     return last.error if last else None
 
 
-def epochs_title(view: View) -> str:
+def epochs_title(view: Snapshot) -> str:
     """Name the cycle, the chosen epoch and why it was chosen."""
     cycle, known = _cycle(view), view.status.epochs
     chosen = next((epoch for epoch in known if epoch.chosen), None)
@@ -117,7 +117,7 @@ def epochs_title(view: View) -> str:
     return f"Cycle {cycle}: epoch {chosen.epoch}, {'the lowest score' if lowest else 'as asked for'}"
 
 
-def epochs(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+def epochs(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """One row an epoch, those to come too; the chosen one, else the newest, is always among them.
 
     Where the cycle failed, the reason follows.
@@ -147,7 +147,7 @@ def epochs(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     return [*rows, *told, *([[]] * (height - len(rows) - len(told)))]
 
 
-def learning(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+def learning(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """Reward and value loss over cycles, then the machine."""
     cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, view.cycles))
     below = _machine(view.machine, short=height < 9)
@@ -181,7 +181,7 @@ def _chart(
     return [title, *([(row, ACCENT)] for row in drawn), *foot][:height]
 
 
-def _machine(machine: Machine, *, short: bool) -> list[Cells]:
+def _machine(machine: SystemStats, *, short: bool) -> list[Cells]:
     """CPU and memory; who uses it; GPU. One row where there is no room for three."""
     cpu = f"{machine.cpu_percent:3.0f} %"
     if short:
@@ -198,7 +198,7 @@ def _machine(machine: Machine, *, short: bool) -> list[Cells]:
     ]
 
 
-def warnings_title(view: View, height: int) -> str:
+def warnings_title(view: Snapshot, height: int) -> str:
     """Say how many warnings there are, and whether all of them are shown."""
     count = len(view.status.warnings)
     if not count:
@@ -206,7 +206,7 @@ def warnings_title(view: View, height: int) -> str:
     return f"Warnings: {count}" if count <= height else f"Warnings: {count}, newest {height} shown"
 
 
-def warnings(view: View, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+def warnings(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """The newest first; one that is long takes the rows that the others leave."""
     newest = sorted(view.status.warnings, key=lambda warning: -warning.at_s)[:height]
     rows: list[Cells] = []

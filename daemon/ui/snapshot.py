@@ -8,7 +8,7 @@ from schemas.status import CycleSummary, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class SystemStats:
     """What the machine is busy with."""
 
     cpu_percent: float  #: in [0, 100], all cores together
@@ -20,12 +20,12 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Snapshot:
     """One moment of the daemon."""
 
     status: Status
     cycles: tuple[CycleSummary, ...]  #: the newest hundred or so, oldest first
     log_lines: tuple[str, ...]  #: the last ones, made safe already
-    machine: Machine
+    machine: SystemStats
     project: str  #: the folder's name
     now_s: float  #: s since 1970

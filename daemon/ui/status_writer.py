@@ -8,9 +8,9 @@ from typing import Protocol
 import psutil
 
 from daemon.ledger.cycle import Cycle, Phase
-from daemon.runtime.context import Project
-from daemon.training.progress import Progress
-from daemon.ui.snapshot import Machine, View
+from daemon.runtime.context import Context
+from daemon.training.progress import CycleProgress
+from daemon.ui.snapshot import SystemStats, Snapshot
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
 
@@ -28,7 +28,7 @@ _STEPS = {
 class MachineLike(Protocol):
     """Tells what the machine is busy with."""
 
-    def sample(self, trainer_pid: int | None) -> Machine:
+    def sample(self, trainer_pid: int | None) -> SystemStats:
         """Give the newest figures; never raises, never waits."""
 
 
@@ -46,7 +46,7 @@ def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
     return DaemonState.PAUSED if is_paused else DaemonState.IDLE
 
 
-def step_in_words(state: DaemonState, cycle: Cycle | None, progress: Progress, *, pending: int, needed: int) -> str:
+def step_in_words(state: DaemonState, cycle: Cycle | None, progress: CycleProgress, *, pending: int, needed: int) -> str:
     """Say what is going on in a few words."""
     if state is DaemonState.PARKED:
         return "parked after failures: `python -m daemon trigger` tries again"
@@ -63,10 +63,10 @@ def step_in_words(state: DaemonState, cycle: Cycle | None, progress: Progress, *
     return f"[5/5] waiting for {missing} more rollout{'s' if missing != 1 else ''}"
 
 
-class Reporter:
+class StatusWriter:
     """Writes status.json when something changed and at every heartbeat; makes views from the same numbers."""
 
-    def __init__(self, project: Project, machine: MachineLike) -> None:
+    def __init__(self, project: Context, machine: MachineLike) -> None:
         self._project = project
         self._machine = machine
         self._started_at = project.clock.utc_s()
@@ -78,7 +78,7 @@ class Reporter:
         self._history_of: tuple[int, str] | None = None
 
     def status(
-        self, cycle: Cycle | None, progress: Progress, *, is_paused: bool, pending: int, elapsed_s: float
+        self, cycle: Cycle | None, progress: CycleProgress, *, is_paused: bool, pending: int, elapsed_s: float
     ) -> Status:
         """Give the status of this moment."""
         project = self._project
@@ -124,7 +124,7 @@ class Reporter:
             return
         try:
             write_atomic(self._project.layout.status, status.to_bytes(), disk=self._project.disk)
-            self._project.settle("W_STATUS")
+            self._project.clear_warning("W_STATUS")
         except OSError as error:
             self._project.warn("W_STATUS", f"status.json cannot be written: {error.strerror}")
         self._written, self._written_at = status, now
@@ -135,12 +135,12 @@ class Reporter:
         changing = {"heartbeat": 0.0, "training_seconds": 0.0, "progress": 0.0}
         return status.model_copy(update=changing) == self._written.model_copy(update=changing)
 
-    def view(self, status: Status, cycle: Cycle | None, trainer_pid: int | None) -> View:
+    def snapshot(self, status: Status, cycle: Cycle | None, trainer_pid: int | None) -> Snapshot:
         """Give what the dashboard shows."""
         key = (cycle.id, cycle.phase) if cycle else None
         if key != self._history_of:
             self._history, self._history_of = tuple(self._project.ledger.history(HISTORY)), key
-        return View(
+        return Snapshot(
             status=status,
             cycles=self._history,
             log_lines=self._project.log.tail(30),

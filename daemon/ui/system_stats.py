@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import psutil
 
 from daemon.runtime.clock import REAL_CLOCK
-from daemon.ui.snapshot import Machine
-from schemas.text import shown
+from daemon.ui.snapshot import SystemStats
+from schemas.text import printable
 
 INTERVAL_S = 2.0
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def _either(ask: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-class MachineProbe:
+class SystemStatsProbe:
     """Samples CPU, memory and GPU. For one thread."""
 
     def __init__(
@@ -37,17 +37,17 @@ class MachineProbe:
         if gpu is None and _either(lambda: importlib.util.find_spec("pynvml"), None) is not None:
             gpu = Nvidia()
         self._gpu = None if gpu is None else _Aside(gpu)
-        self._last: Machine | None = None
+        self._last: SystemStats | None = None
         self._sampled_at = 0.0
         _either(psutil.cpu_percent, 0.0)  # the first answer has nothing to compare with
 
-    def sample(self, trainer_pid: int | None) -> Machine:
+    def sample(self, trainer_pid: int | None) -> SystemStats:
         """Give the newest figures, with the memory of this process and its children; never raises, never waits."""
         now = self._monotonic()
         if self._last is not None and now - self._sampled_at < INTERVAL_S:
             return self._last
         used, total = _either(_memory, (0, 0))
-        self._last = Machine(
+        self._last = SystemStats(
             cpu_percent=_either(psutil.cpu_percent, 0.0),
             memory_used=used,
             memory_total=total,
@@ -96,7 +96,7 @@ class _Aside:
     def _run(self) -> None:
         while self._wanted.wait():
             self._wanted.clear()
-            self._newest = shown(_either(self._read, ""))
+            self._newest = printable(_either(self._read, ""))
 
 
 class Nvidia:

@@ -13,7 +13,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
-class Experience(_Document):
+class ExperienceDocument(_Document):
     """One agent's one step."""
 
     state: Annotated[list[float], Field(min_length=1)]
@@ -39,7 +39,7 @@ class Experience(_Document):
 class RolloutV1(_Document):
     """Rollout version 1, as the Unreal exporter writes it. Experiences that are not finite are left out."""
 
-    experiences: Annotated[list[Experience], Field(min_length=1)]
+    experiences: Annotated[list[ExperienceDocument], Field(min_length=1)]
     """Several agents, interleaved."""
     num_experiences: int = 0
     """How many there are; informative."""
@@ -101,7 +101,7 @@ class RolloutV2(_Document):
     """What the reward is made of, by name: [steps] each."""
 
 
-class Layer(_Document):
+class LayerDocument(_Document):
     """One dense layer, y = W x + b."""
 
     weights: list[float]
@@ -139,13 +139,13 @@ class ModelDocument(_Document):
 
     network_config: NetworkConfig
     """Shapes."""
-    policy_layers: list[Layer]
+    policy_layers: list[LayerDocument]
     """Hidden layers of the policy."""
-    value_layers: list[Layer]
+    value_layers: list[LayerDocument]
     """Hidden layers of the value network."""
-    policy_head: Layer
+    policy_head: LayerDocument
     """Gives the mean before tanh, or the logits."""
-    value_head: Layer
+    value_head: LayerDocument
     """Gives the value in the game's own reward units."""
     action_log_std: list[float]
     """Natural log of the standard deviation of each action; empty where the policy is discrete."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.text import shown
+from schemas.text import printable
 
 Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -84,9 +84,9 @@ def require_plain_names(names: Iterable[str], whose: str) -> None:
     """Refuse names that are empty, endless, double or not printable. Raises RolloutError (E_SCHEMA)."""
     seen: set[str] = set()
     for name in names:
-        if not 0 < len(name) <= MAX_NAME or shown(name) != name:
+        if not 0 < len(name) <= MAX_NAME or printable(name) != name:
             raise RolloutError(
-                f"the name of {whose} is not 1 to {MAX_NAME} printable characters: '{shown(name, limit=60)}'",
+                f"the name of {whose} is not 1 to {MAX_NAME} printable characters: '{printable(name, limit=60)}'",
                 hint="rename it in the engine",
             )
         if name in seen:

@@ -28,7 +28,7 @@ _LIMIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """Settings, and where they come from."""
 
     settings: Settings
@@ -63,7 +63,7 @@ def load(
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
-) -> Loaded:
+) -> LoadedSettings:
     """Do what `load_settings` does, and tell where each value comes from. Raises ConfigError."""
     path = config_path(project, config)
     merged: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def load(
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     _merge(Settings, merged, origin, given, "the command line")
     settings = _validated(Settings, merged, origin)
-    return Loaded(settings, path, frozenset(in_file - set(variables) - set(given)))
+    return LoadedSettings(settings, path, frozenset(in_file - set(variables) - set(given)))
 
 
 def load_file(kind: type[S], path: Path, flags: Mapping[str, Any] | None = None) -> S:

@@ -11,7 +11,7 @@ _LOCKED_BYTE = 1 << 20
 """Windows locks are mandatory: lock a byte far behind the text, so that others can read who holds it."""
 
 
-def take(path: Path) -> tuple[IO[str] | None, str]:
+def try_acquire(path: Path) -> tuple[IO[str] | None, str]:
     """Take the lock on a file and write our pid into it; give the open file, which holds the lock until it is closed.
 
     Where another process has it, give None and that process's pid.

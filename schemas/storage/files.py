@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schemas.errors import HotlapError
 
-RENAME_PATIENCE_S = 2.5
+RENAME_TIMEOUT_S = 2.5
 """How long a rename is tried again where Windows holds the old file open."""
 _HELD_OPEN_WINERRORS = frozenset({5, 32, 33})
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -74,7 +74,7 @@ class Disk:
         """Remove a file; one that is not there is fine."""
         path.unlink(missing_ok=True)
 
-    def empty(self, path: Path) -> None:
+    def truncate(self, path: Path) -> None:
         """Make a file of no bytes, or leave none in the one that is there."""
         path.write_bytes(b"")
 
@@ -95,10 +95,10 @@ class Disk:
 REAL_DISK = Disk()
 
 
-def rename_patiently(
-    source: Path, target: Path, *, disk: Disk = REAL_DISK, patience_s: float = RENAME_PATIENCE_S
+def rename_with_retries(
+    source: Path, target: Path, *, disk: Disk = REAL_DISK, timeout_s: float = RENAME_TIMEOUT_S
 ) -> None:
-    """Rename, trying again for `patience_s` seconds while Windows says that a reader holds the target."""
+    """Rename, trying again for `timeout_s` seconds while Windows says that a reader holds the target."""
     waited_s, delay_s = 0.0, 0.01
     while True:
         try:
@@ -106,7 +106,7 @@ def rename_patiently(
             return
         except PermissionError as error:
             held = getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS
-            if not held or waited_s + delay_s > patience_s:
+            if not held or waited_s + delay_s > timeout_s:
                 raise
         disk.pause(delay_s)
         waited_s += delay_s
@@ -134,7 +134,7 @@ def write_all_atomic(
         elif durable:
             disk.fsync_all(list(temporaries))
         for temporary, path in temporaries.items():
-            rename_patiently(temporary, path, disk=disk)
+            rename_with_retries(temporary, path, disk=disk)
     except BaseException:
         for temporary in temporaries:
             with contextlib.suppress(OSError):

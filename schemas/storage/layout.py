@@ -13,7 +13,7 @@ ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ProjectPaths:
     """The folders and files of one project."""
 
     project: Path

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from scripts.faults.mutations import seeds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ class Watched:
     """A daemon in a process of its own, looked at from outside."""
 
     def __init__(self, project: Path) -> None:
-        self.layout = Layout(project)
+        self.layout = ProjectPaths(project)
         command = [sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard"]
         environment = os.environ | {"HOTLAP_DAEMON__WARM_TRAINER": "false"}
         self._child = subprocess.Popen(
@@ -62,11 +62,11 @@ class Watched:
         self.peak_mb = 0.0
         self.most_silent_s = 0.0
 
-    def until(self, condition: Callable[[], bool], *, patience_s: float) -> float:
+    def until(self, condition: Callable[[], bool], *, timeout_s: float) -> float:
         """Wait; give the seconds that it took. Raises TimeoutError."""
         began = time.monotonic()
         while not condition():
-            if time.monotonic() - began > patience_s or self._child.poll() is not None:
+            if time.monotonic() - began > timeout_s or self._child.poll() is not None:
                 raise TimeoutError(self.layout.daemon_log.read_text(encoding="utf-8")[-2000:])
             self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 1e6)
             if self.layout.status.exists():
@@ -106,20 +106,20 @@ def drop_many(folder: Path, first: int, count: int) -> None:
         os.replace(temporary, path)
 
 
-def measure(project: Path, *, present: int, files: int, patience_s: float = 1800.0) -> Fared:
+def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.0) -> Fared:
     """Start a daemon on `present` rollouts, drop `files` more. Raises TimeoutError."""
-    layout = Layout(project)
+    layout = ProjectPaths(project)
     layout.make()
     drop_many(layout.exports, 0, present)
     daemon = Watched(project)
     try:
         began = time.monotonic()
-        started_s = daemon.until(layout.status.exists, patience_s=60.0)
-        daemon.until(lambda: daemon.counts()[0] >= present, patience_s=patience_s)
+        started_s = daemon.until(layout.status.exists, timeout_s=60.0)
+        daemon.until(lambda: daemon.counts()[0] >= present, timeout_s=timeout_s)
         present_s = time.monotonic() - began
         began = time.monotonic()
         drop_many(layout.exports, present, files)
-        daemon.until(lambda: daemon.counts()[0] >= present + files, patience_s=patience_s)
+        daemon.until(lambda: daemon.counts()[0] >= present + files, timeout_s=timeout_s)
         burst_s = time.monotonic() - began
         counted, known = daemon.counts()
         return Fared(

@@ -26,7 +26,7 @@ CHANGING = frozenset(
     | {"mkdir", "mkdirat", "rmdir", "link", "linkat", "ftruncate"}
 )
 """The syscalls between which the disk may look different."""
-_ATTACH_PATIENCE_S = 10.0
+_ATTACH_TIMEOUT_S = 10.0
 _SYSCALL = re.compile(r"^\d+ +(\w+)\(")
 
 
@@ -95,7 +95,7 @@ def strace_works() -> bool:
 @contextlib.contextmanager
 def _traced(pid: int, *options: str) -> Iterator[None]:
     """Attach strace to a process once it has stopped itself, and let it go on."""
-    until = time.monotonic() + _ATTACH_PATIENCE_S
+    until = time.monotonic() + _ATTACH_TIMEOUT_S
     _wait_for(pid, "State:\tT", until)
     strace = subprocess.Popen(["strace", "-f", "-qq", "-p", str(pid), *options], stderr=subprocess.DEVNULL)
     try:

@@ -58,7 +58,7 @@ _ODD_VALUES: tuple[Callable[[random.Random], Any], ...] = (
 def seeds() -> tuple[bytes, ...]:
     """Give small valid files: version 1 as Unreal and as others write it, version 2 as lists and as base64."""
     rng, n, size, agents = np.random.default_rng(4), 8, 15, 2
-    rollout = rollout_file.Rollout(
+    rollout = rollout_file.ExportedRollout(
         observations=rng.normal(size=(n, size)).astype(np.float32),
         actions=rng.uniform(0.0, 1.0, size=(n, 3)).astype(np.float32),
         rewards=rng.normal(size=n).astype(np.float32),

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 ROOT = Path(__file__).resolve().parents[2]
-START_PATIENCE_S = 120.0
+START_TIMEOUT_S = 120.0
 NO_TRAINING = {"HOTLAP_DAEMON__AUTO_TRAIN_AFTER_N_ROLLOUTS": "1000000", "HOTLAP_DAEMON__WARM_TRAINER": "false"}
 
 
@@ -76,14 +76,14 @@ def counted(ledger: Path) -> tuple[int, int, int]:
     return rollouts, files, rejections
 
 
-def run(project: Path, count: int, *, patience_s: float, settings: Mapping[str, str] | None = None) -> Counted:
+def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, str] | None = None) -> Counted:
     """Let a daemon sleep through `count` new files of a project; `settings` are variables for it.
 
     Raises RuntimeError where it does not start.
     """
     if sys.platform == "win32":
         raise RuntimeError("a process can be stopped on POSIX alone")
-    layout = Layout(project)
+    layout = ProjectPaths(project)
     command = (sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard")
     daemon = subprocess.Popen(
         command,
@@ -104,7 +104,7 @@ def run(project: Path, count: int, *, patience_s: float, settings: Mapping[str, 
         while True:
             rollouts, files, rejected = counted(layout.ledger)
             seconds = time.monotonic() - began
-            if files + rejected >= count or seconds > patience_s or daemon.poll() is not None:
+            if files + rejected >= count or seconds > timeout_s or daemon.poll() is not None:
                 return Counted(count, rollouts, files, rejected, writing_s, seconds)
             time.sleep(0.1)
     finally:
@@ -117,8 +117,8 @@ def run(project: Path, count: int, *, patience_s: float, settings: Mapping[str, 
             daemon.wait()
 
 
-def _wait_until_it_watches(daemon: subprocess.Popen[bytes], layout: Layout) -> None:
-    until = time.monotonic() + START_PATIENCE_S
+def _wait_until_it_watches(daemon: subprocess.Popen[bytes], layout: ProjectPaths) -> None:
+    until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until and daemon.poll() is None:
         try:
             status = json.loads(layout.status.read_bytes())
@@ -138,7 +138,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the daemon ends with us
     folder = Path(tempfile.mkdtemp(prefix="hotlap-overflow-"))
     try:
-        counts = run(folder, options.count, patience_s=120.0)
+        counts = run(folder, options.count, timeout_s=120.0)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.write(

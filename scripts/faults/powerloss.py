@@ -53,7 +53,7 @@ class Naming:
         return place[0]
 
 
-class Recorder(Disk):
+class DiskRecorder(Disk):
     """Does everything and remembers it; `observe` is called after each operation."""
 
     def __init__(self, root: Path, observe: Callable[[int], None]) -> None:
@@ -192,7 +192,7 @@ class Cut:
     forgotten: frozenset[int]  #: which changes of names (by position in `namings`) never reached the disk
     contents: tuple[tuple[int, str], ...]  #: file -> full, half or empty, where its bytes were not synced
 
-    def tree(self, recorder: Recorder) -> dict[str, bytes | None]:
+    def tree(self, recorder: DiskRecorder) -> dict[str, bytes | None]:
         """Give what lies there, by path; None for a folder."""
         names = {node: dict(recorder.first_names.get(node, {})) for node in recorder.nodes}
         for position, naming in enumerate(recorder.namings):
@@ -206,7 +206,7 @@ class Cut:
 
 
 def _walk(
-    recorder: Recorder, names: dict[int, dict[str, int]], folder: int, prefix: str, kept: dict[int, str]
+    recorder: DiskRecorder, names: dict[int, dict[str, int]], folder: int, prefix: str, kept: dict[int, str]
 ) -> Iterator[tuple[str, bytes | None]]:
     for name, node in sorted(names[folder].items()):
         path = f"{prefix}{name}"
@@ -218,7 +218,7 @@ def _walk(
             yield path, data[: {"full": len(data), "half": len(data) // 2, "empty": 0}[kept.get(node, "full")]]
 
 
-def cuts(recorder: Recorder) -> Iterator[Cut]:
+def cuts(recorder: DiskRecorder) -> Iterator[Cut]:
     """Give the states after each operation: all that is synced, and of the rest any part."""
     for at in range(recorder.count + 1):
         open_names = [
@@ -231,7 +231,7 @@ def cuts(recorder: Recorder) -> Iterator[Cut]:
                 yield Cut(at, frozenset(forgotten), contents)
 
 
-def _is_synced(recorder: Recorder, naming: Naming, at: int) -> bool:
+def _is_synced(recorder: DiskRecorder, naming: Naming, at: int) -> bool:
     return any(naming.at < synced < at and folder == naming.folder for synced, folder in recorder.synced_folders)
 
 
@@ -246,7 +246,7 @@ def _subsets(positions: Sequence[int]) -> Iterator[Sequence[int]]:
         yield [other for other in positions if other != position]
 
 
-def _contents(recorder: Recorder, at: int) -> Iterator[tuple[tuple[int, str], ...]]:
+def _contents(recorder: DiskRecorder, at: int) -> Iterator[tuple[tuple[int, str], ...]]:
     """All unsynced files alike, and each one torn by itself."""
     unsynced = [
         number
@@ -292,7 +292,7 @@ class Explored:
 
 
 def explore(
-    recorder: Recorder,
+    recorder: DiskRecorder,
     folder: Path,
     ledgers: Sequence[bytes],
     judge: Judge,

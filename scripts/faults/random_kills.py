@@ -21,15 +21,15 @@ from pathlib import Path
 
 import orjson
 
-from daemon.diagnostics.invariants import FilePrint, Promise, Violation, examine, prints_of
+from daemon.diagnostics.invariants import FilePrint, Invariant, Violation, check_invariants, prints_of
 from daemon.runtime.instance_lock import is_held
-from schemas.storage.layout import Layout, is_rollout_name
+from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DAEMON = ROOT / "tests" / "fakes" / "whole_daemon.py"
-AT_ONCE = {Promise.ENGINE_VIEW, Promise.LEDGER, Promise.COUNTED_ONCE, Promise.NOTHING_LOST, Promise.USER_FILES}
-ORPHANS_PATIENCE_S = 5.0
-START_PATIENCE_S = 60.0
+AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST, Invariant.USER_FILES}
+ORPHANS_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -99,7 +99,7 @@ def start(project: Path, *, real: bool) -> subprocess.Popen[bytes]:
     )
 
 
-def is_up(layout: Layout, process: subprocess.Popen[bytes]) -> bool:
+def is_up(layout: ProjectPaths, process: subprocess.Popen[bytes]) -> bool:
     """Tell whether this daemon has written its status."""
     try:
         return bool(orjson.loads(layout.status.read_bytes())["pid"] == process.pid)
@@ -107,24 +107,24 @@ def is_up(layout: Layout, process: subprocess.Popen[bytes]) -> bool:
         return False
 
 
-def orphans(layout: Layout) -> list[Violation]:
+def orphans(layout: ProjectPaths) -> list[Violation]:
     """Give the processes that are still there after the time that they may take to end."""
-    until = time.monotonic() + ORPHANS_PATIENCE_S
+    until = time.monotonic() + ORPHANS_TIMEOUT_S
     while True:
-        left = [v for v in examine(layout.project) if v.promise is Promise.NO_PROCESS]
+        left = [v for v in check_invariants(layout.project) if v.promise is Invariant.NO_PROCESS]
         if not left or time.monotonic() > until:
             return left
         time.sleep(0.1)
 
 
-def known_prints(layout: Layout) -> dict[str, FilePrint]:
+def known_prints(layout: ProjectPaths) -> dict[str, FilePrint]:
     """Give the prints of the rollouts in Exports."""
     return {name: known for name, known in prints_of(layout.exports).items() if is_rollout_name(name)}
 
 
 def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_s: float) -> Killed:
     """Kill a daemon `count` times, each time within `longest_s` seconds; four of five times after its start."""
-    layout, chance, killed = Layout(project), random.Random(seed), Killed()
+    layout, chance, killed = ProjectPaths(project), random.Random(seed), Killed()
     layout.make()
     feeder = None if real else Feeder(layout.exports, every_s=0.4)
     known: dict[str, FilePrint] = {}
@@ -133,13 +133,13 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
             process = start(project, real=real)
             try:
                 waits_for_start, delay_s = chance.random() < 0.8, chance.uniform(0.0, longest_s)
-                until = time.monotonic() + (START_PATIENCE_S if waits_for_start else delay_s)
+                until = time.monotonic() + (START_TIMEOUT_S if waits_for_start else delay_s)
                 asked = False
                 while time.monotonic() < until:
                     if not asked and is_up(layout, process):
                         asked = True
                         until = time.monotonic() + delay_s
-                        killed.note("after the restart", examine(project, before=known, may_clear=True))
+                        killed.note("after the restart", check_invariants(project, before=known, may_clear=True))
                     if process.poll() is not None:
                         killed.violations.append(f"kill {killed.kills}: it ended by itself with {process.returncode}")
                         break
@@ -148,7 +148,7 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
             finally:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-            found = examine(project, before=known, may_clear=True)
+            found = check_invariants(project, before=known, may_clear=True)
             killed.note("right after it", (v for v in found if v.promise in AT_ONCE))
             killed.note("its processes", orphans(layout))
             known |= known_prints(layout)
@@ -161,10 +161,10 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
 
 def _finish(project: Path, killed: Killed, known: dict[str, FilePrint], *, real: bool) -> None:
     """Let it run in peace until a model more is published, stop it as people do, and ask once more."""
-    layout = Layout(project)
+    layout = ProjectPaths(project)
     process = start(project, real=real)
     try:
-        until = time.monotonic() + START_PATIENCE_S
+        until = time.monotonic() + START_TIMEOUT_S
         before = -1
         while time.monotonic() < until and process.poll() is None:
             if is_up(layout, process):
@@ -183,7 +183,7 @@ def _finish(project: Path, killed: Killed, known: dict[str, FilePrint], *, real:
         process.kill()
         process.wait()
     assert not is_held(layout.lock)
-    killed.note("at the end", examine(project, before=known, may_clear=True, litter_age_s=0.0))
+    killed.note("at the end", check_invariants(project, before=known, may_clear=True, litter_age_s=0.0))
     from daemon.ledger.ledger import Ledger
 
     ledger = Ledger.open(layout.ledger, read_only=True)

@@ -22,7 +22,7 @@ from schemas.contract import ContinuousActions, PolicyContract
 from schemas.job import Result
 from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
 from schemas.storage.files import sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
 
@@ -68,7 +68,7 @@ class Publisher:
     """Publishes one version after the other, and remembers the bytes of each before anybody can see them."""
 
     def __init__(self, folder: Path) -> None:
-        self.layout = Layout(folder)
+        self.layout = ProjectPaths(folder)
         self.layout.make()
         self.published: dict[str, str] = {}  #: path as in the pointer -> SHA-256
 
@@ -97,7 +97,7 @@ class Publisher:
         publish(result, staging=staging, cycle=version, contract=CONTRACT, layout=self.layout, keep_checkpoints=True)
 
 
-def read_once(layout: Layout, published: dict[str, str], newest: int) -> int:
+def read_once(layout: ProjectPaths, published: dict[str, str], newest: int) -> int:
     """Follow the pointer; give the version. Raises where anything is not as it must be."""
     text = layout.pointer.read_bytes().decode("utf-8")
     path = Path(text)

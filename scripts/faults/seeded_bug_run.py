@@ -20,7 +20,7 @@ from scripts.faults.seeded_bugs import BUGS, Replacement, SeededBug
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("daemon", "trainer", "schemas", "scripts", "tests", "benchmarks", "pyproject.toml")
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 _PASSED, _FAILED = 0, 1  #: of pytest's exit codes; any other means that it could not even run them
 
 
@@ -49,10 +49,10 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return _FAILED, f"not done after {PATIENCE_S:.0f} s"
+        return _FAILED, f"not done after {TIMEOUT_S:.0f} s"
     return done.returncode, done.stdout + done.stderr
 
 

@@ -18,7 +18,7 @@ _RUNS_AT_ONCE = 100
 """Runs that share one search of Hypothesis: a violation ends these, and the others go on."""
 
 
-class Batch(NamedTuple):
+class RunBatch(NamedTuple):
     """Some runs, the same each time."""
 
     runs: int
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     shrinks: bool
 
 
-def run_batch(batch: Batch) -> tuple[Counter[str], str]:
+def run_batch(batch: RunBatch) -> tuple[Counter[str], str]:
     """Give the counts, and what broke in words; empty where nothing did."""
     from hypothesis import HealthCheck, Phase, settings
     from hypothesis import seed as seeded
@@ -52,7 +52,7 @@ def run_batch(batch: Batch) -> tuple[Counter[str], str]:
     return Counter(COUNTS), broken
 
 
-def run_all(batches: Sequence[Batch], jobs: int) -> tuple[Counter[str], list[str]]:
+def run_all(batches: Sequence[RunBatch], jobs: int) -> tuple[Counter[str], list[str]]:
     """Run the batches, `jobs` at a time; give all counts, and what broke."""
     counts: Counter[str] = Counter()
     violations = []
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     started = time.monotonic()
     batches = [
-        Batch(min(_RUNS_AT_ONCE, options.runs - first), options.steps, options.seed + first, not options.no_shrink)
+        RunBatch(min(_RUNS_AT_ONCE, options.runs - first), options.steps, options.seed + first, not options.no_shrink)
         for first in range(0, options.runs, _RUNS_AT_ONCE)
     ]
     counts, violations = run_all(batches, options.jobs)

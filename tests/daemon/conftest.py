@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from daemon.process.child import Child, Command
+from daemon.process.child import Child, ChildSpec
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.loop import Mailbox
 from daemon.service import Service
 from daemon.training.runner import Runner
-from daemon.ui.snapshot import Machine
-from daemon.ui.status_writer import Reporter
+from daemon.ui.snapshot import SystemStats
+from daemon.ui.status_writer import StatusWriter
 from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from tests.helpers import open_project
 
@@ -30,7 +30,7 @@ class FakeLauncher:
         self.started: list[Child] = []
         self._mailbox = mailbox
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         if speaks_events:
             command = dataclasses.replace(command, arguments=(sys.executable, str(FAKE), self.mode))
         child = Child(command, speaks_events=speaks_events, wake=self._mailbox.wake)
@@ -39,8 +39,8 @@ class FakeLauncher:
 
 
 class NoMachine:
-    def sample(self, trainer_pid: int | None) -> Machine:
-        return Machine(0.0, 0, 1, 0, 0, "")
+    def sample(self, trainer_pid: int | None) -> SystemStats:
+        return SystemStats(0.0, 0, 1, 0, 0, "")
 
 
 class Rig:
@@ -68,7 +68,7 @@ class Rig:
         self.launcher = FakeLauncher(self.mailbox)
         self.inbox = Inbox(self.project)
         self.runner = Runner(self.project, self.launcher, attempts=attempts, keep_warm=keep_warm)
-        self.service = Service(self.project, self.inbox, self.runner, Reporter(self.project, NoMachine()), None)
+        self.service = Service(self.project, self.inbox, self.runner, StatusWriter(self.project, NoMachine()), None)
         self.service.start()
 
     @property
@@ -83,9 +83,9 @@ class Rig:
     def log(self) -> str:
         return "\n".join(self.project.log.lines)
 
-    def until(self, condition, *, patience_s: float = 20.0) -> None:
-        """Tick until `condition()` holds; fail where it does not within `patience_s`."""
-        end = time.monotonic() + patience_s
+    def until(self, condition, *, timeout_s: float = 20.0) -> None:
+        """Tick until `condition()` holds; fail where it does not within `timeout_s`."""
+        end = time.monotonic() + timeout_s
         while True:
             delay_s = self.service.tick()
             if condition():

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.cli import main
 from daemon.runtime.instance_lock import ProjectLock
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 
 def run(capsys, *arguments):
@@ -49,7 +49,7 @@ def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch, arguments, environ
 
 
 def test_a_second_daemon_is_turned_away(tmp_path, capsys):
-    lock = ProjectLock(Layout(tmp_path).lock)
+    lock = ProjectLock(ProjectPaths(tmp_path).lock)
     lock.acquire()
     try:
         code, _, err = run(capsys, "--once", "--project", tmp_path)
@@ -69,7 +69,7 @@ def test_status_and_history_and_doctor_answer_before_anything_ran(tmp_path, caps
 
 
 def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     layout.pointer.write_text(f"{layout.models}/cycle_000001/model_epoch_1.json", encoding="utf-8")
     (tmp_path / "daemon.toml").write_text("[daemon]\npython_executable = '/none'\n", encoding="utf-8")

@@ -12,15 +12,15 @@ import psutil
 import pytest
 
 from daemon.ledger.cycle import Phase
-from daemon.runtime.commands import Order, waiting_orders
+from daemon.runtime.commands import Command, waiting_commands
 from schemas.model import check_probe, read_model
 from schemas.storage.files import write_atomic
 from tests.helpers import drop, v1_bytes
 
 
 def order(rig, **what):
-    write_atomic(rig.layout.commands / "1_1.order", Order(**what).to_bytes())
-    rig.until(lambda: not waiting_orders(rig.layout))
+    write_atomic(rig.layout.commands / "1_1.order", Command(**what).to_bytes())
+    rig.until(lambda: not waiting_commands(rig.layout))
     return orjson.loads((rig.layout.commands / "1_1.answer").read_bytes())
 
 

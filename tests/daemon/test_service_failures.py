@@ -12,16 +12,16 @@ import pytest
 
 from daemon.cli import main
 from daemon.ledger.cycle import Phase
-from daemon.ledger.records import Stamp
+from daemon.ledger.records import FileSignature
 from daemon.rollouts import reader as intake
-from daemon.rollouts.scan import Listing, listing
-from schemas.storage.layout import Layout
+from daemon.rollouts.scan import Listing, scan_folder
+from schemas.storage.layout import ProjectPaths
 from tests.helpers import drop, v1_bytes
 
 
 def test_the_listing_and_the_reader_stamp_a_file_alike(tmp_path):
     path = drop(tmp_path, 1)
-    assert listing(tmp_path) == Listing({path.name: Stamp.of(os.lstat(path))}, {})
+    assert scan_folder(tmp_path) == Listing({path.name: FileSignature.of(os.lstat(path))}, {})
 
 
 def test_rollouts_of_another_shape_that_arrive_while_version_0_is_made_only_cost_a_new_version_0(rig):
@@ -125,7 +125,7 @@ def test_workers_of_a_training_script_that_failed_do_not_live_on(rig, tmp_path):
 @pytest.mark.parametrize("command", ["history", "doctor"])
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000], ids=["empty", "garbage"])
 def test_a_damaged_ledger_is_told_in_a_line(tmp_path, capsys, command, content):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     layout.ledger.write_bytes(content)
     assert main([command, "--project", str(tmp_path)]) in {1, 2}

@@ -19,7 +19,7 @@ import pytest
 from schemas.model import check_probe, read_model
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.helpers import SAMPLES, drop, v1_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +55,8 @@ def running(tmp_path):
         process.wait()
 
 
-def wait_until(condition, patience_s: float = 60.0):
-    end = time.monotonic() + patience_s
+def wait_until(condition, timeout_s: float = 60.0):
+    end = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
@@ -65,19 +65,19 @@ def wait_until(condition, patience_s: float = 60.0):
 
 def status(folder: Path) -> dict:
     try:
-        return orjson.loads(Layout(folder).status.read_bytes())
+        return orjson.loads(ProjectPaths(folder).status.read_bytes())
     except FileNotFoundError:
         return {}
 
 
 def make_exports(folder: Path) -> Path:
-    layout = Layout(folder)
+    layout = ProjectPaths(folder)
     layout.exports.mkdir(parents=True)
     return layout.exports
 
 
 def published_model(folder: Path):
-    path = Path(Layout(folder).pointer.read_text(encoding="utf-8"))
+    path = Path(ProjectPaths(folder).pointer.read_text(encoding="utf-8"))
     model = read_model(path.read_bytes())
     check_probe(model)
     return model
@@ -116,7 +116,7 @@ def test_both_samples_and_every_form_of_the_same_data_work_with_once(tmp_path):
     assert set(cycle["rollouts"]) == {*files, "rollout_6_slow.json"}
     assert "3 of 64 experiences were not finite" in done.stdout
     assert published_model(tmp_path).policy_version == 1
-    assert not list(Layout(tmp_path).rejected.iterdir())
+    assert not list(ProjectPaths(tmp_path).rejected.iterdir())
 
 
 def test_the_same_rollouts_and_seed_give_the_same_weights(tmp_path):
@@ -126,7 +126,7 @@ def test_the_same_rollouts_and_seed_give_the_same_weights(tmp_path):
         for i in range(3):
             drop(exports, i, v1_bytes(seed=i, n=256))
         assert daemon("--once", "--project", tmp_path / name, "--seed", 5).returncode == 0
-        path = Path(Layout(tmp_path / name).pointer.read_text(encoding="utf-8"))
+        path = Path(ProjectPaths(tmp_path / name).pointer.read_text(encoding="utf-8"))
         checksums.add(orjson.loads(path.read_bytes())["checksum"])
     assert len(checksums) == 1
 
@@ -222,6 +222,6 @@ def test_an_engine_with_weights_of_its_own_is_expected_and_learnt_from(tmp_path,
     versions = [orjson.loads(line)["policy_version"] for line in engine.stdout.splitlines()]
     assert versions == [None, None, 1, 1]
     wait_until(lambda: status(tmp_path).get("policy_version") == 2)
-    warnings = (Layout(tmp_path).daemon_log).read_text(encoding="utf-8")
+    warnings = (ProjectPaths(tmp_path).daemon_log).read_text(encoding="utf-8")
     assert "expected until it loads a published model" in warnings
     assert "WARNING cycle" not in warnings

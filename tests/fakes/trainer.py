@@ -226,8 +226,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if mode == "warm":
         say("ready", versions={"fake": "1"})
-    job: dict[str, Any] = {"kind": "expect"}
-    while job["kind"] == "expect":
+    job: dict[str, Any] = {"kind": "prefetch"}
+    while job["kind"] == "prefetch":
         line = sys.stdin.buffer.readline()
         if not line:
             sys.exit(75)

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from daemon import app
 from daemon.cli import main
-from daemon.process.child import Child, Command
+from daemon.process.child import Child, ChildSpec
 
 FAKE = Path(__file__).with_name("trainer.py")
 
@@ -18,7 +18,7 @@ FAKE = Path(__file__).with_name("trainer.py")
 class Launcher(app.ChildLauncher):
     """Starts the fake trainer where the real one is asked for."""
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         if speaks_events:
             command = dataclasses.replace(command, arguments=(sys.executable, str(FAKE), ""))
         return super().start(command, speaks_events=speaks_events)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from daemon.diagnostics.invariants import Promise, Violation
-from scripts.faults.state_machine_run import Batch, run_batch
+from daemon.diagnostics.invariants import Invariant, Violation
+from scripts.faults.state_machine_run import RunBatch, run_batch
 from tests.faults.support import machine
 from tests.faults.support.machine import DaemonMachine
 
@@ -25,13 +25,13 @@ TestAnyOrder.settings = settings(
 
 
 def test_the_command_counts_its_runs_and_tells_what_broke(monkeypatch, tmp_path):
-    few = Batch(runs=2, steps=5, seed=0, shrinks=False)
+    few = RunBatch(runs=2, steps=5, seed=0, shrinks=False)
     counts, broken = run_batch(few)
     assert broken == ""
     assert counts["runs"] >= few.runs
     assert counts["looks of the oracle"] > counts["runs"]
     assert counts["models published"] >= counts["runs"]
-    wrong = Violation(Promise.COUNTED_ONCE, "twice", tmp_path)
+    wrong = Violation(Invariant.COUNTED_ONCE, "twice", tmp_path)
     monkeypatch.setattr(machine, "examine", lambda *folder, **how: (wrong,))
     counts, broken = run_batch(few)
     assert str(wrong.message) in broken

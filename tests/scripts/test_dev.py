@@ -40,7 +40,7 @@ def world(root, monkeypatch):
         assert cwd == root
         world.steps.append(argv[1:])
         if argv[2] == "venv":
-            home = dev.Home(root)
+            home = dev.Checkout(root)
             home.python.parent.mkdir(parents=True)
             home.python.touch()
             home.config.write_text("home = somewhere\nversion = 3.11.7\n")
@@ -53,7 +53,7 @@ def world(root, monkeypatch):
 
     def run(argv, cwd):
         assert cwd == root
-        assert argv[0] == str(dev.Home(root).python)
+        assert argv[0] == str(dev.Checkout(root).python)
         world.ran.append(argv[1:])
         return world.codes.get(argv[2], 0)
 
@@ -110,7 +110,7 @@ def test_line_ends_alone_are_no_change(root, world):
 @pytest.mark.parametrize("stamp", ["", "{", "[]", '{"digest": 1}', '{"extras": 3, "digest": "x"}', "\0"])
 def test_a_damaged_stamp_counts_as_none(root, world, stamp):
     dev.main(["setup"], root)
-    dev.Home(root).stamp.write_text(stamp)
+    dev.Checkout(root).stamp.write_text(stamp)
     assert dev.main(["setup"], root) == 0
     assert len(world.steps) == 5
 
@@ -121,28 +121,28 @@ def test_an_install_that_fails_leaves_no_stamp(root, world, capsys):
     world.fail, world.output = "-e", "ERROR: a wheel went missing"
     assert dev.main(["setup"], root) == 1
     assert "a wheel went missing" in capsys.readouterr().err
-    assert not dev.Home(root).stamp.exists()
-    assert dev.Home(root).log.read_text() == "ERROR: a wheel went missing\n"
+    assert not dev.Checkout(root).stamp.exists()
+    assert dev.Checkout(root).log.read_text() == "ERROR: a wheel went missing\n"
     assert world.ran == []
 
 
 def test_a_venv_whose_python_has_gone_is_made_again(root, world):
     dev.main(["setup"], root)
-    dev.Home(root).python.unlink()
-    dev.Home(root).python.parent.rmdir()
+    dev.Checkout(root).python.unlink()
+    dev.Checkout(root).python.parent.rmdir()
     assert dev.main(["setup"], root) == 0
     assert world.steps[3][:3] == ["-m", "venv", "--clear"]
 
 
 def test_a_folder_that_is_no_venv_is_not_cleared(root, world):
-    dev.Home(root).venv.mkdir()
+    dev.Checkout(root).venv.mkdir()
     dev.main(["setup"], root)
     assert "--clear" not in world.steps[0]
 
 
 def test_a_venv_without_pip_gets_one(root, world, monkeypatch):
     dev.main(["setup"], root)
-    dev.Home(root).stamp.unlink()
+    dev.Checkout(root).stamp.unlink()
     monkeypatch.setattr(dev.subprocess, "call", lambda *args, **kwargs: 1)
     dev.main(["setup"], root)
     assert world.steps[3][:2] == ["-m", "ensurepip"]
@@ -240,7 +240,7 @@ SAID = {
 
 @pytest.mark.parametrize(("output", "told"), SAID.values(), ids=SAID)
 def test_trouble_is_told_in_one_line(root, output, told):
-    line = dev.explain(output, dev.Home(root))
+    line = dev.explain(output, dev.Checkout(root))
     assert told in line
     assert "\n" not in line
 
@@ -261,7 +261,7 @@ def test_too_little_room_is_said_before_anything_is_written(root, world, monkeyp
 
 def test_an_old_venv_is_said_to_be_one(root, world, capsys):
     dev.main(["setup"], root)
-    dev.Home(root).config.write_text("version = 3.9.2\n")
+    dev.Checkout(root).config.write_text("version = 3.9.2\n")
     assert dev.main(["setup"], root) == 1
     assert "too old: delete that folder" in capsys.readouterr().err
 
@@ -301,7 +301,7 @@ def test_it_needs_the_standard_library_only():
     ],
 )
 def test_pip_in_a_few_words(root, line, said):
-    assert dev.condense(line, dev.Home(root).pins()) == said
+    assert dev.condense(line, dev.Checkout(root).pins()) == said
 
 
 def test_progress_rewrites_one_line_on_a_terminal_and_is_sparing_elsewhere():
@@ -311,7 +311,7 @@ def test_progress_rewrites_one_line_on_a_terminal_and_is_sparing_elsewhere():
 
     for out, shown in ((Screen(), 16), (io.StringIO(), 1)):
         clock = iter(x / 10 for x in range(100_000))
-        progress = dev.Progress(out, now=lambda clock=clock: next(clock))
+        progress = dev.SetupProgress(out, now=lambda clock=clock: next(clock))
         progress.doing = "fetching torch"
         for _ in range(100):
             progress.tick()
@@ -373,7 +373,7 @@ def test_death_by_signal_is_said_as_a_shell_says_it(tmp_path):
 
 def test_every_requirement_is_pinned_within_its_range():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    pins = {canonicalize_name(name): version for name, version in dev.Home(ROOT).pins().items()}
+    pins = {canonicalize_name(name): version for name, version in dev.Checkout(ROOT).pins().items()}
     wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
     for requirement in map(Requirement, wanted):
         pin = pins[canonicalize_name(requirement.name)]

@@ -15,7 +15,7 @@ from schemas.rollout.cache import store_rollout
 from schemas.rollout.rollout import Rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
-from trainer.common.reporting import Recorder
+from trainer.common.reporting import MemoryReporter
 from trainer.worker.jobs import run_job
 
 STEER = ContinuousActions.named(("steer", "throttle"))
@@ -108,7 +108,7 @@ class Loop:
         self.folder, self.contract = folder, contract
         self.settings = TrainerSettings(**({"epochs": 4, "learning_rate": 1e-3, "device": "cpu"} | settings))
         self.cycle, self.files = 0, 0
-        self.reporter = Recorder()
+        self.reporter = MemoryReporter()
         self.result: Result | None = None
 
     @property
@@ -137,7 +137,7 @@ class Loop:
         self.output.mkdir(parents=True)
         known = {"cycle": self.cycle, "output": str(self.output), "contract": self.contract, "hidden_sizes": HIDDEN}
         job = Job(**({"kind": kind, "settings": self.settings} | known | kwargs))
-        self.reporter = Recorder()
+        self.reporter = MemoryReporter()
         self.result = run_job(job, self.reporter)
         return read_model((self.output / self.result.model).read_bytes())
 

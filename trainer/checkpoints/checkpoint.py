@@ -19,7 +19,7 @@ from torch import Tensor
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import ModelError
 from schemas.model import LOG_STD_START, Lineage
-from trainer.checkpoints.tensor_copy import copied
+from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.networks.network import Network, Stacks
 from trainer.networks.normaliser import Normalisers
 
@@ -57,7 +57,7 @@ class Checkpoint:
             "policy_state_dict": self.policy_state_dict,
             "optimizer_state_dict": self.optimizer_state_dict,
             "training_history": self.training_history,
-            "normalisers": self.normalisers.plain(),
+            "normalisers": self.normalisers.state_dict(),
             "contract": self.contract.model_dump(mode="json"),
             "hidden_sizes": list(self.hidden_sizes),
             "stacks": {"policy": [list(p) for p in self.policy_layers], "value": [list(p) for p in self.value_layers]},
@@ -144,7 +144,7 @@ def _ours(document: dict[str, Any]) -> Checkpoint:
             policy_state_dict=document["policy_state_dict"],
             optimizer_state_dict=document["optimizer_state_dict"],
             training_history=history_of(document),
-            normalisers=Normalisers.from_plain(document["normalisers"]),
+            normalisers=Normalisers.from_state_dict(document["normalisers"]),
             contract=PolicyContract.from_json_value(document["contract"]),
             hidden_sizes=tuple(document["hidden_sizes"]),
             policy_layers=tuple((w, b) for w, b in document["stacks"]["policy"]),
@@ -218,5 +218,5 @@ def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
     """Copy a network's state and both stacks to the CPU; what stands in both is copied, and saved, once."""
     stacks: Stacks = network.stacks()
     layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
-    state, policy, value = copied((dict(network.state_dict()), *layers))
+    state, policy, value = copy_tensors((dict(network.state_dict()), *layers))
     return state, policy, value

@@ -15,7 +15,7 @@ from schemas.model import MAX_MODEL_BYTES
 from schemas.storage.files import read_regular, sha256_of, write_all_atomic, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
-from trainer.checkpoints.selection import Entry, Ranked, analysis, choose, rank
+from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
 from trainer.common.reporting import Notices, Reporter
 
 MOST_WAITING, MOST_WAITING_BYTES = 16, 64 * 1024 * 1024
@@ -48,7 +48,7 @@ class Output:
         write_atomic(self.folder / name, data)
         self.files[name] = sha256_of(data)
 
-    def keep(self, name: str, checkpoint: Checkpoint) -> None:
+    def queue(self, name: str, checkpoint: Checkpoint) -> None:
         """Write a checkpoint between this epoch and the next, or with later ones. Raises what a write failed with."""
         if self._kept_bytes < MOST_KEPT_BYTES:
             self._kept[name] = checkpoint
@@ -57,7 +57,7 @@ class Output:
         self._waiting_bytes += checkpoint.size_bytes
         many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
         if many or time.monotonic() - self._wrote_at >= LONGEST_WAIT_S:
-            self.settle()
+            self.flush()
 
     def write_later(self, name: str, make: Callable[[], bytes]) -> None:
         """Write a file together with others, with the next `settle`."""
@@ -74,7 +74,7 @@ class Output:
         write_all_atomic(self.folder, {name: partial(made.__getitem__, name) for name in made})
         self.files |= {name: sha256_of(data) for name, data in made.items()}
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write all that waits. Raises what a write failed with."""
         self.begin_to_write()
         self.wait()
@@ -87,7 +87,7 @@ class Output:
         """Wait for what is being written, however it ends: whoever leaves may remove the folder."""
         wait(self._under_way)
 
-    def adopt(self, name: str) -> bytes:
+    def register(self, name: str) -> bytes:
         """Take in a file that another program left here, and give its bytes."""
         data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
         self.files[name] = sha256_of(data)
@@ -97,12 +97,12 @@ class Output:
         """Open a checkpoint that lies here; a foreign one is taken to keep to `contract`."""
         if name in self._kept:
             return self._kept[name]
-        self.settle()
+        self.flush()
         data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
         return checkpoint_from(load_document(data, name), contract)
 
 
-def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter) -> Result:
+def select_and_export(job: Job, entries: list[CheckpointCandidate], output: Output, reporter: Reporter) -> Result:
     """Rank, choose, export, and say so. Raises HotlapError (E_NO_MODEL) where no checkpoint can be used."""
     reporter.send(Selecting())
     reporter.doing("selecting", 0.96)
@@ -112,7 +112,7 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
     try:
         output.begin_to_write()
         if chosen is None:
-            output.settle()
+            output.flush()
             raise HotlapError(
                 f"no epoch can be used: {ranked[0].reason if ranked else 'there is no checkpoint'}",
                 hint="lower learning_rate, and look at the rewards",
@@ -121,19 +121,19 @@ def conclude(job: Job, entries: list[Entry], output: Output, reporter: Reporter)
         if job.use_epoch and chosen.entry.epoch != job.use_epoch:
             Notices(reporter).say("W_EPOCH", f"epoch {chosen.entry.epoch} was taken: {why}")
         reporter.doing("exporting", 0.98)
-        result = publishable(job, chosen.entry.name, output, chosen)
+        result = export_result(job, chosen.entry.name, output, chosen)
     finally:
         output.wait()
     return result.model_copy(update={"ranking": tuple(r.brief() for r in ranked)})
 
 
-def publishable(job: Job, name: str, output: Output, ranked: Ranked) -> Result:
+def export_result(job: Job, name: str, output: Output, ranked: RankedCheckpoint) -> Result:
     """Export one checkpoint of the folder beside itself and give the result. Raises ModelError."""
     checkpoint = output.checkpoint(name, job.contract)
     epoch, total = ranked.entry.epoch, ranked.parts.total if ranked.parts else None
     model_name = f"model_epoch_{epoch}.json"
     output.write(model_name, export(checkpoint, policy_version=job.cycle, score=total))
-    output.settle()
+    output.flush()
     last = {name: finite_or_none(values[-1]) for name, values in checkpoint.training_history.items() if values}
     return Result(
         epoch=epoch,

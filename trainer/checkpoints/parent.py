@@ -15,14 +15,14 @@ from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document, weights_of
 from trainer.checkpoints.export import model_of
 from trainer.common.prefetch_cache import AHEAD
-from trainer.common.reporting import Notices, Recorder
+from trainer.common.reporting import Notices, MemoryReporter
 from trainer.networks.network import Network, Shape, build_network
 from trainer.networks.normaliser import Normalisers
-from trainer.rollouts.behaviour_policy import Candidate
+from trainer.rollouts.behaviour_policy import CandidatePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Parent:
     """Where training begins."""
 
     network: Network
@@ -33,15 +33,15 @@ class Start:
     checksum: str  #: of the parent's exported weights; empty = no parent
 
 
-def open_start(job: Job, notices: Notices) -> Start:
+def open_parent(job: Job, notices: Notices) -> Parent:
     """Load the parent, or make a fresh network. Raises ModelError, ContractError, ConfigError or OSError."""
     ahead = AHEAD.take(_key(job))
-    return cast("Start", ahead) if ahead is not None else _open(job, notices)
+    return cast("Parent", ahead) if ahead is not None else _open(job, notices)
 
 
-def open_ahead(job: Job) -> Start:
+def prefetch_parent(job: Job) -> Parent:
     """Load the parent before the job has come, and remember it where there is nothing to say about it."""
-    said = Recorder()
+    said = MemoryReporter()
     start = AHEAD.get(_key(job)) or _open(job, Notices(said))
     if job.parent_sha256 and not said.events:
         AHEAD.put(_key(job), start)
@@ -52,12 +52,12 @@ def _key(job: Job) -> tuple[object, ...]:
     return "start", job.parent_sha256, job.contract, job.hidden_sizes, job.settings.network, job.settings.seed
 
 
-def _open(job: Job, notices: Notices) -> Start:
+def _open(job: Job, notices: Notices) -> Parent:
     shape = Shape.of(job.contract, job.hidden_sizes)
     network = build_network(shape, custom=job.settings.network, seed=job.settings.seed)
     parent = read_checkpoint(Path(job.parent), job) if job.parent is not None else None
     if parent is None or not parent.policy_trained:
-        return Start(
+        return Parent(
             network=network,
             normalisers=Normalisers.identity(shape.observation_size),
             optimizer_state={},
@@ -70,7 +70,7 @@ def _open(job: Job, notices: Notices) -> Start:
     if not optimizer_state:
         notices.say("W_OPTIMIZER", "the parent's optimizer state does not fit and begins anew")
     checksum = weights_checksum(model_of(parent, policy_version=0))
-    return Start(
+    return Parent(
         network=network,
         normalisers=parent.normalisers,
         optimizer_state=optimizer_state,
@@ -126,7 +126,7 @@ def _fill_layers(network: Network, parent: Checkpoint) -> None:
             layer.bias.copy_(bias)
     if network.action_log_std.numel():
         network.action_log_std.copy_(parent.action_log_std)
-        network.keep_bounds()
+        network.clamp_log_std()
 
 
 def _matching_state(parent: Checkpoint, network: Network) -> dict[str, Any]:
@@ -141,8 +141,8 @@ def _matching_state(parent: Checkpoint, network: Network) -> dict[str, Any]:
 
 
 def candidates_of(
-    paths: tuple[str, ...], start: Start, job: Job, known: dict[str, Candidate | None]
-) -> list[Candidate]:
+    paths: tuple[str, ...], start: Parent, job: Job, known: dict[str, CandidatePolicy | None]
+) -> list[CandidatePolicy]:
     """Read the model JSONs that may have played; what cannot be read or does not fit is passed over.
 
     `known` keeps what was read for other rollouts of this job.
@@ -153,7 +153,7 @@ def candidates_of(
     return [candidate for path in paths if (candidate := known[path]) is not None]
 
 
-def remember_candidates(known: dict[str, Candidate | None]) -> None:
+def remember_candidates(known: dict[str, CandidatePolicy | None]) -> None:
     """Keep the models that were read before the job has come. Raises OSError where one is gone by now."""
     for path, candidate in known.items():
         if candidate is not None:
@@ -165,17 +165,17 @@ def _model_key(path: Path) -> tuple[object, ...]:
     return "model", path, info.st_size, info.st_mtime_ns, info.st_ino
 
 
-def _candidate(path: Path, start: Start, job: Job) -> Candidate | None:
+def _candidate(path: Path, start: Parent, job: Job) -> CandidatePolicy | None:
     try:
         model = AHEAD.get(_model_key(path)) or read_model(read_regular(path, limit=MAX_MODEL_BYTES))
     except (HotlapError, OSError):
         return None  # its steps will be told as a stranger's
     if job.contract.differences(model.contract):
         return None
-    return Candidate(model, is_parent=weights_checksum(model) == start.checksum)
+    return CandidatePolicy(model, is_parent=weights_checksum(model) == start.checksum)
 
 
-def snapshot(
+def make_checkpoint(
     network: Network,
     normalisers: Normalisers,
     job: Job,

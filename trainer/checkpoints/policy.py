@@ -13,10 +13,10 @@ from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.rollout.rollout import Float32
 from schemas.storage.files import read_regular
 from trainer.checkpoints.checkpoint import Checkpoint, Layers, checkpoint_from, load_document
-from trainer.networks.distributions import head_for
+from trainer.networks.distributions import distribution_for
 
 
-class Policy(Protocol):
+class LoadedPolicy(Protocol):
     """What both kinds of file give. Observations are raw, float32 [n, O]."""
 
     def mean(self, observations: Float32) -> Float32:
@@ -31,7 +31,7 @@ class CheckpointPolicy:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._head = head_for(checkpoint.contract.action_space)
+        self._head = distribution_for(checkpoint.contract.action_space)
 
     @torch.no_grad()
     def mean(self, observations: Float32) -> Float32:
@@ -56,7 +56,7 @@ def _run(layers: Layers, x: Tensor) -> Tensor:
     return torch.nn.functional.linear(x, *layers[-1])
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_policy(path: str | Path) -> LoadedPolicy:
     """Load a checkpoint (`.pt`, `.pth`) or a model JSON. Raises ModelError or OSError."""
     path = Path(path)
     data = read_regular(path, limit=MAX_MODEL_BYTES)

@@ -17,7 +17,7 @@ RULE = "lower is better: 0.4 * final + 0.3 * min + 0.3 * trend, over the value l
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ScoreTerms:
     """What a score is made of."""
 
     final: float
@@ -27,7 +27,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CheckpointCandidate:
     """One checkpoint as the ranking sees it."""
 
     epoch: int
@@ -37,11 +37,11 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedCheckpoint:
     """One checkpoint with its place."""
 
-    entry: Entry
-    parts: Parts | None  #: None where it can never win
+    entry: CheckpointCandidate
+    parts: ScoreTerms | None  #: None where it can never win
     reason: str
 
     def brief(self) -> RankedEpoch:
@@ -51,7 +51,7 @@ class Ranked:
         return RankedEpoch(epoch=self.entry.epoch, score=score, value_loss=last, reason=self.reason)
 
 
-def score(losses: Sequence[float]) -> Parts | None:
+def score(losses: Sequence[float]) -> ScoreTerms | None:
     """Give Contract 6's score; None where there is no loss or one of them is not finite.
 
     With fewer than 20 losses the windows are half of them: 1 for two or three losses, and a single loss has no trend.
@@ -61,7 +61,7 @@ def score(losses: Sequence[float]) -> Parts | None:
     window = WINDOW if len(losses) >= 2 * WINDOW else len(losses) // 2
     trend = _trend(losses[:window], losses[-window:]) if window else 0.0
     final, least = losses[-1], min(losses)
-    return Parts(final, least, trend, 0.4 * final + 0.3 * least + 0.3 * trend)
+    return ScoreTerms(final, least, trend, 0.4 * final + 0.3 * least + 0.3 * trend)
 
 
 def _trend(first: Sequence[float], last: Sequence[float]) -> float:
@@ -72,25 +72,25 @@ def _trend(first: Sequence[float], last: Sequence[float]) -> float:
     return 0.1 if after > before + margin else 0.0
 
 
-def rank(entries: Sequence[Entry]) -> list[Ranked]:
+def rank(entries: Sequence[CheckpointCandidate]) -> list[RankedCheckpoint]:
     """Order checkpoints, the best first; equal scores by epoch, the earliest first; the unusable ones last."""
     ranked = [_judged(entry) for entry in entries]
     return sorted(ranked, key=lambda r: (r.parts is None, r.parts.total if r.parts else 0.0, r.entry.epoch))
 
 
-def _judged(entry: Entry) -> Ranked:
+def _judged(entry: CheckpointCandidate) -> RankedCheckpoint:
     parts = score(entry.losses)
     if not entry.finite:
-        return Ranked(entry, None, "cannot win: a weight is not finite")
+        return RankedCheckpoint(entry, None, "cannot win: a weight is not finite")
     if not entry.losses:
-        return Ranked(entry, None, "cannot win: its history has no value loss")
+        return RankedCheckpoint(entry, None, "cannot win: its history has no value loss")
     if parts is None:
-        return Ranked(entry, None, "cannot win: a value loss is not finite")
+        return RankedCheckpoint(entry, None, "cannot win: a value loss is not finite")
     course = {-0.1: "falling", 0.0: "level", 0.1: "rising"}[parts.trend]
-    return Ranked(entry, parts, f"final {parts.final:.4g}, least {parts.least:.4g}, {course}")
+    return RankedCheckpoint(entry, parts, f"final {parts.final:.4g}, least {parts.least:.4g}, {course}")
 
 
-def choose(ranked: Sequence[Ranked], use_epoch: int) -> tuple[Ranked | None, str]:
+def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCheckpoint | None, str]:
     """Give the checkpoint to publish and why; `use_epoch` 0 = the best. None where none can be."""
     best = next((r for r in ranked if r.parts is not None), None)
     if not use_epoch:
@@ -102,7 +102,7 @@ def choose(ranked: Sequence[Ranked], use_epoch: int) -> tuple[Ranked | None, str
     return best, f"the best score, since epoch {use_epoch} {missing}"
 
 
-def analysis(ranked: Sequence[Ranked], chosen: Ranked | None, why: str) -> bytes:
+def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None, why: str) -> bytes:
     """Give model_analysis.json."""
     best = next((r for r in ranked if r.parts is not None), None)
     document: dict[str, Any] = {
@@ -118,7 +118,7 @@ def analysis(ranked: Sequence[Ranked], chosen: Ranked | None, why: str) -> bytes
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _line(place: int, ranked: Ranked) -> dict[str, Any]:
+def _line(place: int, ranked: RankedCheckpoint) -> dict[str, Any]:
     parts = ranked.parts
     numbers: dict[str, float | None] = {"score": None, "final": None, "min": None, "trend": None}
     if parts is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 _Place = tuple[object, ...]
 
 
-def copied(state: Any) -> Any:
+def copy_tensors(state: Any) -> Any:
     """Copy nested dicts, lists and tuples to the CPU.
 
     What stands in several places is copied once, and all tensors of one type share one storage: one copy instead of

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode, Failure
-from schemas.text import shown
+from schemas.text import printable
 
 _TRANSIENT = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY}
@@ -21,24 +21,24 @@ _CODES: tuple[tuple[type[HotlapError], ExitCode], ...] = (
 )
 
 
-def verdict(error: BaseException) -> tuple[ExitCode, Failure]:
+def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
     """Map any exception to an exit code and one line for people; the only place that does."""
     if isinstance(error, HotlapError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BAD_DATA)
         return code, Failure(code=error.code, message=str(error))
     if isinstance(error, ValidationError):
-        return ExitCode.USAGE, Failure(code="E_JOB", message=shown(f"the job cannot be read: {error}"))
+        return ExitCode.USAGE, Failure(code="E_JOB", message=printable(f"the job cannot be read: {error}"))
     if _is_out_of_memory(error):
         return ExitCode.TEMPORARY, Failure(
             code="E_MEMORY",
             message="out of memory -> lower batch_size or history_ratio, or set device = cpu [E_MEMORY]",
         )
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
-        reason = shown(f"{error.strerror}: {error.filename or ''}")
+        reason = printable(f"{error.strerror}: {error.filename or ''}")
         return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> make room and try again [E_DISK]")
     name = type(error).__name__
     return ExitCode.BUG, Failure(
-        code="E_BUG", message=shown(f"{name}: {error} -> please report it with the log [E_BUG]")
+        code="E_BUG", message=printable(f"{name}: {error} -> please report it with the log [E_BUG]")
     )
 
 

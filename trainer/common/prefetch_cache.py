@@ -8,7 +8,7 @@ from typing import Any
 MOST_BYTES = 256 * 1024 * 1024
 
 
-class Memory:
+class PrefetchCache:
     """Values by key. A key names content (a hash) or a file's very state, so that what is found is never stale."""
 
     def __init__(self) -> None:
@@ -40,4 +40,4 @@ class Memory:
         return self._values.pop(key, None)
 
 
-AHEAD = Memory()
+AHEAD = PrefetchCache()

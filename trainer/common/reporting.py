@@ -31,7 +31,7 @@ class Notices:
             self._reporter.send(Notice(code=code, message=message))
 
 
-class Recorder:
+class MemoryReporter:
     """Keeps what it is told; for tests and for callers in Python."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ Labels = NDArray[Any]
 """[n] int64 choices, [n, A] uint8 buttons or [n, A] float32 numbers."""
 
 
-class NonsenseError(ValueError):
+class InvalidActionError(ValueError):
     """An answer that is no action of this environment. The message says why."""
 
 
@@ -65,18 +65,18 @@ class Actions:
                 raise TypeError
             given = np.asarray(answer, dtype=np.float64)
         except (TypeError, ValueError):
-            raise NonsenseError(f"{_brief(answer)} is no action") from None
+            raise InvalidActionError(f"{_brief(answer)} is no action") from None
         if not np.isfinite(given).all():
-            raise NonsenseError(f"{_brief(answer)} is not finite")
+            raise InvalidActionError(f"{_brief(answer)} is not finite")
         if self.kind == "discrete":
             return self._choice(given, answer)
         if self.kind == "multi_binary" and given.shape == ():
             return self._pressed([self._index(float(given), answer)])
         if given.shape != (len(self.names),):
-            raise NonsenseError(f"{_brief(answer)} has shape {given.shape}, not ({len(self.names)},)")
+            raise InvalidActionError(f"{_brief(answer)} has shape {given.shape}, not ({len(self.names)},)")
         if self.kind == "multi_binary":
             if not np.isin(given, (0.0, 1.0)).all():
-                raise NonsenseError(f"{_brief(answer)}: a button is 0 or 1")
+                raise InvalidActionError(f"{_brief(answer)}: a button is 0 or 1")
             return given.astype(np.uint8)
         low, high = np.array(self.low), np.array(self.high)
         inside = np.clip(given, low, high)
@@ -94,25 +94,25 @@ class Actions:
 
     def _named(self, names: Sequence[str]) -> Labels:
         if self.kind == "continuous":
-            raise NonsenseError(f"{_brief(names)}: real-valued actions are arrays, not names")
+            raise InvalidActionError(f"{_brief(names)}: real-valued actions are arrays, not names")
         unknown = [name for name in names if name not in self.names]
         if unknown:
-            raise NonsenseError(f"{_brief(unknown[0])} is none of the actions {', '.join(self.names)}")
+            raise InvalidActionError(f"{_brief(unknown[0])} is none of the actions {', '.join(self.names)}")
         places = [self.names.index(name) for name in names]
         if self.kind == "multi_binary":
             return self._pressed(places)
         if len(places) != 1:
-            raise NonsenseError(f"{_brief(names)}: one action, not {len(places)}")
+            raise InvalidActionError(f"{_brief(names)}: one action, not {len(places)}")
         return np.asarray(places[0], np.int64)
 
     def _choice(self, given: NDArray[np.float64], answer: Any) -> Labels:
         if given.size != 1:
-            raise NonsenseError(f"{_brief(answer)} is no choice")
+            raise InvalidActionError(f"{_brief(answer)} is no choice")
         return np.asarray(self._index(float(given.reshape(())) - self.first, answer), np.int64)
 
     def _index(self, number: float, answer: Any) -> int:
         if number != int(number) or not 0 <= number < len(self.names):
-            raise NonsenseError(f"{_brief(answer)} is no index of {len(self.names)} actions")
+            raise InvalidActionError(f"{_brief(answer)} is no index of {len(self.names)} actions")
         return int(number)
 
     def _pressed(self, places: Sequence[int]) -> Labels:

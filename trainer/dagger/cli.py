@@ -16,7 +16,7 @@ from schemas.errors import ConfigError, HotlapError
 from trainer.common.console import say_error
 from trainer.dagger.messages import MilestoneResult
 from trainer.dagger.milestones import read_config
-from trainer.dagger.pipeline import Options, Pipeline, Watcher
+from trainer.dagger.pipeline import PipelineOptions, Pipeline, PipelineListener
 from trainer.dagger.reporting.console import Bars, Lines, summary
 from trainer.dagger.reporting.video import can_record
 from trainer.dagger.reporting.wandb_tracker import Tracker
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         options = _options(arguments)
         with ExitStack() as stack:
             bars = stack.enter_context(Bars(console)) if console.is_terminal else Lines()
-            watchers: list[Watcher] = [bars]
+            watchers: list[PipelineListener] = [bars]
             if arguments.track:
                 tracker = Tracker(arguments.wandb_project, arguments.wandb_entity, options.output_dir)
                 stack.callback(tracker.close)
@@ -99,7 +99,7 @@ def _code(results: Sequence[MilestoneResult]) -> int:
     return 1 if any(result.status == "failed" for result in results) else 0
 
 
-def _options(given: argparse.Namespace) -> Options:
+def _options(given: argparse.Namespace) -> PipelineOptions:
     """Read what the command line names. Raises ConfigError."""
     config = read_config(given.milestone_config)
     numbers = {name: getattr(given, name) for name in DaggerSettings.model_fields}
@@ -122,7 +122,7 @@ def _options(given: argparse.Namespace) -> Options:
     if record_video and not can_record():
         say_error("note: no videos, since av is not installed -> pip install -c constraints.txt -e .[dagger]")
         record_video = False
-    return Options(
+    return PipelineOptions(
         config=config,
         settings=settings,
         selection=Selection(given.milestone, given.resume_from, tuple(given.skip_milestones), given.fresh),

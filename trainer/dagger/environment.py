@@ -28,7 +28,7 @@ class StateError(HotlapError):
     code = "E_STATE"
 
 
-class WorldError(HotlapError):
+class EnvironmentRaisedError(HotlapError):
     """The environment raised where it should have played."""
 
     code = "E_ENV"
@@ -57,7 +57,7 @@ class GymEnvironment(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ObservationSpec:
     """What policies see: a vector of numbers, or a picture [height, width, channels] of bytes."""
 
     shape: tuple[int, ...]
@@ -74,10 +74,10 @@ class View:
         return seen if self.pixels else seen.astype(np.float32).reshape(self.shape)
 
 
-class World:
+class MilestoneEnv:
     """One environment with what is known about it."""
 
-    def __init__(self, env: GymEnvironment, view: View, actions: Actions) -> None:
+    def __init__(self, env: GymEnvironment, view: ObservationSpec, actions: Actions) -> None:
         self._env, self.view, self.actions = env, view, actions
         self._expert_state = getattr(env, "expert_state", None)
         self._observation: Any = None
@@ -145,17 +145,17 @@ class World:
         return observe()
 
 
-def _raised(where: str, error: Exception) -> WorldError:
-    return WorldError(f"the environment's {where}() raised {type(error).__name__}: {error}", hint="its log says more")
+def _raised(where: str, error: Exception) -> EnvironmentRaisedError:
+    return EnvironmentRaisedError(f"the environment's {where}() raised {type(error).__name__}: {error}", hint="its log says more")
 
 
-def open_worlds(config: MilestoneConfig, most: int) -> list[World]:
+def open_environments(config: MilestoneConfig, most: int) -> list[MilestoneEnv]:
     """Open as many environments side by side as the config or the environment allows, `most` at most."""
     first = _make(config)
     view, actions = _view_of(first), actions_of(first)
     lanes = min(most, config.lanes or int(getattr(first, "lanes", 1)))
     envs = [first, *(_make(config) for _ in range(lanes - 1))]
-    return [World(env, view, actions) for env in envs]
+    return [MilestoneEnv(env, view, actions) for env in envs]
 
 
 def _make(config: MilestoneConfig) -> Any:
@@ -205,15 +205,15 @@ def _call(factory: Callable[..., Any], given: dict[str, Any], config: MilestoneC
     return factory(**given)
 
 
-def _view_of(env: Any) -> View:
+def _view_of(env: Any) -> ObservationSpec:
     from gymnasium import spaces
 
     space = env.observation_space
     if isinstance(space, spaces.Box):
         if len(space.shape) == 1:
-            return View(tuple(space.shape), pixels=False)
+            return ObservationSpec(tuple(space.shape), pixels=False)
         if len(space.shape) == 3 and space.dtype == np.uint8:
-            return View(tuple(space.shape), pixels=True)
+            return ObservationSpec(tuple(space.shape), pixels=True)
     raise ConfigError(
         f"observations {space} cannot be learned from",
         hint="use a one-dimensional Box, or a Box [height, width, channels] of uint8",

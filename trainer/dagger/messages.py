@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field, TypeAdapter
 
-from schemas.base import Record
+from schemas.base import StrictModel
 from schemas.storage.files import write_atomic
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.settings import DaggerSettings
@@ -19,7 +19,7 @@ from trainer.dagger.settings import DaggerSettings
 Status = Literal["completed", "failed", "skipped"]
 
 
-class MilestoneResult(Record):
+class MilestoneResult(StrictModel):
     """One row of pipeline_results."""
 
     milestone_id: str
@@ -34,7 +34,7 @@ class MilestoneResult(Record):
     dagger_final_success_rate: float | None = None
 
 
-class Job(Record):
+class MilestoneJob(StrictModel):
     """What a worker is given: one milestone, and where everything lies."""
 
     config: MilestoneConfig
@@ -48,20 +48,20 @@ class Job(Record):
     done: tuple[str, ...]  #: milestones whose completed state may be made by playing them
 
 
-class Line(Record):
+class Line(StrictModel):
     """Something to tell people."""
 
     event: Literal["line"] = "line"
     text: str
 
 
-class Alive(Record):
+class Alive(StrictModel):
     """Work goes on: an episode was played, some minibatches were learned from."""
 
     event: Literal["alive"] = "alive"
 
 
-class ExpertDone(Record):
+class ExpertDone(StrictModel):
     """The expert was evaluated."""
 
     event: Literal["expert"] = "expert"
@@ -70,7 +70,7 @@ class ExpertDone(Record):
     max_episode_steps: int | None
 
 
-class RoundDone(Record):
+class RoundDone(StrictModel):
     """One round is over, and safe on disk."""
 
     event: Literal["round"] = "round"
@@ -84,7 +84,7 @@ class RoundDone(Record):
     seconds: float
 
 
-class Finished(Record):
+class Finished(StrictModel):
     """The worker's last word."""
 
     event: Literal["result"] = "result"
@@ -95,7 +95,7 @@ Event = Annotated[Line | Alive | ExpertDone | RoundDone | Finished, Field(discri
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
-class PipelineState(Record):
+class PipelineState(StrictModel):
     """pipeline_state.json: what is over, by milestone, whichever run it was in."""
 
     schema_name: Literal["hotlap.dagger_state/1"] = "hotlap.dagger_state/1"

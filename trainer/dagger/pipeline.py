@@ -17,13 +17,13 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.storage.file_lock import take
+from schemas.storage.file_lock import try_acquire
 from schemas.storage.files import read_regular
 from trainer.dagger.messages import (
     EVENTS,
     Event,
     Finished,
-    Job,
+    MilestoneJob,
     MilestoneResult,
     PipelineState,
     Status,
@@ -31,15 +31,15 @@ from trainer.dagger.messages import (
 )
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.reporting.html_report import write_report
-from trainer.dagger.schedule import Due, Selection, done_in, due, may_start
+from trainer.dagger.schedule import Schedule, Selection, done_in, make_schedule, may_start
 from trainer.dagger.settings import DaggerSettings
 
-_PATIENCE_S = 0.5
+_TIMEOUT_S = 0.5
 _WORKER = ("-m", "trainer.dagger.training.worker")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PipelineOptions:
     """A whole run."""
 
     config: MilestoneConfig
@@ -54,10 +54,10 @@ class Options:
     stall_timeout_s: float = 1800.0  #: a worker that plays no episode and learns nothing for so long is ended
 
 
-class Watcher(Protocol):
+class PipelineListener(Protocol):
     """Who is told what happens: the progress display, the tracker."""
 
-    def begin(self, plan: Due, options: Options) -> None:
+    def begin(self, plan: Schedule, options: PipelineOptions) -> None:
         """The run begins."""
 
     def started(self, milestone_id: str) -> None:
@@ -83,15 +83,15 @@ class _Worker:
 class Pipeline:
     """The run. Its one thread starts workers, takes their events in and writes results."""
 
-    options: Options
-    watchers: tuple[Watcher, ...]
+    options: PipelineOptions
+    watchers: tuple[PipelineListener, ...]
     state: PipelineState = field(default_factory=PipelineState)
     _inbox: queue.SimpleQueue[tuple[str, Event | None]] = field(default_factory=queue.SimpleQueue)
     _workers: dict[str, _Worker] = field(default_factory=dict)
 
     def run(self) -> tuple[MilestoneResult, ...]:
         """Do what is due; give the results of what was asked for, those of earlier runs among them."""
-        lock, holder = take(self.options.output_dir / ".lock")
+        lock, holder = try_acquire(self.options.output_dir / ".lock")
         if lock is None:
             raise ConfigError(
                 f"another pipeline (pid {holder}) works in {self.options.output_dir}",
@@ -103,7 +103,7 @@ class Pipeline:
     def _run(self) -> tuple[MilestoneResult, ...]:
         options = self.options
         self.state = read_state(options.output_dir / "pipeline_state.json")
-        plan = due(options.config, options.selection, self.state)
+        plan = make_schedule(options.config, options.selection, self.state)
         for watcher in self.watchers:
             watcher.begin(plan, options)
         if options.selection.fresh:
@@ -139,7 +139,7 @@ class Pipeline:
 
     def _start(self, name: str, done: tuple[str, ...]) -> None:
         options = self.options
-        job = Job(
+        job = MilestoneJob(
             config=options.config,
             milestone_id=name,
             settings=options.settings,
@@ -180,7 +180,7 @@ class Pipeline:
         """Wait for one event and act on it."""
         try:
             # Not without end: on Windows Ctrl-C would wait with it.
-            name, event = self._inbox.get(timeout=_PATIENCE_S)
+            name, event = self._inbox.get(timeout=_TIMEOUT_S)
         except queue.Empty:
             return
         worker = self._workers[name]

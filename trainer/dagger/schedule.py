@@ -20,7 +20,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class Schedule:
     """What follows from it, each in the order of the config."""
 
     run: tuple[str, ...]
@@ -28,7 +28,7 @@ class Due:
     completed: tuple[str, ...]  #: were done in an earlier run
 
 
-def due(config: MilestoneConfig, selection: Selection, state: PipelineState) -> Due:
+def make_schedule(config: MilestoneConfig, selection: Selection, state: PipelineState) -> Schedule:
     """Decide what is to be run. Raises ConfigError for names that the config does not have."""
     check_known([selection.only] if selection.only else [], "--milestone", config)
     check_known([selection.resume_from] if selection.resume_from else [], "--resume-from", config)
@@ -40,7 +40,7 @@ def due(config: MilestoneConfig, selection: Selection, state: PipelineState) -> 
     elif selection.resume_from:
         wanted = ids[ids.index(selection.resume_from) :]
     over = frozenset() if selection.fresh else frozenset(_completed(state))
-    return Due(
+    return Schedule(
         run=tuple(name for name in wanted if name not in selection.skip and name not in over),
         skipped=tuple(name for name in wanted if name in selection.skip and name not in over),
         completed=tuple(name for name in wanted if name in over),

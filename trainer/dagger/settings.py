@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.base import Record
+from schemas.base import StrictModel
 
 
-class DaggerSettings(Record):
+class DaggerSettings(StrictModel):
     """What decides the result; a milestone's work goes on only with the same ones."""
 
     eval_episodes: Annotated[int, Field(ge=1)] = Field(5, description="episodes an expert is judged by")

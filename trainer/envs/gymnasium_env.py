@@ -26,7 +26,7 @@ def gymnasium() -> Any:
     return gymnasium
 
 
-class GymGames:
+class GymnasiumVecEnv:
     """A `trainer.envs.vec_env.World` of n copies of one environment. `workers` > 0 steps them in processes of their own,
     which pays where one step costs more than about a tenth of a millisecond.
     """

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from schemas.contract import ContinuousActions, PolicyContract
-from trainer.envs.vec_env import World
+from trainer.envs.vec_env import VecEnv
 
 Array = npt.NDArray[Any]
 
@@ -26,14 +26,14 @@ def spaces_of(contract: PolicyContract, largest: float = np.inf) -> tuple[gymnas
     return seen, gymnasium.spaces.Discrete(space.n)
 
 
-class WorldVectorEnv(VectorEnv[Any, Any, Any]):
+class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
     """One environment an agent. An episode's end starts the next one in the same step; where it led to stands in
     `info["final_obs"]`, and `info["reward_parts"]` has each part of the reward, [num_envs].
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: VecEnv) -> None:
         self.world, self.num_envs = world, world.n_agents
         self.single_observation_space, self.single_action_space = spaces_of(world.contract)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)

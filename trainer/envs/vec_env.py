@@ -10,10 +10,10 @@ import numpy.typing as npt
 from schemas.contract import PolicyContract
 from trainer.envs.racing.simulation import Step
 
-__all__ = ["Step", "World"]
+__all__ = ["Step", "VecEnv"]
 
 
-class World(Protocol):
+class VecEnv(Protocol):
     """n agents in some number of games. `step` starts anew, at once, whatever has just ended."""
 
     contract: PolicyContract

@@ -52,18 +52,18 @@ def log_ndtr(x: Tensor) -> Tensor:
     return _LogNdtr.apply(x)  # type: ignore[no-untyped-call, no-any-return]
 
 
-class Head(Protocol):
+class ActionDistribution(Protocol):
     """How to read the policy head's outputs. Letters: see trainer.common.shapes."""
 
     columns: int  #: how many numbers `pack` makes of an action
 
-    def pack(self, action_BA: Tensor, noise_B: Tensor) -> Tensor:
-        """Prepare recorded actions once, float32 [B, C]; `noise_B` is the engine's factor on the deviation."""
+    def encode(self, action_BA: Tensor, std_scale_B: Tensor) -> Tensor:
+        """Prepare recorded actions once, float32 [B, C]; `std_scale_B` is the engine's factor on the deviation."""
 
     def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
         """Give the log likelihood [B], nats, of what happened."""
 
-    def density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
+    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
         """Give what the engine records [B], nats: the log density of the clamped action, or of the choice."""
 
     def entropy(self, output_BK: Tensor, log_std_A: Tensor) -> Tensor:
@@ -81,13 +81,13 @@ class CensoredNormal:
         self._width = len(space.names)
         self.columns = 2 * self._width + 1
 
-    def pack(self, action_BA: Tensor, noise_B: Tensor) -> Tensor:
+    def encode(self, action_BA: Tensor, std_scale_B: Tensor) -> Tensor:
         """Split actions into their clamped value, and -1, 0, 1 for lower bound, inside, upper bound."""
         margin = (self._high - self._low) * _AT_BOUND
-        side_BA = (action_BA >= self._high - margin).float() - (action_BA <= self._low + margin).float()
-        edge_BA = torch.minimum(torch.maximum(action_BA, self._low), self._high)
-        log_noise_B1 = noise_B.clamp(min=NOISE_STD_MIN).log().unsqueeze(1)
-        return torch.cat([edge_BA, side_BA, log_noise_B1], dim=1).to(action_BA.dtype)
+        bound_BA = (action_BA >= self._high - margin).float() - (action_BA <= self._low + margin).float()
+        clamped_BA = torch.minimum(torch.maximum(action_BA, self._low), self._high)
+        log_noise_B1 = std_scale_B.clamp(min=NOISE_STD_MIN).log().unsqueeze(1)
+        return torch.cat([clamped_BA, bound_BA, log_noise_B1], dim=1).to(action_BA.dtype)
 
     def _standard(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give z = (edge - mean) / std and log std, [B, A], and the side."""
@@ -97,11 +97,11 @@ class CensoredNormal:
 
     def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
         """Density between the bounds, tail mass at them."""
-        z_BA, log_std_BA, side_BA = self._standard(output_BK, log_std_A, packed_BC)
+        z_BA, log_std_BA, bound_BA = self._standard(output_BK, log_std_A, packed_BC)
         inside_BA = z_BA.square() * -0.5 - log_std_BA - LOG_SQRT_2PI
-        return torch.where(side_BA == 0, inside_BA, log_ndtr(-side_BA * z_BA)).sum(dim=1)
+        return torch.where(bound_BA == 0, inside_BA, log_ndtr(-bound_BA * z_BA)).sum(dim=1)
 
-    def density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
+    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
         """Density of the clamped action under the unclamped normal (Contract 3)."""
         z_BA, log_std_BA, _ = self._standard(output_BK, log_std_A, packed_BC)
         return (z_BA.square() * -0.5 - log_std_BA - LOG_SQRT_2PI).sum(dim=1)
@@ -121,9 +121,9 @@ class Categorical:
 
     columns = 1
 
-    def pack(self, action_BA: Tensor, noise_B: Tensor) -> Tensor:
+    def encode(self, action_BA: Tensor, std_scale_B: Tensor) -> Tensor:
         """Keep the index as a float; the noise has no meaning for choices."""
-        del noise_B
+        del std_scale_B
         return action_BA
 
     def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Categorical:
         del log_std_A
         return output_BK.log_softmax(dim=1).gather(1, packed_BC.long()).squeeze(1)
 
-    def density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
+    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
         """The same: nothing is clamped."""
         return self.log_prob(output_BK, log_std_A, packed_BC)
 
@@ -146,6 +146,6 @@ class Categorical:
         return output_BK
 
 
-def head_for(space: ActionSpace) -> Head:
+def distribution_for(space: ActionSpace) -> ActionDistribution:
     """Give the head that fits an action space."""
     return CensoredNormal(space) if isinstance(space, ContinuousActions) else Categorical()

@@ -65,7 +65,7 @@ class Network(nn.Module):
         """Give the policy head's raw outputs [B, K] and the values [B], from and in normalised units."""
         raise NotImplementedError
 
-    def values_of(self, observation_BO: Tensor) -> Tensor:
+    def values(self, observation_BO: Tensor) -> Tensor:
         """Give the values [B] alone."""
         value_B: Tensor = self(observation_BO)[1]
         return value_B
@@ -75,7 +75,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def keep_bounds(self) -> None:
+    def clamp_log_std(self) -> None:
         """Put `action_log_std` back between ln 0.01 and ln 2, where the engine keeps it (after every step)."""
         self.action_log_std.clamp_(LOG_STD_MIN, LOG_STD_MAX)
 

@@ -54,7 +54,7 @@ class ObservationNormaliser:
         usual_O = torch.where(std_O > CONSTANT * size_O.clamp(min=1e-6), std_O, torch.ones_like(std_O))
         return torch.maximum(usual_O, size_O / LARGEST_SHIFT)
 
-    def merged(self, observation_BO: Float32) -> ObservationNormaliser:
+    def updated(self, observation_BO: Float32) -> ObservationNormaliser:
         """Take in more observations."""
         batch = torch.from_numpy(observation_BO).double()
         n, total = float(len(batch)), self.count + len(batch)
@@ -70,7 +70,7 @@ class ObservationNormaliser:
         batch = torch.from_numpy(np.ascontiguousarray(observation_BO)).double()
         return ((batch - self.mean_O) / self.scale_O).float()
 
-    def plain(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""
         return {"mean": self.mean_O, "var": self.var_O, "count": self.count}
 
@@ -83,7 +83,7 @@ class ReturnNormaliser:
     std: float = 1.0
     is_set: bool = False
 
-    def merged(self, target_B: Float64) -> ReturnNormaliser:
+    def updated(self, target_B: Float64) -> ReturnNormaliser:
         """Move toward this cycle's targets; the first ones set it."""
         mean, square = float(target_B.mean()), float(np.square(target_B).mean())
         if self.is_set:
@@ -101,7 +101,7 @@ class ReturnNormaliser:
         """From the network's units to reward units."""
         return value_B * self.std + self.mean
 
-    def plain(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""
         return {"mean": self.mean, "std": self.std, "is_set": self.is_set}
 
@@ -118,12 +118,12 @@ class Normalisers:
         """Give those of a network that has seen nothing."""
         return cls(ObservationNormaliser.identity(observation_size), ReturnNormaliser())
 
-    def plain(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""
-        return {"observations": self.observations.plain(), "returns": self.returns.plain()}
+        return {"observations": self.observations.state_dict(), "returns": self.returns.state_dict()}
 
     @classmethod
-    def from_plain(cls, document: dict[str, Any]) -> Normalisers:
+    def from_state_dict(cls, document: dict[str, Any]) -> Normalisers:
         """Read what `plain` gave."""
         seen, returns = document["observations"], document["returns"]
         return cls(
@@ -133,7 +133,7 @@ class Normalisers:
 
 
 @torch.no_grad()
-def keep_policy(stacks: Stacks, before: ObservationNormaliser, after: ObservationNormaliser) -> None:
+def rescale_inputs(stacks: Stacks, before: ObservationNormaliser, after: ObservationNormaliser) -> None:
     """Re-express the first layers for new statistics, so that they compute what they did for the old ones.
 
     W (x - m) / s + b = W' (x - m') / s' + b' with W' = W s' / s and b' = b + W (m' - m) / s.
@@ -147,7 +147,7 @@ def keep_policy(stacks: Stacks, before: ObservationNormaliser, after: Observatio
 
 
 @torch.no_grad()
-def keep_values(head: nn.Linear, before: ReturnNormaliser, after: ReturnNormaliser) -> None:
+def popart(head: nn.Linear, before: ReturnNormaliser, after: ReturnNormaliser) -> None:
     """Re-express the value head for new statistics of the returns (PopArt)."""
     head.weight.copy_(head.weight.double() * (before.std / after.std))
     head.bias.copy_((head.bias.double() * before.std + before.mean - after.mean) / after.std)

@@ -15,15 +15,15 @@ from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
 from schemas.storage.files import read_regular, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document, weights_of
 from trainer.checkpoints.export import export
-from trainer.checkpoints.tensor_copy import copied
+from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.networks.normaliser import Normalisers
-from trainer.online.learner import Learner
+from trainer.online.learner import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
 
 
 @dataclass(slots=True)
-class Progress:
+class RunProgress:
     """How far a run is: with the weights all that a resumed one needs, since randomness is named by these counts."""
 
     steps: int = 0  #: agent steps
@@ -36,19 +36,19 @@ class Progress:
     kept: dict[str, float] = field(default_factory=dict)  #: checkpoint name to `last` when it was written
     ground: dict[str, Any] = field(default_factory=dict)  #: what the worlds keep
 
-    def plain(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Give what the checkpoint keeps; the history is the checkpoint's own."""
         names = ("steps", "iteration", "seconds", "best", "stage", "last", "kept", "ground")
         return {name: getattr(self, name) for name in names}
 
 
-def checkpoint_of(learner: Learner, progress: Progress, probe: torch.Tensor) -> Checkpoint:
+def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Checkpoint:
     """Take a picture of the learner as it is now."""
     network = learner.network
     state, policy_layers, value_layers = weights_of(network)
     return Checkpoint(
         policy_state_dict=state,
-        optimizer_state_dict=copied(learner.optimizer_state()),
+        optimizer_state_dict=copy_tensors(learner.optimizer_state()),
         training_history={name: list(values) for name, values in progress.history.items()},
         normalisers=learner.normalisers,
         contract=learner.contract,
@@ -64,7 +64,7 @@ def checkpoint_of(learner: Learner, progress: Progress, probe: torch.Tensor) -> 
     )
 
 
-class Keeper:
+class CheckpointManager:
     """The folder of checkpoints. What others read appears whole or not at all."""
 
     def __init__(self, folder: Path, *, keep_newest: int, keep_best: int) -> None:
@@ -72,7 +72,7 @@ class Keeper:
         self._newest, self._best = keep_newest, keep_best
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, learner: Learner, progress: Progress, probe: torch.Tensor) -> Path:
+    def save(self, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
         """Write the checkpoint of this step, then let go of those that need not stay."""
         path = self.folder / f"model_step_{progress.steps:010d}.pt"
         progress.kept[path.name] = float("-inf") if progress.last is None else progress.last
@@ -85,7 +85,7 @@ class Keeper:
                 _normaliser_path(old).unlink(missing_ok=True)
         return path
 
-    def save_as(self, name: str, learner: Learner, progress: Progress, probe: torch.Tensor) -> Path:
+    def save_as(self, name: str, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
         """Write a checkpoint and its model JSON under a name of their own: best_model, final_model."""
         path = self.folder / f"{name}.pt"
         checkpoint = self._write(path, learner, progress, probe)
@@ -93,7 +93,7 @@ class Keeper:
         write_atomic(path.with_suffix(".json"), model)
         return path
 
-    def _write(self, path: Path, learner: Learner, progress: Progress, probe: torch.Tensor) -> Checkpoint:
+    def _write(self, path: Path, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Checkpoint:
         checkpoint = checkpoint_of(learner, progress, probe)
         if not checkpoint.is_finite():
             raise HotlapError(
@@ -101,7 +101,7 @@ class Keeper:
                 hint="lower train.learning_rate and --resume from the last checkpoint",
                 code="E_DIVERGED",
             )
-        document = checkpoint.document() | {"online": progress.plain()}
+        document = checkpoint.document() | {"online": progress.state_dict()}
         write_atomic(_normaliser_path(path), normaliser_json(checkpoint.normalisers))
         write_atomic(path, document_bytes(document))
         return checkpoint
@@ -141,12 +141,12 @@ def normaliser_json(normalisers: Normalisers) -> bytes:
     seen, returns = normalisers.observations, normalisers.returns
     document = {
         "observations": {"mean": seen.mean_O.tolist(), "var": seen.var_O.tolist(), "count": seen.count},
-        "returns": returns.plain(),
+        "returns": returns.state_dict(),
     }
     return json.dumps(document, indent=1).encode()
 
 
-def resume(path: Path, learner: Learner) -> tuple[Progress, torch.Tensor]:
+def resume(path: Path, learner: OnlineLearner) -> tuple[RunProgress, torch.Tensor]:
     """Fill a fresh learner from a checkpoint; give how far it was and its probe. Raises ModelError or OSError."""
     document = load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
     checkpoint = checkpoint_from(document)
@@ -164,4 +164,4 @@ def resume(path: Path, learner: Learner) -> tuple[Progress, torch.Tensor]:
     learner.network.load_state_dict(checkpoint.policy_state_dict)
     learner.normalisers, learner.trained = checkpoint.normalisers, checkpoint.policy_trained
     learner.moments = dict(checkpoint.optimizer_state_dict.get("state", {}))
-    return Progress(**document["online"], history=checkpoint.training_history), checkpoint.probe_observations
+    return RunProgress(**document["online"], history=checkpoint.training_history), checkpoint.probe_observations

@@ -14,14 +14,14 @@ import torch
 
 from schemas.errors import ConfigError
 from trainer.common.console import ConsoleReporter, say_error
-from trainer.common.exit_codes import verdict
-from trainer.online.checkpoints import Keeper
+from trainer.common.exit_codes import failure_of
+from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, read_config
-from trainer.online.reporting.console import Show
-from trainer.online.reporting.loggers import make_boards
+from trainer.online.reporting.console import RunConsole
+from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.system_stats import environments
-from trainer.online.reporting.video import film
-from trainer.online.run import Run
+from trainer.online.reporting.video import record_video
+from trainer.online.run import OnlineRun
 from trainer.online.run_folder import LATEST, open_run
 
 _DEBUG = {
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
             return int(validate(arguments.config))
         return train(arguments)
     except Exception as error:  # noqa: BLE001
-        code, failure = verdict(error)
+        code, failure = failure_of(error)
         say_error(f"error: {failure.message}")
         return int(code)
 
@@ -78,7 +78,7 @@ def train(arguments: argparse.Namespace) -> int:
         flags["run.logs"] = arguments.logs
     settings = read_config(arguments.config, flags)
     if arguments.video is not None:
-        count = film(settings, Path(settings.run.logs) / LATEST, arguments.video)
+        count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
     num_envs, note = environments(settings)
@@ -86,27 +86,27 @@ def train(arguments: argparse.Namespace) -> int:
     kept = settings.checkpoints
     start, torn = None, list[str]()
     if arguments.resume:
-        keeper = Keeper(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
+        keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
         start, torn = keeper.newest()
-    boards, missing = make_boards(folder, settings)
-    show = Show(folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, boards=boards)
+    boards, missing = make_loggers(folder, settings)
+    show = RunConsole(folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, boards=boards)
     try:
         for line in filter(None, (note, missing, *torn)):
             show.line(line)
-        run = Run(settings, folder, num_envs, show, from_checkpoint=start)
+        run = OnlineRun(settings, folder, num_envs, show, from_checkpoint=start)
         for line in summary(run, settings, num_envs):
             show.line(line)
         if arguments.resume:
             show.line(f"resumed at {run.progress.steps:,} steps" if start else "no checkpoint yet: from the start")
         with Stopping(show) as stopping:
             run.stop = stopping
-            run.go()
+            run.train()
         return 130 if stopping() and run.progress.steps < settings.run.total_steps else 0
     finally:
         show.close()
 
 
-def summary(run: Run, settings: OnlineSettings, num_envs: int) -> list[str]:
+def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
     """Give the verification block."""
     train, world = settings.train, run.ground.world
     parameters = sum(p.numel() for p in run.learner.network.parameters())
@@ -140,7 +140,7 @@ def _user() -> str:
 class Stopping:
     """The first Ctrl-C (or a request to terminate) ends the run after the batch in hand; the second ends it at once."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: RunConsole) -> None:
         self._asked = False
         self._show = show
 

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import HotlapError
-from trainer.envs.vec_env import Step, World
+from trainer.envs.vec_env import Step, VecEnv
 from trainer.online.actor import Actor
 from trainer.rollouts.experiences import Experiences
 
 Float32 = npt.NDArray[np.float32]
 
 
-class Player:
+class Collector:
     """Keeps where the agents stand between two stretches, and what their unfinished episodes have brought so far."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: VecEnv, seed: int) -> None:
         self._world = world
         self._observation_NO = finite(world.reset(seed), "observations")
         self._return_N = np.zeros(world.n_agents)
@@ -27,7 +27,7 @@ class Player:
         self._steps = 0
         self.episodes: list[tuple[float, int]] = []  #: return and length of those that ended; the reader empties it
 
-    def play(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
+    def collect(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
         """Take `n_steps` steps with every agent. Raises HotlapError (E_ENV_NAN) where the world gives no numbers."""
         n, world = self._world.n_agents, self._world
         columns = _Columns(n, n_steps, world.contract.observation_size, world.contract.action_space.width)
@@ -88,20 +88,20 @@ class _Columns:
         linked_NT = ~(self.terminated_NT | self.truncated_NT)
         linked_NT[:, -1] = False
         size = n * n_steps
-        linked_B = linked_NT.reshape(size)
+        has_next_row_B = linked_NT.reshape(size)
         return Experiences(
             observation_BO=self.observation_NTO.reshape(size, width),
             action_BA=self.action_NTA.reshape(size, -1),
             reward_B=self.reward_NT.reshape(size),
             log_prob_B=np.zeros(size, np.float32),
             terminated_B=self.terminated_NT.reshape(size),
-            usable_B=np.ones(size, np.bool_),
-            linked_B=linked_B,
-            goes_on_B=linked_B,
+            can_bootstrap_B=np.ones(size, np.bool_),
+            has_next_row_B=has_next_row_B,
+            trace_continues_B=has_next_row_B,
             final_B=self.final_NT.reshape(size),
-            piece_B=np.append(0, np.cumsum(~linked_B)[:-1]).astype(np.int64),
+            segment_B=np.append(0, np.cumsum(~has_next_row_B)[:-1]).astype(np.int64),
             is_new_B=np.ones(size, np.bool_),
-            final_FO=np.array(finals, np.float32).reshape(len(finals), width),
+            final_observation_FO=np.array(finals, np.float32).reshape(len(finals), width),
         )
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from trainer.common.rng import key_for
-from trainer.envs.gymnasium_env import GymGames
-from trainer.envs.racing.vec_env import RacingGames
-from trainer.envs.vec_env import World
+from trainer.envs.gymnasium_env import GymnasiumVecEnv
+from trainer.envs.racing.vec_env import RacingVecEnv
+from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.evaluate import Score, evaluate
+from trainer.online.evaluate import ReturnStatistics, evaluate
 
 
-class Ground(Protocol):
+class Environments(Protocol):
     """What a run knows of its worlds. `state` and `restore` carry over what a resumed run must find again."""
 
-    world: World
+    world: VecEnv
     stage: int  #: returns of different stages cannot be compared
 
     def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
@@ -25,7 +25,7 @@ class Ground(Protocol):
     def played(self, steps: int) -> None:
         """Take note of a batch that is over."""
 
-    def evaluate(self, actor: Actor) -> Score:
+    def evaluate(self, actor: Actor) -> ReturnStatistics:
         """Play evaluation episodes."""
 
     def numbers(self) -> dict[str, float]:
@@ -44,14 +44,14 @@ class Ground(Protocol):
         """Let go of the worlds."""
 
 
-class PlainGround:
+class SingleEnvironments:
     """One kind of world from the first step to the last."""
 
     def __init__(self, settings: OnlineSettings, num_envs: int) -> None:
         self._settings = settings
         self.stage = 0
-        self.world: World = _make(settings, num_envs)
-        self._separate: World | None = None
+        self.world: VecEnv = _make(settings, num_envs)
+        self._separate: VecEnv | None = None
 
     def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
         """There is nothing to prepare."""
@@ -61,7 +61,7 @@ class PlainGround:
     def played(self, steps: int) -> None:
         """Nothing changes."""
 
-    def evaluate(self, actor: Actor) -> Score:
+    def evaluate(self, actor: Actor) -> ReturnStatistics:
         """Play in worlds of their own, the same each time."""
         given = self._settings.evaluation
         if self._separate is None:
@@ -90,16 +90,16 @@ class PlainGround:
             self._separate.close()
 
 
-def _make(settings: OnlineSettings, num_envs: int) -> World:
+def _make(settings: OnlineSettings, num_envs: int) -> VecEnv:
     if settings.env.id == "racing":
-        return RacingGames(num_envs, time_limit=settings.env.time_limit)
-    return GymGames(settings.env.id, num_envs, workers=settings.env.workers)
+        return RacingVecEnv(num_envs, time_limit=settings.env.time_limit)
+    return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers)
 
 
-def make_ground(settings: OnlineSettings, num_envs: int, pool: Any) -> Ground:
+def make_environments(settings: OnlineSettings, num_envs: int, pool: Any) -> Environments:
     """Make what the settings ask for. `pool` is the folder of past policies. Raises ConfigError."""
     if settings.env.id == "rocket":
-        from trainer.online.selfplay.league import RocketGround
+        from trainer.online.selfplay.league import League
 
-        return RocketGround(settings, num_envs, pool)
-    return PlainGround(settings, num_envs)
+        return League(settings, num_envs, pool)
+    return SingleEnvironments(settings, num_envs)

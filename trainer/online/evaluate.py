@@ -8,13 +8,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from trainer.envs.vec_env import World
+from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.collector import check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class ReturnStatistics:
     """The returns of some episodes, in reward units."""
 
     mean: float
@@ -23,12 +23,12 @@ class Score:
     length: float  #: steps, mean
     parts: dict[str, float]  #: mean of each reward part a step
 
-    def lower(self, confidence: float) -> float:
+    def lower_bound(self, confidence: float) -> float:
         """Give the lower bound of the mean, by the normal distribution."""
         return self.mean - NormalDist().inv_cdf(confidence) * self.std / math.sqrt(self.episodes)
 
 
-def evaluate(actor: Actor, world: World, *, episodes: int, seed: int) -> Score:
+def evaluate(actor: Actor, world: VecEnv, *, episodes: int, seed: int) -> ReturnStatistics:
     """Play the same number of episodes with each agent: the first to end would favour short ones."""
     each = math.ceil(episodes / world.n_agents)
     observation_NO = world.reset(seed)
@@ -51,7 +51,7 @@ def evaluate(actor: Actor, world: World, *, episodes: int, seed: int) -> Score:
         now_N[ended_N] = 0.0
         observation_NO = step.observation
     spread = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
-    return Score(
+    return ReturnStatistics(
         mean=float(np.mean(returns)),
         std=spread,
         episodes=len(returns),

@@ -12,29 +12,29 @@ import torch
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
 from trainer.common import device as devices
-from trainer.networks.distributions import Head, head_for
+from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, Shape, build_network
-from trainer.networks.normaliser import Normalisers, keep_policy, keep_values
+from trainer.networks.normaliser import Normalisers, rescale_inputs, popart
 from trainer.online.config import OnlineSettings
-from trainer.ppo.loss import Knobs, ppo_loss
+from trainer.ppo.loss import LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
-from trainer.ppo.update import Plan, Updater
+from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.advantages import advantages
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.behaviour_policy import Player as Who
+from trainer.rollouts.behaviour_policy import PolicySource as Who
 from trainer.rollouts.experiences import Experiences, Float64, next_values
-from trainer.rollouts.training_set import History, Seen, first_returns, look, standardised, unit_weights
+from trainer.rollouts.training_set import AttributedRollouts, ParentOutputs, first_returns, parent_outputs, standardised, unit_weights
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class ScheduledValues:
     """What the schedules say now."""
 
     learning_rate: float
     entropy_coef: float
 
     @classmethod
-    def at(cls, steps: int, settings: OnlineSettings) -> Rates:
+    def at(cls, steps: int, settings: OnlineSettings) -> ScheduledValues:
         """Give the rates after so many agent steps."""
         done = min(1.0, steps / settings.run.total_steps)
         train = settings.train
@@ -44,12 +44,12 @@ class Rates:
         )
 
 
-class Learner:
+class OnlineLearner:
     """The network with its units and its optimizer, from batch to batch."""
 
     def __init__(self, contract: PolicyContract, settings: OnlineSettings) -> None:
         self.contract, self.settings = contract, settings
-        self.head: Head = head_for(contract.action_space)
+        self.head: ActionDistribution = distribution_for(contract.action_space)
         shape = Shape.of(contract, settings.train.hidden_sizes)
         self.network: Network = build_network(shape, custom="", seed=settings.run.seed)
         self.normalisers = Normalisers.identity(contract.observation_size)
@@ -63,7 +63,7 @@ class Learner:
         )
         self._candidates = devices.candidates(self._machine)
 
-    def learn(self, experiences: Experiences, iteration: int, rates: Rates) -> dict[str, float]:
+    def learn(self, experiences: Experiences, iteration: int, rates: ScheduledValues) -> dict[str, float]:
         """Move the policy; give the losses and what else the logs show, by name."""
         batch, explained = self._batch(experiences)
         if self._updater is None:
@@ -84,7 +84,7 @@ class Learner:
         """Give Adam's state dict; empty before the first update."""
         return {} if self._updater is None else self._updater.optimizer_state()
 
-    def _make(self, network: Network, device: torch.device, batch: Batch, plan: Plan) -> Updater:
+    def _make(self, network: Network, device: torch.device, batch: Batch, plan: UpdateConfig) -> Updater:
         devices.prepare(device, plan.threads or 1)
         plan = replace(plan, bfloat16=devices.use_bfloat16(self._machine, device, self.settings.train.hidden_sizes))
         if device.type == "cuda" and self.settings.run.compile:
@@ -100,19 +100,19 @@ class Learner:
             network._compiled_call_impl = None
             self.notes.append(f"torch.compile failed, going on without: {type(error).__name__}: {error}")
 
-    def _trial(self, device: torch.device, batch: Batch, iteration: int, rates: Rates) -> Any:
+    def _trial(self, device: torch.device, batch: Batch, iteration: int, rates: ScheduledValues) -> Any:
         updater = self._make(copy.deepcopy(self.network), device, batch, self._plan(iteration, rates))
         return lambda: updater.epoch(0)
 
-    def _plan(self, iteration: int, rates: Rates) -> Plan:
+    def _plan(self, iteration: int, rates: ScheduledValues) -> UpdateConfig:
         train, run = self.settings.train, self.settings.run
-        return Plan(
+        return UpdateConfig(
             epochs=train.epochs,
             batch_size=train.batch_size,
             learning_rate=rates.learning_rate,
             max_grad_norm=train.max_grad_norm,
             target_kl=train.target_kl,
-            knobs=Knobs(train.clip_range, None, train.value_coef, rates.entropy_coef),
+            loss=LossConfig(train.clip_range, None, train.value_coef, rates.entropy_coef),
             seed=run.seed,
             cycle=iteration,
             bfloat16=devices.use_bfloat16(self._machine, self.device, train.hidden_sizes),
@@ -121,35 +121,35 @@ class Learner:
 
     def _batch(self, experiences: Experiences) -> tuple[Batch, float]:
         """Set the units, re-express the network in them, and give the training set and the explained variance."""
-        weight_B = self._observed(experiences)
+        importance_weight_B = self._observed(experiences)
         seen = self._look(experiences)
-        if weight_B is None:
-            weight_B = np.ones(experiences.size)
+        if importance_weight_B is None:
+            importance_weight_B = np.ones(experiences.size)
         else:  # the first batch was played in other units than it is learned from
-            weight_B = unit_weights(np.minimum(np.exp(seen.logp_B.double().numpy() - weight_B), 1.0))
+            importance_weight_B = unit_weights(np.minimum(np.exp(seen.logp_B.double().numpy() - importance_weight_B), 1.0))
         train = self.settings.train
         advantage_B = advantages(
             reward_B=experiences.reward_B.astype(np.float64),
             value_B=seen.value_B,
             next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
-            goes_on_B=experiences.goes_on_B,
+            trace_continues_B=experiences.trace_continues_B,
             rho_B=np.ones(experiences.size),
             gamma=train.gamma,
             lam=train.gae_lambda,
         )
         target_B = seen.value_B + advantage_B
         before = self.normalisers.returns
-        returns = before.merged(target_B) if self.trained else before
-        keep_values(self.network.stacks().value[-1], before, returns)
+        returns = before.updated(target_B) if self.trained else before
+        popart(self.network.stacks().value[-1], before, returns)
         self.normalisers = Normalisers(self.normalisers.observations, returns)
         batch = Batch(
             observation_BO=seen.observation_BO,
             action_BC=seen.action_BC,
             logp_B=seen.logp_B,
-            advantage_B=_float32(standardised(advantage_B, weight_B)),
+            advantage_B=_float32(standardised(advantage_B, importance_weight_B)),
             target_B=_float32(returns.normalised(target_B)),
             value_B=_float32(returns.normalised(seen.value_B)),
-            weight_B=_float32(weight_B),
+            importance_weight_B=_float32(importance_weight_B),
         )
         spread = float(target_B.var())
         return batch, 1.0 - float(advantage_B.var()) / spread if spread > 0 else float("nan")
@@ -159,24 +159,24 @@ class Learner:
         one begins in good units instead, and the log likelihoods that it played with are given.
         """
         before = self.normalisers
-        after = before.observations.merged(experiences.observation_BO)
+        after = before.observations.updated(experiences.observation_BO)
         if self.trained:
-            keep_policy(self.network.stacks(), before.observations, after)
+            rescale_inputs(self.network.stacks(), before.observations, after)
             self.normalisers = Normalisers(after, before.returns)
             return None
         played_B: Float64 = self._look(experiences).logp_B.double().numpy()
         self.normalisers = Normalisers(after, first_returns(experiences, self.settings.train.gamma))
         return played_B
 
-    def _look(self, experiences: Experiences) -> Seen:
+    def _look(self, experiences: Experiences) -> ParentOutputs:
         size = experiences.size
-        history = History(
+        history = AttributedRollouts(
             experiences=experiences,
-            player_B=np.full(size, Who.PARENT),
-            played_logp_B=np.zeros(size),
-            noise_B=np.ones(size, np.float32),
+            policy_source_B=np.full(size, Who.PARENT),
+            behaviour_logp_B=np.zeros(size),
+            std_scale_B=np.ones(size, np.float32),
         )
-        return look(self.network, self.head, self.normalisers, history)
+        return parent_outputs(self.network, self.head, self.normalisers, history)
 
 
 def _float32(column: Float64) -> torch.Tensor:

@@ -16,42 +16,42 @@ import torch
 from trainer.common import threads
 from trainer.common.rng import key_for, numpy_rng_for
 from trainer.online.actor import Actor
-from trainer.online.checkpoints import Keeper, Progress, resume
-from trainer.online.collector import Player
+from trainer.online.checkpoints import CheckpointManager, RunProgress, resume
+from trainer.online.collector import Collector
 from trainer.online.config import OnlineSettings
-from trainer.online.environments import Ground, make_ground
-from trainer.online.evaluate import Score
-from trainer.online.learner import Learner, Rates
-from trainer.online.reporting.console import Show
+from trainer.online.environments import Environments, make_environments
+from trainer.online.evaluate import ReturnStatistics
+from trainer.online.learner import OnlineLearner, ScheduledValues
+from trainer.online.reporting.console import RunConsole
 
 _LOSSES = ("total", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
 
 
-class Run:
+class OnlineRun:
     """One run in its folder. `stop` may be set at any time; the batch in hand is finished and kept."""
 
     def __init__(
-        self, settings: OnlineSettings, folder: Path, num_envs: int, show: Show, *, from_checkpoint: Path | None
+        self, settings: OnlineSettings, folder: Path, num_envs: int, show: RunConsole, *, from_checkpoint: Path | None
     ) -> None:
         threads.keep_numpy_to_one()
         torch.set_num_threads(settings.run.threads or 1)
         self.settings, self._show = settings, show
         kept = settings.checkpoints
-        self._keeper = Keeper(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
-        self.ground: Ground = make_ground(settings, num_envs, folder / "checkpoints" / "pool")
-        self.learner = Learner(self.ground.world.contract, settings)
-        self.progress, self._probe = Progress(), torch.zeros(0, 0)
+        self._keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
+        self.ground: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
+        self.learner = OnlineLearner(self.ground.world.contract, settings)
+        self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
             self.ground.restore(self.progress.ground)
         self.stop: Callable[[], bool] = lambda: False
-        self.score: Score | None = None
+        self.score: ReturnStatistics | None = None
 
-    def go(self) -> Progress:
+    def train(self) -> RunProgress:
         """Train to the end, or until `stop` says so. Raises HotlapError or OSError."""
         progress, settings = self.progress, self.settings
         began_s, before_s = time.monotonic(), progress.seconds
-        player: Player | None = None
+        player: Collector | None = None
         while progress.steps < settings.run.total_steps and not self.stop():
             actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
             if self.ground.prepare(actor, progress.steps, progress.iteration) or player is None:
@@ -73,18 +73,18 @@ class Run:
         self.ground.close()
         return progress
 
-    def _begin(self) -> Player:
+    def _begin(self) -> Collector:
         """Start all episodes anew, from a seed that the step count names."""
-        return Player(self.ground.world, key_for(self.settings.run.seed, "episodes", self.progress.steps))
+        return Collector(self.ground.world, key_for(self.settings.run.seed, "episodes", self.progress.steps))
 
-    def _batch(self, player: Player, actor: Actor) -> None:
+    def _batch(self, player: Collector, actor: Actor) -> None:
         """Play one batch and learn from it."""
         progress, seed = self.progress, self.settings.run.seed
         began_s = time.perf_counter()
         rng = numpy_rng_for(seed, "act", progress.iteration)
-        experiences = player.play(actor, self.settings.env.n_steps, rng)
+        experiences = player.collect(actor, self.settings.env.n_steps, rng)
         played_s = time.perf_counter()
-        rates = Rates.at(progress.steps, self.settings)
+        rates = ScheduledValues.at(progress.steps, self.settings)
         losses = self.learner.learn(experiences, progress.iteration, rates)
         learned_s = time.perf_counter()
         while self.learner.notes:
@@ -116,7 +116,7 @@ class Run:
             return
         actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
         self.score = self.ground.evaluate(actor)
-        progress.last = self.score.lower(given.confidence)
+        progress.last = self.score.lower_bound(given.confidence)
         is_best = progress.best is None or progress.last > progress.best or self.ground.stage > progress.stage
         progress.stage = self.ground.stage
         self._show.evaluated(progress.steps, self.score, progress.last, is_best=is_best)

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from schemas.errors import ConfigError
-from schemas.storage.files import rename_patiently, write_atomic
+from schemas.storage.files import rename_with_retries, write_atomic
 
 LATEST = "latest_run"
 _ABOUT = "run.json"
@@ -32,7 +32,7 @@ def open_run(logs: Path, *, config: bytes, resume: bool) -> Path:
         started = _began(folder, about)
     else:
         if folder.exists():
-            rename_patiently(folder, _free(logs, _began(folder, about)))
+            rename_with_retries(folder, _free(logs, _began(folder, about)))
         (folder / "checkpoints").mkdir(parents=True)
         write_atomic(folder / "config.toml", config)
         started = datetime.now().astimezone().strftime(_TIME)

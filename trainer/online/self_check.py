@@ -15,10 +15,10 @@ from trainer.common.console import ConsoleReporter
 from trainer.common.rng import numpy_rng_for
 from trainer.envs.rocket.simulation import meshes
 from trainer.online.actor import Actor
-from trainer.online.collector import Player, check
+from trainer.online.collector import Collector, check
 from trainer.online.config import EnvSettings, OnlineSettings, TrainSettings, read_config
-from trainer.online.environments import PlainGround
-from trainer.online.learner import Learner, Rates
+from trainer.online.environments import SingleEnvironments
+from trainer.online.learner import OnlineLearner, ScheduledValues
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 
 
@@ -79,11 +79,11 @@ def _precision() -> str:
 
 
 def _plain(settings: OnlineSettings, num_envs: int) -> str:
-    ground = PlainGround(settings, num_envs)
+    ground = SingleEnvironments(settings, num_envs)
     world = ground.world
     seen = world.reset(0)
     _expect(seen.shape == (world.n_agents, world.contract.observation_size), f"observations of shape {seen.shape}")
-    actor = Learner(world.contract, settings)
+    actor = OnlineLearner(world.contract, settings)
     step = world.step(Actor.of(actor.network, actor.normalisers, world.contract).best(seen))
     check(step)
     _expect(step.reward.shape == step.terminated.shape == (world.n_agents,), f"rewards of shape {step.reward.shape}")
@@ -160,14 +160,14 @@ def _update() -> str:
     settings = OnlineSettings(
         env=EnvSettings(id="racing"), train=TrainSettings(hidden_sizes=(16, 16), epochs=2, batch_size=32)
     )
-    ground = PlainGround(settings, 4)
-    learner = Learner(ground.world.contract, settings)
+    ground = SingleEnvironments(settings, 4)
+    learner = OnlineLearner(ground.world.contract, settings)
     before = [parameter.detach().clone() for parameter in learner.network.parameters()]
-    player = Player(ground.world, 0)
+    player = Collector(ground.world, 0)
     for iteration in range(2):
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
-        experiences = player.play(actor, 16, numpy_rng_for(0, "act", iteration))
-        losses = learner.learn(experiences, iteration, Rates.at(0, settings))
+        experiences = player.collect(actor, 16, numpy_rng_for(0, "act", iteration))
+        losses = learner.learn(experiences, iteration, ScheduledValues.at(0, settings))
     moved = any(not torch.equal(a, b) for a, b in zip(before, learner.network.parameters(), strict=True))
     _expect(moved, "the weights did not move")
     _expect(all(np.isfinite(value) for value in losses.values()), f"losses are not finite: {losses}")

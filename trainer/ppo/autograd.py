@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from trainer.common.rng import rng_for
-from trainer.networks.distributions import Head
+from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
-from trainer.ppo.loss import Evaluation, Loss, Terms
-from trainer.ppo.update import Plan, make_adam
+from trainer.ppo.loss import Evaluation, Loss, LossTerms
+from trainer.ppo.update import UpdateConfig, make_adam
 from trainer.rollouts.batch import Batch, PackedSet
 
 
-def evaluate(network: Network, head: Head, batch: Batch) -> Evaluation:
+def evaluate(network: Network, head: ActionDistribution, batch: Batch) -> Evaluation:
     """Run the network once for everything that the loss needs."""
     output_BK, value_B = network(batch.observation_BO)
     log_std_A = network.action_log_std
@@ -29,9 +29,9 @@ class AutogradUpdater:
     def __init__(
         self,
         network: Network,
-        head: Head,
+        head: ActionDistribution,
         loss: Loss,
-        plan: Plan,
+        plan: UpdateConfig,
         batch: Batch,
         optimizer_state: dict[str, Any],
         device: torch.device,
@@ -42,7 +42,7 @@ class AutogradUpdater:
         self._parameters = [p for group in self._adam.param_groups for p in group["params"]]
         self.renew(plan, batch)
 
-    def renew(self, plan: Plan, batch: Batch) -> None:
+    def renew(self, plan: UpdateConfig, batch: Batch) -> None:
         """Go on with other experiences and other rates; parameters and moments stay."""
         self.plan, self._data = plan, PackedSet(batch, self._device)
         for group in self._adam.param_groups:
@@ -56,21 +56,21 @@ class AutogradUpdater:
         """Take one gradient step; give the terms and the gradient's norm before clipping, stacked [7], detached."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.plan.bfloat16):
             new = evaluate(self.network, self._head, batch)
-        terms = self._loss(batch, new, self.plan.knobs)
+        terms = self._loss(batch, new, self.plan.loss)
         self._adam.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.plan.max_grad_norm, foreach=True)
         self._adam.step()
-        self.network.keep_bounds()
+        self.network.clamp_log_std()
         return torch.stack([*terms, norm]).detach()
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Go over all experiences once; give the means of the terms by name."""
         rng = rng_for(self.plan.seed, "shuffle", self.plan.cycle, epoch)
-        sums = torch.zeros(len(Terms._fields) + 1, device=self._device)
+        sums = torch.zeros(len(LossTerms._fields) + 1, device=self._device)
         count = 0
         for batch in self._data.shuffled(self.plan.batch_size, rng=rng):
             sums += self.step(batch)
             count += 1
-        names = (*Terms._fields, "grad_norm")
+        names = (*LossTerms._fields, "grad_norm")
         return dict(zip(names, (sums / count).tolist(), strict=True))

@@ -22,7 +22,7 @@ class Evaluation(NamedTuple):
     entropy: Tensor  #: (), nats, mean
 
 
-class Knobs(NamedTuple):
+class LossConfig(NamedTuple):
     """The numbers that the loss is tuned with."""
 
     clip_range: float
@@ -31,7 +31,7 @@ class Knobs(NamedTuple):
     entropy_coef: float
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """Scalars (). Only `total` needs a gradient; all stay on the device until an epoch is over."""
 
     total: Tensor
@@ -45,28 +45,28 @@ class Terms(NamedTuple):
 class Loss(Protocol):
     """The signature that a loss of yours has; see docs/custom.md."""
 
-    def __call__(self, batch: Batch, new: Evaluation, knobs: Knobs) -> Terms:
+    def __call__(self, batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
         """Give the terms of one minibatch."""
 
 
-def ppo_loss(batch: Batch, new: Evaluation, knobs: Knobs) -> Terms:
+def ppo_loss(batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
     """Loss of one minibatch. `batch` holds the start policy's numbers, `new` the present one's."""
     log_ratio_B = new.logp_B - batch.logp_B
     ratio_B = log_ratio_B.exp()
-    clipped_B = ratio_B.clamp(1.0 - knobs.clip_range, 1.0 + knobs.clip_range)
-    gain_B = (ratio_B * batch.advantage_B).minimum(clipped_B * batch.advantage_B)
-    policy_loss = -(batch.weight_B * gain_B).mean()
-    value_loss = value_error(batch, new.value_B, knobs.value_clip_range)
+    clipped_B = ratio_B.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
+    surrogate_B = (ratio_B * batch.advantage_B).minimum(clipped_B * batch.advantage_B)
+    policy_loss = -(batch.importance_weight_B * surrogate_B).mean()
+    value_loss = value_error(batch, new.value_B, config.value_clip_range)
     detached_B = ratio_B.detach()
     clip_fraction = (detached_B != clipped_B.detach()).float().mean()
     # Where the clip holds the policy back, nothing else would stand against the bonus: it is held back alike.
-    bonus = knobs.entropy_coef * (1.0 - clip_fraction) * new.entropy
-    return Terms(
-        total=policy_loss + knobs.value_coef * value_loss - bonus,
+    bonus = config.entropy_coef * (1.0 - clip_fraction) * new.entropy
+    return LossTerms(
+        total=policy_loss + config.value_coef * value_loss - bonus,
         policy_loss=policy_loss.detach(),
         value_loss=value_loss.detach(),
         entropy=new.entropy.detach(),
-        approx_kl=(batch.weight_B * (detached_B - 1.0 - log_ratio_B.detach())).mean(),
+        approx_kl=(batch.importance_weight_B * (detached_B - 1.0 - log_ratio_B.detach())).mean(),
         clip_fraction=clip_fraction,
     )
 

@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 
-from trainer.networks.distributions import Head
+from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import ActorCritic, Network
-from trainer.ppo.analytic.updater import LeanUpdater
+from trainer.ppo.analytic.updater import AnalyticUpdater
 from trainer.ppo.autograd import AutogradUpdater
 from trainer.ppo.loss import Loss, ppo_loss
-from trainer.ppo.update import Plan, Updater
+from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.batch import Batch
 
 
 def make_updater(
     network: Network,
-    head: Head,
+    head: ActionDistribution,
     loss: Loss,
-    plan: Plan,
+    plan: UpdateConfig,
     batch: Batch,
     *,
     optimizer_state: dict[str, Any],
@@ -29,11 +29,11 @@ def make_updater(
 
     The network is trained in place; its parameters may become views of one vector.
     """
-    if isinstance(network, ActorCritic) and is_lean(network, loss, plan, device):
-        return LeanUpdater(network, head, plan, batch, optimizer_state)
+    if isinstance(network, ActorCritic) and has_analytic_gradient(network, loss, plan, device):
+        return AnalyticUpdater(network, head, plan, batch, optimizer_state)
     return AutogradUpdater(network, head, loss, plan, batch, optimizer_state, device)
 
 
-def is_lean(network: Network, loss: Loss, plan: Plan, device: torch.device) -> bool:
+def has_analytic_gradient(network: Network, loss: Loss, plan: UpdateConfig, device: torch.device) -> bool:
     """Tell whether the written-out derivatives are those of this network and loss, on this device."""
     return type(network) is ActorCritic and loss is ppo_loss and device.type == "cpu" and not plan.bfloat16

@@ -12,7 +12,7 @@ import torch
 
 from schemas.job import finite_or_none
 from trainer.networks.network import Network
-from trainer.ppo.loss import Knobs
+from trainer.ppo.loss import LossConfig
 from trainer.rollouts.batch import Batch
 
 ADAM_EPS = 1e-5
@@ -20,7 +20,7 @@ ADAM_EPS = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class UpdateConfig:
     """How one cycle's update goes."""
 
     epochs: int
@@ -28,7 +28,7 @@ class Plan:
     learning_rate: float
     max_grad_norm: float
     target_kl: float | None
-    knobs: Knobs
+    loss: LossConfig
     seed: int
     cycle: int
     bfloat16: bool
@@ -39,14 +39,14 @@ class Updater(Protocol):
     """A network, an optimizer and a training set, put together for epochs of gradient steps."""
 
     network: Network
-    plan: Plan
+    plan: UpdateConfig
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Go over all experiences once, in the order that belongs to this epoch; give the means of the loss's terms
         and of the gradient's norm before clipping, by name.
         """
 
-    def renew(self, plan: Plan, batch: Batch) -> None:
+    def renew(self, plan: UpdateConfig, batch: Batch) -> None:
         """Go on with other experiences and other rates; parameters and moments stay. The device stays as well."""
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -63,9 +63,9 @@ def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -
 
 
 @torch.no_grad()
-def judge(network: Network, held: Batch) -> dict[str, float]:
+def evaluate_values(network: Network, held: Batch) -> dict[str, float]:
     """Give the value loss (mean squared error, normalised units) and explained variance on held-out experiences."""
-    value_B = network.values_of(held.observation_BO).float()
+    value_B = network.values(held.observation_BO).float()
     error_B = value_B - held.target_B
     spread = held.target_B.var(correction=0)
     explained = 1.0 - error_B.var(correction=0) / spread if spread > 0 else torch.tensor(math.nan)
@@ -78,8 +78,8 @@ def run_epochs(updater: Updater, held: Batch) -> Iterator[tuple[int, dict[str, f
     for epoch in range(1, plan.epochs + 1):
         terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")
-        losses = judge(updater.network, held) | terms
-        losses |= {"learning_rate": plan.learning_rate, "entropy_coef": plan.knobs.entropy_coef}
+        losses = evaluate_values(updater.network, held) | terms
+        losses |= {"learning_rate": plan.learning_rate, "entropy_coef": plan.loss.entropy_coef}
         yield epoch, losses
         too_far = plan.target_kl is not None and losses["approx_kl"] > plan.target_kl
         if too_far or finite_or_none(losses["total"]) is None:

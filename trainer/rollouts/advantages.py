@@ -16,7 +16,7 @@ from schemas.rollout.rollout import Bools
 from trainer.rollouts.experiences import Float64
 
 
-def backward_sums(first_B: Float64, carry_B: Float64) -> Float64:
+def discounted_scan(first_B: Float64, carry_B: Float64) -> Float64:
     """Solve x_t = first_t + carry_t * x_t+1 for all rows at once; the last row's carry must be 0.
 
     A scan by doubling (Hillis and Steele 1986): after k rounds each x holds its next 2^k terms. Rows whose carry
@@ -37,28 +37,28 @@ def advantages(
     reward_B: Float64,
     value_B: Float64,
     next_value_B: Float64,
-    goes_on_B: Bools,
+    trace_continues_B: Bools,
     rho_B: Float64,
     gamma: float,
     lam: float,
 ) -> Float64:
-    """Give A_t for every row; `next_value_B` is 0 where the episode ended, `goes_on_B` says where row t+1 follows."""
+    """Give A_t for every row; `next_value_B` is 0 where the episode ended, `trace_continues_B` says where row t+1 follows."""
     delta_B = reward_B + gamma * next_value_B - value_B
     rho_next_B = np.append(rho_B[1:], 0.0)
-    return backward_sums(delta_B, gamma * lam * goes_on_B * rho_next_B)
+    return discounted_scan(delta_B, gamma * lam * trace_continues_B * rho_next_B)
 
 
 def average_returns(
-    *, reward_B: Float64, terminated_B: Bools, goes_on_B: Bools, usable_B: Bools, gamma: float
+    *, reward_B: Float64, terminated_B: Bools, trace_continues_B: Bools, can_bootstrap_B: Bools, gamma: float
 ) -> Float64:
     """Give each usable row's discounted return, where every cut is worth what an average state is worth.
 
     For the first cycle, when no value function is there yet. With G the return up to the cut and D the discount
     that the cut's value carries, the average state is worth c = mean(G) + c mean(D).
     """
-    carry_B = np.where(goes_on_B, gamma, 0.0)
-    cut_B = usable_B & ~terminated_B & ~goes_on_B
-    return_B = backward_sums(reward_B, carry_B)[usable_B]
-    discount_B = backward_sums(np.where(cut_B, gamma, 0.0), carry_B)[usable_B]
+    carry_B = np.where(trace_continues_B, gamma, 0.0)
+    cut_B = can_bootstrap_B & ~terminated_B & ~trace_continues_B
+    return_B = discounted_scan(reward_B, carry_B)[can_bootstrap_B]
+    discount_B = discounted_scan(np.where(cut_B, gamma, 0.0), carry_B)[can_bootstrap_B]
     average = return_B.mean() / max(1.0 - discount_B.mean(), 1e-3)
     return np.asarray(return_B + average * discount_B, dtype=np.float64)

@@ -9,53 +9,53 @@ import numpy as np
 
 from schemas.job import Job
 from schemas.rollout.rollout import Float32
-from trainer.checkpoints.parent import Start, candidates_of
+from trainer.checkpoints.parent import Parent, candidates_of
 from trainer.common.prefetch_cache import AHEAD
-from trainer.networks.distributions import head_for
-from trainer.rollouts.behaviour_policy import Candidate, Played, identify
-from trainer.rollouts.evaluation import Glance, glance
+from trainer.networks.distributions import distribution_for
+from trainer.rollouts.behaviour_policy import CandidatePolicy, Attribution, identify
+from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, by_agent
-from trainer.rollouts.loading import Loaded
+from trainer.rollouts.loading import LoadedRollout
 
 
 @dataclass(frozen=True, slots=True)
-class Attributed:
+class AttributedRollout:
     """A rollout in agent-major order, and the players of its steps."""
 
     experiences: Experiences
-    played: Played
-    noise_B: Float32  #: the engine's factor on the standard deviation
-    glance: Glance | None  #: the parent's, in its own units; None where nothing is trained yet, and units will change
+    played: Attribution
+    std_scale_B: Float32  #: the engine's factor on the standard deviation
+    glance: PolicyOutputs | None  #: the parent's, in its own units; None where nothing is trained yet, and units will change
 
 
-def attributed(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> Attributed:
+def attribute_rollout(item: LoadedRollout, start: Parent, job: Job, known: dict[str, CandidatePolicy | None]) -> AttributedRollout:
     """Find who played a rollout, unless it was found ahead. `known` keeps the models read for this job.
 
     The start's network must still see in the parent's units.
     """
     ahead = AHEAD.get(_key(item, start))
-    return cast("Attributed", ahead) if ahead is not None else _find(item, start, job, known)
+    return cast("AttributedRollout", ahead) if ahead is not None else _find(item, start, job, known)
 
 
-def attribute_ahead(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> None:
+def prefetch_attribution(item: LoadedRollout, start: Parent, job: Job, known: dict[str, CandidatePolicy | None]) -> None:
     """Find who played a rollout before its job has come."""
     found = _find(item, start, job, known)
     if all(known[path] is not None for path in item.given.behaviours):
         AHEAD.put(_key(item, start), found, size_bytes=2 * found.experiences.observation_BO.nbytes)
 
 
-def _find(item: Loaded, start: Start, job: Job, known: dict[str, Candidate | None]) -> Attributed:
+def _find(item: LoadedRollout, start: Parent, job: Job, known: dict[str, CandidatePolicy | None]) -> AttributedRollout:
     part = by_agent(item.rollout, is_new=item.given.is_new)
     candidates = candidates_of(item.given.behaviours, start, job, known)
     played = identify(part, candidates, item.rollout.noise_std, job.contract.action_space)
-    noise_B = np.full(part.size, played.noise, dtype=np.float32)
+    std_scale_B = np.full(part.size, played.noise, dtype=np.float32)
     said = None
     if start.trained:
-        head = head_for(job.contract.action_space)
-        said = glance(start.network, head, start.normalisers.observations, part, noise_B)
-    return Attributed(part, played, noise_B, said)
+        head = distribution_for(job.contract.action_space)
+        said = evaluate_policy(start.network, head, start.normalisers.observations, part, std_scale_B)
+    return AttributedRollout(part, played, std_scale_B, said)
 
 
-def _key(item: Loaded, start: Start) -> tuple[object, ...]:
+def _key(item: LoadedRollout, start: Parent) -> tuple[object, ...]:
     given = item.given
     return "played", given.sha256, given.is_new, given.behaviours, start.checksum

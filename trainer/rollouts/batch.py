@@ -24,7 +24,7 @@ class Batch:
     advantage_B: Tensor  #: float32, weighted mean 0 and deviation 1 over the training set
     target_B: Tensor  #: float32, value targets in normalised units
     value_B: Tensor  #: float32, the start's values in normalised units
-    weight_B: Tensor  #: float32, mean 1 over the training set: how much the start policy would have done this
+    importance_weight_B: Tensor  #: float32, mean 1 over the training set: how much the start policy would have done this
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -43,7 +43,7 @@ class PackedSet:
     """A training set on one device, and the buffer that its shuffled copy goes into."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
-        scalars = torch.stack([batch.logp_B, batch.advantage_B, batch.target_B, batch.value_B, batch.weight_B], dim=1)
+        scalars = torch.stack([batch.logp_B, batch.advantage_B, batch.target_B, batch.value_B, batch.importance_weight_B], dim=1)
         packed = torch.cat([batch.observation_BO, batch.action_BC, scalars], dim=1)
         self._observations, self._actions = batch.observation_BO.shape[1], batch.action_BC.shape[1]
         self._all = packed.to(device).contiguous()
@@ -61,7 +61,7 @@ class PackedSet:
 
     def _view(self, rows: Tensor) -> Batch:
         o, c = self._observations, self._observations + self._actions
-        logp_B, advantage_B, target_B, value_B, weight_B = rows[:, c:].unbind(dim=1)
+        logp_B, advantage_B, target_B, value_B, importance_weight_B = rows[:, c:].unbind(dim=1)
         return Batch(
             observation_BO=rows[:, :o],
             action_BC=rows[:, o:c],
@@ -69,7 +69,7 @@ class PackedSet:
             advantage_B=advantage_B,
             target_B=target_B,
             value_B=value_B,
-            weight_B=weight_B,
+            importance_weight_B=importance_weight_B,
         )
 
 

@@ -18,7 +18,7 @@ import torch
 from schemas.contract import ActionSpace, ContinuousActions
 from schemas.model import NOISE_STD_MIN, Model
 from schemas.rollout.rollout import Bools, Float32
-from trainer.networks.distributions import LOG_SQRT_2PI, head_for
+from trainer.networks.distributions import LOG_SQRT_2PI, distribution_for
 from trainer.rollouts.experiences import Experiences, Float64
 
 ABSOLUTE_TOLERANCE = 0.02  #: nats
@@ -32,21 +32,21 @@ LARGEST_DENSITY_PER_ACTION = 9.0
 """Log density of a normal at its mean with the smallest deviation the engine knows, 0.01 * 0.01: 8.3."""
 
 
-Players = npt.NDArray[np.int8]
+PolicySources = npt.NDArray[np.int8]
 """One Player a step."""
 
 
-class Player(IntEnum):
+class PolicySource(IntEnum):
     """Whose experience a step is."""
 
     PARENT = 0  #: the very model that training goes on from
     PUBLISHED = 1  #: another published model
-    STRANGER = 2  #: none of the candidates; the engine's own log_prob is all that is known
+    FOREIGN = 2  #: none of the candidates; the engine's own log_prob is all that is known
     UNKNOWN = 3  #: and not even that can be believed
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class CandidatePolicy:
     """A model that may have played."""
 
     model: Model
@@ -54,10 +54,10 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class Attribution:
     """Who played the steps of one rollout."""
 
-    player_B: Players  #: values of Player
+    policy_source_B: PolicySources  #: values of Player
     logp_B: Float64  #: nats; published models: likelihood of the action; strangers: the recorded density; else 0
     noise: float  #: factor on the standard deviation
     fitted: bool  #: the noise was not said but found
@@ -67,11 +67,11 @@ class Played:
 class _Fit:
     """One candidate tried on one rollout."""
 
-    def __init__(self, candidate: Candidate, experiences: Experiences) -> None:
+    def __init__(self, candidate: CandidatePolicy, experiences: Experiences) -> None:
         model = candidate.model
-        self.player = Player.PARENT if candidate.is_parent else Player.PUBLISHED
+        self.player = PolicySource.PARENT if candidate.is_parent else PolicySource.PUBLISHED
         self._continuous = isinstance(model.contract.action_space, ContinuousActions)
-        self._head = head_for(model.contract.action_space)
+        self._head = distribution_for(model.contract.action_space)
         self._output_BK = torch.from_numpy(model.policy(experiences.observation_BO)).double()
         self._log_std_A = torch.from_numpy(model.action_log_std.astype(np.float64))
         self._action_BA = torch.from_numpy(experiences.action_BA).double()
@@ -85,7 +85,7 @@ class _Fit:
             self._at_zero_B = np.full(experiences.size, at_zero)
         else:
             self._squares_B = np.zeros(experiences.size)
-            self._at_zero_B = self._head.density(self._output_BK, self._log_std_A, self._action_BA).numpy()
+            self._at_zero_B = self._head.clamped_log_density(self._output_BK, self._log_std_A, self._action_BA).numpy()
 
     def misfit(self, noise: Float64 | float, rows: slice = slice(None)) -> Float64:
         """Distance of the recorded log_probs from this model's, in tolerances [..., B]; at most 1 fits.
@@ -99,8 +99,8 @@ class _Fit:
 
     def likelihood(self, noise: float) -> Float64:
         """Log likelihood of the actions, clamping taken into account [B]."""
-        noise_B = torch.full((len(self._action_BA),), noise, dtype=torch.float64)
-        packed_BC = self._head.pack(self._action_BA, noise_B)
+        std_scale_B = torch.full((len(self._action_BA),), noise, dtype=torch.float64)
+        packed_BC = self._head.encode(self._action_BA, std_scale_B)
         return np.asarray(self._head.log_prob(self._output_BK, self._log_std_A, packed_BC).numpy(), dtype=np.float64)
 
     def best_noise(self) -> float:
@@ -118,8 +118,8 @@ class _Fit:
 
 
 def identify(
-    experiences: Experiences, candidates: Sequence[Candidate], noise_std: float | None, space: ActionSpace
-) -> Played:
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float | None, space: ActionSpace
+) -> Attribution:
     """Find who played each step of one rollout; candidates come the likeliest first.
 
     Letters: see trainer.common.shapes. `noise_std` is the engine's factor where it says one.
@@ -132,21 +132,21 @@ def identify(
             refitted = [f.misfit(other) for f in fits]
             if _share(refitted) > max(MOST, _share(misfits)):
                 noise, misfits, fitted = other, refitted, True
-    player_B, logp_B = _strangers(experiences, space)
+    policy_source_B, logp_B = _foreign(experiences, space)
     behind = 0.0
     if fits:
         best_B = np.argmin(misfits, axis=0)
         for index, fit in enumerate(fits):
             mine_B = (best_B == index) & (misfits[index] <= 1.0)
             if mine_B.any():
-                player_B[mine_B] = fit.player
+                policy_source_B[mine_B] = fit.player
                 logp_B[mine_B] = fit.likelihood(noise)[mine_B]
         behind = float(((np.min(misfits, axis=0) <= 1.0) & (best_B > 0)).mean())
-    return Played(player_B, logp_B, noise, fitted, behind)
+    return Attribution(policy_source_B, logp_B, noise, fitted, behind)
 
 
 def _try_on(
-    experiences: Experiences, candidates: Sequence[Candidate], noise: float
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise: float
 ) -> tuple[list[_Fit], list[Float64]]:
     """Try candidates until one fits all steps; most rollouts are done with the first."""
     fits: list[_Fit] = []
@@ -164,11 +164,11 @@ def _share(misfits: Sequence[Float64]) -> float:
     return float((np.min(misfits, axis=0) <= 1.0).mean())
 
 
-def _strangers(experiences: Experiences, space: ActionSpace) -> tuple[Players, Float64]:
+def _foreign(experiences: Experiences, space: ActionSpace) -> tuple[PolicySources, Float64]:
     """Take all steps as a stranger's, or as unknown where the recorded log_probs are none."""
     recorded_B = experiences.log_prob_B.astype(np.float64)
     believable = not log_probs_are_broken(experiences.log_prob_B, space)
-    player = Player.STRANGER if believable else Player.UNKNOWN
+    player = PolicySource.FOREIGN if believable else PolicySource.UNKNOWN
     return np.full(experiences.size, player, dtype=np.int8), recorded_B.copy() if believable else np.zeros_like(
         recorded_B
     )
@@ -182,12 +182,12 @@ def log_probs_are_broken(recorded_B: Float32, space: ActionSpace) -> bool:
     return bool(np.median(recorded_B) > -1e-6)  # choices drawn evenly do have log_probs all alike
 
 
-def weights_against(start_logp_B: Float64, start_density_B: Float64, player_B: Players, logp_B: Float64) -> Float64:
+def importance_weights(parent_logp_B: Float64, parent_density_B: Float64, policy_source_B: PolicySources, logp_B: Float64) -> Float64:
     """Give min(1, start policy / player) for each step [B]; exactly 1 for the parent's own and unknown steps.
 
     Likelihoods are compared with likelihoods, and a stranger's recorded density with the start's density.
     """
-    start_B = np.where(player_B == Player.STRANGER, start_density_B, start_logp_B)
+    start_B = np.where(policy_source_B == PolicySource.FOREIGN, parent_density_B, parent_logp_B)
     ratio_B = np.exp(np.minimum(start_B - logp_B, 0.0))
-    own_B: Bools = (player_B == Player.PARENT) | (player_B == Player.UNKNOWN)
+    own_B: Bools = (policy_source_B == PolicySource.PARENT) | (policy_source_B == PolicySource.UNKNOWN)
     return np.where(own_B, 1.0, ratio_B)

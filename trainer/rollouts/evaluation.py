@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from schemas.rollout.rollout import Float32
-from trainer.networks.distributions import Head
+from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
 from trainer.networks.normaliser import ObservationNormaliser
 from trainer.rollouts.experiences import Experiences
@@ -19,7 +19,7 @@ _CHUNK = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class PolicyOutputs:
     """What a network says of experiences, on the CPU, float32. Letters: see trainer.common.shapes."""
 
     action_BC: Tensor  #: packed by the head
@@ -30,24 +30,24 @@ class Glance:
 
 
 @torch.no_grad()
-def glance(
-    network: Network, head: Head, units: ObservationNormaliser, experiences: Experiences, noise_B: Float32
-) -> Glance:
-    """Run a network that sees in these units over experiences; `noise_B` is the engine's factor on the deviation."""
+def evaluate_policy(
+    network: Network, head: ActionDistribution, units: ObservationNormaliser, experiences: Experiences, std_scale_B: Float32
+) -> PolicyOutputs:
+    """Run a network that sees in these units over experiences; `std_scale_B` is the engine's factor on the deviation."""
     device = network.action_log_std.device
     pairs = [network(chunk.to(device)) for chunk in torch.split(units(experiences.observation_BO), _CHUNK)]
     output_BK = torch.cat([output for output, _ in pairs]).cpu()
-    action_BC = head.pack(torch.from_numpy(experiences.action_BA), torch.from_numpy(noise_B))
+    action_BC = head.encode(torch.from_numpy(experiences.action_BA), torch.from_numpy(std_scale_B))
     log_std_A = network.action_log_std.cpu()
-    return Glance(
+    return PolicyOutputs(
         action_BC=action_BC,
         logp_B=head.log_prob(output_BK, log_std_A, action_BC),
-        density_B=head.density(output_BK, log_std_A, action_BC),
+        density_B=head.clamped_log_density(output_BK, log_std_A, action_BC),
         value_B=torch.cat([value for _, value in pairs]).cpu(),
-        final_value_F=network(units(experiences.final_FO).to(device))[1].cpu(),
+        final_value_F=network(units(experiences.final_observation_FO).to(device))[1].cpu(),
     )
 
 
-def joined(parts: Sequence[Glance]) -> Glance:
+def concatenate_outputs(parts: Sequence[PolicyOutputs]) -> PolicyOutputs:
     """Put what was said of several rollouts behind each other."""
-    return Glance(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Glance)))
+    return PolicyOutputs(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(PolicyOutputs)))

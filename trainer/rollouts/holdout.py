@@ -11,14 +11,14 @@ _LARGEST_PIECE = 0.5
 """A piece that holds more than this part of all steps is not given away whole."""
 
 
-def held_out(piece_B: Int64, fraction: float, rng: np.random.Generator) -> Bools:
+def held_out(segment_B: Int64, fraction: float, rng: np.random.Generator) -> Bools:
     """Choose whole pieces of episodes with about `fraction` of the steps; true = kept from training.
 
-    `piece_B` names each step's piece. At least one step is held out and at least one left, wherever there are two;
+    `segment_B` names each step's piece. At least one step is held out and at least one left, wherever there are two;
     where no whole piece can be spared (one long episode), the end of the longest goes.
     """
-    n = len(piece_B)
-    names, index_B, sizes = np.unique(piece_B, return_inverse=True, return_counts=True)
+    n = len(segment_B)
+    names, index_B, sizes = np.unique(segment_B, return_inverse=True, return_counts=True)
     wanted = max(1, round(fraction * n))
     chosen = np.zeros(len(names), dtype=bool)
     taken = 0

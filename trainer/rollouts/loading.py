@@ -20,21 +20,21 @@ from schemas.storage.files import read_regular, sha256_of
 from trainer.common.prefetch_cache import AHEAD
 from trainer.common.reporting import Notices
 from trainer.common.rng import numpy_rng_for
-from trainer.rollouts.quality import Facts, facts_of
+from trainer.rollouts.quality import RolloutQuality, measure_quality
 
 WITHOUT_NEW_ONES = 10
 """How many old rollouts are drawn where none is new."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedRollout:
     """A rollout with what the job says of it."""
 
     given: RolloutInput
     rollout: Rollout
 
 
-def draw(rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int) -> list[RolloutInput]:
+def choose_rollouts(rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int) -> list[RolloutInput]:
     """Give all new rollouts, and some old ones for each: without replacement, with odds 1 / (1 + age).
 
     So a cycle's time and memory depend on what is new, not on how much history there is. Without new ones the
@@ -53,7 +53,7 @@ def draw(rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, c
     return [*new, *(old[i] for i in sorted(chosen))]
 
 
-def load(drawn: Sequence[RolloutInput], contract: PolicyContract, notices: Notices) -> list[Loaded]:
+def load_rollouts(drawn: Sequence[RolloutInput], contract: PolicyContract, notices: Notices) -> list[LoadedRollout]:
     """Read what can be read; a rollout that is gone, broken or of another contract is told and left out.
 
     Raises RolloutError where none is left.
@@ -65,7 +65,7 @@ def load(drawn: Sequence[RolloutInput], contract: PolicyContract, notices: Notic
             difference = contract.differences(rollout.contract)
             if difference:
                 raise RolloutError(f"it has {' and '.join(difference)}", hint="another game's?", code="E_CONTRACT")
-            loaded.append(Loaded(given, rollout))
+            loaded.append(LoadedRollout(given, rollout))
         except (HotlapError, OSError) as error:
             left_out.append(given.name)
             problem = str(error)
@@ -90,15 +90,15 @@ def _read(given: RolloutInput) -> Rollout:
     return read_rollout(data)
 
 
-def read_ahead(given: RolloutInput) -> Rollout:
+def prefetch_rollout(given: RolloutInput) -> Rollout:
     """Read a rollout before its job has come. Raises HotlapError or OSError."""
     rollout = _read(given)
     AHEAD.put(("rollout", given.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
-    AHEAD.put(("facts", given.sha256), facts_of(rollout))
+    AHEAD.put(("facts", given.sha256), measure_quality(rollout))
     return rollout
 
 
-def facts_about(item: Loaded) -> Facts:
+def quality_of(item: LoadedRollout) -> RolloutQuality:
     """Give what a rollout tells of its exporter, unless it was found out ahead."""
     ahead = AHEAD.get(("facts", item.given.sha256)) if item.given.sha256 else None
-    return cast("Facts", ahead) if ahead is not None else facts_of(item.rollout)
+    return cast("RolloutQuality", ahead) if ahead is not None else measure_quality(item.rollout)

@@ -10,7 +10,7 @@ import numpy as np
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools, Float32, Rollout
 from trainer.common.reporting import Notices
-from trainer.rollouts.behaviour_policy import Player, Players
+from trainer.rollouts.behaviour_policy import PolicySource, PolicySources
 
 _OUTSIDE = 1e-4
 _MISMATCH_WORTH_SAYING = 0.02
@@ -20,7 +20,7 @@ _STEPS_LOOKED_AT, _MOST_AGENTS = 1024, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RolloutQuality:
     """What one rollout tells of its exporter; found out when it lands. Letters: see trainer.common.shapes."""
 
     size: int
@@ -33,9 +33,9 @@ class Facts:
     outside_A: Bools  #: continuous actions of which some lie beyond a bound
 
 
-def facts_of(rollout: Rollout) -> Facts:
+def measure_quality(rollout: Rollout) -> RolloutQuality:
     """Look at one rollout."""
-    return Facts(
+    return RolloutQuality(
         size=rollout.size,
         left_out=rollout.left_out,
         low_O=rollout.observations.min(axis=0),
@@ -47,7 +47,7 @@ def facts_of(rollout: Rollout) -> Facts:
     )
 
 
-def check_rollouts(facts: Sequence[Facts], contract: PolicyContract, notices: Notices) -> None:
+def check_rollouts(facts: Sequence[RolloutQuality], contract: PolicyContract, notices: Notices) -> None:
     """Say what is usually a mistake in an exporter or a reward; `facts` are of rollouts that keep to the contract."""
     if left_out := sum(one.left_out for one in facts):
         notices.say("W_LEFT_OUT", f"{left_out} experiences were not finite (nan or inf) and were left out")
@@ -69,7 +69,7 @@ def check_rollouts(facts: Sequence[Facts], contract: PolicyContract, notices: No
         _check_bounds(facts, contract.action_space, notices)
 
 
-def _check_observations(facts: Sequence[Facts], notices: Notices) -> None:
+def _check_observations(facts: Sequence[RolloutQuality], notices: Notices) -> None:
     lows, highs = np.min([one.low_O for one in facts], axis=0), np.max([one.high_O for one in facts], axis=0)
     dead = np.flatnonzero(lows == highs)
     if len(dead):
@@ -109,7 +109,7 @@ def _outside(action_BA: Float32, space: ActionSpace) -> Bools:
     return np.asarray((action_BA.min(axis=0) < low - margin) | (action_BA.max(axis=0) > high + margin))
 
 
-def _check_bounds(facts: Sequence[Facts], space: ContinuousActions, notices: Notices) -> None:
+def _check_bounds(facts: Sequence[RolloutQuality], space: ContinuousActions, notices: Notices) -> None:
     outside_A = np.any([one.outside_A for one in facts], axis=0)
     names = [name for name, is_outside in zip(space.names, outside_A, strict=True) if is_outside]
     if names:
@@ -120,16 +120,16 @@ def _check_bounds(facts: Sequence[Facts], space: ContinuousActions, notices: Not
         )
 
 
-def check_players(player_B: Players, *, anything_trained: bool, notices: Notices) -> None:
-    """Say in plain words where the recorded log_probs fit no published model; `player_B` is of the new rollouts."""
-    unknown = float((player_B == Player.UNKNOWN).mean())
+def check_policy_sources(policy_source_B: PolicySources, *, anything_trained: bool, notices: Notices) -> None:
+    """Say in plain words where the recorded log_probs fit no published model; `policy_source_B` is of the new rollouts."""
+    unknown = float((policy_source_B == PolicySource.UNKNOWN).mean())
     if unknown > _MISMATCH_WORTH_SAYING:
         notices.say(
             "W_LOGP_BROKEN",
             f"{unknown:.0%} of the recorded log_probs are all alike or no log densities: the exporter does not fill "
             "them in. These steps are trusted as if the published model had played them",
         )
-    stranger = float((player_B == Player.STRANGER).mean())
+    stranger = float((policy_source_B == PolicySource.FOREIGN).mean())
     if stranger <= _MISMATCH_WORTH_SAYING:
         return
     if anything_trained:

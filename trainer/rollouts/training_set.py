@@ -12,21 +12,21 @@ from schemas.errors import RolloutError
 from schemas.job import Job
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools, Float32
-from trainer.checkpoints.parent import Start
+from trainer.checkpoints.parent import Parent
 from trainer.common.reporting import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
-from trainer.networks.distributions import Head
+from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
-from trainer.networks.normaliser import Normalisers, ReturnNormaliser, keep_policy, keep_values
+from trainer.networks.normaliser import Normalisers, ReturnNormaliser, rescale_inputs, popart
 from trainer.rollouts.advantages import advantages, average_returns
-from trainer.rollouts.attribution import attributed
+from trainer.rollouts.attribution import attribute_rollout
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.behaviour_policy import Candidate, Player, Players, weights_against
-from trainer.rollouts.evaluation import Glance, glance, joined
-from trainer.rollouts.experiences import Experiences, Float64, join, next_values
+from trainer.rollouts.behaviour_policy import CandidatePolicy, PolicySource, PolicySources, importance_weights
+from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy, concatenate_outputs
+from trainer.rollouts.experiences import Experiences, Float64, concatenate, next_values
 from trainer.rollouts.holdout import held_out
-from trainer.rollouts.loading import Loaded
-from trainer.rollouts.quality import check_players, check_staleness
+from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.quality import check_policy_sources, check_staleness
 
 LARGEST_WEIGHT = 10.0
 """No experience counts for more than ten average ones, however unlikely the rest."""
@@ -41,18 +41,18 @@ _CANARY_ROWS = 512  #: experiences that it looks at, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class AttributedRollouts:
     """All experiences of a cycle with who played them."""
 
     experiences: Experiences
-    player_B: Players
-    played_logp_B: Float64  #: nats; see `behaviour.Played`
-    noise_B: Float32  #: the engine's factor on the standard deviation
-    glance: Glance | None = None  #: what the parent says of them; None: `look` runs the network in its new units
+    policy_source_B: PolicySources
+    behaviour_logp_B: Float64  #: nats; see `behaviour.Played`
+    std_scale_B: Float32  #: the engine's factor on the standard deviation
+    glance: PolicyOutputs | None = None  #: what the parent says of them; None: `look` runs the network in its new units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ParentOutputs:
     """What the start's network says of all experiences."""
 
     observation_BO: torch.Tensor  #: float32, normalised
@@ -64,7 +64,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class TrainingSet:
     """All that the update needs."""
 
     train: Batch
@@ -74,46 +74,46 @@ class Prepared:
     values_only: bool  #: the policy waits for better data; see ENOUGH_OVERLAP
 
 
-def attribute(loaded: Sequence[Loaded], start: Start, job: Job, notices: Notices) -> History:
+def attribute_rollouts(loaded: Sequence[LoadedRollout], start: Parent, job: Job, notices: Notices) -> AttributedRollouts:
     """Put the rollouts into agent-major order and find who played each step."""
-    parts, players, logps, noises, glances = [], [], [], [], list[Glance]()
+    parts, players, logps, noises, glances = [], [], [], [], list[PolicyOutputs]()
     behind: list[float] = []
-    known: dict[str, Candidate | None] = {}
+    known: dict[str, CandidatePolicy | None] = {}
     for item in loaded:
-        found = attributed(item, start, job, known)
+        found = attribute_rollout(item, start, job, known)
         part, played = found.experiences, found.played
         parts.append(part)
-        players.append(played.player_B)
+        players.append(played.policy_source_B)
         logps.append(played.logp_B)
-        noises.append(found.noise_B)
+        noises.append(found.std_scale_B)
         glances += [found.glance] if found.glance is not None else []
         behind += [played.behind] * item.given.is_new
-    experiences = join(parts)
-    player_B = np.concatenate(players)
-    judged = player_B[experiences.is_new_B] if experiences.is_new_B.any() else player_B
-    check_players(judged, anything_trained=start.trained, notices=notices)
+    experiences = concatenate(parts)
+    policy_source_B = np.concatenate(players)
+    judged = policy_source_B[experiences.is_new_B] if experiences.is_new_B.any() else policy_source_B
+    check_policy_sources(judged, anything_trained=start.trained, notices=notices)
     check_staleness(behind, notices)
-    return History(
+    return AttributedRollouts(
         experiences=experiences,
-        player_B=player_B,
-        played_logp_B=np.concatenate(logps),
-        noise_B=np.concatenate(noises),
-        glance=joined(glances) if glances else None,
+        policy_source_B=policy_source_B,
+        behaviour_logp_B=np.concatenate(logps),
+        std_scale_B=np.concatenate(noises),
+        glance=concatenate_outputs(glances) if glances else None,
     )
 
 
-def prepare(history: History, start: Start, head: Head, job: Job, notices: Notices) -> Prepared:
+def rescale_and_build(history: AttributedRollouts, start: Parent, head: ActionDistribution, job: Job, notices: Notices) -> TrainingSet:
     """Set the units, re-express the start's network in them, and make both sets. Raises RolloutError."""
     experiences, settings = history.experiences, job.settings
-    usable_B = experiences.usable_B
-    if usable_B.sum() < 2:
+    can_bootstrap_B = experiences.can_bootstrap_B
+    if can_bootstrap_B.sum() < 2:
         raise RolloutError(
             "no experience has a next state to learn from", hint="export at least three steps of an agent a file"
         )
-    normalisers = _observed(start, experiences, settings.gamma)
-    seen = look(start.network, head, normalisers, history)
-    rho_B = weights_against(
-        seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.player_B, history.played_logp_B
+    normalisers = _update_normalisers(start, experiences, settings.gamma)
+    seen = parent_outputs(start.network, head, normalisers, history)
+    rho_B = importance_weights(
+        seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.policy_source_B, history.behaviour_logp_B
     )
     _canary(start.network, head, seen, history, notices)
     values_only = start.may_wait and rho_B.mean() < ENOUGH_OVERLAP
@@ -125,15 +125,15 @@ def prepare(history: History, start: Start, head: Head, job: Job, notices: Notic
         )
     advantage_B = _advantages(seen, experiences, rho_B, settings.gamma, settings.gae_lambda)
     target_B = seen.value_B + rho_B * advantage_B
-    returns = normalisers.returns if not start.trained else normalisers.returns.merged(target_B[usable_B])
-    keep_values(start.network.stacks().value[-1], normalisers.returns, returns)
+    returns = normalisers.returns if not start.trained else normalisers.returns.updated(target_B[can_bootstrap_B])
+    popart(start.network.stacks().value[-1], normalisers.returns, returns)
     rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
     held_B = np.zeros(experiences.size, dtype=bool)
-    held_B[usable_B] = held_out(experiences.piece_B[usable_B], settings.holdout_fraction, rng)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
-    sets = _Sets(seen, advantage_B, target_B, weight_B, returns)
-    return Prepared(
-        train=sets.batch(usable_B & ~held_B),
+    held_B[can_bootstrap_B] = held_out(experiences.segment_B[can_bootstrap_B], settings.holdout_fraction, rng)
+    importance_weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
+    sets = _Sets(seen, advantage_B, target_B, importance_weight_B, returns)
+    return TrainingSet(
+        train=sets.batch(can_bootstrap_B & ~held_B),
         held=sets.batch(held_B),
         normalisers=Normalisers(normalisers.observations, returns),
         probe=_probe(experiences, job),
@@ -150,7 +150,7 @@ def moves_policy(is_new_B: Bools) -> Bools:
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
-def _observed(start: Start, experiences: Experiences, gamma: float) -> Normalisers:
+def _update_normalisers(start: Parent, experiences: Experiences, gamma: float) -> Normalisers:
     """Take the new observations into the statistics.
 
     A network that has learned something keeps its function; one that has not simply begins in good units, and its
@@ -160,9 +160,9 @@ def _observed(start: Start, experiences: Experiences, gamma: float) -> Normalise
     unseen_B = experiences.is_new_B
     if not start.trained and not unseen_B.any():
         unseen_B = np.ones(experiences.size, dtype=bool)
-    after = before.observations.merged(experiences.observation_BO[unseen_B]) if unseen_B.any() else before.observations
+    after = before.observations.updated(experiences.observation_BO[unseen_B]) if unseen_B.any() else before.observations
     if start.trained:
-        keep_policy(start.network.stacks(), before.observations, after)
+        rescale_inputs(start.network.stacks(), before.observations, after)
     return Normalisers(after, before.returns if start.trained else first_returns(experiences, gamma))
 
 
@@ -171,19 +171,19 @@ def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
     returns = average_returns(
         reward_B=experiences.reward_B.astype(np.float64),
         terminated_B=experiences.terminated_B,
-        goes_on_B=experiences.goes_on_B,
-        usable_B=experiences.usable_B,
+        trace_continues_B=experiences.trace_continues_B,
+        can_bootstrap_B=experiences.can_bootstrap_B,
         gamma=gamma,
     )
-    return ReturnNormaliser().merged(returns)
+    return ReturnNormaliser().updated(returns)
 
 
 @torch.no_grad()
-def look(network: Network, head: Head, normalisers: Normalisers, history: History) -> Seen:
+def parent_outputs(network: Network, head: ActionDistribution, normalisers: Normalisers, history: AttributedRollouts) -> ParentOutputs:
     """Give what the network says of all experiences before any training; it is run where nobody has yet."""
     experiences = history.experiences
-    said = history.glance or glance(network, head, normalisers.observations, experiences, history.noise_B)
-    return Seen(
+    said = history.glance or evaluate_policy(network, head, normalisers.observations, experiences, history.std_scale_B)
+    return ParentOutputs(
         observation_BO=normalisers.observations(experiences.observation_BO),
         action_BC=said.action_BC,
         logp_B=said.logp_B,
@@ -194,25 +194,25 @@ def look(network: Network, head: Head, normalisers: Normalisers, history: Histor
 
 
 @torch.no_grad()
-def _canary(network: Network, head: Head, seen: Seen, history: History, notices: Notices) -> None:
+def _canary(network: Network, head: ActionDistribution, seen: ParentOutputs, history: AttributedRollouts, notices: Notices) -> None:
     """What the parent itself played must be as likely under the network that training starts from, in its new units."""
-    own = np.flatnonzero(history.player_B == Player.PARENT)
+    own = np.flatnonzero(history.policy_source_B == PolicySource.PARENT)
     if not len(own):
         return
     rows = own[:: -(-len(own) // _CANARY_ROWS)]
     output_RK = network(seen.observation_BO[rows].to(network.action_log_std.device))[0].cpu()
     logp_R = head.log_prob(output_RK, network.action_log_std.cpu(), seen.action_BC[rows])
-    apart = float(np.median(np.abs(logp_R.double().numpy() - history.played_logp_B[rows])))
+    apart = float(np.median(np.abs(logp_R.double().numpy() - history.behaviour_logp_B[rows])))
     if apart > _CANARY_TOLERANCE:
         notices.say("W_CANARY", f"training does not start from the published policy: log_probs differ by {apart:.2g}")
 
 
-def _advantages(seen: Seen, experiences: Experiences, rho_B: Float64, gamma: float, lam: float) -> Float64:
+def _advantages(seen: ParentOutputs, experiences: Experiences, rho_B: Float64, gamma: float, lam: float) -> Float64:
     return advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=seen.value_B,
         next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
-        goes_on_B=experiences.goes_on_B,
+        trace_continues_B=experiences.trace_continues_B,
         rho_B=rho_B,
         gamma=gamma,
         lam=lam,
@@ -223,7 +223,7 @@ def _advantages(seen: Seen, experiences: Experiences, rho_B: Float64, gamma: flo
 class _Sets:
     """Makes batches of chosen rows."""
 
-    seen: Seen
+    seen: ParentOutputs
     advantage_B: Float64
     target_B: Float64
     raw_weight_B: Float64
@@ -232,15 +232,15 @@ class _Sets:
     def batch(self, rows_B: Bools) -> Batch:
         """Give the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
         rows = torch.from_numpy(np.flatnonzero(rows_B))
-        weight_B = unit_weights(self.raw_weight_B[rows_B])
+        importance_weight_B = unit_weights(self.raw_weight_B[rows_B])
         return Batch(
             observation_BO=self.seen.observation_BO[rows],
             action_BC=self.seen.action_BC[rows],
             logp_B=self.seen.logp_B[rows],
-            advantage_B=_float32(standardised(self.advantage_B[rows_B], weight_B)),
+            advantage_B=_float32(standardised(self.advantage_B[rows_B], importance_weight_B)),
             target_B=_float32(self.returns.normalised(self.target_B[rows_B])),
             value_B=_float32(self.returns.normalised(self.seen.value_B[rows_B])),
-            weight_B=_float32(weight_B),
+            importance_weight_B=_float32(importance_weight_B),
         )
 
 
@@ -253,12 +253,12 @@ def unit_weights(rho_B: Float64) -> Float64:
     return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
 
 
-def standardised(advantage_B: Float64, weight_B: Float64) -> Float64:
+def standardised(advantage_B: Float64, importance_weight_B: Float64) -> Float64:
     """Give advantages of weighted mean 0 and weighted deviation 1."""
-    if not weight_B.any():
-        weight_B = np.ones_like(weight_B)
-    centred_B = advantage_B - np.average(advantage_B, weights=weight_B)
-    deviation = np.sqrt(np.average(np.square(centred_B), weights=weight_B))
+    if not importance_weight_B.any():
+        importance_weight_B = np.ones_like(importance_weight_B)
+    centred_B = advantage_B - np.average(advantage_B, weights=importance_weight_B)
+    deviation = np.sqrt(np.average(np.square(centred_B), weights=importance_weight_B))
     return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.simulate.engine import Engine
-from trainer.simulate.options import Options
+from trainer.simulate.options import SimulationOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a console that lacks a character must not end the game
     try:
-        engine = Engine(Options(**given))
+        engine = Engine(SimulationOptions(**given))
     except ValueError as error:
         parser.error(str(error))
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.envs.racing.simulation import RacingWorld
-from trainer.simulate.model_file import Floats32, Model, ModelFileError, load_model, random_model, read_pointer
-from trainer.simulate.options import Options
+from trainer.envs.racing.simulation import RacingSimulation
+from trainer.simulate.model_file import Floats32, EngineModel, ModelFileError, load_model, random_model, read_pointer
+from trainer.simulate.options import SimulationOptions
 from trainer.simulate.rollout_file import (
-    Rollout,
+    ExportedRollout,
     encoded,
     next_index,
     rollout_name,
@@ -38,10 +38,10 @@ from trainer.simulate.rollout_file import (
 HIDDEN = (128, 128)  #: of weights of its own; a loaded model brings its sizes
 NOISE_STD_MIN = 0.01  #: the engine never plays without any noise
 NAP_S = 0.05  #: s between two looks at the stop flag, and at the pointer while waiting
-PATIENCE_S = 2.0  #: s of waiting before the engine says what it waits for
+TIMEOUT_S = 2.0  #: s of waiting before the engine says what it waits for
 
 
-class Experience(NamedTuple):
+class EngineStep(NamedTuple):
     """One step of all n agents."""
 
     observation: Floats32  #: [n, O]
@@ -57,12 +57,12 @@ class Experience(NamedTuple):
 class Engine:
     """One simulated engine. `stop()` may be called from a signal handler or another thread."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: SimulationOptions) -> None:
         self.options = options
         training = options.project / "Saved" / "Training"
         self.pointer = training / "Models" / "best_model_path.txt"
         self.exports = training / "Exports"
-        self.world = RacingWorld(
+        self.world = RacingSimulation(
             options.agents,
             seed=options.seed,
             observation_scale=options.observation_scale,
@@ -71,7 +71,7 @@ class Engine:
         )
         self.observation = self.world.observe()
         self.rng = np.random.default_rng([options.seed, 1])  # the world draws from a stream of its own
-        self.model: Model | None = None
+        self.model: EngineModel | None = None
         if options.own_weights:
             self.model = random_model((self.inputs, *HIDDEN, self.outputs), np.random.default_rng([options.seed, 2]))
         self.rollouts = self.experiences = 0  #: written so far
@@ -81,7 +81,7 @@ class Engine:
         self._step_due_s = 0.0  #: on the monotonic clock
         self._stopping = False
 
-    inputs, outputs = RacingWorld.OBSERVATION_SIZE, len(RacingWorld.ACTION_NAMES)
+    inputs, outputs = RacingSimulation.OBSERVATION_SIZE, len(RacingSimulation.ACTION_NAMES)
 
     def stop(self) -> None:
         """End after the step that runs; a rollout that is not complete is not written."""
@@ -110,7 +110,7 @@ class Engine:
 
     def _wait_for_model(self, what: str) -> None:
         """Wait until the pointer names another model than before, and there is one to run."""
-        say_at_s = time.monotonic() + PATIENCE_S
+        say_at_s = time.monotonic() + TIMEOUT_S
         while not self._stopping:
             if self._look_for_model() and self.model is not None:
                 return
@@ -140,7 +140,7 @@ class Engine:
         self.model = model
         return True
 
-    def _check_shape(self, model: Model) -> None:
+    def _check_shape(self, model: EngineModel) -> None:
         """Raise ModelFileError where a model does not fit the world, or has other layers than the running one."""
         sizes = model.sizes
         if (sizes[0], sizes[-1]) != (self.inputs, self.outputs):
@@ -153,10 +153,10 @@ class Engine:
 
     # --- rollouts out -------------------------------------------------------------------------------
 
-    def _play(self) -> tuple[Rollout, int] | None:
+    def _play(self) -> tuple[ExportedRollout, int] | None:
         """Play one rollout; with it, how many episodes ended. None when stopped before it was complete."""
         assert self.model is not None
-        steps: list[Experience] = []
+        steps: list[EngineStep] = []
         for _ in range(-(-self.options.experiences // self.options.agents)):
             self._keep_pace()
             if self._stopping:
@@ -166,7 +166,7 @@ class Engine:
         rollout = self._gather(steps, final_observations=successor)
         return rollout, int((rollout.terminated | rollout.truncated).sum())
 
-    def _step(self, model: Model) -> tuple[Experience, Floats32]:
+    def _step(self, model: EngineModel) -> tuple[EngineStep, Floats32]:
         """One step of all agents, and what they see after it.
 
         a ~ Normal(mean, exp(log_std) * max(noise_std, 0.01)), clamped; the density is the clamped action's.
@@ -178,7 +178,7 @@ class Engine:
         log_prob = -0.5 * ((action - mean) / std) ** 2 - np.log(std) - 0.5 * math.log(2.0 * math.pi)
         step = self.world.step(action)
         self.observation = step.observation
-        experience = Experience(
+        experience = EngineStep(
             observation,
             action,
             log_prob.sum(axis=1).astype(np.float32),
@@ -190,11 +190,11 @@ class Engine:
         )
         return experience, step.next_observation
 
-    def _gather(self, steps: list[Experience], *, final_observations: Floats32) -> Rollout:
+    def _gather(self, steps: list[EngineStep], *, final_observations: Floats32) -> ExportedRollout:
         """All steps as columns, agents interleaved."""
         assert self.model is not None
         names = steps[0].reward_parts
-        return Rollout(
+        return ExportedRollout(
             observations=np.concatenate([s.observation for s in steps]),
             actions=np.concatenate([s.action for s in steps]),
             rewards=np.concatenate([s.reward for s in steps]),
@@ -212,7 +212,7 @@ class Engine:
             noise_std=self.options.noise_std,
         )
 
-    def _write(self, rollout: Rollout, episodes: int, *, index: int) -> None:
+    def _write(self, rollout: ExportedRollout, episodes: int, *, index: int) -> None:
         """Put one rollout into Exports and report it."""
         o = self.options
         count = len(rollout.rewards)
@@ -233,7 +233,7 @@ class Engine:
         self.experiences += count
         self._report(path.name, count, episodes)
 
-    def _spoil(self, rollout: Rollout) -> None:
+    def _spoil(self, rollout: ExportedRollout) -> None:
         """Write `nan` into every `nan_every`-th experience, as a game with a bug does."""
         if not self.options.nan_every:
             return

@@ -31,7 +31,7 @@ class ModelFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class DenseLayer:
     """One dense layer."""
 
     weights: Floats32  #: [out, in]
@@ -44,11 +44,11 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class EngineModel:
     """A policy and a value network of the same hidden sizes."""
 
-    policy: tuple[Layer, ...]  #: hidden layers, then the head
-    value_function: tuple[Layer, ...]  #: hidden layers, then the head with one output
+    policy: tuple[DenseLayer, ...]  #: hidden layers, then the head
+    value_function: tuple[DenseLayer, ...]  #: hidden layers, then the head with one output
     action_log_std: Floats32  #: [A], natural logarithms
     policy_version: int | None  #: None where the file does not say
 
@@ -66,19 +66,19 @@ class Model:
         return (self.policy[0].weights.shape[1], *(len(layer.biases) for layer in self.policy))
 
 
-def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> Model:
+def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> EngineModel:
     """A model with random weights of its own (Glorot & Bengio 2010, uniform, heads too), as Unreal's plugin starts."""
 
-    def stack(outputs: int) -> tuple[Layer, ...]:
+    def stack(outputs: int) -> tuple[DenseLayer, ...]:
         widths = (*sizes[:-1], outputs)
         layers = []
         for fan_in, fan_out in pairwise(widths):
             bound = math.sqrt(6.0 / (fan_in + fan_out))
             weights = rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32)
-            layers.append(Layer(weights, np.zeros(fan_out, np.float32)))
+            layers.append(DenseLayer(weights, np.zeros(fan_out, np.float32)))
         return tuple(layers)
 
-    return Model(stack(sizes[-1]), stack(1), np.full(sizes[-1], START_LOG_STD, np.float32), policy_version=None)
+    return EngineModel(stack(sizes[-1]), stack(1), np.full(sizes[-1], START_LOG_STD, np.float32), policy_version=None)
 
 
 def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | None:
@@ -98,14 +98,14 @@ def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | 
     return None
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path) -> EngineModel:
     """Read, check and probe a model. Raises ModelFileError in plain words, or OSError where it cannot be read."""
     model, document = parse_model(path.read_bytes())
     check_probe(model, document.get("probe"))
     return model
 
 
-def parse_model(data: bytes) -> tuple[Model, dict[str, Any]]:
+def parse_model(data: bytes) -> tuple[EngineModel, dict[str, Any]]:
     """Make a model of a file's bytes, with the document it stood in. Raises ModelFileError."""
     try:
         document = json.loads(data)
@@ -116,7 +116,7 @@ def parse_model(data: bytes) -> tuple[Model, dict[str, Any]]:
             raise ModelFileError(f"its actions are {kind}; the racing world has steer, throttle and brake only")
         actions, values = int(config["policy_output_size"]), int(config["value_output_size"])
         version = document.get("policy_version")
-        model = Model(
+        model = EngineModel(
             policy=_stack([*document["policy_layers"], document["policy_head"]], [*sizes, actions]),
             value_function=_stack([*document["value_layers"], document["value_head"]], [*sizes, values]),
             action_log_std=_numbers(document["action_log_std"], actions, "action_log_std"),
@@ -127,7 +127,7 @@ def parse_model(data: bytes) -> tuple[Model, dict[str, Any]]:
     return model, document
 
 
-def check_probe(model: Model, probe: dict[str, Any] | None) -> None:
+def check_probe(model: EngineModel, probe: dict[str, Any] | None) -> None:
     """Compute the probe's observations and compare; a model without a probe passes. Raises ModelFileError."""
     if not probe:
         return
@@ -140,17 +140,17 @@ def check_probe(model: Model, probe: dict[str, Any] | None) -> None:
             raise ModelFileError(f"its probe asks for other {name} than this engine computes (by {difference:.1e})")
 
 
-def _forward(layers: tuple[Layer, ...], x: Floats32) -> Floats32:
+def _forward(layers: tuple[DenseLayer, ...], x: Floats32) -> Floats32:
     for hidden in layers[:-1]:
         x = np.maximum(hidden(x), np.float32(0.0))
     return layers[-1](x)
 
 
-def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[Layer, ...]:
+def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[DenseLayer, ...]:
     if len(documents) != len(sizes) - 1:
         raise ModelFileError(f"it has {len(documents)} layers where network_config asks for {len(sizes) - 1}")
     return tuple(
-        Layer(
+        DenseLayer(
             _numbers(document["weights"], fan_in * fan_out, "weights").reshape(fan_out, fan_in),
             _numbers(document["biases"], fan_out, "biases"),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class SimulationOptions:
     """What the command line asks for."""
 
     project: Path

@@ -26,7 +26,7 @@ _TAB, _EOL = "\t", "\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
+class ExportedRollout:
     """n experiences of several agents, in the order they happened: all agents' first step, all agents' second, ..."""
 
     observations: Floats32  #: [n, O], what the agent saw before it acted
@@ -57,7 +57,7 @@ def next_index(exports: Path) -> int:
     return max((int(match[1]) for match in found if match), default=-1) + 1
 
 
-def version_1(rollout: Rollout, now: datetime) -> str:
+def version_1(rollout: ExportedRollout, now: datetime) -> str:
     """A rollout as Unreal's JSON writer prints it: tabs, CRLF, its order of keys, doubles with %.17g.
 
     Numbers that are not finite come out as Unreal's: bare `nan` and `inf`, which is no valid JSON.
@@ -89,7 +89,7 @@ def version_1(rollout: Rollout, now: datetime) -> str:
     )
 
 
-def version_2(rollout: Rollout, rollout_id: str, *, as_base64: bool) -> str:
+def version_2(rollout: ExportedRollout, rollout_id: str, *, as_base64: bool) -> str:
     """A rollout as columns: nested lists, or base64 of little-endian arrays."""
     encode: Callable[[NDArray[Any]], Any] = _base64_column if as_base64 else lambda column: column.tolist()
     document = {

@@ -13,9 +13,9 @@ from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
 from trainer.checkpoints.checkpoint import NAME, history_of, load_document, tensors_are_finite, value_losses_of
 from trainer.checkpoints.export import stand_in_observations
-from trainer.checkpoints.output import Output, conclude, publishable
-from trainer.checkpoints.parent import open_start, snapshot
-from trainer.checkpoints.selection import Entry, Ranked, score
+from trainer.checkpoints.output import Output, select_and_export, export_result
+from trainer.checkpoints.parent import open_parent, make_checkpoint
+from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, score
 from trainer.common.reporting import Notices, Reporter
 from trainer.worker.train import train
 
@@ -33,8 +33,8 @@ def run_job(job: Job, reporter: Reporter) -> Result:
 def _initial(job: Job, reporter: Reporter) -> Result:
     """Make version 0: a fresh network, not trained, that engine and trainer both start from."""
     reporter.doing("making the initial model", 0.1)
-    start = open_start(job.model_copy(update={"parent": None}), Notices(reporter))
-    checkpoint = snapshot(
+    start = open_parent(job.model_copy(update={"parent": None}), Notices(reporter))
+    checkpoint = make_checkpoint(
         start.network,
         start.normalisers,
         job,
@@ -47,8 +47,8 @@ def _initial(job: Job, reporter: Reporter) -> Result:
     checkpoint = replace(checkpoint, probe_observations=torch.from_numpy(stand_in_observations(checkpoint)))
     output = Output(Path(job.output))
     output.write("model_epoch_0.pt", checkpoint.to_bytes())
-    entry = Entry(0, "model_epoch_0.pt", ())
-    return publishable(job, entry.name, output, Ranked(entry, None, "not trained"))
+    entry = CheckpointCandidate(0, "model_epoch_0.pt", ())
+    return export_result(job, entry.name, output, RankedCheckpoint(entry, None, "not trained"))
 
 
 def _select(job: Job, reporter: Reporter) -> Result:
@@ -60,7 +60,7 @@ def _select(job: Job, reporter: Reporter) -> Result:
         raise ModelError(
             "no checkpoint was left behind", hint="write model_epoch_<k>.pt to the folder given", code="E_NO_MODEL"
         )
-    result = conclude(job, entries, output, reporter)
+    result = select_and_export(job, entries, output, reporter)
     _refuse_other_shape(job.contract, job.hidden_sizes, result)
     return result
 
@@ -72,24 +72,24 @@ def _export(job: Job, reporter: Reporter) -> Result:
     name = f"model_epoch_{job.export_epoch}.pt"
     if not (output.folder / name).is_file():
         raise ModelError(f"there is no {name}", hint="see model_analysis.json for what there is", code="E_NO_EPOCH")
-    data = output.adopt(name)
+    data = output.register(name)
     losses = tuple(value_losses_of(history_of(load_document(data, name))))
-    return publishable(job, name, output, Ranked(Entry(job.export_epoch, name, losses), score(losses), "asked for"))
+    return export_result(job, name, output, RankedCheckpoint(CheckpointCandidate(job.export_epoch, name, losses), score(losses), "asked for"))
 
 
-def entries_in(output: Output, notices: Notices) -> list[Entry]:
+def entries_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:
     """Read every checkpoint of a folder for the ranking; one that cannot be read is told and left out."""
     names = sorted((int(m[1]), p.name) for p in output.folder.iterdir() if (m := NAME.fullmatch(p.name)))
     entries = []
     for epoch, name in names:
         try:
-            document = load_document(output.adopt(name), name)
+            document = load_document(output.register(name), name)
         except (HotlapError, OSError) as error:
             output.files.pop(name, None)
             notices.say("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {error}")
             continue
         losses = tuple(value_losses_of(history_of(document)))
-        entries.append(Entry(epoch, name, losses, tensors_are_finite(document["policy_state_dict"])))
+        entries.append(CheckpointCandidate(epoch, name, losses, tensors_are_finite(document["policy_state_dict"])))
     return entries
 
 

@@ -15,31 +15,31 @@ from schemas.errors import HotlapError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.rollout import Rollout
-from trainer.checkpoints.parent import open_ahead, remember_candidates
-from trainer.common.reporting import Recorder
-from trainer.rollouts.attribution import attribute_ahead
-from trainer.rollouts.behaviour_policy import Candidate
-from trainer.rollouts.loading import Loaded, read_ahead
+from trainer.checkpoints.parent import prefetch_parent, remember_candidates
+from trainer.common.reporting import MemoryReporter
+from trainer.rollouts.attribution import prefetch_attribution
+from trainer.rollouts.behaviour_policy import CandidatePolicy
+from trainer.rollouts.loading import LoadedRollout, prefetch_rollout
 from trainer.worker.jobs import run_job
 
 REHEARSED = 256  #: experiences
 
 
-def expect(job: Job) -> None:
+def prefetch(job: Job) -> None:
     """Read what a job like this one will ask for. What cannot be read is left for the job to tell."""
     try:
-        start = open_ahead(job)
-        known: dict[str, Candidate | None] = {}
+        start = prefetch_parent(job)
+        known: dict[str, CandidatePolicy | None] = {}
         for given in job.rollouts:
-            rollout = read_ahead(given)
+            rollout = prefetch_rollout(given)
             if not job.contract.differences(rollout.contract):
-                attribute_ahead(Loaded(given, rollout), start, job, known)
+                prefetch_attribution(LoadedRollout(given, rollout), start, job, known)
         remember_candidates(known)
     except (HotlapError, OSError):
         return
 
 
-def rehearse(job: Job) -> None:
+def warm_up_job(job: Job) -> None:
     """Take a small made-up cycle through the job's settings, so that the first real one finds everything loaded."""
     try:
         with tempfile.TemporaryDirectory(prefix="hotlap") as folder:
@@ -51,7 +51,7 @@ def rehearse(job: Job) -> None:
             settings = job.settings.model_copy(update={"epochs": 1})
             changes: dict[str, object] = {"kind": "train", "output": str(output), "settings": settings}
             changes |= {"rollouts": (given,), "parent": None, "parent_sha256": None}
-            run_job(job.model_copy(update=changes), Recorder())
+            run_job(job.model_copy(update=changes), MemoryReporter())
     except (HotlapError, OSError):
         return  # the job itself will say what is wrong
 

@@ -12,16 +12,16 @@ import threading
 import traceback
 from typing import NoReturn
 
-from schemas.base import Record
+from schemas.base import StrictModel
 from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
-from trainer.common.exit_codes import verdict
+from trainer.common.exit_codes import failure_of
 from trainer.worker.lifeline import Lifeline, die_with_parent
 
 HEARTBEAT_S = 2.0
 log = logging.getLogger("trainer")
 
 
-class Speaker:
+class EventWriter:
     """Writes events to a private copy of stdout, so that nobody's print() can get between them."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Speaker:
         self._lock = threading.Lock()
         self._doing, self._progress = "waiting for a job", 0.0
 
-    def emit(self, event: Record) -> None:
+    def emit(self, event: StrictModel) -> None:
         """Write one event as one line."""
         line = event.to_bytes()
         with self._lock:
@@ -61,7 +61,7 @@ class Speaker:
 
 def serve() -> NoReturn:
     """Serve one job and end the process with its exit code."""
-    speaker = Speaker()
+    speaker = EventWriter()
     die_with_parent()
     lifeline = Lifeline()
     _start_log()
@@ -69,7 +69,7 @@ def serve() -> NoReturn:
     try:
         code = _serve(speaker, lifeline)
     except BaseException as error:  # noqa: BLE001
-        code, failure = verdict(error)
+        code, failure = failure_of(error)
         if code == ExitCode.BUG:
             traceback.print_exception(error)
         log.error("%s", failure.message)
@@ -79,7 +79,7 @@ def serve() -> NoReturn:
     os._exit(int(code))  # all is written; taking torch apart would only take time
 
 
-def _serve(speaker: Speaker, lifeline: Lifeline) -> ExitCode:
+def _serve(speaker: EventWriter, lifeline: Lifeline) -> ExitCode:
     import torch
 
     from trainer.worker.jobs import run_job
@@ -98,18 +98,18 @@ def _serve(speaker: Speaker, lifeline: Lifeline) -> ExitCode:
 
 def _job(lifeline: Lifeline) -> Job:
     """Wait for the job; until then do what may be done ahead."""
-    from trainer.worker.prefetch import expect, rehearse
+    from trainer.worker.prefetch import prefetch, warm_up_job
 
     is_rehearsed = False
-    while (job := Job.from_bytes(lifeline.job_line())).kind == "expect":
-        expect(job)
+    while (job := Job.from_bytes(lifeline.job_line())).kind == "prefetch":
+        prefetch(job)
         if not is_rehearsed and lifeline.is_quiet:
             is_rehearsed = True
-            rehearse(job)
+            warm_up_job(job)
     return job
 
 
-def _beat(speaker: Speaker) -> None:
+def _beat(speaker: EventWriter) -> None:
     pause = threading.Event()
     while not pause.wait(HEARTBEAT_S):
         speaker.heartbeat()

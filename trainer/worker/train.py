@@ -14,22 +14,22 @@ import torch
 
 from schemas.job import EpochDone, Job, Result, finite_or_none
 from schemas.settings.models import TrainerSettings
-from trainer.checkpoints.output import Output, conclude
-from trainer.checkpoints.parent import Start, open_start, snapshot
-from trainer.checkpoints.selection import Entry, score
-from trainer.checkpoints.tensor_copy import copied
+from trainer.checkpoints.output import Output, select_and_export
+from trainer.checkpoints.parent import Parent, open_parent, make_checkpoint
+from trainer.checkpoints.selection import CheckpointCandidate, score
+from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting import Notices, Reporter
-from trainer.networks.distributions import Head, head_for
+from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, load_symbol
-from trainer.ppo.loss import Knobs, Loss, ppo_loss
-from trainer.ppo.make_updater import is_lean, make_updater
-from trainer.ppo.update import Plan, Updater, run_epochs
+from trainer.ppo.loss import LossConfig, Loss, ppo_loss
+from trainer.ppo.make_updater import has_analytic_gradient, make_updater
+from trainer.ppo.update import UpdateConfig, Updater, run_epochs
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.loading import Loaded, draw, facts_about, load
+from trainer.rollouts.loading import LoadedRollout, choose_rollouts, quality_of, load_rollouts
 from trainer.rollouts.quality import check_rollouts
-from trainer.rollouts.training_set import Prepared, attribute, prepare
+from trainer.rollouts.training_set import TrainingSet, attribute_rollouts, rescale_and_build
 
 _log = logging.getLogger(__name__)
 _DEVICE_TRIAL = 20
@@ -43,23 +43,23 @@ def train(job: Job, reporter: Reporter) -> Result:
     devices.candidates(job.settings)  # a mistake in the settings is told before anything is read
     loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
     reporter.doing("loading the last model", 0.0)
-    start = open_start(job, notices)
+    start = open_parent(job, notices)
     devices.prepare(torch.device("cpu"), job.settings.threads or 1)
     threads.keep_numpy_to_one()
     reporter.doing("reading rollouts", 0.01)
     settings = job.settings
-    drawn = draw(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
-    loaded = load(drawn, job.contract, notices)
+    drawn = choose_rollouts(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
+    loaded = load_rollouts(drawn, job.contract, notices)
     new = [item for item in loaded if item.given.is_new] or loaded
-    check_rollouts([facts_about(item) for item in new], job.contract, notices)
+    check_rollouts([quality_of(item) for item in new], job.contract, notices)
     reporter.doing("computing advantages", 0.05)
-    head = head_for(job.contract.action_space)
-    prepared = prepare(attribute(loaded, start, job, notices), start, head, job, notices)
+    head = distribution_for(job.contract.action_space)
+    prepared = rescale_and_build(attribute_rollouts(loaded, start, job, notices), start, head, job, notices)
     training = Training(job, start, prepared, head, loss, reporter)
     entries = training.run()
     told = "first gradient step %.3f s after the job came, at %.3f; training %.3f s"
     _log.info(told, training.began - begin, training.first_step_at, time.monotonic() - training.began)
-    result = conclude(job, entries, training.output, reporter)
+    result = select_and_export(job, entries, training.output, reporter)
     experiences = prepared.train.size + prepared.held.size
     extras: dict[str, Any] = {
         "experiences": experiences,
@@ -73,11 +73,11 @@ def train(job: Job, reporter: Reporter) -> Result:
 class Training:
     """The epochs of one cycle."""
 
-    def __init__(self, job: Job, start: Start, prepared: Prepared, head: Head, loss: Loss, reporter: Reporter) -> None:
+    def __init__(self, job: Job, start: Parent, prepared: TrainingSet, head: ActionDistribution, loss: Loss, reporter: Reporter) -> None:
         self.job, self.reporter, self.output = job, reporter, Output(Path(job.output))
         self._prepared, self._head, self._start, self._loss = prepared, head, start, loss
         self.device = self._choose_device()
-        self.plan = plan_for(job, self.device, prepared)
+        self.plan = update_config_for(job, self.device, prepared)
         self.first_step_at = 0.0  #: seconds since 1970
         self.began = 0.0  #: the same moment on the monotonic clock
 
@@ -98,19 +98,19 @@ class Training:
         return devices.fastest(devices_there, steps_on)
 
     def _updater(self, network: Network, batch: Batch, device: torch.device) -> Updater:
-        plan = plan_for(self.job, device, self._prepared)
-        if not is_lean(network, self._loss, plan, device):
+        plan = update_config_for(self.job, device, self._prepared)
+        if not has_analytic_gradient(network, self._loss, plan, device):
             parameters = sum(p.numel() for p in network.parameters())
             devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
         moments = self._start.optimizer_state
         return make_updater(network, self._head, self._loss, plan, batch, optimizer_state=moments, device=device)
 
-    def run(self) -> list[Entry]:
+    def run(self) -> list[CheckpointCandidate]:
         """Train epoch by epoch, with a checkpoint after each; give what the ranking needs."""
         updater = self._updater(self._start.network, self._prepared.train, self.device)
         held = to_device(self._prepared.held, self.device)
         history: dict[str, list[float]] = {}
-        entries: list[Entry] = []
+        entries: list[CheckpointCandidate] = []
         self.first_step_at, self.began = time.time(), time.monotonic()
         since = self.began
         self._say(0)
@@ -126,7 +126,7 @@ class Training:
             self.output.wait()
         return entries
 
-    def _done(self, entry: Entry, losses: dict[str, float], *, seconds: float) -> EpochDone:
+    def _done(self, entry: CheckpointCandidate, losses: dict[str, float], *, seconds: float) -> EpochDone:
         parts = score(entry.losses) if entry.finite else None
         return EpochDone(
             epoch=entry.epoch,
@@ -141,40 +141,40 @@ class Training:
             f"epoch {min(done + 1, self.plan.epochs)} of {self.plan.epochs}", 0.1 + 0.85 * done / self.plan.epochs
         )
 
-    def _keep(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> Entry:
-        checkpoint = snapshot(
+    def _keep(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> CheckpointCandidate:
+        checkpoint = make_checkpoint(
             updater.network,
             self._prepared.normalisers,
             self.job,
             epoch=epoch,
-            optimizer_state=copied(updater.optimizer_state()),
+            optimizer_state=copy_tensors(updater.optimizer_state()),
             history=history,
             probe=self._prepared.probe,
             policy_trained=not self._prepared.values_only,
         )
         name = f"model_epoch_{epoch}.pt"
-        entry = Entry(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
-        self.output.keep(name, checkpoint)
+        entry = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
+        self.output.queue(name, checkpoint)
         return entry
 
 
-def plan_for(job: Job, device: torch.device, prepared: Prepared) -> Plan:
+def update_config_for(job: Job, device: torch.device, prepared: TrainingSet) -> UpdateConfig:
     """Turn the settings into this cycle's numbers; schedules run over cycles."""
     s = job.settings
     entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s)
-    knobs = Knobs(
+    loss = LossConfig(
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
         value_coef=s.value_coef,
         entropy_coef=0.0 if prepared.values_only else entropy_coef,
     )
-    return Plan(
+    return UpdateConfig(
         epochs=s.epochs,
         batch_size=s.batch_size,
         learning_rate=scheduled(s.learning_rate, s.learning_rate_end, job.cycle, s),
         max_grad_norm=s.max_grad_norm,
         target_kl=s.target_kl,
-        knobs=knobs,
+        loss=loss,
         seed=s.seed,
         cycle=job.cycle,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
@@ -195,5 +195,5 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(**{name: getattr(batch, name).to(device) for name in Batch.__slots__})
 
 
-def _reward_mean(loaded: list[Loaded]) -> float:
+def _reward_mean(loaded: list[LoadedRollout]) -> float:
     return float(np.concatenate([item.rollout.rewards for item in loaded]).astype(np.float64).mean())

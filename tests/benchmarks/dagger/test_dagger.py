@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from benchmarks.dagger.compare import Outcome, table
+from benchmarks.dagger.compare import MilestoneOutcome, table
 from benchmarks.dagger.plot import picture
 
 
 def outcome(way, milestone, seed, success):
-    return Outcome(way, milestone, seed, success, 100, 2.0, ((50, success / 2), (100, success)))
+    return MilestoneOutcome(way, milestone, seed, success, 100, 2.0, ((50, success / 2), (100, success)))
 
 
 OUTCOMES = [
@@ -27,7 +27,7 @@ def test_the_table_has_means_over_seeds_and_over_all():
 
 
 def test_the_picture_is_xml_with_a_curve_a_way():
-    other = Outcome("imitation", "A", 0, 1.0, 100, 2.0, ())
+    other = MilestoneOutcome("imitation", "A", 0, 1.0, 100, 2.0, ())
     root = ET.fromstring(picture([*OUTCOMES, other]))
     lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert len(lines) == 2

@@ -8,18 +8,18 @@ import pytest
 
 from benchmarks.learning.plot import picture
 from benchmarks.learning.report import compare, is_complete, markdown
-from benchmarks.learning.scenarios import Outcome, Plan, Run, Scale, Way
+from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Scale, Way
 from benchmarks.lib.doc_tables import has_markers, write_between
 from benchmarks.lib.host_info import describe
 
-PLAN = Plan(cycles=2)
+PLAN = Scenario(cycles=2)
 
 
-def outcome(way: Way, scale: Scale, seed: int, final: float) -> Outcome:
-    return Outcome(run=Run(way, scale, seed), curve=(0.1, 0.2, final), seconds=1.0, date="2026-11-21")
+def outcome(way: Way, scale: Scale, seed: int, final: float) -> ScenarioOutcome:
+    return ScenarioOutcome(run=ScenarioRun(way, scale, seed), curve=(0.1, 0.2, final), seconds=1.0, date="2026-11-21")
 
 
-def outcomes(ours: float) -> dict[Run, Outcome]:
+def outcomes(ours: float) -> dict[ScenarioRun, ScenarioOutcome]:
     made = [
         outcome(way, scale, seed, 0.9 if way is Way.SB3 else ours) for way in Way for scale in Scale for seed in (0, 1)
     ]
@@ -36,7 +36,7 @@ def test_the_verdict_is_that_of_the_ratio_of_the_means(ours, passed):
 
 def test_a_seed_that_only_one_side_played_is_not_compared():
     played = outcomes(0.9)
-    del played[Run(Way.SB3, Scale.WELL, 1)]
+    del played[ScenarioRun(Way.SB3, Scale.WELL, 1)]
     comparisons = compare(played)
     assert {c.seeds for c in comparisons if c.scale is Scale.WELL} == {(0,)}
     assert not is_complete(comparisons)

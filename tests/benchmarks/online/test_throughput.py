@@ -29,6 +29,6 @@ def test_a_row_ends_with_the_last_words_of_its_process():
 
 
 def test_a_row_that_stands_still_is_ended(monkeypatch):
-    monkeypatch.setattr(online, "PATIENCE_S", -5.0)
+    monkeypatch.setattr(online, "TIMEOUT_S", -5.0)
     with pytest.raises(RunError, match=r"no figures after 0 s; it last said: nothing"):
         online.measured("raw simulator, one thread", 5.0)

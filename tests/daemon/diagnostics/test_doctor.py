@@ -11,7 +11,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.training.notices import CHECKS, judge, remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import Site, train
 from tests.helpers import open_project
 
@@ -23,15 +23,15 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def project(tmp_path) -> Layout:
+def project(tmp_path) -> ProjectPaths:
     """Three cycles, the daemon has ended."""
     with Site(tmp_path) as site:
         for number in (1, 2, 3):
             site.cycle(10 * number)
-    return Layout(tmp_path)
+    return ProjectPaths(tmp_path)
 
 
-def findings(capsys, layout: Layout, *flags: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
+def findings(capsys, layout: ProjectPaths, *flags: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
     code = main(["doctor", "--json", *flags, "--project", str(layout.project)])
     told: dict[str, list[tuple[str, str]]] = {}
     for finding in orjson.loads(capsys.readouterr().out):

@@ -8,46 +8,46 @@ from hypothesis import strategies as st
 
 from daemon.ledger.cycle import (
     ARROWS,
-    Broken,
+    Failed,
     Cycle,
-    IllegalStep,
+    IllegalTransition,
     Launching,
-    Lost,
-    Patience,
+    Interrupted,
+    RetryPolicy,
     Phase,
     Published,
-    Retrying,
+    RetryRequested,
     Selected,
     Trained,
     advance,
 )
 from schemas.job import ExitCode
 
-PATIENCE = Patience(attempts=3, failures_before_parking=3, retry_delay_s=10.0)
-OOM = Broken("killed", -9, tries=2)
-HUNG = Broken("no sign of life")
+RETRY_POLICY = RetryPolicy(attempts=3, failures_before_parking=3, retry_delay_s=10.0)
+OOM = Failed("killed", -9, tries=2)
+HUNG = Failed("no sign of life")
 HISTORIES = {
     "published": ([Launching(), Trained(), Selected(), Published()], 0, Phase.PUBLISHED),
-    "bad data is final": ([Launching(), Broken("bad", ExitCode.BAD_DATA)], 0, Phase.FAILED),
-    "a bug is final": ([Launching(), Broken("bug", 1)], 0, Phase.FAILED),
+    "bad data is final": ([Launching(), Failed("bad", ExitCode.BAD_DATA)], 0, Phase.FAILED),
+    "a bug is final": ([Launching(), Failed("bug", 1)], 0, Phase.FAILED),
     "an oom kill is not": ([Launching(), OOM], 0, Phase.CLAIMED),
     "but it is after a second try": ([Launching(), OOM] * 2, 0, Phase.FAILED),
     "three failed tries in a row park": ([Launching(), HUNG] * 3, 0, Phase.PARKED),
-    "the third failed cycle in a row parks": ([Launching(), Broken("bug", 1)], 2, Phase.PARKED),
-    "a parked cycle can be tried again": ([Launching(), Broken("bug", 1), Retrying(), Launching()], 2, Phase.TRAINING),
-    "lost while we were down": ([Launching(), Lost()], 0, Phase.CLAIMED),
-    "lost while publishing": ([Launching(), Trained(), Selected(), Lost()], 0, Phase.CLAIMED),
-    "no such python": ([Broken("no python", ExitCode.BAD_CONFIG)], 0, Phase.FAILED),
-    "a bad model is not published": ([Launching(), Trained(), Selected(), Broken("x", 65)], 0, Phase.FAILED),
+    "the third failed cycle in a row parks": ([Launching(), Failed("bug", 1)], 2, Phase.PARKED),
+    "a parked cycle can be tried again": ([Launching(), Failed("bug", 1), RetryRequested(), Launching()], 2, Phase.TRAINING),
+    "lost while we were down": ([Launching(), Interrupted()], 0, Phase.CLAIMED),
+    "lost while publishing": ([Launching(), Trained(), Selected(), Interrupted()], 0, Phase.CLAIMED),
+    "no such python": ([Failed("no python", ExitCode.BAD_CONFIG)], 0, Phase.FAILED),
+    "a bad model is not published": ([Launching(), Trained(), Selected(), Failed("x", 65)], 0, Phase.FAILED),
 }
-EVENTS = [Launching(), Trained(), Selected(), Published(), OOM, Broken("bug", 1), Lost(), Retrying()]
+EVENTS = [Launching(), Trained(), Selected(), Published(), OOM, Failed("bug", 1), Interrupted(), RetryRequested()]
 
 
 @pytest.mark.parametrize(("events", "failures", "end"), HISTORIES.values(), ids=HISTORIES)
 def test_history(events, failures, end):
     cycle = Cycle(1, "train", Phase.CLAIMED)
     for event in events:
-        cycle = advance(cycle, event, now_s=1000.0, patience=PATIENCE, failures_in_a_row=failures)
+        cycle = advance(cycle, event, now_s=1000.0, retry_policy=RETRY_POLICY, failures_in_a_row=failures)
     assert cycle.phase is end
 
 
@@ -55,8 +55,8 @@ def test_history(events, failures, end):
 def test_every_step_is_a_drawn_arrow_or_refused(phase, attempt, event, failures):
     cycle = Cycle(1, "train", phase, attempt)
     try:
-        after = advance(cycle, event, now_s=0.0, patience=PATIENCE, failures_in_a_row=failures)
-    except IllegalStep:
+        after = advance(cycle, event, now_s=0.0, retry_policy=RETRY_POLICY, failures_in_a_row=failures)
+    except IllegalTransition:
         return
     assert (phase, after.phase) in ARROWS
 
@@ -69,21 +69,21 @@ def test_no_arrow_is_dead():
                 for failures in (0, 2):
                     try:
                         cycle = Cycle(1, "train", phase, attempt)
-                        after = advance(cycle, event, now_s=0.0, patience=PATIENCE, failures_in_a_row=failures)
-                    except IllegalStep:
+                        after = advance(cycle, event, now_s=0.0, retry_policy=RETRY_POLICY, failures_in_a_row=failures)
+                    except IllegalTransition:
                         continue
                     taken.add((phase, after.phase))
     assert taken == set(ARROWS)
 
 
 def test_the_wait_after_a_failure_doubles_and_has_an_end():
-    assert [PATIENCE.delay_s(n) for n in (1, 2, 3)] == [10.0, 20.0, 40.0]
-    assert PATIENCE.delay_s(10_000) == 3600.0
+    assert [RETRY_POLICY.delay_s(n) for n in (1, 2, 3)] == [10.0, 20.0, 40.0]
+    assert RETRY_POLICY.delay_s(10_000) == 3600.0
 
 
 def test_a_restart_costs_no_attempt():
     cycle = Cycle(1, "train", Phase.CLAIMED)
     for _ in range(10):
-        cycle = advance(cycle, Launching(), now_s=0.0, patience=PATIENCE)
-        cycle = advance(cycle, Lost(), now_s=0.0, patience=PATIENCE)
+        cycle = advance(cycle, Launching(), now_s=0.0, retry_policy=RETRY_POLICY)
+        cycle = advance(cycle, Interrupted(), now_s=0.0, retry_policy=RETRY_POLICY)
     assert cycle.attempt == 0

@@ -14,7 +14,7 @@ import pytest
 from daemon.errors import LedgerError, StaleCycle
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
-from daemon.ledger.records import Publication, RolloutRow, Stamp
+from daemon.ledger.records import Publication, RolloutRow, FileSignature
 from schemas.job import Result
 from schemas.settings.models import Settings
 
@@ -34,12 +34,12 @@ def ledger(tmp_path):
 
 def accept(ledger: Ledger, *numbers: int) -> None:
     for i in numbers:
-        ledger.accept(row(i, reward=i), Stamp(1, i, i), at_s=1.0, contract=None)
+        ledger.accept(row(i, reward=i), FileSignature(1, i, i), at_s=1.0, contract=None)
 
 
 def test_the_same_content_counts_once(ledger):
-    assert ledger.accept(row(1), Stamp(1, 1, 1), at_s=1.0, contract=None)
-    assert not ledger.accept(replace(row(1), name="rollout_99.json"), Stamp(1, 2, 2), at_s=2.0, contract=None)
+    assert ledger.accept(row(1), FileSignature(1, 1, 1), at_s=1.0, contract=None)
+    assert not ledger.accept(replace(row(1), name="rollout_99.json"), FileSignature(1, 2, 2), at_s=2.0, contract=None)
     assert ledger.pending_count() == 1
     assert set(ledger.files()) == {"rollout_1.json", "rollout_99.json"}
 

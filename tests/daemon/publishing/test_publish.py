@@ -10,7 +10,7 @@ from schemas.errors import HotlapError
 from schemas.job import Result
 from schemas.model import model_to_bytes
 from schemas.storage.files import Disk, sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.helpers import make_model
 
 MODEL, CHECKPOINT = "model_epoch_2.json", "model_epoch_2.pt"
@@ -18,7 +18,7 @@ MODEL, CHECKPOINT = "model_epoch_2.json", "model_epoch_2.pt"
 
 @pytest.fixture
 def layout(tmp_path):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     return layout
 

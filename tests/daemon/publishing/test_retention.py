@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.ledger.records import Stamp
+from daemon.ledger.records import FileSignature
 from daemon.publishing.retention import (
     best_cycle,
     prune_cache,
@@ -14,7 +14,7 @@ from daemon.publishing.retention import (
     surplus_cycles,
     surplus_exports,
 )
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 
 USED = [("a", 0.5), ("b", 0.1), ("c", 0.9)]
 
@@ -50,15 +50,15 @@ def test_a_file_that_is_another_by_now_is_not_removed(tmp_path):
     path = tmp_path / "rollout_1.json"
     path.write_text("one")
     info = path.lstat()
-    old = Stamp(info.st_size, info.st_mtime_ns - 1, info.st_ino)
+    old = FileSignature(info.st_size, info.st_mtime_ns - 1, info.st_ino)
     assert not remove_if_unchanged(tmp_path, path.name, old)
     assert path.exists()
-    assert remove_if_unchanged(tmp_path, path.name, Stamp(info.st_size, info.st_mtime_ns, info.st_ino))
+    assert remove_if_unchanged(tmp_path, path.name, FileSignature(info.st_size, info.st_mtime_ns, info.st_ino))
     assert not path.exists()
 
 
 def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     for name in ("aa", "bb"):
         layout.cached_rollout(name).write_bytes(b"x")
@@ -67,7 +67,7 @@ def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
 
 
 def test_the_newest_logs_of_cycles_stay_and_every_other_file(tmp_path):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"):
         (layout.logs / name).write_bytes(b"x")

@@ -9,12 +9,12 @@ import time
 import psutil
 import pytest
 
-from daemon.ledger.records import Stamp
+from daemon.ledger.records import FileSignature
 from daemon.rollouts import reader as intake
-from daemon.rollouts.reader import NotWhole, Refused, Taken, take_in
-from daemon.rollouts.reader_process import Aside
+from daemon.rollouts.reader import Incomplete, Rejected, Accepted, ingest
+from daemon.rollouts.reader_process import ReaderProcess
 from schemas.rollout.cache import load_rollout
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.helpers import drop, v1_bytes
 
 NAME = "rollout_1_20261121_120000.json"
@@ -22,7 +22,7 @@ NAME = "rollout_1_20261121_120000.json"
 
 @pytest.fixture
 def layout(tmp_path):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     return layout
 
@@ -30,7 +30,7 @@ def layout(tmp_path):
 def written(layout, data):
     path = layout.exports / NAME
     path.write_bytes(data)
-    return Stamp.of(os.lstat(path))
+    return FileSignature.of(os.lstat(path))
 
 
 def readers():
@@ -42,23 +42,23 @@ def readers():
 )
 def test_the_outcome_is_the_one_of_reading_it_here(layout, data):
     stamp = written(layout, data)
-    here = take_in(layout.exports, NAME, stamp, layout)
-    assert Aside(layout).take_in(NAME, stamp) == here
-    if isinstance(here, Taken):
+    here = ingest(layout.exports, NAME, stamp, layout)
+    assert ReaderProcess(layout).ingest(NAME, stamp) == here
+    if isinstance(here, Accepted):
         assert load_rollout(layout.cached_rollout(here.row.sha256)) is not None
 
 
 def test_a_reader_that_takes_too_long_costs_this_file_only(layout):
-    outcome = Aside(layout, patience_s=0.0).take_in(NAME, written(layout, v1_bytes(seed=1)))
-    assert isinstance(outcome, Refused)
+    outcome = ReaderProcess(layout, timeout_s=0.0).ingest(NAME, written(layout, v1_bytes(seed=1)))
+    assert isinstance(outcome, Rejected)
     assert outcome.code == "E_TOO_BIG"
     assert readers() == []
 
 
 def test_a_daemon_that_ends_waits_for_no_reader(layout):
-    aside, outcomes = Aside(layout), []
+    aside, outcomes = ReaderProcess(layout), []
     stamp = written(layout, v1_bytes(seed=1) + b" " * 60_000_000)
-    thread = threading.Thread(target=lambda: outcomes.append(aside.take_in(NAME, stamp)))
+    thread = threading.Thread(target=lambda: outcomes.append(aside.ingest(NAME, stamp)))
     thread.start()
     until = time.monotonic() + 20.0
     while not readers():
@@ -67,9 +67,9 @@ def test_a_daemon_that_ends_waits_for_no_reader(layout):
     aside.stop()
     thread.join(20.0)
     assert not thread.is_alive()
-    assert isinstance(outcomes[0], NotWhole)
+    assert isinstance(outcomes[0], Incomplete)
     assert readers() == []
-    assert isinstance(aside.take_in(NAME, stamp), NotWhole)
+    assert isinstance(aside.ingest(NAME, stamp), Incomplete)
 
 
 def test_the_service_takes_a_large_file_in_through_it(rig, monkeypatch):
@@ -86,5 +86,5 @@ def test_a_file_of_16_mb_costs_this_process_next_to_nothing(layout):
     stamp = written(layout, v1_bytes(seed=1, n=30_000))
     assert stamp.size > 15_000_000
     before = time.process_time()
-    assert isinstance(Aside(layout).take_in(NAME, stamp), Taken)
+    assert isinstance(ReaderProcess(layout).ingest(NAME, stamp), Accepted)
     assert time.process_time() - before < 0.1

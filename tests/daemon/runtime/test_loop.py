@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.runtime import loop
-from daemon.runtime.loop import LONGEST_MERGE_S, MERGE_S, Mail, Mailbox
+from daemon.runtime.loop import LONGEST_MERGE_S, MERGE_S, Wakeup, Mailbox
 from tests.helpers import FakeClock
 
 
@@ -39,14 +39,14 @@ def mailbox_with(clock, *coming):
 
 
 def test_the_first_mail_after_a_quiet_time_is_answered_at_once(clock):
-    mailbox = mailbox_with(clock, (0.5, Mail.LOOK))
-    assert mailbox.wait(1.0) is Mail.LOOK
+    mailbox = mailbox_with(clock, (0.5, Wakeup.CHECK))
+    assert mailbox.wait(1.0) is Wakeup.CHECK
     assert mailbox._queue.waited == [1.0, 0.0]
 
 
 def test_what_comes_right_after_is_collected_for_one_pass(clock):
-    burst = [(MERGE_S / 2, Mail.LOOK)] * 4
-    mailbox = mailbox_with(clock, (0.5, Mail.LOOK), *burst)
+    burst = [(MERGE_S / 2, Wakeup.CHECK)] * 4
+    mailbox = mailbox_with(clock, (0.5, Wakeup.CHECK), *burst)
     mailbox.wait(1.0)
     mailbox.wait(1.0)
     assert mailbox._queue.coming == []
@@ -54,7 +54,7 @@ def test_what_comes_right_after_is_collected_for_one_pass(clock):
 
 
 def test_a_storm_does_not_put_a_pass_off_for_long(clock):
-    mailbox = mailbox_with(clock, *[(MERGE_S / 2, Mail.LOOK)] * 100)
+    mailbox = mailbox_with(clock, *[(MERGE_S / 2, Wakeup.CHECK)] * 100)
     mailbox.wait(1.0)
     before = clock.now
     mailbox.wait(1.0)
@@ -62,6 +62,6 @@ def test_a_storm_does_not_put_a_pass_off_for_long(clock):
 
 
 def test_stop_is_heard_in_the_middle_of_a_burst(clock):
-    mailbox = mailbox_with(clock, (0.5, Mail.LOOK), (0.001, Mail.LOOK), (0.001, Mail.STOP), (0.001, Mail.LOOK))
-    assert mailbox.wait(1.0) is Mail.LOOK
-    assert mailbox.wait(1.0) is Mail.STOP
+    mailbox = mailbox_with(clock, (0.5, Wakeup.CHECK), (0.001, Wakeup.CHECK), (0.001, Wakeup.STOP), (0.001, Wakeup.CHECK))
+    assert mailbox.wait(1.0) is Wakeup.CHECK
+    assert mailbox.wait(1.0) is Wakeup.STOP

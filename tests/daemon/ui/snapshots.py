@@ -7,8 +7,8 @@ from pathlib import Path
 
 from daemon.ui.glyphs import BLOCKS
 from daemon.ui.layout import lines
-from daemon.ui.snapshot import Machine, View
-from schemas.status import CycleSummary, DaemonState, EpochStatus, Status, Warning_
+from daemon.ui.snapshot import SystemStats, Snapshot
+from schemas.status import CycleSummary, DaemonState, EpochStatus, Status, StatusWarning
 
 NOW_S = 1_795_262_401.0
 SIZES = [(60, 15), (80, 24), (120, 40), (200, 60)]
@@ -56,17 +56,17 @@ def cycle(k, error=None):
 
 
 def warning(message, age_s=20.0):
-    return Warning_(code="W_TEST", message=message, at_s=NOW_S - age_s)
+    return StatusWarning(code="W_TEST", message=message, at_s=NOW_S - age_s)
 
 
-MACHINE = Machine(34.2, 5_100_000_000, 16_700_000_000, 62_000_000, 612_000_000, " 41 %   5.1 of 24.0 GB RTX 4090")
-BARE = Machine(0.0, 0, 0, 0, 0, "")
+MACHINE = SystemStats(34.2, 5_100_000_000, 16_700_000_000, 62_000_000, 612_000_000, " 41 %   5.1 of 24.0 GB RTX 4090")
+BARE = SystemStats(0.0, 0, 0, 0, 0, "")
 LOG = tuple(f"2026-11-21 12:00:{k:02} INFO  [2/5] training: line {k}" for k in range(60))
 LONG = "The recorded log_probs do not fit the published policy: the exporter is probably broken. " * 3
 
 
 def view(shown_status, cycles=(), log_lines=LOG, machine=MACHINE, project="RacingGame"):
-    return View(shown_status, tuple(cycles), tuple(log_lines), machine, project, NOW_S)
+    return Snapshot(shown_status, tuple(cycles), tuple(log_lines), machine, project, NOW_S)
 
 
 IDLE = view(status(epochs=epochs(10, chosen=9), epochs_total=10), [cycle(k) for k in range(1, 31)])
@@ -105,7 +105,7 @@ VIEWS = {
             training_seconds=1e9,
         ),
         [cycle(1).model_copy(update={"reward_mean": x, "value_loss": -x}) for x in (1.7e308, -1.7e308, 0.0)],
-        machine=Machine(100.0, 10**13, 10**13, 10**12, 10**12, "an accelerator with a very long name " * 9),
+        machine=SystemStats(100.0, 10**13, 10**13, 10**12, 10**12, "an accelerator with a very long name " * 9),
     ),
 }
 

@@ -16,7 +16,7 @@ from daemon.ui import dashboard as dashboard_module
 from daemon.ui.dashboard import Painter, render, snapshot_svg
 from daemon.ui.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
 from schemas.status import DaemonState
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from scripts import dashboard_picture
 from tests.daemon.ui.snapshots import (
     IDLE,
@@ -205,7 +205,7 @@ def test_svg_is_well_formed_and_the_same_twice():
 
 
 def test_a_project_can_be_drawn_as_it_stands(tmp_path, monkeypatch):
-    layout = Layout(tmp_path / "RacingGame")
+    layout = ProjectPaths(tmp_path / "RacingGame")
     layout.make()
     out = tmp_path / "dashboard.svg"
     assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "there was no daemon yet"

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from daemon.ui import system_stats as machine
-from daemon.ui.snapshot import Machine
-from daemon.ui.system_stats import INTERVAL_S, MachineProbe, Nvidia
+from daemon.ui.snapshot import SystemStats
+from daemon.ui.system_stats import INTERVAL_S, SystemStatsProbe, Nvidia
 
 
 def until(happened, limit_s=10.0):
@@ -37,7 +37,7 @@ def no_gpu():
 
 
 def test_figures_are_plausible():
-    seen = MachineProbe(gpu=no_gpu).sample(None)
+    seen = SystemStatsProbe(gpu=no_gpu).sample(None)
     assert 0.0 <= seen.cpu_percent <= 100.0
     assert 0 < seen.daemon_memory < seen.memory_total
     assert 0 < seen.memory_used < seen.memory_total
@@ -48,7 +48,7 @@ def test_a_sample_is_taken_every_two_seconds_at_most(monkeypatch):
     asked = []
     monkeypatch.setattr(machine, "_memory", lambda: asked.append(1) or (1, 2))
     clock = Ticks()
-    probe = MachineProbe(gpu=no_gpu, monotonic=clock)
+    probe = SystemStatsProbe(gpu=no_gpu, monotonic=clock)
     first = probe.sample(None)
     clock.now_s += INTERVAL_S - 0.01
     assert probe.sample(os.getpid()) is first
@@ -72,12 +72,12 @@ def test_a_trainer_counts_with_its_children():
     try:
         assert parent.stdout.readline(), "the child has its memory now"
         alone = psutil.Process(parent.pid).memory_info().rss
-        assert MachineProbe(gpu=no_gpu).sample(parent.pid).trainer_memory > alone + 50_000_000
+        assert SystemStatsProbe(gpu=no_gpu).sample(parent.pid).trainer_memory > alone + 50_000_000
     finally:
         parent.stdin.close()
         parent.wait(30)
         parent.stdout.close()
-    assert MachineProbe(gpu=no_gpu).sample(parent.pid).trainer_memory == 0, "a trainer that is gone"
+    assert SystemStatsProbe(gpu=no_gpu).sample(parent.pid).trainer_memory == 0, "a trainer that is gone"
 
 
 def test_a_child_that_vanishes_meanwhile_counts_nothing(monkeypatch):
@@ -87,7 +87,7 @@ def test_a_child_that_vanishes_meanwhile_counts_nothing(monkeypatch):
 
     me = psutil.Process()
     monkeypatch.setattr(machine, "_family", lambda pid: [Vanished(), me])
-    assert MachineProbe(gpu=no_gpu).sample(1).trainer_memory > 0
+    assert SystemStatsProbe(gpu=no_gpu).sample(1).trainer_memory > 0
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(1), OSError("no /proc"), RuntimeError("odd"), KeyError("x")])
@@ -97,8 +97,8 @@ def test_nothing_raises(monkeypatch, error):
 
     for name in ("cpu_percent", "virtual_memory", "Process"):
         monkeypatch.setattr(psutil, name, broken)
-    probe = MachineProbe(gpu=broken)
-    assert probe.sample(1) == Machine(0.0, 0, 0, 0, 0, "")
+    probe = SystemStatsProbe(gpu=broken)
+    assert probe.sample(1) == SystemStats(0.0, 0, 0, 0, 0, "")
 
 
 # --- GPU ----------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_the_gpu_is_read_aside():
         may_answer.wait(30)
         return "41 %\x1b[2J"
 
-    probe = MachineProbe(gpu=slow, monotonic=clock)
+    probe = SystemStatsProbe(gpu=slow, monotonic=clock)
     started = time.monotonic()
     for _ in range(10):
         clock.now_s += INTERVAL_S
@@ -161,5 +161,5 @@ def test_the_line_names_the_gpu_that_is_used_most(monkeypatch, devices, told):
 def test_without_pynvml_there_is_no_gpu_and_no_thread(monkeypatch):
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     before = threading.active_count()
-    assert MachineProbe().sample(None).gpu == ""
+    assert SystemStatsProbe().sample(None).gpu == ""
     assert threading.active_count() == before

@@ -15,10 +15,10 @@ import orjson
 import psutil
 import pytest
 
-from daemon.ledger.cycle import Cycle, Patience, Phase
-from daemon.training.timers import LONGEST_GAP_S, Awake, Due
+from daemon.ledger.cycle import Cycle, RetryPolicy, Phase
+from daemon.training.timers import LONGEST_GAP_S, AwakeClock, RetryTimer
 from schemas.job import Event, Failure, Heartbeat, Job, Ready
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import Site, train, violations
 from tests.helpers import FakeClock, drop
 
@@ -52,13 +52,13 @@ def test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says(fresh_projec
 @pytest.mark.parametrize("jump_s", JUMPS.values(), ids=JUMPS)
 def test_a_delay_that_an_earlier_daemon_set_is_kept_to_within_its_length(jump_s):
     clock = FakeClock()
-    due, patience = Due(clock), Patience(attempts=3, failures_before_parking=3, retry_delay_s=40.0)
+    due, retry_policy = RetryTimer(clock), RetryPolicy(attempts=3, failures_before_parking=3, retry_delay_s=40.0)
     cycle = Cycle(1, "train", Phase.CLAIMED, attempt=1, due_s=clock.wall + 30.0)
     clock.wall += jump_s
-    left = due.left_s(cycle, 0.0, patience)
+    left = due.left_s(cycle, 0.0, retry_policy)
     assert 0.0 <= left <= 40.0
     clock.wall += jump_s
-    assert due.left_s(cycle, 10.0, patience) == left - 10.0
+    assert due.left_s(cycle, 10.0, retry_policy) == left - 10.0
 
 
 @pytest.mark.fault(47)
@@ -97,13 +97,13 @@ def test_failures_in_a_row_are_counted_by_number_not_by_the_clock(fresh_project)
 @pytest.mark.fault(48)
 def test_time_in_which_nobody_was_awake_does_not_count():
     clock = FakeClock()
-    awake = Awake(clock)
+    awake = AwakeClock(clock)
     clock.pass_s(1.0)
-    assert (awake.look(), awake.resumed) == (1.0, False)
+    assert (awake.read(), awake.resumed) == (1.0, False)
     clock.pass_s(8 * HOUR)
-    assert (awake.look(), awake.resumed) == (1.0, True)
+    assert (awake.read(), awake.resumed) == (1.0, True)
     clock.pass_s(LONGEST_GAP_S)
-    assert (awake.look(), awake.resumed) == (1.0 + LONGEST_GAP_S, False)
+    assert (awake.read(), awake.resumed) == (1.0 + LONGEST_GAP_S, False)
 
 
 @pytest.mark.fault(48)
@@ -167,13 +167,13 @@ def whole_daemon(folder: Path, *, hangup: int = signal.SIG_DFL, **settings: obje
 
 def status(folder: Path) -> dict[str, object]:
     try:
-        return orjson.loads(Layout(folder).status.read_bytes())
+        return orjson.loads(ProjectPaths(folder).status.read_bytes())
     except FileNotFoundError:
         return {}
 
 
-def wait_until(condition, patience_s: float = 40.0) -> None:
-    end = time.monotonic() + patience_s
+def wait_until(condition, timeout_s: float = 40.0) -> None:
+    end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
@@ -193,8 +193,8 @@ def test_a_signal_at_any_time_ends_it_soon_and_loses_nothing(tmp_path, number):
             if attempt:  # the first one may come before it has even begun
                 wait_until(lambda: status(tmp_path).get("pid") == process.pid)
             for index in (1, 2):
-                Layout(tmp_path).make()
-                drop(Layout(tmp_path).exports, 10 * attempt + index)
+                ProjectPaths(tmp_path).make()
+                drop(ProjectPaths(tmp_path).exports, 10 * attempt + index)
             time.sleep(chance.uniform(0.0, 1.5))
             process.send_signal(number)
             if attempt % 2:
@@ -217,7 +217,7 @@ def test_under_nohup_the_closing_of_a_terminal_does_not_end_it(tmp_path):
         wait_until(lambda: status(tmp_path).get("pid") == process.pid)
         process.send_signal(signal.SIGHUP)
         for index in (1, 2):
-            drop(Layout(tmp_path).exports, index)
+            drop(ProjectPaths(tmp_path).exports, index)
         wait_until(lambda: status(tmp_path)["policy_version"] == 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10.0) == 0
@@ -229,7 +229,7 @@ def test_under_nohup_the_closing_of_a_terminal_does_not_end_it(tmp_path):
 @posix_only
 def test_a_daemon_and_its_trainer_that_both_stood_still_go_on(tmp_path):
     """Stopped for longer than any limit, as by a sleeping machine."""
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     (tmp_path / "slow.py").write_text(
         "import sys, time\nfrom pathlib import Path\nPath(sys.argv[0]).with_suffix('.pid').touch()\ntime.sleep(4)\n"

@@ -18,10 +18,10 @@ from daemon.process.child import trainer_command
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.security import approvals as trust
 from daemon.security import permissions as ownership
-from daemon.security.config_monitor import EVERY_S, Guard
+from daemon.security.config_monitor import EVERY_S, ConfigMonitor
 from schemas.settings.loading import load
 from schemas.settings.models import TrainerSettings
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import Site, violations
 from tests.helpers import drop
 
@@ -80,7 +80,7 @@ def test_a_broken_config_is_refused_in_one_line_that_says_where(tmp_path, capsys
     assert words in err
     assert "[E_CONFIG]" in err
     assert "\x1b" not in err
-    assert not Layout(tmp_path).training.exists(), "nothing was started"
+    assert not ProjectPaths(tmp_path).training.exists(), "nothing was started"
 
 
 @POSIX
@@ -113,14 +113,14 @@ def test_a_config_that_changes_while_the_daemon_runs_changes_nothing_but_is_told
     with Site(folder) as site:
         lock = ProjectLock(site.layout.lock)
         lock.acquire()
-        guard = Guard(site.project, lock, config=None)
+        guard = ConfigMonitor(site.project, lock, config=None)
         settings = site.project.settings
         site.drop(1, 2)
         site.until(lambda: site.runner.busy or site.version == 1)
         write(folder, text + "# longer than before\n")
         for _ in range(3):
             site.clock.pass_s(EVERY_S)
-            guard.look()
+            guard.check()
         [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
         assert words in warning.message
         assert sum(words in line for line in site.log.lines) == 1
@@ -135,15 +135,15 @@ def test_a_config_that_changes_while_the_daemon_runs_changes_nothing_but_is_told
 def test_a_config_that_everybody_can_write_meanwhile_is_told_and_not_read(fresh_project):
     folder = fresh_project()
     with Site(folder) as site:
-        guard = Guard(site.project, ProjectLock(site.layout.lock), config=None)
+        guard = ConfigMonitor(site.project, ProjectLock(site.layout.lock), config=None)
         write(folder, "[trainer]\nepochs = zero\n").chmod(0o666)
         site.clock.pass_s(EVERY_S)
-        guard.look()
+        guard.check()
         [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
         assert "can be written by everybody" in warning.message
         (folder / "daemon.toml").unlink()
         site.clock.pass_s(EVERY_S)
-        guard.look()
+        guard.check()
         assert "W_CONFIG" not in site.warnings(), "it is as it was at the start"
 
 
@@ -173,7 +173,7 @@ def test_a_config_that_another_user_could_have_written_is_refused(tmp_path, caps
 @pytest.mark.fault(71)
 @pytest.mark.parametrize("what", ["project", "training", "models", "state"])
 def test_a_folder_that_everybody_can_write_is_refused_unless_asked_for(tmp_path, capsys, what):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.make()
     folder = getattr(layout, what)
     folder.chmod(0o777)
@@ -354,7 +354,7 @@ def test_a_cycle_in_a_folder_with_an_odd_name(tmp_path, capsys, name):
     with Site(folder) as site:
         site.cycle(1)
     assert violations(folder) == ()
-    assert Path(Layout(folder).pointer.read_text(encoding="utf-8")).is_file()
+    assert Path(ProjectPaths(folder).pointer.read_text(encoding="utf-8")).is_file()
     assert main(["history", "--json", f"--project={folder}"]) == 0
     assert [cycle["state"] for cycle in orjson.loads(capsys.readouterr().out)] == ["published"] * 2
 
@@ -391,7 +391,7 @@ def test_a_path_that_is_no_text_is_refused_in_words(tmp_path, capsys):
 @pytest.mark.fault(72)
 def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
     folder = odd_folder(tmp_path, "-my [x] 100% \u00fc\u4e2d")
-    layout = Layout(folder)
+    layout = ProjectPaths(folder)
     layout.make()
     drop(layout.exports, 1)
     done = subprocess.run(
@@ -412,5 +412,5 @@ def test_the_pointer_follows_a_project_that_was_moved(fresh_project, tmp_path):
     shutil.copytree(old, new)
     assert violations(new) != ()
     with Site(new):
-        assert Path(Layout(new).pointer.read_text(encoding="utf-8")).is_relative_to(new.resolve())
+        assert Path(ProjectPaths(new).pointer.read_text(encoding="utf-8")).is_relative_to(new.resolve())
     assert violations(new) == ()

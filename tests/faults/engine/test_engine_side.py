@@ -16,13 +16,13 @@ import pytest
 from pydantic import ValidationError
 
 from daemon.cli import main
-from daemon.diagnostics.invariants import Promise
+from daemon.diagnostics.invariants import Invariant
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.publishing.publish import PublishError
 from daemon.service import publish_epoch
-from daemon.training.progress import Progress
+from daemon.training.progress import CycleProgress
 from schemas.status import Status
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from scripts.faults import readers
 from tests.faults.support.site import Site, violations
 
@@ -54,7 +54,7 @@ def test_a_publish_that_overwrites_is_caught_by_the_readers(tmp_path, monkeypatc
     assert readers.run(tmp_path, reads=3000, publishes=5).failures
 
 
-def make_old(layout: Layout, cycles: range, *, hours: float, now_s: float) -> None:
+def make_old(layout: ProjectPaths, cycles: range, *, hours: float, now_s: float) -> None:
     for cycle in cycles:
         os.utime(layout.cycle_folder(cycle), (now_s - 3600 * hours,) * 2)
 
@@ -117,7 +117,7 @@ def test_status_json_is_valid_at_every_read(fresh_project):
         for pending in range(100):
             cycle = Cycle(1, "train", Phase.TRAINING)
             site.clock.pass_s(10)
-            status = reporter.status(cycle, Progress(), is_paused=False, pending=pending, elapsed_s=1.0)
+            status = reporter.status(cycle, CycleProgress(), is_paused=False, pending=pending, elapsed_s=1.0)
             reporter.write(status)
         done.set()
         for thread in threads:
@@ -130,7 +130,7 @@ def test_status_json_is_valid_at_every_read(fresh_project):
 @pytest.mark.fault(66)
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_no_number_that_json_does_not_know_gets_into_status_json(fresh_project, number):
-    text = Layout(fresh_project()).status.read_text(encoding="utf-8")
+    text = ProjectPaths(fresh_project()).status.read_text(encoding="utf-8")
     assert '"training_seconds":0.0' in text
     with pytest.raises(ValidationError):
         Status.from_bytes(text.replace('"training_seconds":0.0', f'"training_seconds":{number}').encode())
@@ -150,7 +150,7 @@ def looks_dead(status: Status) -> bool:
 
 @pytest.mark.fault(66)
 def test_a_daemon_that_was_killed_is_seen_to_be_dead(tmp_path, capsys):
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)],
         cwd=ROOT,
@@ -196,14 +196,14 @@ ELSEWHERE = {
 @pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_pointer_that_leads_elsewhere_is_set_right_at_the_next_start(fresh_project, tmp_path, text):
     folder = fresh_project()
-    layout = Layout(folder)
+    layout = ProjectPaths(folder)
     with Site(folder) as site:
         site.cycle(1)
         right = layout.pointer.read_text(encoding="utf-8")
     outside = tmp_path / "outside"
     shutil.copytree(layout.models / "cycle_000001", outside / "cycle_000001")
     layout.pointer.write_text(text.format(outside=outside, models=layout.models), encoding="utf-8")
-    assert [violation.promise for violation in violations(folder)] == [Promise.ENGINE_VIEW]
+    assert [violation.promise for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
     with Site(folder):
         assert layout.pointer.read_text(encoding="utf-8") == right
     assert violations(folder) == ()

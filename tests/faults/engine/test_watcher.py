@@ -111,7 +111,7 @@ def codes(rig) -> set[str]:
 @pytest.mark.fault(28)
 def test_two_thousand_files_behind_an_overflown_queue_are_all_found_and_counted_once(fresh_project):
     """20,000 by `python -m scripts.faults.overflow`."""
-    found = overflow.run(fresh_project(), 2000, patience_s=60.0, settings={"HOTLAP_AGENT__HIDDEN_SIZES": "[8, 8]"})
+    found = overflow.run(fresh_project(), 2000, timeout_s=60.0, settings={"HOTLAP_AGENT__HIDDEN_SIZES": "[8, 8]"})
     assert (found.files, found.found, found.rejected) == (2000, 2000, 0)
     assert found.seconds < 60.0
 
@@ -267,7 +267,7 @@ def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
         assert site.inbox.present == 0
         exports.rmdir()
         exports.with_name("away").rename(exports)
-        real = site.inbox._intake.want
+        real = site.inbox._intake.request
         monkeypatch.setattr(site.inbox._intake, "want", lambda name, stamp: (reads.append(name), real(name, stamp))[1])
         site.drop(3)
         site.until_version(1)
@@ -382,11 +382,11 @@ class Endless:
     def __init__(self) -> None:
         self.until = time.monotonic() + 5.0
 
-    def get(self, timeout: float) -> loop.Mail:
+    def get(self, timeout: float) -> loop.Wakeup:
         time.sleep(0.001)
         if time.monotonic() > self.until:
             raise queue.Empty
-        return loop.Mail.LOOK
+        return loop.Wakeup.CHECK
 
 
 @pytest.mark.fault(34)
@@ -396,11 +396,11 @@ def test_a_storm_of_mail_neither_starves_the_loop_nor_fills_memory():
         mailbox.wake()
     assert mailbox._queue.qsize() <= loop.MOST_MAIL
     mailbox.stop()
-    until(lambda: mailbox.wait(1.0) is loop.Mail.STOP)
+    until(lambda: mailbox.wait(1.0) is loop.Wakeup.STOP)
     mailbox._queue = Endless()
     began = time.monotonic()
     for _ in range(5):
-        assert mailbox.wait(1.0) is loop.Mail.LOOK
+        assert mailbox.wait(1.0) is loop.Wakeup.CHECK
     assert time.monotonic() - began < 3.0
 
 
@@ -413,7 +413,7 @@ def test_a_listing_that_fails_now_and_then_is_tried_again_ever_less_often(fresh_
     with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
         site.drop(1, 2)
         site.until(lambda: site.ledger.pending_count() == 2)
-        real, times = inbox.listing, []
+        real, times = inbox.scan_folder, []
 
         def fails(folder: Path) -> object:
             if len(times) == 5:

@@ -11,7 +11,7 @@ import pytest
 from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.helpers import drop, v1_bytes
-from trainer.rollouts.loading import load
+from trainer.rollouts.loading import load_rollouts
 
 GOOD = v1_bytes(seed=1)
 
@@ -25,7 +25,7 @@ class Deaf:
 
 def trained_on(job) -> list[str]:
     """Give the bytes' arrays that the trainer's own loading gives for a job, as reward sums."""
-    return [float(each.rollout.rewards.sum()) for each in load(job.rollouts, job.contract, Deaf())]
+    return [float(each.rollout.rewards.sum()) for each in load_rollouts(job.rollouts, job.contract, Deaf())]
 
 
 def rewards_of(data: bytes) -> float:

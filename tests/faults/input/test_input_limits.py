@@ -86,7 +86,7 @@ def test_numbers_out_of_range_are_left_out_and_valid_extremes_are_kept(place, to
     rollout = read_rollout(orjson.dumps(v1(put)).replace(b"12345.5", token.encode()))
     assert rollout.left_out == (0 if is_kept else 1)
     assert (np.abs(rollout.observations) <= MAX_MAGNITUDE).all()
-    normaliser = ObservationNormaliser.identity(15).merged(rollout.observations)
+    normaliser = ObservationNormaliser.identity(15).updated(rollout.observations)
     assert normaliser(rollout.observations).isfinite().all()
 
 

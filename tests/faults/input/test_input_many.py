@@ -10,7 +10,7 @@ import pytest
 
 from daemon.ledger.ledger import Ledger
 from daemon.rollouts import inbox as inbox_module
-from daemon.rollouts.scan import listing
+from daemon.rollouts.scan import scan_folder
 from daemon.runtime.rate_limit import BURST, WINDOW_S
 from scripts.faults import burst
 from tests.faults.support.inputs import reasons
@@ -78,7 +78,7 @@ def test_a_huge_folder_is_listed_less_often(input_site, monkeypatch):
     def slow(folder):
         scans.append(one.clock.now)
         one.clock.pass_s(2.0)
-        return listing(folder)
+        return scan_folder(folder)
 
     monkeypatch.setattr(inbox_module, "listing", slow)
     began = one.clock.now
@@ -116,7 +116,7 @@ def test_odd_times_stall_nothing(input_site, time_s):
 @pytest.mark.slow
 def test_a_real_daemon_takes_a_burst_in_and_counts_each_file_once(tmp_path):
     """The full size, 200,000 and 50,000, is `python -m scripts.faults.burst`."""
-    fared = burst.measure(tmp_path, present=1000, files=1500, patience_s=60.0)
+    fared = burst.measure(tmp_path, present=1000, files=1500, timeout_s=60.0)
     assert (fared.counted, fared.twice) == (2500, 0)
     assert fared.started_s < 30.0
     assert fared.peak_mb < 300.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.rollouts.scan import listing
+from daemon.rollouts.scan import scan_folder
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from tests.faults.support.inputs import linux_only, needs_strace, reasons, run_intake
 from tests.helpers import drop, v1_bytes
@@ -46,7 +46,7 @@ def test_odd_files_are_told_with_their_codes_and_left_alone(input_site):
     odd = make_odd_files(one.layout.exports)
     one.drop(1, 2)
     one.until_version(1)
-    assert listing(one.layout.exports).odd == odd
+    assert scan_folder(one.layout.exports).skipped == odd
     [warning] = [w for w in one.project.warnings() if w.code == "W_ODD_FILES"]
     told = dict(re.findall(r"(rollout_\w+\.json) [^;]*\[(E_\w+)\]", warning.message))
     assert len(told) == 5
@@ -66,7 +66,7 @@ def test_a_scan_of_odd_files_takes_no_time(tmp_path):
     for number in range(300):
         os.mkfifo(tmp_path / f"rollout_{number}.json")
     began = time.monotonic()
-    assert len(listing(tmp_path).odd) > 300
+    assert len(scan_folder(tmp_path).skipped) > 300
     assert time.monotonic() - began < 1.0
 
 

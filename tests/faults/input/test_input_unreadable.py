@@ -62,7 +62,7 @@ def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
 
         def look_until(condition) -> None:
             for _ in range(2000):
-                inbox.look()
+                inbox.check()
                 if condition():
                     return
                 clock.pass_s(0.5)

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import violations
 from tests.helpers import drop
 
@@ -40,7 +40,7 @@ class Running:
 
     def __init__(self, folder: Path, *, master: int | None, process: subprocess.Popen) -> None:
         self.folder = folder
-        self.layout = Layout(folder)
+        self.layout = ProjectPaths(folder)
         self.process = process
         self.master = master
         self.said = bytearray()
@@ -82,8 +82,8 @@ class Running:
         except FileNotFoundError:
             return {}
 
-    def until(self, condition: Callable[[], object], patience_s: float = 15.0) -> None:
-        end = time.monotonic() + patience_s
+    def until(self, condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+        end = time.monotonic() + timeout_s
         while not condition():
             assert self.process.poll() is None, f"the daemon is gone: {bytes(self.said)!r}"
             assert time.monotonic() < end, "waited in vain"
@@ -217,7 +217,7 @@ def test_no_stream_at_all(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
     command = f'"{sys.executable}" "{DAEMON}" --once "--project={folder}" <&- >&- 2>&-'
-    layout = Layout(folder)
+    layout = ProjectPaths(folder)
     layout.make()
     drop(layout.exports, 1)
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0

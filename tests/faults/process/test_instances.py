@@ -16,7 +16,7 @@ import pytest
 
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import Site, violations
 
 ROOT = Path(__file__).parents[3]
@@ -68,9 +68,9 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_nineteen_exit_4_and_name
             said = loser.stderr.read()
             assert loser.returncode == Exit.OTHER_DAEMON, said
             assert f"pid {winner.pid}," in said
-            assert str(Layout(tmp_path).lock) in said
+            assert str(ProjectPaths(tmp_path).lock) in said
             assert len(said.splitlines()) == 1
-        assert holder_of(Layout(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
+        assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
         winner.send_signal(signal.SIGTERM)
         assert winner.wait(20) == 0
     finally:
@@ -83,7 +83,7 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_nineteen_exit_4_and_name
 
 @pytest.mark.fault(67)
 def test_whoever_only_looks_at_the_lock_turns_no_starter_away(tmp_path):
-    path = Layout(tmp_path).lock
+    path = ProjectPaths(tmp_path).lock
     done = threading.Event()
 
     def look() -> None:
@@ -108,7 +108,7 @@ def test_whoever_only_looks_at_the_lock_turns_no_starter_away(tmp_path):
 @pytest.mark.fault(67)
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
 def test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back(tmp_path, replaced):
-    path = Layout(tmp_path).lock
+    path = ProjectPaths(tmp_path).lock
     lock = ProjectLock(path)
     lock.acquire()
     try:
@@ -133,7 +133,7 @@ def test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back(tmp_path, repla
 def test_a_file_in_the_locks_place_that_somebody_else_holds_is_told(tmp_path):
     import fcntl
 
-    path = Layout(tmp_path).lock
+    path = ProjectPaths(tmp_path).lock
     lock = ProjectLock(path)
     lock.acquire()
     path.unlink()
@@ -145,7 +145,7 @@ def test_a_file_in_the_locks_place_that_somebody_else_holds_is_told(tmp_path):
 
 @pytest.mark.fault(67)
 def test_the_holder_of_a_killed_process_holds_nothing(tmp_path):
-    path = Layout(tmp_path).lock
+    path = ProjectPaths(tmp_path).lock
     process = starter(path)
     assert process.stdout.readline() == "held\n"
     assert is_held(path)

@@ -14,7 +14,7 @@ import pytest
 
 from daemon.ledger.cycle import Phase
 from daemon.process import group as containment
-from daemon.process.child import Child, Command
+from daemon.process.child import Child, ChildSpec
 from schemas.job import Ready
 from tests.fakes.trainer import SLEEPER
 from tests.faults.support.children import (
@@ -40,7 +40,7 @@ from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
 folder, mode, script = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, training_script=script)
 begin_cycle(rig, mode)
-rig.until(lambda: False, patience_s=60.0)
+rig.until(lambda: False, timeout_s=60.0)
 """
 
 
@@ -86,7 +86,7 @@ def test_a_trainer_that_hangs_is_ended_without_holding_the_daemon_up(fresh_proje
 @pytest.mark.fault(54)
 def test_jobs_arrive_whole_and_in_their_order(tmp_path):
     program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
-    command = Command((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
+    command = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
     child = Child(command, speaks_events=True, wake=lambda: None)
 
     class Line:
@@ -97,17 +97,17 @@ def test_jobs_arrive_whole_and_in_their_order(tmp_path):
             return str(self.number).encode() * 100_000 + b"\n"
 
     for number in range(5):
-        child.give(Line(number))
+        child.send(Line(number))
     child._cut_lifeline()
     until(lambda: child.poll() is not None)
-    assert child.release()
+    assert child.reap()
     assert (tmp_path / "log").read_text().split("\n")[:-1] == [f"100001 {number}" for number in range(5)]
 
 
 @posix
 @pytest.mark.fault(54)
 def test_a_trainer_that_does_not_read_its_job_holds_nobody_up(tmp_path):
-    command = Command((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    command = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
     child = Child(command, speaks_events=True, wake=lambda: None)
 
     class Long:
@@ -118,7 +118,7 @@ def test_a_trainer_that_does_not_read_its_job_holds_nobody_up(tmp_path):
     try:
         began = time.monotonic()
         for _ in range(3):
-            child.give(Long())
+            child.send(Long())
         assert time.monotonic() - began < 1.0
     finally:
         assert child.stop(1.0)
@@ -192,7 +192,7 @@ def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starti
     left = sleeper()
     try:
         with Site(fresh_project()) as site:
-            site.runner._endings.watch([psutil.Process(left.pid)])
+            site.runner._endings.adopt([psutil.Process(left.pid)])
             site.drop(1, 2)
             site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle is not None)
             for _ in range(100):
@@ -207,11 +207,11 @@ def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starti
 @posix
 @pytest.mark.fault(55)
 def test_the_daemons_own_end_waits_within_a_bound(tmp_path, monkeypatch):
-    command = Command((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    command = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
     child = Child(command, speaks_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("ask", "kill"):
-            patched.setattr(containment.Session, name, lambda self, pid: None)
+            patched.setattr(containment.PosixSession, name, lambda self, pid: None)
         began = time.monotonic()
         assert not child.stop(0.3)
         assert 0.5 < time.monotonic() - began < 3.0
@@ -261,7 +261,7 @@ def test_a_training_script_and_its_workers_go_with_a_killed_daemon(fresh_project
     folder = fresh_project()
     workers, killed_at = killed_daemon(folder, "", script_in(folder, *last_lines))
     assert len(workers) == 3
-    until(lambda: all(map(is_gone, workers)), patience_s=5.0)
+    until(lambda: all(map(is_gone, workers)), timeout_s=5.0)
     assert time.monotonic() - killed_at < 5.0
 
 
@@ -289,7 +289,7 @@ def test_our_trainer_goes_with_a_killed_daemon_by_each_way_alone(tmp_path, way):
         pid = int(daemon.stdout.readline())
         assert not is_gone(pid)
         daemon.send_signal(signal.SIGKILL)
-        until(lambda: is_gone(pid), patience_s=5.0)
+        until(lambda: is_gone(pid), timeout_s=5.0)
     finally:
         put_away(daemon)
         daemon.stdout.close()

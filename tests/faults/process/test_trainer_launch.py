@@ -13,7 +13,7 @@ import pytest
 from daemon.cli import main
 from daemon.errors import DaemonError
 from daemon.ledger.cycle import Phase
-from daemon.process.child import Child, Command
+from daemon.process.child import Child, ChildSpec
 from daemon.process.interpreter import check_python
 from schemas.job import Failure, Job, Ready
 from tests.faults.support.children import begin_cycle, opened, pointed, until_ended
@@ -82,7 +82,7 @@ def test_an_interpreter_that_vanishes_leaves_the_rollouts_pending_until_it_is_ba
 
 @pytest.mark.fault(51)
 def test_a_program_that_cannot_be_started_is_named_with_the_exact_command(tmp_path):
-    command = Command(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
+    command = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
     with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m 'my trainer', in "):
         Child(command, speaks_events=True, wake=lambda: None)
 

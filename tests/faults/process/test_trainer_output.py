@@ -27,8 +27,8 @@ from tests.faults.support.children import begin_cycle, opened, pointed, until_en
 from tests.helpers import SAMPLES
 from trainer.checkpoints import checkpoint
 from trainer.checkpoints.checkpoint import load_document
-from trainer.checkpoints.selection import Entry, choose, rank
-from trainer.common.reporting import Recorder
+from trainer.checkpoints.selection import CheckpointCandidate, choose, rank
+from trainer.common.reporting import MemoryReporter
 from trainer.worker.jobs import run_job
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake trainer uses signals of POSIX")
@@ -52,7 +52,7 @@ def test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer(fr
             most = max(most, psutil.Process().memory_info().rss)
             return rig.runner.cycle is not None and rig.runner.cycle.phase is Phase.PUBLISHED
 
-        rig.until(is_published, patience_s=500.0)
+        rig.until(is_published, timeout_s=500.0)
         log = rig.layout.cycle_log(1)
         rig.until(lambda: b"the end of the flood" in log.read_bytes()[-4096:])
         data = log.read_bytes()
@@ -131,7 +131,7 @@ LOSS = st.one_of(st.floats(0.01, 10.0), st.sampled_from([math.nan, math.inf, -ma
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.lists(LOSS, max_size=25), st.booleans()), max_size=8))
 def test_the_chosen_epoch_is_the_reference_functions(epochs):
-    entries = [Entry(i, f"model_epoch_{i}.pt", tuple(x), finite) for i, (x, finite) in enumerate(epochs, start=1)]
+    entries = [CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x), finite) for i, (x, finite) in enumerate(epochs, start=1)]
     scores = {e.epoch: reference_score(e.losses) for e in entries if e.finite}
     usable = {epoch: score for epoch, score in scores.items() if score is not None}
     best = min(usable, key=lambda epoch: (usable[epoch], epoch), default=None)
@@ -153,7 +153,7 @@ def test_the_chosen_epoch_is_the_reference_functions(epochs):
     ids=["nan first", "nan in the midst", "rising only", "a tie", "no metric", "none"],
 )
 def test_the_choice_in_plain_cases(losses, best):
-    entries = [Entry(i, f"model_epoch_{i}.pt", tuple(x)) for i, x in enumerate(losses, start=1)]
+    entries = [CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x)) for i, x in enumerate(losses, start=1)]
     chosen, _ = choose(rank(entries), 0)
     assert (chosen.entry.epoch if chosen else None) == best
 
@@ -166,15 +166,15 @@ def trained(folder, **given):
         for p in SAMPLES.glob("*.json")
     )
     known = {"kind": "train", "cycle": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
-    knobs = TrainerSettings(epochs=2, device="cpu")
-    return Job(**(known | {"rollouts": rollouts, "settings": knobs} | given))
+    settings = TrainerSettings(epochs=2, device="cpu")
+    return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
 
 
 @pytest.fixture(scope="module")
 def a_training(tmp_path_factory):
     """Two real checkpoints."""
     folder = tmp_path_factory.mktemp("trained")
-    run_job(trained(folder), Recorder())
+    run_job(trained(folder), MemoryReporter())
     return folder
 
 
@@ -189,7 +189,7 @@ def test_where_every_epoch_is_no_number_nothing_is_published(a_training, tmp_pat
         name = f"model_epoch_{epoch}.pt"
         rewrite(a_training / name, tmp_path / name, training_history={"value_loss": [math.nan] * epoch})
     with pytest.raises(HotlapError, match="no epoch can be used: cannot win: a value loss is not finite"):
-        run_job(trained(tmp_path, kind="select"), Recorder())
+        run_job(trained(tmp_path, kind="select"), MemoryReporter())
     assert not list(tmp_path.glob("model_epoch_*.json"))
 
 
@@ -238,7 +238,7 @@ def test_the_trainer_refuses_a_poisoned_parent_without_a_fallback(a_training, tm
 
     monkeypatch.setattr(checkpoint.torch, "load", load)
     job = trained(output, parent=str(parent), parent_sha256=sha256_of(parent.read_bytes()))
-    recorder = Recorder()
+    recorder = MemoryReporter()
     try:
         run_job(job, recorder)
     except HotlapError as error:
@@ -260,7 +260,7 @@ def test_a_parent_of_another_content_is_refused_before_it_is_loaded(a_training, 
     output.mkdir()
     monkeypatch.setattr(checkpoint.torch, "load", lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises((HotlapError, OSError)) as error:
-        run_job(trained(output, parent=str(parent), parent_sha256=sha256_of(data)), Recorder())
+        run_job(trained(output, parent=str(parent), parent_sha256=sha256_of(data)), MemoryReporter())
     assert "parent" in str(error.value) or "checkpoint" in str(error.value)
 
 

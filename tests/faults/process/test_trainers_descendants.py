@@ -14,9 +14,9 @@ import pytest
 
 from daemon.errors import Exit
 from daemon.ledger.cycle import Phase
-from daemon.process.child import Child, Command
-from daemon.process.group import Job
-from daemon.process.orphans import TOKEN_VARIABLE, Token, end_carriers, end_orphans, new_token, project_mark
+from daemon.process.child import Child, ChildSpec
+from daemon.process.group import WindowsJob
+from daemon.process.orphans import TOKEN_VARIABLE, Token, kill_processes, kill_orphans, new_token, project_fingerprint
 from daemon.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
 from daemon.runtime.instance_lock import ProjectLock
 from tests.fakes.trainer import FAMILY_NAME
@@ -102,9 +102,9 @@ def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_handl
     child.send_signal(signal.SIGSTOP)  # stands for CREATE_SUSPENDED
     try:
         until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
-        job = Job(JobObject(kernel))
+        job = WindowsJob(JobObject(kernel))
         assert job.options["creationflags"] & 0x4
-        job.take_in(child.pid)
+        job.assign(child.pid)
         assert kernel.calls == [
             ("create_job",),
             ("limit", 7, KILL_ON_JOB_CLOSE),
@@ -126,8 +126,8 @@ def test_on_windows_a_job_that_is_refused_holds_nobody_up(call):
     kernel, child = FakeKernel(refuses=call), sleeper()
     child.send_signal(signal.SIGSTOP)
     try:
-        job = Job(JobObject(kernel))
-        job.take_in(child.pid)
+        job = WindowsJob(JobObject(kernel))
+        job.assign(child.pid)
         job.kill(child.pid)
         job.close()
         until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
@@ -168,17 +168,17 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
     mine.mkdir()
     other.mkdir()
     living = new_token(mine)
-    reused = Token(project_mark(mine), os.getpid(), living.owner_born_s - 1000, "run")
+    reused = Token(project_fingerprint(mine), os.getpid(), living.owner_born_s - 1000, "run")
     processes = {
         "orphan": carrying(reused),
-        "of another project": carrying(Token(project_mark(other), os.getpid(), 1000, "run")),
+        "of another project": carrying(Token(project_fingerprint(other), os.getpid(), 1000, "run")),
         "of a living daemon": carrying(living),
         "with a token of somebody else": carrying("0123456789abcdef"),
         "with none": sleeper(),
     }
     try:
         until(lambda: all(len(psutil.Process(p.pid).environ()) > 0 for p in processes.values()))
-        assert end_orphans(mine) == (1, [])
+        assert kill_orphans(mine) == (1, [])
         alive = {name for name, process in processes.items() if process.poll() is None}
         assert alive == set(processes) - {"orphan"}
     finally:
@@ -188,7 +188,7 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
 @posix
 @pytest.mark.fault(63)
 def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
-    command = Command((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
+    command = ChildSpec((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
     child = Child(command, speaks_events=False, wake=lambda: None)
     until(lambda: child.poll() is not None)
     stranger = sleeper()
@@ -197,7 +197,7 @@ def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
     child._family[stranger.pid] = remembered
     try:
         assert psutil.pid_exists(child.pid)  # looked at, not taken off the table: nobody else can have the pid
-        assert child.release()
+        assert child.reap()
         groups: list[int] = []
         monkeypatch.setattr(os, "killpg", lambda group, number: groups.append(group))
         child.kill()
@@ -212,7 +212,7 @@ def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
 @pytest.mark.fault(63)
 def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
     """A daemon that was started from within a training carries that training's token itself."""
-    token = Token(project_mark(tmp_path), 1, 1000, "run")
+    token = Token(project_fingerprint(tmp_path), 1, 1000, "run")
     program = (
         "import sys; from pathlib import Path; from daemon.process.orphans import end_orphans\n"
         "print(end_orphans(Path(sys.argv[1])))"
@@ -239,9 +239,9 @@ def test_what_does_not_die_is_given_back_and_not_waited_for_without_end(monkeypa
         with monkeypatch.context() as patched:
             patched.setattr(psutil.Process, "kill", lambda self: None)
             began = time.monotonic()
-            [left] = end_carriers(lambda found: found == token, patience_s=0.3)
+            [left] = kill_processes(lambda found: found == token, timeout_s=0.3)
             assert left.pid == process.pid
             assert time.monotonic() - began < 3.0
-        assert end_carriers(lambda found: found == token) == []
+        assert kill_processes(lambda found: found == token) == []
     finally:
         put_away(process)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from daemon.diagnostics.invariants import Promise, examine, prints_of
+from daemon.diagnostics.invariants import Invariant, check_invariants, prints_of
 from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.runtime.instance_lock import ProjectLock
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.daemon.conftest import Rig
 from tests.helpers import drop, model_bytes
 
@@ -40,37 +40,37 @@ def finished(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project(finished, tmp_path) -> Layout:
+def project(finished, tmp_path) -> ProjectPaths:
     """A copy of it that a test may break. The pointer names an absolute path, so it is set anew."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
-    layout = Layout(folder)
+    layout = ProjectPaths(folder)
     text = layout.pointer.read_text(encoding="utf-8")
     layout.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
     return layout
 
 
-def sql(layout: Layout, statement: str) -> None:
+def sql(layout: ProjectPaths, statement: str) -> None:
     db = sqlite3.connect(layout.ledger, isolation_level=None)
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute(statement)
     db.close()
 
 
-def broken(layout: Layout, **kwargs) -> set[Promise]:
-    return {violation.promise for violation in examine(layout.project, **kwargs)}
+def broken(layout: ProjectPaths, **kwargs) -> set[Invariant]:
+    return {violation.promise for violation in check_invariants(layout.project, **kwargs)}
 
 
 def test_a_whole_project_breaks_no_promise_and_is_not_touched(project):
     before = {path: path.stat().st_mtime_ns for path in project.project.rglob("*")}
-    assert examine(project.project, before=prints_of(project.exports), litter_age_s=0.0) == ()
+    assert check_invariants(project.project, before=prints_of(project.exports), litter_age_s=0.0) == ()
     assert {path: path.stat().st_mtime_ns for path in project.project.rglob("*")} == before
 
 
 def test_a_folder_where_no_daemon_has_run_breaks_no_promise(tmp_path):
-    assert examine(tmp_path) == ()
-    Layout(tmp_path).make()
-    assert examine(tmp_path) == ()
+    assert check_invariants(tmp_path) == ()
+    ProjectPaths(tmp_path).make()
+    assert check_invariants(tmp_path) == ()
 
 
 def test_a_daemon_at_work_breaks_no_promise_at_any_moment(tmp_path):
@@ -83,49 +83,49 @@ def test_a_daemon_at_work_breaks_no_promise_at_any_moment(tmp_path):
             drop(rig.layout.exports, 10 * version + 1)
             while (last := rig.ledger.last_publication()) is None or last.policy_version < version:
                 rig.service.tick()
-                assert examine(tmp_path) == ()
+                assert check_invariants(tmp_path) == ()
                 looks += 1
                 rig.mailbox.wait(0.02)
         lock.release()
     assert looks > 5
 
 
-def remove_arrays_and_file(layout: Layout) -> None:
+def remove_arrays_and_file(layout: ProjectPaths) -> None:
     shutil.rmtree(layout.cache)
     (layout.exports / "rollout_30_20261121_120000.json").unlink()
 
 
-def tear_arrays_and_change_file(layout: Layout) -> None:
+def tear_arrays_and_change_file(layout: ProjectPaths) -> None:
     for path in layout.cache.iterdir():
         os.truncate(path, path.stat().st_size // 2)
     (layout.exports / "rollout_30_20261121_120000.json").write_bytes(b"{}")
 
 
-def damage_page(layout: Layout) -> None:
+def damage_page(layout: ProjectPaths) -> None:
     with layout.ledger.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 8192)
 
 
-def newest_model(layout: Layout) -> Path:
+def newest_model(layout: ProjectPaths) -> Path:
     return Path(layout.pointer.read_text(encoding="utf-8"))
 
 
-def swap_model(layout: Layout) -> None:
+def swap_model(layout: ProjectPaths) -> None:
     newest_model(layout).write_bytes(model_bytes(version=2, seed=99))
 
 
-def point(layout: Layout, text: str) -> None:
+def point(layout: ProjectPaths, text: str) -> None:
     layout.pointer.write_text(text, encoding="utf-8")
 
 
-def point_outside(layout: Layout) -> None:
+def point_outside(layout: ProjectPaths) -> None:
     outside = layout.project.parent / "cycle_000002"
     shutil.copytree(newest_model(layout).parent, outside)
     point(layout, str(outside / newest_model(layout).name))
 
 
-def lead_outside_by_a_link(layout: Layout) -> None:
+def lead_outside_by_a_link(layout: ProjectPaths) -> None:
     folder = newest_model(layout).parent
     folder.rename(layout.project.parent / "elsewhere")
     folder.symlink_to(layout.project.parent / "elsewhere")
@@ -137,36 +137,36 @@ def left_behind(path: Path) -> None:
 
 
 BROKEN = {
-    "pending rollout gone": (remove_arrays_and_file, Promise.NOTHING_LOST),
-    "pending rollout torn": (tear_arrays_and_change_file, Promise.NOTHING_LOST),
-    "ledger garbage": (damage_page, Promise.LEDGER),
-    "ledger empty": (lambda p: p.ledger.write_bytes(b""), Promise.LEDGER),
-    "ledger gone": (lambda p: p.ledger.unlink(), Promise.LEDGER),
-    "unknown phase": (lambda p: sql(p, "UPDATE cycle SET phase = 'dreaming' WHERE id = 2"), Promise.LEDGER),
-    "phase without a step": (lambda p: sql(p, "UPDATE cycle SET phase = 'failed' WHERE id = 2"), Promise.LEDGER),
-    "published without a publication": (lambda p: sql(p, "DELETE FROM publication WHERE cycle_id = 1"), Promise.LEDGER),
-    "counted in a cycle that is not there": (lambda p: sql(p, "DELETE FROM cycle WHERE id = 1"), Promise.LEDGER),
-    "pointer gone": (lambda p: p.pointer.unlink(), Promise.ENGINE_VIEW),
-    "pointer empty": (lambda p: point(p, ""), Promise.ENGINE_VIEW),
-    "pointer with a newline": (lambda p: point(p, f"{newest_model(p)}\n"), Promise.ENGINE_VIEW),
-    "pointer relative": (lambda p: point(p, "Models/cycle_000002/model_epoch_3.json"), Promise.ENGINE_VIEW),
-    "pointer outside": (point_outside, Promise.ENGINE_VIEW),
-    "pointer through a link": (lead_outside_by_a_link, Promise.ENGINE_VIEW),
+    "pending rollout gone": (remove_arrays_and_file, Invariant.NOTHING_LOST),
+    "pending rollout torn": (tear_arrays_and_change_file, Invariant.NOTHING_LOST),
+    "ledger garbage": (damage_page, Invariant.LEDGER),
+    "ledger empty": (lambda p: p.ledger.write_bytes(b""), Invariant.LEDGER),
+    "ledger gone": (lambda p: p.ledger.unlink(), Invariant.LEDGER),
+    "unknown phase": (lambda p: sql(p, "UPDATE cycle SET phase = 'dreaming' WHERE id = 2"), Invariant.LEDGER),
+    "phase without a step": (lambda p: sql(p, "UPDATE cycle SET phase = 'failed' WHERE id = 2"), Invariant.LEDGER),
+    "published without a publication": (lambda p: sql(p, "DELETE FROM publication WHERE cycle_id = 1"), Invariant.LEDGER),
+    "counted in a cycle that is not there": (lambda p: sql(p, "DELETE FROM cycle WHERE id = 1"), Invariant.LEDGER),
+    "pointer gone": (lambda p: p.pointer.unlink(), Invariant.ENGINE_VIEW),
+    "pointer empty": (lambda p: point(p, ""), Invariant.ENGINE_VIEW),
+    "pointer with a newline": (lambda p: point(p, f"{newest_model(p)}\n"), Invariant.ENGINE_VIEW),
+    "pointer relative": (lambda p: point(p, "Models/cycle_000002/model_epoch_3.json"), Invariant.ENGINE_VIEW),
+    "pointer outside": (point_outside, Invariant.ENGINE_VIEW),
+    "pointer through a link": (lead_outside_by_a_link, Invariant.ENGINE_VIEW),
     "pointer back": (
         lambda p: point(p, str(newest_model(p)).replace("cycle_000002", "cycle_000001")),
-        Promise.ENGINE_VIEW,
+        Invariant.ENGINE_VIEW,
     ),
-    "model gone": (lambda p: newest_model(p).unlink(), Promise.ENGINE_VIEW),
-    "model torn": (lambda p: os.truncate(newest_model(p), 100), Promise.ENGINE_VIEW),
-    "another model": (swap_model, Promise.ENGINE_VIEW),
-    "copy torn": (lambda p: os.truncate(p.models / newest_model(p).name, 100), Promise.ENGINE_VIEW),
+    "model gone": (lambda p: newest_model(p).unlink(), Invariant.ENGINE_VIEW),
+    "model torn": (lambda p: os.truncate(newest_model(p), 100), Invariant.ENGINE_VIEW),
+    "another model": (swap_model, Invariant.ENGINE_VIEW),
+    "copy torn": (lambda p: os.truncate(p.models / newest_model(p).name, 100), Invariant.ENGINE_VIEW),
     "versions out of order": (
         lambda p: sql(p, "UPDATE publication SET seq = seq + 10 WHERE cycle_id = 1"),
-        Promise.ENGINE_VIEW,
+        Invariant.ENGINE_VIEW,
     ),
-    "status torn": (lambda p: os.truncate(p.status, 20), Promise.ENGINE_VIEW),
-    "temporary file": (lambda p: left_behind(p.models / ".best_model_path.txt.0123abcd.tmp"), Promise.NO_LITTER),
-    "no reason": (lambda p: left_behind(p.rejected / "rollout_1_x.json"), Promise.NO_LITTER),
+    "status torn": (lambda p: os.truncate(p.status, 20), Invariant.ENGINE_VIEW),
+    "temporary file": (lambda p: left_behind(p.models / ".best_model_path.txt.0123abcd.tmp"), Invariant.NO_LITTER),
+    "no reason": (lambda p: left_behind(p.rejected / "rollout_1_x.json"), Invariant.NO_LITTER),
 }
 
 
@@ -181,7 +181,7 @@ def test_what_a_trainer_left_is_litter_once_its_cycle_has_ended(project):
     staging = project.staging / "cycle_000002"
     staging.mkdir()
     assert broken(project) == set()
-    assert broken(project, litter_age_s=0.0) == {Promise.NO_LITTER}
+    assert broken(project, litter_age_s=0.0) == {Invariant.NO_LITTER}
 
 
 def test_a_rollout_in_the_lineage_of_two_models_was_counted_twice(project):
@@ -195,7 +195,7 @@ def test_a_rollout_in_the_lineage_of_two_models_was_counted_twice(project):
         document["lineage"]["rollouts"] = ["ab" * 32]
         path.write_bytes(orjson.dumps(document))
         sql(project, f"UPDATE publication SET sha256 = '{sha256_of(path.read_bytes())}' WHERE cycle_id = {cycle}")
-    assert broken(project) == {Promise.COUNTED_ONCE}
+    assert broken(project) == {Invariant.COUNTED_ONCE}
 
 
 def test_what_was_dropped_must_lie_there_unchanged_or_in_rejected(project):
@@ -204,10 +204,10 @@ def test_what_was_dropped_must_lie_there_unchanged_or_in_rejected(project):
     assert broken(project, before=before) == set()
     used, pending = (project.exports / f"rollout_{i}_20261121_120000.json" for i in (10, 30))
     used.unlink()
-    assert broken(project, before=before) == {Promise.NOTHING_LOST}
+    assert broken(project, before=before) == {Invariant.NOTHING_LOST}
     assert broken(project, before=before, may_clear=True) == set()
     os.utime(pending, (1, 1))
-    assert broken(project, before=before, may_clear=True) == {Promise.USER_FILES}
+    assert broken(project, before=before, may_clear=True) == {Invariant.USER_FILES}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell another process's folder")
@@ -218,7 +218,7 @@ def test_a_process_that_outlived_its_daemon_is_found(project):
     try:
         assert child.stdout
         child.stdout.readline()
-        assert broken(project) == {Promise.NO_PROCESS}
+        assert broken(project) == {Invariant.NO_PROCESS}
     finally:
         child.communicate(b"\n")
     assert broken(project) == set()

@@ -16,7 +16,7 @@ from daemon.errors import LedgerError
 from daemon.ledger import rows as ledger_rows
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.ledger_recovery import open_sound
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.disk import TestDisk, os_error, refusing
 from tests.faults.support.site import Site, violations
 
@@ -37,10 +37,10 @@ def finished(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project(finished, tmp_path) -> Layout:
+def project(finished, tmp_path) -> ProjectPaths:
     """A copy of it that a test may break; the pointer names an absolute path, so it is set anew."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    layout = Layout(tmp_path)
+    layout = ProjectPaths(tmp_path)
     layout.pointer.write_text(layout.pointer.read_text().replace(str(finished), str(tmp_path)))
     return layout
 
@@ -173,7 +173,7 @@ def test_a_ledger_of_a_newer_hotlap_is_refused_and_left_alone(project, capsys):
 
 @pytest.mark.fault(46)
 def test_a_locked_ledger_is_waited_for_and_then_its_holder_named(project, monkeypatch):
-    monkeypatch.setattr(ledger_rows, "LOCK_PATIENCE_S", 0.3)
+    monkeypatch.setattr(ledger_rows, "LOCK_TIMEOUT_S", 0.3)
     holding = (
         "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('BEGIN EXCLUSIVE')\n"
         "print('held', flush=True)\nsys.stdin.read()\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from daemon.ledger.cycle import Phase
-from daemon.process.orphans import carriers, project_mark
+from daemon.process.orphans import find_processes, project_fingerprint
 from tests.daemon.conftest import Rig
 from tests.fakes.trainer import SLEEPER
 from tests.helpers import drop
@@ -52,14 +52,14 @@ def put_away(*processes: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def until_ended(rig: Rig, cycle: int, *, patience_s: float = 20.0) -> None:
+def until_ended(rig: Rig, cycle: int, *, timeout_s: float = 20.0) -> None:
     """Tick until a cycle is over, whatever came of it."""
 
     def is_over() -> bool:
         now = rig.runner.cycle
         return now is not None and now.id == cycle and now.phase in ENDED
 
-    rig.until(is_over, patience_s=patience_s)
+    rig.until(is_over, timeout_s=timeout_s)
 
 
 def is_gone(pid: int) -> bool:
@@ -70,9 +70,9 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def until(condition: Callable[[], bool], *, patience_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
     """Wait for a condition; fail where it does not come."""
-    end = time.monotonic() + patience_s
+    end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
@@ -80,8 +80,8 @@ def until(condition: Callable[[], bool], *, patience_s: float = 10.0) -> None:
 
 def workers_of(project: Path) -> list[int]:
     """Give the pids of all living processes that carry the project's token."""
-    mark = project_mark(project)
-    return [process.pid for process in carriers(lambda token: token.project == mark)]
+    mark = project_fingerprint(project)
+    return [process.pid for process in find_processes(lambda token: token.project == mark)]
 
 
 def pointed(rig: Rig) -> str:

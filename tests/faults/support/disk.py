@@ -77,7 +77,7 @@ class TestDisk(Disk):
 
     def empty(self, path: Path) -> None:
         self._ask("empty", path)
-        super().empty(path)
+        super().truncate(path)
 
     def fsync(self, path: Path) -> None:
         self._ask("fsync", path)

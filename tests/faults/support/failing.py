@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from daemon.diagnostics.invariants import Promise
+from daemon.diagnostics.invariants import Invariant
 from scripts.faults.kill_sweep import Swept
 from tests.faults.support.disk import FAULTS, Op, TestDisk, failing
 from tests.faults.support.site import Site, violations
 
-AT_ANY_MOMENT = {Promise.ENGINE_VIEW, Promise.LEDGER, Promise.COUNTED_ONCE, Promise.NOTHING_LOST}
+AT_ANY_MOMENT = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
 
 
 def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from daemon.cli import main
-from daemon.diagnostics.invariants import Promise, prints_of
+from daemon.diagnostics.invariants import Invariant, prints_of
 from daemon.training import disk_space as room
 from tests.faults.support.site import Site, train, violations
 
-AT_ONCE = {Promise.ENGINE_VIEW, Promise.COUNTED_ONCE, Promise.NOTHING_LOST, Promise.LEDGER}
+AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST, Invariant.LEDGER}
 
 
 def expect(condition: object, what: str, site: Site) -> None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from daemon.rollouts.inbox import Inbox
 from tests.helpers import open_project
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 def main() -> None:
@@ -23,9 +23,9 @@ def main() -> None:
     project = open_project(folder)
     inbox = Inbox(project)
     codes: set[str] = set()
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
-        delay_s = inbox.look()
+        delay_s = inbox.check()
         codes |= {warning.code for warning in project.warnings()}
         if (project.ledger.pending_count(), project.ledger.rejected_count()) == (pending, rejected):
             break

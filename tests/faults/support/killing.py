@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from daemon.diagnostics.invariants import Promise
+from daemon.diagnostics.invariants import Invariant
 from tests.faults.support.disk import os_error, refusing
 from tests.faults.support.site import Site, violations
 
-AT_ONCE = {Promise.ENGINE_VIEW, Promise.LEDGER, Promise.COUNTED_ONCE, Promise.NOTHING_LOST}
+AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
 
 
 class Grounds:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from daemon.diagnostics.invariants import Promise, examine
+from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.ledger_audit import FilePrint, read_ledger
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
@@ -27,13 +27,13 @@ from daemon.runtime.instance_lock import ProjectLock
 from schemas.errors import HotlapError
 from schemas.model import check_probe, read_model
 from schemas.storage.files import sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.machine_world import MOODS, Killed, WorldClock, WorldDisk, WorldSite, in_one_thread
 from tests.helpers import v1_bytes
 
 AT_ANY_MOMENT = {
-    *(Promise.ENGINE_VIEW, Promise.LEDGER, Promise.COUNTED_ONCE),
-    *(Promise.NOTHING_LOST, Promise.USER_FILES),
+    *(Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE),
+    *(Invariant.NOTHING_LOST, Invariant.USER_FILES),
 }
 LONGEST = 3000  #: passes until a daemon without faults must be where it should
 BAD = ("truncated", "empty", "nul", "no json", "no rollout")
@@ -73,7 +73,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self._stack.enter_context(in_one_thread())
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-machine-"))
         self.folder = Path(folder).resolve() / "project"
-        self.layout = Layout(self.folder)
+        self.layout = ProjectPaths(self.folder)
         self.layout.make()
         self.disk, self.clock = WorldDisk(COUNTS), WorldClock()
         self.mood = "ok"
@@ -367,7 +367,7 @@ class DaemonMachine(RuleBasedStateMachine):
             return
         COUNTS["looks of the oracle"] += 1
         before = {} if self.is_away else self.prints
-        broken = [v for v in examine(self.folder, before=before) if v.promise in AT_ANY_MOMENT]
+        broken = [v for v in check_invariants(self.folder, before=before) if v.promise in AT_ANY_MOMENT]
         assert broken == [], self._told(broken)
         self._count()
 
@@ -437,7 +437,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self.promises_hold()
         COUNTS["models published"] += again.version
         self.stop()
-        found = examine(self.folder, before=self.prints, litter_age_s=0.0)
+        found = check_invariants(self.folder, before=self.prints, litter_age_s=0.0)
         assert found == (), self._told(found)
 
     def _left_over(self) -> set[str]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
-from daemon.ledger.records import Stamp
-from daemon.process.child import Child, Command
-from daemon.rollouts.reader import Outcome, take_in
+from daemon.ledger.records import FileSignature
+from daemon.process.child import Child, ChildSpec
+from daemon.rollouts.reader import Outcome, ingest
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
 from schemas.storage.files import Disk, sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.fakes.trainer import spoilt
 from tests.faults.support.disk import Op, TestDisk, os_error, win_error
 from tests.faults.support.site import InstantChild, InstantLauncher, Site, train
@@ -93,11 +93,11 @@ class StillWatcher:
 class AtOnceIntake:
     """In the place of the intake's thread: what is wanted in one pass is read at the beginning of the next."""
 
-    def __init__(self, layout: Layout, wake: Callable[[], None], disk: Disk, aside: object) -> None:
+    def __init__(self, layout: ProjectPaths, wake: Callable[[], None], disk: Disk, aside: object) -> None:
         self._layout, self._disk = layout, disk
-        self._wanted: dict[str, Stamp] = {}
+        self._wanted: dict[str, FileSignature] = {}
 
-    def want(self, name: str, stamp: Stamp) -> None:
+    def want(self, name: str, stamp: FileSignature) -> None:
         self._wanted.setdefault(name, stamp)
 
     @property
@@ -110,7 +110,7 @@ class AtOnceIntake:
 
     def outcomes(self, limit: int) -> list[Outcome]:
         wanted, self._wanted = list(self._wanted.items()), {}
-        return [take_in(self._layout.exports, name, stamp, self._layout, disk=self._disk) for name, stamp in wanted]
+        return [ingest(self._layout.exports, name, stamp, self._layout, disk=self._disk) for name, stamp in wanted]
 
     def close(self) -> None:
         pass
@@ -182,7 +182,7 @@ class MoodyLauncher(InstantLauncher):
 
     mood = "ok"
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         return cast(Child, MoodyChild(self.mood))
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daemon.diagnostics.invariants import Promise
-from scripts.faults.powerloss import Explored, Judge, Recorder, explore
+from daemon.diagnostics.invariants import Invariant
+from scripts.faults.powerloss import Explored, Judge, DiskRecorder, explore
 from tests.faults.support.site import Site, train, violations
 
-_AT_ONCE = {Promise.ENGINE_VIEW, Promise.LEDGER, Promise.COUNTED_ONCE, Promise.NOTHING_LOST}
+_AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
 
 
-def record(folder: Path) -> tuple[Recorder, list[bytes], int]:
+def record(folder: Path) -> tuple[DiskRecorder, list[bytes], int]:
     """Record a cycle of a project with version 0; give the ledger after each operation, and which one published it."""
     ledgers: list[bytes] = []
     ledger = folder / "Saved" / "Training" / "State" / "ledger.sqlite3"
     with Site(folder, enable_auto_training=False) as site:
         site.drop(1, 2)
         site.until(lambda: site.ledger.pending_count() == 2)
-    recorder = Recorder(folder, lambda count: ledgers.append(ledger.read_bytes()))
+    recorder = DiskRecorder(folder, lambda count: ledgers.append(ledger.read_bytes()))
     ledgers.append(ledger.read_bytes())
     with Site(folder, disk=recorder) as site:
         site.launcher.answer = lambda job: train(job, disk=recorder)

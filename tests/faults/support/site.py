@@ -10,22 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from daemon.diagnostics.invariants import Violation, examine
-from daemon.process.child import Child, Command
+from daemon.diagnostics.invariants import Violation, check_invariants
+from daemon.process.child import Child, ChildSpec
 from daemon.publishing.ledger_recovery import open_sound
 from daemon.rollouts.inbox import Inbox
-from daemon.runtime.context import Project
-from daemon.runtime.failure_messages import PASSING, in_words
+from daemon.runtime.context import Context
+from daemon.runtime.failure_messages import PASSING, describe_failure
 from daemon.runtime.loop import Mailbox
 from daemon.service import Service
 from daemon.training.runner import Runner
-from daemon.ui.snapshot import Machine
-from daemon.ui.status_writer import Reporter
+from daemon.ui.snapshot import SystemStats
+from daemon.ui.status_writer import StatusWriter
 from schemas.job import EpochDone, Event, Job, Ready, Result, Selecting
 from schemas.model import model_to_bytes
 from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from schemas.storage.files import REAL_DISK, Disk, sha256_of
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.helpers import FakeClock, ListLog, drop, make_model
 
 EPOCHS = 2
@@ -112,14 +112,14 @@ class InstantLauncher:
         self.answer: Callable[[Job], list[Event]] = train
         self.started: list[InstantChild] = []
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         self.started.append(InstantChild(self.answer))
         return cast(Child, self.started[-1])
 
 
 class NoMachine:
-    def sample(self, trainer_pid: int | None) -> Machine:
-        return Machine(0.0, 0, 1, 0, 0, "")
+    def sample(self, trainer_pid: int | None) -> SystemStats:
+        return SystemStats(0.0, 0, 1, 0, 0, "")
 
 
 class Site:
@@ -134,7 +134,7 @@ class Site:
         hidden_sizes: tuple[int, ...] = (8, 8),  # as `make_model` makes them
         **daemon: object,
     ) -> None:
-        self.layout = Layout(folder)
+        self.layout = ProjectPaths(folder)
         self.layout.make()
         self.clock = clock or FakeClock()
         self.mailbox = Mailbox()
@@ -151,7 +151,7 @@ class Site:
             self.ledger, mended = open_sound(self.layout, now_s=self.clock.utc_s(), disk=disk)
             stack.callback(self.ledger.close)
             self.ledger._db.execute("PRAGMA synchronous = OFF")  # no power is cut here
-            self.project = Project(
+            self.project = Context(
                 self.layout, self.settings, self.ledger, self.log, self.clock, self.mailbox.wake, disk
             )
             if mended:
@@ -159,7 +159,7 @@ class Site:
             self.inbox = Inbox(self.project)
             stack.callback(self.inbox.close)
             self.runner = Runner(self.project, self.launcher, attempts=3)
-            self.service = Service(self.project, self.inbox, self.runner, Reporter(self.project, NoMachine()), None)
+            self.service = Service(self.project, self.inbox, self.runner, StatusWriter(self.project, NoMachine()), None)
             self.service.start()
             stack.pop_all()
 
@@ -167,10 +167,10 @@ class Site:
         """One pass, and the time until the next; what fails is noted and tried again, as the loop does."""
         try:
             delay_s = self.service.tick()
-            self.project.settle(*PASSING)
+            self.project.clear_warning(*PASSING)
         except Exception as error:  # noqa: BLE001  as the loop does
             self.failures.append(error)
-            self.project.warn(*in_words(error, self.layout))
+            self.project.warn(*describe_failure(error, self.layout))
             delay_s = 1.0
         self.await_mail()
         self.clock.pass_s(min(max(delay_s, 0.05), 1.0))
@@ -230,4 +230,4 @@ class Site:
 
 def violations(folder: Path, **kwargs: object) -> tuple[Violation, ...]:
     """Ask the oracle, with no mercy for what lies around."""
-    return examine(folder, litter_age_s=0.0, **kwargs)  # type: ignore[arg-type]
+    return check_invariants(folder, litter_age_s=0.0, **kwargs)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
-from daemon.process.child import Child, Command
+from daemon.process.child import Child, ChildSpec
 from daemon.ui.log import Log
 from schemas.job import Event
 from tests.faults.support.disk import Op, TestDisk
@@ -26,7 +26,7 @@ LINES = 100
 class SoakLauncher(InstantLauncher):
     """Writes a line into the cycle's log, as a trainer does, and keeps nothing."""
 
-    def start(self, command: Command, *, speaks_events: bool) -> Child:
+    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
         command.log.write_text("training\n" * 20, "utf-8")
         return cast(Child, QuickChild(train))
 

@@ -19,11 +19,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads do not survive a f
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
-from daemon.runtime.context import Project
+from daemon.runtime.context import Context
 from daemon.training.runner import Runner
 from schemas.settings.models import Settings
 from schemas.storage.files import Disk
-from schemas.storage.layout import Layout
+from schemas.storage.layout import ProjectPaths
 from tests.faults.support.disk import TestDisk
 from tests.faults.support.site import InstantLauncher, Site
 from tests.helpers import ListLog
@@ -43,8 +43,8 @@ def die() -> None:
 
 def publish(folder: Path) -> None:
     """Nothing but the publish, as the daemon does it."""
-    layout = Layout(folder)
-    project = Project(layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, OneByOne())
+    layout = ProjectPaths(folder)
+    project = Context(layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, OneByOne())
     runner = Runner(project, InstantLauncher(), attempts=1)
     runner.recover()
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -31,7 +31,7 @@ def test_what_is_written_later_is_there_after_settling(tmp_path):
     output = Output(tmp_path)
     for name in ("a", "b", "c", "d"):
         output.write_later(name, name.encode)
-    output.settle()
+    output.flush()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {n: n.encode() for n in "abcd"}
     assert output.files == {n: sha256_of(n.encode()) for n in "abcd"}
 
@@ -43,7 +43,7 @@ def test_writing_goes_on_while_something_else_is_done(tmp_path):
     began = time.monotonic()
     while names(tmp_path) != ["a"]:
         assert time.monotonic() - began < 10.0
-    output.settle()
+    output.flush()
     assert names(tmp_path) == ["a"]
 
 
@@ -51,7 +51,7 @@ def test_a_failed_write_is_told_when_settling(tmp_path):
     output = Output(tmp_path / "gone")
     output.write_later("a", lambda: b"a")
     with pytest.raises(FileNotFoundError):
-        output.settle()
+        output.flush()
     assert output.files == {}
 
 
@@ -64,7 +64,7 @@ def test_checkpoints_are_written_together_once_they_are_many_or_large_or_old(tmp
     kept = []
     while not names(tmp_path):
         kept.append(f"model_epoch_{len(kept)}.pt")
-        output.keep(kept[-1], Small())
+        output.queue(kept[-1], Small())
         assert time.monotonic() - began < 10.0
     assert names(tmp_path) == sorted(kept)
     if setting == "LONGEST_WAIT_S":
@@ -77,7 +77,7 @@ def test_a_failed_write_ends_the_training_between_epochs(tmp_path):
     output = Output(tmp_path / "gone")
     with pytest.raises(FileNotFoundError):  # noqa: PT012  the last one at the latest
         for k in range(results.MOST_WAITING):
-            output.keep(f"model_epoch_{k}.pt", Small())
+            output.queue(f"model_epoch_{k}.pt", Small())
 
 
 def test_a_checkpoint_too_many_to_be_kept_is_read_once_it_is_written(tmp_path, monkeypatch):
@@ -87,7 +87,7 @@ def test_a_checkpoint_too_many_to_be_kept_is_read_once_it_is_written(tmp_path, m
     monkeypatch.setattr(results, "MOST_KEPT_BYTES", 0)
     (tmp_path / "out").mkdir()
     output = Output(tmp_path / "out")
-    output.keep("model_epoch_1.pt", checkpoint)
+    output.queue("model_epoch_1.pt", checkpoint)
     output.begin_to_write()
     assert output.checkpoint("model_epoch_1.pt", None).to_bytes() == checkpoint.to_bytes()
 
@@ -101,7 +101,7 @@ def test_an_interrupt_while_files_are_written_loses_sight_of_none(tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(results, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            output.settle()
+            output.flush()
     output.wait()
     assert names(tmp_path) == ["a"]
 

@@ -5,7 +5,7 @@ import math
 import orjson
 import pytest
 
-from trainer.checkpoints.selection import Entry, analysis, choose, rank, score
+from trainer.checkpoints.selection import CheckpointCandidate, analysis, choose, rank, score
 
 NAN, INF = math.nan, math.inf
 
@@ -35,7 +35,7 @@ def test_what_has_no_finite_losses_has_no_score(losses):
 
 
 def entry(epoch, *losses, finite=True):
-    return Entry(epoch, f"model_epoch_{epoch}.pt", losses, finite)
+    return CheckpointCandidate(epoch, f"model_epoch_{epoch}.pt", losses, finite)
 
 
 def test_ties_go_to_the_earliest():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.dagger.actions import Actions, NonsenseError
+from trainer.dagger.actions import Actions, InvalidActionError
 
 CHOICE = Actions("discrete", ("LEFT", "RIGHT", "UP"), first=1)
 BUTTONS = Actions("multi_binary", ("A", "B", "C"))
@@ -53,5 +53,5 @@ BAD = [
 
 @pytest.mark.parametrize(("actions", "answer", "says"), BAD)
 def test_nonsense_is_refused_in_words(actions, answer, says):
-    with pytest.raises(NonsenseError, match=says):
+    with pytest.raises(InvalidActionError, match=says):
         actions.label(answer)

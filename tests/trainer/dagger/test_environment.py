@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import ConfigError
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import actions_of
-from trainer.dagger.environment import StateError, View, World, WorldError, open_worlds
+from trainer.dagger.environment import StateError, ObservationSpec, MilestoneEnv, EnvironmentRaisedError, open_environments
 from trainer.dagger.milestones import MilestoneConfig
 
 HERE = "tests.trainer.dagger.test_environment"
@@ -61,14 +61,14 @@ def test_every_way_to_name_an_environment():
 
     register("Corridor-v0", entry_point="tests.fakes.corridor:Corridor", kwargs={"milestones": []})
     try:
-        [by_id, *_] = open_worlds(config("Corridor-v0"), 1)
+        [by_id, *_] = open_environments(config("Corridor-v0"), 1)
     finally:
         registry.pop("Corridor-v0")
     assert by_id.actions.names == ("LEFT", "RIGHT")
-    assert len(open_worlds(config("tests.fakes.corridor:Corridor"), 16)) == 4, "as many as it allows"
-    assert len(open_worlds(config("tests.fakes.corridor:Corridor"), 2)) == 2
-    [racing, *_] = open_worlds(config("racing"), 3)
-    assert racing.view == View((15,), pixels=False)
+    assert len(open_environments(config("tests.fakes.corridor:Corridor"), 16)) == 4, "as many as it allows"
+    assert len(open_environments(config("tests.fakes.corridor:Corridor"), 2)) == 2
+    [racing, *_] = open_environments(config("racing"), 3)
+    assert racing.view == ObservationSpec((15,), pixels=False)
     assert racing.actions.names == ("steer", "throttle", "brake")
     assert racing.frame().shape == (240, 320, 3)
 
@@ -87,14 +87,14 @@ def test_every_way_to_name_an_environment():
 )
 def test_an_environment_that_cannot_be_used_is_one_line(env, says):
     with pytest.raises(ConfigError) as caught:
-        open_worlds(config(env), 2)
+        open_environments(config(env), 2)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def world(kind, **options):
     env = kind(milestones=[{"id": "A", "at": 3.0}], **options)
-    return World(env, View((3,), pixels=False), actions_of(env))
+    return MilestoneEnv(env, ObservationSpec((3,), pixels=False), actions_of(env))
 
 
 def test_what_is_seen_after_a_state_is_loaded():
@@ -110,7 +110,7 @@ def test_what_is_seen_after_a_state_is_loaded():
 def test_an_environment_that_raises_is_told_as_such():
     there = world(Corridor, raises_at=1.0)
     there.begin(1, b'{"x": 2.0}')
-    with pytest.raises(WorldError, match=r"step\(\) raised RuntimeError: the floor gives way"):
+    with pytest.raises(EnvironmentRaisedError, match=r"step\(\) raised RuntimeError: the floor gives way"):
         there.step(np.int64(1))
 
 

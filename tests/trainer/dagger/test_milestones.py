@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import ConfigError
 from trainer.dagger.messages import MilestoneResult, PipelineState
 from trainer.dagger.milestones import read_config
-from trainer.dagger.schedule import Selection, due, may_start
+from trainer.dagger.schedule import Selection, make_schedule, may_start
 
 A = {"id": "A", "description": "first", "starting_state": None, "max_steps": 10}
 B = {"id": "B", "starting_state": "milestone_states/A_completed.state", "max_steps": 10}
@@ -69,7 +69,7 @@ STATES = {
 @pytest.mark.parametrize(("selection", "run", "skipped", "completed"), STATES.values(), ids=STATES)
 def test_what_is_due(tmp_path, selection, run, skipped, completed):
     state = PipelineState(results=(result("A", "completed"), result("B", "failed")))
-    plan = due(config(tmp_path, A, B, {**B, "id": "C"}), selection, state)
+    plan = make_schedule(config(tmp_path, A, B, {**B, "id": "C"}), selection, state)
     assert (plan.run, plan.skipped, plan.completed) == (tuple(run), tuple(skipped), tuple(completed))
 
 
@@ -83,7 +83,7 @@ def test_what_is_due(tmp_path, selection, run, skipped, completed):
 )
 def test_an_unknown_milestone_on_the_command_line(tmp_path, selection, flag):
     with pytest.raises(ConfigError, match=f"{flag}: there is no such milestone -> one of A, B"):
-        due(config(tmp_path, A, B), selection, PipelineState())
+        make_schedule(config(tmp_path, A, B), selection, PipelineState())
 
 
 def test_a_milestone_waits_for_its_start_state_only_while_that_can_come(tmp_path):

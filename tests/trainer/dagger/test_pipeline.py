@@ -168,10 +168,10 @@ def test_the_old_name_is_the_same_program(tmp_path):
 
 
 def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):
-    from schemas.storage.file_lock import take
+    from schemas.storage.file_lock import try_acquire
     from trainer.dagger.cli import main
 
-    file, _ = take(tmp_path / "out" / ".lock")
+    file, _ = try_acquire(tmp_path / "out" / ".lock")
     with file:
         assert main(write_project(tmp_path)) == 2
     assert f"another pipeline (pid {os.getpid()}) works in" in capsys.readouterr().err

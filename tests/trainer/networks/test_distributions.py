@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from schemas.contract import ContinuousActions, DiscreteActions
-from trainer.networks.distributions import head_for, log_ndtr
+from trainer.networks.distributions import distribution_for, log_ndtr
 
 SPACE = ContinuousActions.named(("steer", "throttle"))
 
 
 def log_prob(output, log_std, action, noise=1.0, name="log_prob"):
-    head = head_for(SPACE)
-    packed = head.pack(action, torch.full((len(action),), noise, dtype=action.dtype))
+    head = distribution_for(SPACE)
+    packed = head.encode(action, torch.full((len(action),), noise, dtype=action.dtype))
     return getattr(head, name)(output, log_std, packed)
 
 
@@ -90,7 +90,7 @@ def test_the_score_of_what_the_engine_really_does_has_mean_zero():
 def test_the_entropy_is_that_of_the_unclamped_normal():
     log_std = torch.tensor([-0.3, 0.4])
     expected = torch.distributions.Normal(torch.zeros(2), log_std.exp()).entropy().sum()
-    torch.testing.assert_close(head_for(SPACE).entropy(torch.zeros(3, 2), log_std), expected)
+    torch.testing.assert_close(distribution_for(SPACE).entropy(torch.zeros(3, 2), log_std), expected)
 
 
 def test_an_action_beyond_its_bound_counts_as_lying_at_it():
@@ -100,10 +100,10 @@ def test_an_action_beyond_its_bound_counts_as_lying_at_it():
 
 
 def test_choices_are_categorical():
-    head = head_for(DiscreteActions(n=4))
+    head = distribution_for(DiscreteActions(n=4))
     logits, choice = torch.randn(30, 4), torch.randint(0, 4, (30, 1)).float()
     expected = torch.distributions.Categorical(logits=logits)
-    packed = head.pack(choice, torch.ones(30))
+    packed = head.encode(choice, torch.ones(30))
     none = torch.zeros(0)
     torch.testing.assert_close(head.log_prob(logits, none, packed), expected.log_prob(choice[:, 0]))
     torch.testing.assert_close(head.entropy(logits, none), expected.entropy().mean())

@@ -11,8 +11,8 @@ from trainer.networks.normaliser import (
     Normalisers,
     ObservationNormaliser,
     ReturnNormaliser,
-    keep_policy,
-    keep_values,
+    rescale_inputs,
+    popart,
 )
 
 CONTRACT = PolicyContract(observation_size=5, action_space=ContinuousActions.named(("steer",)))
@@ -30,7 +30,7 @@ def test_merging_in_parts_is_merging_at_once():
     whole = data(1000, scale=30, shift=100)
     parts = ObservationNormaliser.identity(5)
     for part in np.array_split(whole, [10, 11, 500]):
-        parts = parts.merged(part)
+        parts = parts.updated(part)
     np.testing.assert_allclose(parts.mean_O, whole.astype(np.float64).mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(parts.var_O, whole.astype(np.float64).var(axis=0), rtol=1e-9)
     assert parts.count == 1000
@@ -42,19 +42,19 @@ def test_merging_in_parts_is_merging_at_once():
 def test_what_is_merged_stays_as_it_is(kind):
     observations = data(scale=30, shift=100).astype(kind)
     before = observations.copy()
-    ObservationNormaliser.identity(5).merged(observations)
+    ObservationNormaliser.identity(5).updated(observations)
     np.testing.assert_array_equal(observations, before)
 
 
 def test_it_goes_on_adapting():
-    old = ObservationNormaliser(torch.zeros(5).double(), torch.ones(5).double(), 1e9).merged(data(10))
+    old = ObservationNormaliser(torch.zeros(5).double(), torch.ones(5).double(), 1e9).updated(data(10))
     assert old.count == COUNT_CAP
 
 
 def test_a_constant_column_keeps_its_scale_and_a_large_mean_limits_it():
     columns = np.stack([np.full(100, c) for c in (0.0, 1.0, -980.0)] + [np.zeros(100)] * 2, axis=1).astype(np.float32)
     columns[:, 3] = 1e4 + 1e-2 * np.arange(100)
-    scale = ObservationNormaliser.identity(5).merged(columns).scale_O
+    scale = ObservationNormaliser.identity(5).updated(columns).scale_O
     np.testing.assert_allclose(scale[:3], [1.0, 1.0, 9.8])
     assert float(scale[3]) == pytest.approx(100.0, rel=1e-3)
 
@@ -62,13 +62,13 @@ def test_a_constant_column_keeps_its_scale_and_a_large_mean_limits_it():
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (30.0, 100.0), (1e-3, 0.0)])
 def test_new_statistics_change_no_policy(scale, shift):
     net = network()
-    before = ObservationNormaliser.identity(5).merged(data(scale=scale, shift=shift))
-    after = before.merged(data(scale=scale * 2, shift=shift * 1.5, seed=1))
+    before = ObservationNormaliser.identity(5).updated(data(scale=scale, shift=shift))
+    after = before.updated(data(scale=scale * 2, shift=shift * 1.5, seed=1))
     x = data(2000, scale=scale * 1.5, shift=shift, seed=2)
     with torch.no_grad():
         output, value = net(before(x))
     weights = net.policy_layers[0].weight.clone()
-    keep_policy(net.stacks(), before, after)
+    rescale_inputs(net.stacks(), before, after)
     assert not torch.allclose(weights, net.policy_layers[0].weight)  # the control: something was done
     with torch.no_grad():
         again = net(after(x))
@@ -81,15 +81,15 @@ def test_new_returns_change_no_value():
     before, after = ReturnNormaliser(3.0, 0.5, True), ReturnNormaliser(-40.0, 17.0, True)
     x = torch.randn(500, 5)
     old = net(x)[1].double() * before.std + before.mean
-    keep_values(net.stacks().value[-1], before, after)
+    popart(net.stacks().value[-1], before, after)
     new = net(x)[1].double() * after.std + after.mean
     torch.testing.assert_close(new, old, rtol=1e-5, atol=1e-4)
 
 
 def test_the_first_targets_set_the_units_and_later_ones_move_them():
-    first = ReturnNormaliser().merged(np.array([8.0, 12.0]))
+    first = ReturnNormaliser().updated(np.array([8.0, 12.0]))
     assert (first.mean, first.std) == (10.0, 2.0)
-    second = first.merged(np.full(4, 20.0))
+    second = first.updated(np.full(4, 20.0))
     assert second.mean == pytest.approx(13.0)
     assert second.std > first.std
     assert first.restored(first.normalised(np.array([3.5]))) == pytest.approx(3.5)
@@ -97,14 +97,14 @@ def test_the_first_targets_set_the_units_and_later_ones_move_them():
 
 @pytest.mark.parametrize("target", [0.0, 5.0, -1e9, 1e-15])
 def test_targets_that_are_all_alike_give_usable_units(target):
-    units = ReturnNormaliser().merged(np.full(10, target))
+    units = ReturnNormaliser().updated(np.full(10, target))
     assert units.std > 0
     assert np.isfinite(units.normalised(np.array([target + 1.0]))).all()
 
 
 def test_they_survive_a_checkpoint():
-    both = Normalisers(ObservationNormaliser.identity(5).merged(data()), ReturnNormaliser(1.0, 2.0, True))
-    again = Normalisers.from_plain(both.plain())
+    both = Normalisers(ObservationNormaliser.identity(5).updated(data()), ReturnNormaliser(1.0, 2.0, True))
+    again = Normalisers.from_state_dict(both.state_dict())
     assert torch.equal(again.observations.mean_O, both.observations.mean_O)
     assert again.returns == both.returns
 
@@ -113,5 +113,5 @@ def test_the_deviation_is_put_back_between_its_ends():
     net = network()
     for given, expected in ((-9.0, np.log(0.01)), (3.0, np.log(2.0)), (-1.0, -1.0)):
         net.action_log_std.data.fill_(given)
-        net.keep_bounds()
+        net.clamp_log_std()
         assert net.action_log_std.item() == pytest.approx(expected)

@@ -12,20 +12,20 @@ from gymnasium.envs.registration import register
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import HotlapError
 from schemas.model import Dense, Stack
-from trainer.envs.gymnasium_env import GymGames
+from trainer.envs.gymnasium_env import GymnasiumVecEnv
 from trainer.envs.racing.simulation import Step
-from trainer.envs.racing.vec_env import RacingGames
-from trainer.networks.distributions import head_for
+from trainer.envs.racing.vec_env import RacingVecEnv
+from trainer.networks.distributions import distribution_for
 from trainer.online.actor import Actor
 from trainer.online.checkpoints import outdated
-from trainer.online.collector import Player
+from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
-from trainer.online.evaluate import Score, evaluate
-from trainer.online.learner import Learner, Rates
-from trainer.online.reporting.console import Show
+from trainer.online.evaluate import ReturnStatistics, evaluate
+from trainer.online.learner import OnlineLearner, ScheduledValues
+from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.system_stats import environments
 from trainer.online.selfplay.curriculum import STAGES, next_stage
-from trainer.online.selfplay.opponent_pool import Pool, expected
+from trainer.online.selfplay.opponent_pool import OpponentPool, expected
 
 
 class Counter(gymnasium.Env):
@@ -63,20 +63,20 @@ def actor_for(contract, bias=0.0):
 
 def test_what_follows_each_step_is_known():
     """Seven steps of an episode of five: the cut knows its true successor, and so does the stretch's end."""
-    games = GymGames("Counter-v0", 3)
-    player = Player(games, seed=1)
-    e = player.play(actor_for(games.contract), 7, np.random.default_rng(0))
+    games = GymnasiumVecEnv("Counter-v0", 3)
+    player = Collector(games, seed=1)
+    e = player.collect(actor_for(games.contract), 7, np.random.default_rng(0))
     t, mark = e.observation_BO.reshape(3, 7, 2).transpose(2, 0, 1)
     assert t.tolist() == [[0, 1, 2, 3, 4, 0, 1]] * 3
     assert len(set(mark[:, 0])) == 3
     assert not e.terminated_B.any()
-    assert e.linked_B.reshape(3, 7).tolist() == [[True] * 4 + [False, True, False]] * 3
+    assert e.has_next_row_B.reshape(3, 7).tolist() == [[True] * 4 + [False, True, False]] * 3
     final = e.final_B.reshape(3, 7)
     assert (final[:, [4, 6]] >= 0).all()
     assert (final[:, [0, 1, 2, 3, 5]] == -1).all()
-    assert e.final_FO[final[:, 4], 0].tolist() == [5, 5, 5]
-    assert e.final_FO[final[:, 6], 0].tolist() == [2, 2, 2]
-    assert (e.final_FO[final[:, 4], 1] == mark[:, 0]).all()
+    assert e.final_observation_FO[final[:, 4], 0].tolist() == [5, 5, 5]
+    assert e.final_observation_FO[final[:, 6], 0].tolist() == [2, 2, 2]
+    assert (e.final_observation_FO[final[:, 4], 1] == mark[:, 0]).all()
     assert player.episodes == [(5.0, 5)] * 3
     games.close()
 
@@ -97,12 +97,12 @@ def test_the_value_of_an_endless_world_is_one_over_one_minus_gamma():
             )
         }
     )
-    games = GymGames("Counter-v0", 8)
-    learner = Learner(games.contract, settings)
-    player = Player(games, seed=0)
+    games = GymnasiumVecEnv("Counter-v0", 8)
+    learner = OnlineLearner(games.contract, settings)
+    player = Collector(games, seed=0)
     for iteration in range(30):
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
-        learner.learn(player.play(actor, 32, np.random.default_rng(iteration)), iteration, Rates.at(0, settings))
+        learner.learn(player.collect(actor, 32, np.random.default_rng(iteration)), iteration, ScheduledValues.at(0, settings))
     with torch.no_grad():
         seen = learner.normalisers.observations(np.array([[2.0, 500.0]], np.float32))
         value = learner.normalisers.returns.restored(learner.network(seen)[1].double().numpy())
@@ -111,10 +111,10 @@ def test_the_value_of_an_endless_world_is_one_over_one_minus_gamma():
 
 
 def test_a_world_that_gives_no_numbers_is_named():
-    games = GymGames("Counter-v0", 2, bad=True)
-    player = Player(games, seed=0)
+    games = GymnasiumVecEnv("Counter-v0", 2, bad=True)
+    player = Collector(games, seed=0)
     with pytest.raises(HotlapError, match=r"rewards that are no numbers: nan \(agent 0\)") as caught:
-        player.play(actor_for(games.contract), 7, np.random.default_rng(0))
+        player.collect(actor_for(games.contract), 7, np.random.default_rng(0))
     assert caught.value.code == "E_ENV_NAN"
     games.close()
 
@@ -123,13 +123,13 @@ def test_a_world_that_gives_no_numbers_is_named():
 def test_actions_have_the_likelihood_that_training_gives_them(space):
     """Means of samples against the head's own numbers."""
     contract = PolicyContract(observation_size=3, action_space=space)
-    learner = Learner(contract, OnlineSettings(run=RunSettings(seed=3)))
+    learner = OnlineLearner(contract, OnlineSettings(run=RunSettings(seed=3)))
     with torch.no_grad():
         learner.network.policy_head.bias.add_(torch.linspace(-0.8, 0.8, space.output_size))
     actor = Actor.of(learner.network, learner.normalisers, contract)
     seen = np.tile(np.array([[0.3, -1.0, 2.0]], np.float32), (40_000, 1))
     action = torch.from_numpy(actor.sample(seen, np.random.default_rng(0)))
-    head = head_for(space)
+    head = distribution_for(space)
     with torch.no_grad():
         output, _ = learner.network(learner.normalisers.observations(seen))
     if isinstance(space, DiscreteActions):
@@ -144,7 +144,7 @@ def test_actions_have_the_likelihood_that_training_gives_them(space):
 
 
 def test_a_bounded_action_is_stretched_to_the_worlds_range():
-    games = GymGames("Counter-v0", 2)
+    games = GymnasiumVecEnv("Counter-v0", 2)
     games.reset(0)
     assert np.allclose(games._low + (np.float32([-1, 0, 1]) + 1) * 0.5 * (games._high - games._low), [0, 2, 4])
     games.step(np.array([[1.0], [-1.0]], np.float32))  # the world itself refuses what lies outside
@@ -181,9 +181,9 @@ def test_evaluation_counts_each_agents_first_episodes():
 
 
 def test_the_lower_bound_is_that_of_the_mean():
-    score = Score(mean=10.0, std=4.0, episodes=16, length=1.0, parts={})
-    assert score.lower(0.95) == pytest.approx(10.0 - 1.645, abs=1e-3)
-    assert score.lower(0.5) == pytest.approx(10.0)
+    score = ReturnStatistics(mean=10.0, std=4.0, episodes=16, length=1.0, parts={})
+    assert score.lower_bound(0.95) == pytest.approx(10.0 - 1.645, abs=1e-3)
+    assert score.lower_bound(0.5) == pytest.approx(10.0)
 
 
 def test_the_newest_and_the_best_stay():
@@ -201,7 +201,7 @@ def test_elo_is_a_zero_sum_that_finds_the_difference():
 
 def test_the_pool_survives(tmp_path):
     contract = PolicyContract(observation_size=3, action_space=DiscreteActions(n=4))
-    pool = Pool(tmp_path, contract, size=3)
+    pool = OpponentPool(tmp_path, contract, size=3)
     for steps in range(5):
         pool.add(actor_for(contract, bias=float(steps)), steps)
     assert [int(m.name[7:17]) for m in pool.members] == [0, 3, 4]  # the first always stays
@@ -211,7 +211,7 @@ def test_the_pool_survives(tmp_path):
     assert pool.rating - pool.members[1].rating == pytest.approx(191, abs=90)  # 75 % is 191 points
     assert pool.rating + pool.members[1].rating == pytest.approx(2000)
     state = pool.state()
-    again = Pool(tmp_path, contract, size=3)
+    again = OpponentPool(tmp_path, contract, size=3)
     again.restore(state)
     assert again.rating == pool.rating
     assert [(m.name, m.rating) for m in again.members] == [(m.name, m.rating) for m in pool.members]
@@ -251,7 +251,7 @@ def test_the_machine_decides_how_many_environments_and_says_so(monkeypatch):
 def test_log_lines_never_raise_on_an_old_console(tmp_path):
     path = tmp_path / "out.txt"
     with path.open("w", encoding="cp1252") as out:
-        show = Show(tmp_path, total_steps=10, interval_s=1.0, boards=[], out=out)
+        show = RunConsole(tmp_path, total_steps=10, interval_s=1.0, boards=[], out=out)
         show.line("→ ελο \x1b[31m")
         show.close()
     assert path.read_bytes().isascii()
@@ -260,13 +260,13 @@ def test_log_lines_never_raise_on_an_old_console(tmp_path):
 
 def test_schedules_are_linear_over_the_run():
     settings = OnlineSettings(run=RunSettings(total_steps=1000))
-    assert Rates.at(0, settings) == Rates(3e-4, 0.01)
-    assert Rates.at(500, settings).learning_rate == pytest.approx((3e-4 + 5e-5) / 2)
-    assert Rates.at(2000, settings) == Rates(pytest.approx(5e-5), pytest.approx(0.001))
+    assert ScheduledValues.at(0, settings) == ScheduledValues(3e-4, 0.01)
+    assert ScheduledValues.at(500, settings).learning_rate == pytest.approx((3e-4 + 5e-5) / 2)
+    assert ScheduledValues.at(2000, settings) == ScheduledValues(pytest.approx(5e-5), pytest.approx(0.001))
 
 
 def test_the_racing_games_begin_again_from_their_seed():
-    games = RacingGames(4)
+    games = RacingVecEnv(4)
     first = games.reset(3)
     for _ in range(5):
         games.step(np.zeros((4, 3), np.float32))
@@ -286,12 +286,12 @@ def test_the_settings_have_the_issues_defaults():
 
 def test_policies_that_left_the_pool_leave_the_disk_only_when_that_is_saved(tmp_path):
     contract = PolicyContract(observation_size=3, action_space=DiscreteActions(n=4))
-    pool = Pool(tmp_path, contract, size=2)
+    pool = OpponentPool(tmp_path, contract, size=2)
     pool.add(actor_for(contract), 0)
     pool.add(actor_for(contract), 1)
     before = pool.state()
     pool.add(actor_for(contract), 2)
-    again = Pool(tmp_path, contract, size=2)
+    again = OpponentPool(tmp_path, contract, size=2)
     again.restore(before)  # killed before the next checkpoint: the old one still finds its policies
     assert [m.name[7:17] for m in again.members] == ["0000000000", "0000000001"]
     pool.sweep()
@@ -300,7 +300,7 @@ def test_policies_that_left_the_pool_leave_the_disk_only_when_that_is_saved(tmp_
 
 def test_the_log_shows_means_over_the_interval(tmp_path):
     out = io.StringIO()
-    show = Show(tmp_path, total_steps=100, interval_s=1e9, boards=[], out=out)
+    show = RunConsole(tmp_path, total_steps=100, interval_s=1e9, boards=[], out=out)
     losses = dict.fromkeys(("train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction"), 0.0)
     show.batch(1, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 7.0}, [])
     show.batch(2, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 1.0, "selfplay/stage": 2.0}, [])

@@ -12,8 +12,8 @@ from trainer.envs.rocket.actions import NAMES, lookup_table
 from trainer.envs.rocket.gymnasium_envs import RocketSimEnv, RocketVectorEnv
 from trainer.envs.rocket.observations import SIZE
 from trainer.envs.rocket.render import frame
-from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, Trial
-from trainer.envs.rocket.vec_env import RocketGames, Rules
+from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, StepTrial
+from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
 
 if rocket_sim.meshes() is None:
     pytest.skip("the collision meshes are not installed", allow_module_level=True)
@@ -95,7 +95,7 @@ def test_gymnasiums_own_checker_passes_it(discrete):
 @pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 2)])
 def test_all_team_sizes_share_one_network(sides):
     blue, orange = sides
-    games = RocketGames(2, blue, orange, RULES)
+    games = RocketVecEnv(2, blue, orange, RULES)
     seen = games.reset(3)
     assert seen.shape == (2 * (blue + orange), SIZE)
     mate, first, second = (seen.reshape(2, -1, SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3))
@@ -105,7 +105,7 @@ def test_all_team_sizes_share_one_network(sides):
 
 
 def test_orange_sees_what_blue_would_see_from_the_other_side():
-    games = RocketGames(1, 1, 1, Rules(weights={}, random_starts=0.0))
+    games = RocketVecEnv(1, 1, 1, Rules(weights={}, random_starts=0.0))
     blue, orange = games.reset(5)
     assert np.allclose(blue, orange, atol=1e-4)  # a kickoff is the same for both
     blue, orange = games.step(np.array([[8.0], [8.0]])).observation
@@ -116,7 +116,7 @@ def test_orange_sees_what_blue_would_see_from_the_other_side():
 
 
 def test_a_goal_ends_the_episode_and_pays_those_who_scored():
-    games = RocketGames(2, 1, 2, RULES)
+    games = RocketVecEnv(2, 1, 2, RULES)
     games.reset(0)
     sim = rocket_sim.simulator()
     ball = sim.BallState()
@@ -134,14 +134,14 @@ def test_a_goal_ends_the_episode_and_pays_those_who_scored():
 
 
 def test_time_cuts_an_episode():
-    games = RocketGames(1, 1, 1, Rules(weights={}, no_touch_s=1.0))
+    games = RocketVecEnv(1, 1, 1, Rules(weights={}, no_touch_s=1.0))
     games.reset(0)
     cut = [bool(games.step(np.full((2, 1), 8.0)).truncated.all()) for _ in range(30)]
     assert [i for i, over in enumerate(cut) if over] == [14, 29]
 
 
 def play(seed, *, way, steps=80):
-    games = RocketGames(3, 2, 2, RULES)
+    games = RocketVecEnv(3, 2, 2, RULES)
     games.reset(seed)
     games._sim.ways = (games._sim.ways[way],) * 3
     games._sim._cars[0][0].demolish()
@@ -178,7 +178,7 @@ def test_a_kickoff_depends_on_numbers_alone():
 
 def test_the_fastest_way_is_found_and_a_hopeless_one_left_alone():
     def found(*seconds, turns=100):
-        trial, tries = Trial(3), [0, 0, 0]
+        trial, tries = StepTrial(3), [0, 0, 0]
         for _ in range(turns):
             way = trial.turn()
             tries[way] += 1
@@ -192,12 +192,12 @@ def test_the_fastest_way_is_found_and_a_hopeless_one_left_alone():
 
 def test_used_games_begin_again_as_new_ones():
     """What a resumed run relies on."""
-    used = RocketGames(2, 1, 1, RULES)
+    used = RocketVecEnv(2, 1, 1, RULES)
     used.reset(1)
     rng = np.random.default_rng(2)
     for _ in range(60):
         used.step(rng.integers(0, 90, (4, 1)).astype(np.float32))
-    fresh = RocketGames(2, 1, 1, RULES)
+    fresh = RocketVecEnv(2, 1, 1, RULES)
     rows = [(games.reset(9), np.random.default_rng(7)) for games in (used, fresh)]
     assert np.array_equal(rows[0][0], rows[1][0])
     for _ in range(60):
@@ -224,7 +224,7 @@ def test_the_vector_environment_tells_where_an_episode_led_to():
 
 
 def test_a_picture_shows_the_ball_where_it_is():
-    games = RocketGames(1, 1, 1, Rules(weights={}, random_starts=0.0))
+    games = RocketVecEnv(1, 1, 1, Rules(weights={}, random_starts=0.0))
     games.reset(0)
     sim = rocket_sim.simulator()
     ball = sim.BallState()

@@ -9,15 +9,15 @@ import torch
 
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
 from trainer.common.threads import Pace, fastest, more_than_one
-from trainer.networks.distributions import head_for
+from trainer.networks.distributions import distribution_for
 from trainer.networks.network import ActorCritic, Shape, build_network
-from trainer.ppo.analytic.gradient import LeanGradient
-from trainer.ppo.analytic.network import TwinNetwork
-from trainer.ppo.analytic.updater import LeanUpdater
+from trainer.ppo.analytic.gradient import AnalyticGradient
+from trainer.ppo.analytic.network import StackedNetwork
+from trainer.ppo.analytic.updater import AnalyticUpdater
 from trainer.ppo.autograd import AutogradUpdater, evaluate
-from trainer.ppo.loss import Knobs, ppo_loss
+from trainer.ppo.loss import LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
-from trainer.ppo.update import Plan
+from trainer.ppo.update import UpdateConfig
 from trainer.rollouts.batch import Batch
 
 CPU = torch.device("cpu")
@@ -29,21 +29,21 @@ def autograd(network, head, plan, batch, moments):
     return AutogradUpdater(network, head, ppo_loss, plan, batch, moments, CPU)
 
 
-def knobs(**given):
+def loss_config(**given):
     usual = {"clip_range": 0.2, "value_clip_range": None, "value_coef": 0.5, "entropy_coef": 0.01}
-    return Knobs(**(usual | given))
+    return LossConfig(**(usual | given))
 
 
 def plan(**given):
     usual = {"epochs": 1, "batch_size": 64, "learning_rate": 3e-4, "max_grad_norm": 0.5, "target_kl": None}
-    rest = {"knobs": knobs(), "seed": 3, "cycle": 1, "bfloat16": False, "threads": 1}
-    return Plan(**(usual | rest | given))
+    rest = {"loss": loss_config(), "seed": 3, "cycle": 1, "bfloat16": False, "threads": 1}
+    return UpdateConfig(**(usual | rest | given))
 
 
 def problem(space, n=300, *, seed=0, inputs=6, hidden=(32, 24), noise=1.0, at_bounds=0.4, far=0.3):
     """A network, and experiences of a policy that is `far` from it; part of the actions lie at a bound."""
     torch.manual_seed(seed)
-    head = head_for(space)
+    head = distribution_for(space)
     contract = PolicyContract(observation_size=inputs, action_space=space)
     network = build_network(Shape.of(contract, hidden), custom="", seed=seed)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def problem(space, n=300, *, seed=0, inputs=6, hidden=(32, 24), noise=1.0, at_bo
         action = low + (high - low) * torch.rand(n, len(space.names))
         pushed = torch.where(torch.rand_like(action) < 0.5, low, high)
         action = torch.where(torch.rand_like(action) < at_bounds, pushed, action)
-    action_BC = head.pack(action, torch.full((n,), noise))
+    action_BC = head.encode(action, torch.full((n,), noise))
     with torch.no_grad():
         output_BK, value_B = network(observation_BO)
         logp_B = head.log_prob(output_BK, network.action_log_std, action_BC)
@@ -68,7 +68,7 @@ def problem(space, n=300, *, seed=0, inputs=6, hidden=(32, 24), noise=1.0, at_bo
         advantage_B=torch.randn(n),
         target_B=torch.randn(n),
         value_B=value_B + 0.3 * torch.randn(n),
-        weight_B=torch.rand(n) * 2.0,
+        importance_weight_B=torch.rand(n) * 2.0,
     )
     return network, head, batch
 
@@ -90,7 +90,7 @@ def autograd_gradient(network, head, batch, k):
 
 def lean_gradient(network, head, batch, k):
     ours = copy.deepcopy(network)
-    lean = LeanGradient(TwinNetwork(ours), head, k, batch)
+    lean = AnalyticGradient(StackedNetwork(ours), head, k, batch)
     lean.shuffle(torch.arange(batch.size))
     lean.compute(slice(0, batch.size))
     by_parameter = dict(zip(map(id, lean.flat.ordered), lean.flat.views(lean.flat.gradient), strict=True))
@@ -117,7 +117,7 @@ def lean_gradient(network, head, batch, k):
 def test_the_gradient_is_autograds(space, given, value_clip_range):
     for seed in range(3):
         network, head, batch = problem(space, seed=seed, **given)
-        k = knobs(value_clip_range=value_clip_range, entropy_coef=0.05)
+        k = loss_config(value_clip_range=value_clip_range, entropy_coef=0.05)
         expected = autograd_gradient(network, head, batch, k)
         size = math.sqrt(sum(float(g.square().sum()) for g in expected.values()))
         for name, got in lean_gradient(network, head, batch, k).items():
@@ -135,8 +135,8 @@ def test_the_gradient_is_finite_and_autograds_far_out_in_the_tails():
         network.policy_head.bias.copy_(torch.tensor([3.0, -3.0, 2.0]))
         logp_B = head.log_prob(network(batch.observation_BO)[0], network.action_log_std, batch.action_BC)
     batch = Batch(**{name: getattr(batch, name) for name in Batch.__slots__ if name != "logp_B"}, logp_B=logp_B)
-    expected = autograd_gradient(network, head, batch, knobs())
-    got = lean_gradient(network, head, batch, knobs())
+    expected = autograd_gradient(network, head, batch, loss_config())
+    got = lean_gradient(network, head, batch, loss_config())
     size = math.sqrt(sum(float(g.square().sum()) for g in expected.values()))
     for name, gradient in got.items():
         assert torch.isfinite(gradient).all()
@@ -147,7 +147,7 @@ def test_the_gradient_is_finite_and_autograds_far_out_in_the_tails():
 def test_epochs_end_where_autograd_ends(space):
     network, head, batch = problem(space, n=1024)
     both = []
-    for make in (LeanUpdater, lambda *given: AutogradUpdater(*given[:2], ppo_loss, *given[2:], CPU)):
+    for make in (AnalyticUpdater, lambda *given: AutogradUpdater(*given[:2], ppo_loss, *given[2:], CPU)):
         own = copy.deepcopy(network)
         updater = make(own, head, plan(), batch, {})
         terms = [updater.epoch(k) for k in (1, 2, 3)]
@@ -171,19 +171,19 @@ def test_it_goes_on_from_an_earlier_state_as_autograd_does():
     first.epoch(1)
     moments = first.optimizer_state()["state"]
     lean, plain = copy.deepcopy(network), copy.deepcopy(network)
-    LeanUpdater(lean, head, plan(), batch, moments).epoch(2)
+    AnalyticUpdater(lean, head, plan(), batch, moments).epoch(2)
     AutogradUpdater(plain, head, ppo_loss, plan(), batch, moments, CPU).epoch(2)
     for a, b in zip(lean.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [LeanUpdater, autograd], ids=["lean", "autograd"])
+@pytest.mark.parametrize("make", [AnalyticUpdater, autograd], ids=["lean", "autograd"])
 @pytest.mark.parametrize("kind", SPACES)
 def test_renewed_it_does_what_a_new_one_with_its_moments_does(make, kind):
     """Bit for bit, with another size, other rates and another clip: what online training relies on."""
     network, head, batch = problem(SPACES[kind], at_bounds=0.0)
     _, _, other = problem(SPACES[kind], n=170, seed=5)
-    later = plan(learning_rate=1e-3, cycle=2, knobs=knobs(entropy_coef=0.3, clip_range=0.05))
+    later = plan(learning_rate=1e-3, cycle=2, loss=loss_config(entropy_coef=0.3, clip_range=0.05))
     kept, anew = copy.deepcopy(network), copy.deepcopy(network)
     going_on = make(kept, head, plan(), batch, {})
     going_on.epoch(1)
@@ -202,7 +202,7 @@ def test_measuring_the_threads_does_not_change_a_bit():
     ends = []
     for threads in (1, 0):
         own = copy.deepcopy(network)
-        updater = LeanUpdater(own, head, plan(threads=threads), batch, {})
+        updater = AnalyticUpdater(own, head, plan(threads=threads), batch, {})
         updater.epoch(1)
         ends.append(b"".join(p.detach().numpy().tobytes() for p in own.parameters()))
     torch.set_num_threads(1)
@@ -214,7 +214,7 @@ def test_the_gradients_norm_is_clipped_as_torch_does(gain):
     """Both updaters, one step, a limit that bites and one that does not."""
     network, head, batch = problem(STEER, n=64)
     ends = []
-    for make in (LeanUpdater, lambda *given: AutogradUpdater(*given[:2], ppo_loss, *given[2:], CPU)):
+    for make in (AnalyticUpdater, lambda *given: AutogradUpdater(*given[:2], ppo_loss, *given[2:], CPU)):
         own = copy.deepcopy(network)
         terms = make(own, head, plan(max_grad_norm=gain), batch, {}).epoch(1)
         ends.append((own, terms["grad_norm"]))
@@ -237,7 +237,7 @@ def test_a_network_or_loss_of_your_own_is_left_to_autograd():
     def kind(network, loss, **given):
         return type(make_updater(network, head, loss, plan(**given), batch, optimizer_state={}, device=CPU))
 
-    assert kind(network, ppo_loss) is LeanUpdater
+    assert kind(network, ppo_loss) is AnalyticUpdater
     assert kind(mine, ppo_loss) is AutogradUpdater
     assert kind(network, loss) is AutogradUpdater
     assert kind(network, ppo_loss, bfloat16=True) is AutogradUpdater
@@ -246,7 +246,7 @@ def test_a_network_or_loss_of_your_own_is_left_to_autograd():
 def test_what_is_not_finite_shows_in_the_terms():
     network, head, batch = problem(STEER)
     batch.advantage_B[3] = math.nan
-    assert not math.isfinite(LeanUpdater(network, head, plan(), batch, {}).epoch(1)["total"])
+    assert not math.isfinite(AnalyticUpdater(network, head, plan(), batch, {}).epoch(1)["total"])
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_only_as_many_numbers_are_tried_as_there_are_steps_for(monkeypatch, mini
     monkeypatch.setattr("trainer.common.threads.os.cpu_count", lambda: 64)
     monkeypatch.setattr("trainer.common.threads.fastest", fastest)
     network, head, batch = problem(STEER, n=64 * minibatches)
-    LeanUpdater(network, head, plan(threads=0), batch, {}).epoch(1)
+    AnalyticUpdater(network, head, plan(threads=0), batch, {}).epoch(1)
     assert offered == tried
 
 
@@ -302,6 +302,6 @@ def test_a_seed_says_it_all():
     ends = []
     for _ in range(2):
         network, head, batch = problem(STEER, n=500)
-        LeanUpdater(network, head, plan(), batch, {}).epoch(1)
+        AnalyticUpdater(network, head, plan(), batch, {}).epoch(1)
         ends.append(np.concatenate([p.detach().numpy().ravel() for p in network.parameters()]).tobytes())
     assert ends[0] == ends[1]

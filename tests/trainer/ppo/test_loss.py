@@ -5,23 +5,23 @@ import pytest
 import torch
 
 from trainer.common.rng import rng_for
-from trainer.ppo.loss import Evaluation, Knobs, ppo_loss, value_error
+from trainer.ppo.loss import Evaluation, LossConfig, ppo_loss, value_error
 from trainer.rollouts.batch import Batch, PackedSet, minibatch_sizes
 
-KNOBS = Knobs(clip_range=0.2, value_clip_range=None, value_coef=0.5, entropy_coef=0.01)
+KNOBS = LossConfig(clip_range=0.2, value_clip_range=None, value_coef=0.5, entropy_coef=0.01)
 
 
 def batch(n=1, **given):
     zeros = torch.zeros(n)
     known = {"observation_BO": torch.zeros(n, 2), "action_BC": torch.zeros(n, 1), "logp_B": zeros, "value_B": zeros}
-    rest = {"advantage_B": zeros, "target_B": zeros, "weight_B": torch.ones(n)}
+    rest = {"advantage_B": zeros, "target_B": zeros, "importance_weight_B": torch.ones(n)}
     return Batch(**(known | rest | given))
 
 
 def gradient_at(ratio, advantage, weight=1.0):
     """How the policy loss changes with the log likelihood of one experience."""
     logp = torch.tensor([float(np.log(ratio))], requires_grad=True)
-    one = batch(advantage_B=torch.tensor([advantage]), weight_B=torch.tensor([weight]))
+    one = batch(advantage_B=torch.tensor([advantage]), importance_weight_B=torch.tensor([weight]))
     ppo_loss(one, Evaluation(logp, torch.zeros(1), torch.zeros(())), KNOBS).total.backward()
     return logp.grad.item()
 
@@ -46,7 +46,7 @@ def test_it_is_the_formula_in_float64():
     n = 200
     old, new, adv, target, value, weight = rng.normal(scale=0.3, size=(6, n))
     weight = np.abs(weight)
-    tensors = {"logp_B": old, "advantage_B": adv, "target_B": target, "weight_B": weight}
+    tensors = {"logp_B": old, "advantage_B": adv, "target_B": target, "importance_weight_B": weight}
     mine = batch(n, **{k: torch.tensor(v, dtype=torch.float32) for k, v in tensors.items()})
     terms = ppo_loss(mine, Evaluation(torch.tensor(new).float(), torch.tensor(value).float(), torch.tensor(1.5)), KNOBS)
     ratio = np.exp(new - old)

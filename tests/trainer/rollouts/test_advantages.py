@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.rollouts.advantages import advantages, average_returns, backward_sums
+from trainer.rollouts.advantages import advantages, average_returns, discounted_scan
 
 GAMMA = 0.97
 
@@ -15,7 +15,7 @@ def gae(reward, value, next_value, goes_on, *, rho=None, gamma=GAMMA, lam=0.95):
     rho = np.ones(len(columns[0])) if rho is None else np.asarray(rho, dtype=np.float64)
     return advantages(
         reward_B=columns[0], value_B=columns[1], next_value_B=columns[2],
-        goes_on_B=np.asarray(goes_on, dtype=bool), rho_B=rho, gamma=gamma, lam=lam,
+        trace_continues_B=np.asarray(goes_on, dtype=bool), rho_B=rho, gamma=gamma, lam=lam,
     )  # fmt: skip
 
 
@@ -101,17 +101,17 @@ def test_targets_with_traces_are_those_of_v_trace():
 
 def test_sums_do_not_leak_from_one_sequence_into_the_one_before():
     carry = np.array([0.5, 0.0, 0.5, 0.0])
-    np.testing.assert_allclose(backward_sums(np.array([1.0, 2.0, 4.0, 8.0]), carry), [2.0, 2.0, 8.0, 8.0])
+    np.testing.assert_allclose(discounted_scan(np.array([1.0, 2.0, 4.0, 8.0]), carry), [2.0, 2.0, 8.0, 8.0])
 
 
 def test_without_a_value_function_a_cut_is_worth_what_an_average_state_is():
     n = 400
     goes_on = np.arange(1, n + 1) % 5 != 0
     returns = average_returns(
-        reward_B=np.ones(n), terminated_B=np.zeros(n, bool), goes_on_B=goes_on, usable_B=np.ones(n, bool), gamma=GAMMA
+        reward_B=np.ones(n), terminated_B=np.zeros(n, bool), trace_continues_B=goes_on, can_bootstrap_B=np.ones(n, bool), gamma=GAMMA
     )
     np.testing.assert_allclose(returns, 1.0 / (1.0 - GAMMA), rtol=1e-9)
     over = average_returns(
-        reward_B=np.ones(n), terminated_B=~goes_on, goes_on_B=goes_on, usable_B=np.ones(n, bool), gamma=GAMMA
+        reward_B=np.ones(n), terminated_B=~goes_on, trace_continues_B=goes_on, can_bootstrap_B=np.ones(n, bool), gamma=GAMMA
     )
     np.testing.assert_allclose(over[:5], [sum(GAMMA**k for k in range(5 - t)) for t in range(5)])

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.contract import PolicyContract
 from tests.trainer.toy import CHOICE, HIDDEN, STEER, Bandit, columns, loop_for
-from trainer.rollouts.behaviour_policy import Candidate, Player, identify, log_probs_are_broken, weights_against
+from trainer.rollouts.behaviour_policy import CandidatePolicy, PolicySource, identify, log_probs_are_broken, importance_weights
 from trainer.rollouts.experiences import by_agent
 
 
@@ -37,13 +37,13 @@ def space_of(model):
 
 def who(rollout, *candidates, noise=None):
     space = rollout.contract.action_space
-    return identify(by_agent(rollout), [Candidate(m, i == 0) for i, m in enumerate(candidates)], noise, space)
+    return identify(by_agent(rollout), [CandidatePolicy(m, i == 0) for i, m in enumerate(candidates)], noise, space)
 
 
 def test_the_model_that_played_is_found(models):
     rollout = Bandit(space=space_of(models[0])).play(models[1], 30)
-    assert (who(rollout, *models).player_B == Player.PUBLISHED).all()
-    assert (who(rollout, models[1]).player_B == Player.PARENT).all()
+    assert (who(rollout, *models).policy_source_B == PolicySource.PUBLISHED).all()
+    assert (who(rollout, models[1]).policy_source_B == PolicySource.PARENT).all()
     assert who(rollout, *models).behind > 0.95
     assert who(rollout, models[1], models[0]).behind == 0.0
 
@@ -59,15 +59,15 @@ def test_a_model_loaded_in_the_middle_is_noticed(models):
             if isinstance(getattr(one, f.name), np.ndarray)
         },
     )
-    player = who(both, models[0], models[1]).player_B
-    assert (player[:40] == Player.PARENT).mean() > 0.95
-    assert (player[40:] == Player.PUBLISHED).mean() > 0.9
+    player = who(both, models[0], models[1]).policy_source_B
+    assert (player[:40] == PolicySource.PARENT).mean() > 0.95
+    assert (player[40:] == PolicySource.PUBLISHED).mean() > 0.9
 
 
 def test_others_are_strangers_and_their_own_log_prob_counts(models):
     rollout = Bandit(space=space_of(models[0])).play(models[2], 30)
     played = who(rollout, models[0])
-    stranger = played.player_B == Player.STRANGER
+    stranger = played.policy_source_B == PolicySource.FOREIGN
     assert stranger.mean() > 0.5
     np.testing.assert_array_equal(played.logp_B[stranger], by_agent(rollout).log_prob_B[stranger].astype(np.float64))
 
@@ -78,9 +78,9 @@ def test_version_1_does_not_say_its_noise_and_it_is_found(drivers, noise):
     played = who(rollout, drivers[1], drivers[0])
     assert played.fitted
     assert played.noise == pytest.approx(noise, rel=0.01)
-    assert (played.player_B == Player.PUBLISHED).mean() > 0.95
+    assert (played.policy_source_B == PolicySource.PUBLISHED).mean() > 0.95
     said = who(rollout, drivers[0], noise=noise)
-    assert (said.player_B == Player.PARENT).all()
+    assert (said.policy_source_B == PolicySource.PARENT).all()
     assert not said.fitted
 
 
@@ -95,20 +95,20 @@ def test_no_noise_is_made_up_for_a_stranger(drivers):
 
 def test_log_probs_that_are_none_are_not_believed():
     zeros = columns(20, log_probs=np.zeros(20, np.float32))
-    assert (who(zeros).player_B == Player.UNKNOWN).all()
+    assert (who(zeros).policy_source_B == PolicySource.UNKNOWN).all()
     huge = columns(20, log_probs=np.linspace(50, 60, 20).astype(np.float32))
     assert log_probs_are_broken(huge.log_probs, STEER)
     even = columns(20, space=CHOICE, log_probs=np.full(20, -np.log(3), np.float32))
-    assert (who(even).player_B == Player.STRANGER).all()  # drawn evenly, and honestly recorded
+    assert (who(even).policy_source_B == PolicySource.FOREIGN).all()  # drawn evenly, and honestly recorded
     assert log_probs_are_broken(np.zeros(20, np.float32), CHOICE)
 
 
 def test_weights_are_one_for_the_parents_own_and_never_more():
     start, density = np.array([0.0, 0.0, -3.0, -1.0]), np.array([9.0, 9.0, 9.0, -2.0])
-    player = np.array([Player.PARENT, Player.PUBLISHED, Player.PUBLISHED, Player.STRANGER], np.int8)
-    weights = weights_against(start, density, player, np.array([5.0, -1.0, -2.0, -1.0]))
+    player = np.array([PolicySource.PARENT, PolicySource.PUBLISHED, PolicySource.PUBLISHED, PolicySource.FOREIGN], np.int8)
+    weights = importance_weights(start, density, player, np.array([5.0, -1.0, -2.0, -1.0]))
     np.testing.assert_allclose(weights, [1.0, 1.0, np.exp(-1.0), np.exp(-1.0)])
-    unknown = weights_against(start[:1], density[:1], np.array([Player.UNKNOWN], np.int8), np.array([7.0]))
+    unknown = importance_weights(start[:1], density[:1], np.array([PolicySource.UNKNOWN], np.int8), np.array([7.0]))
     assert unknown == 1.0
 
 

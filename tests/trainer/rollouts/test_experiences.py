@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from tests.trainer.toy import columns
-from trainer.rollouts.experiences import by_agent, join, next_values
+from trainer.rollouts.experiences import by_agent, concatenate, next_values
 
 NO = np.zeros(6, dtype=bool)
 
@@ -20,17 +20,17 @@ def test_agents_are_taken_apart_and_keep_their_order_in_time():
     rollout = columns(6, agents=np.array([1, 0, 1, 0, 1, 0], np.int32), rewards=np.arange(6, dtype=np.float32))
     e = by_agent(rollout)
     assert e.reward_B.tolist() == [1, 3, 5, 0, 2, 4]
-    assert e.linked_B.tolist() == [True, True, False, True, True, False]
-    assert e.usable_B.tolist() == [True, True, False, True, True, False]
-    assert e.goes_on_B.tolist() == [True, False, False, True, False, False]
-    assert e.piece_B.tolist() == [0, 0, 0, 1, 1, 1]
+    assert e.has_next_row_B.tolist() == [True, True, False, True, True, False]
+    assert e.can_bootstrap_B.tolist() == [True, True, False, True, True, False]
+    assert e.trace_continues_B.tolist() == [True, False, False, True, False, False]
+    assert e.segment_B.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_an_end_needs_no_next_state():
     e = by_agent(columns(6, terminated=at(2, 5)))
-    assert e.usable_B.all()
-    assert e.linked_B.tolist() == [True, True, False, True, True, False]
-    assert e.goes_on_B.tolist() == [True, True, False, True, True, False]
+    assert e.can_bootstrap_B.all()
+    assert e.has_next_row_B.tolist() == [True, True, False, True, True, False]
+    assert e.trace_continues_B.tolist() == [True, True, False, True, True, False]
     values = np.arange(1.0, 7.0)
     assert next_values(e, values, np.zeros(0)).tolist() == [2, 3, 0, 5, 6, 0]
 
@@ -38,18 +38,18 @@ def test_an_end_needs_no_next_state():
 def test_a_cut_in_the_middle_serves_as_bootstrap_only():
     """The row after it is a fresh start, not its next state; the row before it bootstraps from it."""
     e = by_agent(columns(6, truncated=at(2)))
-    assert e.usable_B.tolist() == [True, True, False, True, True, False]
-    assert e.goes_on_B.tolist() == [True, False, False, True, False, False]
+    assert e.can_bootstrap_B.tolist() == [True, True, False, True, True, False]
+    assert e.trace_continues_B.tolist() == [True, False, False, True, False, False]
     assert next_values(e, np.arange(1.0, 7.0), np.zeros(0))[:2].tolist() == [2, 3]
 
 
 def test_a_final_observation_makes_the_last_step_usable():
     finals = np.full((1, 4), 9.0, np.float32)
     e = by_agent(columns(6, final_observations=finals, final_agents=np.zeros(1, np.int32), truncated=at(5)))
-    assert e.usable_B.all()
+    assert e.can_bootstrap_B.all()
     assert e.final_B.tolist() == [-1, -1, -1, -1, -1, 0]
     assert next_values(e, np.arange(1.0, 7.0), np.array([42.0]))[-1] == 42.0
-    assert not e.goes_on_B[-1]
+    assert not e.trace_continues_B[-1]
 
 
 def test_an_end_wins_over_a_final_observation():
@@ -61,18 +61,18 @@ def test_an_end_wins_over_a_final_observation():
 
 def test_a_gap_is_no_next_state():
     e = by_agent(columns(6, after_gap=at(3)))
-    assert e.linked_B.tolist() == [True, True, False, True, True, False]
-    assert e.usable_B.tolist() == [True, True, False, True, True, False]
+    assert e.has_next_row_B.tolist() == [True, True, False, True, True, False]
+    assert e.can_bootstrap_B.tolist() == [True, True, False, True, True, False]
 
 
 def test_joining_keeps_rollouts_apart():
     finals = {"final_observations": np.ones((1, 4), np.float32), "final_agents": np.zeros(1, np.int32)}
     one, two = by_agent(columns(3, **finals)), by_agent(columns(3, seed=1, **finals), is_new=False)
-    e = join([one, two])
-    assert e.piece_B.tolist() == [0, 0, 0, 1, 1, 1]
+    e = concatenate([one, two])
+    assert e.segment_B.tolist() == [0, 0, 0, 1, 1, 1]
     assert e.final_B.tolist() == [-1, -1, 0, -1, -1, 1]
     assert e.is_new_B.tolist() == [True] * 3 + [False] * 3
-    assert not e.linked_B[2]
+    assert not e.has_next_row_B[2]
 
 
 def test_interleaving_changes_nothing():

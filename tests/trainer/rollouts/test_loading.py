@@ -5,7 +5,7 @@ import pytest
 
 from schemas.job import RolloutInput
 from trainer.rollouts.holdout import held_out
-from trainer.rollouts.loading import draw
+from trainer.rollouts.loading import choose_rollouts
 
 
 def rollouts(new, old):
@@ -19,7 +19,7 @@ def names(drawn):
 
 
 def test_all_that_is_new_and_a_bounded_part_of_the_rest():
-    drawn = draw(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
+    drawn = choose_rollouts(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
     assert names(drawn)[:10] == [f"n{i}" for i in range(10)]
     assert len(drawn) == 13
     assert len(set(names(drawn))) == 13
@@ -27,13 +27,13 @@ def test_all_that_is_new_and_a_bounded_part_of_the_rest():
 
 def test_the_same_seed_draws_the_same_and_another_cycle_others():
     given = rollouts(10, 1000)
-    assert draw(given, history_ratio=1, seed=0, cycle=1) == draw(given, history_ratio=1, seed=0, cycle=1)
-    assert draw(given, history_ratio=1, seed=0, cycle=1) != draw(given, history_ratio=1, seed=0, cycle=2)
+    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(given, history_ratio=1, seed=0, cycle=1)
+    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) != choose_rollouts(given, history_ratio=1, seed=0, cycle=2)
 
 
 def test_younger_ones_are_likelier():
     ages = [
-        r.age for c in range(200) for r in draw(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c) if not r.is_new
+        r.age for c in range(200) for r in choose_rollouts(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c) if not r.is_new
     ]
     assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were alike
 
@@ -42,11 +42,11 @@ def test_younger_ones_are_likelier():
     ("new", "old", "ratio", "expected"), [(3, 0, 1.0, 3), (3, 5, 0.0, 3), (3, 1, 5.0, 4), (0, 50, 0.25, 10)]
 )
 def test_the_ends_of_the_range(new, old, ratio, expected):
-    assert len(draw(rollouts(new, old), history_ratio=ratio, seed=0, cycle=1)) == expected
+    assert len(choose_rollouts(rollouts(new, old), history_ratio=ratio, seed=0, cycle=1)) == expected
 
 
 def test_without_new_ones_the_youngest_are_taken():
-    assert {r.age for r in draw(rollouts(0, 50), history_ratio=0.25, seed=0, cycle=1)} == {0}
+    assert {r.age for r in choose_rollouts(rollouts(0, 50), history_ratio=0.25, seed=0, cycle=1)} == {0}
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.89])

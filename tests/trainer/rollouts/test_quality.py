@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_rollout
-from trainer.common.reporting import Notices, Recorder
-from trainer.rollouts.quality import agents_together, check_rollouts, check_staleness, facts_of
+from trainer.common.reporting import Notices, MemoryReporter
+from trainer.rollouts.quality import agents_together, check_rollouts, check_staleness, measure_quality
 
 AGENTS, STEPS = 8, 128
 
@@ -24,8 +24,8 @@ def played(*, agents: np.ndarray, noise: float = 0.02, seed: int = 3):
 
 
 def codes(*rollouts) -> list[str]:
-    recorder = Recorder()
-    check_rollouts([facts_of(rollout) for rollout in rollouts], rollouts[0].contract, Notices(recorder))
+    recorder = MemoryReporter()
+    check_rollouts([measure_quality(rollout) for rollout in rollouts], rollouts[0].contract, Notices(recorder))
     return recorder.codes()
 
 
@@ -58,6 +58,6 @@ def test_rewards_of_an_odd_size_are_told(scale, is_told):
 
 @pytest.mark.parametrize(("behind", "is_told"), [([1.0, 1.0, 0.9], True), ([1.0, 0.5], False), ([], False)])
 def test_an_engine_that_plays_old_models_is_told(behind, is_told):
-    recorder = Recorder()
+    recorder = MemoryReporter()
     check_staleness(behind, Notices(recorder))
     assert (recorder.codes() == ["W_STALE"]) is is_told

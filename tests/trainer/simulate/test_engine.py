@@ -18,9 +18,9 @@ from schemas.rollout.reader import read_rollout
 from trainer.simulate import engine as engine_module
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import ModelFileError, check_probe, parse_model, random_model, read_pointer
-from trainer.simulate.options import Options
+from trainer.simulate.options import SimulationOptions
 from trainer.simulate.rollout_file import (
-    Rollout,
+    ExportedRollout,
     encoded,
     next_index,
     rollout_name,
@@ -38,7 +38,7 @@ SIZES = (15, 8, 8, 3)
 def rollout_of(document, *, steer="steer"):
     e = document["experiences"]
     f4 = np.float32
-    return Rollout(
+    return ExportedRollout(
         observations=np.array([x["state"] for x in e], f4),
         actions=np.array([list(x["action"].values()) for x in e], f4),
         rewards=np.array([x["reward"] for x in e], f4),
@@ -99,7 +99,7 @@ class Project:
         (self.models / "best_model_path.txt").write_text(path.as_posix(), "utf-8")
 
     def engine(self, **options):
-        return Engine(Options(project=self.folder, **({"agents": 4, "experiences": 32, "quiet": True} | options)))
+        return Engine(SimulationOptions(project=self.folder, **({"agents": 4, "experiences": 32, "quiet": True} | options)))
 
     def rollouts(self):
         """The rollouts written, in order."""

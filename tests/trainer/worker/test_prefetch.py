@@ -10,9 +10,9 @@ from schemas.job import Job
 from schemas.storage.files import sha256_of
 from tests.trainer.toy import HIDDEN, Bandit, loop_for
 from trainer.common import prefetch_cache as memory
-from trainer.common.reporting import Recorder
+from trainer.common.reporting import MemoryReporter
 from trainer.worker.jobs import run_job
-from trainer.worker.prefetch import expect, rehearse
+from trainer.worker.prefetch import prefetch, warm_up_job
 
 
 @pytest.fixture(autouse=True)
@@ -46,28 +46,28 @@ def job(tmp_path):
 
 
 def told_of(job, *rollouts):
-    return job.model_copy(update={"kind": "expect", "rollouts": rollouts, "output": ""})
+    return job.model_copy(update={"kind": "prefetch", "rollouts": rollouts, "output": ""})
 
 
 def outcome(job):
     for path in Path(job.output).iterdir():
         path.unlink()
-    result = run_job(job, Recorder())
+    result = run_job(job, MemoryReporter())
     return {name: (Path(job.output) / name).read_bytes() for name in (result.model, "model_analysis.json")}
 
 
 def test_the_result_is_the_same_bytes_with_and_without(job):
     plain = outcome(job)
-    expect(told_of(job, *job.rollouts[:1]))
-    rehearse(told_of(job))
-    expect(told_of(job, *job.rollouts[1:2]))
+    prefetch(told_of(job, *job.rollouts[:1]))
+    warm_up_job(told_of(job))
+    prefetch(told_of(job, *job.rollouts[1:2]))
     assert outcome(job) == plain
     assert outcome(job) == plain  # the start was given out once, and is made anew
 
 
 def test_what_was_read_ahead_is_not_read_again(job):
     plain = outcome(job)
-    expect(told_of(job, *job.rollouts))
+    prefetch(told_of(job, *job.rollouts))
     Path(job.parent).unlink()
     for given in job.rollouts:
         Path(given.cache).unlink()
@@ -77,7 +77,7 @@ def test_what_was_read_ahead_is_not_read_again(job):
 def test_another_parent_than_expected_is_the_one_that_training_starts_from(job):
     plain = outcome(job)
     first = Path(job.parent).parents[1] / "cycle_000000" / "model_epoch_0.pt"
-    expect(told_of(job.model_copy(update={"parent": str(first), "parent_sha256": sha256_of(first.read_bytes())})))
+    prefetch(told_of(job.model_copy(update={"parent": str(first), "parent_sha256": sha256_of(first.read_bytes())})))
     assert memory.AHEAD.size == 1
     assert outcome(job) == plain
 
@@ -92,14 +92,14 @@ def test_what_cannot_be_read_ahead_is_left_for_the_job(job, broken):
         "rollout": told_of(job, gone, *job.rollouts),
         "contract": told_of(job.model_copy(update={"contract": other}), *job.rollouts),
     }
-    expect(wrong[broken])
-    rehearse(wrong[broken])
+    prefetch(wrong[broken])
+    warm_up_job(wrong[broken])
     assert outcome(job) == plain
 
 
 def test_the_memory_has_a_bound(monkeypatch):
     monkeypatch.setattr(memory, "MOST_BYTES", 100)
-    known = memory.Memory()
+    known = memory.PrefetchCache()
     known.put("a", 1, size_bytes=60)
     known.put("b", 2, size_bytes=60)
     assert (known.get("a"), known.get("b")) == (1, None)

@@ -16,8 +16,8 @@ from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, Rollou
 from schemas.rollout.reader import read_rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
-from trainer.common.exit_codes import verdict
-from trainer.common.reporting import Recorder
+from trainer.common.exit_codes import failure_of
+from trainer.common.reporting import MemoryReporter
 from trainer.worker.jobs import run_job
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -139,9 +139,9 @@ def test_what_user_code_prints_does_no_harm(tmp_path):
         "import os, sys\n"
         "from trainer.loss import ppo_loss\n"
         'print(\'{"event": "result"}\')\n'
-        "def loss(batch, new, knobs):\n"
+        "def loss(batch, new, config):\n"
         "    print('hello'); os.write(1, b'raw\\n'); sys.stdout.flush()\n"
-        "    return ppo_loss(batch, new, knobs)\n"
+        "    return ppo_loss(batch, new, config)\n"
     )
     output = tmp_path / "out"
     output.mkdir()
@@ -173,16 +173,16 @@ FAILURES = {
 @pytest.mark.parametrize(("given", "code", "name"), FAILURES.values(), ids=FAILURES)
 def test_what_cannot_be_done_is_told(tmp_path, given, code, name):
     with pytest.raises(HotlapError) as error:
-        run_job(job(tmp_path, **given), Recorder())
-    exit_code, failure = verdict(error.value)
+        run_job(job(tmp_path, **given), MemoryReporter())
+    exit_code, failure = failure_of(error.value)
     assert (exit_code, failure.code) == (code, name)
 
 
 def test_an_epoch_can_be_exported_later_and_foreign_folders_selected(tmp_path):
-    run_job(job(tmp_path), Recorder())
-    exported = run_job(job(tmp_path, kind="export", export_epoch=1), Recorder())
+    run_job(job(tmp_path), MemoryReporter())
+    exported = run_job(job(tmp_path, kind="export", export_epoch=1), MemoryReporter())
     assert (exported.model, set(exported.files)) == ("model_epoch_1.json", {"model_epoch_1.json", "model_epoch_1.pt"})
-    selected = run_job(job(tmp_path, kind="select", use_epoch=2), Recorder())
+    selected = run_job(job(tmp_path, kind="select", use_epoch=2), MemoryReporter())
     assert selected.model == "model_epoch_2.json"
     assert len(selected.ranking) == 2
 
@@ -211,6 +211,6 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("error", "code"), VERDICTS, ids=repr)
 def test_every_exception_has_its_exit_code(error, code):
-    exit_code, failure = verdict(error)
+    exit_code, failure = failure_of(error)
     assert exit_code == code
     assert "\n" not in failure.message

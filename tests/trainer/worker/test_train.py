@@ -13,9 +13,9 @@ from schemas.model import Dense, check_probe, read_model
 from tests.trainer.toy import CHOICE, STEER, Bandit, columns, loop_for
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.checkpoints.policy import load_policy
-from trainer.networks.distributions import head_for
+from trainer.networks.distributions import distribution_for
 from trainer.ppo.autograd import evaluate
-from trainer.rollouts.training_set import attribute, prepare
+from trainer.rollouts.training_set import attribute_rollouts, rescale_and_build
 
 
 def reward_of(world, model, steps=60):
@@ -92,11 +92,11 @@ def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     seen = {}
 
     def spy(attributed, start, head, job, notices):
-        prepared = prepare(attributed, start, head, job, notices)
+        prepared = rescale_and_build(attributed, start, head, job, notices)
         with torch.no_grad():
-            new = evaluate(start.network, head_for(job.contract.action_space), prepared.train)
+            new = evaluate(start.network, distribution_for(job.contract.action_space), prepared.train)
         seen["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
-        seen["weight"] = prepared.train.weight_B
+        seen["weight"] = prepared.train.importance_weight_B
         return prepared
 
     with pytest.MonkeyPatch.context() as patch:
@@ -422,15 +422,15 @@ def test_attribution_keeps_the_order_of_the_columns(tmp_path):
     job_parts = {}
 
     def spy(loaded, start, job, notices):
-        job_parts["history"] = attribute(loaded, start, job, notices)
+        job_parts["history"] = attribute_rollouts(loaded, start, job, notices)
         return job_parts["history"]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.worker.train.attribute", spy)
         loop.train(given)
     history = job_parts["history"]
-    assert history.noise_B == pytest.approx(0.3, rel=0.01)
-    assert len(history.player_B) == len(history.played_logp_B) == history.experiences.size
+    assert history.std_scale_B == pytest.approx(0.3, rel=0.01)
+    assert len(history.policy_source_B) == len(history.behaviour_logp_B) == history.experiences.size
 
 
 def test_a_parent_that_is_not_the_published_file_is_refused(tmp_path):

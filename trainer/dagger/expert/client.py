@@ -17,14 +17,14 @@ import msgspec
 import numpy as np
 
 from schemas.errors import HotlapError
-from trainer.dagger.actions import Actions, Labels, NonsenseError
+from trainer.dagger.actions import Actions, Labels, InvalidActionError
 from trainer.dagger.expert.codec import pack, read_message
 
 LOAD_S = 60.0
 """How long importing a policy file may take, s."""
 _SLACK_S = 0.25
 """More than the other side holds answers back for."""
-_AT_ONCE = 256  #: states a message, so that pictures among them take no more memory than they must
+MAX_STATES_PER_MESSAGE = 256  #: states a message, so that pictures among them take no more memory than they must
 _HINT = "see docs/dagger.md"
 
 
@@ -76,8 +76,8 @@ class Expert:
     def label(self, states: Sequence[Any]) -> list[Labels]:
         """Give the expert's action in each state, as labels. Raises ExpertError."""
         given: list[Labels] = []
-        for first in range(0, len(states), _AT_ONCE):
-            asked = states[first : first + _AT_ONCE]
+        for first in range(0, len(states), MAX_STATES_PER_MESSAGE):
+            asked = states[first : first + MAX_STATES_PER_MESSAGE]
             self._send({"do": "label", "states": list(asked)})
             answers: list[Any] = []
             while len(answers) < len(asked):
@@ -121,7 +121,7 @@ class Expert:
     def _checked(self, answer: Any) -> Labels:
         try:
             return self._actions.label(answer)
-        except NonsenseError as error:
+        except InvalidActionError as error:
             hint = f"give {_wanted(self._actions)}"
             raise ExpertError(f"{self._name}: run() gave {error}", hint=hint, code="E_EXPERT_NONSENSE") from None
 

@@ -26,12 +26,12 @@ def _encoded(value: Any) -> Any:
 
 def _decoded(code: int, data: memoryview) -> Any:
     if code != _ARRAY:
-        return Unknown(bytes(data).decode("utf-8", "replace"))
+        return Opaque(bytes(data).decode("utf-8", "replace"))
     dtype, shape, raw = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], bytes])
     return np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
 
 
-class Unknown:
+class Opaque:
     """Something that cannot cross: only its `repr` did."""
 
     def __init__(self, text: str) -> None:

@@ -12,10 +12,10 @@ from rich.table import Table
 from schemas.text import ascii_safe
 from trainer.common.console import ConsoleReporter
 from trainer.dagger.messages import Event, ExpertDone, Line, MilestoneResult, RoundDone
-from trainer.dagger.schedule import Due
+from trainer.dagger.schedule import Schedule
 
 if TYPE_CHECKING:
-    from trainer.dagger.pipeline import Options
+    from trainer.dagger.pipeline import PipelineOptions
 
 
 class Lines:
@@ -26,7 +26,7 @@ class Lines:
         self._seconds: list[float] = []
         self._rounds_left, self._jobs = 0, 1
 
-    def begin(self, plan: Due, options: Options) -> None:
+    def begin(self, plan: Schedule, options: PipelineOptions) -> None:
         """Say what is due."""
         self._rounds_left, self._jobs = len(plan.run) * options.settings.dagger_iterations, options.jobs
         already = f", {len(plan.completed)} completed before" if plan.completed else ""
@@ -82,7 +82,7 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, plan: Due, options: Options) -> None:
+    def begin(self, plan: Schedule, options: PipelineOptions) -> None:
         """Show the bar for all; it moves with every iteration."""
         self._iterations = options.settings.dagger_iterations
         total = len(plan.run) * self._iterations

@@ -23,7 +23,7 @@ def can_record() -> bool:
     return True
 
 
-class Film:
+class VideoWriter:
     """One video in the making. `finish` names it; without that, `drop` removes it."""
 
     def __init__(self, folder: Path, frames_per_second: int) -> None:
@@ -33,7 +33,7 @@ class Film:
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
 
-    def take(self, frame: NDArray[np.uint8]) -> None:
+    def write(self, frame: NDArray[np.uint8]) -> None:
         """Add one RGB frame [height, width, 3]; all have the size of the first."""
         import av
 

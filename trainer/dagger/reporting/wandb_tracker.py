@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import ConfigError
 from trainer.common.console import say_error
 from trainer.dagger.messages import Event, MilestoneResult, RoundDone
-from trainer.dagger.schedule import Due
+from trainer.dagger.schedule import Schedule
 
 if TYPE_CHECKING:
-    from trainer.dagger.pipeline import Options
+    from trainer.dagger.pipeline import PipelineOptions
 
 
 class Tracker:
@@ -27,7 +27,7 @@ class Tracker:
         self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder
         self._run: Any = None
 
-    def begin(self, plan: Due, options: Options) -> None:
+    def begin(self, plan: Schedule, options: PipelineOptions) -> None:
         """Open the run; offline where the service cannot be reached."""
         given = {"project": self._project, "entity": self._entity, "dir": str(self._folder)}
         config = {**options.settings.model_dump(mode="json"), "milestones": list(plan.run), "env": options.config.env}

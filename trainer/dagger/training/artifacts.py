@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from schemas.storage.files import write_atomic
 from trainer.checkpoints.export import export
-from trainer.dagger.messages import Job, MilestoneResult, pretty
+from trainer.dagger.messages import MilestoneJob, MilestoneResult, pretty
 from trainer.dagger.milestones import Milestone
-from trainer.dagger.training.learner import Learner
-from trainer.dagger.training.progress_store import Work
+from trainer.dagger.training.learner import DaggerLearner
+from trainer.dagger.training.progress_store import MilestoneProgress
 
 
-def write_models(job: Job, milestone_id: str, learner: Learner, work: Work, probe: NDArray[Any]) -> None:
+def write_models(job: MilestoneJob, milestone_id: str, learner: DaggerLearner, work: MilestoneProgress, probe: NDArray[Any]) -> None:
     """Write the last round's and the best round's checkpoint, and the best as model JSON where an engine can run it.
 
     The learner holds the best round's weights afterwards.
@@ -35,7 +35,7 @@ def write_models(job: Job, milestone_id: str, learner: Learner, work: Work, prob
         write_atomic(folder / f"dagger_{milestone_id}_best.json", export(checkpoint, policy_version=0))
 
 
-def write_details(job: Job, milestone: Milestone, work: Work, result: MilestoneResult) -> None:
+def write_details(job: MilestoneJob, milestone: Milestone, work: MilestoneProgress, result: MilestoneResult) -> None:
     """Write milestone_details/<ID>.json."""
     folder = Path(job.output_dir) / "milestone_details"
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def _flat(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, **score}
 
 
-def _names(job: Job, kind: str, milestone_id: str) -> list[str]:
+def _names(job: MilestoneJob, kind: str, milestone_id: str) -> list[str]:
     """List the files of a kind, relative to the output folder."""
     folder = Path(job.output_dir) / kind / milestone_id
     return [f"{kind}/{milestone_id}/{path.name}" for path in sorted(folder.glob("[!.]*"))] if folder.is_dir() else []

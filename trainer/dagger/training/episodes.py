@@ -14,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.dagger.actions import Labels
-from trainer.dagger.environment import World
+from trainer.dagger.environment import MilestoneEnv
 from trainer.dagger.expert.client import Expert, stack
 
 _PENDING = 256
 """States of one episode that may wait for their labels."""
-Act = Callable[[NDArray[Any]], Labels]
+PolicyFn = Callable[[NDArray[Any]], Labels]
 """A policy: labels [n, ...] for observations [n, ...]."""
 
 
-class Camera(Protocol):
+class FrameSink(Protocol):
     """What takes pictures of an episode."""
 
-    def take(self, frame: NDArray[np.uint8]) -> None:
+    def write(self, frame: NDArray[np.uint8]) -> None:
         """Add one frame [height, width, 3]."""
 
 
@@ -49,7 +49,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledEpisode:
     """One episode's visited states with the expert's labels."""
 
     episode: Episode
@@ -61,11 +61,11 @@ class Labelled:
 class _Lane:
     """One world in the middle of an episode."""
 
-    world: World
+    world: MilestoneEnv
     number: int
     observation: NDArray[Any]
     coin: NDArray[np.bool_]  #: [max_steps] whether the expert drives
-    camera: Camera | None
+    camera: FrameSink | None
     steps: int = 0
     observations: list[NDArray[Any]] = field(default_factory=list)
     labels: dict[int, Labels] = field(default_factory=dict)
@@ -80,11 +80,11 @@ class _Lane:
 
 
 def play(
-    worlds: Sequence[World], task: Task, seeds: Sequence[int], act: Act, *, cameras: dict[int, Camera] | None = None
+    worlds: Sequence[MilestoneEnv], task: Task, seeds: Sequence[int], act: PolicyFn, *, cameras: dict[int, FrameSink] | None = None
 ) -> Iterator[Episode]:
     """Let a policy play one episode a seed; they are given as they end. `cameras` film those of their numbers."""
 
-    def begin(world: World, number: int, seed: int) -> _Lane:
+    def begin(world: MilestoneEnv, number: int, seed: int) -> _Lane:
         return _begin(world, task, number, seed, np.zeros(0, bool), (cameras or {}).get(number))
 
     def decide(lanes: list[_Lane]) -> Iterable[Any]:
@@ -95,29 +95,29 @@ def play(
 
 
 def collect(
-    worlds: Sequence[World],
+    worlds: Sequence[MilestoneEnv],
     task: Task,
     seeds: Sequence[int],
     coins: Sequence[NDArray[np.bool_]],
-    act: Act,
+    act: PolicyFn,
     expert: Expert,
-) -> Iterator[Labelled]:
+) -> Iterator[LabelledEpisode]:
     """Play one episode a seed; in step t of episode e the expert drives where `coins[e][t]`, else the policy."""
 
-    def begin(world: World, number: int, seed: int) -> _Lane:
+    def begin(world: MilestoneEnv, number: int, seed: int) -> _Lane:
         return _begin(world, task, number, seed, coins[number], None)
 
     for lane, episode in _played(worlds, task, seeds, begin, lambda lanes: _decide(lanes, act, expert)):
         lane.ask(expert)
         labels = stack([lane.labels[t] for t in range(episode.steps)], lane.world.actions)
-        yield Labelled(episode, np.stack(lane.observations), labels)
+        yield LabelledEpisode(episode, np.stack(lane.observations), labels)
 
 
 def _played(
-    worlds: Sequence[World],
+    worlds: Sequence[MilestoneEnv],
     task: Task,
     seeds: Sequence[int],
-    begin: Callable[[World, int, int], _Lane],
+    begin: Callable[[MilestoneEnv, int, int], _Lane],
     decide: Callable[[list[_Lane]], Iterable[Any]],
 ) -> Iterator[tuple[_Lane, Episode]]:
     """Play one episode a seed, as many at a time as there are worlds; give each as it ends."""
@@ -137,7 +137,7 @@ def _played(
         lanes = going
 
 
-def demonstrate(world: World, task: Task, seed: int, expert: Expert, camera: Camera | None) -> tuple[Episode, bytes]:
+def demonstrate(world: MilestoneEnv, task: Task, seed: int, expert: Expert, camera: FrameSink | None) -> tuple[Episode, bytes]:
     """Let the expert play one episode by itself; give how it went, and the state at its end."""
     lane = _begin(world, task, 0, seed, np.zeros(0, bool), camera)
     while True:
@@ -145,14 +145,14 @@ def demonstrate(world: World, task: Task, seed: int, expert: Expert, camera: Cam
             return episode, world.save_state()
 
 
-def _begin(world: World, task: Task, number: int, seed: int, coin: NDArray[np.bool_], camera: Camera | None) -> _Lane:
+def _begin(world: MilestoneEnv, task: Task, number: int, seed: int, coin: NDArray[np.bool_], camera: FrameSink | None) -> _Lane:
     lane = _Lane(world, number, world.begin(seed, task.start), coin, camera)
     if camera is not None:
-        camera.take(world.frame())
+        camera.write(world.frame())
     return lane
 
 
-def _decide(lanes: list[_Lane], act: Act, expert: Expert) -> list[Labels]:
+def _decide(lanes: list[_Lane], act: PolicyFn, expert: Expert) -> list[Labels]:
     """Note what each lane sees and give what it does; the labels of those that the policy drives may wait."""
     actions: list[Labels | None] = [None] * len(lanes)
     driven = [bool(lane.coin[lane.steps]) for lane in lanes]
@@ -178,29 +178,29 @@ def _step(lane: _Lane, task: Task, action: Labels) -> Episode | None:
     lane.observation, over, reached = lane.world.step(action)
     lane.steps += 1
     if lane.camera is not None:
-        lane.camera.take(lane.world.frame())
+        lane.camera.write(lane.world.frame())
     success = task.milestone_id in reached
     return Episode(lane.number, success, lane.steps) if success or over or lane.steps >= task.max_steps else None
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class EpisodeStatistics:
     """Episodes in numbers."""
 
     success_rate: float
     mean_steps: float | None  #: over the successes; None = there were none
     std_steps: float | None
 
-    def better_than(self, other: Score | None) -> bool:
+    def better_than(self, other: EpisodeStatistics | None) -> bool:
         """Compare by success rate, then by steps."""
         if other is None or self.success_rate != other.success_rate:
             return other is None or self.success_rate > other.success_rate
         return self.mean_steps is not None and (other.mean_steps is None or self.mean_steps < other.mean_steps)
 
 
-def score_of(episodes: Sequence[Episode]) -> Score:
+def score_of(episodes: Sequence[Episode]) -> EpisodeStatistics:
     """Sum up."""
     steps = np.array([episode.steps for episode in episodes if episode.success], np.float64)
     if not len(steps):
-        return Score(0.0, None, None)
-    return Score(len(steps) / len(episodes), float(steps.mean()), float(steps.std()))
+        return EpisodeStatistics(0.0, None, None)
+    return EpisodeStatistics(len(steps) / len(episodes), float(steps.mean()), float(steps.std()))

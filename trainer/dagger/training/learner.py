@@ -25,21 +25,21 @@ from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
 from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite, weights_of
 from trainer.common.rng import numpy_rng_for
 from trainer.dagger.actions import Actions, Labels
-from trainer.dagger.environment import View
+from trainer.dagger.environment import ObservationSpec
 from trainer.dagger.training.dataset import Dataset
 from trainer.dagger.training.networks import PixelNet, PolicyNet, VectorNet
 from trainer.networks.network import Shape
-from trainer.networks.normaliser import Normalisers, ObservationNormaliser, ReturnNormaliser, keep_policy
+from trainer.networks.normaliser import Normalisers, ObservationNormaliser, ReturnNormaliser, rescale_inputs
 
 PIXEL_FORMAT = "hotlap.dagger_pixels/1"
 _CHUNK = 250  #: minibatches whose indices are drawn at once
 _SAMPLE = 4096  #: labels that tell how large the error is that is left
 _LEAST_MSE = 1e-6  #: beside each mean squared error, whose root has no slope at 0
-CALM_LABELS = 8000.0
+INPUT_DAMPING_LABELS = 8000.0
 """Labels up to which inputs are kept small, see `calmed`."""
 
 
-def calmed(seen: ObservationNormaliser, calm_labels: float = CALM_LABELS) -> ObservationNormaliser:
+def damp_inputs(seen: ObservationNormaliser, calm_labels: float = INPUT_DAMPING_LABELS) -> ObservationNormaliser:
     """Give the units in which a network learns from what was seen: (1 + calm_labels / n) deviations of each column.
 
     A network bends only as fast as its inputs move. So with few labels it is nearly linear between them; with many it
@@ -52,7 +52,7 @@ def calmed(seen: ObservationNormaliser, calm_labels: float = CALM_LABELS) -> Obs
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class LearnerConfig:
     """What decides how a learner is built."""
 
     milestone_id: str
@@ -60,13 +60,13 @@ class Recipe:
     learning_rate: float
     seed: int
     device: str
-    calm_labels: float = CALM_LABELS  #: 0 = observations in units of one deviation throughout
+    calm_labels: float = INPUT_DAMPING_LABELS  #: 0 = observations in units of one deviation throughout
 
 
-class Learner:
+class DaggerLearner:
     """One milestone's policy in the making."""
 
-    def __init__(self, view: View, actions: Actions, recipe: Recipe) -> None:
+    def __init__(self, view: ObservationSpec, actions: Actions, recipe: LearnerConfig) -> None:
         self._view, self._actions, self._recipe = view, actions, recipe
         self._space = actions.space()
         self._see(ObservationNormaliser.identity(1 if view.pixels else view.shape[0]))
@@ -85,16 +85,16 @@ class Learner:
 
     def _see(self, seen: ObservationNormaliser) -> None:
         """Take these statistics, and the units that follow from them."""
-        self._seen, self._units = seen, calmed(seen, self._recipe.calm_labels)
+        self._seen, self._units = seen, damp_inputs(seen, self._recipe.calm_labels)
 
     def absorb(self, observations: NDArray[Any]) -> None:
         """Let new observations move the units; the policy stays the function it is."""
         if self._view.pixels:
             return
         before = self._units
-        self._see(self._seen.merged(observations))
+        self._see(self._seen.updated(observations))
         if before.count and isinstance(self._net, VectorNet):
-            keep_policy(self._net.network.stacks(), before, self._units)
+            rescale_inputs(self._net.network.stacks(), before, self._units)
 
     def train(
         self, data: Dataset, *, steps: int, batch_size: int, round_number: int, alive: Callable[[], None] = lambda: None
@@ -138,7 +138,7 @@ class Learner:
         return {
             "network": _copied(self._net.module().state_dict()),
             "optimizer": _copied(self._optimizer.state_dict()),
-            "seen": self._seen.plain(),
+            "seen": self._seen.state_dict(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -17,47 +17,47 @@ from numpy.typing import NDArray
 
 from schemas.errors import HotlapError
 from trainer.common.rng import numpy_rng_for
-from trainer.dagger.environment import World, open_worlds
+from trainer.dagger.environment import MilestoneEnv, open_environments
 from trainer.dagger.expert.client import Expert, ExpertError
-from trainer.dagger.messages import Alive, Event, ExpertDone, Job, Line, MilestoneResult, RoundDone
+from trainer.dagger.messages import Alive, Event, ExpertDone, MilestoneJob, Line, MilestoneResult, RoundDone
 from trainer.dagger.milestones import Milestone
-from trainer.dagger.reporting.video import Film, remove_unfinished
+from trainer.dagger.reporting.video import VideoWriter, remove_unfinished
 from trainer.dagger.training.artifacts import write_details, write_models
 from trainer.dagger.training.dataset import Dataset, write_round
-from trainer.dagger.training.episodes import Camera, Episode, Labelled, Task, collect, demonstrate, play, score_of
-from trainer.dagger.training.learner import Learner, Recipe
+from trainer.dagger.training.episodes import FrameSink, Episode, LabelledEpisode, Task, collect, demonstrate, play, score_of
+from trainer.dagger.training.learner import DaggerLearner, LearnerConfig
 from trainer.dagger.training.progress_store import (
     ExpertRecord,
-    Round,
-    Work,
+    CompletedRound,
+    MilestoneProgress,
     data_folder,
     fingerprint_of,
-    load_work,
-    save_work,
+    load_progress,
+    save_progress,
     work_folder,
 )
 from trainer.dagger.training.start_states import episode_seed, read_start, save_completed
 
-Tell = Callable[[Event], None]
+Emit = Callable[[Event], None]
 MOST_LANES = 16
 
 
-class NotGoodEnough(HotlapError):
+class ExpertTooWeakError(HotlapError):
     """The expert's success rate is too low to learn from."""
 
     code = "E_EXPERT_WEAK"
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class MilestoneContext:
     """What every step of a milestone works with."""
 
-    job: Job
+    job: MilestoneJob
     milestone: Milestone
-    worlds: list[World]
+    worlds: list[MilestoneEnv]
     start: bytes | None
     expert: Expert
-    tell: Tell
+    tell: Emit
     folder: Path
 
     def alive(self) -> None:
@@ -72,17 +72,17 @@ class Bench:
         """Give so many episodes' seeds."""
         return [episode_seed(self.job, self.milestone.id, *purpose, k) for k in range(count)]
 
-    def film(self, kind: str) -> Film | None:
+    def film(self, kind: str) -> VideoWriter | None:
         """Give a film for videos of a kind, where videos are wanted."""
         if not self.job.record_video:
             return None
-        return Film(Path(self.job.output_dir) / kind / self.milestone.id, self.worlds[0].frames_per_second())
+        return VideoWriter(Path(self.job.output_dir) / kind / self.milestone.id, self.worlds[0].frames_per_second())
 
 
-def run_milestone(job: Job, tell: Tell, log: IO[bytes]) -> MilestoneResult:
+def run_milestone(job: MilestoneJob, tell: Emit, log: IO[bytes]) -> MilestoneResult:
     """Carry a milestone as far as it goes; an expected failure is a result, with its reason in one line."""
     milestone = next(m for m in job.config.milestones if m.id == job.milestone_id)
-    work, failed = Work(""), ""
+    work, failed = MilestoneProgress(""), ""
     try:
         with closing(_steps(job, milestone, tell, log)) as steps:
             for step in steps:
@@ -94,42 +94,42 @@ def run_milestone(job: Job, tell: Tell, log: IO[bytes]) -> MilestoneResult:
     return result
 
 
-def _steps(job: Job, milestone: Milestone, tell: Tell, log: IO[bytes]) -> Generator[Work]:
+def _steps(job: MilestoneJob, milestone: Milestone, tell: Emit, log: IO[bytes]) -> Generator[MilestoneProgress]:
     """Do what is left to do; give the work as it stands after each step."""
     with ExitStack() as stack:
-        worlds = open_worlds(job.config, MOST_LANES)
+        worlds = open_environments(job.config, MOST_LANES)
         for world in worlds:
             stack.callback(world.close)
         path = Path(job.policy_dir) / f"{milestone.id}.py"
         start = read_start(milestone, job, worlds[0], log)
         limit_s = job.settings.expert_timeout
         expert = stack.enter_context(Expert(path, worlds[0].actions, call_limit_s=limit_s, log=log))
-        work, told = load_work(work_folder(job), fingerprint_of(job, milestone, path.read_bytes(), start))
+        work, told = load_progress(work_folder(job), fingerprint_of(job, milestone, path.read_bytes(), start))
         if told:
             tell(Line(text=f"{milestone.id}: {told}"))
         for kind in ("expert_eval_videos", "dagger_videos"):
             remove_unfinished(Path(job.output_dir) / kind / milestone.id)
-        bench = Bench(job, milestone, worlds, start, expert, tell, work_folder(job))
+        bench = MilestoneContext(job, milestone, worlds, start, expert, tell, work_folder(job))
         work = _with_expert(bench, work)
         yield work
         yield from _learned(bench, work, _step_limit(bench, work))
 
 
-def _step_limit(bench: Bench, work: Work) -> int:
+def _step_limit(bench: MilestoneContext, work: MilestoneProgress) -> int:
     """Tell how the expert did and give the step limit. Raises NotGoodEnough."""
     assert work.expert is not None
     score, limit = work.expert.score, work.expert.max_episode_steps
     bench.tell(ExpertDone(success_rate=score.success_rate, mean_steps=score.mean_steps, max_episode_steps=limit))
     if limit is None:
         least = bench.job.settings.min_success_rate
-        raise NotGoodEnough(
+        raise ExpertTooWeakError(
             f"the expert's success rate is {score.success_rate:.2f}, below {least:.2f}",
             hint="mend the expert, or lower --min-success-rate",
         )
     return limit
 
 
-def _with_expert(bench: Bench, work: Work) -> Work:
+def _with_expert(bench: MilestoneContext, work: MilestoneProgress) -> MilestoneProgress:
     """Evaluate the expert, unless that was done; keep the state in which it first reached the milestone."""
     if work.expert is not None:
         return work
@@ -157,22 +157,22 @@ def _with_expert(bench: Bench, work: Work) -> Work:
     if limit is not None and reached is not None:
         save_completed(bench.milestone.id, reached, bench.job)
     work = replace(work, expert=record)
-    save_work(bench.folder, work)
+    save_progress(bench.folder, work)
     return work
 
 
-def _learned(bench: Bench, work: Work, limit: int) -> Generator[Work]:
+def _learned(bench: MilestoneContext, work: MilestoneProgress, limit: int) -> Generator[MilestoneProgress]:
     """Do the rounds that are left, then judge the best policy once more over many episodes."""
     job, world = bench.job, bench.worlds[0]
     settings = job.settings
-    recipe = Recipe(bench.milestone.id, settings.hidden_dim, settings.learning_rate, settings.seed, _device(job, world))
-    learner = Learner(world.view, world.actions, recipe)
+    recipe = LearnerConfig(bench.milestone.id, settings.hidden_dim, settings.learning_rate, settings.seed, _device(job, world))
+    learner = DaggerLearner(world.view, world.actions, recipe)
     if work.rounds:
         learner.load(work.learner)
     task = bench.task(limit)
     while len(work.rounds) < settings.dagger_iterations:
         work = _one_round(bench, task, learner, work)
-        save_work(bench.folder, work)
+        save_progress(bench.folder, work)
         yield work
         last = work.rounds[-1]
         bench.tell(
@@ -193,16 +193,16 @@ def _learned(bench: Bench, work: Work, limit: int) -> Generator[Work]:
         learner.load(work.best)
         seeds = bench.seeds(settings.final_eval_episodes, "final")
         work = replace(work, final=score_of(_played(bench, play(bench.worlds, task, seeds, learner.act))))
-        save_work(bench.folder, work)
+        save_progress(bench.folder, work)
         yield work
 
 
-def _device(job: Job, world: World) -> str:
+def _device(job: MilestoneJob, world: MilestoneEnv) -> str:
     """Pictures gain from CUDA where there is one; vectors of the usual sizes are faster on the CPU."""
     return "cuda" if job.device == "auto" and world.view.pixels and torch.cuda.is_available() else "cpu"
 
 
-def _one_round(bench: Bench, task: Task, learner: Learner, work: Work) -> Work:
+def _one_round(bench: MilestoneContext, task: Task, learner: DaggerLearner, work: MilestoneProgress) -> MilestoneProgress:
     """Collect, label, train, evaluate."""
     number, settings, name = len(work.rounds), bench.job.settings, bench.milestone.id
     began_s, beta = time.monotonic(), bench.job.settings.beta(len(work.rounds))
@@ -228,7 +228,7 @@ def _one_round(bench: Bench, task: Task, learner: Learner, work: Work) -> Work:
     episodes = _evaluated(bench, task, learner, number)
     over_s = time.monotonic()
     labels += work.rounds[-1].labels if work.rounds else 0
-    done = Round(
+    done = CompletedRound(
         beta=beta,
         labels=labels,
         loss=loss,
@@ -241,7 +241,7 @@ def _one_round(bench: Bench, task: Task, learner: Learner, work: Work) -> Work:
 
 
 def _taken_in(
-    bench: Bench, collected: Iterator[Labelled], learner: Learner, played: list[Episode]
+    bench: MilestoneContext, collected: Iterator[LabelledEpisode], learner: DaggerLearner, played: list[Episode]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Pass episodes on to the disk; units move once all of a round's episodes are played."""
     seen: list[NDArray[Any]] = []
@@ -255,10 +255,10 @@ def _taken_in(
         learner.absorb(np.concatenate(seen))
 
 
-def _evaluated(bench: Bench, task: Task, learner: Learner, number: int) -> list[Episode]:
+def _evaluated(bench: MilestoneContext, task: Task, learner: DaggerLearner, number: int) -> list[Episode]:
     """Play the evaluation's episodes, the same in every round, and film the first."""
     film = bench.film("dagger_videos")
-    cameras: dict[int, Camera] = {} if film is None else {0: film}
+    cameras: dict[int, FrameSink] = {} if film is None else {0: film}
     try:
         seeds = bench.seeds(bench.job.settings.policy_eval_episodes, "evaluate")
         episodes = _played(bench, play(bench.worlds, task, seeds, learner.act, cameras=cameras))
@@ -270,7 +270,7 @@ def _evaluated(bench: Bench, task: Task, learner: Learner, number: int) -> list[
     return episodes
 
 
-def _played(bench: Bench, episodes: Iterator[Episode]) -> list[Episode]:
+def _played(bench: MilestoneContext, episodes: Iterator[Episode]) -> list[Episode]:
     """Take episodes in as they end."""
     done = []
     for episode in episodes:
@@ -279,7 +279,7 @@ def _played(bench: Bench, episodes: Iterator[Episode]) -> list[Episode]:
     return done
 
 
-def _result(milestone: Milestone, index: int, work: Work, failed: str) -> MilestoneResult:
+def _result(milestone: Milestone, index: int, work: MilestoneProgress, failed: str) -> MilestoneResult:
     expert, score = work.expert, work.expert.score if work.expert else None
     return MilestoneResult(
         milestone_id=milestone.id,

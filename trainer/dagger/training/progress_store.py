@@ -14,10 +14,10 @@ import torch
 
 from schemas.model import MAX_MODEL_BYTES
 from schemas.storage.files import read_regular, write_atomic
-from trainer.dagger.messages import Job
+from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone
 from trainer.dagger.training.dataset import labels_on_disk
-from trainer.dagger.training.episodes import Score
+from trainer.dagger.training.episodes import EpisodeStatistics
 
 FORMAT = "hotlap.dagger_progress/2"
 """Counts up where work that was begun earlier would go on otherwise than it began."""
@@ -27,42 +27,42 @@ FORMAT = "hotlap.dagger_progress/2"
 class ExpertRecord:
     """How the expert did, and what follows from it."""
 
-    score: Score
+    score: EpisodeStatistics
     episodes: tuple[tuple[bool, int], ...]  #: success and steps of each
     max_episode_steps: int | None  #: None = it is not good enough
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class CompletedRound:
     """One round, as the report shows it."""
 
     beta: float
     labels: int  #: the expert's, so far
     loss: float
-    score: Score
+    score: EpisodeStatistics
     collected_success_rate: float
     seconds: float  #: of all of it
     evaluation_seconds: float  #: of these, what the policy's evaluation took
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class MilestoneProgress:
     """Everything that going on needs."""
 
     fingerprint: str
     expert: ExpertRecord | None = None
-    rounds: tuple[Round, ...] = ()
+    rounds: tuple[CompletedRound, ...] = ()
     learner: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)  #: the learner's state in the best round
     best_round: int | None = None
-    final: Score | None = None  #: of the best, over the final episodes
+    final: EpisodeStatistics | None = None  #: of the best, over the final episodes
 
     @property
-    def best_score(self) -> Score | None:
+    def best_score(self) -> EpisodeStatistics | None:
         """The best round's evaluation."""
         return None if self.best_round is None else self.rounds[self.best_round].score
 
-    def with_round(self, done: Round, learner: dict[str, Any]) -> Work:
+    def with_round(self, done: CompletedRound, learner: dict[str, Any]) -> MilestoneProgress:
         """Take in a round; it is the best where no earlier one did as well."""
         better = done.score.better_than(self.best_score)
         return replace(
@@ -83,7 +83,7 @@ class Work:
         }
 
 
-def fingerprint_of(job: Job, milestone: Milestone, expert: bytes, start: bytes | None) -> str:
+def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start: bytes | None) -> str:
     """Hash what decides a milestone's result: where it differs, work that was begun cannot go on."""
     document = {
         "format": FORMAT,
@@ -97,7 +97,7 @@ def fingerprint_of(job: Job, milestone: Milestone, expert: bytes, start: bytes |
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def work_folder(job: Job) -> Path:
+def work_folder(job: MilestoneJob) -> Path:
     """Give where a milestone's data and progress lie."""
     return Path(job.output_dir) / "work" / job.milestone_id
 
@@ -107,10 +107,10 @@ def data_folder(work: Path) -> Path:
     return work / "data"
 
 
-def load_work(folder: Path, fingerprint: str) -> tuple[Work, str]:
+def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, str]:
     """Give the work as it stands, and what to tell people about it; new work where there is none that fits."""
     path = folder / "progress.pt"
-    fresh = Work(fingerprint)
+    fresh = MilestoneProgress(fingerprint)
     if not path.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         return fresh, ""
@@ -131,7 +131,7 @@ def load_work(folder: Path, fingerprint: str) -> tuple[Work, str]:
     return work, f"going on after round {len(work.rounds)}" if work.rounds else ""
 
 
-def save_work(folder: Path, work: Work) -> None:
+def save_progress(folder: Path, work: MilestoneProgress) -> None:
     """Write the work, whole or not at all."""
     document = {
         "format": FORMAT,
@@ -157,23 +157,23 @@ def save_work(folder: Path, work: Work) -> None:
     write_atomic(folder / "progress.pt", buffer.getvalue())
 
 
-def _work_of(document: dict[str, Any]) -> Work:
+def _work_of(document: dict[str, Any]) -> MilestoneProgress:
     expert, final = document["expert"], document["final"]
-    return Work(
+    return MilestoneProgress(
         fingerprint=document["fingerprint"],
         expert=expert
         and ExpertRecord(
-            Score(*expert["score"]), tuple((s, n) for s, n in expert["episodes"]), expert["max_episode_steps"]
+            EpisodeStatistics(*expert["score"]), tuple((s, n) for s, n in expert["episodes"]), expert["max_episode_steps"]
         ),
         rounds=tuple(
-            Round(beta, labels, loss, Score(*score), *rest) for beta, labels, loss, score, *rest in document["rounds"]
+            CompletedRound(beta, labels, loss, EpisodeStatistics(*score), *rest) for beta, labels, loss, score, *rest in document["rounds"]
         ),
         learner=document["learner"],
         best=document["best"],
         best_round=document["best_round"],
-        final=final and Score(*final),
+        final=final and EpisodeStatistics(*final),
     )
 
 
-def _plain(score: Score) -> list[float | None]:
+def _plain(score: EpisodeStatistics) -> list[float | None]:
     return [score.success_rate, score.mean_steps, score.std_steps]

@@ -7,9 +7,9 @@ from typing import IO
 
 from schemas.storage.files import read_regular, write_atomic
 from trainer.common.rng import key_for
-from trainer.dagger.environment import StateError, World
+from trainer.dagger.environment import StateError, MilestoneEnv
 from trainer.dagger.expert.client import Expert
-from trainer.dagger.messages import Job
+from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone, completed_state
 from trainer.dagger.training.episodes import Task, demonstrate
 
@@ -18,7 +18,7 @@ _TRIES = 20
 """Episodes that an expert gets to reach the state that the next milestone begins in."""
 
 
-def read_start(milestone: Milestone, job: Job, world: World, log: IO[bytes]) -> bytes | None:
+def read_start(milestone: Milestone, job: MilestoneJob, world: MilestoneEnv, log: IO[bytes]) -> bytes | None:
     """Give the start state, None for the environment's own; where it is missing it is made. Raises StateError."""
     name = milestone.state_name()
     if name is None:
@@ -39,7 +39,7 @@ def read_start(milestone: Milestone, job: Job, world: World, log: IO[bytes]) -> 
     return state
 
 
-def save_completed(milestone_id: str, state: bytes, job: Job) -> None:
+def save_completed(milestone_id: str, state: bytes, job: MilestoneJob) -> None:
     """Keep the state in which a milestone was just reached, unless there is one."""
     path = Path(job.state_dir) / completed_state(milestone_id)
     if not path.exists():
@@ -47,7 +47,7 @@ def save_completed(milestone_id: str, state: bytes, job: Job) -> None:
         write_atomic(path, state)
 
 
-def _make(name: str, milestone: Milestone, job: Job, world: World, log: IO[bytes]) -> None:
+def _make(name: str, milestone: Milestone, job: MilestoneJob, world: MilestoneEnv, log: IO[bytes]) -> None:
     before = next((m for m in job.config.milestones if completed_state(m.id) == name), None)
     path = Path(job.state_dir) / name
     if before is None:
@@ -73,6 +73,6 @@ def _make(name: str, milestone: Milestone, job: Job, world: World, log: IO[bytes
     )
 
 
-def episode_seed(job: Job, milestone_id: str, *purpose: str | int) -> int:
+def episode_seed(job: MilestoneJob, milestone_id: str, *purpose: str | int) -> int:
     """Give an episode's seed, below 2**31 as games want it."""
     return key_for(job.settings.seed, "dagger", milestone_id, *purpose) % 2**31

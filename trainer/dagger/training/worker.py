@@ -11,11 +11,11 @@ from typing import NoReturn
 import torch
 
 from schemas.job import ExitCode
-from trainer.common.exit_codes import verdict
-from trainer.dagger.messages import Finished, Job, MilestoneResult
+from trainer.common.exit_codes import failure_of
+from trainer.dagger.messages import Finished, MilestoneJob, MilestoneResult
 from trainer.dagger.training.milestone import run_milestone
 from trainer.worker.lifeline import Lifeline, die_with_parent
-from trainer.worker.serve import Speaker
+from trainer.worker.serve import EventWriter
 
 log = logging.getLogger("trainer.dagger")
 
@@ -24,15 +24,15 @@ def main() -> NoReturn:
     """Do one job and end."""
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    lifeline, speaker = Lifeline(), Speaker()
-    job = Job.from_bytes(lifeline.job_line())
+    lifeline, speaker = Lifeline(), EventWriter()
+    job = MilestoneJob.from_bytes(lifeline.job_line())
     # More threads would change the last bits of a policy, and gain nothing at these sizes.
     torch.set_num_threads(1)
     try:
         result = run_milestone(job, speaker.emit, sys.stderr.buffer)
     except Exception as error:
         log.exception("the milestone %s failed", job.milestone_id)
-        _, failure = verdict(error)
+        _, failure = failure_of(error)
         result = MilestoneResult(
             milestone_id=job.milestone_id,
             index=job.config.ids().index(job.milestone_id),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.envs.racing.car import STEER_MAX, Cars
-from trainer.envs.racing.simulation import RacingWorld
+from trainer.envs.racing.simulation import RacingSimulation
 from trainer.envs.racing.track import LENGTH, Floats32
 
 GUST = 0.06
@@ -32,18 +32,18 @@ class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
     """One car on one track. `milestones` are the records of the config; each has `checkpoint_m`, m of driving."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
-    action_names = RacingWorld.ACTION_NAMES
+    action_names = RacingSimulation.ACTION_NAMES
     lanes = 16  #: how many of them may run side by side in one process
 
     def __init__(self, *, milestones: Sequence[Mapping[str, Any]], track: int = 0, gust: float = GUST) -> None:
         self.render_mode = "rgb_array"
         self._checkpoints = {str(m["id"]): _distance_of(m) for m in milestones}
         self._gust_size = float(gust)
-        self._world = RacingWorld(1, seed=0, track=track, tracks=track + 1)
+        self._world = RacingSimulation(1, seed=0, track=track, tracks=track + 1)
         self._driven, self._gust = 0.0, 0.0
-        size = RacingWorld.OBSERVATION_SIZE
+        size = RacingSimulation.OBSERVATION_SIZE
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.action_space = gymnasium.spaces.Box(RacingWorld.ACTION_LOW, RacingWorld.ACTION_HIGH, dtype=np.float32)
+        self.action_space = gymnasium.spaces.Box(RacingSimulation.ACTION_LOW, RacingSimulation.ACTION_HIGH, dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -15,7 +15,7 @@ from trainer.envs.racing.car import HALF_CAR, SPEED_SCALE
 from trainer.envs.racing.track import HALF_WIDTH, LENGTH, SAMPLES, SPACING, Floats32
 
 if TYPE_CHECKING:
-    from trainer.envs.racing.simulation import RacingWorld
+    from trainer.envs.racing.simulation import RacingSimulation
 
 Frame = NDArray[np.uint8]
 
@@ -30,7 +30,7 @@ _WALL = ((204, 60, 52), (232, 232, 228))  #: in turn, every other 4 m
 _BAR = (120, 214, 120)
 
 
-def frame(world: RacingWorld, agent: int, size: tuple[int, int]) -> Frame:
+def frame(world: RacingSimulation, agent: int, size: tuple[int, int]) -> Frame:
     """An RGB picture [height, width, 3] around one agent; `size` is (width, height), pixels."""
     width, height = size
     if width < 1 or height < 1 or not 0 <= agent < world.n_agents:
@@ -53,7 +53,7 @@ def frame(world: RacingWorld, agent: int, size: tuple[int, int]) -> Frame:
     return picture
 
 
-def _on_track(world: RacingWorld, agent: int, ahead: Floats32, left: Floats32) -> tuple[Floats32, Floats32]:
+def _on_track(world: RacingSimulation, agent: int, ahead: Floats32, left: Floats32) -> tuple[Floats32, Floats32]:
     """Where the points `ahead` [h, 1] and `left` [w] of the car, m, lie on its track: arc and offset [h, w], m."""
     one = slice(agent, agent + 1)
     track, arc = world.track[one], world.cars.arc[one]

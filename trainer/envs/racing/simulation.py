@@ -45,7 +45,7 @@ class Step(NamedTuple):
     reward_parts: dict[str, Floats32]  #: name to [n]
 
 
-class RacingWorld:
+class RacingSimulation:
     """n agents, each on one of several tracks, reset to a random place of a random track when its episode ends.
 
     `track_seed` and `tracks` say which tracks there are, `seed` where agents start; with `track` all use that one.

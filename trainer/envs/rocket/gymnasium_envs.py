@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from trainer.envs.gymnasium_vector import WorldVectorEnv, spaces_of
-from trainer.envs.rocket.vec_env import RocketGames, Rules
+from trainer.envs.gymnasium_vector import VecEnvVectorEnv, spaces_of
+from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
 
 Float32 = npt.NDArray[np.float32]
 
@@ -56,7 +56,7 @@ class RocketSimEnv(gymnasium.Env[Any, Any]):
         others: Callable[[Float32], Float32] | None = None,
         **rules: Any,
     ) -> None:
-        self.games = RocketGames(1, blue, orange, _rules(weights, discrete=discrete, **rules))
+        self.games = RocketVecEnv(1, blue, orange, _rules(weights, discrete=discrete, **rules))
         self.observation_space, self.action_space = spaces_of(self.games.contract, _LARGEST)
         self._others, self._discrete = others, discrete
         self._seen: Float32 = np.zeros((0, 0), np.float32)
@@ -88,7 +88,7 @@ class RocketSimEnv(gymnasium.Env[Any, Any]):
         self.games.close()
 
 
-class RocketVectorEnv(WorldVectorEnv):
+class RocketVectorEnv(VecEnvVectorEnv):
     """`arenas` games; environment = arena * cars + car, blue before orange."""
 
     def __init__(
@@ -101,4 +101,4 @@ class RocketVectorEnv(WorldVectorEnv):
         weights: Mapping[str, float] | None = None,
         **rules: Any,
     ) -> None:
-        super().__init__(RocketGames(arenas, blue, orange, _rules(weights, discrete=discrete, **rules)))
+        super().__init__(RocketVecEnv(arenas, blue, orange, _rules(weights, discrete=discrete, **rules)))

@@ -29,7 +29,7 @@ from trainer.envs.rocket.simulation import (
     UP,
     VEL,
     Float32,
-    Snapshot,
+    ArenaState,
     side_of,
 )
 
@@ -42,7 +42,7 @@ _THEIR_GOAL = np.array([0.0, GOAL_Y, 320.0], np.float32)
 _OUR_GOAL = np.array([0.0, -GOAL_Y, 320.0], np.float32)
 
 
-def observe(seen: Snapshot, blue: int, last_action: Float32, since_touch: Float32) -> Float32:
+def observe(seen: ArenaState, blue: int, last_action: Float32, since_touch: Float32) -> Float32:
     """Give [G, C, 180]. `last_action` [G, C, 8]; `since_touch` [G], part of the longest time, 0 to 1."""
     games, cars = seen.flip.shape
     out = np.zeros((games, cars, SIZE), np.float32)

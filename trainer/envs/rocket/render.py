@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainer.envs.rocket.simulation import BALL_POS, FORWARD, GOAL_Y, POS, Snapshot
+from trainer.envs.rocket.simulation import BALL_POS, FORWARD, GOAL_Y, POS, ArenaState
 
 Frame = npt.NDArray[np.uint8]
 
@@ -16,7 +16,7 @@ _BALL = (240, 240, 240)
 _CEILING = 2044.0  #: uu
 
 
-def frame(seen: Snapshot, arena: int, blue: int, *, width: int = 360) -> Frame:
+def frame(seen: ArenaState, arena: int, blue: int, *, width: int = 360) -> Frame:
     """An RGB picture [height, width, 3]; its height is even, as video wants. Higher things are drawn larger."""
     reach_y = GOAL_Y + _DEPTH
     height = 2 * round(width * reach_y / _SIDE / 2)

@@ -19,7 +19,7 @@ from trainer.envs.rocket.simulation import (
     TOUCHED,
     VEL,
     Float32,
-    Snapshot,
+    ArenaState,
 )
 
 PARTS = (
@@ -30,7 +30,7 @@ _OUR_GOAL = np.array([0.0, -GOAL_Y, 320.0], np.float32)
 _CEILING = 2044.0  #: uu
 
 
-def parts_of(seen: Snapshot, blue: int, scored: npt.NDArray[np.int64], demos_before: Float32) -> dict[str, Float32]:
+def parts_of(seen: ArenaState, blue: int, scored: npt.NDArray[np.int64], demos_before: Float32) -> dict[str, Float32]:
     """Give each part [G, C], unweighted. `scored` [G] is 1 where blue scored, -1 where orange did, else 0."""
     games, cars = seen.flip.shape
     car, ball = seen.facing(blue)

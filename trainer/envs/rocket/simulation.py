@@ -65,7 +65,7 @@ def meshes() -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ArenaState:
     """G arenas with C cars each. The axis of 2 is the side that looks: blue, orange."""
 
     car: Float32  #: [G, C, 2, 36]
@@ -73,9 +73,9 @@ class Snapshot:
     pads: Float32  #: [G, 2, 34], 1 = there
     flip: Float32  #: [G, C], 1 = can still jump or flip
 
-    def of(self, arenas: npt.NDArray[np.intp]) -> Snapshot:
+    def of(self, arenas: npt.NDArray[np.intp]) -> ArenaState:
         """Give some arenas only."""
-        return Snapshot(self.car[arenas], self.ball[arenas], self.pads[arenas], self.flip[arenas])
+        return ArenaState(self.car[arenas], self.ball[arenas], self.pads[arenas], self.flip[arenas])
 
     def facing(self, blue: int) -> tuple[Float32, Float32]:
         """Give each car [G, C, 36] and the ball [G, C, 25] as its own side sees them."""
@@ -94,7 +94,7 @@ def side_of(cars: int, blue: int) -> npt.NDArray[np.intp]:
     return (np.arange(cars) >= blue).astype(np.intp)
 
 
-class Trial:
+class StepTrial:
     """Finds the fastest of several ways. The first is one thread; the others must save something to be worth the cores.
 
     Where another program holds the cores, threads wait for each other, and a step takes up to forty times as long as
@@ -148,7 +148,7 @@ class Arenas:
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="arenas")
         #: ways to step that lead to the same states
         self.ways: tuple[Callable[[int], None], ...] = (self._alone, self._shared, self._multi_step)
-        self._trial = Trial(len(self.ways))
+        self._trial = StepTrial(len(self.ways))
         self._steps = 0
 
     def controls(self, numbers: Float32) -> list[Any]:
@@ -165,7 +165,7 @@ class Arenas:
             car.set_controls(control)
         self._respawn(rng)
         if self._steps % _MEASURE_EVERY == 0:
-            self._trial = Trial(len(self.ways))
+            self._trial = StepTrial(len(self.ways))
         self._steps += 1
         way = self._trial.turn()
         began_s = time.perf_counter()
@@ -192,14 +192,14 @@ class Arenas:
             if car.get_state().demo_respawn_timer <= _RESPAWN_SOON_S:
                 car.respawn(seed=int(rng.integers(1, 2**31)))
 
-    def read(self) -> Snapshot:
+    def read(self) -> ArenaState:
         """Look at all arenas; the arrays are used again."""
         states = [arena.get_gym_state() for arena in self._arenas]
         np.concatenate([state[1] for state in states], out=self._pads.reshape(-1, 34))
         np.concatenate([state[2] for state in states], out=self._ball.reshape(-1, 25))
         np.concatenate([car for state in states for car in state[3:]], out=self._car.reshape(-1, 36))
         self._flip.reshape(-1)[:] = [car.get_state().has_flip_or_jump() for car in self._flat]
-        return Snapshot(self._car, self._ball, self._pads, self._flip)
+        return ArenaState(self._car, self._ball, self._pads, self._flip)
 
     def read_some(self, arenas: list[int]) -> None:
         """Look at some arenas; the snapshot that `read` gave shows them too."""

@@ -31,14 +31,14 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class EndedEpisode:
     """An episode that is over."""
 
     arena: int
     scored: int  #: 1 blue, -1 orange, 0 nobody
 
 
-class RocketGames:
+class RocketVecEnv:
     """`arenas` games of blue against orange. Agent = arena * cars + car. A goal ends an episode, time cuts it."""
 
     def __init__(self, arenas: int, blue: int, orange: int, rules: Rules) -> None:
@@ -62,7 +62,7 @@ class RocketGames:
         self._steps = np.zeros(arenas, np.int64)
         self._untouched = np.zeros(arenas, np.int64)
         self._demos = np.zeros((arenas, self.cars), np.float32)
-        self.ended: list[Ended] = []  #: since the reader last emptied it
+        self.ended: list[EndedEpisode] = []  #: since the reader last emptied it
         self.touches = self.goals = 0  #: likewise
 
     def reset(self, seed: int) -> Float32:
@@ -114,7 +114,7 @@ class RocketGames:
         observation = following
         over = np.flatnonzero((scored != 0) | cut)
         if len(over):
-            self.ended += [Ended(int(g), int(scored[g])) for g in over]
+            self.ended += [EndedEpisode(int(g), int(scored[g])) for g in over]
             self._start(over)
             observation = following.copy()
             observation.reshape(self.games, self.cars, SIZE)[over] = self._observe(over).reshape(-1, self.cars, SIZE)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from schemas.text import ascii_safe
-from trainer.online.evaluate import Score
+from trainer.online.evaluate import ReturnStatistics
 from trainer.online.reporting.system_stats import Load
 
 _STATES = ("selfplay/stage", "selfplay/elo", "selfplay/win_rate", "train/learning_rate", "train/entropy_coef")
@@ -20,7 +20,7 @@ _STATES = ("selfplay/stage", "selfplay/elo", "selfplay/win_rate", "train/learnin
 _BUSY = ("system/cpu_percent", "system/gpu_percent", "system/gpu_memory_mb")
 
 
-class Show:
+class RunConsole:
     """Log lines go to stdout and to train.log; numbers to every board that was given."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Show:
         parts.append(f"{max(0.0, (self._total - steps) / max(speed, 1e-9)) / 60:.0f} min left")
         self.line(", ".join(parts))
 
-    def evaluated(self, steps: int, score: Score, lower: float, *, is_best: bool) -> None:
+    def evaluated(self, steps: int, score: ReturnStatistics, lower: float, *, is_best: bool) -> None:
         """Show an evaluation."""
         numbers = {"eval/mean_reward": score.mean, "eval/lower_bound": lower, "eval/length": score.length}
         numbers |= {f"eval/{name}_mean": value for name, value in score.parts.items()}

@@ -52,7 +52,7 @@ class WandB:
         self._run.finish()
 
 
-def make_boards(folder: Path, settings: OnlineSettings) -> tuple[list[Any], str]:
+def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[Any], str]:
     """Give the boards that are wanted, and a line where one is wanted but not installed."""
     boards: list[Any] = []
     note = ""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from schemas.errors import ConfigError
 from schemas.model import MAX_MODEL_BYTES, read_model
-from schemas.storage.files import read_regular, rename_patiently
+from schemas.storage.files import read_regular, rename_with_retries
 from trainer.common.rng import key_for
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
@@ -19,7 +19,7 @@ from trainer.online.config import OnlineSettings
 Frame = npt.NDArray[np.uint8]
 
 
-def film(settings: OnlineSettings, run: Path, target: Path) -> int:
+def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
     """Play and write; give how many frames it has. Raises ConfigError where there is no model or no encoder."""
     try:
         import imageio_ffmpeg
@@ -44,7 +44,7 @@ def film(settings: OnlineSettings, run: Path, target: Path) -> int:
             count += 1
     finally:
         writer.close()
-    rename_patiently(temporary, target)
+    rename_with_retries(temporary, target)
     return count
 
 
@@ -59,9 +59,9 @@ def _frames(settings: OnlineSettings, actor: Actor) -> tuple[Iterator[Frame], fl
 
 
 def _racing(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
-    from trainer.envs.racing.simulation import RacingWorld
+    from trainer.envs.racing.simulation import RacingSimulation
 
-    world = RacingWorld(1, seed=seed, time_limit=settings.env.time_limit)
+    world = RacingSimulation(1, seed=seed, time_limit=settings.env.time_limit)
     seen, over = world.observe(), False
     while not over:
         yield world.render(0, (480, 360))
@@ -71,10 +71,10 @@ def _racing(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame
 
 def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
     from trainer.envs.rocket.render import frame
-    from trainer.envs.rocket.vec_env import RocketGames
+    from trainer.envs.rocket.vec_env import RocketVecEnv
     from trainer.online.selfplay.league import rules_of
 
-    games = RocketGames(1, 1, 1, rules_of(settings))
+    games = RocketVecEnv(1, 1, 1, rules_of(settings))
     seen, over = games.reset(seed), False
     while not over:
         yield frame(games.seen, 0, games.blue)
@@ -83,9 +83,9 @@ def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame
 
 
 def _gymnasium(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
-    from trainer.envs.gymnasium_env import GymGames
+    from trainer.envs.gymnasium_env import GymnasiumVecEnv
 
-    games = GymGames(settings.env.id, 1, render_mode="rgb_array")
+    games = GymnasiumVecEnv(settings.env.id, 1, render_mode="rgb_array")
     seen, over = games.reset(seed), False
     while not over:
         yield _even(games.picture())

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from trainer.common.rng import key_for
-from trainer.envs.rocket.vec_env import RocketGames, Rules
-from trainer.envs.vec_env import World
+from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.evaluate import Score, evaluate
+from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.matches import Matches, Opponent
-from trainer.online.selfplay.opponent_pool import Pool
+from trainer.online.selfplay.opponent_pool import OpponentPool
 
 _STEPS_A_MINUTE = 60 * 120
 
@@ -34,7 +34,7 @@ def rules_of(settings: OnlineSettings) -> Rules:
     )
 
 
-class RocketGround:
+class League:
     """See `trainer.online.environments.Ground`."""
 
     def __init__(self, settings: OnlineSettings, num_envs: int, folder: Path) -> None:
@@ -44,13 +44,13 @@ class RocketGround:
         self._steps = 0
         self._game_minutes = 0.0
         self._matches = self._make(self.stage)
-        self.world: World = self._matches
-        self.pool = Pool(folder, self._matches.contract, size=settings.curriculum.pool_size)
+        self.world: VecEnv = self._matches
+        self.pool = OpponentPool(folder, self._matches.contract, size=settings.curriculum.pool_size)
         self._separate: Matches | None = None
 
     def _make(self, stage: int) -> Matches:
         kind = STAGES[stage]
-        games = RocketGames(self._arenas, kind.blue, kind.orange, rules_of(self._settings))
+        games = RocketVecEnv(self._arenas, kind.blue, kind.orange, rules_of(self._settings))
         if not kind.self_play:
             return Matches(games, (), range(self._arenas), self._draw)
         past = round(self._arenas * self._settings.curriculum.pool_fraction)
@@ -91,13 +91,13 @@ class RocketGround:
             self._results.append(won)
         self._matches.results = []
 
-    def evaluate(self, actor: Actor) -> Score:
+    def evaluate(self, actor: Actor) -> ReturnStatistics:
         """Play against the run's first policy, blue, in the stage's teams, from the same starts each time."""
         given = self._settings.evaluation
         kind = STAGES[self.stage]
         if self._separate is None:
             arenas = min(given.episodes, 8)
-            games = RocketGames(arenas, kind.blue, kind.orange, rules_of(self._settings))
+            games = RocketVecEnv(arenas, kind.blue, kind.orange, rules_of(self._settings))
             first = self.pool.members[0]
             opponent = Opponent(first.name, first.actor)
             self._separate = Matches(games, (), range(arenas), lambda _: opponent)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.envs.racing.simulation import Step
-from trainer.envs.rocket.vec_env import RocketGames
+from trainer.envs.rocket.vec_env import RocketVecEnv
 from trainer.online.actor import Actor
 
 Float32 = npt.NDArray[np.float32]
@@ -31,7 +31,7 @@ class Matches:
 
     def __init__(
         self,
-        games: RocketGames,
+        games: RocketVecEnv,
         past_blue: Iterable[int],
         past_orange: Iterable[int],
         draw: Callable[[np.random.Generator], Opponent],

@@ -28,7 +28,7 @@ def expected(own: float, other: float) -> float:
 
 
 @dataclass(slots=True)
-class Member:
+class PoolEntry:
     """One past policy."""
 
     name: str  #: its file, without folder
@@ -36,12 +36,12 @@ class Member:
     actor: Actor
 
 
-class Pool:
+class OpponentPool:
     """The past policies of a run, the oldest first. The first stays: it is what everything is measured from."""
 
     def __init__(self, folder: Path, contract: PolicyContract, *, size: int) -> None:
         self.folder, self._contract, self._size = folder, contract, size
-        self.members: list[Member] = []
+        self.members: list[PoolEntry] = []
         self.rating = START_RATING
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -49,7 +49,7 @@ class Pool:
         """Let the learner's present policy join, with the learner's rating; beyond the size the second oldest goes."""
         name = f"policy_{steps:010d}.npz"
         write_atomic(self.folder / name, _packed(actor), durable=False)
-        self.members.append(Member(name, self.rating, actor))
+        self.members.append(PoolEntry(name, self.rating, actor))
         if len(self.members) > self._size:
             self.members.pop(1)
 
@@ -70,7 +70,7 @@ class Pool:
     def restore(self, state: dict[str, Any]) -> None:
         """Take what `state` gave and load the policies. Raises ModelError or OSError."""
         self.rating = float(state["rating"])
-        self.members = [Member(name, float(rating), self._load(name)) for name, rating in state["members"]]
+        self.members = [PoolEntry(name, float(rating), self._load(name)) for name, rating in state["members"]]
 
     def sweep(self) -> None:
         """Remove the files of policies that have gone; only when a checkpoint without them is on disk."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainer.networks.network import ActorCritic
 from trainer.ppo.analytic.network import FlatParameters
-from trainer.ppo.update import Plan, make_adam
+from trainer.ppo.update import UpdateConfig, make_adam
 
 _CLIP_EPS = 1e-6
 """As in torch.nn.utils.clip_grad_norm_."""
@@ -20,7 +20,7 @@ _CLIP_EPS = 1e-6
 class FlatAdam:
     """The optimizer's state lies in views of flat vectors, so that checkpoints look as ever."""
 
-    def __init__(self, flat: FlatParameters, network: ActorCritic, plan: Plan, moments: dict[str, Any]) -> None:
+    def __init__(self, flat: FlatParameters, network: ActorCritic, plan: UpdateConfig, moments: dict[str, Any]) -> None:
         self._optimizer = make_adam(network, plan.learning_rate, moments)
         first, second, step = torch.zeros_like(flat.vector), torch.zeros_like(flat.vector), torch.zeros(())
         self._changing = (flat.vector, first, second, step)

@@ -13,25 +13,25 @@ import numpy as np
 import torch
 
 from schemas.rollout.rollout import Bools, Float32
-from trainer.networks.distributions import LOG_SQRT_2PI, CensoredNormal, Head
-from trainer.ppo.loss import Knobs
+from trainer.networks.distributions import LOG_SQRT_2PI, CensoredNormal, ActionDistribution
+from trainer.ppo.loss import LossConfig
 from trainer.rollouts.batch import Batch
 
 _DEEPEST = -9.0
 """Least argument of erfcx: below it the result nears float32's largest number, and the tail mass is 1 to rounding."""
 
 
-class Policy(Protocol):
+class DistributionGradient(Protocol):
     """A head's likelihood with its derivatives, over columns that are shuffled once an epoch."""
 
     columns: tuple[torch.Tensor, ...]  #: [N, ...]: what `minibatches` wants back, shuffled
     logp_shift_N: torch.Tensor  #: nats: what the log likelihood has besides `log_prob`; constant in the parameters
 
-    def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> PolicyBatch:
+    def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> DistributionBatch:
         """Give the arithmetic for minibatches of one size, over shuffled columns."""
 
 
-class PolicyBatch(Protocol):
+class DistributionBatch(Protocol):
     """A head's arithmetic for minibatches of one size."""
 
     def log_prob(self, output_BK: Float32, log_std_A: Float32, rows: slice) -> Float32:
@@ -44,12 +44,12 @@ class PolicyBatch(Protocol):
         """Give the mean entropy, nats, of what `log_prob` saw last."""
 
 
-def policy_for(head: Head, action_BC: torch.Tensor) -> Policy:
+def gradient_for(head: ActionDistribution, action_BC: torch.Tensor) -> DistributionGradient:
     """Give the written-out form of a head over the packed actions of a training set."""
-    return NormalPolicy(action_BC) if isinstance(head, CensoredNormal) else CategoricalPolicy(action_BC)
+    return NormalGradient(action_BC) if isinstance(head, CensoredNormal) else CategoricalGradient(action_BC)
 
 
-class NormalPolicy:
+class NormalGradient:
     """The censored normal, by z = (edge - mean) / std and t = side z / sqrt 2.
 
     Inside its bounds an action has log p = -z^2 / 2 - log std + const; at one log ndtr(-side z), which is
@@ -58,20 +58,20 @@ class NormalPolicy:
 
     def __init__(self, action_BC: torch.Tensor) -> None:
         a = (action_BC.shape[1] - 1) // 2
-        edge_BA, side_BA, log_noise_B1 = action_BC[:, :a], action_BC[:, a : 2 * a], action_BC[:, 2 * a :]
-        inside_BA = side_BA == 0
+        clamped_BA, bound_BA, log_noise_B1 = action_BC[:, :a], action_BC[:, a : 2 * a], action_BC[:, 2 * a :]
+        inside_BA = bound_BA == 0
         self.any_at_bound = not bool(inside_BA.all())
         inside_logs_B = -(log_noise_B1 + LOG_SQRT_2PI).squeeze(1) * inside_BA.sum(dim=1)
         self.logp_shift_N = inside_logs_B - math.log(2.0) * (a - inside_BA.sum(dim=1))
         self.columns: tuple[torch.Tensor, ...] = (
-            edge_BA.contiguous(),
-            (side_BA * math.sqrt(0.5)).contiguous(),
-            (side_BA * math.sqrt(2.0 / math.pi)).contiguous(),
+            clamped_BA.contiguous(),
+            (bound_BA * math.sqrt(0.5)).contiguous(),
+            (bound_BA * math.sqrt(2.0 / math.pi)).contiguous(),
             inside_BA.contiguous(),
             (-log_noise_B1).exp().contiguous(),
         )
 
-    def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> PolicyBatch:
+    def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> DistributionBatch:
         """Give the arithmetic for minibatches of one size."""
         return NormalBatch(columns, size, any_at_bound=self.any_at_bound)
 
@@ -147,14 +147,14 @@ class NormalBatch:
         return float(self._log_std_A.sum()) + len(self._log_std_A) * (0.5 + LOG_SQRT_2PI)
 
 
-class CategoricalPolicy:
+class CategoricalGradient:
     """Choices: log p = output of the choice - log sum exp."""
 
     def __init__(self, action_BC: torch.Tensor) -> None:
         self.logp_shift_N = torch.zeros(len(action_BC))
         self.columns: tuple[torch.Tensor, ...] = (action_BC[:, 0].long().contiguous(),)
 
-    def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> PolicyBatch:
+    def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> DistributionBatch:
         """Give the arithmetic for minibatches of one size."""
         return CategoricalBatch(columns, size)
 
@@ -202,19 +202,19 @@ class Columns(NamedTuple):
     value_N: Float32
 
     @classmethod
-    def of(cls, batch: Batch, policy: Policy) -> torch.Tensor:
+    def of(cls, batch: Batch, policy: DistributionGradient) -> torch.Tensor:
         """Give them as one tensor [4, N], to be shuffled along its last axis."""
-        gain_N = batch.weight_B * batch.advantage_B
+        gain_N = batch.importance_weight_B * batch.advantage_B
         return torch.stack([batch.logp_B - policy.logp_shift_N, gain_N, batch.target_B, batch.value_B])
 
 
 class PpoBatch:
     """The loss's derivatives by log likelihood and value, for minibatches of one size."""
 
-    def __init__(self, columns: Columns, size: int, knobs: Knobs) -> None:
-        self._columns, self._knobs, self._size = columns, knobs, size
-        self._low, self._high = np.float32(1.0 - knobs.clip_range), np.float32(1.0 + knobs.clip_range)
-        self._error_rate = np.float32(2.0 * knobs.value_coef / size)
+    def __init__(self, columns: Columns, size: int, config: LossConfig) -> None:
+        self._columns, self._config, self._size = columns, config, size
+        self._low, self._high = np.float32(1.0 - config.clip_range), np.float32(1.0 + config.clip_range)
+        self._error_rate = np.float32(2.0 * config.value_coef / size)
         self._ratio_B, self._clipped_B, self._slope_B = (np.empty(size, dtype=np.float32) for _ in range(3))
 
     def policy_slope(self, logp_B: Float32, rows: slice, log_ratio_B: Float32) -> tuple[Float32, float]:
@@ -225,9 +225,9 @@ class PpoBatch:
         np.maximum(ratio_B, self._low, out=clipped_B)
         np.minimum(clipped_B, self._high, out=clipped_B)
         clip_fraction = np.count_nonzero(ratio_B != clipped_B) / self._size
-        gain_B = self._columns.gain_N[rows]
-        np.multiply(ratio_B, gain_B, out=ratio_B)
-        np.multiply(clipped_B, gain_B, out=clipped_B)
+        surrogate_B = self._columns.gain_N[rows]
+        np.multiply(ratio_B, surrogate_B, out=ratio_B)
+        np.multiply(clipped_B, surrogate_B, out=clipped_B)
         # The smaller of the two counts; only through the one that is not clipped does the policy move.
         np.multiply(ratio_B, ratio_B <= clipped_B, out=slope_B)
         np.multiply(slope_B, np.float32(-1.0 / self._size), out=slope_B)
@@ -236,8 +236,8 @@ class PpoBatch:
     def value_slope(self, value_B: Float32, rows: slice, slope_B: Float32) -> None:
         """Fill d loss / d value [B]."""
         np.subtract(value_B, self._columns.target_N[rows], out=slope_B)
-        if self._knobs.value_clip_range is not None:
-            self._clip_values(value_B, rows, slope_B, self._knobs.value_clip_range)
+        if self._config.value_clip_range is not None:
+            self._clip_values(value_B, rows, slope_B, self._config.value_clip_range)
         np.multiply(slope_B, self._error_rate, out=slope_B)
 
     def _clip_values(self, value_B: Float32, rows: slice, error_B: Float32, clip_range: float) -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from schemas.rollout.rollout import Float32
-from trainer.networks.distributions import Head
-from trainer.ppo.analytic.derivatives import Columns, PolicyBatch, PpoBatch, policy_for
-from trainer.ppo.analytic.network import TwinNetwork, TwinPass
-from trainer.ppo.loss import Evaluation, Knobs
+from trainer.networks.distributions import ActionDistribution
+from trainer.ppo.analytic.derivatives import Columns, DistributionBatch, PpoBatch, gradient_for
+from trainer.ppo.analytic.network import StackedNetwork, StackedPass
+from trainer.ppo.loss import Evaluation, LossConfig
 from trainer.rollouts.batch import Batch
 
 
@@ -20,20 +20,20 @@ from trainer.rollouts.batch import Batch
 class _Minibatch:
     """The buffers for minibatches of one size."""
 
-    stacks: TwinPass
-    policy: PolicyBatch
+    stacks: StackedPass
+    policy: DistributionBatch
     loss: PpoBatch
 
 
-class LeanGradient:
+class AnalyticGradient:
     """A training set, shuffled once an epoch, and the arithmetic over its minibatches."""
 
-    def __init__(self, twin: TwinNetwork, head: Head, knobs: Knobs, batch: Batch) -> None:
-        self._batch, self._knobs = batch, knobs
+    def __init__(self, twin: StackedNetwork, head: ActionDistribution, config: LossConfig, batch: Batch) -> None:
+        self._batch, self._config = batch, config
         self._twin = twin
         self.flat = twin.flat
         self.log_std_A: Float32 = twin.parameters.log_std_A
-        self._written = policy_for(head, batch.action_BC)
+        self._written = gradient_for(head, batch.action_BC)
         self._sources = [batch.observation_BO.contiguous(), *self._written.columns]
         self._shuffled = [torch.empty_like(source) for source in self._sources]
         self._columns, self._columns_shuffled = Columns.of(batch, self._written), torch.empty(4, batch.size)
@@ -44,8 +44,8 @@ class LeanGradient:
         if size not in self._minibatches:
             columns = Columns(*self._columns_shuffled.numpy())
             policy = self._written.minibatches(tuple(self._shuffled[1:]), size)
-            loss = PpoBatch(columns, size, self._knobs)
-            self._minibatches[size] = _Minibatch(TwinPass(self._twin, size), policy, loss)
+            loss = PpoBatch(columns, size, self._config)
+            self._minibatches[size] = _Minibatch(StackedPass(self._twin, size), policy, loss)
         return self._minibatches[size]
 
     def shuffle(self, order: Tensor) -> None:
@@ -61,7 +61,7 @@ class LeanGradient:
         stacks.forward(observation_BO)
         logp_B = m.policy.log_prob(stacks.output_BK, self.log_std_A, rows)
         slope_B, clip_fraction = m.loss.policy_slope(logp_B, rows, self._log_ratio_N[rows])
-        bonus = self._knobs.entropy_coef * (1.0 - clip_fraction)
+        bonus = self._config.entropy_coef * (1.0 - clip_fraction)
         m.policy.slopes(slope_B, bonus, stacks.output_slope_BK, self._twin.gradients.log_std_A)
         value_B = stacks.value_B1[:, 0]
         self._value_N[rows] = value_B

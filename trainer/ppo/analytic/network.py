@@ -67,7 +67,7 @@ def _pair(vector: Tensor, views: list[Tensor], index: int, per_stack: int) -> Te
     return vector.as_strided((2, *policy.shape), (apart, *policy.stride()), policy.storage_offset())
 
 
-class TwinNetwork:
+class StackedNetwork:
     """Parameters and gradients of the two stacks, by layer."""
 
     def __init__(self, network: ActorCritic) -> None:
@@ -78,10 +78,10 @@ class TwinNetwork:
         self.gradients = _Pairs(self.flat, self.flat.gradient, len(self.hidden_sizes))
 
 
-class TwinPass:
+class StackedPass:
     """Forward and backward through both stacks for minibatches of one size."""
 
-    def __init__(self, twin: TwinNetwork, size: int) -> None:
+    def __init__(self, twin: StackedNetwork, size: int) -> None:
         self._own, self._grad = twin.parameters, twin.gradients
         self._size = size
         self._hidden = [torch.empty(2, size, width) for width in twin.hidden_sizes]

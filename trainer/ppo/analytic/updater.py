@@ -19,13 +19,13 @@ import torch
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN
 from trainer.common import threads
 from trainer.common.rng import rng_for
-from trainer.networks.distributions import Head
+from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import ActorCritic, Network
 from trainer.ppo.analytic.adam import FlatAdam
-from trainer.ppo.analytic.gradient import LeanGradient
-from trainer.ppo.analytic.network import TwinNetwork
-from trainer.ppo.loss import Terms, ppo_loss
-from trainer.ppo.update import Plan
+from trainer.ppo.analytic.gradient import AnalyticGradient
+from trainer.ppo.analytic.network import StackedNetwork
+from trainer.ppo.loss import LossTerms, ppo_loss
+from trainer.ppo.update import UpdateConfig
 from trainer.rollouts.batch import Batch, minibatch_sizes
 
 _MOST_STEPS, _FEWEST_STEPS = 12, 2
@@ -39,13 +39,13 @@ _SAME_STEPS = 2
 _LOG_STD_MIN, _LOG_STD_MAX = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
 
 
-class LeanUpdater:
+class AnalyticUpdater:
     """Does what AutogradUpdater does with the built-in network and loss, to rounding."""
 
-    def __init__(self, network: ActorCritic, head: Head, plan: Plan, batch: Batch, moments: dict[str, Any]) -> None:
+    def __init__(self, network: ActorCritic, head: ActionDistribution, plan: UpdateConfig, batch: Batch, moments: dict[str, Any]) -> None:
         threads.keep_numpy_to_one()
         self.network: Network = network
-        self._head, self._twin = head, TwinNetwork(network)
+        self._head, self._twin = head, StackedNetwork(network)
         self._adam = FlatAdam(self._twin.flat, network, plan, moments)
         self._norms: list[float] = []
         self._entropies: list[float] = []
@@ -54,10 +54,10 @@ class LeanUpdater:
         self._same: dict[int, bool] = {}
         self.renew(plan, batch)
 
-    def renew(self, plan: Plan, batch: Batch) -> None:
+    def renew(self, plan: UpdateConfig, batch: Batch) -> None:
         """Go on with other experiences and other rates; parameters, moments and the measured pace stay."""
         self.plan, self._batch = plan, batch
-        self._gradient = LeanGradient(self._twin, self._head, plan.knobs, batch)
+        self._gradient = AnalyticGradient(self._twin, self._head, plan.loss, batch)
         self._adam.set_rate(plan.learning_rate)
         ends = list(itertools.accumulate(minibatch_sizes(batch.size, plan.batch_size), initial=0))
         self._minibatches = [slice(start, end) for start, end in itertools.pairwise(ends)]
@@ -76,8 +76,8 @@ class LeanUpdater:
         with np.errstate(all="ignore"):  # what is not finite shows in the terms
             self._walk(iter(self._minibatches))
         torch.set_num_threads(self.plan.threads or 1)  # what follows is too small to share
-        terms = ppo_loss(self._batch, self._gradient.seen(order, float(np.mean(self._entropies))), self.plan.knobs)
-        means = {name: float(value) for name, value in zip(Terms._fields, terms, strict=True)}
+        terms = ppo_loss(self._batch, self._gradient.seen(order, float(np.mean(self._entropies))), self.plan.loss)
+        means = {name: float(value) for name, value in zip(LossTerms._fields, terms, strict=True)}
         return means | {"grad_norm": float(np.mean(self._norms))}
 
     def _walk(self, minibatches: Iterator[slice]) -> None:

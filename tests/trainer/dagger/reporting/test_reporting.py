@@ -10,15 +10,15 @@ from rich.console import Console
 from schemas.errors import ConfigError
 from trainer.dagger.messages import ExpertDone, Line, MilestoneResult, RoundDone
 from trainer.dagger.milestones import MilestoneConfig
-from trainer.dagger.pipeline import Options
+from trainer.dagger.pipeline import PipelineOptions
 from trainer.dagger.reporting.console import Bars, Lines, summary
 from trainer.dagger.reporting.html_report import page
 from trainer.dagger.reporting.wandb_tracker import Tracker
-from trainer.dagger.schedule import Due, Selection
+from trainer.dagger.schedule import Schedule, Selection
 from trainer.dagger.settings import DaggerSettings
 
 CONFIG = MilestoneConfig.model_validate_json('{"env": "racing", "milestones": [{"id": "A", "max_steps": 5}]}')
-OPTIONS = Options(CONFIG, DaggerSettings(), Selection(), Path(), Path(), Path(), "cpu", False, 1)
+OPTIONS = PipelineOptions(CONFIG, DaggerSettings(), Selection(), Path(), Path(), Path(), "cpu", False, 1)
 ROUND = RoundDone(
     iteration=0, iterations=10, beta=1.0, success_rate=0.5, mean_steps=None, loss=0.1, labels=7, seconds=3.0
 )
@@ -29,7 +29,7 @@ FAILED = DONE.model_copy(update={"status": "failed", "reason": "the <expert> rai
 
 
 def tell(watcher):
-    watcher.begin(Due(("A",), (), ()), OPTIONS)
+    watcher.begin(Schedule(("A",), (), ()), OPTIONS)
     watcher.started("A")
     watcher.heard("A", ExpertDone(success_rate=1.0, mean_steps=4.0, max_episode_steps=8))
     watcher.heard("A", Line(text="A: \x1b[31mgoing on"))

@@ -5,9 +5,9 @@ import pytest
 
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import actions_of
-from trainer.dagger.environment import View, World
+from trainer.dagger.environment import ObservationSpec, MilestoneEnv
 from trainer.dagger.training.dataset import Dataset, write_round
-from trainer.dagger.training.episodes import Episode, Score, Task, collect, demonstrate, play, score_of
+from trainer.dagger.training.episodes import Episode, EpisodeStatistics, Task, collect, demonstrate, play, score_of
 
 LEFT, RIGHT = np.int64(0), np.int64(1)
 
@@ -25,7 +25,7 @@ class AlwaysRight:
 
 def worlds(count):
     envs = [Corridor(milestones=[{"id": "A", "at": 5.0}]) for _ in range(count)]
-    return [World(env, View((3,), pixels=False), actions_of(env)) for env in envs]
+    return [MilestoneEnv(env, ObservationSpec((3,), pixels=False), actions_of(env)) for env in envs]
 
 
 def all_left(observations):
@@ -82,13 +82,13 @@ def test_a_start_state_and_a_seed_decide_an_episode():
 
 
 def test_scores_go_by_success_then_by_steps():
-    good, fast = Score(1.0, 40.0, 0.0), Score(1.0, 30.0, 0.0)
+    good, fast = EpisodeStatistics(1.0, 40.0, 0.0), EpisodeStatistics(1.0, 30.0, 0.0)
     assert good.better_than(None)
     assert fast.better_than(good)
     assert not good.better_than(good)
-    assert good.better_than(Score(0.5, 1.0, 0.0))
-    assert not Score(0.0, None, None).better_than(Score(0.0, None, None))
-    assert score_of([Episode(0, True, 4), Episode(1, False, 99), Episode(2, True, 6)]) == Score(2 / 3, 5.0, 1.0)
+    assert good.better_than(EpisodeStatistics(0.5, 1.0, 0.0))
+    assert not EpisodeStatistics(0.0, None, None).better_than(EpisodeStatistics(0.0, None, None))
+    assert score_of([Episode(0, True, 4), Episode(1, False, 99), Episode(2, True, 6)]) == EpisodeStatistics(2 / 3, 5.0, 1.0)
 
 
 @pytest.mark.parametrize("limit", [1 << 30, 0], ids=["in memory", "on disk"])

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from trainer.dagger.training.dataset import round_folder, write_round
-from trainer.dagger.training.episodes import Score
-from trainer.dagger.training.progress_store import ExpertRecord, Round, Work, data_folder, load_work, save_work
+from trainer.dagger.training.episodes import EpisodeStatistics
+from trainer.dagger.training.progress_store import ExpertRecord, CompletedRound, MilestoneProgress, data_folder, load_progress, save_progress
 
 
 def rounds_on_disk(folder, count):
@@ -13,22 +13,22 @@ def rounds_on_disk(folder, count):
     done = []
     for number in range(count):
         write_round(data_folder(folder), number, [(np.zeros((2, 3), np.float32), np.zeros(2, np.int64))])
-        score = Score(0.5 + 0.25 * (number == 1), 30.0, 1.0)
-        done.append(Round(1.0, 2 * (number + 1), 0.1, score, 0.5, 3.0, 1.0))
+        score = EpisodeStatistics(0.5 + 0.25 * (number == 1), 30.0, 1.0)
+        done.append(CompletedRound(1.0, 2 * (number + 1), 0.1, score, 0.5, 3.0, 1.0))
     return done
 
 
 def work_with(folder, count):
-    work = Work("print", expert=ExpertRecord(Score(1.0, 20.0, 0.0), ((True, 20),), 40))
+    work = MilestoneProgress("print", expert=ExpertRecord(EpisodeStatistics(1.0, 20.0, 0.0), ((True, 20),), 40))
     for number, done in enumerate(rounds_on_disk(folder, count)):
         work = work.with_round(done, {"network": {"w": torch.full((2,), float(number))}})
-    save_work(folder, work)
+    save_progress(folder, work)
     return work
 
 
 def test_what_was_saved_comes_back(tmp_path):
     saved = work_with(tmp_path, 3)
-    loaded, told = load_work(tmp_path, "print")
+    loaded, told = load_progress(tmp_path, "print")
     assert told == "going on after round 3"
     assert (loaded.expert, loaded.rounds, loaded.best_round, loaded.final) == (saved.expert, saved.rounds, 1, None)
     assert torch.equal(loaded.best["network"]["w"], torch.ones(2))
@@ -37,8 +37,8 @@ def test_what_was_saved_comes_back(tmp_path):
 
 def test_other_settings_begin_anew(tmp_path):
     work_with(tmp_path, 2)
-    loaded, told = load_work(tmp_path, "other")
-    assert loaded == Work("other")
+    loaded, told = load_progress(tmp_path, "other")
+    assert loaded == MilestoneProgress("other")
     assert "are others than before" in told
     assert not data_folder(tmp_path).exists()
 
@@ -60,8 +60,8 @@ def test_torn_progress_or_data_begins_anew(tmp_path):
         folder = tmp_path / str(k)
         work_with(folder, 2)
         spoil(folder)
-        loaded, told = load_work(folder, "print")
-        assert loaded == Work("print")
+        loaded, told = load_progress(folder, "print")
+        assert loaded == MilestoneProgress("print")
         assert says in told
 
 
@@ -70,9 +70,9 @@ def test_a_round_that_was_being_written_is_no_part_of_it(tmp_path):
     place = round_folder(data_folder(tmp_path), 2)
     place.mkdir()
     (place / "observations_0000.npy").write_bytes(b"half")
-    loaded, _ = load_work(tmp_path, "print")
+    loaded, _ = load_progress(tmp_path, "print")
     assert len(loaded.rounds) == 2
 
 
 def test_nothing_there_is_new_work(tmp_path):
-    assert load_work(tmp_path / "none", "print") == (Work("print"), "")
+    assert load_progress(tmp_path / "none", "print") == (MilestoneProgress("print"), "")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trainer.envs.racing import car, track
-from trainer.envs.racing.simulation import RacingWorld, _upright_rays
+from trainer.envs.racing.simulation import RacingSimulation, _upright_rays
 
 ROOT = Path(__file__).resolve().parents[4]
 DIRECTIONS = np.deg2rad([0.0, 90.0, -90.0, 45.0, -45.0])
@@ -88,7 +88,7 @@ def test_up_down_and_ground_rays_meet_the_parabola_that_the_road_is_taken_for():
 
 
 def test_gravity_points_down_on_a_hill_whichever_way_the_car_faces():
-    world, rng = RacingWorld(200, seed=0), np.random.default_rng(0)
+    world, rng = RacingSimulation(200, seed=0), np.random.default_rng(0)
     heading = rng.uniform(-np.pi, np.pi, 200)
     still = np.zeros(200)
     world.cars.place(
@@ -117,7 +117,7 @@ def test_tracks_close_keep_their_length_and_differ():
 
 
 def test_track_coordinates_move_as_the_car_does_in_the_world():
-    world = RacingWorld(64, seed=1)
+    world = RacingSimulation(64, seed=1)
     worst = 0.0
     for _ in range(100):
         c, which = world.cars, world.track
@@ -159,7 +159,7 @@ def test_full_throttle_reaches_the_top_speed_and_brakes_stop_for_good():
 
 
 def test_a_sober_driver_earns_several_times_what_noise_does():
-    noise, driver = RacingWorld(64, seed=0), RacingWorld(64, seed=0)
+    noise, driver = RacingSimulation(64, seed=0), RacingSimulation(64, seed=0)
     rng = np.random.default_rng(0)
     by_noise = np.mean([noise.step(a).reward.mean() for a in actions(noise, rng, 300)])
     steps = [driver.step(keep_to_the_middle(driver)) for _ in range(300)]
@@ -173,7 +173,7 @@ def test_a_sober_driver_earns_several_times_what_noise_does():
 
 
 def test_what_agents_see_is_finite_and_well_scaled():
-    world, rng = RacingWorld(64, seed=2), np.random.default_rng(2)
+    world, rng = RacingSimulation(64, seed=2), np.random.default_rng(2)
     seen = [world.reset()] + [world.step(a).next_observation for a in actions(world, rng, 400)]
     seen += [world.step(keep_to_the_middle(world, speed=20.0)).next_observation for _ in range(300)]
     flat = np.concatenate(seen)
@@ -186,7 +186,7 @@ def test_what_agents_see_is_finite_and_well_scaled():
 
 
 def test_reward_is_the_sum_of_its_parts():
-    world, rng = RacingWorld(128, seed=3), np.random.default_rng(3)
+    world, rng = RacingSimulation(128, seed=3), np.random.default_rng(3)
     crashes = 0
     for action in actions(world, rng, 200):
         step = world.step(action)
@@ -198,7 +198,7 @@ def test_reward_is_the_sum_of_its_parts():
 
 
 def test_an_end_shows_the_true_successor_and_starts_afresh():
-    world, rng = RacingWorld(128, seed=4, time_limit=40), np.random.default_rng(4)
+    world, rng = RacingSimulation(128, seed=4, time_limit=40), np.random.default_rng(4)
     ends = {"terminated": 0, "truncated": 0}
     for action in actions(world, rng, 120):
         step = world.step(action)
@@ -215,7 +215,7 @@ def test_an_end_shows_the_true_successor_and_starts_afresh():
 
 def test_the_same_seed_drives_the_same_and_another_one_does_not():
     def play(seed):
-        world, rng = RacingWorld(16, seed=seed), np.random.default_rng(0)
+        world, rng = RacingSimulation(16, seed=seed), np.random.default_rng(0)
         return np.stack([world.step(a).reward for a in actions(world, rng, 150)])
 
     np.testing.assert_array_equal(play(5), play(5))
@@ -223,13 +223,13 @@ def test_the_same_seed_drives_the_same_and_another_one_does_not():
 
 
 def test_a_saved_state_goes_on_bit_for_bit():
-    world, rng = RacingWorld(32, seed=7, time_limit=60), np.random.default_rng(7)
+    world, rng = RacingSimulation(32, seed=7, time_limit=60), np.random.default_rng(7)
     plan = list(actions(world, rng, 200))
     for action in plan[:50]:
         world.step(action)
     saved = world.save_state()
     first = [world.step(a) for a in plan[50:]]
-    other = RacingWorld(32, seed=99, time_limit=60)
+    other = RacingSimulation(32, seed=99, time_limit=60)
     other.load_state(saved)
     second = [other.step(a) for a in plan[50:]]
     assert sum(s.terminated.sum() + s.truncated.sum() for s in first) > 30, "restarts draw from the saved random state"
@@ -241,9 +241,9 @@ def test_a_saved_state_goes_on_bit_for_bit():
 
 
 def test_a_state_that_is_torn_or_anothers_or_a_pickle_is_refused():
-    world = RacingWorld(2, seed=0)
+    world = RacingSimulation(2, seed=0)
     with pytest.raises(ValueError, match="agents=3"):
-        world.load_state(RacingWorld(3, seed=0).save_state())
+        world.load_state(RacingSimulation(3, seed=0).save_state())
     out = io.BytesIO()
     np.savez(out, about=np.array([{}], dtype=object))
     saved, before = world.save_state(), world.observe()
@@ -254,7 +254,7 @@ def test_a_state_that_is_torn_or_anothers_or_a_pickle_is_refused():
 
 
 def test_badly_scaled_observations_are_the_same_world():
-    good, bad = RacingWorld(8, seed=1), RacingWorld(8, seed=1, observation_scale=30.0, observation_shift=100.0)
+    good, bad = RacingSimulation(8, seed=1), RacingSimulation(8, seed=1, observation_scale=30.0, observation_shift=100.0)
     rng = np.random.default_rng(1)
     for action in actions(good, rng, 100):
         a, b = good.step(action), bad.step(action)
@@ -263,20 +263,20 @@ def test_badly_scaled_observations_are_the_same_world():
 
 
 def test_all_agents_can_be_put_on_one_track():
-    world = RacingWorld(64, seed=0, track=3)
+    world = RacingSimulation(64, seed=0, track=3)
     assert set(world.track) == {3}
     with pytest.raises(ValueError, match="track 9"):
-        RacingWorld(1, seed=0, track=9)
+        RacingSimulation(1, seed=0, track=9)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.full((2, 3), np.nan)], ids=["shape", "nan"])
 def test_a_senseless_action_is_refused(bad):
     with pytest.raises(ValueError, match="finite and of shape"):
-        RacingWorld(2, seed=0).step(bad)
+        RacingSimulation(2, seed=0).step(bad)
 
 
 def test_a_frame_shows_the_car_on_the_road():
-    world = RacingWorld(2, seed=0)
+    world = RacingSimulation(2, seed=0)
     picture = world.render(1, (160, 120))
     assert picture.shape == (120, 160, 3)
     assert picture.dtype == np.uint8
