@@ -12,7 +12,7 @@ from pathlib import Path
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.ledger.sqlite_errors import LedgerDamaged
-from daemon.process.child import Child, ChildSpec
+from daemon.process.child import ChildLauncher
 from daemon.process.interpreter import check_python, script_for
 from daemon.publishing.ledger_recovery import open_sound
 from daemon.rollouts.inbox import Inbox
@@ -24,9 +24,9 @@ from daemon.runtime.loop import Mailbox, run, stop_on_signals
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
-from daemon.ui.dashboard import Dashboard, wants_dashboard
+from daemon.ui.dashboard import wants_dashboard
 from daemon.ui.log import Log
-from daemon.ui.snapshot import Snapshot
+from daemon.ui.screen import GuardedScreen
 from daemon.ui.status_writer import StatusWriter
 from daemon.ui.system_stats import SystemStatsProbe
 from schemas.errors import HotlapError
@@ -38,50 +38,12 @@ MAX_ATTEMPTS = 3
 MAX_REBUILDS = 3
 
 
-class ChildLauncher:
-    """Starts real child processes."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
-        """Start a child. Raises DaemonError where there is no such program."""
-        return Child(command, speaks_events=speaks_events, wake=self._wake)
-
-
-class GuardedScreen:
-    """The dashboard in the place of log lines; where it fails, the log lines come back."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._dashboard: Dashboard | None = Dashboard()
-        log.mute_console()
-
-    def show(self, view: Snapshot) -> None:
-        """Take the newest view."""
-        if self._dashboard is None:
-            return
-        if not self._dashboard.alive:
-            failure, self._dashboard = self._dashboard.failure, None
-            self._log.unmute_console()
-            self._log.warning(f"the dashboard is off: {failure or 'the terminal is gone'}; the daemon goes on")
-            return
-        self._dashboard.show(view)
-
-    def stop(self) -> None:
-        """Give the terminal back to the log."""
-        if self._dashboard is not None:
-            self._dashboard.stop()
-            self._dashboard = None
-        self._log.unmute_console()
-
-
 @dataclass(slots=True)
 class App:
     """A service with what surrounds it."""
 
     service: Service
-    project: Context
+    context: Context
     mailbox: Mailbox
     guard: ConfigMonitor
 
@@ -89,13 +51,13 @@ class App:
         """Serve until `until()`, a signal or STOP; give True where `until()` ended it."""
 
         def report(error: Exception, delay_s: float) -> None:
-            self.project.warn(*describe_failure(error, self.project.layout))
+            self.context.warn(*describe_failure(error, self.context.paths))
             _quietly(self.service.report_end)
 
         def tick() -> float:
             self.guard.check()
             delay_s = self.service.tick()
-            self.project.clear_warning(*PASSING)
+            self.context.clear_warning(*PASSING)
             return delay_s
 
         with stop_on_signals(self.mailbox):
@@ -128,26 +90,26 @@ def project_layout(folder: Path) -> ProjectPaths:
 
 @contextlib.contextmanager
 def open_service(
-    layout: ProjectPaths, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
+    paths: ProjectPaths, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
 ) -> Iterator[App]:
     """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
     with contextlib.ExitStack() as stack:
         check_python(settings.daemon.python_executable)
         if settings.daemon.training_script:
-            script_for(settings.daemon.training_script, layout.project)
-        _make_folders(layout)
-        lock = ProjectLock(layout.lock)
+            script_for(settings.daemon.training_script, paths.project)
+        _make_folders(paths)
+        lock = ProjectLock(paths.lock)
         lock.acquire()
         stack.callback(lock.release)
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
-        log = Log(layout.daemon_log, console=sys.stdout)
+        log = Log(paths.daemon_log, console=sys.stdout)
         stack.callback(log.close)
         if automatic:
             stack.callback(log.info, "stopped; the next start goes on from here")
-        ledger, mended = open_sound(layout, now_s=REAL_CLOCK.utc_s())
+        ledger, mended = open_sound(paths, now_s=REAL_CLOCK.utc_s())
         stack.callback(ledger.close)
         mailbox = Mailbox()
-        project = Context(layout, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
+        project = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
         if mended is not None:
             project.warn("W_LEDGER_REBUILT", mended)
         inbox = Inbox(project)
@@ -160,24 +122,26 @@ def open_service(
         screen = GuardedScreen(log) if shows_dashboard else None
         if screen is not None:
             stack.callback(screen.stop)
-        service = Service(project, inbox, runner, StatusWriter(project, SystemStatsProbe()), screen, automatic=automatic)
+        service = Service(
+            project, inbox, runner, StatusWriter(project, SystemStatsProbe()), screen, automatic=automatic
+        )
         service.start()
         stack.callback(_quietly, service.report_end)
         yield App(service, project, mailbox, ConfigMonitor(project, lock, config=config))
 
 
-def _make_folders(layout: ProjectPaths) -> None:
+def _make_folders(paths: ProjectPaths) -> None:
     try:
-        layout.make()
+        paths.make()
     except OSError as error:
         raise DaemonError(
-            f"{layout.training} cannot be created: {error.strerror}",
+            f"{paths.training} cannot be created: {error.strerror}",
             hint="check the rights of the project folder",
             code="E_PROJECT",
         ) from None
 
 
-def serve(layout: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:
+def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:
     """Watch and train until stopped. `config` is the settings file where it is not the project's own.
 
     A ledger that turns out damaged meanwhile is rebuilt by a new start.
@@ -185,32 +149,32 @@ def serve(layout: ProjectPaths, settings: Settings, *, dashboard: bool, config: 
     rebuilds = 0
     while True:
         try:
-            return _serve(layout, settings, dashboard=dashboard, config=config)
+            return _serve(paths, settings, dashboard=dashboard, config=config)
         except LedgerDamaged:
             rebuilds += 1
             if rebuilds > MAX_REBUILDS:
                 raise
 
 
-def _serve(layout: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
-    with open_service(layout, settings, dashboard=dashboard, config=config) as app:
+def _serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
+    with open_service(paths, settings, dashboard=dashboard, config=config) as app:
         needed = settings.daemon.auto_train_after_n_rollouts
-        app.project.log.info(f"watching {layout.exports.relative_to(layout.project)}: a cycle every {needed} rollouts")
+        app.context.log.info(f"watching {paths.exports.relative_to(paths.project)}: a cycle every {needed} rollouts")
         app.run()
     return Exit.DONE
 
 
-def run_once(layout: ProjectPaths, settings: Settings) -> Exit:
+def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
     """Train one cycle on what is there now, however few rollouts."""
-    with open_service(layout, settings, dashboard=False, automatic=False) as app:
-        service, project = app.service, app.project
+    with open_service(paths, settings, dashboard=False, automatic=False) as app:
+        service, project = app.service, app.context
         if not app.run(until=lambda: service.inbox.is_settled):
             return Exit.CYCLE_FAILED
         for name, reason in service.inbox.unfinished.items():
             project.log.warning(f"{name} is left where it is: {reason}")
         if project.ledger.pending_count() == 0 and service.inbox.present == 0 and not service.runner.busy:
             raise DaemonError(
-                f"there is no rollout in {layout.exports}",
+                f"there is no rollout in {paths.exports}",
                 hint="let the engine write rollout_<i>_<date>.json there first",
                 code="E_NO_ROLLOUTS",
                 exit_code=Exit.NOTHING_TO_TRAIN_ON,
@@ -223,7 +187,7 @@ def run_once(layout: ProjectPaths, settings: Settings) -> Exit:
             raise DaemonError(f"the cycle failed: {why}", hint="", code="E_CYCLE", exit_code=Exit.CYCLE_FAILED)
         publication = project.ledger.last_publication()
         assert publication is not None
-        project.log.info(f"the engine's model is {layout.models / publication.model}")
+        project.log.info(f"the engine's model is {paths.models / publication.model}")
     return Exit.DONE
 
 

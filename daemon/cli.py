@@ -188,18 +188,18 @@ def _tell(report: tell.Report, *, as_json: bool) -> Exit:
     return report.exit_code
 
 
-def _doctor(options: argparse.Namespace, layout: ProjectPaths) -> Exit:
+def _doctor(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
     """Settings that cannot be used are one more finding, not the end."""
     from daemon.diagnostics.doctor import doctor
 
     try:
-        loaded: LoadedSettings | ConfigError = _loaded(options, layout.project)
+        loaded: LoadedSettings | ConfigError = _loaded(options, paths.project)
     except ConfigError as error:
         loaded = error
-    return _tell(doctor(layout, loaded), as_json=options.json)
+    return _tell(doctor(paths, loaded), as_json=options.json)
 
 
-def _trust(options: argparse.Namespace, layout: ProjectPaths, loaded: LoadedSettings) -> Exit:
+def _trust(options: argparse.Namespace, paths: ProjectPaths, loaded: LoadedSettings) -> Exit:
     from daemon.security import approvals as trust
 
     commands = trust.commands_of(loaded)
@@ -208,44 +208,44 @@ def _trust(options: argparse.Namespace, layout: ProjectPaths, loaded: LoadedSett
     for name, value in commands.items():
         _say(True, f"{name} = {value!r}")
     if options.show:
-        is_approved = trust.is_approved(layout.project, commands)
+        is_approved = trust.is_approved(paths.project, commands)
         return _say(is_approved, "approved" if is_approved else "not approved")
     if options.revoke:
-        was_there = trust.revoke(layout.project, commands)
+        was_there = trust.revoke(paths.project, commands)
         return _say(True, "the approval is taken back" if was_there else "it was not approved")
-    path = trust.approve(layout.project, commands)
-    return _say(True, f"approved for {layout.project} (kept in {path})")
+    path = trust.approve(paths.project, commands)
+    return _say(True, f"approved for {paths.project} (kept in {path})")
 
 
-def _order(layout: ProjectPaths, what: str) -> Exit:
+def _order(paths: ProjectPaths, what: str) -> Exit:
     from daemon.runtime.commands import Command, send_command
 
-    answer = send_command(layout, Command.model_validate({"what": what}))
+    answer = send_command(paths, Command.model_validate({"what": what}))
     return _say(answer.ok, answer.message)
 
 
-def _publish(layout: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
+def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
     """Through the running daemon where there is one, else directly under its lock."""
     from daemon.publishing.republish import ensure_exported
     from daemon.runtime.commands import Command, send_command
 
-    if not layout.ledger.exists():
+    if not paths.ledger.exists():
         raise DaemonError("nothing was published yet", hint="train a cycle first", code="E_NO_MODEL")
-    cycle_id = ensure_exported(layout, settings, cycle=cycle, epoch=epoch)
-    if is_held(layout.lock):
-        answer = send_command(layout, Command(what="publish", epoch=epoch, cycle=cycle_id))
+    cycle_id = ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
+    if is_held(paths.lock):
+        answer = send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
         return _say(answer.ok, answer.message)
     from daemon.ledger.ledger import Ledger
+    from daemon.publishing.republish import publish_epoch
     from daemon.runtime.clock import Clock
     from daemon.runtime.context import Context
-    from daemon.service import publish_epoch
     from daemon.ui.log import Log
 
-    lock = ProjectLock(layout.lock)
+    lock = ProjectLock(paths.lock)
     lock.acquire()
-    log, ledger = Log(layout.daemon_log, console=None), Ledger.open(layout.ledger)
+    log, ledger = Log(paths.daemon_log, console=None), Ledger.open(paths.ledger)
     try:
-        project = Context(layout, settings, ledger, log, Clock(), lambda: None)
+        project = Context(paths, settings, ledger, log, Clock(), lambda: None)
         publication = publish_epoch(project, cycle_id=cycle_id, epoch=epoch)
     except OSError as error:
         raise DaemonError(f"the pointer cannot be written: {error.strerror}", exit_code=Exit.CYCLE_FAILED) from None

@@ -33,7 +33,7 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
         raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
     layout = ProjectPaths(folder.resolve())
     with open_service(layout, settings, dashboard=dashboard) as app:
-        app.project.log.info(f"demo in {layout.project}: the simulated engine drives, Ctrl-C ends it")
+        app.context.log.info(f"demo in {layout.project}: the simulated engine drives, Ctrl-C ends it")
         done_before = len(_trained(app))
         log = layout.logs / "engine.log"
         engine = Child(_engine_command(layout, settings, log), speaks_events=False, wake=app.mailbox.wake)
@@ -48,17 +48,17 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
     return _summary(trained, layout, wanted=cycles)
 
 
-def _engine_command(layout: ProjectPaths, settings: Settings, log: Path) -> ChildSpec:
+def _engine_command(paths: ProjectPaths, settings: Settings, log: Path) -> ChildSpec:
     arguments = (
-        *(sys.executable, "-P", str(ENGINE), "--project", str(layout.project), "--lifeline"),
+        *(sys.executable, "-P", str(ENGINE), "--project", str(paths.project), "--lifeline"),
         *("--agents", str(AGENTS), "--seed", str(settings.trainer.seed)),
         *("--pause-while-training", str(settings.daemon.auto_train_after_n_rollouts)),
     )
-    return ChildSpec(arguments, layout.project, log, (CODE_ROOT,), layout.project)
+    return ChildSpec(arguments, paths.project, log, (CODE_ROOT,), paths.project)
 
 
 def _trained(app: App) -> list[CycleSummary]:
-    return [cycle for cycle in app.project.ledger.history() if cycle.rollouts]
+    return [cycle for cycle in app.context.ledger.history() if cycle.rollouts]
 
 
 def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
@@ -68,10 +68,10 @@ def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
     is_stuck = cycle is not None and (
         cycle.phase is Phase.PARKED or (cycle.kind == "initial" and cycle.phase is Phase.FAILED)
     )
-    return is_stuck or app.project.ledger.count_trained() - done_before >= cycles
+    return is_stuck or app.context.ledger.count_trained() - done_before >= cycles
 
 
-def _summary(trained: list[CycleSummary], layout: ProjectPaths, *, wanted: int | None) -> Exit:
+def _summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: int | None) -> Exit:
     rewards = [cycle.reward_mean for cycle in trained if cycle.reward_mean is not None]
     failed = [cycle for cycle in trained if cycle.state != "published"]
     lines = ["", f"{len(trained) - len(failed)} cycles published, {len(failed)} failed"]
@@ -81,9 +81,9 @@ def _summary(trained: list[CycleSummary], layout: ProjectPaths, *, wanted: int |
         seconds = sorted(cycle.seconds for cycle in trained if cycle.seconds is not None)
         if seconds:
             lines.append(f"a cycle takes    {seconds[len(seconds) // 2]:.1f} s (median)")
-    lines.append(f"models           {layout.models}")
-    lines.append(f"the engine's     {layout.pointer}")
-    lines.append(f"again            python -m daemon --demo --project {layout.project}")
+    lines.append(f"models           {paths.models}")
+    lines.append(f"the engine's     {paths.pointer}")
+    lines.append(f"again            python -m daemon --demo --project {paths.project}")
     sys.stdout.write("\n".join(lines) + "\n")
     is_complete = wanted is None or (len(trained) >= wanted and not failed)
     return Exit.DONE if is_complete else Exit.CYCLE_FAILED

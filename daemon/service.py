@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from daemon.ledger.cycle import Phase
-from daemon.ledger.records import Publication, FileSignature
+from daemon.ledger.records import FileSignature
 from daemon.process.interpreter import check_launch
-from daemon.publishing.publish import point_at, pointed_at
+from daemon.publishing.pointer import point_at, pointed_at
+from daemon.publishing.republish import publish_epoch
 from daemon.publishing.retention import (
     TEMPORARY_S,
     best_cycle,
@@ -26,13 +26,12 @@ from daemon.publishing.retention import (
     surplus_exports,
 )
 from daemon.rollouts.inbox import Inbox
-from daemon.runtime.commands import Reply, Command, write_reply, clear_commands, waiting_commands
+from daemon.runtime.commands import Command, Reply, clear_commands, waiting_commands, write_reply
 from daemon.runtime.context import Context
 from daemon.training.job_builder import parent_checkpoint, project_contract
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
-from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError
 from schemas.text import printable
 
@@ -40,7 +39,7 @@ from schemas.text import printable
 class Screen(Protocol):
     """Shows views; never holds its caller up."""
 
-    def show(self, view: Snapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Take the newest view."""
 
 
@@ -49,7 +48,7 @@ class Service:
 
     def __init__(
         self,
-        project: Context,
+        context: Context,
         inbox: Inbox,
         runner: Runner,
         reporter: StatusWriter,
@@ -58,7 +57,7 @@ class Service:
         automatic: bool = True,
     ) -> None:
         self._automatic = automatic
-        self._project = project
+        self._context = context
         self._inbox = inbox
         self._runner = runner
         self._reporter = reporter
@@ -67,18 +66,18 @@ class Service:
 
     def start(self) -> None:
         """Take up what an earlier daemon left. Raises ContractError where the settings ask for another shape."""
-        clear_commands(self._project.layout, disk=self._project.disk)
+        clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
         self._runner.recover()
         self._clear_litter()
         self._mend_pointer()
         if self.is_paused:
-            self._project.log.warning("this project is paused: `python -m daemon resume` goes on")
+            self._context.log.warning("this project is paused: `python -m daemon resume` goes on")
 
     @property
     def is_paused(self) -> bool:
         """Tell whether triggering is stopped."""
-        return self._project.ledger.meta("paused") is not None
+        return self._context.ledger.meta("paused") is not None
 
     @property
     def runner(self) -> Runner:
@@ -117,7 +116,7 @@ class Service:
         self._report(force=True)
 
     def _report(self, *, force: bool = False) -> None:
-        pending = self._project.ledger.pending_count()
+        pending = self._context.ledger.pending_count()
         runner = self._runner
         status = self._reporter.status(
             runner.cycle, runner.progress, is_paused=self.is_paused, pending=pending, elapsed_s=runner.elapsed_s
@@ -129,7 +128,7 @@ class Service:
     # Starting
 
     def _start_what_is_due(self) -> bool:
-        runner, ledger, settings = self._runner, self._project.ledger, self._project.settings.daemon
+        runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
         if runner.busy or not self._inbox.has_looked or not (self._automatic or self._triggered):
             return False
         if self._automatic and not self._can_launch():
@@ -155,55 +154,55 @@ class Service:
     def _can_launch(self) -> bool:
         """Tell whether what a cycle starts is there; as long as it is not, nothing is claimed."""
         try:
-            check_launch(self._project.settings.daemon, self._project.layout.project)
+            check_launch(self._context.settings.daemon, self._context.paths.project)
         except HotlapError as error:
-            self._project.warn("W_LAUNCH", f"no cycle can start: {error}")
+            self._context.warn("W_LAUNCH", f"no cycle can start: {error}")
             return False
-        self._project.clear_warning("W_LAUNCH")
+        self._context.clear_warning("W_LAUNCH")
         return True
 
     def _retry_if_triggered(self) -> bool:
         if self._triggered is None:
             return False
         self._triggered = None
-        self._project.clear_warning("W_PARKED")
+        self._context.clear_warning("W_PARKED")
         return self._runner.retry()
 
     def _initial_is_due(self) -> bool:
         """Version 0 is missing, or nothing was trained yet and the first rollouts have another shape."""
-        last = self._project.ledger.last_publication()
+        last = self._context.ledger.last_publication()
         if last is None:
             return True
-        if self._project.ledger.has_trained():
+        if self._context.ledger.has_trained():
             return False
-        return self._project.ledger.meta("initial_contract") != project_contract(self._project).to_bytes().decode()
+        return self._context.ledger.meta("initial_contract") != project_contract(self._context).to_bytes().decode()
 
     def _initial_has_failed(self) -> bool:
         cycle = self._runner.cycle
         return cycle is not None and cycle.kind == "initial" and cycle.phase is Phase.FAILED
 
     def _begin(self, kind: str, cause: str) -> bool:
-        project = self._project
-        parent = parent_checkpoint(project)
-        parent_name = Path(parent[0]).relative_to(project.layout.models).as_posix() if parent else None
-        cycle = project.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=project.clock.utc_s())
+        context = self._context
+        parent = parent_checkpoint(context)
+        parent_name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
+        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=context.clock.utc_s())
         if kind == "train":
-            rollouts = project.ledger.rollouts_of(cycle.id)
+            rollouts = context.ledger.rollouts_of(cycle.id)
             experiences = sum(used.row.experiences for used in rollouts)
-            project.log.info(
+            context.log.info(
                 f"[1/5] rollouts taken in: {len(rollouts)} ({experiences:,} experiences), cycle {cycle.id}"
             )
-            project.clear_warning("W_NONFINITE")
+            context.clear_warning("W_NONFINITE")
         self._runner.begin(cycle)
         return True
 
     def _check_shape(self) -> None:
         """The engine keeps its old weights where a layer's size differs: so the shape never changes."""
-        last = self._project.ledger.last_publication()
+        last = self._context.ledger.last_publication()
         if last is None:
             return
-        result = self._project.ledger.result(last.cycle_id)
-        wanted = self._project.settings.agent.hidden_sizes
+        result = self._context.ledger.result(last.cycle_id)
+        wanted = self._context.settings.agent.hidden_sizes
         if result is not None and tuple(result.hidden_sizes) != tuple(wanted):
             raise ContractError(
                 f"agent.hidden_sizes is {list(wanted)}, this project's model has {list(result.hidden_sizes)}",
@@ -215,115 +214,99 @@ class Service:
 
         But for one that is being published: the pointer may name it already, and must not go back.
         """
-        last, cycle = self._project.ledger.last_publication(), self._runner.cycle
+        last, cycle = self._context.ledger.last_publication(), self._runner.cycle
         is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
-        if last is None or is_publishing or pointed_at(self._project.layout) == last.model:
+        if last is None or is_publishing or pointed_at(self._context.paths) == last.model:
             return
         try:
-            point_at(last.model, contract=None, layout=self._project.layout, disk=self._project.disk)
+            point_at(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
         except (OSError, HotlapError) as error:
-            self._project.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
+            self._context.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
 
     # Tidying up
 
     def _clear_litter(self) -> None:
         """What a failed cycle left stays to be looked at until the next one."""
-        project, cycle = self._project, self._runner.cycle
-        last = project.ledger.history(1)
+        context, cycle = self._context, self._runner.cycle
+        last = context.ledger.history(1)
         kept = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
-        remove_temporaries(project.layout, now_s=project.clock.utc_s(), disk=project.disk)
-        remove_stale_staging(project.layout, keep=kept, disk=project.disk)
+        remove_temporaries(context.paths, now_s=context.clock.utc_s(), disk=context.disk)
+        remove_stale_staging(context.paths, keep=kept, disk=context.disk)
 
     def _after_publish(self, cycle_id: int) -> None:
-        project, settings = self._project, self._project.settings.daemon
-        missing = max(0, settings.auto_train_after_n_rollouts - project.ledger.pending_count())
-        seconds = project.ledger.history(1)[-1].seconds or 0.0
-        project.log.info(f"[5/5] done in {seconds:.1f} s, waiting for {missing} more")
+        context, settings = self._context, self._context.settings.daemon
+        missing = max(0, settings.auto_train_after_n_rollouts - context.ledger.pending_count())
+        seconds = context.ledger.history(1)[-1].seconds or 0.0
+        context.log.info(f"[5/5] done in {seconds:.1f} s, waiting for {missing} more")
         if settings.clear_exports_after_training:
-            self._remove_exports(project.ledger.files_of_cycle(cycle_id))
-        used = project.ledger.used_files()
+            self._remove_exports(context.ledger.files_of_cycle(cycle_id))
+        used = context.ledger.used_files()
         surplus = surplus_exports(
             used, present=self._inbox.present, limit=settings.max_export_files, by=settings.limit_by
         )
-        stamps = project.ledger.files()
+        stamps = context.ledger.files()
         self._remove_exports([(name, stamps[name][0] if name in stamps else None) for name in surplus])
         self._prune()
 
     def _remove_exports(self, files: Sequence[tuple[str, FileSignature | None]]) -> None:
-        project = self._project
-        exports = project.layout.exports
+        context = self._context
+        exports = context.paths.exports
         self._inbox.forget(
-            [name for name, stamp in files if remove_if_unchanged(exports, name, stamp, disk=project.disk)]
+            [name for name, stamp in files if remove_if_unchanged(exports, name, stamp, disk=context.disk)]
         )
 
     def _prune(self) -> None:
-        project = self._project
-        now_s = project.clock.utc_s()
-        last = project.ledger.last_publication()
+        context = self._context
+        now_s = context.clock.utc_s()
+        last = context.ledger.last_publication()
         always = {last.cycle_id} if last else set()
-        ages = cycle_folder_ages(project.layout.models, now_s=now_s)
-        best = best_cycle(project.ledger.earned(ages))
+        ages = cycle_folder_ages(context.paths.models, now_s=now_s)
+        best = best_cycle(context.ledger.earned(ages))
         always |= {best} if best is not None else set()
-        remove_stale_staging(project.layout, keep=(), disk=project.disk)
-        remove_temporaries(project.layout, now_s=now_s, older_than_s=TEMPORARY_S, disk=project.disk)
-        surplus = surplus_cycles(ages, keep_newest=project.settings.daemon.keep_cycles, always=always)
-        remove_cycle_folders(project.layout, surplus, disk=project.disk)
-        remove_old_logs(project.layout, disk=project.disk)
-        prune_cache(project.layout, project.ledger.cache_needed(), disk=project.disk)
+        remove_stale_staging(context.paths, keep=(), disk=context.disk)
+        remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)
+        surplus = surplus_cycles(ages, keep_newest=context.settings.daemon.keep_cycles, always=always)
+        remove_cycle_folders(context.paths, surplus, disk=context.disk)
+        remove_old_logs(context.paths, disk=context.disk)
+        prune_cache(context.paths, context.ledger.cache_needed(), disk=context.disk)
 
     # Orders
 
     def _handle_commands(self) -> None:
-        for path, order in waiting_commands(self._project.layout):
+        for path, order in waiting_commands(self._context.paths):
             try:
-                self._project.disk.unlink(path)  # first: an order that cannot be taken off would be obeyed for ever
+                self._context.disk.unlink(path)  # first: an order that cannot be taken off would be obeyed for ever
             except OSError as error:
-                self._project.warn("W_ORDER", f"{path.name} cannot be taken off the list: {error.strerror}")
+                self._context.warn("W_ORDER", f"{path.name} cannot be taken off the list: {error.strerror}")
                 continue
             answer = Reply(ok=False, message="this is no order") if order is None else self._execute(order)
             with contextlib.suppress(OSError):
-                write_reply(path, answer, disk=self._project.disk)
+                write_reply(path, answer, disk=self._context.disk)
 
-    def _execute(self, order: Command) -> Reply:
-        ledger = self._project.ledger
-        match order.what:
+    def _execute(self, command: Command) -> Reply:
+        ledger = self._context.ledger
+        match command.what:
             case "trigger":
                 if self._runner.busy:
                     return Reply(ok=False, message="a cycle runs already; the next one starts by itself")
                 self.trigger("trigger")
                 return Reply(ok=True, message="a cycle starts on what is there")
             case "pause":
-                ledger.set_meta("paused", f"{self._project.clock.utc_s():.0f}")
-                self._project.log.info("paused: rollouts are counted, no cycle starts until `resume`")
+                ledger.set_meta("paused", f"{self._context.clock.utc_s():.0f}")
+                self._context.log.info("paused: rollouts are counted, no cycle starts until `resume`")
                 return Reply(ok=True, message="paused: rollouts are counted, no cycle starts until `resume`")
             case "resume":
                 ledger.set_meta("paused", None)
-                self._project.log.info("resumed")
+                self._context.log.info("resumed")
                 return Reply(ok=True, message="resumed")
             case "publish":
-                return self._publish_older(order)
+                return self._publish_older(command)
 
-    def _publish_older(self, order: Command) -> Reply:
+    def _publish_older(self, command: Command) -> Reply:
         if self._runner.busy:
             return Reply(ok=False, message="a cycle runs; try again when it is done")
         try:
-            publication = publish_epoch(self._project, cycle_id=order.cycle, epoch=order.epoch)
+            publication = publish_epoch(self._context, cycle_id=command.cycle, epoch=command.epoch)
         except (OSError, HotlapError) as error:
             return Reply(ok=False, message=printable(str(error)))
         return Reply(ok=True, message=f"published {publication.model}; the next cycle goes on from it")
-
-
-def publish_epoch(project: Context, *, cycle_id: int | None, epoch: int) -> Publication:
-    """Put one epoch of a published cycle before the engine. Raises HotlapError or OSError."""
-    published = [p for p in project.ledger.publications() if cycle_id is None or p.cycle_id == cycle_id]
-    if not published:
-        raise HotlapError(f"cycle {cycle_id} has published nothing", hint="`python -m daemon history` lists them")
-    last = published[-1]
-    folder = project.layout.cycle_folder(last.cycle_id)
-    model = f"{folder.name}/model_epoch_{epoch}.json"
-    contract: PolicyContract | None = project.contract
-    sha256 = point_at(model, contract=contract, layout=project.layout, disk=project.disk)
-    publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=project.clock.utc_s())
-    project.ledger.note_publication(publication)
-    project.log.info(f"published on request: {model}")
-    return publication

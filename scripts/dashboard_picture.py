@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from daemon.ledger.ledger import Ledger
 from daemon.ui.dashboard import snapshot_svg
-from daemon.ui.snapshot import SystemStats, Snapshot
+from daemon.ui.snapshot import Snapshot, SystemStats
 from daemon.ui.system_stats import INTERVAL_S, SystemStatsProbe
 from schemas.status import DaemonState, Status
 from schemas.storage.files import read_regular

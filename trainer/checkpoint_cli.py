@@ -56,7 +56,7 @@ def find_best(argv: Sequence[str]) -> int:
         reporter = ConsoleReporter()
         for place, one in enumerate(ranked, start=1):
             score = "-" if one.parts is None else f"{one.parts.total:.4f}"
-            reporter.line(f"{place}. {one.entry.name}  score {score}  {one.reason}")
+            reporter.line(f"{place}. {one.candidate.name}  score {score}  {one.reason}")
 
     return _guarded(work)
 
@@ -77,8 +77,8 @@ def find_and_export(argv: Sequence[str]) -> int:
         best = ranking(arguments.model_dir, [])[0]
         if best.parts is None:
             raise ModelError(f"no checkpoint can be used: {best.reason}", hint="train again", code="E_NO_MODEL")
-        target = (arguments.model_dir / f"model_epoch_{best.entry.epoch}.json").resolve()
-        checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.entry.name, None), arguments.export_dir)
+        target = (arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json").resolve()
+        checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
         write_atomic(target, export(checkpoint, policy_version=version, score=best.parts.total))
         write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
@@ -130,7 +130,9 @@ def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
     return ranked
 
 
-def measured(entries: Sequence[CheckpointCandidate], output: Output, test: Sequence[Rollout]) -> list[CheckpointCandidate]:
+def measured(
+    entries: Sequence[CheckpointCandidate], output: Output, test: Sequence[Rollout]
+) -> list[CheckpointCandidate]:
     """Replace the histories by value losses on the test rollouts, one a checkpoint, in order of epochs."""
     losses: list[float] = []
     result = []

@@ -14,7 +14,7 @@ from typing import NoReturn
 from benchmarks.learning import plot as curves
 from benchmarks.learning import report
 from benchmarks.learning.runner import play_all
-from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Scale, Way, load, runs_of, save
+from benchmarks.learning.scenarios import Scale, Scenario, ScenarioOutcome, ScenarioRun, Way, load, runs_of, save
 from benchmarks.lib import doc_tables as page
 from benchmarks.lib import host_info as machine
 from benchmarks.lib.child_process import ROOT, RunError
@@ -90,7 +90,9 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0 if not failed and all(comparison.passed for comparison in comparisons) else 1
 
 
-def _play(wanted: list[ScenarioRun], plan: Scenario, outcomes: dict[ScenarioRun, ScenarioOutcome], given: argparse.Namespace) -> bool:
+def _play(
+    wanted: list[ScenarioRun], plan: Scenario, outcomes: dict[ScenarioRun, ScenarioOutcome], given: argparse.Namespace
+) -> bool:
     """Play what is wanted into `outcomes`, saving after each; whether all went well."""
     began_s = time.monotonic()
 

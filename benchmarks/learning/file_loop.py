@@ -15,7 +15,13 @@ from benchmarks.lib.child_process import ROOT, BenchChild, RunError, environment
 
 
 def play(
-    run: ScenarioRun, plan: Scenario, folder: Path, *, timeout_s: float, stopping: threading.Event, say: Callable[[float], None]
+    run: ScenarioRun,
+    plan: Scenario,
+    folder: Path,
+    *,
+    timeout_s: float,
+    stopping: threading.Event,
+    say: Callable[[float], None],
 ) -> tuple[list[float], list[dict[str, Any]]]:
     """Give the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
     if plan.config:

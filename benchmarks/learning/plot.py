@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, Scale, Way
+from benchmarks.learning.scenarios import Scale, Scenario, ScenarioOutcome, Way
 
 COLOURS = {Way.SB3: "#6e7781", Way.OURS: "#0969da", Way.OWN: "#bc4c00"}
 PANEL, HEIGHT = 400, 300  #: of one plot

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Scale, Way
+from benchmarks.learning.scenarios import Scale, Scenario, ScenarioOutcome, ScenarioRun, Way
 from benchmarks.lib.doc_tables import table
 from benchmarks.lib.host_info import in_words
 

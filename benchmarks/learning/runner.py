@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning import file_loop
-from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Way
-from benchmarks.lib.child_process import Cancelled, BenchChild, RunError
+from benchmarks.learning.scenarios import Scenario, ScenarioOutcome, ScenarioRun, Way
+from benchmarks.lib.child_process import BenchChild, Cancelled, RunError
 
 Say = Callable[[str], None]
 TIMEOUT_S = 300.0  #: without a line from a run; a training takes seconds
@@ -45,7 +45,9 @@ def _result(future: Future[ScenarioOutcome]) -> ScenarioOutcome | RunError:
         return error
 
 
-def play(run: ScenarioRun, plan: Scenario, *, keep: Path | None, stopping: threading.Event, say: Say) -> ScenarioOutcome:
+def play(
+    run: ScenarioRun, plan: Scenario, *, keep: Path | None, stopping: threading.Event, say: Say
+) -> ScenarioOutcome:
     """Play one run. Raises RunError or Cancelled."""
     if stopping.is_set():
         raise Cancelled
@@ -65,7 +67,13 @@ def play(run: ScenarioRun, plan: Scenario, *, keep: Path | None, stopping: threa
 
 
 def in_process(
-    run: ScenarioRun, plan: Scenario, folder: Path, *, timeout_s: float, stopping: threading.Event, say: Callable[[float], None]
+    run: ScenarioRun,
+    plan: Scenario,
+    folder: Path,
+    *,
+    timeout_s: float,
+    stopping: threading.Event,
+    say: Callable[[float], None],
 ) -> tuple[list[float], list[dict[str, Any]]]:
     """Theirs, with the signature of ours. Raises RunError or Cancelled."""
     factor, shift = run.scale.factor_and_shift

@@ -17,7 +17,7 @@ from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.parent import open_parent
-from trainer.common.reporting import Notices, MemoryReporter
+from trainer.common.reporting import MemoryReporter, Notices
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network
 from trainer.rollouts.batch import Batch
@@ -41,7 +41,7 @@ class Samples:
     job: Job
     prepared: TrainingSet
     network: Network
-    head: ActionDistribution
+    distribution: ActionDistribution
 
     @property
     def batch(self) -> Batch:
@@ -69,7 +69,9 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
     rollouts = ceil(n / (1.0 - _LOST) / ROLLOUT)
     with first_version() as (folder, checkpoint):
         model = folder / "model_epoch_0.json"
-        engine = Engine(SimulationOptions(project=folder, agents=AGENTS, experiences=ROLLOUT, rollouts=rollouts, quiet=True))
+        engine = Engine(
+            SimulationOptions(project=folder, agents=AGENTS, experiences=ROLLOUT, rollouts=rollouts, quiet=True)
+        )
         engine.model = load_model(model)
         engine.run()
         given = [

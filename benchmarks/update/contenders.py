@@ -86,7 +86,7 @@ class Ours:
             parameters = sum(p.numel() for p in self._network.parameters())
             devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
         updater = make_updater(
-            self._network, samples.head, ppo_loss, plan, samples.batch, optimizer_state={}, device=device
+            self._network, samples.distribution, ppo_loss, plan, samples.batch, optimizer_state={}, device=device
         )
         for epoch in range(1, plan.epochs + 1):
             updater.epoch(epoch)

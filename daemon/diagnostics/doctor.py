@@ -10,17 +10,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from daemon.diagnostics.exporter_health import CHECKS, judge
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, torch_in
-from daemon.publishing.publish import pointed_at
+from daemon.publishing.pointer import pointed_at
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
 from daemon.security.approvals import check_trust, commands_of
 from daemon.security.permissions import check_config, check_folders
-from daemon.training.notices import CHECKS, judge, remembered_notices
+from daemon.training.notices import remembered_notices
 from schemas.error_codes import remedy_for
 from schemas.errors import ConfigError, HotlapError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
@@ -52,17 +53,17 @@ class Finding:
     text: str
 
 
-def doctor(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
+def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Look at everything. Exit code 1 where something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     findings = [
-        *_settings(layout, loaded),
-        *_folders(layout, settings),
-        *_daemon(layout),
-        *_ledger(layout),
-        *_model(layout),
-        *_promises(layout),
-        *_python(layout, loaded),
+        *_settings(paths, loaded),
+        *_folders(paths, settings),
+        *_daemon(paths),
+        *_ledger(paths),
+        *_model(paths),
+        *_promises(paths),
+        *_python(paths, loaded),
     ]
     marks = {"ok": "[ok]   ", "note": "[note] ", "wrong": "[WRONG]"}
     lines = [f"{marks[f.level]} {f.topic}: {f.text}" for f in findings]
@@ -72,7 +73,7 @@ def doctor(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
 
 
-def _settings(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
+def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
     if isinstance(loaded, ConfigError):
         yield Finding("wrong", "settings", loaded.line())
         return
@@ -82,7 +83,7 @@ def _settings(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Ite
     try:
         if not loaded.settings.daemon.allow_shared:
             check_config(loaded.config)
-        check_trust(layout.project, loaded)
+        check_trust(paths.project, loaded)
     except HotlapError as error:
         yield Finding("wrong", "settings", error.line())
         return
@@ -90,27 +91,27 @@ def _settings(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Ite
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
 
 
-def _folders(layout: ProjectPaths, settings: Settings) -> Iterator[Finding]:
-    if not layout.training.exists():
+def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
+    if not paths.training.exists():
         yield Finding("note", "folders", "Saved/Training is not there yet; the daemon makes it at its first start")
     else:
-        yield from _rights(layout)
+        yield from _rights(paths)
     try:
         if not settings.daemon.allow_shared:
-            check_folders(layout)
+            check_folders(paths)
     except HotlapError as error:
         yield Finding("wrong", "folders", error.line())
-    if any(word in part.lower() for part in layout.project.parts for word in SYNCED):
+    if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
         text = "a sync service seems to copy this folder: the ledger may be damaged -> move the project out of it"
         yield Finding("note", "folders", text)
-    free = shutil.disk_usage(layout.project).free
+    free = shutil.disk_usage(paths.project).free
     remedy = "" if free >= LOW_DISK_BYTES else " -> make room: a publish needs some, and no cycle starts without"
     yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
 
 
-def _rights(layout: ProjectPaths) -> Iterator[Finding]:
-    refused = [f for f in layout.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
-    missing = [f for f in layout.folders() if not f.is_dir()]
+def _rights(paths: ProjectPaths) -> Iterator[Finding]:
+    refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
+    missing = [f for f in paths.folders() if not f.is_dir()]
     for folder in refused:
         text = f"{folder} cannot be written -> correct its rights, or run the daemon as its owner"
         yield Finding("wrong", "folders", text)
@@ -118,19 +119,19 @@ def _rights(layout: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon makes it at its next start")
     if not refused and not missing:
         yield Finding("ok", "folders", "all are there and can be written")
-    leftovers = sum(1 for _ in layout.exports.glob("*.tmp")) if layout.exports.is_dir() else 0
+    leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
     if leftovers:
         text = f"{leftovers} .tmp files: an engine was stopped while it wrote -> remove them when none runs"
         yield Finding("note", "exports", text)
 
 
-def _daemon(layout: ProjectPaths) -> Iterator[Finding]:
-    if not is_held(layout.lock):
+def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
+    if not is_held(paths.lock):
         yield Finding("ok", "daemon", "none runs here now")
         return
-    yield Finding("ok", "daemon", f"runs: {holder_of(layout.lock)}")
+    yield Finding("ok", "daemon", f"runs: {holder_of(paths.lock)}")
     try:
-        status = Status.from_bytes(read_regular(layout.status, limit=1 << 24))
+        status = Status.from_bytes(read_regular(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
     age_s = REAL_CLOCK.utc_s() - status.heartbeat
@@ -143,12 +144,12 @@ def _daemon(layout: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "warning", f"{text} [{warning.code}]")
 
 
-def _ledger(layout: ProjectPaths) -> Iterator[Finding]:
-    if not layout.ledger.exists():
+def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
+    if not paths.ledger.exists():
         yield Finding("note", "ledger", "no daemon has run here yet")
         return
     try:
-        ledger = Ledger.open(layout.ledger, read_only=True)
+        ledger = Ledger.open(paths.ledger, read_only=True)
     except HotlapError as error:
         yield Finding("wrong", "ledger", error.line())
         return
@@ -206,13 +207,13 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
 
 
-def _model(layout: ProjectPaths) -> Iterator[Finding]:
-    named = pointed_at(layout)
+def _model(paths: ProjectPaths) -> Iterator[Finding]:
+    named = pointed_at(paths)
     if named is None:
         yield Finding("note", "model", "best_model_path.txt names no model yet")
         return
     try:
-        model = read_model(read_regular(layout.models / named, limit=MAX_MODEL_BYTES))
+        model = read_model(read_regular(paths.models / named, limit=MAX_MODEL_BYTES))
         check_probe(model)
     except OSError:
         text = f"{named} is not there -> start the daemon anew, or publish another with `publish`"
@@ -224,24 +225,24 @@ def _model(layout: ProjectPaths) -> Iterator[Finding]:
         yield Finding("ok", "model", text)
 
 
-def _promises(layout: ProjectPaths) -> Iterator[Finding]:
+def _promises(paths: ProjectPaths) -> Iterator[Finding]:
     """The oracle's findings; what another line said already is not said twice."""
-    violations = [v for v in check_invariants(layout.project) if v.promise is not Invariant.LEDGER]
+    violations = [v for v in check_invariants(paths.project) if v.promise is not Invariant.LEDGER]
     for violation in violations:
         remedy = _REMEDIES[violation.promise]
-        where = violation.path.relative_to(layout.project) if violation.path != layout.project else Path()
+        where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
         yield Finding("wrong", violation.promise.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
     if not violations:
         yield Finding("ok", "promises", "nothing lost, nothing counted twice, no litter, no process left")
 
 
-def _python(layout: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
+def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
     """Ask the trainer's Python, unless it is one that the user has not approved."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     try:
         python = python_for(settings.daemon.python_executable)
         if not isinstance(loaded, ConfigError):
-            check_trust(layout.project, loaded)
+            check_trust(paths.project, loaded)
         version, device = torch_in(python)
     except HotlapError as error:
         yield Finding("wrong", "torch" if error.code == "E_TORCH" else "python", error.line())

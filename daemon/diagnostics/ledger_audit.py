@@ -15,7 +15,7 @@ import orjson
 
 from daemon.ledger.cycle import ARROWS, RUNNING, Phase
 from daemon.ledger.ledger import VERSION
-from daemon.ledger.records import Publication, FileSignature
+from daemon.ledger.records import FileSignature, Publication
 from schemas.errors import HotlapError
 from schemas.storage.files import read_regular, sha256_of
 from schemas.storage.layout import ProjectPaths
@@ -87,11 +87,11 @@ def sha256_at(path: Path) -> str | None:
         return None
 
 
-def read_ledger(layout: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
+def read_ledger(paths: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
     """Read the ledger without touching it. What is wrong with it is in `problems`; never raises for it."""
     facts = LedgerContents()
     try:
-        with _opened(layout.ledger, daemon_runs=daemon_runs) as db:
+        with _opened(paths.ledger, daemon_runs=daemon_runs) as db:
             _judge(db, facts)
             if not facts.problems:
                 db.execute("BEGIN")  # one moment for all that follows
@@ -122,57 +122,57 @@ def _opened(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _judge(db: sqlite3.Connection, facts: LedgerContents) -> None:
+def _judge(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        facts.problems.append("it is empty")
+        ledger.problems.append("it is empty")
         return
     if version > VERSION:
-        facts.problems.append(f"it is of a newer Hotlap (version {version})")
+        ledger.problems.append(f"it is of a newer Hotlap (version {version})")
         return
     answer = str(db.execute("PRAGMA quick_check").fetchone()[0])
     if answer != "ok":
-        facts.problems.append(f"it is damaged: {answer}")
+        ledger.problems.append(f"it is damaged: {answer}")
     elif db.execute("PRAGMA foreign_key_check").fetchone() is not None:
-        facts.problems.append("a row names another that is not there")
+        ledger.problems.append("a row names another that is not there")
 
 
-def _collect(db: sqlite3.Connection, facts: LedgerContents) -> None:
+def _collect(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     for row in db.execute("SELECT id, kind, phase, result FROM cycle ORDER BY id"):
         result = orjson.loads(row["result"])["files"] if row["result"] else {}
-        facts.cycles[row["id"]] = CycleFact(row["id"], row["kind"], row["phase"], dict(result))
-    facts.rollouts = [
+        ledger.cycles[row["id"]] = CycleFact(row["id"], row["kind"], row["phase"], dict(result))
+    ledger.rollouts = [
         RolloutFact(row["sha256"], row["name"], row["cycle_id"])
         for row in db.execute("SELECT sha256, name, cycle_id FROM rollout ORDER BY id")
     ]
-    facts.files = {
+    ledger.files = {
         row["name"]: (FileSignature(row["size"], row["mtime_ns"], row["inode"]), row["sha256"])
         for row in db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
     }
-    facts.publications = [
+    ledger.publications = [
         Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
         for row in db.execute("SELECT * FROM publication ORDER BY seq")
     ]
-    facts.rejected = {row[0] for row in db.execute("SELECT sha256 FROM rejection WHERE sha256 IS NOT NULL")}
+    ledger.rejected = {row[0] for row in db.execute("SELECT sha256 FROM rejection WHERE sha256 IS NOT NULL")}
 
 
-def _judge_steps(db: sqlite3.Connection, facts: LedgerContents) -> None:
+def _judge_steps(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     """Every phase is a known one, and was reached by legal steps where steps are noted."""
     at: dict[int, str] = {}
     for cycle_id, src, dst in db.execute("SELECT cycle_id, src, dst FROM step ORDER BY seq"):
         before = at.get(cycle_id, Phase.CLAIMED)
         if (src, dst) not in _LEGAL or src != before:
-            facts.problems.append(f"cycle {cycle_id} went from {before} to {dst} as if from {src}")
+            ledger.problems.append(f"cycle {cycle_id} went from {before} to {dst} as if from {src}")
         at[cycle_id] = dst
-    for cycle in facts.cycles.values():
+    for cycle in ledger.cycles.values():
         if cycle.phase not in {phase.value for phase in Phase}:
-            facts.problems.append(f"cycle {cycle.id} is {cycle.phase!r}, which is no phase")
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase!r}, which is no phase")
         elif at.get(cycle.id, cycle.phase) != cycle.phase:
-            facts.problems.append(f"cycle {cycle.id} is {cycle.phase}, its last step led to {at[cycle.id]}")
-    running = [cycle.id for cycle in facts.cycles.values() if cycle.phase in {phase.value for phase in RUNNING}]
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, its last step led to {at[cycle.id]}")
+    running = [cycle.id for cycle in ledger.cycles.values() if cycle.phase in {phase.value for phase in RUNNING}]
     if len(running) > 1:
-        facts.problems.append(f"cycles {running} run at once")
-    published = {publication.cycle_id for publication in facts.publications}
-    for cycle in facts.cycles.values():
+        ledger.problems.append(f"cycles {running} run at once")
+    published = {publication.cycle_id for publication in ledger.publications}
+    for cycle in ledger.cycles.values():
         if (cycle.phase == Phase.PUBLISHED) != (cycle.id in published):
-            facts.problems.append(f"cycle {cycle.id} is {cycle.phase}, its publication says otherwise")
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, its publication says otherwise")

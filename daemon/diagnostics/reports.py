@@ -36,11 +36,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_SPARKS[round((value - low) / span * (len(_SPARKS) - 1))] for value in shown)
 
 
-def status(layout: ProjectPaths, settings: Settings) -> Report:
+def status(paths: ProjectPaths, settings: Settings) -> Report:
     """Tell what runs now."""
-    is_alive = is_held(layout.lock)
+    is_alive = is_held(paths.lock)
     try:
-        found = Status.from_bytes(layout.status.read_bytes())
+        found = Status.from_bytes(paths.status.read_bytes())
     except FileNotFoundError:
         document = {"state": "idle", "alive": is_alive, "cycle": 0, "rollouts_pending": 0, "policy_version": 0}
         document |= {"rollouts_needed": settings.daemon.auto_train_after_n_rollouts, "best_model_path": None}
@@ -64,9 +64,9 @@ def status(layout: ProjectPaths, settings: Settings) -> Report:
     return Report(tuple(lines), found.model_dump(mode="json") | {"alive": is_alive})
 
 
-def history(layout: ProjectPaths, settings: Settings) -> Report:
+def history(paths: ProjectPaths, settings: Settings) -> Report:
     """Tell what each cycle did."""
-    cycles = _history(layout)
+    cycles = _history(paths)
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
     lines += [_history_line(cycle) for cycle in cycles]
     if not cycles:
@@ -74,10 +74,10 @@ def history(layout: ProjectPaths, settings: Settings) -> Report:
     return Report(tuple(lines), [cycle.model_dump(mode="json") for cycle in cycles])
 
 
-def _history(layout: ProjectPaths) -> list[CycleSummary]:
-    if not layout.ledger.exists():
+def _history(paths: ProjectPaths) -> list[CycleSummary]:
+    if not paths.ledger.exists():
         return []
-    ledger = Ledger.open(layout.ledger, read_only=True)
+    ledger = Ledger.open(paths.ledger, read_only=True)
     try:
         return ledger.history()
     finally:

@@ -131,8 +131,10 @@ class RetryPolicy:
         return min(3600.0, self.retry_delay_s * 2.0 ** min(attempt - 1, 16))
 
 
-def advance(cycle: Cycle, event: Event, *, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int = 0) -> Cycle:
-    """Give the cycle as it stands after `event`. Raises IllegalStep; changes nothing.
+def advance(
+    cycle: Cycle, event: Event, *, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int = 0
+) -> Cycle:
+    """Give the cycle as it stands after `event`. Raises IllegalTransition; changes nothing.
 
     `failures_in_a_row` counts the cycles that failed directly before this one; the tries of this one count as well.
     """
@@ -155,12 +157,14 @@ def advance(cycle: Cycle, event: Event, *, now_s: float, retry_policy: RetryPoli
             raise IllegalTransition(f"cycle {cycle.id} is {cycle.phase}: {type(event).__name__} does not fit")
 
 
-def _after_failure(cycle: Cycle, broken: Failed, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int) -> Cycle:
-    tries = min(broken.tries, retry_policy.attempts)
-    may_retry = not broken.is_final and cycle.attempt < tries and cycle.phase is not Phase.CLAIMED
+def _after_failure(
+    cycle: Cycle, failed: Failed, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int
+) -> Cycle:
+    tries = min(failed.tries, retry_policy.attempts)
+    may_retry = not failed.is_final and cycle.attempt < tries and cycle.phase is not Phase.CLAIMED
     if may_retry:
         due_s = now_s + retry_policy.delay_s(cycle.attempt)
-        return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=broken.why)
-    failed_tries = 1 if broken.is_final else max(1, cycle.attempt)
+        return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=failed.why)
+    failed_tries = 1 if failed.is_final else max(1, cycle.attempt)
     parks = failures_in_a_row + failed_tries >= retry_policy.failures_before_parking
-    return replace(cycle, phase=Phase.PARKED if parks else Phase.FAILED, why=broken.why)
+    return replace(cycle, phase=Phase.PARKED if parks else Phase.FAILED, why=failed.why)

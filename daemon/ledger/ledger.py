@@ -12,12 +12,12 @@ from pathlib import Path
 
 from daemon.errors import LedgerError
 from daemon.ledger.cycle import ARROWS, RUNNING, Cycle, Phase
-from daemon.ledger.records import Publication, RolloutRow, FileSignature, UsedRollout, PublishedCycle
+from daemon.ledger.records import FileSignature, Publication, PublishedCycle, RolloutRow, UsedRollout
 from daemon.ledger.rows import (
     add_lost_cycle,
     add_publication,
-    add_rollout,
     add_published_cycle,
+    add_rollout,
     connected,
     cycle_of,
     move_cycle,
@@ -136,9 +136,9 @@ class Ledger:
         rows = self._db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
         return {r["name"]: (FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
 
-    def accept(self, row: RolloutRow, stamp: FileSignature, *, at_s: float, contract: bytes | None) -> bool:
+    def accept(self, row: RolloutRow, signature: FileSignature, *, at_s: float, contract: bytes | None) -> bool:
         """Record a rollout under its content, once; tell whether it is new. `contract` becomes the project's."""
-        return self.accept_all([(row, stamp)], at_s=at_s, contract=contract)[0]
+        return self.accept_all([(row, signature)], at_s=at_s, contract=contract)[0]
 
     def accept_all(
         self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float, contract: bytes | None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daemon.errors import StaleCycle
 from daemon.ledger.cycle import RUNNING, Cycle, Phase
-from daemon.ledger.records import Publication, RolloutRow, FileSignature, UsedRollout, PublishedCycle
+from daemon.ledger.records import FileSignature, Publication, PublishedCycle, RolloutRow, UsedRollout
 
 LOCK_TIMEOUT_S = 10.0
 """How long another program may hold the ledger before a change to it fails."""
@@ -49,12 +49,12 @@ def put_meta(db: sqlite3.Connection, key: str, value: str | None) -> None:
         )
 
 
-def remember_file(db: sqlite3.Connection, name: str, stamp: FileSignature, sha256: str) -> None:
+def remember_file(db: sqlite3.Connection, name: str, signature: FileSignature, sha256: str) -> None:
     """Note which content lies under a name in Exports."""
     db.execute(
         "INSERT INTO file (name, size, mtime_ns, inode, sha256) VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE"
         " SET size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, sha256 = excluded.sha256",
-        (name, stamp.size, stamp.mtime_ns, stamp.inode, sha256),
+        (name, signature.size, signature.mtime_ns, signature.inode, sha256),
     )
 
 
@@ -117,31 +117,33 @@ def add_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycle_i
     return added == 1
 
 
-def add_published_cycle(db: sqlite3.Connection, witness: PublishedCycle) -> None:
+def add_published_cycle(db: sqlite3.Connection, published: PublishedCycle) -> None:
     """Add a published cycle with its rollouts as something beside the ledger tells of it."""
-    result, kind = witness.result, "train" if witness.policy_version else "initial"
+    result, kind = published.result, "train" if published.policy_version else "initial"
     db.execute(
         "INSERT INTO cycle (id, kind, cause, phase, why, created_s, ended_s, parent, result, best_epoch, score)"
         " VALUES (?, ?, 'rebuilt', ?, 'rebuilt', ?, ?, ?, ?, ?, ?)",
         (
-            witness.cycle,
+            published.cycle,
             kind,
             Phase.PUBLISHED,
-            witness.at_s,
-            witness.at_s,
-            witness.parent,
+            published.at_s,
+            published.at_s,
+            published.parent,
             None if result is None else result.to_bytes().decode(),
-            witness.epoch,
+            published.epoch,
             None if result is None else result.score,
         ),
     )
-    version = witness.policy_version
-    add_publication(db, Publication(witness.cycle, version, witness.epoch, witness.model, witness.sha256, witness.at_s))
+    version = published.policy_version
+    add_publication(
+        db, Publication(published.cycle, version, published.epoch, published.model, published.sha256, published.at_s)
+    )
     if result is not None:
         put_meta(db, "contract" if version else "initial_contract", result.contract.to_bytes().decode())
-    for sha256 in witness.rollouts:
-        row = RolloutRow(sha256, sha256[:12], 0, 0, 0.0, None, witness.at_s)
-        add_rollout(db, row, at_s=witness.at_s, cycle_id=witness.cycle)
+    for sha256 in published.rollouts:
+        row = RolloutRow(sha256, sha256[:12], 0, 0, 0.0, None, published.at_s)
+        add_rollout(db, row, at_s=published.at_s, cycle_id=published.cycle)
 
 
 def add_lost_cycle(db: sqlite3.Connection, cycle_id: int, at_s: float) -> None:

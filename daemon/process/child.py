@@ -71,8 +71,8 @@ class Child:
     Ending it has three steps that never wait: `ask`, `kill` where it does not obey, `release` once it has ended.
     """
 
-    def __init__(self, command: ChildSpec, *, speaks_events: bool, wake: Callable[[], None]) -> None:
-        self.token = new_token(command.project)
+    def __init__(self, spec: ChildSpec, *, speaks_events: bool, wake: Callable[[], None]) -> None:
+        self.token = new_token(spec.project)
         self._speaks_events = speaks_events
         self._wake = wake
         self._events: queue.Queue[Event] = queue.Queue(MAX_WAITING_EVENTS)
@@ -81,8 +81,8 @@ class Child:
         self._is_cut = False
         self._family: dict[int, psutil.Process] = {}
         self._containment = process_group()
-        self._process = self._start(command)
-        self._log = ChildLog(command.log)
+        self._process = self._start(spec)
+        self._log = ChildLog(spec.log)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._writer = self._thread(self._write, self._process.stdin)
@@ -90,13 +90,13 @@ class Child:
         if self._process.stderr is not None:
             self._readers.append(self._thread(self._copy, self._process.stderr))
 
-    def _start(self, command: ChildSpec) -> subprocess.Popen[bytes]:
+    def _start(self, spec: ChildSpec) -> subprocess.Popen[bytes]:
         process = None
         try:
             process = subprocess.Popen(
-                command.arguments,
-                cwd=command.folder,
-                env=self._environment(command),
+                spec.arguments,
+                cwd=spec.folder,
+                env=self._environment(spec),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if self._speaks_events else subprocess.STDOUT,
@@ -110,17 +110,17 @@ class Child:
                 process.communicate()
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise DaemonError(
-                f"{command.arguments[0]} could not be started: {reason} "
-                f"(command: {command_line(command.arguments)}, in {command.folder})",
+                f"{spec.arguments[0]} could not be started: {reason} "
+                f"(command: {command_line(spec.arguments)}, in {spec.folder})",
                 hint="check python_executable",
                 code="E_PYTHON",
             ) from None
         return process
 
-    def _environment(self, command: ChildSpec) -> dict[str, str]:
+    def _environment(self, spec: ChildSpec) -> dict[str, str]:
         """Settings travel in the job, not in the environment: a run can be repeated from its job alone."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
-        paths = [str(path) for path in command.search_path]
+        paths = [str(path) for path in spec.search_path]
         inherited = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([*paths, inherited] if inherited else paths)
         environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
@@ -273,3 +273,14 @@ def _kill_all(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
+
+
+class ChildLauncher:
+    """Starts real child processes."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+        """Start a child. Raises DaemonError where there is no such program."""
+        return Child(spec, speaks_events=speaks_events, wake=self._wake)

@@ -106,9 +106,7 @@ def torch_in(python: str) -> tuple[str, str]:
     """Import torch in a process of its own; give its version and the device it sees. Raises DaemonError."""
     ask = [python, "-P", "-c", _ASK_TORCH]
     try:
-        done = subprocess.run(
-            ask, capture_output=True, timeout=_TORCH_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run(ask, capture_output=True, timeout=_TORCH_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
             f"{python} does not answer: {error}", hint="correct python_executable", code="E_PYTHON"

@@ -25,7 +25,7 @@ _BIRTH_TOLERANCE_S = 2.0
 class Token:
     """Says of a process which project it works for, and which daemon started it."""
 
-    project: str  #: `project_mark` of its folder
+    project: str  #: `project_fingerprint` of its folder
     owner_pid: int
     owner_born_s: int  #: s since 1970; a pid alone is used again
     run: str

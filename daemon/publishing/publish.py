@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.publishing.pointer import PublishError, point_at
 from schemas.contract import PolicyContract
-from schemas.errors import HotlapError, ModelError
 from schemas.job import Result
-from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.model import check_probe, read_model
 from schemas.storage.files import (
     REAL_DISK,
     Disk,
-    read_regular,
     rename_with_retries,
     sha256_of,
     write_all_atomic,
-    write_atomic,
 )
 from schemas.storage.layout import ProjectPaths
 
 ANALYSIS_NAME = "model_analysis.json"
 _COPY_NAME = re.compile(r"model_epoch_\d+\.(pt|json)")
-_PUBLISHED_MODEL = re.compile(r"cycle_\d+/model_epoch_\d+\.json")
-_POINTER_LIMIT = 64 * 1024
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-class PublishError(HotlapError):
-    """What the trainer left cannot go before the engine."""
-
-    code = "E_PUBLISH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,7 @@ def publish(
     staging: Path,
     cycle: int,
     contract: PolicyContract,
-    layout: ProjectPaths,
+    paths: ProjectPaths,
     keep_checkpoints: bool,
     disk: Disk = REAL_DISK,
 ) -> PublishedModel:
@@ -58,7 +47,7 @@ def publish(
 
     Raises PublishError or ModelError where the files are not what the result says, OSError where the disk refuses.
     """
-    folder = layout.cycle_folder(cycle)
+    folder = paths.cycle_folder(cycle)
     checked = None
     if _is_whole(folder, result):
         with contextlib.suppress(OSError):
@@ -66,55 +55,10 @@ def publish(
     else:
         checked = _check(staging, result, contract)
         _place_folder(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
-    _refresh_copies(folder, layout, disk)
+    _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
-    sha256 = point_at(model, contract=contract, layout=layout, disk=disk, checked=checked)
+    sha256 = point_at(model, contract=contract, paths=paths, disk=disk, checked=checked)
     return PublishedModel(model, sha256)
-
-
-def point_at(
-    model: str,
-    *,
-    contract: PolicyContract | None,
-    layout: ProjectPaths,
-    disk: Disk = REAL_DISK,
-    checked: str | None = None,
-) -> str:
-    """Read a published model back, probe it and let the pointer name it; give its SHA-256.
-
-    Bytes with the hash `checked` were probed and compared with the contract a moment ago.
-    """
-    if not _PUBLISHED_MODEL.fullmatch(model):
-        raise PublishError(f"{model} is no published model", hint="models lie in Models/cycle_<n>/model_epoch_<k>.json")
-    path = layout.models / model
-    if path.parent.is_symlink():
-        raise PublishError(f"{path.parent.name} is a link", hint="publish a cycle that lies in Models itself")
-    data = read_regular(path, limit=MAX_MODEL_BYTES)
-    sha256 = sha256_of(data)
-    if sha256 != checked:
-        loaded = read_model(data)
-        check_probe(loaded)
-        if contract is not None and (differences := contract.differences(loaded.contract)):
-            raise ModelError(f"{model} has {' and '.join(differences)}", hint="publish a model of this project")
-    write_atomic(layout.pointer, _as_pointer(path).encode("utf-8"), disk=disk)
-    return sha256
-
-
-def pointed_at(layout: ProjectPaths) -> str | None:
-    """Give the model that the pointer names, relative to Models; None where it names none of this very folder.
-
-    It names a place elsewhere once the project was moved or copied.
-    """
-    try:
-        text = read_regular(layout.pointer, limit=_POINTER_LIMIT).decode("utf-8")
-    except (OSError, HotlapError, UnicodeDecodeError):
-        return None
-    model = "/".join(text.split("/")[-2:])
-    return model if _PUBLISHED_MODEL.fullmatch(model) and text == _as_pointer(layout.models / model) else None
-
-
-def _as_pointer(path: Path) -> str:
-    return str(path.absolute()).replace(os.sep, "/")
 
 
 def _is_whole(folder: Path, result: Result) -> bool:
@@ -169,10 +113,10 @@ def _place_folder(staging: Path, folder: Path, result: Result, *, keep_checkpoin
     disk.fsync_dir(folder.parent)
 
 
-def _refresh_copies(folder: Path, layout: ProjectPaths, disk: Disk) -> None:
+def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> None:
     """Copy the newest cycle's files to Models itself; drop the copies of names that it does not have."""
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
-    for path in layout.models.iterdir():
+    for path in paths.models.iterdir():
         if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:
             disk.unlink(path)
-    write_all_atomic(layout.models, {name: wanted[name].read_bytes for name in sorted(wanted)}, disk=disk)
+    write_all_atomic(paths.models, {name: wanted[name].read_bytes for name in sorted(wanted)}, disk=disk)

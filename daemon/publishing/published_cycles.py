@@ -23,44 +23,44 @@ _NUMBERED = re.compile(r"(?:removed_)?cycle_0*(\d+)(?:\.log)?")
 _LINES_LIMIT = 1 << 30
 
 
-def published_cycles(layout: ProjectPaths) -> list[PublishedCycle]:
+def published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     """Give every cycle that something still tells of, in order. Raises OSError where Models cannot be listed."""
-    found = {witness.cycle: witness for witness in _gone(layout)}
-    for folder in layout.models.iterdir() if layout.models.is_dir() else ():
+    found = {witness.cycle: witness for witness in _gone(paths)}
+    for folder in paths.models.iterdir() if paths.models.is_dir() else ():
         match = _FOLDER.fullmatch(folder.name)
         if match and folder.is_dir() and (witness := _of_folder(folder, int(match.group(1)))):
             found[witness.cycle] = witness
     return [found[cycle] for cycle in sorted(found)]
 
 
-def highest_folder(layout: ProjectPaths) -> int:
+def highest_folder(paths: ProjectPaths) -> int:
     """Give the highest number of a published cycle's folder; -1 where there is none."""
-    names = [path.name for path in layout.models.iterdir()] if layout.models.is_dir() else []
+    names = [path.name for path in paths.models.iterdir()] if paths.models.is_dir() else []
     return max((int(match.group(1)) for name in names if (match := _FOLDER.fullmatch(name))), default=-1)
 
 
-def highest_number(layout: ProjectPaths) -> int:
+def highest_number(paths: ProjectPaths) -> int:
     """Give the highest cycle number that any log or folder bears; -1 where none does."""
     names = [
         path.name
-        for folder in (layout.models, layout.staging, layout.logs)
+        for folder in (paths.models, paths.staging, paths.logs)
         if folder.is_dir()
         for path in folder.iterdir()
     ]
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
-def note_gone(layout: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
+def note_gone(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
     """Keep in one line what a cycle's folder tells, before it is removed. Raises OSError."""
-    witness = _of_folder(layout.cycle_folder(cycle), cycle)
+    witness = _of_folder(paths.cycle_folder(cycle), cycle)
     if witness is not None:
-        disk.append(layout.gone_cycles, b"\n" + witness.model_copy(update={"result": None}).to_bytes())
+        disk.append(paths.gone_cycles, b"\n" + witness.model_copy(update={"result": None}).to_bytes())
 
 
-def _gone(layout: ProjectPaths) -> list[PublishedCycle]:
+def _gone(paths: ProjectPaths) -> list[PublishedCycle]:
     """Read the lines; a torn one costs that line only."""
     try:
-        lines = read_regular(layout.gone_cycles, limit=_LINES_LIMIT).splitlines()
+        lines = read_regular(paths.gone_cycles, limit=_LINES_LIMIT).splitlines()
     except (OSError, HotlapError):
         return []
     found = []

@@ -62,30 +62,30 @@ def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
     return ages
 
 
-def remove_cycle_folders(layout: ProjectPaths, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
+def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
     """Remove published folders, each at once for its readers; one that the disk refuses stays until the next time."""
     for cycle in cycles:
-        folder = layout.cycle_folder(cycle)
-        removed = layout.staging / f"removed_{folder.name}"
+        folder = paths.cycle_folder(cycle)
+        removed = paths.staging / f"removed_{folder.name}"
         with contextlib.suppress(OSError):
-            note_gone(layout, cycle, disk=disk)
+            note_gone(paths, cycle, disk=disk)
             disk.remove_folder(removed)
             disk.rename(folder, removed)
-            disk.fsync_dir(layout.models)
+            disk.fsync_dir(paths.models)
             disk.remove_folder(removed)
 
 
-def remove_old_logs(layout: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
+def remove_old_logs(paths: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
     """Remove the logs of long gone cycles; one that the disk refuses stays until the next time."""
-    found = {int(match.group(1)): path for path in layout.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
+    found = {int(match.group(1)): path for path in paths.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
     for cycle in sorted(found)[:-keep_newest]:
         with contextlib.suppress(OSError):
             disk.unlink(found[cycle])
 
 
-def remove_temporaries(layout: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
+def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
     """Clear the files that a killed daemon was writing, or that a disk which refused did not let go."""
-    for folder in (layout.training, *(f for f in layout.folders() if f != layout.exports)):
+    for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
         for path in folder.iterdir():
             if TEMPORARY_NAME.fullmatch(path.name):
                 with contextlib.suppress(OSError):
@@ -93,20 +93,20 @@ def remove_temporaries(layout: ProjectPaths, *, now_s: float, older_than_s: floa
                         disk.unlink(path)
 
 
-def remove_stale_staging(layout: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
+def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
     """Clear what trainers left, but for these cycles', and what is left of removed folders."""
     kept = {f"cycle_{cycle:06d}" for cycle in keep}
-    for path in layout.staging.iterdir():
+    for path in paths.staging.iterdir():
         if path.is_dir() and path.name not in kept:
             with contextlib.suppress(OSError):
                 disk.remove_folder(path)
 
 
-def remove_if_unchanged(folder: Path, name: str, stamp: FileSignature | None, *, disk: Disk = REAL_DISK) -> bool:
+def remove_if_unchanged(folder: Path, name: str, signature: FileSignature | None, *, disk: Disk = REAL_DISK) -> bool:
     """Remove a rollout from Exports unless it is another file by now; tell whether it is gone."""
     path = folder / name
     try:
-        if stamp is not None and FileSignature.of(path.lstat()) != stamp:
+        if signature is not None and FileSignature.of(path.lstat()) != signature:
             return False
         disk.unlink(path)
     except FileNotFoundError:
@@ -116,9 +116,9 @@ def remove_if_unchanged(folder: Path, name: str, stamp: FileSignature | None, *,
     return True
 
 
-def prune_cache(layout: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
+def prune_cache(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Drop the arrays that nobody will ask for."""
-    for path in layout.cache.iterdir():
+    for path in paths.cache.iterdir():
         if path.suffix != ".tmp" and path.stem not in needed:
             with contextlib.suppress(OSError):
                 disk.unlink(path)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts.reader import RolloutReader, Incomplete, Rejected, Accepted
+from daemon.rollouts.pending import UNREADABLE, PendingFile, natural_key
+from daemon.rollouts.reader import Accepted, Incomplete, Rejected, RolloutReader
 from daemon.rollouts.reader_process import ReaderProcess
 from daemon.rollouts.rejection import move_to_rejected
-from daemon.rollouts.scan import Listing, scan_folder, describe_skipped
+from daemon.rollouts.scan import Listing, describe_skipped, scan_folder
 from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
 from daemon.runtime.rate_limit import RateLimit
@@ -19,12 +18,8 @@ from schemas.text import printable
 
 QUIET_S = 3.0
 """A file that is not whole may still grow as long as it changed this recently."""
-_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 60.0
-_UNREADABLE = frozenset({"E_PERMISSION", "E_UNREADABLE", "E_HELD_OPEN", "E_STORE"})
-_STALLING = _UNREADABLE | {"E_CHANGING", "E_GONE"}
+_STALLING = UNREADABLE | {"E_CHANGING", "E_GONE"}
 """Reasons that may pass although the file's stamp stays the same."""
-_TRIES_HELD_OPEN = 3
-"""A file that another program holds open is nothing to speak of before so many tries."""
 _MOST_OUTCOMES = 500
 _BUDGET_S = 0.25
 """How long one look may take with what has been read: the trainer wants to be listened to as well."""
@@ -35,42 +30,15 @@ _FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
 """A folder that cannot be listed is listed again after a while that doubles."""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingFile:
-    """A file that is not whole yet."""
-
-    stamp: FileSignature
-    since: float  #: monotonic s, when this stamp was first seen, or last tried again
-    tried: bool  #: whether this stamp has been read
-    code: str
-    reason: str
-    tries: int = 0  #: how often it could not be read
-
-    @property
-    def retry_s(self) -> float:
-        """How long to wait before it is tried again."""
-        return min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(self.tries - 1, 16))
-
-    @property
-    def is_worth_a_word(self) -> bool:
-        """Tell whether people should know that it cannot be read."""
-        return self.code in _UNREADABLE and (self.code != "E_HELD_OPEN" or self.tries >= _TRIES_HELD_OPEN)
-
-
-def natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """Order names as people do: rollout_9 before rollout_10."""
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))
-
-
 class Inbox:
     """Looks at Exports when due or nudged; `look` is cheap when nothing changed."""
 
-    def __init__(self, project: Context) -> None:
-        self._project = project
-        self._aside = ReaderProcess(project.layout)
-        self._intake = RolloutReader(project.layout, project.wake, project.disk, self._aside.ingest)
-        self._watcher = Watcher(project.layout.exports, self._nudge)
-        self._known = project.ledger.files()
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._aside = ReaderProcess(context.paths)
+        self._intake = RolloutReader(context.paths, context.wake, context.disk, self._aside.ingest)
+        self._watcher = Watcher(context.paths.exports, self._nudge)
+        self._known = context.ledger.files()
         self._waiting: dict[str, PendingFile] = {}
         self._unreadable: set[str] = set()
         self._refused: deque[Rejected] = deque()
@@ -88,14 +56,14 @@ class Inbox:
     def _nudge(self) -> None:
         if not self._nudged:
             self._nudged = True
-            self._project.wake()
+            self._context.wake()
 
     @property
     def is_settled(self) -> bool:
         """Tell whether all in Exports has been looked at, and what is not whole has held still for a while."""
-        now = self._project.clock.monotonic()
+        now = self._context.clock.monotonic()
         open_ones = any(
-            w.code not in _UNREADABLE and (not w.tried or now - w.since < QUIET_S) for w in self._waiting.values()
+            w.code not in UNREADABLE and (not w.tried or now - w.since < QUIET_S) for w in self._waiting.values()
         )
         is_idle = not self._intake.busy and not self._refused
         return self.has_looked and is_idle and not open_ones and not self._nudged
@@ -117,7 +85,7 @@ class Inbox:
 
     def check(self) -> float:
         """Do what is due; give the seconds until the next look."""
-        now = self._project.clock.monotonic()
+        now = self._context.clock.monotonic()
         is_more = self._absorb(now)
         is_due = now >= self._next_scan
         if is_due:
@@ -125,10 +93,10 @@ class Inbox:
         if (is_due or self._nudged or self._has_open_ones) and now >= self._scan_not_before:
             self._nudged = False
             self._scan(now)
-            took_s = self._project.clock.monotonic() - now
+            took_s = self._context.clock.monotonic() - now
             self._scan_not_before = now + max(took_s * (1 + _SCAN_SHARE), self._unreachable_s)
             if is_due:
-                wait_s = max(self._project.settings.daemon.scan_interval_s, took_s * _DUE_SHARE)
+                wait_s = max(self._context.settings.daemon.scan_interval_s, took_s * _DUE_SHARE)
                 self._next_scan = now + (self._unreachable_s or wait_s)
         self._tell_unreadable()
         if is_more:
@@ -146,20 +114,20 @@ class Inbox:
     def _check_watcher(self) -> None:
         trouble = self._watcher.check()
         if trouble is None:
-            self._project.clear_warning("W_WATCHER")
+            self._context.clear_warning("W_WATCHER")
         else:
-            self._project.warn("W_WATCHER", trouble)
+            self._context.warn("W_WATCHER", trouble)
 
     def _scan(self, now: float) -> None:
         try:
-            found = scan_folder(self._project.layout.exports)
+            found = scan_folder(self._context.paths.exports)
         except (FileNotFoundError, NotADirectoryError) as error:
             self._wait_for_folder(f"waiting for folder Exports: {error.strerror}")
             return
         except OSError as error:
             self._wait_for_folder(f"the folder Exports is unreachable: {error.strerror or error}; looking again")
             return
-        self._project.clear_warning("W_EXPORTS")
+        self._context.clear_warning("W_EXPORTS")
         self._unreachable_s = 0.0
         self._forget_gone(found)
         self._tell_odd(found.skipped)
@@ -177,7 +145,7 @@ class Inbox:
         self.has_looked = True
 
     def _wait_for_folder(self, reason: str) -> None:
-        self._project.warn("W_EXPORTS", reason)
+        self._context.warn("W_EXPORTS", reason)
         longer_s = max(_FIRST_UNREACHABLE_S, 2.0 * self._unreachable_s)
         self._unreachable_s = min(_LONGEST_UNREACHABLE_S, longer_s)
 
@@ -185,7 +153,7 @@ class Inbox:
         """Note that these files are gone from Exports for good."""
         gone = [name for name in names if name in self._known]
         if gone:
-            self._project.ledger.forget_files(gone)
+            self._context.ledger.forget_files(gone)
             for name in gone:
                 del self._known[name]
 
@@ -204,25 +172,25 @@ class Inbox:
         new = frozenset(name for name, code in odd.items() if self._odd.get(name) != code)
         self._odd = odd
         if odd:
-            self._project.warn("W_ODD_FILES", describe_skipped(odd, new=new))
+            self._context.warn("W_ODD_FILES", describe_skipped(odd, new=new))
         else:
-            self._project.clear_warning("W_ODD_FILES")
+            self._context.clear_warning("W_ODD_FILES")
 
-    def _reconsider(self, name: str, stamp: FileSignature, now: float) -> None:
+    def _reconsider(self, name: str, signature: FileSignature, now: float) -> None:
         """Have a file read again when it has changed and then held still, or after a while where that may help."""
-        settings, waiting = self._project.settings.daemon, self._waiting[name]
+        settings, waiting = self._context.settings.daemon, self._waiting[name]
         waited_s = now - waiting.since
-        if waiting.stamp != stamp:
-            self._waiting[name] = PendingFile(stamp, now, tried=False, code="", reason=waiting.reason)
+        if waiting.signature != signature:
+            self._waiting[name] = PendingFile(signature, now, tried=False, code="", reason=waiting.reason)
         elif not waiting.tried:
             if waited_s >= settings.settle_s or waiting.tries:
-                self._intake.request(name, stamp)
+                self._intake.request(name, signature)
         elif waiting.code in _STALLING:
             if waited_s >= waiting.retry_s:
-                self._waiting[name] = PendingFile(stamp, now, False, waiting.code, waiting.reason, waiting.tries)
-                self._intake.request(name, stamp)
+                self._waiting[name] = PendingFile(signature, now, False, waiting.code, waiting.reason, waiting.tries)
+                self._intake.request(name, signature)
         elif waited_s >= settings.incomplete_timeout_s:
-            self._refuse(Rejected(name, stamp, None, waiting.code, waiting.reason))
+            self._refuse(Rejected(name, signature, None, waiting.code, waiting.reason))
 
     def _absorb(self, now: float) -> bool:
         """Take over what has been read; tell whether there is more than one look has time for."""
@@ -235,7 +203,7 @@ class Inbox:
                 self._refuse(outcome)
         while self._refused:
             self._reject(self._refused.popleft(), now)
-            if self._project.clock.monotonic() - now > _BUDGET_S:
+            if self._context.clock.monotonic() - now > _BUDGET_S:
                 break
         return len(outcomes) == _MOST_OUTCOMES or bool(self._refused)
 
@@ -243,10 +211,10 @@ class Inbox:
         waiting = self._waiting.get(found.name)
         if waiting is None:
             return
-        is_same = waiting.stamp == found.stamp
+        is_same = waiting.signature == found.signature
         tries = waiting.tries + 1 if found.code in _STALLING else 0
         since = waiting.since if is_same and not tries else now
-        self._waiting[found.name] = PendingFile(waiting.stamp, since, is_same, found.code, found.reason, tries)
+        self._waiting[found.name] = PendingFile(waiting.signature, since, is_same, found.code, found.reason, tries)
         if self._waiting[found.name].is_worth_a_word:
             self._unreadable.add(found.name)
 
@@ -255,44 +223,44 @@ class Inbox:
         told = {name: waiting for name, waiting in candidates if waiting and waiting.is_worth_a_word}
         self._unreadable = set(told)
         if not told:
-            self._project.clear_warning("W_UNREADABLE")
+            self._context.clear_warning("WUNREADABLE")
             return
         parts = [f"{printable(name, limit=300)}: {told[name].reason}" for name in sorted(told)[:3]]
         more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-        self._project.warn("W_UNREADABLE", f"{'; '.join(parts)}{more}; trying again")
+        self._context.warn("WUNREADABLE", f"{'; '.join(parts)}{more}; trying again")
 
     def _accept(self, batch: list[Accepted], now: float) -> None:
         """Record rollouts of the project's shape, all in one transaction; the first of all sets the shape."""
-        project, fitting, first = self._project, [], None
-        contract = project.contract if batch else None
+        context, fitting, first = self._context, [], None
+        contract = context.contract if batch else None
         for taken in batch:
             if contract is None:
                 contract, first = taken.contract, taken.contract.to_bytes()
             if differences := contract.differences(taken.contract):
                 remedy = "a project has one shape; use another --project for a new agent [E_CONTRACT]"
                 reason = f"it has {' and '.join(differences)} -> {remedy}"
-                self._refuse(Rejected(taken.row.name, taken.stamp, taken.row.sha256, "E_CONTRACT", reason))
+                self._refuse(Rejected(taken.row.name, taken.signature, taken.row.sha256, "E_CONTRACT", reason))
             else:
                 fitting.append(taken)
         if not fitting:
             return
-        rows = [(taken.row, taken.stamp) for taken in fitting]
-        are_new = project.ledger.accept_all(rows, at_s=project.clock.utc_s(), contract=first)
+        rows = [(taken.row, taken.signature) for taken in fitting]
+        are_new = context.ledger.accept_all(rows, at_s=context.clock.utc_s(), contract=first)
         for taken, is_new in zip(fitting, are_new, strict=True):
-            self._known[taken.row.name] = (taken.stamp, taken.row.sha256)
+            self._known[taken.row.name] = (taken.signature, taken.row.sha256)
             self._waiting.pop(taken.row.name, None)
             self._tell_taken(taken, now, is_new=is_new)
 
     def _tell_taken(self, taken: Accepted, now: float, *, is_new: bool) -> None:
-        project, row, name = self._project, taken.row, printable(taken.row.name)
+        context, row, name = self._context, taken.row, printable(taken.row.name)
         if taken.is_costly and not self._has_told_encoding:
             self._has_told_encoding = True
-            project.log.info(f"{name} is in UTF-16 or UTF-32, which works; shorter: ForceUTF8WithoutBOM in Unreal")
+            context.log.info(f"{name} is in UTF-16 or UTF-32, which works; shorter: ForceUTF8WithoutBOM in Unreal")
         if not is_new:
             if self._limiter.allows("duplicate", now):
-                project.log.info(f"{name} has the same content as an earlier rollout: counted once")
+                context.log.info(f"{name} has the same content as an earlier rollout: counted once")
         elif row.left_out and self._limiter.allows("W_NONFINITE", now):
-            project.warn(
+            context.warn(
                 "W_NONFINITE",
                 f"{name}: {row.left_out} of {row.left_out + row.experiences} experiences were not finite and are left"
                 " out -> look for a division by zero in the engine [E_NONFINITE]",
@@ -300,16 +268,16 @@ class Inbox:
 
     def _refuse(self, refused: Rejected) -> None:
         """Have a file moved to Rejected; until then nothing else happens to it."""
-        self._stuck[refused.name] = refused.stamp
+        self._stuck[refused.name] = refused.signature
         self._waiting.pop(refused.name, None)
         self._refused.append(refused)
 
     def _reject(self, refused: Rejected, now: float) -> None:
         """Move a file to Rejected beside its reason; one that cannot be moved is not looked at again."""
-        project, name = self._project, refused.name
+        context, name = self._context, refused.name
         is_moved = True
         try:
-            move_to_rejected(project.layout.exports / name, project.layout.rejected, refused.reason, disk=project.disk)
+            move_to_rejected(context.paths.exports / name, context.paths.rejected, refused.reason, disk=context.disk)
         except FileNotFoundError:
             self._stuck.pop(name, None)
             return
@@ -319,10 +287,10 @@ class Inbox:
             self._stuck.pop(name, None)
         self._known.pop(name, None)
         shown_name = printable(name)
-        project.ledger.reject(shown_name, refused.sha256, refused.code, refused.reason, at_s=project.clock.utc_s())
+        context.ledger.reject(shown_name, refused.sha256, refused.code, refused.reason, at_s=context.clock.utc_s())
         if not self._limiter.allows("W_REJECTED", now):
             return
         held_back = self._limiter.held_back("W_REJECTED")
         others = f" (and {held_back} others before it: see Rejected)" if held_back else ""
         where = "" if is_moved else " (it cannot be moved and stays where it is)"
-        project.warn("W_REJECTED", f"{shown_name} was rejected{where}: {refused.reason}{others}")
+        context.warn("W_REJECTED", f"{shown_name} was rejected{where}: {refused.reason}{others}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daemon.ledger.records import RolloutRow, FileSignature
+from daemon.ledger.records import FileSignature, RolloutRow
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
@@ -28,7 +28,7 @@ from schemas.text import printable
 class Accepted:
     """A whole rollout that keeps to the contract's form; its arrays lie in the cache."""
 
-    stamp: FileSignature
+    signature: FileSignature
     row: RolloutRow
     contract: PolicyContract
     is_costly: bool = False  #: in an encoding that takes two to four times the room
@@ -39,7 +39,7 @@ class Incomplete:
     """A file that ends too early, or that cannot be read just now: worth another look when it changes."""
 
     name: str
-    stamp: FileSignature
+    signature: FileSignature
     code: str
     reason: str
 
@@ -49,7 +49,7 @@ class Rejected:
     """A file that will not get better."""
 
     name: str
-    stamp: FileSignature
+    signature: FileSignature
     sha256: str | None
     code: str
     reason: str
@@ -61,53 +61,55 @@ LARGE_BYTES = 4_000_000
 """Files above this are read in another process: a call that parses one holds up all threads of this."""
 
 
-def ingest(folder: Path, name: str, stamp: FileSignature, layout: ProjectPaths, *, disk: Disk = REAL_DISK) -> Outcome:
+def ingest(
+    folder: Path, name: str, signature: FileSignature, paths: ProjectPaths, *, disk: Disk = REAL_DISK
+) -> Outcome:
     """Read one file and store its arrays. Never raises for what the file may hold."""
     path = folder / name
     sha256 = None
     try:
         name.encode()
         data = read_regular(path, limit=MAX_ROLLOUT_BYTES)
-        if FileSignature.of(os.lstat(path)) != stamp:
-            return Incomplete(name, stamp, "E_CHANGING", "it changes while it is read")
+        if FileSignature.of(os.lstat(path)) != signature:
+            return Incomplete(name, signature, "E_CHANGING", "it changes while it is read")
         sha256 = sha256_of(data)
         rollout = read_rollout(data)
     except UnicodeEncodeError:
-        return Rejected(name, stamp, None, "E_NAME", "its name is not UTF-8 -> give it another [E_NAME]")
+        return Rejected(name, signature, None, "E_NAME", "its name is not UTF-8 -> give it another [E_NAME]")
     except RolloutError as error:
         if error.incomplete:
-            return Incomplete(name, stamp, error.code, error.line())
-        return Rejected(name, stamp, sha256, error.code, error.line())
+            return Incomplete(name, signature, error.code, error.line())
+        return Rejected(name, signature, sha256, error.code, error.line())
     except HotlapError as error:
-        return Rejected(name, stamp, sha256, error.code, error.line())
+        return Rejected(name, signature, sha256, error.code, error.line())
     except OSError as error:
-        return _unreadable(name, stamp, error)
+        return _unreadable(name, signature, error)
     except MemoryError:
         reason = "there is not enough memory to read it -> write fewer experiences a file [E_TOO_BIG]"
-        return Rejected(name, stamp, sha256, "E_TOO_BIG", reason)
+        return Rejected(name, signature, sha256, "E_TOO_BIG", reason)
     try:
-        store_rollout(layout.cached_rollout(sha256), rollout, disk=disk)
+        store_rollout(paths.cached_rollout(sha256), rollout, disk=disk)
     except OSError as error:
         reason = f"its arrays cannot be stored: {error.strerror} -> is the disk full? [E_STORE]"
-        return Incomplete(name, stamp, "E_STORE", reason)
-    return Accepted(stamp, _row(name, stamp, sha256, rollout), rollout.contract, is_costly_encoding(data))
+        return Incomplete(name, signature, "E_STORE", reason)
+    return Accepted(signature, _row(name, signature, sha256, rollout), rollout.contract, is_costly_encoding(data))
 
 
-def _unreadable(name: str, stamp: FileSignature, error: OSError) -> Incomplete:
+def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomplete:
     """Say why a file cannot be read just now, and whether a person must do something about it."""
     if isinstance(error, FileNotFoundError):
-        return Incomplete(name, stamp, "E_GONE", "it was there a moment ago")
+        return Incomplete(name, signature, "E_GONE", "it was there a moment ago")
     if getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS:
-        return Incomplete(name, stamp, "E_HELD_OPEN", "another program holds it open [E_HELD_OPEN]")
+        return Incomplete(name, signature, "E_HELD_OPEN", "another program holds it open [E_HELD_OPEN]")
     if isinstance(error, PermissionError):
         remedy = "give the daemon's user the right to read it [E_PERMISSION]"
-        return Incomplete(name, stamp, "E_PERMISSION", f"it may not be read ({error.strerror}) -> {remedy}")
+        return Incomplete(name, signature, "E_PERMISSION", f"it may not be read ({error.strerror}) -> {remedy}")
     return Incomplete(
-        name, stamp, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> is the disk well? [E_UNREADABLE]"
+        name, signature, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> is the disk well? [E_UNREADABLE]"
     )
 
 
-def _row(name: str, stamp: FileSignature, sha256: str, rollout: Rollout) -> RolloutRow:
+def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> RolloutRow:
     reward_mean = float(np.mean(rollout.rewards, dtype=np.float64))
     return RolloutRow(
         sha256=sha256,
@@ -116,7 +118,7 @@ def _row(name: str, stamp: FileSignature, sha256: str, rollout: Rollout) -> Roll
         left_out=rollout.left_out,
         reward_mean=reward_mean if math.isfinite(reward_mean) else 0.0,
         policy_version=rollout.policy_version,
-        written_s=stamp.mtime_ns / 1e9,
+        written_s=signature.mtime_ns / 1e9,
     )
 
 
@@ -125,12 +127,12 @@ class RolloutReader:
 
     def __init__(
         self,
-        layout: ProjectPaths,
+        paths: ProjectPaths,
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
         aside: Callable[[str, FileSignature], Outcome] | None = None,
     ) -> None:
-        self._layout = layout
+        self._paths = paths
         self._aside = aside
         self._disk = disk
         self._wake = wake
@@ -141,11 +143,11 @@ class RolloutReader:
         self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
         self._thread.start()
 
-    def request(self, name: str, stamp: FileSignature) -> None:
+    def request(self, name: str, signature: FileSignature) -> None:
         """Queue a file, unless it is under way already."""
         if name not in self._under_way:
             self._under_way.add(name)
-            self._wanted.put((name, stamp))
+            self._wanted.put((name, signature))
 
     @property
     def busy(self) -> bool:
@@ -172,10 +174,10 @@ class RolloutReader:
         self._wanted.put(None)
         self._thread.join(timeout=5.0)
 
-    def _take_in(self, name: str, stamp: FileSignature) -> Outcome:
-        if self._aside is not None and stamp.size > LARGE_BYTES:
-            return self._aside(name, stamp)
-        return ingest(self._layout.exports, name, stamp, self._layout, disk=self._disk)
+    def _take_in(self, name: str, signature: FileSignature) -> Outcome:
+        if self._aside is not None and signature.size > LARGE_BYTES:
+            return self._aside(name, signature)
+        return ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
 
     def _work(self) -> None:
         while (item := self._wanted.get()) is not None and not self._is_closed:

@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from daemon.ledger.records import RolloutRow, FileSignature
+from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.process.orphans import TOKEN_VARIABLE, new_token
-from daemon.rollouts.reader import Incomplete, Outcome, Rejected, Accepted, ingest
+from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
 from schemas.storage.layout import ProjectPaths
 
@@ -29,18 +29,18 @@ _KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
 class ReaderProcess:
     """Takes large files in, one after the other."""
 
-    def __init__(self, layout: ProjectPaths, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._layout = layout
+    def __init__(self, paths: ProjectPaths, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._paths = paths
         self._patience_s = timeout_s
         self._lock = threading.Lock()
         self._is_stopped = False
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ingest(self, name: str, stamp: FileSignature) -> Outcome:
+    def ingest(self, name: str, signature: FileSignature) -> Outcome:
         """Read one file. A reader that dies, or takes too long, costs this file only. Raises OSError."""
-        process = self._start(name, stamp)
+        process = self._start(name, signature)
         if process is None:
-            return Incomplete(name, stamp, "E_CHANGING", "the daemon is ending")
+            return Incomplete(name, signature, "E_CHANGING", "the daemon is ending")
         timer = threading.Timer(self._patience_s, process.kill)
         timer.start()
         with process:
@@ -49,7 +49,7 @@ class ReaderProcess:
         timer.cancel()
         with self._lock:
             self._process = None
-        return _parsed(said) if process.returncode == 0 else self._lost(name, stamp, process.returncode)
+        return _parsed(said) if process.returncode == 0 else self._lost(name, signature, process.returncode)
 
     def stop(self) -> None:
         """End the reader, for good. From any thread."""
@@ -58,18 +58,18 @@ class ReaderProcess:
             if self._process is not None:
                 self._process.kill()
 
-    def _start(self, name: str, stamp: FileSignature) -> subprocess.Popen[bytes] | None:
-        numbers = map(str, (stamp.size, stamp.mtime_ns, stamp.inode))
+    def _start(self, name: str, signature: FileSignature) -> subprocess.Popen[bytes] | None:
+        numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
         command = [
             sys.executable,
             "-P",
             "-m",
             "daemon.rollouts.reader_process",
-            str(self._layout.project),
+            str(self._paths.project),
             name,
             *numbers,
         ]
-        token = str(new_token(self._layout.project))
+        token = str(new_token(self._paths.project))
         environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT), TOKEN_VARIABLE: token}
         with self._lock:
             if not self._is_stopped:
@@ -78,11 +78,11 @@ class ReaderProcess:
                 )
             return self._process
 
-    def _lost(self, name: str, stamp: FileSignature, exit_code: int) -> Outcome:
+    def _lost(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
-            return Incomplete(name, stamp, "E_CHANGING", "the daemon is ending")
+            return Incomplete(name, signature, "E_CHANGING", "the daemon is ending")
         reason = f"its reader was ended ({exit_code}): too little memory, or more than {self._patience_s:.0f} s"
-        return Rejected(name, stamp, None, "E_TOO_BIG", f"{reason} -> write fewer experiences a file [E_TOO_BIG]")
+        return Rejected(name, signature, None, "E_TOO_BIG", f"{reason} -> write fewer experiences a file [E_TOO_BIG]")
 
 
 def _printed(outcome: Outcome) -> bytes:

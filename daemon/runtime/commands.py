@@ -36,9 +36,9 @@ class Reply(StrictModel):
     message: str
 
 
-def send_command(layout: ProjectPaths, order: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
+def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
     """Hand an order to the running daemon and wait for its answer. Raises DaemonError where none runs or answers."""
-    if not is_held(layout.lock):
+    if not is_held(paths.lock):
         raise DaemonError(
             "no daemon runs on this project",
             hint="start it with `python -m daemon`, or train once with `python -m daemon --once`",
@@ -46,8 +46,8 @@ def send_command(layout: ProjectPaths, order: Command, *, timeout_s: float = REP
             exit_code=Exit.USAGE,
         )
     name = f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}"
-    answer_path = layout.commands / f"{name}.answer"
-    write_atomic(layout.commands / f"{name}.order", order.to_bytes(), durable=False)
+    answer_path = paths.commands / f"{name}.answer"
+    write_atomic(paths.commands / f"{name}.order", command.to_bytes(), durable=False)
     until = REAL_CLOCK.monotonic() + timeout_s
     while REAL_CLOCK.monotonic() < until:
         if answer_path.exists():
@@ -55,7 +55,7 @@ def send_command(layout: ProjectPaths, order: Command, *, timeout_s: float = REP
             REAL_DISK.unlink(answer_path)
             return answer
         REAL_CLOCK.sleep(0.05)
-    REAL_DISK.unlink(layout.commands / f"{name}.order")
+    REAL_DISK.unlink(paths.commands / f"{name}.order")
     raise DaemonError(
         f"the daemon did not answer within {timeout_s:.0f} s",
         hint="is it stopped or very busy? see Saved/Training/Logs/daemon.log",
@@ -64,10 +64,10 @@ def send_command(layout: ProjectPaths, order: Command, *, timeout_s: float = REP
     )
 
 
-def waiting_commands(layout: ProjectPaths) -> list[tuple[Path, Command | None]]:
+def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
     """Give the orders that wait, oldest first; None for a file that is none."""
     found: list[tuple[Path, Command | None]] = []
-    for path in sorted(layout.commands.glob("*.order")):
+    for path in sorted(paths.commands.glob("*.order")):
         try:
             found.append((path, Command.from_bytes(read_regular(path, limit=_LIMIT))))
         except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError):
@@ -75,12 +75,12 @@ def waiting_commands(layout: ProjectPaths) -> list[tuple[Path, Command | None]]:
     return found
 
 
-def write_reply(path: Path, answer: Reply, *, disk: Disk = REAL_DISK) -> None:
+def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:
     """Answer an order that was taken off the list. Raises OSError."""
-    write_atomic(path.with_suffix(".answer"), answer.to_bytes(), disk=disk, durable=False)
+    write_atomic(path.with_suffix(".answer"), reply.to_bytes(), disk=disk, durable=False)
 
 
-def clear_commands(layout: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
+def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
     """Drop what an earlier daemon left unanswered: nobody waits for it any more."""
-    for path in (*layout.commands.glob("*.order"), *layout.commands.glob("*.answer")):
+    for path in (*paths.commands.glob("*.order"), *paths.commands.glob("*.answer")):
         disk.unlink(path)

@@ -36,7 +36,7 @@ class LogLike(Protocol):
 class Context:
     """One project while its daemon runs. `wake` makes the deciding thread look again, from any thread."""
 
-    layout: ProjectPaths
+    paths: ProjectPaths
     settings: Settings
     ledger: Ledger
     log: LogLike

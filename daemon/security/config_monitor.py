@@ -17,8 +17,8 @@ EVERY_S = 2.0
 class ConfigMonitor:
     """Looks every few seconds; warns, and never changes what the daemon works with."""
 
-    def __init__(self, project: Context, lock: ProjectLock, *, config: Path | None) -> None:
-        self._project = project
+    def __init__(self, context: Context, lock: ProjectLock, *, config: Path | None) -> None:
+        self._context = context
         self._lock = lock
         self._given = config
         self._stamp = self._config_stamp()
@@ -27,19 +27,19 @@ class ConfigMonitor:
 
     def check(self) -> None:
         """Do what is due."""
-        now = self._project.clock.monotonic()
+        now = self._context.clock.monotonic()
         if now < self._next:
             return
         self._next = now + EVERY_S
         trouble = self._lock.renew()
         if trouble is None:
-            self._project.clear_warning("W_LOCK")
+            self._context.clear_warning("W_LOCK")
         else:
-            self._project.warn("W_LOCK", trouble)
+            self._context.warn("W_LOCK", trouble)
         self._look_at_config()
 
     def _config_stamp(self) -> FileSignature | None:
-        path = config_path(self._project.layout.project, self._given)
+        path = config_path(self._context.paths.project, self._given)
         try:
             return None if path is None else FileSignature.of(path.stat())
         except OSError:
@@ -51,16 +51,16 @@ class ConfigMonitor:
             return
         self._seen = stamp
         if stamp == self._stamp:
-            self._project.clear_warning("W_CONFIG")
+            self._context.clear_warning("W_CONFIG")
             return
-        self._project.warn("W_CONFIG", self._what_a_start_would_say())
+        self._context.warn("W_CONFIG", self._what_a_start_would_say())
 
     def _what_a_start_would_say(self) -> str:
-        folder = self._project.layout.project
+        folder = self._context.paths.project
         path = config_path(folder, self._given)
         name = "daemon.toml" if path is None else path.name
         try:
-            if path is not None and not self._project.settings.daemon.allow_shared:
+            if path is not None and not self._context.settings.daemon.allow_shared:
                 check_config(path)
             load(folder, config=self._given)
         except HotlapError as error:

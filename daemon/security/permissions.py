@@ -20,9 +20,9 @@ def check_config(path: Path) -> None:
         _check(target, "the config file ", "E_SHARED_CONFIG", remedy="chmod go-w")
 
 
-def check_folders(layout: ProjectPaths) -> None:
+def check_folders(paths: ProjectPaths) -> None:
     """Refuse a project in which another user could put files in our place. Raises DaemonError (E_SHARED_FOLDER)."""
-    for folder in (layout.project, layout.project / "Saved", layout.training, layout.models, layout.state):
+    for folder in (paths.project, paths.project / "Saved", paths.training, paths.models, paths.state):
         if folder.is_symlink() or folder.exists():
             _check(folder, "the folder ", "E_SHARED_FOLDER", remedy="chmod go-w")
 

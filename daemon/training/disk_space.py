@@ -13,20 +13,20 @@ _SHARE = 3
 """A cycle lies in staging or its folder, in the copies, and once more while these are replaced."""
 
 
-def has_room(project: Context) -> bool:
+def has_room(context: Context) -> bool:
     """Tell whether a cycle may begin, and warn where it may not."""
-    missing = shortage(project.layout)
+    missing = shortage(context.paths)
     if missing is None:
-        project.clear_warning("W_DISK")
+        context.clear_warning("W_DISK")
     else:
-        project.warn("W_DISK", missing)
+        context.warn("W_DISK", missing)
     return missing is None
 
 
-def shortage(layout: ProjectPaths) -> str | None:
+def shortage(paths: ProjectPaths) -> str | None:
     """Say in words how much room is missing for a cycle as large as the last one; None where there is enough."""
-    needed = max(LEAST_BYTES, _SHARE * _newest_cycle_bytes(layout.models))
-    free = shutil.disk_usage(layout.training).free
+    needed = max(LEAST_BYTES, _SHARE * _newest_cycle_bytes(paths.models))
+    free = shutil.disk_usage(paths.training).free
     if free >= needed:
         return None
     return (

@@ -10,8 +10,8 @@ from schemas.job import Job
 class JobPreview:
     """What one spare trainer was told."""
 
-    def __init__(self, project: Context) -> None:
-        self._project = project
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._told: set[str] = set()
         self._basis: tuple[str, int] | None = None
 
@@ -20,7 +20,7 @@ class JobPreview:
 
         The last rollout of a trigger is not worth a word: the job itself follows at once.
         """
-        ledger, needed = self._project.ledger, self._project.settings.daemon.auto_train_after_n_rollouts
+        ledger, needed = self._context.ledger, self._context.settings.daemon.auto_train_after_n_rollouts
         last = ledger.last_publication()
         if last is None:
             return None
@@ -28,6 +28,6 @@ class JobPreview:
         if basis == self._basis or basis[1] >= needed:
             return None
         self._basis = basis
-        job = expected_job(self._project, self._told)
+        job = expected_job(self._context, self._told)
         self._told.update(rollout.sha256 for rollout in job.rollouts)
         return job

@@ -35,55 +35,55 @@ def behaviour_candidates(
     return tuple(ordered)[:CANDIDATES]
 
 
-def project_contract(project: Context) -> PolicyContract:
+def project_contract(context: Context) -> PolicyContract:
     """Give the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
-    return project.contract or project.settings.agent.contract()
+    return context.contract or context.settings.agent.contract()
 
 
-def parent_checkpoint(project: Context) -> tuple[str, str] | None:
+def parent_checkpoint(context: Context) -> tuple[str, str] | None:
     """Give (path, SHA-256) of the checkpoint behind the last published model."""
-    last = project.ledger.last_publication()
+    last = context.ledger.last_publication()
     if last is None:
         return None
-    result = project.ledger.result(last.cycle_id)
-    path = project.layout.models / last.model.removesuffix(".json")
+    result = context.ledger.result(last.cycle_id)
+    path = context.paths.models / last.model.removesuffix(".json")
     checkpoint = path.with_suffix(".pt")
     if result is None or checkpoint.name not in result.files:
         return None
     return str(checkpoint), result.files[checkpoint.name]
 
 
-def make_job(project: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
+def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
     """Give the job of a cycle's next trainer."""
     is_first = kind == "initial"
     return _job(
-        project,
+        context,
         kind=kind,
         policy_version=cycle.policy_version,
         output=str(output),
-        rollouts=() if is_first else rollout_inputs(project, cycle.id),
-        parent=None if is_first else parent_checkpoint(project),
+        rollouts=() if is_first else rollout_inputs(context, cycle.id),
+        parent=None if is_first else parent_checkpoint(context),
     )
 
 
-def expected_job(project: Context, known: Collection[str]) -> Job:
+def expected_job(context: Context, known: Collection[str]) -> Job:
     """Give what the next training will most likely need, for a trainer that waits.
 
     `known` are the hashes of rollouts that it was told of before.
     """
-    news = [used for used in project.ledger.pending_rollouts() if used.row.sha256 not in known]
+    news = [used for used in context.ledger.pending_rollouts() if used.row.sha256 not in known]
     return _job(
-        project,
+        context,
         kind="prefetch",
-        policy_version=project.ledger.last_cycle_id() + 1,
+        policy_version=context.ledger.last_cycle_id() + 1,
         output="",
-        rollouts=_inputs(project, news, None),
-        parent=parent_checkpoint(project),
+        rollouts=_inputs(context, news, None),
+        parent=parent_checkpoint(context),
     )
 
 
 def _job(
-    project: Context,
+    context: Context,
     *,
     kind: JobKind,
     policy_version: int,
@@ -96,27 +96,27 @@ def _job(
         kind=kind,
         cycle=policy_version,
         output=output,
-        contract=project_contract(project),
-        hidden_sizes=project.settings.agent.hidden_sizes,
-        settings=project.settings.trainer,
+        contract=project_contract(context),
+        hidden_sizes=context.settings.agent.hidden_sizes,
+        settings=context.settings.trainer,
         rollouts=rollouts,
         parent=path,
         parent_sha256=sha256,
-        use_epoch=project.settings.daemon.auto_load_model_epoch,
+        use_epoch=context.settings.daemon.auto_load_model_epoch,
     )
 
 
-def rollout_inputs(project: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
+def rollout_inputs(context: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
     """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
-    new = project.ledger.rollouts_of(cycle_id)
-    old = project.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
-    return _inputs(project, (*new, *old), cycle_id)
+    new = context.ledger.rollouts_of(cycle_id)
+    old = context.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
+    return _inputs(context, (*new, *old), cycle_id)
 
 
-def _inputs(project: Context, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
+def _inputs(context: Context, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
     """Say where each lies; `cycle_id` None = the next. There may be thousands: paths are put together as text."""
-    publications = project.ledger.publications(REMEMBERED)
-    layout = project.layout
+    publications = context.ledger.publications(REMEMBERED)
+    layout = context.paths
     exports, models, cache = (f"{folder}{os.sep}" for folder in (layout.exports, layout.models, layout.cache))
 
     def one(used: UsedRollout) -> RolloutInput:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from daemon.errors import DaemonError
 from daemon.ledger.cycle import (
-    Failed,
     Cycle,
     Event,
-    Launching,
+    Failed,
     Interrupted,
-    RetryPolicy,
+    Launching,
     Phase,
     Published,
+    RetryPolicy,
     RetryRequested,
     Selected,
     Trained,
@@ -27,7 +27,8 @@ from daemon.process.interpreter import command_line, python_for, script_for
 from daemon.process.orphans import kill_orphans
 from daemon.process.output_log import last_line
 from daemon.process.reaper import Reaper
-from daemon.publishing.publish import PublishError, publish
+from daemon.publishing.pointer import PublishError
+from daemon.publishing.publish import publish
 from daemon.runtime.context import Context
 from daemon.training.disk_space import has_room
 from daemon.training.exit_reason import exit_reason
@@ -52,7 +53,7 @@ class _Run:
     """A trainer at work, with what it said so far."""
 
     child: Child
-    command: ChildSpec
+    spec: ChildSpec
     deadlines: Timeouts
     unheard: deque[Said] = field(default_factory=deque)
     notices: int = 0
@@ -63,17 +64,17 @@ class _Run:
 class Runner:
     """At most one cycle at a time. `tick` never waits for a trainer."""
 
-    def __init__(self, project: Context, launcher: Launcher, *, attempts: int, keep_warm: bool = False) -> None:
-        self._project = project
+    def __init__(self, context: Context, launcher: Launcher, *, attempts: int, keep_warm: bool = False) -> None:
+        self._context = context
         self._launcher = launcher
-        settings = project.settings.daemon
+        settings = context.settings.daemon
         self._retry_policy = RetryPolicy(attempts, settings.failures_before_parking, settings.retry_delay_s)
         self._run: _Run | None = None
-        self._spare = WarmTrainer(project, launcher) if keep_warm else None
-        self._endings = Reaper(project.clock, settings.stop_grace_s)
+        self._spare = WarmTrainer(context, launcher) if keep_warm else None
+        self._endings = Reaper(context.clock, settings.stop_grace_s)
         self._overdue: Failed | None = None
-        self._awake, self._due = AwakeClock(project.clock), RetryTimer(project.clock)
-        self._began = project.clock.monotonic()
+        self._awake, self._due = AwakeClock(context.clock), RetryTimer(context.clock)
+        self._began = context.clock.monotonic()
         self._next_publish = 0.0
         self._is_recovering = False
         self.cycle: Cycle | None = None
@@ -92,34 +93,34 @@ class Runner:
     @property
     def elapsed_s(self) -> float:
         """Seconds since the running cycle began."""
-        return self._project.clock.monotonic() - self._began if self.busy else 0.0
+        return self._context.clock.monotonic() - self._began if self.busy else 0.0
 
     def recover(self) -> None:
         """Take up what an earlier daemon left: its trainers end, publishing is finished, training is done again."""
-        count, undying = kill_orphans(self._project.layout.project)
+        count, undying = kill_orphans(self._context.paths.project)
         self._endings.adopt(undying)
         if count:
-            self._project.log.info(f"{count} processes that an earlier daemon had left were ended")
-        cycle = self._project.ledger.unfinished()
+            self._context.log.info(f"{count} processes that an earlier daemon had left were ended")
+        cycle = self._context.ledger.unfinished()
         if cycle is None:
             return
         self.cycle = cycle
         if cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
             self._move(Interrupted())
-            self._project.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is done again")
+            self._context.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is done again")
         self._is_recovering = cycle.phase is Phase.PUBLISHING
 
     def begin(self, cycle: Cycle) -> None:
         """Take over a cycle that was just claimed."""
         self.cycle = cycle
-        self._began = self._project.clock.monotonic()
+        self._began = self._context.clock.monotonic()
         self.progress = CycleProgress()
 
     def retry(self) -> bool:
         """Try a parked cycle again; tell whether there was one."""
         if self.cycle is None or self.cycle.phase is not Phase.PARKED:
             return False
-        self._began = self._project.clock.monotonic()
+        self._began = self._context.clock.monotonic()
         self._move(RetryRequested())
         return True
 
@@ -146,7 +147,7 @@ class Runner:
             self._fail(Failed("its trainer was lost when the ledger or the disk refused"))
         if self.cycle.phase is Phase.CLAIMED:
             wait_s = self._due.left_s(self.cycle, now, self._retry_policy)
-            if wait_s > 0 or self._endings.busy or not has_room(self._project):
+            if wait_s > 0 or self._endings.busy or not has_room(self._context):
                 return min(max(wait_s, 0.1), 1.0)
             self._launch()
         if self._run is not None:
@@ -157,25 +158,25 @@ class Runner:
 
     def _move(self, event: Event) -> None:
         assert self.cycle is not None
-        now_s = self._project.clock.utc_s()
-        failures = self._project.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
+        now_s = self._context.clock.utc_s()
+        failures = self._context.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
         after = advance(self.cycle, event, now_s=now_s, retry_policy=self._retry_policy, failures_in_a_row=failures)
-        self._project.ledger.move(self.cycle, after, at_s=now_s)
+        self._context.ledger.move(self.cycle, after, at_s=now_s)
         self.cycle = after
 
     def _staging(self) -> Path:
         assert self.cycle is not None
-        return self._project.layout.staging / f"cycle_{self.cycle.id:06d}"
+        return self._context.paths.staging / f"cycle_{self.cycle.id:06d}"
 
     def _launch(self) -> None:
         assert self.cycle is not None
-        cycle, settings = self.cycle, self._project.settings
+        cycle, settings = self.cycle, self._context.settings
         staging = self._staging()
         self._move(Launching())
-        self._project.clear_warning(prefix="W_TRAINER")
+        self._context.clear_warning(prefix="W_TRAINER")
         try:
-            self._project.disk.remove_folder(staging)
-            self._project.disk.make_folder(staging)
+            self._context.disk.remove_folder(staging)
+            self._context.disk.make_folder(staging)
             if settings.daemon.training_script and cycle.kind == "train":
                 self._start_script(staging)
             else:
@@ -185,12 +186,12 @@ class Runner:
 
     def _start_trainer(self, kind: JobKind) -> None:
         assert self.cycle is not None
-        project = self._project
-        log = project.layout.cycle_log(self.cycle.id)
-        job = make_job(project, self.cycle, kind=kind, output=self._staging())
-        python = python_for(project.settings.daemon.python_executable)
+        context = self._context
+        log = context.paths.cycle_log(self.cycle.id)
+        job = make_job(context, self.cycle, kind=kind, output=self._staging())
+        python = python_for(context.settings.daemon.python_executable)
         command = trainer_command(
-            python, folder=self._staging(), log=log, project=project.layout.project, settings=project.settings.trainer
+            python, folder=self._staging(), log=log, project=context.paths.project, settings=context.settings.trainer
         )
         taken = self._spare.take(log) if self._spare is not None else None
         child, is_ready = taken or (self._launcher.start(command, speaks_events=True), False)
@@ -200,37 +201,37 @@ class Runner:
 
     def _may_warm(self) -> bool:
         """A spare is worth its memory once there is a model to go on from and nothing runs."""
-        settings = self._project.settings.daemon
+        settings = self._context.settings.daemon
         is_free = not self.busy and not self._endings.busy
         is_free = is_free and self.cycle is not None and self.cycle.phase is not Phase.PARKED
         return is_free and settings.enable_auto_training and not settings.training_script
 
     def _start_script(self, staging: Path) -> None:
         assert self.cycle is not None
-        project, settings = self._project, self._project.settings
-        log = project.layout.cycle_log(self.cycle.id)
-        script = script_for(settings.daemon.training_script, project.layout.project)
+        context, settings = self._context, self._context.settings
+        log = context.paths.cycle_log(self.cycle.id)
+        script = script_for(settings.daemon.training_script, context.paths.project)
         python = python_for(settings.daemon.python_executable)
-        arguments = (str(project.layout.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
-        command = script_command(python, script, arguments, folder=staging, log=log, project=project.layout.project)
+        arguments = (str(context.paths.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
+        command = script_command(python, script, arguments, folder=staging, log=log, project=context.paths.project)
         self._adopt(self._launcher.start(command, speaks_events=False), command, speaks_events=False)
-        self._project.log.info(f"[2/5] training with {script.name}: {settings.trainer.epochs} epochs")
+        self._context.log.info(f"[2/5] training with {script.name}: {settings.trainer.epochs} epochs")
 
-    def _adopt(self, child: Child, command: ChildSpec, *, speaks_events: bool, ready: bool = False) -> None:
-        settings = self._project.settings
+    def _adopt(self, child: Child, spec: ChildSpec, *, speaks_events: bool, ready: bool = False) -> None:
+        settings = self._context.settings
         deadlines = Timeouts(settings.daemon, speaks_events, started=self._awake.read(), ready=ready)
-        self._run = _Run(child, command, deadlines)
+        self._run = _Run(child, spec, deadlines)
         self.progress = CycleProgress(epochs_total=settings.trainer.epochs, doing="starting")
 
     def _announce(self, job: Job, kind: str) -> None:
         if kind == "initial":
-            self._project.log.info(
+            self._context.log.info(
                 f"making the initial model (version 0): {job.contract.observation_size} observations, "
                 f"{job.contract.action_space.in_words()}"
             )
         elif kind == "train":
             new = sum(rollout.is_new for rollout in job.rollouts)
-            self._project.log.info(
+            self._context.log.info(
                 f"[2/5] training: {new} new rollouts, {len(job.rollouts) - new} older to draw from, "
                 f"{job.settings.epochs} epochs"
             )
@@ -249,7 +250,7 @@ class Runner:
         elif exit_code is not None:
             self._run = None
             self._ended(run, exit_code)
-        elif reason := run.deadlines.overdue(now, run.command.log.name):
+        elif reason := run.deadlines.overdue(now, run.spec.log.name):
             self._run, self._overdue = None, Failed(reason)
             self.progress = replace(self.progress, doing="ending a trainer that is overdue")
             self._endings.terminate(run.child)
@@ -259,12 +260,12 @@ class Runner:
         self._endings.tick()
         if stuck := self._endings.stuck:
             who = f"the trainer (pid {', '.join(map(str, stuck))}) was killed and does not end"
-            self._project.warn(
+            self._context.warn(
                 "W_STUCK", f"stuck: {who}; no other is started -> a driver or a disk hangs: restart the machine"
             )
             self.progress = replace(self.progress, doing=f"stuck: {who}")
         else:
-            self._project.clear_warning("W_STUCK")
+            self._context.clear_warning("W_STUCK")
         if self._overdue is not None and not self._endings.busy:
             overdue, self._overdue = self._overdue, None
             self._fail(overdue)
@@ -276,11 +277,11 @@ class Runner:
         match event:
             case Notice(code=code, message=message) if run.notices < MOST_NOTICES:
                 run.notices += 1
-                self._project.warn(f"W_TRAINER_{printable(code, limit=40)}", printable(message))
-                remember_notice(self._project.ledger, self.cycle.id, printable(code, limit=40), printable(message))
+                self._context.warn(f"W_TRAINER_{printable(code, limit=40)}", printable(message))
+                remember_notice(self._context.ledger, self.cycle.id, printable(code, limit=40), printable(message))
             case Selecting() if self.cycle.phase is Phase.TRAINING:
                 has_advanced = True
-                self._project.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
+                self._context.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
                 self._move(Trained())
             case Result():
                 run.result = event
@@ -294,7 +295,7 @@ class Runner:
         is_script = not run.deadlines.speaks_events
         if is_script and exit_code == 0 and not self._endings.busy:
             self._move(Trained())
-            self._project.log.info("[3/5] selecting the best of what the script left")
+            self._context.log.info("[3/5] selecting the best of what the script left")
             try:
                 self._start_trainer("select")
             except (DaemonError, OSError) as error:
@@ -303,45 +304,45 @@ class Runner:
         broken = exit_reason(
             exit_code,
             run.failure,
-            last_words=last_line(run.command.log),
+            last_words=last_line(run.spec.log),
             is_script=is_script,
             was_ready=run.deadlines.ready,
-            command=command_line(run.command.arguments),
+            command=command_line(run.spec.arguments),
         )
         self._fail(broken)
 
-    def _fail(self, broken: Failed) -> None:
+    def _fail(self, failed: Failed) -> None:
         assert self.cycle is not None
         cycle = self.cycle
-        self._move(replace(broken, why=printable(broken.why)))
-        log = self._project.log
+        self._move(replace(failed, why=printable(failed.why)))
+        log = self._context.log
         if self.cycle.phase is Phase.CLAIMED:
-            delay_s = self.cycle.due_s - self._project.clock.utc_s()
-            log.warning(f"cycle {cycle.id}: {broken.why}; trying again in {delay_s:.0f} s")
+            delay_s = self.cycle.due_s - self._context.clock.utc_s()
+            log.warning(f"cycle {cycle.id}: {failed.why}; trying again in {delay_s:.0f} s")
         elif self.cycle.phase is Phase.PARKED:
-            self._project.warn(
-                "W_PARKED", f"cycle {cycle.id} is parked: {broken.why} -> `python -m daemon trigger` retries"
+            self._context.warn(
+                "W_PARKED", f"cycle {cycle.id} is parked: {failed.why} -> `python -m daemon trigger` retries"
             )
         else:
-            self._project.warn("W_CYCLE_FAILED", f"cycle {cycle.id} failed: {broken.why} (log: cycle_{cycle.id}.log)")
+            self._context.warn("W_CYCLE_FAILED", f"cycle {cycle.id} failed: {failed.why} (log: cycle_{cycle.id}.log)")
 
     def _selected(self, result: Result) -> None:
         assert self.cycle is not None
         if self.cycle.phase is Phase.TRAINING:
             self._move(Trained())
-        now_s = self._project.clock.utc_s()
+        now_s = self._context.clock.utc_s()
         after = advance(self.cycle, Selected(), now_s=now_s, retry_policy=self._retry_policy)
         value_loss = result.losses.get("value_loss")
-        self._project.ledger.store_result(self.cycle, after, result, value_loss=value_loss, at_s=now_s)
+        self._context.ledger.store_result(self.cycle, after, result, value_loss=value_loss, at_s=now_s)
         self.cycle = after
         self.progress = replace(self.progress, chosen=result.epoch, doing="publishing", fraction=1.0)
         self._next_publish = 0.0
 
     def _publish(self, now: float) -> None:
         assert self.cycle is not None
-        project, cycle = self._project, self.cycle
-        result = project.ledger.result(cycle.id)
-        contract = result.contract if result and cycle.kind == "initial" else project_contract(project)
+        context, cycle = self._context, self.cycle
+        result = context.ledger.result(cycle.id)
+        contract = result.contract if result and cycle.kind == "initial" else project_contract(context)
         try:
             if result is None:
                 raise PublishError("its result is not in the ledger", hint="it is trained again")
@@ -350,9 +351,9 @@ class Runner:
                 staging=self._staging(),
                 cycle=cycle.id,
                 contract=contract,
-                layout=project.layout,
-                keep_checkpoints=project.settings.daemon.keep_checkpoints == "all",
-                disk=project.disk,
+                paths=context.paths,
+                keep_checkpoints=context.settings.daemon.keep_checkpoints == "all",
+                disk=context.disk,
             )
         except (PublishError, ModelError) as error:
             if self._is_recovering:
@@ -362,12 +363,12 @@ class Runner:
                 self._fail(Failed(str(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
-            project.warn("W_PUBLISH", f"version {cycle.policy_version} cannot be published yet: {error}; trying again")
+            context.warn("W_PUBLISH", f"version {cycle.policy_version} cannot be published yet: {error}; trying again")
             self._next_publish = now + PUBLISH_RETRY_S
             return
-        project.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
+        context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
         self._is_recovering = False
-        at_s = project.clock.utc_s()
+        at_s = context.clock.utc_s()
         publication = Publication(cycle.id, cycle.policy_version, result.epoch, placed.model, placed.sha256, at_s)
         self._commit(result, publication, contract.to_bytes())
 
@@ -375,9 +376,9 @@ class Runner:
         assert self.cycle is not None
         cycle = self.cycle
         after = advance(cycle, Published(), now_s=publication.at_s, retry_policy=self._retry_policy)
-        seconds = self._project.clock.monotonic() - self._began
-        self._project.ledger.commit_publication(cycle, after, publication, seconds=seconds, contract=contract)
+        seconds = self._context.clock.monotonic() - self._began
+        self._context.ledger.commit_publication(cycle, after, publication, seconds=seconds, contract=contract)
         self.cycle = after
         score = "" if result.score is None else f", score {result.score:.4f}"
         chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}"
-        self._project.log.info(f"[4/5] published: {chosen} ({publication.model})")
+        self._context.log.info(f"[4/5] published: {chosen} ({publication.model})")

@@ -37,7 +37,7 @@ class RetryTimer:
         self._at = 0.0
 
     def left_s(self, cycle: Cycle, now: float, retry_policy: RetryPolicy) -> float:
-        """Give the seconds that a claimed cycle has left to wait at `now`, in the seconds of an `Awake`."""
+        """Give the seconds that a claimed cycle has left to wait at `now`, in the seconds of an `AwakeClock`."""
         if cycle != self._of:
             self._of = cycle
             longest_s = retry_policy.delay_s(max(1, cycle.attempt))

@@ -21,19 +21,19 @@ LONGEST_DELAY_S = 3600.0
 class Launcher(Protocol):
     """Starts children. Tests put their own in its place."""
 
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
         """Start a child. Raises DaemonError where there is no such program."""
 
 
 class WarmTrainer:
     """Each trainer still serves one cycle; this one has only made itself ready for it before it is asked."""
 
-    def __init__(self, project: Context, launcher: Launcher) -> None:
-        self._project = project
+    def __init__(self, context: Context, launcher: Launcher) -> None:
+        self._context = context
         self._launcher = launcher
         self._child: Child | None = None
         self._ready = False
-        self._foretelling = JobPreview(project)
+        self._foretelling = JobPreview(context)
         self._heard = 0.0
         self._failures = 0
         self._not_before = 0.0
@@ -41,7 +41,7 @@ class WarmTrainer:
     def tick(self, *, may_start: bool) -> None:
         """Start one where it is wanted and none is there; note what it says; end one that fell silent."""
         if self._child is None:
-            if may_start and self._project.clock.monotonic() >= self._not_before:
+            if may_start and self._context.clock.monotonic() >= self._not_before:
                 self._start()
             return
         self._listen(self._child)
@@ -68,42 +68,42 @@ class WarmTrainer:
     def stop(self) -> None:
         """End it; it has nothing to lose."""
         if self._child is not None:
-            self._child.stop(self._project.settings.daemon.stop_grace_s)
+            self._child.stop(self._context.settings.daemon.stop_grace_s)
             self._child = None
 
     @property
     def _log(self) -> Path:
-        return self._project.layout.logs / LOG_NAME
+        return self._context.paths.logs / LOG_NAME
 
     def _listen(self, child: Child) -> None:
         events = child.events()
         if events:
-            self._heard = self._project.clock.monotonic()
+            self._heard = self._context.clock.monotonic()
         if any(isinstance(event, Ready) for event in events):
             self._ready, self._failures = True, 0
 
     def _is_silent(self) -> bool:
-        limits = self._project.settings.daemon
+        limits = self._context.settings.daemon
         limit_s = limits.silence_timeout_s if self._ready else limits.startup_timeout_s
-        return self._project.clock.monotonic() - self._heard > limit_s
+        return self._context.clock.monotonic() - self._heard > limit_s
 
     def _start(self) -> None:
-        project = self._project
+        context = self._context
         try:
-            project.disk.truncate(self._log)
-            python = python_for(project.settings.daemon.python_executable)
+            context.disk.truncate(self._log)
+            python = python_for(context.settings.daemon.python_executable)
             command = trainer_command(
                 python,
-                folder=project.layout.state,
+                folder=context.paths.state,
                 log=self._log,
-                project=project.layout.project,
-                settings=project.settings.trainer,
+                project=context.paths.project,
+                settings=context.settings.trainer,
             )
             self._child = self._launcher.start(command, speaks_events=True)
         except (DaemonError, OSError) as error:
             self._give_up(f"no spare trainer could be started: {error}")
-        self._ready, self._heard = False, project.clock.monotonic()
-        self._foretelling = JobPreview(project)
+        self._ready, self._heard = False, context.clock.monotonic()
+        self._foretelling = JobPreview(context)
 
     def _give_up(self, reason: str) -> None:
         """Try again later: a cycle then starts its own and says what is wrong."""
@@ -112,5 +112,5 @@ class WarmTrainer:
             self._child = None
         delay_s = min(LONGEST_DELAY_S, RESTART_DELAY_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
-        self._not_before = self._project.clock.monotonic() + delay_s
-        self._project.log.warning(f"{reason}; the next one starts in {delay_s / 60:.0f} min")
+        self._not_before = self._context.clock.monotonic() + delay_s
+        self._context.log.warning(f"{reason}; the next one starts in {delay_s / 60:.0f} min")

@@ -63,9 +63,9 @@ class Dashboard:
         """Why the dashboard dropped out; empty where it did not."""
         return self._failure
 
-    def show(self, view: Snapshot) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Show this view from now on. Only puts it into a slot; one that was not drawn yet is forgotten."""
-        self._slot = (view, REAL_CLOCK.monotonic())
+        self._slot = (snapshot, REAL_CLOCK.monotonic())
         if self._thread is None and self.alive:
             self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
             self._thread.start()
@@ -116,9 +116,9 @@ class Painter:
         """Paint everything next time."""
         self._last = []
 
-    def changes(self, view: Snapshot, width: int, height: int) -> str:
+    def changes(self, snapshot: Snapshot, width: int, height: int) -> str:
         """Give what to write: the lines that differ, each at its place; empty where none does."""
-        picture = lines(view, width=width, height=height, glyphs=self._glyphs)
+        picture = lines(snapshot, width=width, height=height, glyphs=self._glyphs)
         last = self._last if len(self._last) == height else [None] * height
         new = [(row, cells) for row, (cells, old) in enumerate(zip(picture, last, strict=True), 1) if cells != old]
         self._last = picture
@@ -146,9 +146,9 @@ def _console(width: int, height: int, *, record: bool = False) -> Console:
     )
 
 
-def snapshot_svg(view: Snapshot, width: int, height: int) -> str:
+def snapshot_svg(snapshot: Snapshot, width: int, height: int) -> str:
     """Give the picture of a view as SVG, which loads no font from anywhere."""
     console = _console(width, height, record=True)
-    console.print(render(view, width=width, height=height))
+    console.print(render(snapshot, width=width, height=height))
     svg = console.export_svg(title="python -m daemon", theme=SVG_THEME, unique_id="hotlap")
     return re.sub(r"\s*@font-face \{.*?\}(?=\s)", "", svg, flags=re.DOTALL)

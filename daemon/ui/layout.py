@@ -50,19 +50,19 @@ def plan(width: int, height: int) -> PanelSizes:
     return PanelSizes(air, body, left, right, warnings, max(0, spare - warnings - body))
 
 
-def render(view: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
+def render(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
     """Draw a view at a size."""
-    return Group(*map(as_text, lines(view, width=width, height=height, glyphs=glyphs)))
+    return Group(*map(as_text, lines(snapshot, width=width, height=height, glyphs=glyphs)))
 
 
-def lines(view: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
+def lines(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
     """Give exactly `height` lines of exactly `width` columns."""
     where = plan(width, height)
     gap: list[Cells] = [[]] * where.air
-    rows = [panels.who(view, width, glyphs), *gap, *panels.now(view, width, glyphs), *gap]
-    rows += _body(view, width, where, glyphs)
-    rows += [*panels.warnings(view, width, where.warnings, glyphs), *gap]
-    rows += [_rule("Log", width, glyphs), *panels.log(view.log_lines, where.log, glyphs)]
+    rows = [panels.who(snapshot, width, glyphs), *gap, *panels.now(snapshot, width, glyphs), *gap]
+    rows += _body(snapshot, width, where, glyphs)
+    rows += [*panels.warnings(snapshot, width, where.warnings, glyphs), *gap]
+    rows += [_rule("Log", width, glyphs), *panels.log(snapshot.log_lines, where.log, glyphs)]
     rows += [[] for _ in range(height - len(rows))]
     return [glyphs.fit(row, width) for row in rows[:height]]
 
@@ -75,17 +75,17 @@ def as_text(cells: Cells) -> Text:
     return text
 
 
-def _body(view: Snapshot, width: int, where: PanelSizes, glyphs: Glyphs) -> list[Cells]:
+def _body(snapshot: Snapshot, width: int, where: PanelSizes, glyphs: Glyphs) -> list[Cells]:
     """Epochs and charts beside each other, a rule above and one, the warnings' title, below."""
-    below = panels.warnings_title(view, where.warnings)
-    alarm = f"{STRONG} {ALERT}" if view.status.warnings else STRONG
+    below = panels.warnings_title(snapshot, where.warnings)
+    alarm = f"{STRONG} {ALERT}" if snapshot.status.warnings else STRONG
     if not where.body:
         return [_rule(below, width, glyphs, alarm)]
-    above = panels.epochs_title(view)
-    epochs = panels.epochs(view, where.left, where.body, glyphs)
+    above = panels.epochs_title(snapshot)
+    epochs = panels.epochs(snapshot, where.left, where.body, glyphs)
     if not where.right:
         return [_rule(above, width, glyphs), *epochs, _rule(below, width, glyphs, alarm)]
-    learning = panels.learning(view, where.right, where.body, glyphs)
+    learning = panels.learning(snapshot, where.right, where.body, glyphs)
     left, right = where.left + 1, where.right + 1
     wall = (f" {glyphs.wall} ", QUIET)
     return [

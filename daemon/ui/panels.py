@@ -10,7 +10,7 @@ from itertools import dropwhile
 from rich.cells import cell_len
 
 from daemon.ui.glyphs import Cells, Glyphs, age, bar, chart, duration, number, size
-from daemon.ui.snapshot import SystemStats, Snapshot
+from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas.status import CycleSummary, DaemonState
 
 ACCENT, QUIET, STRONG, ALERT, BAD = "cyan", "dim", "bold", "yellow", "red"
@@ -29,19 +29,19 @@ LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) (\w+) +(.*)", re.DOTALL
 LOG_STYLES = {"INFO": "", "WARNING": ALERT, "ERROR": BAD}
 
 
-def who(view: Snapshot, width: int, glyphs: Glyphs) -> Cells:
+def who(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Cells:
     """Name the project, and how long the daemon runs."""
-    up = f" up {duration(view.now_s - view.status.started_at)} "
-    name = [("   Hotlap".ljust(LABEL), STRONG), (glyphs.clean(view.project), "")]
+    up = f" up {duration(snapshot.now_s - snapshot.status.started_at)} "
+    name = [("   Hotlap".ljust(LABEL), STRONG), (glyphs.clean(snapshot.project), "")]
     return [*glyphs.fit(name, max(0, width - len(up))), (up, QUIET)]
 
 
-def now(view: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
+def now(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
     """State and step, rollouts, cycle, model: four rows."""
-    status, cycle, wide = view.status, _cycle(view), width >= WIDE
+    status, cycle, wide = snapshot.status, _cycle(snapshot), width >= WIDE
     columns = max(6, min(60, width - LABEL - (40 if wide else 24)))
     counted, missing = bar(status.rollouts_pending / max(1, status.rollouts_needed), columns, glyphs)
-    progress, words, style = _progress(view)
+    progress, words, style = _progress(snapshot)
     trained, untrained = bar(progress, columns, glyphs)
     path = re.split(r"[\\/]", status.best_model_path or "none published yet")
     return [
@@ -71,53 +71,53 @@ def now(view: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
     ]
 
 
-def _progress(view: Snapshot) -> tuple[float, str, str]:
+def _progress(snapshot: Snapshot) -> tuple[float, str, str]:
     """How far the running or the last cycle is: as a fraction, in words, and their style."""
-    status = view.status
+    status = snapshot.status
     if status.state in BUSY:
         epoch = f"epoch {len(status.epochs)} of {status.epochs_total}, " if status.epochs_total else ""
         return status.progress, epoch + _took(status.training_seconds), ""
-    last = _last(view)
+    last = _last(snapshot)
     if last is None or (last.cycle == 0 and not last.error):  # the initial model is no cycle to speak of
-        return 0.0, "" if _cycle(view) else "none yet", QUIET
+        return 0.0, "" if _cycle(snapshot) else "none yet", QUIET
     took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_took(last.seconds)}"
     return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")
 
 
-def _cycle(view: Snapshot) -> int:
+def _cycle(snapshot: Snapshot) -> int:
     """The running or the last cycle's number; 0 before the first."""
-    return view.status.cycle or max((cycle.cycle for cycle in view.cycles), default=0)
+    return snapshot.status.cycle or max((cycle.cycle for cycle in snapshot.cycles), default=0)
 
 
-def _last(view: Snapshot) -> CycleSummary | None:
+def _last(snapshot: Snapshot) -> CycleSummary | None:
     """What became of that cycle, where it is over."""
-    return next((cycle for cycle in reversed(view.cycles) if cycle.cycle == _cycle(view)), None)
+    return next((cycle for cycle in reversed(snapshot.cycles) if cycle.cycle == _cycle(snapshot)), None)
 
 
 def _took(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else duration(seconds)
 
 
-def _error(view: Snapshot) -> str | None:
+def _error(snapshot: Snapshot) -> str | None:
     """Why the last cycle came to nothing, where it did and no other one runs."""
-    last = None if view.status.state in BUSY else _last(view)
+    last = None if snapshot.status.state in BUSY else _last(snapshot)
     return last.error if last else None
 
 
-def epochs_title(view: Snapshot) -> str:
+def epochs_title(snapshot: Snapshot) -> str:
     """Name the cycle, the chosen epoch and why it was chosen."""
-    cycle, known = _cycle(view), view.status.epochs
+    cycle, known = _cycle(snapshot), snapshot.status.epochs
     chosen = next((epoch for epoch in known if epoch.chosen), None)
     if not cycle:
         return "Epochs"
     if chosen is None:
-        return f"Cycle {cycle}: {'failed' if _error(view) else 'epochs'}"
+        return f"Cycle {cycle}: {'failed' if _error(snapshot) else 'epochs'}"
     scores = [epoch.score for epoch in known if epoch.score is not None]
     lowest = chosen.score is not None and chosen.score <= min(scores)
     return f"Cycle {cycle}: epoch {chosen.epoch}, {'the lowest score' if lowest else 'as asked for'}"
 
 
-def epochs(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+def epochs(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """One row an epoch, those to come too; the chosen one, else the newest, is always among them.
 
     Where the cycle failed, the reason follows.
@@ -126,12 +126,12 @@ def epochs(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cell
     widths = (9, 9, 8) if short else (11, 12, 8) if width < 50 else (14, 15, 11)
     names = ("value", "policy", "score") if short else ("value loss", "policy loss", "score")
     head = "   epoch" + "".join(name.rjust(columns) for name, columns in zip(names, widths, strict=True))
-    known = {epoch.epoch: epoch for epoch in view.status.epochs}
-    error = _error(view)
+    known = {epoch.epoch: epoch for epoch in snapshot.status.epochs}
+    error = _error(snapshot)
     room = (height - 1) // 2 if known else height - 1
     told: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(error, width - 4, room, glyphs)] if error else []
     left = height - 1 - len(told)
-    count = max(0 if error else view.status.epochs_total, *known, 0)
+    count = max(0 if error else snapshot.status.epochs_total, *known, 0)
     focus = next((epoch.epoch for epoch in known.values() if epoch.chosen), max(known, default=1))
     first = 1 + max(0, min(focus - (left + 1) // 2, count - left))
     rows: list[Cells] = [[(head, QUIET)]]
@@ -147,10 +147,10 @@ def epochs(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cell
     return [*rows, *told, *([[]] * (height - len(rows) - len(told)))]
 
 
-def learning(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+def learning(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """Reward and value loss over cycles, then the machine."""
-    cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, view.cycles))
-    below = _machine(view.machine, short=height < 9)
+    cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, snapshot.cycles))
+    below = _machine(snapshot.machine, short=height < 9)
     each = (height - len(below)) // 2
     span = f"cycles {cycles[0].cycle} to {cycles[-1].cycle}" if len(cycles) > 1 else ""
     rewards = _chart("reward per step", span, [c.reward_mean for c in cycles], max, width, each, glyphs)
@@ -198,21 +198,21 @@ def _machine(machine: SystemStats, *, short: bool) -> list[Cells]:
     ]
 
 
-def warnings_title(view: Snapshot, height: int) -> str:
+def warnings_title(snapshot: Snapshot, height: int) -> str:
     """Say how many warnings there are, and whether all of them are shown."""
-    count = len(view.status.warnings)
+    count = len(snapshot.status.warnings)
     if not count:
         return "No warnings"
     return f"Warnings: {count}" if count <= height else f"Warnings: {count}, newest {height} shown"
 
 
-def warnings(view: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+def warnings(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """The newest first; one that is long takes the rows that the others leave."""
-    newest = sorted(view.status.warnings, key=lambda warning: -warning.at_s)[:height]
+    newest = sorted(snapshot.status.warnings, key=lambda warning: -warning.at_s)[:height]
     rows: list[Cells] = []
     for others, warning in zip(range(len(newest) - 1, -1, -1), newest, strict=True):
         told = _wrapped(warning.message, width - LABEL - 1, height - len(rows) - others, glyphs)
-        ago = f"{age(view.now_s - warning.at_s)} ago"
+        ago = f"{age(snapshot.now_s - warning.at_s)} ago"
         rows.append([(" ! ", f"{STRONG} {ALERT}"), (f"{ago:<10} ", QUIET), (told[0], ALERT)])
         rows += [[(" " * LABEL, ""), (line, ALERT)] for line in told[1:]]
     return [*rows, *([[]] * (height - len(rows)))]

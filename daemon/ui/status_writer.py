@@ -10,7 +10,7 @@ import psutil
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.runtime.context import Context
 from daemon.training.progress import CycleProgress
-from daemon.ui.snapshot import SystemStats, Snapshot
+from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
 
@@ -46,7 +46,9 @@ def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
     return DaemonState.PAUSED if is_paused else DaemonState.IDLE
 
 
-def step_in_words(state: DaemonState, cycle: Cycle | None, progress: CycleProgress, *, pending: int, needed: int) -> str:
+def step_in_words(
+    state: DaemonState, cycle: Cycle | None, progress: CycleProgress, *, pending: int, needed: int
+) -> str:
     """Say what is going on in a few words."""
     if state is DaemonState.PARKED:
         return "parked after failures: `python -m daemon trigger` tries again"
@@ -66,10 +68,10 @@ def step_in_words(state: DaemonState, cycle: Cycle | None, progress: CycleProgre
 class StatusWriter:
     """Writes status.json when something changed and at every heartbeat; makes views from the same numbers."""
 
-    def __init__(self, project: Context, machine: MachineLike) -> None:
-        self._project = project
+    def __init__(self, context: Context, machine: MachineLike) -> None:
+        self._context = context
         self._machine = machine
-        self._started_at = project.clock.utc_s()
+        self._started_at = context.clock.utc_s()
         self._pid = os.getpid()
         self._create_time = psutil.Process().create_time()
         self._written: Status | None = None
@@ -81,25 +83,25 @@ class StatusWriter:
         self, cycle: Cycle | None, progress: CycleProgress, *, is_paused: bool, pending: int, elapsed_s: float
     ) -> Status:
         """Give the status of this moment."""
-        project = self._project
-        needed = project.settings.daemon.auto_train_after_n_rollouts
+        context = self._context
+        needed = context.settings.daemon.auto_train_after_n_rollouts
         state = state_of(cycle, is_paused=is_paused)
-        last = project.ledger.last_publication()
-        path = None if last is None else str((project.layout.models / last.model).absolute()).replace(os.sep, "/")
+        last = context.ledger.last_publication()
+        path = None if last is None else str((context.paths.models / last.model).absolute()).replace(os.sep, "/")
         return Status(
             state=state,
             step=step_in_words(state, cycle, progress, pending=pending, needed=needed),
-            cycle=cycle.id if cycle else project.ledger.last_cycle_id(),
+            cycle=cycle.id if cycle else context.ledger.last_cycle_id(),
             rollouts_pending=pending,
             rollouts_needed=needed,
             policy_version=last.policy_version if last else 0,
             best_model_path=path,
-            heartbeat=project.clock.utc_s(),
+            heartbeat=context.clock.utc_s(),
             heartbeat_interval_s=HEARTBEAT_S,
             pid=self._pid,
             create_time=self._create_time,
             started_at=self._started_at,
-            warnings=project.warnings(),
+            warnings=context.warnings(),
             epochs=tuple(
                 EpochStatus(
                     epoch=e.epoch,
@@ -113,20 +115,20 @@ class StatusWriter:
             epochs_total=progress.epochs_total,
             progress=min(1.0, max(0.0, progress.fraction)),
             training_seconds=elapsed_s,
-            rollouts_rejected=project.ledger.rejected_count(),
+            rollouts_rejected=context.ledger.rejected_count(),
         )
 
     def write(self, status: Status, *, force: bool = False) -> None:
         """Write status.json where it is due. A disk that refuses is warned about, not died of."""
-        now = self._project.clock.monotonic()
+        now = self._context.clock.monotonic()
         age_s = now - self._written_at
         if not force and age_s < (HEARTBEAT_S if self._is_same(status) else FASTEST_S):
             return
         try:
-            write_atomic(self._project.layout.status, status.to_bytes(), disk=self._project.disk)
-            self._project.clear_warning("W_STATUS")
+            write_atomic(self._context.paths.status, status.to_bytes(), disk=self._context.disk)
+            self._context.clear_warning("W_STATUS")
         except OSError as error:
-            self._project.warn("W_STATUS", f"status.json cannot be written: {error.strerror}")
+            self._context.warn("W_STATUS", f"status.json cannot be written: {error.strerror}")
         self._written, self._written_at = status, now
 
     def _is_same(self, status: Status) -> bool:
@@ -139,12 +141,12 @@ class StatusWriter:
         """Give what the dashboard shows."""
         key = (cycle.id, cycle.phase) if cycle else None
         if key != self._history_of:
-            self._history, self._history_of = tuple(self._project.ledger.history(HISTORY)), key
+            self._history, self._history_of = tuple(self._context.ledger.history(HISTORY)), key
         return Snapshot(
             status=status,
             cycles=self._history,
-            log_lines=self._project.log.tail(30),
+            log_lines=self._context.log.tail(30),
             machine=self._machine.sample(trainer_pid),
-            project=self._project.layout.project.name,
-            now_s=self._project.clock.utc_s(),
+            project=self._context.paths.project.name,
+            now_s=self._context.clock.utc_s(),
         )

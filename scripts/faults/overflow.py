@@ -117,14 +117,14 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
             daemon.wait()
 
 
-def _wait_until_it_watches(daemon: subprocess.Popen[bytes], layout: ProjectPaths) -> None:
+def _wait_until_it_watches(daemon: subprocess.Popen[bytes], paths: ProjectPaths) -> None:
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until and daemon.poll() is None:
         try:
-            status = json.loads(layout.status.read_bytes())
+            status = json.loads(paths.status.read_bytes())
         except (OSError, json.JSONDecodeError):
             status = {}
-        if status.get("pid") == daemon.pid and status.get("state") == "idle" and layout.pointer.exists():
+        if status.get("pid") == daemon.pid and status.get("state") == "idle" and paths.pointer.exists():
             return
         time.sleep(0.05)
     raise RuntimeError("the daemon did not come to watch")

@@ -27,7 +27,13 @@ from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DAEMON = ROOT / "tests" / "fakes" / "whole_daemon.py"
-AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST, Invariant.USER_FILES}
+AT_ONCE = {
+    Invariant.ENGINE_VIEW,
+    Invariant.LEDGER,
+    Invariant.COUNTED_ONCE,
+    Invariant.NOTHING_LOST,
+    Invariant.USER_FILES,
+}
 ORPHANS_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
 
@@ -99,27 +105,27 @@ def start(project: Path, *, real: bool) -> subprocess.Popen[bytes]:
     )
 
 
-def is_up(layout: ProjectPaths, process: subprocess.Popen[bytes]) -> bool:
+def is_up(paths: ProjectPaths, process: subprocess.Popen[bytes]) -> bool:
     """Tell whether this daemon has written its status."""
     try:
-        return bool(orjson.loads(layout.status.read_bytes())["pid"] == process.pid)
+        return bool(orjson.loads(paths.status.read_bytes())["pid"] == process.pid)
     except (OSError, orjson.JSONDecodeError, KeyError):
         return False
 
 
-def orphans(layout: ProjectPaths) -> list[Violation]:
+def orphans(paths: ProjectPaths) -> list[Violation]:
     """Give the processes that are still there after the time that they may take to end."""
     until = time.monotonic() + ORPHANS_TIMEOUT_S
     while True:
-        left = [v for v in check_invariants(layout.project) if v.promise is Invariant.NO_PROCESS]
+        left = [v for v in check_invariants(paths.project) if v.promise is Invariant.NO_PROCESS]
         if not left or time.monotonic() > until:
             return left
         time.sleep(0.1)
 
 
-def known_prints(layout: ProjectPaths) -> dict[str, FilePrint]:
+def known_prints(paths: ProjectPaths) -> dict[str, FilePrint]:
     """Give the prints of the rollouts in Exports."""
-    return {name: known for name, known in prints_of(layout.exports).items() if is_rollout_name(name)}
+    return {name: known for name, known in prints_of(paths.exports).items() if is_rollout_name(name)}
 
 
 def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_s: float) -> Killed:

@@ -94,15 +94,15 @@ class Publisher:
         )
         path = self.layout.cycle_folder(version) / result.model
         self.published[path.absolute().as_posix()] = result.files[result.model]
-        publish(result, staging=staging, cycle=version, contract=CONTRACT, layout=self.layout, keep_checkpoints=True)
+        publish(result, staging=staging, cycle=version, contract=CONTRACT, paths=self.layout, keep_checkpoints=True)
 
 
-def read_once(layout: ProjectPaths, published: dict[str, str], newest: int) -> int:
+def read_once(paths: ProjectPaths, published: dict[str, str], newest: int) -> int:
     """Follow the pointer; give the version. Raises where anything is not as it must be."""
-    text = layout.pointer.read_bytes().decode("utf-8")
+    text = paths.pointer.read_bytes().decode("utf-8")
     path = Path(text)
     assert path.is_absolute(), f"{text!r} is not absolute"
-    assert path.is_relative_to(layout.models.absolute()), f"{text} leads out of Models"
+    assert path.is_relative_to(paths.models.absolute()), f"{text} leads out of Models"
     data = path.read_bytes()
     assert sha256_of(data) == published[text], f"{text} is not what was published"
     model = read_model(data)

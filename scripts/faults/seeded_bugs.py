@@ -161,7 +161,11 @@ BUGS = (
     ),
     SeededBug(
         "an empty listing taken for deleted files",
-        (Replacement("daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.odd:\n"),),
+        (
+            Replacement(
+                "daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.skipped:\n"
+            ),
+        ),
         ("tests/faults/engine/test_watcher.py::test_an_empty_listing_takes_nothing_for_deleted",),
     ),
     SeededBug(

@@ -30,10 +30,10 @@ class FakeLauncher:
         self.started: list[Child] = []
         self._mailbox = mailbox
 
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
         if speaks_events:
-            command = dataclasses.replace(command, arguments=(sys.executable, str(FAKE), self.mode))
-        child = Child(command, speaks_events=speaks_events, wake=self._mailbox.wake)
+            spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), self.mode))
+        child = Child(spec, speaks_events=speaks_events, wake=self._mailbox.wake)
         self.started.append(child)
         return child
 
@@ -73,7 +73,7 @@ class Rig:
 
     @property
     def layout(self):
-        return self.project.layout
+        return self.project.paths
 
     @property
     def ledger(self):

@@ -18,10 +18,10 @@ FAKE = Path(__file__).with_name("trainer.py")
 class Launcher(app.ChildLauncher):
     """Starts the fake trainer where the real one is asked for."""
 
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
         if speaks_events:
-            command = dataclasses.replace(command, arguments=(sys.executable, str(FAKE), ""))
-        return super().start(command, speaks_events=speaks_events)
+            spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), ""))
+        return super().start(spec, speaks_events=speaks_events)
 
 
 if __name__ == "__main__":

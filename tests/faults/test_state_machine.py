@@ -32,6 +32,6 @@ def test_the_command_counts_its_runs_and_tells_what_broke(monkeypatch, tmp_path)
     assert counts["looks of the oracle"] > counts["runs"]
     assert counts["models published"] >= counts["runs"]
     wrong = Violation(Invariant.COUNTED_ONCE, "twice", tmp_path)
-    monkeypatch.setattr(machine, "examine", lambda *folder, **how: (wrong,))
+    monkeypatch.setattr(machine, "check_invariants", lambda *folder, **how: (wrong,))
     counts, broken = run_batch(few)
     assert str(wrong.message) in broken

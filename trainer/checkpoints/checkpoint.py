@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import ModelError
+from schemas.job import Job, config_hash
 from schemas.model import LOG_STD_START, Lineage
 from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.networks.network import Network, Stacks
@@ -220,3 +222,51 @@ def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
     layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
     state, policy, value = copy_tensors((dict(network.state_dict()), *layers))
     return state, policy, value
+
+
+def make_checkpoint(
+    network: Network,
+    normalisers: Normalisers,
+    job: Job,
+    *,
+    epoch: int,
+    optimizer_state: dict[str, Any],
+    history: dict[str, list[float]],
+    probe: torch.Tensor,
+    policy_trained: bool,
+) -> Checkpoint:
+    """Give the checkpoint of the present moment."""
+    state, policy_layers, value_layers = weights_of(network)
+    return Checkpoint(
+        policy_state_dict=state,
+        optimizer_state_dict=optimizer_state,
+        training_history={name: list(values) for name, values in history.items()},
+        normalisers=normalisers,
+        contract=job.contract,
+        hidden_sizes=job.hidden_sizes,
+        policy_layers=policy_layers,
+        value_layers=value_layers,
+        action_log_std=network.action_log_std.detach().cpu().clone(),
+        lineage=lineage_of(job, epoch),
+        policy_trained=policy_trained,
+        network=job.settings.network,
+        probe_observations=probe,
+    )
+
+
+def lineage_of(job: Job, epoch: int) -> Lineage:
+    """Say where a model comes from."""
+    parent = None
+    if job.parent is not None:
+        path = Path(job.parent)
+        folder = f"{path.parent.name}/" if path.parent.name.startswith("cycle_") else ""
+        parent = f"{folder}{path.stem}.json"
+    return Lineage(
+        cycle=job.cycle,
+        epoch=epoch,
+        parent=parent,
+        rollouts=tuple(r.sha256 for r in job.rollouts if r.is_new),
+        config_hash=config_hash(job.settings),
+        seed=job.settings.seed,
+        versions={"torch": torch.__version__},
+    )

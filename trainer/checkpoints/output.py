@@ -118,10 +118,10 @@ def select_and_export(job: Job, entries: list[CheckpointCandidate], output: Outp
                 hint="lower learning_rate, and look at the rewards",
                 code="E_NO_MODEL",
             )
-        if job.use_epoch and chosen.entry.epoch != job.use_epoch:
-            Notices(reporter).say("W_EPOCH", f"epoch {chosen.entry.epoch} was taken: {why}")
+        if job.use_epoch and chosen.candidate.epoch != job.use_epoch:
+            Notices(reporter).say("W_EPOCH", f"epoch {chosen.candidate.epoch} was taken: {why}")
         reporter.doing("exporting", 0.98)
-        result = export_result(job, chosen.entry.name, output, chosen)
+        result = export_result(job, chosen.candidate.name, output, chosen)
     finally:
         output.wait()
     return result.model_copy(update={"ranking": tuple(r.brief() for r in ranked)})
@@ -130,7 +130,7 @@ def select_and_export(job: Job, entries: list[CheckpointCandidate], output: Outp
 def export_result(job: Job, name: str, output: Output, ranked: RankedCheckpoint) -> Result:
     """Export one checkpoint of the folder beside itself and give the result. Raises ModelError."""
     checkpoint = output.checkpoint(name, job.contract)
-    epoch, total = ranked.entry.epoch, ranked.parts.total if ranked.parts else None
+    epoch, total = ranked.candidate.epoch, ranked.parts.total if ranked.parts else None
     model_name = f"model_epoch_{epoch}.json"
     output.write(model_name, export(checkpoint, policy_version=job.cycle, score=total))
     output.flush()

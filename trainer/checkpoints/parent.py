@@ -8,17 +8,16 @@ from typing import Any, cast
 
 import torch
 
-from schemas.errors import ContractError, HotlapError, ModelError
-from schemas.job import Job, config_hash
-from schemas.model import MAX_MODEL_BYTES, Lineage, read_model, weights_checksum
+from schemas.errors import ContractError, ModelError
+from schemas.job import Job
+from schemas.model import MAX_MODEL_BYTES, weights_checksum
 from schemas.storage.files import read_regular, sha256_of
-from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document, weights_of
+from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import model_of
 from trainer.common.prefetch_cache import AHEAD
-from trainer.common.reporting import Notices, MemoryReporter
+from trainer.common.reporting import MemoryReporter, Notices
 from trainer.networks.network import Network, Shape, build_network
 from trainer.networks.normaliser import Normalisers
-from trainer.rollouts.behaviour_policy import CandidatePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,86 +137,3 @@ def _matching_state(parent: Checkpoint, network: Network) -> dict[str, Any]:
         for i, p in enumerate(parameters)
     )
     return dict(state) if fits else {}
-
-
-def candidates_of(
-    paths: tuple[str, ...], start: Parent, job: Job, known: dict[str, CandidatePolicy | None]
-) -> list[CandidatePolicy]:
-    """Read the model JSONs that may have played; what cannot be read or does not fit is passed over.
-
-    `known` keeps what was read for other rollouts of this job.
-    """
-    for path in paths:
-        if path not in known:
-            known[path] = _candidate(Path(path), start, job)
-    return [candidate for path in paths if (candidate := known[path]) is not None]
-
-
-def remember_candidates(known: dict[str, CandidatePolicy | None]) -> None:
-    """Keep the models that were read before the job has come. Raises OSError where one is gone by now."""
-    for path, candidate in known.items():
-        if candidate is not None:
-            AHEAD.put(_model_key(Path(path)), candidate.model)
-
-
-def _model_key(path: Path) -> tuple[object, ...]:
-    info = path.stat()
-    return "model", path, info.st_size, info.st_mtime_ns, info.st_ino
-
-
-def _candidate(path: Path, start: Parent, job: Job) -> CandidatePolicy | None:
-    try:
-        model = AHEAD.get(_model_key(path)) or read_model(read_regular(path, limit=MAX_MODEL_BYTES))
-    except (HotlapError, OSError):
-        return None  # its steps will be told as a stranger's
-    if job.contract.differences(model.contract):
-        return None
-    return CandidatePolicy(model, is_parent=weights_checksum(model) == start.checksum)
-
-
-def make_checkpoint(
-    network: Network,
-    normalisers: Normalisers,
-    job: Job,
-    *,
-    epoch: int,
-    optimizer_state: dict[str, Any],
-    history: dict[str, list[float]],
-    probe: torch.Tensor,
-    policy_trained: bool,
-) -> Checkpoint:
-    """Give the checkpoint of the present moment."""
-    state, policy_layers, value_layers = weights_of(network)
-    return Checkpoint(
-        policy_state_dict=state,
-        optimizer_state_dict=optimizer_state,
-        training_history={name: list(values) for name, values in history.items()},
-        normalisers=normalisers,
-        contract=job.contract,
-        hidden_sizes=job.hidden_sizes,
-        policy_layers=policy_layers,
-        value_layers=value_layers,
-        action_log_std=network.action_log_std.detach().cpu().clone(),
-        lineage=lineage_of(job, epoch),
-        policy_trained=policy_trained,
-        network=job.settings.network,
-        probe_observations=probe,
-    )
-
-
-def lineage_of(job: Job, epoch: int) -> Lineage:
-    """Say where a model comes from."""
-    parent = None
-    if job.parent is not None:
-        path = Path(job.parent)
-        folder = f"{path.parent.name}/" if path.parent.name.startswith("cycle_") else ""
-        parent = f"{folder}{path.stem}.json"
-    return Lineage(
-        cycle=job.cycle,
-        epoch=epoch,
-        parent=parent,
-        rollouts=tuple(r.sha256 for r in job.rollouts if r.is_new),
-        config_hash=config_hash(job.settings),
-        seed=job.settings.seed,
-        versions={"torch": torch.__version__},
-    )

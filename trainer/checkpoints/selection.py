@@ -40,15 +40,15 @@ class CheckpointCandidate:
 class RankedCheckpoint:
     """One checkpoint with its place."""
 
-    entry: CheckpointCandidate
+    candidate: CheckpointCandidate
     parts: ScoreTerms | None  #: None where it can never win
     reason: str
 
     def brief(self) -> RankedEpoch:
         """Give what the daemon is told."""
         score = None if self.parts is None else self.parts.total
-        last = finite_or_none(self.entry.losses[-1]) if self.entry.losses else None
-        return RankedEpoch(epoch=self.entry.epoch, score=score, value_loss=last, reason=self.reason)
+        last = finite_or_none(self.candidate.losses[-1]) if self.candidate.losses else None
+        return RankedEpoch(epoch=self.candidate.epoch, score=score, value_loss=last, reason=self.reason)
 
 
 def score(losses: Sequence[float]) -> ScoreTerms | None:
@@ -75,19 +75,19 @@ def _trend(first: Sequence[float], last: Sequence[float]) -> float:
 def rank(entries: Sequence[CheckpointCandidate]) -> list[RankedCheckpoint]:
     """Order checkpoints, the best first; equal scores by epoch, the earliest first; the unusable ones last."""
     ranked = [_judged(entry) for entry in entries]
-    return sorted(ranked, key=lambda r: (r.parts is None, r.parts.total if r.parts else 0.0, r.entry.epoch))
+    return sorted(ranked, key=lambda r: (r.parts is None, r.parts.total if r.parts else 0.0, r.candidate.epoch))
 
 
-def _judged(entry: CheckpointCandidate) -> RankedCheckpoint:
-    parts = score(entry.losses)
-    if not entry.finite:
-        return RankedCheckpoint(entry, None, "cannot win: a weight is not finite")
-    if not entry.losses:
-        return RankedCheckpoint(entry, None, "cannot win: its history has no value loss")
+def _judged(candidate: CheckpointCandidate) -> RankedCheckpoint:
+    parts = score(candidate.losses)
+    if not candidate.finite:
+        return RankedCheckpoint(candidate, None, "cannot win: a weight is not finite")
+    if not candidate.losses:
+        return RankedCheckpoint(candidate, None, "cannot win: its history has no value loss")
     if parts is None:
-        return RankedCheckpoint(entry, None, "cannot win: a value loss is not finite")
+        return RankedCheckpoint(candidate, None, "cannot win: a value loss is not finite")
     course = {-0.1: "falling", 0.0: "level", 0.1: "rising"}[parts.trend]
-    return RankedCheckpoint(entry, parts, f"final {parts.final:.4g}, least {parts.least:.4g}, {course}")
+    return RankedCheckpoint(candidate, parts, f"final {parts.final:.4g}, least {parts.least:.4g}, {course}")
 
 
 def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCheckpoint | None, str]:
@@ -95,8 +95,8 @@ def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCh
     best = next((r for r in ranked if r.parts is not None), None)
     if not use_epoch:
         return best, "the best score"
-    wanted = next((r for r in ranked if r.entry.epoch == use_epoch), None)
-    if wanted is not None and wanted.entry.finite:
+    wanted = next((r for r in ranked if r.candidate.epoch == use_epoch), None)
+    if wanted is not None and wanted.candidate.finite:
         return wanted, f"auto_load_model_epoch = {use_epoch}"
     missing = "is not there" if wanted is None else "holds weights that are not finite"
     return best, f"the best score, since epoch {use_epoch} {missing}"
@@ -108,10 +108,10 @@ def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None
     document: dict[str, Any] = {
         "schema": "hotlap.analysis/1",
         "rule": RULE,
-        "best_epoch": best.entry.epoch if best else None,
-        "best_model": best.entry.name if best else None,
-        "chosen_epoch": chosen.entry.epoch if chosen else None,
-        "chosen_model": chosen.entry.name if chosen else None,
+        "best_epoch": best.candidate.epoch if best else None,
+        "best_model": best.candidate.name if best else None,
+        "chosen_epoch": chosen.candidate.epoch if chosen else None,
+        "chosen_model": chosen.candidate.name if chosen else None,
         "chosen_because": why,
         "ranking": [_line(place, r) for place, r in enumerate(ranked, start=1)],
     }
@@ -123,6 +123,6 @@ def _line(place: int, ranked: RankedCheckpoint) -> dict[str, Any]:
     numbers: dict[str, float | None] = {"score": None, "final": None, "min": None, "trend": None}
     if parts is not None:
         numbers = {"score": parts.total, "final": parts.final, "min": parts.least, "trend": parts.trend}
-    losses = [finite_or_none(loss) for loss in ranked.entry.losses]
-    head = {"rank": place, "epoch": ranked.entry.epoch, "model": ranked.entry.name}
+    losses = [finite_or_none(loss) for loss in ranked.candidate.losses]
+    head = {"rank": place, "epoch": ranked.candidate.epoch, "model": ranked.candidate.name}
     return head | numbers | {"reason": ranked.reason, "value_losses": losses}

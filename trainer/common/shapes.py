@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -31,3 +34,9 @@ def check_shapes(record: DataclassInstance) -> dict[str, int]:
             if size.setdefault(letter, n) != n:
                 raise ShapeError(f"{field.name}: {letter} is {n} here and {size[letter]} before")
     return size
+
+
+Float64 = npt.NDArray[np.float64]
+
+
+Int64 = npt.NDArray[np.int64]

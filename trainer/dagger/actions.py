@@ -57,7 +57,7 @@ class Actions:
         return min(self.low) >= -1.0 and max(self.high) <= 1.0
 
     def label(self, answer: Any) -> Labels:
-        """Make a label of an expert's answer: an index, a name or an array. Raises NonsenseError."""
+        """Make a label of an expert's answer: an index, a name or an array. Raises InvalidActionError."""
         if isinstance(answer, str) or (isinstance(answer, list) and answer and all(isinstance(a, str) for a in answer)):
             return self._named([answer] if isinstance(answer, str) else answer)
         try:

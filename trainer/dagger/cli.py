@@ -16,7 +16,7 @@ from schemas.errors import ConfigError, HotlapError
 from trainer.common.console import say_error
 from trainer.dagger.messages import MilestoneResult
 from trainer.dagger.milestones import read_config
-from trainer.dagger.pipeline import PipelineOptions, Pipeline, PipelineListener
+from trainer.dagger.pipeline import Pipeline, PipelineListener, PipelineOptions
 from trainer.dagger.reporting.console import Bars, Lines, summary
 from trainer.dagger.reporting.video import can_record
 from trainer.dagger.reporting.wandb_tracker import Tracker

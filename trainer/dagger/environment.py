@@ -77,8 +77,8 @@ class ObservationSpec:
 class MilestoneEnv:
     """One environment with what is known about it."""
 
-    def __init__(self, env: GymEnvironment, view: ObservationSpec, actions: Actions) -> None:
-        self._env, self.view, self.actions = env, view, actions
+    def __init__(self, env: GymEnvironment, spec: ObservationSpec, actions: Actions) -> None:
+        self._env, self.spec, self.actions = env, spec, actions
         self._expert_state = getattr(env, "expert_state", None)
         self._observation: Any = None
 
@@ -90,7 +90,7 @@ class MilestoneEnv:
             raise _raised("reset", error) from error
         if start is not None:
             self._observation = self._load(start)
-        return self.view.of(self._observation)
+        return self.spec.of(self._observation)
 
     def step(self, label: Labels) -> tuple[NDArray[Any], bool, frozenset[str]]:
         """Give the next observation, whether the episode is over by the game's rules, and the milestones reached."""
@@ -99,7 +99,7 @@ class MilestoneEnv:
         except Exception as error:
             raise _raised("step", error) from error
         reached = info.get("milestones", ())
-        return self.view.of(self._observation), bool(terminated or truncated), frozenset(map(str, reached))
+        return self.spec.of(self._observation), bool(terminated or truncated), frozenset(map(str, reached))
 
     def expert_state(self) -> Any:
         """What the expert is given: the environment's `expert_state()` where it has one, else the observation."""
@@ -146,7 +146,9 @@ class MilestoneEnv:
 
 
 def _raised(where: str, error: Exception) -> EnvironmentRaisedError:
-    return EnvironmentRaisedError(f"the environment's {where}() raised {type(error).__name__}: {error}", hint="its log says more")
+    return EnvironmentRaisedError(
+        f"the environment's {where}() raised {type(error).__name__}: {error}", hint="its log says more"
+    )
 
 
 def open_environments(config: MilestoneConfig, most: int) -> list[MilestoneEnv]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from schemas.contract import ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import ConfigError
-from trainer.envs.racing.simulation import Step
+from trainer.envs.vec_env import Step
 
 Float32 = npt.NDArray[np.float32]
 

@@ -33,9 +33,9 @@ class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
-    def __init__(self, world: VecEnv) -> None:
-        self.world, self.num_envs = world, world.n_agents
-        self.single_observation_space, self.single_action_space = spaces_of(world.contract)
+    def __init__(self, env: VecEnv) -> None:
+        self.env, self.num_envs = env, env.n_agents
+        self.single_observation_space, self.single_action_space = spaces_of(env.contract)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
@@ -46,12 +46,12 @@ class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         elif not isinstance(seed, int):
             seed = int(np.random.SeedSequence([int(s or 0) for s in seed]).generate_state(1)[0])
-        return self.world.reset(seed), {}
+        return self.env.reset(seed), {}
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Step every game."""
         given = np.asarray(actions, np.float32)
-        step = self.world.step(given[:, None] if given.ndim == 1 else given)
+        step = self.env.step(given[:, None] if given.ndim == 1 else given)
         info: dict[str, Any] = {"reward_parts": step.reward_parts}
         ended = step.terminated | step.truncated
         if ended.any():
@@ -64,4 +64,4 @@ class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """Close the world."""
         del kwargs
-        self.world.close()
+        self.env.close()

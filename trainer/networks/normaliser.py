@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from schemas.rollout.rollout import Float32
+from trainer.common.shapes import Float64
 from trainer.networks.network import Stacks
-from trainer.rollouts.experiences import Float64
 
 COUNT_CAP = 2e6
 """Experiences after which old observations begin to weigh less, so that the statistics follow a changing game."""

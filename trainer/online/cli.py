@@ -17,9 +17,9 @@ from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
 from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, read_config
+from trainer.online.environments import environments
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
-from trainer.online.reporting.system_stats import environments
 from trainer.online.reporting.video import record_video
 from trainer.online.run import OnlineRun
 from trainer.online.run_folder import LATEST, open_run
@@ -89,7 +89,9 @@ def train(arguments: argparse.Namespace) -> int:
         keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
         start, torn = keeper.newest()
     boards, missing = make_loggers(folder, settings)
-    show = RunConsole(folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, boards=boards)
+    show = RunConsole(
+        folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, boards=boards
+    )
     try:
         for line in filter(None, (note, missing, *torn)):
             show.line(line)
@@ -108,7 +110,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
     """Give the verification block."""
-    train, world = settings.train, run.ground.world
+    train, world = settings.train, run.ground.env
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
     if device == "auto":
@@ -140,9 +142,9 @@ def _user() -> str:
 class Stopping:
     """The first Ctrl-C (or a request to terminate) ends the run after the batch in hand; the second ends it at once."""
 
-    def __init__(self, show: RunConsole) -> None:
+    def __init__(self, console: RunConsole) -> None:
         self._asked = False
-        self._show = show
+        self._console = console
 
     def __call__(self) -> bool:
         return self._asked

@@ -18,18 +18,18 @@ Float32 = npt.NDArray[np.float32]
 class Collector:
     """Keeps where the agents stand between two stretches, and what their unfinished episodes have brought so far."""
 
-    def __init__(self, world: VecEnv, seed: int) -> None:
-        self._world = world
-        self._observation_NO = finite(world.reset(seed), "observations")
-        self._return_N = np.zeros(world.n_agents)
-        self._length_N = np.zeros(world.n_agents, np.int64)
+    def __init__(self, env: VecEnv, seed: int) -> None:
+        self._env = env
+        self._observation_NO = finite(env.reset(seed), "observations")
+        self._return_N = np.zeros(env.n_agents)
+        self._length_N = np.zeros(env.n_agents, np.int64)
         self._sums: dict[str, float] = defaultdict(float)
         self._steps = 0
         self.episodes: list[tuple[float, int]] = []  #: return and length of those that ended; the reader empties it
 
     def collect(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
         """Take `n_steps` steps with every agent. Raises HotlapError (E_ENV_NAN) where the world gives no numbers."""
-        n, world = self._world.n_agents, self._world
+        n, world = self._env.n_agents, self._env
         columns = _Columns(n, n_steps, world.contract.observation_size, world.contract.action_space.width)
         finals: list[Float32] = []
         for t in range(n_steps):

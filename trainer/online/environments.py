@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
+
+import psutil
 
 from trainer.common.rng import key_for
 from trainer.envs.gymnasium_env import GymnasiumVecEnv
 from trainer.envs.racing.vec_env import RacingVecEnv
+from trainer.envs.rocket.vec_env import Rules
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
@@ -16,7 +20,7 @@ from trainer.online.evaluate import ReturnStatistics, evaluate
 class Environments(Protocol):
     """What a run knows of its worlds. `state` and `restore` carry over what a resumed run must find again."""
 
-    world: VecEnv
+    env: VecEnv
     stage: int  #: returns of different stages cannot be compared
 
     def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
@@ -50,7 +54,7 @@ class SingleEnvironments:
     def __init__(self, settings: OnlineSettings, num_envs: int) -> None:
         self._settings = settings
         self.stage = 0
-        self.world: VecEnv = _make(settings, num_envs)
+        self.env: VecEnv = _make(settings, num_envs)
         self._separate: VecEnv | None = None
 
     def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
@@ -85,7 +89,7 @@ class SingleEnvironments:
 
     def close(self) -> None:
         """Close both."""
-        self.world.close()
+        self.env.close()
         if self._separate is not None:
             self._separate.close()
 
@@ -96,10 +100,38 @@ def _make(settings: OnlineSettings, num_envs: int) -> VecEnv:
     return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers)
 
 
-def make_environments(settings: OnlineSettings, num_envs: int, pool: Any) -> Environments:
-    """Make what the settings ask for. `pool` is the folder of past policies. Raises ConfigError."""
-    if settings.env.id == "rocket":
-        from trainer.online.selfplay.league import League
+_OTHER_BYTES, _OTHER_USUAL = 50_000_000, 8
+_BYTES = {"rocket": 8_000_000, "racing": 20_000}
+"""Memory an environment takes, with its part of a batch."""
 
-        return League(settings, num_envs, pool)
-    return SingleEnvironments(settings, num_envs)
+
+_USUAL = {"rocket": 32, "racing": 64}
+"""Environments where the config leaves it open: enough for matrix products that pay."""
+
+
+def environments(settings: OnlineSettings) -> tuple[int, str]:
+    """Give how many environments to run, and a line that says so where the config did not."""
+    kind, wanted = settings.env.id, settings.env.num_envs
+    bytes_each = _BYTES.get(kind, _OTHER_BYTES)
+    free = int(psutil.virtual_memory().available * 0.5)
+    most = max(1, free // bytes_each)
+    if settings.env.workers:
+        most = min(most, 4 * (os.cpu_count() or 1))
+    usual = wanted or _USUAL.get(kind, _OTHER_USUAL)
+    given = min(usual, most)
+    if given < usual:
+        return given, f"num_envs {usual} -> {given}: this machine has {free / 1e9:.1f} GB to spare"
+    return given, "" if wanted else f"num_envs 0 -> {given} (set env.num_envs to choose)"
+
+
+def rules_of(settings: OnlineSettings) -> Rules:
+    """Give the game's rules as the settings have them."""
+    given = settings.rocket
+    return Rules(
+        weights=settings.rewards.model_dump(),
+        discrete=given.actions == "discrete",
+        tick_skip=given.tick_skip,
+        time_limit_s=given.time_limit_s,
+        no_touch_s=given.no_touch_s,
+        random_starts=given.random_starts,
+    )

@@ -28,17 +28,17 @@ class ReturnStatistics:
         return self.mean - NormalDist().inv_cdf(confidence) * self.std / math.sqrt(self.episodes)
 
 
-def evaluate(actor: Actor, world: VecEnv, *, episodes: int, seed: int) -> ReturnStatistics:
+def evaluate(actor: Actor, env: VecEnv, *, episodes: int, seed: int) -> ReturnStatistics:
     """Play the same number of episodes with each agent: the first to end would favour short ones."""
-    each = math.ceil(episodes / world.n_agents)
-    observation_NO = world.reset(seed)
-    left_N = np.full(world.n_agents, each)
-    now_N = np.zeros(world.n_agents)
+    each = math.ceil(episodes / env.n_agents)
+    observation_NO = env.reset(seed)
+    left_N = np.full(env.n_agents, each)
+    now_N = np.zeros(env.n_agents)
     returns: list[float] = []
     sums: dict[str, float] = {}
     steps = 0
     while left_N.any():
-        step = world.step(actor.best(observation_NO))
+        step = env.step(actor.best(observation_NO))
         check(step)
         plays_N = left_N > 0
         now_N += step.reward

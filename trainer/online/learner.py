@@ -12,9 +12,10 @@ import torch
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
 from trainer.common import device as devices
+from trainer.common.shapes import Float64
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, Shape, build_network
-from trainer.networks.normaliser import Normalisers, rescale_inputs, popart
+from trainer.networks.normaliser import Normalisers, popart, rescale_inputs
 from trainer.online.config import OnlineSettings
 from trainer.ppo.loss import LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
@@ -22,8 +23,15 @@ from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.advantages import advantages
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.behaviour_policy import PolicySource as Who
-from trainer.rollouts.experiences import Experiences, Float64, next_values
-from trainer.rollouts.training_set import AttributedRollouts, ParentOutputs, first_returns, parent_outputs, standardised, unit_weights
+from trainer.rollouts.experiences import Experiences, next_values
+from trainer.rollouts.training_set import (
+    AttributedRollouts,
+    ParentOutputs,
+    first_returns,
+    parent_outputs,
+    standardised,
+    unit_weights,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +71,16 @@ class OnlineLearner:
         )
         self._candidates = devices.candidates(self._machine)
 
-    def learn(self, experiences: Experiences, iteration: int, rates: ScheduledValues) -> dict[str, float]:
+    def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Move the policy; give the losses and what else the logs show, by name."""
         batch, explained = self._batch(experiences)
         if self._updater is None:
-            self.device = devices.fastest(self._candidates, lambda device: self._trial(device, batch, iteration, rates))
-            self._updater = self._make(self.network, self.device, batch, self._plan(iteration, rates))
+            self.device = devices.fastest(
+                self._candidates, lambda device: self._trial(device, batch, iteration, scheduled)
+            )
+            self._updater = self._make(self.network, self.device, batch, self._plan(iteration, scheduled))
             self.network = self._updater.network
-        plan = self._plan(iteration, rates)
+        plan = self._plan(iteration, scheduled)
         self._updater.renew(plan, batch)
         terms: dict[str, float] = {}
         for epoch in range(1, plan.epochs + 1):
@@ -84,12 +94,12 @@ class OnlineLearner:
         """Give Adam's state dict; empty before the first update."""
         return {} if self._updater is None else self._updater.optimizer_state()
 
-    def _make(self, network: Network, device: torch.device, batch: Batch, plan: UpdateConfig) -> Updater:
-        devices.prepare(device, plan.threads or 1)
-        plan = replace(plan, bfloat16=devices.use_bfloat16(self._machine, device, self.settings.train.hidden_sizes))
+    def _make(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
+        devices.prepare(device, config.threads or 1)
+        config = replace(config, bfloat16=devices.use_bfloat16(self._machine, device, self.settings.train.hidden_sizes))
         if device.type == "cuda" and self.settings.run.compile:
             self._compile(network.to(device), batch)
-        return make_updater(network, self.head, ppo_loss, plan, batch, optimizer_state=self.moments, device=device)
+        return make_updater(network, self.head, ppo_loss, config, batch, optimizer_state=self.moments, device=device)
 
     def _compile(self, network: Network, batch: Batch) -> None:
         """Compile in place, and undo it where the first call fails."""
@@ -100,19 +110,19 @@ class OnlineLearner:
             network._compiled_call_impl = None
             self.notes.append(f"torch.compile failed, going on without: {type(error).__name__}: {error}")
 
-    def _trial(self, device: torch.device, batch: Batch, iteration: int, rates: ScheduledValues) -> Any:
-        updater = self._make(copy.deepcopy(self.network), device, batch, self._plan(iteration, rates))
+    def _trial(self, device: torch.device, batch: Batch, iteration: int, scheduled: ScheduledValues) -> Any:
+        updater = self._make(copy.deepcopy(self.network), device, batch, self._plan(iteration, scheduled))
         return lambda: updater.epoch(0)
 
-    def _plan(self, iteration: int, rates: ScheduledValues) -> UpdateConfig:
+    def _plan(self, iteration: int, scheduled: ScheduledValues) -> UpdateConfig:
         train, run = self.settings.train, self.settings.run
         return UpdateConfig(
             epochs=train.epochs,
             batch_size=train.batch_size,
-            learning_rate=rates.learning_rate,
+            learning_rate=scheduled.learning_rate,
             max_grad_norm=train.max_grad_norm,
             target_kl=train.target_kl,
-            loss=LossConfig(train.clip_range, None, train.value_coef, rates.entropy_coef),
+            loss=LossConfig(train.clip_range, None, train.value_coef, scheduled.entropy_coef),
             seed=run.seed,
             cycle=iteration,
             bfloat16=devices.use_bfloat16(self._machine, self.device, train.hidden_sizes),
@@ -126,7 +136,9 @@ class OnlineLearner:
         if importance_weight_B is None:
             importance_weight_B = np.ones(experiences.size)
         else:  # the first batch was played in other units than it is learned from
-            importance_weight_B = unit_weights(np.minimum(np.exp(seen.logp_B.double().numpy() - importance_weight_B), 1.0))
+            importance_weight_B = unit_weights(
+                np.minimum(np.exp(seen.logp_B.double().numpy() - importance_weight_B), 1.0)
+            )
         train = self.settings.train
         advantage_B = advantages(
             reward_B=experiences.reward_B.astype(np.float64),

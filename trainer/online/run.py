@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from trainer.online.actor import Actor
 from trainer.online.checkpoints import CheckpointManager, RunProgress, resume
 from trainer.online.collector import Collector
 from trainer.online.config import OnlineSettings
-from trainer.online.environments import Environments, make_environments
+from trainer.online.environments import Environments, SingleEnvironments
 from trainer.online.evaluate import ReturnStatistics
 from trainer.online.learner import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
@@ -31,15 +32,21 @@ class OnlineRun:
     """One run in its folder. `stop` may be set at any time; the batch in hand is finished and kept."""
 
     def __init__(
-        self, settings: OnlineSettings, folder: Path, num_envs: int, show: RunConsole, *, from_checkpoint: Path | None
+        self,
+        settings: OnlineSettings,
+        folder: Path,
+        num_envs: int,
+        console: RunConsole,
+        *,
+        from_checkpoint: Path | None,
     ) -> None:
         threads.keep_numpy_to_one()
         torch.set_num_threads(settings.run.threads or 1)
-        self.settings, self._show = settings, show
+        self.settings, self._console = settings, console
         kept = settings.checkpoints
         self._keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
         self.ground: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
-        self.learner = OnlineLearner(self.ground.world.contract, settings)
+        self.learner = OnlineLearner(self.ground.env.contract, settings)
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
@@ -69,26 +76,26 @@ class OnlineRun:
         self._save()
         if progress.steps >= settings.run.total_steps or self._solved():
             path = self._keeper.save_as("final_model", self.learner, progress, self._probe)
-            self._show.line(f"done: {path.with_suffix('.json').as_posix()}")
+            self._console.line(f"done: {path.with_suffix('.json').as_posix()}")
         self.ground.close()
         return progress
 
     def _begin(self) -> Collector:
         """Start all episodes anew, from a seed that the step count names."""
-        return Collector(self.ground.world, key_for(self.settings.run.seed, "episodes", self.progress.steps))
+        return Collector(self.ground.env, key_for(self.settings.run.seed, "episodes", self.progress.steps))
 
-    def _batch(self, player: Collector, actor: Actor) -> None:
+    def _batch(self, collector: Collector, actor: Actor) -> None:
         """Play one batch and learn from it."""
         progress, seed = self.progress, self.settings.run.seed
         began_s = time.perf_counter()
         rng = numpy_rng_for(seed, "act", progress.iteration)
-        experiences = player.collect(actor, self.settings.env.n_steps, rng)
+        experiences = collector.collect(actor, self.settings.env.n_steps, rng)
         played_s = time.perf_counter()
         rates = ScheduledValues.at(progress.steps, self.settings)
         losses = self.learner.learn(experiences, progress.iteration, rates)
         learned_s = time.perf_counter()
         while self.learner.notes:
-            self._show.line(self.learner.notes.pop(0))
+            self._console.line(self.learner.notes.pop(0))
         progress.steps += experiences.size
         progress.iteration += 1
         for name in _LOSSES:
@@ -99,14 +106,14 @@ class OnlineRun:
         self.ground.played(progress.steps)
         numbers = {f"train/{name}": value for name, value in losses.items()}
         numbers |= {"train/learning_rate": rates.learning_rate, "train/entropy_coef": rates.entropy_coef}
-        numbers |= {f"reward/{name}_mean": value for name, value in player.part_means().items()}
+        numbers |= {f"reward/{name}_mean": value for name, value in collector.part_means().items()}
         numbers |= {
             "speed/collect_per_s": experiences.size / (played_s - began_s),
             "speed/learn_per_s": experiences.size / (learned_s - played_s),
             "speed/steps_per_s": experiences.size / (learned_s - began_s),
         }
-        episodes, player.episodes = player.episodes, []
-        self._show.batch(progress.steps, numbers | self.ground.numbers(), episodes)
+        episodes, collector.episodes = collector.episodes, []
+        self._console.batch(progress.steps, numbers | self.ground.numbers(), episodes)
 
     def _evaluate(self, first: int) -> None:
         """Evaluate where it is due, and keep the model if it is the best so far."""
@@ -119,7 +126,7 @@ class OnlineRun:
         progress.last = self.score.lower_bound(given.confidence)
         is_best = progress.best is None or progress.last > progress.best or self.ground.stage > progress.stage
         progress.stage = self.ground.stage
-        self._show.evaluated(progress.steps, self.score, progress.last, is_best=is_best)
+        self._console.evaluated(progress.steps, self.score, progress.last, is_best=is_best)
         if is_best:
             progress.best = progress.last
             progress.ground = self.ground.state()
@@ -133,8 +140,17 @@ class OnlineRun:
         self.progress.ground = self.ground.state()
         path = self._keeper.save(self.learner, self.progress, self._probe)
         self.ground.saved()
-        self._show.line(f"checkpoint: {path.name}")
+        self._console.line(f"checkpoint: {path.name}")
 
 
 def _passed(first: int, last: int, every: int) -> bool:
     return every > 0 and first // every < last // every
+
+
+def make_environments(settings: OnlineSettings, num_envs: int, pool: Any) -> Environments:
+    """Make what the settings ask for. `pool` is the folder of past policies. Raises ConfigError."""
+    if settings.env.id == "rocket":
+        from trainer.online.selfplay.league import League
+
+        return League(settings, num_envs, pool)
+    return SingleEnvironments(settings, num_envs)

@@ -80,7 +80,7 @@ def _precision() -> str:
 
 def _plain(settings: OnlineSettings, num_envs: int) -> str:
     ground = SingleEnvironments(settings, num_envs)
-    world = ground.world
+    world = ground.env
     seen = world.reset(0)
     _expect(seen.shape == (world.n_agents, world.contract.observation_size), f"observations of shape {seen.shape}")
     actor = OnlineLearner(world.contract, settings)
@@ -161,9 +161,9 @@ def _update() -> str:
         env=EnvSettings(id="racing"), train=TrainSettings(hidden_sizes=(16, 16), epochs=2, batch_size=32)
     )
     ground = SingleEnvironments(settings, 4)
-    learner = OnlineLearner(ground.world.contract, settings)
+    learner = OnlineLearner(ground.env.contract, settings)
     before = [parameter.detach().clone() for parameter in learner.network.parameters()]
-    player = Collector(ground.world, 0)
+    player = Collector(ground.env, 0)
     for iteration in range(2):
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
         experiences = player.collect(actor, 16, numpy_rng_for(0, "act", iteration))

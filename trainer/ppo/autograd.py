@@ -15,12 +15,12 @@ from trainer.ppo.update import UpdateConfig, make_adam
 from trainer.rollouts.batch import Batch, PackedSet
 
 
-def evaluate(network: Network, head: ActionDistribution, batch: Batch) -> Evaluation:
+def evaluate(network: Network, distribution: ActionDistribution, batch: Batch) -> Evaluation:
     """Run the network once for everything that the loss needs."""
     output_BK, value_B = network(batch.observation_BO)
     log_std_A = network.action_log_std
-    logp_B = head.log_prob(output_BK.float(), log_std_A, batch.action_BC)
-    return Evaluation(logp_B, value_B.float(), head.entropy(output_BK.float(), log_std_A))
+    logp_B = distribution.log_prob(output_BK.float(), log_std_A, batch.action_BC)
+    return Evaluation(logp_B, value_B.float(), distribution.entropy(output_BK.float(), log_std_A))
 
 
 class AutogradUpdater:
@@ -29,24 +29,24 @@ class AutogradUpdater:
     def __init__(
         self,
         network: Network,
-        head: ActionDistribution,
+        distribution: ActionDistribution,
         loss: Loss,
-        plan: UpdateConfig,
+        config: UpdateConfig,
         batch: Batch,
         optimizer_state: dict[str, Any],
         device: torch.device,
     ) -> None:
         self.network = network.to(device)
-        self._adam = make_adam(self.network, plan.learning_rate, optimizer_state)
-        self._head, self._loss, self._device = head, loss, device
+        self._adam = make_adam(self.network, config.learning_rate, optimizer_state)
+        self._distribution, self._loss, self._device = distribution, loss, device
         self._parameters = [p for group in self._adam.param_groups for p in group["params"]]
-        self.renew(plan, batch)
+        self.renew(config, batch)
 
-    def renew(self, plan: UpdateConfig, batch: Batch) -> None:
+    def renew(self, config: UpdateConfig, batch: Batch) -> None:
         """Go on with other experiences and other rates; parameters and moments stay."""
-        self.plan, self._data = plan, PackedSet(batch, self._device)
+        self.config, self._data = config, PackedSet(batch, self._device)
         for group in self._adam.param_groups:
-            group["lr"] = plan.learning_rate
+            group["lr"] = config.learning_rate
 
     def optimizer_state(self) -> dict[str, Any]:
         """Give Adam's state dict."""
@@ -54,22 +54,22 @@ class AutogradUpdater:
 
     def step(self, batch: Batch) -> Tensor:
         """Take one gradient step; give the terms and the gradient's norm before clipping, stacked [7], detached."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.plan.bfloat16):
-            new = evaluate(self.network, self._head, batch)
-        terms = self._loss(batch, new, self.plan.loss)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            new = evaluate(self.network, self._distribution, batch)
+        terms = self._loss(batch, new, self.config.loss)
         self._adam.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.plan.max_grad_norm, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm, foreach=True)
         self._adam.step()
         self.network.clamp_log_std()
         return torch.stack([*terms, norm]).detach()
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Go over all experiences once; give the means of the terms by name."""
-        rng = rng_for(self.plan.seed, "shuffle", self.plan.cycle, epoch)
+        rng = rng_for(self.config.seed, "shuffle", self.config.cycle, epoch)
         sums = torch.zeros(len(LossTerms._fields) + 1, device=self._device)
         count = 0
-        for batch in self._data.shuffled(self.plan.batch_size, rng=rng):
+        for batch in self._data.shuffled(self.config.batch_size, rng=rng):
             sums += self.step(batch)
             count += 1
         names = (*LossTerms._fields, "grad_norm")

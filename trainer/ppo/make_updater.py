@@ -17,9 +17,9 @@ from trainer.rollouts.batch import Batch
 
 def make_updater(
     network: Network,
-    head: ActionDistribution,
+    distribution: ActionDistribution,
     loss: Loss,
-    plan: UpdateConfig,
+    config: UpdateConfig,
     batch: Batch,
     *,
     optimizer_state: dict[str, Any],
@@ -29,11 +29,11 @@ def make_updater(
 
     The network is trained in place; its parameters may become views of one vector.
     """
-    if isinstance(network, ActorCritic) and has_analytic_gradient(network, loss, plan, device):
-        return AnalyticUpdater(network, head, plan, batch, optimizer_state)
-    return AutogradUpdater(network, head, loss, plan, batch, optimizer_state, device)
+    if isinstance(network, ActorCritic) and has_analytic_gradient(network, loss, config, device):
+        return AnalyticUpdater(network, distribution, config, batch, optimizer_state)
+    return AutogradUpdater(network, distribution, loss, config, batch, optimizer_state, device)
 
 
-def has_analytic_gradient(network: Network, loss: Loss, plan: UpdateConfig, device: torch.device) -> bool:
+def has_analytic_gradient(network: Network, loss: Loss, config: UpdateConfig, device: torch.device) -> bool:
     """Tell whether the written-out derivatives are those of this network and loss, on this device."""
-    return type(network) is ActorCritic and loss is ppo_loss and device.type == "cpu" and not plan.bfloat16
+    return type(network) is ActorCritic and loss is ppo_loss and device.type == "cpu" and not config.bfloat16

@@ -39,14 +39,14 @@ class Updater(Protocol):
     """A network, an optimizer and a training set, put together for epochs of gradient steps."""
 
     network: Network
-    plan: UpdateConfig
+    config: UpdateConfig
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Go over all experiences once, in the order that belongs to this epoch; give the means of the loss's terms
         and of the gradient's norm before clipping, by name.
         """
 
-    def renew(self, plan: UpdateConfig, batch: Batch) -> None:
+    def renew(self, config: UpdateConfig, batch: Batch) -> None:
         """Go on with other experiences and other rates; parameters and moments stay. The device stays as well."""
 
     def optimizer_state(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def evaluate_values(network: Network, held: Batch) -> dict[str, float]:
 
 def run_epochs(updater: Updater, held: Batch) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield (epoch, losses) after each epoch, from 1; ends early past the target KL or where a loss is not finite."""
-    plan = updater.plan
+    plan = updater.config
     for epoch in range(1, plan.epochs + 1):
         terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.rollout.rollout import Bools
-from trainer.rollouts.experiences import Float64
+from trainer.common.shapes import Float64
 
 
 def discounted_scan(first_B: Float64, carry_B: Float64) -> Float64:

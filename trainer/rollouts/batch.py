@@ -24,7 +24,9 @@ class Batch:
     advantage_B: Tensor  #: float32, weighted mean 0 and deviation 1 over the training set
     target_B: Tensor  #: float32, value targets in normalised units
     value_B: Tensor  #: float32, the start's values in normalised units
-    importance_weight_B: Tensor  #: float32, mean 1 over the training set: how much the start policy would have done this
+    importance_weight_B: (
+        Tensor  #: float32, mean 1 over the training set: how much the start policy would have done this
+    )
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -43,7 +45,9 @@ class PackedSet:
     """A training set on one device, and the buffer that its shuffled copy goes into."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
-        scalars = torch.stack([batch.logp_B, batch.advantage_B, batch.target_B, batch.value_B, batch.importance_weight_B], dim=1)
+        scalars = torch.stack(
+            [batch.logp_B, batch.advantage_B, batch.target_B, batch.value_B, batch.importance_weight_B], dim=1
+        )
         packed = torch.cat([batch.observation_BO, batch.action_BC, scalars], dim=1)
         self._observations, self._actions = batch.observation_BO.shape[1], batch.action_BC.shape[1]
         self._all = packed.to(device).contiguous()

@@ -18,8 +18,9 @@ import torch
 from schemas.contract import ActionSpace, ContinuousActions
 from schemas.model import NOISE_STD_MIN, Model
 from schemas.rollout.rollout import Bools, Float32
+from trainer.common.shapes import Float64
 from trainer.networks.distributions import LOG_SQRT_2PI, distribution_for
-from trainer.rollouts.experiences import Experiences, Float64
+from trainer.rollouts.experiences import Experiences
 
 ABSOLUTE_TOLERANCE = 0.02  #: nats
 RELATIVE_TOLERANCE = 0.002
@@ -182,7 +183,9 @@ def log_probs_are_broken(recorded_B: Float32, space: ActionSpace) -> bool:
     return bool(np.median(recorded_B) > -1e-6)  # choices drawn evenly do have log_probs all alike
 
 
-def importance_weights(parent_logp_B: Float64, parent_density_B: Float64, policy_source_B: PolicySources, logp_B: Float64) -> Float64:
+def importance_weights(
+    parent_logp_B: Float64, parent_density_B: Float64, policy_source_B: PolicySources, logp_B: Float64
+) -> Float64:
     """Give min(1, start policy / player) for each step [B]; exactly 1 for the parent's own and unknown steps.
 
     Likelihoods are compared with likelihoods, and a stranger's recorded density with the start's density.

@@ -31,18 +31,22 @@ class PolicyOutputs:
 
 @torch.no_grad()
 def evaluate_policy(
-    network: Network, head: ActionDistribution, units: ObservationNormaliser, experiences: Experiences, std_scale_B: Float32
+    network: Network,
+    distribution: ActionDistribution,
+    units: ObservationNormaliser,
+    experiences: Experiences,
+    std_scale_B: Float32,
 ) -> PolicyOutputs:
     """Run a network that sees in these units over experiences; `std_scale_B` is the engine's factor on the deviation."""
     device = network.action_log_std.device
     pairs = [network(chunk.to(device)) for chunk in torch.split(units(experiences.observation_BO), _CHUNK)]
     output_BK = torch.cat([output for output, _ in pairs]).cpu()
-    action_BC = head.encode(torch.from_numpy(experiences.action_BA), torch.from_numpy(std_scale_B))
+    action_BC = distribution.encode(torch.from_numpy(experiences.action_BA), torch.from_numpy(std_scale_B))
     log_std_A = network.action_log_std.cpu()
     return PolicyOutputs(
         action_BC=action_BC,
-        logp_B=head.log_prob(output_BK, log_std_A, action_BC),
-        density_B=head.clamped_log_density(output_BK, log_std_A, action_BC),
+        logp_B=distribution.log_prob(output_BK, log_std_A, action_BC),
+        density_B=distribution.clamped_log_density(output_BK, log_std_A, action_BC),
         value_B=torch.cat([value for _, value in pairs]).cpu(),
         final_value_F=network(units(experiences.final_observation_FO).to(device))[1].cpu(),
     )

@@ -15,10 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.rollout.rollout import Bools, Float32, Rollout
-from trainer.common.shapes import check_shapes
-
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from trainer.common.shapes import Float64, Int64, check_shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

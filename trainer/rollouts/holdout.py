@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas.rollout.rollout import Bools
-from trainer.rollouts.experiences import Int64
+from trainer.common.shapes import Int64
 
 _LARGEST_PIECE = 0.5
 """A piece that holds more than this part of all steps is not given away whole."""

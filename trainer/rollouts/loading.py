@@ -34,7 +34,9 @@ class LoadedRollout:
     rollout: Rollout
 
 
-def choose_rollouts(rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int) -> list[RolloutInput]:
+def choose_rollouts(
+    rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int
+) -> list[RolloutInput]:
     """Give all new rollouts, and some old ones for each: without replacement, with odds 1 / (1 + age).
 
     So a cycle's time and memory depend on what is new, not on how much history there is. Without new ones the

@@ -15,15 +15,16 @@ from schemas.rollout.rollout import Bools, Float32
 from trainer.checkpoints.parent import Parent
 from trainer.common.reporting import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
+from trainer.common.shapes import Float64
 from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
-from trainer.networks.normaliser import Normalisers, ReturnNormaliser, rescale_inputs, popart
+from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
 from trainer.rollouts.advantages import advantages, average_returns
 from trainer.rollouts.attribution import attribute_rollout
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.behaviour_policy import CandidatePolicy, PolicySource, PolicySources, importance_weights
-from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy, concatenate_outputs
-from trainer.rollouts.experiences import Experiences, Float64, concatenate, next_values
+from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
+from trainer.rollouts.experiences import Experiences, concatenate, next_values
 from trainer.rollouts.holdout import held_out
 from trainer.rollouts.loading import LoadedRollout
 from trainer.rollouts.quality import check_policy_sources, check_staleness
@@ -74,13 +75,15 @@ class TrainingSet:
     values_only: bool  #: the policy waits for better data; see ENOUGH_OVERLAP
 
 
-def attribute_rollouts(loaded: Sequence[LoadedRollout], start: Parent, job: Job, notices: Notices) -> AttributedRollouts:
+def attribute_rollouts(
+    loaded: Sequence[LoadedRollout], parent: Parent, job: Job, notices: Notices
+) -> AttributedRollouts:
     """Put the rollouts into agent-major order and find who played each step."""
     parts, players, logps, noises, glances = [], [], [], [], list[PolicyOutputs]()
     behind: list[float] = []
     known: dict[str, CandidatePolicy | None] = {}
     for item in loaded:
-        found = attribute_rollout(item, start, job, known)
+        found = attribute_rollout(item, parent, job, known)
         part, played = found.experiences, found.played
         parts.append(part)
         players.append(played.policy_source_B)
@@ -91,7 +94,7 @@ def attribute_rollouts(loaded: Sequence[LoadedRollout], start: Parent, job: Job,
     experiences = concatenate(parts)
     policy_source_B = np.concatenate(players)
     judged = policy_source_B[experiences.is_new_B] if experiences.is_new_B.any() else policy_source_B
-    check_policy_sources(judged, anything_trained=start.trained, notices=notices)
+    check_policy_sources(judged, anything_trained=parent.trained, notices=notices)
     check_staleness(behind, notices)
     return AttributedRollouts(
         experiences=experiences,
@@ -102,21 +105,26 @@ def attribute_rollouts(loaded: Sequence[LoadedRollout], start: Parent, job: Job,
     )
 
 
-def rescale_and_build(history: AttributedRollouts, start: Parent, head: ActionDistribution, job: Job, notices: Notices) -> TrainingSet:
+def rescale_and_build(
+    attributed: AttributedRollouts, parent: Parent, distribution: ActionDistribution, job: Job, notices: Notices
+) -> TrainingSet:
     """Set the units, re-express the start's network in them, and make both sets. Raises RolloutError."""
-    experiences, settings = history.experiences, job.settings
+    experiences, settings = attributed.experiences, job.settings
     can_bootstrap_B = experiences.can_bootstrap_B
     if can_bootstrap_B.sum() < 2:
         raise RolloutError(
             "no experience has a next state to learn from", hint="export at least three steps of an agent a file"
         )
-    normalisers = _update_normalisers(start, experiences, settings.gamma)
-    seen = parent_outputs(start.network, head, normalisers, history)
+    normalisers = _update_normalisers(parent, experiences, settings.gamma)
+    seen = parent_outputs(parent.network, distribution, normalisers, attributed)
     rho_B = importance_weights(
-        seen.logp_B.double().numpy(), seen.density_B.double().numpy(), history.policy_source_B, history.behaviour_logp_B
+        seen.logp_B.double().numpy(),
+        seen.density_B.double().numpy(),
+        attributed.policy_source_B,
+        attributed.behaviour_logp_B,
     )
-    _canary(start.network, head, seen, history, notices)
-    values_only = start.may_wait and rho_B.mean() < ENOUGH_OVERLAP
+    _canary(parent.network, distribution, seen, attributed, notices)
+    values_only = parent.may_wait and rho_B.mean() < ENOUGH_OVERLAP
     if values_only:
         notices.say(
             "W_FAR_STRANGER",
@@ -125,8 +133,8 @@ def rescale_and_build(history: AttributedRollouts, start: Parent, head: ActionDi
         )
     advantage_B = _advantages(seen, experiences, rho_B, settings.gamma, settings.gae_lambda)
     target_B = seen.value_B + rho_B * advantage_B
-    returns = normalisers.returns if not start.trained else normalisers.returns.updated(target_B[can_bootstrap_B])
-    popart(start.network.stacks().value[-1], normalisers.returns, returns)
+    returns = normalisers.returns if not parent.trained else normalisers.returns.updated(target_B[can_bootstrap_B])
+    popart(parent.network.stacks().value[-1], normalisers.returns, returns)
     rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
     held_B = np.zeros(experiences.size, dtype=bool)
     held_B[can_bootstrap_B] = held_out(experiences.segment_B[can_bootstrap_B], settings.holdout_fraction, rng)
@@ -150,20 +158,20 @@ def moves_policy(is_new_B: Bools) -> Bools:
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
-def _update_normalisers(start: Parent, experiences: Experiences, gamma: float) -> Normalisers:
+def _update_normalisers(parent: Parent, experiences: Experiences, gamma: float) -> Normalisers:
     """Take the new observations into the statistics.
 
     A network that has learned something keeps its function; one that has not simply begins in good units, and its
     returns' units come from what a return is worth without any value function.
     """
-    before = start.normalisers
+    before = parent.normalisers
     unseen_B = experiences.is_new_B
-    if not start.trained and not unseen_B.any():
+    if not parent.trained and not unseen_B.any():
         unseen_B = np.ones(experiences.size, dtype=bool)
     after = before.observations.updated(experiences.observation_BO[unseen_B]) if unseen_B.any() else before.observations
-    if start.trained:
-        rescale_inputs(start.network.stacks(), before.observations, after)
-    return Normalisers(after, before.returns if start.trained else first_returns(experiences, gamma))
+    if parent.trained:
+        rescale_inputs(parent.network.stacks(), before.observations, after)
+    return Normalisers(after, before.returns if parent.trained else first_returns(experiences, gamma))
 
 
 def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
@@ -179,10 +187,14 @@ def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
 
 
 @torch.no_grad()
-def parent_outputs(network: Network, head: ActionDistribution, normalisers: Normalisers, history: AttributedRollouts) -> ParentOutputs:
+def parent_outputs(
+    network: Network, distribution: ActionDistribution, normalisers: Normalisers, attributed: AttributedRollouts
+) -> ParentOutputs:
     """Give what the network says of all experiences before any training; it is run where nobody has yet."""
-    experiences = history.experiences
-    said = history.glance or evaluate_policy(network, head, normalisers.observations, experiences, history.std_scale_B)
+    experiences = attributed.experiences
+    said = attributed.glance or evaluate_policy(
+        network, distribution, normalisers.observations, experiences, attributed.std_scale_B
+    )
     return ParentOutputs(
         observation_BO=normalisers.observations(experiences.observation_BO),
         action_BC=said.action_BC,
@@ -194,24 +206,30 @@ def parent_outputs(network: Network, head: ActionDistribution, normalisers: Norm
 
 
 @torch.no_grad()
-def _canary(network: Network, head: ActionDistribution, seen: ParentOutputs, history: AttributedRollouts, notices: Notices) -> None:
+def _canary(
+    network: Network,
+    distribution: ActionDistribution,
+    outputs: ParentOutputs,
+    attributed: AttributedRollouts,
+    notices: Notices,
+) -> None:
     """What the parent itself played must be as likely under the network that training starts from, in its new units."""
-    own = np.flatnonzero(history.policy_source_B == PolicySource.PARENT)
+    own = np.flatnonzero(attributed.policy_source_B == PolicySource.PARENT)
     if not len(own):
         return
     rows = own[:: -(-len(own) // _CANARY_ROWS)]
-    output_RK = network(seen.observation_BO[rows].to(network.action_log_std.device))[0].cpu()
-    logp_R = head.log_prob(output_RK, network.action_log_std.cpu(), seen.action_BC[rows])
-    apart = float(np.median(np.abs(logp_R.double().numpy() - history.behaviour_logp_B[rows])))
+    output_RK = network(outputs.observation_BO[rows].to(network.action_log_std.device))[0].cpu()
+    logp_R = distribution.log_prob(output_RK, network.action_log_std.cpu(), outputs.action_BC[rows])
+    apart = float(np.median(np.abs(logp_R.double().numpy() - attributed.behaviour_logp_B[rows])))
     if apart > _CANARY_TOLERANCE:
         notices.say("W_CANARY", f"training does not start from the published policy: log_probs differ by {apart:.2g}")
 
 
-def _advantages(seen: ParentOutputs, experiences: Experiences, rho_B: Float64, gamma: float, lam: float) -> Float64:
+def _advantages(outputs: ParentOutputs, experiences: Experiences, rho_B: Float64, gamma: float, lam: float) -> Float64:
     return advantages(
         reward_B=experiences.reward_B.astype(np.float64),
-        value_B=seen.value_B,
-        next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
+        value_B=outputs.value_B,
+        next_value_B=next_values(experiences, outputs.value_B, outputs.final_value_F),
         trace_continues_B=experiences.trace_continues_B,
         rho_B=rho_B,
         gamma=gamma,
@@ -223,7 +241,7 @@ def _advantages(seen: ParentOutputs, experiences: Experiences, rho_B: Float64, g
 class _Sets:
     """Makes batches of chosen rows."""
 
-    seen: ParentOutputs
+    outputs: ParentOutputs
     advantage_B: Float64
     target_B: Float64
     raw_weight_B: Float64
@@ -234,12 +252,12 @@ class _Sets:
         rows = torch.from_numpy(np.flatnonzero(rows_B))
         importance_weight_B = unit_weights(self.raw_weight_B[rows_B])
         return Batch(
-            observation_BO=self.seen.observation_BO[rows],
-            action_BC=self.seen.action_BC[rows],
-            logp_B=self.seen.logp_B[rows],
+            observation_BO=self.outputs.observation_BO[rows],
+            action_BC=self.outputs.action_BC[rows],
+            logp_B=self.outputs.logp_B[rows],
             advantage_B=_float32(standardised(self.advantage_B[rows_B], importance_weight_B)),
             target_B=_float32(self.returns.normalised(self.target_B[rows_B])),
-            value_B=_float32(self.returns.normalised(self.seen.value_B[rows_B])),
+            value_B=_float32(self.returns.normalised(self.outputs.value_B[rows_B])),
             importance_weight_B=_float32(importance_weight_B),
         )
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.envs.racing.simulation import RacingSimulation
-from trainer.simulate.model_file import Floats32, EngineModel, ModelFileError, load_model, random_model, read_pointer
+from trainer.simulate.model_file import EngineModel, Floats32, ModelFileError, load_model, random_model, read_pointer
 from trainer.simulate.options import SimulationOptions
 from trainer.simulate.rollout_file import (
     ExportedRollout,

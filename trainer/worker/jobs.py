@@ -11,10 +11,17 @@ import torch
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
-from trainer.checkpoints.checkpoint import NAME, history_of, load_document, tensors_are_finite, value_losses_of
+from trainer.checkpoints.checkpoint import (
+    NAME,
+    history_of,
+    load_document,
+    make_checkpoint,
+    tensors_are_finite,
+    value_losses_of,
+)
 from trainer.checkpoints.export import stand_in_observations
-from trainer.checkpoints.output import Output, select_and_export, export_result
-from trainer.checkpoints.parent import open_parent, make_checkpoint
+from trainer.checkpoints.output import Output, export_result, select_and_export
+from trainer.checkpoints.parent import open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, score
 from trainer.common.reporting import Notices, Reporter
 from trainer.worker.train import train
@@ -74,7 +81,12 @@ def _export(job: Job, reporter: Reporter) -> Result:
         raise ModelError(f"there is no {name}", hint="see model_analysis.json for what there is", code="E_NO_EPOCH")
     data = output.register(name)
     losses = tuple(value_losses_of(history_of(load_document(data, name))))
-    return export_result(job, name, output, RankedCheckpoint(CheckpointCandidate(job.export_epoch, name, losses), score(losses), "asked for"))
+    return export_result(
+        job,
+        name,
+        output,
+        RankedCheckpoint(CheckpointCandidate(job.export_epoch, name, losses), score(losses), "asked for"),
+    )
 
 
 def entries_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:

@@ -15,10 +15,11 @@ from schemas.errors import HotlapError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.rollout import Rollout
-from trainer.checkpoints.parent import prefetch_parent, remember_candidates
+from trainer.checkpoints.parent import prefetch_parent
 from trainer.common.reporting import MemoryReporter
 from trainer.rollouts.attribution import prefetch_attribution
 from trainer.rollouts.behaviour_policy import CandidatePolicy
+from trainer.rollouts.candidates import remember_candidates
 from trainer.rollouts.loading import LoadedRollout, prefetch_rollout
 from trainer.worker.jobs import run_job
 

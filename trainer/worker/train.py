@@ -14,8 +14,9 @@ import torch
 
 from schemas.job import EpochDone, Job, Result, finite_or_none
 from schemas.settings.models import TrainerSettings
+from trainer.checkpoints.checkpoint import make_checkpoint
 from trainer.checkpoints.output import Output, select_and_export
-from trainer.checkpoints.parent import Parent, open_parent, make_checkpoint
+from trainer.checkpoints.parent import Parent, open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, score
 from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common import device as devices
@@ -23,11 +24,11 @@ from trainer.common import threads
 from trainer.common.reporting import Notices, Reporter
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, load_symbol
-from trainer.ppo.loss import LossConfig, Loss, ppo_loss
+from trainer.ppo.loss import Loss, LossConfig, ppo_loss
 from trainer.ppo.make_updater import has_analytic_gradient, make_updater
 from trainer.ppo.update import UpdateConfig, Updater, run_epochs
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.loading import LoadedRollout, choose_rollouts, quality_of, load_rollouts
+from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of
 from trainer.rollouts.quality import check_rollouts
 from trainer.rollouts.training_set import TrainingSet, attribute_rollouts, rescale_and_build
 
@@ -73,9 +74,17 @@ def train(job: Job, reporter: Reporter) -> Result:
 class Training:
     """The epochs of one cycle."""
 
-    def __init__(self, job: Job, start: Parent, prepared: TrainingSet, head: ActionDistribution, loss: Loss, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        job: Job,
+        parent: Parent,
+        prepared: TrainingSet,
+        distribution: ActionDistribution,
+        loss: Loss,
+        reporter: Reporter,
+    ) -> None:
         self.job, self.reporter, self.output = job, reporter, Output(Path(job.output))
-        self._prepared, self._head, self._start, self._loss = prepared, head, start, loss
+        self._prepared, self._distribution, self._parent, self._loss = prepared, distribution, parent, loss
         self.device = self._choose_device()
         self.plan = update_config_for(job, self.device, prepared)
         self.first_step_at = 0.0  #: seconds since 1970
@@ -88,7 +97,7 @@ class Training:
         few = self._prepared.train.first(_DEVICE_TRIAL * self.job.settings.batch_size)
 
         def steps_on(device: torch.device) -> Callable[[], None]:
-            updater = self._updater(copy.deepcopy(self._start.network), few, device)
+            updater = self._updater(copy.deepcopy(self._parent.network), few, device)
 
             def steps() -> None:
                 updater.epoch(0)
@@ -102,12 +111,14 @@ class Training:
         if not has_analytic_gradient(network, self._loss, plan, device):
             parameters = sum(p.numel() for p in network.parameters())
             devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
-        moments = self._start.optimizer_state
-        return make_updater(network, self._head, self._loss, plan, batch, optimizer_state=moments, device=device)
+        moments = self._parent.optimizer_state
+        return make_updater(
+            network, self._distribution, self._loss, plan, batch, optimizer_state=moments, device=device
+        )
 
     def run(self) -> list[CheckpointCandidate]:
         """Train epoch by epoch, with a checkpoint after each; give what the ranking needs."""
-        updater = self._updater(self._start.network, self._prepared.train, self.device)
+        updater = self._updater(self._parent.network, self._prepared.train, self.device)
         held = to_device(self._prepared.held, self.device)
         history: dict[str, list[float]] = {}
         entries: list[CheckpointCandidate] = []
@@ -126,10 +137,10 @@ class Training:
             self.output.wait()
         return entries
 
-    def _done(self, entry: CheckpointCandidate, losses: dict[str, float], *, seconds: float) -> EpochDone:
-        parts = score(entry.losses) if entry.finite else None
+    def _done(self, candidate: CheckpointCandidate, losses: dict[str, float], *, seconds: float) -> EpochDone:
+        parts = score(candidate.losses) if candidate.finite else None
         return EpochDone(
-            epoch=entry.epoch,
+            epoch=candidate.epoch,
             epochs=self.plan.epochs,
             losses={name: finite_or_none(value) for name, value in losses.items()},
             score=parts.total if parts else None,

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.learning.plot import picture
 from benchmarks.learning.report import compare, is_complete, markdown
-from benchmarks.learning.scenarios import ScenarioOutcome, Scenario, ScenarioRun, Scale, Way
+from benchmarks.learning.scenarios import Scale, Scenario, ScenarioOutcome, ScenarioRun, Way
 from benchmarks.lib.doc_tables import has_markers, write_between
 from benchmarks.lib.host_info import describe
 

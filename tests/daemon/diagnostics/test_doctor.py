@@ -7,9 +7,10 @@ import pytest
 
 from daemon.cli import main
 from daemon.diagnostics import doctor as doctor_module
+from daemon.diagnostics.exporter_health import CHECKS, judge
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.instance_lock import ProjectLock
-from daemon.training.notices import CHECKS, judge, remember_notice, remembered_notices
+from daemon.training.notices import remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import Site, train
@@ -31,8 +32,8 @@ def project(tmp_path) -> ProjectPaths:
     return ProjectPaths(tmp_path)
 
 
-def findings(capsys, layout: ProjectPaths, *flags: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
-    code = main(["doctor", "--json", *flags, "--project", str(layout.project)])
+def findings(capsys, paths: ProjectPaths, *flags: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
+    code = main(["doctor", "--json", *flags, "--project", str(paths.project)])
     told: dict[str, list[tuple[str, str]]] = {}
     for finding in orjson.loads(capsys.readouterr().out):
         told.setdefault(finding["topic"], []).append((finding["level"], finding["text"]))

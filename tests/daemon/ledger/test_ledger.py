@@ -14,7 +14,7 @@ import pytest
 from daemon.errors import LedgerError, StaleCycle
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
-from daemon.ledger.records import Publication, RolloutRow, FileSignature
+from daemon.ledger.records import FileSignature, Publication, RolloutRow
 from schemas.job import Result
 from schemas.settings.models import Settings
 

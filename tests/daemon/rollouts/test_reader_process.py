@@ -11,7 +11,7 @@ import pytest
 
 from daemon.ledger.records import FileSignature
 from daemon.rollouts import reader as intake
-from daemon.rollouts.reader import Incomplete, Rejected, Accepted, ingest
+from daemon.rollouts.reader import Accepted, Incomplete, Rejected, ingest
 from daemon.rollouts.reader_process import ReaderProcess
 from schemas.rollout.cache import load_rollout
 from schemas.storage.layout import ProjectPaths
@@ -74,7 +74,7 @@ def test_a_daemon_that_ends_waits_for_no_reader(layout):
 
 def test_the_service_takes_a_large_file_in_through_it(rig, monkeypatch):
     monkeypatch.setattr(intake, "LARGE_BYTES", 1000)
-    monkeypatch.setattr(intake, "take_in", None)  # here, not in the other process
+    monkeypatch.setattr(intake, "ingest", None)  # here, not in the other process
     one = rig()
     one.until_published(0)
     drop(one.layout.exports, 1)

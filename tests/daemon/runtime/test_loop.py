@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.runtime import loop
-from daemon.runtime.loop import LONGEST_MERGE_S, MERGE_S, Wakeup, Mailbox
+from daemon.runtime.loop import LONGEST_MERGE_S, MERGE_S, Mailbox, Wakeup
 from tests.helpers import FakeClock
 
 
@@ -62,6 +62,8 @@ def test_a_storm_does_not_put_a_pass_off_for_long(clock):
 
 
 def test_stop_is_heard_in_the_middle_of_a_burst(clock):
-    mailbox = mailbox_with(clock, (0.5, Wakeup.CHECK), (0.001, Wakeup.CHECK), (0.001, Wakeup.STOP), (0.001, Wakeup.CHECK))
+    mailbox = mailbox_with(
+        clock, (0.5, Wakeup.CHECK), (0.001, Wakeup.CHECK), (0.001, Wakeup.STOP), (0.001, Wakeup.CHECK)
+    )
     assert mailbox.wait(1.0) is Wakeup.CHECK
     assert mailbox.wait(1.0) is Wakeup.STOP

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daemon.ui.glyphs import BLOCKS
 from daemon.ui.layout import lines
-from daemon.ui.snapshot import SystemStats, Snapshot
+from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status, StatusWarning
 
 NOW_S = 1_795_262_401.0

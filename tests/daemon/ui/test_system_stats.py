@@ -12,7 +12,7 @@ import pytest
 
 from daemon.ui import system_stats as machine
 from daemon.ui.snapshot import SystemStats
-from daemon.ui.system_stats import INTERVAL_S, SystemStatsProbe, Nvidia
+from daemon.ui.system_stats import INTERVAL_S, Nvidia, SystemStatsProbe
 
 
 def until(happened, limit_s=10.0):

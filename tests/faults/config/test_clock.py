@@ -15,7 +15,7 @@ import orjson
 import psutil
 import pytest
 
-from daemon.ledger.cycle import Cycle, RetryPolicy, Phase
+from daemon.ledger.cycle import Cycle, Phase, RetryPolicy
 from daemon.training.timers import LONGEST_GAP_S, AwakeClock, RetryTimer
 from schemas.job import Event, Failure, Heartbeat, Job, Ready
 from schemas.storage.layout import ProjectPaths

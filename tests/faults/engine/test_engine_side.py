@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from daemon.cli import main
 from daemon.diagnostics.invariants import Invariant
 from daemon.ledger.cycle import Cycle, Phase
-from daemon.publishing.publish import PublishError
-from daemon.service import publish_epoch
+from daemon.publishing.pointer import PublishError
+from daemon.publishing.republish import publish_epoch
 from daemon.training.progress import CycleProgress
 from schemas.status import Status
 from schemas.storage.layout import ProjectPaths
@@ -54,9 +54,9 @@ def test_a_publish_that_overwrites_is_caught_by_the_readers(tmp_path, monkeypatc
     assert readers.run(tmp_path, reads=3000, publishes=5).failures
 
 
-def make_old(layout: ProjectPaths, cycles: range, *, hours: float, now_s: float) -> None:
+def make_old(paths: ProjectPaths, cycles: range, *, hours: float, now_s: float) -> None:
     for cycle in cycles:
-        os.utime(layout.cycle_folder(cycle), (now_s - 3600 * hours,) * 2)
+        os.utime(paths.cycle_folder(cycle), (now_s - 3600 * hours,) * 2)
 
 
 @pytest.mark.fault(65)

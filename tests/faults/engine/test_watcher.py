@@ -268,7 +268,9 @@ def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
         exports.rmdir()
         exports.with_name("away").rename(exports)
         real = site.inbox._intake.request
-        monkeypatch.setattr(site.inbox._intake, "want", lambda name, stamp: (reads.append(name), real(name, stamp))[1])
+        monkeypatch.setattr(
+            site.inbox._intake, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
+        )
         site.drop(3)
         site.until_version(1)
         assert reads == ["rollout_3_20261121_120000.json"]
@@ -421,7 +423,7 @@ def test_a_listing_that_fails_now_and_then_is_tried_again_ever_less_often(fresh_
             times.append(site.clock.now)
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(inbox, "listing", fails)
+        monkeypatch.setattr(inbox, "scan_folder", fails)
         site.until(lambda: "W_EXPORTS" in site.warnings())
         [told] = [warning.message for warning in site.project.warnings() if warning.code == "W_EXPORTS"]
         assert told.startswith("the folder Exports is unreachable: ")

@@ -80,7 +80,7 @@ def test_a_huge_folder_is_listed_less_often(input_site, monkeypatch):
         one.clock.pass_s(2.0)
         return scan_folder(folder)
 
-    monkeypatch.setattr(inbox_module, "listing", slow)
+    monkeypatch.setattr(inbox_module, "scan_folder", slow)
     began = one.clock.now
     while one.clock.now < began + 400.0:
         one.inbox._nudge()

@@ -69,9 +69,9 @@ def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
                 time.sleep(0.002)
             raise AssertionError("\n".join(project.log.lines))
 
-        locked = drop(project.layout.exports, 1)
+        locked = drop(project.paths.exports, 1)
         locked.chmod(0o000)
-        drop(project.layout.exports, 2)
+        drop(project.paths.exports, 2)
         look_until(lambda: clock.now > 1300.0)
         [warning] = project.warnings()
         assert warning.code == "W_UNREADABLE"

@@ -133,13 +133,13 @@ class Undying(InstantChild):
 
     pid = 4_000_000
 
-    def ask(self) -> None:
+    def terminate(self) -> None:
         pass
 
     def kill(self) -> None:
         pass
 
-    def release(self) -> bool:
+    def reap(self) -> bool:
         return self.poll() is not None
 
 
@@ -210,7 +210,7 @@ def test_the_daemons_own_end_waits_within_a_bound(tmp_path, monkeypatch):
     command = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
     child = Child(command, speaks_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
-        for name in ("ask", "kill"):
+        for name in ("terminate", "kill"):
             patched.setattr(containment.PosixSession, name, lambda self, pid: None)
         began = time.monotonic()
         assert not child.stop(0.3)

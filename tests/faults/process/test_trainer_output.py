@@ -131,12 +131,14 @@ LOSS = st.one_of(st.floats(0.01, 10.0), st.sampled_from([math.nan, math.inf, -ma
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.lists(LOSS, max_size=25), st.booleans()), max_size=8))
 def test_the_chosen_epoch_is_the_reference_functions(epochs):
-    entries = [CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x), finite) for i, (x, finite) in enumerate(epochs, start=1)]
+    entries = [
+        CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x), finite) for i, (x, finite) in enumerate(epochs, start=1)
+    ]
     scores = {e.epoch: reference_score(e.losses) for e in entries if e.finite}
     usable = {epoch: score for epoch, score in scores.items() if score is not None}
     best = min(usable, key=lambda epoch: (usable[epoch], epoch), default=None)
     chosen, _ = choose(rank(entries), 0)
-    assert (chosen.entry.epoch if chosen else None) == best
+    assert (chosen.candidate.epoch if chosen else None) == best
 
 
 @pytest.mark.fault(60)
@@ -155,7 +157,7 @@ def test_the_chosen_epoch_is_the_reference_functions(epochs):
 def test_the_choice_in_plain_cases(losses, best):
     entries = [CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x)) for i, x in enumerate(losses, start=1)]
     chosen, _ = choose(rank(entries), 0)
-    assert (chosen.entry.epoch if chosen else None) == best
+    assert (chosen.candidate.epoch if chosen else None) == best
 
 
 def trained(folder, **given):

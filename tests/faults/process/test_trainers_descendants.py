@@ -16,7 +16,7 @@ from daemon.errors import Exit
 from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
 from daemon.process.group import WindowsJob
-from daemon.process.orphans import TOKEN_VARIABLE, Token, kill_processes, kill_orphans, new_token, project_fingerprint
+from daemon.process.orphans import TOKEN_VARIABLE, Token, kill_orphans, kill_processes, new_token, project_fingerprint
 from daemon.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
 from daemon.runtime.instance_lock import ProjectLock
 from tests.fakes.trainer import FAMILY_NAME
@@ -214,8 +214,8 @@ def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
     """A daemon that was started from within a training carries that training's token itself."""
     token = Token(project_fingerprint(tmp_path), 1, 1000, "run")
     program = (
-        "import sys; from pathlib import Path; from daemon.process.orphans import end_orphans\n"
-        "print(end_orphans(Path(sys.argv[1])))"
+        "import sys; from pathlib import Path; from daemon.process.orphans import kill_orphans\n"
+        "print(kill_orphans(Path(sys.argv[1])))"
     )
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}, sys.argv[1]], check=True)"
     done = subprocess.run(

@@ -50,15 +50,15 @@ def project(finished, tmp_path) -> ProjectPaths:
     return layout
 
 
-def sql(layout: ProjectPaths, statement: str) -> None:
-    db = sqlite3.connect(layout.ledger, isolation_level=None)
+def sql(paths: ProjectPaths, statement: str) -> None:
+    db = sqlite3.connect(paths.ledger, isolation_level=None)
     db.execute("PRAGMA foreign_keys = OFF")
     db.execute(statement)
     db.close()
 
 
-def broken(layout: ProjectPaths, **kwargs) -> set[Invariant]:
-    return {violation.promise for violation in check_invariants(layout.project, **kwargs)}
+def broken(paths: ProjectPaths, **kwargs) -> set[Invariant]:
+    return {violation.promise for violation in check_invariants(paths.project, **kwargs)}
 
 
 def test_a_whole_project_breaks_no_promise_and_is_not_touched(project):
@@ -90,45 +90,45 @@ def test_a_daemon_at_work_breaks_no_promise_at_any_moment(tmp_path):
     assert looks > 5
 
 
-def remove_arrays_and_file(layout: ProjectPaths) -> None:
-    shutil.rmtree(layout.cache)
-    (layout.exports / "rollout_30_20261121_120000.json").unlink()
+def remove_arrays_and_file(paths: ProjectPaths) -> None:
+    shutil.rmtree(paths.cache)
+    (paths.exports / "rollout_30_20261121_120000.json").unlink()
 
 
-def tear_arrays_and_change_file(layout: ProjectPaths) -> None:
-    for path in layout.cache.iterdir():
+def tear_arrays_and_change_file(paths: ProjectPaths) -> None:
+    for path in paths.cache.iterdir():
         os.truncate(path, path.stat().st_size // 2)
-    (layout.exports / "rollout_30_20261121_120000.json").write_bytes(b"{}")
+    (paths.exports / "rollout_30_20261121_120000.json").write_bytes(b"{}")
 
 
-def damage_page(layout: ProjectPaths) -> None:
-    with layout.ledger.open("r+b") as file:
+def damage_page(paths: ProjectPaths) -> None:
+    with paths.ledger.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 8192)
 
 
-def newest_model(layout: ProjectPaths) -> Path:
-    return Path(layout.pointer.read_text(encoding="utf-8"))
+def newest_model(paths: ProjectPaths) -> Path:
+    return Path(paths.pointer.read_text(encoding="utf-8"))
 
 
-def swap_model(layout: ProjectPaths) -> None:
-    newest_model(layout).write_bytes(model_bytes(version=2, seed=99))
+def swap_model(paths: ProjectPaths) -> None:
+    newest_model(paths).write_bytes(model_bytes(version=2, seed=99))
 
 
-def point(layout: ProjectPaths, text: str) -> None:
-    layout.pointer.write_text(text, encoding="utf-8")
+def point(paths: ProjectPaths, text: str) -> None:
+    paths.pointer.write_text(text, encoding="utf-8")
 
 
-def point_outside(layout: ProjectPaths) -> None:
-    outside = layout.project.parent / "cycle_000002"
-    shutil.copytree(newest_model(layout).parent, outside)
-    point(layout, str(outside / newest_model(layout).name))
+def point_outside(paths: ProjectPaths) -> None:
+    outside = paths.project.parent / "cycle_000002"
+    shutil.copytree(newest_model(paths).parent, outside)
+    point(paths, str(outside / newest_model(paths).name))
 
 
-def lead_outside_by_a_link(layout: ProjectPaths) -> None:
-    folder = newest_model(layout).parent
-    folder.rename(layout.project.parent / "elsewhere")
-    folder.symlink_to(layout.project.parent / "elsewhere")
+def lead_outside_by_a_link(paths: ProjectPaths) -> None:
+    folder = newest_model(paths).parent
+    folder.rename(paths.project.parent / "elsewhere")
+    folder.symlink_to(paths.project.parent / "elsewhere")
 
 
 def left_behind(path: Path) -> None:
@@ -144,7 +144,10 @@ BROKEN = {
     "ledger gone": (lambda p: p.ledger.unlink(), Invariant.LEDGER),
     "unknown phase": (lambda p: sql(p, "UPDATE cycle SET phase = 'dreaming' WHERE id = 2"), Invariant.LEDGER),
     "phase without a step": (lambda p: sql(p, "UPDATE cycle SET phase = 'failed' WHERE id = 2"), Invariant.LEDGER),
-    "published without a publication": (lambda p: sql(p, "DELETE FROM publication WHERE cycle_id = 1"), Invariant.LEDGER),
+    "published without a publication": (
+        lambda p: sql(p, "DELETE FROM publication WHERE cycle_id = 1"),
+        Invariant.LEDGER,
+    ),
     "counted in a cycle that is not there": (lambda p: sql(p, "DELETE FROM cycle WHERE id = 1"), Invariant.LEDGER),
     "pointer gone": (lambda p: p.pointer.unlink(), Invariant.ENGINE_VIEW),
     "pointer empty": (lambda p: point(p, ""), Invariant.ENGINE_VIEW),

@@ -75,7 +75,7 @@ class TestDisk(Disk):
         self._ask("append", path)
         super().append(path, data)
 
-    def empty(self, path: Path) -> None:
+    def truncate(self, path: Path) -> None:
         self._ask("empty", path)
         super().truncate(path)
 

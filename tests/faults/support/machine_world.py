@@ -93,12 +93,12 @@ class StillWatcher:
 class AtOnceIntake:
     """In the place of the intake's thread: what is wanted in one pass is read at the beginning of the next."""
 
-    def __init__(self, layout: ProjectPaths, wake: Callable[[], None], disk: Disk, aside: object) -> None:
-        self._layout, self._disk = layout, disk
+    def __init__(self, paths: ProjectPaths, wake: Callable[[], None], disk: Disk, aside: object) -> None:
+        self._paths, self._disk = paths, disk
         self._wanted: dict[str, FileSignature] = {}
 
-    def want(self, name: str, stamp: FileSignature) -> None:
-        self._wanted.setdefault(name, stamp)
+    def want(self, name: str, signature: FileSignature) -> None:
+        self._wanted.setdefault(name, signature)
 
     @property
     def busy(self) -> bool:
@@ -110,7 +110,7 @@ class AtOnceIntake:
 
     def outcomes(self, limit: int) -> list[Outcome]:
         wanted, self._wanted = list(self._wanted.items()), {}
-        return [ingest(self._layout.exports, name, stamp, self._layout, disk=self._disk) for name, stamp in wanted]
+        return [ingest(self._paths.exports, name, stamp, self._paths, disk=self._disk) for name, stamp in wanted]
 
     def close(self) -> None:
         pass
@@ -125,7 +125,7 @@ class MoodyChild(InstantChild):
         self._left: deque[Event] = deque()
         self._ends_with: int | None = None
 
-    def give(self, job: Job) -> None:
+    def send(self, job: Job) -> None:
         self._left, self._ends_with = moody(self._mood if job.kind == "train" else "ok", job)
 
     def events(self) -> list[Event]:
@@ -136,9 +136,9 @@ class MoodyChild(InstantChild):
             self.end(self._ends_with)
         return [said]
 
-    def ask(self) -> None:
+    def terminate(self) -> None:
         if self._mood != "hangs and ignores":
-            super().ask()
+            super().terminate()
 
 
 def moody(mood: str, job: Job) -> tuple[deque[Event], int | None]:
@@ -182,7 +182,7 @@ class MoodyLauncher(InstantLauncher):
 
     mood = "ok"
 
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
         return cast(Child, MoodyChild(self.mood))
 
 
@@ -221,10 +221,10 @@ def in_one_thread() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for target, double in (
             ("daemon.rollouts.inbox.Watcher", StillWatcher),
-            ("daemon.rollouts.inbox.Intake", AtOnceIntake),
+            ("daemon.rollouts.inbox.RolloutReader", AtOnceIntake),
             ("tests.faults.support.site.InstantLauncher", MoodyLauncher),
-            ("daemon.diagnostics.invariants.carriers", no_processes),
-            ("daemon.training.runner.end_orphans", lambda project: (0, [])),
+            ("daemon.diagnostics.invariants.find_processes", no_processes),
+            ("daemon.training.runner.kill_orphans", lambda project: (0, [])),
         ):
             stack.enter_context(patch(target, double))
         yield

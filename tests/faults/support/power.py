@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
-from scripts.faults.powerloss import Explored, Judge, DiskRecorder, explore
+from scripts.faults.powerloss import DiskRecorder, Explored, Judge, explore
 from tests.faults.support.site import Site, train, violations
 
 _AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}

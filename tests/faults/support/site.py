@@ -74,7 +74,7 @@ class InstantChild:
         self._said: deque[Event] = deque()
         self._exit_code: int | None = None
 
-    def give(self, job: Job) -> None:
+    def send(self, job: Job) -> None:
         self._said += self._answer(job)
 
     def events(self) -> list[Event]:
@@ -88,20 +88,20 @@ class InstantChild:
     def poll(self) -> int | None:
         return self._exit_code
 
-    def log_to(self, log: Path) -> None:
+    def redirect_log(self, log: Path) -> None:
         pass
 
-    def ask(self) -> None:
+    def terminate(self) -> None:
         self._exit_code = 0 if self._exit_code is None else self._exit_code
 
     def kill(self) -> None:
         self._exit_code = -9 if self._exit_code is None else self._exit_code
 
-    def release(self) -> bool:
+    def reap(self) -> bool:
         return True
 
     def stop(self, grace_s: float) -> bool:
-        self.ask()
+        self.terminate()
         return True
 
 
@@ -112,7 +112,7 @@ class InstantLauncher:
         self.answer: Callable[[Job], list[Event]] = train
         self.started: list[InstantChild] = []
 
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
         self.started.append(InstantChild(self.answer))
         return cast(Child, self.started[-1])
 

@@ -26,8 +26,8 @@ LINES = 100
 class SoakLauncher(InstantLauncher):
     """Writes a line into the cycle's log, as a trainer does, and keeps nothing."""
 
-    def start(self, command: ChildSpec, *, speaks_events: bool) -> Child:
-        command.log.write_text("training\n" * 20, "utf-8")
+    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+        spec.log.write_text("training\n" * 20, "utf-8")
         return cast(Child, QuickChild(train))
 
 

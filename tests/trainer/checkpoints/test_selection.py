@@ -39,12 +39,12 @@ def entry(epoch, *losses, finite=True):
 
 
 def test_ties_go_to_the_earliest():
-    assert [r.entry.epoch for r in rank([entry(3, 0.5), entry(1, 0.5), entry(2, 0.5)])] == [1, 2, 3]
+    assert [r.candidate.epoch for r in rank([entry(3, 0.5), entry(1, 0.5), entry(2, 0.5)])] == [1, 2, 3]
 
 
 def test_nothing_broken_wins_and_the_reason_is_told():
     ranked = rank([entry(1, 0.0, finite=False), entry(2, NAN), entry(3), entry(4, 9.0)])
-    assert [r.entry.epoch for r in ranked] == [4, 1, 2, 3]
+    assert [r.candidate.epoch for r in ranked] == [4, 1, 2, 3]
     reasons = [r.reason for r in ranked[1:]]
     assert reasons == [
         "cannot win: a weight is not finite",
@@ -56,11 +56,11 @@ def test_nothing_broken_wins_and_the_reason_is_told():
 
 def test_a_wish_overrides_the_score_but_not_the_weights():
     ranked = rank([entry(1, 0.1), entry(2, 0.9), entry(3, 0.2, finite=False)])
-    assert choose(ranked, 2)[0].entry.epoch == 2
+    assert choose(ranked, 2)[0].candidate.epoch == 2
     chosen, why = choose(ranked, 3)
-    assert (chosen.entry.epoch, "not finite" in why) == (1, True)
+    assert (chosen.candidate.epoch, "not finite" in why) == (1, True)
     chosen, why = choose(ranked, 7)
-    assert (chosen.entry.epoch, "is not there" in why) == (1, True)
+    assert (chosen.candidate.epoch, "is not there" in why) == (1, True)
 
 
 def test_the_analysis_is_json_whatever_the_losses():

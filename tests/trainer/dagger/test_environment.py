@@ -7,7 +7,13 @@ import pytest
 from schemas.errors import ConfigError
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import actions_of
-from trainer.dagger.environment import StateError, ObservationSpec, MilestoneEnv, EnvironmentRaisedError, open_environments
+from trainer.dagger.environment import (
+    EnvironmentRaisedError,
+    MilestoneEnv,
+    ObservationSpec,
+    StateError,
+    open_environments,
+)
 from trainer.dagger.milestones import MilestoneConfig
 
 HERE = "tests.trainer.dagger.test_environment"
@@ -68,7 +74,7 @@ def test_every_way_to_name_an_environment():
     assert len(open_environments(config("tests.fakes.corridor:Corridor"), 16)) == 4, "as many as it allows"
     assert len(open_environments(config("tests.fakes.corridor:Corridor"), 2)) == 2
     [racing, *_] = open_environments(config("racing"), 3)
-    assert racing.view == ObservationSpec((15,), pixels=False)
+    assert racing.spec == ObservationSpec((15,), pixels=False)
     assert racing.actions.names == ("steer", "throttle", "brake")
     assert racing.frame().shape == (240, 320, 3)
 

@@ -11,8 +11,8 @@ from trainer.networks.normaliser import (
     Normalisers,
     ObservationNormaliser,
     ReturnNormaliser,
-    rescale_inputs,
     popart,
+    rescale_inputs,
 )
 
 CONTRACT = PolicyContract(observation_size=5, action_space=ContinuousActions.named(("steer",)))

@@ -13,17 +13,17 @@ from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import HotlapError
 from schemas.model import Dense, Stack
 from trainer.envs.gymnasium_env import GymnasiumVecEnv
-from trainer.envs.racing.simulation import Step
 from trainer.envs.racing.vec_env import RacingVecEnv
+from trainer.envs.vec_env import Step
 from trainer.networks.distributions import distribution_for
 from trainer.online.actor import Actor
 from trainer.online.checkpoints import outdated
 from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
+from trainer.online.environments import environments
 from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.learner import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
-from trainer.online.reporting.system_stats import environments
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.opponent_pool import OpponentPool, expected
 
@@ -102,7 +102,9 @@ def test_the_value_of_an_endless_world_is_one_over_one_minus_gamma():
     player = Collector(games, seed=0)
     for iteration in range(30):
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
-        learner.learn(player.collect(actor, 32, np.random.default_rng(iteration)), iteration, ScheduledValues.at(0, settings))
+        learner.learn(
+            player.collect(actor, 32, np.random.default_rng(iteration)), iteration, ScheduledValues.at(0, settings)
+        )
     with torch.no_grad():
         seen = learner.normalisers.observations(np.array([[2.0, 500.0]], np.float32))
         value = learner.normalisers.returns.restored(learner.network(seen)[1].double().numpy())

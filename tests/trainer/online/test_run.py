@@ -295,7 +295,7 @@ def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):
     def full(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("trainer.online.run.Player.play", full)
+    monkeypatch.setattr("trainer.online.run.Collector.collect", full)
     assert run(tmp_path, env="racing") == 75
     err = capsys.readouterr().err
     assert "out of memory" in err

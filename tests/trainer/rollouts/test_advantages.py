@@ -108,10 +108,18 @@ def test_without_a_value_function_a_cut_is_worth_what_an_average_state_is():
     n = 400
     goes_on = np.arange(1, n + 1) % 5 != 0
     returns = average_returns(
-        reward_B=np.ones(n), terminated_B=np.zeros(n, bool), trace_continues_B=goes_on, can_bootstrap_B=np.ones(n, bool), gamma=GAMMA
+        reward_B=np.ones(n),
+        terminated_B=np.zeros(n, bool),
+        trace_continues_B=goes_on,
+        can_bootstrap_B=np.ones(n, bool),
+        gamma=GAMMA,
     )
     np.testing.assert_allclose(returns, 1.0 / (1.0 - GAMMA), rtol=1e-9)
     over = average_returns(
-        reward_B=np.ones(n), terminated_B=~goes_on, trace_continues_B=goes_on, can_bootstrap_B=np.ones(n, bool), gamma=GAMMA
+        reward_B=np.ones(n),
+        terminated_B=~goes_on,
+        trace_continues_B=goes_on,
+        can_bootstrap_B=np.ones(n, bool),
+        gamma=GAMMA,
     )
     np.testing.assert_allclose(over[:5], [sum(GAMMA**k for k in range(5 - t)) for t in range(5)])

@@ -7,7 +7,13 @@ import pytest
 
 from schemas.contract import PolicyContract
 from tests.trainer.toy import CHOICE, HIDDEN, STEER, Bandit, columns, loop_for
-from trainer.rollouts.behaviour_policy import CandidatePolicy, PolicySource, identify, log_probs_are_broken, importance_weights
+from trainer.rollouts.behaviour_policy import (
+    CandidatePolicy,
+    PolicySource,
+    identify,
+    importance_weights,
+    log_probs_are_broken,
+)
 from trainer.rollouts.experiences import by_agent
 
 
@@ -105,7 +111,9 @@ def test_log_probs_that_are_none_are_not_believed():
 
 def test_weights_are_one_for_the_parents_own_and_never_more():
     start, density = np.array([0.0, 0.0, -3.0, -1.0]), np.array([9.0, 9.0, 9.0, -2.0])
-    player = np.array([PolicySource.PARENT, PolicySource.PUBLISHED, PolicySource.PUBLISHED, PolicySource.FOREIGN], np.int8)
+    player = np.array(
+        [PolicySource.PARENT, PolicySource.PUBLISHED, PolicySource.PUBLISHED, PolicySource.FOREIGN], np.int8
+    )
     weights = importance_weights(start, density, player, np.array([5.0, -1.0, -2.0, -1.0]))
     np.testing.assert_allclose(weights, [1.0, 1.0, np.exp(-1.0), np.exp(-1.0)])
     unknown = importance_weights(start[:1], density[:1], np.array([PolicySource.UNKNOWN], np.int8), np.array([7.0]))

@@ -27,13 +27,20 @@ def test_all_that_is_new_and_a_bounded_part_of_the_rest():
 
 def test_the_same_seed_draws_the_same_and_another_cycle_others():
     given = rollouts(10, 1000)
-    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(given, history_ratio=1, seed=0, cycle=1)
-    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) != choose_rollouts(given, history_ratio=1, seed=0, cycle=2)
+    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
+        given, history_ratio=1, seed=0, cycle=1
+    )
+    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) != choose_rollouts(
+        given, history_ratio=1, seed=0, cycle=2
+    )
 
 
 def test_younger_ones_are_likelier():
     ages = [
-        r.age for c in range(200) for r in choose_rollouts(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c) if not r.is_new
+        r.age
+        for c in range(200)
+        for r in choose_rollouts(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c)
+        if not r.is_new
     ]
     assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were alike
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_rollout
-from trainer.common.reporting import Notices, MemoryReporter
+from trainer.common.reporting import MemoryReporter, Notices
 from trainer.rollouts.quality import agents_together, check_rollouts, check_staleness, measure_quality
 
 AGENTS, STEPS = 8, 128

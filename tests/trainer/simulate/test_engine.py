@@ -99,7 +99,9 @@ class Project:
         (self.models / "best_model_path.txt").write_text(path.as_posix(), "utf-8")
 
     def engine(self, **options):
-        return Engine(SimulationOptions(project=self.folder, **({"agents": 4, "experiences": 32, "quiet": True} | options)))
+        return Engine(
+            SimulationOptions(project=self.folder, **({"agents": 4, "experiences": 32, "quiet": True} | options))
+        )
 
     def rollouts(self):
         """The rollouts written, in order."""

@@ -100,7 +100,7 @@ def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
         return prepared
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.worker.train.prepare", spy)
+        patch.setattr("trainer.worker.train.rescale_and_build", spy)
         loop.train(given)
     torch.testing.assert_close(seen["ratio"], torch.ones_like(seen["ratio"]), atol=1e-5, rtol=0)
     assert (seen["weight"] == 1.0).all()
@@ -116,7 +116,7 @@ def test_canary_says_when_the_new_units_change_the_policy(tmp_path, monkeypatch)
         model = loop.train(world.play(model, 40))
     assert loop.reporter.codes() == []
     world.scale = 300.0
-    monkeypatch.setattr("trainer.rollouts.training_set.keep_policy", lambda stacks, before, after: None)
+    monkeypatch.setattr("trainer.rollouts.training_set.rescale_inputs", lambda stacks, before, after: None)
     loop.train(world.play(model, 40))
     assert "W_CANARY" in loop.reporter.codes()
 
@@ -426,7 +426,7 @@ def test_attribution_keeps_the_order_of_the_columns(tmp_path):
         return job_parts["history"]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.worker.train.attribute", spy)
+        patch.setattr("trainer.worker.train.attribute_rollouts", spy)
         loop.train(given)
     history = job_parts["history"]
     assert history.std_scale_B == pytest.approx(0.3, rel=0.01)

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from schemas.errors import HotlapError
-from trainer.dagger.actions import Actions, Labels, InvalidActionError
+from trainer.dagger.actions import Actions, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
 LOAD_S = 60.0

@@ -17,29 +17,33 @@ from trainer.dagger.training.learner import DaggerLearner
 from trainer.dagger.training.progress_store import MilestoneProgress
 
 
-def write_models(job: MilestoneJob, milestone_id: str, learner: DaggerLearner, work: MilestoneProgress, probe: NDArray[Any]) -> None:
+def write_models(
+    job: MilestoneJob, milestone_id: str, learner: DaggerLearner, progress: MilestoneProgress, probe: NDArray[Any]
+) -> None:
     """Write the last round's and the best round's checkpoint, and the best as model JSON where an engine can run it.
 
     The learner holds the best round's weights afterwards.
     """
     folder = Path(job.output_dir) / "models" / milestone_id
     folder.mkdir(parents=True, exist_ok=True)
-    history, last = work.history(), len(work.rounds) - 1
-    assert work.best_round is not None
-    for name, state, number in (("final", work.learner, last), ("best", work.best, work.best_round)):
+    history, last = progress.history(), len(progress.rounds) - 1
+    assert progress.best_round is not None
+    for name, state, number in (("final", progress.learner, last), ("best", progress.best, progress.best_round)):
         learner.load(state)
         data = learner.checkpoint(round_number=number, history=history, probe=probe)
         write_atomic(folder / f"dagger_{milestone_id}_{name}.pth", data)
     if probe.dtype != np.uint8:
-        checkpoint = learner.vector_checkpoint(round_number=work.best_round, history=history, probe=probe)
+        checkpoint = learner.vector_checkpoint(round_number=progress.best_round, history=history, probe=probe)
         write_atomic(folder / f"dagger_{milestone_id}_best.json", export(checkpoint, policy_version=0))
 
 
-def write_details(job: MilestoneJob, milestone: Milestone, work: MilestoneProgress, result: MilestoneResult) -> None:
+def write_details(
+    job: MilestoneJob, milestone: Milestone, progress: MilestoneProgress, result: MilestoneResult
+) -> None:
     """Write milestone_details/<ID>.json."""
     folder = Path(job.output_dir) / "milestone_details"
     folder.mkdir(parents=True, exist_ok=True)
-    expert = work.expert
+    expert = progress.expert
     document = {
         "result": result.model_dump(mode="json"),
         "milestone": milestone.model_dump(mode="json"),
@@ -49,9 +53,9 @@ def write_details(job: MilestoneJob, milestone: Milestone, work: MilestoneProgre
         "expert": expert
         and {**asdict(expert.score), "episodes": [{"success": s, "steps": n} for s, n in expert.episodes]},
         "max_episode_steps": expert and expert.max_episode_steps,
-        "rounds": [{"iteration": k, **_flat(asdict(r))} for k, r in enumerate(work.rounds)],
-        "best_iteration": work.best_round,
-        "final": work.final and asdict(work.final),
+        "rounds": [{"iteration": k, **_flat(asdict(r))} for k, r in enumerate(progress.rounds)],
+        "best_iteration": progress.best_round,
+        "final": progress.final and asdict(progress.final),
         "models": _names(job, "models", milestone.id),
         "videos": _names(job, "expert_eval_videos", milestone.id) + _names(job, "dagger_videos", milestone.id),
     }

@@ -61,11 +61,11 @@ class LabelledEpisode:
 class _Lane:
     """One world in the middle of an episode."""
 
-    world: MilestoneEnv
+    env: MilestoneEnv
     number: int
     observation: NDArray[Any]
     coin: NDArray[np.bool_]  #: [max_steps] whether the expert drives
-    camera: FrameSink | None
+    frames: FrameSink | None
     steps: int = 0
     observations: list[NDArray[Any]] = field(default_factory=list)
     labels: dict[int, Labels] = field(default_factory=dict)
@@ -80,15 +80,20 @@ class _Lane:
 
 
 def play(
-    worlds: Sequence[MilestoneEnv], task: Task, seeds: Sequence[int], act: PolicyFn, *, cameras: dict[int, FrameSink] | None = None
+    worlds: Sequence[MilestoneEnv],
+    task: Task,
+    seeds: Sequence[int],
+    policy: PolicyFn,
+    *,
+    cameras: dict[int, FrameSink] | None = None,
 ) -> Iterator[Episode]:
     """Let a policy play one episode a seed; they are given as they end. `cameras` film those of their numbers."""
 
-    def begin(world: MilestoneEnv, number: int, seed: int) -> _Lane:
-        return _begin(world, task, number, seed, np.zeros(0, bool), (cameras or {}).get(number))
+    def begin(env: MilestoneEnv, number: int, seed: int) -> _Lane:
+        return _begin(env, task, number, seed, np.zeros(0, bool), (cameras or {}).get(number))
 
     def decide(lanes: list[_Lane]) -> Iterable[Any]:
-        return act(np.stack([lane.observation for lane in lanes]))
+        return policy(np.stack([lane.observation for lane in lanes]))
 
     for _, episode in _played(worlds, task, seeds, begin, decide):
         yield episode
@@ -99,17 +104,17 @@ def collect(
     task: Task,
     seeds: Sequence[int],
     coins: Sequence[NDArray[np.bool_]],
-    act: PolicyFn,
+    policy: PolicyFn,
     expert: Expert,
 ) -> Iterator[LabelledEpisode]:
     """Play one episode a seed; in step t of episode e the expert drives where `coins[e][t]`, else the policy."""
 
-    def begin(world: MilestoneEnv, number: int, seed: int) -> _Lane:
-        return _begin(world, task, number, seed, coins[number], None)
+    def begin(env: MilestoneEnv, number: int, seed: int) -> _Lane:
+        return _begin(env, task, number, seed, coins[number], None)
 
-    for lane, episode in _played(worlds, task, seeds, begin, lambda lanes: _decide(lanes, act, expert)):
+    for lane, episode in _played(worlds, task, seeds, begin, lambda lanes: _decide(lanes, policy, expert)):
         lane.ask(expert)
-        labels = stack([lane.labels[t] for t in range(episode.steps)], lane.world.actions)
+        labels = stack([lane.labels[t] for t in range(episode.steps)], lane.env.actions)
         yield LabelledEpisode(episode, np.stack(lane.observations), labels)
 
 
@@ -132,41 +137,45 @@ def _played(
             if (episode := _step(lane, task, action)) is None:
                 going.append(lane)
             else:
-                free.append(lane.world)
+                free.append(lane.env)
                 yield lane, episode
         lanes = going
 
 
-def demonstrate(world: MilestoneEnv, task: Task, seed: int, expert: Expert, camera: FrameSink | None) -> tuple[Episode, bytes]:
+def demonstrate(
+    env: MilestoneEnv, task: Task, seed: int, expert: Expert, frames: FrameSink | None
+) -> tuple[Episode, bytes]:
     """Let the expert play one episode by itself; give how it went, and the state at its end."""
-    lane = _begin(world, task, 0, seed, np.zeros(0, bool), camera)
+    lane = _begin(env, task, 0, seed, np.zeros(0, bool), frames)
     while True:
-        if (episode := _step(lane, task, expert.label([world.expert_state()])[0])) is not None:
-            return episode, world.save_state()
+        if (episode := _step(lane, task, expert.label([env.expert_state()])[0])) is not None:
+            return episode, env.save_state()
 
 
-def _begin(world: MilestoneEnv, task: Task, number: int, seed: int, coin: NDArray[np.bool_], camera: FrameSink | None) -> _Lane:
-    lane = _Lane(world, number, world.begin(seed, task.start), coin, camera)
-    if camera is not None:
-        camera.write(world.frame())
+def _begin(
+    env: MilestoneEnv, task: Task, number: int, seed: int, coin: NDArray[np.bool_], frames: FrameSink | None
+) -> _Lane:
+    lane = _Lane(env, number, env.begin(seed, task.start), coin, frames)
+    if frames is not None:
+        frames.write(env.frame())
     return lane
 
 
-def _decide(lanes: list[_Lane], act: PolicyFn, expert: Expert) -> list[Labels]:
+def _decide(lanes: list[_Lane], policy: PolicyFn, expert: Expert) -> list[Labels]:
     """Note what each lane sees and give what it does; the labels of those that the policy drives may wait."""
     actions: list[Labels | None] = [None] * len(lanes)
     driven = [bool(lane.coin[lane.steps]) for lane in lanes]
     asked = [i for i, by_expert in enumerate(driven) if by_expert]
-    answers = expert.label([lanes[i].world.expert_state() for i in asked]) if asked else []
+    answers = expert.label([lanes[i].env.expert_state() for i in asked]) if asked else []
     for i, answer in zip(asked, answers, strict=True):
         actions[i] = lanes[i].labels[lanes[i].steps] = answer
     own = [i for i, by_expert in enumerate(driven) if not by_expert]
     if own:
-        for i, action in zip(own, act(np.stack([lanes[i].observation for i in own])), strict=True):
+        for i, action in zip(own, policy(np.stack([lanes[i].observation for i in own])), strict=True):
             actions[i] = action
     for i, lane in enumerate(lanes):
         if not driven[i]:
-            lane.pending.append((lane.steps, lane.world.expert_state()))
+            lane.pending.append((lane.steps, lane.env.expert_state()))
             if len(lane.pending) >= _PENDING:
                 lane.ask(expert)
         lane.observations.append(lane.observation)
@@ -175,10 +184,10 @@ def _decide(lanes: list[_Lane], act: PolicyFn, expert: Expert) -> list[Labels]:
 
 def _step(lane: _Lane, task: Task, action: Labels) -> Episode | None:
     """Go one step on; give the episode where it is over. What is reached counts, also with the last step."""
-    lane.observation, over, reached = lane.world.step(action)
+    lane.observation, over, reached = lane.env.step(action)
     lane.steps += 1
-    if lane.camera is not None:
-        lane.camera.write(lane.world.frame())
+    if lane.frames is not None:
+        lane.frames.write(lane.env.frame())
     success = task.milestone_id in reached
     return Episode(lane.number, success, lane.steps) if success or over or lane.steps >= task.max_steps else None
 

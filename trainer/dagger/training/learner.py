@@ -66,30 +66,30 @@ class LearnerConfig:
 class DaggerLearner:
     """One milestone's policy in the making."""
 
-    def __init__(self, view: ObservationSpec, actions: Actions, recipe: LearnerConfig) -> None:
-        self._view, self._actions, self._recipe = view, actions, recipe
+    def __init__(self, spec: ObservationSpec, actions: Actions, config: LearnerConfig) -> None:
+        self._spec, self._actions, self._config = spec, actions, config
         self._space = actions.space()
-        self._see(ObservationNormaliser.identity(1 if view.pixels else view.shape[0]))
+        self._see(ObservationNormaliser.identity(1 if spec.pixels else spec.shape[0]))
         self._net: PolicyNet = self._build()
-        self._net.module().to(recipe.device)
+        self._net.module().to(config.device)
         self._parameters = self._net.trained()
-        self._optimizer = torch.optim.Adam(self._parameters, lr=recipe.learning_rate, eps=1e-5, fused=True)
+        self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, eps=1e-5, fused=True)
 
     def _build(self) -> PolicyNet:
-        recipe, outputs = self._recipe, self._space.output_size
+        recipe, outputs = self._config, self._space.output_size
         log_stds = outputs if self._actions.kind == "continuous" else 0
-        if self._view.pixels:
-            return PixelNet(self._view.shape, recipe.hidden, outputs, log_stds, recipe.seed, recipe.milestone_id)
-        shape = Shape(self._view.shape[0], (recipe.hidden, recipe.hidden), outputs, log_stds)
+        if self._spec.pixels:
+            return PixelNet(self._spec.shape, recipe.hidden, outputs, log_stds, recipe.seed, recipe.milestone_id)
+        shape = Shape(self._spec.shape[0], (recipe.hidden, recipe.hidden), outputs, log_stds)
         return VectorNet(shape, recipe.seed, recipe.milestone_id)
 
     def _see(self, seen: ObservationNormaliser) -> None:
         """Take these statistics, and the units that follow from them."""
-        self._seen, self._units = seen, damp_inputs(seen, self._recipe.calm_labels)
+        self._seen, self._units = seen, damp_inputs(seen, self._config.calm_labels)
 
     def absorb(self, observations: NDArray[Any]) -> None:
         """Let new observations move the units; the policy stays the function it is."""
-        if self._view.pixels:
+        if self._spec.pixels:
             return
         before = self._units
         self._see(self._seen.updated(observations))
@@ -100,9 +100,9 @@ class DaggerLearner:
         self, data: Dataset, *, steps: int, batch_size: int, round_number: int, alive: Callable[[], None] = lambda: None
     ) -> float:
         """Take gradient steps on minibatches drawn from all the data; give the mean loss of the last tenth."""
-        rng = numpy_rng_for(self._recipe.seed, "dagger", self._recipe.milestone_id, "batches", round_number)
+        rng = numpy_rng_for(self._config.seed, "dagger", self._config.milestone_id, "batches", round_number)
         take = self._taker(data)
-        losses = torch.zeros(steps, device=self._recipe.device)
+        losses = torch.zeros(steps, device=self._config.device)
         for first in range(0, steps, _CHUNK):
             alive()
             count = min(_CHUNK, steps - first)
@@ -157,8 +157,8 @@ class DaggerLearner:
             "policy_state_dict": _copied(self._net.module().state_dict()),
             "optimizer_state_dict": _copied(self._optimizer.state_dict()),
             "training_history": history,
-            "picture": list(self._view.shape),
-            "hidden": self._recipe.hidden,
+            "picture": list(self._spec.shape),
+            "hidden": self._config.hidden,
             "action_kind": self._actions.kind,
             "action_space": self._space.model_dump(mode="json"),
         }
@@ -182,13 +182,13 @@ class DaggerLearner:
             optimizer_state_dict=_copied(self._optimizer.state_dict()),
             training_history=history,
             normalisers=Normalisers(self._units, ReturnNormaliser()),
-            contract=PolicyContract(observation_size=self._view.shape[0], action_space=self._space),
-            hidden_sizes=(self._recipe.hidden, self._recipe.hidden),
+            contract=PolicyContract(observation_size=self._spec.shape[0], action_space=self._space),
+            hidden_sizes=(self._config.hidden, self._config.hidden),
             policy_layers=policy,
             value_layers=value,
             action_log_std=log_std,
             lineage=Lineage(
-                cycle=0, epoch=round_number + 1, seed=self._recipe.seed, versions={"torch": torch.__version__}
+                cycle=0, epoch=round_number + 1, seed=self._config.seed, versions={"torch": torch.__version__}
             ),
             policy_trained=True,
             probe_observations=torch.from_numpy(np.asarray(probe, np.float32)),
@@ -196,12 +196,12 @@ class DaggerLearner:
 
     def _taker(self, data: Dataset) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
         """Give what draws a minibatch; vectors that fit in memory are put into units only once."""
-        if not self._view.pixels and (held := data.in_memory()) is not None:
+        if not self._spec.pixels and (held := data.in_memory()) is not None:
             observation_NO = self._prepared(held)
             label_N = self._packed(data.labels)
 
             def take_tensors(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-                index = torch.from_numpy(index_B).to(self._recipe.device)
+                index = torch.from_numpy(index_B).to(self._config.device)
                 return observation_NO[index], label_N[index]
 
             return take_tensors
@@ -213,9 +213,9 @@ class DaggerLearner:
         return take
 
     def _prepared(self, observations: NDArray[Any]) -> Tensor:
-        if not self._view.pixels:
-            return self._units(observations).to(self._recipe.device)
-        picture = torch.from_numpy(np.ascontiguousarray(observations)).to(self._recipe.device)
+        if not self._spec.pixels:
+            return self._units(observations).to(self._config.device)
+        picture = torch.from_numpy(np.ascontiguousarray(observations)).to(self._config.device)
         return picture.permute(0, 3, 1, 2).float() / 255.0
 
     def _packed(self, labels: Labels) -> Tensor:
@@ -230,7 +230,7 @@ class DaggerLearner:
             least = torch.where(label <= low, 0.0, -free)
             most = torch.where(label >= high, 0.0, free)
             label = torch.cat([label, least, most], dim=1)
-        return label.to(self._recipe.device)
+        return label.to(self._config.device)
 
     def _errors(self, output_BK: Tensor, packed_BC: Tensor) -> Tensor:
         """Give how far the means lie from the labels [B, A]; 0 where both are beyond the same bound."""

@@ -131,25 +131,25 @@ def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, st
     return work, f"going on after round {len(work.rounds)}" if work.rounds else ""
 
 
-def save_progress(folder: Path, work: MilestoneProgress) -> None:
+def save_progress(folder: Path, progress: MilestoneProgress) -> None:
     """Write the work, whole or not at all."""
     document = {
         "format": FORMAT,
-        "fingerprint": work.fingerprint,
-        "expert": work.expert
+        "fingerprint": progress.fingerprint,
+        "expert": progress.expert
         and {
-            "score": _plain(work.expert.score),
-            "episodes": [list(e) for e in work.expert.episodes],
-            "max_episode_steps": work.expert.max_episode_steps,
+            "score": _plain(progress.expert.score),
+            "episodes": [list(e) for e in progress.expert.episodes],
+            "max_episode_steps": progress.expert.max_episode_steps,
         },
         "rounds": [
             [r.beta, r.labels, r.loss, _plain(r.score), r.collected_success_rate, r.seconds, r.evaluation_seconds]
-            for r in work.rounds
+            for r in progress.rounds
         ],
-        "learner": work.learner,
-        "best": work.best,
-        "best_round": work.best_round,
-        "final": work.final and _plain(work.final),
+        "learner": progress.learner,
+        "best": progress.best,
+        "best_round": progress.best_round,
+        "final": progress.final and _plain(progress.final),
     }
     buffer = io.BytesIO()
     torch.save(document, buffer)
@@ -163,10 +163,13 @@ def _work_of(document: dict[str, Any]) -> MilestoneProgress:
         fingerprint=document["fingerprint"],
         expert=expert
         and ExpertRecord(
-            EpisodeStatistics(*expert["score"]), tuple((s, n) for s, n in expert["episodes"]), expert["max_episode_steps"]
+            EpisodeStatistics(*expert["score"]),
+            tuple((s, n) for s, n in expert["episodes"]),
+            expert["max_episode_steps"],
         ),
         rounds=tuple(
-            CompletedRound(beta, labels, loss, EpisodeStatistics(*score), *rest) for beta, labels, loss, score, *rest in document["rounds"]
+            CompletedRound(beta, labels, loss, EpisodeStatistics(*score), *rest)
+            for beta, labels, loss, score, *rest in document["rounds"]
         ),
         learner=document["learner"],
         best=document["best"],

@@ -7,7 +7,7 @@ from typing import IO
 
 from schemas.storage.files import read_regular, write_atomic
 from trainer.common.rng import key_for
-from trainer.dagger.environment import StateError, MilestoneEnv
+from trainer.dagger.environment import MilestoneEnv, StateError
 from trainer.dagger.expert.client import Expert
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone, completed_state
@@ -18,14 +18,14 @@ _TRIES = 20
 """Episodes that an expert gets to reach the state that the next milestone begins in."""
 
 
-def read_start(milestone: Milestone, job: MilestoneJob, world: MilestoneEnv, log: IO[bytes]) -> bytes | None:
+def read_start(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> bytes | None:
     """Give the start state, None for the environment's own; where it is missing it is made. Raises StateError."""
     name = milestone.state_name()
     if name is None:
         return None
     path = Path(job.state_dir) / name
     if not path.is_file():
-        _make(name, milestone, job, world, log)
+        _make(name, milestone, job, env, log)
     try:
         state = read_regular(path, limit=MAX_STATE_BYTES)
     except OSError as error:
@@ -33,7 +33,7 @@ def read_start(milestone: Milestone, job: MilestoneJob, world: MilestoneEnv, log
     if not state:
         raise StateError(f"the start state {path} is empty", hint="remove it to have it made anew")
     try:
-        world.begin(0, state)
+        env.begin(0, state)
     except StateError as error:
         raise StateError(f"{path}: {error.message}", hint=error.hint) from None
     return state
@@ -47,7 +47,7 @@ def save_completed(milestone_id: str, state: bytes, job: MilestoneJob) -> None:
         write_atomic(path, state)
 
 
-def _make(name: str, milestone: Milestone, job: MilestoneJob, world: MilestoneEnv, log: IO[bytes]) -> None:
+def _make(name: str, milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> None:
     before = next((m for m in job.config.milestones if completed_state(m.id) == name), None)
     path = Path(job.state_dir) / name
     if before is None:
@@ -58,13 +58,13 @@ def _make(name: str, milestone: Milestone, job: MilestoneJob, world: MilestoneEn
         raise StateError(
             f"the start state {path} is not there, and {before.id} is not done", hint=f"do {before.id} first"
         )
-    task = Task(before.id, read_start(before, job, world, log), before.max_steps)
+    task = Task(before.id, read_start(before, job, env, log), before.max_steps)
     expert_path = Path(job.policy_dir) / f"{before.id}.py"
-    with Expert(expert_path, world.actions, call_limit_s=job.settings.expert_timeout, log=log) as expert:
+    with Expert(expert_path, env.actions, call_limit_s=job.settings.expert_timeout, log=log) as expert:
         for attempt in range(_TRIES):
             seed = episode_seed(job, before.id, "expert", attempt)  # as in its evaluation: the same state
             expert.seed(seed)
-            episode, state = demonstrate(world, task, seed, expert, None)
+            episode, state = demonstrate(env, task, seed, expert, None)
             if episode.success:
                 save_completed(before.id, state, job)
                 return

@@ -43,7 +43,9 @@ class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
         self._driven, self._gust = 0.0, 0.0
         size = RacingSimulation.OBSERVATION_SIZE
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self.action_space = gymnasium.spaces.Box(RacingSimulation.ACTION_LOW, RacingSimulation.ACTION_HIGH, dtype=np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            RacingSimulation.ACTION_LOW, RacingSimulation.ACTION_HIGH, dtype=np.float32
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -3,7 +3,7 @@
 Fifteen observations, three actions and the reward of the racing game; needs numpy alone. The geometry is in `track`,
 the driving in `car`, the picture in `racing_render`. Agents do not see or touch each other.
 
-    world = RacingWorld(16, seed=0)
+    world = RacingSimulation(16, seed=0)
     observation = world.reset()
     step = world.step(action)             # action [16, 3]
     observation = step.observation        # where the next step starts; step.next_observation is the true successor
@@ -15,13 +15,14 @@ import io
 import json
 import zipfile
 import zlib
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trainer.envs.racing.car import GRAVITY, HALF_CAR, SPEED_SCALE, STEP_S, Cars, drive
 from trainer.envs.racing.track import HALF_WIDTH, LENGTH, RAY_RANGE, Floats32, Ints, Place, Tracks
+from trainer.envs.vec_env import Step
 
 REWARD_SPEED = 16.0  #: m/s that earns about 1 a step
 TIME_LIMIT = 5000  #: steps an episode; 500 s, over ten laps: rare, since version 1 rollouts cannot tell it from a crash
@@ -32,17 +33,6 @@ _TILT = np.deg2rad([[10.0], [-10.0]])  #: rad of the forward up and down rays ag
 _SPRING = 0.02  #: m the body sinks a m/s^2 in dips and rises on crests
 _NEAR_M = 2.0  #: m between car and wall from which on it is near
 _RAY_SCALES = np.array([50.0, 20.0, 20.0, 35.0, 35.0, 50.0, 6.0, 1.0], np.float32)[:, None]  #: m a ray calls 1
-
-
-class Step(NamedTuple):
-    """One step of n agents, [n] or [n, 15] each. `terminated` and `truncated` never stand together."""
-
-    next_observation: Floats32  #: the true successor, also where an episode just ended
-    observation: Floats32  #: where the next step starts: `next_observation`, or a fresh start after an end
-    reward: Floats32  #: the sum of the parts; about 0 to 1, and about -1 in a crash
-    terminated: NDArray[np.bool_]  #: crashed: worth nothing from here on
-    truncated: NDArray[np.bool_]  #: time is up: worth what the true successor is worth
-    reward_parts: dict[str, Floats32]  #: name to [n]
 
 
 class RacingSimulation:

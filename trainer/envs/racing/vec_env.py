@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
-from trainer.envs.racing.simulation import RacingSimulation, Step
+from trainer.envs.racing.simulation import RacingSimulation
+from trainer.envs.vec_env import Step
 
 
 class RacingVecEnv:

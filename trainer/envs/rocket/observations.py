@@ -28,8 +28,8 @@ from trainer.envs.rocket.simulation import (
     SPIN,
     UP,
     VEL,
-    Float32,
     ArenaState,
+    Float32,
     side_of,
 )
 

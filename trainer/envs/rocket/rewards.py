@@ -18,8 +18,8 @@ from trainer.envs.rocket.simulation import (
     POS,
     TOUCHED,
     VEL,
-    Float32,
     ArenaState,
+    Float32,
 )
 
 PARTS = (

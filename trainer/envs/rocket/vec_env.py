@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
-from trainer.envs.racing.simulation import Step
 from trainer.envs.rocket.actions import NAMES, lookup_table
 from trainer.envs.rocket.observations import SIZE, observe
 from trainer.envs.rocket.rewards import PARTS, parts_of
 from trainer.envs.rocket.simulation import BALL_POS, DEMOS, GOAL_LINE, TICKS_PER_S, TOUCHED, Arenas, Float32
+from trainer.envs.vec_env import Step
 
 BLUE_MOST, ORANGE_MOST = 2, 2
 

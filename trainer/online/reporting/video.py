@@ -72,7 +72,7 @@ def _racing(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame
 def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
     from trainer.envs.rocket.render import frame
     from trainer.envs.rocket.vec_env import RocketVecEnv
-    from trainer.online.selfplay.league import rules_of
+    from trainer.online.environments import rules_of
 
     games = RocketVecEnv(1, 1, 1, rules_of(settings))
     seen, over = games.reset(seed), False

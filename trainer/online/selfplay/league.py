@@ -9,29 +9,17 @@ from typing import Any
 import numpy as np
 
 from trainer.common.rng import key_for
-from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+from trainer.envs.rocket.vec_env import RocketVecEnv
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
+from trainer.online.environments import rules_of
 from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.matches import Matches, Opponent
 from trainer.online.selfplay.opponent_pool import OpponentPool
 
 _STEPS_A_MINUTE = 60 * 120
-
-
-def rules_of(settings: OnlineSettings) -> Rules:
-    """Give the game's rules as the settings have them."""
-    given = settings.rocket
-    return Rules(
-        weights=settings.rewards.model_dump(),
-        discrete=given.actions == "discrete",
-        tick_skip=given.tick_skip,
-        time_limit_s=given.time_limit_s,
-        no_touch_s=given.no_touch_s,
-        random_starts=given.random_starts,
-    )
 
 
 class League:
@@ -44,7 +32,7 @@ class League:
         self._steps = 0
         self._game_minutes = 0.0
         self._matches = self._make(self.stage)
-        self.world: VecEnv = self._matches
+        self.env: VecEnv = self._matches
         self.pool = OpponentPool(folder, self._matches.contract, size=settings.curriculum.pool_size)
         self._separate: Matches | None = None
 
@@ -78,7 +66,7 @@ class League:
     def _enter(self) -> None:
         self._matches.close()
         self._matches = self._make(self.stage)
-        self.world = self._matches
+        self.env = self._matches
         if self._separate is not None:
             self._separate.close()
             self._separate = None

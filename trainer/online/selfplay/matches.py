@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.envs.racing.simulation import Step
 from trainer.envs.rocket.vec_env import RocketVecEnv
+from trainer.envs.vec_env import Step
 from trainer.online.actor import Actor
 
 Float32 = npt.NDArray[np.float32]

@@ -20,8 +20,10 @@ _CLIP_EPS = 1e-6
 class FlatAdam:
     """The optimizer's state lies in views of flat vectors, so that checkpoints look as ever."""
 
-    def __init__(self, flat: FlatParameters, network: ActorCritic, plan: UpdateConfig, moments: dict[str, Any]) -> None:
-        self._optimizer = make_adam(network, plan.learning_rate, moments)
+    def __init__(
+        self, flat: FlatParameters, network: ActorCritic, config: UpdateConfig, moments: dict[str, Any]
+    ) -> None:
+        self._optimizer = make_adam(network, config.learning_rate, moments)
         first, second, step = torch.zeros_like(flat.vector), torch.zeros_like(flat.vector), torch.zeros(())
         self._changing = (flat.vector, first, second, step)
         for parameter, mean, square in zip(flat.ordered, flat.views(first), flat.views(second), strict=True):
@@ -35,7 +37,7 @@ class FlatAdam:
         self._gradient, self._step = flat.gradient.numpy(), step.numpy()
         self._divisor, self._none_found = torch.ones(()), torch.zeros(())
         self._divisor_np = self._divisor.numpy()
-        self._max_norm = plan.max_grad_norm
+        self._max_norm = config.max_grad_norm
         group = self._optimizer.param_groups[0]
         beta1, beta2 = group["betas"]
         lists: list[list[Tensor]] = [[flat.vector], [flat.gradient], [first], [second], [], [step]]

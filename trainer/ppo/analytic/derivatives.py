@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from schemas.rollout.rollout import Bools, Float32
-from trainer.networks.distributions import LOG_SQRT_2PI, CensoredNormal, ActionDistribution
+from trainer.networks.distributions import LOG_SQRT_2PI, ActionDistribution, CensoredNormal
 from trainer.ppo.loss import LossConfig
 from trainer.rollouts.batch import Batch
 
@@ -44,9 +44,9 @@ class DistributionBatch(Protocol):
         """Give the mean entropy, nats, of what `log_prob` saw last."""
 
 
-def gradient_for(head: ActionDistribution, action_BC: torch.Tensor) -> DistributionGradient:
+def gradient_for(distribution: ActionDistribution, action_BC: torch.Tensor) -> DistributionGradient:
     """Give the written-out form of a head over the packed actions of a training set."""
-    return NormalGradient(action_BC) if isinstance(head, CensoredNormal) else CategoricalGradient(action_BC)
+    return NormalGradient(action_BC) if isinstance(distribution, CensoredNormal) else CategoricalGradient(action_BC)
 
 
 class NormalGradient:
@@ -77,7 +77,7 @@ class NormalGradient:
 
 
 class NormalBatch:
-    """See NormalPolicy."""
+    """See NormalGradient."""
 
     def __init__(self, columns: tuple[torch.Tensor, ...], size: int, *, any_at_bound: bool) -> None:
         edge, tail, tail_slope, inside, inverse_noise = (column.numpy() for column in columns)
@@ -160,7 +160,7 @@ class CategoricalGradient:
 
 
 class CategoricalBatch:
-    """See CategoricalPolicy."""
+    """See CategoricalGradient."""
 
     def __init__(self, columns: tuple[torch.Tensor, ...], size: int) -> None:
         self._choice_N = columns[0].numpy()

@@ -28,12 +28,14 @@ class _Minibatch:
 class AnalyticGradient:
     """A training set, shuffled once an epoch, and the arithmetic over its minibatches."""
 
-    def __init__(self, twin: StackedNetwork, head: ActionDistribution, config: LossConfig, batch: Batch) -> None:
+    def __init__(
+        self, stacked: StackedNetwork, distribution: ActionDistribution, config: LossConfig, batch: Batch
+    ) -> None:
         self._batch, self._config = batch, config
-        self._twin = twin
-        self.flat = twin.flat
-        self.log_std_A: Float32 = twin.parameters.log_std_A
-        self._written = gradient_for(head, batch.action_BC)
+        self._stacked = stacked
+        self.flat = stacked.flat
+        self.log_std_A: Float32 = stacked.parameters.log_std_A
+        self._written = gradient_for(distribution, batch.action_BC)
         self._sources = [batch.observation_BO.contiguous(), *self._written.columns]
         self._shuffled = [torch.empty_like(source) for source in self._sources]
         self._columns, self._columns_shuffled = Columns.of(batch, self._written), torch.empty(4, batch.size)
@@ -45,7 +47,7 @@ class AnalyticGradient:
             columns = Columns(*self._columns_shuffled.numpy())
             policy = self._written.minibatches(tuple(self._shuffled[1:]), size)
             loss = PpoBatch(columns, size, self._config)
-            self._minibatches[size] = _Minibatch(StackedPass(self._twin, size), policy, loss)
+            self._minibatches[size] = _Minibatch(StackedPass(self._stacked, size), policy, loss)
         return self._minibatches[size]
 
     def shuffle(self, order: Tensor) -> None:
@@ -62,7 +64,7 @@ class AnalyticGradient:
         logp_B = m.policy.log_prob(stacks.output_BK, self.log_std_A, rows)
         slope_B, clip_fraction = m.loss.policy_slope(logp_B, rows, self._log_ratio_N[rows])
         bonus = self._config.entropy_coef * (1.0 - clip_fraction)
-        m.policy.slopes(slope_B, bonus, stacks.output_slope_BK, self._twin.gradients.log_std_A)
+        m.policy.slopes(slope_B, bonus, stacks.output_slope_BK, self._stacked.gradients.log_std_A)
         value_B = stacks.value_B1[:, 0]
         self._value_N[rows] = value_B
         m.loss.value_slope(value_B, rows, stacks.value_slope_B1[:, 0])

@@ -81,11 +81,11 @@ class StackedNetwork:
 class StackedPass:
     """Forward and backward through both stacks for minibatches of one size."""
 
-    def __init__(self, twin: StackedNetwork, size: int) -> None:
-        self._own, self._grad = twin.parameters, twin.gradients
+    def __init__(self, stacked: StackedNetwork, size: int) -> None:
+        self._own, self._grad = stacked.parameters, stacked.gradients
         self._size = size
-        self._hidden = [torch.empty(2, size, width) for width in twin.hidden_sizes]
-        self._slope = [torch.empty(2, size, width) for width in twin.hidden_sizes]  # of the loss, by hidden outputs
+        self._hidden = [torch.empty(2, size, width) for width in stacked.hidden_sizes]
+        self._slope = [torch.empty(2, size, width) for width in stacked.hidden_sizes]  # of the loss, by hidden outputs
         self._hidden_np = [(h[0].numpy(), h[1].numpy()) for h in self._hidden]
         self._slope_np = [(d[0].numpy(), d[1].numpy()) for d in self._slope]
         self._slope_THB = [d.transpose(1, 2) for d in self._slope]
@@ -94,7 +94,7 @@ class StackedPass:
         first = self._grad.weight_THI[0]
         self._first_gradients = (first[0].numpy(), first[1].numpy()) if first.shape[2] < _NARROW else None
         self._ones_B = np.ones(size, dtype=np.float32)
-        self.output_BK: Float32 = np.empty((size, twin.outputs), dtype=np.float32)
+        self.output_BK: Float32 = np.empty((size, stacked.outputs), dtype=np.float32)
         self.value_B1: Float32 = np.empty((size, 1), dtype=np.float32)
         self.output_slope_BK: Float32 = np.empty_like(self.output_BK)  #: d loss / d output: fill before `backward`
         self.value_slope_B1: Float32 = np.empty_like(self.value_B1)  #: likewise

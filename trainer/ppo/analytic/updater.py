@@ -42,24 +42,31 @@ _LOG_STD_MIN, _LOG_STD_MAX = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
 class AnalyticUpdater:
     """Does what AutogradUpdater does with the built-in network and loss, to rounding."""
 
-    def __init__(self, network: ActorCritic, head: ActionDistribution, plan: UpdateConfig, batch: Batch, moments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        network: ActorCritic,
+        distribution: ActionDistribution,
+        config: UpdateConfig,
+        batch: Batch,
+        moments: dict[str, Any],
+    ) -> None:
         threads.keep_numpy_to_one()
         self.network: Network = network
-        self._head, self._twin = head, StackedNetwork(network)
-        self._adam = FlatAdam(self._twin.flat, network, plan, moments)
+        self._distribution, self._twin = distribution, StackedNetwork(network)
+        self._adam = FlatAdam(self._twin.flat, network, config, moments)
         self._norms: list[float] = []
         self._entropies: list[float] = []
         self._pace: threads.Pace | None = None
         self._epochs = self._trial_at = 0  # gone through; the one that begins with the next trial
         self._same: dict[int, bool] = {}
-        self.renew(plan, batch)
+        self.renew(config, batch)
 
-    def renew(self, plan: UpdateConfig, batch: Batch) -> None:
+    def renew(self, config: UpdateConfig, batch: Batch) -> None:
         """Go on with other experiences and other rates; parameters, moments and the measured pace stay."""
-        self.plan, self._batch = plan, batch
-        self._gradient = AnalyticGradient(self._twin, self._head, plan.loss, batch)
-        self._adam.set_rate(plan.learning_rate)
-        ends = list(itertools.accumulate(minibatch_sizes(batch.size, plan.batch_size), initial=0))
+        self.config, self._batch = config, batch
+        self._gradient = AnalyticGradient(self._twin, self._distribution, config.loss, batch)
+        self._adam.set_rate(config.learning_rate)
+        ends = list(itertools.accumulate(minibatch_sizes(batch.size, config.batch_size), initial=0))
         self._minibatches = [slice(start, end) for start, end in itertools.pairwise(ends)]
         self._pace = self._pace or self._known_pace()
 
@@ -69,14 +76,14 @@ class AnalyticUpdater:
 
     def epoch(self, epoch: int) -> dict[str, float]:
         """Go over all experiences once; give the means of the terms by name."""
-        rng = rng_for(self.plan.seed, "shuffle", self.plan.cycle, epoch)
+        rng = rng_for(self.config.seed, "shuffle", self.config.cycle, epoch)
         order = torch.randperm(self._batch.size, generator=rng)
         self._gradient.shuffle(order)
         self._norms, self._entropies = [], []
         with np.errstate(all="ignore"):  # what is not finite shows in the terms
             self._walk(iter(self._minibatches))
-        torch.set_num_threads(self.plan.threads or 1)  # what follows is too small to share
-        terms = ppo_loss(self._batch, self._gradient.seen(order, float(np.mean(self._entropies))), self.plan.loss)
+        torch.set_num_threads(self.config.threads or 1)  # what follows is too small to share
+        terms = ppo_loss(self._batch, self._gradient.seen(order, float(np.mean(self._entropies))), self.config.loss)
         means = {name: float(value) for name, value in zip(LossTerms._fields, terms, strict=True)}
         return means | {"grad_norm": float(np.mean(self._norms))}
 
@@ -123,10 +130,10 @@ class AnalyticUpdater:
 
     def _known_pace(self) -> threads.Pace | None:
         """Give the pace that needs no measuring: as set, or by rule where an epoch is too short to measure in."""
-        if self.plan.threads:
-            return threads.Pace(self.plan.threads, math.inf)
+        if self.config.threads:
+            return threads.Pace(self.config.threads, math.inf)
         if len(self._minibatches) < _FEWEST_MINIBATCHES:
-            return threads.Pace(threads.by_rule(self.plan.batch_size, self._gradient.flat.vector.numel()), math.inf)
+            return threads.Pace(threads.by_rule(self.config.batch_size, self._gradient.flat.vector.numel()), math.inf)
         return None
 
     def _is_same(self, n: int) -> bool:

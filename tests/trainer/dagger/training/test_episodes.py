@@ -5,7 +5,7 @@ import pytest
 
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import actions_of
-from trainer.dagger.environment import ObservationSpec, MilestoneEnv
+from trainer.dagger.environment import MilestoneEnv, ObservationSpec
 from trainer.dagger.training.dataset import Dataset, write_round
 from trainer.dagger.training.episodes import Episode, EpisodeStatistics, Task, collect, demonstrate, play, score_of
 
@@ -88,7 +88,9 @@ def test_scores_go_by_success_then_by_steps():
     assert not good.better_than(good)
     assert good.better_than(EpisodeStatistics(0.5, 1.0, 0.0))
     assert not EpisodeStatistics(0.0, None, None).better_than(EpisodeStatistics(0.0, None, None))
-    assert score_of([Episode(0, True, 4), Episode(1, False, 99), Episode(2, True, 6)]) == EpisodeStatistics(2 / 3, 5.0, 1.0)
+    assert score_of([Episode(0, True, 4), Episode(1, False, 99), Episode(2, True, 6)]) == EpisodeStatistics(
+        2 / 3, 5.0, 1.0
+    )
 
 
 @pytest.mark.parametrize("limit", [1 << 30, 0], ids=["in memory", "on disk"])

@@ -34,7 +34,9 @@ def _one_thread():
 
 
 def recipe(**changes):
-    return LearnerConfig(**{"milestone_id": "A", "hidden": 32, "learning_rate": 3e-3, "seed": 0, "device": "cpu", **changes})
+    return LearnerConfig(
+        **{"milestone_id": "A", "hidden": 32, "learning_rate": 3e-3, "seed": 0, "device": "cpu", **changes}
+    )
 
 
 def expert(kind, x):
@@ -76,7 +78,7 @@ def test_going_on_from_its_state_gives_the_same_bits(tmp_path, kind):
     resumed = DaggerLearner(VECTOR, KINDS[kind], recipe(seed=5))
     resumed.load(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
     for learner in (straight, resumed):
-        learner._recipe = recipe()
+        learner._config = recipe()
         learner.absorb(x[:50] * 2)
         learner.train(data, steps=30, batch_size=16, round_number=1)
     for a, b in zip(straight.state()["network"].values(), resumed.state()["network"].values(), strict=True):

@@ -5,7 +5,14 @@ import torch
 
 from trainer.dagger.training.dataset import round_folder, write_round
 from trainer.dagger.training.episodes import EpisodeStatistics
-from trainer.dagger.training.progress_store import ExpertRecord, CompletedRound, MilestoneProgress, data_folder, load_progress, save_progress
+from trainer.dagger.training.progress_store import (
+    CompletedRound,
+    ExpertRecord,
+    MilestoneProgress,
+    data_folder,
+    load_progress,
+    save_progress,
+)
 
 
 def rounds_on_disk(folder, count):

@@ -254,7 +254,10 @@ def test_a_state_that_is_torn_or_anothers_or_a_pickle_is_refused():
 
 
 def test_badly_scaled_observations_are_the_same_world():
-    good, bad = RacingSimulation(8, seed=1), RacingSimulation(8, seed=1, observation_scale=30.0, observation_shift=100.0)
+    good, bad = (
+        RacingSimulation(8, seed=1),
+        RacingSimulation(8, seed=1, observation_scale=30.0, observation_shift=100.0),
+    )
     rng = np.random.default_rng(1)
     for action in actions(good, rng, 100):
         a, b = good.step(action), bad.step(action)
@@ -289,6 +292,6 @@ def test_a_frame_shows_the_car_on_the_road():
 
 
 def test_the_world_needs_no_torch():
-    code = "import sys, trainer.envs.racing.simulation as r; r.RacingWorld(1, seed=0).render(); print('torch' in sys.modules)"
+    code = "import sys, trainer.envs.racing.simulation as r; r.RacingSimulation(1, seed=0).render(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

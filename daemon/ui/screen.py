@@ -1,0 +1,34 @@
+"""The dashboard in place of log lines; if it fails, the log lines come back."""
+
+from __future__ import annotations
+
+from daemon.ui.dashboard import Dashboard
+from daemon.ui.log import Log
+from daemon.ui.snapshot import Snapshot
+
+
+class GuardedScreen:
+    """The dashboard in the place of log lines; where it fails, the log lines come back."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._dashboard: Dashboard | None = Dashboard()
+        log.mute_console()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Take the newest view."""
+        if self._dashboard is None:
+            return
+        if not self._dashboard.alive:
+            failure, self._dashboard = self._dashboard.failure, None
+            self._log.unmute_console()
+            self._log.warning(f"the dashboard is off: {failure or 'the terminal is gone'}; the daemon goes on")
+            return
+        self._dashboard.show(snapshot)
+
+    def stop(self) -> None:
+        """Give the terminal back to the log."""
+        if self._dashboard is not None:
+            self._dashboard.stop()
+            self._dashboard = None
+        self._log.unmute_console()
