@@ -54,9 +54,10 @@ TERMS = {
     "opponent pool": {"pool", "members"},
     "segment": {"piece"},
     "beta": {"coin"},
-    **dict.fromkeys(("agent", "advantage", "GAE", "claim", "attempt", "parked", "attribution", "held-out loss"), set()),
-    **dict.fromkeys(("score", "normaliser", "normalisation folding", "clamped action", "noise_std", "probe"), set()),
-    **dict.fromkeys(("contract", "lineage", "warning", "curriculum", "expert label", "version 0"), set()),
+    **{term: set() for term in ("agent", "advantage", "GAE", "claim", "attempt", "parked", "attribution")},
+    **{term: set() for term in ("held-out loss", "score", "normaliser", "normalisation folding", "clamped action")},
+    **{term: set() for term in ("noise_std", "probe", "contract", "lineage", "warning", "curriculum")},
+    **{term: set() for term in ("expert label", "version 0")},
 }
 
 
