@@ -71,7 +71,7 @@ def _quietly(report: Callable[[], None]) -> None:
 
 
 def project_layout(folder: Path) -> ProjectPaths:
-    """Give the layout of a project folder. Raises DaemonError where there is none."""
+    """Return the layout of a project folder. Raises DaemonError where there is none."""
     if not folder.is_dir():
         raise DaemonError(
             f"the project folder {folder} is not there", hint="create it or correct --project", code="E_PROJECT"

@@ -34,7 +34,7 @@ Exit codes: 0 done, 1 the cycle failed, 2 bad arguments or config, 3 nothing to 
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Give the parser of all subcommands."""
+    """Return the parser of all subcommands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--project",

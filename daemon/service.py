@@ -76,7 +76,7 @@ class Service:
 
     @property
     def is_paused(self) -> bool:
-        """Tell whether triggering is stopped."""
+        """Return whether triggering is stopped."""
         return self._context.ledger.meta("paused") is not None
 
     @property
@@ -95,7 +95,7 @@ class Service:
 
     @property
     def is_triggered(self) -> bool:
-        """Tell whether a trigger still waits for its cycle."""
+        """Return whether a trigger still waits for its cycle."""
         return self._triggered is not None
 
     def tick(self) -> float:
@@ -152,7 +152,7 @@ class Service:
         return self._begin("train", "count") if is_due else False
 
     def _can_launch(self) -> bool:
-        """Tell whether what a cycle starts is there; as long as it is not, nothing is claimed."""
+        """Return whether what a cycle starts is there; as long as it is not, nothing is claimed."""
         try:
             check_launch(self._context.settings.daemon, self._context.paths.project)
         except HotlapError as error:

@@ -23,7 +23,7 @@ class ContinuousActions(StrictModel):
 
     @classmethod
     def named(cls, names: tuple[str, ...]) -> ContinuousActions:
-        """Give the space of these names with their usual bounds: steer [-1, 1], throttle and brake [0, 1]."""
+        """Return the space of these names with their usual bounds: steer [-1, 1], throttle and brake [0, 1]."""
         bounds = [KNOWN_BOUNDS.get(name, DEFAULT_BOUNDS) for name in names]
         return cls(names=names, low=tuple(low for low, _ in bounds), high=tuple(high for _, high in bounds))
 
@@ -74,7 +74,7 @@ class PolicyContract(StrictModel):
     action_space: ActionSpace
 
     def digest(self) -> str:
-        """Give a short hash over observation size, action names, order, bounds and kind."""
+        """Return a short hash over observation size, action names, order, bounds and kind."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
 
     def differences(self, other: PolicyContract) -> tuple[str, ...]:

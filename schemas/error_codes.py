@@ -177,13 +177,13 @@ SECTIONS: Mapping[str, Mapping[str, Code]] = {
 
 
 def remedy_for(code: str) -> str:
-    """Give what to do about a code; empty for one that is not known. `W_TRAINER_<code>` is the trainer's `<code>`."""
+    """Return what to do about a code; empty for one that is not known. `W_TRAINER_<code>` is the trainer's `<code>`."""
     known = CODES.get(code) or CODES.get(code.removeprefix("W_TRAINER_"))
     return known.remedy if known else ""
 
 
 def errors_page() -> str:
-    """Give docs/errors.md."""
+    """Return docs/errors.md."""
     lines = [
         "# What the codes mean",
         "",

@@ -17,7 +17,7 @@ class HotlapError(Exception):
         super().__init__(self.line())
 
     def line(self) -> str:
-        """Give the whole error as one line of plain text, safe for any console."""
+        """Return the whole error as one line of plain text, safe for any console."""
         remedy = f" -> {self.hint}" if self.hint else ""
         return f"{self.message}{remedy} [{self.code}]"
 

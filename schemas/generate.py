@@ -30,13 +30,13 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
 
 
 def schema_text(model: type[BaseModel]) -> str:
-    """Give the JSON Schema of a document as text."""
+    """Return the JSON Schema of a document as text."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
     return json.dumps(schema, indent=2, ensure_ascii=True) + "\n"
 
 
 def settings_table() -> str:
-    """Give all settings as a Markdown table."""
+    """Return all settings as a Markdown table."""
     rows = ["| setting | default | what it does |", "|---|---|---|"]
     for group, field in Settings.model_fields.items():
         kind = field.annotation
@@ -55,14 +55,14 @@ def _toml(value: Any) -> str:
 
 
 def readme_with_table(readme: str) -> str:
-    """Give the README with its table of settings made anew."""
+    """Return the README with its table of settings made anew."""
     before, _, rest = readme.partition(TABLE_START)
     _, _, after = rest.partition(TABLE_END)
     return f"{before}{TABLE_START}\n{settings_table()}\n{TABLE_END}{after}"
 
 
 def wanted_files() -> dict[Path, str]:
-    """Give every generated file with the text it should have."""
+    """Return every generated file with the text it should have."""
     wanted = {ROOT / "schemas" / "json_schema" / name: schema_text(model) for name, model in SCHEMAS.items()}
     if (ROOT / "docs").is_dir():
         wanted[ROOT / "docs" / "errors.md"] = errors_page()

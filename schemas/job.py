@@ -150,5 +150,5 @@ def finite_or_none(value: float) -> float | None:
 
 
 def config_hash(settings: TrainerSettings) -> str:
-    """Give a short hash over settings."""
+    """Return a short hash over settings."""
     return sha256_of(orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))[:16]

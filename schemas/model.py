@@ -50,7 +50,7 @@ class Dense:
     biases: Float32  #: [out]
 
     def __call__(self, x: Float32) -> Float32:
-        """Give W x + b for each row of `x` [n, in]."""
+        """Return W x + b for each row of `x` [n, in]."""
         return x @ self.weights.T + self.biases
 
 
@@ -62,7 +62,7 @@ class Stack:
     head: Dense
 
     def __call__(self, x: Float32) -> Float32:
-        """Give the head's raw outputs for each row of `x` [n, in]."""
+        """Return the head's raw outputs for each row of `x` [n, in]."""
         for layer in self.hidden:
             x = np.maximum(layer(x), np.float32(0))
         return self.head(x)
@@ -99,12 +99,12 @@ class Model:
         return tuple(len(layer.biases) for layer in self.policy.hidden)
 
     def mean(self, observations: Float32) -> Float32:
-        """Give the mean action [n, A] in [-1, 1], or the raw logits of a discrete policy; observations [n, O]."""
+        """Return the mean action [n, A] in [-1, 1], or the raw logits of a discrete policy; observations [n, O]."""
         raw = self.policy(np.asarray(observations, dtype=np.float32))
         return np.tanh(raw) if isinstance(self.contract.action_space, ContinuousActions) else raw
 
     def value(self, observations: Float32) -> Float32:
-        """Give the value [n] in the game's own reward units; observations [n, O]."""
+        """Return the value [n] in the game's own reward units; observations [n, O]."""
         return self.value_function(np.asarray(observations, dtype=np.float32))[:, 0]
 
 
@@ -145,7 +145,7 @@ def _layer(layer: Dense) -> dict[str, Float32]:
 
 
 def weights_checksum(model: Model) -> str:
-    """Give the SHA-256 over all weights as little-endian float32, in the order of the file."""
+    """Return the SHA-256 over all weights as little-endian float32, in the order of the file."""
     digest = hashlib.sha256()
     for layer in (*model.policy.layers(), *model.value_function.layers()):
         digest.update(np.ascontiguousarray(layer.weights, dtype="<f4").tobytes())

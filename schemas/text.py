@@ -8,7 +8,7 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def printable(text: str, *, limit: int = 2000) -> str:
-    """Give `text` on one line with control, bidirectional, unpaired and odd space characters written as escapes.
+    """Return `text` on one line with control, bidirectional, unpaired and odd space characters written as escapes.
 
     Newlines become " | ", so that a message cannot forge a second log record. Longer texts are cut at
     `limit` characters.
@@ -25,5 +25,5 @@ def printable(text: str, *, limit: int = 2000) -> str:
 
 
 def ascii_safe(text: str) -> str:
-    """Give `shown(text)` in ASCII alone, for consoles of any code page."""
+    """Return `shown(text)` in ASCII alone, for consoles of any code page."""
     return printable(text).encode("ascii", "backslashreplace").decode("ascii")

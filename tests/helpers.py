@@ -24,7 +24,7 @@ SAMPLES = DATA / "rollouts"
 
 
 def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, seed: int = 0) -> Rollout:
-    """Give random experiences of a few interleaved agents."""
+    """Return random experiences of a few interleaved agents."""
     rng = np.random.default_rng(seed)
     space = ContinuousActions.named(("steer", "throttle", "brake"))
     low, high = np.array(space.low), np.array(space.high)
@@ -49,7 +49,7 @@ def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, se
 
 
 def v1_document(rollout: Rollout) -> dict[str, object]:
-    """Give a rollout as the version 1 document that an engine would write."""
+    """Return a rollout as the version 1 document that an engine would write."""
     space = rollout.contract.action_space
     assert isinstance(space, ContinuousActions)
     experiences = [
@@ -70,7 +70,7 @@ def v1_document(rollout: Rollout) -> dict[str, object]:
 
 
 def v1_bytes(*, seed: int = 0, n: int = 64, observation_size: int = 15) -> bytes:
-    """Give a version 1 file; each seed is another rollout."""
+    """Return a version 1 file; each seed is another rollout."""
     return orjson.dumps(v1_document(make_rollout(seed=seed, n=n, observation_size=observation_size)))
 
 
@@ -84,7 +84,7 @@ def drop(folder: Path, index: int, data: bytes | None = None, *, seed: int | Non
 
 
 def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_size: int = 15) -> Model:
-    """Give a small random model with a probe that it passes."""
+    """Return a small random model with a probe that it passes."""
     rng = np.random.default_rng(seed)
 
     def dense(inputs: int, outputs: int) -> Dense:
@@ -111,7 +111,7 @@ def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_
 
 
 def model_bytes(**kwargs: int) -> bytes:
-    """Give a small model as a file."""
+    """Return a small model as a file."""
     return model_to_bytes(make_model(**kwargs))
 
 
@@ -159,7 +159,7 @@ def open_project(
     clock: Clock | None = None,
     wake: Callable[[], None] | None = None,
 ) -> Context:
-    """Give a project with real folders and a real ledger."""
+    """Return a project with real folders and a real ledger."""
     layout = ProjectPaths(folder)
     layout.make()
     ledger = Ledger.open(layout.ledger)

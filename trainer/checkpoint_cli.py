@@ -144,7 +144,7 @@ def measured(
 
 
 def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: float) -> float:
-    """Give the mean squared error of a checkpoint's values to the discounted returns, in variances of the returns.
+    """Return the mean squared error of a checkpoint's values to the discounted returns, in variances of the returns.
 
     The returns take no checkpoint's word: a cut is worth what an average state is worth.
     """
@@ -175,12 +175,12 @@ def read_all(folder: Path) -> list[Rollout]:
 
 
 def newest(rollouts: Sequence[Rollout], part: float) -> list[Rollout]:
-    """Give the last part of the rollouts, at least one."""
+    """Return the last part of the rollouts, at least one."""
     return list(rollouts[-max(1, round(part * len(rollouts))) :])
 
 
 def with_probe(checkpoint: Checkpoint, export_dir: Path) -> Checkpoint:
-    """Give a checkpoint that has no probe one of real observations, where there are rollouts that fit it."""
+    """Return a checkpoint that has no probe one of real observations, where there are rollouts that fit it."""
     if checkpoint.probe_observations.numel():
         return checkpoint
     try:

@@ -37,7 +37,7 @@ events on stdout. Exit codes: 0 done, 2 bad arguments, 3 nothing to train on, 65
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the command line."""
+    """Return the command line."""
     p = argparse.ArgumentParser(
         prog="python -m trainer",
         description=_DESCRIPTION,
@@ -135,7 +135,7 @@ def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
 
 
 def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
-    """Give the checkpoint that a folder's analysis names, if there is one; a name that is a path is not followed."""
+    """Return the checkpoint that a folder's analysis names, if there is one; a name that is a path is not followed."""
     analysis = model_dir / "model_analysis.json"
     if not analysis.is_file():
         return None, None
@@ -152,7 +152,7 @@ def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
 
 
 def _models_in(model_dir: Path, parent_name: str | None) -> tuple[str, ...]:
-    """Give the model JSONs that an engine may have played, the parent's first."""
+    """Return the model JSONs that an engine may have played, the parent's first."""
     paths = sorted(model_dir.glob("model_epoch_*.json"))
     first = Path(parent_name).stem if parent_name else ""
     return tuple(str(path) for path in sorted(paths, key=lambda path: path.stem != first))

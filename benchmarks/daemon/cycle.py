@@ -109,7 +109,7 @@ def _config(batch: int, *, is_warm: bool) -> str:
 
 
 def _runners(block: _Block, warm: Live) -> list[Contestant]:
-    """Give ours, Stable-Baselines3 and the plain loop, on as many experiences as the cycle trained on."""
+    """Return ours, Stable-Baselines3 and the plain loop, on as many experiences as the cycle trained on."""
     import torch
 
     from benchmarks.lib.samples import make_samples

@@ -41,7 +41,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Give each daemon its old rollouts, then let all run cycles in turn."""
+    """Return each daemon its old rollouts, then let all run cycles in turn."""
     sizes = sorted(given.sizes)
     if odd := [size for size in sizes if size % min(size, SEED_BATCH)]:
         raise RunError(f"{odd[0]} is no multiple of {SEED_BATCH}")

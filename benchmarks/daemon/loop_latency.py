@@ -62,7 +62,7 @@ _CONFIG = "[daemon]\nenable_auto_training = false\n"
 
 
 def _interval(live: Live, doing: Callable[[], None]) -> dict[str, float]:
-    """Give each clock's worst, ms, while something is done."""
+    """Return each clock's worst, ms, while something is done."""
     live.ask()
     doing()
     worst: dict[str, float] = json.loads(live.ask())

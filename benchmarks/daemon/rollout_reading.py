@@ -100,12 +100,12 @@ def _times_ms(readers: Readers, rounds: int) -> dict[str, list[float]]:
 
 
 def version_1(rollout: rollout_file.ExportedRollout) -> str:
-    """Give it as Unreal writes it."""
+    """Return it as Unreal writes it."""
     return rollout_file.version_1(rollout, datetime(2026, 11, 21, tzinfo=UTC))
 
 
 def random_rollout(n: int) -> rollout_file.ExportedRollout:
-    """Give `n` experiences that nobody played."""
+    """Return `n` experiences that nobody played."""
     rng = np.random.default_rng(n)
     return rollout_file.ExportedRollout(
         observations=rng.normal(size=(n, OBSERVATIONS)).astype(np.float32),

@@ -32,7 +32,7 @@ class Watch:
         self._woken_at: float | None = None
 
     def ask(self) -> str:
-        """Give the worst as a line, and begin anew."""
+        """Return the worst as a line, and begin anew."""
         with self._lock:
             line = json.dumps(self._worst)
             self._worst = dict.fromkeys(self._worst, 0.0)

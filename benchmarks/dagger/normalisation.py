@@ -60,7 +60,7 @@ def main(given: argparse.Namespace) -> int:
 
 
 def _errors(function: Callable[[Any], Any], labels: int, calm: bool, seed: int, rounds: int) -> list[float]:
-    """Give the error on held-out states after each round."""
+    """Return the error on held-out states after each round."""
     from trainer.dagger.actions import Actions
     from trainer.dagger.environment import ObservationSpec
     from trainer.dagger.training.dataset import Dataset, write_round

@@ -13,7 +13,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BASE = 520, 300, 56, 34, 252
 
 
 def picture(outcomes: Sequence[MilestoneOutcome]) -> str:
-    """Give an SVG of every way that has a curve."""
+    """Return an SVG of every way that has a curve."""
     ways = [way for way in COLOURS if any(o.way == way and o.curve for o in outcomes)]
     means = {way: _mean_curve([o.curve for o in outcomes if o.way == way]) for way in ways}
     most = max((labels for curve in means.values() for labels, _ in curve), default=1.0)

@@ -31,7 +31,7 @@ class Pair:
     policy: float
 
     def is_enough(self) -> bool:
-        """Tell whether the policy does nearly as well."""
+        """Return whether the policy does nearly as well."""
         return self.policy >= LEAST_RATIO * self.expert
 
 

@@ -23,7 +23,7 @@ def play(
     stopping: threading.Event,
     say: Callable[[float], None],
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Give the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
+    """Return the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
     if plan.config:
         (folder / "daemon.toml").write_text(plan.config, encoding="utf-8")
     with (
@@ -73,7 +73,7 @@ def _report(line: str | None, engine: BenchChild) -> dict[str, Any]:
 
 
 def _only_version(batch: list[dict[str, Any]], before: list[int]) -> int:
-    """Give the version that played the batch; weights of the engine's own count as -1.
+    """Return the version that played the batch; weights of the engine's own count as -1.
 
     Raises RunError where it is not one, and a newer one: then this would be no comparison.
     """

@@ -14,7 +14,7 @@ TITLES = {Scale.WELL: "Observations well scaled", Scale.BADLY: "Observations tim
 
 
 def picture(outcomes: Sequence[ScenarioOutcome], plan: Scenario) -> str:
-    """Give the SVG of all curves."""
+    """Return the SVG of all curves."""
     rewards = [reward for outcome in outcomes for reward in outcome.curve]
     low, high = min(0.0, *rewards), max(1.0, *rewards)
     scales = [scale for scale in Scale if any(o.run.scale is scale for o in outcomes)]

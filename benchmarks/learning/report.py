@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(outcomes: Mapping[ScenarioRun, ScenarioOutcome]) -> list[Comparison]:
-    """Give what can be compared so far."""
+    """Return what can be compared so far."""
     found = []
     for scale in Scale:
         for way in (Way.OURS, Way.OWN):

@@ -25,7 +25,7 @@ _GLANCE_S = 1.0  #: Windows hears Ctrl-C only between waits
 def play_all(
     runs: Sequence[ScenarioRun], plan: Scenario, *, jobs: int, keep: Path | None, say: Say
 ) -> Iterator[tuple[ScenarioRun, ScenarioOutcome | RunError]]:
-    """Give each run's outcome, or why there is none, as they end. Stops all of them where the caller is stopped."""
+    """Return each run's outcome, or why there is none, as they end. Stops all of them where the caller is stopped."""
     stopping = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(play, run, plan, keep=keep, stopping=stopping, say=say): run for run in runs}

@@ -86,7 +86,7 @@ class ScenarioOutcome:
 
 
 def runs_of(ways: Iterable[Way], scales: Iterable[Scale], seeds: Sequence[int]) -> list[ScenarioRun]:
-    """Give all combinations, every way's first seed before any second one."""
+    """Return all combinations, every way's first seed before any second one."""
     scales, ways = list(scales), list(ways)
     return [ScenarioRun(way, scale, seed) for seed in seeds for scale in scales for way in ways]
 

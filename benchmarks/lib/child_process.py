@@ -61,7 +61,7 @@ class BenchChild:
         self._lines.put(None)
 
     def line(self, timeout_s: float, stopping: threading.Event, *others: BenchChild) -> str | None:
-        """Give the next line, None at the end of output.
+        """Return the next line, None at the end of output.
 
         Raises RunError after `timeout_s` without one or when one of the `others` has ended, and Cancelled.
         """
@@ -87,7 +87,7 @@ class BenchChild:
             raise RunError(f"{self.name} is gone:\n{self.last_words()}") from None
 
     def poll(self) -> int | None:
-        """Give the exit code, None while it runs."""
+        """Return the exit code, None while it runs."""
         return self._process.poll()
 
     def expect_success(self, timeout_s: float) -> None:

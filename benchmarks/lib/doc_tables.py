@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def markers(name: str) -> tuple[str, str]:
-    """Give the lines that the text named so stands between."""
+    """Return the lines that the text named so stands between."""
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
@@ -25,7 +25,7 @@ def write_between(page: Path, name: str, text: str) -> None:
 
 
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    """Give the lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     return [_line(heads), f"|{'---|' * len(heads)}", *map(_line, rows)]
 
 

@@ -110,7 +110,7 @@ class Live:
         return file
 
     def _named(self, files: Sequence[Path]) -> list[Path]:
-        """Give held files the names that they will land under."""
+        """Return held files the names that they will land under."""
         named = []
         for file in files:
             self._landed += 1

@@ -10,7 +10,7 @@ Say = Callable[[str], None]
 
 
 def sayer(name: str, began_s: float | None = None) -> Say:
-    """Give a function that writes lines with the time since `began_s`, monotonic, or since now."""
+    """Return a function that writes lines with the time since `began_s`, monotonic, or since now."""
     since = time.monotonic() if began_s is None else began_s
 
     def say(line: str) -> None:

@@ -96,7 +96,7 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
 
 
 def first_checkpoint() -> Checkpoint:
-    """Give version 0 as the trainer keeps it."""
+    """Return version 0 as the trainer keeps it."""
     with first_version() as (folder, name):
         return checkpoint_from(load_document(read_regular(folder / name, limit=MAX_MODEL_BYTES), name))
 

@@ -24,14 +24,14 @@ def points_of(log: str) -> list[Point]:
 
 
 def binned(points: Sequence[Point], bins: int = BINS) -> list[Point]:
-    """Give the means of as many equal stretches of the run."""
+    """Return the means of as many equal stretches of the run."""
     width = points[-1][0] / bins
     parts = [[p for p in points if i * width < p[0] <= (i + 1) * width] for i in range(bins)]
     return [tuple(sum(column) / len(part) for column in zip(*part, strict=True)) for part in parts if part]  # type: ignore[misc]
 
 
 def picture(points: Sequence[Point]) -> str:
-    """Give the SVG: two panels, dots for log lines, a line for the means of stretches."""
+    """Return the SVG: two panels, dots for log lines, a line for the means of stretches."""
     means = binned(points)
     panels = (("touches a minute of game", 1), ("goals a minute of game", 2))
     width, height = LEFT + len(panels) * (WIDTH + GAP), TOP + HEIGHT + 50

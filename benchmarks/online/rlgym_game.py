@@ -16,7 +16,7 @@ from rlgym.rocket_league.state_mutators import FixedTeamSizeMutator, KickoffMuta
 
 
 def make_env() -> Any:
-    """Give a 1v1 with a tick skip of 8."""
+    """Return a 1v1 with a tick skip of 8."""
     return RLGym(
         state_mutator=MutatorSequence(FixedTeamSizeMutator(blue_size=1, orange_size=1), KickoffMutator()),
         obs_builder=DefaultObs(zero_padding=2),
@@ -29,7 +29,7 @@ def make_env() -> Any:
 
 
 def make_batch_env() -> Any:
-    """Give the same in a process that, where it wakes, lets the one that woke it finish what it is doing."""
+    """Return the same in a process that, where it wakes, lets the one that woke it finish what it is doing."""
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     return make_env()

@@ -73,7 +73,7 @@ class IterationClock(PPOMetricsLogger):
 
 
 def cpu_seconds() -> float:
-    """Give what this process and all below it, which live as long as the run, have used."""
+    """Return what this process and all below it, which live as long as the run, have used."""
     me = psutil.Process()
     return sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True)))
 
@@ -89,7 +89,7 @@ class Buffer(NumpyExperienceBuffer):
 
 
 def networks(hidden: tuple[int, ...]) -> Any:
-    """Give the factory of policy and critic."""
+    """Return the factory of policy and critic."""
 
     def make(seen: Any, actions: Any, dtype: torch.dtype, device: torch.device, name: str | None) -> Any:
         policy = DiscreteFF(seen[1], actions[1], hidden, dtype, device)
@@ -99,7 +99,7 @@ def networks(hidden: tuple[int, ...]) -> Any:
 
 
 def optimizers(both: Any, settings: dict[str, Any], name: str | None) -> list[torch.optim.Optimizer]:
-    """Give Adam for policy and critic."""
+    """Return Adam for policy and critic."""
     parts = (("actor", both.actor), ("critic", both.critic))
     return [torch.optim.Adam([{"params": part.parameters(), **settings.get(which, {})} for which, part in parts])]
 
@@ -125,7 +125,7 @@ def serdes(size: int) -> Any:
 def measure(
     seconds: float, *, processes: int, steps: int, minibatch: int, epochs: int, hidden: tuple[int, ...]
 ) -> dict[str, float]:
-    """Give the agent steps a second and a CPU second over whole iterations of `steps` agent steps."""
+    """Return the agent steps a second and a CPU second over whole iterations of `steps` agent steps."""
     torch.set_num_threads(1)
     clock = IterationClock(seconds)
     controller: Any = PPOAgentController(networks(hidden), optimizers, Buffer(GAETrajectoryProcessor()), clock)

@@ -129,7 +129,7 @@ def theirs(name: str, game: Game, config: dict[str, Any], seed: int) -> float:
 
 
 def played(name: str, act: Act) -> float:
-    """Give the mean return of the episodes, each from a seed of its own."""
+    """Return the mean return of the episodes, each from a seed of its own."""
     import gymnasium
 
     environments = [gymnasium.make(name) for _ in range(EPISODES)]

@@ -187,7 +187,7 @@ class Products:
 
 
 def contestants(samples: Samples, device: torch.device) -> list[Contestant]:
-    """Give ours, theirs with the number of threads that suits them, and the floor with one and with all threads."""
+    """Return ours, theirs with the number of threads that suits them, and the floor with one and with all threads."""
     counts, forms = sorted({1, usual_threads()}), (products.one_by_one, products.stacked)
     ours = Ours(samples, device)
     sb3 = _fastest([partial(StableBaselines3, device=device, count=n) for n in counts], samples, device)
@@ -201,7 +201,7 @@ def contestants(samples: Samples, device: torch.device) -> list[Contestant]:
 
 
 def _fastest(makers: Sequence[Callable[[Samples], Contestant]], samples: Samples, device: torch.device) -> Contestant:
-    """Give the contestant that is fastest over a few minibatches, by the medians of several tries in turn."""
+    """Return the contestant that is fastest over a few minibatches, by the medians of several tries in turn."""
     few = samples.first(TRIAL_STEPS * samples.job.settings.batch_size).settings(epochs=1)
     trials = [make(few) for make in makers]
     seconds(trials[0], device)  # nobody is timed cold

@@ -26,12 +26,12 @@ def flop(hidden_in: Sequence[int], outputs: Sequence[int]) -> int:
 
 
 def one_by_one(hidden_in: Sequence[int], outputs: Sequence[int], batch: int, device: torch.device) -> list[Product]:
-    """Give the products of one minibatch, each network's by itself."""
+    """Return the products of one minibatch, each network's by itself."""
     return [product for last in outputs for product in _of_one((*hidden_in, last), batch, device)]
 
 
 def stacked(hidden_in: Sequence[int], outputs: Sequence[int], batch: int, device: torch.device) -> list[Product]:
-    """Give the products of one minibatch, those of all networks in one."""
+    """Return the products of one minibatch, those of all networks in one."""
     n, (first, *rest) = len(outputs), pairwise((*hidden_in, max(outputs)))
     joined = (first[0], n * first[1])
     products = _of_one(joined, batch, device)

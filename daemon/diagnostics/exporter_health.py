@@ -60,7 +60,7 @@ CHECKS = (
 
 
 def judge(check: Check, cycles: Sequence[int], notices: Mapping[int, Mapping[str, str]]) -> tuple[str, str] | None:
-    """Give (level, text) for one check over these training cycles, oldest first; None where there was none."""
+    """Return (level, text) for one check over these training cycles, oldest first; None where there was none."""
     if not cycles:
         return None
     for level, codes in (("wrong", check.codes), ("note", check.expected)):

@@ -68,7 +68,7 @@ def check_invariants(
     may_clear: bool = False,
     litter_age_s: float = LITTER_AGE_S,
 ) -> tuple[Violation, ...]:
-    """Give the broken promises of a project folder; none where all is well, or where no daemon has run yet.
+    """Return the broken promises of a project folder; none where all is well, or where no daemon has run yet.
 
     `before` holds the prints (`prints_of`) of files that were once dropped into Exports: each must still lie there
     unchanged, or in Rejected, or, with `may_clear`, have been used and cleared by a setting. Files of ours that are

@@ -63,13 +63,13 @@ class LedgerContents:
     problems: list[str] = field(default_factory=list)
 
     def is_open(self, cycle_id: int | None) -> bool:
-        """Tell whether a rollout of this cycle may still have to be trained on."""
+        """Return whether a rollout of this cycle may still have to be trained on."""
         cycle = self.cycles.get(cycle_id) if cycle_id is not None else None
         return cycle is None or cycle.phase == Phase.PARKED or cycle.phase in {phase.value for phase in RUNNING}
 
 
 def prints_of(exports: Path) -> dict[str, FilePrint]:
-    """Give the prints of the regular files in a folder, to be compared with later."""
+    """Return the prints of the regular files in a folder, to be compared with later."""
     found = {}
     for path in exports.iterdir():
         with contextlib.suppress(FileNotFoundError):  # an engine renames its temporary files meanwhile
@@ -80,7 +80,7 @@ def prints_of(exports: Path) -> dict[str, FilePrint]:
 
 
 def sha256_at(path: Path) -> str | None:
-    """Give the hash of a regular file; None where there is none to read."""
+    """Return the hash of a regular file; None where there is none to read."""
     try:
         return sha256_of(read_regular(path, limit=_NO_LIMIT))
     except (OSError, HotlapError):

@@ -37,7 +37,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def status(paths: ProjectPaths, settings: Settings) -> Report:
-    """Tell what runs now."""
+    """Report what runs now."""
     is_alive = is_held(paths.lock)
     try:
         found = Status.from_bytes(paths.status.read_bytes())
@@ -65,7 +65,7 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
 
 
 def history(paths: ProjectPaths, settings: Settings) -> Report:
-    """Tell what each cycle did."""
+    """Report what each cycle did."""
     cycles = _history(paths)
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
     lines += [_history_line(cycle) for cycle in cycles]

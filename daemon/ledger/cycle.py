@@ -101,7 +101,7 @@ class Failed:
 
     @property
     def is_final(self) -> bool:
-        """Tell whether the same inputs will fail again for sure."""
+        """Return whether the same inputs will fail again for sure."""
         return self.code != ExitCode.TEMPORARY and self.code >= 0
 
 
@@ -134,7 +134,7 @@ class RetryPolicy:
 def advance(
     cycle: Cycle, event: Event, *, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int = 0
 ) -> Cycle:
-    """Give the cycle as it stands after `event`. Raises IllegalTransition; changes nothing.
+    """Return the cycle as it stands after `event`. Raises IllegalTransition; changes nothing.
 
     `failures_in_a_row` counts the cycles that failed directly before this one; the tries of this one count as well.
     """

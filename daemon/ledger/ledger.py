@@ -112,7 +112,7 @@ class Ledger:
         self._is_doubtful = False
 
     def meta(self, key: str) -> str | None:
-        """Give a remembered value."""
+        """Return a remembered value."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -132,7 +132,7 @@ class Ledger:
     # Rollouts
 
     def files(self) -> dict[str, tuple[FileSignature, str]]:
-        """Give the names known in Exports with their stamp and content hash."""
+        """Return the names known in Exports with their stamp and content hash."""
         rows = self._db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
         return {r["name"]: (FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
 
@@ -173,25 +173,25 @@ class Ledger:
         return int(self._db.execute("SELECT count(*) FROM rejection").fetchone()[0])
 
     def rejections(self, limit: int) -> list[tuple[str, str, str, float]]:
-        """Give the newest rejections as (name, code, reason, time)."""
+        """Return the newest rejections as (name, code, reason, time)."""
         rows = self._db.execute("SELECT * FROM rejection ORDER BY seq DESC LIMIT ?", (limit,))
         return [(r["name"], r["code"], r["reason"], r["at_s"]) for r in rows]
 
     def rollouts_of(self, cycle_id: int) -> list[UsedRollout]:
-        """Give the rollouts that triggered a cycle, in the order they came."""
+        """Return the rollouts that triggered a cycle, in the order they came."""
         return self._rollouts("WHERE cycle_id = ? ORDER BY id", (cycle_id,))
 
     def pending_rollouts(self) -> list[UsedRollout]:
-        """Give the rollouts that have not counted toward any trigger yet, in the order they came."""
+        """Return the rollouts that have not counted toward any trigger yet, in the order they came."""
         return self._rollouts("WHERE cycle_id IS NULL ORDER BY id", ())
 
     def older_rollouts(self, before_cycle: int) -> list[UsedRollout]:
-        """Give the rollouts of earlier triggers whose files still lie in Exports, oldest first."""
+        """Return the rollouts of earlier triggers whose files still lie in Exports, oldest first."""
         present = "sha256 IN (SELECT sha256 FROM file)"
         return self._rollouts(f"WHERE cycle_id < ? AND {present} ORDER BY id", (before_cycle,))
 
     def used_files(self) -> list[tuple[str, float]]:
-        """Give (name, reward per step) of the files whose rollouts have been used by an ended cycle, oldest first."""
+        """Return (name, reward per step) of the files whose rollouts have been used by an ended cycle, oldest first."""
         rows = self._db.execute(
             "SELECT file.name, rollout.reward_mean FROM file JOIN rollout USING (sha256)"
             " JOIN cycle ON cycle.id = rollout.cycle_id"
@@ -200,7 +200,7 @@ class Ledger:
         return [(r[0], r[1]) for r in rows]
 
     def files_of_cycle(self, cycle_id: int) -> list[tuple[str, FileSignature]]:
-        """Give the files in Exports whose rollouts counted toward a cycle."""
+        """Return the files in Exports whose rollouts counted toward a cycle."""
         rows = self._db.execute(
             "SELECT file.* FROM file JOIN rollout USING (sha256) WHERE rollout.cycle_id = ? ORDER BY rollout.id",
             (cycle_id,),
@@ -208,7 +208,7 @@ class Ledger:
         return [(r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"])) for r in rows]
 
     def cache_needed(self) -> set[str]:
-        """Give the content hashes whose arrays may still be asked for."""
+        """Return the content hashes whose arrays may still be asked for."""
         rows = self._db.execute(
             "SELECT sha256 FROM file UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL"
             " UNION SELECT sha256 FROM cycle JOIN rollout ON rollout.cycle_id = cycle.id"
@@ -242,18 +242,18 @@ class Ledger:
         return self.cycle(cycle_id)
 
     def cycle(self, cycle_id: int) -> Cycle:
-        """Give a cycle as it stands."""
+        """Return a cycle as it stands."""
         row = self._db.execute("SELECT * FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         if row is None:
             raise LedgerError(f"there is no cycle {cycle_id}", hint="`python -m daemon history` lists them")
         return cycle_of(row)
 
     def last_cycle_id(self) -> int:
-        """Give the number of the newest cycle; 0 where there is none."""
+        """Return the number of the newest cycle; 0 where there is none."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM cycle").fetchone()[0])
 
     def unfinished(self) -> Cycle | None:
-        """Give the cycle that runs, or that ran when the daemon last ended; a parked one as well."""
+        """Return the cycle that runs, or that ran when the daemon last ended; a parked one as well."""
         row = self._db.execute(
             f"SELECT * FROM cycle WHERE phase IN ({_RUNNING_SQL}, 'parked') ORDER BY id DESC LIMIT 1"
         ).fetchone()
@@ -276,7 +276,7 @@ class Ledger:
             )
 
     def result(self, cycle_id: int) -> Result | None:
-        """Give what a cycle's trainer left, where it came that far."""
+        """Return what a cycle's trainer left, where it came that far."""
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
 
@@ -296,17 +296,17 @@ class Ledger:
             add_publication(db, publication)
 
     def publications(self, newest: int = -1) -> list[Publication]:
-        """Give the newest so many publications, or all, oldest first."""
+        """Return the newest so many publications, or all, oldest first."""
         rows = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT ?", (newest,)).fetchall()
         return [publication_of(row) for row in reversed(rows)]
 
     def last_publication(self) -> Publication | None:
-        """Give what is before the engine now."""
+        """Return what is before the engine now."""
         row = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else publication_of(row)
 
     def has_trained(self) -> bool:
-        """Tell whether any model but the initial one was ever published."""
+        """Return whether any model but the initial one was ever published."""
         return self._db.execute("SELECT 1 FROM publication WHERE policy_version > 0 LIMIT 1").fetchone() is not None
 
     def count_trained(self) -> int:
@@ -315,7 +315,7 @@ class Ledger:
         return int(self._db.execute(sql).fetchone()[0])
 
     def check(self) -> str | None:
-        """Give what SQLite finds wrong with the file; None where it is sound."""
+        """Return what SQLite finds wrong with the file; None where it is sound."""
         try:
             answer = str(self._db.execute("PRAGMA quick_check").fetchone()[0])
         except sqlite3.Error as error:
@@ -332,7 +332,7 @@ class Ledger:
         return count
 
     def earned(self, cycles: Iterable[int]) -> dict[int, float]:
-        """Give the reward per step that these cycles' models earned: that of the next published cycle's rollouts."""
+        """Return the reward per step that these cycles' models earned: that of the next published cycle's rollouts."""
         found = {}
         for cycle in cycles:
             row = self._db.execute(
@@ -343,7 +343,7 @@ class Ledger:
         return found
 
     def history(self, limit: int = 1_000_000) -> list[CycleSummary]:
-        """Give the newest ended cycles, oldest first."""
+        """Return the newest ended cycles, oldest first."""
         rows = self._db.execute(
             # The plus keeps the planner to the order of ids: through the phase's index it would sort all cycles.
             "SELECT * FROM cycle WHERE +phase IN ('published', 'failed', 'parked') ORDER BY id DESC LIMIT ?",

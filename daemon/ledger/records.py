@@ -22,7 +22,7 @@ class FileSignature:
 
     @classmethod
     def of(cls, info: os.stat_result) -> FileSignature:
-        """Give the stamp of an `lstat`, within SQLite's integers: times after 2262 and large inodes are not.
+        """Return the stamp of an `lstat`, within SQLite's integers: times after 2262 and large inodes are not.
 
         Windows has no small inode.
         """

@@ -30,12 +30,12 @@ def connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def cycle_of(row: sqlite3.Row) -> Cycle:
-    """Give a row of the table `cycle` as a value."""
+    """Return a row of the table `cycle` as a value."""
     return Cycle(row["id"], row["kind"], Phase(row["phase"]), row["attempt"], row["due_s"], row["why"])
 
 
 def publication_of(row: sqlite3.Row) -> Publication:
-    """Give a row of the table `publication` as a value."""
+    """Return a row of the table `publication` as a value."""
     return Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
 
 
@@ -92,7 +92,7 @@ def add_publication(db: sqlite3.Connection, publication: Publication) -> None:
 
 
 def used_rollout_of(row: sqlite3.Row) -> UsedRollout:
-    """Give a row of the table `rollout` as a value."""
+    """Return a row of the table `rollout` as a value."""
     values = (row[name] for name in _ROLLOUT_COLUMNS)
     return UsedRollout(RolloutRow(*values), row["cycle_id"])
 

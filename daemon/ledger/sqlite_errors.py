@@ -19,7 +19,7 @@ class LedgerDamaged(LedgerError):
 
 
 def explained(error: sqlite3.Error, path: Path) -> LedgerError:
-    """Give the error that people see for one of SQLite's."""
+    """Return the error that people see for one of SQLite's."""
     name = path.name
     match _primary(error):
         case code if code in _DAMAGED:
@@ -55,7 +55,7 @@ def explained(error: sqlite3.Error, path: Path) -> LedgerError:
 
 
 def is_io_error(error: BaseException) -> bool:
-    """Tell whether the disk failed: what SQLite believes to be on it must then be looked at anew."""
+    """Return whether the disk failed: what SQLite believes to be on it must then be looked at anew."""
     return isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_IOERR
 
 

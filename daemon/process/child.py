@@ -48,7 +48,7 @@ class ChildSpec:
 
 
 def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
-    """Give the command of our own trainer, which speaks events.
+    """Return the command of our own trainer, which speaks events.
 
     It finds modules in the project only where the settings name some: a `random.py` that came with a project must
     not be imported in the place of Python's own.
@@ -60,7 +60,7 @@ def trainer_command(python: str, *, folder: Path, log: Path, project: Path, sett
 def script_command(
     python: str, script: Path, arguments: Sequence[str], *, folder: Path, log: Path, project: Path
 ) -> ChildSpec:
-    """Give the command of a user's training script, wrapped so that it never outlives us."""
+    """Return the command of a user's training script, wrapped so that it never outlives us."""
     wrapper = str(Path(__file__).with_name("script_wrapper.py"))
     return ChildSpec((python, "-P", "-u", wrapper, str(script), *arguments), folder, log, (CODE_ROOT,), project)
 
@@ -186,7 +186,7 @@ class Child:
         self._log.move_to(log)
 
     def events(self) -> list[Event]:
-        """Give what it said since the last call, at most `MAX_WAITING_EVENTS`; never blocks."""
+        """Return what it said since the last call, at most `MAX_WAITING_EVENTS`; never blocks."""
         said: list[Event] = []
         with contextlib.suppress(queue.Empty):
             while len(said) < MAX_WAITING_EVENTS:
@@ -194,7 +194,7 @@ class Child:
         return said
 
     def poll(self) -> int | None:
-        """Give the exit code, or None while it runs; never blocks.
+        """Return the exit code, or None while it runs; never blocks.
 
         It looks without taking the process off the system's table where that can be done: until `release` its pid
         cannot become a stranger's.

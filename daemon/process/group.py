@@ -30,7 +30,7 @@ class ProcessGroup(Protocol):
         """Kill the child and those of its family that have not left it."""
 
     def close(self) -> None:
-        """Give the system's resources back."""
+        """Return the system's resources back."""
 
 
 class PosixSession:
@@ -84,5 +84,5 @@ class WindowsJob:
 
 
 def process_group() -> ProcessGroup:
-    """Give the one that this system has."""
+    """Return the one that this system has."""
     return WindowsJob() if sys.platform == "win32" else PosixSession()

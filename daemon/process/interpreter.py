@@ -25,12 +25,12 @@ _TORCH_TIMEOUT_S = 120.0
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Give a command as a person would type it."""
+    """Return a command as a person would type it."""
     return subprocess.list2cmdline(arguments) if sys.platform == "win32" else shlex.join(arguments)
 
 
 def python_for(executable: str) -> str:
-    """Give the Python that runs trainers. Raises DaemonError where `executable` is none."""
+    """Return the Python that runs trainers. Raises DaemonError where `executable` is none."""
     if not executable:
         return sys.executable
     path = Path(executable).expanduser()
@@ -48,7 +48,7 @@ def python_for(executable: str) -> str:
 
 
 def script_for(training_script: str, project: Path) -> Path:
-    """Give the user's training script, relative to the project. Raises DaemonError where it is not there."""
+    """Return the user's training script, relative to the project. Raises DaemonError where it is not there."""
     script = project / training_script
     if not script.is_file():
         raise DaemonError(

@@ -44,7 +44,7 @@ class Token:
         return cls(project, int(pid), int(born), run)
 
     def owner_lives(self) -> bool:
-        """Tell whether the daemon that started it still runs; another process under its pid is not it."""
+        """Return whether the daemon that started it still runs; another process under its pid is not it."""
         try:
             return abs(psutil.Process(self.owner_pid).create_time() - self.owner_born_s) <= _BIRTH_TOLERANCE_S
         except psutil.Error:
@@ -52,7 +52,7 @@ class Token:
 
 
 def project_fingerprint(project: Path) -> str:
-    """Give what names a project folder on this machine: neither a copy of it nor a namesake elsewhere has the same."""
+    """Return what names a project folder on this machine: neither a copy of it nor a namesake elsewhere has the same."""
     resolved = project.resolve()
     try:
         info = resolved.stat()
@@ -63,12 +63,12 @@ def project_fingerprint(project: Path) -> str:
 
 
 def new_token(project: Path) -> Token:
-    """Give the token of one more process of this one."""
+    """Return the token of one more process of this one."""
     return Token(project_fingerprint(project), os.getpid(), int(psutil.Process().create_time()), secrets.token_hex(8))
 
 
 def find_processes(is_meant: Callable[[Token], bool]) -> list[psutil.Process]:
-    """Give the living processes whose token is meant; never this one, its ancestors, or another user's."""
+    """Return the living processes whose token is meant; never this one, its ancestors, or another user's."""
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
     found = []

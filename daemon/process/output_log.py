@@ -79,7 +79,7 @@ def _whole_characters(data: bytes) -> bytes:
 
 
 def last_line(log: Path, *, limit: int = 8192) -> str:
-    """Give the last line of a log that says something, for a message to people."""
+    """Return the last line of a log that says something, for a message to people."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - limit))

@@ -52,12 +52,12 @@ class Reaper:
 
     @property
     def busy(self) -> bool:
-        """Tell whether something still lives."""
+        """Return whether something still lives."""
         return bool(self._leaving or self._strangers)
 
     @property
     def stuck(self) -> tuple[int, ...]:
-        """Give the pids of what was killed and lives on."""
+        """Return the pids of what was killed and lives on."""
         ours = (leaving.child.pid for leaving in self._leaving if leaving.step is _Step.STUCK)
         return (*ours, *(process.pid for process in self._strangers))
 

@@ -143,7 +143,7 @@ if sys.platform == "win32":
             self._dll.CloseHandle(job)
 
     def windows_kernel() -> Kernel:
-        """Give the system's own calls."""
+        """Return the system's own calls."""
         return _Kernel32()
 
 else:

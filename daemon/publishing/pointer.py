@@ -59,7 +59,7 @@ def point_at(
 
 
 def pointed_at(paths: ProjectPaths) -> str | None:
-    """Give the model that the pointer names, relative to Models; None where it names none of this very folder.
+    """Return the model that the pointer names, relative to Models; None where it names none of this very folder.
 
     It names a place elsewhere once the project was moved or copied.
     """

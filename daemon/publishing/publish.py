@@ -62,7 +62,7 @@ def publish(
 
 
 def _is_whole(folder: Path, result: Result) -> bool:
-    """Tell whether the cycle's folder already holds the chosen model as the trainer left it."""
+    """Return whether the cycle's folder already holds the chosen model as the trainer left it."""
     try:
         return all(sha256_of((folder / name).read_bytes()) == result.files[name] for name in _essential(result))
     except (OSError, KeyError):

@@ -24,7 +24,7 @@ _LINES_LIMIT = 1 << 30
 
 
 def published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
-    """Give every cycle that something still tells of, in order. Raises OSError where Models cannot be listed."""
+    """Return every cycle that something still tells of, in order. Raises OSError where Models cannot be listed."""
     found = {witness.cycle: witness for witness in _gone(paths)}
     for folder in paths.models.iterdir() if paths.models.is_dir() else ():
         match = _FOLDER.fullmatch(folder.name)
@@ -34,13 +34,13 @@ def published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
 
 
 def highest_folder(paths: ProjectPaths) -> int:
-    """Give the highest number of a published cycle's folder; -1 where there is none."""
+    """Return the highest number of a published cycle's folder; -1 where there is none."""
     names = [path.name for path in paths.models.iterdir()] if paths.models.is_dir() else []
     return max((int(match.group(1)) for name in names if (match := _FOLDER.fullmatch(name))), default=-1)
 
 
 def highest_number(paths: ProjectPaths) -> int:
-    """Give the highest cycle number that any log or folder bears; -1 where none does."""
+    """Return the highest cycle number that any log or folder bears; -1 where none does."""
     names = [
         path.name
         for folder in (paths.models, paths.staging, paths.logs)

@@ -25,7 +25,7 @@ _CYCLE_LOG = re.compile(r"cycle_(\d+)\.log")
 def surplus_exports(
     used: Sequence[tuple[str, float]], *, present: int, limit: int, by: Literal["age", "quality"]
 ) -> list[str]:
-    """Give the names to remove so that at most `limit` files stay of the `present`; only used ones ever go.
+    """Return the names to remove so that at most `limit` files stay of the `present`; only used ones ever go.
 
     `used` holds (name, reward per step), oldest first; `limit` 0 means no limit.
     """
@@ -37,14 +37,14 @@ def surplus_exports(
 
 
 def best_cycle(earned: Mapping[int, float]) -> int | None:
-    """Give the cycle whose model earned the most reward per step, the oldest of equals; None where none has earned."""
+    """Return the cycle whose model earned the most reward per step, the oldest of equals; None where none has earned."""
     return max(sorted(earned), key=lambda cycle: earned[cycle], default=None)
 
 
 def surplus_cycles(
     ages_s: Mapping[int, float], *, keep_newest: int, always: Collection[int], younger_than_s: float = HOUR_S
 ) -> list[int]:
-    """Give the cycle folders to remove: not the newest, not those in `always`, none younger than an hour.
+    """Return the cycle folders to remove: not the newest, not those in `always`, none younger than an hour.
 
     `ages_s` maps each cycle that has a folder to the folder's age in seconds.
     """
@@ -53,7 +53,7 @@ def surplus_cycles(
 
 
 def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
-    """Give the age of each cycle's folder; a clock that went back makes them young, never old."""
+    """Return the age of each cycle's folder; a clock that went back makes them young, never old."""
     ages = {}
     for path in models.iterdir():
         match = _CYCLE_FOLDER.fullmatch(path.name)

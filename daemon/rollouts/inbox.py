@@ -60,7 +60,7 @@ class Inbox:
 
     @property
     def is_settled(self) -> bool:
-        """Tell whether all in Exports has been looked at, and what is not whole has held still for a while."""
+        """Return whether all in Exports has been looked at, and what is not whole has held still for a while."""
         now = self._context.clock.monotonic()
         open_ones = any(
             w.code not in UNREADABLE and (not w.tried or now - w.since < QUIET_S) for w in self._waiting.values()
@@ -80,7 +80,7 @@ class Inbox:
 
     @property
     def _has_open_ones(self) -> bool:
-        """Tell whether a file waits for something else than its turn to be read."""
+        """Return whether a file waits for something else than its turn to be read."""
         return len(self._waiting) > self._intake.under_way
 
     def check(self) -> float:

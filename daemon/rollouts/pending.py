@@ -31,7 +31,7 @@ class PendingFile:
 
     @property
     def is_worth_a_word(self) -> bool:
-        """Tell whether people should know that it cannot be read."""
+        """Return whether people should know that it cannot be read."""
         return self.code in UNREADABLE and (self.code != "E_HELD_OPEN" or self.tries >= _TRIES_HELD_OPEN)
 
 

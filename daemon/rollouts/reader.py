@@ -151,7 +151,7 @@ class RolloutReader:
 
     @property
     def busy(self) -> bool:
-        """Tell whether files are still under way, their outcomes not yet collected."""
+        """Return whether files are still under way, their outcomes not yet collected."""
         return bool(self._under_way)
 
     @property
@@ -160,7 +160,7 @@ class RolloutReader:
         return len(self._under_way)
 
     def outcomes(self, limit: int) -> list[Outcome]:
-        """Give what is done since the last call, at most `limit`, in the order in which it was wanted."""
+        """Return what is done since the last call, at most `limit`, in the order in which it was wanted."""
         done: list[Outcome] = []
         while len(done) < limit and not self._outcomes.empty():
             outcome = self._outcomes.get()

@@ -65,7 +65,7 @@ def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = RE
 
 
 def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
-    """Give the orders that wait, oldest first; None for a file that is none."""
+    """Return the orders that wait, oldest first; None for a file that is none."""
     found: list[tuple[Path, Command | None]] = []
     for path in sorted(paths.commands.glob("*.order")):
         try:

@@ -29,7 +29,7 @@ class LogLike(Protocol):
         """Say what failed, and the remedy."""
 
     def tail(self, n: int) -> tuple[str, ...]:
-        """Give the last lines."""
+        """Return the last lines."""
 
 
 @dataclass(slots=True)
@@ -66,5 +66,5 @@ class Context:
                 del self._warnings[code]
 
     def warnings(self) -> tuple[StatusWarning, ...]:
-        """Give what people should look at, the newest first."""
+        """Return what people should look at, the newest first."""
         return tuple(sorted(self._warnings.values(), key=lambda warning: -warning.at_s))

@@ -27,7 +27,7 @@ _REMEDIES = {
 
 
 def describe_failure(error: Exception, paths: ProjectPaths) -> tuple[str, str]:
-    """Give the warning's code and text. Raises LedgerDamaged where only a new start helps."""
+    """Return the warning's code and text. Raises LedgerDamaged where only a new start helps."""
     if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
         error = explained(error, paths.ledger)
     if isinstance(error, LedgerDamaged):

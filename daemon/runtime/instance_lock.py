@@ -91,14 +91,14 @@ class ProjectLock:
         return None
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Return the lock back."""
         for descriptor in (self._file, self._folder):
             _close(descriptor)
         self._file = self._folder = None
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether some process holds the lock right now."""
+    """Return whether some process holds the lock right now."""
     folder = _open_folder(path.parent) if path.parent.is_dir() else None
     if folder is not None:
         is_free = try_lock(folder)
@@ -162,7 +162,7 @@ for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"
 
 
 def _open_folder(path: Path) -> int | None:
-    """Give the folder, to be locked beside the file in it; None where it cannot be opened.
+    """Return the folder, to be locked beside the file in it; None where it cannot be opened.
 
     On Windows there is nothing to lock: an open file cannot be deleted.
     """

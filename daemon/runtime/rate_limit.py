@@ -15,7 +15,7 @@ class RateLimit:
         self._held_back: dict[str, int] = {}
 
     def allows(self, kind: str, now: float) -> bool:
-        """Tell whether another message of this kind may be said now, `now` in monotonic seconds."""
+        """Return whether another message of this kind may be said now, `now` in monotonic seconds."""
         since, count = self._windows.get(kind, (now, 0))
         if now - since >= WINDOW_S:
             since, count = now, 0
@@ -26,5 +26,5 @@ class RateLimit:
         return False
 
     def held_back(self, kind: str) -> int:
-        """Give how many were not said since the last call."""
+        """Return how many were not said since the last call."""
         return self._held_back.pop(kind, 0)

@@ -27,7 +27,7 @@ COMMANDS = ("daemon.python_executable", "daemon.training_script", "trainer.netwo
 
 
 def commands_of(loaded: LoadedSettings) -> dict[str, str]:
-    """Give what the settings file has run: dotted name -> value. Empty where it names nothing, or our own Python."""
+    """Return what the settings file has run: dotted name -> value. Empty where it names nothing, or our own Python."""
     found = {}
     for name in COMMANDS:
         group, _, key = name.partition(".")
@@ -71,7 +71,7 @@ def check_trust(project: Path, loaded: LoadedSettings) -> None:
 
 
 def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Give the folder of this user's approvals. Raises DaemonError where the user has no home."""
+    """Return the folder of this user's approvals. Raises DaemonError where the user has no home."""
     given = os.environ if environment is None else environment
     named = [given.get("XDG_CONFIG_HOME"), given.get("APPDATA") if sys.platform == "win32" else None]
     for base in filter(None, named):
@@ -85,13 +85,13 @@ def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def approval_path(project: Path, commands: Mapping[str, str]) -> Path:
-    """Give where the approval of these commands in this project lies."""
+    """Return where the approval of these commands in this project lies."""
     what = orjson.dumps([str(project.resolve()), dict(commands)], option=orjson.OPT_SORT_KEYS)
     return approvals_folder() / f"{sha256_of(what)}.json"
 
 
 def is_approved(project: Path, commands: Mapping[str, str]) -> bool:
-    """Tell whether the user approved exactly this. An approval that others could have written is none."""
+    """Return whether the user approved exactly this. An approval that others could have written is none."""
     path = approval_path(project, commands)
     return path.is_file() and others_can_write(path) is None and others_can_write(path.parent) is None
 

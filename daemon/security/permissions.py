@@ -68,7 +68,7 @@ else:
         return None
 
     def _is_private(gid: int, uid: int) -> bool:
-        """Tell whether a group has its user's name and nobody else in it."""
+        """Return whether a group has its user's name and nobody else in it."""
         try:
             group, user = grp.getgrgid(gid), pwd.getpwuid(uid)
         except KeyError:

@@ -14,7 +14,7 @@ _SHARE = 3
 
 
 def has_room(context: Context) -> bool:
-    """Tell whether a cycle may begin, and warn where it may not."""
+    """Return whether a cycle may begin, and warn where it may not."""
     missing = shortage(context.paths)
     if missing is None:
         context.clear_warning("W_DISK")

@@ -14,7 +14,7 @@ _NO_MEMORY_ON_WINDOWS = frozenset({0xC0000017, 0xC000012D})  # STATUS_NO_MEMORY,
 def exit_reason(
     exit_code: int, failure: Failure | None, *, last_words: str, is_script: bool, was_ready: bool, command: str
 ) -> Failed:
-    """Give the failure that an end without a result is.
+    """Return the failure that an end without a result is.
 
     One that never was ready has not seen its job: what it was to learn from is not at fault, so it may be tried again.
     """

@@ -16,7 +16,7 @@ class JobPreview:
         self._basis: tuple[str, int] | None = None
 
     def next_job(self) -> Job | None:
-        """Give what the trainer should hear now: another parent, other rollouts. None where nothing is new.
+        """Return what the trainer should hear now: another parent, other rollouts. None where nothing is new.
 
         The last rollout of a trigger is not worth a word: the job itself follows at once.
         """

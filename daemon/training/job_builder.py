@@ -23,7 +23,7 @@ MAX_OLD_ROLLOUTS = 2000
 def behaviour_candidates(
     publications: Sequence[Publication], *, written_s: float, policy_version: int | None
 ) -> tuple[str, ...]:
-    """Give the models, relative to Models, that may have played a rollout, the likeliest first.
+    """Return the models, relative to Models, that may have played a rollout, the likeliest first.
 
     `publications` are in order of time. The version that the engine named comes first; otherwise the newest
     that was published when the file was written.
@@ -36,12 +36,12 @@ def behaviour_candidates(
 
 
 def project_contract(context: Context) -> PolicyContract:
-    """Give the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
+    """Return the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
     return context.contract or context.settings.agent.contract()
 
 
 def parent_checkpoint(context: Context) -> tuple[str, str] | None:
-    """Give (path, SHA-256) of the checkpoint behind the last published model."""
+    """Return (path, SHA-256) of the checkpoint behind the last published model."""
     last = context.ledger.last_publication()
     if last is None:
         return None
@@ -54,7 +54,7 @@ def parent_checkpoint(context: Context) -> tuple[str, str] | None:
 
 
 def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
-    """Give the job of a cycle's next trainer."""
+    """Return the job of a cycle's next trainer."""
     is_first = kind == "initial"
     return _job(
         context,
@@ -67,7 +67,7 @@ def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> 
 
 
 def expected_job(context: Context, known: Collection[str]) -> Job:
-    """Give what the next training will most likely need, for a trainer that waits.
+    """Return what the next training will most likely need, for a trainer that waits.
 
     `known` are the hashes of rollouts that it was told of before.
     """
@@ -107,7 +107,7 @@ def _job(
 
 
 def rollout_inputs(context: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
-    """Give the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
+    """Return the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
     new = context.ledger.rollouts_of(cycle_id)
     old = context.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
     return _inputs(context, (*new, *old), cycle_id)

@@ -23,6 +23,6 @@ def remember_notice(ledger: Ledger, cycle_id: int, code: str, message: str) -> N
 
 
 def remembered_notices(ledger: Ledger) -> dict[int, dict[str, str]]:
-    """Give cycle -> code -> message."""
+    """Return cycle -> code -> message."""
     text = ledger.meta(_KEY)
     return {int(cycle): dict(codes) for cycle, codes in orjson.loads(text or "{}").items()}

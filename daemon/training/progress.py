@@ -21,7 +21,7 @@ class CycleProgress:
     fraction: float = 0.0  #: in [0, 1]; never goes back within a run
 
     def after(self, event: Event) -> CycleProgress:
-        """Give the progress after an event. Epochs that were not asked for or come twice are passed over."""
+        """Return the progress after an event. Epochs that were not asked for or come twice are passed over."""
         match event:
             case Heartbeat(doing=doing, progress=fraction):
                 farther = max(self.fraction, min(1.0, fraction)) if fraction == fraction else self.fraction
@@ -32,7 +32,7 @@ class CycleProgress:
         return self
 
     def is_ahead_of(self, before: CycleProgress) -> bool:
-        """Tell whether work was done since; other words for the same are none."""
+        """Return whether work was done since; other words for the same are none."""
         return self.fraction > before.fraction or len(self.epochs) > len(before.epochs)
 
     def _is_next(self, epoch: int) -> bool:

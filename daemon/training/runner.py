@@ -82,7 +82,7 @@ class Runner:
 
     @property
     def busy(self) -> bool:
-        """Tell whether a cycle is under way, parked ones not counted."""
+        """Return whether a cycle is under way, parked ones not counted."""
         return self.cycle is not None and self.cycle.phase not in {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
 
     @property

@@ -34,7 +34,7 @@ class Timeouts:
         self.heard = now
 
     def overdue(self, now: float, log_name: str) -> str | None:
-        """Give the limit that is passed, in words; None while none is."""
+        """Return the limit that is passed, in words; None while none is."""
         limits = self.settings
         if now - self.started > limits.training_timeout_s:
             return f"the training took longer than training_timeout_s = {limits.training_timeout_s:g} s"

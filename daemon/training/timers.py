@@ -19,7 +19,7 @@ class AwakeClock:
         self.resumed = False  #: whether the last look came after a gap: nobody is to blame for the silence in it
 
     def read(self) -> float:
-        """Give the seconds until now; a gap counts for nothing."""
+        """Return the seconds until now; a gap counts for nothing."""
         now = self._clock.monotonic()
         passed_s, self._seen = now - self._seen, now
         self.resumed = passed_s > LONGEST_GAP_S
@@ -37,7 +37,7 @@ class RetryTimer:
         self._at = 0.0
 
     def left_s(self, cycle: Cycle, now: float, retry_policy: RetryPolicy) -> float:
-        """Give the seconds that a claimed cycle has left to wait at `now`, in the seconds of an `AwakeClock`."""
+        """Return the seconds that a claimed cycle has left to wait at `now`, in the seconds of an `AwakeClock`."""
         if cycle != self._of:
             self._of = cycle
             longest_s = retry_policy.delay_s(max(1, cycle.attempt))

@@ -54,7 +54,7 @@ class WarmTrainer:
             self._child.send(expected)
 
     def take(self, log: Path) -> tuple[Child, bool] | None:
-        """Give the spare, which goes on in `log`, and whether it has said `ready`; None where there is none."""
+        """Return the spare, which goes on in `log`, and whether it has said `ready`; None where there is none."""
         child, self._child = self._child, None
         if child is None:
             return None

@@ -71,7 +71,7 @@ class Dashboard:
             self._thread.start()
 
     def stop(self) -> None:
-        """Give the terminal back, as far as it takes it within a second. May be called again."""
+        """Return the terminal back, as far as it takes it within a second. May be called again."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(TIMEOUT_S)
@@ -117,7 +117,7 @@ class Painter:
         self._last = []
 
     def changes(self, snapshot: Snapshot, width: int, height: int) -> str:
-        """Give what to write: the lines that differ, each at its place; empty where none does."""
+        """Return what to write: the lines that differ, each at its place; empty where none does."""
         picture = lines(snapshot, width=width, height=height, glyphs=self._glyphs)
         last = self._last if len(self._last) == height else [None] * height
         new = [(row, cells) for row, (cells, old) in enumerate(zip(picture, last, strict=True), 1) if cells != old]
@@ -147,7 +147,7 @@ def _console(width: int, height: int, *, record: bool = False) -> Console:
 
 
 def snapshot_svg(snapshot: Snapshot, width: int, height: int) -> str:
-    """Give the picture of a view as SVG, which loads no font from anywhere."""
+    """Return the picture of a view as SVG, which loads no font from anywhere."""
     console = _console(width, height, record=True)
     console.print(render(snapshot, width=width, height=height))
     svg = console.export_svg(title="python -m daemon", theme=SVG_THEME, unique_id="hotlap")

@@ -33,7 +33,7 @@ class Glyphs:
     clean: Callable[[str], str]  #: makes text from outside safe to print here
 
     def prints_in(self, encoding: str) -> bool:
-        """Tell whether a console of this encoding has all of them."""
+        """Return whether a console of this encoding has all of them."""
         drawn = self.levels + self.full + self.empty + self.rule + self.wall + self.tee + self.foot
         try:
             (drawn + self.mark + self.dot + self.more).encode(encoding)
@@ -67,7 +67,7 @@ def glyphs_for(encoding: str | None) -> Glyphs:
 
 
 def bar(fraction: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
-    """Give the full and the empty part of a bar. Full only when done, not begun only at nothing."""
+    """Return the full and the empty part of a bar. Full only when done, not begun only at nothing."""
     fraction = min(1.0, max(0.0, fraction))
     done = math.floor(fraction * width)
     if fraction > 0:
@@ -76,7 +76,7 @@ def bar(fraction: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def resample(values: Sequence[float | None], width: int) -> list[float | None]:
-    """Give at most `width` values: the values themselves, or the means of as many even stretches."""
+    """Return at most `width` values: the values themselves, or the means of as many even stretches."""
     if len(values) <= width:
         return list(values)
     edges = [round(i * len(values) / width) for i in range(width + 1)]
@@ -112,7 +112,7 @@ def chart(values: Sequence[float | None], width: int, height: int, glyphs: Glyph
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Give a number in `digits` figures, at most `digits` + 4 characters wide; "-" where there is none."""
+    """Return a number in `digits` figures, at most `digits` + 4 characters wide; "-" where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)
@@ -126,7 +126,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Give a time span in words, coarser as it grows."""
+    """Return a time span in words, coarser as it grows."""
     whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -138,10 +138,10 @@ def duration(seconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """Give a time span in its largest unit alone."""
+    """Return a time span in its largest unit alone."""
     return " ".join(duration(seconds).split()[:2])
 
 
 def size(count: int) -> str:
-    """Give a number of bytes in MB below a GB, else in GB."""
+    """Return a number of bytes in MB below a GB, else in GB."""
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

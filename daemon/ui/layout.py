@@ -56,7 +56,7 @@ def render(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOC
 
 
 def lines(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
-    """Give exactly `height` lines of exactly `width` columns."""
+    """Return exactly `height` lines of exactly `width` columns."""
     where = plan(width, height)
     gap: list[Cells] = [[]] * where.air
     rows = [panels.who(snapshot, width, glyphs), *gap, *panels.now(snapshot, width, glyphs), *gap]
@@ -68,7 +68,7 @@ def lines(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCK
 
 
 def as_text(cells: Cells) -> Text:
-    """Give a line for rich: text with styles, in which nothing is markup."""
+    """Return a line for rich: text with styles, in which nothing is markup."""
     text = Text(no_wrap=True, overflow="crop")
     for piece, style in cells:
         text.append(piece, style)

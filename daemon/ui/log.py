@@ -60,7 +60,7 @@ class Log:
         self._write("ERROR", text)
 
     def tail(self, n: int) -> tuple[str, ...]:
-        """Give the last lines, at most `n` and at most those kept, oldest first."""
+        """Return the last lines, at most `n` and at most those kept, oldest first."""
         with self._lock:
             return tuple(self._lines)[-n:] if n > 0 else ()
 
@@ -120,7 +120,7 @@ class _LogFile:
         self._forget()
 
     def _opened(self) -> int:
-        """Give the file under our name: a new one where someone removed it. Raises OSError."""
+        """Return the file under our name: a new one where someone removed it. Raises OSError."""
         if self._fd is not None:
             try:
                 if os.path.samestat(os.fstat(self._fd), self._path.stat()):

@@ -27,7 +27,7 @@ class GuardedScreen:
         self._dashboard.show(snapshot)
 
     def stop(self) -> None:
-        """Give the terminal back to the log."""
+        """Return the terminal back to the log."""
         if self._dashboard is not None:
             self._dashboard.stop()
             self._dashboard = None

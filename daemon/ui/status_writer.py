@@ -29,11 +29,11 @@ class MachineLike(Protocol):
     """Tells what the machine is busy with."""
 
     def sample(self, trainer_pid: int | None) -> SystemStats:
-        """Give the newest figures; never raises, never waits."""
+        """Return the newest figures; never raises, never waits."""
 
 
 def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
-    """Give the daemon's state from its cycle's phase."""
+    """Return the daemon's state from its cycle's phase."""
     match cycle.phase if cycle else None:
         case Phase.TRAINING:
             return DaemonState.TRAINING
@@ -82,7 +82,7 @@ class StatusWriter:
     def status(
         self, cycle: Cycle | None, progress: CycleProgress, *, is_paused: bool, pending: int, elapsed_s: float
     ) -> Status:
-        """Give the status of this moment."""
+        """Return the status of this moment."""
         context = self._context
         needed = context.settings.daemon.auto_train_after_n_rollouts
         state = state_of(cycle, is_paused=is_paused)
@@ -138,7 +138,7 @@ class StatusWriter:
         return status.model_copy(update=changing) == self._written.model_copy(update=changing)
 
     def snapshot(self, status: Status, cycle: Cycle | None, trainer_pid: int | None) -> Snapshot:
-        """Give what the dashboard shows."""
+        """Return what the dashboard shows."""
         key = (cycle.id, cycle.phase) if cycle else None
         if key != self._history_of:
             self._history, self._history_of = tuple(self._context.ledger.history(HISTORY)), key

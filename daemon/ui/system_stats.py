@@ -42,7 +42,7 @@ class SystemStatsProbe:
         _either(psutil.cpu_percent, 0.0)  # the first answer has nothing to compare with
 
     def sample(self, trainer_pid: int | None) -> SystemStats:
-        """Give the newest figures, with the memory of this process and its children; never raises, never waits."""
+        """Return the newest figures, with the memory of this process and its children; never raises, never waits."""
         now = self._monotonic()
         if self._last is not None and now - self._sampled_at < INTERVAL_S:
             return self._last
@@ -89,7 +89,7 @@ class _Aside:
         threading.Thread(target=self._run, name="gpu figures", daemon=True).start()
 
     def newest(self) -> str:
-        """Give what was read last, and have it read again."""
+        """Return what was read last, and have it read again."""
         self._wanted.set()
         return self._newest
 
@@ -106,7 +106,7 @@ class Nvidia:
         self._nvml: Any = None
 
     def __call__(self) -> str:
-        """Give for example ` 41 %   5.1 of 24.0 GB RTX 4090`. Raises what the driver raises."""
+        """Return for example ` 41 %   5.1 of 24.0 GB RTX 4090`. Raises what the driver raises."""
         if self._nvml is None:
             nvml: Any = importlib.import_module("pynvml")
             nvml.nvmlInit()

@@ -21,7 +21,7 @@ LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
 
 
 def wants_dashboard(stream: TextIO | None) -> bool:
-    """Tell whether a stream is a terminal that shows pictures, and ours to draw on."""
+    """Return whether a stream is a terminal that shows pictures, and ours to draw on."""
     usual = "" if sys.platform == "win32" else "dumb"
     if os.environ.get("TERM", usual).lower() in {"dumb", "unknown"}:
         return False
@@ -42,7 +42,7 @@ def _is_in_foreground(fd: int) -> bool:
 
 
 def size_of(stream: TextIO) -> tuple[int, int]:
-    """Give columns and rows; 80 by 24 where the terminal does not say."""
+    """Return columns and rows; 80 by 24 where the terminal does not say."""
     try:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError, AttributeError):
@@ -51,7 +51,7 @@ def size_of(stream: TextIO) -> tuple[int, int]:
 
 
 def unbuffered(stream: TextIO) -> Callable[[str], None]:
-    """Give a function that writes text past the stream's buffer.
+    """Return a function that writes text past the stream's buffer.
 
     A thread that hangs in a buffered write holds the buffer's lock, and at its end the interpreter waits for that
     lock, for ever. Characters that the encoding does not have are written as escapes.

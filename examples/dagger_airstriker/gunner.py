@@ -7,7 +7,7 @@ LEFT_END, RIGHT_END = 105, 215  #: pixels
 
 
 def fly(state):
-    """Give the buttons to press: go on as before, and turn at the ends."""
+    """Return the buttons to press: go on as before, and turn at the ends."""
     white = np.asarray(state["screen"])[SHIP_ROWS].min(axis=2) > 110
     ship = np.flatnonzero(white.sum(axis=0) > 3)
     x = float(np.median(ship)) if len(ship) else 160.0

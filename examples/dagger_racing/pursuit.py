@@ -9,7 +9,7 @@ TOP_SPEED = 22.0  #: m/s
 
 
 def drive(state):
-    """Give steer in [-1, 1] (1 is right), throttle and brake in [0, 1] for the state of the car."""
+    """Return steer in [-1, 1] (1 is right), throttle and brake in [0, 1] for the state of the car."""
     speed, ahead = state["speed"], state["ahead"]
     reach = min(len(ahead) - 1, round((3.0 + 0.45 * speed) / 2.0))
     x, y = float(ahead[reach][0]), float(ahead[reach][1])

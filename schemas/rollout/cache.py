@@ -64,7 +64,7 @@ def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> No
 
 
 def load_rollout(path: Path) -> Rollout | None:
-    """Give a stored rollout, its arrays read-only; None where it is missing, torn or of another format."""
+    """Return a stored rollout, its arrays read-only; None where it is missing, torn or of another format."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -89,7 +89,7 @@ def load_rollout(path: Path) -> Rollout | None:
 
 
 def _arrays(data: bytes, start: int, kinds: Sequence[tuple[str, Sequence[int]]]) -> list[npt.NDArray[Any]]:
-    """Give views of the bytes from `start` on as the arrays that were put together."""
+    """Return views of the bytes from `start` on as the arrays that were put together."""
     arrays: list[npt.NDArray[Any]] = []
     for dtype, shape in kinds:
         start += -start % _ALIGNMENT

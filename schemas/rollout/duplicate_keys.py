@@ -38,7 +38,7 @@ def require_unique_keys(text: bytes, document: Any) -> None:
 
 
 def first_experience(data: bytes) -> tuple[dict[str, Any], int] | None:
-    """Give a version 1 file's first experience and how many colons it is written with; None where that is in doubt."""
+    """Return a version 1 file's first experience and how many colons it is written with; None where that is in doubt."""
     begin = max(0, data.find(b"{", data.find(b"[")))
     for window in (_WINDOW, _LARGE_WINDOW):
         try:
@@ -51,7 +51,7 @@ def first_experience(data: bytes) -> tuple[dict[str, Any], int] | None:
 
 
 def has_keys_once(data: bytes, experiences: int, colons_each: int) -> bool:
-    """Tell whether a version 1 file surely names no key twice.
+    """Return whether a version 1 file surely names no key twice.
 
     `data` starts with `{"experiences":`, and every experience is known to name all that the first one does, which
     takes `colons_each` colons. Where no more of them are in the file, none names anything else or anything twice.
@@ -80,7 +80,7 @@ def _colons(data: bytes) -> int:
 
 
 def _accounted_for(document: Any) -> int:
-    """Give the colons that a document without lost keys was written with; lists of lists are not looked into."""
+    """Return the colons that a document without lost keys was written with; lists of lists are not looked into."""
     count, left = 0, [document]
     while left:
         value = left.pop()

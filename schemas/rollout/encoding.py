@@ -57,12 +57,12 @@ def _too_deep() -> RolloutError:
 
 
 def is_costly_encoding(data: bytes) -> bool:
-    """Tell whether a text is in UTF-16 or UTF-32: two or four times as long as it need be."""
+    """Return whether a text is in UTF-16 or UTF-32: two or four times as long as it need be."""
     return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]
 
 
 def parse_document(data: bytes) -> tuple[bytes, Any]:
-    """Give a rollout file's text as UTF-8, and what it says; values that are not finite come out as None.
+    """Return a rollout file's text as UTF-8, and what it says; values that are not finite come out as None.
 
     Raises RolloutError: E_EMPTY, E_NUL, E_ENCODING, E_TRUNCATED (incomplete), E_DEPTH, E_JSON.
     """
@@ -119,7 +119,7 @@ def _empty(size: int) -> RolloutError:
 
 
 def _encoding_of(data: bytes) -> str:
-    """Tell the encoding of a text without a byte order mark, which begins with an ASCII character."""
+    """Report the encoding of a text without a byte order mark, which begins with an ASCII character."""
     match bytes(byte != 0 for byte in data[:4]):
         case b"\1\0\0\0":
             return "utf-32-le"

@@ -127,7 +127,7 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
 
 
 def _is_finite(column: Float32) -> bool:
-    """Tell whether no number is beyond MAX_MAGNITUDE; a NaN is the least and the greatest of its column."""
+    """Return whether no number is beyond MAX_MAGNITUDE; a NaN is the least and the greatest of its column."""
     return not column.size or bool(column.min() >= -MAX_MAGNITUDE and column.max() <= MAX_MAGNITUDE)
 
 

@@ -68,7 +68,7 @@ def _names_of(value: Any) -> tuple[str, ...] | None:
 def _decoder(
     names: tuple[str, ...], others: tuple[tuple[str, bool], ...], *, has_agents: bool
 ) -> msgspec.json.Decoder[Any]:
-    """Give a decoder for these action names, to which every experience must have the `others` as well.
+    """Return a decoder for these action names, to which every experience must have the `others` as well.
 
     The others are keys that we do not need, each with whether it is a number.
     """
@@ -135,5 +135,5 @@ def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool
 
 
 def _flat(numbers: Iterable[float], count: int) -> npt.NDArray[np.float64]:
-    """Give numbers as an array; `struct` takes them over faster than numpy does."""
+    """Return numbers as an array; `struct` takes them over faster than numpy does."""
     return np.frombuffer(struct.pack(f"{count}d", *numbers), dtype=np.float64)

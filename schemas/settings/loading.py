@@ -52,7 +52,7 @@ def load_settings(
 
 
 def config_path(project: Path, config: Path | None = None) -> Path | None:
-    """Give the settings file that `load` reads; None where there is none."""
+    """Return the settings file that `load` reads; None where there is none."""
     path = config or project / CONFIG_NAME
     return path if config is not None or path.exists() or path.is_symlink() else None
 
@@ -95,7 +95,7 @@ def load_file(kind: type[S], path: Path, flags: Mapping[str, Any] | None = None)
 
 
 def setting_names(settings: type[BaseModel] = Settings) -> tuple[str, ...]:
-    """Give all settings as dotted names."""
+    """Return all settings as dotted names."""
     names: list[str] = []
     for group, field in settings.model_fields.items():
         kind = field.annotation

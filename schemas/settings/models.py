@@ -89,7 +89,7 @@ class AgentSettings(_Group):
         return self
 
     def contract(self) -> PolicyContract:
-        """Give the contract that these settings describe."""
+        """Return the contract that these settings describe."""
         usual = ContinuousActions.named(self.actions)
         space: ActionSpace = ContinuousActions(
             names=self.actions, low=self.action_low or usual.low, high=self.action_high or usual.high

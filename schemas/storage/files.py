@@ -145,7 +145,7 @@ def write_all_atomic(
 
 
 def read_regular(path: Path, *, limit: int) -> bytes:
-    """Give the bytes of a regular file of at most `limit` bytes; anything else is not even opened.
+    """Return the bytes of a regular file of at most `limit` bytes; anything else is not even opened.
 
     Never blocks on a FIFO, never follows a symbolic link. Raises HotlapError (E_NOT_REGULAR, E_SYMLINK, E_TOO_BIG)
     or OSError.
@@ -175,5 +175,5 @@ def _require_plain(name: str, info: os.stat_result, limit: int) -> None:
 
 
 def sha256_of(data: bytes) -> str:
-    """Give the SHA-256 of some bytes as 64 hexadecimal digits."""
+    """Return the SHA-256 of some bytes as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -135,5 +135,5 @@ class ProjectPaths:
 
 
 def is_rollout_name(name: str) -> bool:
-    """Tell whether a file of this name is meant as a finished rollout."""
+    """Return whether a file of this name is meant as a finished rollout."""
     return not name.startswith((".", "~")) and ROLLOUT_NAME.fullmatch(name) is not None

@@ -75,7 +75,7 @@ class Watched:
         return time.monotonic() - began
 
     def counts(self) -> tuple[int, int]:
-        """Give how many rollouts and how many files the ledger knows."""
+        """Return how many rollouts and how many files the ledger knows."""
         db = sqlite3.connect(f"{self.layout.ledger.as_uri()}?mode=ro", uri=True, timeout=20.0)
         try:
             rollouts = db.execute("SELECT count(*) FROM rollout").fetchone()[0]

@@ -122,7 +122,7 @@ def _wrong_with_the_quick_way(data: bytes) -> list[str]:
 
 
 def _kind_of(broken: str) -> str:
-    """Give what finds of one cause have in common."""
+    """Return what finds of one cause have in common."""
     return re.sub(r"\d+|0x\w+|'.*?'", "", "".join(broken.splitlines()[-4:]))[:300]
 
 

@@ -38,7 +38,7 @@ class Swept:
     violations: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """Give the counts in words."""
+        """Return the counts in words."""
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.points.items()))
         return f"{sum(self.points.values())} points, {len(self.violations)} violations ({kinds})"
 
@@ -85,7 +85,7 @@ class Victims:
 
 
 def strace_works() -> bool:
-    """Tell whether strace is there and may trace."""
+    """Return whether strace is there and may trace."""
     if shutil.which("strace") is None:
         return False
     done = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False)
@@ -115,7 +115,7 @@ def _wait_for(pid: int, what: str, until: float) -> None:
 
 
 def calls_of_a_publish(victims: Victims, folder: Path) -> list[str]:
-    """Give strace's lines of an undisturbed publish."""
+    """Return strace's lines of an undisturbed publish."""
     with tempfile.NamedTemporaryFile() as log:
         with _traced(victims.start("publish", folder), "-y", "-o", log.name):
             code, _ = victims.ended()

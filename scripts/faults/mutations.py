@@ -56,7 +56,7 @@ _ODD_VALUES: tuple[Callable[[random.Random], Any], ...] = (
 
 
 def seeds() -> tuple[bytes, ...]:
-    """Give small valid files: version 1 as Unreal and as others write it, version 2 as lists and as base64."""
+    """Return small valid files: version 1 as Unreal and as others write it, version 2 as lists and as base64."""
     rng, n, size, agents = np.random.default_rng(4), 8, 15, 2
     rollout = rollout_file.ExportedRollout(
         observations=rng.normal(size=(n, size)).astype(np.float32),
@@ -88,7 +88,7 @@ def seeds() -> tuple[bytes, ...]:
 
 
 def mutated(rng: random.Random, pool: Sequence[bytes]) -> bytes:
-    """Give one of the files after one to six mutations."""
+    """Return one of the files after one to six mutations."""
     data = rng.choice(pool)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         mutate = rng.choice(_MUTATIONS)

@@ -40,7 +40,7 @@ class Counted:
 
 
 def rollout(number: int) -> bytes:
-    """Give a small version 1 file; each number is another rollout."""
+    """Return a small version 1 file; each number is another rollout."""
     step = {"state": [number / 1e6] * 15, "action": {"steer": 0.1, "throttle": 0.5, "brake": 0.0}, "reward": 0.5}
     rest = {"done": False, "log_prob": -1.2, "value": 0.3, "advantage": 0.0, "return": 0.0, "agent_index": 0}
     document = {"experiences": [step | rest] * 2, "num_experiences": 2, "timestamp": "2026.11.21-12.00.00"}
@@ -60,7 +60,7 @@ def write(folder: Path, number: int) -> None:
 
 
 def counted(ledger: Path) -> tuple[int, int, int]:
-    """Give how many rollouts, files and rejections a ledger knows, from outside."""
+    """Return how many rollouts, files and rejections a ledger knows, from outside."""
     try:
         db = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
     except sqlite3.Error:

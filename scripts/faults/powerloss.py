@@ -193,7 +193,7 @@ class Cut:
     contents: tuple[tuple[int, str], ...]  #: file -> full, half or empty, where its bytes were not synced
 
     def tree(self, recorder: DiskRecorder) -> dict[str, bytes | None]:
-        """Give what lies there, by path; None for a folder."""
+        """Return what lies there, by path; None for a folder."""
         names = {node: dict(recorder.first_names.get(node, {})) for node in recorder.nodes}
         for position, naming in enumerate(recorder.namings):
             if naming.at >= self.at or position in self.forgotten:
@@ -219,7 +219,7 @@ def _walk(
 
 
 def cuts(recorder: DiskRecorder) -> Iterator[Cut]:
-    """Give the states after each operation: all that is synced, and of the rest any part."""
+    """Return the states after each operation: all that is synced, and of the rest any part."""
     for at in range(recorder.count + 1):
         open_names = [
             position
@@ -284,7 +284,7 @@ class Explored:
     violations: list[str] = field(default_factory=list)
 
     def line(self) -> str:
-        """Give the counts in words."""
+        """Return the counts in words."""
         return (
             f"{self.operations} operations, {self.states} power cuts, {self.different} different states, "
             f"{self.restarts} of them started on, {len(self.violations)} violations"

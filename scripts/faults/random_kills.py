@@ -53,7 +53,7 @@ class Killed:
         self.violations += [f"kill {self.kills}, {when}: {violation}" for violation in found]
 
     def line(self) -> str:
-        """Give the counts in words."""
+        """Return the counts in words."""
         return (
             f"{self.kills} kills ({self.before_the_start_was_over} while it started), {self.versions} models published "
             f"by {self.cycles} cycles meanwhile, {len(self.violations)} violations"
@@ -84,7 +84,7 @@ class Feeder:
 
 
 def command_of(project: Path, *, real: bool) -> list[str]:
-    """Give the command of the daemon to be killed."""
+    """Return the command of the daemon to be killed."""
     program = ["-m", "daemon", "--demo"] if real else [str(FAST_DAEMON)]
     return [sys.executable, *program, "--no-dashboard", "--project", str(project)]
 
@@ -106,7 +106,7 @@ def start(project: Path, *, real: bool) -> subprocess.Popen[bytes]:
 
 
 def is_up(paths: ProjectPaths, process: subprocess.Popen[bytes]) -> bool:
-    """Tell whether this daemon has written its status."""
+    """Return whether this daemon has written its status."""
     try:
         return bool(orjson.loads(paths.status.read_bytes())["pid"] == process.pid)
     except (OSError, orjson.JSONDecodeError, KeyError):
@@ -114,7 +114,7 @@ def is_up(paths: ProjectPaths, process: subprocess.Popen[bytes]) -> bool:
 
 
 def orphans(paths: ProjectPaths) -> list[Violation]:
-    """Give the processes that are still there after the time that they may take to end."""
+    """Return the processes that are still there after the time that they may take to end."""
     until = time.monotonic() + ORPHANS_TIMEOUT_S
     while True:
         left = [v for v in check_invariants(paths.project) if v.promise is Invariant.NO_PROCESS]
@@ -124,7 +124,7 @@ def orphans(paths: ProjectPaths) -> list[Violation]:
 
 
 def known_prints(paths: ProjectPaths) -> dict[str, FilePrint]:
-    """Give the prints of the rollouts in Exports."""
+    """Return the prints of the rollouts in Exports."""
     return {name: known for name, known in prints_of(paths.exports).items() if is_rollout_name(name)}
 
 

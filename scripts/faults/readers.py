@@ -28,7 +28,7 @@ CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.na
 
 
 def small_model(version: int, *, hidden: int = 16) -> Model:
-    """Give a model with random weights and a probe that it passes."""
+    """Return a model with random weights and a probe that it passes."""
     rng = np.random.default_rng(version)
 
     def numbers(*shape: int) -> Float32:

@@ -25,7 +25,7 @@ _PASSED, _FAILED = 0, 1  #: of pytest's exit codes; any other means that it coul
 
 
 def applied(text: str, replacement: Replacement) -> str:
-    """Give the source with the bug in it. Raises ValueError where the place is not there exactly once."""
+    """Return the source with the bug in it. Raises ValueError where the place is not there exactly once."""
     count = text.count(replacement.old)
     if count != 1:
         raise ValueError(f"{replacement.path} holds {replacement.old.strip()[:60]!r} {count} times: correct the bug")

@@ -59,7 +59,7 @@ class Sample:
 
 
 def handles(process: psutil.Process) -> int:
-    """Give how many files, sockets and the like it has open."""
+    """Return how many files, sockets and the like it has open."""
     if sys.platform == "win32":
         return process.num_handles()
     return process.num_fds()
@@ -86,7 +86,7 @@ def measured(training: Path, seconds_a_cycle: float) -> tuple[float, ...]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Give the slope of the straight line that lies closest to the points; 0 where there are too few."""
+    """Return the slope of the straight line that lies closest to the points; 0 where there are too few."""
     n = len(points)
     mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
     spread = sum((x - mean_x) ** 2 for x, _ in points)
@@ -94,13 +94,13 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def growth(samples: Sequence[Sample], index: int) -> float:
-    """Give by how much a value grew after the warm-up, by the regression over all its samples."""
+    """Return by how much a value grew after the warm-up, by the regression over all its samples."""
     late = samples[int(len(samples) * WARM_UP) :]
     return slope([(sample.cycle, sample.values[index]) for sample in late]) * (late[-1].cycle - late[0].cycle)
 
 
 def excesses(samples: Sequence[Sample]) -> list[str]:
-    """Give what grew more than it may, in words."""
+    """Return what grew more than it may, in words."""
     late = samples[int(len(samples) * WARM_UP) :]
     cycles = late[-1].cycle - late[0].cycle
     found = []

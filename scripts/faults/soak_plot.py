@@ -12,7 +12,7 @@ BLUE, GREY, INK = "#0969da", "#d0d7de", "#24292f"
 
 
 def picture(titles: Sequence[str], cycles: Sequence[int], curves: Sequence[Sequence[float]]) -> str:
-    """Give the SVG; `curves` holds one value for each of `cycles`, in the order of `titles`."""
+    """Return the SVG; `curves` holds one value for each of `cycles`, in the order of `titles`."""
     rows = -(-len(titles) // COLUMNS)
     width = LEFT + COLUMNS * (WIDTH + GAP_X)
     height = TOP + rows * (HEIGHT + GAP_Y) + BOTTOM

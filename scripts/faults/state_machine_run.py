@@ -28,7 +28,7 @@ class RunBatch(NamedTuple):
 
 
 def run_batch(batch: RunBatch) -> tuple[Counter[str], str]:
-    """Give the counts, and what broke in words; empty where nothing did."""
+    """Return the counts, and what broke in words; empty where nothing did."""
     from hypothesis import HealthCheck, Phase, settings
     from hypothesis import seed as seeded
     from hypothesis.stateful import run_state_machine_as_test

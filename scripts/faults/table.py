@@ -56,7 +56,7 @@ def collect(*, run: bool, tests: str = "tests") -> list[Case]:
 
 
 def verdict(cases: Sequence[Case]) -> str:
-    """Give how a row stands: passes, skipped, fails, not run, or no test."""
+    """Return how a row stands: passes, skipped, fails, not run, or no test."""
     outcomes = {case.outcome for case in cases}
     for outcome, words in (("failed", "fails"), ("", "not run"), ("passed", "passes"), ("skipped", "skipped")):
         if outcome in outcomes:
@@ -75,7 +75,7 @@ def summary(cases: Iterable[Case]) -> str:
 
 
 def rows_of(cases: Iterable[Case]) -> dict[int, list[Case]]:
-    """Give the cases of every row."""
+    """Return the cases of every row."""
     by_row: dict[int, list[Case]] = {number: [] for number in ROWS}
     for case in cases:
         for number in case.rows:
@@ -84,7 +84,7 @@ def rows_of(cases: Iterable[Case]) -> dict[int, list[Case]]:
 
 
 def as_markdown(cases: Sequence[Case]) -> str:
-    """Give the table, section by section, and the reasons of what was skipped."""
+    """Return the table, section by section, and the reasons of what was skipped."""
     by_row = rows_of(cases)
     lines = [f"**{summary(cases)}; {len(cases)} tests.**"]
     for title, numbers in SECTIONS.items():
@@ -113,7 +113,7 @@ def _outcome(cases: Sequence[Case]) -> str:
 
 
 def page_with(page: str, table: str) -> str:
-    """Give docs/reliability.md with its table made anew."""
+    """Return docs/reliability.md with its table made anew."""
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n\n{table}\n\n{END}{after}"

@@ -60,7 +60,7 @@ _SEAM_NAMES = {"disk", "REAL_DISK", "clock", "REAL_CLOCK", "_disk", "_clock"}
 
 
 def uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Give what goes around a seam: (which seam, what stands there)."""
+    """Return what goes around a seam: (which seam, what stands there)."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module in {"time", "subprocess", "shutil", "os"}:
@@ -91,7 +91,7 @@ def _seam_of(module: str, name: str) -> str:
 
 
 def _is_seam(value: ast.expr) -> bool:
-    """Tell whether this is a disk or a clock: `disk`, `self._disk`, `project.disk`."""
+    """Return whether this is a disk or a clock: `disk`, `self._disk`, `project.disk`."""
     name = value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
     return name in _SEAM_NAMES
 

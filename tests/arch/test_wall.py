@@ -50,7 +50,7 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Give the top-level name of everything imported anywhere in it, also by importlib.import_module("name")."""
+    """Return the top-level name of everything imported anywhere in it, also by importlib.import_module("name")."""
     for node in ast.walk(tree):
         match node:
             case ast.Import():

@@ -164,7 +164,7 @@ def test_a_second_daemon_ends_with_4_and_names_the_first(tmp_path, running):
 
 
 def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Process]]:
-    """Give a daemon in the middle of a long training, and its trainers."""
+    """Return a daemon in the middle of a long training, and its trainers."""
     exports = make_exports(folder)
     for i in range(2):
         drop(exports, i, v1_bytes(seed=i, n=2048))

@@ -15,7 +15,7 @@ from tests.faults.support.site import Site
 
 @pytest.fixture(scope="session")
 def fresh_project(tmp_path_factory) -> Callable[[], Path]:
-    """Give a project folder with version 0 published and no daemon; each call lays the same folder out anew."""
+    """Return a project folder with version 0 published and no daemon; each call lays the same folder out anew."""
     base = tmp_path_factory.mktemp("laid_out")
     folder, template = base / "project", base / "template"
     with Site(folder) as site:

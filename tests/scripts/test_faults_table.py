@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def marked_rows(source: str) -> set[int]:
-    """Give the numbers in `pytest.mark.fault(n)`, wherever they stand."""
+    """Return the numbers in `pytest.mark.fault(n)`, wherever they stand."""
     return {
         argument.value
         for node in ast.walk(ast.parse(source))

@@ -53,7 +53,7 @@ class Checkpoint:
     probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
 
     def document(self) -> dict[str, Any]:
-        """Give what is written: tensors and plain values."""
+        """Return what is written: tensors and plain values."""
         return {
             "format": FORMAT,
             "policy_state_dict": self.policy_state_dict,
@@ -80,7 +80,7 @@ class Checkpoint:
         return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values())
 
     def is_finite(self) -> bool:
-        """Tell whether every weight is."""
+        """Return whether every weight is."""
         return tensors_are_finite(self.policy_state_dict)
 
 
@@ -184,7 +184,7 @@ def _named_layers(state: Mapping[str, Tensor]) -> tuple[Layers, Layers]:
 
 
 def history_of(document: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Give the lists of numbers in a training history; anything else in it is left out."""
+    """Return the lists of numbers in a training history; anything else in it is left out."""
     history = document["training_history"]
     if not isinstance(history, Mapping):
         return {}
@@ -196,12 +196,12 @@ def history_of(document: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def value_losses_of(history: Mapping[str, list[float]]) -> list[float]:
-    """Give the value losses, under whichever of their usual names; empty where there are none."""
+    """Return the value losses, under whichever of their usual names; empty where there are none."""
     return next((history[name] for name in _VALUE_LOSSES if name in history), [])
 
 
 def tensors_are_finite(state: Any) -> bool:
-    """Tell whether every number in nested dicts, lists and tensors is finite."""
+    """Return whether every number in nested dicts, lists and tensors is finite."""
     if isinstance(state, Tensor):
         return not state.is_floating_point() or _is_finite(state)
     if isinstance(state, Mapping):
@@ -235,7 +235,7 @@ def make_checkpoint(
     probe: torch.Tensor,
     policy_trained: bool,
 ) -> Checkpoint:
-    """Give the checkpoint of the present moment."""
+    """Return the checkpoint of the present moment."""
     state, policy_layers, value_layers = weights_of(network)
     return Checkpoint(
         policy_state_dict=state,

@@ -15,7 +15,7 @@ from trainer.networks.normaliser import Normalisers
 
 
 def fold(checkpoint: Checkpoint) -> tuple[Stack, Stack]:
-    """Give both stacks as functions of raw observations and in reward units.
+    """Return both stacks as functions of raw observations and in reward units.
 
     W (x - m) / s + b = (W / s) x + (b - W (m / s)), and the value head times the returns' deviation plus their mean.
     """
@@ -64,7 +64,7 @@ def model_of(checkpoint: Checkpoint, *, policy_version: int, score: float | None
 
 
 def stand_in_observations(checkpoint: Checkpoint) -> Float32:
-    """Give probe observations [p, O] where there is no training data to take them from: version 0, foreign files."""
+    """Return probe observations [p, O] where there is no training data to take them from: version 0, foreign files."""
     size = checkpoint.contract.observation_size
     seen = checkpoint.normalisers.observations
     noise = torch.randn(PROBE_SIZE, size, generator=rng_for(0, "probe")).double()
@@ -72,7 +72,7 @@ def stand_in_observations(checkpoint: Checkpoint) -> Float32:
 
 
 def export(checkpoint: Checkpoint, *, policy_version: int, score: float | None = None) -> bytes:
-    """Give the model JSON's bytes, read back and checked against its probe. Raises ModelError."""
+    """Return the model JSON's bytes, read back and checked against its probe. Raises ModelError."""
     data = model_to_bytes(model_of(checkpoint, policy_version=policy_version, score=score))
     check_probe(read_model(data))
     return data

@@ -129,7 +129,7 @@ def _fill_layers(network: Network, parent: Checkpoint) -> None:
 
 
 def _matching_state(parent: Checkpoint, network: Network) -> dict[str, Any]:
-    """Give Adam's moments where they fit the parameters one by one; else nothing."""
+    """Return Adam's moments where they fit the parameters one by one; else nothing."""
     state = parent.optimizer_state_dict.get("state", {})
     parameters = [p for p in network.parameters() if p.numel()]
     fits = len(state) == len(parameters) and all(

@@ -20,10 +20,10 @@ class LoadedPolicy(Protocol):
     """What both kinds of file give. Observations are raw, float32 [n, O]."""
 
     def mean(self, observations: Float32) -> Float32:
-        """Give the mean actions [n, A] in [-1, 1], or the logits of a discrete policy."""
+        """Return the mean actions [n, A] in [-1, 1], or the logits of a discrete policy."""
 
     def value(self, observations: Float32) -> Float32:
-        """Give the values [n] in the game's own reward units."""
+        """Return the values [n] in the game's own reward units."""
 
 
 class CheckpointPolicy:
@@ -35,13 +35,13 @@ class CheckpointPolicy:
 
     @torch.no_grad()
     def mean(self, observations: Float32) -> Float32:
-        """Give the mean actions [n, A], or logits."""
+        """Return the mean actions [n, A], or logits."""
         output_BK = _run(self._checkpoint.policy_layers, self._normalised(observations))
         return self._head.mean(output_BK).numpy()
 
     @torch.no_grad()
     def value(self, observations: Float32) -> Float32:
-        """Give the values [n] in reward units."""
+        """Return the values [n] in reward units."""
         value_B = _run(self._checkpoint.value_layers, self._normalised(observations)).squeeze(1)
         returns = self._checkpoint.normalisers.returns
         return (value_B.double() * returns.std + returns.mean).float().numpy()

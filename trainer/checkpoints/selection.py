@@ -45,14 +45,14 @@ class RankedCheckpoint:
     reason: str
 
     def brief(self) -> RankedEpoch:
-        """Give what the daemon is told."""
+        """Return what the daemon is told."""
         score = None if self.parts is None else self.parts.total
         last = finite_or_none(self.candidate.losses[-1]) if self.candidate.losses else None
         return RankedEpoch(epoch=self.candidate.epoch, score=score, value_loss=last, reason=self.reason)
 
 
 def score(losses: Sequence[float]) -> ScoreTerms | None:
-    """Give Contract 6's score; None where there is no loss or one of them is not finite.
+    """Return Contract 6's score; None where there is no loss or one of them is not finite.
 
     With fewer than 20 losses the windows are half of them: 1 for two or three losses, and a single loss has no trend.
     """
@@ -91,7 +91,7 @@ def _judged(candidate: CheckpointCandidate) -> RankedCheckpoint:
 
 
 def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCheckpoint | None, str]:
-    """Give the checkpoint to publish and why; `use_epoch` 0 = the best. None where none can be."""
+    """Return the checkpoint to publish and why; `use_epoch` 0 = the best. None where none can be."""
     best = next((r for r in ranked if r.parts is not None), None)
     if not use_epoch:
         return best, "the best score"
@@ -103,7 +103,7 @@ def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCh
 
 
 def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None, why: str) -> bytes:
-    """Give model_analysis.json."""
+    """Return model_analysis.json."""
     best = next((r for r in ranked if r.parts is not None), None)
     document: dict[str, Any] = {
         "schema": "hotlap.analysis/1",

@@ -15,7 +15,7 @@ WIDTH_FOR_BFLOAT16 = 512
 
 
 def candidates(settings: TrainerSettings) -> list[torch.device]:
-    """Give the devices that may be used; more than one where `device = auto` has a choice. Raises ConfigError."""
+    """Return the devices that may be used; more than one where `device = auto` has a choice. Raises ConfigError."""
     if settings.device == "auto":
         return [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
     try:
@@ -32,7 +32,7 @@ def candidates(settings: TrainerSettings) -> list[torch.device]:
 
 
 def fastest(devices: list[torch.device], steps_on: Callable[[torch.device], Callable[[], None]]) -> torch.device:
-    """Give the device on which a few real steps take the least time. `steps_on` builds them, untimed."""
+    """Return the device on which a few real steps take the least time. `steps_on` builds them, untimed."""
     if len(devices) == 1:
         return devices[0]
     return min(devices, key=lambda device: _seconds(steps_on(device)))
@@ -49,7 +49,7 @@ def _seconds(steps: Callable[[], None]) -> float:
 
 
 def use_bfloat16(settings: TrainerSettings, device: torch.device, hidden_sizes: tuple[int, ...]) -> bool:
-    """Tell whether the forward pass runs under bfloat16 autocast."""
+    """Return whether the forward pass runs under bfloat16 autocast."""
     if settings.precision == "auto":
         return device.type == "cuda" and max(hidden_sizes) >= WIDTH_FOR_BFLOAT16
     return settings.precision == "bfloat16"

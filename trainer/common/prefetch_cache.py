@@ -22,7 +22,7 @@ class PrefetchCache:
             self._bytes += size_bytes
 
     def get(self, key: Hashable) -> Any:
-        """Give what is remembered, or None."""
+        """Return what is remembered, or None."""
         return self._values.get(key)
 
     @property
@@ -36,7 +36,7 @@ class PrefetchCache:
         self._bytes = 0
 
     def take(self, key: Hashable) -> Any:
-        """Give what is remembered, once: its user will change it. None where there is nothing."""
+        """Return what is remembered, once: its user will change it. None where there is nothing."""
         return self._values.pop(key, None)
 
 

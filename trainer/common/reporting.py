@@ -48,5 +48,5 @@ class MemoryReporter:
         self.events.append(event)
 
     def codes(self) -> list[str]:
-        """Give the codes of all notices, in order."""
+        """Return the codes of all notices, in order."""
         return [event.code for event in self.events if isinstance(event, Notice)]

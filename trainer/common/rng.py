@@ -9,17 +9,17 @@ import torch
 
 
 def key_for(seed: int, *purpose: str | int) -> int:
-    """Give a number below 2**63 for one purpose, say (7, "shuffle", cycle, epoch)."""
+    """Return a number below 2**63 for one purpose, say (7, "shuffle", cycle, epoch)."""
     name = "/".join(map(str, purpose)).encode()
     digest = blake2b(name, digest_size=8, key=seed.to_bytes(8, "big")).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def rng_for(seed: int, *purpose: str | int) -> torch.Generator:
-    """Give a torch generator (CPU) for one purpose."""
+    """Return a torch generator (CPU) for one purpose."""
     return torch.Generator().manual_seed(key_for(seed, *purpose))
 
 
 def numpy_rng_for(seed: int, *purpose: str | int) -> np.random.Generator:
-    """Give a numpy generator for one purpose."""
+    """Return a numpy generator for one purpose."""
     return np.random.default_rng(key_for(seed, *purpose))

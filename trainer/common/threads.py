@@ -37,7 +37,7 @@ class Pace:
 
     @property
     def is_measured(self) -> bool:
-        """Tell whether it comes from a trial and not from a rule or a setting."""
+        """Return whether it comes from a trial and not from a rule or a setting."""
         return math.isfinite(self.one_thread_s)
 
     @property
@@ -46,7 +46,7 @@ class Pace:
         return 1 if self.resting else self.best
 
     def after(self, step_s: float) -> Pace:
-        """Give the pace for the next steps, from the seconds that each of the last ones took."""
+        """Return the pace for the next steps, from the seconds that each of the last ones took."""
         if self.resting:
             return replace(self, resting=self.resting - 1)
         if self.best > 1 and step_s > _CROWDED * self.one_thread_s:
@@ -60,12 +60,12 @@ def keep_numpy_to_one() -> None:
 
 
 def by_rule(batch_size: int, parameters: int) -> int:
-    """Give a number without measuring: 1, unless the minibatches are large."""
+    """Return a number without measuring: 1, unless the minibatches are large."""
     return 1 if batch_size * parameters < _WORK_FOR_MORE else min(os.cpu_count() or 1, _MOST)
 
 
 def more_than_one() -> list[int]:
-    """Give the numbers of threads that are tried after 1."""
+    """Return the numbers of threads that are tried after 1."""
     return [n for n in (2, 4, 8) if n <= min(os.cpu_count() or 1, _MOST)]
 
 

@@ -83,7 +83,7 @@ class Actions:
         return (inside if self._in_units() else 2.0 * (inside - low) / (high - low) - 1.0).astype(np.float32)
 
     def for_env(self, label: Labels) -> Any:
-        """Give what the environment's `step` takes."""
+        """Return what the environment's `step` takes."""
         if self.kind == "discrete":
             return int(label) + self.first
         if self.kind == "multi_binary":
@@ -145,7 +145,7 @@ def actions_of(env: Any) -> Actions:
 
 
 def _names_of(env: Any, count: int) -> tuple[str, ...]:
-    """Give the environment's names for its actions, where it has as many as there are actions."""
+    """Return the environment's names for its actions, where it has as many as there are actions."""
     for place in ("action_names", "buttons"):
         names = getattr(env, place, None)
         if names is not None and len(names) == count:

@@ -30,7 +30,7 @@ config, 130 stopped. docs/dagger.md describes files, environments and experts.""
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the command line."""
+    """Return the command line."""
     p = argparse.ArgumentParser(
         prog="python -m trainer dagger",
         description="For each milestone: judge its expert, train a policy with DAgger, record everything.",

@@ -44,10 +44,10 @@ class GymEnvironment(Protocol):
         """Go one step on. `info["milestones"]` names what has been reached."""
 
     def render(self) -> Any:
-        """Give an RGB frame [height, width, 3]."""
+        """Return an RGB frame [height, width, 3]."""
 
     def save_state(self) -> bytes:
-        """Give the whole state of the game."""
+        """Return the whole state of the game."""
 
     def load_state(self, state: bytes) -> Any:
         """Go back to a state. Raises ValueError for bytes that are none."""
@@ -69,7 +69,7 @@ class ObservationSpec:
         return np.uint8 if self.pixels else np.float32
 
     def of(self, observation: Any) -> NDArray[Any]:
-        """Give an observation as it is stored."""
+        """Return an observation as it is stored."""
         seen = np.asarray(observation)
         return seen if self.pixels else seen.astype(np.float32).reshape(self.shape)
 
@@ -93,7 +93,7 @@ class MilestoneEnv:
         return self.spec.of(self._observation)
 
     def step(self, label: Labels) -> tuple[NDArray[Any], bool, frozenset[str]]:
-        """Give the next observation, whether the episode is over by the game's rules, and the milestones reached."""
+        """Return the next observation, whether the episode is over by the game's rules, and the milestones reached."""
         try:
             self._observation, _, terminated, truncated, info = self._env.step(self.actions.for_env(label))
         except Exception as error:
@@ -186,7 +186,7 @@ def _named(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
 
 
 def _registered(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Give what a Gymnasium id stands for, without the wrappers of `make`: they hide save_state() and end episodes."""
+    """Return what a Gymnasium id stands for, without the wrappers of `make`: they hide save_state() and end episodes."""
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
 

@@ -102,7 +102,7 @@ class PipelineState(StrictModel):
     results: tuple[MilestoneResult, ...] = ()
 
     def of(self, milestone_id: str) -> MilestoneResult | None:
-        """Give a milestone's result, if there is one."""
+        """Return a milestone's result, if there is one."""
         return next((result for result in self.results if result.milestone_id == milestone_id), None)
 
     def with_result(self, result: MilestoneResult) -> PipelineState:
@@ -115,7 +115,7 @@ COLUMNS = tuple(MilestoneResult.model_fields)
 
 
 def results_csv(results: Sequence[MilestoneResult]) -> bytes:
-    """Give pipeline_results.csv."""
+    """Return pipeline_results.csv."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -126,12 +126,12 @@ def results_csv(results: Sequence[MilestoneResult]) -> bytes:
 
 
 def results_json(results: Sequence[MilestoneResult]) -> bytes:
-    """Give pipeline_results.json."""
+    """Return pipeline_results.json."""
     return pretty([result.model_dump(mode="json") for result in results])
 
 
 def pretty(document: Any) -> bytes:
-    """Give JSON for people."""
+    """Return JSON for people."""
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

@@ -27,7 +27,7 @@ class Milestone(BaseModel):
     max_steps: Annotated[int, Field(ge=1)]  #: an episode of the expert's evaluation
 
     def state_name(self) -> str | None:
-        """Give the file name of the start state; `--state-dir` says where it lies."""
+        """Return the file name of the start state; `--state-dir` says where it lies."""
         return PurePosixPath(self.starting_state.replace("\\", "/")).name if self.starting_state else None
 
 
@@ -43,12 +43,12 @@ class MilestoneConfig(BaseModel):
     milestones: Annotated[tuple[Milestone, ...], Field(min_length=1)]
 
     def ids(self) -> tuple[str, ...]:
-        """Give the ids in the order of the file."""
+        """Return the ids in the order of the file."""
         return tuple(milestone.id for milestone in self.milestones)
 
 
 def completed_state(milestone_id: str) -> str:
-    """Give the file name of the state in which a milestone was just reached."""
+    """Return the file name of the state in which a milestone was just reached."""
     return f"{milestone_id}_completed.state"
 
 

@@ -52,14 +52,14 @@ def _completed(state: PipelineState) -> list[str]:
 
 
 def done_in(state: PipelineState) -> tuple[str, ...]:
-    """Give the milestones whose completed state may be made by playing them."""
+    """Return the milestones whose completed state may be made by playing them."""
     return tuple(_completed(state))
 
 
 def may_start(
     milestone: Milestone, unfinished: Collection[str], done: Collection[str], state_exists: Callable[[str], bool]
 ) -> bool:
-    """Tell whether a milestone's start state is there or can be had now.
+    """Return whether a milestone's start state is there or can be had now.
 
     Where the milestone before is not even under way, waiting would not help: it starts, and says what is missing.
     """

@@ -34,7 +34,7 @@ class DaggerSettings(StrictModel):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="all randomness comes from it")
 
     def beta(self, round_number: int) -> float:
-        """Give the chance that the expert drives in a round, counted from 0."""
+        """Return the chance that the expert drives in a round, counted from 0."""
         match self.beta_schedule:
             case "linear":
                 return max(0.0, self.beta_start - self.beta_decay * round_number)

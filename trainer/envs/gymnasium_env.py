@@ -95,7 +95,7 @@ class GymnasiumVecEnv:
         return np.array(observation, np.float32).reshape(self.n_agents, -1)
 
     def picture(self) -> npt.NDArray[np.uint8]:
-        """Give an RGB picture of the first copy; it must have been made with render_mode="rgb_array"."""
+        """Return an RGB picture of the first copy; it must have been made with render_mode="rgb_array"."""
         gym = gymnasium()
         try:
             return np.asarray(self._envs.render()[0], np.uint8)

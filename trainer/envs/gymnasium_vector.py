@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 def spaces_of(contract: PolicyContract, largest: float = np.inf) -> tuple[gymnasium.spaces.Box, gymnasium.Space[Any]]:
-    """Give the observation and the action space of one agent; no observation is beyond `largest`."""
+    """Return the observation and the action space of one agent; no observation is beyond `largest`."""
     seen = gymnasium.spaces.Box(-largest, largest, (contract.observation_size,), np.float32)
     space = contract.action_space
     if isinstance(space, ContinuousActions):

@@ -48,7 +48,7 @@ class _LogNdtr(torch.autograd.Function):
 
 
 def log_ndtr(x: Tensor) -> Tensor:
-    """Give log P(Z <= x) of the standard normal, elementwise; the gradient is exact also for very negative x."""
+    """Return log P(Z <= x) of the standard normal, elementwise; the gradient is exact also for very negative x."""
     return _LogNdtr.apply(x)  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -61,16 +61,16 @@ class ActionDistribution(Protocol):
         """Prepare recorded actions once, float32 [B, C]; `std_scale_B` is the engine's factor on the deviation."""
 
     def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Give the log likelihood [B], nats, of what happened."""
+        """Return the log likelihood [B], nats, of what happened."""
 
     def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Give what the engine records [B], nats: the log density of the clamped action, or of the choice."""
+        """Return what the engine records [B], nats: the log density of the clamped action, or of the choice."""
 
     def entropy(self, output_BK: Tensor, log_std_A: Tensor) -> Tensor:
-        """Give the mean entropy (), nats, before clamping and without the engine's noise factor."""
+        """Return the mean entropy (), nats, before clamping and without the engine's noise factor."""
 
     def mean(self, output_BK: Tensor) -> Tensor:
-        """Give what `load_policy(...).mean` and the engine give: mean actions, or logits."""
+        """Return what `load_policy(...).mean` and the engine give: mean actions, or logits."""
 
 
 class CensoredNormal:
@@ -90,7 +90,7 @@ class CensoredNormal:
         return torch.cat([clamped_BA, bound_BA, log_noise_B1], dim=1).to(action_BA.dtype)
 
     def _standard(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give z = (edge - mean) / std and log std, [B, A], and the side."""
+        """Return z = (edge - mean) / std and log std, [B, A], and the side."""
         a = self._width
         log_std_BA = log_std_A + packed_BC[:, 2 * a :]
         return (packed_BC[:, :a] - output_BK.tanh()) * (-log_std_BA).exp(), log_std_BA, packed_BC[:, a : 2 * a]
@@ -147,5 +147,5 @@ class Categorical:
 
 
 def distribution_for(space: ActionSpace) -> ActionDistribution:
-    """Give the head that fits an action space."""
+    """Return the head that fits an action space."""
     return CensoredNormal(space) if isinstance(space, ContinuousActions) else Categorical()

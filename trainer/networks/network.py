@@ -35,7 +35,7 @@ class Shape:
 
     @classmethod
     def of(cls, contract: PolicyContract, hidden_sizes: tuple[int, ...]) -> Shape:
-        """Give the shape that a contract asks for."""
+        """Return the shape that a contract asks for."""
         space = contract.action_space
         continuous = isinstance(space, ContinuousActions)
         return cls(contract.observation_size, hidden_sizes, space.output_size, space.output_size if continuous else 0)
@@ -62,11 +62,11 @@ class Network(nn.Module):
         self.action_log_std = nn.Parameter(torch.full((shape.log_stds,), LOG_STD_START))
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the policy head's raw outputs [B, K] and the values [B], from and in normalised units."""
+        """Return the policy head's raw outputs [B, K] and the values [B], from and in normalised units."""
         raise NotImplementedError
 
     def values(self, observation_BO: Tensor) -> Tensor:
-        """Give the values [B] alone."""
+        """Return the values [B] alone."""
         value_B: Tensor = self(observation_BO)[1]
         return value_B
 
@@ -81,7 +81,7 @@ class Network(nn.Module):
 
 
 def hidden_layers(inputs: int, sizes: tuple[int, ...]) -> nn.ModuleList:
-    """Give linear layers from `inputs` through all `sizes`, orthogonal with gain sqrt 2, biases 0."""
+    """Return linear layers from `inputs` through all `sizes`, orthogonal with gain sqrt 2, biases 0."""
     pairs = zip((inputs, *sizes[:-1]), sizes, strict=True)
     return nn.ModuleList(orthogonal(nn.Linear(i, o), math.sqrt(2.0)) for i, o in pairs)
 
@@ -105,7 +105,7 @@ class ActorCritic(Network):
         self.value_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], 1), 0.01)
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the policy head's raw outputs [B, K] and the values [B]."""
+        """Return the policy head's raw outputs [B, K] and the values [B]."""
         policy = observation_BO
         for layer in self.policy_layers:
             policy = torch.relu(layer(policy))
@@ -125,7 +125,7 @@ class ActorCritic(Network):
 
 
 def load_symbol(name: str, setting: str) -> Any:
-    """Give what "package.module:Name" names; the project folder is searched too. Raises ConfigError."""
+    """Return what "package.module:Name" names; the project folder is searched too. Raises ConfigError."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

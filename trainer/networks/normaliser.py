@@ -42,7 +42,7 @@ class ObservationNormaliser:
 
     @classmethod
     def identity(cls, size: int) -> ObservationNormaliser:
-        """Give the normaliser that has seen nothing."""
+        """Return the normaliser that has seen nothing."""
         return cls(torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64), 0.0)
 
     @property
@@ -66,12 +66,12 @@ class ObservationNormaliser:
         return ObservationNormaliser(self.mean_O + delta_O * (n / total), m2_O / total, min(total, COUNT_CAP))
 
     def __call__(self, observation_BO: Float32) -> Tensor:
-        """Give normalised observations, float32 [B, O], computed in float64."""
+        """Return normalised observations, float32 [B, O], computed in float64."""
         batch = torch.from_numpy(np.ascontiguousarray(observation_BO)).double()
         return ((batch - self.mean_O) / self.scale_O).float()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         return {"mean": self.mean_O, "var": self.var_O, "count": self.count}
 
 
@@ -102,7 +102,7 @@ class ReturnNormaliser:
         return value_B * self.std + self.mean
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         return {"mean": self.mean, "std": self.std, "is_set": self.is_set}
 
 
@@ -115,11 +115,11 @@ class Normalisers:
 
     @classmethod
     def identity(cls, observation_size: int) -> Normalisers:
-        """Give those of a network that has seen nothing."""
+        """Return those of a network that has seen nothing."""
         return cls(ObservationNormaliser.identity(observation_size), ReturnNormaliser())
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         return {"observations": self.observations.state_dict(), "returns": self.returns.state_dict()}
 
     @classmethod

@@ -50,7 +50,7 @@ class Actor:
         return _chosen(output_NK + noise_NK)
 
     def best(self, observation_NO: Float32) -> Float32:
-        """Give the mean, clamped, or the likeliest choice."""
+        """Return the mean, clamped, or the likeliest choice."""
         output_NK = self.policy(observation_NO)
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):

@@ -37,7 +37,7 @@ class RunProgress:
     ground: dict[str, Any] = field(default_factory=dict)  #: what the worlds keep
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what the checkpoint keeps; the history is the checkpoint's own."""
+        """Return what the checkpoint keeps; the history is the checkpoint's own."""
         names = ("steps", "iteration", "seconds", "best", "stage", "last", "kept", "ground")
         return {name: getattr(self, name) for name in names}
 
@@ -107,7 +107,7 @@ class CheckpointManager:
         return checkpoint
 
     def newest(self) -> tuple[Path | None, list[str]]:
-        """Give the checkpoint that went furthest and can be read, if any, and what to say of those that cannot.
+        """Return the checkpoint that went furthest and can be read, if any, and what to say of those that cannot.
 
         Writing is atomic, so only a disk that lost bytes leads past the first.
         """
@@ -137,7 +137,7 @@ def _normaliser_path(path: Path) -> Path:
 
 
 def normaliser_json(normalisers: Normalisers) -> bytes:
-    """Give the running statistics as JSON, with all their digits."""
+    """Return the running statistics as JSON, with all their digits."""
     seen, returns = normalisers.observations, normalisers.returns
     document = {
         "observations": {"mean": seen.mean_O.tolist(), "var": seen.var_O.tolist(), "count": seen.count},

@@ -39,7 +39,7 @@ _DEBUG = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the command line."""
+    """Return the command line."""
     p = argparse.ArgumentParser(prog="python -m trainer online", description=__doc__)
     p.add_argument("--config", type=Path, help="a TOML file, as configs/rocket.toml")
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in logs/latest_run")
@@ -109,7 +109,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
-    """Give the verification block."""
+    """Return the verification block."""
     train, world = settings.train, run.ground.env
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device

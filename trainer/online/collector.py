@@ -57,7 +57,7 @@ class Collector:
         self._length_N[ended] = 0
 
     def part_means(self) -> dict[str, float]:
-        """Give each reward part's mean a step since the last call."""
+        """Return each reward part's mean a step since the last call."""
         means = {name: total / max(1, self._steps) for name, total in self._sums.items()}
         self._sums, self._steps = defaultdict(float), 0
         return means
@@ -83,7 +83,7 @@ class _Columns:
         self.truncated_NT[:, t] = step.truncated
 
     def experiences(self, finals: list[Float32]) -> Experiences:
-        """Give the whole. The last step of each agent is cut, and knows where it led to."""
+        """Return the whole. The last step of each agent is cut, and knows where it led to."""
         n, n_steps, width = self.observation_NTO.shape
         linked_NT = ~(self.terminated_NT | self.truncated_NT)
         linked_NT[:, -1] = False
@@ -112,7 +112,7 @@ def check(step: Step) -> None:
 
 
 def finite(numbers_NX: Float32, what: str) -> Float32:
-    """Give the numbers back. Raises HotlapError (E_ENV_NAN), naming the first agent with one that is not finite."""
+    """Return the numbers back. Raises HotlapError (E_ENV_NAN), naming the first agent with one that is not finite."""
     # A sum is not finite where one of its terms is not; looking at each number takes ten times as long.
     if not np.isfinite(numbers_NX.sum(dtype=np.float64)):
         agent, column = np.argwhere(~np.isfinite(numbers_NX))[0].tolist()

@@ -33,10 +33,10 @@ class Environments(Protocol):
         """Play evaluation episodes."""
 
     def numbers(self) -> dict[str, float]:
-        """Give what the logs show of it, by name."""
+        """Return what the logs show of it, by name."""
 
     def state(self) -> dict[str, Any]:
-        """Give plain values and tensors."""
+        """Return plain values and tensors."""
 
     def saved(self) -> None:
         """Take note that a checkpoint with the present state is on disk."""
@@ -110,7 +110,7 @@ _USUAL = {"rocket": 32, "racing": 64}
 
 
 def environments(settings: OnlineSettings) -> tuple[int, str]:
-    """Give how many environments to run, and a line that says so where the config did not."""
+    """Return how many environments to run, and a line that says so where the config did not."""
     kind, wanted = settings.env.id, settings.env.num_envs
     bytes_each = _BYTES.get(kind, _OTHER_BYTES)
     free = int(psutil.virtual_memory().available * 0.5)
@@ -125,7 +125,7 @@ def environments(settings: OnlineSettings) -> tuple[int, str]:
 
 
 def rules_of(settings: OnlineSettings) -> Rules:
-    """Give the game's rules as the settings have them."""
+    """Return the game's rules as the settings have them."""
     given = settings.rocket
     return Rules(
         weights=settings.rewards.model_dump(),

@@ -24,7 +24,7 @@ class ReturnStatistics:
     parts: dict[str, float]  #: mean of each reward part a step
 
     def lower_bound(self, confidence: float) -> float:
-        """Give the lower bound of the mean, by the normal distribution."""
+        """Return the lower bound of the mean, by the normal distribution."""
         return self.mean - NormalDist().inv_cdf(confidence) * self.std / math.sqrt(self.episodes)
 
 

@@ -43,7 +43,7 @@ class ScheduledValues:
 
     @classmethod
     def at(cls, steps: int, settings: OnlineSettings) -> ScheduledValues:
-        """Give the rates after so many agent steps."""
+        """Return the rates after so many agent steps."""
         done = min(1.0, steps / settings.run.total_steps)
         train = settings.train
         return cls(
@@ -91,7 +91,7 @@ class OnlineLearner:
         return terms | {"explained_variance": explained, "epochs": epoch}
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Give Adam's state dict; empty before the first update."""
+        """Return Adam's state dict; empty before the first update."""
         return {} if self._updater is None else self._updater.optimizer_state()
 
     def _make(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:

@@ -19,7 +19,7 @@ _TIME = "%Y%m%d_%H%M%S"
 
 
 def open_run(logs: Path, *, config: bytes, resume: bool) -> Path:
-    """Give the folder of this run. A new run moves the last one aside; a resumed one goes on in its folder.
+    """Return the folder of this run. A new run moves the last one aside; a resumed one goes on in its folder.
 
     Raises ConfigError (E_NO_RUN) where there is nothing to resume, (E_BUSY) where the last run is still going on.
     """
@@ -63,7 +63,7 @@ def _refuse_company(folder: Path, about: dict[str, Any]) -> None:
 
 
 def _began(folder: Path, about: dict[str, Any]) -> str:
-    """Give the time a run began, by its own word; else by its folder's date."""
+    """Return the time a run began, by its own word; else by its folder's date."""
     started = str(about.get("started", ""))
     if started.replace("_", "").isdigit():
         return started

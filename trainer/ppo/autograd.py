@@ -49,7 +49,7 @@ class AutogradUpdater:
             group["lr"] = config.learning_rate
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Give Adam's state dict."""
+        """Return Adam's state dict."""
         return self._adam.state_dict()
 
     def step(self, batch: Batch) -> Tensor:

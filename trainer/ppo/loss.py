@@ -46,7 +46,7 @@ class Loss(Protocol):
     """The signature that a loss of yours has; see docs/custom.md."""
 
     def __call__(self, batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
-        """Give the terms of one minibatch."""
+        """Return the terms of one minibatch."""
 
 
 def ppo_loss(batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:

@@ -35,5 +35,5 @@ def make_updater(
 
 
 def has_analytic_gradient(network: Network, loss: Loss, config: UpdateConfig, device: torch.device) -> bool:
-    """Tell whether the written-out derivatives are those of this network and loss, on this device."""
+    """Return whether the written-out derivatives are those of this network and loss, on this device."""
     return type(network) is ActorCritic and loss is ppo_loss and device.type == "cpu" and not config.bfloat16

@@ -50,11 +50,11 @@ class Updater(Protocol):
         """Go on with other experiences and other rates; parameters and moments stay. The device stays as well."""
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Give Adam's state dict, as torch lays it out; its tensors may change with the next step."""
+        """Return Adam's state dict, as torch lays it out; its tensors may change with the next step."""
 
 
 def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -> torch.optim.Adam:
-    """Give Adam as one fused kernel a step, with the `state` part of an earlier one's state dict; {} = anew."""
+    """Return Adam as one fused kernel a step, with the `state` part of an earlier one's state dict; {} = anew."""
     parameters = [p for p in network.parameters() if p.numel()]
     adam = torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPS, fused=True)
     if moments:
@@ -64,7 +64,7 @@ def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -
 
 @torch.no_grad()
 def evaluate_values(network: Network, held: Batch) -> dict[str, float]:
-    """Give the value loss (mean squared error, normalised units) and explained variance on held-out experiences."""
+    """Return the value loss (mean squared error, normalised units) and explained variance on held-out experiences."""
     value_B = network.values(held.observation_BO).float()
     error_B = value_B - held.target_B
     spread = held.target_B.var(correction=0)

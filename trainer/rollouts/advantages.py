@@ -42,7 +42,7 @@ def advantages(
     gamma: float,
     lam: float,
 ) -> Float64:
-    """Give A_t for every row; `next_value_B` is 0 where the episode ended, `trace_continues_B` says where row t+1 follows."""
+    """Return A_t for every row; `next_value_B` is 0 where the episode ended, `trace_continues_B` says where row t+1 follows."""
     delta_B = reward_B + gamma * next_value_B - value_B
     rho_next_B = np.append(rho_B[1:], 0.0)
     return discounted_scan(delta_B, gamma * lam * trace_continues_B * rho_next_B)
@@ -51,7 +51,7 @@ def advantages(
 def average_returns(
     *, reward_B: Float64, terminated_B: Bools, trace_continues_B: Bools, can_bootstrap_B: Bools, gamma: float
 ) -> Float64:
-    """Give each usable row's discounted return, where every cut is worth what an average state is worth.
+    """Return each usable row's discounted return, where every cut is worth what an average state is worth.
 
     For the first cycle, when no value function is there yet. With G the return up to the cut and D the discount
     that the cut's value carries, the average state is worth c = mean(G) + c mean(D).

@@ -37,7 +37,7 @@ class Batch:
         return len(self.logp_B)
 
     def first(self, n: int) -> Batch:
-        """Give the first `n` experiences, or all there are."""
+        """Return the first `n` experiences, or all there are."""
         return Batch(**{field.name: getattr(self, field.name)[:n] for field in fields(self)})
 
 
@@ -55,7 +55,7 @@ class PackedSet:
         self.size = len(packed)
 
     def shuffled(self, batch_size: int, *, rng: torch.Generator) -> Iterator[Batch]:
-        """Give all experiences once in a fresh order, as views. Nothing is dropped: see `minibatch_sizes`."""
+        """Return all experiences once in a fresh order, as views. Nothing is dropped: see `minibatch_sizes`."""
         order = torch.randperm(self.size, generator=rng).to(self._all.device)
         torch.index_select(self._all, 0, order, out=self._shuffled)
         start = 0

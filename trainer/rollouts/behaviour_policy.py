@@ -176,7 +176,7 @@ def _foreign(experiences: Experiences, space: ActionSpace) -> tuple[PolicySource
 
 
 def log_probs_are_broken(recorded_B: Float32, space: ActionSpace) -> bool:
-    """Tell whether a rollout's log_probs cannot be what they should: all alike, or higher than any can be."""
+    """Return whether a rollout's log_probs cannot be what they should: all alike, or higher than any can be."""
     alike = len(recorded_B) > 1 and bool(np.ptp(recorded_B) < 1e-6)
     if isinstance(space, ContinuousActions):
         return alike or bool(np.median(recorded_B) > LARGEST_DENSITY_PER_ACTION * space.width)
@@ -186,7 +186,7 @@ def log_probs_are_broken(recorded_B: Float32, space: ActionSpace) -> bool:
 def importance_weights(
     parent_logp_B: Float64, parent_density_B: Float64, policy_source_B: PolicySources, logp_B: Float64
 ) -> Float64:
-    """Give min(1, start policy / player) for each step [B]; exactly 1 for the parent's own and unknown steps.
+    """Return min(1, start policy / player) for each step [B]; exactly 1 for the parent's own and unknown steps.
 
     Likelihoods are compared with likelihoods, and a stranger's recorded density with the start's density.
     """

@@ -72,7 +72,7 @@ def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
 
 
 def _final_rows(agents: npt.NDArray[np.int32], last_B: Bools, final_agents: npt.NDArray[np.int32]) -> Int64:
-    """Give for each agent's last step the row of its final observation, -1 where there is none."""
+    """Return for each agent's last step the row of its final observation, -1 where there is none."""
     row_of = {int(agent): row for row, agent in enumerate(final_agents)}
     final_B = np.full(len(agents), -1, dtype=np.int64)
     for row in np.flatnonzero(last_B) if row_of else ():
@@ -105,7 +105,7 @@ def concatenate(parts: Sequence[Experiences]) -> Experiences:
 
 
 def next_values(experiences: Experiences, value_B: Float64, final_value_F: Float64) -> Float64:
-    """Give the value of each step's next state: 0 after an end, else that of the next row or final observation.
+    """Return the value of each step's next state: 0 after an end, else that of the next row or final observation.
 
     Steps that are not usable get 0, which nobody may use.
     """

@@ -37,7 +37,7 @@ class LoadedRollout:
 def choose_rollouts(
     rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int
 ) -> list[RolloutInput]:
-    """Give all new rollouts, and some old ones for each: without replacement, with odds 1 / (1 + age).
+    """Return all new rollouts, and some old ones for each: without replacement, with odds 1 / (1 + age).
 
     So a cycle's time and memory depend on what is new, not on how much history there is. Without new ones the
     youngest old ones are taken.
@@ -101,6 +101,6 @@ def prefetch_rollout(given: RolloutInput) -> Rollout:
 
 
 def quality_of(item: LoadedRollout) -> RolloutQuality:
-    """Give what a rollout tells of its exporter, unless it was found out ahead."""
+    """Return what a rollout tells of its exporter, unless it was found out ahead."""
     ahead = AHEAD.get(("facts", item.given.sha256)) if item.given.sha256 else None
     return cast("RolloutQuality", ahead) if ahead is not None else measure_quality(item.rollout)

@@ -82,7 +82,7 @@ def _check_observations(facts: Sequence[RolloutQuality], notices: Notices) -> No
 
 
 def agents_together(rollout: Rollout) -> int:
-    """Give how many agents seem to be interleaved under one agent_index; 0 where each has its own.
+    """Return how many agents seem to be interleaved under one agent_index; 0 where each has its own.
 
     An agent's observations change little from step to step. Where neighbours under one index are as far apart as any
     two steps, but every k-th steps are close, k agents take turns under it.

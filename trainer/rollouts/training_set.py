@@ -150,7 +150,7 @@ def rescale_and_build(
 
 
 def moves_policy(is_new_B: Bools) -> Bools:
-    """Tell which experiences the policy learns from: the new ones, or all where none is new.
+    """Report which experiences the policy learns from: the new ones, or all where none is new.
 
     Old ones teach the value function. The policy has already moved along the noise in their advantages; a second time
     would move it further the same way, which costs more than the data is worth (docs/algorithm.md has the figures).
@@ -175,7 +175,7 @@ def _update_normalisers(parent: Parent, experiences: Experiences, gamma: float) 
 
 
 def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
-    """Give the returns' units before there is a value function."""
+    """Return the returns' units before there is a value function."""
     returns = average_returns(
         reward_B=experiences.reward_B.astype(np.float64),
         terminated_B=experiences.terminated_B,
@@ -190,7 +190,7 @@ def first_returns(experiences: Experiences, gamma: float) -> ReturnNormaliser:
 def parent_outputs(
     network: Network, distribution: ActionDistribution, normalisers: Normalisers, attributed: AttributedRollouts
 ) -> ParentOutputs:
-    """Give what the network says of all experiences before any training; it is run where nobody has yet."""
+    """Return what the network says of all experiences before any training; it is run where nobody has yet."""
     experiences = attributed.experiences
     said = attributed.glance or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
@@ -248,7 +248,7 @@ class _Sets:
     returns: ReturnNormaliser
 
     def batch(self, rows_B: Bools) -> Batch:
-        """Give the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
+        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
         rows = torch.from_numpy(np.flatnonzero(rows_B))
         importance_weight_B = unit_weights(self.raw_weight_B[rows_B])
         return Batch(
@@ -272,7 +272,7 @@ def unit_weights(rho_B: Float64) -> Float64:
 
 
 def standardised(advantage_B: Float64, importance_weight_B: Float64) -> Float64:
-    """Give advantages of weighted mean 0 and weighted deviation 1."""
+    """Return advantages of weighted mean 0 and weighted deviation 1."""
     if not importance_weight_B.any():
         importance_weight_B = np.ones_like(importance_weight_B)
     centred_B = advantage_B - np.average(advantage_B, weights=importance_weight_B)

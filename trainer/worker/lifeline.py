@@ -27,7 +27,7 @@ class Lifeline:
 
     @property
     def is_quiet(self) -> bool:
-        """Tell whether no job waits."""
+        """Return whether no job waits."""
         return self._lines.empty()
 
     def _watch(self) -> None:

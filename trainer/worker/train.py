@@ -194,7 +194,7 @@ def update_config_for(job: Job, device: torch.device, prepared: TrainingSet) -> 
 
 
 def scheduled(first: float, last: float | None, cycle: int, settings: TrainerSettings) -> float:
-    """Give the value of a linear schedule in a cycle: `first` in cycle 1, `last` from cycle `schedule_cycles` on."""
+    """Return the value of a linear schedule in a cycle: `first` in cycle 1, `last` from cycle `schedule_cycles` on."""
     if last is None:
         return first
     done = min(1.0, max(0, cycle - 1) / max(1, settings.schedule_cycles - 1))

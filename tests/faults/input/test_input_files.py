@@ -24,7 +24,7 @@ class Deaf:
 
 
 def trained_on(job) -> list[str]:
-    """Give the bytes' arrays that the trainer's own loading gives for a job, as reward sums."""
+    """Return the bytes' arrays that the trainer's own loading gives for a job, as reward sums."""
     return [float(each.rollout.rewards.sum()) for each in load_rollouts(job.rollouts, job.contract, Deaf())]
 
 

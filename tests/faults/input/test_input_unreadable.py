@@ -24,7 +24,7 @@ GOOD = v1_bytes(seed=1)
 
 @contextlib.contextmanager
 def open_to_all():
-    """Give a folder that any user can reach, unlike pytest's own."""
+    """Return a folder that any user can reach, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     try:

@@ -25,7 +25,7 @@ ENDED = {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
 
 @contextlib.contextmanager
 def opened(folder: Path, **settings: object) -> Iterator[Rig]:
-    """Give a rig on a project that has version 0, and end it."""
+    """Return a rig on a project that has version 0, and end it."""
     rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, **settings)
     try:
         yield rig
@@ -63,7 +63,7 @@ def until_ended(rig: Rig, cycle: int, *, timeout_s: float = 20.0) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended, reaped or not."""
+    """Return whether a process has ended, reaped or not."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -79,7 +79,7 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
 
 
 def workers_of(project: Path) -> list[int]:
-    """Give the pids of all living processes that carry the project's token."""
+    """Return the pids of all living processes that carry the project's token."""
     mark = project_fingerprint(project)
     return [process.pid for process in find_processes(lambda token: token.project == mark)]
 

@@ -14,12 +14,12 @@ Fault = Callable[[Path], OSError]
 
 
 def os_error(number: int) -> Fault:
-    """Give what the system says for an errno."""
+    """Return what the system says for an errno."""
     return lambda path: OSError(number, os.strerror(number), str(path))
 
 
 def win_error(number: int) -> Fault:
-    """Give what Windows says where a reader or a scanner holds a file open."""
+    """Return what Windows says where a reader or a scanner holds a file open."""
 
     def make(path: Path) -> OSError:
         error = PermissionError(errno.EACCES, "The process cannot access the file", str(path))
@@ -110,7 +110,7 @@ class TestDisk(Disk):
 
 
 def failing(first: int, fault: Fault, *, times: int = 1) -> TestDisk:
-    """Give a disk that fails from operation number `first` on, `times` operations long, and is then well again."""
+    """Return a disk that fails from operation number `first` on, `times` operations long, and is then well again."""
 
     def before(number: int, op: Op) -> None:
         if first <= number < first + times:
@@ -120,7 +120,7 @@ def failing(first: int, fault: Fault, *, times: int = 1) -> TestDisk:
 
 
 def refusing(refuses: Callable[[Op], bool], fault: Fault) -> TestDisk:
-    """Give a disk that refuses some operations until its `before` is taken away."""
+    """Return a disk that refuses some operations until its `before` is taken away."""
 
     def before(number: int, op: Op) -> None:
         if refuses(op):

@@ -40,7 +40,7 @@ def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
 
 
 def count_operations(folder: Path) -> int:
-    """Give how many operations an undisturbed cycle has. Raises AssertionError where that one breaks something."""
+    """Return how many operations an undisturbed cycle has. Raises AssertionError where that one breaks something."""
     disk = TestDisk()
     broken = run_a_cycle(folder, disk)
     assert broken == [], broken

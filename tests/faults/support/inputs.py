@@ -48,7 +48,7 @@ class InputSite(Site):
     """A site whose jobs can be looked at."""
 
     def watch_jobs(self, meanwhile: Callable[[Job], None] = lambda job: None) -> list[Job]:
-        """Give the list that each training's job will be put into; `meanwhile` is called while it trains."""
+        """Return the list that each training's job will be put into; `meanwhile` is called while it trains."""
         jobs: list[Job] = []
 
         def answer(job: Job) -> list[Event]:
@@ -77,7 +77,7 @@ def input_site(fresh_project) -> Iterator[Callable[..., InputSite]]:
 
 
 def reasons(one: Site) -> dict[str, str]:
-    """Give the rejected files with their codes, as the notes beside them say."""
+    """Return the rejected files with their codes, as the notes beside them say."""
     found = {}
     for path in one.layout.rejected.iterdir():
         if not path.name.endswith(".reason.txt"):

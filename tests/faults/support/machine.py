@@ -46,12 +46,12 @@ COUNTS: Counter[str] = Counter()
 
 @functools.lru_cache(maxsize=512)
 def good(seed: int) -> bytes:
-    """Give a small rollout; each seed is another."""
+    """Return a small rollout; each seed is another."""
     return v1_bytes(seed=seed, n=4)
 
 
 def bad(kind: str, seed: int) -> bytes:
-    """Give a file that can never be used; a truncated one may still grow."""
+    """Return a file that can never be used; a truncated one may still grow."""
     match kind:
         case "truncated":
             return good(seed)[:-20]
@@ -441,7 +441,7 @@ class DaemonMachine(RuleBasedStateMachine):
         assert found == (), self._told(found)
 
     def _left_over(self) -> set[str]:
-        """Give the contents in Exports that neither count nor were rejected."""
+        """Return the contents in Exports that neither count nor were rejected."""
         facts = read_ledger(self.layout, daemon_runs=True)
         known = {rollout.sha256 for rollout in facts.rollouts}
         return {

@@ -142,7 +142,7 @@ class MoodyChild(InstantChild):
 
 
 def moody(mood: str, job: Job) -> tuple[deque[Event], int | None]:
-    """Give what a trainer in this mood says, and its exit code; None where it does not end by itself."""
+    """Return what a trainer in this mood says, and its exit code; None where it does not end by itself."""
     ready = Ready(versions={"moody": "1"})
     match mood:
         case "fails":

@@ -30,7 +30,7 @@ def record(folder: Path) -> tuple[DiskRecorder, list[bytes], int]:
 
 
 def judge(published: int) -> Judge:
-    """Give the judge: what holds right after the cut, and after the next start."""
+    """Return the judge: what holds right after the cut, and after the next start."""
 
     def look(folder: Path, at: int, restarts: bool) -> list[str]:
         found = [f"at once: {v}" for v in violations(folder) if v.promise in _AT_ONCE]

@@ -176,7 +176,7 @@ class Site:
         self.clock.pass_s(min(max(delay_s, 0.05), 1.0))
 
     def await_mail(self) -> None:
-        """Give the intake's thread a moment."""
+        """Return the intake's thread a moment."""
         self.mailbox.wait(0.02 if self.inbox._intake.busy else 0.0)
 
     def until(self, condition: Callable[[], bool]) -> None:

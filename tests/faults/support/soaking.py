@@ -58,7 +58,7 @@ class SoakSite(Site):
 
 @contextlib.contextmanager
 def soak_site(folder: Path) -> Iterator[SoakSite]:
-    """Give the site; its disk syncs nothing and its clock needs no real time."""
+    """Return the site; its disk syncs nothing and its clock needs no real time."""
     clock = FakeClock()
     clock.wall = time.time() + HOURS_AHEAD_S
     disk = TestDisk()

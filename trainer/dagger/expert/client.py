@@ -74,7 +74,7 @@ class Expert:
         self._send({"do": "seed", "seed": seed})
 
     def label(self, states: Sequence[Any]) -> list[Labels]:
-        """Give the expert's action in each state, as labels. Raises ExpertError."""
+        """Return the expert's action in each state, as labels. Raises ExpertError."""
         given: list[Labels] = []
         for first in range(0, len(states), MAX_STATES_PER_MESSAGE):
             asked = states[first : first + MAX_STATES_PER_MESSAGE]
@@ -173,7 +173,7 @@ def _quiet_environment() -> dict[str, str]:
 
 
 def stack(labels: Sequence[Labels], actions: Actions) -> Labels:
-    """Give labels as one array [n, ...]."""
+    """Return labels as one array [n, ...]."""
     if not labels:
         return np.zeros((0, *actions.label_shape), actions.dtype)
     return np.stack(labels).astype(actions.dtype, copy=False)

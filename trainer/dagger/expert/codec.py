@@ -46,7 +46,7 @@ _decoder = msgspec.msgpack.Decoder(ext_hook=_decoded)
 
 
 def pack(message: Any) -> bytes:
-    """Give a message's bytes. Raises TypeError or ValueError for what MessagePack cannot say."""
+    """Return a message's bytes. Raises TypeError or ValueError for what MessagePack cannot say."""
     body = _encoder.encode(message)
     return _LENGTH.pack(len(body)) + body
 

@@ -37,7 +37,7 @@ def _details(folder: Path, milestone_id: str) -> dict[str, Any]:
 
 
 def page(results: Sequence[MilestoneResult], details: dict[str, dict[str, Any]]) -> str:
-    """Give the page."""
+    """Return the page."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>DAgger report</title>",
         f"<style>{_STYLE}</style><h1>Experts to policies</h1>",

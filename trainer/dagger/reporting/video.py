@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def can_record() -> bool:
-    """Tell whether the encoder is installed."""
+    """Return whether the encoder is installed."""
     try:
         import av  # noqa: F401
     except ImportError:

@@ -18,7 +18,7 @@ IN_MEMORY_BYTES = 256 * 1024 * 1024
 
 
 def round_folder(folder: Path, number: int) -> Path:
-    """Give where a round's arrays lie."""
+    """Return where a round's arrays lie."""
     return folder / f"round_{number:04d}"
 
 
@@ -73,11 +73,11 @@ class Dataset:
         return len(self.labels)
 
     def in_memory(self) -> NDArray[Any] | None:
-        """Give all observations where they are few enough to be held."""
+        """Return all observations where they are few enough to be held."""
         return self._parts[0] if self._held else None
 
     def take(self, index_B: NDArray[np.int64]) -> tuple[NDArray[Any], Labels]:
-        """Give the pairs with these indices, in their order."""
+        """Return the pairs with these indices, in their order."""
         if len(self._parts) == 1:
             return self._parts[0][index_B], self.labels[index_B]
         where = np.searchsorted(self._starts, index_B, side="right") - 1

@@ -40,7 +40,7 @@ INPUT_DAMPING_LABELS = 8000.0
 
 
 def damp_inputs(seen: ObservationNormaliser, calm_labels: float = INPUT_DAMPING_LABELS) -> ObservationNormaliser:
-    """Give the units in which a network learns from what was seen: (1 + calm_labels / n) deviations of each column.
+    """Return the units in which a network learns from what was seen: (1 + calm_labels / n) deviations of each column.
 
     A network bends only as fast as its inputs move. So with few labels it is nearly linear between them; with many it
     learns in the usual units.
@@ -118,7 +118,7 @@ class DaggerLearner:
 
     @torch.no_grad()
     def act(self, observations: NDArray[Any]) -> Labels:
-        """Give the policy's own actions [n, ...], without chance."""
+        """Return the policy's own actions [n, ...], without chance."""
         output_BK = self._net.outputs(self._prepared(observations))
         if self._actions.kind == "discrete":
             return output_BK.argmax(dim=1).cpu().numpy()
@@ -130,11 +130,11 @@ class DaggerLearner:
         return np.clip(mean_BA, low, high)
 
     def is_finite(self) -> bool:
-        """Tell whether every weight is."""
+        """Return whether every weight is."""
         return tensors_are_finite(self._net.module().state_dict())
 
     def state(self) -> dict[str, Any]:
-        """Give everything that going on needs: weights, optimizer, what was seen."""
+        """Return everything that going on needs: weights, optimizer, what was seen."""
         return {
             "network": _copied(self._net.module().state_dict()),
             "optimizer": _copied(self._optimizer.state_dict()),
@@ -149,7 +149,7 @@ class DaggerLearner:
         self._see(ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"])))
 
     def checkpoint(self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]) -> bytes:
-        """Give a checkpoint's bytes: the trainer's own kind for vectors, one with the same three keys for pictures."""
+        """Return a checkpoint's bytes: the trainer's own kind for vectors, one with the same three keys for pictures."""
         if isinstance(self._net, VectorNet):
             return self.vector_checkpoint(round_number=round_number, history=history, probe=probe).to_bytes()
         document = {
@@ -169,7 +169,7 @@ class DaggerLearner:
     def vector_checkpoint(
         self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]
     ) -> Checkpoint:
-        """Give what the model JSON is exported from. Only for vectors."""
+        """Return what the model JSON is exported from. Only for vectors."""
         assert isinstance(self._net, VectorNet)
         network = self._net.network
         _, policy, value = weights_of(network)
@@ -195,7 +195,7 @@ class DaggerLearner:
         )
 
     def _taker(self, data: Dataset) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
-        """Give what draws a minibatch; vectors that fit in memory are put into units only once."""
+        """Return what draws a minibatch; vectors that fit in memory are put into units only once."""
         if not self._spec.pixels and (held := data.in_memory()) is not None:
             observation_NO = self._prepared(held)
             label_N = self._packed(data.labels)
@@ -219,7 +219,7 @@ class DaggerLearner:
         return picture.permute(0, 3, 1, 2).float() / 255.0
 
     def _packed(self, labels: Labels) -> Tensor:
-        """Give labels as the loss wants them, [n] or [n, C]."""
+        """Return labels as the loss wants them, [n] or [n, C]."""
         label = torch.from_numpy(labels)
         if self._actions.kind == "multi_binary":
             label = label.float()
@@ -233,7 +233,7 @@ class DaggerLearner:
         return label.to(self._config.device)
 
     def _errors(self, output_BK: Tensor, packed_BC: Tensor) -> Tensor:
-        """Give how far the means lie from the labels [B, A]; 0 where both are beyond the same bound."""
+        """Return how far the means lie from the labels [B, A]; 0 where both are beyond the same bound."""
         label_BA, least_BA, most_BA = packed_BC.chunk(3, dim=1)
         return (output_BK.tanh() - label_BA).clamp(least_BA, most_BA)
 

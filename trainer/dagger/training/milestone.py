@@ -74,15 +74,15 @@ class MilestoneContext:
         self.emit(Alive())
 
     def task(self, max_steps: int) -> Task:
-        """Give the episodes' common part."""
+        """Return the episodes' common part."""
         return Task(self.milestone.id, self.start, max_steps)
 
     def seeds(self, count: int, *purpose: str | int) -> list[int]:
-        """Give so many episodes' seeds."""
+        """Return so many episodes' seeds."""
         return [episode_seed(self.job, self.milestone.id, *purpose, k) for k in range(count)]
 
     def film(self, kind: str) -> VideoWriter | None:
-        """Give a film for videos of a kind, where videos are wanted."""
+        """Return a film for videos of a kind, where videos are wanted."""
         if not self.job.record_video:
             return None
         return VideoWriter(Path(self.job.output_dir) / kind / self.milestone.id, self.worlds[0].frames_per_second())
@@ -125,7 +125,7 @@ def _steps(job: MilestoneJob, milestone: Milestone, emit: Emit, log: IO[bytes]) 
 
 
 def _step_limit(context: MilestoneContext, progress: MilestoneProgress) -> int:
-    """Tell how the expert did and give the step limit. Raises ExpertTooWeakError."""
+    """Report how the expert did and give the step limit. Raises ExpertTooWeakError."""
     assert progress.expert is not None
     score, limit = progress.expert.score, progress.expert.max_episode_steps
     context.emit(ExpertDone(success_rate=score.success_rate, mean_steps=score.mean_steps, max_episode_steps=limit))

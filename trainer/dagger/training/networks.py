@@ -19,13 +19,13 @@ class PolicyNet(Protocol):
     action_log_std: nn.Parameter  #: [A], one a real-valued action, noted after training; empty otherwise
 
     def outputs(self, observation: Tensor) -> Tensor:
-        """Give the policy head's raw outputs [B, K] for prepared observations."""
+        """Return the policy head's raw outputs [B, K] for prepared observations."""
 
     def trained(self) -> list[nn.Parameter]:
-        """Give the parameters that imitation moves."""
+        """Return the parameters that imitation moves."""
 
     def module(self) -> nn.Module:
-        """Give the module whose state a checkpoint keeps."""
+        """Return the module whose state a checkpoint keeps."""
 
 
 class VectorNet:
@@ -69,7 +69,7 @@ class PixelNet(nn.Module):
         self.action_log_std = nn.Parameter(torch.full((log_stds,), LOG_STD_START))
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Give the raw outputs [B, K]."""
+        """Return the raw outputs [B, K]."""
         features = self.convolutions(picture).flatten(1)
         result: Tensor = self.head(torch.relu(self.hidden(features)))
         return result

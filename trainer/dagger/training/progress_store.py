@@ -74,7 +74,7 @@ class MilestoneProgress:
         )
 
     def history(self) -> dict[str, list[float]]:
-        """Give the training history of a checkpoint."""
+        """Return the training history of a checkpoint."""
         return {
             "policy_loss": [r.loss for r in self.rounds],
             "success_rate": [r.score.success_rate for r in self.rounds],
@@ -98,17 +98,17 @@ def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start
 
 
 def work_folder(job: MilestoneJob) -> Path:
-    """Give where a milestone's data and progress lie."""
+    """Return where a milestone's data and progress lie."""
     return Path(job.output_dir) / "work" / job.milestone_id
 
 
 def data_folder(work: Path) -> Path:
-    """Give where the rounds' data lies in a milestone's work folder."""
+    """Return where the rounds' data lies in a milestone's work folder."""
     return work / "data"
 
 
 def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, str]:
-    """Give the work as it stands, and what to tell people about it; new work where there is none that fits."""
+    """Return the work as it stands, and what to tell people about it; new work where there is none that fits."""
     path = folder / "progress.pt"
     fresh = MilestoneProgress(fingerprint)
     if not path.is_file():

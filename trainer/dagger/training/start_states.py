@@ -19,7 +19,7 @@ _TRIES = 20
 
 
 def read_start(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> bytes | None:
-    """Give the start state, None for the environment's own; where it is missing it is made. Raises StateError."""
+    """Return the start state, None for the environment's own; where it is missing it is made. Raises StateError."""
     name = milestone.state_name()
     if name is None:
         return None
@@ -74,5 +74,5 @@ def _make(name: str, milestone: Milestone, job: MilestoneJob, env: MilestoneEnv,
 
 
 def episode_seed(job: MilestoneJob, milestone_id: str, *purpose: str | int) -> int:
-    """Give an episode's seed, below 2**31 as games want it."""
+    """Return an episode's seed, below 2**31 as games want it."""
     return key_for(job.settings.seed, "dagger", milestone_id, *purpose) % 2**31

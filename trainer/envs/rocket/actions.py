@@ -12,7 +12,7 @@ NAMES = ("throttle", "steer", "pitch", "yaw", "roll", "jump", "boost", "handbrak
 
 
 def lookup_table() -> Float32:
-    """Give [90, 8], in the order that rlgym's LookupTableAction has."""
+    """Return [90, 8], in the order that rlgym's LookupTableAction has."""
     rows: list[tuple[float, ...]] = []
     for throttle, steer, boost, handbrake in itertools.product((-1, 0, 1), (-1, 0, 1), (0, 1), (0, 1)):
         if not (boost and throttle != 1):

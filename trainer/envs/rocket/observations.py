@@ -43,7 +43,7 @@ _OUR_GOAL = np.array([0.0, -GOAL_Y, 320.0], np.float32)
 
 
 def observe(seen: ArenaState, blue: int, last_action: Float32, since_touch: Float32) -> Float32:
-    """Give [G, C, 180]. `last_action` [G, C, 8]; `since_touch` [G], part of the longest time, 0 to 1."""
+    """Return [G, C, 180]. `last_action` [G, C, 8]; `since_touch` [G], part of the longest time, 0 to 1."""
     games, cars = seen.flip.shape
     out = np.zeros((games, cars, SIZE), np.float32)
     mine, ball = seen.facing(blue)
@@ -62,7 +62,7 @@ def observe(seen: ArenaState, blue: int, last_action: Float32, since_touch: Floa
 
 @cache
 def _pairs(cars: int, blue: int) -> list[tuple[list[int], list[int]]]:
-    """Give for each slot which car sees which other there."""
+    """Return for each slot which car sees which other there."""
     slots: list[tuple[list[int], list[int]]] = [([], []) for _ in range(_MATES + _OPPONENTS)]
     for me in range(cars):
         team = range(blue) if me < blue else range(blue, cars)

@@ -31,7 +31,7 @@ _CEILING = 2044.0  #: uu
 
 
 def parts_of(seen: ArenaState, blue: int, scored: npt.NDArray[np.int64], demos_before: Float32) -> dict[str, Float32]:
-    """Give each part [G, C], unweighted. `scored` [G] is 1 where blue scored, -1 where orange did, else 0."""
+    """Return each part [G, C], unweighted. `scored` [G] is 1 where blue scored, -1 where orange did, else 0."""
     games, cars = seen.flip.shape
     car, ball = seen.facing(blue)
     won = scored[:, None] * np.where(np.arange(cars) < blue, 1, -1)

@@ -74,11 +74,11 @@ class ArenaState:
     flip: Float32  #: [G, C], 1 = can still jump or flip
 
     def of(self, arenas: npt.NDArray[np.intp]) -> ArenaState:
-        """Give some arenas only."""
+        """Return some arenas only."""
         return ArenaState(self.car[arenas], self.ball[arenas], self.pads[arenas], self.flip[arenas])
 
     def facing(self, blue: int) -> tuple[Float32, Float32]:
-        """Give each car [G, C, 36] and the ball [G, C, 25] as its own side sees them."""
+        """Return each car [G, C, 36] and the ball [G, C, 25] as its own side sees them."""
         cars = self.flip.shape[1]
         side = side_of(cars, blue)
         return self.car[:, np.arange(cars), side], self.ball[:, side]
@@ -90,7 +90,7 @@ def _step_each(arenas: list[Any], ticks: int) -> None:
 
 
 def side_of(cars: int, blue: int) -> npt.NDArray[np.intp]:
-    """Give each car's side, 0 blue, 1 orange."""
+    """Return each car's side, 0 blue, 1 orange."""
     return (np.arange(cars) >= blue).astype(np.intp)
 
 
@@ -110,7 +110,7 @@ class StepTrial:
         self._fastest = 0
 
     def turn(self) -> int:
-        """Give the way to take now."""
+        """Return the way to take now."""
         return self._left[0] if self._left else self._fastest
 
     def took(self, way: int, seconds: float) -> None:

@@ -139,7 +139,7 @@ class RocketVecEnv:
         return observe(seen, self.blue, self._action[arenas], since).reshape(-1, SIZE)
 
     def _ticks(self, seconds: float) -> int:
-        """Give how many steps some game seconds are."""
+        """Return how many steps some game seconds are."""
         return max(1, round(seconds * TICKS_PER_S / self.rules.tick_skip))
 
     def one_thread(self) -> None:

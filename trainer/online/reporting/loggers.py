@@ -53,7 +53,7 @@ class WandB:
 
 
 def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[Any], str]:
-    """Give the boards that are wanted, and a line where one is wanted but not installed."""
+    """Return the boards that are wanted, and a line where one is wanted but not installed."""
     boards: list[Any] = []
     note = ""
     if settings.report.tensorboard:

@@ -15,7 +15,7 @@ class Load:
         self._process.cpu_percent()
 
     def numbers(self) -> dict[str, float]:
-        """Give system/ scalars: percent and megabytes."""
+        """Return system/ scalars: percent and megabytes."""
         rss = self._process.memory_info().rss / 1e6
         return {"system/cpu_percent": self._process.cpu_percent(), "system/memory_mb": rss} | _gpu()
 

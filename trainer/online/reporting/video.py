@@ -49,7 +49,7 @@ def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
 
 
 def _frames(settings: OnlineSettings, actor: Actor) -> tuple[Iterator[Frame], float]:
-    """Give the pictures of an episode, and how many make a second."""
+    """Return the pictures of an episode, and how many make a second."""
     seed = key_for(settings.run.seed, "evaluation")
     if settings.env.id == "racing":
         return _racing(settings, actor, seed), 10.0

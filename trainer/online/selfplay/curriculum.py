@@ -25,7 +25,7 @@ STAGES = (
 
 
 def next_stage(stage: int, steps: int, results: list[float], settings: CurriculumSettings) -> int:
-    """Give the stage after so many agent steps. `results` are the last matches against past policies, 1, 0.5 or 0.
+    """Return the stage after so many agent steps. `results` are the last matches against past policies, 1, 0.5 or 0.
 
     A stage is left at its step count when enough of the last matches were won, and later in any case: a gate that
     never opens would end the curriculum.

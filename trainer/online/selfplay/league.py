@@ -99,7 +99,7 @@ class League:
         return score
 
     def numbers(self) -> dict[str, float]:
-        """Give rating, win rate, stage, and how much happens in a minute of game."""
+        """Return rating, win rate, stage, and how much happens in a minute of game."""
         games, ticks = self._matches.games, self._settings.rocket.tick_skip
         steps = self._settings.env.n_steps * games.games
         minutes = steps * ticks / _STEPS_A_MINUTE
@@ -115,7 +115,7 @@ class League:
         return numbers
 
     def state(self) -> dict[str, Any]:
-        """Give stage, results, pool and ratings."""
+        """Return stage, results, pool and ratings."""
         return {"stage": self.stage, "results": list(self._results), "steps": self._steps, "pool": self.pool.state()}
 
     def saved(self) -> None:

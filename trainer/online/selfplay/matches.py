@@ -88,7 +88,7 @@ class Matches:
         )
 
     def _groups(self) -> list[tuple[Actor, npt.NDArray[np.intp]]]:
-        """Give each opponent that plays now with all its cars: one pass through its network."""
+        """Return each opponent that plays now with all its cars: one pass through its network."""
         by_name: dict[str, list[int]] = {}
         for arena, opponent in self._opponent.items():
             by_name.setdefault(opponent.name, []).append(arena)

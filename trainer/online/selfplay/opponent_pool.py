@@ -23,7 +23,7 @@ _SPREAD = 400.0  #: points that make a win ten times as likely
 
 
 def expected(own: float, other: float) -> float:
-    """Give the expected result, 0 to 1, of one rating against another (Elo 1978)."""
+    """Return the expected result, 0 to 1, of one rating against another (Elo 1978)."""
     return float(1.0 / (1.0 + 10.0 ** ((other - own) / _SPREAD)))
 
 
@@ -62,7 +62,7 @@ class OpponentPool:
                 member.rating -= change
 
     def state(self) -> dict[str, Any]:
-        """Give what a checkpoint keeps; also written beside the policies, for people."""
+        """Return what a checkpoint keeps; also written beside the policies, for people."""
         plain = {"rating": self.rating, "members": [[m.name, m.rating] for m in self.members]}
         write_atomic(self.folder / "elo.json", json.dumps(plain, indent=1).encode(), durable=False)
         return plain

@@ -65,7 +65,7 @@ class FlatAdam:
         self._options["lr"] = self._optimizer.param_groups[0]["lr"] = learning_rate
 
     def state_dict(self) -> dict[str, Any]:
-        """Give torch's Adam state; its tensors change with the next step."""
+        """Return torch's Adam state; its tensors change with the next step."""
         return self._optimizer.state_dict()
 
     def keep(self) -> list[Tensor]:

@@ -28,24 +28,24 @@ class DistributionGradient(Protocol):
     logp_shift_N: torch.Tensor  #: nats: what the log likelihood has besides `log_prob`; constant in the parameters
 
     def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> DistributionBatch:
-        """Give the arithmetic for minibatches of one size, over shuffled columns."""
+        """Return the arithmetic for minibatches of one size, over shuffled columns."""
 
 
 class DistributionBatch(Protocol):
     """A head's arithmetic for minibatches of one size."""
 
     def log_prob(self, output_BK: Float32, log_std_A: Float32, rows: slice) -> Float32:
-        """Give the log likelihood [B], nats, without `logp_shift_N`; the array is used again."""
+        """Return the log likelihood [B], nats, without `logp_shift_N`; the array is used again."""
 
     def slopes(self, logp_slope_B: Float32, bonus: float, output_slope_BK: Float32, log_std_slope_A: Float32) -> None:
         """Fill the slopes of `sum(logp_slope * logp) - bonus * entropy`, for what `log_prob` saw last."""
 
     def entropy(self) -> float:
-        """Give the mean entropy, nats, of what `log_prob` saw last."""
+        """Return the mean entropy, nats, of what `log_prob` saw last."""
 
 
 def gradient_for(distribution: ActionDistribution, action_BC: torch.Tensor) -> DistributionGradient:
-    """Give the written-out form of a head over the packed actions of a training set."""
+    """Return the written-out form of a head over the packed actions of a training set."""
     return NormalGradient(action_BC) if isinstance(distribution, CensoredNormal) else CategoricalGradient(action_BC)
 
 
@@ -72,7 +72,7 @@ class NormalGradient:
         )
 
     def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> DistributionBatch:
-        """Give the arithmetic for minibatches of one size."""
+        """Return the arithmetic for minibatches of one size."""
         return NormalBatch(columns, size, any_at_bound=self.any_at_bound)
 
 
@@ -97,7 +97,7 @@ class NormalBatch:
         self._rows = slice(0, size)
 
     def log_prob(self, output_BK: Float32, log_std_A: Float32, rows: slice) -> Float32:
-        """Give the log likelihood [B] without its constant part."""
+        """Return the log likelihood [B] without its constant part."""
         z, log, work = self._z, self._log, self._work
         self._rows = rows
         self._log_std_A[:] = log_std_A
@@ -155,7 +155,7 @@ class CategoricalGradient:
         self.columns: tuple[torch.Tensor, ...] = (action_BC[:, 0].long().contiguous(),)
 
     def minibatches(self, columns: tuple[torch.Tensor, ...], size: int) -> DistributionBatch:
-        """Give the arithmetic for minibatches of one size."""
+        """Return the arithmetic for minibatches of one size."""
         return CategoricalBatch(columns, size)
 
 
@@ -170,7 +170,7 @@ class CategoricalBatch:
         self._entropy_B = np.empty(size, dtype=np.float32)
 
     def log_prob(self, output_BK: Float32, log_std_A: Float32, rows: slice) -> Float32:
-        """Give the log likelihood [B]."""
+        """Return the log likelihood [B]."""
         del log_std_A
         self._choice_B = self._choice_N[rows]
         shifted_BK = output_BK - output_BK.max(axis=1, keepdims=True)
@@ -203,7 +203,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch, policy: DistributionGradient) -> torch.Tensor:
-        """Give them as one tensor [4, N], to be shuffled along its last axis."""
+        """Return them as one tensor [4, N], to be shuffled along its last axis."""
         gain_N = batch.importance_weight_B * batch.advantage_B
         return torch.stack([batch.logp_B - policy.logp_shift_N, gain_N, batch.target_B, batch.value_B])
 

@@ -72,7 +72,7 @@ class AnalyticGradient:
         return m.policy.entropy()
 
     def seen(self, order: Tensor, entropy: float) -> Evaluation:
-        """Give what the network said of every experience when its minibatch's turn came, in the set's own order."""
+        """Return what the network said of every experience when its minibatch's turn came, in the set's own order."""
         logp_B, value_B = torch.empty(self._batch.size), torch.empty(self._batch.size)
         logp_B[order] = torch.from_numpy(self._log_ratio_N)
         logp_B += self._batch.logp_B

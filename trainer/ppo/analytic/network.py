@@ -61,7 +61,7 @@ class _Pairs:
 
 
 def _pair(vector: Tensor, views: list[Tensor], index: int, per_stack: int) -> Tensor:
-    """Give the same layer of both stacks as one tensor with a leading axis of 2, without copying."""
+    """Return the same layer of both stacks as one tensor with a leading axis of 2, without copying."""
     policy, value = views[index], views[index + per_stack]
     apart = value.storage_offset() - policy.storage_offset()
     return vector.as_strided((2, *policy.shape), (apart, *policy.stride()), policy.storage_offset())

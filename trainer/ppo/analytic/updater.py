@@ -71,7 +71,7 @@ class AnalyticUpdater:
         self._pace = self._pace or self._known_pace()
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Give Adam's state dict, as torch lays it out; its tensors change with the next step."""
+        """Return Adam's state dict, as torch lays it out; its tensors change with the next step."""
         return self._adam.state_dict()
 
     def epoch(self, epoch: int) -> dict[str, float]:
@@ -129,7 +129,7 @@ class AnalyticUpdater:
             np.minimum(log_std_A, _LOG_STD_MAX, out=log_std_A)
 
     def _known_pace(self) -> threads.Pace | None:
-        """Give the pace that needs no measuring: as set, or by rule where an epoch is too short to measure in."""
+        """Return the pace that needs no measuring: as set, or by rule where an epoch is too short to measure in."""
         if self.config.threads:
             return threads.Pace(self.config.threads, math.inf)
         if len(self._minibatches) < _FEWEST_MINIBATCHES:
@@ -137,7 +137,7 @@ class AnalyticUpdater:
         return None
 
     def _is_same(self, n: int) -> bool:
-        """Tell whether `n` threads and one lead to the same bits; takes no step in the end."""
+        """Return whether `n` threads and one lead to the same bits; takes no step in the end."""
         if n not in self._same:
             self._same[n] = self._end_alike(n)
         return self._same[n]
