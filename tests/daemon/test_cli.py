@@ -26,7 +26,7 @@ BAD = {
     "no python": (["--once"], {}, f"[daemon]\npython_executable = {orjson.dumps(__file__).decode()}\n", 2, "python"),
     "missing python": (["--once"], {}, "[daemon]\npython_executable = '/none'\n", 2, "python_executable /none is not"),
     "missing script": (["--once"], {}, "[daemon]\ntraining_script = 'none.py'\n", 2, "training_script none.py is not"),
-    "flag out of range": (["--once", "--epochs", "0"], {}, "", 2, "trainer.epochs = 0 in the command line"),
+    "flag out of range": (["--once", "--epochs", "0"], {}, "", 2, "--epochs is 0, but must be a whole number from 1 to 1000"),
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles goes with --demo"),
     "order without a daemon": (["trigger"], {}, "", 2, "no daemon runs on this project"),
     "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "nothing was published yet"),
