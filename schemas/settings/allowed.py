@@ -25,7 +25,7 @@ def schema_of(kind: type[BaseModel], path: Sequence[str | int]) -> dict[str, Any
             schema = schema.get("items", {})
         else:
             schema = schema.get("properties", {}).get(part, {})
-        schema = _without_null(_resolved(schema, document))
+        schema = _without_null(resolved(schema, document))
     return schema
 
 
@@ -34,7 +34,8 @@ def _document(kind: type[BaseModel]) -> dict[str, Any]:
     return kind.model_json_schema()
 
 
-def _resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+def resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Return what a schema's `$ref` refers to, or the schema itself."""
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     found: dict[str, Any] = document.get("$defs", {}).get(name, {}) if name else schema
     return found
