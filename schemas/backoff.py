@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _MAX_DOUBLINGS = 64
-"""More would overflow a float in time."""
+"""2.0 to the power of 1024 raises OverflowError."""
 
 
 def backoff_s(failures: int, *, first_s: float, longest_s: float) -> float:
