@@ -196,7 +196,7 @@ _WITHOUT_AN_ENGINE = {
         "delete it; the milestone before it creates it again",
     ),
     "E_EXTRA": Code("a package that this needs is not installed", "install the extra that the message names"),
-    "E_NO_RUN": Code("there is no run to continue", "start without --resume"),
+    "E_NO_RUN": Code("the run to continue does not exist", "start without --resume"),
     "E_BUSY": Code("another run uses this folder", "wait for it, stop it, or use another folder"),
     "E_DIVERGED": Code("the policy contains weights that are not finite", "lower the learning rate, then use --resume"),
 }

@@ -34,7 +34,7 @@ _NUL_RUN = b"\0\0\0\0"
 """So many NUL bytes at the start or end are not text in any encoding: the space was reserved, but not written."""
 
 
-def require_few_values(data: bytes) -> None:
+def require_size_limits(data: bytes) -> None:
     """Raise RolloutError (E_TOO_BIG, E_DEPTH) for a file that would need too much memory when parsed."""
     if len(data) <= _UNCHECKED_BYTES:
         return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
-from schemas.rollout.encoding import parse_document, require_few_values
-from schemas.rollout.rollout import SEE_FORMATS, Rollout, drop_not_finite, require_sane_contract
+from schemas.rollout.encoding import parse_document, require_size_limits
+from schemas.rollout.rollout import SEE_FORMATS, Rollout, drop_not_finite, require_contract_limits
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
@@ -17,11 +17,11 @@ def read_rollout(data: bytes) -> Rollout:
     Raises RolloutError and nothing else. `incomplete` is set if the document ends too early, or if its writer may
     still be writing it.
     """
-    require_few_values(data)
+    require_size_limits(data)
     rollout = read_v1_fast(data)
     if rollout is None:
         rollout = _read_without_fast_path(data)
-    require_sane_contract(rollout.contract)
+    require_contract_limits(rollout.contract)
     return drop_not_finite(rollout)
 
 

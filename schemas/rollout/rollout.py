@@ -63,7 +63,7 @@ class Rollout:
         return len(self.rewards)
 
 
-def require_sane_contract(contract: PolicyContract) -> None:
+def require_contract_limits(contract: PolicyContract) -> None:
     """Raise RolloutError (E_SCHEMA) for sizes that no trainer can build and names that cannot be printed."""
     space = contract.action_space
     if contract.observation_size > MAX_OBSERVATION_SIZE:
