@@ -113,7 +113,7 @@ def reason(kind: type[BaseModel], error: ErrorDetails) -> str:
             return error["msg"].partition(", ")[2]
     path = [*error["loc"]]
     if path and isinstance(path[-1], int):
-        path.pop()  # what the whole list must be says it for each item
+        path.pop()  # the words for a list include those for its items
     words = allowed(schema_of(kind, path))
     if error["type"] == "finite_number":
         words = words.replace("number", "finite number", 1) or "a finite number"
@@ -126,5 +126,5 @@ def shown(value: object) -> str:
         return "a table"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = f'"{value}"' if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."

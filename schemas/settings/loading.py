@@ -109,7 +109,7 @@ def _merged(kind: type[BaseModel], values: Iterable[GivenValue], *, page: str = 
     known = setting_names(kind)
     merged = {}
     for given in values:
-        if given.name in kind.model_fields or given.value == {}:
+        if given.name in kind.model_fields or (given.value == {} and "." not in given.name):
             _require_table(kind, given, page)
         elif given.name not in known:
             raise _unknown("setting", given, _nearest(known, given.name), page)
@@ -127,12 +127,11 @@ def _merged(kind: type[BaseModel], values: Iterable[GivenValue], *, page: str = 
 def _require_table(kind: type[BaseModel], given: GivenValue, page: str) -> None:
     """Accept an empty table of a known name. Raises ConfigError."""
     if given.value != {}:
-        raise ConfigError(
-            f"{given.subject} is {shown(given.value)}, but must be a table",
-            hint=f"write [{given.name}], and its settings in the lines below"
-            if given.source == "file"
-            else "set one variable for each setting",
-        )
+        hint = f"write [{given.name}], and its settings in the lines below"
+        if given.source == "environment":
+            example = next(name for name in setting_names(kind) if name.startswith(f"{given.name}."))
+            hint = f"set one variable for each setting, such as {variable_of(example)}"
+        raise ConfigError(f"{given.subject} is {shown(given.raw)}, but must be a table", hint=hint)
     if given.name not in kind.model_fields:
         close = difflib.get_close_matches(given.name, kind.model_fields, n=1)
         raise _unknown("table", given, close[0] if close else "", page)
@@ -182,7 +181,7 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, GivenValue], error: Err
     if given is None:  # two settings contradict each other
         return ConfigError(f"{label}: [{'.'.join(path)}]: {why}", hint="correct one of them")
     schema = schema_of(kind, path)
-    if schema.get("type") == "array":
+    if schema.get("type") == "array" and error["type"] != "value_error":
         hint = list_hint(given, schema)
     elif "enum" in schema and (close := difflib.get_close_matches(str(given.value), schema["enum"], n=1)):
         hint = f'did you mean "{close[0]}"?'
@@ -190,5 +189,7 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, GivenValue], error: Err
         hint = f'texts need quotes: {path[1]} = "{given.value}"'
     else:
         default = schema.get("default")
-        hint = "correct it or leave it out" + (f" (default: {shown(default)})" if default not in {None, ""} else "")
-    return ConfigError(f"{given.subject} is {shown(given.value)}, but {why}", hint=hint)
+        hint = "correct it or leave it out" + (
+            f" (default: {shown(default)})" if default is not None and default != "" else ""
+        )
+    return ConfigError(f"{given.subject} is {shown(given.raw)}, but {why}", hint=hint)

@@ -29,6 +29,7 @@ class GivenValue:
 
     name: str  #: dotted, such as `trainer.epochs`
     value: Any
+    raw: Any  #: as it was written: the text of a variable, not its items
     source: str  #: "file", "environment" or "flags"
     written: str  #: `trainer.epochs`, `HOTLAP_TRAINER__EPOCHS` or `--epochs`
     place: str = ""  #: `daemon.toml, line 3`
@@ -43,7 +44,7 @@ def from_file(path: Path, label: str) -> list[GivenValue]:
     """Return the values in a TOML file, which messages call `label`. Raises ConfigError."""
     text = _read(path, label)
     return [
-        GivenValue(name=name, value=value, source="file", written=name, place=_place(text, name, label))
+        GivenValue(name=name, value=value, raw=value, source="file", written=name, place=_place(text, name, label))
         for name, value in _flat(_parsed(text, label))
     ]
 
@@ -55,14 +56,16 @@ def from_environment(kind: type[BaseModel], environment: Mapping[str, str]) -> l
         if variable.upper().startswith(PREFIX) and variable.upper() not in _NOT_SETTINGS:
             name = variable[len(PREFIX) :].lower().replace("__", ".", 1)
             value = _items(text) if schema_of(kind, name.split(".")).get("type") == "array" else text
-            given.append(GivenValue(name=name, value=value, source="environment", written=variable))
+            given.append(GivenValue(name=name, value=value, raw=text, source="environment", written=variable))
     return given
 
 
 def from_flags(flags: Mapping[str, Any] | None, flag_names: Mapping[str, str] | None) -> list[GivenValue]:
     """Return the flags that were given, those that are not None. Their names are those of the settings by default."""
     return [
-        GivenValue(name=name, value=value, source="flags", written=(flag_names or {}).get(name) or _flag(name))
+        GivenValue(
+            name=name, value=value, raw=value, source="flags", written=(flag_names or {}).get(name) or _flag(name)
+        )
         for name, value in (flags or {}).items()
         if value is not None
     ]

@@ -57,9 +57,15 @@ BROKEN = {
     "unknown table": ("[deamon]\nwarm_trainer = true\n", "daemon.toml, line 2: unknown setting deamon.warm_trainer"),
     "a table that is a number": ("daemon = 5\n", "daemon.toml, line 1: daemon is 5, but must be a table"),
     "wrong type": ("[daemon]\nwarm_trainer = 'maybe'\n", 'daemon.toml, line 2: daemon.warm_trainer is "maybe", but'),
-    "infinite": ("[trainer]\nseed = 1\nlearning_rate = inf\n", "daemon.toml, line 3: trainer.learning_rate is inf, but"),
+    "infinite": (
+        "[trainer]\nseed = 1\nlearning_rate = inf\n",
+        "daemon.toml, line 3: trainer.learning_rate is inf, but",
+    ),
     "nan": ("[daemon]\nsettle_s = nan\n", "daemon.toml, line 2: daemon.settle_s is nan, but"),
-    "negative": ("[daemon]\nauto_train_after_n_rollouts = -3\n", "daemon.toml, line 2: daemon.auto_train_after_n_rollouts is -3, but"),
+    "negative": (
+        "[daemon]\nauto_train_after_n_rollouts = -3\n",
+        "daemon.toml, line 2: daemon.auto_train_after_n_rollouts is -3, but",
+    ),
     "a dotted key": ("trainer.epochs = 0\n", "daemon.toml, line 1: trainer.epochs is 0, but"),
     "5,000 digits": ("[trainer]\nseed = " + "9" * 5000, "is not valid TOML"),
     "nested too deep": ("[trainer]\nseed = " + "[" * 100_000, "nested too deeply"),

@@ -91,6 +91,13 @@ IN_THE_FILE = {
         "daemon.toml, line 2: trainer.epochs is a table, but must be a whole number from 1 to 1000"
         " -> correct it or leave it out (default: 10)"
     ),
+    "[trainer.epochs]\n": (
+        "daemon.toml, line 1: trainer.epochs is a table, but must be a whole number from 1 to 1000"
+        " -> correct it or leave it out (default: 10)"
+    ),
+    "[trainer.schedule]\ncycles = 1\n": (
+        "daemon.toml, line 1: unknown setting trainer.schedule -> did you mean trainer.schedule_cycles?"
+    ),
     "[trainer]\nlearning_rate = inf\n": (
         "daemon.toml, line 2: trainer.learning_rate is inf, but must be a finite number above 0"
         " -> correct it or leave it out (default: 0.0003)"
@@ -124,7 +131,7 @@ IN_THE_FILE = {
     ),
     "[agent]\naction_low = [0.0]\n": (
         "daemon.toml, line 2: agent.action_low is [0.0], but must have one number for each of the 3 actions:"
-        " steer, throttle, brake -> write it in square brackets, such as action_low = [-1.0, 0.0]"
+        " steer, throttle, brake -> correct it or leave it out"
     ),
     "[agent]\nhidden_sizes = 128\n": (
         "daemon.toml, line 2: agent.hidden_sizes is 128, but must be a list of 1 to 8 whole numbers, each at least 1"
@@ -155,7 +162,10 @@ IN_A_VARIABLE = {
     ("HOTLAP_TRANIER__EPOCHS", "1"): "does not name a setting -> did you mean HOTLAP_TRAINER__EPOCHS?",
     ("HOTLAP_TRAINER_EPOCHS", "1"): "does not name a setting -> did you mean HOTLAP_TRAINER__EPOCHS?",
     ("HOTLAP_EPOCHS", "1"): "does not name a setting -> did you mean HOTLAP_TRAINER__EPOCHS?",
-    ("HOTLAP_TRAINER", "1"): 'is "1", but must be a table -> set one variable for each setting',
+    (
+        "HOTLAP_TRAINER",
+        "1",
+    ): 'is "1", but must be a table -> set one variable for each setting, such as HOTLAP_TRAINER__EPOCHS',
     ("HOTLAP_TRAINER__EPOCHS", "many"): (
         'is "many", but must be a whole number from 1 to 1000 -> correct it or leave it out (default: 10)'
     ),
@@ -172,7 +182,14 @@ IN_A_VARIABLE = {
         'is "nope", but must be true or false -> correct it or leave it out (default: true)'
     ),
     ("HOTLAP_AGENT__HIDDEN_SIZES", "128;128"): (
-        'is ["128;128"], but must be a list of 1 to 8 whole numbers, each at least 1'
+        'is "128;128", but must be a list of 1 to 8 whole numbers, each at least 1'
+        " -> separate its items with commas, such as HOTLAP_AGENT__HIDDEN_SIZES=128,128"
+    ),
+    ("HOTLAP_TRAINER__EPOCHS", '{"n": 1}'): (
+        'is "{"n": 1}", but must be a whole number from 1 to 1000 -> correct it or leave it out (default: 10)'
+    ),
+    ("HOTLAP_AGENT__HIDDEN_SIZES", ""): (
+        'is "", but must be a list of 1 to 8 whole numbers, each at least 1'
         " -> separate its items with commas, such as HOTLAP_AGENT__HIDDEN_SIZES=128,128"
     ),
     ("HOTLAP_AGENT__HIDDEN_SIZES", "[128, 128"): (
@@ -180,7 +197,7 @@ IN_A_VARIABLE = {
         " -> separate its items with commas, such as HOTLAP_AGENT__HIDDEN_SIZES=128,128"
     ),
     ("HOTLAP_AGENT__ACTION_HIGH", "one"): (
-        'is ["one"], but must be a list of numbers'
+        'is "one", but must be a list of numbers'
         " -> separate its items with commas, such as HOTLAP_AGENT__ACTION_HIGH=-1.0,0.0"
     ),
 }
