@@ -177,7 +177,8 @@ def _loaded(options: argparse.Namespace, project: Path) -> LoadedSettings:
         "trainer.seed": options.seed,
         "daemon.allow_shared": options.allow_shared,
     }
-    return load(project, config=getattr(options, "config", None), flags=flags)
+    names = {"daemon.auto_train_after_n_rollouts": "--after-n-rollouts"}
+    return load(project, config=getattr(options, "config", None), flags=flags, flag_names=names)
 
 
 def _tell(report: tell.Report, *, as_json: bool) -> Exit:

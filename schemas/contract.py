@@ -1,4 +1,4 @@
-"""What a policy is to the outside: its observations, its actions; their hash, and a difference in words."""
+"""The contract of a policy: its observation size and its action space."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ class ContinuousActions(StrictModel):
 
     @classmethod
     def named(cls, names: tuple[str, ...]) -> ContinuousActions:
-        """Return the space of these names with their usual bounds: steer [-1, 1], throttle and brake [0, 1]."""
+        """Return the space of these names with their usual bounds, those in KNOWN_BOUNDS or DEFAULT_BOUNDS."""
         bounds = [KNOWN_BOUNDS.get(name, DEFAULT_BOUNDS) for name in names]
         return cls(names=names, low=tuple(low for low, _ in bounds), high=tuple(high for _, high in bounds))
 
     @property
     def output_size(self) -> int:
-        """How many numbers the policy head gives."""
+        """How many numbers the policy head computes."""
         return len(self.names)
 
     @property
     def width(self) -> int:
-        """How many numbers one recorded action has."""
+        """How many numbers a recorded action has."""
         return len(self.names)
 
     def in_words(self) -> str:
-        """Describe the space in a few words."""
+        """Return the space in words, for messages."""
         parts = (f"{n} [{lo:g}, {hi:g}]" for n, lo, hi in zip(self.names, self.low, self.high, strict=True))
         return ", ".join(parts)
 
 
 class DiscreteActions(StrictModel):
-    """One of `n` choices; the policy head gives `n` logits."""
+    """One of `n` choices; the policy head computes `n` logits."""
 
     type: Literal["discrete"] = "discrete"
     n: Annotated[int, Field(ge=2)]
 
     @property
     def output_size(self) -> int:
-        """How many numbers the policy head gives."""
+        """How many numbers the policy head computes."""
         return self.n
 
     @property
     def width(self) -> int:
-        """How many numbers one recorded action has."""
+        """How many numbers a recorded action has."""
         return 1
 
     def in_words(self) -> str:
-        """Describe the space in a few words."""
+        """Return the space in words, for messages."""
         return f"one of {self.n} choices"
 
 
@@ -68,17 +68,17 @@ ActionSpace = Annotated[ContinuousActions | DiscreteActions, Field(discriminator
 
 
 class PolicyContract(StrictModel):
-    """What every rollout and every model of one project must agree on."""
+    """The shape that every rollout and every model of a project must have."""
 
     observation_size: Annotated[int, Field(ge=1)]
     action_space: ActionSpace
 
     def digest(self) -> str:
-        """Return a short hash over observation size, action names, order, bounds and kind."""
+        """Return a short hash over the observation size and the names, order, bounds and kind of the actions."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
 
     def differences(self, other: PolicyContract) -> tuple[str, ...]:
-        """Say in words where `other` differs from this; empty where it does not."""
+        """Return in words how `other` differs from this contract; () if it does not."""
         found = []
         if other.observation_size != self.observation_size:
             found.append(f"{other.observation_size} observations instead of {self.observation_size}")

@@ -1,4 +1,4 @@
-"""One kind of error for people: what happened, a stable code, and what to do about it."""
+"""Expected failures: what happened, what to do about it, and a stable code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from schemas.text import printable
 
 
 class HotlapError(Exception):
-    """An expected failure. `str(error)` is one line: cause, then remedy."""
+    """An expected failure. `str(error)` is one line: cause, remedy, code."""
 
     code = "E_HOTLAP"
 
@@ -17,13 +17,13 @@ class HotlapError(Exception):
         super().__init__(self.line())
 
     def line(self) -> str:
-        """Return the whole error as one line of plain text, safe for any console."""
+        """Return the error as one line of text without control characters."""
         remedy = f" -> {self.hint}" if self.hint else ""
         return f"{self.message}{remedy} [{self.code}]"
 
 
 class RolloutError(HotlapError):
-    """A rollout file that cannot be used. `incomplete` is true where waiting may still help."""
+    """A rollout file that cannot be used. `incomplete` is true if its writer may still be writing it."""
 
     code = "E_SCHEMA"
 
@@ -33,18 +33,18 @@ class RolloutError(HotlapError):
 
 
 class ModelError(HotlapError):
-    """A model JSON that is not what Contract 3 asks for, or does not compute what its probe says."""
+    """A file that is not a valid model JSON, or a model that does not compute the outputs of its probe."""
 
     code = "E_MODEL"
 
 
 class ConfigError(HotlapError):
-    """Settings that cannot be used: unknown names, wrong types, contradictions."""
+    """Settings that cannot be used: unknown names, wrong values, contradictions."""
 
     code = "E_CONFIG"
 
 
 class ContractError(HotlapError):
-    """Data or a model of another shape than the project's."""
+    """Data or a model whose contract is not the project's."""
 
     code = "E_CONTRACT"

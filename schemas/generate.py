@@ -1,24 +1,23 @@
-"""`python -m schemas.generate`: writes the JSON Schemas, docs/errors.md and the README's settings from the code."""
+"""`python -m schemas.generate`: write the JSON Schemas and the generated parts of the docs from the code."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
+from schemas.doc_tables import fields_table, settings_tables
 from schemas.error_codes import errors_page
 from schemas.json_schema.documents import ModelDocument, RolloutV1, RolloutV2
 from schemas.settings.models import Settings
-from schemas.status import Status
+from schemas.status import CycleSummary, Status
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE_START = "<!-- settings: made by `python -m schemas.generate` -->"
-TABLE_END = "<!-- settings end -->"
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "rollout_v1.schema.json": RolloutV1,
@@ -35,53 +34,49 @@ def schema_text(model: type[BaseModel]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=True) + "\n"
 
 
-def settings_table() -> str:
-    """Return all settings as a Markdown table."""
-    rows = ["| setting | default | what it does |", "|---|---|---|"]
-    for group, field in Settings.model_fields.items():
-        kind = field.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, BaseModel)
-        for name, setting in kind.model_fields.items():
-            description = " ".join((setting.description or "").split())
-            rows.append(f"| `{group}.{name}` | `{_toml(setting.default)}` | {description} |")
-    return "\n".join(rows)
+def blocks() -> dict[str, dict[str, str]]:
+    """Return the generated blocks of hand-written pages: page -> name of the block -> text.
+
+    A page shows a block between `<!-- NAME: ... -->` and `<!-- NAME end -->`.
+    """
+    return {
+        "docs/reference/settings.md": {"settings": settings_tables(Settings)},
+        "docs/reference/status.md": {"status": fields_table(Status), "history": fields_table(CycleSummary)},
+    }
 
 
-def _toml(value: Any) -> str:
-    if value is None:
-        return "none"
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+def with_block(page: str, name: str, text: str) -> str:
+    """Return a page with the text between its markers replaced; the page itself if it has no such markers."""
+    markers = re.compile(rf"(<!-- {name}: [^>]*-->\n).*?(\n<!-- {name} end -->)", re.DOTALL)
+    return markers.sub(lambda found: f"{found[1]}{text}{found[2]}", page)
 
 
-def readme_with_table(readme: str) -> str:
-    """Return the README with its table of settings made anew."""
-    before, _, rest = readme.partition(TABLE_START)
-    _, _, after = rest.partition(TABLE_END)
-    return f"{before}{TABLE_START}\n{settings_table()}\n{TABLE_END}{after}"
-
-
-def wanted_files() -> dict[Path, str]:
-    """Return every generated file with the text it should have."""
-    wanted = {ROOT / "schemas" / "json_schema" / name: schema_text(model) for name, model in SCHEMAS.items()}
+def generated_files() -> dict[Path, str]:
+    """Return every generated file, and every page with generated blocks, with the text that it should have."""
+    files = {ROOT / "schemas" / "json_schema" / name: schema_text(model) for name, model in SCHEMAS.items()}
     if (ROOT / "docs").is_dir():
-        wanted[ROOT / "docs" / "errors.md"] = errors_page()
-    readme = ROOT / "README.md"
-    if readme.exists():
-        wanted[readme] = readme_with_table(readme.read_text(encoding="utf-8"))
-    return wanted
+        files[ROOT / "docs" / "reference" / "errors.md"] = errors_page()
+    for name, page_blocks in blocks().items():
+        path = ROOT / name
+        if path.exists():
+            page = path.read_text(encoding="utf-8")
+            for block, text in page_blocks.items():
+                page = with_block(page, block, text)
+            files[path] = page
+    return files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write what is out of date; with --check only tell, and exit 1 where something is."""
+    """Write the files that are out of date; with --check only name them, and return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m schemas.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is out of date")
     options = parser.parse_args(arguments)
     stale = []
-    for path, text in wanted_files().items():
+    for path, text in generated_files().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path.relative_to(ROOT).as_posix())
             if not options.check:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8", newline="\n")
     for name in stale:
         sys.stdout.write(f"{name} {'is out of date' if options.check else 'written'}\n")

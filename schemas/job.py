@@ -1,4 +1,4 @@
-"""What daemon and trainer say to each other: one job on stdin, events as JSON lines on stdout, exit codes."""
+"""The protocol between daemon and trainer: a job on stdin, events as JSON lines on stdout, exit codes."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from schemas.storage.files import sha256_of
 
 
 class ExitCode(IntEnum):
-    """A trainer's verdict on itself. Numbers follow sysexits(3) where it has one."""
+    """How a trainer ended. The numbers are those of sysexits(3) if it has a fitting one."""
 
     OK = 0
     USAGE = 2  #: bad arguments
     NOTHING_TO_DO = 3  #: no usable rollout
-    BAD_DATA = 65  #: these inputs will be wrong again
-    BUG = 70  #: an exception nobody expected
-    TEMPORARY = 75  #: out of memory, disk full: another try may work
-    BAD_CONFIG = 78  #: these settings will be wrong again
+    BAD_DATA = 65  #: these inputs cannot be used, also not by another attempt
+    BUG = 70  #: an unexpected exception
+    TEMPORARY = 75  #: out of memory or disk space: another attempt may work
+    BAD_CONFIG = 78  #: these settings cannot be used, also not by another attempt
 
 
 class RolloutInput(StrictModel):
-    """One rollout that a cycle may learn from."""
+    """One rollout that a cycle may train on."""
 
     name: str
     sha256: str
-    source: str  #: the file the engine wrote; may be gone by now
-    cache: str  #: its arrays; may be missing
-    is_new: bool  #: counted toward this cycle's trigger
-    behaviours: tuple[str, ...] = ()  #: model JSONs that may have played it, the likeliest first
-    age: int = 0  #: cycles since it was new
+    source: str  #: the file that the engine wrote; may be removed by now
+    cache: str  #: the file with its arrays; may be missing
+    is_new: bool  #: whether it counted in this cycle's trigger
+    behaviours: tuple[str, ...] = ()  #: model JSONs that may be its behaviour policy, the most likely first
+    age: int = 0  #: how many cycles ago it was new
 
 
 JobKind = Literal["initial", "train", "select", "export", "prefetch"]
-"""`expect`: nothing to do yet; the next job will be much like this one."""
+"""`prefetch`: the next job will be similar to this one, so the trainer can read its inputs ahead of time."""
 
 
 class Job(StrictModel):
-    """All that a trainer needs to know; it reads no environment and no config file."""
+    """Everything that a trainer needs; it reads no settings from files or variables."""
 
     kind: JobKind
     cycle: int  #: 0 for the initial model
-    output: str  #: folder for checkpoints, model JSON and analysis; exists and is empty, but for "select"
+    output: str  #: folder for checkpoints, model JSON and analysis; exists, and is empty except for "select"
     contract: PolicyContract
     hidden_sizes: tuple[int, ...]
     settings: TrainerSettings
     rollouts: tuple[RolloutInput, ...] = ()
-    parent: str | None = None  #: checkpoint to go on from
+    parent: str | None = None  #: checkpoint of the parent policy
     parent_sha256: str | None = None
-    use_epoch: int = 0  #: 0 = the best, k = that epoch
+    use_epoch: int = 0  #: the epoch to choose; 0 = the best
     export_epoch: int = 0  #: for "export": which checkpoint of `output`
 
 
 class Ready(StrictModel):
-    """The trainer is up: torch is imported and it waits for, or has read, its job."""
+    """The trainer has started: torch is imported, and it waits for its job or has read it."""
 
     event: Literal["ready"] = "ready"
     versions: dict[str, str]
@@ -67,15 +67,15 @@ class Ready(StrictModel):
 
 
 class Heartbeat(StrictModel):
-    """Still alive and working on `doing`."""
+    """The trainer is alive and works on `doing`."""
 
     event: Literal["heartbeat"] = "heartbeat"
     doing: str
-    progress: float = 0.0  #: in [0, 1], within the whole job
+    progress: float = 0.0  #: of the whole job, in [0, 1]
 
 
 class Notice(StrictModel):
-    """Something that people should know, in plain words; no failure."""
+    """A message about data or settings for the user. The job continues."""
 
     event: Literal["notice"] = "notice"
     code: str
@@ -83,24 +83,24 @@ class Notice(StrictModel):
 
 
 class EpochDone(StrictModel):
-    """One epoch is over; its checkpoint is whole when the result comes, at the latest."""
+    """An epoch has ended. Its checkpoint is complete at the latest when the result is sent."""
 
     event: Literal["epoch"] = "epoch"
     epoch: int
     epochs: int
-    losses: dict[str, float | None]  #: None where not finite
-    score: float | None  #: Contract 6; None where it can never win
+    losses: dict[str, float | None]  #: None for a value that is not finite
+    score: float | None  #: lower is better; None if the epoch cannot be chosen
     seconds: float
 
 
 class Selecting(StrictModel):
-    """Training is over; checkpoints are being ranked."""
+    """Training has ended, and the checkpoints are being ranked."""
 
     event: Literal["selecting"] = "selecting"
 
 
 class RankedEpoch(StrictModel):
-    """One checkpoint's place and the reason for it."""
+    """One checkpoint in the ranking, with the reason for its place."""
 
     epoch: int
     score: float | None
@@ -109,10 +109,10 @@ class RankedEpoch(StrictModel):
 
 
 class Result(StrictModel):
-    """What a job left in its output folder."""
+    """What a job wrote to its output folder."""
 
     event: Literal["result"] = "result"
-    epoch: int  #: the chosen one
+    epoch: int  #: the chosen epoch
     score: float | None
     model: str  #: file name of the model JSON
     checkpoint: str  #: file name of its checkpoint
@@ -128,7 +128,7 @@ class Result(StrictModel):
 
 
 class Failure(StrictModel):
-    """Why a job could not be done; the exit code says whether to try again."""
+    """Why a job failed. The exit code tells whether another attempt may work."""
 
     event: Literal["error"] = "error"
     code: str
@@ -140,15 +140,15 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def event_from_line(line: bytes) -> Event:
-    """Read one line of a trainer's stdout. Raises pydantic's ValidationError."""
+    """Return the event on a line of a trainer's stdout. Raises pydantic's ValidationError."""
     return _EVENT.validate_json(line)
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN: give None for it."""
+    """Return None for a value that is not finite, which JSON cannot contain."""
     return value if abs(value) < float("inf") else None
 
 
 def config_hash(settings: TrainerSettings) -> str:
-    """Return a short hash over settings."""
+    """Return a short hash over the settings."""
     return sha256_of(orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))[:16]

@@ -1,4 +1,4 @@
-"""The model JSON that engines load (Contract 3): reading, writing, and the engine's own arithmetic in numpy."""
+"""The model JSON that engines load: reading, writing, and the same computation as in the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Float32 = npt.NDArray[np.float32]
 SCHEMA_NAME = "hotlap.model/1"
 PROBE_SIZE = 8
 PROBE_TOLERANCE = 1e-4
-"""Largest difference, relative to the size of the outputs, that float32 rounding may explain."""
+"""Largest difference, relative to the size of the outputs, that float32 rounding can cause."""
 LOG_STD_MIN = math.log(0.01)
 LOG_STD_MAX = math.log(2.0)
 LOG_STD_START = math.log(0.5)
@@ -30,11 +30,11 @@ MAX_MODEL_BYTES = 512 * 1024 * 1024
 
 
 class Lineage(StrictModel):
-    """Where a model comes from."""
+    """Where a model comes from; see 'Model JSON' in docs/reference/formats.md."""
 
     cycle: int
     epoch: int
-    parent: str | None = None  #: the model JSON that training went on from, relative to Models/
+    parent: str | None = None  #: the model JSON of the parent policy, relative to Models/
     rollouts: tuple[str, ...] = ()  #: SHA-256 of the new rollouts
     config_hash: str = ""
     seed: int = 0
@@ -56,7 +56,7 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Hidden layers with ReLU after each, and a head."""
+    """Hidden layers, each followed by ReLU, and a head."""
 
     hidden: tuple[Dense, ...]
     head: Dense
@@ -68,27 +68,27 @@ class Stack:
         return self.head(x)
 
     def layers(self) -> tuple[Dense, ...]:
-        """All layers, the head last."""
+        """Return all layers, the head last."""
         return (*self.hidden, self.head)
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Observations with what the trainer computes for them: an importer checks itself after loading."""
+    """Observations with the outputs that the trainer computed for them, to check a loaded model."""
 
     observations: Float32  #: [p, O]
-    means: Float32  #: [p, A], the logits where the policy is discrete
+    means: Float32  #: [p, A]; the logits if the policy is discrete
     values: Float32  #: [p]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A policy and a value network as an engine runs them, with normalisation already folded in."""
+    """A policy and a value network as an engine runs them, with normalisation folded in."""
 
     contract: PolicyContract
     policy: Stack
     value_function: Stack
-    action_log_std: Float32  #: [A]; empty where the policy is discrete
+    action_log_std: Float32  #: [A]; empty if the policy is discrete
     policy_version: int
     probe: Probe | None
     lineage: Lineage
@@ -104,16 +104,18 @@ class Model:
         return np.tanh(raw) if isinstance(self.contract.action_space, ContinuousActions) else raw
 
     def value(self, observations: Float32) -> Float32:
-        """Return the value [n] in the game's own reward units; observations [n, O]."""
+        """Return the value [n] in the reward units of the game; observations [n, O]."""
         return self.value_function(np.asarray(observations, dtype=np.float32))[:, 0]
 
 
 def model_to_bytes(model: Model) -> bytes:
-    """Write a model as the engine's JSON. Raises ModelError where a number is not finite."""
+    """Return the model JSON. Raises ModelError if a weight is not finite."""
     layers = (*model.policy.layers(), *model.value_function.layers())
     arrays = [model.action_log_std, *(a for layer in layers for a in (layer.weights, layer.biases))]
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ModelError("the model holds a weight that is not finite", hint="lower learning_rate", code="E_NONFINITE")
+        raise ModelError(
+            "the model contains a weight that is not finite", hint="lower learning_rate", code="E_NONFINITE"
+        )
     space = model.contract.action_space
     document: dict[str, Any] = {
         "network_config": {
@@ -145,7 +147,7 @@ def _layer(layer: Dense) -> dict[str, Float32]:
 
 
 def weights_checksum(model: Model) -> str:
-    """Return the SHA-256 over all weights as little-endian float32, in the order of the file."""
+    """Return the SHA-256 over all weights as little-endian float32, in their order in the file."""
     digest = hashlib.sha256()
     for layer in (*model.policy.layers(), *model.value_function.layers()):
         digest.update(np.ascontiguousarray(layer.weights, dtype="<f4").tobytes())
@@ -155,7 +157,10 @@ def weights_checksum(model: Model) -> str:
 
 
 def read_model(data: bytes) -> Model:
-    """Read a model JSON, ours or any that keeps to Contract 3's fixed keys. Raises ModelError."""
+    """Return the model in a model JSON, ours or any with the fixed keys. Raises ModelError.
+
+    The keys are those of 'Model JSON' in docs/reference/formats.md.
+    """
     try:
         document = orjson.loads(data)
         config = document["network_config"]
@@ -167,7 +172,7 @@ def read_model(data: bytes) -> Model:
         )
         model = Model(
             contract=PolicyContract.from_json_value(
-                {"observation_size": sizes[0], "action_space": _space_document(document, outputs)}
+                {"observation_size": sizes[0], "action_space": _action_space(document, outputs)}
             ),
             policy=policy,
             value_function=value_function,
@@ -177,25 +182,41 @@ def read_model(data: bytes) -> Model:
             lineage=Lineage.from_json_value(document.get("lineage") or {"cycle": 0, "epoch": 0}),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, ValidationError) as error:
-        raise ModelError(f"it is no model JSON: {type(error).__name__}: {error}", hint="see docs/formats.md") from None
+        raise ModelError(f"it is not a model JSON: {_reason(error)}", hint="see `hotlap docs formats`") from None
     if isinstance(model.contract.action_space, ContinuousActions) and len(model.action_log_std) != outputs:
-        raise ModelError(f"`action_log_std` has {len(model.action_log_std)} numbers, the policy {outputs}", hint="")
+        raise ModelError(
+            f"`action_log_std` has {len(model.action_log_std)} numbers, but the policy has {outputs} actions",
+            hint="see `hotlap docs formats`",
+        )
     if "checksum" in document and document["checksum"] != weights_checksum(model):
-        raise ModelError("its weights are not those it was written with", hint="the file is torn or edited")
+        raise ModelError(
+            "its weights do not match its checksum", hint="the file is damaged or was edited; publish another model"
+        )
     return model
 
 
-def _space_document(document: dict[str, Any], outputs: int) -> Any:
-    known = document.get("action_space")
-    if known is not None:
-        return known
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"the key {error.args[0]} is missing"
+    if isinstance(error, orjson.JSONDecodeError):
+        return f"it is not JSON ({error})"
+    if isinstance(error, ValidationError):
+        return f"{'.'.join(map(str, error.errors()[0]['loc']))} is wrong"
+    if isinstance(error, TypeError):
+        return "a value has the wrong type"
+    return str(error)
+
+
+def _action_space(document: dict[str, Any], outputs: int) -> Any:
+    if document.get("action_space") is not None:
+        return document["action_space"]
     names = ("steer", "throttle", "brake") if outputs == 3 else tuple(f"action_{i}" for i in range(outputs))
     return ContinuousActions.named(names).model_dump(mode="json")
 
 
 def _stack(hidden: list[dict[str, Any]], head: dict[str, Any], sizes: list[int], outputs: int) -> Stack:
     if len(hidden) != len(sizes) - 1:
-        raise ValueError(f"{len(hidden)} hidden layers where network_config says {len(sizes) - 1}")
+        raise ValueError(f"it has {len(hidden)} hidden layers, but network_config names {len(sizes) - 1}")
     dense = [_dense(layer, i, o) for layer, i, o in zip(hidden, sizes[:-1], sizes[1:], strict=True)]
     return Stack(tuple(dense), _dense(head, sizes[-1], outputs))
 
@@ -204,7 +225,9 @@ def _dense(layer: dict[str, Any], inputs: int, outputs: int) -> Dense:
     weights = np.array(layer["weights"], dtype=np.float32)
     biases = np.array(layer["biases"], dtype=np.float32)
     if weights.shape != (inputs * outputs,) or biases.shape != (outputs,):
-        raise ValueError(f"a layer of {weights.size} weights and {biases.size} biases where {inputs}x{outputs} is due")
+        raise ValueError(
+            f"a layer has {weights.size} weights and {biases.size} biases, not {inputs}x{outputs} and {outputs}"
+        )
     if not (np.isfinite(weights).all() and np.isfinite(biases).all()):
         raise ValueError("a weight is not finite")
     return Dense(weights.reshape(outputs, inputs), biases)
@@ -218,18 +241,18 @@ def _probe(document: dict[str, Any] | None) -> Probe | None:
 
 
 def check_probe(model: Model, *, tolerance: float = PROBE_TOLERANCE) -> float:
-    """Compare the model with its own probe; give the largest difference relative to the outputs' size.
+    """Return the largest difference between the model's outputs and its probe, relative to the size of the outputs.
 
-    Raises ModelError where it exceeds `tolerance`, or where there is no probe.
+    Raises ModelError if it exceeds `tolerance`, or if the model has no probe.
     """
     if model.probe is None:
-        raise ModelError("the model has no probe", hint="export it with scripts/export_model_for_unreal.py")
+        raise ModelError("the model has no probe", hint="export it again with scripts/export_model_for_unreal.py")
     means, values = model.mean(model.probe.observations), model.value(model.probe.observations)
     worst = max(_difference(means, model.probe.means), _difference(values, model.probe.values))
     if not worst <= tolerance:
         raise ModelError(
-            f"the model computes something else than its probe says (difference {worst:.1e})",
-            hint="its normalisation or a layer is wrong; do not load it",
+            f"the model does not compute the outputs of its probe (difference {worst:.1e})",
+            hint="its normalisation or a layer is wrong; do not load it, publish another model",
             code="E_PROBE",
         )
     return worst

@@ -1,10 +1,16 @@
-"""What the daemon says of itself in status.json, and what `history` says of its cycles."""
+"""What the daemon writes to status.json, and what `hotlap history --json` prints."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import ConfigDict
+
 from schemas.base import StrictModel
+
+
+class _Documented(StrictModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class DaemonState(StrEnum):
@@ -18,58 +24,95 @@ class DaemonState(StrEnum):
     PARKED = "parked"
 
 
-class EpochStatus(StrictModel):
+class EpochStatus(_Documented):
     """One epoch of the running or the last cycle."""
 
     epoch: int
+    """Number of the epoch, from 1."""
     value_loss: float | None
+    """Held-out value loss."""
     policy_loss: float | None
+    """Policy loss."""
     score: float | None
+    """The epoch's score; lower is better."""
     chosen: bool = False
+    """Whether this epoch is published."""
 
 
-class StatusWarning(StrictModel):
-    """Something that people should look at."""
+class StatusWarning(_Documented):
+    """Something that a user should look at."""
 
     code: str
+    """One of the codes in docs/reference/errors.md."""
     message: str
-    at_s: float  #: s since 1970, UTC
+    """The warning in words."""
+    at_s: float
+    """When it was given, in seconds since 1970."""
 
 
-class Status(StrictModel):
-    """status.json. Stale when `heartbeat` is older than three times `heartbeat_interval_s`."""
+class Status(_Documented):
+    """status.json. The daemon is gone or stuck if `heartbeat` is older than three times `heartbeat_interval_s`."""
 
     schema_name: str = "hotlap.status/1"
+    """Name of this format."""
     state: DaemonState
-    step: str  #: what is going on, in words
-    cycle: int  #: the running or the last one
+    """What the daemon is doing."""
+    step: str
+    """The current step in words."""
+    cycle: int
+    """Number of the running cycle, or of the last one."""
     rollouts_pending: int
+    """New rollouts that count toward the next cycle."""
     rollouts_needed: int
+    """How many of them start a cycle."""
     policy_version: int
+    """Version of the published model; 0 is the initial model."""
     best_model_path: str | None
-    heartbeat: float  #: s since 1970, UTC
+    """Path of the published model JSON."""
+    heartbeat: float
+    """When the daemon last wrote this file, in seconds since 1970."""
     heartbeat_interval_s: float
+    """Seconds between two heartbeats."""
     pid: int
-    create_time: float  #: of the process, so that a reused pid is no mistake
+    """Process id of the daemon."""
+    create_time: float
+    """When that process started, in seconds since 1970; another process may have the same `pid` later."""
     started_at: float
+    """When the daemon started, in seconds since 1970."""
     warnings: tuple[StatusWarning, ...] = ()
+    """What a user should look at."""
     epochs: tuple[EpochStatus, ...] = ()
+    """Epochs of the running or the last cycle."""
     epochs_total: int = 0
+    """How many epochs the cycle runs."""
     progress: float = 0.0
+    """Progress of the running training, 0 to 1."""
     training_seconds: float = 0.0
+    """How long the running training has taken."""
     rollouts_rejected: int = 0
+    """How many rollouts were rejected so far."""
 
 
-class CycleSummary(StrictModel):
-    """One line of `history --json`."""
+class CycleSummary(_Documented):
+    """One element of the list that `hotlap history --json` prints."""
 
     cycle: int
+    """Number of the cycle; 0 is the initial model."""
     state: str
+    """`published`, `failed` or `parked`."""
     policy_version: int | None
+    """Version of the model that the cycle published."""
     rollouts: tuple[str, ...]
+    """Names of the rollouts that triggered it."""
     best_epoch: int | None
+    """The epoch that was published."""
     score: float | None
+    """Its score; lower is better."""
     reward_mean: float | None
+    """Reward per step of the new rollouts."""
     value_loss: float | None
+    """Held-out value loss of the published epoch."""
     seconds: float | None
+    """How long the cycle took."""
     error: str | None
+    """Why the cycle failed."""

@@ -1,4 +1,4 @@
-"""Text from outside (file names, messages) made safe once, at the boundary, for console, log and status."""
+"""Making text from outside (file names, messages) safe for console, log and status.json."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def printable(text: str, *, limit: int = 2000) -> str:
-    """Return `text` on one line with control, bidirectional, unpaired and odd space characters written as escapes.
+    """Return `text` on one line, with escapes for control and format characters, surrogates and unusual spaces.
 
-    Newlines become " | ", so that a message cannot forge a second log record. Longer texts are cut at
-    `limit` characters.
+    Newlines become " | ", so that a message cannot imitate a second log line. Texts are cut at `limit` characters.
     """
     safe = []
     for character in text[: limit + 1].replace("\r\n", "\n").strip("\n").replace("\n", " | ").replace("\t", " "):
@@ -25,5 +24,5 @@ def printable(text: str, *, limit: int = 2000) -> str:
 
 
 def ascii_safe(text: str) -> str:
-    """Return `shown(text)` in ASCII alone, for consoles of any code page."""
+    """Return `printable(text)` in ASCII, for consoles with any code page."""
     return printable(text).encode("ascii", "backslashreplace").decode("ascii")

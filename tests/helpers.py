@@ -1,4 +1,4 @@
-"""What several tests need: rollouts in every form, fake clocks and logs, a project in a temporary folder."""
+"""What several tests need: rollouts and models, a fake clock and log, and a project in a temporary folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLES = DATA / "rollouts"
 
 
 def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, seed: int = 0) -> Rollout:
-    """Return random experiences of a few interleaved agents."""
+    """Return a rollout of random experiences, with several agents interleaved."""
     rng = np.random.default_rng(seed)
     space = ContinuousActions.named(("steer", "throttle", "brake"))
     low, high = np.array(space.low), np.array(space.high)
@@ -70,12 +70,12 @@ def v1_document(rollout: Rollout) -> dict[str, object]:
 
 
 def v1_bytes(*, seed: int = 0, n: int = 64, observation_size: int = 15) -> bytes:
-    """Return a version 1 file; each seed is another rollout."""
+    """Return the bytes of a version 1 file; each seed has its own content."""
     return orjson.dumps(v1_document(make_rollout(seed=seed, n=n, observation_size=observation_size)))
 
 
 def drop(folder: Path, index: int, data: bytes | None = None, *, seed: int | None = None) -> Path:
-    """Put a rollout into Exports as Unreal does: under a temporary name, then renamed."""
+    """Write a rollout to Exports as Unreal does: with a temporary name, then renamed."""
     path = folder / f"rollout_{index}_20261121_120000.json"
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(v1_bytes(seed=index if seed is None else seed) if data is None else data)
@@ -84,7 +84,7 @@ def drop(folder: Path, index: int, data: bytes | None = None, *, seed: int | Non
 
 
 def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_size: int = 15) -> Model:
-    """Return a small random model with a probe that it passes."""
+    """Return a small random model with a correct probe."""
     rng = np.random.default_rng(seed)
 
     def dense(inputs: int, outputs: int) -> Dense:
@@ -111,12 +111,12 @@ def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_
 
 
 def model_bytes(**kwargs: int) -> bytes:
-    """Return a small model as a file."""
+    """Return the model JSON of `make_model`."""
     return model_to_bytes(make_model(**kwargs))
 
 
 class FakeClock(Clock):
-    """Stands still until it is moved."""
+    """A clock that moves only by `pass_s`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -134,7 +134,7 @@ class FakeClock(Clock):
 
 
 class ListLog:
-    """Keeps what was said."""
+    """A log that keeps its lines in a list."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -159,8 +159,8 @@ def open_project(
     clock: Clock | None = None,
     wake: Callable[[], None] | None = None,
 ) -> Context:
-    """Return a project with real folders and a real ledger."""
-    layout = ProjectPaths(folder)
-    layout.make()
-    ledger = Ledger.open(layout.ledger)
-    return Context(layout, settings or Settings(), ledger, ListLog(), clock or Clock(), wake or (lambda: None))
+    """Return the context of a project with real folders and a real ledger."""
+    paths = ProjectPaths(folder)
+    paths.make()
+    ledger = Ledger.open(paths.ledger)
+    return Context(paths, settings or Settings(), ledger, ListLog(), clock or Clock(), wake or (lambda: None))

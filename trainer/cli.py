@@ -76,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
 def _train(arguments: argparse.Namespace) -> Result:
     names = ("epochs", "device", "seed", "batch_size", "learning_rate")
     flags: dict[str, Any] = {f"trainer.{name}": getattr(arguments, name) for name in names}
-    settings = load_settings(Path.cwd(), config=arguments.config, flags=flags)
+    flag_names = {"trainer.epochs": "EPOCHS", "trainer.device": "DEVICE"}
+    settings = load_settings(Path.cwd(), config=arguments.config, flags=flags, flag_names=flag_names)
     rollouts = rollouts_in(arguments.export_dir)
     model_dir: Path = arguments.model_dir
     model_dir.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Rollout and model files as pydantic models: the source of their JSON Schema. Reading goes straight to arrays."""
+"""Rollout and model files as pydantic models, from which their JSON Schemas are generated; readers do not use them."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ class _Document(BaseModel):
 
 
 class ExperienceDocument(_Document):
-    """One agent's one step."""
+    """One step of one agent."""
 
     state: Annotated[list[float], Field(min_length=1)]
-    """What the agent observed; of the same length throughout a project."""
+    """The observation; its length is the same throughout a project."""
     action: Annotated[dict[str, float], Field(min_length=1)]
-    """What it did, clamped to its bounds. The first experience's keys give the order of the policy's outputs."""
+    """The clamped action. The order of the first experience's keys is that of the policy's outputs."""
     reward: float
-    """What came of it."""
+    """The reward of the step."""
     done: bool
     """Whether the episode ended with this step."""
     log_prob: float
-    """Log density of the clamped action under the normal that it was drawn from, in nats."""
+    """Log density of the clamped action under the normal distribution that it was sampled from, in nats."""
     value: float
-    """What the value network said of the state."""
+    """The output of the value network; not used."""
     advantage: float = 0.0
-    """The engine's own; recomputed, never trusted."""
+    """The engine's own value; not used, always recomputed."""
     return_: Annotated[float, Field(alias="return")] = 0.0
-    """The engine's own; recomputed, never trusted."""
+    """The engine's own value; not used, always recomputed."""
     agent_index: int = 0
-    """Whose step it is; order within an agent is time."""
+    """The agent of the step. The steps of an agent are in the order of time."""
 
 
 class RolloutV1(_Document):
-    """Rollout version 1, as the Unreal exporter writes it. Experiences that are not finite are left out."""
+    """Rollout version 1, as the Unreal exporter writes it. Experiences with values that are not finite are left out."""
 
     experiences: Annotated[list[ExperienceDocument], Field(min_length=1)]
-    """Several agents, interleaved."""
+    """The steps of several agents, interleaved."""
     num_experiences: int = 0
-    """How many there are; informative."""
+    """Number of experiences; not used."""
     timestamp: str = ""
-    """When it was written; informative."""
+    """When the file was written; not used."""
 
 
 class Base64Column(_Document):
     """A column as the bytes of a little-endian array in C order."""
 
     dtype: Literal["<f4", "<f8", "<i2", "<i4", "<i8", "|b1", "|u1", "|i1"]
-    """numpy's name of the element type."""
+    """NumPy's name of the element type."""
     shape: Annotated[list[int], Field(min_length=1, max_length=2)]
-    """[steps] or [steps, width]."""
+    """[steps] or [steps, width]"""
     data: str
-    """Standard base64 with padding."""
+    """The array in standard base64, with padding."""
 
 
 class NamedActions(ContinuousActions):
@@ -67,14 +67,14 @@ class ChosenAction(DiscreteActions):
 
 
 class RolloutV2(_Document):
-    """Rollout version 2: one column a quantity, one row a step, several agents interleaved."""
+    """Rollout version 2: one column for each quantity, one row for each step, several agents interleaved."""
 
     schema_: Annotated[Literal["hotlap.rollout/2"], Field(alias="schema")]
-    """Names this format."""
+    """Name of this format."""
     rollout_id: str = ""
-    """Any name for it."""
+    """Any name for the rollout."""
     policy_version: int | None = None
-    """The version of the model that played."""
+    """Policy version of the model that acted."""
     noise_std: float | None = None
     """The engine's factor on the policy's standard deviation."""
     action_space: NamedActions | ChosenAction
@@ -82,23 +82,23 @@ class RolloutV2(_Document):
     observations: list[list[float]] | Base64Column
     """[steps, observation size]"""
     actions: list[list[float]] | list[int] | Base64Column
-    """[steps, actions], clamped; or [steps], the index of the choice."""
+    """[steps, actions], clamped; for discrete actions [steps], the index of the choice."""
     rewards: list[float] | Base64Column
     """[steps]"""
     terminated: list[bool] | list[int] | Base64Column
-    """[steps], over by the game's own rules."""
+    """[steps], whether the episode ended by the rules of the game."""
     truncated: list[bool] | list[int] | Base64Column
-    """[steps], cut by a limit; the episode would have gone on."""
+    """[steps], whether a limit cut the episode, which would have continued."""
     log_probs: list[float] | Base64Column
-    """[steps], nats, of the clamped action."""
+    """[steps], log densities of the clamped actions, in nats."""
     values: list[float] | Base64Column
-    """[steps]"""
+    """[steps], outputs of the value network; not used."""
     agents: list[int] | Base64Column
-    """[steps], whose step it is."""
+    """[steps], the agent of each step."""
     final_observations: dict[str, list[float]] | list[list[float]] | Base64Column | None = None
-    """Where each agent's last step led to, by agent number: lets the last step be learnt from as well."""
+    """The observation after each agent's last step, by agent number, so that the last step can be used as well."""
     reward_parts: dict[str, list[float] | Base64Column] | None = None
-    """What the reward is made of, by name: [steps] each."""
+    """The parts that the reward is the sum of, by name: [steps] each."""
 
 
 class LayerDocument(_Document):
@@ -116,50 +116,50 @@ class NetworkConfig(_Document):
     input_size: int
     """Observation size."""
     hidden_layers: list[int]
-    """Sizes of the hidden layers, the same for policy and value."""
+    """Sizes of the hidden layers, the same for policy and value network."""
     policy_output_size: int
-    """Actions, or choices."""
+    """Number of actions, or of choices."""
     value_output_size: Literal[1]
-    """One value."""
+    """1."""
 
 
 class ProbeDocument(_Document):
-    """What an importer must compute, to check itself after loading."""
+    """Observations with the outputs that an importer must compute for them, to check itself after loading."""
 
     observations: list[list[float]]
     """[8, observation size]"""
     means: list[list[float]]
-    """[8, outputs], after tanh; logits where the policy is discrete."""
+    """[8, outputs], after tanh; logits if the policy is discrete."""
     values: list[float]
     """[8]"""
 
 
 class ModelDocument(_Document):
-    """The model JSON: ReLU after hidden layers, tanh after a continuous policy's head, nothing after the value's."""
+    """The model JSON: ReLU after hidden layers, tanh after a continuous policy's head, nothing after the value head."""
 
     network_config: NetworkConfig
-    """Shapes."""
+    """Sizes of the networks."""
     policy_layers: list[LayerDocument]
     """Hidden layers of the policy."""
     value_layers: list[LayerDocument]
     """Hidden layers of the value network."""
     policy_head: LayerDocument
-    """Gives the mean before tanh, or the logits."""
+    """Computes the mean before tanh, or the logits."""
     value_head: LayerDocument
-    """Gives the value in the game's own reward units."""
+    """Computes the value in the reward units of the game."""
     action_log_std: list[float]
-    """Natural log of the standard deviation of each action; empty where the policy is discrete."""
+    """Natural log of the standard deviation of each action; empty if the policy is discrete."""
     schema_: Annotated[Literal["hotlap.model/1"], Field(alias="schema")] = "hotlap.model/1"
-    """Names this format."""
+    """Name of this format."""
     policy_version: int = 0
-    """The cycle that published it; 0 is the initial model."""
+    """Number of the cycle that published the model; 0 is the initial model."""
     action_space: ContinuousActions | DiscreteActions | None = None
     """Names and bounds, or the number of choices."""
     contract: str = ""
-    """Hash over observation size, action names, order, bounds and kind."""
+    """Hash over observation size and the names, order, bounds and kind of the actions."""
     checksum: str = ""
-    """SHA-256 over all weights as little-endian float32, in the order policy, value, action_log_std."""
+    """SHA-256 over all weights as little-endian float32, in the order policy, value network, action_log_std."""
     lineage: dict[str, Any] | None = None
     """Cycle, epoch, parent, rollouts, config hash, seed, versions, score."""
     probe: ProbeDocument | None = None
-    """What it computes for eight observations from the training data."""
+    """Outputs for eight observations from the training data."""

@@ -1,4 +1,4 @@
-"""From the bytes that engines write to a JSON document: encodings, `nan`, and telling cut from broken."""
+"""From the bytes that engines write to a JSON document: encodings, `nan`, incomplete and invalid files."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _BOMS = (
 _NOT_FINITE = re.compile(
     rb"(?<=[\s:,\[])[+-]?(?:nan(?:\([a-z0-9]*\))?|inf(?:inity)?|1\.#\w+)(?=[\s,\]}])", re.IGNORECASE
 )
-"""`nan`, `-nan(ind)`, `NaN`, `inf`, `Infinity`, `1.#INF`, where a JSON value stands."""
-_PERHAPS_TOO_LARGE = re.compile(rb"(?<=[\s:,\[])-?(?:\d{300,}(?:\.\d+)?|\d+(?:\.\d+)?[eE]\+?\d{3,})(?=[\s,\]}])")
-"""Numbers such as 1e999, that no parser of doubles takes."""
-_HALF_A_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_WHITE = b" \t\r\n"
-_HARMLESS_BYTES = 4 * 1024 * 1024
-"""A document no longer than this cannot hold enough values to hurt."""
-_HOLE = b"\0\0\0\0"
-"""So many NUL bytes at an end are no text of any encoding: space that was set aside and not written."""
+"""`nan`, `-nan(ind)`, `NaN`, `inf`, `Infinity`, `1.#INF` in the place of a JSON value."""
+_MAYBE_TOO_LARGE = re.compile(rb"(?<=[\s:,\[])-?(?:\d{300,}(?:\.\d+)?|\d+(?:\.\d+)?[eE]\+?\d{3,})(?=[\s,\]}])")
+"""Numbers such as 1e999, which the parser rejects because they do not fit into a double."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_WHITE_SPACE = b" \t\r\n"
+_UNCHECKED_BYTES = 4 * 1024 * 1024
+"""A document of this size cannot contain too many values."""
+_NUL_RUN = b"\0\0\0\0"
+"""So many NUL bytes at the start or end are not text in any encoding: the space was reserved, but not written."""
 
 
-def require_few_values(data: bytes) -> None:
-    """Refuse a file whose parsed form would not fit into a small service. Raises RolloutError (E_TOO_BIG)."""
-    if len(data) <= _HARMLESS_BYTES:
+def require_size_limits(data: bytes) -> None:
+    """Raise RolloutError (E_TOO_BIG, E_DEPTH) for a file that would need too much memory when parsed."""
+    if len(data) <= _UNCHECKED_BYTES:
         return
     if data.count(b",") > MAX_VALUES:
         raise RolloutError(
-            f"it holds more than {MAX_VALUES:,} values", hint="write fewer experiences a file", code="E_TOO_BIG"
+            f"it contains more than {MAX_VALUES:,} values", hint="write fewer experiences in a file", code="E_TOO_BIG"
         )
     opened = data.count(b"{") + data.count(b"[")
     if opened <= MAX_OBJECTS:
@@ -48,27 +48,29 @@ def require_few_values(data: bytes) -> None:
     if opened - data.count(b"}") - data.count(b"]") > MAX_OBJECTS:
         raise _too_deep()
     raise RolloutError(
-        f"it holds more than {MAX_OBJECTS:,} objects and lists", hint="write fewer experiences a file", code="E_TOO_BIG"
+        f"it contains more than {MAX_OBJECTS:,} objects and lists",
+        hint="write fewer experiences in a file",
+        code="E_TOO_BIG",
     )
 
 
 def _too_deep() -> RolloutError:
-    return RolloutError("it is nested too deep", hint="write flat lists", code="E_DEPTH")
+    return RolloutError("it is nested too deeply", hint="write flat lists", code="E_DEPTH")
 
 
 def is_costly_encoding(data: bytes) -> bool:
-    """Return whether a text is in UTF-16 or UTF-32: two or four times as long as it need be."""
+    """Return whether a text is in UTF-16 or UTF-32, which need two or four times as much memory as UTF-8."""
     return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]
 
 
 def parse_document(data: bytes) -> tuple[bytes, Any]:
-    """Return a rollout file's text as UTF-8, and what it says; values that are not finite come out as None.
+    """Return a rollout file's text as UTF-8 and its parsed document, in which values that are not finite are None.
 
-    Raises RolloutError: E_EMPTY, E_NUL, E_ENCODING, E_TRUNCATED (incomplete), E_DEPTH, E_JSON.
+    Raises RolloutError: E_EMPTY, E_NUL, E_ENCODING, E_TRUNCATED, E_DEPTH, E_JSON.
     """
     text = _as_utf8(data)
     reason = ""
-    for repair in (_as_it_is, _without_not_finite, _without_too_large):
+    for repair in (_unchanged, _without_not_finite, _without_too_large):
         text = repair(text)
         try:
             return text, orjson.loads(text)
@@ -76,10 +78,10 @@ def parse_document(data: bytes) -> tuple[bytes, Any]:
             reason = str(error)
             if "ecursion" in reason or "depth" in reason:
                 raise _too_deep() from None
-    raise _what_is_wrong(text, reason)
+    raise _parse_error(text, reason)
 
 
-def _as_it_is(text: bytes) -> bytes:
+def _unchanged(text: bytes) -> bytes:
     return text
 
 
@@ -91,20 +93,25 @@ def _without_too_large(text: bytes) -> bytes:
     def replaced(match: re.Match[bytes]) -> bytes:
         return match[0] if math.isfinite(float(match[0])) and len(match[0]) < 300 else b"null"
 
-    return _PERHAPS_TOO_LARGE.sub(replaced, text)
+    return _MAYBE_TOO_LARGE.sub(replaced, text)
 
 
 def _as_utf8(data: bytes) -> bytes:
-    if not data.strip(_WHITE):
+    if not data.strip(_WHITE_SPACE):
         raise _empty(len(data))
-    if not data.strip(b"\0") or data.startswith(_HOLE) or data.endswith(_HOLE):
-        what = "holds only NUL bytes" if not data.strip(b"\0") else "has a run of NUL bytes for a beginning or an end"
-        raise RolloutError(f"the file {what}", hint="its writer or the power was cut", code="E_NUL", incomplete=True)
+    if not data.strip(b"\0") or data.startswith(_NUL_RUN) or data.endswith(_NUL_RUN):
+        what = "contains only NUL bytes" if not data.strip(b"\0") else "starts or ends with NUL bytes"
+        raise RolloutError(
+            f"the file {what}",
+            hint="the writer was interrupted; write to a temporary name, then rename",
+            code="E_NUL",
+            incomplete=True,
+        )
     bom, encoding = next((known for known in _BOMS if data.startswith(known[0])), (b"", _encoding_of(data)))
     text = data[len(bom) :]
     if encoding != "utf-8":
         text = _decoded(text, encoding).encode("utf-8")
-    if not text.strip(_WHITE):
+    if not text.strip(_WHITE_SPACE):
         raise _empty(len(data))
     return text
 
@@ -112,14 +119,14 @@ def _as_utf8(data: bytes) -> bytes:
 def _empty(size: int) -> RolloutError:
     return RolloutError(
         f"the file is empty ({size} bytes)",
-        hint="Unreal's SaveStringToFile writes 0 bytes for an empty string",
+        hint="export only if there are experiences (Unreal's SaveStringToFile writes 0 bytes for an empty string)",
         code="E_EMPTY",
         incomplete=True,
     )
 
 
 def _encoding_of(data: bytes) -> str:
-    """Report the encoding of a text without a byte order mark, which begins with an ASCII character."""
+    """Return the encoding of a text that has no byte order mark and begins with an ASCII character."""
     match bytes(byte != 0 for byte in data[:4]):
         case b"\1\0\0\0":
             return "utf-32-le"
@@ -137,41 +144,46 @@ def _decoded(data: bytes, encoding: str) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         if error.start >= len(data) - 4:
-            raise _cut(data) from None
+            raise _truncated(data) from None
         raise RolloutError(
             f"it is not valid {encoding}", hint="write UTF-8 (Unreal: ForceUTF8WithoutBOM)", code="E_ENCODING"
         ) from None
 
 
-def _cut(data: bytes) -> RolloutError:
+def _truncated(data: bytes) -> RolloutError:
     return RolloutError(
-        f"it ends before it is whole ({len(data)} bytes)",
-        hint="write to a temporary name and rename when done",
+        f"it ends before it is complete ({len(data)} bytes)",
+        hint="write to a temporary name, then rename",
         code="E_TRUNCATED",
         incomplete=True,
     )
 
 
-def _what_is_wrong(text: bytes, reason: str) -> RolloutError:
-    """Say where a text that cannot be parsed is broken, or that it only ends too early."""
+def _parse_error(text: bytes, reason: str) -> RolloutError:
+    """Return where a text that cannot be parsed is wrong, or that it ends too early."""
     decoded = _decoded(text, "utf-8")
     try:
         json.loads(decoded, parse_int=float)
     except RecursionError:
         return _too_deep()
     except json.JSONDecodeError as error:
-        whole = text.rstrip(_WHITE)
-        cut = not whole.endswith(b"}") or error.pos >= len(decoded.rstrip()) - 1 or "Unterminated" in error.msg
-        if cut:
-            return _cut(text)
+        is_cut = (
+            not text.rstrip(_WHITE_SPACE).endswith(b"}")
+            or error.pos >= len(decoded.rstrip()) - 1
+            or "Unterminated" in error.msg
+        )
+        if is_cut:
+            return _truncated(text)
         return RolloutError(
             f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}",
-            hint="validate the exporter's output",
+            hint="correct the exporter; any JSON validator shows the place",
             code="E_JSON",
             incomplete=True,
         )
-    if _HALF_A_CHARACTER.search(text):
+    if _SURROGATE.search(text):
         return RolloutError(
-            "it holds half a character (an unpaired \\u surrogate)", hint="write UTF-8", code="E_ENCODING"
+            "it contains half a character (an unpaired \\u surrogate)", hint="write UTF-8", code="E_ENCODING"
         )
-    return RolloutError(f"it is not JSON: {reason}", hint="validate the exporter's output", code="E_JSON")
+    return RolloutError(
+        f"it is not JSON: {reason}", hint="correct the exporter; any JSON validator shows the place", code="E_JSON"
+    )

@@ -1,34 +1,34 @@
-"""How any rollout file's bytes become a rollout (Contract 2)."""
+"""From the bytes of any rollout file to a rollout; see 'Rollout JSON' in docs/reference/formats.md."""
 
 from __future__ import annotations
 
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
-from schemas.rollout.encoding import parse_document, require_few_values
-from schemas.rollout.rollout import Rollout, drop_not_finite, require_sane_contract
+from schemas.rollout.encoding import parse_document, require_size_limits
+from schemas.rollout.rollout import SEE_FORMATS, Rollout, drop_not_finite, require_contract_limits
 from schemas.rollout.v1 import rollout_from_v1
-from schemas.rollout.v1_fast import read_typed_v1
+from schemas.rollout.v1_fast import read_v1_fast
 from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
 
 
 def read_rollout(data: bytes) -> Rollout:
-    """Make a rollout of a file's bytes, of either version and any encoding that engines use.
+    """Return the rollout in a file's bytes, of either version and in any encoding that engines use.
 
-    Raises RolloutError and nothing else; `incomplete` is set where waiting may still help: the document ends before
-    it is whole, or its writer may not be done.
+    Raises RolloutError and nothing else. `incomplete` is set if the document ends too early, or if its writer may
+    still be writing it.
     """
-    require_few_values(data)
-    rollout = read_typed_v1(data)
+    require_size_limits(data)
+    rollout = read_v1_fast(data)
     if rollout is None:
-        rollout = _read_plainly(data)
-    require_sane_contract(rollout.contract)
+        rollout = _read_without_fast_path(data)
+    require_contract_limits(rollout.contract)
     return drop_not_finite(rollout)
 
 
-def _read_plainly(data: bytes) -> Rollout:
+def _read_without_fast_path(data: bytes) -> Rollout:
     text, document = parse_document(data)
     if not isinstance(document, dict):
-        raise RolloutError("the file holds no JSON object", hint="write Contract 2's rollout, version 1 or 2")
+        raise RolloutError("the file is not a JSON object", hint=SEE_FORMATS)
     require_unique_keys(text, document)
     schema = document.get("schema")
     if schema == SCHEMA_NAME:
@@ -36,6 +36,8 @@ def _read_plainly(data: bytes) -> Rollout:
     if schema is None and "experiences" in document:
         return rollout_from_v1(document)
     if schema is None:
-        raise RolloutError("the file has no `experiences`", hint="is this a rollout? see docs/formats.md")
+        raise RolloutError("the file has no `experiences`", hint=f"check that this is a rollout; {SEE_FORMATS}")
     named = f"'{schema[:60]}'" if isinstance(schema, str) else f"of type {type(schema).__name__}"
-    raise RolloutError(f"schema {named} is unknown", hint=f"write {SCHEMA_NAME} or version 1", code="E_VERSION")
+    raise RolloutError(
+        f"the schema {named} is unknown", hint=f"write {SCHEMA_NAME}, or version 1 without a schema", code="E_VERSION"
+    )

@@ -1,4 +1,4 @@
-"""A rollout in memory: the columns, their limits, and what is done about experiences that are not finite."""
+"""A rollout in memory: its columns, their limits, and leaving out experiences that are not finite."""
 
 from __future__ import annotations
 
@@ -17,71 +17,77 @@ Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
+SEE_FORMATS = "see `hotlap docs formats`"
+"""The hint of most errors."""
 MAX_ROLLOUT_BYTES = 128 * 1024 * 1024
 MAX_VALUES = 1 << 24
-"""Numbers in one file, and in one column: 2048 observations of 8192 values."""
+"""Numbers in a file, and in a column: 2048 observations of 8192 values."""
 MAX_OBJECTS = 1 << 21
-"""Objects and lists in one file; version 1 has three an experience."""
+"""Objects and lists in a file; version 1 has three for each experience."""
 MAX_OBSERVATION_SIZE = 1 << 17
 MAX_ACTIONS = 1024
 MAX_CHOICES = 1 << 16
 MAX_NAME = 128
-"""Characters of an action's or a reward part's name."""
+"""Characters in the name of an action or a reward part."""
 MAX_MAGNITUDE = 1e12
-"""Numbers beyond this are taken as not finite: their squares would leave float32."""
+"""Larger numbers are treated as not finite: arithmetic on them could overflow float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """The experiences of one file as columns, in file order; n experiences, O observations, A action numbers.
+    """The experiences of a file as columns, in the order of the file; n experiences, O observations, A action numbers.
 
-    Agents are interleaved; order within an agent is time.
+    Agents are interleaved. The steps of an agent are in the order of time.
     """
 
     contract: PolicyContract
     observations: Float32  #: [n, O]
     actions: Float32  #: [n, A]; discrete actions: [n, 1], the index of the choice
     rewards: Float32  #: [n]
-    terminated: Bools  #: [n], over by the game's own rules
-    truncated: Bools  #: [n], cut by a limit; the episode would have gone on
+    terminated: Bools  #: [n], the episode ended by the rules of the game
+    truncated: Bools  #: [n], a limit cut the episode, which would have continued
     log_probs: Float32  #: [n], nats, as the engine recorded them
     values: Float32  #: [n], as the engine recorded them
     agents: Int32  #: [n]
-    after_gap: Bools  #: [n], an experience of the same agent right before this one was left out
-    final_observations: Float32  #: [k, O], where the last step of an agent led to
-    final_agents: Int32  #: [k], whose they are
+    after_gap: Bools  #: [n], the agent's experience before this one was left out
+    final_observations: Float32  #: [k, O], the observation after an agent's last step
+    final_agents: Int32  #: [k], the agents of `final_observations`
     reward_parts: dict[str, Float32]  #: name -> [n]
-    policy_version: int | None  #: as the engine said; version 1 does not say
-    noise_std: float | None  #: the engine's factor on the standard deviation; version 1 does not say
-    left_out: int  #: experiences that were not finite
+    policy_version: int | None  #: as the engine recorded it; None in version 1
+    noise_std: float | None  #: the engine's factor on the standard deviation; None in version 1
+    left_out: int  #: how many experiences were left out because they were not finite
 
     @property
     def size(self) -> int:
-        """How many experiences there are."""
+        """The number of experiences."""
         return len(self.rewards)
 
 
-def require_sane_contract(contract: PolicyContract) -> None:
-    """Refuse sizes that no trainer can build, and names that no screen can show. Raises RolloutError (E_SCHEMA)."""
+def require_contract_limits(contract: PolicyContract) -> None:
+    """Raise RolloutError (E_SCHEMA) for sizes that no trainer can build and names that cannot be printed."""
     space = contract.action_space
     if contract.observation_size > MAX_OBSERVATION_SIZE:
         raise RolloutError(
-            f"{contract.observation_size:,} observations are more than {MAX_OBSERVATION_SIZE:,}",
+            f"it has {contract.observation_size:,} observations, more than the {MAX_OBSERVATION_SIZE:,} allowed",
             hint="observe fewer values",
         )
     if not isinstance(space, ContinuousActions):
         if space.n > MAX_CHOICES:
-            raise RolloutError(f"{space.n:,} choices are more than {MAX_CHOICES:,}", hint="act in smaller steps")
+            raise RolloutError(
+                f"it has {space.n:,} choices, more than the {MAX_CHOICES:,} allowed", hint="use fewer choices"
+            )
         return
     if len(space.names) > MAX_ACTIONS:
-        raise RolloutError(f"{len(space.names):,} actions are more than {MAX_ACTIONS:,}", hint="see docs/formats.md")
+        raise RolloutError(
+            f"it has {len(space.names):,} actions, more than the {MAX_ACTIONS:,} allowed", hint="use fewer actions"
+        )
     require_plain_names(space.names, "an action")
     if any(abs(bound) > MAX_MAGNITUDE for bound in (*space.low, *space.high)):
-        raise RolloutError(f"a bound of `action_space` is beyond {MAX_MAGNITUDE:g}", hint="see docs/formats.md")
+        raise RolloutError(f"a bound of `action_space` is larger than {MAX_MAGNITUDE:g}", hint=SEE_FORMATS)
 
 
 def require_plain_names(names: Iterable[str], whose: str) -> None:
-    """Refuse names that are empty, endless, double or not printable. Raises RolloutError (E_SCHEMA)."""
+    """Raise RolloutError (E_SCHEMA) for names that are empty, too long, used twice or not printable."""
     seen: set[str] = set()
     for name in names:
         if not 0 < len(name) <= MAX_NAME or printable(name) != name:
@@ -90,12 +96,15 @@ def require_plain_names(names: Iterable[str], whose: str) -> None:
                 hint="rename it in the engine",
             )
         if name in seen:
-            raise RolloutError(f"{whose} named '{name}' stands there twice", hint="rename one of them")
+            raise RolloutError(f"the name '{name}' of {whose} is used twice", hint="rename one of them")
         seen.add(name)
 
 
 def drop_not_finite(rollout: Rollout) -> Rollout:
-    """Leave out the experiences that hold a value that is not finite, count them, and mark the gaps."""
+    """Return the rollout without the experiences that contain a value that is not finite; count them and mark the gaps.
+
+    Raises RolloutError (E_NONFINITE) if none is left.
+    """
     wide = (rollout.observations, rollout.actions)
     flat = (rollout.rewards, rollout.log_probs, rollout.values, *rollout.reward_parts.values())
     if all(map(_is_finite, (*wide, *flat, rollout.final_observations))):
@@ -107,7 +116,7 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
         good_final = (np.abs(rollout.final_observations) <= MAX_MAGNITUDE).all(axis=1)
     if not good.any():
         raise RolloutError(
-            "no experience of it is finite",
+            "every experience contains a value that is not finite",
             hint="look for a division by zero where the engine computes observations or rewards",
             code="E_NONFINITE",
         )
@@ -127,12 +136,12 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
 
 
 def _is_finite(column: Float32) -> bool:
-    """Return whether no number is beyond MAX_MAGNITUDE; a NaN is the least and the greatest of its column."""
+    """Return whether all numbers are finite; a NaN is both the minimum and the maximum of its column."""
     return not column.size or bool(column.min() >= -MAX_MAGNITUDE and column.max() <= MAX_MAGNITUDE)
 
 
 def _follows_bad(good: Bools, agents: Int32) -> Bools:
-    """Mark each experience whose predecessor, of the same agent, is not good."""
+    """Return which experiences follow a bad one of the same agent."""
     order = np.argsort(agents, kind="stable")
     same_agent = agents[order][1:] == agents[order][:-1]
     follows = np.zeros(len(good), dtype=bool)

@@ -11,19 +11,19 @@ import numpy as np
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import Bools, Float32, Int32, Rollout
+from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Int32, Rollout
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
 _NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
 
 
 def rollout_from_v1(document: dict[str, Any]) -> Rollout:
-    """Make columns of a parsed version 1 document. Raises RolloutError (E_SCHEMA) naming the field."""
+    """Return the rollout of a parsed version 1 document. Raises RolloutError, which names the field."""
     experiences = document["experiences"]
     if not isinstance(experiences, list) or not experiences:
-        raise RolloutError("`experiences` is no list, or an empty one", hint="export at least one step", code="E_EMPTY")
+        raise RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
     if set(map(type, experiences)) != {dict}:
-        raise RolloutError("an entry of `experiences` is no object", hint="see docs/formats.md")
+        raise RolloutError("an entry of `experiences` is not an object", hint=SEE_FORMATS)
     contract = _contract_of(experiences[0])
     n = len(experiences)
     return Rollout(
@@ -49,9 +49,9 @@ def rollout_from_v1(document: dict[str, Any]) -> Rollout:
 def _contract_of(first: dict[str, Any]) -> PolicyContract:
     state, action = first.get("state"), first.get("action")
     if not isinstance(state, list) or not state:
-        raise RolloutError("`state` of the first experience is no list of numbers", hint="see docs/formats.md")
+        raise RolloutError("`state` of the first experience is not a list of numbers", hint=SEE_FORMATS)
     if not isinstance(action, dict) or not action:
-        raise RolloutError("`action` of the first experience is no object of numbers", hint="see docs/formats.md")
+        raise RolloutError("`action` of the first experience is not an object of numbers", hint=SEE_FORMATS)
     return PolicyContract(observation_size=len(state), action_space=ContinuousActions.named(tuple(action)))
 
 
@@ -60,7 +60,7 @@ def _column(experiences: list[dict[str, Any]], name: str) -> list[Any]:
         return list(map(itemgetter(name), experiences))
     except KeyError:
         index = next(i for i, e in enumerate(experiences) if name not in e)
-        raise RolloutError(f"experience {index} has no `{name}`", hint="see docs/formats.md") from None
+        raise RolloutError(f"experience {index} has no `{name}`", hint=SEE_FORMATS) from None
 
 
 def _numbers(experiences: list[dict[str, Any]], name: str) -> Float32:
@@ -70,7 +70,7 @@ def _numbers(experiences: list[dict[str, Any]], name: str) -> Float32:
 
 
 def _to_float32(numbers: list[Any]) -> Float32:
-    """Convert; null becomes NaN, and numbers beyond float32 become infinite, to be left out later."""
+    """Return an array in which null is NaN and numbers too large for float32 are infinite; both are left out later."""
     with np.errstate(over="ignore"):
         return np.array(numbers, dtype=np.float64).astype(np.float32)
 
@@ -79,7 +79,7 @@ def _require_types(values: Iterable[Any], allowed: frozenset[type], name: str) -
     found = set(map(type, values)) - allowed
     if found:
         wrong = ", ".join(sorted(kind.__name__ for kind in found))
-        raise RolloutError(f"`{name}` holds {wrong} where a number is due", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` contains {wrong} instead of a number", hint=SEE_FORMATS)
 
 
 def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
@@ -99,21 +99,25 @@ def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
 
 def _require_lists(values: list[Any], name: str) -> None:
     if set(map(type, values)) != {list}:
-        raise RolloutError(f"`{name}` is not always a list", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` is not always a list", hint=SEE_FORMATS)
 
 
 def _actions(experiences: list[dict[str, Any]], space: object) -> Float32:
     assert isinstance(space, ContinuousActions)
     actions = _column(experiences, "action")
     if set(map(type, actions)) != {dict}:
-        raise RolloutError("`action` is not always an object", hint="see docs/formats.md")
+        raise RolloutError("`action` is not always an object", hint=SEE_FORMATS)
     width = len(space.names)
     if set(map(len, actions)) != {width}:
-        raise RolloutError("`action` has not the same names throughout", hint="write every action every time")
+        raise RolloutError(
+            "`action` does not have the same names throughout", hint="write every action in every experience"
+        )
     try:
         rows = list(map(itemgetter(*space.names), actions))
     except KeyError as error:
-        raise RolloutError(f"an `action` has no '{error.args[0][:60]}'", hint="write every action every time") from None
+        raise RolloutError(
+            f"an `action` has no '{error.args[0][:60]}'", hint="write every action in every experience"
+        ) from None
     flat = rows if width == 1 else list(chain.from_iterable(rows))
     _require_types(flat, _NUMBERS_OR_NULL, "action")
     return _to_float32(flat).reshape(len(actions), width)
@@ -122,7 +126,7 @@ def _actions(experiences: list[dict[str, Any]], space: object) -> Float32:
 def _flags(experiences: list[dict[str, Any]], name: str) -> Bools:
     column = _column(experiences, name)
     if not set(map(type, column)) <= {bool, int} or not set(column) <= {0, 1}:
-        raise RolloutError(f"`{name}` is not always true or false", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` is not always true or false", hint=SEE_FORMATS)
     return np.array(column, dtype=bool)
 
 

@@ -1,7 +1,7 @@
-"""The quick way through version 1: decoded straight into typed records, then into columns.
+"""A fast path for rollout version 1, which must agree with v1.py: decodes into typed records, then into columns.
 
-Only whole, finite, well-formed UTF-8 documents pass; for all others `read_typed_v1` gives None, and the plain reader
-says what is wrong or leaves out what is not finite.
+It reads only complete, finite, well-formed UTF-8 documents. For all others `read_v1_fast` returns None; then v1.py
+reports what is wrong, or the values that are not finite are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.rollout.duplicate_keys import first_experience, has_keys_once
+from schemas.rollout.duplicate_keys import first_experience, has_unique_keys
 from schemas.rollout.rollout import Rollout
 
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
@@ -37,8 +37,8 @@ _MAX_NAMES = 256
 _PLAIN_NAME = re.compile(r"[\w .:-]{1,64}")
 
 
-def read_typed_v1(data: bytes) -> Rollout | None:
-    """Make a rollout of a version 1 document; None where it is anything but plain and whole."""
+def read_v1_fast(data: bytes) -> Rollout | None:
+    """Return the rollout of a version 1 document; None if it is not regular and complete."""
     first = first_experience(data) if _START.match(data) else None
     if first is None:
         return None
@@ -53,7 +53,7 @@ def read_typed_v1(data: bytes) -> Rollout | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     experiences = document.experiences
-    if document.schema is not None or not has_keys_once(data, len(experiences), colons):
+    if document.schema is not None or not has_unique_keys(data, len(experiences), colons):
         return None
     return _columns(experiences, names, has_agents="agent_index" in keys)
 
@@ -68,9 +68,9 @@ def _names_of(value: Any) -> tuple[str, ...] | None:
 def _decoder(
     names: tuple[str, ...], others: tuple[tuple[str, bool], ...], *, has_agents: bool
 ) -> msgspec.json.Decoder[Any]:
-    """Return a decoder for these action names, to which every experience must have the `others` as well.
+    """Return a decoder of experiences with these action names and with the `others`.
 
-    The others are keys that we do not need, each with whether it is a number.
+    The others are keys that are not used, each with whether its value is a number.
     """
     fields = [f"a{i}" for i in range(len(names))]
     action = msgspec.defstruct(
@@ -135,5 +135,5 @@ def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool
 
 
 def _flat(numbers: Iterable[float], count: int) -> npt.NDArray[np.float64]:
-    """Return numbers as an array; `struct` takes them over faster than numpy does."""
+    """Return numbers as an array; `struct` converts them faster than numpy."""
     return np.frombuffer(struct.pack(f"{count}d", *numbers), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Rollout version 2: columns, as nested lists or as base64 of little-endian arrays; reading and writing."""
+"""Rollout version 2: columns as nested lists or as base64 of little-endian arrays; reading and writing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import MAX_VALUES, Bools, Float32, Int32, Rollout, require_plain_names
+from schemas.rollout.rollout import MAX_VALUES, SEE_FORMATS, Bools, Float32, Int32, Rollout, require_plain_names
 
 SCHEMA_NAME = "hotlap.rollout/2"
 _DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1", "|u1", "|i1", "<i2"})
 _NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
 _FLAGS: frozenset[type] = frozenset({bool, int, float})
 _AGENTS_END = 2**24
-"""Agents' numbers are exact in float32 up to here."""
+"""Agent numbers are exact in float32 up to here."""
 _AGENT_NUMBER = re.compile(r"-?[0-9]{1,10}")
 _ACTION_SPACE: TypeAdapter[ActionSpace] = TypeAdapter(ActionSpace)
 
 
 def rollout_from_v2(document: dict[str, Any]) -> Rollout:
-    """Make columns of a parsed version 2 document. Raises RolloutError (E_SCHEMA) naming the column."""
+    """Return the rollout of a parsed version 2 document. Raises RolloutError, which names the column."""
     space = _action_space(document)
     observations = _column(document, "observations", ndim=2)
     n, size = observations.shape
@@ -37,11 +37,11 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     actions = actions.reshape(n, -1)
     if actions.shape[1] != space.width:
         raise RolloutError(
-            f"`actions` has {actions.shape[1]} columns, `action_space` {space.width}", hint="make them agree"
+            f"`actions` has {actions.shape[1]} columns, but `action_space` has {space.width} actions", hint=SEE_FORMATS
         )
     if not isinstance(space, ContinuousActions):
         _require_indices(actions, space.n)
-    final_observations, final_agents = _finals(document, size)
+    final_observations, final_agents = _final_observations(document, size)
     return Rollout(
         contract=PolicyContract(observation_size=size, action_space=space),
         observations=observations,
@@ -63,7 +63,7 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
 
 
 def rollout_to_v2(rollout: Rollout, *, rollout_id: str, base64_columns: bool) -> bytes:
-    """Write a rollout as version 2 bytes (tests, tools and engines in Python)."""
+    """Return a rollout as the bytes of a version 2 file, for engines in Python, tools and tests."""
     columns: dict[str, npt.NDArray[Any]] = {
         "observations": rollout.observations,
         "actions": rollout.actions,
@@ -76,7 +76,7 @@ def rollout_to_v2(rollout: Rollout, *, rollout_id: str, base64_columns: bool) ->
     }
     if not isinstance(rollout.contract.action_space, ContinuousActions):
         columns["actions"] = rollout.actions.astype(np.int32).reshape(-1)
-    encode = _encoded if base64_columns else _listed
+    encode = _to_base64 if base64_columns else _to_lists
     document: dict[str, Any] = {"schema": SCHEMA_NAME, "rollout_id": rollout_id}
     document["policy_version"] = rollout.policy_version
     document["noise_std"] = rollout.noise_std
@@ -90,11 +90,11 @@ def rollout_to_v2(rollout: Rollout, *, rollout_id: str, base64_columns: bool) ->
     return orjson.dumps(document)
 
 
-def _listed(column: npt.NDArray[Any]) -> list[Any]:
+def _to_lists(column: npt.NDArray[Any]) -> list[Any]:
     return list(column.tolist())
 
 
-def _encoded(column: npt.NDArray[Any]) -> dict[str, Any]:
+def _to_base64(column: npt.NDArray[Any]) -> dict[str, Any]:
     dtype = column.dtype.newbyteorder("<").str
     data = base64.b64encode(np.ascontiguousarray(column, dtype=dtype).tobytes()).decode("ascii")
     return {"dtype": dtype, "shape": list(column.shape), "data": data}
@@ -107,11 +107,11 @@ def _action_space(document: dict[str, Any]) -> ActionSpace:
     try:
         space = _ACTION_SPACE.validate_json(orjson.dumps(value))
     except (ValidationError, orjson.JSONEncodeError):
-        raise RolloutError("`action_space` is not {names, low, high} or {n}", hint="see docs/formats.md") from None
+        raise RolloutError("`action_space` is neither {names, low, high} nor {n}", hint=SEE_FORMATS) from None
     if isinstance(space, ContinuousActions):
         sizes = {len(space.names), len(space.low), len(space.high)}
         if len(sizes) != 1 or any(low >= high for low, high in zip(space.low, space.high, strict=False)):
-            raise RolloutError("`action_space` needs one low and one higher high a name", hint="see docs/formats.md")
+            raise RolloutError("`action_space` needs a `low` and a larger `high` for each name", hint=SEE_FORMATS)
     return space
 
 
@@ -124,7 +124,7 @@ def _column(
     allowed: frozenset[type] = _NUMBERS_OR_NULL,
 ) -> Float32:
     if name not in document:
-        raise RolloutError(f"it has no column `{name}`", hint="see docs/formats.md")
+        raise RolloutError(f"it has no column `{name}`", hint=SEE_FORMATS)
     return _as_float32(document[name], name, ndim=ndim, length=length, allowed=allowed)
 
 
@@ -136,13 +136,15 @@ def _as_float32(
     length: int | None = None,
     allowed: frozenset[type] = _NUMBERS_OR_NULL,
 ) -> Float32:
-    column = _decoded(value, name) if isinstance(value, dict) else _from_lists(value, name, allowed)
+    column = _from_base64(value, name) if isinstance(value, dict) else _from_lists(value, name, allowed)
     if not column.size:
         raise RolloutError(f"`{name}` is empty", hint="export at least one step", code="E_EMPTY")
     if ndim is not None and column.ndim != ndim:
-        raise RolloutError(f"`{name}` has {column.ndim} dimensions", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` has {column.ndim} dimensions", hint=SEE_FORMATS)
     if length is not None and len(column) != length:
-        raise RolloutError(f"`{name}` has {len(column)} rows, `observations` {length}", hint="one row a step")
+        raise RolloutError(
+            f"`{name}` has {len(column)} rows, but `observations` has {length}", hint="write one row for each step"
+        )
     if column.dtype == np.float32:
         return column
     with np.errstate(over="ignore", invalid="ignore"):
@@ -151,7 +153,7 @@ def _as_float32(
 
 def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
     if not isinstance(value, list):
-        raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint=SEE_FORMATS)
     is_wide = bool(value) and isinstance(value[0], list)
     if is_wide:
         _require_equal_rows(value, name)
@@ -159,28 +161,28 @@ def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[
     found = set(map(type, flat)) - allowed
     if found:
         wrong = ", ".join(sorted(kind.__name__ for kind in found))
-        raise RolloutError(f"`{name}` holds {wrong} where a number is due", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` contains {wrong} instead of a number", hint=SEE_FORMATS)
     column = np.array(flat, dtype=np.float64)
     return column.reshape(len(value), -1) if is_wide and flat else column
 
 
 def _require_equal_rows(rows: list[Any], name: str) -> None:
     if set(map(type, rows)) != {list}:
-        raise RolloutError(f"`{name}` holds rows and single values", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
     width = len(rows[0])
     for index, row in enumerate(rows):
         if len(row) != width:
             raise RolloutError(
-                f"`{name}` is ragged: {len(row)} values in row {index}, {width} in the first",
-                hint="see docs/formats.md",
+                f"`{name}` is ragged: {len(row)} values in row {index}, but {width} in the first",
+                hint=SEE_FORMATS,
             )
 
 
-def _decoded(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
+def _from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
     dtype, shape, data = value.get("dtype"), value.get("shape"), value.get("data")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         named = f"'{dtype[:20]}'" if isinstance(dtype, str) else type(dtype).__name__
-        raise RolloutError(f"`{name}` has dtype {named}", hint=f"use one of {', '.join(sorted(_DTYPES))}")
+        raise RolloutError(f"`{name}` has the dtype {named}", hint=f"use one of {', '.join(sorted(_DTYPES))}")
     good_shape = (
         isinstance(shape, list)
         and len(shape) in {1, 2}
@@ -188,16 +190,16 @@ def _decoded(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
         and math.prod(shape) <= MAX_VALUES
     )
     if not good_shape or not isinstance(shape, list) or not isinstance(data, str):
-        raise RolloutError(f"`{name}` has no valid `shape` and `data`", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` has no valid `shape` and `data`", hint=SEE_FORMATS)
     try:
         raw = msgspec.convert(data, bytes)  # at least as strict as b64decode(validate=True), and four times as fast
     except msgspec.ValidationError:
-        raise RolloutError(f"`{name}` is not base64", hint="standard alphabet, with padding") from None
-    kind = np.dtype("|u1" if dtype == "|b1" else dtype)  # a bool array with a byte of 2 in it is no bool array
+        raise RolloutError(f"`{name}` is not base64", hint="use the standard alphabet, with padding") from None
+    kind = np.dtype("|u1" if dtype == "|b1" else dtype)  # as bytes, because a byte of 2 is not a bool
     if math.prod(shape) * kind.itemsize != len(raw):
         raise RolloutError(
-            f"`{name}` has {len(raw)} bytes, its shape asks for {math.prod(shape) * kind.itemsize}",
-            hint="see docs/formats.md",
+            f"`{name}` has {len(raw)} bytes, but its shape needs {math.prod(shape) * kind.itemsize}",
+            hint=SEE_FORMATS,
         )
     return np.frombuffer(raw, dtype=kind).reshape(shape)
 
@@ -205,25 +207,25 @@ def _decoded(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
 def _require_indices(actions: Float32, n: int) -> None:
     finite = actions[np.isfinite(actions)]
     if (finite != np.floor(finite)).any() or (finite < 0).any() or (finite >= n).any():
-        raise RolloutError(f"`actions` are not whole numbers from 0 to {n - 1}", hint="see docs/formats.md")
+        raise RolloutError(f"`actions` are not whole numbers from 0 to {n - 1}", hint=SEE_FORMATS)
 
 
 def _flags(document: dict[str, Any], name: str, n: int) -> Bools:
     column = _column(document, name, ndim=1, length=n, allowed=_FLAGS)
     if not ((column == 0) | (column == 1)).all():
-        raise RolloutError(f"`{name}` is not always true or false", hint="see docs/formats.md")
+        raise RolloutError(f"`{name}` is not always true or false", hint=SEE_FORMATS)
     return column.astype(bool)
 
 
 def _agents(document: dict[str, Any], n: int) -> Int32:
     column = _column(document, "agents", ndim=1, length=n)
-    is_small = column.min() > -_AGENTS_END and column.max() < _AGENTS_END  # false where one is not finite
+    is_small = column.min() > -_AGENTS_END and column.max() < _AGENTS_END  # false if one is not finite
     if not (is_small and (column == np.floor(column)).all()):
         raise RolloutError("`agents` are not always whole numbers", hint="number the agents from 0")
     return column.astype(np.int32)
 
 
-def _finals(document: dict[str, Any], size: int) -> tuple[Float32, Int32]:
+def _final_observations(document: dict[str, Any], size: int) -> tuple[Float32, Int32]:
     value = document.get("final_observations")
     if value is None or value in ([], {}):
         return np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.int32)
@@ -236,24 +238,24 @@ def _finals(document: dict[str, Any], size: int) -> tuple[Float32, Int32]:
     if agents is None:
         agents = np.arange(len(observations), dtype=np.int32)
     if len(set(agents.tolist())) != len(agents):
-        raise RolloutError("`final_observations` names an agent twice", hint="see docs/formats.md")
+        raise RolloutError("`final_observations` contains an agent twice", hint=SEE_FORMATS)
     if observations.shape[1] != size:
         raise RolloutError(
-            f"`final_observations` are {observations.shape[1]} wide, `observations` {size}", hint="make them agree"
+            f"`final_observations` has {observations.shape[1]} columns, but `observations` has {size}", hint=SEE_FORMATS
         )
     return observations, agents
 
 
 def _agent_number(text: str) -> int:
     if not _AGENT_NUMBER.fullmatch(text) or abs(int(text)) >= _AGENTS_END:
-        raise RolloutError("`final_observations` is not keyed by agent number", hint="see docs/formats.md")
+        raise RolloutError("the keys of `final_observations` are not agent numbers", hint=SEE_FORMATS)
     return int(text)
 
 
 def _reward_parts(document: dict[str, Any], n: int) -> dict[str, Float32]:
     parts = document.get("reward_parts") or {}
     if not isinstance(parts, dict):
-        raise RolloutError("`reward_parts` is no object of columns", hint="see docs/formats.md")
+        raise RolloutError("`reward_parts` is not an object of columns", hint=SEE_FORMATS)
     require_plain_names(parts, "a reward part")
     return {name: _as_float32(part, f"reward_parts.{name}", ndim=1, length=n) for name, part in parts.items()}
 
@@ -263,7 +265,7 @@ def _whole_number(document: dict[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < 2**53:
-        raise RolloutError(f"`{name}` is no whole number", hint="0 is the initial model")
+        raise RolloutError(f"`{name}` is not a whole number from 0", hint="0 is the initial model")
     return value
 
 
@@ -272,5 +274,5 @@ def _positive(document: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if type(value) not in {int, float} or not 0 <= value <= 100:
-        raise RolloutError(f"`{name}` is no number from 0 to 100", hint="1 is the policy's own noise")
+        raise RolloutError(f"`{name}` is not a number from 0 to 100", hint="1 is the trained amount of noise")
     return float(value)

@@ -1,1 +1,1 @@
-"""Every setting with its default, and where its value comes from."""
+"""Settings: their defaults and ranges, and loading them from a file, variables and flags."""

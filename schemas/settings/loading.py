@@ -1,30 +1,26 @@
-"""Settings from daemon.toml, then HOTLAP_ variables, then flags; every mistake is one line that names the remedy."""
+"""Settings from daemon.toml, then HOTLAP_ variables, then flags; every mistake is one line that says what to do."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from schemas.errors import ConfigError, HotlapError
+from schemas.errors import ConfigError
+from schemas.settings.allowed import reason, schema_of, shown
 from schemas.settings.models import Settings
-from schemas.storage.files import read_regular
+from schemas.settings.sources import GivenValue, from_environment, from_file, from_flags, list_hint, variable_of
 
 CONFIG_NAME = "daemon.toml"
-PREFIX = "HOTLAP_"
 S = TypeVar("S", bound=BaseModel)
-_NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT"})
 _NEVER_IN_A_FILE = frozenset({"daemon.allow_shared"})
-"""What a project may not say of itself."""
-_LIMIT_BYTES = 1 << 20
+"""Whoever can write the file must not be able to allow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class LoadedSettings:
 
     settings: Settings
     config: Path | None  #: the file that was read
-    from_file: frozenset[str]  #: the dotted names whose values are the file's
+    from_file: frozenset[str]  #: the dotted names whose values are from the file
 
 
 def load_settings(
@@ -42,17 +38,14 @@ def load_settings(
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
+    flag_names: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Merge the three sources, later ones win. Raises ConfigError.
-
-    `flags` are dotted names, as {"trainer.epochs": 5}; None means not given. An explicit `config` must exist,
-    `daemon.toml` in the project need not.
-    """
-    return load(project, config=config, environment=environment, flags=flags).settings
+    """Return the settings of `load`. Raises ConfigError."""
+    return load(project, config=config, environment=environment, flags=flags, flag_names=flag_names).settings
 
 
 def config_path(project: Path, config: Path | None = None) -> Path | None:
-    """Return the settings file that `load` reads; None where there is none."""
+    """Return the settings file that `load` reads; None if there is none."""
     path = config or project / CONFIG_NAME
     return path if config is not None or path.exists() or path.is_symlink() else None
 
@@ -63,163 +56,140 @@ def load(
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
+    flag_names: Mapping[str, str] | None = None,
 ) -> LoadedSettings:
-    """Do what `load_settings` does, and tell where each value comes from. Raises ConfigError."""
+    """Merge the three sources, of which later ones win. Raises ConfigError.
+
+    A `config` that is given must exist; `daemon.toml` in the project need not. `flags` has dotted names, such as
+    {"trainer.epochs": 5}; None means not given. `flag_names` tells what a flag is called if it is not called like its
+    setting.
+    """
     path = config_path(project, config)
-    merged: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    if path is not None:
-        text = _read(path)
-        values = _flat(_parsed(text, path))
-        places = {name: _place(text, name, path) for name in values}
-        _merge(Settings, merged, origin, values, path.name, places)
-    in_file = set(merged)
-    variables = _from_environment(os.environ if environment is None else environment)
-    _merge(Settings, merged, origin, variables, "the environment")
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    _merge(Settings, merged, origin, given, "the command line")
-    settings = _validated(Settings, merged, origin)
-    return LoadedSettings(settings, path, frozenset(in_file - set(variables) - set(given)))
+    in_file = [] if path is None else from_file(path, str(config or path.name))
+    variables = from_environment(Settings, os.environ if environment is None else environment)
+    given = _merged(Settings, [*in_file, *variables, *from_flags(flags, flag_names)])
+    names = frozenset(name for name, value in given.items() if value.source == "file")
+    return LoadedSettings(_validated(Settings, given, str(config or CONFIG_NAME)), path, names)
 
 
-def load_file(kind: type[S], path: Path, flags: Mapping[str, Any] | None = None) -> S:
-    """Read one TOML file of groups into a settings model of the same build, then flags. Raises ConfigError."""
-    merged: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    text = _read(path)
-    values = _flat(_parsed(text, path))
-    _merge(kind, merged, origin, values, path.name, {name: _place(text, name, path) for name in values})
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    _merge(kind, merged, origin, given, "the command line")
-    return _validated(kind, merged, origin)
+def load_file(
+    kind: type[S],
+    path: Path,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    flag_names: Mapping[str, str] | None = None,
+    page: str = "settings",
+) -> S:
+    """Read a TOML file of tables into a settings model, then the flags. Raises ConfigError.
+
+    `page` is the page of the docs that lists the settings.
+    """
+    given = _merged(kind, [*from_file(path, str(path)), *from_flags(flags, flag_names)], page=page)
+    return _validated(kind, given, str(path))
 
 
 def setting_names(settings: type[BaseModel] = Settings) -> tuple[str, ...]:
     """Return all settings as dotted names."""
-    names: list[str] = []
+    return tuple(f"{group}.{name}" for group, kind in groups_of(settings).items() for name in kind.model_fields)
+
+
+def groups_of(settings: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """Return the tables of a settings model, each with the model of its settings."""
+    groups = {}
     for group, field in settings.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type)
         assert issubclass(kind, BaseModel)
-        names.extend(f"{group}.{name}" for name in kind.model_fields)
-    return tuple(names)
+        groups[group] = kind
+    return groups
 
 
-def _read(path: Path) -> str:
-    try:
-        return read_regular(path.resolve(), limit=_LIMIT_BYTES).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"the config file {path} is not there", hint="check --config") from None
-    except HotlapError as error:
-        raise ConfigError(f"the config file cannot be used: {error.message}", hint="write a small text file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
-    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError in older Pythons
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path.name} cannot be read: {reason}", hint="check its rights") from None
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ConfigError(f"{path.name} is nested too deep", hint="use [daemon], [agent] and [trainer]") from None
-    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
-        raise ConfigError(f"{path.name} is not valid TOML: {error}", hint='texts need quotes: device = "cpu"') from None
-
-
-def _place(text: str, name: str, path: Path) -> str:
-    """Say where in the file a setting stands, as `daemon.toml line 3`."""
-    group, _, key = name.rpartition(".")
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            table = header.group(1).strip("\"' ")
-        elif (found := re.match(r"""\s*["']?([\w.\- ]+?)["']?\s*=""", line)) and (
-            (table == group and found.group(1) == key) or (not table and found.group(1).replace(" ", "") == name)
-        ):
-            return f"{path.name} line {number}"
-    return path.name
-
-
-def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Make dotted names of the tables; a key outside any table keeps its bare name."""
-    flat: dict[str, Any] = {}
-    for group, value in document.items():
-        if isinstance(value, dict):
-            flat |= {f"{group}.{name}": item for name, item in value.items()}
-        else:
-            flat[group] = value
-    return flat
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    given = {}
-    for variable, text in environment.items():
-        if variable.upper().startswith(PREFIX) and variable.upper() not in _NOT_SETTINGS:
-            given[variable[len(PREFIX) :].lower().replace("__", ".", 1)] = _plain_value(text)
-    return given
-
-
-def _plain_value(text: str) -> Any:
-    """Lists come as JSON; all else stays text for pydantic to convert."""
-    if text.lstrip().startswith("["):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            return text
-    return text
-
-
-def _merge(
-    kind: type[BaseModel],
-    merged: dict[str, Any],
-    origin: dict[str, str],
-    values: Mapping[str, Any],
-    source: str,
-    places: Mapping[str, str] | None = None,
-) -> None:
+def _merged(kind: type[BaseModel], values: Iterable[GivenValue], *, page: str = "settings") -> dict[str, GivenValue]:
+    """Return the last value of each setting. Raises ConfigError for names that are not settings."""
     known = setting_names(kind)
-    for name, value in values.items():
-        place = (places or {}).get(name, source)
-        if name not in known:
+    merged = {}
+    for given in values:
+        if given.name in kind.model_fields or (given.value == {} and "." not in given.name):
+            _require_table(kind, given, page)
+        elif given.name not in known:
+            raise _unknown("setting", given, _nearest(known, given.name), page)
+        elif given.source == "file" and given.name in _NEVER_IN_A_FILE:
+            flag = given.name.rpartition(".")[2].replace("_", "-")
             raise ConfigError(
-                f"unknown setting {_as_written(name, source)} in {place}", hint=_suggestion(known, name, source)
+                f"{given.subject} cannot be set in a file",
+                hint=f"use the flag --{flag} or the environment variable {variable_of(given.name)}",
             )
-        if places is not None and name in _NEVER_IN_A_FILE:
-            raise ConfigError(f"{name} in {place} is no setting for a file", hint="give it on the command line")
-        merged[name] = value
-        origin[name] = place
+        else:
+            merged[given.name] = given
+    return merged
 
 
-def _as_written(name: str, source: str) -> str:
-    return PREFIX + name.replace(".", "__").upper() if source == "the environment" else name
+def _require_table(kind: type[BaseModel], given: GivenValue, page: str) -> None:
+    """Accept an empty table of a known name. Raises ConfigError."""
+    if given.value != {}:
+        hint = f"write [{given.name}], and its settings in the lines below"
+        if given.source == "environment":
+            example = next(name for name in setting_names(kind) if name.startswith(f"{given.name}."))
+            hint = f"set one variable for each setting, such as {variable_of(example)}"
+        raise ConfigError(f"{given.subject} is {shown(given.raw)}, but must be a table", hint=hint)
+    if given.name not in kind.model_fields:
+        close = difflib.get_close_matches(given.name, kind.model_fields, n=1)
+        raise _unknown("table", given, close[0] if close else "", page)
 
 
-def _suggestion(known: tuple[str, ...], name: str, source: str) -> str:
-    bare = name.rpartition(".")[2]
-    same_bare = [candidate for candidate in known if candidate.rpartition(".")[2] == bare]
-    by_bare = difflib.get_close_matches(bare, [k.rpartition(".")[2] for k in known], n=1, cutoff=0.5)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    matched = [candidate for candidate in known if by_bare and candidate.rpartition(".")[2] == by_bare[0]]
-    nearest = (same_bare or close or matched or [""])[0]
-    return f"did you mean {_as_written(nearest, source)}?" if nearest else "the documentation lists all settings"
+def _unknown(what: str, given: GivenValue, nearest: str, page: str) -> ConfigError:
+    hint = f"`hotlap docs {page}` lists all settings"
+    if nearest:
+        is_variable = given.source == "environment"
+        written = variable_of(nearest) if is_variable else f"[{nearest}]" if what == "table" else nearest
+        hint = f"did you mean {written}?"
+    if given.source == "file":
+        written = f"[{given.written}]" if what == "table" else given.written
+        return ConfigError(f"{given.place}: unknown {what} {written}", hint=hint)
+    return ConfigError(f"{given.subject} does not name a {what}", hint=hint)
 
 
-def _validated(kind: type[S], merged: Mapping[str, Any], origin: Mapping[str, str]) -> S:
+def _nearest(known: tuple[str, ...], name: str) -> str:
+    """Return the setting whose name is nearest to a wrong one; "" if none is near."""
+    group, _, bare = name.rpartition(".")
+    by_bare: dict[str, str] = {}
+    for candidate in sorted(known, key=lambda other: not other.startswith(f"{group}.")):  # those of its table first
+        by_bare.setdefault(candidate.rpartition(".")[2], candidate)
+    if close_bare := difflib.get_close_matches(bare, by_bare, n=1):
+        return by_bare[close_bare[0]]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return close[0] if close else ""
+
+
+def _validated(kind: type[S], merged: Mapping[str, GivenValue], label: str) -> S:
     nested: dict[str, dict[str, Any]] = {}
-    for name, value in merged.items():
+    for name, given in merged.items():
         group, _, key = name.partition(".")
-        nested.setdefault(group, {})[key] = value
+        nested.setdefault(group, {})[key] = given.value
     try:
         return kind.model_validate(nested)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:2])
-        source = origin.get(name, "the settings")
-        given = first.get("input")
-        shown_value = "" if isinstance(given, dict) else f" = {given!r}"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            f"{name}{shown_value} in {source} cannot be used: {reason}", hint="correct it there"
-        ) from None
+        raise _invalid(kind, merged, error.errors(include_url=False)[0], label) from None
+
+
+def _invalid(kind: type[BaseModel], merged: Mapping[str, GivenValue], error: ErrorDetails, label: str) -> ConfigError:
+    why = reason(kind, error)
+    path = [str(part) for part in error["loc"][:2]]
+    given = merged.get(".".join(path))
+    if error["type"] == "missing":
+        return ConfigError(f"{label}: {'.'.join(path)} is missing", hint="add it")
+    if given is None:  # two settings contradict each other
+        return ConfigError(f"{label}: [{'.'.join(path)}]: {why}", hint="correct one of them")
+    schema = schema_of(kind, path)
+    if schema.get("type") == "array" and error["type"] != "value_error":
+        hint = list_hint(given, schema)
+    elif "enum" in schema and (close := difflib.get_close_matches(str(given.value), schema["enum"], n=1)):
+        hint = f'did you mean "{close[0]}"?'
+    elif given.source == "file" and schema.get("type") == "string":
+        hint = f'texts need quotes: {path[1]} = "{given.value}"'
+    else:
+        default = schema.get("default")
+        hint = "correct it or leave it out" + (
+            f" (default: {shown(default)})" if default is not None and default != "" else ""
+        )
+    return ConfigError(f"{given.subject} is {shown(given.raw)}, but {why}", hint=hint)

@@ -1,1 +1,1 @@
-"""Files and folders: atomic writes, locks, the project's paths."""
+"""Files and folders: atomic writes, careful opening, locks, and the paths of a project."""

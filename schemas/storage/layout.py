@@ -1,4 +1,4 @@
-"""Where everything lies under a project folder (Contract 1)."""
+"""The folders and files of a project; see 'The folders' in docs/reference/formats.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas.storage.files import REAL_DISK
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
-"""What a rollout file's name looks like; `.json.tmp` and dot files do not match and are never opened."""
+"""The name of a finished rollout; other files are never opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,17 @@ class ProjectPaths:
 
     @property
     def exports(self) -> Path:
-        """Rollouts, engine to daemon."""
+        """Rollouts, from the engine to the daemon."""
         return self.training / "Exports"
 
     @property
     def rejected(self) -> Path:
-        """Rollouts that could not be used, each beside its reason."""
+        """Rejected rollouts, each with a file that contains the reason."""
         return self.training / "Rejected"
 
     @property
     def models(self) -> Path:
-        """Models, daemon to engine."""
+        """Models, from the daemon to the engine."""
         return self.training / "Models"
 
     @property
@@ -45,22 +45,22 @@ class ProjectPaths:
 
     @property
     def state(self) -> Path:
-        """What is the daemon's alone."""
+        """Files that only the daemon uses."""
         return self.training / "State"
 
     @property
     def cache(self) -> Path:
-        """Rollouts as arrays, by content hash; safe to delete at any time."""
+        """Rollouts as arrays, named by their content hash; safe to delete at any time."""
         return self.state / "cache"
 
     @property
     def staging(self) -> Path:
-        """Where a trainer writes before anything is published."""
+        """The folder that a trainer writes to before anything is published."""
         return self.state / "staging"
 
     @property
     def commands(self) -> Path:
-        """Orders from the command line to a running daemon."""
+        """Commands to a running daemon."""
         return self.state / "commands"
 
     @property
@@ -70,12 +70,12 @@ class ProjectPaths:
 
     @property
     def gone_cycles(self) -> Path:
-        """What the removed cycle folders told of their rollouts, a line each: a ledger can be rebuilt from it."""
+        """The rollouts of removed cycle folders, one line for each cycle, to rebuild a lost ledger from."""
         return self.state / "gone_cycles.jsonl"
 
     @property
     def lock(self) -> Path:
-        """Held by the one daemon of this project; never removed."""
+        """The file that the running daemon holds a lock on; never removed."""
         return self.state / "daemon.lock"
 
     @property
@@ -85,38 +85,38 @@ class ProjectPaths:
 
     @property
     def pointer(self) -> Path:
-        """Names the published model JSON: one absolute path, forward slashes, no newline."""
+        """The pointer file: the absolute path of the published model JSON, with forward slashes and no newline."""
         return self.models / "best_model_path.txt"
 
     @property
     def analysis(self) -> Path:
-        """The newest cycle's ranking, copied."""
+        """A copy of the newest cycle's ranking."""
         return self.models / "model_analysis.json"
 
     @property
     def daemon_log(self) -> Path:
-        """The daemon's own log."""
+        """The daemon's log."""
         return self.logs / "daemon.log"
 
     def cycle_folder(self, cycle: int) -> Path:
-        """A published cycle's own folder."""
+        """Return the folder of a published cycle."""
         return self.models / f"cycle_{cycle:06d}"
 
     def cycle_log(self, cycle: int) -> Path:
-        """The trainer's log of one cycle."""
+        """Return the trainer's log of a cycle."""
         return self.logs / f"cycle_{cycle}.log"
 
     def cached_rollout(self, sha256: str) -> Path:
-        """A rollout's arrays in the cache."""
+        """Return the file of a rollout's arrays in the cache."""
         return self.cache / self.cache_name(sha256)
 
     @staticmethod
     def cache_name(sha256: str) -> str:
-        """What a rollout's arrays are called in `cache`."""
+        """Return the name of a rollout's arrays in `cache`."""
         return f"{sha256}.columns"
 
     def folders(self) -> tuple[Path, ...]:
-        """All folders that must exist before work starts."""
+        """Return all folders that must exist before the daemon works."""
         return (
             self.exports,
             self.rejected,
@@ -135,5 +135,5 @@ class ProjectPaths:
 
 
 def is_rollout_name(name: str) -> bool:
-    """Return whether a file of this name is meant as a finished rollout."""
+    """Return whether a file of this name is a finished rollout: not a `.json.tmp` and not a dot file."""
     return not name.startswith((".", "~")) and ROLLOUT_NAME.fullmatch(name) is not None

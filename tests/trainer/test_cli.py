@@ -77,8 +77,12 @@ FAILURES = {
     "no folder": (["nowhere", "out"], 3, "is not there"),
     "no rollouts": ([".", "out"], 3, "no rollouts in"),
     "a device that is none": ([SAMPLES, "out", "1", "abacus"], 78, "use auto, cpu or cuda"),
-    "no epochs": ([SAMPLES, "out", "0"], 78, "trainer.epochs"),
-    "a config that is not there": ([SAMPLES, "out", "--config", "no.toml"], 78, "check --config"),
+    "no epochs": ([SAMPLES, "out", "0"], 78, "EPOCHS is 0, but must be a whole number from 1 to 1000"),
+    "a config that is not there": (
+        [SAMPLES, "out", "--config", "no.toml"],
+        78,
+        "no.toml does not exist -> correct --config",
+    ),
 }
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.settings.fields import Count, Fraction, PositiveFloat, PositiveInt
 from schemas.settings.loading import load_file
-from schemas.settings.models import Count, Fraction, PositiveFloat, PositiveInt
 
 
 class _Group(BaseModel):
@@ -200,4 +200,4 @@ class OnlineSettings(_Group):
 
 def read_config(path: Path, flags: dict[str, Any] | None = None) -> OnlineSettings:
     """Read a TOML file; `flags` are dotted names that win over it. Raises ConfigError."""
-    return load_file(OnlineSettings, path, flags)
+    return load_file(OnlineSettings, path, flags, flag_names={"run.total_steps": "--steps"}, page="online")

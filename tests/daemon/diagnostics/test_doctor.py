@@ -90,7 +90,9 @@ def test_settings_that_cannot_be_used_are_one_finding_among_the_others(project, 
     (project.project / "daemon.toml").write_text("[trainer]\nepoch = 1\n")
     code, told = findings(capsys, project)
     assert code == 1
-    assert "daemon.toml line 2 -> did you mean trainer.epochs?" in told["settings"][0][1]
+    assert (
+        "daemon.toml, line 2: unknown setting trainer.epoch -> did you mean trainer.epochs?" in told["settings"][0][1]
+    )
     assert told["ledger"] == [("ok", "sound")]
 
 

@@ -53,21 +53,27 @@ def told(capsys, *arguments: object) -> tuple[int, str]:
 
 BROKEN = {
     "no TOML": ("[daemon]\nauto_train_after_n_rollouts = \n", "line 2"),
-    "unknown key": ("[daemon]\n\nrollouts = 3\n", "daemon.rollouts in daemon.toml line 3"),
-    "unknown table": ("[deamon]\nwarm_trainer = true\n", "deamon.warm_trainer in daemon.toml line 2"),
-    "a table that is a number": ("daemon = 5\n", "unknown setting daemon in daemon.toml line 1"),
-    "wrong type": ("[daemon]\nwarm_trainer = 'maybe'\n", "daemon.warm_trainer = 'maybe' in daemon.toml line 2"),
-    "infinite": ("[trainer]\nseed = 1\nlearning_rate = inf\n", "learning_rate = inf in daemon.toml line 3"),
-    "nan": ("[daemon]\nsettle_s = nan\n", "daemon.settle_s = nan in daemon.toml line 2"),
-    "negative": ("[daemon]\nauto_train_after_n_rollouts = -3\n", "= -3 in daemon.toml line 2"),
-    "a dotted key": ("trainer.epochs = 0\n", "trainer.epochs = 0 in daemon.toml line 1"),
+    "unknown key": ("[daemon]\n\nrollouts = 3\n", "daemon.toml, line 3: unknown setting daemon.rollouts"),
+    "unknown table": ("[deamon]\nwarm_trainer = true\n", "daemon.toml, line 2: unknown setting deamon.warm_trainer"),
+    "a table that is a number": ("daemon = 5\n", "daemon.toml, line 1: daemon is 5, but must be a table"),
+    "wrong type": ("[daemon]\nwarm_trainer = 'maybe'\n", 'daemon.toml, line 2: daemon.warm_trainer is "maybe", but'),
+    "infinite": (
+        "[trainer]\nseed = 1\nlearning_rate = inf\n",
+        "daemon.toml, line 3: trainer.learning_rate is inf, but",
+    ),
+    "nan": ("[daemon]\nsettle_s = nan\n", "daemon.toml, line 2: daemon.settle_s is nan, but"),
+    "negative": (
+        "[daemon]\nauto_train_after_n_rollouts = -3\n",
+        "daemon.toml, line 2: daemon.auto_train_after_n_rollouts is -3, but",
+    ),
+    "a dotted key": ("trainer.epochs = 0\n", "daemon.toml, line 1: trainer.epochs is 0, but"),
     "5,000 digits": ("[trainer]\nseed = " + "9" * 5000, "is not valid TOML"),
-    "nested too deep": ("[trainer]\nseed = " + "[" * 100_000, "nested too deep"),
+    "nested too deep": ("[trainer]\nseed = " + "[" * 100_000, "nested too deeply"),
     "twice": ("[trainer]\nseed = 1\nseed = 2\n", "line 3"),
     "not UTF-8": (b"[trainer]\nseed = 1 # \xff\n", "not UTF-8 (byte 21)"),
     "escape sequences": ('[trainer]\ndevice = 3 # \x1b[2J\n"\\u001b[31m" = 1\n', "line 2"),
     "a megabyte and more": ("# " + "x" * (1 << 20), "more than the 1 MB allowed"),
-    "a right that no file may give": ("[daemon]\nallow_shared = true\n", "no setting for a file"),
+    "a right that no file may give": ("[daemon]\nallow_shared = true\n", "cannot be set in a file"),
 }
 
 

@@ -18,7 +18,7 @@ import pytest
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE
-from schemas.rollout.v1_fast import read_typed_v1
+from schemas.rollout.v1_fast import read_v1_fast
 from tests.faults.support.inputs import doubled, measured, reasons, refusal, v1, v2
 from tests.helpers import drop, v1_bytes
 from trainer.networks.normaliser import ObservationNormaliser
@@ -195,10 +195,10 @@ def test_colons_in_texts_are_no_keys():
     many["experiences"][0]["x:y"] = {"deep": ["a:b", {"c:d": ":"}]}
     many["timestamp"] = "12:00:00 ]} :"
     assert read_rollout(orjson.dumps(many)).size == 8
-    assert read_typed_v1(SMALL.replace(b"2026.11.21-12.00.00", b"2026-11-21T12:00:00Z]")) is not None
+    assert read_v1_fast(SMALL.replace(b"2026.11.21-12.00.00", b"2026-11-21T12:00:00Z]")) is not None
 
 
 @pytest.mark.fault(16)
 def test_a_regular_file_is_known_to_be_so_by_counting_alone():
-    assert read_typed_v1(v1_bytes(n=2048)) is not None
-    assert read_typed_v1(doubled(SMALL, b'"reward":', 5)) is None
+    assert read_v1_fast(v1_bytes(n=2048)) is not None
+    assert read_v1_fast(doubled(SMALL, b'"reward":', 5)) is None

@@ -1,4 +1,4 @@
-"""Rollouts of both versions, in every encoding that engines use, become the same arrays; bad ones say why."""
+"""Rollouts of both versions and in all encodings are read into arrays; wrong ones are rejected with a reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def assert_same(a: Rollout, b: Rollout) -> None:
             assert left == right, field.name
 
 
-def test_the_sample_of_unreal_is_read_to_its_last_number():
+def test_all_numbers_of_the_unreal_sample_are_read():
     rollout = read_rollout(SAMPLE)
     document = orjson.loads(SAMPLE)["experiences"]
     assert rollout.size == 64
@@ -62,17 +62,17 @@ def test_the_sample_in_utf16_is_read():
         (codecs.BOM_UTF32_LE, "utf-32-le"),
     ],
 )
-def test_every_encoding_gives_the_same_rollout(bom, encoding):
+def test_all_encodings_are_read_as_the_same_rollout(bom, encoding):
     assert_same(read_rollout(SAMPLE), read_rollout(bom + SAMPLE.decode().encode(encoding)))
 
 
 @pytest.mark.parametrize("base64_columns", [False, True])
-def test_version_2_in_both_column_encodings_gives_the_same_rollout(base64_columns):
+def test_both_column_encodings_of_version_2_are_read_as_the_same_rollout(base64_columns):
     rollout = read_rollout(SAMPLE)
     assert_same(rollout, read_rollout(rollout_to_v2(rollout, rollout_id="r", base64_columns=base64_columns)))
 
 
-def test_version_2_tells_its_policy_version_and_noise():
+def test_version_2_contains_its_policy_version_and_noise():
     rollout = dataclasses.replace(make_rollout(), policy_version=7, noise_std=0.25)
     again = read_rollout(rollout_to_v2(rollout, rollout_id="r", base64_columns=True))
     assert (again.policy_version, again.noise_std) == (7, 0.25)
@@ -87,12 +87,12 @@ def test_experiences_that_are_not_finite_are_left_out_and_counted(token):
     rollout = read_rollout(text)
     assert rollout.left_out == 1
     assert rollout.size == 63
-    # The next step of the same agent starts anew: its predecessor is not there.
+    # The next step of the same agent has no predecessor.
     assert rollout.after_gap.nonzero()[0].tolist() == [8]
     assert rollout.agents[8] == 1
 
 
-def test_a_name_with_nan_in_it_is_no_number():
+def test_nan_in_a_name_is_not_replaced():
     document = v1_document(make_rollout())
     for experience in document["experiences"]:
         experience["action"] = {"nan, inf": 0.5}
@@ -101,7 +101,7 @@ def test_a_name_with_nan_in_it_is_no_number():
 
 
 @pytest.mark.fault(1)
-def test_no_proper_prefix_of_a_rollout_is_taken_for_a_whole_one():
+def test_every_cut_rollout_is_rejected_as_incomplete():
     for n in range(0, len(SAMPLE) - 2, 211):
         with pytest.raises(RolloutError) as caught:
             read_rollout(SAMPLE[:n])
@@ -118,12 +118,12 @@ BROKEN = {
     "no experiences": (lambda d, e: d.pop("experiences"), "E_SCHEMA", "experiences"),
     "empty list": (lambda d, e: d.update(experiences=[]), "E_EMPTY", "experiences"),
     "a missing reward": (lambda d, e: e[3].pop("reward"), "E_SCHEMA", "experience 3 has no `reward`"),
-    "text for a number": (lambda d, e: e[3].update(reward="1.5"), "E_SCHEMA", "`reward` holds str"),
-    "bool for a number": (lambda d, e: e[3]["state"].__setitem__(0, True), "E_SCHEMA", "`state` holds bool"),
+    "text for a number": (lambda d, e: e[3].update(reward="1.5"), "E_SCHEMA", "`reward` contains str"),
+    "bool for a number": (lambda d, e: e[3]["state"].__setitem__(0, True), "E_SCHEMA", "`state` contains bool"),
     "ragged states": (lambda d, e: e[3]["state"].append(0.0), "E_SCHEMA", "16 numbers in experience 3 and 15"),
     "a missing action": (lambda d, e: e[3]["action"].pop("brake"), "E_SCHEMA", "same names"),
     "another action": (lambda d, e: e[3].update(action={"steer": 0, "throttle": 0, "fly": 0}), "E_SCHEMA", "brake"),
-    "done that is no flag": (lambda d, e: e[3].update(done=2), "E_SCHEMA", "`done`"),
+    "done that is not a flag": (lambda d, e: e[3].update(done=2), "E_SCHEMA", "`done`"),
     "unknown schema": (lambda d, e: d.update(schema="hotlap.rollout/99"), "E_VERSION", "hotlap.rollout/99"),
     "all not finite": (lambda d, e: [x.update(reward=None) for x in e], "E_NONFINITE", "finite"),
 }
@@ -131,7 +131,7 @@ BROKEN = {
 
 @pytest.mark.fault(18)
 @pytest.mark.parametrize(("change", "code", "words"), BROKEN.values(), ids=BROKEN)
-def test_what_is_broken_is_named(change, code, words):
+def test_a_wrong_field_is_named(change, code, words):
     with pytest.raises(RolloutError, match=re.escape(words)) as caught:
         read_rollout(broken(change))
     assert caught.value.code == code
@@ -147,14 +147,14 @@ BROKEN_V2 = {
     "empty bounds": (lambda d: d["action_space"].update(low=[1, 1, 1], high=[0, 0, 0]), "`action_space`"),
     "wrong bytes": (lambda d: d.update(rewards={"dtype": "<f4", "shape": [64], "data": "AAAA"}), "3 bytes"),
     "object dtype": (lambda d: d.update(rewards={"dtype": "|O", "shape": [64], "data": "AAAA"}), "dtype"),
-    "no base64": (lambda d: d.update(rewards={"dtype": "<f4", "shape": [1], "data": "????"}), "base64"),
+    "not base64": (lambda d: d.update(rewards={"dtype": "<f4", "shape": [1], "data": "????"}), "base64"),
     "choice out of range": (lambda d: d.update(action_space={"n": 2}, actions=[5] * 64), "from 0 to 1"),
 }
 
 
 @pytest.mark.fault(18)
 @pytest.mark.parametrize(("change", "words"), BROKEN_V2.values(), ids=BROKEN_V2)
-def test_what_is_broken_in_version_2_is_named(change, words):
+def test_a_wrong_column_of_version_2_is_named(change, words):
     document = orjson.loads(rollout_to_v2(make_rollout(), rollout_id="r", base64_columns=False))
     change(document)
     with pytest.raises(RolloutError, match=re.escape(words)):
@@ -170,12 +170,12 @@ def test_discrete_actions_are_read():
 
 
 @given(st.binary(max_size=200))
-def test_random_bytes_are_refused_and_nothing_else_happens(data):
+def test_random_bytes_raise_rollout_errors_only(data):
     with pytest.raises(RolloutError):
         read_rollout(data)
 
 
-def test_the_cache_gives_back_what_it_was_given(tmp_path):
+def test_a_cached_rollout_is_read_as_it_was_stored(tmp_path):
     rollout = dataclasses.replace(make_rollout(), reward_parts={"speed": np.arange(64, dtype=np.float32)})
     store_rollout(tmp_path / "rollout", rollout)
     again = load_rollout(tmp_path / "rollout")
@@ -184,24 +184,24 @@ def test_the_cache_gives_back_what_it_was_given(tmp_path):
     np.testing.assert_array_equal(again.reward_parts["speed"], rollout.reward_parts["speed"])
 
 
-def test_a_torn_cache_file_is_as_good_as_none(tmp_path):
+def test_a_cut_cache_file_is_read_as_missing(tmp_path):
     path = tmp_path / "rollout"
     store_rollout(path, make_rollout())
-    whole = path.read_bytes()
-    for n in range(0, len(whole) - 1, 499):
-        path.write_bytes(whole[:n])
+    data = path.read_bytes()
+    for n in range(0, len(data) - 1, 499):
+        path.write_bytes(data[:n])
         assert load_rollout(path) is None
     assert load_rollout(tmp_path / "none") is None
 
 
-def test_a_cache_file_with_one_bit_turned_is_as_good_as_none(tmp_path):
+def test_a_cache_file_with_one_changed_bit_is_read_as_missing(tmp_path):
     path = tmp_path / "rollout"
     store_rollout(path, make_rollout())
-    whole = path.read_bytes()
-    for at in [*range(600), *range(600, len(whole), 97)]:
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+    data = path.read_bytes()
+    for i in [*range(600), *range(600, len(data), 97)]:
+        path.write_bytes(data[:i] + bytes([data[i] ^ 16]) + data[i + 1 :])
         assert load_rollout(path) is None
 
 
-def test_two_files_of_one_content_are_told_apart_from_another():
+def test_a_seed_decides_the_bytes_of_a_rollout():
     assert v1_bytes(seed=1) == v1_bytes(seed=1) != v1_bytes(seed=2)

@@ -1,4 +1,4 @@
-"""The quick reader of version 1 gives what the plain one gives, or steps aside."""
+"""The fast path of version 1 returns what v1.py returns, or None."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.rollout.v1 import rollout_from_v1
-from schemas.rollout.v1_fast import read_typed_v1
+from schemas.rollout.v1_fast import read_v1_fast
 from tests.helpers import SAMPLES, make_rollout, v1_document
 from tests.schemas.rollout.test_rollout import BROKEN, assert_same, broken
 
@@ -36,37 +36,37 @@ def documents(draw):
 
 
 @given(documents())
-def test_both_readers_give_the_same_columns(document):
+def test_the_fast_path_returns_the_same_columns_as_v1(document):
     data = orjson.dumps(document)
-    typed = read_typed_v1(data)
-    if typed is not None:
-        assert_same(rollout_from_v1(orjson.loads(data)), typed)
+    fast = read_v1_fast(data)
+    if fast is not None:
+        assert_same(rollout_from_v1(orjson.loads(data)), fast)
 
 
-def test_the_sample_takes_the_quick_way():
+def test_the_unreal_sample_takes_the_fast_path():
     data = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
-    typed = read_typed_v1(data)
-    assert typed is not None
-    assert_same(rollout_from_v1(orjson.loads(data)), typed)
-    assert typed.actions.flags["C_CONTIGUOUS"]
+    fast = read_v1_fast(data)
+    assert fast is not None
+    assert_same(rollout_from_v1(orjson.loads(data)), fast)
+    assert fast.actions.flags["C_CONTIGUOUS"]
 
 
 @pytest.mark.parametrize("change", [change for change, _, _ in BROKEN.values()], ids=BROKEN)
-def test_what_is_broken_is_left_to_the_plain_reader(change):
-    assert read_typed_v1(broken(change)) is None
+def test_the_fast_path_does_not_read_wrong_documents(change):
+    assert read_v1_fast(broken(change)) is None
 
 
 @pytest.mark.parametrize("value", [True, "1", None, [1.0]])
 @pytest.mark.parametrize("key", ["reward", "log_prob", "value"])
-def test_what_is_no_number_is_left_to_the_plain_reader(key, value):
+def test_the_fast_path_does_not_read_other_types_as_numbers(key, value):
     document = v1_document(make_rollout())
     document["experiences"][2][key] = value
-    assert read_typed_v1(orjson.dumps(document)) is None
+    assert read_v1_fast(orjson.dumps(document)) is None
 
 
-def test_numbers_beyond_float32_come_out_infinite_and_are_left_out_later():
+def test_numbers_too_large_for_float32_are_infinite():
     document = v1_document(make_rollout())
     document["experiences"][2]["reward"] = 1e300
-    typed = read_typed_v1(orjson.dumps(document))
-    assert typed is not None
-    assert np.isinf(typed.rewards[2])
+    fast = read_v1_fast(orjson.dumps(document))
+    assert fast is not None
+    assert np.isinf(fast.rewards[2])

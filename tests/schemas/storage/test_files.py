@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and are never opened blindly."""
+"""Files are written completely or not at all, and only regular files are read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from schemas.storage.files import Disk, read_regular, write_all_atomic, write_at
 
 
 class CutError(BaseException):
-    """The power is gone."""
+    """The process dies."""
 
 
-class MortalDisk(Disk):
-    """Dies before operation number `left`."""
+class DyingDisk(Disk):
+    """Raises CutError instead of operation number `left`."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -44,19 +44,19 @@ class MortalDisk(Disk):
         super().fsync_dir(path)
 
 
-def test_a_reader_sees_the_old_bytes_or_the_new_ones_wherever_the_writer_dies(tmp_path):
+def test_a_reader_sees_the_old_or_the_new_bytes_wherever_the_writer_dies(tmp_path):
     path = tmp_path / "model.json"
     seen = set()
     for left in range(5):
         path.write_bytes(b"old")
         with contextlib.suppress(CutError):
-            write_atomic(path, b"new", disk=MortalDisk(left))
+            write_atomic(path, b"new", disk=DyingDisk(left))
         seen.add((left, path.read_bytes()))
     assert seen == {(0, b"old"), (1, b"old"), (2, b"old"), (3, b"new"), (4, b"new")}
 
 
-def test_of_several_files_each_is_whole_wherever_the_writer_dies_and_none_is_renamed_before_all_are_safe(tmp_path):
-    class Sequential(MortalDisk):
+def test_several_files_are_renamed_only_after_all_are_fsynced(tmp_path):
+    class Sequential(DyingDisk):
         def fsync_all(self, paths):
             for path in paths:
                 self.fsync(path)
@@ -70,7 +70,7 @@ def test_of_several_files_each_is_whole_wherever_the_writer_dies_and_none_is_ren
         assert seen == {"a": b"new" if left > 4 else b"old", "b": b"new" if left > 5 else b"old"}
 
 
-def test_a_disk_that_refuses_one_of_several_files_is_told_and_leaves_nothing(tmp_path):
+def test_a_failed_fsync_of_several_files_raises_and_leaves_no_file(tmp_path):
     class Full(Disk):
         def fsync(self, path):
             if path.name.startswith(".b."):
@@ -81,7 +81,7 @@ def test_a_disk_that_refuses_one_of_several_files_is_told_and_leaves_nothing(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_temporary_file_is_left_when_the_disk_refuses(tmp_path):
+def test_a_failed_fsync_leaves_no_temporary_file(tmp_path):
     class Full(Disk):
         def fsync(self, path):
             raise OSError(28, "No space left on device")
@@ -91,7 +91,7 @@ def test_no_temporary_file_is_left_when_the_disk_refuses(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rename_that_windows_refuses_for_a_while_is_tried_again(tmp_path):
+def test_a_rename_is_tried_again_while_windows_holds_the_target_open(tmp_path):
     class HeldOpen(Disk):
         refusals = 3
 
@@ -107,7 +107,7 @@ def test_a_rename_that_windows_refuses_for_a_while_is_tried_again(tmp_path):
     assert (tmp_path / "best_model_path.txt").read_bytes() == b"new"
 
 
-def test_a_rename_that_is_refused_for_good_is_not_tried_again(tmp_path):
+def test_a_rename_without_permission_is_not_tried_again(tmp_path):
     class Forbidden(Disk):
         calls = 0
 
@@ -133,8 +133,8 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
 
 @pytest.mark.fault(20)
 @pytest.mark.fault(21)
-@pytest.mark.skipif(sys.platform == "win32", reason="no FIFOs there")
-def test_a_fifo_or_a_link_is_refused_at_once(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs")
+def test_a_fifo_and_a_link_are_rejected_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("/etc/hostname")
     for name, code in (("fifo", "E_NOT_REGULAR"), ("link", "E_SYMLINK")):

@@ -203,7 +203,7 @@ def test_a_new_run_moves_the_last_one_aside(logs):
     [
         ("[train]\nlerning_rate = 1\n", "did you mean train.learning_rate?"),
         ("[env]\nid = 'NoSuchGame-v0'\n", "E_ENV"),
-        ("[train]\nepochs = 0\n", "train.epochs = 0"),
+        ("[train]\nepochs = 0\n", "train.epochs is 0, but"),
         ("[curriculum]\none_v_two_at = 9\ntwo_v_two_at = 5\n", "two_v_two_at must lie after one_v_two_at"),
         ("[run]\ndevice = 'tpu'\n[env]\nid = 'racing'\n", "tpu"),
     ],

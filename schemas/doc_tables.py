@@ -1,0 +1,80 @@
+"""The Markdown tables of the reference pages, made from the models: settings, and the fields of a document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.settings.allowed import allowed, resolved, schema_of
+from schemas.settings.loading import groups_of
+from schemas.settings.sources import variable_of
+
+_TYPES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+    "array": "list",
+    "object": "object",
+}
+
+
+def settings_tables(settings: type[BaseModel]) -> str:
+    """Return a heading and a table for each table of settings: name, default, allowed values, variable, meaning."""
+    header = ("setting", "default", "allowed", "environment variable", "what it does")
+    parts = []
+    for group, kind in groups_of(settings).items():
+        rows = (
+            (
+                f"`{name}`",
+                _default(field.default),
+                allowed(schema_of(kind, [name])),
+                f"`{variable_of(f'{group}.{name}')}`",
+                _one_line(field.description),
+            )
+            for name, field in kind.model_fields.items()
+        )
+        parts.append(f"### [{group}]\n\n{_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def fields_table(kind: type[BaseModel]) -> str:
+    """Return the keys of a JSON document as a table, those of the objects in its lists below the list."""
+    document = kind.model_json_schema()
+    return _table(("key", "type", "meaning"), _fields(document, document, ""))
+
+
+def _fields(schema: dict[str, Any], document: dict[str, Any], prefix: str) -> Iterator[Sequence[str]]:
+    for name, field in schema["properties"].items():
+        key = f"{prefix}{name}"
+        description = field.get("description") or resolved(field, document).get("description")
+        yield f"`{key}`", _type(field, document), _one_line(description)
+        items = resolved(field.get("items", {}), document)
+        if "properties" in items:
+            yield from _fields(items, document, f"{key}[].")
+
+
+def _type(field: dict[str, Any], document: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type(option, document) for option in field["anyOf"])
+    schema = resolved(field, document)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    return _TYPES[schema["type"]]
+
+
+def _default(value: Any) -> str:
+    return "not set" if value is None else f"`{json.dumps(value)}`"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

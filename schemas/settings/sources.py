@@ -1,0 +1,152 @@
+"""The places that a setting can come from: a TOML file, environment variables, flags."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.errors import ConfigError, HotlapError
+from schemas.settings.allowed import example_list, schema_of
+from schemas.storage.files import read_regular
+
+PREFIX = "HOTLAP_"
+_NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT"})
+_LIMIT_BYTES = 1 << 20
+_AT_LINE = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)")
+_SUBJECTS = {"file": "{place}: {written}", "environment": "the environment variable {written}", "flags": "{written}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenValue:
+    """A value for one setting, and how its source writes it."""
+
+    name: str  #: dotted, such as `trainer.epochs`
+    value: Any
+    raw: Any  #: as it was written: the text of a variable, not its items
+    source: str  #: "file", "environment" or "flags"
+    written: str  #: `trainer.epochs`, `HOTLAP_TRAINER__EPOCHS` or `--epochs`
+    place: str = ""  #: `daemon.toml, line 3`
+
+    @property
+    def subject(self) -> str:
+        """Return how a message about this value begins."""
+        return _SUBJECTS[self.source].format(place=self.place, written=self.written)
+
+
+def from_file(path: Path, label: str) -> list[GivenValue]:
+    """Return the values in a TOML file, which messages call `label`. Raises ConfigError."""
+    text = _read(path, label)
+    return [
+        GivenValue(name=name, value=value, raw=value, source="file", written=name, place=_place(text, name, label))
+        for name, value in _flat(_parsed(text, label))
+    ]
+
+
+def from_environment(kind: type[BaseModel], environment: Mapping[str, str]) -> list[GivenValue]:
+    """Return the values of the variables that begin with HOTLAP_. Raises ConfigError."""
+    given = []
+    for variable, text in environment.items():
+        if variable.upper().startswith(PREFIX) and variable.upper() not in _NOT_SETTINGS:
+            name = variable[len(PREFIX) :].lower().replace("__", ".", 1)
+            value = _items(text) if schema_of(kind, name.split(".")).get("type") == "array" else text
+            given.append(GivenValue(name=name, value=value, raw=text, source="environment", written=variable))
+    return given
+
+
+def from_flags(flags: Mapping[str, Any] | None, flag_names: Mapping[str, str] | None) -> list[GivenValue]:
+    """Return the flags that were given, those that are not None. Their names are those of the settings by default."""
+    return [
+        GivenValue(
+            name=name, value=value, raw=value, source="flags", written=(flag_names or {}).get(name) or _flag(name)
+        )
+        for name, value in (flags or {}).items()
+        if value is not None
+    ]
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting: `HOTLAP_TRAINER__EPOCHS` for `trainer.epochs`."""
+    return PREFIX + name.replace(".", "__").upper()
+
+
+def list_hint(given: GivenValue, schema: Mapping[str, Any]) -> str:
+    """Return how to write a list where this value was given."""
+    items = example_list(schema)
+    if given.source == "file":
+        return f"write it in square brackets, such as {given.name.rpartition('.')[2]} = {json.dumps(items)}"
+    return f"separate its items with commas, such as {given.written}={','.join(map(str, items))}"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.rpartition(".")[2].replace("_", "-")
+
+
+def _items(text: str) -> Any:
+    """Return the items of a list, written as JSON or separated by commas; the text itself if it is broken JSON."""
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return [item.strip() for item in text.strip().removesuffix(",").split(",")] if text.strip() else []
+
+
+def _read(path: Path, label: str) -> str:
+    try:
+        return read_regular(path.resolve(), limit=_LIMIT_BYTES).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"the settings file {path} does not exist", hint="correct --config") from None
+    except HotlapError as error:
+        raise ConfigError(f"{label} cannot be read: {error.message}", hint="write a small text file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{label} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
+    except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError in older Pythons
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{label} cannot be read: {why}", hint="correct its permissions") from None
+
+
+def _parsed(text: str, label: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{label} is nested too deeply", hint="use tables of one level, such as [trainer]") from None
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
+        found = _AT_LINE.fullmatch(str(error))
+        place = f"{label}, line {found[2]}, column {found[3]}" if found and found[2] else label
+        raise ConfigError(
+            f"{place} is not valid TOML: {found[1] if found else error}", hint='texts need quotes: device = "cpu"'
+        ) from None
+
+
+def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted names of the values in tables, and the bare names of all else, also of empty tables."""
+    for group, value in document.items():
+        if isinstance(value, dict) and value:
+            yield from ((f"{group}.{name}", item) for name, item in value.items())
+        else:
+            yield group, value
+
+
+def _place(text: str, name: str, label: str) -> str:
+    """Return where in the file a setting is, such as `daemon.toml, line 3`."""
+    group, _, key = name.rpartition(".")
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]", line):
+            table = header[1].strip("\"' ")
+            is_here = table == name
+        else:
+            found = re.match(r"""\s*["']?([\w.\- ]+?)["']?\s*=""", line)
+            is_here = found is not None and (
+                (table == group and found[1] == key) or (not table and found[1].replace(" ", "") == name)
+            )
+        if is_here:
+            return f"{label}, line {number}"
+    return label
