@@ -223,11 +223,11 @@ class Inbox:
         told = {name: waiting for name, waiting in candidates if waiting and waiting.is_worth_a_word}
         self._unreadable = set(told)
         if not told:
-            self._context.clear_warning("WUNREADABLE")
+            self._context.clear_warning("W_UNREADABLE")
             return
         parts = [f"{printable(name, limit=300)}: {told[name].reason}" for name in sorted(told)[:3]]
         more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
-        self._context.warn("WUNREADABLE", f"{'; '.join(parts)}{more}; trying again")
+        self._context.warn("W_UNREADABLE", f"{'; '.join(parts)}{more}; trying again")
 
     def _accept(self, batch: list[Accepted], now: float) -> None:
         """Record rollouts of the project's shape, all in one transaction; the first of all sets the shape."""

@@ -141,12 +141,12 @@ DYING = textwrap.dedent(
     from pathlib import Path
     from daemon.ledger.cycle import Phase
     from daemon.ledger.ledger import Ledger
-    from daemon.ledger.records import RolloutRow, Stamp
+    from daemon.ledger.records import FileSignature, RolloutRow
 
     ledger = Ledger.open(Path(sys.argv[1]))
     for i in range(2):
         row = RolloutRow(f"{i:064x}", f"rollout_{i}.json", 64, 0, 0.5, None, 1.0)
-        ledger.accept(row, Stamp(1, i, i), at_s=1.0, contract=b"{}")
+        ledger.accept(row, FileSignature(1, i, i), at_s=1.0, contract=b"{}")
     cycle = ledger.unfinished() or ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     if cycle.phase is Phase.CLAIMED:
         ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)

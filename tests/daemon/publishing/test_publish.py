@@ -39,7 +39,7 @@ def publish_one(layout, disk):
         contract=model.contract,
         hidden_sizes=model.hidden_sizes,
     )
-    kwargs = {"contract": model.contract, "layout": layout, "keep_checkpoints": True, "disk": disk}
+    kwargs = {"contract": model.contract, "paths": layout, "keep_checkpoints": True, "disk": disk}
     return publish(result, staging=staging, cycle=1, **kwargs)
 
 

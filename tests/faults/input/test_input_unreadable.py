@@ -104,10 +104,10 @@ def test_what_cannot_be_read_is_tried_less_and_less_often(input_site, monkeypatc
     monkeypatch.setattr(intake, "read_regular", refuse)
     one.drop(9)
     for _ in range(1000):
-        one.inbox.look()
+        one.inbox.check()
         while one.inbox._intake.busy:  # time stands still while a file is read
             time.sleep(0.001)
-            one.inbox.look()
+            one.inbox.check()
         one.clock.pass_s(0.25)
     gaps = np.diff(tries)
     assert gaps[:8] == pytest.approx([0.5, 1, 2, 4, 8, 16, 32, 60], abs=0.25)

@@ -30,7 +30,7 @@ def may_mount() -> bool:
 
 
 def run(scenario: str, folder: Path, *before: str) -> None:
-    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "hard_disk.py"), scenario, str(folder)]
+    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "support" / "hard_disk.py"), scenario, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.splitlines()[-1:] == ["held"], done.stdout + done.stderr

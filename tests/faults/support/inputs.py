@@ -96,7 +96,7 @@ def measured(path: Path) -> tuple[str, float]:
 
 def run_intake(project: Path, pending: int, rejected: int, *, before: list[str]) -> dict[str, object]:
     """Run `intake_run.py` behind another program."""
-    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "intake_run.py"), str(project)]
+    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "support" / "intake_run.py"), str(project)]
     done = subprocess.run(
         [*command, str(pending), str(rejected)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=90
     )
