@@ -261,7 +261,7 @@ class Service:
         last = context.ledger.last_publication()
         always = {last.cycle_id} if last else set()
         ages = cycle_folder_ages(context.paths.models, now_s=now_s)
-        best = best_cycle(context.ledger.earned(ages))
+        best = best_cycle(context.ledger.rewards_earned(ages))
         always |= {best} if best is not None else set()
         remove_stale_staging(context.paths, keep=(), disk=context.disk)
         remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)

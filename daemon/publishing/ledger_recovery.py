@@ -99,4 +99,4 @@ def _restore_pointer(ledger: Ledger, paths: ProjectPaths, found: Sequence[Publis
     except (OSError, HotlapError):
         return
     version, sha256 = witness.policy_version, sha256_of(data)
-    ledger.note_publication(Publication(witness.cycle, version, epoch, named, sha256, now_s))
+    ledger.add_publication(Publication(witness.cycle, version, epoch, named, sha256, now_s))

@@ -99,6 +99,6 @@ def publish_epoch(context: Context, *, cycle_id: int | None, epoch: int) -> Publ
     contract: PolicyContract | None = context.contract
     sha256 = point_at(model, contract=contract, paths=context.paths, disk=context.disk)
     publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=context.clock.utc_s())
-    context.ledger.note_publication(publication)
+    context.ledger.add_publication(publication)
     context.log.info(f"published on request: {model}")
     return publication

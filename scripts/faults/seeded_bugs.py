@@ -190,7 +190,7 @@ BUGS = (
     ),
     SeededBug(
         "arrays of rollouts that still wait are removed",
-        (Replacement("daemon/ledger/ledger.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
+        (Replacement("daemon/ledger/rollout_table.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
         ("tests/faults/test_state_machine.py",),
     ),
 )

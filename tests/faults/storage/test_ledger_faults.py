@@ -13,7 +13,7 @@ import pytest
 
 from daemon.cli import main
 from daemon.errors import LedgerError
-from daemon.ledger import rows as ledger_rows
+from daemon.ledger import connection
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.ledger_recovery import open_sound
 from schemas.storage.layout import ProjectPaths
@@ -173,7 +173,7 @@ def test_a_ledger_of_a_newer_hotlap_is_refused_and_left_alone(project, capsys):
 
 @pytest.mark.fault(46)
 def test_a_locked_ledger_is_waited_for_and_then_its_holder_named(project, monkeypatch):
-    monkeypatch.setattr(ledger_rows, "LOCK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT_S", 0.3)
     holding = (
         "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('BEGIN EXCLUSIVE')\n"
         "print('held', flush=True)\nsys.stdin.read()\n"
