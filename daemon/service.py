@@ -10,13 +10,13 @@ from typing import Protocol
 from daemon.ledger.cycle import Phase
 from daemon.ledger.records import FileSignature
 from daemon.process.interpreter import check_launch
-from daemon.publishing.pointer import point_at, pointed_at
+from daemon.publishing.pointer import set_pointer, read_pointer
 from daemon.publishing.republish import publish_epoch
 from daemon.publishing.retention import (
     TEMPORARY_S,
     best_cycle,
     cycle_folder_ages,
-    prune_cache,
+    remove_unneeded_arrays,
     remove_cycle_folders,
     remove_if_unchanged,
     remove_old_logs,
@@ -129,7 +129,7 @@ class Service:
 
     def _start_what_is_due(self) -> bool:
         runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
-        if runner.busy or not self._inbox.has_looked or not (self._automatic or self._triggered):
+        if runner.busy or not self._inbox.has_scanned or not (self._automatic or self._triggered):
             return False
         if self._automatic and not self._can_launch():
             return False
@@ -142,7 +142,7 @@ class Service:
             self._triggered = None
             return self._begin("initial", "trigger")
         if self._initial_is_due():
-            return self._begin("initial", "initial") if self._inbox.is_settled else False
+            return self._begin("initial", "initial") if self._inbox.is_up_to_date else False
         pending = ledger.pending_count()
         if self._triggered is not None:
             cause, self._triggered = self._triggered, None
@@ -216,10 +216,10 @@ class Service:
         """
         last, cycle = self._context.ledger.last_publication(), self._runner.cycle
         is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
-        if last is None or is_publishing or pointed_at(self._context.paths) == last.model:
+        if last is None or is_publishing or read_pointer(self._context.paths) == last.model:
             return
         try:
-            point_at(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
+            set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
         except (OSError, HotlapError) as error:
             self._context.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
 
@@ -242,7 +242,7 @@ class Service:
             self._remove_exports(context.ledger.files_of_cycle(cycle_id))
         used = context.ledger.used_files()
         surplus = surplus_exports(
-            used, present=self._inbox.present, limit=settings.max_export_files, by=settings.limit_by
+            used, present=self._inbox.file_count, limit=settings.max_export_files, by=settings.limit_by
         )
         stamps = context.ledger.files()
         self._remove_exports([(name, stamps[name][0] if name in stamps else None) for name in surplus])
@@ -251,7 +251,7 @@ class Service:
     def _remove_exports(self, files: Sequence[tuple[str, FileSignature | None]]) -> None:
         context = self._context
         exports = context.paths.exports
-        self._inbox.forget(
+        self._inbox.forget_files(
             [name for name, stamp in files if remove_if_unchanged(exports, name, stamp, disk=context.disk)]
         )
 
@@ -268,7 +268,7 @@ class Service:
         surplus = surplus_cycles(ages, keep_newest=context.settings.daemon.keep_cycles, always=always)
         remove_cycle_folders(context.paths, surplus, disk=context.disk)
         remove_old_logs(context.paths, disk=context.disk)
-        prune_cache(context.paths, context.ledger.cache_needed(), disk=context.disk)
+        remove_unneeded_arrays(context.paths, context.ledger.cache_needed(), disk=context.disk)
 
     # Orders
 

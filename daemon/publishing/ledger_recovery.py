@@ -11,15 +11,15 @@ from daemon.errors import LedgerError
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication, PublishedCycle
 from daemon.ledger.sqlite_errors import LedgerDamaged
-from daemon.publishing.pointer import pointed_at
-from daemon.publishing.published_cycles import highest_folder, highest_number, published_cycles
+from daemon.publishing.pointer import read_pointer
+from daemon.publishing.published_cycles import highest_published, highest_number, find_published_cycles
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 
 
-def open_sound(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
+def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
     """Open the project's ledger; give it, and in words what had to be mended, if anything. Raises LedgerError."""
     trouble: str | None = None
     if paths.ledger.exists() and paths.ledger.stat().st_size:
@@ -29,7 +29,7 @@ def open_sound(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> 
             trouble = error.message
     try:
         aside = _move_aside(paths, now_s, disk) if trouble else None
-        found = published_cycles(paths)
+        found = find_published_cycles(paths)
         if not found and highest_number(paths) < 0 and aside is None:
             return Ledger.open(paths.ledger), None
         _build(paths, found, now_s=now_s, disk=disk)
@@ -49,7 +49,7 @@ def _checked(paths: ProjectPaths) -> Ledger:
     """Open a ledger and have SQLite look through it. Raises LedgerDamaged, or LedgerError where it is not ours."""
     ledger = Ledger.open(paths.ledger)
     problem = ledger.check()
-    if problem is None and highest_folder(paths) > ledger.last_cycle_id():
+    if problem is None and highest_published(paths) > ledger.last_cycle_id():
         problem = "it is older than what lies in Models"  # a backup put back: it would train on the same again
     if problem is not None:
         ledger.close()
@@ -88,7 +88,7 @@ def _build(paths: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: float
 
 def _restore_pointer(ledger: Ledger, paths: ProjectPaths, found: Sequence[PublishedCycle], now_s: float) -> None:
     """What the engine is told stays what it is, also where a person had put an older model before it."""
-    named = pointed_at(paths)
+    named = read_pointer(paths)
     last = ledger.last_publication()
     witness = next((w for w in found if named and named.startswith(f"cycle_{w.cycle:06d}/")), None)
     if named is None or last is None or witness is None or named == last.model:

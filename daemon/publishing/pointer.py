@@ -30,7 +30,7 @@ class PublishError(HotlapError):
     code = "E_PUBLISH"
 
 
-def point_at(
+def set_pointer(
     model: str,
     *,
     contract: PolicyContract | None,
@@ -58,7 +58,7 @@ def point_at(
     return sha256
 
 
-def pointed_at(paths: ProjectPaths) -> str | None:
+def read_pointer(paths: ProjectPaths) -> str | None:
     """Return the model that the pointer names, relative to Models; None where it names none of this very folder.
 
     It names a place elsewhere once the project was moved or copied.

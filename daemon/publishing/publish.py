@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.publishing.pointer import PublishError, point_at
+from daemon.publishing.pointer import PublishError, set_pointer
 from schemas.contract import PolicyContract
 from schemas.job import Result
 from schemas.model import check_probe, read_model
@@ -57,7 +57,7 @@ def publish(
         _place_folder(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
     _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
-    sha256 = point_at(model, contract=contract, paths=paths, disk=disk, checked=checked)
+    sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
     return PublishedModel(model, sha256)
 
 

@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"(?:removed_)?cycle_0*(\d+)(?:\.log)?")
 _LINES_LIMIT = 1 << 30
 
 
-def published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
+def find_published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     """Return every cycle that something still tells of, in order. Raises OSError where Models cannot be listed."""
     found = {witness.cycle: witness for witness in _gone(paths)}
     for folder in paths.models.iterdir() if paths.models.is_dir() else ():
@@ -33,7 +33,7 @@ def published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     return [found[cycle] for cycle in sorted(found)]
 
 
-def highest_folder(paths: ProjectPaths) -> int:
+def highest_published(paths: ProjectPaths) -> int:
     """Return the highest number of a published cycle's folder; -1 where there is none."""
     names = [path.name for path in paths.models.iterdir()] if paths.models.is_dir() else []
     return max((int(match.group(1)) for name in names if (match := _FOLDER.fullmatch(name))), default=-1)
@@ -50,7 +50,7 @@ def highest_number(paths: ProjectPaths) -> int:
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
-def note_gone(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
+def record_removed_cycle(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
     """Keep in one line what a cycle's folder tells, before it is removed. Raises OSError."""
     witness = _of_folder(paths.cycle_folder(cycle), cycle)
     if witness is not None:

@@ -11,7 +11,7 @@ from daemon.ledger.records import Publication
 from daemon.process.child import Child, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
-from daemon.publishing.pointer import point_at
+from daemon.publishing.pointer import set_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
@@ -97,7 +97,7 @@ def publish_epoch(context: Context, *, cycle_id: int | None, epoch: int) -> Publ
     folder = context.paths.cycle_folder(last.cycle_id)
     model = f"{folder.name}/model_epoch_{epoch}.json"
     contract: PolicyContract | None = context.contract
-    sha256 = point_at(model, contract=contract, paths=context.paths, disk=context.disk)
+    sha256 = set_pointer(model, contract=contract, paths=context.paths, disk=context.disk)
     publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=context.clock.utc_s())
     context.ledger.add_publication(publication)
     context.log.info(f"published on request: {model}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from daemon.ledger.records import FileSignature
-from daemon.publishing.published_cycles import note_gone
+from daemon.publishing.published_cycles import record_removed_cycle
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
 from schemas.storage.layout import ProjectPaths
 
@@ -68,7 +68,7 @@ def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Di
         folder = paths.cycle_folder(cycle)
         removed = paths.staging / f"removed_{folder.name}"
         with contextlib.suppress(OSError):
-            note_gone(paths, cycle, disk=disk)
+            record_removed_cycle(paths, cycle, disk=disk)
             disk.remove_folder(removed)
             disk.rename(folder, removed)
             disk.fsync_dir(paths.models)
@@ -116,7 +116,7 @@ def remove_if_unchanged(folder: Path, name: str, signature: FileSignature | None
     return True
 
 
-def prune_cache(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
+def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Drop the arrays that nobody will ask for."""
     for path in paths.cache.iterdir():
         if path.suffix != ".tmp" and path.stem not in needed:

@@ -36,8 +36,8 @@ class Inbox:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._aside = ReaderProcess(context.paths)
-        self._intake = RolloutReader(context.paths, context.wake, context.disk, self._aside.ingest)
-        self._watcher = Watcher(context.paths.exports, self._nudge)
+        self._reader = RolloutReader(context.paths, context.wake, context.disk, self._aside.ingest)
+        self._watcher = Watcher(context.paths.exports, self.request_scan)
         self._known = context.ledger.files()
         self._waiting: dict[str, PendingFile] = {}
         self._unreadable: set[str] = set()
@@ -51,37 +51,37 @@ class Inbox:
         self._scan_not_before = 0.0
         self._unreachable_s = 0.0
         self._is_empty = False
-        self.has_looked = False
+        self.has_scanned = False
 
-    def _nudge(self) -> None:
+    def request_scan(self) -> None:
         if not self._nudged:
             self._nudged = True
             self._context.wake()
 
     @property
-    def is_settled(self) -> bool:
+    def is_up_to_date(self) -> bool:
         """Return whether all in Exports has been looked at, and what is not whole has held still for a while."""
         now = self._context.clock.monotonic()
         open_ones = any(
-            w.code not in UNREADABLE and (not w.tried or now - w.since < QUIET_S) for w in self._waiting.values()
+            w.code not in UNREADABLE and (not w.was_read or now - w.since_s < QUIET_S) for w in self._waiting.values()
         )
-        is_idle = not self._intake.busy and not self._refused
-        return self.has_looked and is_idle and not open_ones and not self._nudged
+        is_idle = not self._reader.is_busy and not self._refused
+        return self.has_scanned and is_idle and not open_ones and not self._nudged
 
     @property
-    def present(self) -> int:
+    def file_count(self) -> int:
         """How many accepted files lie in Exports."""
         return 0 if self._is_empty else len(self._known)
 
     @property
-    def unfinished(self) -> dict[str, str]:
+    def incomplete(self) -> dict[str, str]:
         """The files that are not whole yet, with the reason."""
         return {name: waiting.reason for name, waiting in self._waiting.items()}
 
     @property
     def _has_open_ones(self) -> bool:
         """Return whether a file waits for something else than its turn to be read."""
-        return len(self._waiting) > self._intake.under_way
+        return len(self._waiting) > self._reader.queued_count
 
     def check(self) -> float:
         """Do what is due; give the seconds until the next look."""
@@ -109,7 +109,7 @@ class Inbox:
         """End the threads."""
         self._watcher.stop()
         self._aside.stop()
-        self._intake.close()
+        self._reader.close()
 
     def _check_watcher(self) -> None:
         trouble = self._watcher.check()
@@ -140,16 +140,16 @@ class Inbox:
             else:
                 news.append((name, stamp))
         for name, stamp in sorted(news, key=lambda item: (item[1].mtime_ns, natural_key(item[0]))):
-            self._waiting[name] = PendingFile(stamp, now, tried=False, code="", reason="not read yet")
-            self._intake.request(name, stamp)
-        self.has_looked = True
+            self._waiting[name] = PendingFile(stamp, now, was_read=False, code="", reason="not read yet")
+            self._reader.request(name, stamp)
+        self.has_scanned = True
 
     def _wait_for_folder(self, reason: str) -> None:
         self._context.warn("W_EXPORTS", reason)
         longer_s = max(_FIRST_UNREACHABLE_S, 2.0 * self._unreachable_s)
         self._unreachable_s = min(_LONGEST_UNREACHABLE_S, longer_s)
 
-    def forget(self, names: Iterable[str]) -> None:
+    def forget_files(self, names: Iterable[str]) -> None:
         """Note that these files are gone from Exports for good."""
         gone = [name for name in names if name in self._known]
         if gone:
@@ -161,7 +161,7 @@ class Inbox:
         """Forget what is not there any more. A folder without anything is no proof: a share may just be away."""
         self._is_empty = not found.files and not found.skipped
         if not self._is_empty:
-            self.forget([name for name in self._known if name not in found.files and name not in found.skipped])
+            self.forget_files([name for name in self._known if name not in found.files and name not in found.skipped])
         for table in (self._waiting, self._stuck):
             for name in [name for name in table if name not in found.files]:
                 del table[name]
@@ -179,22 +179,22 @@ class Inbox:
     def _reconsider(self, name: str, signature: FileSignature, now: float) -> None:
         """Have a file read again when it has changed and then held still, or after a while where that may help."""
         settings, waiting = self._context.settings.daemon, self._waiting[name]
-        waited_s = now - waiting.since
+        waited_s = now - waiting.since_s
         if waiting.signature != signature:
-            self._waiting[name] = PendingFile(signature, now, tried=False, code="", reason=waiting.reason)
-        elif not waiting.tried:
-            if waited_s >= settings.settle_s or waiting.tries:
-                self._intake.request(name, signature)
+            self._waiting[name] = PendingFile(signature, now, was_read=False, code="", reason=waiting.reason)
+        elif not waiting.was_read:
+            if waited_s >= settings.settle_s or waiting.failed_reads:
+                self._reader.request(name, signature)
         elif waiting.code in _STALLING:
             if waited_s >= waiting.retry_s:
-                self._waiting[name] = PendingFile(signature, now, False, waiting.code, waiting.reason, waiting.tries)
-                self._intake.request(name, signature)
+                self._waiting[name] = PendingFile(signature, now, False, waiting.code, waiting.reason, waiting.failed_reads)
+                self._reader.request(name, signature)
         elif waited_s >= settings.incomplete_timeout_s:
             self._refuse(Rejected(name, signature, None, waiting.code, waiting.reason))
 
     def _absorb(self, now: float) -> bool:
         """Take over what has been read; tell whether there is more than one look has time for."""
-        outcomes = self._intake.outcomes(_MOST_OUTCOMES)
+        outcomes = self._reader.collect_outcomes(_MOST_OUTCOMES)
         self._accept([outcome for outcome in outcomes if isinstance(outcome, Accepted)], now)
         for outcome in outcomes:
             if isinstance(outcome, Incomplete):
@@ -212,15 +212,15 @@ class Inbox:
         if waiting is None:
             return
         is_same = waiting.signature == found.signature
-        tries = waiting.tries + 1 if found.code in _STALLING else 0
-        since = waiting.since if is_same and not tries else now
+        tries = waiting.failed_reads + 1 if found.code in _STALLING else 0
+        since = waiting.since_s if is_same and not tries else now
         self._waiting[found.name] = PendingFile(waiting.signature, since, is_same, found.code, found.reason, tries)
-        if self._waiting[found.name].is_worth_a_word:
+        if self._waiting[found.name].deserves_warning:
             self._unreadable.add(found.name)
 
     def _tell_unreadable(self) -> None:
         candidates = ((name, self._waiting.get(name)) for name in self._unreadable)
-        told = {name: waiting for name, waiting in candidates if waiting and waiting.is_worth_a_word}
+        told = {name: waiting for name, waiting in candidates if waiting and waiting.deserves_warning}
         self._unreadable = set(told)
         if not told:
             self._context.clear_warning("W_UNREADABLE")
@@ -253,7 +253,7 @@ class Inbox:
 
     def _tell_taken(self, taken: Accepted, now: float, *, is_new: bool) -> None:
         context, row, name = self._context, taken.row, printable(taken.row.name)
-        if taken.is_costly and not self._has_told_encoding:
+        if taken.has_costly_encoding and not self._has_told_encoding:
             self._has_told_encoding = True
             context.log.info(f"{name} is in UTF-16 or UTF-32, which works; shorter: ForceUTF8WithoutBOM in Unreal")
         if not is_new:

@@ -18,21 +18,21 @@ class PendingFile:
     """A file that is not whole yet."""
 
     signature: FileSignature
-    since: float  #: monotonic s, when this stamp was first seen, or last tried again
-    tried: bool  #: whether this stamp has been read
+    since_s: float  #: monotonic s, when this stamp was first seen, or last tried again
+    was_read: bool  #: whether this stamp has been read
     code: str
     reason: str
-    tries: int = 0  #: how often it could not be read
+    failed_reads: int = 0  #: how often it could not be read
 
     @property
     def retry_s(self) -> float:
         """How long to wait before it is tried again."""
-        return min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(self.tries - 1, 16))
+        return min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2.0 ** min(self.failed_reads - 1, 16))
 
     @property
-    def is_worth_a_word(self) -> bool:
+    def deserves_warning(self) -> bool:
         """Return whether people should know that it cannot be read."""
-        return self.code in UNREADABLE and (self.code != "E_HELD_OPEN" or self.tries >= _TRIES_HELD_OPEN)
+        return self.code in UNREADABLE and (self.code != "E_HELD_OPEN" or self.failed_reads >= _TRIES_HELD_OPEN)
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:

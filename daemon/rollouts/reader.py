@@ -31,7 +31,7 @@ class Accepted:
     signature: FileSignature
     row: RolloutRow
     contract: PolicyContract
-    is_costly: bool = False  #: in an encoding that takes two to four times the room
+    has_costly_encoding: bool = False  #: in an encoding that takes two to four times the room
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +150,16 @@ class RolloutReader:
             self._wanted.put((name, signature))
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Return whether files are still under way, their outcomes not yet collected."""
         return bool(self._under_way)
 
     @property
-    def under_way(self) -> int:
+    def queued_count(self) -> int:
         """How many those are."""
         return len(self._under_way)
 
-    def outcomes(self, limit: int) -> list[Outcome]:
+    def collect_outcomes(self, limit: int) -> list[Outcome]:
         """Return what is done since the last call, at most `limit`, in the order in which it was wanted."""
         done: list[Outcome] = []
         while len(done) < limit and not self._outcomes.empty():

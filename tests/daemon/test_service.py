@@ -273,7 +273,7 @@ def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a
     drop(one.layout.exports, 2)
     one.until(lambda: one.ledger.pending_count() == 2 and state_of(one) == "paused")
     two = rig()
-    two.until(lambda: two.inbox.is_settled)
+    two.until(lambda: two.inbox.is_up_to_date)
     assert two.ledger.pending_count() == 2
     assert "paused" in two.log
     assert order(two, what="resume")["ok"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from daemon.ledger.records import FileSignature
 from daemon.publishing.retention import (
     best_cycle,
-    prune_cache,
+    remove_unneeded_arrays,
     remove_if_unchanged,
     remove_old_logs,
     surplus_cycles,
@@ -62,7 +62,7 @@ def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
     layout.make()
     for name in ("aa", "bb"):
         layout.cached_rollout(name).write_bytes(b"x")
-    prune_cache(layout, {"aa"})
+    remove_unneeded_arrays(layout, {"aa"})
     assert [path.stem for path in layout.cache.iterdir()] == ["aa"]
 
 

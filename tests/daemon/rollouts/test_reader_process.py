@@ -79,7 +79,7 @@ def test_the_service_takes_a_large_file_in_through_it(rig, monkeypatch):
     one.until_published(0)
     drop(one.layout.exports, 1)
     one.until(lambda: one.ledger.pending_count() == 1)
-    assert one.inbox.present == 1
+    assert one.inbox.file_count == 1
 
 
 def test_a_file_of_16_mb_costs_this_process_next_to_nothing(layout):

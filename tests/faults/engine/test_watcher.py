@@ -35,7 +35,7 @@ from tests.daemon.conftest import Rig
 from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
 rig = Rig(Path(sys.argv[1]), hidden_sizes=HIDDEN_SIZES)
 try:
-    rig.until(lambda: rig.inbox.has_looked)
+    rig.until(lambda: rig.inbox.has_scanned)
     begin_cycle(rig, "")
     rig.until_published(1)
     print(*(f"{w.code}: {w.message}" for w in rig.project.warnings()), sep="\\n")
@@ -264,12 +264,12 @@ def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
         for _ in range(50):
             site.tick()
         assert len(site.ledger.files()) == 2
-        assert site.inbox.present == 0
+        assert site.inbox.file_count == 0
         exports.rmdir()
         exports.with_name("away").rename(exports)
-        real = site.inbox._intake.request
+        real = site.inbox._reader.request
         monkeypatch.setattr(
-            site.inbox._intake, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
+            site.inbox._reader, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
         )
         site.drop(3)
         site.until_version(1)
@@ -354,7 +354,7 @@ def test_nothing_wakes_an_idle_daemon_but_its_timer(fresh_project):
     with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as rig:
         for number in range(20):
             drop(rig.layout.exports, number)
-        rig.until(lambda: rig.ledger.pending_count() == 20 and rig.inbox.is_settled)
+        rig.until(lambda: rig.ledger.pending_count() == 20 and rig.inbox.is_up_to_date)
         time.sleep(0.5)
         rig.service.tick()
         wakes, ticks = [], 0
@@ -428,7 +428,7 @@ def test_a_listing_that_fails_now_and_then_is_tried_again_ever_less_often(fresh_
         [told] = [warning.message for warning in site.project.warnings() if warning.code == "W_EXPORTS"]
         assert told.startswith("the folder Exports is unreachable: ")
         while len(times) < 5:
-            site.inbox._nudge()  # a share that fails may still send events
+            site.inbox.request_scan()  # a share that fails may still send events
             site.tick()
         site.drop(3)
         site.until_version(1)

@@ -37,7 +37,7 @@ def test_files_that_end_early_are_rejected_after_their_time_and_never_counted(in
         drop(one.layout.exports, number, SMALL[:cut])
     drop(one.layout.exports, 99)
     began = one.clock.now
-    one.until(lambda: len(one.inbox.unfinished) == len(cuts) and one.ledger.pending_count() == 1)
+    one.until(lambda: len(one.inbox.incomplete) == len(cuts) and one.ledger.pending_count() == 1)
     while one.clock.now < began + 59.0:
         one.tick()
     assert one.ledger.rejected_count() == 0
@@ -67,7 +67,7 @@ def test_a_file_cut_inside_a_character_may_still_grow():
 def test_an_empty_file_is_waited_for_and_then_rejected_with_unreals_reason(input_site):
     one = input_site(incomplete_timeout_s=5.0)
     drop(one.layout.exports, 1, b"")
-    one.until(lambda: one.inbox.unfinished and not one.inbox._intake.busy)
+    one.until(lambda: one.inbox.incomplete and not one.inbox._reader.is_busy)
     assert one.ledger.rejected_count() == 0
     one.until(lambda: one.ledger.rejected_count() == 1)
     [(name, code)] = reasons(one).items()

@@ -52,11 +52,11 @@ def test_a_writer_that_stalls_is_waited_for(input_site):
     path = one.layout.exports / "rollout_1_x.json"
     with path.open("wb", buffering=0) as file:
         file.write(GOOD[:5000])
-        one.until(lambda: one.inbox.unfinished)
+        one.until(lambda: one.inbox.incomplete)
         stalled = one.clock.now
         while one.clock.now < stalled + 50.0:
             one.tick()
-        assert "E_TRUNCATED" in one.inbox.unfinished[path.name]
+        assert "E_TRUNCATED" in one.inbox.incomplete[path.name]
         assert (one.ledger.pending_count(), one.ledger.rejected_count()) == (0, 0)
         file.write(GOOD[5000:9000])
         stalled = one.clock.now
@@ -165,7 +165,7 @@ def test_a_name_used_again_after_an_engine_restart_counts_again(input_site, is_u
     path = drop(one.layout.exports, 1, v1_bytes(seed=1))
     one.until(lambda: one.version == 1 if is_used else one.ledger.pending_count() == 1)
     path.unlink()
-    one.until(lambda: one.inbox.present == 0)
+    one.until(lambda: one.inbox.file_count == 0)
     drop(one.layout.exports, 1, v1_bytes(seed=2))
     one.until(lambda: one.ledger.has_trained() and not one.runner.busy and one.ledger.pending_count() == 0)
     one.until_version(2 if is_used else 1)

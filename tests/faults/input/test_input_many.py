@@ -83,7 +83,7 @@ def test_a_huge_folder_is_listed_less_often(input_site, monkeypatch):
     monkeypatch.setattr(inbox_module, "scan_folder", slow)
     began = one.clock.now
     while one.clock.now < began + 400.0:
-        one.inbox._nudge()
+        one.inbox.request_scan()
         one.tick()
     assert np.diff(scans).min() >= 10.0  # a scan, and four times as long without one
     assert len(scans) > 20

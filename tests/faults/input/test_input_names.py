@@ -91,7 +91,7 @@ def test_two_long_names_that_differ_at_their_ends_are_both_kept_in_rejected(inpu
     for end in "ab":
         (one.layout.exports / f"rollout_{long}{end}.json").write_bytes(b'{"experiences": []}')
     for _ in range(2):
-        one.until(lambda: one.inbox.is_settled and not list(one.layout.exports.iterdir()))
+        one.until(lambda: one.inbox.is_up_to_date and not list(one.layout.exports.iterdir()))
         (one.layout.exports / f"rollout_{long}a.json").write_bytes(b'{"experiences": []}')
     one.until(lambda: one.ledger.rejected_count() == 4)
     assert len(reasons(one)) == 4

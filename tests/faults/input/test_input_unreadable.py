@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_tried_less_and_less_often(input_site, monkeypatc
     one.drop(9)
     for _ in range(1000):
         one.inbox.check()
-        while one.inbox._intake.busy:  # time stands still while a file is read
+        while one.inbox._reader.is_busy:  # time stands still while a file is read
             time.sleep(0.001)
             one.inbox.check()
         one.clock.pass_s(0.25)

@@ -15,7 +15,7 @@ from daemon.cli import main
 from daemon.errors import LedgerError
 from daemon.ledger import connection
 from daemon.ledger.sqlite_errors import LedgerDamaged
-from daemon.publishing.ledger_recovery import open_sound
+from daemon.publishing.ledger_recovery import open_or_rebuild
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.disk import TestDisk, os_error, refusing
 from tests.faults.support.site import Site, violations
@@ -105,7 +105,7 @@ def test_what_removed_cycles_were_trained_on_is_not_trained_on_again(project):
     project.ledger.unlink()
     with Site(project.project) as site:
         assert len(site.ledger.publications()) == 11
-        site.until(lambda: site.inbox.is_settled)
+        site.until(lambda: site.inbox.is_up_to_date)
         site.tick()
         assert site.ledger.pending_count() == 0
         site.drop(30, 31)
@@ -124,7 +124,7 @@ def test_a_backup_that_is_older_than_the_models_is_not_gone_on_from(project):
     project.ledger.write_bytes(backup)
     with Site(project.project) as site:
         assert "W_LEDGER_REBUILT" in site.warnings()
-        site.until(lambda: site.inbox.is_settled)
+        site.until(lambda: site.inbox.is_up_to_date)
         site.tick()
         assert site.ledger.pending_count() == 0
         site.drop(7, 8)
@@ -153,7 +153,7 @@ def test_a_rebuild_that_the_disk_refuses_leaves_nothing_that_looks_like_a_ledger
     project.ledger.unlink()
     disk = refusing(lambda op: op.kind == "rename", os_error(5))
     with pytest.raises(LedgerError, match="cannot be rebuilt"):
-        open_sound(project, now_s=0.0, disk=disk)
+        open_or_rebuild(project, now_s=0.0, disk=disk)
     assert not project.ledger.exists()
     with Site(project.project) as site:
         assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2]
@@ -184,13 +184,13 @@ def test_a_locked_ledger_is_waited_for_and_then_its_holder_named(project, monkey
         assert holder.stdin
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(LedgerError) as caught:
-            open_sound(project, now_s=0.0)
+            open_or_rebuild(project, now_s=0.0)
         assert caught.value.code == "E_LEDGER_LOCKED"
         if sys.platform == "linux":
             assert f"pid {holder.pid}" in caught.value.message
         holder.stdin.close()
     assert not list(project.state.glob("ledger.corrupt-*"))
-    ledger, mended = open_sound(project, now_s=0.0)
+    ledger, mended = open_or_rebuild(project, now_s=0.0)
     ledger.close()
     assert mended is None
 
