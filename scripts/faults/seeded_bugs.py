@@ -59,8 +59,8 @@ BUGS = (
         (
             Replacement(
                 "daemon/rollouts/inbox.py",
-                "(name in self._known and self._known[name][0] == stamp)",
-                "name in self._known",
+                "if name in self._accepted and self._accepted[name][0] == signature:",
+                "if name in self._accepted:",
             ),
         ),
         (
@@ -190,7 +190,11 @@ BUGS = (
     ),
     SeededBug(
         "arrays of rollouts that still wait are removed",
-        (Replacement("daemon/ledger/rollout_table.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
+        (
+            Replacement(
+                "daemon/ledger/rollout_table.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""
+            ),
+        ),
         ("tests/faults/test_state_machine.py",),
     ),
 )

@@ -75,7 +75,7 @@ def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
         look_until(lambda: clock.now > 1300.0)
         [warning] = project.warnings()
         assert warning.code == "W_UNREADABLE"
-        assert f"{locked.name}: it may not be read" in warning.message
+        assert f"{locked.name}: reading it is not permitted" in warning.message
         assert "[E_PERMISSION]" in warning.message
         assert len(project.log.lines) == 1
         assert (project.ledger.pending_count(), project.ledger.rejected_count()) == (1, 0)  # the other one
