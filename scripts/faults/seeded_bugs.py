@@ -31,9 +31,9 @@ BUGS = (
         (
             Replacement(
                 "daemon/publishing/publish.py",
-                "    folder = layout.cycle_folder(cycle)\n    checked = None\n",
-                "    folder = layout.cycle_folder(cycle)\n    checked = None\n"
-                '    write_atomic(layout.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
+                "    folder = paths.cycle_folder(cycle)\n    checked = None\n",
+                "    folder = paths.cycle_folder(cycle)\n    checked = None\n"
+                '    write_atomic(paths.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
             ),
         ),
         ("tests/faults/storage/test_publish_sweep.py::test_any_operation_may_fail[once]",),

@@ -29,7 +29,7 @@ BAD = {
     "flag out of range": (["--once", "--epochs", "0"], {}, "", 2, "trainer.epochs = 0 in the command line"),
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles goes with --demo"),
     "order without a daemon": (["trigger"], {}, "", 2, "no daemon runs on this project"),
-    "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "nothing was published yet"),
+    "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "no model was published yet"),
 }
 
 

@@ -296,7 +296,7 @@ def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_i
     answer = order(one, what="publish", epoch=3, cycle=1)
     assert answer == {
         "ok": True,
-        "message": "published cycle_000001/model_epoch_3.json; the next cycle goes on from it",
+        "message": "published cycle_000001/model_epoch_3.json; the next cycle continues from it",
     }
     assert pointed(one).endswith("cycle_000001/model_epoch_3.json")
     drop(one.layout.exports, 3)
