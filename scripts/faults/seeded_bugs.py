@@ -31,6 +31,12 @@ BUGS = (
         (
             Replacement(
                 "daemon/publishing/publish.py",
+                "from daemon.publishing.pointer import PublishError, set_pointer\n",
+                "from daemon.publishing.pointer import PublishError, _as_pointer, set_pointer\n"
+                "from schemas.storage.files import write_atomic\n",
+            ),
+            Replacement(
+                "daemon/publishing/publish.py",
                 "    folder = paths.cycle_folder(cycle)\n    checked = None\n",
                 "    folder = paths.cycle_folder(cycle)\n    checked = None\n"
                 '    write_atomic(paths.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
@@ -196,5 +202,71 @@ BUGS = (
             ),
         ),
         ("tests/faults/test_state_machine.py",),
+    ),
+    SeededBug(
+        "a claim leaves rollouts with left-out experiences pending",
+        (
+            Replacement(
+                "daemon/ledger/cycle_table.py",
+                "UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL",
+                "UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL AND left_out = 0",
+            ),
+        ),
+        ("tests/daemon/ledger/test_ledger.py::test_a_claim_includes_rollouts_of_which_experiences_were_left_out",),
+    ),
+    SeededBug(
+        "a cycle's mean reward is not weighted by experiences",
+        (
+            Replacement(
+                "daemon/ledger/cycle_table.py",
+                "sum(reward_mean * experiences) / sum(experiences)",
+                "avg(reward_mean)",
+            ),
+        ),
+        ("tests/daemon/ledger/test_ledger.py::test_the_mean_reward_of_a_cycle_is_per_experience_not_per_rollout",),
+    ),
+    SeededBug(
+        "arrays of a parked cycle's rollouts are removed",
+        (
+            Replacement(
+                "daemon/ledger/rollout_table.py",
+                'f" WHERE cycle.phase IN ({UNFINISHED_SQL})"',
+                "f\" WHERE cycle.phase IN ({UNFINISHED_SQL}) AND cycle.phase != 'parked'\"",
+            ),
+        ),
+        ("tests/daemon/ledger/test_ledger.py::test_arrays_are_needed_until_the_cycle_of_their_rollout_has_ended",),
+    ),
+    SeededBug(
+        "the cycle that earned most is not kept",
+        (
+            Replacement(
+                "daemon/publishing/retention.py",
+                "always = {last.cycle_id if last else None, best} - {None}",
+                "always = {last.cycle_id if last else None}",
+            ),
+        ),
+        ("tests/daemon/publishing/test_retention.py::test_the_folder_of_the_cycle_that_earned_most_is_kept",),
+    ),
+    SeededBug(
+        "the hash of a file without the white space around it",
+        (
+            Replacement(
+                "daemon/rollouts/reader.py",
+                "        sha256 = sha256_of(data)\n",
+                "        sha256 = sha256_of(data.strip())\n",
+            ),
+        ),
+        ("tests/daemon/rollouts/test_reader.py::test_the_hash_is_that_of_the_bytes_in_the_file",),
+    ),
+    SeededBug(
+        "a migration in several transactions",
+        (
+            Replacement(
+                "daemon/ledger/migrations.py",
+                'f"BEGIN IMMEDIATE;\\n{sql}\\nPRAGMA',
+                'f"{sql}\\nBEGIN IMMEDIATE;\\nPRAGMA',
+            ),
+        ),
+        ("tests/daemon/ledger/test_migrations.py",),
     ),
 )

@@ -54,6 +54,38 @@ def test_a_claim_assigns_all_pending_rollouts_and_no_other_claim_gets_them(ledge
         ledger._db.execute("UPDATE rollout SET cycle_id = 0 WHERE id = 1")
 
 
+def test_a_claim_includes_rollouts_of_which_experiences_were_left_out(ledger):
+    ledger.accept(replace(row(1), left_out=5), FileSignature(1, 1, 1), at_s=1.0, contract=None)
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    assert [used.row.left_out for used in ledger.rollouts_of(cycle.id)] == [5]
+    assert ledger.pending_count() == 0
+
+
+def test_the_mean_reward_of_a_cycle_is_per_experience_not_per_rollout(ledger):
+    for i, (experiences, reward) in enumerate([(10, 1.0), (30, 5.0)]):
+        rollout = replace(row(i, reward), experiences=experiences)
+        ledger.accept(rollout, FileSignature(1, i, i), at_s=1.0, contract=None)
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    ledger.move(cycle, replace(cycle, phase=Phase.FAILED), at_s=2.0)
+    assert ledger.history()[-1].reward_mean == pytest.approx(4.0)
+
+
+def test_arrays_are_needed_until_the_cycle_of_their_rollout_has_ended(ledger):
+    accept(ledger, 1, 2)
+    ledger.forget_files(["rollout_1.json", "rollout_2.json"])
+    hashes = {row(1).sha256, row(2).sha256}
+    assert ledger.cache_needed() == hashes
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    assert ledger.cache_needed() == hashes
+    parked = replace(cycle, phase=Phase.PARKED)
+    ledger.move(cycle, parked, at_s=2.0)
+    assert ledger.cache_needed() == hashes
+    claimed = replace(parked, phase=Phase.CLAIMED)
+    ledger.move(parked, claimed, at_s=3.0)
+    ledger.move(claimed, replace(claimed, phase=Phase.FAILED), at_s=4.0)
+    assert ledger.cache_needed() == set()
+
+
 def test_two_cycles_never_run_at_once(ledger):
     ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     with pytest.raises(sqlite3.IntegrityError):
