@@ -102,8 +102,9 @@ def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomple
     if getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS:
         return Incomplete(name, signature, "E_HELD_OPEN", "another program has it open [E_HELD_OPEN]")
     if isinstance(error, PermissionError):
-        remedy = "allow the user who runs the daemon to read it [E_PERMISSION]"
-        return Incomplete(name, signature, "E_PERMISSION", f"reading it is not permitted ({error.strerror}) -> {remedy}")
+        reason = f"reading it is not permitted ({error.strerror})"
+        remedy = "allow the user who runs the daemon to read it"
+        return Incomplete(name, signature, "E_PERMISSION", f"{reason} -> {remedy} [E_PERMISSION]")
     return Incomplete(
         name, signature, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> check the disk [E_UNREADABLE]"
     )
