@@ -2,7 +2,8 @@
 
 `publish FOLDER` finishes the publish that is pending there; it stops itself and waits for SIGCONT.
 `cycle FOLDER disk N` and `cycle FOLDER ledger N` run a daemon until version 1. It kills itself before its operation
-number N (0: never). Prints the child's pid and, when it has ended, its exit code (as `os.waitstatus_to_exitcode`) and last operation.
+number N (0: never). Prints the child's pid and, when it has ended, its exit code (as `os.waitstatus_to_exitcode`) and
+its last operation.
 """
 
 from __future__ import annotations
