@@ -52,7 +52,7 @@ class Victims:
 
     def __init__(self) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "faults" / "victim.py")],
+            [sys.executable, str(ROOT / "tests" / "faults" / "support" / "victim.py")],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
