@@ -14,7 +14,7 @@ from daemon.ledger.cycle import Phase
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.process.child import ChildLauncher
 from daemon.process.interpreter import check_python, script_for
-from daemon.publishing.ledger_recovery import open_sound
+from daemon.publishing.ledger_recovery import open_or_rebuild
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.context import Context
@@ -106,7 +106,7 @@ def open_service(
         stack.callback(log.close)
         if automatic:
             stack.callback(log.info, "stopped; the next start goes on from here")
-        ledger, mended = open_sound(paths, now_s=REAL_CLOCK.utc_s())
+        ledger, mended = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())
         stack.callback(ledger.close)
         mailbox = Mailbox()
         project = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
@@ -168,11 +168,11 @@ def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
     """Train one cycle on what is there now, however few rollouts."""
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, project = app.service, app.context
-        if not app.run(until=lambda: service.inbox.is_settled):
+        if not app.run(until=lambda: service.inbox.is_up_to_date):
             return Exit.CYCLE_FAILED
-        for name, reason in service.inbox.unfinished.items():
+        for name, reason in service.inbox.incomplete.items():
             project.log.warning(f"{name} is left where it is: {reason}")
-        if project.ledger.pending_count() == 0 and service.inbox.present == 0 and not service.runner.busy:
+        if project.ledger.pending_count() == 0 and service.inbox.file_count == 0 and not service.runner.busy:
             raise DaemonError(
                 f"there is no rollout in {paths.exports}",
                 hint="let the engine write rollout_<i>_<date>.json there first",

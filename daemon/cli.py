@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,6 @@ import orjson
 
 from daemon.diagnostics import reports as tell
 from daemon.errors import DaemonError, Exit, LedgerError
-from daemon.runtime.instance_lock import ProjectLock, is_held
 from daemon.security.approvals import check_before_running
 from schemas.errors import ConfigError, HotlapError
 from schemas.settings.loading import LoadedSettings, load
@@ -226,35 +226,17 @@ def _order(paths: ProjectPaths, what: str) -> Exit:
 
 
 def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
-    """Through the running daemon where there is one, else directly under its lock."""
-    from daemon.publishing.republish import ensure_exported
-    from daemon.runtime.commands import Command, send_command
-
-    if not paths.ledger.exists():
-        raise DaemonError("nothing was published yet", hint="train a cycle first", code="E_NO_MODEL")
-    cycle_id = ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
-    if is_held(paths.lock):
-        answer = send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
-        return _say(answer.ok, answer.message)
-    from daemon.ledger.ledger import Ledger
     from daemon.publishing.republish import publish_epoch
-    from daemon.runtime.clock import Clock
-    from daemon.runtime.context import Context
     from daemon.ui.log import Log
 
-    lock = ProjectLock(paths.lock)
-    lock.acquire()
-    log, ledger = Log(paths.daemon_log, console=None), Ledger.open(paths.ledger)
-    try:
-        project = Context(paths, settings, ledger, log, Clock(), lambda: None)
-        publication = publish_epoch(project, cycle_id=cycle_id, epoch=epoch)
-    except OSError as error:
-        raise DaemonError(f"the pointer cannot be written: {error.strerror}", exit_code=Exit.CYCLE_FAILED) from None
-    finally:
-        ledger.close()
-        log.close()
-        lock.release()
-    return _say(True, f"published {publication.model}; the next cycle goes on from it")
+    reply = publish_epoch(
+        paths,
+        settings,
+        cycle=cycle,
+        epoch=epoch,
+        open_log=lambda: contextlib.closing(Log(paths.daemon_log, console=None)),
+    )
+    return _say(reply.ok, reply.message)
 
 
 def _say(ok: bool, message: str) -> Exit:

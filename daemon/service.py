@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from daemon.ledger.cycle import Phase
-from daemon.ledger.records import FileSignature
 from daemon.process.interpreter import check_launch
-from daemon.publishing.pointer import point_at, pointed_at
-from daemon.publishing.republish import publish_epoch
-from daemon.publishing.retention import (
-    TEMPORARY_S,
-    best_cycle,
-    cycle_folder_ages,
-    prune_cache,
-    remove_cycle_folders,
-    remove_if_unchanged,
-    remove_old_logs,
-    remove_stale_staging,
-    remove_temporaries,
-    surplus_cycles,
-    surplus_exports,
-)
+from daemon.publishing.pointer import read_pointer, set_pointer
+from daemon.publishing.republish import publish_exported_epoch
+from daemon.publishing.retention import apply_retention, remove_leftovers
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.commands import Command, Reply, clear_commands, waiting_commands, write_reply
 from daemon.runtime.context import Context
@@ -69,7 +55,7 @@ class Service:
         clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
         self._runner.recover()
-        self._clear_litter()
+        remove_leftovers(self._context, self._runner.cycle)
         self._mend_pointer()
         if self.is_paused:
             self._context.log.warning("this project is paused: `python -m daemon resume` goes on")
@@ -129,7 +115,7 @@ class Service:
 
     def _start_what_is_due(self) -> bool:
         runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
-        if runner.busy or not self._inbox.has_looked or not (self._automatic or self._triggered):
+        if runner.busy or not self._inbox.has_scanned or not (self._automatic or self._triggered):
             return False
         if self._automatic and not self._can_launch():
             return False
@@ -142,7 +128,7 @@ class Service:
             self._triggered = None
             return self._begin("initial", "trigger")
         if self._initial_is_due():
-            return self._begin("initial", "initial") if self._inbox.is_settled else False
+            return self._begin("initial", "initial") if self._inbox.is_up_to_date else False
         pending = ledger.pending_count()
         if self._triggered is not None:
             cause, self._triggered = self._triggered, None
@@ -216,59 +202,19 @@ class Service:
         """
         last, cycle = self._context.ledger.last_publication(), self._runner.cycle
         is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
-        if last is None or is_publishing or pointed_at(self._context.paths) == last.model:
+        if last is None or is_publishing or read_pointer(self._context.paths) == last.model:
             return
         try:
-            point_at(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
+            set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
         except (OSError, HotlapError) as error:
             self._context.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
-
-    # Tidying up
-
-    def _clear_litter(self) -> None:
-        """What a failed cycle left stays to be looked at until the next one."""
-        context, cycle = self._context, self._runner.cycle
-        last = context.ledger.history(1)
-        kept = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
-        remove_temporaries(context.paths, now_s=context.clock.utc_s(), disk=context.disk)
-        remove_stale_staging(context.paths, keep=kept, disk=context.disk)
 
     def _after_publish(self, cycle_id: int) -> None:
         context, settings = self._context, self._context.settings.daemon
         missing = max(0, settings.auto_train_after_n_rollouts - context.ledger.pending_count())
         seconds = context.ledger.history(1)[-1].seconds or 0.0
         context.log.info(f"[5/5] done in {seconds:.1f} s, waiting for {missing} more")
-        if settings.clear_exports_after_training:
-            self._remove_exports(context.ledger.files_of_cycle(cycle_id))
-        used = context.ledger.used_files()
-        surplus = surplus_exports(
-            used, present=self._inbox.present, limit=settings.max_export_files, by=settings.limit_by
-        )
-        stamps = context.ledger.files()
-        self._remove_exports([(name, stamps[name][0] if name in stamps else None) for name in surplus])
-        self._prune()
-
-    def _remove_exports(self, files: Sequence[tuple[str, FileSignature | None]]) -> None:
-        context = self._context
-        exports = context.paths.exports
-        self._inbox.forget(
-            [name for name, stamp in files if remove_if_unchanged(exports, name, stamp, disk=context.disk)]
-        )
-
-    def _prune(self) -> None:
-        context = self._context
-        now_s = context.clock.utc_s()
-        last = context.ledger.last_publication()
-        always = {last.cycle_id} if last else set()
-        ages = cycle_folder_ages(context.paths.models, now_s=now_s)
-        best = best_cycle(context.ledger.earned(ages))
-        always |= {best} if best is not None else set()
-        remove_stale_staging(context.paths, keep=(), disk=context.disk)
-        remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)
-        surplus = surplus_cycles(ages, keep_newest=context.settings.daemon.keep_cycles, always=always)
-        remove_cycle_folders(context.paths, surplus, disk=context.disk)
-        remove_old_logs(context.paths, disk=context.disk)
-        prune_cache(context.paths, context.ledger.cache_needed(), disk=context.disk)
+        apply_retention(context, cycle_id, self._inbox)
 
     # Orders
 
@@ -306,7 +252,7 @@ class Service:
         if self._runner.busy:
             return Reply(ok=False, message="a cycle runs; try again when it is done")
         try:
-            publication = publish_epoch(self._context, cycle_id=command.cycle, epoch=command.epoch)
+            message = publish_exported_epoch(self._context, cycle=command.cycle, epoch=command.epoch)
         except (OSError, HotlapError) as error:
             return Reply(ok=False, message=printable(str(error)))
-        return Reply(ok=True, message=f"published {publication.model}; the next cycle goes on from it")
+        return Reply(ok=True, message=message)

@@ -16,7 +16,7 @@ from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, torch_in
-from daemon.publishing.pointer import pointed_at
+from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
 from daemon.security.approvals import check_trust, commands_of
@@ -208,7 +208,7 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _model(paths: ProjectPaths) -> Iterator[Finding]:
-    named = pointed_at(paths)
+    named = read_pointer(paths)
     if named is None:
         yield Finding("note", "model", "best_model_path.txt names no model yet")
         return

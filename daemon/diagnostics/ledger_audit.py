@@ -13,15 +13,15 @@ from pathlib import Path
 
 import orjson
 
-from daemon.ledger.cycle import ARROWS, RUNNING, Phase
-from daemon.ledger.ledger import VERSION
+from daemon.ledger.cycle import LEGAL_STEPS, RUNNING, Phase
+from daemon.ledger.migrations import VERSION
 from daemon.ledger.records import FileSignature, Publication
 from schemas.errors import HotlapError
 from schemas.storage.files import read_regular, sha256_of
 from schemas.storage.layout import ProjectPaths
 
 _NO_LIMIT = 1 << 62
-_LEGAL = {(src.value, dst.value) for src, dst in ARROWS}
+_LEGAL = {(src.value, dst.value) for src, dst in LEGAL_STEPS}
 
 
 @dataclass(frozen=True, slots=True)

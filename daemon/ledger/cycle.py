@@ -13,11 +13,14 @@ from enum import StrEnum
 from typing import Literal
 
 from daemon.errors import DaemonError
+from schemas.backoff import backoff_s
 from schemas.job import ExitCode
+
+_LONGEST_DELAY_S = 3600.0
 
 
 class Phase(StrEnum):
-    """Where a cycle stands."""
+    """How far a cycle has come."""
 
     CLAIMED = "claimed"
     TRAINING = "training"
@@ -28,7 +31,7 @@ class Phase(StrEnum):
     PARKED = "parked"
 
 
-ARROWS: frozenset[tuple[Phase, Phase]] = frozenset(
+LEGAL_STEPS: frozenset[tuple[Phase, Phase]] = frozenset(
     {
         (Phase.CLAIMED, Phase.TRAINING),
         (Phase.TRAINING, Phase.SELECTING),
@@ -43,20 +46,20 @@ ARROWS: frozenset[tuple[Phase, Phase]] = frozenset(
         ),
     }
 )
-"""The legal steps; the ledger holds the same table and refuses every other."""
+"""The steps from one phase to another that are allowed. The ledger has the same table and refuses all others."""
 
 RUNNING = frozenset({Phase.CLAIMED, Phase.TRAINING, Phase.SELECTING, Phase.PUBLISHING})
 
 
 class IllegalTransition(DaemonError):
-    """An event that does not fit the phase."""
+    """The event is not allowed in the cycle's phase."""
 
     code = "E_ILLEGAL_STEP"
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One cycle as the ledger has it."""
+    """A cycle, as it is stored in the ledger."""
 
     id: int
     kind: Literal["initial", "train"]
@@ -67,52 +70,52 @@ class Cycle:
 
     @property
     def policy_version(self) -> int:
-        """The version that this cycle publishes."""
+        """Return the policy version that this cycle publishes."""
         return 0 if self.kind == "initial" else self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Launching:
-    """A trainer is about to be started."""
+    """A trainer is about to start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The epochs are over; the checkpoints are being ranked."""
+    """All epochs are done; the trainer ranks the checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The trainer left a whole result in staging."""
+    """The trainer has chosen an epoch; its files are in the staging folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The engine's pointer names the model."""
+    """The pointer file names the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The trainer or the publish failed; `code` is the trainer's exit code where there is one."""
+    """The trainer or the publish failed. `code` is the trainer's exit code if it has one."""
 
     why: str
     code: int = ExitCode.TEMPORARY
-    tries: int = 1_000_000  #: how many tries of one cycle this failure is worth, if patience allows as many
+    max_attempts: int | None = None  #: stops the retries of this kind of failure earlier than the retry policy
 
     @property
     def is_final(self) -> bool:
-        """Return whether the same inputs will fail again for sure."""
+        """Return whether the same inputs would certainly fail again."""
         return self.code != ExitCode.TEMPORARY and self.code >= 0
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The daemon itself was gone meanwhile; nobody is at fault."""
+    """The daemon ended while the cycle ran. This does not count as an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """A person asks to try a parked cycle again."""
+    """A user asks to try a parked cycle again."""
 
 
 Event = Launching | Trained | Selected | Published | Failed | Interrupted | RetryRequested
@@ -120,23 +123,23 @@ Event = Launching | Trained | Selected | Published | Failed | Interrupted | Retr
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How failures are answered."""
+    """How often and how soon a failed cycle is tried again."""
 
-    attempts: int  #: tries of one cycle where another may help
-    failures_before_parking: int  #: failed cycles in a row, this one included
+    attempts: int  #: per cycle, if another one may help
+    failures_before_parking: int  #: in a row; failed attempts of the current cycle count too
     retry_delay_s: float
 
     def delay_s(self, attempt: int) -> float:
-        """Seconds to wait after failed attempt number `attempt` (counted from 1): doubles, at most an hour."""
-        return min(3600.0, self.retry_delay_s * 2.0 ** min(attempt - 1, 16))
+        """Return the seconds to wait after failed attempt number `attempt` (the first is 1)."""
+        return backoff_s(attempt, first_s=self.retry_delay_s, longest_s=_LONGEST_DELAY_S)
 
 
 def advance(
     cycle: Cycle, event: Event, *, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int = 0
 ) -> Cycle:
-    """Return the cycle as it stands after `event`. Raises IllegalTransition; changes nothing.
+    """Return the cycle after `event`. Raises IllegalTransition.
 
-    `failures_in_a_row` counts the cycles that failed directly before this one; the tries of this one count as well.
+    `failures_in_a_row` is the number of cycles that failed directly before this one.
     """
     match cycle.phase, event:
         case Phase.CLAIMED, Launching():
@@ -151,20 +154,20 @@ def advance(
             return replace(cycle, phase=Phase.CLAIMED, attempt=max(0, cycle.attempt - 1), why="daemon restarted")
         case Phase.PARKED, RetryRequested():
             return replace(cycle, phase=Phase.CLAIMED, attempt=0, due_s=0.0, why="triggered again")
-        case ((Phase.CLAIMED | Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING), Failed() as broken):
-            return _after_failure(cycle, broken, now_s, retry_policy, failures_in_a_row)
+        case ((Phase.CLAIMED | Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING), Failed() as failed):
+            return _after_failure(cycle, failed, now_s, retry_policy, failures_in_a_row)
         case _:
-            raise IllegalTransition(f"cycle {cycle.id} is {cycle.phase}: {type(event).__name__} does not fit")
+            raise IllegalTransition(f"cycle {cycle.id} is {cycle.phase}: {type(event).__name__} is not allowed")
 
 
 def _after_failure(
     cycle: Cycle, failed: Failed, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int
 ) -> Cycle:
-    tries = min(failed.tries, retry_policy.attempts)
-    may_retry = not failed.is_final and cycle.attempt < tries and cycle.phase is not Phase.CLAIMED
+    attempts = min(failed.max_attempts or retry_policy.attempts, retry_policy.attempts)
+    may_retry = not failed.is_final and cycle.attempt < attempts and cycle.phase is not Phase.CLAIMED
     if may_retry:
         due_s = now_s + retry_policy.delay_s(cycle.attempt)
         return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=failed.why)
-    failed_tries = 1 if failed.is_final else max(1, cycle.attempt)
-    parks = failures_in_a_row + failed_tries >= retry_policy.failures_before_parking
+    failed_attempts = 1 if failed.is_final else max(1, cycle.attempt)
+    parks = failures_in_a_row + failed_attempts >= retry_policy.failures_before_parking
     return replace(cycle, phase=Phase.PARKED if parks else Phase.FAILED, why=failed.why)

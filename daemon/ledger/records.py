@@ -1,4 +1,4 @@
-"""What the ledger holds, as plain values."""
+"""What the ledger stores, as plain values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class FileSignature:
-    """What tells one state of a file from another without reading it."""
+    """Size, time and inode of a file: they show a change without reading the file."""
 
     size: int
     mtime_ns: int
@@ -22,9 +22,9 @@ class FileSignature:
 
     @classmethod
     def of(cls, info: os.stat_result) -> FileSignature:
-        """Return the stamp of an `lstat`, within SQLite's integers: times after 2262 and large inodes are not.
+        """Return the signature of an `lstat` result.
 
-        Windows has no small inode.
+        SQLite's integers have 64 bits: times after 2262 and large inodes are cut. Inodes of Windows do not fit at all.
         """
         mtime_ns = max(-_INT64_MAX, min(_INT64_MAX, info.st_mtime_ns))
         return cls(info.st_size, mtime_ns, 0 if sys.platform == "win32" else info.st_ino & _INT64_MAX)
@@ -32,7 +32,7 @@ class FileSignature:
 
 @dataclass(frozen=True, slots=True)
 class RolloutRow:
-    """A rollout as the ledger has it."""
+    """A rollout, as it is stored in the ledger."""
 
     sha256: str
     name: str
@@ -45,15 +45,15 @@ class RolloutRow:
 
 @dataclass(frozen=True, slots=True)
 class UsedRollout:
-    """A rollout that a cycle may learn from."""
+    """A rollout that a cycle may train on."""
 
     row: RolloutRow
-    cycle_id: int | None  #: whose trigger it counted in
+    cycle_id: int | None  #: the cycle that claimed it; None if it is pending
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A model that was put before the engine."""
+    """The publication of a model."""
 
     cycle_id: int
     policy_version: int
@@ -64,7 +64,7 @@ class Publication:
 
 
 class PublishedCycle(StrictModel):
-    """One published cycle, as something beside the ledger tells of it."""
+    """What is known about a published cycle without the ledger."""
 
     cycle: int
     policy_version: int
@@ -73,5 +73,5 @@ class PublishedCycle(StrictModel):
     sha256: str
     at_s: float  #: s since 1970
     parent: str | None = None
-    rollouts: tuple[str, ...] = ()  #: SHA-256 of those that triggered it
-    result: Result | None = None  #: None where its folder is gone
+    rollouts: tuple[str, ...] = ()  #: SHA-256 of those that it claimed
+    result: Result | None = None  #: None if its folder was removed

@@ -1,4 +1,5 @@
--- Version 1 of the ledger. Every table is STRICT; what must never be is refused here, not only in the code.
+-- The newest version of the ledger; migrations.py brings older ledgers to the same tables.
+-- What must never happen is refused here, and not only in the code.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE arrow (src TEXT NOT NULL, dst TEXT NOT NULL, PRIMARY KEY (src, dst)) STRICT, WITHOUT ROWID;
@@ -13,7 +14,7 @@ CREATE TABLE cycle (
     why        TEXT NOT NULL DEFAULT '',
     created_s  REAL NOT NULL,
     ended_s    REAL,
-    parent     TEXT,                       -- published checkpoint that training goes on from, relative to Models
+    parent     TEXT,                       -- published checkpoint that training continues from, relative to Models
     result     TEXT,                       -- the trainer's result, JSON
     best_epoch INTEGER,
     score      REAL,
@@ -22,7 +23,7 @@ CREATE TABLE cycle (
     seconds    REAL
 ) STRICT;
 
--- At most one cycle runs, whatever the code above believes.
+-- At most one cycle runs.
 CREATE UNIQUE INDEX one_running_cycle ON cycle ((1))
     WHERE phase IN ('claimed', 'training', 'selecting', 'publishing');
 
@@ -34,31 +35,31 @@ CREATE TABLE step (
     src TEXT NOT NULL, dst TEXT NOT NULL,
     at_s     REAL NOT NULL,
     why      TEXT NOT NULL,
-    FOREIGN KEY (src, dst) REFERENCES arrow (src, dst)  -- an illegal step cannot be written down
+    FOREIGN KEY (src, dst) REFERENCES arrow (src, dst)  -- refuses illegal steps
 ) STRICT;
 CREATE INDEX step_of_cycle ON step (cycle_id);
 CREATE TRIGGER step_is_final_u BEFORE UPDATE ON step BEGIN SELECT RAISE(ABORT, 'append only'); END;
 CREATE TRIGGER step_is_final_d BEFORE DELETE ON step BEGIN SELECT RAISE(ABORT, 'append only'); END;
 
--- A rollout is its content: a second file with the same bytes is the same rollout.
+-- A rollout is identified by its content: a second file with the same bytes is the same rollout.
 CREATE TABLE rollout (
     id          INTEGER PRIMARY KEY,
     sha256      TEXT NOT NULL UNIQUE,
-    name        TEXT NOT NULL,             -- of the file it first came in
+    name        TEXT NOT NULL,             -- of the first file that had this content
     experiences INTEGER NOT NULL,
     left_out    INTEGER NOT NULL,
     reward_mean REAL NOT NULL,
-    policy_version INTEGER,                -- as the engine said
+    policy_version INTEGER,                -- as the engine wrote it
     written_s   REAL NOT NULL,             -- the file's time
     accepted_s  REAL NOT NULL,
-    cycle_id    INTEGER REFERENCES cycle (id)  -- the one trigger it counted in; NULL: still pending
+    cycle_id    INTEGER REFERENCES cycle (id)  -- the one that claimed it; NULL: pending
 ) STRICT;
 CREATE INDEX rollout_pending ON rollout (id) WHERE cycle_id IS NULL;
 CREATE INDEX rollout_of_cycle ON rollout (cycle_id);
 CREATE TRIGGER rollout_counts_once BEFORE UPDATE OF cycle_id ON rollout WHEN OLD.cycle_id IS NOT NULL
     BEGIN SELECT RAISE(ABORT, 'a rollout counts in one trigger'); END;
 
--- Which content lies under which name in Exports, so that a scan need not read files again.
+-- The content of each file in Exports, so that a scan does not have to read files again.
 CREATE TABLE file (
     name TEXT PRIMARY KEY,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
@@ -70,7 +71,7 @@ CREATE TABLE rejection (
     seq INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT, code TEXT NOT NULL, reason TEXT NOT NULL, at_s REAL NOT NULL
 ) STRICT;
 
--- What was put before the engine, and when.
+-- Which model was published, and when.
 CREATE TABLE publication (
     seq INTEGER PRIMARY KEY,
     cycle_id INTEGER NOT NULL REFERENCES cycle (id),

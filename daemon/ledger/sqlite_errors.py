@@ -1,4 +1,4 @@
-"""What SQLite's refusals mean for people: a stable code, the cause, the remedy."""
+"""Errors of SQLite as errors for users: a stable code, the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class LedgerDamaged(LedgerError):
-    """The file is no sound ledger: the next start moves it aside and rebuilds it."""
+    """The file is damaged or not a ledger: the next start moves it aside and rebuilds it."""
 
     code = "E_LEDGER_DAMAGED"
 
 
-def explained(error: sqlite3.Error, path: Path) -> LedgerError:
-    """Return the error that people see for one of SQLite's."""
+def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
+    """Return the error that users see for an error of SQLite."""
     name = path.name
     match _primary(error):
         case code if code in _DAMAGED:
             return LedgerDamaged(
                 f"the ledger {name} is damaged: {error}",
-                hint="start the daemon again: it moves the file aside and rebuilds it from Models",
+                hint="start the daemon again: it moves the file aside and rebuilds it from Saved/Training/Models",
             )
         case sqlite3.SQLITE_FULL:
             return LedgerError(
                 f"the disk is full, the ledger {name} cannot be written",
-                hint="make room; the daemon goes on by itself",
+                hint="make room; the daemon then continues by itself",
                 code="E_DISK_FULL",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LedgerError(
                 f"the ledger {name} is locked by {_holder(path)}",
-                hint="close that program; the daemon goes on by itself",
+                hint="close that program; the daemon then continues by itself",
                 code="E_LEDGER_LOCKED",
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
             return LedgerError(
                 f"the ledger {name} cannot be written: {error}",
-                hint="correct the rights of Saved/Training/State; is the disk mounted read-only?",
+                hint="correct the rights of Saved/Training/State, or mount the disk for writing",
                 code="E_LEDGER_READONLY",
             )
         case sqlite3.SQLITE_IOERR:
             return LedgerError(
-                f"the disk failed under the ledger {name}: {error}",
-                hint="is the disk sound, or a size limit reached? the daemon tries again",
+                f"the disk failed while the ledger {name} was used: {error}",
+                hint="check the disk and limits on file sizes; the daemon tries again",
                 code="E_LEDGER_IO",
             )
-    return LedgerError(f"the ledger {name} cannot be used: {error}", hint="`python -m daemon doctor` looks closer")
+    return LedgerError(f"the ledger {name} cannot be used: {error}", hint="run `hotlap doctor`")
 
 
 def is_io_error(error: BaseException) -> bool:
-    """Return whether the disk failed: what SQLite believes to be on it must then be looked at anew."""
+    """Return whether the disk failed. What SQLite has in memory may then differ from the file."""
     return isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_IOERR
 
 
 def _primary(error: sqlite3.Error) -> int:
-    """Extended codes hold the primary one in their low byte; errors of the module itself have none."""
+    """Return the primary code, the low byte of an extended one; -1 for errors of the module itself."""
     code = getattr(error, "sqlite_errorcode", None)
     return -1 if code is None else int(code) & 0xFF
 
 
 def _holder(path: Path) -> str:
-    """Name the programs that have the file open, as far as the system tells."""
+    """Return the names of the programs that have the file open, if they can be found."""
     if sys.platform == "win32":  # asking for open files can hang there
         return "another program"
-    import psutil  # only here: whoever opens a ledger need not load it
+    import psutil  # only here: not every program that opens a ledger needs it
 
     target, found = str(path.resolve()), []
     for process in psutil.process_iter(["pid", "name"]):

@@ -1,4 +1,4 @@
-"""A ledger that is lost or damaged is moved aside, and made anew from what lies beside it."""
+"""Opens the ledger. A lost or damaged one is rebuilt from what is known about the published cycles."""
 
 from __future__ import annotations
 
@@ -11,58 +11,59 @@ from daemon.errors import LedgerError
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication, PublishedCycle
 from daemon.ledger.sqlite_errors import LedgerDamaged
-from daemon.publishing.pointer import pointed_at
-from daemon.publishing.published_cycles import highest_folder, highest_number, published_cycles
+from daemon.publishing.pointer import read_pointer
+from daemon.publishing.published_cycles import find_published_cycles, highest_number, highest_published
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 
 
-def open_sound(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
-    """Open the project's ledger; give it, and in words what had to be mended, if anything. Raises LedgerError."""
-    trouble: str | None = None
+def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
+    """Return the project's ledger, and a message if it had to be rebuilt. Raises LedgerError."""
+    damage: str | None = None
     if paths.ledger.exists() and paths.ledger.stat().st_size:
         try:
-            return _checked(paths), None
+            return _open_checked(paths), None
         except LedgerDamaged as error:
-            trouble = error.message
+            damage = error.message
     try:
-        aside = _move_aside(paths, now_s, disk) if trouble else None
-        found = published_cycles(paths)
-        if not found and highest_number(paths) < 0 and aside is None:
+        moved = _move_aside(paths, now_s, disk) if damage else None
+        found = find_published_cycles(paths)
+        if not found and highest_number(paths) < 0 and moved is None:
             return Ledger.open(paths.ledger), None
-        _build(paths, found, now_s=now_s, disk=disk)
+        _rebuild(paths, found, now_s=now_s, disk=disk)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
-            f"the ledger is {'damaged' if trouble else 'gone'} and cannot be rebuilt: {error}",
+            f"the ledger {paths.ledger.name} is {'damaged' if damage else 'missing'} and cannot be rebuilt: {error}",
             hint="make room and check the rights of Saved/Training/State",
         ) from None
-    what = f"was damaged and lies in {aside.name} now" if aside else "was gone"
+    what = f"was damaged and is now {moved.name}" if moved else "was missing"
     return Ledger.open(paths.ledger), (
-        f"the ledger {what}; it was rebuilt from {len(found)} published cycles in Models: rollouts of failed cycles "
-        "count again, a pause is forgotten"
+        f"the ledger {paths.ledger.name} {what}; it was rebuilt from {len(found)} published cycles in Models: rollouts"
+        " of failed cycles count again, and a pause is over"
     )
 
 
-def _checked(paths: ProjectPaths) -> Ledger:
-    """Open a ledger and have SQLite look through it. Raises LedgerDamaged, or LedgerError where it is not ours."""
+def _open_checked(paths: ProjectPaths) -> Ledger:
+    """Open the ledger and check it. Raises LedgerDamaged, or LedgerError if it cannot be used for another reason."""
     ledger = Ledger.open(paths.ledger)
     problem = ledger.check()
-    if problem is None and highest_folder(paths) > ledger.last_cycle_id():
-        problem = "it is older than what lies in Models"  # a backup put back: it would train on the same again
+    if problem is None and highest_published(paths) > ledger.last_cycle_id():
+        problem = "it is older than the cycles in Models"  # a restored backup: it would train on used rollouts again
     if problem is not None:
         ledger.close()
-        raise LedgerDamaged(f"the ledger {paths.ledger.name} is not sound: {problem}")
+        raise LedgerDamaged(f"the ledger {paths.ledger.name} cannot be used: {problem}")
     return ledger
 
 
 def _move_aside(paths: ProjectPaths, now_s: float, disk: Disk) -> Path:
-    stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
-    target, n = paths.state / f"ledger.corrupt-{stamp}", 1
+    """Rename the damaged ledger; return its new path."""
+    time_text = time.strftime("%Y%m%d_%H%M%S", time.gmtime(now_s))
+    target, n = paths.state / f"ledger.corrupt-{time_text}", 1
     while target.exists():
         n += 1
-        target = paths.state / f"ledger.corrupt-{stamp}-{n}"
+        target = paths.state / f"ledger.corrupt-{time_text}-{n}"
     journal = paths.ledger.with_name(f"{paths.ledger.name}-journal")
     if journal.exists():
         rename_with_retries(journal, target.with_name(f"{target.name}-journal"), disk=disk)
@@ -71,32 +72,32 @@ def _move_aside(paths: ProjectPaths, now_s: float, disk: Disk) -> Path:
     return target
 
 
-def _build(paths: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: float, disk: Disk) -> None:
-    """Fill a new file and give it its name last: a crash in between leaves nothing that looks like a ledger."""
+def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: float, disk: Disk) -> None:
+    """Fill a new file and rename it at the end, so that a crash never leaves a partial ledger."""
     new = paths.ledger.with_name(f"{paths.ledger.name}.new")
     for path in (new, new.with_name(f"{new.name}-journal"), paths.ledger):
         disk.unlink(path)
     ledger = Ledger.open(new)
     try:
         ledger.restore(found, highest=highest_number(paths), at_s=now_s)
-        _restore_pointer(ledger, paths, found, now_s)
+        _record_pointer(ledger, paths, found, now_s)
     finally:
         ledger.close()
     rename_with_retries(new, paths.ledger, disk=disk)
     disk.fsync_dir(paths.state)
 
 
-def _restore_pointer(ledger: Ledger, paths: ProjectPaths, found: Sequence[PublishedCycle], now_s: float) -> None:
-    """What the engine is told stays what it is, also where a person had put an older model before it."""
-    named = pointed_at(paths)
+def _record_pointer(ledger: Ledger, paths: ProjectPaths, found: Sequence[PublishedCycle], now_s: float) -> None:
+    """Record the model that the pointer file names as published last: a user may have chosen an older one."""
+    named = read_pointer(paths)
     last = ledger.last_publication()
-    witness = next((w for w in found if named and named.startswith(f"cycle_{w.cycle:06d}/")), None)
-    if named is None or last is None or witness is None or named == last.model:
+    published = next((p for p in found if named and named.startswith(f"cycle_{p.cycle:06d}/")), None)
+    if named is None or last is None or published is None or named == last.model:
         return
     try:
         data = read_regular(paths.models / named, limit=MAX_MODEL_BYTES)
         epoch = read_model(data).lineage.epoch
     except (OSError, HotlapError):
         return
-    version, sha256 = witness.policy_version, sha256_of(data)
-    ledger.note_publication(Publication(witness.cycle, version, epoch, named, sha256, now_s))
+    version, sha256 = published.policy_version, sha256_of(data)
+    ledger.add_publication(Publication(published.cycle, version, epoch, named, sha256, now_s))

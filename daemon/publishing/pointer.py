@@ -1,4 +1,4 @@
-"""The pointer file: write the path of the model to load, read it back, check what it names."""
+"""The pointer file best_model_path.txt, which names the model that the engine loads."""
 
 from __future__ import annotations
 
@@ -9,28 +9,20 @@ from pathlib import Path
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
-from schemas.storage.files import (
-    REAL_DISK,
-    Disk,
-    read_regular,
-    sha256_of,
-    write_atomic,
-)
+from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
 
 _PUBLISHED_MODEL = re.compile(r"cycle_\d+/model_epoch_\d+\.json")
-
-
-_POINTER_LIMIT = 64 * 1024
+_MAX_POINTER_BYTES = 64 * 1024
 
 
 class PublishError(HotlapError):
-    """What the trainer left cannot go before the engine."""
+    """The model cannot be published."""
 
     code = "E_PUBLISH"
 
 
-def point_at(
+def set_pointer(
     model: str,
     *,
     contract: PolicyContract | None,
@@ -38,15 +30,20 @@ def point_at(
     disk: Disk = REAL_DISK,
     checked: str | None = None,
 ) -> str:
-    """Read a published model back, probe it and let the pointer name it; give its SHA-256.
+    """Read a published model back, check it and write its path to the pointer file; return its SHA-256.
 
-    Bytes with the hash `checked` were probed and compared with the contract a moment ago.
+    A model whose hash is `checked` was already checked with its probe and its contract.
+    Raises PublishError, ModelError or OSError.
     """
     if not _PUBLISHED_MODEL.fullmatch(model):
-        raise PublishError(f"{model} is no published model", hint="models lie in Models/cycle_<n>/model_epoch_<k>.json")
+        raise PublishError(
+            f"{model} is not a published model", hint="published models are Models/cycle_<n>/model_epoch_<k>.json"
+        )
     path = paths.models / model
     if path.parent.is_symlink():
-        raise PublishError(f"{path.parent.name} is a link", hint="publish a cycle that lies in Models itself")
+        raise PublishError(
+            f"{path.parent.name} is a symbolic link", hint="publish a cycle whose folder is in Models itself"
+        )
     data = read_regular(path, limit=MAX_MODEL_BYTES)
     sha256 = sha256_of(data)
     if sha256 != checked:
@@ -58,13 +55,13 @@ def point_at(
     return sha256
 
 
-def pointed_at(paths: ProjectPaths) -> str | None:
-    """Return the model that the pointer names, relative to Models; None where it names none of this very folder.
+def read_pointer(paths: ProjectPaths) -> str | None:
+    """Return the model that the pointer file names, relative to Models; None if it is not a model of this folder.
 
-    It names a place elsewhere once the project was moved or copied.
+    After a project was moved or copied, the pointer file names a model elsewhere.
     """
     try:
-        text = read_regular(paths.pointer, limit=_POINTER_LIMIT).decode("utf-8")
+        text = read_regular(paths.pointer, limit=_MAX_POINTER_BYTES).decode("utf-8")
     except (OSError, HotlapError, UnicodeDecodeError):
         return None
     model = "/".join(text.split("/")[-2:])

@@ -1,4 +1,4 @@
-"""Put a cycle's model before the engine: folder, copies, read back and probe, pointer; each step may be repeated."""
+"""Publishes a cycle's model: cycle folder, copies, read back, pointer file. Each step can be repeated after a crash."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.publishing.pointer import PublishError, point_at
+from daemon.publishing.pointer import PublishError, set_pointer
 from schemas.contract import PolicyContract
 from schemas.job import Result
 from schemas.model import check_probe, read_model
-from schemas.storage.files import (
-    REAL_DISK,
-    Disk,
-    rename_with_retries,
-    sha256_of,
-    write_all_atomic,
-)
+from schemas.storage.files import REAL_DISK, Disk, rename_with_retries, sha256_of, write_all_atomic
 from schemas.storage.layout import ProjectPaths
 
 ANALYSIS_NAME = "model_analysis.json"
@@ -27,7 +21,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """A model that the pointer names."""
+    """A model that the pointer file names."""
 
     model: str  #: relative to Models, forward slashes
     sha256: str
@@ -43,26 +37,26 @@ def publish(
     keep_checkpoints: bool,
     disk: Disk = REAL_DISK,
 ) -> PublishedModel:
-    """Publish what lies in `staging`. May be called again after a crash anywhere in it.
+    """Publish the files in `staging`. Can be called again after a crash at any point.
 
-    Raises PublishError or ModelError where the files are not what the result says, OSError where the disk refuses.
+    Raises PublishError or ModelError if the files do not match the result, and OSError.
     """
     folder = paths.cycle_folder(cycle)
     checked = None
-    if _is_whole(folder, result):
+    if _is_complete(folder, result):
         with contextlib.suppress(OSError):
             disk.remove_folder(staging)
     else:
         checked = _check(staging, result, contract)
-        _place_folder(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
+        _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
     _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
-    sha256 = point_at(model, contract=contract, paths=paths, disk=disk, checked=checked)
+    sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
     return PublishedModel(model, sha256)
 
 
-def _is_whole(folder: Path, result: Result) -> bool:
-    """Return whether the cycle's folder already holds the chosen model as the trainer left it."""
+def _is_complete(folder: Path, result: Result) -> bool:
+    """Return whether the cycle's folder already contains the chosen model as the trainer wrote it."""
     try:
         return all(sha256_of((folder / name).read_bytes()) == result.files[name] for name in _essential(result))
     except (OSError, KeyError):
@@ -74,28 +68,32 @@ def _essential(result: Result) -> tuple[str, ...]:
 
 
 def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
-    """Compare the files with their hashes and probe the model; give the hash of its bytes."""
+    """Compare the files with their hashes, check the model, and return its hash."""
+    if any(name not in result.files for name in _essential(result)):
+        raise PublishError(
+            "the trainer's result does not contain a model and its checkpoint", hint="see the cycle's log"
+        )
+    model_data = b""
     for name, sha256 in result.files.items():
         if not _SAFE_NAME.fullmatch(name):
-            raise PublishError(f"the trainer names a file {name!r}", hint="plain names only")
+            raise PublishError(f"the trainer names a file {name!r}", hint="use letters, digits, '_', '-' and '.'")
         try:
-            found = sha256_of((staging / name).read_bytes())
+            data = (staging / name).read_bytes()
         except FileNotFoundError:
-            raise PublishError(f"the trainer's {name} is not there", hint="see the cycle's log") from None
-        if found != sha256:
-            raise PublishError(f"{name} is not what the trainer wrote", hint="is the disk sound?")
-    if result.model not in result.files or result.checkpoint not in result.files:
-        raise PublishError("the trainer left no model", hint="see the cycle's log")
-    data = (staging / result.model).read_bytes()
-    model = read_model(data)
+            raise PublishError(f"the trainer's file {name} is missing", hint="see the cycle's log") from None
+        if sha256_of(data) != sha256:
+            raise PublishError(f"{name} is not what the trainer wrote", hint="check the disk")
+        if name == result.model:
+            model_data = data
+    model = read_model(model_data)
     check_probe(model)
     if differences := contract.differences(model.contract):
         raise PublishError(f"the trainer's model has {' and '.join(differences)}", hint="see the cycle's log")
-    return sha256_of(data)
+    return result.files[result.model]
 
 
-def _place_folder(staging: Path, folder: Path, result: Result, *, keep_checkpoints: bool, disk: Disk) -> None:
-    """Make the staged files durable and give the folder its name in one step."""
+def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkpoints: bool, disk: Disk) -> None:
+    """Flush the staged files to the disk and move their folder to Models in one step."""
     keep = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
     kept = []
     for path in staging.iterdir():
@@ -114,7 +112,7 @@ def _place_folder(staging: Path, folder: Path, result: Result, *, keep_checkpoin
 
 
 def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> None:
-    """Copy the newest cycle's files to Models itself; drop the copies of names that it does not have."""
+    """Copy the newest cycle's files to Models itself, and remove the copies that it does not have."""
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
     for path in paths.models.iterdir():
         if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:

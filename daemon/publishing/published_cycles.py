@@ -1,6 +1,6 @@
-"""What lies beside the ledger tells once more what each published cycle did: its folder, or a line once that is gone.
+"""What is known about published cycles without the ledger: their folders, and gone_cycles.jsonl for removed folders.
 
-A lost or damaged ledger is rebuilt from these, so that no rollout is trained on twice and no number is used again.
+A lost ledger is rebuilt from these, so that no rollout is trained on twice and no cycle's number is used again.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from schemas.storage.layout import ProjectPaths
 
 _FOLDER = re.compile(r"cycle_(\d{6,})")
 _NUMBERED = re.compile(r"(?:removed_)?cycle_0*(\d+)(?:\.log)?")
-_LINES_LIMIT = 1 << 30
+_MAX_REMOVED_BYTES = 1 << 30
 
 
-def published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
-    """Return every cycle that something still tells of, in order. Raises OSError where Models cannot be listed."""
-    found = {witness.cycle: witness for witness in _gone(paths)}
+def find_published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
+    """Return every published cycle of which something is left, in order. Raises OSError if Models cannot be listed."""
+    found = {published.cycle: published for published in _read_removed_cycles(paths)}
     for folder in paths.models.iterdir() if paths.models.is_dir() else ():
         match = _FOLDER.fullmatch(folder.name)
-        if match and folder.is_dir() and (witness := _of_folder(folder, int(match.group(1)))):
-            found[witness.cycle] = witness
+        if match and folder.is_dir() and (published := _read_folder(folder, int(match.group(1)), with_result=True)):
+            found[published.cycle] = published
     return [found[cycle] for cycle in sorted(found)]
 
 
-def highest_folder(paths: ProjectPaths) -> int:
-    """Return the highest number of a published cycle's folder; -1 where there is none."""
+def highest_published(paths: ProjectPaths) -> int:
+    """Return the highest number of a published cycle's folder, -1 if none exists."""
     names = [path.name for path in paths.models.iterdir()] if paths.models.is_dir() else []
     return max((int(match.group(1)) for name in names if (match := _FOLDER.fullmatch(name))), default=-1)
 
 
 def highest_number(paths: ProjectPaths) -> int:
-    """Return the highest cycle number that any log or folder bears; -1 where none does."""
+    """Return the highest cycle number in the name of a folder or log, -1 if none exists."""
     names = [
         path.name
         for folder in (paths.models, paths.staging, paths.logs)
@@ -50,17 +50,17 @@ def highest_number(paths: ProjectPaths) -> int:
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
-def note_gone(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
-    """Keep in one line what a cycle's folder tells, before it is removed. Raises OSError."""
-    witness = _of_folder(paths.cycle_folder(cycle), cycle)
-    if witness is not None:
-        disk.append(paths.gone_cycles, b"\n" + witness.model_copy(update={"result": None}).to_bytes())
+def record_removed_cycle(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
+    """Write a line about a cycle whose folder will be removed. Raises OSError."""
+    published = _read_folder(paths.cycle_folder(cycle), cycle, with_result=False)
+    if published is not None:
+        disk.append(paths.gone_cycles, b"\n" + published.to_bytes())
 
 
-def _gone(paths: ProjectPaths) -> list[PublishedCycle]:
-    """Read the lines; a torn one costs that line only."""
+def _read_removed_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
+    """Return the cycles of all lines but damaged ones."""
     try:
-        lines = read_regular(paths.gone_cycles, limit=_LINES_LIMIT).splitlines()
+        lines = read_regular(paths.gone_cycles, limit=_MAX_REMOVED_BYTES).splitlines()
     except (OSError, HotlapError):
         return []
     found = []
@@ -72,8 +72,8 @@ def _gone(paths: ProjectPaths) -> list[PublishedCycle]:
     return found
 
 
-def _of_folder(folder: Path, cycle: int) -> PublishedCycle | None:
-    """Read the model that the cycle published; None where there is no whole one."""
+def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCycle | None:
+    """Return what the model says that the cycle published, or None if no model can be read."""
     for path in _models_likeliest_first(folder):
         try:
             data = read_regular(path, limit=MAX_MODEL_BYTES)
@@ -81,22 +81,26 @@ def _of_folder(folder: Path, cycle: int) -> PublishedCycle | None:
             at_s = path.stat().st_mtime
         except (OSError, HotlapError):
             continue
+        sha256 = sha256_of(data)
         return PublishedCycle(
             cycle=cycle,
             policy_version=model.policy_version,
             epoch=model.lineage.epoch,
             model=f"{folder.name}/{path.name}",
-            sha256=sha256_of(data),
+            sha256=sha256,
             at_s=at_s,
             parent=model.lineage.parent,
             rollouts=model.lineage.rollouts,
-            result=_result(folder, path, model),
+            result=_rebuild_result(path, model, sha256) if with_result else None,
         )
     return None
 
 
 def _models_likeliest_first(folder: Path) -> list[Path]:
-    """Epochs may have been exported later beside the chosen one: the analysis names that, else it is the oldest."""
+    """Return the folder's models, first the one that the cycle published.
+
+    Other epochs may have been exported later. The analysis names the chosen epoch; without it, the oldest file counts.
+    """
     models = sorted(folder.glob("model_epoch_*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     try:
         epoch = orjson.loads(read_regular(folder / "model_analysis.json", limit=MAX_MODEL_BYTES)).get("chosen_epoch")
@@ -105,14 +109,14 @@ def _models_likeliest_first(folder: Path) -> list[Path]:
     return sorted(models, key=lambda path: path.name != f"model_epoch_{epoch}.json")
 
 
-def _result(folder: Path, path: Path, model: Model) -> Result:
-    files = {p.name: sha256_of(p.read_bytes()) for p in sorted(folder.iterdir()) if p.is_file() and not p.is_symlink()}
+def _rebuild_result(path: Path, model: Model, sha256: str) -> Result:
+    others = [p for p in sorted(path.parent.iterdir()) if p != path and p.is_file() and not p.is_symlink()]
     return Result(
         epoch=model.lineage.epoch,
         score=model.lineage.score,
         model=path.name,
         checkpoint=path.with_suffix(".pt").name,
-        files=files,
+        files={path.name: sha256} | {other.name: sha256_of(other.read_bytes()) for other in others},
         contract=model.contract,
         hidden_sizes=model.hidden_sizes,
     )

@@ -1,8 +1,10 @@
-"""Have the trainer write the model JSON of a published cycle's epoch that was not chosen at the time."""
+"""Publishes an epoch of an earlier cycle, also one that was not exported at the time."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from daemon.errors import DaemonError, Exit
@@ -11,43 +13,92 @@ from daemon.ledger.records import Publication
 from daemon.process.child import Child, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
-from daemon.publishing.pointer import point_at
+from daemon.publishing.pointer import set_pointer
 from daemon.runtime.clock import REAL_CLOCK
-from daemon.runtime.context import Context
-from schemas.contract import PolicyContract
-from schemas.errors import HotlapError
+from daemon.runtime.commands import Command, Reply, send_command
+from daemon.runtime.context import Context, LogLike
+from daemon.runtime.instance_lock import ProjectLock, is_held
 from schemas.job import Failure, Job, Result
 from schemas.settings.models import Settings
 from schemas.storage.layout import ProjectPaths
 
 TIMEOUT_S = 180.0
+_HISTORY = "`hotlap history` lists the cycles"
 
 
-def ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> int:
-    """Make sure that the epoch's model JSON lies in its cycle's folder; give the cycle. Raises DaemonError."""
-    ledger = Ledger.open(paths.ledger, read_only=True)
-    try:
-        published = [p for p in ledger.publications() if cycle is None or p.cycle_id == cycle]
-        if not published:
-            what = "nothing was published yet" if cycle is None else f"cycle {cycle} has published nothing"
-            raise DaemonError(what, hint="`python -m daemon history` lists the cycles", code="E_NO_MODEL")
-        result = ledger.result(published[-1].cycle_id)
-    finally:
-        ledger.close()
-    cycle_id = published[-1].cycle_id
-    folder = paths.cycle_folder(cycle_id)
+def publish_epoch(
+    paths: ProjectPaths,
+    settings: Settings,
+    *,
+    cycle: int | None,
+    epoch: int,
+    open_log: Callable[[], contextlib.AbstractContextManager[LogLike]],
+) -> Reply:
+    """Publish an epoch of a published cycle (None: the last one), through the running daemon or under its lock.
+
+    Raises HotlapError.
+    """
+    if not paths.ledger.exists():
+        raise DaemonError("no model was published yet", hint="train a cycle first: `hotlap`", code="E_NO_MODEL")
+    cycle_id = _ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
+    if is_held(paths.lock):
+        return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
+    with contextlib.ExitStack() as stack:
+        lock = ProjectLock(paths.lock)
+        lock.acquire()
+        stack.callback(lock.release)
+        log = stack.enter_context(open_log())
+        ledger = Ledger.open(paths.ledger)
+        stack.callback(ledger.close)
+        context = Context(paths, settings, ledger, log, REAL_CLOCK, lambda: None)
+        try:
+            return Reply(ok=True, message=publish_exported_epoch(context, cycle=cycle_id, epoch=epoch))
+        except OSError as error:
+            raise DaemonError(
+                f"{paths.pointer.name} cannot be written: {error.strerror}",
+                hint="check the disk and the rights of Saved/Training/Models",
+                exit_code=Exit.CYCLE_FAILED,
+            ) from None
+
+
+def publish_exported_epoch(context: Context, *, cycle: int | None, epoch: int) -> str:
+    """Publish an epoch whose model JSON exists, and return a message. Raises HotlapError or OSError."""
+    last = _last_publication(context.ledger, cycle)
+    model = f"{context.paths.cycle_folder(last.cycle_id).name}/model_epoch_{epoch}.json"
+    sha256 = set_pointer(model, contract=context.contract, paths=context.paths, disk=context.disk)
+    publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=context.clock.utc_s())
+    context.ledger.add_publication(publication)
+    context.log.info(f"published on request: {model}")
+    return f"published {model}; the next cycle continues from it"
+
+
+def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:
+    """Return the last publication, of this cycle or of any. Raises DaemonError if it does not exist."""
+    published = [p for p in ledger.publications() if cycle is None or p.cycle_id == cycle]
+    if not published:
+        what = "no model was published yet" if cycle is None else f"cycle {cycle} has not published a model"
+        raise DaemonError(what, hint=_HISTORY, code="E_NO_MODEL")
+    return published[-1]
+
+
+def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> int:
+    """Have the trainer write the epoch's model JSON if it does not exist; return the cycle. Raises DaemonError."""
+    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
+        last = _last_publication(ledger, cycle)
+        result = ledger.result(last.cycle_id)
+    folder = paths.cycle_folder(last.cycle_id)
     checkpoint = folder / f"model_epoch_{epoch}.pt"
     if checkpoint.with_suffix(".json").exists():
-        return cycle_id
+        return last.cycle_id
     if result is None or not checkpoint.exists():
         raise DaemonError(
-            f"cycle {cycle_id} has no epoch {epoch}",
-            hint=f"look into {folder.relative_to(paths.project)} for those it has",
+            f"cycle {last.cycle_id} does not have epoch {epoch}",
+            hint=f"its epochs are in {folder.relative_to(paths.project)}",
             code="E_NO_MODEL",
         )
     job = Job(
         kind="export",
-        cycle=published[-1].policy_version,
+        cycle=last.policy_version,
         output=str(folder),
         contract=result.contract,
         hidden_sizes=result.hidden_sizes,
@@ -55,10 +106,11 @@ def ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | Non
         export_epoch=epoch,
     )
     _run(job, paths, settings)
-    return cycle_id
+    return last.cycle_id
 
 
 def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
+    """Run an export job in a trainer. Raises DaemonError."""
     log = paths.logs / "export.log"
     woken = threading.Event()
     python = python_for(settings.daemon.python_executable)
@@ -67,38 +119,23 @@ def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
         speaks_events=True,
         wake=woken.set,
     )
+    failure = f"it took longer than {TIMEOUT_S:.0f} s"
     try:
         child.send(job)
         until = REAL_CLOCK.monotonic() + TIMEOUT_S
-        failure = f"it took longer than {TIMEOUT_S:.0f} s"
         while REAL_CLOCK.monotonic() < until:
             woken.wait(0.5)
             woken.clear()
             exit_code = child.poll()
-            for event in child.events():
-                if isinstance(event, Result):
-                    return
-                if isinstance(event, Failure):
-                    failure = event.message
-            if exit_code is not None:
-                failure = failure if exit_code == 0 or "longer" not in failure else last_line(log)
+            events = child.events()
+            if any(isinstance(event, Result) for event in events):
+                return
+            if failures := [event.message for event in events if isinstance(event, Failure)]:
+                failure = failures[-1]
                 break
-        raise DaemonError(f"epoch {job.export_epoch} could not be exported: {failure}", exit_code=Exit.CYCLE_FAILED)
+            if exit_code is not None:
+                failure = last_line(log) or f"the trainer ended with exit code {exit_code}"
+                break
     finally:
         child.stop(2.0)
-
-
-def publish_epoch(context: Context, *, cycle_id: int | None, epoch: int) -> Publication:
-    """Put one epoch of a published cycle before the engine. Raises HotlapError or OSError."""
-    published = [p for p in context.ledger.publications() if cycle_id is None or p.cycle_id == cycle_id]
-    if not published:
-        raise HotlapError(f"cycle {cycle_id} has published nothing", hint="`python -m daemon history` lists them")
-    last = published[-1]
-    folder = context.paths.cycle_folder(last.cycle_id)
-    model = f"{folder.name}/model_epoch_{epoch}.json"
-    contract: PolicyContract | None = context.contract
-    sha256 = point_at(model, contract=contract, paths=context.paths, disk=context.disk)
-    publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=context.clock.utc_s())
-    context.ledger.note_publication(publication)
-    context.log.info(f"published on request: {model}")
-    return publication
+    raise DaemonError(f"epoch {job.export_epoch} could not be exported: {failure}", exit_code=Exit.CYCLE_FAILED)

@@ -1,33 +1,74 @@
-"""What may be removed, and when: decided by pure functions, done by thin ones."""
+"""Retention: which files and cycle folders are removed, decided by pure functions, and their removal."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
+from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import FileSignature
-from daemon.publishing.published_cycles import note_gone
+from daemon.publishing.published_cycles import record_removed_cycle
+from daemon.runtime.context import Context
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
 from schemas.storage.layout import ProjectPaths
 
 HOUR_S = 3600.0
 TEMPORARY_S = 60.0
-"""Nothing takes this long to write: a temporary file that is older was left behind."""
+"""Writing takes less than this: an older temporary file was left by a crash."""
 LOGS_KEPT = 200
-"""So many cycles' logs stay, the newest."""
 _CYCLE_FOLDER = re.compile(r"cycle_(\d{6,})")
 _CYCLE_LOG = re.compile(r"cycle_(\d+)\.log")
+
+
+class AcceptedFiles(Protocol):
+    """The accepted files in Exports."""
+
+    @property
+    def file_count(self) -> int:
+        """Return how many there are."""
+
+    def forget_files(self, names: Iterable[str]) -> None:
+        """Record that files are not in Exports any more."""
+
+
+def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) -> None:
+    """Remove what is not needed any more after cycle `cycle_id` was published."""
+    ledger, settings = context.ledger, context.settings.daemon
+    if settings.clear_exports_after_training:
+        _remove_exports(context, ledger.files_of_cycle(cycle_id), accepted)
+    used = ledger.used_files()
+    surplus = surplus_exports(used, present=accepted.file_count, limit=settings.max_export_files, by=settings.limit_by)
+    files = ledger.files()
+    _remove_exports(context, [(name, files[name][0]) for name in surplus if name in files], accepted)
+    now_s = context.clock.utc_s()
+    remove_stale_staging(context.paths, keep=(), disk=context.disk)
+    remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)
+    ages = cycle_folder_ages(context.paths.models, now_s=now_s)
+    last, best = ledger.last_publication(), best_cycle(ledger.rewards_earned(ages))
+    always = {last.cycle_id if last else None, best} - {None}
+    removed = surplus_cycles(ages, keep_newest=settings.keep_cycles, always=always)
+    remove_cycle_folders(context.paths, removed, disk=context.disk)
+    remove_old_logs(context.paths, disk=context.disk)
+    remove_unneeded_arrays(context.paths, ledger.cache_needed(), disk=context.disk)
+
+
+def remove_leftovers(context: Context, cycle: Cycle | None) -> None:
+    """Remove what an earlier daemon left, except the staging folder of its `cycle`, or of a cycle that just failed."""
+    last = context.ledger.history(1)
+    kept = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
+    remove_temporaries(context.paths, now_s=context.clock.utc_s(), disk=context.disk)
+    remove_stale_staging(context.paths, keep=kept, disk=context.disk)
 
 
 def surplus_exports(
     used: Sequence[tuple[str, float]], *, present: int, limit: int, by: Literal["age", "quality"]
 ) -> list[str]:
-    """Return the names to remove so that at most `limit` files stay of the `present`; only used ones ever go.
+    """Return the files to remove so that at most `limit` of the `present` files stay. Only used ones are removed.
 
-    `used` holds (name, reward per step), oldest first; `limit` 0 means no limit.
+    `used` contains (name, reward per step), oldest first; `limit` 0 means no limit.
     """
     too_many = present - limit if limit else 0
     if too_many <= 0:
@@ -37,23 +78,23 @@ def surplus_exports(
 
 
 def best_cycle(earned: Mapping[int, float]) -> int | None:
-    """Return the cycle whose model earned the most reward per step, the oldest of equals; None where none has earned."""
+    """Return the cycle whose model earned the most reward per step (the oldest of equal ones), or None."""
     return max(sorted(earned), key=lambda cycle: earned[cycle], default=None)
 
 
 def surplus_cycles(
-    ages_s: Mapping[int, float], *, keep_newest: int, always: Collection[int], younger_than_s: float = HOUR_S
+    ages_s: Mapping[int, float], *, keep_newest: int, always: Collection[int | None], younger_than_s: float = HOUR_S
 ) -> list[int]:
     """Return the cycle folders to remove: not the newest, not those in `always`, none younger than an hour.
 
-    `ages_s` maps each cycle that has a folder to the folder's age in seconds.
+    `ages_s` contains the age of each cycle's folder.
     """
     old_ones = sorted(ages_s)[:-keep_newest]
     return [cycle for cycle in old_ones if cycle not in always and ages_s[cycle] > younger_than_s]
 
 
 def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
-    """Return the age of each cycle's folder; a clock that went back makes them young, never old."""
+    """Return the age of each cycle's folder in seconds. If the clock was set back, folders are young, never old."""
     ages = {}
     for path in models.iterdir():
         match = _CYCLE_FOLDER.fullmatch(path.name)
@@ -63,12 +104,12 @@ def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
 
 
 def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
-    """Remove published folders, each at once for its readers; one that the disk refuses stays until the next time."""
+    """Remove published folders. Each disappears in one step for its readers; one that the disk refuses stays."""
     for cycle in cycles:
         folder = paths.cycle_folder(cycle)
         removed = paths.staging / f"removed_{folder.name}"
         with contextlib.suppress(OSError):
-            note_gone(paths, cycle, disk=disk)
+            record_removed_cycle(paths, cycle, disk=disk)
             disk.remove_folder(removed)
             disk.rename(folder, removed)
             disk.fsync_dir(paths.models)
@@ -76,7 +117,7 @@ def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Di
 
 
 def remove_old_logs(paths: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
-    """Remove the logs of long gone cycles; one that the disk refuses stays until the next time."""
+    """Remove the logs of all but the newest cycles. A log that the disk refuses to remove stays."""
     found = {int(match.group(1)): path for path in paths.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
     for cycle in sorted(found)[:-keep_newest]:
         with contextlib.suppress(OSError):
@@ -84,7 +125,7 @@ def remove_old_logs(paths: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: 
 
 
 def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
-    """Clear the files that a killed daemon was writing, or that a disk which refused did not let go."""
+    """Remove the temporary files that a crash or a failing disk left."""
     for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
         for path in folder.iterdir():
             if TEMPORARY_NAME.fullmatch(path.name):
@@ -94,7 +135,7 @@ def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
-    """Clear what trainers left, but for these cycles', and what is left of removed folders."""
+    """Remove the staging folders of all cycles but those to keep, and what is left of removed cycle folders."""
     kept = {f"cycle_{cycle:06d}" for cycle in keep}
     for path in paths.staging.iterdir():
         if path.is_dir() and path.name not in kept:
@@ -102,11 +143,11 @@ def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Di
                 disk.remove_folder(path)
 
 
-def remove_if_unchanged(folder: Path, name: str, signature: FileSignature | None, *, disk: Disk = REAL_DISK) -> bool:
-    """Remove a rollout from Exports unless it is another file by now; tell whether it is gone."""
+def remove_if_unchanged(folder: Path, name: str, signature: FileSignature, *, disk: Disk = REAL_DISK) -> bool:
+    """Remove a file from Exports unless it has changed; return whether it is gone."""
     path = folder / name
     try:
-        if signature is not None and FileSignature.of(path.lstat()) != signature:
+        if FileSignature.of(path.lstat()) != signature:
             return False
         disk.unlink(path)
     except FileNotFoundError:
@@ -116,9 +157,16 @@ def remove_if_unchanged(folder: Path, name: str, signature: FileSignature | None
     return True
 
 
-def prune_cache(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
-    """Drop the arrays that nobody will ask for."""
+def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
+    """Remove the arrays of rollouts that no cycle will need."""
     for path in paths.cache.iterdir():
         if path.suffix != ".tmp" and path.stem not in needed:
             with contextlib.suppress(OSError):
                 disk.unlink(path)
+
+
+def _remove_exports(context: Context, files: Sequence[tuple[str, FileSignature]], accepted: AcceptedFiles) -> None:
+    exports = context.paths.exports
+    accepted.forget_files(
+        [name for name, signature in files if remove_if_unchanged(exports, name, signature, disk=context.disk)]
+    )

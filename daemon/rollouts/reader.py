@@ -1,4 +1,4 @@
-"""Parse, check and store rollouts on a thread of its own, so that the deciding thread is never held up."""
+"""Reads, checks and stores rollouts on a thread of its own, so that the service never waits for it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from schemas.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A whole rollout that keeps to the contract's form; its arrays lie in the cache."""
+    """A complete and valid rollout; its arrays are in the cache."""
 
     signature: FileSignature
     row: RolloutRow
     contract: PolicyContract
-    is_costly: bool = False  #: in an encoding that takes two to four times the room
+    has_costly_encoding: bool = False  #: UTF-16 or UTF-32, which takes two to four times the space
 
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """A file that ends too early, or that cannot be read just now: worth another look when it changes."""
+    """A file that ends too early or cannot be read at the moment. It is read again later."""
 
     name: str
     signature: FileSignature
@@ -46,7 +46,7 @@ class Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A file that will not get better."""
+    """A file that cannot become valid."""
 
     name: str
     signature: FileSignature
@@ -58,24 +58,24 @@ class Rejected:
 Outcome = Accepted | Incomplete | Rejected
 _HELD_OPEN_WINERRORS = frozenset({32, 33})
 LARGE_BYTES = 4_000_000
-"""Files above this are read in another process: a call that parses one holds up all threads of this."""
+"""Larger files are read in another process: parsing one would block all threads of this process."""
 
 
 def ingest(
     folder: Path, name: str, signature: FileSignature, paths: ProjectPaths, *, disk: Disk = REAL_DISK
 ) -> Outcome:
-    """Read one file and store its arrays. Never raises for what the file may hold."""
+    """Read one file and store its arrays. Never raises because of what the file contains."""
     path = folder / name
     sha256 = None
     try:
         name.encode()
         data = read_regular(path, limit=MAX_ROLLOUT_BYTES)
         if FileSignature.of(os.lstat(path)) != signature:
-            return Incomplete(name, signature, "E_CHANGING", "it changes while it is read")
+            return Incomplete(name, signature, "E_CHANGING", "it changed while it was read")
         sha256 = sha256_of(data)
         rollout = read_rollout(data)
     except UnicodeEncodeError:
-        return Rejected(name, signature, None, "E_NAME", "its name is not UTF-8 -> give it another [E_NAME]")
+        return Rejected(name, signature, None, "E_NAME", "its name is not valid UTF-8 -> rename it [E_NAME]")
     except RolloutError as error:
         if error.incomplete:
             return Incomplete(name, signature, error.code, error.line())
@@ -85,27 +85,28 @@ def ingest(
     except OSError as error:
         return _unreadable(name, signature, error)
     except MemoryError:
-        reason = "there is not enough memory to read it -> write fewer experiences a file [E_TOO_BIG]"
+        reason = "there is not enough memory to read it -> write fewer experiences per file [E_TOO_BIG]"
         return Rejected(name, signature, sha256, "E_TOO_BIG", reason)
     try:
         store_rollout(paths.cached_rollout(sha256), rollout, disk=disk)
     except OSError as error:
-        reason = f"its arrays cannot be stored: {error.strerror} -> is the disk full? [E_STORE]"
+        reason = f"its arrays cannot be stored: {error.strerror} -> make room on the disk [E_STORE]"
         return Incomplete(name, signature, "E_STORE", reason)
     return Accepted(signature, _row(name, signature, sha256, rollout), rollout.contract, is_costly_encoding(data))
 
 
 def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomplete:
-    """Say why a file cannot be read just now, and whether a person must do something about it."""
+    """Return why a file cannot be read at the moment, and what a user can do about it."""
     if isinstance(error, FileNotFoundError):
-        return Incomplete(name, signature, "E_GONE", "it was there a moment ago")
+        return Incomplete(name, signature, "E_GONE", "it was removed while it was read")
     if getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS:
-        return Incomplete(name, signature, "E_HELD_OPEN", "another program holds it open [E_HELD_OPEN]")
+        return Incomplete(name, signature, "E_HELD_OPEN", "another program has it open [E_HELD_OPEN]")
     if isinstance(error, PermissionError):
-        remedy = "give the daemon's user the right to read it [E_PERMISSION]"
-        return Incomplete(name, signature, "E_PERMISSION", f"it may not be read ({error.strerror}) -> {remedy}")
+        reason = f"reading it is not permitted ({error.strerror})"
+        remedy = "allow the user who runs the daemon to read it"
+        return Incomplete(name, signature, "E_PERMISSION", f"{reason} -> {remedy} [E_PERMISSION]")
     return Incomplete(
-        name, signature, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> is the disk well? [E_UNREADABLE]"
+        name, signature, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> check the disk [E_UNREADABLE]"
     )
 
 
@@ -123,70 +124,70 @@ def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> 
 
 
 class RolloutReader:
-    """Takes files in one after the other; `wake` is called when outcomes begin to wait to be collected."""
+    """Reads the requested files one after the other; calls `wake` when the first outcome can be collected."""
 
     def __init__(
         self,
         paths: ProjectPaths,
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
-        aside: Callable[[str, FileSignature], Outcome] | None = None,
+        read_large: Callable[[str, FileSignature], Outcome] | None = None,
     ) -> None:
         self._paths = paths
-        self._aside = aside
+        self._read_large = read_large
         self._disk = disk
         self._wake = wake
-        self._wanted: queue.SimpleQueue[tuple[str, FileSignature] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[str, FileSignature] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._under_way: set[str] = set()
+        self._queued: set[str] = set()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="intake", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="rollout reader", daemon=True)
         self._thread.start()
 
     def request(self, name: str, signature: FileSignature) -> None:
-        """Queue a file, unless it is under way already."""
-        if name not in self._under_way:
-            self._under_way.add(name)
-            self._wanted.put((name, signature))
+        """Queue a file, unless it is queued already."""
+        if name not in self._queued:
+            self._queued.add(name)
+            self._requests.put((name, signature))
 
     @property
-    def busy(self) -> bool:
-        """Return whether files are still under way, their outcomes not yet collected."""
-        return bool(self._under_way)
+    def is_busy(self) -> bool:
+        """Return whether a file is queued or its outcome was not collected yet."""
+        return bool(self._queued)
 
     @property
-    def under_way(self) -> int:
-        """How many those are."""
-        return len(self._under_way)
+    def queued_count(self) -> int:
+        """Return how many files are queued or have an outcome that was not collected yet."""
+        return len(self._queued)
 
-    def outcomes(self, limit: int) -> list[Outcome]:
-        """Return what is done since the last call, at most `limit`, in the order in which it was wanted."""
-        done: list[Outcome] = []
-        while len(done) < limit and not self._outcomes.empty():
+    def collect_outcomes(self, limit: int) -> list[Outcome]:
+        """Return at most `limit` outcomes that were not collected yet, in the order of the requests."""
+        collected: list[Outcome] = []
+        while len(collected) < limit and not self._outcomes.empty():
             outcome = self._outcomes.get()
-            self._under_way.discard(outcome.row.name if isinstance(outcome, Accepted) else outcome.name)
-            done.append(outcome)
-        return done
+            self._queued.discard(outcome.row.name if isinstance(outcome, Accepted) else outcome.name)
+            collected.append(outcome)
+        return collected
 
     def close(self) -> None:
-        """End the thread after the file in hand."""
+        """End the thread after the file that is being read."""
         self._is_closed = True
-        self._wanted.put(None)
+        self._requests.put(None)
         self._thread.join(timeout=5.0)
 
-    def _take_in(self, name: str, signature: FileSignature) -> Outcome:
-        if self._aside is not None and signature.size > LARGE_BYTES:
-            return self._aside(name, signature)
+    def _read(self, name: str, signature: FileSignature) -> Outcome:
+        if self._read_large is not None and signature.size > LARGE_BYTES:
+            return self._read_large(name, signature)
         return ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
 
     def _work(self) -> None:
-        while (item := self._wanted.get()) is not None and not self._is_closed:
-            name, stamp = item
+        while (item := self._requests.get()) is not None and not self._is_closed:
+            name, signature = item
             try:
-                outcome = self._take_in(name, stamp)
-            except Exception as error:  # noqa: BLE001  a bug here must not end the intake
+                outcome = self._read(name, signature)
+            except Exception as error:  # noqa: BLE001  a bug here must not end the thread
                 reason = printable(f"reading it failed: {type(error).__name__}: {error} -> please report it [E_BUG]")
-                outcome = Rejected(name, stamp, None, "E_BUG", reason)
+                outcome = Rejected(name, signature, None, "E_BUG", reason)
             is_first = self._outcomes.empty()
             self._outcomes.put(outcome)
             if is_first:

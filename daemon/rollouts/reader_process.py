@@ -1,6 +1,7 @@
-"""Reads a large rollout in a process of its own: parsing it would hold up every thread, and swell this service.
+"""Reads a large rollout in a child process: parsing it here would block every thread and take much memory.
 
-`python -m daemon.rollouts.reader_process PROJECT NAME SIZE MTIME_NS INODE` is that process: it stores the arrays and prints the outcome.
+The child is `python -m daemon.rollouts.reader_process PROJECT NAME SIZE MTIME_NS INODE`. It stores the arrays and
+writes the outcome to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -27,32 +28,34 @@ _KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
 
 
 class ReaderProcess:
-    """Takes large files in, one after the other."""
+    """Reads large files, one after the other."""
 
     def __init__(self, paths: ProjectPaths, *, timeout_s: float = TIMEOUT_S) -> None:
         self._paths = paths
-        self._patience_s = timeout_s
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._is_stopped = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def ingest(self, name: str, signature: FileSignature) -> Outcome:
-        """Read one file. A reader that dies, or takes too long, costs this file only. Raises OSError."""
+        """Read one file. If the child dies or takes too long, only this file is rejected. Raises OSError."""
         process = self._start(name, signature)
         if process is None:
-            return Incomplete(name, signature, "E_CHANGING", "the daemon is ending")
-        timer = threading.Timer(self._patience_s, process.kill)
+            return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
+        timer = threading.Timer(self._timeout_s, process.kill)
         timer.start()
         with process:
             assert process.stdout is not None
-            said = process.stdout.read()
+            output = process.stdout.read()
         timer.cancel()
         with self._lock:
             self._process = None
-        return _parsed(said) if process.returncode == 0 else self._lost(name, signature, process.returncode)
+        return (
+            _decode(output) if process.returncode == 0 else self._without_outcome(name, signature, process.returncode)
+        )
 
     def stop(self) -> None:
-        """End the reader, for good. From any thread."""
+        """End the child and start no other. From any thread."""
         with self._lock:
             self._is_stopped = True
             if self._process is not None:
@@ -60,15 +63,8 @@ class ReaderProcess:
 
     def _start(self, name: str, signature: FileSignature) -> subprocess.Popen[bytes] | None:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "daemon.rollouts.reader_process",
-            str(self._paths.project),
-            name,
-            *numbers,
-        ]
+        module = "daemon.rollouts.reader_process"
+        command = [sys.executable, "-P", "-m", module, str(self._paths.project), name, *numbers]
         token = str(new_token(self._paths.project))
         environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT), TOKEN_VARIABLE: token}
         with self._lock:
@@ -78,14 +74,15 @@ class ReaderProcess:
                 )
             return self._process
 
-    def _lost(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
+    def _without_outcome(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
-            return Incomplete(name, signature, "E_CHANGING", "the daemon is ending")
-        reason = f"its reader was ended ({exit_code}): too little memory, or more than {self._patience_s:.0f} s"
-        return Rejected(name, signature, None, "E_TOO_BIG", f"{reason} -> write fewer experiences a file [E_TOO_BIG]")
+            return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
+        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s (exit code {exit_code})"
+        reason = f"{cause} -> write fewer experiences per file [E_TOO_BIG]"
+        return Rejected(name, signature, None, "E_TOO_BIG", reason)
 
 
-def _printed(outcome: Outcome) -> bytes:
+def _encode(outcome: Outcome) -> bytes:
     document = {
         "kind": type(outcome).__name__,
         **{f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)},
@@ -95,10 +92,10 @@ def _printed(outcome: Outcome) -> bytes:
     return orjson.dumps(document)
 
 
-def _parsed(said: bytes) -> Outcome:
-    document: dict[str, Any] = orjson.loads(said)
+def _decode(output: bytes) -> Outcome:
+    document: dict[str, Any] = orjson.loads(output)
     kind = document.pop("kind")
-    document["stamp"] = FileSignature(**document["stamp"])
+    document["signature"] = FileSignature(**document["signature"])
     if kind in _KINDS:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
@@ -106,18 +103,19 @@ def _parsed(said: bytes) -> Outcome:
     return Accepted(**document)
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
+    """Exit when stdin closes: the daemon has ended."""
     while os.read(0, 1024):
         pass
     os._exit(1)
 
 
 def main(project: str, name: str, *numbers: str) -> None:
-    """Take one file in, unless the daemon ends before."""
-    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
-    layout = ProjectPaths(Path(project))
-    outcome = ingest(layout.exports, name, FileSignature(*map(int, numbers)), layout)
-    sys.stdout.buffer.write(_printed(outcome))
+    """Read one file, unless the daemon ends before."""
+    threading.Thread(target=_exit_with_parent, name="lifeline", daemon=True).start()
+    paths = ProjectPaths(Path(project))
+    outcome = ingest(paths.exports, name, FileSignature(*map(int, numbers)), paths)
+    sys.stdout.buffer.write(_encode(outcome))
     sys.stdout.buffer.flush()
 
 

@@ -1,4 +1,4 @@
-"""Moving a file to Rejected, beside the reason."""
+"""Moves a file to Rejected and writes the reason next to it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from schemas.storage.files import Disk, write_atomic
 
 LONGEST_NAME_BYTES = 200
-"""Room for `.reason.txt` and a temporary name's ending within the 255 bytes that file systems take."""
+"""File systems allow 255 bytes. `.reason.txt` and the ending of a temporary name must still fit."""
 
 
 def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -> Path:
-    """Move a file, the reason first; give where it lies now. What was rejected before is never overwritten.
+    """Write the reason, move the file, and return its new path. Never overwrites what was rejected before.
 
-    Raises FileNotFoundError where the file is gone, another OSError where it cannot be moved: then it stays.
+    Raises FileNotFoundError if the file is gone, and another OSError if it cannot be moved: it stays where it is.
     """
     os.lstat(source)
     disk.make_folder(rejected)
@@ -40,7 +40,7 @@ def _free_name(folder: Path, name: str) -> Path:
 
 
 def _shortened(name: str) -> str:
-    """Cut a name that leaves no room for an ending; a hash keeps two of them apart."""
+    """Shorten a name that is too long for another ending. A hash keeps two shortened names different."""
     raw = os.fsencode(name)
     if len(raw) <= LONGEST_NAME_BYTES:
         return name

@@ -1,4 +1,4 @@
-"""Watching Exports for news: the watcher only nudges, the listing is the truth."""
+"""Watches Exports for file events. An event only requests a scan."""
 
 from __future__ import annotations
 
@@ -21,48 +21,49 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from daemon.runtime.clock import REAL_CLOCK, Clock
+from schemas.backoff import backoff_s
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
-_WORTH_A_LOOK = (FileCreatedEvent, FileMovedEvent, FileModifiedEvent, FileClosedEvent)
-"""Not the opened and closed-unwritten events: our own reading causes those."""
+_RELEVANT = (FileCreatedEvent, FileMovedEvent, FileModifiedEvent, FileClosedEvent)
+"""Not the events for opening a file and for closing it unchanged: the daemon's own reading causes these."""
 _SYSCTL = {
     errno.ENOSPC: "raise the sysctl fs.inotify.max_user_watches",
     errno.EMFILE: "raise the sysctl fs.inotify.max_user_instances",
 }
 
 
-logging.getLogger("watchdog").addHandler(logging.NullHandler())  # what it says late goes to no console either
+logging.getLogger("watchdog").addHandler(logging.NullHandler())  # or Python prints its warnings to the console
 
 
-class _Nudge(FileSystemEventHandler):
-    """Runs on watchdog's thread, which dies for good if this raises: so it only posts, and keeps what went wrong."""
+class _EventHandler(FileSystemEventHandler):
+    """Calls `notify` for file events. It runs on watchdog's thread, which an exception would end."""
 
-    def __init__(self, nudge: Callable[[], None]) -> None:
-        self._nudge = nudge
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
         self.failure: str | None = None
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Wake the deciding thread for events that may mean a finished file."""
-        if not isinstance(event, _WORTH_A_LOOK) or _is_temporary(event):
+        """Notify if a file may have been finished."""
+        if not isinstance(event, _RELEVANT) or _is_temporary(event):
             return
         try:
-            self._nudge()
-        except Exception as error:  # noqa: BLE001  watchdog's thread must live on
+            self._notify()
+        except Exception as error:  # noqa: BLE001  watchdog's thread must continue
             self.failure = f"{type(error).__name__}: {error}"
 
 
-class _Overheard(logging.Handler):
-    """What watchdog says goes to its own log alone: it means lost events, and so a reason to look."""
+class _LogHandler(logging.Handler):
+    """Calls `notify` if watchdog logs a warning: it has probably lost events."""
 
-    def __init__(self, nudge: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._nudge = nudge
+        self._notify = notify
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a warning in the place of the console."""
+        """Notify instead of writing to the console."""
         with contextlib.suppress(Exception):
-            self._nudge()
+            self._notify()
 
 
 def _is_temporary(event: FileSystemEvent) -> bool:
@@ -71,32 +72,32 @@ def _is_temporary(event: FileSystemEvent) -> bool:
 
 
 class Watcher:
-    """Watches one folder as well as the system allows; `check` mends it and says what is wrong.
+    """Watches one folder if the system allows it. `check` restarts a watch that has ended.
 
-    A watch that cannot be had, or that dies, is tried again after a delay that doubles up to a minute.
+    A watch that cannot be started is tried again after a delay that doubles up to a minute.
     """
 
     def __init__(
         self,
         folder: Path,
-        nudge: Callable[[], None],
+        notify: Callable[[], None],
         *,
         clock: Clock = REAL_CLOCK,
     ) -> None:
         self._folder = folder
-        self._handler = _Nudge(nudge)
-        self._overheard = _Overheard(nudge)
+        self._handler = _EventHandler(notify)
+        self._log_handler = _LogHandler(notify)
         self._clock = clock
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
         self._failures = 0
         self._not_before = 0.0
-        self._trouble = ""
+        self._problem = ""
 
     def check(self) -> str | None:
-        """Start or restart the watch where it is not alive; give the reason, in words, where it cannot be.
+        """Start the watch again if it has ended; return why file events do not arrive, or None if they do.
 
-        Without a folder there is nothing to watch; whoever lists it says so.
+        Returns None if the folder does not exist: the scan reports that.
         """
         try:
             info = self._folder.stat()
@@ -110,25 +111,25 @@ class Watcher:
         if self._observer is not None and identity == self._identity:
             if self._is_alive(self._observer):
                 return self._failure_of_handler()
-            self._put_off("the watch has died")
+            self._retry_later("the watch has ended")
         elif identity != self._identity:
             self._failures, self._not_before = 0, 0.0
         self.stop()
         self._identity = identity
         if self._clock.monotonic() >= self._not_before:
             self._start()
-        return None if self._observer is not None else self._trouble
+        return None if self._observer is not None else self._problem
 
     def stop(self) -> None:
         """End the watch."""
         observer, self._observer = self._observer, None
         if observer is not None:
             _end(observer)
-        logging.getLogger("watchdog").removeHandler(self._overheard)
+        logging.getLogger("watchdog").removeHandler(self._log_handler)
 
     def _start(self) -> None:
         observer = None
-        logging.getLogger("watchdog").addHandler(self._overheard)
+        logging.getLogger("watchdog").addHandler(self._log_handler)
         try:
             observer = Observer()
             observer.schedule(self._handler, str(self._folder), recursive=False)
@@ -137,29 +138,29 @@ class Watcher:
             if observer is not None:
                 _end(observer)
             remedy = _SYSCTL.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-            self._put_off(f"{error}" + (f" -> {remedy}" if remedy else ""))
+            self._retry_later(f"{error}" + (f" -> {remedy}" if remedy else ""))
         else:
             self._observer = observer
 
-    def _put_off(self, reason: str) -> None:
-        delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(self._failures, 16))
+    def _retry_later(self, reason: str) -> None:
         self._failures += 1
+        delay_s = backoff_s(self._failures, first_s=FIRST_DELAY_S, longest_s=LONGEST_DELAY_S)
         self._not_before = self._clock.monotonic() + delay_s
-        self._trouble = f"no file events here, the folder is only listed every few seconds: {reason}"
+        self._problem = f"file events do not arrive; Exports is listed every few seconds instead: {reason}"
 
     def _failure_of_handler(self) -> str | None:
         failure, self._handler.failure = self._handler.failure, None
-        return failure and f"a file event could not be passed on: {failure}; the folder is listed anyway"
+        return failure and f"a file event could not be handled: {failure}; Exports is listed anyway"
 
     @staticmethod
     def _is_alive(observer: BaseObserver) -> bool:
-        reader = getattr(observer, "_inotify_fd", None)  # watchdog 7 reads events on a thread that it does not show
+        reader = getattr(observer, "_inotify_fd", None)  # watchdog 7 has another thread, which it does not list
         threads = (observer, *observer.emitters, *([reader] if reader is not None else []))
         return all(thread.is_alive() for thread in threads)
 
 
 def _end(observer: BaseObserver) -> None:
-    """Stop an observer, also one that never came to start: it may have begun threads of its own already."""
+    """Stop an observer, also one that failed to start: it may have started threads."""
     with contextlib.suppress(OSError, RuntimeError):
         observer.stop()
     with contextlib.suppress(RuntimeError):

@@ -7,7 +7,7 @@ import sqlite3
 import traceback
 from pathlib import Path
 
-from daemon.ledger.sqlite_errors import LedgerDamaged, explained
+from daemon.ledger.sqlite_errors import LedgerDamaged, to_ledger_error
 from schemas.errors import HotlapError
 from schemas.storage.layout import ProjectPaths
 
@@ -29,7 +29,7 @@ _REMEDIES = {
 def describe_failure(error: Exception, paths: ProjectPaths) -> tuple[str, str]:
     """Return the warning's code and text. Raises LedgerDamaged where only a new start helps."""
     if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
-        error = explained(error, paths.ledger)
+        error = to_ledger_error(error, paths.ledger)
     if isinstance(error, LedgerDamaged):
         raise error
     if isinstance(error, HotlapError):

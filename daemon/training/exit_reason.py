@@ -31,7 +31,7 @@ def exit_reason(
     if not was_ready and not is_script:
         return Failed(f"{reason}; it was never ready (command: {command})", ExitCode.TEMPORARY)
     if exit_code in {_SIGKILL, *_NO_MEMORY_ON_WINDOWS} or (failure is not None and failure.code == "E_MEMORY"):
-        return Failed(reason, ExitCode.TEMPORARY, tries=MEMORY_TRIES)
+        return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_TRIES)
     return Failed(reason, exit_code or ExitCode.BUG)
 
 

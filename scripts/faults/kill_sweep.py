@@ -52,7 +52,7 @@ class Victims:
 
     def __init__(self) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "faults" / "victim.py")],
+            [sys.executable, str(ROOT / "tests" / "faults" / "support" / "victim.py")],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -195,25 +195,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from tests.faults.support.disk import FAULTS
     from tests.faults.support.failing import sweep_faults
-    from tests.faults.support.killing import Grounds, judge
+    from tests.faults.support.killing import ProjectTemplates, judge
 
     broken, every = 0, options.every
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(Victims()) as victims:
-        grounds = Grounds(Path(folder).resolve())
+        projects = ProjectTemplates(Path(folder).resolve())
         sweeps: list[tuple[str, Callable[[], Swept]]] = [
-            ("kills before a step, disk", lambda: sweep_steps(victims, grounds.fresh, judge, "disk", every=every)),
-            ("kills before a step, ledger", lambda: sweep_steps(victims, grounds.fresh, judge, "ledger", every=every)),
-            ("failed operations", lambda: sweep_faults(grounds.fresh, lambda number: FAULTS, every=every)),
-            ("failed for a while", lambda: sweep_faults(grounds.fresh, lambda number: FAULTS, times=12, every=every)),
+            ("kills before a step, disk", lambda: sweep_steps(victims, projects.fresh, judge, "disk", every=every)),
+            ("kills before a step, ledger", lambda: sweep_steps(victims, projects.fresh, judge, "ledger", every=every)),
+            ("failed operations", lambda: sweep_faults(projects.fresh, lambda number: FAULTS, every=every)),
+            ("failed for a while", lambda: sweep_faults(projects.fresh, lambda number: FAULTS, times=12, every=every)),
         ]
         if strace_works():
             sweeps += [
                 (
                     "kills at a syscall of a publish",
-                    lambda: sweep_syscalls(victims, grounds.pending, judge, every=every),
+                    lambda: sweep_syscalls(victims, projects.pending, judge, every=every),
                 ),
-                ("failed fsync", lambda: sweep_failures(victims, grounds.pending, judge, "fsync", "EIO")),
-                ("failed fdatasync", lambda: sweep_failures(victims, grounds.pending, judge, "fdatasync", "EIO")),
+                ("failed fsync", lambda: sweep_failures(victims, projects.pending, judge, "fsync", "EIO")),
+                ("failed fdatasync", lambda: sweep_failures(victims, projects.pending, judge, "fdatasync", "EIO")),
             ]
         else:
             sys.stdout.write("syscalls of a publish: left out, strace is not there or may not trace\n")

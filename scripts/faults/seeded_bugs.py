@@ -31,9 +31,15 @@ BUGS = (
         (
             Replacement(
                 "daemon/publishing/publish.py",
-                "    folder = layout.cycle_folder(cycle)\n    checked = None\n",
-                "    folder = layout.cycle_folder(cycle)\n    checked = None\n"
-                '    write_atomic(layout.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
+                "from daemon.publishing.pointer import PublishError, set_pointer\n",
+                "from daemon.publishing.pointer import PublishError, _as_pointer, set_pointer\n"
+                "from schemas.storage.files import write_atomic\n",
+            ),
+            Replacement(
+                "daemon/publishing/publish.py",
+                "    folder = paths.cycle_folder(cycle)\n    checked = None\n",
+                "    folder = paths.cycle_folder(cycle)\n    checked = None\n"
+                '    write_atomic(paths.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
             ),
         ),
         ("tests/faults/storage/test_publish_sweep.py::test_any_operation_may_fail[once]",),
@@ -59,8 +65,8 @@ BUGS = (
         (
             Replacement(
                 "daemon/rollouts/inbox.py",
-                "(name in self._known and self._known[name][0] == stamp)",
-                "name in self._known",
+                "if name in self._accepted and self._accepted[name][0] == signature:",
+                "if name in self._accepted:",
             ),
         ),
         (
@@ -98,7 +104,7 @@ BUGS = (
                 '        if character == "\\0" and unicodedata.category(character) in _UNSAFE_CATEGORIES:\n',
             ),
         ),
-        ("tests/faults/input/test_input_names.py::test_no_name_is_an_obstacle_and_none_reaches_a_screen_as_it_is",),
+        ("tests/faults/input/test_input_names.py::test_every_name_is_accepted_and_only_shown_in_printable_form",),
     ),
     SeededBug(
         "a file that is still being written is rejected at once",
@@ -190,7 +196,77 @@ BUGS = (
     ),
     SeededBug(
         "arrays of rollouts that still wait are removed",
-        (Replacement("daemon/ledger/ledger.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
+        (
+            Replacement(
+                "daemon/ledger/rollout_table.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""
+            ),
+        ),
         ("tests/faults/test_state_machine.py",),
+    ),
+    SeededBug(
+        "a claim leaves rollouts with left-out experiences pending",
+        (
+            Replacement(
+                "daemon/ledger/cycle_table.py",
+                "UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL",
+                "UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL AND left_out = 0",
+            ),
+        ),
+        ("tests/daemon/ledger/test_ledger.py::test_a_claim_includes_rollouts_of_which_experiences_were_left_out",),
+    ),
+    SeededBug(
+        "a cycle's mean reward is not weighted by experiences",
+        (
+            Replacement(
+                "daemon/ledger/cycle_table.py",
+                "sum(reward_mean * experiences) / sum(experiences)",
+                "avg(reward_mean)",
+            ),
+        ),
+        ("tests/daemon/ledger/test_ledger.py::test_the_mean_reward_of_a_cycle_is_per_experience_not_per_rollout",),
+    ),
+    SeededBug(
+        "arrays of a parked cycle's rollouts are removed",
+        (
+            Replacement(
+                "daemon/ledger/rollout_table.py",
+                'f" WHERE cycle.phase IN ({UNFINISHED_SQL})"',
+                "f\" WHERE cycle.phase IN ({UNFINISHED_SQL}) AND cycle.phase != 'parked'\"",
+            ),
+        ),
+        ("tests/daemon/ledger/test_ledger.py::test_arrays_are_needed_until_the_cycle_of_their_rollout_has_ended",),
+    ),
+    SeededBug(
+        "the cycle that earned most is not kept",
+        (
+            Replacement(
+                "daemon/publishing/retention.py",
+                "always = {last.cycle_id if last else None, best} - {None}",
+                "always = {last.cycle_id if last else None}",
+            ),
+        ),
+        ("tests/daemon/publishing/test_retention.py::test_the_folder_of_the_cycle_that_earned_most_is_kept",),
+    ),
+    SeededBug(
+        "the hash of a file without the white space around it",
+        (
+            Replacement(
+                "daemon/rollouts/reader.py",
+                "        sha256 = sha256_of(data)\n",
+                "        sha256 = sha256_of(data.strip())\n",
+            ),
+        ),
+        ("tests/daemon/rollouts/test_reader.py::test_the_hash_is_that_of_the_bytes_in_the_file",),
+    ),
+    SeededBug(
+        "a migration in several transactions",
+        (
+            Replacement(
+                "daemon/ledger/migrations.py",
+                'f"BEGIN IMMEDIATE;\\n{sql}\\nPRAGMA',
+                'f"{sql}\\nBEGIN IMMEDIATE;\\nPRAGMA',
+            ),
+        ),
+        ("tests/daemon/ledger/test_migrations.py",),
     ),
 )

@@ -35,7 +35,7 @@ BAD = {
     ),
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles goes with --demo"),
     "order without a daemon": (["trigger"], {}, "", 2, "no daemon runs on this project"),
-    "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "nothing was published yet"),
+    "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "no model was published yet"),
 }
 
 

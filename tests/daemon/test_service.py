@@ -273,7 +273,7 @@ def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a
     drop(one.layout.exports, 2)
     one.until(lambda: one.ledger.pending_count() == 2 and state_of(one) == "paused")
     two = rig()
-    two.until(lambda: two.inbox.is_settled)
+    two.until(lambda: two.inbox.is_up_to_date)
     assert two.ledger.pending_count() == 2
     assert "paused" in two.log
     assert order(two, what="resume")["ok"]
@@ -296,7 +296,7 @@ def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_i
     answer = order(one, what="publish", epoch=3, cycle=1)
     assert answer == {
         "ok": True,
-        "message": "published cycle_000001/model_epoch_3.json; the next cycle goes on from it",
+        "message": "published cycle_000001/model_epoch_3.json; the next cycle continues from it",
     }
     assert pointed(one).endswith("cycle_000001/model_epoch_3.json")
     drop(one.layout.exports, 3)

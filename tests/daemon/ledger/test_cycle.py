@@ -1,4 +1,4 @@
-"""The cycle's state machine: histories as data, and no step that is not a drawn arrow."""
+"""The cycle's state machine: sequences of events and where they end, and no step that is not legal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.ledger.cycle import (
-    ARROWS,
+    LEGAL_STEPS,
     Cycle,
     Failed,
     IllegalTransition,
@@ -24,24 +24,24 @@ from daemon.ledger.cycle import (
 from schemas.job import ExitCode
 
 RETRY_POLICY = RetryPolicy(attempts=3, failures_before_parking=3, retry_delay_s=10.0)
-OOM = Failed("killed", -9, tries=2)
+OOM = Failed("killed", -9, max_attempts=2)
 HUNG = Failed("no sign of life")
 HISTORIES = {
     "published": ([Launching(), Trained(), Selected(), Published()], 0, Phase.PUBLISHED),
     "bad data is final": ([Launching(), Failed("bad", ExitCode.BAD_DATA)], 0, Phase.FAILED),
     "a bug is final": ([Launching(), Failed("bug", 1)], 0, Phase.FAILED),
-    "an oom kill is not": ([Launching(), OOM], 0, Phase.CLAIMED),
-    "but it is after a second try": ([Launching(), OOM] * 2, 0, Phase.FAILED),
-    "three failed tries in a row park": ([Launching(), HUNG] * 3, 0, Phase.PARKED),
+    "a kill for memory is tried again": ([Launching(), OOM], 0, Phase.CLAIMED),
+    "a second kill for memory is final": ([Launching(), OOM] * 2, 0, Phase.FAILED),
+    "three failed attempts in a row park": ([Launching(), HUNG] * 3, 0, Phase.PARKED),
     "the third failed cycle in a row parks": ([Launching(), Failed("bug", 1)], 2, Phase.PARKED),
     "a parked cycle can be tried again": (
         [Launching(), Failed("bug", 1), RetryRequested(), Launching()],
         2,
         Phase.TRAINING,
     ),
-    "lost while we were down": ([Launching(), Interrupted()], 0, Phase.CLAIMED),
-    "lost while publishing": ([Launching(), Trained(), Selected(), Interrupted()], 0, Phase.CLAIMED),
-    "no such python": ([Failed("no python", ExitCode.BAD_CONFIG)], 0, Phase.FAILED),
+    "interrupted in training": ([Launching(), Interrupted()], 0, Phase.CLAIMED),
+    "interrupted in publishing": ([Launching(), Trained(), Selected(), Interrupted()], 0, Phase.CLAIMED),
+    "python not found": ([Failed("no python", ExitCode.BAD_CONFIG)], 0, Phase.FAILED),
     "a bad model is not published": ([Launching(), Trained(), Selected(), Failed("x", 65)], 0, Phase.FAILED),
 }
 EVENTS = [Launching(), Trained(), Selected(), Published(), OOM, Failed("bug", 1), Interrupted(), RetryRequested()]
@@ -56,16 +56,16 @@ def test_history(events, failures, end):
 
 
 @given(st.sampled_from(Phase), st.integers(0, 5), st.sampled_from(EVENTS), st.integers(0, 5))
-def test_every_step_is_a_drawn_arrow_or_refused(phase, attempt, event, failures):
+def test_every_step_is_legal_or_refused(phase, attempt, event, failures):
     cycle = Cycle(1, "train", phase, attempt)
     try:
         after = advance(cycle, event, now_s=0.0, retry_policy=RETRY_POLICY, failures_in_a_row=failures)
     except IllegalTransition:
         return
-    assert (phase, after.phase) in ARROWS
+    assert (phase, after.phase) in LEGAL_STEPS
 
 
-def test_no_arrow_is_dead():
+def test_every_legal_step_can_happen():
     taken = set()
     for phase in Phase:
         for event in EVENTS:
@@ -77,10 +77,10 @@ def test_no_arrow_is_dead():
                     except IllegalTransition:
                         continue
                     taken.add((phase, after.phase))
-    assert taken == set(ARROWS)
+    assert taken == set(LEGAL_STEPS)
 
 
-def test_the_wait_after_a_failure_doubles_and_has_an_end():
+def test_the_delay_after_a_failure_doubles_up_to_an_hour():
     assert [RETRY_POLICY.delay_s(n) for n in (1, 2, 3)] == [10.0, 20.0, 40.0]
     assert RETRY_POLICY.delay_s(10_000) == 3600.0
 

@@ -1,4 +1,4 @@
-"""The ledger refuses what must never be, and agrees with itself wherever the process dies."""
+"""The ledger refuses what must never happen, and is consistent after a kill at any statement."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_same_content_counts_once(ledger):
     assert set(ledger.files()) == {"rollout_1.json", "rollout_99.json"}
 
 
-def test_a_claim_takes_all_pending_rollouts_and_no_other_claim_gets_them(ledger):
+def test_a_claim_assigns_all_pending_rollouts_and_no_other_claim_gets_them(ledger):
     accept(ledger, 1, 2, 3)
     cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     accept(ledger, 4)
@@ -54,33 +54,65 @@ def test_a_claim_takes_all_pending_rollouts_and_no_other_claim_gets_them(ledger)
         ledger._db.execute("UPDATE rollout SET cycle_id = 0 WHERE id = 1")
 
 
+def test_a_claim_includes_rollouts_of_which_experiences_were_left_out(ledger):
+    ledger.accept(replace(row(1), left_out=5), FileSignature(1, 1, 1), at_s=1.0, contract=None)
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    assert [used.row.left_out for used in ledger.rollouts_of(cycle.id)] == [5]
+    assert ledger.pending_count() == 0
+
+
+def test_the_mean_reward_of_a_cycle_is_per_experience_not_per_rollout(ledger):
+    for i, (experiences, reward) in enumerate([(10, 1.0), (30, 5.0)]):
+        rollout = replace(row(i, reward), experiences=experiences)
+        ledger.accept(rollout, FileSignature(1, i, i), at_s=1.0, contract=None)
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    ledger.move(cycle, replace(cycle, phase=Phase.FAILED), at_s=2.0)
+    assert ledger.history()[-1].reward_mean == pytest.approx(4.0)
+
+
+def test_arrays_are_needed_until_the_cycle_of_their_rollout_has_ended(ledger):
+    accept(ledger, 1, 2)
+    ledger.forget_files(["rollout_1.json", "rollout_2.json"])
+    hashes = {row(1).sha256, row(2).sha256}
+    assert ledger.cache_needed() == hashes
+    cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
+    assert ledger.cache_needed() == hashes
+    parked = replace(cycle, phase=Phase.PARKED)
+    ledger.move(cycle, parked, at_s=2.0)
+    assert ledger.cache_needed() == hashes
+    claimed = replace(parked, phase=Phase.CLAIMED)
+    ledger.move(parked, claimed, at_s=3.0)
+    ledger.move(claimed, replace(claimed, phase=Phase.FAILED), at_s=4.0)
+    assert ledger.cache_needed() == set()
+
+
 def test_two_cycles_never_run_at_once(ledger):
     ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     with pytest.raises(sqlite3.IntegrityError):
         ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
 
 
-def test_an_illegal_step_cannot_be_written_down(ledger):
+def test_an_illegal_step_cannot_be_recorded(ledger):
     cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     with pytest.raises(sqlite3.IntegrityError):
         ledger.move(cycle, replace(cycle, phase=Phase.PUBLISHED), at_s=2.0)
     assert ledger.cycle(cycle.id).phase is Phase.CLAIMED
 
 
-def test_a_cycle_that_someone_else_moved_is_stale(ledger):
+def test_a_cycle_that_was_moved_by_another_process_is_stale(ledger):
     cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)
     with pytest.raises(StaleCycle):
         ledger.move(cycle, replace(cycle, phase=Phase.FAILED), at_s=3.0)
 
 
-def test_the_initial_cycle_has_number_0_and_takes_no_rollouts(ledger):
+def test_the_initial_cycle_has_number_0_and_claims_no_rollouts(ledger):
     accept(ledger, 1)
     initial = ledger.claim(kind="initial", cause="initial", parent=None, at_s=1.0)
     assert (initial.id, initial.policy_version, ledger.pending_count()) == (0, 0, 1)
 
 
-def test_history_has_the_mean_reward_of_the_rollouts_that_triggered(ledger):
+def test_history_has_the_mean_reward_of_the_claimed_rollouts(ledger):
     accept(ledger, 1, 2, 3)
     cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     for phase in (Phase.TRAINING, Phase.SELECTING):
@@ -110,23 +142,25 @@ def test_steps_are_append_only(ledger):
             ledger._db.execute(sql)
 
 
-def test_a_ledger_of_a_newer_hotlap_is_left_alone(tmp_path):
+def test_a_ledger_of_a_newer_hotlap_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version = 999")
     db.close()
-    with pytest.raises(LedgerError, match="newer"):
-        Ledger.open(path)
+    for read_only in (False, True):
+        with pytest.raises(LedgerError, match="version 999, which is newer") as caught:
+            Ledger.open(path, read_only=read_only)
+        assert caught.value.code == "E_LEDGER_NEWER"
 
 
-def test_garbage_is_no_ledger(tmp_path):
+def test_garbage_is_refused_as_a_ledger(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(b"garbage" * 1000)
     with pytest.raises(LedgerError):
         Ledger.open(path)
 
 
-DYING = textwrap.dedent(
+KILLED = textwrap.dedent(
     """
     import functools, os, sqlite3, sys
     from dataclasses import replace
@@ -141,12 +175,12 @@ DYING = textwrap.dedent(
     from pathlib import Path
     from daemon.ledger.cycle import Phase
     from daemon.ledger.ledger import Ledger
-    from daemon.ledger.records import RolloutRow, Stamp
+    from daemon.ledger.records import FileSignature, RolloutRow
 
     ledger = Ledger.open(Path(sys.argv[1]))
     for i in range(2):
         row = RolloutRow(f"{i:064x}", f"rollout_{i}.json", 64, 0, 0.5, None, 1.0)
-        ledger.accept(row, Stamp(1, i, i), at_s=1.0, contract=b"{}")
+        ledger.accept(row, FileSignature(1, i, i), at_s=1.0, contract=b"{}")
     cycle = ledger.unfinished() or ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     if cycle.phase is Phase.CLAIMED:
         ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)
@@ -155,12 +189,12 @@ DYING = textwrap.dedent(
 
 
 @pytest.mark.slow
-def test_the_ledger_opens_and_agrees_with_itself_wherever_the_process_dies(tmp_path):
+def test_the_ledger_is_consistent_after_a_kill_before_any_statement(tmp_path):
     root = Path(__file__).parents[3]
-    deaths = 0
+    kills = 0
     for statement in range(1, 500):
         path = tmp_path / f"{statement}.sqlite3"
-        command = [sys.executable, "-c", DYING, str(path), str(statement)]
+        command = [sys.executable, "-c", KILLED, str(path), str(statement)]
         code = subprocess.run(command, cwd=root, check=False).returncode
         ledger = Ledger.open(path)
         try:
@@ -175,6 +209,6 @@ def test_the_ledger_opens_and_agrees_with_itself_wherever_the_process_dies(tmp_p
             ledger.close()
         if code == 0:
             break
-        deaths += 1
+        kills += 1
         assert subprocess.run([*command[:-1], "100000"], cwd=root, check=False).returncode == 0
-    assert deaths > 15, "the injector must really have killed in many places"
+    assert kills > 15, "the process was killed in too few places"

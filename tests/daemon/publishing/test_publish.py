@@ -1,4 +1,4 @@
-"""What lies in Models is read back before the pointer names it; the copies wait for the disk together."""
+"""A published model is read back before the pointer file names it; the copies are flushed together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def publish_one(layout, disk):
         contract=model.contract,
         hidden_sizes=model.hidden_sizes,
     )
-    kwargs = {"contract": model.contract, "layout": layout, "keep_checkpoints": True, "disk": disk}
+    kwargs = {"contract": model.contract, "paths": layout, "keep_checkpoints": True, "disk": disk}
     return publish(result, staging=staging, cycle=1, **kwargs)
 
 
@@ -60,9 +60,9 @@ class Recorder(Disk):
         super().fsync_dir(path)
 
 
-def test_a_model_that_changed_on_its_way_into_models_never_goes_before_the_engine(layout):
-    class Turning(Disk):
-        """Turns a bit of the model when its folder gets its name."""
+def test_a_model_that_changed_while_it_was_moved_is_not_published(layout):
+    class Corrupting(Disk):
+        """Changes a byte of the model when its folder is moved to Models."""
 
         def rename(self, source, target):
             super().rename(source, target)
@@ -72,7 +72,7 @@ def test_a_model_that_changed_on_its_way_into_models_never_goes_before_the_engin
                 (target / MODEL).write_bytes(data[:at] + b"7" + data[at + 1 :])
 
     with pytest.raises(HotlapError):
-        publish_one(layout, Turning())
+        publish_one(layout, Corrupting())
     assert not layout.pointer.exists()
 
 
@@ -84,7 +84,7 @@ def test_bytes_that_did_not_change_are_probed_once(layout, monkeypatch):
     assert layout.pointer.read_text().endswith(f"/cycle_000001/{MODEL}")
 
 
-def test_no_copy_is_named_before_all_are_written_and_the_folder_waits_once(layout):
+def test_no_copy_is_renamed_before_all_are_written_and_the_folder_is_flushed_once(layout):
     disk = Recorder()
     publish_one(layout, disk)
     copies = disk.ops[disk.ops.index(("fsync_dir", "Models")) + 1 :]

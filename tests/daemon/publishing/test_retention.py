@@ -1,6 +1,8 @@
-"""What may be removed: only used rollouts, only old cycles, never the best and never what is new."""
+"""Retention removes used rollouts and old cycles only, and never the best cycle."""
 
 from __future__ import annotations
+
+import json
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,18 +10,20 @@ from hypothesis import strategies as st
 from daemon.ledger.records import FileSignature
 from daemon.publishing.retention import (
     best_cycle,
-    prune_cache,
     remove_if_unchanged,
     remove_old_logs,
+    remove_unneeded_arrays,
     surplus_cycles,
     surplus_exports,
 )
 from schemas.storage.layout import ProjectPaths
+from tests.faults.support.site import Site
+from tests.helpers import drop, make_rollout, v1_document
 
 USED = [("a", 0.5), ("b", 0.1), ("c", 0.9)]
 
 
-def test_no_limit_removes_nothing():
+def test_without_a_limit_nothing_is_removed():
     assert surplus_exports(USED, present=3, limit=0, by="age") == []
 
 
@@ -28,12 +32,12 @@ def test_the_oldest_or_the_worst_go_first():
     assert surplus_exports(USED, present=3, limit=1, by="quality") == ["b", "a"]
 
 
-def test_rollouts_that_were_not_used_yet_stay_even_over_the_limit():
+def test_unused_rollouts_stay_even_over_the_limit():
     assert surplus_exports(USED, present=10, limit=2, by="age") == ["a", "b", "c"]
 
 
 @given(st.dictionaries(st.integers(0, 60), st.floats(-1e6, 1e6)), st.sets(st.integers(0, 60)), st.integers(5, 25))
-def test_newest_named_and_young_cycles_are_kept(ages, always, keep):
+def test_the_newest_the_named_and_the_young_cycles_are_kept(ages, always, keep):
     removed = set(surplus_cycles(ages, keep_newest=keep, always=always))
     assert not removed & always
     assert not removed & set(sorted(ages)[-keep:])
@@ -41,12 +45,11 @@ def test_newest_named_and_young_cycles_are_kept(ages, always, keep):
 
 
 def test_the_best_cycle_is_the_one_whose_model_earned_the_most():
-    # Cycle 3 was triggered by rollouts that the model of cycle 2 played.
     assert best_cycle({2: 0.9, 0: 0.1, 1: 0.2, 3: 0.9}) == 2
     assert best_cycle({}) is None
 
 
-def test_a_file_that_is_another_by_now_is_not_removed(tmp_path):
+def test_a_file_that_has_changed_is_not_removed(tmp_path):
     path = tmp_path / "rollout_1.json"
     path.write_text("one")
     info = path.lstat()
@@ -57,20 +60,36 @@ def test_a_file_that_is_another_by_now_is_not_removed(tmp_path):
     assert not path.exists()
 
 
-def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
+def test_only_unneeded_arrays_are_removed(tmp_path):
+    paths = ProjectPaths(tmp_path)
+    paths.make()
     for name in ("aa", "bb"):
-        layout.cached_rollout(name).write_bytes(b"x")
-    prune_cache(layout, {"aa"})
-    assert [path.stem for path in layout.cache.iterdir()] == ["aa"]
+        paths.cached_rollout(name).write_bytes(b"x")
+    remove_unneeded_arrays(paths, {"aa"})
+    assert [path.stem for path in paths.cache.iterdir()] == ["aa"]
 
 
-def test_the_newest_logs_of_cycles_stay_and_every_other_file(tmp_path):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
+def test_the_newest_cycle_logs_and_all_other_files_stay(tmp_path):
+    paths = ProjectPaths(tmp_path)
+    paths.make()
     for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"):
-        (layout.logs / name).write_bytes(b"x")
-    remove_old_logs(layout, keep_newest=2)
-    left = {path.name for path in layout.logs.iterdir()}
+        (paths.logs / name).write_bytes(b"x")
+    remove_old_logs(paths, keep_newest=2)
+    left = {path.name for path in paths.logs.iterdir()}
     assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"}
+
+
+def test_the_folder_of_the_cycle_that_earned_most_is_kept(tmp_path):
+    with Site(tmp_path, keep_cycles=5) as site:
+        site.clock.wall = 4e9  # every folder is older than an hour
+        site.until_version(0)
+        for version in range(1, 10):
+            reward = 100.0 if version == 3 else -1.0  # recorded with the model of cycle 2
+            for number in (10 * version, 10 * version + 1):
+                document = v1_document(make_rollout(n=8, seed=number))
+                for experience in document["experiences"]:
+                    experience["reward"] = reward
+                drop(site.layout.exports, number, json.dumps(document).encode())
+            site.until_version(version)
+        left = {int(path.name.removeprefix("cycle_")) for path in site.layout.models.glob("cycle_*")}
+    assert left == {2, 5, 6, 7, 8, 9}

@@ -1,4 +1,4 @@
-"""Large rollouts are read by another process, with the same outcome; threads here are not held up."""
+"""Large rollouts are read by a child process, with the same outcome; the threads of the daemon do not wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts import reader as intake
+from daemon.rollouts import reader as reader_module
 from daemon.rollouts.reader import Accepted, Incomplete, Rejected, ingest
 from daemon.rollouts.reader_process import ReaderProcess
 from schemas.rollout.cache import load_rollout
@@ -27,7 +27,7 @@ def layout(tmp_path):
     return layout
 
 
-def written(layout, data):
+def write(layout, data):
     path = layout.exports / NAME
     path.write_bytes(data)
     return FileSignature.of(os.lstat(path))
@@ -38,53 +38,53 @@ def readers():
 
 
 @pytest.mark.parametrize(
-    "data", [v1_bytes(seed=1), v1_bytes(seed=1)[:-40], b'{"schema": "other"}'], ids=["whole", "cut", "refused"]
+    "data", [v1_bytes(seed=1), v1_bytes(seed=1)[:-40], b'{"schema": "other"}'], ids=["complete", "cut", "rejected"]
 )
-def test_the_outcome_is_the_one_of_reading_it_here(layout, data):
-    stamp = written(layout, data)
-    here = ingest(layout.exports, NAME, stamp, layout)
-    assert ReaderProcess(layout).ingest(NAME, stamp) == here
+def test_the_outcome_is_the_same_as_without_a_child_process(layout, data):
+    signature = write(layout, data)
+    here = ingest(layout.exports, NAME, signature, layout)
+    assert ReaderProcess(layout).ingest(NAME, signature) == here
     if isinstance(here, Accepted):
         assert load_rollout(layout.cached_rollout(here.row.sha256)) is not None
 
 
-def test_a_reader_that_takes_too_long_costs_this_file_only(layout):
-    outcome = ReaderProcess(layout, timeout_s=0.0).ingest(NAME, written(layout, v1_bytes(seed=1)))
+def test_a_read_that_takes_too_long_rejects_only_this_file(layout):
+    outcome = ReaderProcess(layout, timeout_s=0.0).ingest(NAME, write(layout, v1_bytes(seed=1)))
     assert isinstance(outcome, Rejected)
     assert outcome.code == "E_TOO_BIG"
     assert readers() == []
 
 
-def test_a_daemon_that_ends_waits_for_no_reader(layout):
-    aside, outcomes = ReaderProcess(layout), []
-    stamp = written(layout, v1_bytes(seed=1) + b" " * 60_000_000)
-    thread = threading.Thread(target=lambda: outcomes.append(aside.ingest(NAME, stamp)))
+def test_a_daemon_that_stops_does_not_wait_for_the_reader(layout):
+    reader_process, outcomes = ReaderProcess(layout), []
+    signature = write(layout, v1_bytes(seed=1) + b" " * 60_000_000)
+    thread = threading.Thread(target=lambda: outcomes.append(reader_process.ingest(NAME, signature)))
     thread.start()
     until = time.monotonic() + 20.0
     while not readers():
         assert time.monotonic() < until
         time.sleep(0.005)
-    aside.stop()
+    reader_process.stop()
     thread.join(20.0)
     assert not thread.is_alive()
     assert isinstance(outcomes[0], Incomplete)
     assert readers() == []
-    assert isinstance(aside.ingest(NAME, stamp), Incomplete)
+    assert isinstance(reader_process.ingest(NAME, signature), Incomplete)
 
 
-def test_the_service_takes_a_large_file_in_through_it(rig, monkeypatch):
-    monkeypatch.setattr(intake, "LARGE_BYTES", 1000)
-    monkeypatch.setattr(intake, "ingest", None)  # here, not in the other process
+def test_the_service_reads_a_large_file_in_the_child_process(rig, monkeypatch):
+    monkeypatch.setattr(reader_module, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(reader_module, "ingest", None)  # in this process, not in the child
     one = rig()
     one.until_published(0)
     drop(one.layout.exports, 1)
     one.until(lambda: one.ledger.pending_count() == 1)
-    assert one.inbox.present == 1
+    assert one.inbox.file_count == 1
 
 
-def test_a_file_of_16_mb_costs_this_process_next_to_nothing(layout):
-    stamp = written(layout, v1_bytes(seed=1, n=30_000))
-    assert stamp.size > 15_000_000
+def test_a_file_of_16_mb_takes_almost_no_time_of_this_process(layout):
+    signature = write(layout, v1_bytes(seed=1, n=30_000))
+    assert signature.size > 15_000_000
     before = time.process_time()
-    assert isinstance(ReaderProcess(layout).ingest(NAME, stamp), Accepted)
+    assert isinstance(ReaderProcess(layout).ingest(NAME, signature), Accepted)
     assert time.process_time() - before < 0.1

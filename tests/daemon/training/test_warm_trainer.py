@@ -39,7 +39,7 @@ def test_a_dead_spare_is_no_reason_for_a_cycle_to_fail(rig):
 def test_no_spare_waits_while_training_is_off(rig):
     one = rig(keep_warm=True, enable_auto_training=False)
     one.until_published(0)
-    one.until(lambda: one.inbox.is_settled)
+    one.until(lambda: one.inbox.is_up_to_date)
     assert len(one.launcher.started) == 1
 
 

@@ -19,7 +19,8 @@ from daemon.cli import main
 from daemon.diagnostics.invariants import Invariant
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.publishing.pointer import PublishError
-from daemon.publishing.republish import publish_epoch
+from daemon.publishing.republish import publish_exported_epoch
+from daemon.publishing.retention import apply_retention
 from daemon.training.progress import CycleProgress
 from schemas.status import Status
 from schemas.storage.layout import ProjectPaths
@@ -87,9 +88,11 @@ def test_the_model_before_the_engine_is_kept_however_old_it_is(fresh_project):
     with Site(folder, keep_cycles=5) as site:
         for number in range(1, 9):
             site.cycle(10 * number)
-        publication = publish_epoch(site.project, cycle_id=1, epoch=2)
+        publish_exported_epoch(site.project, cycle=1, epoch=2)
+        publication = site.ledger.last_publication()
+        assert publication.model == "cycle_000001/model_epoch_2.json"
         make_old(site.layout, range(9), hours=9, now_s=site.clock.wall)
-        site.service._prune()
+        apply_retention(site.project, site.version, site.inbox)
         assert (site.layout.models / publication.model).exists()
         assert len(list(site.layout.models.glob("cycle_*"))) <= 7, "five, the best, and the one before the engine"
     assert violations(folder) == ()
@@ -218,6 +221,6 @@ def test_no_link_in_models_is_put_before_the_engine(fresh_project, tmp_path):
         folder = site.layout.cycle_folder(1)
         folder.rename(tmp_path / "elsewhere")
         folder.symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(PublishError, match="is a link"):
-            publish_epoch(site.project, cycle_id=1, epoch=2)
+        with pytest.raises(PublishError, match="is a symbolic link"):
+            publish_exported_epoch(site.project, cycle=1, epoch=2)
     assert violations(site.layout.project) == ()

@@ -35,7 +35,7 @@ from tests.daemon.conftest import Rig
 from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
 rig = Rig(Path(sys.argv[1]), hidden_sizes=HIDDEN_SIZES)
 try:
-    rig.until(lambda: rig.inbox.has_looked)
+    rig.until(lambda: rig.inbox.has_scanned)
     begin_cycle(rig, "")
     rig.until_published(1)
     print(*(f"{w.code}: {w.message}" for w in rig.project.warnings()), sep="\\n")
@@ -161,7 +161,7 @@ def test_without_inotify_the_folder_is_listed_and_the_sysctl_is_named(fresh_proj
     if done.returncode == 77:
         pytest.skip(f"{limit} cannot be set here")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "W_WATCHER: no file events here, the folder is only listed every few seconds" in done.stdout
+    assert "W_WATCHER: file events do not arrive; Exports is listed every few seconds instead" in done.stdout
     assert sysctl in done.stdout
 
 
@@ -221,7 +221,7 @@ def test_a_folder_that_is_not_there_is_waited_for(fresh_project, vanish, when):
         vanish(exports)
         rig.until(lambda: "W_EXPORTS" in codes(rig))
         [told] = [warning.message for warning in rig.project.warnings() if warning.code == "W_EXPORTS"]
-        assert told.startswith("waiting for folder Exports: ")
+        assert told.startswith("waiting for the folder Exports: ")
         assert len(rig.ledger.files()) == (2 if when == "while it runs" else 0)
         exports.unlink() if exports.is_file() else None
         exports.mkdir()
@@ -264,12 +264,12 @@ def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
         for _ in range(50):
             site.tick()
         assert len(site.ledger.files()) == 2
-        assert site.inbox.present == 0
+        assert site.inbox.file_count == 0
         exports.rmdir()
         exports.with_name("away").rename(exports)
-        real = site.inbox._intake.request
+        real = site.inbox._reader.request
         monkeypatch.setattr(
-            site.inbox._intake, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
+            site.inbox._reader, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
         )
         site.drop(3)
         site.until_version(1)
@@ -311,7 +311,7 @@ def test_an_emitter_that_dies_is_noticed_at_the_next_look_and_started_anew(tmp_p
     drop(tmp_path, 1)
     until(lambda: not thread.is_alive())
     assert observer.is_alive()
-    assert "the watch has died" in watcher.check()
+    assert "the watch has ended" in watcher.check()
     clock.pass_s(0.5)
     assert watcher.check() is not None
     clock.pass_s(0.6)
@@ -339,7 +339,7 @@ def test_a_handler_that_raises_is_told_and_the_thread_lives(tmp_path):
     drop(tmp_path, 2)
     until(lambda: len(calls) > before)
     assert watcher._observer.is_alive()
-    assert "could not be passed on: OSError: the mailbox is gone" in watcher.check()
+    assert "could not be handled: OSError: the mailbox is gone" in watcher.check()
     watcher.stop()
 
 
@@ -354,12 +354,12 @@ def test_nothing_wakes_an_idle_daemon_but_its_timer(fresh_project):
     with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as rig:
         for number in range(20):
             drop(rig.layout.exports, number)
-        rig.until(lambda: rig.ledger.pending_count() == 20 and rig.inbox.is_settled)
+        rig.until(lambda: rig.ledger.pending_count() == 20 and rig.inbox.is_up_to_date)
         time.sleep(0.5)
         rig.service.tick()
         wakes, ticks = [], 0
         rig.project.wake = lambda: wakes.append(time.monotonic())
-        rig.inbox._watcher._handler._nudge = rig.project.wake
+        rig.inbox._watcher._handler._notify = rig.project.wake
         end, busy_s = time.monotonic() + idle_s, time.process_time()
 
         def tick() -> float:
@@ -426,9 +426,9 @@ def test_a_listing_that_fails_now_and_then_is_tried_again_ever_less_often(fresh_
         monkeypatch.setattr(inbox, "scan_folder", fails)
         site.until(lambda: "W_EXPORTS" in site.warnings())
         [told] = [warning.message for warning in site.project.warnings() if warning.code == "W_EXPORTS"]
-        assert told.startswith("the folder Exports is unreachable: ")
+        assert told.startswith("the folder Exports cannot be listed: ")
         while len(times) < 5:
-            site.inbox._nudge()  # a share that fails may still send events
+            site.inbox.request_scan()  # a share that fails may still send events
             site.tick()
         site.drop(3)
         site.until_version(1)

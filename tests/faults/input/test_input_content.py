@@ -1,4 +1,4 @@
-"""Rows 1, 9-11 and 17-19: files that are cut, empty, in any encoding, or say something else than they should."""
+"""Files that are cut, empty, in any encoding, or have wrong content (fault table, rows 1, 9 to 11 and 17 to 19)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_files_that_end_early_are_rejected_after_their_time_and_never_counted(in
         drop(one.layout.exports, number, SMALL[:cut])
     drop(one.layout.exports, 99)
     began = one.clock.now
-    one.until(lambda: len(one.inbox.unfinished) == len(cuts) and one.ledger.pending_count() == 1)
+    one.until(lambda: len(one.inbox.incomplete) == len(cuts) and one.ledger.pending_count() == 1)
     while one.clock.now < began + 59.0:
         one.tick()
     assert one.ledger.rejected_count() == 0
@@ -49,14 +49,14 @@ def test_files_that_end_early_are_rejected_after_their_time_and_never_counted(in
 @pytest.mark.fault(1)
 @given(st.sampled_from([SMALL, orjson.dumps(v2()), json.dumps(v1(), indent=1).encode()]), st.data())
 @settings(max_examples=60, deadline=None)
-def test_what_is_cut_anywhere_may_still_grow(document, data):
+def test_a_document_cut_at_any_byte_is_incomplete(document, data):
     cut = document[: data.draw(st.integers(0, len(document) - 1))]
     assert refusal(cut).incomplete
     assert refusal(codecs.BOM_UTF16_LE + cut.decode().encode("utf-16-le")).incomplete
 
 
 @pytest.mark.fault(1)
-def test_a_file_cut_inside_a_character_may_still_grow():
+def test_a_file_cut_inside_a_character_is_incomplete():
     text = json.dumps(v1(lambda d, e: d.update(level="Nürburgring")), ensure_ascii=False).encode()
     cut = text[: text.index("ü".encode()) + 1]
     assert refusal(cut).incomplete
@@ -64,10 +64,10 @@ def test_a_file_cut_inside_a_character_may_still_grow():
 
 
 @pytest.mark.fault(9)
-def test_an_empty_file_is_waited_for_and_then_rejected_with_unreals_reason(input_site):
+def test_an_empty_file_is_rejected_after_its_timeout_with_the_reason_for_unreal(input_site):
     one = input_site(incomplete_timeout_s=5.0)
     drop(one.layout.exports, 1, b"")
-    one.until(lambda: one.inbox.unfinished and not one.inbox._intake.busy)
+    one.until(lambda: one.inbox.incomplete and not one.inbox._reader.is_busy)
     assert one.ledger.rejected_count() == 0
     one.until(lambda: one.ledger.rejected_count() == 1)
     [(name, code)] = reasons(one).items()
@@ -77,12 +77,12 @@ def test_an_empty_file_is_waited_for_and_then_rejected_with_unreals_reason(input
 
 @pytest.mark.fault(9)
 @pytest.mark.parametrize("data", [b" \r\n", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE + b"\0 "])
-def test_nothing_but_white_space_and_marks_is_empty(data):
+def test_a_file_of_white_space_and_byte_order_marks_is_empty(data):
     assert refusal(data).code == "E_EMPTY"
 
 
 @pytest.mark.fault(10)
-def test_space_that_was_set_aside_and_not_written_is_told_from_text(input_site):
+def test_allocated_but_unwritten_space_is_not_read_as_text(input_site):
     one = input_site(incomplete_timeout_s=5.0)
     for number, written in enumerate([b"", SMALL[: len(SMALL) // 2], SMALL]):
         path = drop(one.layout.exports, number, written)
@@ -93,11 +93,11 @@ def test_space_that_was_set_aside_and_not_written_is_told_from_text(input_site):
 
 
 ENCODINGS = {
-    "utf-8 with a mark": (codecs.BOM_UTF8, "utf-8"),
-    "utf-16-le with a mark": (codecs.BOM_UTF16_LE, "utf-16-le"),
-    "utf-16-be with a mark": (codecs.BOM_UTF16_BE, "utf-16-be"),
-    "utf-32-le with a mark": (codecs.BOM_UTF32_LE, "utf-32-le"),
-    "utf-32-be with a mark": (codecs.BOM_UTF32_BE, "utf-32-be"),
+    "utf-8 with a BOM": (codecs.BOM_UTF8, "utf-8"),
+    "utf-16-le with a BOM": (codecs.BOM_UTF16_LE, "utf-16-le"),
+    "utf-16-be with a BOM": (codecs.BOM_UTF16_BE, "utf-16-be"),
+    "utf-32-le with a BOM": (codecs.BOM_UTF32_LE, "utf-32-le"),
+    "utf-32-be with a BOM": (codecs.BOM_UTF32_BE, "utf-32-be"),
     "utf-16-le": (b"", "utf-16-le"),
     "utf-16-be": (b"", "utf-16-be"),
     "utf-32-le": (b"", "utf-32-le"),
@@ -106,7 +106,7 @@ ENCODINGS = {
 
 
 @pytest.mark.fault(11)
-def test_every_encoding_gives_the_same_arrays_and_the_remedy_is_said_once(input_site):
+def test_every_encoding_gives_the_same_arrays_and_the_remedy_is_logged_once(input_site):
     one = input_site(auto_train_after_n_rollouts=100)
     text = json.dumps(v1(lambda d, e: d.update(level="Nürburgring \N{CHEQUERED FLAG}")), ensure_ascii=False)
     files = {name: bom + text.encode(encoding) for name, (bom, encoding) in ENCODINGS.items()}
@@ -122,7 +122,7 @@ def test_every_encoding_gives_the_same_arrays_and_the_remedy_is_said_once(input_
 
 
 @pytest.mark.fault(17)
-def test_half_characters_and_nul_are_refused_or_kept_out_of_the_ledger(input_site):
+def test_lone_surrogates_and_nul_are_refused_or_kept_out_of_the_ledger(input_site):
     one = input_site(auto_train_after_n_rollouts=100)
     named = {
         "half": rb"\ud800",
@@ -144,7 +144,7 @@ def test_half_characters_and_nul_are_refused_or_kept_out_of_the_ledger(input_sit
     assert all(line.isprintable() for line in one.log.lines)
 
 
-def test_a_reward_part_with_a_name_that_no_screen_can_show_is_refused():
+def test_a_reward_part_with_an_unprintable_name_is_refused():
     document = v2(lambda d: d.update(reward_parts={"\x1b[2J": [0.0] * 8}))
     assert refusal(orjson.dumps(document)).code == "E_SCHEMA"
 
@@ -228,7 +228,7 @@ def test_an_agent_has_one_final_observation():
 
 
 @pytest.mark.fault(18)
-def test_a_bad_file_costs_that_file_only(input_site):
+def test_a_bad_file_does_not_affect_other_files(input_site):
     one = input_site(auto_train_after_n_rollouts=3)
     for number, change in enumerate([lambda d, e: e[0].pop("reward"), lambda d, e: e[7].update(done="yes")], 10):
         drop(one.layout.exports, number, orjson.dumps(v1(change)))
@@ -239,7 +239,7 @@ def test_a_bad_file_costs_that_file_only(input_site):
 
 
 @pytest.mark.fault(19)
-def test_rollouts_of_another_size_are_refused_in_words_and_never_mixed(input_site):
+def test_rollouts_of_another_size_are_rejected_with_a_reason_and_never_mixed(input_site):
     one = input_site(auto_train_after_n_rollouts=5)
     jobs = one.watch_jobs()
     for number in range(4):
@@ -257,7 +257,7 @@ def test_rollouts_of_another_size_are_refused_in_words_and_never_mixed(input_sit
 
 
 @pytest.mark.fault(19)
-def test_sizes_that_arrive_together_are_never_mixed_either(input_site):
+def test_sizes_that_arrive_together_are_never_mixed(input_site):
     one = input_site(auto_train_after_n_rollouts=100)
     for number in range(6):
         drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=10 + 2 * (number % 2)))
@@ -272,9 +272,9 @@ def _cached_pending(one):
 
 @pytest.mark.fault(11)
 @pytest.mark.parametrize("key", [b'"throttle"', b'"advantage"', b'"reward"'])
-def test_a_byte_that_is_no_utf8_far_into_a_long_file_is_refused(key):
+def test_a_byte_that_is_not_utf8_far_into_a_long_file_is_refused(key):
     data = v1_bytes(n=256)
     place = data.rindex(key)
-    assert place > 1 << 16  # behind what the quick reader looks at before it begins
+    assert place > 1 << 16  # beyond what the fast reader checks first
     error = refusal(data[: place + 3] + b"\xe7" + data[place + 4 :])
     assert error.code == "E_ENCODING"

@@ -1,4 +1,4 @@
-"""Rows 2-8: files that are slow, replaced, copied or removed while the daemon works."""
+"""Files that are written slowly, replaced, copied or removed while the daemon works (fault table, rows 2 to 8)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from trainer.rollouts.loading import load_rollouts
 GOOD = v1_bytes(seed=1)
 
 
-class Deaf:
-    """Takes a trainer's notices."""
+class IgnoredNotices:
+    """Ignores the trainer's notices."""
 
     def say(self, code: str, message: str) -> None:
         pass
 
 
 def trained_on(job) -> list[str]:
-    """Return the bytes' arrays that the trainer's own loading gives for a job, as reward sums."""
-    return [float(each.rollout.rewards.sum()) for each in load_rollouts(job.rollouts, job.contract, Deaf())]
+    """Return the sum of the rewards of each rollout that the trainer loads for a job."""
+    return [float(each.rollout.rewards.sum()) for each in load_rollouts(job.rollouts, job.contract, IgnoredNotices())]
 
 
 def rewards_of(data: bytes) -> float:
@@ -52,11 +52,11 @@ def test_a_writer_that_stalls_is_waited_for(input_site):
     path = one.layout.exports / "rollout_1_x.json"
     with path.open("wb", buffering=0) as file:
         file.write(GOOD[:5000])
-        one.until(lambda: one.inbox.unfinished)
+        one.until(lambda: one.inbox.incomplete)
         stalled = one.clock.now
         while one.clock.now < stalled + 50.0:
             one.tick()
-        assert "E_TRUNCATED" in one.inbox.unfinished[path.name]
+        assert "E_TRUNCATED" in one.inbox.incomplete[path.name]
         assert (one.ledger.pending_count(), one.ledger.rejected_count()) == (0, 0)
         file.write(GOOD[5000:9000])
         stalled = one.clock.now
@@ -83,7 +83,7 @@ def test_a_name_with_new_content_is_a_new_rollout_and_the_old_one_is_kept(input_
 
 
 @pytest.mark.fault(4)
-def test_new_content_of_the_same_length_and_time_is_seen_where_the_file_was_replaced(input_site):
+def test_a_replaced_file_of_the_same_size_and_time_is_noticed(input_site):
     one = input_site(auto_train_after_n_rollouts=100)
     first = v1_bytes(seed=1)
     digit = re.search(rb'"reward":-?0\.(\d)', first).start(1)
@@ -110,7 +110,7 @@ def test_a_file_overwritten_during_training_changes_nothing_in_it(input_site):
     drop(one.layout.exports, 2, second)
     one.until_version(1)
     assert seen[0] == pytest.approx([rewards_of(first), rewards_of(second)])
-    one.until(lambda: one.ledger.pending_count() == 1)  # the new content counts once, although two names have it
+    one.until(lambda: one.ledger.pending_count() == 1)  # the new content counts once, although two files have it
 
 
 @pytest.mark.fault(5)
@@ -147,7 +147,7 @@ def test_files_deleted_during_training_are_trained_on_all_the_same(input_site):
 
 
 @pytest.mark.fault(7)
-def test_one_content_under_two_names_counts_once_and_is_told(input_site):
+def test_the_same_content_under_two_names_counts_once_and_is_logged(input_site):
     one = input_site(auto_train_after_n_rollouts=1)
     jobs = one.watch_jobs()
     for number in (1, 2):
@@ -165,7 +165,7 @@ def test_a_name_used_again_after_an_engine_restart_counts_again(input_site, is_u
     path = drop(one.layout.exports, 1, v1_bytes(seed=1))
     one.until(lambda: one.version == 1 if is_used else one.ledger.pending_count() == 1)
     path.unlink()
-    one.until(lambda: one.inbox.present == 0)
+    one.until(lambda: one.inbox.file_count == 0)
     drop(one.layout.exports, 1, v1_bytes(seed=2))
     one.until(lambda: one.ledger.has_trained() and not one.runner.busy and one.ledger.pending_count() == 0)
     one.until_version(2 if is_used else 1)

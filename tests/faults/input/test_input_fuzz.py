@@ -1,7 +1,7 @@
-"""Whatever a file holds, the reader gives a rollout that keeps every promise, or a RolloutError; never anything else.
+"""For every content of a file, the reader returns a valid rollout or raises a RolloutError.
 
-The longer run: `python -m scripts.faults.fuzz --seconds 180`; what it finds stays in `corpus`, whose names begin with
-what each file must come to.
+`python -m scripts.faults.fuzz --seconds 180` is a longer run. What it finds is kept in `corpus`; the name of each file
+there begins with the expected outcome.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.rollout.rollout import Rollout
 from scripts.faults import fuzz, mutations
 from scripts.faults.fuzz import CORPUS, judge, wrong_with_rollout
 
-NASTY = sorted(CORPUS.iterdir())
+CORPUS_FILES = sorted(CORPUS.iterdir())
 SEEDS = mutations.seeds()
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -28,8 +28,8 @@ VALUES = st.recursive(
 
 
 @pytest.mark.fault(18)
-@pytest.mark.parametrize("path", NASTY, ids=lambda path: path.stem)
-def test_a_nasty_file_comes_to_what_its_name_says(path, tmp_path):
+@pytest.mark.parametrize("path", CORPUS_FILES, ids=lambda path: path.stem)
+def test_a_file_of_the_corpus_has_the_outcome_in_its_name(path, tmp_path):
     data = path.read_bytes()
     outcome, broken = judge(data)
     assert broken == []
@@ -40,9 +40,9 @@ def test_a_nasty_file_comes_to_what_its_name_says(path, tmp_path):
 
 
 def test_the_corpus_is_small():
-    assert len(NASTY) >= 80
-    assert sum(path.stat().st_size for path in NASTY) < 1_000_000
-    assert max(path.stat().st_size for path in NASTY) < 100_000
+    assert len(CORPUS_FILES) >= 80
+    assert sum(path.stat().st_size for path in CORPUS_FILES) < 1_000_000
+    assert max(path.stat().st_size for path in CORPUS_FILES) < 100_000
 
 
 @pytest.mark.fault(18)
@@ -68,7 +68,7 @@ def test_the_seeds_are_valid():
     assert [judge(seed) for seed in SEEDS] == [("ok", [])] * len(SEEDS)
 
 
-def test_the_judge_bites(monkeypatch):
+def test_the_check_finds_broken_rules(monkeypatch):
     rollout = read_rollout(SEEDS[0])
     good = {name: getattr(rollout, name) for name in Rollout.__slots__}
     assert wrong_with_rollout(rollout) == []

@@ -1,4 +1,4 @@
-"""Rows 22 and 23: no name is an obstacle, and none reaches a screen as it is."""
+"""Unusual file names: all are accepted, and only shown in printable form (fault table, rows 22 and 23)."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ODD_NAMES = [
     "rollout_" + "x" * 242 + ".json",
     "rollout_" + "\N{CHEQUERED FLAG}" * 60 + ".json",
 ]
-NO_TEXT = os.fsdecode(b"rollout_\xff\xfe.json")
+NOT_UTF8 = os.fsdecode(b"rollout_\xff\xfe.json")
 WHITE_AROUND = ["rollout_7.json ", " rollout_8.json", "rollout_9.json\n"]
 
 
 def watched_console(one: Site) -> io.StringIO:
-    """Have a site write the daemon's real log, and give its console."""
+    """Make a site write the daemon's real log; return its console."""
     console = io.StringIO()
     one.project.log = Log(one.layout.daemon_log, console)
     return console
@@ -52,10 +52,10 @@ def watched_console(one: Site) -> io.StringIO:
 @pytest.mark.parametrize(
     "content", [GOOD[:-10] + b', "seed": %d}', b'{"experiences": [], "seed": %d}'], ids=["good", "bad"]
 )
-def test_no_name_is_an_obstacle_and_none_reaches_a_screen_as_it_is(input_site, content):
+def test_every_name_is_accepted_and_only_shown_in_printable_form(input_site, content):
     one = input_site(auto_train_after_n_rollouts=len(ODD_NAMES))
     console = watched_console(one)
-    for number, name in enumerate([*ODD_NAMES, NO_TEXT, *WHITE_AROUND]):
+    for number, name in enumerate([*ODD_NAMES, NOT_UTF8, *WHITE_AROUND]):
         data = v1_bytes(seed=number, n=4) if content.startswith(GOOD[:20]) else content % number
         (one.layout.exports / name).write_bytes(data)
     is_good = content.startswith(GOOD[:20])
@@ -91,7 +91,7 @@ def test_two_long_names_that_differ_at_their_ends_are_both_kept_in_rejected(inpu
     for end in "ab":
         (one.layout.exports / f"rollout_{long}{end}.json").write_bytes(b'{"experiences": []}')
     for _ in range(2):
-        one.until(lambda: one.inbox.is_settled and not list(one.layout.exports.iterdir()))
+        one.until(lambda: one.inbox.is_up_to_date and not list(one.layout.exports.iterdir()))
         (one.layout.exports / f"rollout_{long}a.json").write_bytes(b'{"experiences": []}')
     one.until(lambda: one.ledger.rejected_count() == 4)
     assert len(reasons(one)) == 4

@@ -1,4 +1,4 @@
-"""Rows 15, 20, 21 and 23: what bears a rollout's name and is none is never opened, and told."""
+"""Links, pipes, folders and huge files with a rollout's name: skipped with a warning (rows 15, 20, 21 and 23)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 
 from daemon.rollouts.scan import scan_folder
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
-from tests.faults.support.inputs import linux_only, needs_strace, reasons, run_intake
+from tests.faults.support.inputs import linux_only, needs_strace, reasons, run_inbox
 from tests.helpers import drop, v1_bytes
 
 GOOD = v1_bytes(seed=1)
 
 
 def make_odd_files(folder: Path) -> dict[str, str]:
-    """Put one of each kind there; give the names with their codes."""
+    """Create one of each kind; return their names with the expected codes."""
     os.mkfifo(folder / "rollout_fifo.json")
     (folder / "rollout_folder.json").mkdir()
     (folder / "rollout_device.json").symlink_to("/dev/zero")
@@ -41,18 +41,18 @@ def make_odd_files(folder: Path) -> dict[str, str]:
 @pytest.mark.fault(20)
 @pytest.mark.fault(21)
 @linux_only
-def test_odd_files_are_told_with_their_codes_and_left_alone(input_site):
+def test_skipped_files_are_warned_about_with_their_codes(input_site):
     one = input_site()
     odd = make_odd_files(one.layout.exports)
     one.drop(1, 2)
     one.until_version(1)
     assert scan_folder(one.layout.exports).skipped == odd
     [warning] = [w for w in one.project.warnings() if w.code == "W_ODD_FILES"]
-    told = dict(re.findall(r"(rollout_\w+\.json) [^;]*\[(E_\w+)\]", warning.message))
-    assert len(told) == 5
-    assert told.items() <= odd.items()
+    shown = dict(re.findall(r"(rollout_\w+\.json) [^;]*\[(E_\w+)\]", warning.message))
+    assert len(shown) == 5
+    assert shown.items() <= odd.items()
     assert f"and {len(odd) - 5} more" in warning.message
-    assert sum("left alone" in line for line in one.log.lines) == 1
+    assert sum("skipped in Exports" in line for line in one.log.lines) == 1
     for name in odd:
         path = one.layout.exports / name
         path.rmdir() if name == "rollout_folder.json" else path.unlink()
@@ -61,7 +61,7 @@ def test_odd_files_are_told_with_their_codes_and_left_alone(input_site):
 
 @pytest.mark.fault(20)
 @linux_only
-def test_a_scan_of_odd_files_takes_no_time(tmp_path):
+def test_a_scan_of_skipped_files_is_fast(tmp_path):
     make_odd_files(tmp_path)
     for number in range(300):
         os.mkfifo(tmp_path / f"rollout_{number}.json")
@@ -75,7 +75,7 @@ def test_a_scan_of_odd_files_takes_no_time(tmp_path):
 @pytest.mark.fault(15)
 @linux_only
 @needs_strace
-def test_odd_files_half_written_ones_and_huge_ones_are_never_opened(tmp_path):
+def test_skipped_incomplete_and_huge_files_are_never_opened(tmp_path):
     exports = tmp_path / "Saved" / "Training" / "Exports"
     exports.mkdir(parents=True)
     odd = make_odd_files(exports)
@@ -87,7 +87,7 @@ def test_odd_files_half_written_ones_and_huge_ones_are_never_opened(tmp_path):
     drop(exports, 1, GOOD)
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2,creat", "-o", str(trace)]
-    done = run_intake(tmp_path, 1, 1, before=command)
+    done = run_inbox(tmp_path, 1, 1, before=command)
     assert (done["pending"], done["rejected"]) == (1, 1)
     assert "[E_TOO_BIG]" in " ".join(done["log"])
     opened = re.findall(r'"([^"]*Exports[^"]*)"', trace.read_text(errors="replace"))
@@ -121,7 +121,7 @@ def peak_bytes() -> int:
 @pytest.mark.fault(21)
 @linux_only
 @pytest.mark.parametrize("content", [b"MARKER-4711 secret", b'{"MARKER-4711": 1}', b'{"experiences": ["MARKER-4711"]}'])
-def test_what_a_link_leads_to_is_never_copied_anywhere(input_site, tmp_path, content):
+def test_the_target_of_a_link_is_never_copied(input_site, tmp_path, content):
     one = input_site(incomplete_timeout_s=0.5)
     secret = tmp_path / "secret"
     secret.write_bytes(content)

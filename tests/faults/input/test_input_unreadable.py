@@ -1,4 +1,4 @@
-"""Rows 24 and 25: what cannot be read now is waited for, told, and no bad file."""
+"""Files that cannot be read at the moment: the daemon warns and waits (fault table, rows 24 and 25)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from daemon.rollouts.inbox import Inbox
 from tests.faults.support.disk import os_error
-from tests.faults.support.inputs import linux_only, needs_strace, run_intake
+from tests.faults.support.inputs import linux_only, needs_strace, run_inbox
 from tests.helpers import FakeClock, drop, open_project, v1_bytes
 
 GOOD = v1_bytes(seed=1)
@@ -24,7 +24,7 @@ GOOD = v1_bytes(seed=1)
 
 @contextlib.contextmanager
 def open_to_all():
-    """Return a folder that any user can reach, unlike pytest's own."""
+    """Yield a folder that every user can access, unlike the folders of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     try:
@@ -34,7 +34,7 @@ def open_to_all():
 
 
 def as_nobody(work) -> None:
-    """Call `work` in a child process without root's rights; fail where it fails."""
+    """Call `work` in a child process without root's rights; fail if it fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # no thread of ours holds a lock now
         child = os.fork()
@@ -54,13 +54,13 @@ def as_nobody(work) -> None:
 
 @pytest.mark.fault(24)
 @linux_only
-def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
+def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
     def serve(folder: Path) -> None:
         clock = FakeClock()
         project = open_project(folder / "project", clock=clock)
         inbox = Inbox(project)
 
-        def look_until(condition) -> None:
+        def check_until(condition) -> None:
             for _ in range(2000):
                 inbox.check()
                 if condition():
@@ -72,15 +72,15 @@ def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
         locked = drop(project.paths.exports, 1)
         locked.chmod(0o000)
         drop(project.paths.exports, 2)
-        look_until(lambda: clock.now > 1300.0)
+        check_until(lambda: clock.now > 1300.0)
         [warning] = project.warnings()
         assert warning.code == "W_UNREADABLE"
-        assert f"{locked.name}: it may not be read" in warning.message
+        assert f"{locked.name}: reading it is not permitted" in warning.message
         assert "[E_PERMISSION]" in warning.message
         assert len(project.log.lines) == 1
         assert (project.ledger.pending_count(), project.ledger.rejected_count()) == (1, 0)  # the other one
         locked.chmod(0o644)
-        look_until(lambda: project.ledger.pending_count() == 2)
+        check_until(lambda: project.ledger.pending_count() == 2)
         assert project.warnings() == ()
 
     with open_to_all() as folder:
@@ -88,45 +88,45 @@ def test_a_file_that_may_not_be_read_is_told_waited_for_and_then_counted():
 
 
 @pytest.mark.fault(24)
-def test_what_cannot_be_read_is_tried_less_and_less_often(input_site, monkeypatch):
-    from daemon.rollouts import reader as intake
+def test_an_unreadable_file_is_read_again_after_growing_delays(input_site, monkeypatch):
+    from daemon.rollouts import reader as reader_module
 
-    tries: list[float] = []
+    reads: list[float] = []
     one = input_site()
-    real = intake.read_regular
+    real = reader_module.read_regular
 
     def refuse(path, *, limit):
         if path.name.startswith("rollout_9"):
-            tries.append(one.clock.now)
+            reads.append(one.clock.now)
             raise os_error(13)(path)
         return real(path, limit=limit)
 
-    monkeypatch.setattr(intake, "read_regular", refuse)
+    monkeypatch.setattr(reader_module, "read_regular", refuse)
     one.drop(9)
     for _ in range(1000):
-        one.inbox.look()
-        while one.inbox._intake.busy:  # time stands still while a file is read
+        one.inbox.check()
+        while one.inbox._reader.is_busy:  # the clock does not move while a file is read
             time.sleep(0.001)
-            one.inbox.look()
+            one.inbox.check()
         one.clock.pass_s(0.25)
-    gaps = np.diff(tries)
+    gaps = np.diff(reads)
     assert gaps[:8] == pytest.approx([0.5, 1, 2, 4, 8, 16, 32, 60], abs=0.25)
     assert gaps.max() < 61.0
 
 
 @pytest.mark.fault(24)
-def test_a_file_that_another_program_holds_open_on_windows_is_no_news_at_first(input_site, monkeypatch):
-    from daemon.rollouts import reader as intake
+def test_a_file_that_is_open_in_another_program_on_windows_is_not_warned_about_at_first(input_site, monkeypatch):
+    from daemon.rollouts import reader as reader_module
     from tests.faults.support.disk import win_error
 
-    real, refusals = intake.read_regular, [32, 33]
+    real, refusals = reader_module.read_regular, [32, 33]
 
     def read(path, *, limit):
         if refusals:
             raise win_error(refusals.pop())(path)
         return real(path, limit=limit)
 
-    monkeypatch.setattr(intake, "read_regular", read)
+    monkeypatch.setattr(reader_module, "read_regular", read)
     one = input_site()
     one.drop(1)
     one.until(lambda: one.ledger.pending_count() == 1)
@@ -137,13 +137,13 @@ def test_a_file_that_another_program_holds_open_on_windows_is_no_news_at_first(i
 @linux_only
 @needs_strace
 @pytest.mark.parametrize("when", [1, 2])
-def test_a_read_error_in_the_middle_is_no_bad_file(tmp_path, when):
+def test_a_read_error_does_not_reject_the_file(tmp_path, when):
     exports = tmp_path / "Saved" / "Training" / "Exports"
     exports.mkdir(parents=True)
     path = drop(exports, 1, GOOD)
     inject = ["-e", "trace=read,pread64", "-e", f"inject=read,pread64:error=EIO:when={when}"]
     trace = tmp_path / "trace"
-    done = run_intake(tmp_path, 1, 0, before=["strace", "-f", "-qq", "-o", str(trace), "-P", str(path), *inject])
+    done = run_inbox(tmp_path, 1, 0, before=["strace", "-f", "-qq", "-o", str(trace), "-P", str(path), *inject])
     assert "EIO" in trace.read_text()
     assert (done["pending"], done["rejected"]) == (1, 0)
     assert "[E_UNREADABLE]" in " ".join(done["log"])

@@ -201,7 +201,7 @@ def test_where_every_epoch_is_no_number_nothing_is_published(a_training, tmp_pat
 @pytest.mark.fault(61)
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [("torn checkpoint", "is not what the trainer wrote"), ("no checkpoint", "is not there")],
+    [("torn checkpoint", "is not what the trainer wrote"), ("no checkpoint", "is missing")],
 )
 def test_a_checkpoint_that_is_not_what_the_trainer_wrote_is_not_published(fresh_project, mode, words):
     with opened(fresh_project()) as rig:

@@ -1,4 +1,4 @@
-"""Disks that are full, limited, read-only or refuse: the engine keeps its model, all goes on by itself afterwards."""
+"""Disks that are full, limited, read-only or failing: the engine keeps its model, and the daemon recovers by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from daemon.diagnostics.invariants import prints_of
 from scripts.faults.kill_sweep import Victims, strace_works, sweep_failures
 from tests.faults.support.disk import TestDisk, os_error, refusing, win_error
-from tests.faults.support.killing import Grounds, judge
+from tests.faults.support.killing import ProjectTemplates, judge
 from tests.faults.support.site import Site, violations
 
 ROOT = Path(__file__).parents[3]
@@ -30,10 +30,16 @@ def may_mount() -> bool:
 
 
 def run(scenario: str, folder: Path, *before: str) -> None:
-    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "hard_disk.py"), scenario, str(folder)]
+    command = [
+        *before,
+        sys.executable,
+        str(ROOT / "tests" / "faults" / "support" / "hard_disk.py"),
+        scenario,
+        str(folder),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout.splitlines()[-1:] == ["held"], done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1:] == ["passed"], done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -85,12 +91,12 @@ def test_no_file_descriptors_left(tmp_path):
 
 @pytest.mark.fault(42)
 @pytest.mark.slow
-@pytest.mark.skipif(not strace_works(), reason="strace is not there or may not trace")
+@pytest.mark.skipif(not strace_works(), reason="strace is missing or not permitted")
 @pytest.mark.parametrize("syscall", ["fsync", "fdatasync"])
-def test_a_publish_whose_sync_failed_is_never_acknowledged(tmp_path, syscall):
-    grounds = Grounds(tmp_path)
+def test_a_publish_whose_sync_failed_is_not_recorded(tmp_path, syscall):
+    projects = ProjectTemplates(tmp_path)
     with contextlib.closing(Victims()) as victims:
-        swept = sweep_failures(victims, grounds.pending, judge, syscall, "EIO")
+        swept = sweep_failures(victims, projects.pending, judge, syscall, "EIO")
     assert swept.violations == []
     assert swept.points[syscall] >= 3
 
@@ -101,19 +107,19 @@ FINAL = {errno.errorcode[n]: os_error(n) for n in (errno.EACCES, errno.EPERM, er
 
 @pytest.mark.fault(43)
 @pytest.mark.parametrize("fault", HELD.values(), ids=HELD)
-def test_a_reader_that_holds_the_pointer_for_a_moment_is_waited_for(fresh_project, fault):
-    tries = []
+def test_a_rename_that_a_reader_blocks_briefly_is_repeated(fresh_project, fault):
+    attempts = []
 
     def refuses(op):
         if op.kind == "rename" and op.path.name == "best_model_path.txt":
-            tries.append(op)
-            return len(tries) <= 4
+            attempts.append(op)
+            return len(attempts) <= 4
         return False
 
     disk = refusing(refuses, fault)
     with Site(fresh_project(), disk=disk) as site:
         site.cycle(1)
-        assert len(tries) == 5
+        assert len(attempts) == 5
         assert 0.1 < disk.paused_s <= 2.5
         assert not any("W_PUBLISH" in line or "cannot be published" in line for line in site.log.lines)
 
@@ -143,10 +149,10 @@ def test_a_rename_that_stays_refused_leaves_the_publish_pending(fresh_project, f
 
 
 @pytest.mark.fault(43)
-def test_a_cycle_folder_that_a_reader_holds_stays_whole_until_it_lets_go(fresh_project):
+def test_a_cycle_folder_that_a_reader_has_open_is_not_removed_in_part(fresh_project):
     disk = refusing(lambda op: op.kind == "rename" and op.path.name.startswith("removed_"), win_error(32))
     with Site(fresh_project(), disk=disk, keep_cycles=5) as site:
-        site.clock.wall = 4e9  # everything is old
+        site.clock.wall = 4e9  # every folder is older than an hour
         for first in range(10, 26, 2):
             site.cycle(first)
         folders = sorted(site.layout.models.glob("cycle_*"))

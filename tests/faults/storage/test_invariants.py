@@ -1,4 +1,4 @@
-"""The oracle sees each broken promise, and finds nothing where all is well."""
+"""The invariant check finds each violation, and nothing in a healthy project."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(finished, tmp_path) -> ProjectPaths:
-    """A copy of it that a test may break. The pointer names an absolute path, so it is set anew."""
+    """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
     layout = ProjectPaths(folder)
@@ -61,33 +61,33 @@ def broken(paths: ProjectPaths, **kwargs) -> set[Invariant]:
     return {violation.promise for violation in check_invariants(paths.project, **kwargs)}
 
 
-def test_a_whole_project_breaks_no_promise_and_is_not_touched(project):
+def test_a_healthy_project_has_no_violation_and_is_not_changed(project):
     before = {path: path.stat().st_mtime_ns for path in project.project.rglob("*")}
     assert check_invariants(project.project, before=prints_of(project.exports), litter_age_s=0.0) == ()
     assert {path: path.stat().st_mtime_ns for path in project.project.rglob("*")} == before
 
 
-def test_a_folder_where_no_daemon_has_run_breaks_no_promise(tmp_path):
+def test_a_folder_without_a_daemon_has_no_violation(tmp_path):
     assert check_invariants(tmp_path) == ()
     ProjectPaths(tmp_path).make()
     assert check_invariants(tmp_path) == ()
 
 
-def test_a_daemon_at_work_breaks_no_promise_at_any_moment(tmp_path):
+def test_a_running_daemon_has_no_violation_at_any_moment(tmp_path):
     with contextlib.closing(Rig(tmp_path)) as rig:
         lock = ProjectLock(rig.layout.lock)
         lock.acquire()
-        looks = 0
+        checks = 0
         for version in (1, 2):
             drop(rig.layout.exports, 10 * version)
             drop(rig.layout.exports, 10 * version + 1)
             while (last := rig.ledger.last_publication()) is None or last.policy_version < version:
                 rig.service.tick()
                 assert check_invariants(tmp_path) == ()
-                looks += 1
+                checks += 1
                 rig.mailbox.wait(0.02)
         lock.release()
-    assert looks > 5
+    assert checks > 5
 
 
 def remove_arrays_and_file(paths: ProjectPaths) -> None:
@@ -148,7 +148,7 @@ BROKEN = {
         lambda p: sql(p, "DELETE FROM publication WHERE cycle_id = 1"),
         Invariant.LEDGER,
     ),
-    "counted in a cycle that is not there": (lambda p: sql(p, "DELETE FROM cycle WHERE id = 1"), Invariant.LEDGER),
+    "counted in a missing cycle": (lambda p: sql(p, "DELETE FROM cycle WHERE id = 1"), Invariant.LEDGER),
     "pointer gone": (lambda p: p.pointer.unlink(), Invariant.ENGINE_VIEW),
     "pointer empty": (lambda p: point(p, ""), Invariant.ENGINE_VIEW),
     "pointer with a newline": (lambda p: point(p, f"{newest_model(p)}\n"), Invariant.ENGINE_VIEW),
@@ -173,14 +173,14 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("break_it", "promise"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_promise_is_named(project, break_it, promise):
+@pytest.mark.parametrize(("break_it", "invariant"), BROKEN.values(), ids=BROKEN)
+def test_each_violation_is_found_under_its_invariant(project, break_it, invariant):
     break_it(project)
-    assert broken(project) == {promise}
+    assert broken(project) == {invariant}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.utime of folders")
-def test_what_a_trainer_left_is_litter_once_its_cycle_has_ended(project):
+def test_staging_of_an_ended_cycle_is_a_violation(project):
     staging = project.staging / "cycle_000002"
     staging.mkdir()
     assert broken(project) == set()
@@ -201,7 +201,7 @@ def test_a_rollout_in_the_lineage_of_two_models_was_counted_twice(project):
     assert broken(project) == {Invariant.COUNTED_ONCE}
 
 
-def test_what_was_dropped_must_lie_there_unchanged_or_in_rejected(project):
+def test_each_file_must_be_unchanged_in_exports_or_in_rejected(project):
     before = prints_of(project.exports) | prints_of(project.rejected)
     before = {name: known for name, known in before.items() if not name.endswith(".reason.txt")}
     assert broken(project, before=before) == set()
@@ -213,7 +213,7 @@ def test_what_was_dropped_must_lie_there_unchanged_or_in_rejected(project):
     assert broken(project, before=before, may_clear=True) == {Invariant.USER_FILES}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell another process's folder")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not give the folder of another process")
 def test_a_process_that_outlived_its_daemon_is_found(project):
     environment = {**os.environ, TOKEN_VARIABLE: str(new_token(project.project))}
     command = [sys.executable, "-c", "print(flush=True); input()"]
@@ -227,7 +227,7 @@ def test_a_process_that_outlived_its_daemon_is_found(project):
     assert broken(project) == set()
 
 
-def test_a_transaction_that_a_kill_cut_short_is_read_as_rolled_back_and_left_as_it_is(project):
+def test_an_interrupted_transaction_is_read_as_rolled_back_without_changing_the_file(project):
     script = (
         "import os, sqlite3, sys\n"
         "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"

@@ -1,4 +1,4 @@
-"""The ledger is damaged, gone, locked, or the disk refuses it: refused or rebuilt, and nothing is trained twice."""
+"""A damaged, missing or locked ledger, and a disk that refuses it: no rollout is trained on twice."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from daemon.cli import main
 from daemon.errors import LedgerError
-from daemon.ledger import rows as ledger_rows
+from daemon.ledger import connection
 from daemon.ledger.sqlite_errors import LedgerDamaged
-from daemon.publishing.ledger_recovery import open_sound
+from daemon.publishing.ledger_recovery import open_or_rebuild
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.disk import TestDisk, os_error, refusing
 from tests.faults.support.site import Site, violations
@@ -38,7 +38,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(finished, tmp_path) -> ProjectPaths:
-    """A copy of it that a test may break; the pointer names an absolute path, so it is set anew."""
+    """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     layout = ProjectPaths(tmp_path)
     layout.pointer.write_text(layout.pointer.read_text().replace(str(finished), str(tmp_path)))
@@ -64,7 +64,7 @@ DAMAGE = {
 
 
 def trained_twice(site: Site) -> list[str]:
-    """The rollouts that more than one model was trained on as new."""
+    """Return the rollouts that are new in more than one model's lineage."""
     from schemas.model import read_model
 
     seen: list[str] = []
@@ -94,9 +94,9 @@ def test_a_damaged_ledger_is_rebuilt_from_what_was_published(project, damage):
 
 
 @pytest.mark.fault(46)
-def test_what_removed_cycles_were_trained_on_is_not_trained_on_again(project):
+def test_rollouts_of_removed_cycles_are_not_trained_on_again(project):
     with Site(project.project, keep_cycles=5) as site:
-        site.clock.wall = 4e9  # everything is old: what is not among the newest five goes
+        site.clock.wall = 4e9  # every folder is older than an hour
         site.drop(6)
         site.until_version(3)
         for first in range(10, 24, 2):
@@ -105,7 +105,7 @@ def test_what_removed_cycles_were_trained_on_is_not_trained_on_again(project):
     project.ledger.unlink()
     with Site(project.project) as site:
         assert len(site.ledger.publications()) == 11
-        site.until(lambda: site.inbox.is_settled)
+        site.until(lambda: site.inbox.is_up_to_date)
         site.tick()
         assert site.ledger.pending_count() == 0
         site.drop(30, 31)
@@ -115,8 +115,8 @@ def test_what_removed_cycles_were_trained_on_is_not_trained_on_again(project):
 
 
 @pytest.mark.fault(46)
-def test_a_backup_that_is_older_than_the_models_is_not_gone_on_from(project):
-    """Also what is left of a ledger that some tool had put into WAL mode, once its -wal is gone."""
+def test_a_ledger_that_is_older_than_the_models_is_rebuilt(project):
+    """For example a restored backup, or a ledger in WAL mode whose -wal file was removed."""
     backup = project.ledger.read_bytes()
     with Site(project.project) as site:
         site.drop(6)
@@ -124,7 +124,7 @@ def test_a_backup_that_is_older_than_the_models_is_not_gone_on_from(project):
     project.ledger.write_bytes(backup)
     with Site(project.project) as site:
         assert "W_LEDGER_REBUILT" in site.warnings()
-        site.until(lambda: site.inbox.is_settled)
+        site.until(lambda: site.inbox.is_up_to_date)
         site.tick()
         assert site.ledger.pending_count() == 0
         site.drop(7, 8)
@@ -134,7 +134,7 @@ def test_a_backup_that_is_older_than_the_models_is_not_gone_on_from(project):
 
 
 @pytest.mark.fault(46)
-def test_a_rebuilt_ledger_gives_no_number_twice_and_keeps_what_the_engine_has(project):
+def test_a_rebuilt_ledger_uses_no_number_twice_and_keeps_the_pointer(project):
     named = "cycle_000001/model_epoch_2.json"
     project.pointer.write_text(str(project.models / named))
     project.cycle_log(7).write_text("a cycle that failed")
@@ -148,12 +148,12 @@ def test_a_rebuilt_ledger_gives_no_number_twice_and_keeps_what_the_engine_has(pr
 
 
 @pytest.mark.fault(46)
-def test_a_rebuild_that_the_disk_refuses_leaves_nothing_that_looks_like_a_ledger(project):
-    """The new ledger gets its name last: the start that follows rebuilds again."""
+def test_a_rebuild_that_the_disk_refuses_does_not_leave_a_partial_ledger(project):
+    """The new ledger is renamed at the end: the next start rebuilds it again."""
     project.ledger.unlink()
     disk = refusing(lambda op: op.kind == "rename", os_error(5))
     with pytest.raises(LedgerError, match="cannot be rebuilt"):
-        open_sound(project, now_s=0.0, disk=disk)
+        open_or_rebuild(project, now_s=0.0, disk=disk)
     assert not project.ledger.exists()
     with Site(project.project) as site:
         assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2]
@@ -172,8 +172,8 @@ def test_a_ledger_of_a_newer_hotlap_is_refused_and_left_alone(project, capsys):
 
 
 @pytest.mark.fault(46)
-def test_a_locked_ledger_is_waited_for_and_then_its_holder_named(project, monkeypatch):
-    monkeypatch.setattr(ledger_rows, "LOCK_TIMEOUT_S", 0.3)
+def test_a_locked_ledger_is_waited_for_and_the_program_that_holds_it_is_named(project, monkeypatch):
+    monkeypatch.setattr(connection, "LOCK_TIMEOUT_S", 0.3)
     holding = (
         "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], isolation_level=None)\ndb.execute('BEGIN EXCLUSIVE')\n"
         "print('held', flush=True)\nsys.stdin.read()\n"
@@ -184,19 +184,19 @@ def test_a_locked_ledger_is_waited_for_and_then_its_holder_named(project, monkey
         assert holder.stdin
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(LedgerError) as caught:
-            open_sound(project, now_s=0.0)
+            open_or_rebuild(project, now_s=0.0)
         assert caught.value.code == "E_LEDGER_LOCKED"
         if sys.platform == "linux":
             assert f"pid {holder.pid}" in caught.value.message
         holder.stdin.close()
     assert not list(project.state.glob("ledger.corrupt-*"))
-    ledger, mended = open_sound(project, now_s=0.0)
+    ledger, message = open_or_rebuild(project, now_s=0.0)
     ledger.close()
-    assert mended is None
+    assert message is None
 
 
 @pytest.mark.fault(46)
-def test_a_ledger_that_is_damaged_under_a_running_daemon_makes_it_start_anew(project):
+def test_a_ledger_that_is_damaged_while_the_daemon_runs_is_rebuilt_at_the_next_start(project):
     with Site(project.project) as site:
         project.ledger.write_bytes(os.urandom(project.ledger.stat().st_size))
         site.drop(6)
@@ -209,7 +209,7 @@ def test_a_ledger_that_is_damaged_under_a_running_daemon_makes_it_start_anew(pro
 
 
 class Refusing(sqlite3.Connection):
-    """Lets `passes` such statements pass, refuses the next `refuses`, as SQLite does when the disk does."""
+    """Executes `passes` such statements and refuses the next `refuses`, as SQLite does if the disk fails."""
 
     statement, code, passes, refuses = "", 0, 0, 0
 
@@ -236,8 +236,8 @@ REFUSALS = {
 @pytest.mark.fault(40)
 @pytest.mark.fault(42)
 @pytest.mark.parametrize("statement", ["BEGIN", "COMMIT"])
-@pytest.mark.parametrize(("code", "says"), REFUSALS.values(), ids=REFUSALS)
-def test_any_transaction_may_be_refused_and_the_cycle_is_published_all_the_same(fresh_project, statement, code, says):
+@pytest.mark.parametrize(("code", "shown"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refused_transaction_does_not_prevent_the_publish(fresh_project, statement, code, shown):
     for passes in range(100):
         folder = fresh_project()
         with Site(folder, disk=TestDisk()) as site:
@@ -251,8 +251,8 @@ def test_any_transaction_may_be_refused_and_the_cycle_is_published_all_the_same(
             if db.refuses == 2:
                 break
             site.until(lambda: not site.warnings())
-            assert any(says in line for line in site.log.lines)
+            assert any(shown in line for line in site.log.lines)
             assert [p.policy_version for p in site.ledger.publications()] == [0, 1]
-            assert len(site.launcher.started) == 1, "a refused ledger is no reason to train again"
+            assert len(site.launcher.started) == 1, "the cycle was trained again"
         assert violations(folder) == ()
     assert passes > 5

@@ -1,4 +1,4 @@
-"""The power is cut during a cycle: whatever part of what was not synced is gone, the promises hold."""
+"""The power is cut during a cycle: whichever part of the unsynced data is lost, no invariant is violated."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.faults.support.power import explore_a_cycle
 
 
 @pytest.mark.fault(39)
-@pytest.mark.skip(reason="needs LazyFS or dm-log-writes, a kernel module and a disk of its own: row 38 models the disk")
+@pytest.mark.skip(reason="needs LazyFS or dm-log-writes, a kernel module and its own disk; row 38 models the disk")
 def test_a_power_cut_on_a_real_file_system():
-    """Run by hand where such a machine is at hand: `python -m scripts.faults.powerloss` on LazyFS."""
+    """Run `python -m scripts.faults.powerloss` on LazyFS by hand."""
 
 
 @pytest.mark.fault(38)

@@ -1,4 +1,4 @@
-"""Whichever operation of the disk fails, and however: the engine is served, nothing is lost, the cycle published."""
+"""Any operation of the disk may fail in any way: the engine keeps its model, nothing is lost, and the cycle ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.fault(40), pytest.mark.fault(42), pytest.mark.fault(43
 
 @pytest.mark.parametrize(("times", "every"), [(1, 1), (12, 3)], ids=["once", "for a while"])
 def test_any_operation_may_fail(fresh_project, times, every):
-    """The seven faults by turns; `python -m scripts.faults.kill_sweep` does each of them everywhere."""
+    """One of the seven faults at each operation; `python -m scripts.faults.kill_sweep` tries all of them."""
     swept = sweep_faults(fresh_project, lambda number: [NAMES[number % 7]], times=times, every=every)
     assert swept.violations == []
     assert swept.points.total() >= 10

@@ -1,4 +1,4 @@
-"""Disks that count, fail, tear and refuse: put in the place of `schemas.storage.files.Disk`."""
+"""Disks that count operations, fail, and write only in part; they replace `schemas.storage.files.Disk`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Fault = Callable[[Path], OSError]
 
 
 def os_error(number: int) -> Fault:
-    """Return what the system says for an errno."""
+    """Return the system's error for an errno."""
     return lambda path: OSError(number, os.strerror(number), str(path))
 
 
 def win_error(number: int) -> Fault:
-    """Return what Windows says where a reader or a scanner holds a file open."""
+    """Return the error of Windows for a file that another program has open."""
 
     def make(path: Path) -> OSError:
         error = PermissionError(errno.EACCES, "The process cannot access the file", str(path))
@@ -37,7 +37,7 @@ FAULTS: dict[str, Fault] = {
 
 @dataclass(frozen=True)
 class Op:
-    """One operation that the disk was asked for."""
+    """One operation of the disk."""
 
     kind: str
     path: Path
@@ -48,9 +48,9 @@ class Op:
 
 @dataclass
 class TestDisk(Disk):
-    """Calls `before` with every operation's number (from 1); what that raises is what the disk answers.
+    """Calls `before` with the number of every operation (from 1), which may raise the disk's error.
 
-    It really syncs nothing: no power is cut here, and it is ten times as fast.
+    It does not sync: the power is not cut in these tests, and they are ten times as fast.
     """
 
     __test__ = False
@@ -67,7 +67,7 @@ class TestDisk(Disk):
             self._ask("write", path)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EIO}:
-                super().write(path, data[: len(data) // 2])  # what a full disk leaves behind
+                super().write(path, data[: len(data) // 2])  # as a full disk does
             raise
         super().write(path, data)
 
@@ -83,7 +83,7 @@ class TestDisk(Disk):
         self._ask("fsync", path)
 
     def fsync_all(self, paths: Sequence[Path]) -> None:
-        for path in paths:  # one after the other: operations have numbers here
+        for path in paths:  # one after the other, so that each has a number
             self.fsync(path)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -110,7 +110,7 @@ class TestDisk(Disk):
 
 
 def failing(first: int, fault: Fault, *, times: int = 1) -> TestDisk:
-    """Return a disk that fails from operation number `first` on, `times` operations long, and is then well again."""
+    """Return a disk on which `times` operations fail, from number `first` on."""
 
     def before(number: int, op: Op) -> None:
         if first <= number < first + times:
@@ -120,7 +120,7 @@ def failing(first: int, fault: Fault, *, times: int = 1) -> TestDisk:
 
 
 def refusing(refuses: Callable[[Op], bool], fault: Fault) -> TestDisk:
-    """Return a disk that refuses some operations until its `before` is taken away."""
+    """Return a disk that refuses some operations until its `before` is replaced."""
 
     def before(number: int, op: Op) -> None:
         if refuses(op):

@@ -1,4 +1,4 @@
-"""One cycle on a disk of which an operation fails: what is broken right then, and at the end."""
+"""A cycle on a disk on which an operation fails, and the violations at that moment and at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT_ANY_MOMENT = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE
 
 
 def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
-    """Run one with this disk; give what is broken at each failure, and after the next start."""
+    """Run one cycle with this disk; return the violations at each failure and after the next start."""
     broken: list[str] = []
     with Site(folder, disk=disk) as site:
         site.drop(1, 2)
@@ -34,13 +34,13 @@ def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
         published = [p.policy_version for p in site.ledger.publications()]
         if published != [0, 1]:
             broken.append(f"published {published}")
-    with Site(folder) as site:  # the next start clears what could not even be removed
+    with Site(folder) as site:  # removes what could not be removed before
         site.tick()
     return broken + [f"at the end: {violation}" for violation in violations(folder)]
 
 
 def count_operations(folder: Path) -> int:
-    """Return how many operations an undisturbed cycle has. Raises AssertionError where that one breaks something."""
+    """Return how many operations an undisturbed cycle has. Raises AssertionError if it has violations."""
     disk = TestDisk()
     broken = run_a_cycle(folder, disk)
     assert broken == [], broken
@@ -50,7 +50,7 @@ def count_operations(folder: Path) -> int:
 def sweep_faults(
     lay_out: Callable[[], Path], choose: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
 ) -> Swept:
-    """Fail each operation of a cycle in turn, `times` operations long, with the faults that `choose(number)` names."""
+    """Let each operation of a cycle and the following ones fail, with each of the faults in `choose(number)`."""
     swept = Swept()
     for number in range(1, count_operations(lay_out()) + 1, every):
         for name in choose(number):

@@ -1,7 +1,7 @@
-"""A daemon on a disk that is really full, read-only, limited in size or out of file descriptors.
+"""A daemon on a disk that is full, read-only or limited in size, or without free file descriptors.
 
-Usage: hard_disk.py SCENARIO FOLDER; the disk scenarios run as root of a user namespace of their own, where FOLDER
-becomes a small tmpfs. Says `held` where all promises held.
+Usage: hard_disk.py SCENARIO FOLDER. The disk scenarios run as root in their own user namespace, in which FOLDER becomes
+a small tmpfs. Prints `passed` if no invariant was violated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from daemon.cli import main
 from daemon.diagnostics.invariants import Invariant, prints_of
-from daemon.training import disk_space as room
+from daemon.training import disk_space
 from tests.faults.support.site import Site, train, violations
 
 AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST, Invariant.LEDGER}
@@ -27,23 +27,23 @@ def expect(condition: object, what: str, site: Site) -> None:
         raise AssertionError(what + "; the log:\n" + "\n".join(site.log.lines[-20:]))
 
 
-def hold_out(site: Site, trouble: Callable[[], contextlib.AbstractContextManager[object]], *, passes: int = 12) -> bool:
-    """Two rollouts lie there; while there is trouble nothing breaks, after it the cycle is published by itself.
+def withstand(site: Site, fault: Callable[[], contextlib.AbstractContextManager[object]], *, passes: int = 12) -> bool:
+    """Run a daemon with two new rollouts during a `fault`, and after it until it has published.
 
-    Tells whether the trouble was noticed.
+    Fails if an invariant is violated. Returns whether the daemon warned about the fault.
     """
-    before, said = site.version, len(site.log.lines)
+    before, lines = site.version, len(site.log.lines)
     prints = prints_of(site.layout.exports)
-    with trouble():
+    with fault():
         for _ in range(passes):
             site.tick()
     broken = [v for v in violations(site.layout.project, before=prints) if v.promise in AT_ONCE]
-    expect(not broken, f"while there was trouble: {broken}", site)
+    expect(not broken, f"during the fault: {broken}", site)
     site.until(lambda: site.version > before and not site.runner.busy)
     site.until(lambda: not site.warnings())
     published = [p.policy_version for p in site.ledger.publications()]
     expect(published == list(range(len(published))), f"published {published}", site)
-    return any(line.startswith("WARNING") for line in site.log.lines[said:])
+    return any(line.startswith("WARNING") for line in site.log.lines[lines:])
 
 
 def nothing_left(folder: Path) -> None:
@@ -70,7 +70,7 @@ def filled(folder: Path, leave: int) -> Iterator[None]:
 
 
 def full_before(folder: Path) -> None:
-    """There is no room for a cycle: none begins, and it says how much is missing."""
+    """Start no cycle if there is too little room for it, and warn how much is missing."""
     with Site(folder) as site:
         site.until_version(0)
         site.drop(1, 2)
@@ -87,8 +87,8 @@ def full_before(folder: Path) -> None:
 
 
 def full_within(folder: Path) -> None:
-    """It fills up while the trainer works: the publish or the ledger is refused, at every place that room runs out."""
-    room.LEAST_BYTES, room._SHARE = 0, 0
+    """Fill the disk during training, so that the publish or the ledger is refused at different points."""
+    disk_space.LEAST_BYTES, disk_space._SHARE = 0, 0
     with Site(folder) as site:
         site.until_version(0)
         noticed = 0
@@ -96,20 +96,20 @@ def full_within(folder: Path) -> None:
             stack = contextlib.ExitStack()
 
             def answer(job, leave=leave, stack=stack):
-                said = train(job)
+                events = train(job)
                 stack.enter_context(filled(folder, leave))
-                return said
+                return events
 
             site.launcher.answer = answer
             site.drop(10 * number, 10 * number + 1)
-            noticed += hold_out(site, lambda stack=stack: stack, passes=60)
+            noticed += withstand(site, lambda stack=stack: stack, passes=60)
             site.launcher.answer = train
-        expect(noticed >= 3, f"{noticed} times there was too little room", site)
+        expect(noticed >= 3, f"the daemon warned {noticed} times only", site)
     nothing_left(folder)
 
 
 def read_only(folder: Path) -> None:
-    """A start on a read-only disk is refused in a line, and changes nothing."""
+    """Refuse to start on a read-only disk, and change nothing."""
 
     @contextlib.contextmanager
     def remounted() -> Iterator[None]:
@@ -123,7 +123,7 @@ def read_only(folder: Path) -> None:
         site.until_version(0)
     (folder / "Saved" / "Training" / "Exports" / "rollout_1.json").write_bytes(b"{}")
     before = prints_of(folder / "Saved" / "Training" / "Exports")
-    with remounted():  # the kernel turns no disk read-only while a file on it is open for writing
+    with remounted():  # impossible while a file on it is open for writing
         code = main(["--project", str(folder), "--no-dashboard", "--once"])
     assert code == 2, code
     assert not [v for v in violations(folder, before=before) if v.promise in AT_ONCE]
@@ -131,7 +131,7 @@ def read_only(folder: Path) -> None:
 
 
 def limited(folder: Path) -> None:
-    """No file may grow beyond a limit (a quota looks alike)."""
+    """Limit the size of files, as a quota does."""
 
     @contextlib.contextmanager
     def limit(size: int) -> Iterator[None]:
@@ -148,46 +148,46 @@ def limited(folder: Path) -> None:
         def unlimited(job):
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))  # the trainer is another process
-            said = train(job)
+            events = train(job)
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            return said
+            return events
 
         site.launcher.answer = unlimited
         for number, size in enumerate((0, 100, 1000, 4096, 20_000, site.layout.ledger.stat().st_size), start=1):
             site.drop(10 * number, 10 * number + 1)
-            noticed = hold_out(site, lambda size=size: limit(size))
+            noticed = withstand(site, lambda size=size: limit(size))
             expect(noticed or size > 4096, f"a limit of {size} was not noticed", site)
     nothing_left(folder)
 
 
 def no_descriptors(folder: Path) -> None:
-    """There are no file descriptors left, or just a few."""
+    """Leave no or only a few file descriptors."""
 
     def count() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
     @contextlib.contextmanager
-    def few(spare: int) -> Iterator[None]:
+    def few(free: int) -> Iterator[None]:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        taken = [os.dup(0) for _ in range(40)]  # so that the limit lies above every open one
+        taken = [os.dup(0) for _ in range(40)]  # so that the limit is above every open one
         highest = max(taken)
-        for descriptor in taken[:spare]:
+        for descriptor in taken[:free]:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
         try:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for descriptor in taken[spare:]:
+            for descriptor in taken[free:]:
                 os.close(descriptor)
 
     with Site(folder) as site:
         site.until_version(0)
         before = count()
-        for spare in range(6):
-            site.drop(10 + 10 * spare, 11 + 10 * spare)
-            noticed = hold_out(site, lambda spare=spare: few(spare))
-            expect(noticed or spare > 0, f"{spare} descriptors were enough", site)
+        for free in range(6):
+            site.drop(10 + 10 * free, 11 + 10 * free)
+            noticed = withstand(site, lambda free=free: few(free))
+            expect(noticed or free > 0, f"{free} descriptors were enough", site)
         expect(count() <= before, f"{count()} descriptors instead of {before}", site)
     nothing_left(folder)
 
@@ -195,8 +195,8 @@ def no_descriptors(folder: Path) -> None:
 SCENARIOS = {f.__name__: f for f in (full_before, full_within, read_only, limited, no_descriptors)}
 
 if __name__ == "__main__":
-    where = Path(sys.argv[2])
+    folder = Path(sys.argv[2])
     if sys.argv[1] in {"full_before", "full_within", "read_only"}:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(where)], check=True)
-    SCENARIOS[sys.argv[1]](where)
-    print("held")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)], check=True)
+    SCENARIOS[sys.argv[1]](folder)
+    print("passed")

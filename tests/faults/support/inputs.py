@@ -1,4 +1,4 @@
-"""What the tests of input files share: sites that are judged at the end, and what a reader costs in a process."""
+"""For the tests of input files: sites that are checked at the end, and how much memory reading a file takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers import make_rollout, v1_document
 
 ROOT = Path(__file__).resolve().parents[3]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not there")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
 
 _MEASURE = """
 import resource, sys
@@ -45,10 +45,10 @@ print(code, (peak_kb() - before) / (1e6 if sys.platform == "darwin" else 1e3))
 
 
 class InputSite(Site):
-    """A site whose jobs can be looked at."""
+    """A site that records its jobs."""
 
     def watch_jobs(self, meanwhile: Callable[[Job], None] = lambda job: None) -> list[Job]:
-        """Return the list that each training's job will be put into; `meanwhile` is called while it trains."""
+        """Return a list that will contain the job of each training; `meanwhile` is called during it."""
         jobs: list[Job] = []
 
         def answer(job: Job) -> list[Event]:
@@ -63,7 +63,7 @@ class InputSite(Site):
 
 @pytest.fixture
 def input_site(fresh_project) -> Iterator[Callable[..., InputSite]]:
-    """Make a daemon on a project with version 0; at the end it closes, and the oracle finds nothing wrong."""
+    """Start daemons on projects with version 0. At the end they stop, and no invariant may be violated."""
     made: list[InputSite] = []
     with contextlib.ExitStack() as stack:
 
@@ -77,7 +77,7 @@ def input_site(fresh_project) -> Iterator[Callable[..., InputSite]]:
 
 
 def reasons(one: Site) -> dict[str, str]:
-    """Return the rejected files with their codes, as the notes beside them say."""
+    """Return the rejected files with the codes in their reasons."""
     found = {}
     for path in one.layout.rejected.iterdir():
         if not path.name.endswith(".reason.txt"):
@@ -86,17 +86,17 @@ def reasons(one: Site) -> dict[str, str]:
     return found
 
 
-def measured(path: Path) -> tuple[str, float]:
-    """Read a file in a process of its own; give the code and by how many MB its memory's peak grew over the bytes."""
+def measure_read(path: Path) -> tuple[str, float]:
+    """Read a file in a child process; return the code, and by how many MB the peak of its memory grew."""
     command = [sys.executable, "-c", _MEASURE, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     code, grown = done.stdout.split()
     return code, float(grown)
 
 
-def run_intake(project: Path, pending: int, rejected: int, *, before: list[str]) -> dict[str, object]:
-    """Run `intake_run.py` behind another program."""
-    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "intake_run.py"), str(project)]
+def run_inbox(project: Path, pending: int, rejected: int, *, before: list[str]) -> dict[str, object]:
+    """Run `inbox_run.py` under another program; return what it printed."""
+    command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "support" / "inbox_run.py"), str(project)]
     done = subprocess.run(
         [*command, str(pending), str(rejected)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=90
     )
@@ -129,8 +129,8 @@ def outcome(data: bytes) -> Rollout | RolloutError:
         return error
 
 
-def doubled(data: bytes, key: bytes, at: int = 0) -> bytes:
-    """Name a key twice in the `at`-th object that has it."""
+def duplicate_key(data: bytes, key: bytes, at: int = 0) -> bytes:
+    """Duplicate a key in the `at`-th object that has it."""
     place = -1
     for _ in range(at + 1):
         place = data.index(key, place + 1)

@@ -1,4 +1,4 @@
-"""Where daemons are killed: project folders laid out anew for each kill, and what must hold after it."""
+"""Project folders for kills, and the checks after a kill."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.faults.support.site import Site, violations
 AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
 
 
-class Grounds:
-    """Two projects, each laid out in the same folder again and again."""
+class ProjectTemplates:
+    """Two projects that are copied into the same folder before each kill."""
 
     def __init__(self, base: Path) -> None:
         self._folder, self._fresh, self._pending = base / "project", base / "fresh", base / "pending"
@@ -23,22 +23,22 @@ class Grounds:
         leave_a_publish_pending(self._folder)
         shutil.copytree(self._folder, self._pending)
 
-    def _lay_out(self, template: Path) -> Path:
+    def _copy(self, template: Path) -> Path:
         shutil.rmtree(self._folder)
         shutil.copytree(template, self._folder)
         return self._folder
 
     def fresh(self) -> Path:
-        """Version 0 is published."""
-        return self._lay_out(self._fresh)
+        """Return a project with version 0."""
+        return self._copy(self._fresh)
 
     def pending(self) -> Path:
-        """The ledger says that version 1 is being published; its files lie in staging."""
-        return self._lay_out(self._pending)
+        """Return a project whose version 1 is being published; its files are in staging."""
+        return self._copy(self._pending)
 
 
 def leave_a_publish_pending(folder: Path) -> None:
-    """Bring a project to where its cycle is about to be published."""
+    """Run a cycle up to its publish."""
     disk = refusing(lambda op: op.kind == "fsync" and op.path.parent.name == "cycle_000001", os_error(5))
     site = Site(folder, disk=disk)
     site.drop(1, 2)
@@ -47,7 +47,7 @@ def leave_a_publish_pending(folder: Path) -> None:
 
 
 def judge(folder: Path) -> list[str]:
-    """What is broken right after the kill, and after the next start has finished its cycle."""
+    """Return the violations right after the kill and after the next start has finished its cycle."""
     found = [f"at once: {violation}" for violation in violations(folder) if violation.promise in AT_ONCE]
     try:
         with Site(folder) as site:
@@ -56,6 +56,6 @@ def judge(folder: Path) -> list[str]:
             if sum(len(cycle.rollouts) for cycle in site.ledger.history()) < 2:
                 found.append("rollouts were not trained on")
             site.until(lambda: not site.warnings())
-    except Exception as error:  # noqa: BLE001  a start that fails is a finding
+    except Exception as error:  # noqa: BLE001  a failed start is a violation
         return [*found, f"the next start: {type(error).__name__}: {error}"]
     return found + [f"after the next start: {violation}" for violation in violations(folder)]

@@ -1,4 +1,4 @@
-"""The cycle whose power cuts are explored: recorded with a daemon, each state judged by the oracle and by a restart."""
+"""Records the disk's operations of a cycle, and checks each state after a power cut, also with a restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Inv
 
 
 def record(folder: Path) -> tuple[DiskRecorder, list[bytes], int]:
-    """Record a cycle of a project with version 0; give the ledger after each operation, and which one published it."""
+    """Record a cycle of a project with version 0; return the ledger after each operation, and which published."""
     ledgers: list[bytes] = []
     ledger = folder / "Saved" / "Training" / "State" / "ledger.sqlite3"
     with Site(folder, enable_auto_training=False) as site:
@@ -24,19 +24,19 @@ def record(folder: Path) -> tuple[DiskRecorder, list[bytes], int]:
         site.launcher.answer = lambda job: train(job, disk=recorder)
         site.until_version(1)
         published = recorder.count
-        ledgers[published] = ledger.read_bytes()  # it commits after the pointer's last operation
+        ledgers[published] = ledger.read_bytes()  # it commits after the pointer file was written
         site.tick()
     return recorder, ledgers, published
 
 
 def judge(published: int) -> Judge:
-    """Return the judge: what holds right after the cut, and after the next start."""
+    """Return a function that finds the violations right after a power cut and after the next start."""
 
-    def look(folder: Path, at: int, restarts: bool) -> list[str]:
+    def find_violations(folder: Path, at: int, restarts: bool) -> list[str]:
         found = [f"at once: {v}" for v in violations(folder) if v.promise in _AT_ONCE]
         pointer = (folder / "Saved" / "Training" / "Models" / "best_model_path.txt").read_text(encoding="utf-8")
         if at >= published and "cycle_000001/" not in pointer:
-            found.append("a publish that the ledger knows of is gone")
+            found.append("the ledger has a publish that is lost")
         if not restarts:
             return found
         try:
@@ -46,10 +46,10 @@ def judge(published: int) -> Judge:
             found.append(f"the next start: {error}")
         return found + [f"after the next start: {v}" for v in violations(folder)]
 
-    return look
+    return find_violations
 
 
 def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Explored:
-    """Explore one cycle of the project in `folder`."""
+    """Cut the power at every operation of one cycle of the project in `folder`."""
     recorder, ledgers, published = record(folder)
     return explore(recorder, folder, ledgers, judge(published), restart_every=restart_every)

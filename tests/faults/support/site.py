@@ -12,7 +12,7 @@ from typing import cast
 
 from daemon.diagnostics.invariants import Violation, check_invariants
 from daemon.process.child import Child, ChildSpec
-from daemon.publishing.ledger_recovery import open_sound
+from daemon.publishing.ledger_recovery import open_or_rebuild
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import PASSING, describe_failure
@@ -148,7 +148,7 @@ class Site:
             trainer=TrainerSettings(epochs=EPOCHS),
         )
         with contextlib.ExitStack() as stack:
-            self.ledger, mended = open_sound(self.layout, now_s=self.clock.utc_s(), disk=disk)
+            self.ledger, mended = open_or_rebuild(self.layout, now_s=self.clock.utc_s(), disk=disk)
             stack.callback(self.ledger.close)
             self.ledger._db.execute("PRAGMA synchronous = OFF")  # no power is cut here
             self.project = Context(
@@ -177,7 +177,7 @@ class Site:
 
     def await_mail(self) -> None:
         """Return the intake's thread a moment."""
-        self.mailbox.wait(0.02 if self.inbox._intake.busy else 0.0)
+        self.mailbox.wait(0.02 if self.inbox._reader.is_busy else 0.0)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Make passes until `condition()`; fail where it does not come."""

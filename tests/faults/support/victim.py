@@ -1,8 +1,9 @@
-"""A program to be killed: it forks a child for each line on its standard input, with everything imported already.
+"""A program to be killed: it forks a child for each line on its standard input, with everything already imported.
 
-Lines: `publish FOLDER` finishes the publish that is pending there, stopped until SIGCONT; `cycle FOLDER disk N`, and
-`cycle FOLDER ledger N`, run a daemon there until version 1, which kills itself before its Nth operation (0: never).
-Answers with the child's pid, and once it ended, how (as `os.waitstatus_to_exitcode`), with how far it had come.
+`publish FOLDER` finishes the publish that is pending there; it stops itself and waits for SIGCONT.
+`cycle FOLDER disk N` and `cycle FOLDER ledger N` run a daemon until version 1. It kills itself before its operation
+number N (0: never). Prints the child's pid and, when it has ended, its exit code (as `os.waitstatus_to_exitcode`) and
+its last operation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads do not survive a fork
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # other threads do not exist after a fork
 
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
@@ -29,8 +30,8 @@ from tests.faults.support.site import InstantLauncher, Site
 from tests.helpers import ListLog
 
 
-class OneByOne(Disk):
-    """Syncs files one after the other: strace counts the calls of each thread by themselves."""
+class SequentialDisk(Disk):
+    """Syncs files one after the other, because strace counts the calls of each thread separately."""
 
     def fsync_all(self, paths):
         for path in paths:
@@ -42,9 +43,11 @@ def die() -> None:
 
 
 def publish(folder: Path) -> None:
-    """Nothing but the publish, as the daemon does it."""
+    """Publish as the daemon does, and do nothing else."""
     layout = ProjectPaths(folder)
-    project = Context(layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, OneByOne())
+    project = Context(
+        layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, SequentialDisk()
+    )
     runner = Runner(project, InstantLauncher(), attempts=1)
     runner.recover()
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -53,12 +56,12 @@ def publish(folder: Path) -> None:
     os._exit(0 if runner.cycle.phase is Phase.PUBLISHED else 3)
 
 
-def cycle(folder: Path, what: str, at: int, told: int) -> None:
-    """A whole cycle; before each operation its number and name are told, so that a dead one can be asked."""
+def cycle(folder: Path, what: str, at: int, report: int) -> None:
+    """Run a cycle. Write the last operation to the pipe `report`, so that it is known after the kill."""
 
     def before(number: int, name: object) -> None:
         if number == at:
-            os.write(told, f"{number} {name}".encode()[:200])
+            os.write(report, f"{number} {name}".encode()[:200])
             die()
 
     disk = TestDisk()
@@ -70,7 +73,7 @@ def cycle(folder: Path, what: str, at: int, told: int) -> None:
         site.drop(1, 2)
         site.until_version(1)
     count = len(disk.ops) if what == "disk" else STATEMENTS[0]
-    os.write(told, f"{count} done".encode())
+    os.write(report, f"{count} done".encode())
     os._exit(0)
 
 
@@ -94,17 +97,17 @@ def kill_at_statement(before) -> None:
 def serve() -> None:
     for line in sys.stdin:
         words = line.split("\t")
-        read_end, told = os.pipe()
+        read_end, report = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 if words[0] == "publish":
                     publish(Path(words[1].strip()))
                 else:
-                    cycle(Path(words[1]), words[2], int(words[3]), told)
+                    cycle(Path(words[1]), words[2], int(words[3]), report)
             finally:
                 os._exit(4)
-        os.close(told)
+        os.close(report)
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
         with os.fdopen(read_end, "rb") as stream:

@@ -1,6 +1,6 @@
-"""Serve a project's Exports until the files named are settled, then print what came of it as JSON: to be traced.
+"""Run a project's inbox until so many rollouts are pending and so many files rejected, then print the result as JSON.
 
-Usage: intake_run.py PROJECT PENDING REJECTED
+Usage: inbox_run.py PROJECT PENDING REJECTED
 """
 
 from __future__ import annotations

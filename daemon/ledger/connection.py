@@ -1,0 +1,79 @@
+"""The ledger's SQLite connection: how it is opened, its transactions, and what happens after an I/O error."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from daemon.ledger.sqlite_errors import LedgerDamaged, is_io_error, to_ledger_error
+
+LOCK_TIMEOUT_S = 10.0
+"""How long to wait for another program that holds the ledger."""
+
+
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Return a connection with a rollback journal and a sync at every commit. Raises sqlite3.Error."""
+    target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    db = sqlite3.connect(target, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+    try:
+        db.row_factory = sqlite3.Row
+        if not read_only:
+            db.execute("PRAGMA journal_mode = DELETE")
+            db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+class LedgerConnection:
+    """The connection that the ledger's tables share."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db = db
+        self._path = path
+        self._must_reopen = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def check(self) -> str | None:
+        """Return what SQLite finds wrong with the file, or None."""
+        try:
+            answer = str(self._db.execute("PRAGMA quick_check").fetchone()[0])
+        except sqlite3.Error as error:
+            return f"it is damaged: {error}"
+        return None if answer == "ok" else f"it is damaged: {answer}"
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit what the body does, or roll all of it back."""
+        if self._must_reopen:
+            self._reopen()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            self._must_reopen = is_io_error(error)
+            if self._db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            raise
+
+    def _reopen(self) -> None:
+        """Read the file again: after a failed fsync its content is unknown. Raises LedgerError."""
+        try:
+            fresh = connect(self._path, read_only=False)
+        except sqlite3.Error as error:
+            raise to_ledger_error(error, self._path) from None
+        self._db.close()
+        self._db = fresh
+        problem = self.check()
+        if problem is not None:
+            raise LedgerDamaged(f"the ledger {self._path.name} cannot be used: {problem}")
+        self._must_reopen = False

@@ -1,0 +1,160 @@
+"""The ledger's cycles: how far each has come, what its trainer left, and which models were published."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from daemon.errors import LedgerError
+from daemon.ledger.connection import LedgerConnection
+from daemon.ledger.cycle import Cycle, Phase
+from daemon.ledger.records import Publication
+from daemon.ledger.rows import UNFINISHED_SQL, insert_publication, move_cycle, to_cycle, to_publication, write_meta
+from schemas.job import Result
+from schemas.status import CycleSummary
+
+
+class CycleTable(LedgerConnection):
+    """The tables `cycle`, `step` and `publication`."""
+
+    def claim(self, *, kind: str, cause: str, parent: str | None, at_s: float) -> Cycle:
+        """Open a cycle and assign all pending rollouts to it, in one transaction."""
+        with self._transaction() as db:
+            first = 0 if kind == "initial" else 1
+            row = db.execute("SELECT max(?, coalesce(max(id) + 1, 0)) FROM cycle", (first,)).fetchone()
+            cycle_id = int(row[0])
+            db.execute(
+                "INSERT INTO cycle (id, kind, cause, phase, created_s, parent) VALUES (?, ?, ?, ?, ?, ?)",
+                (cycle_id, kind, cause, Phase.CLAIMED, at_s, parent),
+            )
+            if kind == "train":
+                db.execute("UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL", (cycle_id,))
+                db.execute(
+                    "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
+                    " FROM rollout WHERE cycle_id = cycle.id) WHERE id = ?",
+                    (cycle_id,),
+                )
+        return self.cycle(cycle_id)
+
+    def cycle(self, cycle_id: int) -> Cycle:
+        """Return a cycle. Raises LedgerError if it does not exist."""
+        row = self._db.execute("SELECT * FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
+        if row is None:
+            raise LedgerError(f"cycle {cycle_id} does not exist", hint="`hotlap history` lists the cycles")
+        return to_cycle(row)
+
+    def last_cycle_id(self) -> int:
+        """Return the number of the newest cycle, 0 before the first."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM cycle").fetchone()[0])
+
+    def unfinished(self) -> Cycle | None:
+        """Return the cycle that is running or parked, also one that was left by a daemon that has ended."""
+        row = self._db.execute(
+            f"SELECT * FROM cycle WHERE phase IN ({UNFINISHED_SQL}) ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else to_cycle(row)
+
+    def move(self, before: Cycle, after: Cycle, *, at_s: float) -> None:
+        """Move a cycle to its next phase and record the step. Raises StaleCycle if `before` is out of date."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, at_s)
+
+    def store_result(
+        self, before: Cycle, after: Cycle, result: Result, *, value_loss: float | None, at_s: float
+    ) -> None:
+        """Move a cycle to its next phase and store its trainer's result."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, at_s)
+            db.execute(
+                "UPDATE cycle SET result = ?, best_epoch = ?, score = ?, value_loss = ? WHERE id = ?",
+                (result.to_bytes().decode(), result.epoch, result.score, value_loss, before.id),
+            )
+
+    def result(self, cycle_id: int) -> Result | None:
+        """Return the result of a cycle's trainer, or None if it has not finished."""
+        row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
+        return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
+
+    def commit_publication(
+        self, before: Cycle, after: Cycle, publication: Publication, *, seconds: float, contract: bytes
+    ) -> None:
+        """End a cycle whose model the pointer file names."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, publication.at_s)
+            db.execute("UPDATE cycle SET seconds = ? WHERE id = ?", (seconds, before.id))
+            write_meta(db, "contract" if before.kind == "train" else "initial_contract", contract.decode())
+            insert_publication(db, publication)
+
+    def add_publication(self, publication: Publication) -> None:
+        """Record that a model of an ended cycle was published again."""
+        with self._transaction() as db:
+            insert_publication(db, publication)
+
+    def publications(self, newest: int | None = None) -> list[Publication]:
+        """Return the newest publications, or all, oldest first."""
+        sql = "SELECT * FROM publication ORDER BY seq DESC LIMIT ifnull(?, -1)"
+        rows = self._db.execute(sql, (newest,)).fetchall()
+        return [to_publication(row) for row in reversed(rows)]
+
+    def last_publication(self) -> Publication | None:
+        """Return the publication of the model that the engine loads now."""
+        row = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT 1").fetchone()
+        return None if row is None else to_publication(row)
+
+    def has_trained(self) -> bool:
+        """Return whether a model other than version 0 was ever published."""
+        return self._db.execute("SELECT 1 FROM publication WHERE policy_version > 0 LIMIT 1").fetchone() is not None
+
+    def count_trained(self) -> int:
+        """Return how many training cycles have been published or have failed."""
+        sql = "SELECT count(*) FROM cycle WHERE kind = 'train' AND phase IN ('published', 'failed')"
+        return int(self._db.execute(sql).fetchone()[0])
+
+    def failures_in_a_row(self) -> int:
+        """Return how many cycles have failed since the last one that was published."""
+        count = 0
+        for row in self._db.execute("SELECT phase FROM cycle WHERE ended_s IS NOT NULL ORDER BY id DESC"):
+            if row[0] == Phase.PUBLISHED:
+                break
+            count += 1
+        return count
+
+    def rewards_earned(self, cycles: Iterable[int]) -> dict[int, float]:
+        """Return the reward per step that the models of these cycles earned.
+
+        It is the mean reward of the next published cycle: its rollouts were recorded with the model.
+        """
+        found = {}
+        for cycle in cycles:
+            row = self._db.execute(
+                "SELECT reward_mean FROM cycle WHERE phase = 'published' AND id > ? ORDER BY id LIMIT 1", (cycle,)
+            ).fetchone()
+            if row is not None and row[0] is not None:
+                found[cycle] = row[0]
+        return found
+
+    def history(self, limit: int | None = None) -> list[CycleSummary]:
+        """Return the newest ended or parked cycles, or all, oldest first."""
+        rows = self._db.execute(
+            # The plus makes SQLite go through the ids. It would sort all cycles if it used the index on the phase.
+            "SELECT * FROM cycle WHERE +phase IN ('published', 'failed', 'parked') ORDER BY id DESC"
+            " LIMIT ifnull(?, -1)",
+            (limit,),
+        ).fetchall()
+        return [self._summary(row) for row in reversed(rows)]
+
+    def _summary(self, row: sqlite3.Row) -> CycleSummary:
+        names = self._db.execute("SELECT name FROM rollout WHERE cycle_id = ? ORDER BY id", (row["id"],))
+        published = row["phase"] == Phase.PUBLISHED
+        return CycleSummary(
+            cycle=row["id"],
+            state=row["phase"],
+            policy_version=to_cycle(row).policy_version if published else None,
+            rollouts=tuple(r[0] for r in names),
+            best_epoch=row["best_epoch"],
+            score=row["score"],
+            reward_mean=row["reward_mean"],
+            value_loss=row["value_loss"],
+            seconds=row["seconds"],
+            error=None if published else row["why"],
+        )

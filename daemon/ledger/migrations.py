@@ -1,0 +1,85 @@
+"""The ledger's versions: how a new ledger is created, and how one of an older version is brought up to date.
+
+A ledger's version is SQLite's `user_version`. The caller holds the project's lock, so that only one program migrates.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from daemon.errors import LedgerError
+from daemon.ledger.cycle import LEGAL_STEPS
+from daemon.ledger.sqlite_errors import LedgerDamaged
+
+MIGRATIONS: Mapping[int, str] = {
+    # Ledgers of version 1 that were created early do not have this index.
+    2: "CREATE INDEX IF NOT EXISTS cycle_of_phase ON cycle (phase);",
+}
+"""Version reached -> SQL. Each runs in one transaction that also sets the version. Never change a released one."""
+
+VERSION = max(MIGRATIONS)
+_SCHEMA = Path(__file__).with_name("schema.sql")
+
+
+def create_or_migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring a ledger to the newest version, also one that is still empty. Raises LedgerError or sqlite3.Error."""
+    version = version_of(db, path)
+    if version == 0:
+        legal_steps = ", ".join(f"('{src.value}', '{dst.value}')" for src, dst in sorted(LEGAL_STEPS))
+        script = f"{_SCHEMA.read_text(encoding='utf-8')}\nINSERT INTO arrow (src, dst) VALUES {legal_steps};"
+        _run(db, script, VERSION)
+    else:
+        _migrate(db, version)
+
+
+def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """Return a connection for reading at the newest version: `db`, or a migrated copy in memory if it is older.
+
+    The file is not changed: an older daemon may be running on it. Closes `db` if it returns a copy.
+    """
+    version = version_of(db, path)
+    if version == 0:
+        raise LedgerError(f"the ledger {path.name} is empty", hint="start the daemon once: `hotlap`")
+    if version == VERSION:
+        return db
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        copy.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes the lock: `backup` would wait for it without end
+        db.backup(copy)
+        _migrate(copy, version)
+    except sqlite3.Error:
+        copy.close()
+        raise
+    db.close()
+    return copy
+
+
+def version_of(db: sqlite3.Connection, path: Path) -> int:
+    """Return the ledger's version, 0 for an empty file. Raises LedgerError if it is newer or not a ledger."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise LedgerError(
+            f"the ledger {path.name} has version {version}, which is newer than this Hotlap reads (up to {VERSION})",
+            hint="update Hotlap",
+            code="E_LEDGER_NEWER",
+        )
+    if version == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
+        raise LedgerDamaged(
+            f"{path.name} is a file of another program, not a ledger",
+            hint="start the daemon again: it moves the file aside",
+        )
+    return version
+
+
+def _migrate(db: sqlite3.Connection, version: int) -> None:
+    for reached in sorted(MIGRATIONS):
+        if reached > version:
+            _run(db, MIGRATIONS[reached], reached)
+
+
+def _run(db: sqlite3.Connection, sql: str, version: int) -> None:
+    db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {version};\nCOMMIT;")
