@@ -36,7 +36,7 @@ class Step(NamedTuple):
     terminated: Bools
     """[N] of bool: the episode ended by the rules of the game. Nothing can be earned after this step."""
     truncated: Bools
-    """[N] of bool: the episode was cut, for example by a time limit. The value of `next_observation` is bootstrapped."""
+    """[N] of bool: the episode was cut, for example by a time limit. The value of `next_observation` still counts."""
     reward_parts: dict[str, Float32]
     """Name to [N]: each part of the reward, already weighted, for the logs; can be empty."""
 

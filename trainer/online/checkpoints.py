@@ -34,7 +34,7 @@ class RunProgress:
     last: float | None = None  #: the same of the last evaluation
     history: dict[str, list[float]] = field(default_factory=dict)  #: one number a batch, by loss
     kept: dict[str, float] = field(default_factory=dict)  #: checkpoint name to `last` when it was written
-    ground: dict[str, Any] = field(default_factory=dict)  #: what the worlds keep
+    environments: dict[str, Any] = field(default_factory=dict)  #: what the worlds keep
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the checkpoint keeps; the history is the checkpoint's own."""
@@ -76,7 +76,7 @@ class CheckpointManager:
         """Write the checkpoint of this step, then let go of those that need not stay."""
         path = self.folder / f"model_step_{progress.steps:010d}.pt"
         progress.kept[path.name] = float("-inf") if progress.last is None else progress.last
-        for name in outdated(progress.kept, newest=self._newest, best=self._best):
+        for name in names_to_remove(progress.kept, newest=self._newest, best=self._best):
             del progress.kept[name]
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("model_step_*.pt"):
@@ -124,7 +124,7 @@ class CheckpointManager:
         return None, torn
 
 
-def outdated(kept: dict[str, float], *, newest: int, best: int) -> list[str]:
+def names_to_remove(kept: dict[str, float], *, newest: int, best: int) -> list[str]:
     """Name the checkpoints that are neither among the newest nor among those that evaluated best."""
     by_age = sorted(kept, reverse=True)
     by_score = sorted(kept, key=lambda name: (kept[name], name), reverse=True)

@@ -20,7 +20,7 @@ class Collector:
 
     def __init__(self, env: VecEnv, seed: int) -> None:
         self._env = env
-        self._observation_NO = finite(env.reset(seed), "observations")
+        self._observation_NO = require_finite(env.reset(seed), "observations")
         self._return_N = np.zeros(env.n_agents)
         self._length_N = np.zeros(env.n_agents, np.int64)
         self._sums: dict[str, float] = defaultdict(float)
@@ -35,8 +35,8 @@ class Collector:
         for t in range(n_steps):
             action_NA = actor.sample(self._observation_NO, rng)
             step = world.step(action_NA)
-            check(step)
-            columns.take(t, self._observation_NO, action_NA, step)
+            check_step(step)
+            columns.write(t, self._observation_NO, action_NA, step)
             cut_N = step.truncated if t < n_steps - 1 else ~step.terminated
             who = np.flatnonzero(cut_N)
             columns.final_NT[who, t] = len(finals) + np.arange(len(who))
@@ -56,7 +56,7 @@ class Collector:
         self._return_N[ended] = 0.0
         self._length_N[ended] = 0
 
-    def part_means(self) -> dict[str, float]:
+    def pop_reward_part_means(self) -> dict[str, float]:
         """Return each reward part's mean a step since the last call."""
         means = {name: total / max(1, self._steps) for name, total in self._sums.items()}
         self._sums, self._steps = defaultdict(float), 0
@@ -74,7 +74,7 @@ class _Columns:
         self.truncated_NT = np.empty((n, n_steps), np.bool_)
         self.final_NT = np.full((n, n_steps), -1, np.int64)
 
-    def take(self, t: int, observation_NO: Float32, action_NA: Float32, step: Step) -> None:
+    def write(self, t: int, observation_NO: Float32, action_NA: Float32, step: Step) -> None:
         """Keep one step."""
         self.observation_NTO[:, t] = observation_NO
         self.action_NTA[:, t] = action_NA
@@ -105,13 +105,13 @@ class _Columns:
         )
 
 
-def check(step: Step) -> None:
+def check_step(step: Step) -> None:
     """Refuse a step with a number that is none."""
-    finite(step.reward[:, None], "rewards")
-    finite(step.next_observation, "observations")
+    require_finite(step.reward[:, None], "rewards")
+    require_finite(step.next_observation, "observations")
 
 
-def finite(numbers_NX: Float32, what: str) -> Float32:
+def require_finite(numbers_NX: Float32, what: str) -> Float32:
     """Return the numbers back. Raises HotlapError (E_ENV_NAN), naming the first agent with one that is not finite."""
     # A sum is not finite where one of its terms is not; looking at each number takes ten times as long.
     if not np.isfinite(numbers_NX.sum(dtype=np.float64)):

@@ -10,7 +10,7 @@ import psutil
 from trainer.common.rng import key_for
 from trainer.envs.gymnasium_env import GymnasiumVecEnv
 from trainer.envs.racing.vec_env import RacingVecEnv
-from trainer.envs.rocket.vec_env import Rules
+from trainer.envs.rocket.vec_env import GameRules
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
@@ -23,22 +23,22 @@ class Environments(Protocol):
     env: VecEnv
     stage: int  #: returns of different stages cannot be compared
 
-    def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
+    def before_batch(self, actor: Actor, steps: int, iteration: int) -> bool:
         """Get ready for one batch with this policy; true where the world is another one now."""
 
-    def played(self, steps: int) -> None:
+    def after_batch(self, steps: int) -> None:
         """Take note of a batch that is over."""
 
     def evaluate(self, actor: Actor) -> ReturnStatistics:
         """Play evaluation episodes."""
 
-    def numbers(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return what the logs show of it, by name."""
 
     def state(self) -> dict[str, Any]:
         """Return plain values and tensors."""
 
-    def saved(self) -> None:
+    def after_checkpoint(self) -> None:
         """Take note that a checkpoint with the present state is on disk."""
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class SingleEnvironments:
     def __init__(self, settings: OnlineSettings, num_envs: int) -> None:
         self._settings = settings
         self.stage = 0
-        self.env: VecEnv = _make(settings, num_envs)
+        self.env: VecEnv = make_env(settings, num_envs)
         self._separate: VecEnv | None = None
 
     def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
@@ -69,7 +69,7 @@ class SingleEnvironments:
         """Play in worlds of their own, the same each time."""
         given = self._settings.evaluation
         if self._separate is None:
-            self._separate = _make(self._settings, min(given.episodes, 16))
+            self._separate = make_env(self._settings, min(given.episodes, 16))
         seed = key_for(self._settings.run.seed, "evaluation")
         return evaluate(actor, self._separate, episodes=given.episodes, seed=seed)
 
@@ -94,7 +94,7 @@ class SingleEnvironments:
             self._separate.close()
 
 
-def _make(settings: OnlineSettings, num_envs: int) -> VecEnv:
+def make_env(settings: OnlineSettings, num_envs: int) -> VecEnv:
     if settings.env.id == "racing":
         return RacingVecEnv(num_envs, time_limit=settings.env.time_limit)
     return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers)
@@ -109,7 +109,7 @@ _USUAL = {"rocket": 32, "racing": 64}
 """Environments where the config leaves it open: enough for matrix products that pay."""
 
 
-def environments(settings: OnlineSettings) -> tuple[int, str]:
+def choose_num_envs(settings: OnlineSettings) -> tuple[int, str]:
     """Return how many environments to run, and a line that says so where the config did not."""
     kind, wanted = settings.env.id, settings.env.num_envs
     bytes_each = _BYTES.get(kind, _OTHER_BYTES)
@@ -124,10 +124,10 @@ def environments(settings: OnlineSettings) -> tuple[int, str]:
     return given, "" if wanted else f"num_envs 0 -> {given} (set env.num_envs to choose)"
 
 
-def rules_of(settings: OnlineSettings) -> Rules:
+def game_rules(settings: OnlineSettings) -> GameRules:
     """Return the game's rules as the settings have them."""
     given = settings.rocket
-    return Rules(
+    return GameRules(
         weights=settings.rewards.model_dump(),
         discrete=given.actions == "discrete",
         tick_skip=given.tick_skip,

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
-from trainer.online.collector import check
+from trainer.online.collector import check_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ def evaluate(actor: Actor, env: VecEnv, *, episodes: int, seed: int) -> ReturnSt
     steps = 0
     while left_N.any():
         step = env.step(actor.best(observation_NO))
-        check(step)
+        check_step(step)
         plays_N = left_N > 0
         now_N += step.reward
         steps += int(plays_N.sum())

@@ -57,7 +57,7 @@ class OnlineLearner:
 
     def __init__(self, contract: PolicyContract, settings: OnlineSettings) -> None:
         self.contract, self.settings = contract, settings
-        self.head: ActionDistribution = distribution_for(contract.action_space)
+        self.distribution: ActionDistribution = distribution_for(contract.action_space)
         shape = Shape.of(contract, settings.train.hidden_sizes)
         self.network: Network = build_network(shape, custom="", seed=settings.run.seed)
         self.normalisers = Normalisers.identity(contract.observation_size)
@@ -66,21 +66,21 @@ class OnlineLearner:
         self.moments: dict[str, Any] = {}  #: Adam's, from a checkpoint
         self.notes: list[str] = []  #: for people, until the reader empties it
         self._updater: Updater | None = None
-        self._machine = TrainerSettings(
+        self._device_settings = TrainerSettings(
             device=settings.run.device, precision=settings.run.precision, threads=settings.run.threads
         )
-        self._candidates = devices.candidates(self._machine)
+        self._candidates = devices.candidates(self._device_settings)
 
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Move the policy; give the losses and what else the logs show, by name."""
-        batch, explained = self._batch(experiences)
+        batch, explained = self._build_batch(experiences)
         if self._updater is None:
             self.device = devices.fastest(
                 self._candidates, lambda device: self._trial(device, batch, iteration, scheduled)
             )
-            self._updater = self._make(self.network, self.device, batch, self._plan(iteration, scheduled))
+            self._updater = self._make_updater(self.network, self.device, batch, self._update_config(iteration, scheduled))
             self.network = self._updater.network
-        plan = self._plan(iteration, scheduled)
+        plan = self._update_config(iteration, scheduled)
         self._updater.renew(plan, batch)
         terms: dict[str, float] = {}
         for epoch in range(1, plan.epochs + 1):
@@ -94,12 +94,12 @@ class OnlineLearner:
         """Return Adam's state dict; empty before the first update."""
         return {} if self._updater is None else self._updater.optimizer_state()
 
-    def _make(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
+    def _make_updater(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
         devices.prepare(device, config.threads or 1)
-        config = replace(config, bfloat16=devices.use_bfloat16(self._machine, device, self.settings.train.hidden_sizes))
+        config = replace(config, bfloat16=devices.use_bfloat16(self._device_settings, device, self.settings.train.hidden_sizes))
         if device.type == "cuda" and self.settings.run.compile:
             self._compile(network.to(device), batch)
-        return make_updater(network, self.head, ppo_loss, config, batch, optimizer_state=self.moments, device=device)
+        return make_updater(network, self.distribution, ppo_loss, config, batch, optimizer_state=self.moments, device=device)
 
     def _compile(self, network: Network, batch: Batch) -> None:
         """Compile in place, and undo it where the first call fails."""
@@ -111,10 +111,10 @@ class OnlineLearner:
             self.notes.append(f"torch.compile failed, going on without: {type(error).__name__}: {error}")
 
     def _trial(self, device: torch.device, batch: Batch, iteration: int, scheduled: ScheduledValues) -> Any:
-        updater = self._make(copy.deepcopy(self.network), device, batch, self._plan(iteration, scheduled))
+        updater = self._make_updater(copy.deepcopy(self.network), device, batch, self._update_config(iteration, scheduled))
         return lambda: updater.epoch(0)
 
-    def _plan(self, iteration: int, scheduled: ScheduledValues) -> UpdateConfig:
+    def _update_config(self, iteration: int, scheduled: ScheduledValues) -> UpdateConfig:
         train, run = self.settings.train, self.settings.run
         return UpdateConfig(
             epochs=train.epochs,
@@ -125,14 +125,14 @@ class OnlineLearner:
             loss=LossConfig(train.clip_range, None, train.value_coef, scheduled.entropy_coef),
             seed=run.seed,
             cycle=iteration,
-            bfloat16=devices.use_bfloat16(self._machine, self.device, train.hidden_sizes),
+            bfloat16=devices.use_bfloat16(self._device_settings, self.device, train.hidden_sizes),
             threads=run.threads,
         )
 
-    def _batch(self, experiences: Experiences) -> tuple[Batch, float]:
+    def _build_batch(self, experiences: Experiences) -> tuple[Batch, float]:
         """Set the units, re-express the network in them, and give the training set and the explained variance."""
-        importance_weight_B = self._observed(experiences)
-        seen = self._look(experiences)
+        importance_weight_B = self._update_observation_statistics(experiences)
+        seen = self._evaluate_policy(experiences)
         if importance_weight_B is None:
             importance_weight_B = np.ones(experiences.size)
         else:  # the first batch was played in other units than it is learned from
@@ -166,7 +166,7 @@ class OnlineLearner:
         spread = float(target_B.var())
         return batch, 1.0 - float(advantage_B.var()) / spread if spread > 0 else float("nan")
 
-    def _observed(self, experiences: Experiences) -> Float64 | None:
+    def _update_observation_statistics(self, experiences: Experiences) -> Float64 | None:
         """Take the observations into the statistics. A network that has learned something keeps its function; a fresh
         one begins in good units instead, and the log likelihoods that it played with are given.
         """
@@ -176,11 +176,11 @@ class OnlineLearner:
             rescale_inputs(self.network.stacks(), before.observations, after)
             self.normalisers = Normalisers(after, before.returns)
             return None
-        played_B: Float64 = self._look(experiences).logp_B.double().numpy()
+        played_B: Float64 = self._evaluate_policy(experiences).logp_B.double().numpy()
         self.normalisers = Normalisers(after, first_returns(experiences, self.settings.train.gamma))
         return played_B
 
-    def _look(self, experiences: Experiences) -> ParentOutputs:
+    def _evaluate_policy(self, experiences: Experiences) -> ParentOutputs:
         size = experiences.size
         history = AttributedRollouts(
             experiences=experiences,
@@ -188,7 +188,7 @@ class OnlineLearner:
             behaviour_logp_B=np.zeros(size),
             std_scale_B=np.ones(size, np.float32),
         )
-        return parent_outputs(self.network, self.head, self.normalisers, history)
+        return parent_outputs(self.network, self.distribution, self.normalisers, history)
 
 
 def _float32(column: Float64) -> torch.Tensor:

@@ -44,13 +44,13 @@ class OnlineRun:
         torch.set_num_threads(settings.run.threads or 1)
         self.settings, self._console = settings, console
         kept = settings.checkpoints
-        self._keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
-        self.ground: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
-        self.learner = OnlineLearner(self.ground.env.contract, settings)
+        self._checkpoints = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
+        self.environments: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
+        self.learner = OnlineLearner(self.environments.env.contract, settings)
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
-            self.ground.restore(self.progress.ground)
+            self.environments.restore(self.progress.environments)
         self.stop: Callable[[], bool] = lambda: False
         self.score: ReturnStatistics | None = None
 
@@ -61,30 +61,30 @@ class OnlineRun:
         player: Collector | None = None
         while progress.steps < settings.run.total_steps and not self.stop():
             actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
-            if self.ground.prepare(actor, progress.steps, progress.iteration) or player is None:
-                player = self._begin()
+            if self.environments.before_batch(actor, progress.steps, progress.iteration) or player is None:
+                player = self._start_collector()
             first = progress.steps
-            self._batch(player, actor)
+            self._train_on_batch(player, actor)
             progress.seconds = before_s + time.monotonic() - began_s
-            self._evaluate(first)
-            if _passed(first, progress.steps, settings.checkpoints.every_steps):
-                self._save()
+            self._evaluate_if_due(first)
+            if _is_multiple_between(first, progress.steps, settings.checkpoints.every_steps):
+                self._save_checkpoint()
                 player = None
-            if self._solved():
+            if self._has_reached_goal():
                 break
         progress.seconds = before_s + time.monotonic() - began_s
-        self._save()
-        if progress.steps >= settings.run.total_steps or self._solved():
-            path = self._keeper.save_as("final_model", self.learner, progress, self._probe)
+        self._save_checkpoint()
+        if progress.steps >= settings.run.total_steps or self._has_reached_goal():
+            path = self._checkpoints.save_as("final_model", self.learner, progress, self._probe)
             self._console.line(f"done: {path.with_suffix('.json').as_posix()}")
-        self.ground.close()
+        self.environments.close()
         return progress
 
-    def _begin(self) -> Collector:
+    def _start_collector(self) -> Collector:
         """Start all episodes anew, from a seed that the step count names."""
-        return Collector(self.ground.env, key_for(self.settings.run.seed, "episodes", self.progress.steps))
+        return Collector(self.environments.env, key_for(self.settings.run.seed, "episodes", self.progress.steps))
 
-    def _batch(self, collector: Collector, actor: Actor) -> None:
+    def _train_on_batch(self, collector: Collector, actor: Actor) -> None:
         """Play one batch and learn from it."""
         progress, seed = self.progress, self.settings.run.seed
         began_s = time.perf_counter()
@@ -103,47 +103,47 @@ class OnlineRun:
         if not len(self._probe) or progress.iteration % 50 == 0:
             rows = numpy_rng_for(seed, "probe", progress.iteration).permutation(experiences.size)[:8]
             self._probe = torch.from_numpy(experiences.observation_BO[np.sort(rows)])
-        self.ground.played(progress.steps)
+        self.environments.after_batch(progress.steps)
         numbers = {f"train/{name}": value for name, value in losses.items()}
         numbers |= {"train/learning_rate": rates.learning_rate, "train/entropy_coef": rates.entropy_coef}
-        numbers |= {f"reward/{name}_mean": value for name, value in collector.part_means().items()}
+        numbers |= {f"reward/{name}_mean": value for name, value in collector.pop_reward_part_means().items()}
         numbers |= {
             "speed/collect_per_s": experiences.size / (played_s - began_s),
             "speed/learn_per_s": experiences.size / (learned_s - played_s),
             "speed/steps_per_s": experiences.size / (learned_s - began_s),
         }
         episodes, collector.episodes = collector.episodes, []
-        self._console.batch(progress.steps, numbers | self.ground.numbers(), episodes)
+        self._console.show_batch(progress.steps, numbers | self.environments.metrics(), episodes)
 
-    def _evaluate(self, first: int) -> None:
+    def _evaluate_if_due(self, first: int) -> None:
         """Evaluate where it is due, and keep the model if it is the best so far."""
         given, progress = self.settings.evaluation, self.progress
-        due = _passed(first, progress.steps, given.every_steps) or progress.steps >= self.settings.run.total_steps
+        due = _is_multiple_between(first, progress.steps, given.every_steps) or progress.steps >= self.settings.run.total_steps
         if not (given.every_steps and due):
             return
         actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
-        self.score = self.ground.evaluate(actor)
+        self.score = self.environments.evaluate(actor)
         progress.last = self.score.lower_bound(given.confidence)
-        is_best = progress.best is None or progress.last > progress.best or self.ground.stage > progress.stage
-        progress.stage = self.ground.stage
-        self._console.evaluated(progress.steps, self.score, progress.last, is_best=is_best)
+        is_best = progress.best is None or progress.last > progress.best or self.environments.stage > progress.stage
+        progress.stage = self.environments.stage
+        self._console.show_evaluation(progress.steps, self.score, progress.last, is_best=is_best)
         if is_best:
             progress.best = progress.last
-            progress.ground = self.ground.state()
-            self._keeper.save_as("best_model", self.learner, progress, self._probe)
+            progress.environments = self.environments.state()
+            self._checkpoints.save_as("best_model", self.learner, progress, self._probe)
 
-    def _solved(self) -> bool:
+    def _has_reached_goal(self) -> bool:
         goal = self.settings.evaluation.stop_at
         return goal is not None and self.score is not None and self.score.mean >= goal
 
-    def _save(self) -> None:
-        self.progress.ground = self.ground.state()
-        path = self._keeper.save(self.learner, self.progress, self._probe)
-        self.ground.saved()
+    def _save_checkpoint(self) -> None:
+        self.progress.environments = self.environments.state()
+        path = self._checkpoints.save(self.learner, self.progress, self._probe)
+        self.environments.after_checkpoint()
         self._console.line(f"checkpoint: {path.name}")
 
 
-def _passed(first: int, last: int, every: int) -> bool:
+def _is_multiple_between(first: int, last: int, every: int) -> bool:
     return every > 0 and first // every < last // every
 
 

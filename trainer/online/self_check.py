@@ -13,9 +13,9 @@ from schemas.errors import ConfigError
 from schemas.text import ascii_safe
 from trainer.common.console import ConsoleReporter
 from trainer.common.rng import numpy_rng_for
-from trainer.envs.rocket.simulation import meshes
+from trainer.envs.rocket.simulation import find_meshes
 from trainer.online.actor import Actor
-from trainer.online.collector import Collector, check
+from trainer.online.collector import Collector, check_step
 from trainer.online.config import EnvSettings, OnlineSettings, TrainSettings, read_config
 from trainer.online.environments import SingleEnvironments
 from trainer.online.learner import OnlineLearner, ScheduledValues
@@ -85,7 +85,7 @@ def _plain(settings: OnlineSettings, num_envs: int) -> str:
     _expect(seen.shape == (world.n_agents, world.contract.observation_size), f"observations of shape {seen.shape}")
     actor = OnlineLearner(world.contract, settings)
     step = world.step(Actor.of(actor.network, actor.normalisers, world.contract).best(seen))
-    check(step)
+    check_step(step)
     _expect(step.reward.shape == step.terminated.shape == (world.n_agents,), f"rewards of shape {step.reward.shape}")
     ground.close()
     return f"{world.n_agents} agents, {seen.shape[1]} observations, {world.contract.action_space.in_words()}"
@@ -108,7 +108,7 @@ def _need_rocket() -> None:
         importlib.import_module("gymnasium")
     except ImportError as error:
         raise _Missing(f"{error.name} is not installed: pip install hotlap[rocket]") from None
-    if meshes() is None:
+    if find_meshes() is None:
         raise _Missing("the collision meshes are missing: pip install --no-deps rlgym-rocket-league==2.0.1")
 
 

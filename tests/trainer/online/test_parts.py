@@ -17,15 +17,15 @@ from trainer.envs.racing.vec_env import RacingVecEnv
 from trainer.envs.vec_env import Step
 from trainer.networks.distributions import distribution_for
 from trainer.online.actor import Actor
-from trainer.online.checkpoints import outdated
+from trainer.online.checkpoints import names_to_remove
 from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
-from trainer.online.environments import environments
+from trainer.online.environments import choose_num_envs
 from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.learner import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.selfplay.curriculum import STAGES, next_stage
-from trainer.online.selfplay.opponent_pool import OpponentPool, expected
+from trainer.online.selfplay.opponent_pool import OpponentPool, expected_score
 
 
 class Counter(gymnasium.Env):
@@ -190,15 +190,15 @@ def test_the_lower_bound_is_that_of_the_mean():
 
 def test_the_newest_and_the_best_stay():
     kept = {f"model_step_{i:010d}.pt": float(score) for i, score in enumerate([5, 9, 1, 2, 8, 3, 4])}
-    gone = outdated(kept, newest=2, best=2)
+    gone = names_to_remove(kept, newest=2, best=2)
     stay = {int(name[11:21]) for name in kept} - {int(name[11:21]) for name in gone}
     assert stay == {5, 6, 1, 4}
-    assert outdated(kept, newest=10, best=0) == []
+    assert names_to_remove(kept, newest=10, best=0) == []
 
 
 def test_elo_is_a_zero_sum_that_finds_the_difference():
-    assert expected(1000, 1000) == 0.5
-    assert expected(1400, 1000) == pytest.approx(10 / 11)
+    assert expected_score(1000, 1000) == 0.5
+    assert expected_score(1400, 1000) == pytest.approx(10 / 11)
 
 
 def test_the_pool_survives(tmp_path):
@@ -206,20 +206,20 @@ def test_the_pool_survives(tmp_path):
     pool = OpponentPool(tmp_path, contract, size=3)
     for steps in range(5):
         pool.add(actor_for(contract, bias=float(steps)), steps)
-    assert [int(m.name[7:17]) for m in pool.members] == [0, 3, 4]  # the first always stays
+    assert [int(m.name[7:17]) for m in pool.opponents] == [0, 3, 4]  # the first always stays
     rng = np.random.default_rng(0)
     for _ in range(400):
-        pool.result(pool.members[1].name, float(rng.random() < 0.75))
-    assert pool.rating - pool.members[1].rating == pytest.approx(191, abs=90)  # 75 % is 191 points
-    assert pool.rating + pool.members[1].rating == pytest.approx(2000)
+        pool.record_result(pool.opponents[1].name, float(rng.random() < 0.75))
+    assert pool.rating - pool.opponents[1].rating == pytest.approx(191, abs=90)  # 75 % is 191 points
+    assert pool.rating + pool.opponents[1].rating == pytest.approx(2000)
     state = pool.state()
     again = OpponentPool(tmp_path, contract, size=3)
     again.restore(state)
     assert again.rating == pool.rating
-    assert [(m.name, m.rating) for m in again.members] == [(m.name, m.rating) for m in pool.members]
+    assert [(m.name, m.rating) for m in again.opponents] == [(m.name, m.rating) for m in pool.opponents]
     seen = np.zeros((1, 3), np.float32)
-    assert np.array_equal(again.members[2].actor.policy(seen), pool.members[2].actor.policy(seen))
-    again.sweep()
+    assert np.array_equal(again.opponents[2].actor.policy(seen), pool.opponents[2].actor.policy(seen))
+    again.remove_unused_files()
     assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
@@ -242,12 +242,12 @@ def test_the_machine_decides_how_many_environments_and_says_so(monkeypatch):
     monkeypatch.setattr("trainer.online.reporting.system_stats.psutil.virtual_memory", lambda: free)
     settings = OnlineSettings()
     wanted = settings.model_copy(update={"env": settings.env.model_copy(update={"num_envs": 512})})
-    given, note = environments(wanted)
+    given, note = choose_num_envs(wanted)
     assert given == 6
     assert "num_envs 512 -> 6" in note
     free.available = 10**12
-    assert environments(wanted) == (512, "")
-    assert environments(settings)[0] == 32
+    assert choose_num_envs(wanted) == (512, "")
+    assert choose_num_envs(settings)[0] == 32
 
 
 def test_log_lines_never_raise_on_an_old_console(tmp_path):
@@ -295,8 +295,8 @@ def test_policies_that_left_the_pool_leave_the_disk_only_when_that_is_saved(tmp_
     pool.add(actor_for(contract), 2)
     again = OpponentPool(tmp_path, contract, size=2)
     again.restore(before)  # killed before the next checkpoint: the old one still finds its policies
-    assert [m.name[7:17] for m in again.members] == ["0000000000", "0000000001"]
-    pool.sweep()
+    assert [m.name[7:17] for m in again.opponents] == ["0000000000", "0000000001"]
+    pool.remove_unused_files()
     assert sorted(path.name[7:17] for path in tmp_path.glob("*.npz")) == ["0000000000", "0000000002"]
 
 
@@ -304,10 +304,10 @@ def test_the_log_shows_means_over_the_interval(tmp_path):
     out = io.StringIO()
     show = RunConsole(tmp_path, total_steps=100, interval_s=1e9, boards=[], out=out)
     losses = dict.fromkeys(("train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction"), 0.0)
-    show.batch(1, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 7.0}, [])
-    show.batch(2, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 1.0, "selfplay/stage": 2.0}, [])
+    show.show_batch(1, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 7.0}, [])
+    show.show_batch(2, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 1.0, "selfplay/stage": 2.0}, [])
     show._interval_s = 0.0
-    show.batch(
+    show.show_batch(
         3, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 2.0, "selfplay/stage": 3.0}, [(5.0, 3)]
     )
     show.close()

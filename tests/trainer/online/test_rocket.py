@@ -8,17 +8,17 @@ pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
 from gymnasium.utils.env_checker import check_env
 
 from trainer.envs.rocket import simulation as rocket_sim
-from trainer.envs.rocket.actions import NAMES, lookup_table
+from trainer.envs.rocket.actions import CONTROL_NAMES, lookup_table
 from trainer.envs.rocket.gymnasium_envs import RocketSimEnv, RocketVectorEnv
-from trainer.envs.rocket.observations import SIZE
-from trainer.envs.rocket.render import frame
+from trainer.envs.rocket.observations import OBSERVATION_SIZE
+from trainer.envs.rocket.render import render_frame
 from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, StepTrial
-from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+from trainer.envs.rocket.vec_env import RocketVecEnv, GameRules
 
-if rocket_sim.meshes() is None:
+if rocket_sim.find_meshes() is None:
     pytest.skip("the collision meshes are not installed", allow_module_level=True)
 
-RULES = Rules(weights={"goal": 10.0, "concede": -10.0, "touch": 1.0, "velocity_player_to_ball": 0.1})
+RULES = GameRules(weights={"goal": 10.0, "concede": -10.0, "touch": 1.0, "velocity_player_to_ball": 0.1})
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def duel():
 
 
 def held(**given):
-    return np.array([[given.get(name, 0.0) for name in NAMES]] * 2, np.float32)
+    return np.array([[given.get(name, 0.0) for name in CONTROL_NAMES]] * 2, np.float32)
 
 
 def after(arenas, steps=4, **given):
@@ -57,7 +57,7 @@ def test_each_control_does_what_its_name_says(duel):
 
 def test_the_touch_flag_covers_every_tick_of_a_step(duel):
     """Held against the simulator's callback."""
-    sim, rng, seen = rocket_sim.simulator(), np.random.default_rng(0), 0
+    sim, rng, seen = rocket_sim.load_simulator(), np.random.default_rng(0), 0
     hits = []
     arena, car = duel._arenas[0], duel._cars[0][0]
     arena.set_ball_touch_callback(lambda arena, car, data: hits.append(car.id))
@@ -97,15 +97,15 @@ def test_all_team_sizes_share_one_network(sides):
     blue, orange = sides
     games = RocketVecEnv(2, blue, orange, RULES)
     seen = games.reset(3)
-    assert seen.shape == (2 * (blue + orange), SIZE)
-    mate, first, second = (seen.reshape(2, -1, SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3))
+    assert seen.shape == (2 * (blue + orange), OBSERVATION_SIZE)
+    mate, first, second = (seen.reshape(2, -1, OBSERVATION_SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3))
     assert mate.any() == (blue == 2)
     assert first.any()
     assert second.any() == (orange == 2)
 
 
 def test_orange_sees_what_blue_would_see_from_the_other_side():
-    games = RocketVecEnv(1, 1, 1, Rules(weights={}, random_starts=0.0))
+    games = RocketVecEnv(1, 1, 1, GameRules(weights={}, random_starts=0.0))
     blue, orange = games.reset(5)
     assert np.allclose(blue, orange, atol=1e-4)  # a kickoff is the same for both
     blue, orange = games.step(np.array([[8.0], [8.0]])).observation
@@ -118,7 +118,7 @@ def test_orange_sees_what_blue_would_see_from_the_other_side():
 def test_a_goal_ends_the_episode_and_pays_those_who_scored():
     games = RocketVecEnv(2, 1, 2, RULES)
     games.reset(0)
-    sim = rocket_sim.simulator()
+    sim = rocket_sim.load_simulator()
     ball = sim.BallState()
     ball.pos, ball.vel = sim.Vec(0.0, 5000.0, 200.0), sim.Vec(0.0, 4000.0, 0.0)
     games._sim._arenas[0].ball.set_state(ball)
@@ -128,13 +128,13 @@ def test_a_goal_ends_the_episode_and_pays_those_who_scored():
     assert step.reward_parts["goal"].tolist() == [10.0, 0, 0, 0, 0, 0]
     assert step.reward_parts["concede"].tolist() == [0, -10.0, -10.0, 0, 0, 0]
     assert np.allclose(step.reward, sum(step.reward_parts.values()))
-    assert [(e.arena, e.scored) for e in games.ended] == [(0, 1)]
+    assert [(e.arena, e.scored) for e in games.ended_episodes] == [(0, 1)]
     assert step.next_observation[0, 1] > 1.2  # the true successor has the ball in the goal
     assert abs(step.observation[0, 1]) < 1.2
 
 
 def test_time_cuts_an_episode():
-    games = RocketVecEnv(1, 1, 1, Rules(weights={}, no_touch_s=1.0))
+    games = RocketVecEnv(1, 1, 1, GameRules(weights={}, no_touch_s=1.0))
     games.reset(0)
     cut = [bool(games.step(np.full((2, 1), 8.0)).truncated.all()) for _ in range(30)]
     assert [i for i, over in enumerate(cut) if over] == [14, 29]
@@ -143,13 +143,13 @@ def test_time_cuts_an_episode():
 def play(seed, *, way, steps=80):
     games = RocketVecEnv(3, 2, 2, RULES)
     games.reset(seed)
-    games._sim.ways = (games._sim.ways[way],) * 3
+    games._sim.stepping_methods = (games._sim.stepping_methods[way],) * 3
     games._sim._cars[0][0].demolish()
     rng = np.random.default_rng(seed)
     seen, wrecks = [], 0
     for _ in range(steps):
         step = games.step(rng.integers(0, 90, (12, 1)).astype(np.float32))
-        wrecks += int(games.seen.car[0, 0, 0, DEMOED])
+        wrecks += int(games.arena_state.car[0, 0, 0, DEMOED])
         seen.append(step.next_observation.copy())
     return np.array(seen), wrecks
 
@@ -224,14 +224,14 @@ def test_the_vector_environment_tells_where_an_episode_led_to():
 
 
 def test_a_picture_shows_the_ball_where_it_is():
-    games = RocketVecEnv(1, 1, 1, Rules(weights={}, random_starts=0.0))
+    games = RocketVecEnv(1, 1, 1, GameRules(weights={}, random_starts=0.0))
     games.reset(0)
-    sim = rocket_sim.simulator()
+    sim = rocket_sim.load_simulator()
     ball = sim.BallState()
     ball.pos = sim.Vec(2000.0, -3000.0, 93.0)
     games._sim._arenas[0].ball.set_state(ball)
     games.step(np.full((2, 1), 8.0))
-    picture = frame(games.seen, 0, 1)
+    picture = render_frame(games.arena_state, 0, 1)
     assert picture.shape == (528, 360, 3)
     white = np.median(np.argwhere((picture == 240).all(axis=2)), axis=0)  # noses of cars are white too
     x, y = -4096 + white[1] / 359 * 8192, 6000 - white[0] / 527 * 12000

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.envs.rocket.simulation import Float32
 
-NAMES = ("throttle", "steer", "pitch", "yaw", "roll", "jump", "boost", "handbrake")
+CONTROL_NAMES = ("throttle", "steer", "pitch", "yaw", "roll", "jump", "boost", "handbrake")
 
 
 def lookup_table() -> Float32:

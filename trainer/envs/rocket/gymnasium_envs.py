@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from trainer.envs.gymnasium_vector import VecEnvVectorEnv, spaces_of
-from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+from trainer.envs.gymnasium_vector import VectorEnvAdapter, spaces_of
+from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
 
 Float32 = npt.NDArray[np.float32]
 
@@ -34,8 +34,8 @@ _LARGEST = 10.0  #: no observation is beyond it
 _STANDS_STILL = 8  #: of the lookup table: all controls at rest
 
 
-def _rules(weights: Mapping[str, float] | None, *, discrete: bool, **rules: Any) -> Rules:
-    return Rules(weights=WEIGHTS if weights is None else weights, discrete=discrete, **rules)
+def _rules(weights: Mapping[str, float] | None, *, discrete: bool, **rules: Any) -> GameRules:
+    return GameRules(weights=WEIGHTS if weights is None else weights, discrete=discrete, **rules)
 
 
 class RocketSimEnv(gymnasium.Env[Any, Any]):
@@ -88,7 +88,7 @@ class RocketSimEnv(gymnasium.Env[Any, Any]):
         self.games.close()
 
 
-class RocketVectorEnv(VecEnvVectorEnv):
+class RocketVectorEnv(VectorEnvAdapter):
     """`arenas` games; environment = arena * cars + car, blue before orange."""
 
     def __init__(

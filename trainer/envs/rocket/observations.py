@@ -33,7 +33,7 @@ from trainer.envs.rocket.simulation import (
     side_of,
 )
 
-SIZE = 180
+OBSERVATION_SIZE = 180
 _OTHER = 31
 _MATES, _OPPONENTS = 1, 2
 _FIELD, _SPIN = np.float32(1 / 4096), np.float32(1 / 5.5)
@@ -45,9 +45,9 @@ _OUR_GOAL = np.array([0.0, -GOAL_Y, 320.0], np.float32)
 def observe(seen: ArenaState, blue: int, last_action: Float32, since_touch: Float32) -> Float32:
     """Return [G, C, 180]. `last_action` [G, C, 8]; `since_touch` [G], part of the longest time, 0 to 1."""
     games, cars = seen.flip.shape
-    out = np.zeros((games, cars, SIZE), np.float32)
+    out = np.zeros((games, cars, OBSERVATION_SIZE), np.float32)
     mine, ball = seen.facing(blue)
-    _see(out.reshape(-1, SIZE), mine.reshape(-1, 36), ball.reshape(-1, 25), seen.flip.reshape(-1))
+    _see(out.reshape(-1, OBSERVATION_SIZE), mine.reshape(-1, 36), ball.reshape(-1, 25), seen.flip.reshape(-1))
     out[:, :, 9:43] = seen.pads[:, side_of(cars, blue)]
     for slot, (me, other) in enumerate(_pairs(cars, blue)):
         if me:

@@ -16,7 +16,7 @@ _BALL = (240, 240, 240)
 _CEILING = 2044.0  #: uu
 
 
-def frame(seen: ArenaState, arena: int, blue: int, *, width: int = 360) -> Frame:
+def render_frame(seen: ArenaState, arena: int, blue: int, *, width: int = 360) -> Frame:
     """An RGB picture [height, width, 3]; its height is even, as video wants. Higher things are drawn larger."""
     reach_y = GOAL_Y + _DEPTH
     height = 2 * round(width * reach_y / _SIDE / 2)

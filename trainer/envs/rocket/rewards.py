@@ -22,7 +22,7 @@ from trainer.envs.rocket.simulation import (
     Float32,
 )
 
-PARTS = (
+REWARD_PARTS = (
     "goal", "concede", "touch", "velocity_player_to_ball", "velocity_ball_to_goal", "boost", "demo", "align", "aerial",
 )  # fmt: skip
 _THEIR_GOAL = np.array([0.0, GOAL_Y, 320.0], np.float32)
@@ -30,7 +30,9 @@ _OUR_GOAL = np.array([0.0, -GOAL_Y, 320.0], np.float32)
 _CEILING = 2044.0  #: uu
 
 
-def parts_of(seen: ArenaState, blue: int, scored: npt.NDArray[np.int64], demos_before: Float32) -> dict[str, Float32]:
+def reward_parts(
+    seen: ArenaState, blue: int, scored: npt.NDArray[np.int64], demos_before: Float32
+) -> dict[str, Float32]:
     """Return each part [G, C], unweighted. `scored` [G] is 1 where blue scored, -1 where orange did, else 0."""
     games, cars = seen.flip.shape
     car, ball = seen.facing(blue)
@@ -38,7 +40,7 @@ def parts_of(seen: ArenaState, blue: int, scored: npt.NDArray[np.int64], demos_b
     to_ball = _unit(ball[..., BALL_POS] - car[..., POS])
     attack, defence = _unit(_THEIR_GOAL - car[..., POS]), _unit(car[..., POS] - _OUR_GOAL)
     height = np.minimum(np.maximum(car[..., POS][..., 2] / _CEILING, 0.0), 1.0)
-    parts = np.empty((len(PARTS), games, cars), np.float32)
+    parts = np.empty((len(REWARD_PARTS), games, cars), np.float32)
     parts[0] = won > 0
     parts[1] = won < 0
     parts[2] = car[..., TOUCHED]
@@ -48,7 +50,7 @@ def parts_of(seen: ArenaState, blue: int, scored: npt.NDArray[np.int64], demos_b
     parts[6] = car[..., DEMOS] - demos_before
     parts[7] = 0.5 * (_dot(to_ball, attack) + _dot(to_ball, defence))
     parts[8] = np.where(car[..., ON_GROUND] > 0, 0.0, height)
-    return dict(zip(PARTS, parts, strict=True))
+    return dict(zip(REWARD_PARTS, parts, strict=True))
 
 
 def _dot(a: Float32, b: Float32) -> Float32:

