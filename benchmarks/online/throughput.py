@@ -112,8 +112,8 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
     import torch
 
     from trainer.common import threads
-    from trainer.envs.rocket.gymnasium_envs import WEIGHTS
-    from trainer.envs.rocket.vec_env import RocketVecEnv, GameRules
+    from trainer.envs.rocket.rewards import RewardWeights
+    from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
     from trainer.online.actor import Actor
     from trainer.online.collector import Collector
     from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
@@ -121,7 +121,7 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
 
     threads.keep_numpy_to_one()
     torch.set_num_threads(1)
-    games = RocketVecEnv(ARENAS, 1, 1, GameRules(weights=WEIGHTS))
+    games = RocketVecEnv(ARENAS, 1, 1, GameRules(weights=RewardWeights().model_dump()))
     if one_thread:
         games.use_one_thread()
     settings = OnlineSettings(

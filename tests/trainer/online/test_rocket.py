@@ -143,7 +143,7 @@ def test_time_cuts_an_episode():
 def play(seed, *, way, steps=80):
     games = RocketVecEnv(3, 2, 2, RULES)
     games.reset(seed)
-    games._sim.stepping_methods = (games._sim.stepping_methods[way],) * 3
+    games._sim.ways = (games._sim.ways[way],) * 3
     games._sim._cars[0][0].demolish()
     rng = np.random.default_rng(seed)
     seen, wrecks = [], 0

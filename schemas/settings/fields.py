@@ -1,0 +1,38 @@
+"""Settings that several programs have: ranges and descriptions, once. Each program has its own defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+HiddenSizes = Annotated[
+    tuple[PositiveInt, ...],
+    Field(min_length=1, max_length=8, description="Hidden layers of the policy and of the value network."),
+]
+BatchSize = Annotated[int, Field(ge=2, description="Experiences in a gradient step.")]
+Gamma = Annotated[float, Field(gt=0, le=1, description="Discount per step.")]
+GaeLambda = Annotated[Fraction, Field(description="Trades bias for variance of the advantages.")]
+ClipRange = Annotated[
+    PositiveFloat, Field(description="How far the probability ratio may move before the loss stops rewarding it.")
+]
+ValueCoef = Annotated[NotNegative, Field(description="Weight of the value loss.")]
+MaxGradNorm = Annotated[PositiveFloat, Field(description="Gradients are scaled down to this norm.")]
+Epochs = Annotated[int, Field(ge=1, le=1000)]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Field(description="auto: bfloat16 autocast on CUDA if the networks are large enough to gain, else float32."),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="The seed of all randomness.")]
+
+
+class SettingsGroup(BaseModel):
+    """One table of settings. The text below a field is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
