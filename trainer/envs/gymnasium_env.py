@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 from trainer.envs.vec_env import Float32, Step
 
 
-def import_gymnasium() -> Any:
+def gymnasium() -> Any:
     """Import Gymnasium. Raises ConfigError (E_EXTRA) if it is not installed."""
     try:
         import gymnasium
@@ -32,7 +32,7 @@ class GymnasiumVecEnv:
     """
 
     def __init__(self, name: str, n_agents: int, *, workers: bool = False, **options: Any) -> None:
-        gym = import_gymnasium()
+        gym = gymnasium()
         try:
             self._envs = gym.make_vec(
                 name,
@@ -58,7 +58,7 @@ class GymnasiumVecEnv:
 
     def _convert_action_space(self, name: str, space: Any) -> ActionSpace:
         """Return the policy's action space, and store how its actions become those of the environment."""
-        gym = import_gymnasium()
+        gym = gymnasium()
         if isinstance(space, gym.spaces.Discrete):
             self._first_action = int(space.start)
             return DiscreteActions(n=int(space.n))
@@ -102,7 +102,7 @@ class GymnasiumVecEnv:
 
         Raises ConfigError (E_EXTRA) if the environment cannot be rendered.
         """
-        gym = import_gymnasium()
+        gym = gymnasium()
         try:
             return np.asarray(self._envs.render()[0], np.uint8)
         except (gym.error.Error, TypeError) as error:

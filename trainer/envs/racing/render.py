@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.envs.racing.car import HALF_CAR, SPEED_SCALE, Cars
-from trainer.envs.racing.track import HALF_WIDTH, LENGTH, SAMPLES, SPACING, Float32, Int64, Tracks
+from trainer.envs.racing.track import HALF_WIDTH, LENGTH, SAMPLES, SPACING, Int64, Tracks
+from trainer.envs.vec_env import Float32
 
 Frame = NDArray[np.uint8]
 
