@@ -17,7 +17,7 @@ from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
 from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, read_config
-from trainer.online.environments import environments
+from trainer.online.environments import choose_num_envs
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
@@ -81,8 +81,14 @@ def train(arguments: argparse.Namespace) -> int:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
-    num_envs, note = environments(settings)
-    folder = open_run(Path(settings.run.logs), config=arguments.config.read_bytes(), resume=arguments.resume)
+    config = arguments.config.read_bytes()
+    with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
+        return train_in(folder, settings, resume=arguments.resume)
+
+
+def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
+    """Train in the folder of a run and return the exit code. Raises HotlapError or OSError."""
+    num_envs, note = choose_num_envs(settings)
     kept = settings.checkpoints
     start, torn = None, list[str]()
     if resume:
@@ -110,7 +116,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
     """Return the verification block."""
-    train, world = settings.train, run.ground.env
+    train, world = settings.train, run.environments.env
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
     if device == "auto":
