@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from schemas.text import ascii_safe
 from trainer.common.console import ConsoleReporter
+from trainer.common.exit_codes import failure_of
 from trainer.common.rng import numpy_rng_for
 from trainer.envs.rocket.simulation import find_meshes, load_simulator
 from trainer.online.actor import Actor
@@ -40,7 +40,7 @@ def validate(config: Path | None = None) -> int:
             console.line(f"[OK]    {name}: {check()}")
         except Exception as error:  # noqa: BLE001
             failed += 1
-            console.line(ascii_safe(f"[ERROR] {name}: {type(error).__name__}: {error}"))
+            console.line(f"[ERROR] {name}: {failure_of(error)[1].message}")
     console.line(f"{len(checks)} checks, {failed} failed")
     return 1 if failed else 0
 
