@@ -1,7 +1,7 @@
 """The interface of the environments of online training: many agents that step together.
 
-Array shapes use the letters N (agents), O (observation features) and A (action numbers). All arrays are float32 unless
-something else is said.
+Array shapes use the letters N (agents), O (observation features) and A (action numbers). Arrays are float32 unless
+stated otherwise.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def open_run(logs: Path, *, config: bytes, resume: bool) -> Iterator[Path]:
     """
     folder = logs / LATEST
     if resume and not (folder / "checkpoints").is_dir():
-        raise ConfigError(f"there is no run in {folder}", hint="start without --resume", code="E_NO_RUN")
+        raise ConfigError(f"{folder} does not contain a run", hint="start without --resume", code="E_NO_RUN")
     # The lock is outside of latest_run, which is renamed: Windows does not rename a folder with an open file.
     lock, holder = try_acquire(logs / _LOCK)
     if lock is None:
