@@ -268,12 +268,17 @@ def test_schedules_are_linear_over_the_run():
 
 
 def test_racing_starts_again_from_its_seed():
-    env = RacingVecEnv(4)
-    first = env.reset(3)
-    for _ in range(5):
-        env.step(np.zeros((4, 3), np.float32))
-    assert np.array_equal(env.reset(3), first)
-    assert not np.array_equal(env.reset(4), first)
+    used, new = RacingVecEnv(4, time_limit=30), RacingVecEnv(4, time_limit=30)
+    actions = np.random.default_rng(0).uniform(-1, 1, (50, 4, 3)).astype(np.float32)
+    used.reset(1)
+    for action in actions:
+        used.step(action)
+    assert np.array_equal(used.reset(3), new.reset(3))
+    for action in actions:  # long enough for new episodes, which draw from the random numbers again
+        step, expected = used.step(action), new.step(action)
+        assert np.array_equal(step.observation, expected.observation)
+        assert np.array_equal(step.reward, expected.reward)
+    assert not np.array_equal(used.reset(4), new.reset(3))
 
 
 def test_defaults_of_the_settings():
