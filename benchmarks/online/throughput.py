@@ -112,8 +112,8 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
     import torch
 
     from trainer.common import threads
-    from trainer.envs.rocket.gymnasium_envs import WEIGHTS
-    from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+    from trainer.envs.rocket.rewards import RewardWeights
+    from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
     from trainer.online.actor import Actor
     from trainer.online.collector import Collector
     from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
@@ -121,9 +121,9 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
 
     threads.keep_numpy_to_one()
     torch.set_num_threads(1)
-    games = RocketVecEnv(ARENAS, 1, 1, Rules(weights=WEIGHTS))
+    games = RocketVecEnv(ARENAS, 1, 1, GameRules(weights=RewardWeights().model_dump()))
     if one_thread:
-        games.one_thread()
+        games.use_one_thread()
     settings = OnlineSettings(
         run=RunSettings(threads=int(one_thread)),
         train=TrainSettings(hidden_sizes=HIDDEN, epochs=EPOCHS, batch_size=MINIBATCH),

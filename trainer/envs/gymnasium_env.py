@@ -1,6 +1,6 @@
-"""Any registered Gymnasium environment with flat observations, through Gymnasium's own vectorisation.
+"""Any registered Gymnasium environment with array observations, through Gymnasium's own vector environments.
 
-A policy's mean lies in [-1, 1]; a bounded action is stretched from there to the environment's own range.
+A policy's mean is in [-1, 1]; a bounded action is scaled from there to the environment's own range.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import numpy.typing as npt
 
 from schemas.contract import ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import ConfigError
-from trainer.envs.vec_env import Step
-
-Float32 = npt.NDArray[np.float32]
+from trainer.envs.vec_env import Float32, Step
 
 
 def gymnasium() -> Any:
-    """Import Gymnasium. Raises ConfigError (E_EXTRA) where it is missing."""
+    """Import Gymnasium. Raises ConfigError (E_EXTRA) if it is not installed."""
     try:
         import gymnasium
     except ImportError:
@@ -27,8 +25,10 @@ def gymnasium() -> Any:
 
 
 class GymnasiumVecEnv:
-    """A `trainer.envs.vec_env.World` of n copies of one environment. `workers` > 0 steps them in processes of their own,
-    which pays where one step costs more than about a tenth of a millisecond.
+    """A `trainer.envs.vec_env.VecEnv` of n copies of one environment; each copy has one agent.
+
+    With `workers` each copy runs in its own process: faster if a step takes more than about 0.1 ms. Other `options` are
+    those of `gymnasium.make_vec`.
     """
 
     def __init__(self, name: str, n_agents: int, *, workers: bool = False, **options: Any) -> None:
@@ -42,65 +42,72 @@ class GymnasiumVecEnv:
                 **options,
             )
         except gym.error.Error as error:
-            hint = "use racing, rocket or an id that gymnasium.make knows"
-            raise ConfigError(f"the environment {name} cannot be made: {error}", hint=hint, code="E_ENV") from None
+            hint = "set env.id to racing, rocket or an id that is registered with Gymnasium"
+            message = f"Gymnasium cannot make the environment {name}: {error}"
+            raise ConfigError(message, hint=hint, code="E_ENV") from None
         self.n_agents = n_agents
         space = self._envs.single_observation_space
         if not isinstance(space, gym.spaces.Box):
-            hint = "wrap it so that observations are one array of numbers"
-            raise ConfigError(f"{name} has observations of kind {type(space).__name__}", hint=hint, code="E_ENV")
+            hint = "use an environment whose observations are one array of numbers, or a wrapper that makes them one"
+            message = f"the observations of {name} are a {type(space).__name__} space, not a Box"
+            raise ConfigError(message, hint=hint, code="E_ENV")
         self.contract = PolicyContract(
-            observation_size=int(np.prod(space.shape)), action_space=self._actions(name, self._envs.single_action_space)
+            observation_size=int(np.prod(space.shape)),
+            action_space=self._convert_action_space(name, self._envs.single_action_space),
         )
 
-    def _actions(self, name: str, space: Any) -> ActionSpace:
-        """Say what the policy's actions are, and keep how they become the environment's."""
+    def _convert_action_space(self, name: str, space: Any) -> ActionSpace:
+        """Return the policy's action space, and store how its actions become those of the environment."""
         gym = gymnasium()
         if isinstance(space, gym.spaces.Discrete):
-            self._first = int(space.start)
+            self._first_action = int(space.start)
             return DiscreteActions(n=int(space.n))
         if isinstance(space, gym.spaces.Box):
             self._shape = space.shape
             self._low = np.where(np.isfinite(space.low), space.low, -1.0).astype(np.float32).reshape(-1)
             self._high = np.where(np.isfinite(space.high), space.high, 1.0).astype(np.float32).reshape(-1)
             return ContinuousActions.named(tuple(f"action_{i}" for i in range(len(self._low))))
-        hint = "actions must be Discrete or Box"
-        raise ConfigError(f"{name} has actions of kind {type(space).__name__}", hint=hint, code="E_ENV")
+        hint = "use an environment whose actions are Discrete or Box"
+        raise ConfigError(f"the actions of {name} are a {type(space).__name__} space", hint=hint, code="E_ENV")
 
     def reset(self, seed: int) -> Float32:
-        """Seed and start every copy; copy i gets its own seed."""
+        """Start every copy, each with its own seed, and return the observations [n, O]."""
         seeds = np.random.SeedSequence(seed).generate_state(self.n_agents)
         observation, _ = self._envs.reset(seed=[int(s) for s in seeds])
-        return self._flat(observation)
+        return self._flatten(observation)
 
     def step(self, action: Float32) -> Step:
-        """Take one step in each copy."""
-        given: npt.NDArray[Any]
+        """Advance each copy by one step. `action` is [n, A] in [-1, 1], or [n, 1] choices from 0."""
+        converted: npt.NDArray[Any]
         if isinstance(self.contract.action_space, DiscreteActions):
-            given = action[:, 0].astype(np.int64) + self._first
+            converted = action[:, 0].astype(np.int64) + self._first_action
         else:
-            stretched = self._low + (action + 1.0) * 0.5 * (self._high - self._low)
-            given = stretched.astype(np.float32).reshape(self.n_agents, *self._shape)
-        observation, reward, terminated, truncated, info = self._envs.step(given)
-        now = self._flat(observation)
+            scaled = self._low + (action + 1.0) * 0.5 * (self._high - self._low)
+            converted = scaled.astype(np.float32).reshape(self.n_agents, *self._shape)
+        observation, reward, terminated, truncated, info = self._envs.step(converted)
+        current = self._flatten(observation)
         ended = terminated | truncated
-        following = now
+        successor = current
         if ended.any():
-            following = now.copy()
+            successor = current.copy()
             for agent in np.flatnonzero(ended):
-                following[agent] = np.asarray(info["final_obs"][agent], np.float32).reshape(-1)
-        return Step(following, now, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
+                successor[agent] = np.asarray(info["final_obs"][agent], np.float32).reshape(-1)
+        return Step(successor, current, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
 
-    def _flat(self, observation: Any) -> Float32:
+    def _flatten(self, observation: Any) -> Float32:
         return np.array(observation, np.float32).reshape(self.n_agents, -1)
 
-    def picture(self) -> npt.NDArray[np.uint8]:
-        """Return an RGB picture of the first copy; it must have been made with render_mode="rgb_array"."""
+    def render(self) -> npt.NDArray[np.uint8]:
+        """Return an RGB image [height, width, 3] of the first copy, which needs the option render_mode="rgb_array".
+
+        Raises ConfigError (E_EXTRA) if the environment cannot be rendered.
+        """
         gym = gymnasium()
         try:
             return np.asarray(self._envs.render()[0], np.uint8)
         except (gym.error.Error, TypeError) as error:
-            raise ConfigError(f"it cannot be drawn: {error}", hint="see its documentation", code="E_EXTRA") from None
+            hint = "install what the environment needs for rendering; see its documentation"
+            raise ConfigError(f"the environment cannot be rendered: {error}", hint=hint, code="E_EXTRA") from None
 
     def close(self) -> None:
         """Close every copy."""

@@ -1,4 +1,4 @@
-"""A world of ours as a Gymnasium vector environment, for other libraries; needs Gymnasium."""
+"""Any VecEnv as a Gymnasium vector environment, for other libraries; needs Gymnasium."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ Array = npt.NDArray[Any]
 
 
 def spaces_of(contract: PolicyContract, largest: float = np.inf) -> tuple[gymnasium.spaces.Box, gymnasium.Space[Any]]:
-    """Return the observation and the action space of one agent; no observation is beyond `largest`."""
-    seen = gymnasium.spaces.Box(-largest, largest, (contract.observation_size,), np.float32)
+    """Return the observation and the action space of one agent. `largest` bounds the absolute value of observations."""
+    observation_space = gymnasium.spaces.Box(-largest, largest, (contract.observation_size,), np.float32)
     space = contract.action_space
     if isinstance(space, ContinuousActions):
         low, high = np.array(space.low, np.float32), np.array(space.high, np.float32)
-        return seen, gymnasium.spaces.Box(low, high, dtype=np.float32)
-    return seen, gymnasium.spaces.Discrete(space.n)
+        return observation_space, gymnasium.spaces.Box(low, high, dtype=np.float32)
+    return observation_space, gymnasium.spaces.Discrete(space.n)
 
 
-class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
-    """One environment an agent. An episode's end starts the next one in the same step; where it led to stands in
-    `info["final_obs"]`, and `info["reward_parts"]` has each part of the reward, [num_envs].
+class VectorEnvAdapter(VectorEnv[Any, Any, Any]):
+    """One Gymnasium environment for each agent. The step that ends an episode also starts the next one.
+
+    `info["final_obs"]` then contains the last observation of the ended episode. `info["reward_parts"]` contains each
+    part of the reward, [num_envs].
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -40,7 +42,7 @@ class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Start every game anew. A list of seeds counts as a whole."""
+        """Start new episodes. A list of seeds is combined into one seed."""
         del options
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -49,9 +51,9 @@ class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
         return self.env.reset(seed), {}
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
-        """Step every game."""
-        given = np.asarray(actions, np.float32)
-        step = self.env.step(given[:, None] if given.ndim == 1 else given)
+        """Advance all agents by one step."""
+        array = np.asarray(actions, np.float32)
+        step = self.env.step(array[:, None] if array.ndim == 1 else array)
         info: dict[str, Any] = {"reward_parts": step.reward_parts}
         ended = step.terminated | step.truncated
         if ended.any():
@@ -62,6 +64,6 @@ class VecEnvVectorEnv(VectorEnv[Any, Any, Any]):
         return step.observation, step.reward, step.terminated, step.truncated, info
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the world."""
+        """Close the VecEnv."""
         del kwargs
         self.env.close()

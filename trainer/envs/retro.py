@@ -1,7 +1,7 @@
-"""Any stable-retro game cut into milestones: real emulator states, and conditions over the game's RAM variables.
+"""Any stable-retro game with milestones: emulator states, and conditions on the game's RAM variables, for DAgger.
 
-A milestone's `condition` names variables with a comparison, `{"score": {">=": 100}}`; all of them must hold. An
-emulator is deterministic, so chance comes from `sticky`: now and then an action is held for one step more.
+A milestone's `condition` compares variables with numbers, `{"score": {">=": 100}}`; all comparisons must hold. An
+emulator is deterministic. Randomness comes from `sticky`, the probability that an action is held for one more step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 FRAME_SKIP = 4
 STICKY = 0.1
-_POOL = 4  #: pixels either way that become one; the brightest of them counts, or small shots would vanish
+_POOLING = 4  #: pixels, in both directions, that become one: the brightest, so that small shots stay visible
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq, "!=": operator.ne,
 }  # fmt: skip
@@ -25,16 +25,16 @@ _MAGIC = b"hotlap.retro/1\n"
 
 
 class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
-    """One game. The emulator allows one of these in a process.
+    """One game. The emulator allows only one of these in a process.
 
     `observation` is "pixels" (grey, [height / 4, width / 4, frames] of uint8), "variables" (the game's RAM variables)
-    or a list of RAM addresses; `buttons` are those that a policy may press; with `choices`, a list of lists of
-    buttons, actions are discrete. `turbo` buttons are let go in the second half of a step, so that holding one fires
-    again and again. `state` names one of the game's own states to begin in.
+    or a list of RAM addresses. `buttons` are those that a policy may press. With `choices`, a list of lists of
+    buttons, actions are discrete. `turbo` buttons are released in the second half of a step, so that a held button
+    fires in every step. `state` is the name of one of the game's own start states.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // FRAME_SKIP}  # noqa: RUF012
-    lanes = 1
+    lanes = 1  #: how many of these environments run at the same time in one process
 
     def __init__(
         self,
@@ -50,20 +50,20 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         frames: int = 2,
         sticky: float = STICKY,
     ) -> None:
-        self._conditions = {str(m["id"]): _condition_of(m) for m in milestones}
-        self._game = _opened(game, state)
+        self._conditions = {str(m["id"]): _parse_condition(m) for m in milestones}
+        self._game = _make_game(game, state)
         all_buttons = [str(name) for name in self._game.buttons if name]
         self.render_mode = "rgb_array"
-        self._skip, self._sticky, self._seeing = frame_skip, sticky, observation
-        self._let_go = 1 - _buttons(self._game.buttons, turbo)
-        self._pressing = [_buttons(self._game.buttons, combination) for combination in choices or ()]
+        self._skip, self._sticky, self._observation = frame_skip, sticky, observation
+        self._without_turbo = 1 - _button_mask(self._game.buttons, turbo)
+        self._choices = [_button_mask(self._game.buttons, combination) for combination in choices or ()]
         self.action_space: gymnasium.Space[Any]
         if choices:
             self.action_names = tuple("+".join(combination) or "NOTHING" for combination in choices)
             self.action_space = gymnasium.spaces.Discrete(len(choices))
         else:
             self.action_names = tuple(buttons or all_buttons)
-            self._places = [self._game.buttons.index(name) for name in self.action_names]
+            self._button_indices = [self._game.buttons.index(name) for name in self.action_names]
             self.action_space = gymnasium.spaces.MultiBinary(len(self.action_names))
         self._held = np.zeros(len(self._game.buttons), np.int8)
         self._screens: list[NDArray[np.uint8]] = []
@@ -72,54 +72,54 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         self._names: tuple[str, ...] = ()
         self.reset(seed=0)
         self._names = tuple(sorted(self._variables))
-        seen = self.observe()
+        first = self.observe()
         low, high = (0, 255) if observation == "pixels" else (-np.inf, np.inf)
-        self.observation_space = gymnasium.spaces.Box(low, high, seen.shape, seen.dtype.type)
+        self.observation_space = gymnasium.spaces.Box(low, high, first.shape, first.dtype.type)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Begin in the game's own start state; `seed` decides which actions will stick."""
+        """Start in the game's start state. `seed` determines which actions are held longer."""
         super().reset(seed=seed)
         self._game.reset()
-        self._begin()
+        self._clear_history()
         return self.observe(), self._info()
 
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Hold buttons for `frame_skip` frames."""
+        """Hold the buttons of `action` for `frame_skip` frames."""
         if self.np_random.random() >= self._sticky:
-            self._held = self._pressed(action)
+            self._held = self._buttons_of(action)
         reward, terminated, truncated = 0.0, False, False
         for frame in range(self._skip):
-            buttons = self._held if 2 * frame < self._skip else self._held * self._let_go
-            _, gained, terminated, truncated, variables = self._game.step(buttons)
-            reward += float(gained)
+            buttons = self._held if 2 * frame < self._skip else self._held * self._without_turbo
+            _, frame_reward, terminated, truncated, variables = self._game.step(buttons)
+            reward += float(frame_reward)
             self._variables = dict(variables)
             if terminated or truncated:
                 break
-        self._see()
+        self._store_screen()
         return self.observe(), reward, bool(terminated), bool(truncated), self._info()
 
     def observe(self) -> NDArray[Any]:
-        """What a policy sees now."""
-        if self._seeing == "pixels":
+        """Return the observation for a policy."""
+        if self._observation == "pixels":
             return np.stack(self._screens, axis=2)
-        if self._seeing == "variables":
+        if self._observation == "variables":
             return np.array([self._variables.get(name, 0) for name in self._names], np.float32)
         ram = self._game.get_ram()
-        return np.array([ram[int(address)] for address in self._seeing], np.float32) / 255.0
+        return np.array([ram[int(address)] for address in self._observation], np.float32) / 255.0
 
     def expert_state(self) -> dict[str, Any]:
-        """What an expert is told: `screen` [height, width, 3], `variables` by name, `held`: the buttons pressed now."""
+        """Return the state for an expert: `screen` [height, width, 3], `variables` by name, `held` buttons."""
         held = [name for name, down in zip(self._game.buttons, self._held, strict=True) if down]
         return {"screen": self._game.get_screen(), "variables": dict(self._variables), "held": held}
 
     def render(self) -> NDArray[np.uint8]:
-        """The game's own picture."""
+        """Return the game's screen as an RGB image."""
         return np.asarray(self._game.get_screen(), np.uint8)
 
     def save_state(self) -> bytes:
-        """The emulator's state, the last pictures seen and the variables, with a checksum."""
+        """Return the emulator's state, the last observed screens and the variables, with a checksum."""
         variables = ";".join(f"{name}={value}" for name, value in sorted(self._variables.items())).encode()
         screens = np.stack(self._screens).tobytes()
         parts = [variables, self._held.tobytes(), screens, bytes(self._game.em.get_state())]
@@ -127,11 +127,11 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + zlib.compress(body, 6)
 
     def load_state(self, state: bytes) -> None:
-        """Go back to a saved state. Raises ValueError where it is torn, or no state of this environment."""
-        variables, held, screens, emulator = _parts_of(state)
+        """Restore a saved state. Raises ValueError if it is damaged or of another environment."""
+        variables, held, screens, emulator = _unpack_state(state)
         self._game.reset()
         if not self._game.em.set_state(emulator):
-            raise ValueError("the emulator refuses it: it is of another game")
+            raise ValueError("the emulator rejected the saved state: it is of another game")
         self._game.data.reset()
         self._game.data.update_ram()
         self._variables = {
@@ -143,28 +143,28 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         self._game.img = self._game.em.get_screen()
 
     def close(self) -> None:
-        """Free the emulator, so that another may be made."""
+        """Free the emulator, so that another one can be made."""
         self._game.close()
 
-    def _begin(self) -> None:
+    def _clear_history(self) -> None:
         self._held = np.zeros(len(self._game.buttons), np.int8)
         self._variables = dict(self._game.data.lookup_all())
         self._screens = []
         for _ in range(self._frames):
-            self._see()
+            self._store_screen()
 
-    def _see(self) -> None:
+    def _store_screen(self) -> None:
         screen = np.asarray(self._game.get_screen(), np.uint8)
-        height, width = (size // _POOL for size in screen.shape[:2])
-        grey = screen[: height * _POOL, : width * _POOL].max(axis=2)
-        pooled = grey.reshape(height, _POOL, width, _POOL).max(axis=(1, 3))
+        height, width = (size // _POOLING for size in screen.shape[:2])
+        grey = screen[: height * _POOLING, : width * _POOLING].max(axis=2)
+        pooled = grey.reshape(height, _POOLING, width, _POOLING).max(axis=(1, 3))
         self._screens = [*self._screens, pooled][-self._frames :]
 
-    def _pressed(self, action: Any) -> NDArray[np.int8]:
-        if self._pressing:
-            return self._pressing[int(action)]
+    def _buttons_of(self, action: Any) -> NDArray[np.int8]:
+        if self._choices:
+            return self._choices[int(action)]
         held = np.zeros(len(self._game.buttons), np.int8)
-        held[self._places] = np.asarray(action, np.int8)
+        held[self._button_indices] = np.asarray(action, np.int8)
         return held
 
     def _info(self) -> dict[str, Any]:
@@ -172,50 +172,50 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         return {"milestones": reached, **self._variables}
 
 
-def _opened(game: str, state: str | None) -> Any:
+def _make_game(game: str, state: str | None) -> Any:
     import stable_retro
 
-    # Since version 1 the games' names end in -v0; older names go on working here.
+    # Since version 1 of stable-retro the games' names end in -v0; older names still work here.
     known = stable_retro.data.list_games(stable_retro.data.Integrations.ALL)
     name = game if game in known else f"{game}-v0"
     if name not in known:
-        raise ValueError(f"stable-retro knows no game {game}")
-    given = {"state": state} if state else {}
-    return stable_retro.make(name, render_mode="rgb_array", **given)
+        raise ValueError(f"stable-retro does not have the game {game}")
+    options = {"state": state} if state else {}
+    return stable_retro.make(name, render_mode="rgb_array", **options)
 
 
-def _buttons(known: Sequence[str], pressed: Sequence[str]) -> NDArray[np.int8]:
+def _button_mask(known: Sequence[str], pressed: Sequence[str]) -> NDArray[np.int8]:
     unknown = [name for name in pressed if name not in known]
     if unknown:
-        raise ValueError(f"there is no button {unknown[0]}; there are {', '.join(filter(None, known))}")
+        raise ValueError(f"the button {unknown[0]} does not exist; the game has {', '.join(filter(None, known))}")
     return np.array([name in pressed for name in known], np.int8)
 
 
-def _condition_of(milestone: Mapping[str, Any]) -> Callable[[Mapping[str, int]], bool]:
-    """Read a milestone's condition. Raises ValueError with the milestone's name."""
+def _parse_condition(milestone: Mapping[str, Any]) -> Callable[[Mapping[str, int]], bool]:
+    """Return a milestone's condition as a function of the variables. Raises ValueError with the milestone's name."""
     condition = milestone.get("condition")
     if not isinstance(condition, Mapping) or not condition:
         raise ValueError(f'milestone {milestone.get("id")} needs a condition such as {{"score": {{">=": 100}}}}')
     tests: list[tuple[str, Callable[[float, float], bool], float]] = []
     for variable, comparison in condition.items():
         if not isinstance(comparison, Mapping) or not all(name in _COMPARE for name in comparison):
-            raise ValueError(f"milestone {milestone['id']}: {variable} is compared by one of {' '.join(_COMPARE)}")
+            raise ValueError(f"milestone {milestone['id']}: compare {variable} with one of {' '.join(_COMPARE)}")
         tests += [(str(variable), _COMPARE[name], float(value)) for name, value in comparison.items()]
-    return lambda now: all(name in now and test(now[name], value) for name, test, value in tests)
+    return lambda variables: all(n in variables and test(variables[n], value) for n, test, value in tests)
 
 
-def _parts_of(state: bytes) -> tuple[str, bytes, bytes, bytes]:
+def _unpack_state(state: bytes) -> tuple[str, bytes, bytes, bytes]:
     head = len(_MAGIC) + 4
     try:
         body = zlib.decompress(state[head:]) if state.startswith(_MAGIC) else b""
     except zlib.error:
         body = b""
     if not body or zlib.crc32(body) != int.from_bytes(state[len(_MAGIC) : head], "little"):
-        raise ValueError("this is no state of the retro milestones, or it is torn")
-    parts, place = [], 0
-    while place < len(body):
-        size = int.from_bytes(body[place : place + 8], "little")
-        parts.append(body[place + 8 : place + 8 + size])
-        place += 8 + size
+        raise ValueError("this is not a saved state of the retro milestones, or it is damaged")
+    parts, offset = [], 0
+    while offset < len(body):
+        size = int.from_bytes(body[offset : offset + 8], "little")
+        parts.append(body[offset + 8 : offset + 8 + size])
+        offset += 8 + size
     variables, held, screens, emulator = parts
     return variables.decode(), held, screens, emulator

@@ -1,41 +1,78 @@
-"""What online training asks of an environment: many agents that step together, each restarting by itself."""
+"""The interface of the environments of online training: many agents that step together.
+
+Array shapes use the letters N (agents), O (observation features) and A (action numbers). Arrays are float32 unless
+stated otherwise.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
 
-from schemas.contract import PolicyContract
-from trainer.envs.racing.track import Floats32
+if TYPE_CHECKING:  # the racing game needs numpy alone
+    from schemas.contract import PolicyContract
 
-__all__ = ["Step", "VecEnv"]
+__all__ = ["Float32", "Step", "VecEnv"]
+
+Float32 = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+class Step(NamedTuple):
+    """The result of one step of N agents.
+
+    If an agent's episode ended, its next episode has started already. `terminated` and `truncated` are never both true
+    for an agent.
+    """
+
+    next_observation: Float32
+    """[N, O]: the state that the action led to. After an end, this is the last observation of the ended episode."""
+    observation: Float32
+    """[N, O]: what to act on next: `next_observation`, or the first observation of a new episode after an end."""
+    reward: Float32
+    """[N]: the sum of `reward_parts`, if the environment has any. Rewards of about 1 per step learn best."""
+    terminated: Bools
+    """[N] of bool: the episode ended by the rules of the game. Nothing can be earned after this step."""
+    truncated: Bools
+    """[N] of bool: the episode was cut, for example by a time limit. The value of `next_observation` still counts."""
+    reward_parts: dict[str, Float32]
+    """Name to [N]: each part of the reward, already weighted, for the logs; can be empty."""
 
 
 class VecEnv(Protocol):
-    """n agents in some number of games. `step` starts anew, at once, whatever has just ended."""
+    """N agents in one or more environments that step together; each episode that ends starts again by itself.
+
+    Attributes:
+        contract: The observation size O and the action space. The same for all agents, and constant.
+        n_agents: The number of agents N; constant.
+    """
 
     contract: PolicyContract
     n_agents: int
 
-    def reset(self, seed: int) -> npt.NDArray[np.float32]:
-        """Start every game anew; all that follows depends on `seed` and the actions alone. Gives [n, O]."""
+    def reset(self, seed: int) -> Float32:
+        """Start new episodes in all environments.
 
-    def step(self, action: npt.NDArray[np.float32]) -> Step:
-        """Take actions [n, A] within their bounds, or choices [n, 1]; give what came of them."""
+        Args:
+            seed: A number from 0 to 2**63 - 1. It and the actions must determine everything that follows, also if the
+                environment was used before: a resumed run depends on this.
+
+        Returns:
+            The first observations, [N, O], not normalised.
+        """
+
+    def step(self, action: Float32) -> Step:
+        """Advance all agents by one step.
+
+        Args:
+            action: [N, A] within the bounds of `contract.action_space`, or [N, 1] whole numbers from 0 to n - 1 if the
+                action space is discrete.
+
+        Returns:
+            The result. Its arrays must not be changed by later calls.
+        """
 
     def close(self) -> None:
-        """Let go of what is held."""
-
-
-class Step(NamedTuple):
-    """One step of n agents, [n] or [n, 15] each. `terminated` and `truncated` never stand together."""
-
-    next_observation: Floats32  #: the true successor, also where an episode just ended
-    observation: Floats32  #: where the next step starts: `next_observation`, or a fresh start after an end
-    reward: Floats32  #: the sum of the parts; about 0 to 1, and about -1 in a crash
-    terminated: NDArray[np.bool_]  #: crashed: worth nothing from here on
-    truncated: NDArray[np.bool_]  #: time is up: worth what the true successor is worth
-    reward_parts: dict[str, Floats32]  #: name to [n]
+        """Free processes, threads and memory. The environment is not used after this."""

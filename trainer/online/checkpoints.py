@@ -1,4 +1,4 @@
-"""A run's files: what a checkpoint holds besides the policy, where it lies, which ones stay."""
+"""The checkpoints of a run: what they contain besides the policy, how they are saved, and which ones stay."""
 
 from __future__ import annotations
 
@@ -20,30 +20,37 @@ from trainer.networks.normaliser import Normalisers
 from trainer.online.learner import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
+_ENVIRONMENTS = "ground"  #: its key in checkpoints, so that older ones can be resumed
 
 
 @dataclass(slots=True)
 class RunProgress:
-    """How far a run is: with the weights all that a resumed one needs, since randomness is named by these counts."""
+    """The progress of a run. With the weights this is all that a resumed run needs: random numbers depend on it."""
 
     steps: int = 0  #: agent steps
-    iteration: int = 0  #: batches learned from
-    seconds: float = 0.0  #: of training, over all starts
+    iteration: int = 0  #: batches
+    seconds: float = 0.0  #: of training, including earlier starts
     best: float | None = None  #: lower bound of the best evaluation's mean return, in this stage
-    stage: int = 0  #: which one that was
-    last: float | None = None  #: the same of the last evaluation
-    history: dict[str, list[float]] = field(default_factory=dict)  #: one number a batch, by loss
-    kept: dict[str, float] = field(default_factory=dict)  #: checkpoint name to `last` when it was written
-    ground: dict[str, Any] = field(default_factory=dict)  #: what the worlds keep
+    stage: int = 0  #: the stage of the last evaluation
+    last: float | None = None  #: lower bound of the last evaluation's mean return
+    history: dict[str, list[float]] = field(default_factory=dict)  #: loss name to one value per batch
+    kept: dict[str, float] = field(default_factory=dict)  #: checkpoint name to `last` at that time
+    environments: dict[str, Any] = field(default_factory=dict)  #: `Environments.state`
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the checkpoint keeps; the history is the checkpoint's own."""
-        names = ("steps", "iteration", "seconds", "best", "stage", "last", "kept", "ground")
-        return {name: getattr(self, name) for name in names}
+        """Return what a checkpoint stores under "online". The history is stored by the checkpoint itself."""
+        names = ("steps", "iteration", "seconds", "best", "stage", "last", "kept")
+        return {name: getattr(self, name) for name in names} | {_ENVIRONMENTS: self.environments}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], history: dict[str, list[float]]) -> RunProgress:
+        """Return the progress that `state_dict` stored."""
+        counts = {name: value for name, value in state.items() if name != _ENVIRONMENTS}
+        return cls(**counts, environments=state[_ENVIRONMENTS], history=history)
 
 
 def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Checkpoint:
-    """Take a picture of the learner as it is now."""
+    """Return a checkpoint of the learner's present state."""
     network = learner.network
     state, policy_layers, value_layers = weights_of(network)
     return Checkpoint(
@@ -65,7 +72,7 @@ def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Te
 
 
 class CheckpointManager:
-    """The folder of checkpoints. What others read appears whole or not at all."""
+    """The folder of checkpoints. Every file in it is complete."""
 
     def __init__(self, folder: Path, *, keep_newest: int, keep_best: int) -> None:
         self.folder = folder
@@ -73,10 +80,10 @@ class CheckpointManager:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
-        """Write the checkpoint of this step, then let go of those that need not stay."""
+        """Save the checkpoint of this step, then remove those that need not stay."""
         path = self.folder / f"model_step_{progress.steps:010d}.pt"
         progress.kept[path.name] = float("-inf") if progress.last is None else progress.last
-        for name in outdated(progress.kept, newest=self._newest, best=self._best):
+        for name in names_to_remove(progress.kept, newest=self._newest, best=self._best):
             del progress.kept[name]
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("model_step_*.pt"):
@@ -86,7 +93,7 @@ class CheckpointManager:
         return path
 
     def save_as(self, name: str, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
-        """Write a checkpoint and its model JSON under a name of their own: best_model, final_model."""
+        """Save a checkpoint and its model JSON under a name: best_model, final_model."""
         path = self.folder / f"{name}.pt"
         checkpoint = self._write(path, learner, progress, probe)
         model = export(checkpoint, policy_version=progress.iteration, score=None)
@@ -97,8 +104,8 @@ class CheckpointManager:
         checkpoint = checkpoint_of(learner, progress, probe)
         if not checkpoint.is_finite():
             raise HotlapError(
-                "the policy holds weights that are not finite",
-                hint="lower train.learning_rate and --resume from the last checkpoint",
+                "the policy contains weights that are not finite",
+                hint="lower train.learning_rate, then continue from the last checkpoint with --resume",
                 code="E_DIVERGED",
             )
         document = checkpoint.document() | {"online": progress.state_dict()}
@@ -107,25 +114,25 @@ class CheckpointManager:
         return checkpoint
 
     def newest(self) -> tuple[Path | None, list[str]]:
-        """Return the checkpoint that went furthest and can be read, if any, and what to say of those that cannot.
+        """Return the newest checkpoint that can be read, if any, and a line for each newer one that cannot.
 
-        Writing is atomic, so only a disk that lost bytes leads past the first.
+        Files are written atomically, so a checkpoint can be unreadable only if the disk lost data.
         """
-        torn: list[str] = []
+        skipped: list[str] = []
         names = sorted(
             (path for path in self.folder.glob("model_step_*.pt") if NAME.fullmatch(path.name)), reverse=True
         )
         for path in names:
             try:
                 load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
-                return path, torn
+                return path, skipped
             except (HotlapError, OSError) as error:
-                torn.append(f"{path.name} is passed over: {error}")
-        return None, torn
+                skipped.append(f"{path.name} is skipped: {error}")
+        return None, skipped
 
 
-def outdated(kept: dict[str, float], *, newest: int, best: int) -> list[str]:
-    """Name the checkpoints that are neither among the newest nor among those that evaluated best."""
+def names_to_remove(kept: dict[str, float], *, newest: int, best: int) -> list[str]:
+    """Return the checkpoints that are neither among the newest nor among those that evaluated best."""
     by_age = sorted(kept, reverse=True)
     by_score = sorted(kept, key=lambda name: (kept[name], name), reverse=True)
     stay = {*by_age[:newest], *by_score[:best]}
@@ -137,31 +144,37 @@ def _normaliser_path(path: Path) -> Path:
 
 
 def normaliser_json(normalisers: Normalisers) -> bytes:
-    """Return the running statistics as JSON, with all their digits."""
-    seen, returns = normalisers.observations, normalisers.returns
+    """Return the normaliser as JSON, with all digits."""
+    observations, returns = normalisers.observations, normalisers.returns
     document = {
-        "observations": {"mean": seen.mean_O.tolist(), "var": seen.var_O.tolist(), "count": seen.count},
+        "observations": {
+            "mean": observations.mean_O.tolist(),
+            "var": observations.var_O.tolist(),
+            "count": observations.count,
+        },
         "returns": returns.state_dict(),
     }
     return json.dumps(document, indent=1).encode()
 
 
 def resume(path: Path, learner: OnlineLearner) -> tuple[RunProgress, torch.Tensor]:
-    """Fill a fresh learner from a checkpoint; give how far it was and its probe. Raises ModelError or OSError."""
+    """Load a checkpoint into a new learner, and return its progress and probe. Raises ModelError or OSError."""
     document = load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
     checkpoint = checkpoint_from(document)
     if "online" not in document:
-        raise ModelError(f"{path.name} is no checkpoint of an online run", hint="start without --resume")
+        raise ModelError(f"{path.name} is not a checkpoint of an online run", hint="start without --resume")
     differences = checkpoint.contract.differences(learner.contract)
-    if checkpoint.hidden_sizes != learner.settings.train.hidden_sizes:
-        differences = (*differences, f"other hidden sizes than {list(checkpoint.hidden_sizes)}")
+    configured = list(learner.settings.train.hidden_sizes)
+    if list(checkpoint.hidden_sizes) != configured:
+        differences = (*differences, f"hidden sizes {configured} instead of {list(checkpoint.hidden_sizes)}")
     if differences:
         raise ModelError(
-            f"the config has {' and '.join(differences)} of {path.name}",
-            hint="set it back, or start without --resume",
+            f"the config does not fit {path.name}: it has {' and '.join(differences)}",
+            hint="restore the config of that run, or start without --resume",
             code="E_CONTRACT",
         )
     learner.network.load_state_dict(checkpoint.policy_state_dict)
     learner.normalisers, learner.trained = checkpoint.normalisers, checkpoint.policy_trained
     learner.moments = dict(checkpoint.optimizer_state_dict.get("state", {}))
-    return RunProgress(**document["online"], history=checkpoint.training_history), checkpoint.probe_observations
+    progress = RunProgress.from_state_dict(document["online"], checkpoint.training_history)
+    return progress, checkpoint.probe_observations

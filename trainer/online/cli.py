@@ -17,7 +17,7 @@ from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
 from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, read_config
-from trainer.online.environments import environments
+from trainer.online.environments import choose_num_envs
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
@@ -81,16 +81,22 @@ def train(arguments: argparse.Namespace) -> int:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
-    num_envs, note = environments(settings)
-    folder = open_run(Path(settings.run.logs), config=arguments.config.read_bytes(), resume=arguments.resume)
+    config = arguments.config.read_bytes()
+    with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
+        return train_in(folder, settings, resume=arguments.resume)
+
+
+def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
+    """Train in the folder of a run and return the exit code. Raises HotlapError or OSError."""
+    num_envs, note = choose_num_envs(settings)
     kept = settings.checkpoints
     start, torn = None, list[str]()
-    if arguments.resume:
+    if resume:
         keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
         start, torn = keeper.newest()
     boards, missing = make_loggers(folder, settings)
     show = RunConsole(
-        folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, boards=boards
+        folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=boards
     )
     try:
         for line in filter(None, (note, missing, *torn)):
@@ -98,7 +104,7 @@ def train(arguments: argparse.Namespace) -> int:
         run = OnlineRun(settings, folder, num_envs, show, from_checkpoint=start)
         for line in summary(run, settings, num_envs):
             show.line(line)
-        if arguments.resume:
+        if resume:
             show.line(f"resumed at {run.progress.steps:,} steps" if start else "no checkpoint yet: from the start")
         with Stopping(show) as stopping:
             run.stop = stopping
@@ -110,7 +116,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
     """Return the verification block."""
-    train, world = settings.train, run.ground.env
+    train, world = settings.train, run.environments.env
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
     if device == "auto":

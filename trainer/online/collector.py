@@ -1,51 +1,48 @@
-"""Playing: an actor in a world for some steps, as the experiences that a cycle learns from."""
+"""Collects experiences: an actor acts in an environment for some steps."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.errors import HotlapError
-from trainer.envs.vec_env import Step, VecEnv
+from trainer.envs.vec_env import Float32, Step, VecEnv
 from trainer.online.actor import Actor
 from trainer.rollouts.experiences import Experiences
 
-Float32 = npt.NDArray[np.float32]
-
 
 class Collector:
-    """Keeps where the agents stand between two stretches, and what their unfinished episodes have brought so far."""
+    """Collects batches one after the other; episodes continue from one batch to the next."""
 
     def __init__(self, env: VecEnv, seed: int) -> None:
         self._env = env
-        self._observation_NO = finite(env.reset(seed), "observations")
+        self._observation_NO = require_finite(env.reset(seed), "observations")
         self._return_N = np.zeros(env.n_agents)
         self._length_N = np.zeros(env.n_agents, np.int64)
         self._sums: dict[str, float] = defaultdict(float)
         self._steps = 0
-        self.episodes: list[tuple[float, int]] = []  #: return and length of those that ended; the reader empties it
+        self.episodes: list[tuple[float, int]] = []  #: return and length of ended episodes; readers empty it
 
     def collect(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
-        """Take `n_steps` steps with every agent. Raises HotlapError (E_ENV_NAN) where the world gives no numbers."""
-        n, world = self._env.n_agents, self._env
-        columns = _Columns(n, n_steps, world.contract.observation_size, world.contract.action_space.width)
+        """Take `n_steps` steps with every agent and return them. Raises HotlapError (E_ENV_NAN)."""
+        env, n = self._env, self._env.n_agents
+        columns = _Columns(n, n_steps, env.contract.observation_size, env.contract.action_space.width)
         finals: list[Float32] = []
         for t in range(n_steps):
             action_NA = actor.sample(self._observation_NO, rng)
-            step = world.step(action_NA)
-            check(step)
-            columns.take(t, self._observation_NO, action_NA, step)
+            step = env.step(action_NA)
+            check_step(step)
+            columns.write(t, self._observation_NO, action_NA, step)
             cut_N = step.truncated if t < n_steps - 1 else ~step.terminated
-            who = np.flatnonzero(cut_N)
-            columns.final_NT[who, t] = len(finals) + np.arange(len(who))
-            finals.extend(step.next_observation[who])
+            agents = np.flatnonzero(cut_N)
+            columns.final_NT[agents, t] = len(finals) + np.arange(len(agents))
+            finals.extend(step.next_observation[agents])
             self._observation_NO = step.observation
-            self._count(step)
+            self._update_statistics(step)
         return columns.experiences(finals)
 
-    def _count(self, step: Step) -> None:
+    def _update_statistics(self, step: Step) -> None:
         self._return_N += step.reward
         self._length_N += 1
         self._steps += len(self._return_N)
@@ -56,15 +53,15 @@ class Collector:
         self._return_N[ended] = 0.0
         self._length_N[ended] = 0
 
-    def part_means(self) -> dict[str, float]:
-        """Return each reward part's mean a step since the last call."""
+    def pop_reward_part_means(self) -> dict[str, float]:
+        """Return the mean of each reward part per step since the last call."""
         means = {name: total / max(1, self._steps) for name, total in self._sums.items()}
         self._sums, self._steps = defaultdict(float), 0
         return means
 
 
 class _Columns:
-    """The stretch while it fills: agent-major, so that it becomes experiences without a copy."""
+    """A batch that is being filled: the first axis is the agent, so that it becomes experiences without a copy."""
 
     def __init__(self, n: int, n_steps: int, observations: int, actions: int) -> None:
         self.observation_NTO = np.empty((n, n_steps, observations), np.float32)
@@ -74,8 +71,8 @@ class _Columns:
         self.truncated_NT = np.empty((n, n_steps), np.bool_)
         self.final_NT = np.full((n, n_steps), -1, np.int64)
 
-    def take(self, t: int, observation_NO: Float32, action_NA: Float32, step: Step) -> None:
-        """Keep one step."""
+    def write(self, t: int, observation_NO: Float32, action_NA: Float32, step: Step) -> None:
+        """Store one step."""
         self.observation_NTO[:, t] = observation_NO
         self.action_NTA[:, t] = action_NA
         self.reward_NT[:, t] = step.reward
@@ -83,12 +80,12 @@ class _Columns:
         self.truncated_NT[:, t] = step.truncated
 
     def experiences(self, finals: list[Float32]) -> Experiences:
-        """Return the whole. The last step of each agent is cut, and knows where it led to."""
+        """Return the batch. The last step of each agent has no next row, but a final observation."""
         n, n_steps, width = self.observation_NTO.shape
-        linked_NT = ~(self.terminated_NT | self.truncated_NT)
-        linked_NT[:, -1] = False
+        has_next_row_NT = ~(self.terminated_NT | self.truncated_NT)
+        has_next_row_NT[:, -1] = False
         size = n * n_steps
-        has_next_row_B = linked_NT.reshape(size)
+        has_next_row_B = has_next_row_NT.reshape(size)
         return Experiences(
             observation_BO=self.observation_NTO.reshape(size, width),
             action_BA=self.action_NTA.reshape(size, -1),
@@ -105,22 +102,21 @@ class _Columns:
         )
 
 
-def check(step: Step) -> None:
-    """Refuse a step with a number that is none."""
-    finite(step.reward[:, None], "rewards")
-    finite(step.next_observation, "observations")
+def check_step(step: Step) -> None:
+    """Raise HotlapError (E_ENV_NAN) if a reward or an observation is not finite."""
+    require_finite(step.reward[:, None], "rewards")
+    require_finite(step.next_observation, "observations")
 
 
-def finite(numbers_NX: Float32, what: str) -> Float32:
-    """Return the numbers back. Raises HotlapError (E_ENV_NAN), naming the first agent with one that is not finite."""
-    # A sum is not finite where one of its terms is not; looking at each number takes ten times as long.
-    if not np.isfinite(numbers_NX.sum(dtype=np.float64)):
-        agent, column = np.argwhere(~np.isfinite(numbers_NX))[0].tolist()
-        where = f"agent {agent}" + (f", column {column}" if numbers_NX.shape[1] > 1 else "")
-        value = numbers_NX[agent, column]
+def require_finite(array_NX: Float32, name: str) -> Float32:
+    """Return the array. Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite."""
+    # A sum is not finite if one of its terms is not. To check each number takes ten times as long.
+    if not np.isfinite(array_NX.sum(dtype=np.float64)):
+        agent, column = np.argwhere(~np.isfinite(array_NX))[0].tolist()
+        index = f"agent {agent}" + (f", column {column}" if array_NX.shape[1] > 1 else "")
         raise HotlapError(
-            f"the environment gave {what} that are no numbers: {value} ({where})",
-            hint="mend the environment; the last checkpoint is whole",
+            f"the environment returned {array_NX[agent, column]} in its {name} ({index})",
+            hint="fix the environment; the last checkpoint is intact",
             code="E_ENV_NAN",
         )
-    return numbers_NX
+    return array_NX

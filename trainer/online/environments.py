@@ -1,4 +1,4 @@
-"""Where a run plays: the worlds for training and for evaluation, and what changes about them as it goes on."""
+"""The environments of a run: those for training and those for evaluation, and how many there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 from trainer.common.rng import key_for
 from trainer.envs.gymnasium_env import GymnasiumVecEnv
 from trainer.envs.racing.vec_env import RacingVecEnv
-from trainer.envs.rocket.vec_env import Rules
+from trainer.envs.rocket.vec_env import GameRules
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
@@ -18,120 +18,118 @@ from trainer.online.evaluate import ReturnStatistics, evaluate
 
 
 class Environments(Protocol):
-    """What a run knows of its worlds. `state` and `restore` carry over what a resumed run must find again."""
+    """What a run needs of its environments. A checkpoint contains `state`, for a resumed run."""
 
     env: VecEnv
     stage: int  #: returns of different stages cannot be compared
 
-    def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
-        """Get ready for one batch with this policy; true where the world is another one now."""
+    def before_batch(self, actor: Actor, steps: int) -> bool:
+        """Prepare for the batch of this policy after `steps` agent steps. Return whether `env` is a new one."""
 
-    def played(self, steps: int) -> None:
-        """Take note of a batch that is over."""
+    def after_batch(self) -> None:
+        """Process what happened in the batch."""
 
     def evaluate(self, actor: Actor) -> ReturnStatistics:
-        """Play evaluation episodes."""
+        """Run evaluation episodes."""
 
-    def numbers(self) -> dict[str, float]:
-        """Return what the logs show of it, by name."""
+    def metrics(self) -> dict[str, float]:
+        """Return values for the logs, by name; call it once for each batch."""
 
     def state(self) -> dict[str, Any]:
-        """Return plain values and tensors."""
+        """Return plain values and tensors for `restore`."""
 
-    def saved(self) -> None:
-        """Take note that a checkpoint with the present state is on disk."""
+    def after_checkpoint(self) -> None:
+        """Remove files that only checkpoints before the present state need."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what `state` gave."""
+        """Continue from what `state` returned."""
 
     def close(self) -> None:
-        """Let go of the worlds."""
+        """Close all environments."""
 
 
 class SingleEnvironments:
-    """One kind of world from the first step to the last."""
+    """The same kind of environment for the whole run. Nothing of it is in checkpoints."""
 
     def __init__(self, settings: OnlineSettings, num_envs: int) -> None:
         self._settings = settings
         self.stage = 0
-        self.env: VecEnv = _make(settings, num_envs)
-        self._separate: VecEnv | None = None
+        self.env: VecEnv = make_env(settings, num_envs)
+        self._evaluation_env: VecEnv | None = None
 
-    def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
-        """There is nothing to prepare."""
-        del actor, steps, iteration
+    def before_batch(self, actor: Actor, steps: int) -> bool:
+        """Return False: the environment stays the same."""
+        del actor, steps
         return False
 
-    def played(self, steps: int) -> None:
-        """Nothing changes."""
+    def after_batch(self) -> None:
+        """Do nothing."""
 
     def evaluate(self, actor: Actor) -> ReturnStatistics:
-        """Play in worlds of their own, the same each time."""
-        given = self._settings.evaluation
-        if self._separate is None:
-            self._separate = _make(self._settings, min(given.episodes, 16))
+        """Run episodes in separate environments, from the same seeds each time."""
+        evaluation = self._settings.evaluation
+        if self._evaluation_env is None:
+            self._evaluation_env = make_env(self._settings, min(evaluation.episodes, 16))
         seed = key_for(self._settings.run.seed, "evaluation")
-        return evaluate(actor, self._separate, episodes=given.episodes, seed=seed)
+        return evaluate(actor, self._evaluation_env, episodes=evaluation.episodes, seed=seed)
 
-    def numbers(self) -> dict[str, float]:
-        """There are none."""
+    def metrics(self) -> dict[str, float]:
+        """Return no values."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """There is nothing to keep."""
+        """Return no values."""
         return {}
 
-    def saved(self) -> None:
-        """There is nothing to tidy up."""
+    def after_checkpoint(self) -> None:
+        """Do nothing."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """There is nothing to restore."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Close both."""
+        """Close the environments."""
         self.env.close()
-        if self._separate is not None:
-            self._separate.close()
+        if self._evaluation_env is not None:
+            self._evaluation_env.close()
 
 
-def _make(settings: OnlineSettings, num_envs: int) -> VecEnv:
+def make_env(settings: OnlineSettings, num_envs: int) -> VecEnv:
+    """Return the racing game or a Gymnasium environment, as `env.id` names it. Raises ConfigError."""
     if settings.env.id == "racing":
         return RacingVecEnv(num_envs, time_limit=settings.env.time_limit)
     return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers)
 
 
-_OTHER_BYTES, _OTHER_USUAL = 50_000_000, 8
-_BYTES = {"rocket": 8_000_000, "racing": 20_000}
-"""Memory an environment takes, with its part of a batch."""
+_BYTES, _OTHER_BYTES = {"rocket": 8_000_000, "racing": 20_000}, 50_000_000
+"""Memory of one environment, with its part of a batch."""
+_DEFAULTS, _OTHER_DEFAULT = {"rocket": 32, "racing": 64}, 8
+"""Environments if the config does not set a number: enough for efficient matrix products."""
 
 
-_USUAL = {"rocket": 32, "racing": 64}
-"""Environments where the config leaves it open: enough for matrix products that pay."""
-
-
-def environments(settings: OnlineSettings) -> tuple[int, str]:
-    """Return how many environments to run, and a line that says so where the config did not."""
-    kind, wanted = settings.env.id, settings.env.num_envs
-    bytes_each = _BYTES.get(kind, _OTHER_BYTES)
+def choose_num_envs(settings: OnlineSettings) -> tuple[int, str]:
+    """Return how many environments to run, and a line for the log if that is not the number in the config."""
+    kind, configured = settings.env.id, settings.env.num_envs
     free = int(psutil.virtual_memory().available * 0.5)
-    most = max(1, free // bytes_each)
+    most = max(1, free // _BYTES.get(kind, _OTHER_BYTES))
     if settings.env.workers:
         most = min(most, 4 * (os.cpu_count() or 1))
-    usual = wanted or _USUAL.get(kind, _OTHER_USUAL)
-    given = min(usual, most)
-    if given < usual:
-        return given, f"num_envs {usual} -> {given}: this machine has {free / 1e9:.1f} GB to spare"
-    return given, "" if wanted else f"num_envs 0 -> {given} (set env.num_envs to choose)"
+    wanted = configured or _DEFAULTS.get(kind, _OTHER_DEFAULT)
+    chosen = min(wanted, most)
+    if chosen < wanted:
+        reason = f"this machine has {free / 1e9:.1f} GB of free memory for it and {os.cpu_count()} CPU cores"
+        return chosen, f"num_envs {wanted} -> {chosen}: {reason}"
+    return chosen, "" if configured else f"num_envs 0 -> {chosen} (set env.num_envs to choose)"
 
 
-def rules_of(settings: OnlineSettings) -> Rules:
-    """Return the game's rules as the settings have them."""
-    given = settings.rocket
-    return Rules(
+def game_rules(settings: OnlineSettings) -> GameRules:
+    """Return the rules of Rocket League from the settings."""
+    rocket = settings.rocket
+    return GameRules(
         weights=settings.rewards.model_dump(),
-        discrete=given.actions == "discrete",
-        tick_skip=given.tick_skip,
-        time_limit_s=given.time_limit_s,
-        no_touch_s=given.no_touch_s,
-        random_starts=given.random_starts,
+        discrete=rocket.actions == "discrete",
+        tick_skip=rocket.tick_skip,
+        time_limit_s=rocket.time_limit_s,
+        no_touch_s=rocket.no_touch_s,
+        random_starts=rocket.random_starts,
     )

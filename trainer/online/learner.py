@@ -1,4 +1,4 @@
-"""One update: experiences to units, advantages and gradient steps, as in a cycle, with the buffers kept."""
+"""Updates of the policy: normalisation, advantages and gradient steps, as in a cycle."""
 
 from __future__ import annotations
 
@@ -22,28 +22,21 @@ from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.advantages import advantages
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.behaviour_policy import PolicySource as Who
+from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
-from trainer.rollouts.training_set import (
-    AttributedRollouts,
-    ParentOutputs,
-    first_returns,
-    parent_outputs,
-    standardised,
-    unit_weights,
-)
+from trainer.rollouts.training_set import first_returns, standardised, unit_weights
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledValues:
-    """What the schedules say now."""
+    """The values of the schedules at one step of the run."""
 
     learning_rate: float
     entropy_coef: float
 
     @classmethod
     def at(cls, steps: int, settings: OnlineSettings) -> ScheduledValues:
-        """Return the rates after so many agent steps."""
+        """Return the values after this many agent steps."""
         done = min(1.0, steps / settings.run.total_steps)
         train = settings.train
         return cls(
@@ -53,68 +46,76 @@ class ScheduledValues:
 
 
 class OnlineLearner:
-    """The network with its units and its optimizer, from batch to batch."""
+    """The network, its normaliser and its optimizer; one `learn` call per batch."""
 
     def __init__(self, contract: PolicyContract, settings: OnlineSettings) -> None:
         self.contract, self.settings = contract, settings
-        self.head: ActionDistribution = distribution_for(contract.action_space)
+        self.distribution: ActionDistribution = distribution_for(contract.action_space)
         shape = Shape.of(contract, settings.train.hidden_sizes)
         self.network: Network = build_network(shape, custom="", seed=settings.run.seed)
         self.normalisers = Normalisers.identity(contract.observation_size)
         self.trained = False
         self.device = torch.device("cpu")
-        self.moments: dict[str, Any] = {}  #: Adam's, from a checkpoint
-        self.notes: list[str] = []  #: for people, until the reader empties it
+        self.moments: dict[str, Any] = {}  #: Adam's moments from a checkpoint
+        self.notes: list[str] = []  #: lines for the log; readers empty it
         self._updater: Updater | None = None
-        self._machine = TrainerSettings(
+        self._device_settings = TrainerSettings(
             device=settings.run.device, precision=settings.run.precision, threads=settings.run.threads
         )
-        self._candidates = devices.candidates(self._machine)
+        self._candidates = devices.candidates(self._device_settings)
 
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
-        """Move the policy; give the losses and what else the logs show, by name."""
-        batch, explained = self._batch(experiences)
+        """Update the policy with a batch and return its losses and other values for the logs, by name."""
+        batch, explained_variance = self._build_batch(experiences)
         if self._updater is None:
             self.device = devices.fastest(
                 self._candidates, lambda device: self._trial(device, batch, iteration, scheduled)
             )
-            self._updater = self._make(self.network, self.device, batch, self._plan(iteration, scheduled))
+            self._updater = self._make_updater(
+                self.network, self.device, batch, self._update_config(iteration, scheduled)
+            )
             self.network = self._updater.network
-        plan = self._plan(iteration, scheduled)
-        self._updater.renew(plan, batch)
+        config = self._update_config(iteration, scheduled)
+        self._updater.renew(config, batch)
         terms: dict[str, float] = {}
-        for epoch in range(1, plan.epochs + 1):
+        for epoch in range(1, config.epochs + 1):
             terms = self._updater.epoch(epoch)
-            if plan.target_kl is not None and terms["approx_kl"] > plan.target_kl:
+            if config.target_kl is not None and terms["approx_kl"] > config.target_kl:
                 break
         self.trained = True
-        return terms | {"explained_variance": explained, "epochs": epoch}
+        return terms | {"explained_variance": explained_variance, "epochs": epoch}
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return Adam's state dict; empty before the first update."""
+        """Return Adam's state dict; it is empty before the first update."""
         return {} if self._updater is None else self._updater.optimizer_state()
 
-    def _make(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
+    def _make_updater(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
         devices.prepare(device, config.threads or 1)
-        config = replace(config, bfloat16=devices.use_bfloat16(self._machine, device, self.settings.train.hidden_sizes))
+        config = replace(
+            config, bfloat16=devices.use_bfloat16(self._device_settings, device, self.settings.train.hidden_sizes)
+        )
         if device.type == "cuda" and self.settings.run.compile:
             self._compile(network.to(device), batch)
-        return make_updater(network, self.head, ppo_loss, config, batch, optimizer_state=self.moments, device=device)
+        return make_updater(
+            network, self.distribution, ppo_loss, config, batch, optimizer_state=self.moments, device=device
+        )
 
     def _compile(self, network: Network, batch: Batch) -> None:
-        """Compile in place, and undo it where the first call fails."""
+        """Compile the network in place, and undo it if the first call fails."""
         network.compile()
         try:
             network(batch.observation_BO[:64].to(network.action_log_std.device))
         except Exception as error:  # noqa: BLE001
             network._compiled_call_impl = None
-            self.notes.append(f"torch.compile failed, going on without: {type(error).__name__}: {error}")
+            self.notes.append(f"torch.compile failed, training continues without it: {type(error).__name__}: {error}")
 
     def _trial(self, device: torch.device, batch: Batch, iteration: int, scheduled: ScheduledValues) -> Any:
-        updater = self._make(copy.deepcopy(self.network), device, batch, self._plan(iteration, scheduled))
+        updater = self._make_updater(
+            copy.deepcopy(self.network), device, batch, self._update_config(iteration, scheduled)
+        )
         return lambda: updater.epoch(0)
 
-    def _plan(self, iteration: int, scheduled: ScheduledValues) -> UpdateConfig:
+    def _update_config(self, iteration: int, scheduled: ScheduledValues) -> UpdateConfig:
         train, run = self.settings.train, self.settings.run
         return UpdateConfig(
             epochs=train.epochs,
@@ -125,70 +126,64 @@ class OnlineLearner:
             loss=LossConfig(train.clip_range, None, train.value_coef, scheduled.entropy_coef),
             seed=run.seed,
             cycle=iteration,
-            bfloat16=devices.use_bfloat16(self._machine, self.device, train.hidden_sizes),
+            bfloat16=devices.use_bfloat16(self._device_settings, self.device, train.hidden_sizes),
             threads=run.threads,
         )
 
-    def _batch(self, experiences: Experiences) -> tuple[Batch, float]:
-        """Set the units, re-express the network in them, and give the training set and the explained variance."""
-        importance_weight_B = self._observed(experiences)
-        seen = self._look(experiences)
-        if importance_weight_B is None:
-            importance_weight_B = np.ones(experiences.size)
-        else:  # the first batch was played in other units than it is learned from
-            importance_weight_B = unit_weights(
-                np.minimum(np.exp(seen.logp_B.double().numpy() - importance_weight_B), 1.0)
-            )
+    def _build_batch(self, experiences: Experiences) -> tuple[Batch, float]:
+        """Update the normaliser, and return the training set and the explained variance of the value network."""
+        outputs, importance_weight_B = self._normalise_observations(experiences)
+        returns_before = self.normalisers.returns
+        value_B, final_value_F = (
+            returns_before.restored(values.double().numpy()) for values in (outputs.value_B, outputs.final_value_F)
+        )
         train = self.settings.train
         advantage_B = advantages(
             reward_B=experiences.reward_B.astype(np.float64),
-            value_B=seen.value_B,
-            next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
+            value_B=value_B,
+            next_value_B=next_values(experiences, value_B, final_value_F),
             trace_continues_B=experiences.trace_continues_B,
             rho_B=np.ones(experiences.size),
             gamma=train.gamma,
             lam=train.gae_lambda,
         )
-        target_B = seen.value_B + advantage_B
-        before = self.normalisers.returns
-        returns = before.updated(target_B) if self.trained else before
-        popart(self.network.stacks().value[-1], before, returns)
+        target_B = value_B + advantage_B
+        returns = returns_before.updated(target_B) if self.trained else returns_before
+        popart(self.network.stacks().value[-1], returns_before, returns)
         self.normalisers = Normalisers(self.normalisers.observations, returns)
         batch = Batch(
-            observation_BO=seen.observation_BO,
-            action_BC=seen.action_BC,
-            logp_B=seen.logp_B,
+            observation_BO=self.normalisers.observations(experiences.observation_BO),
+            action_BC=outputs.action_BC,
+            logp_B=outputs.logp_B,
             advantage_B=_float32(standardised(advantage_B, importance_weight_B)),
             target_B=_float32(returns.normalised(target_B)),
-            value_B=_float32(returns.normalised(seen.value_B)),
+            value_B=_float32(returns.normalised(value_B)),
             importance_weight_B=_float32(importance_weight_B),
         )
-        spread = float(target_B.var())
-        return batch, 1.0 - float(advantage_B.var()) / spread if spread > 0 else float("nan")
+        target_variance = float(target_B.var())
+        return batch, 1.0 - float(advantage_B.var()) / target_variance if target_variance > 0 else float("nan")
 
-    def _observed(self, experiences: Experiences) -> Float64 | None:
-        """Take the observations into the statistics. A network that has learned something keeps its function; a fresh
-        one begins in good units instead, and the log likelihoods that it played with are given.
+    def _normalise_observations(self, experiences: Experiences) -> tuple[PolicyOutputs, Float64]:
+        """Update the observation normaliser, and return the network's outputs and the importance weights [B].
+
+        A trained network is rescaled and computes the same as before. An untrained one is not: with the new normaliser
+        it is another policy than the one that collected the batch, and the weights correct for the difference.
         """
         before = self.normalisers
-        after = before.observations.updated(experiences.observation_BO)
+        observations = before.observations.updated(experiences.observation_BO)
         if self.trained:
-            rescale_inputs(self.network.stacks(), before.observations, after)
-            self.normalisers = Normalisers(after, before.returns)
-            return None
-        played_B: Float64 = self._look(experiences).logp_B.double().numpy()
-        self.normalisers = Normalisers(after, first_returns(experiences, self.settings.train.gamma))
-        return played_B
+            rescale_inputs(self.network.stacks(), before.observations, observations)
+            self.normalisers = Normalisers(observations, before.returns)
+            return self._evaluate_policy(experiences), np.ones(experiences.size)
+        behaviour = self._evaluate_policy(experiences)
+        self.normalisers = Normalisers(observations, first_returns(experiences, self.settings.train.gamma))
+        outputs = self._evaluate_policy(experiences)
+        log_ratio_B = outputs.logp_B.double().numpy() - behaviour.logp_B.double().numpy()
+        return outputs, unit_weights(np.minimum(np.exp(log_ratio_B), 1.0))
 
-    def _look(self, experiences: Experiences) -> ParentOutputs:
-        size = experiences.size
-        history = AttributedRollouts(
-            experiences=experiences,
-            policy_source_B=np.full(size, Who.PARENT),
-            behaviour_logp_B=np.zeros(size),
-            std_scale_B=np.ones(size, np.float32),
-        )
-        return parent_outputs(self.network, self.head, self.normalisers, history)
+    def _evaluate_policy(self, experiences: Experiences) -> PolicyOutputs:
+        std_scale_B = np.ones(experiences.size, np.float32)
+        return evaluate_policy(self.network, self.distribution, self.normalisers.observations, experiences, std_scale_B)
 
 
 def _float32(column: Float64) -> torch.Tensor:

@@ -1,7 +1,8 @@
-"""The run: play, learn, evaluate, keep, until the steps are done or somebody says stop.
+"""A run: collect, learn, evaluate and save, until all steps are done or a stop is requested.
 
-What makes a resumed run the same as one that was never stopped: randomness is named by step and batch counts, and
-after each checkpoint all episodes begin anew, so that a checkpoint need not hold the state of a simulator.
+A resumed run ends in the same bits as one that was never stopped, for two reasons: all random numbers are derived from
+step and batch counts, and all episodes start again after each checkpoint, so that a checkpoint does not need the state
+of a simulator.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ _LOSSES = ("total", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_f
 
 
 class OnlineRun:
-    """One run in its folder. `stop` may be set at any time; the batch in hand is finished and kept."""
+    """One run in its folder. If `stop` returns True, the run finishes the current batch, saves and ends."""
 
     def __init__(
         self,
@@ -44,55 +44,57 @@ class OnlineRun:
         torch.set_num_threads(settings.run.threads or 1)
         self.settings, self._console = settings, console
         kept = settings.checkpoints
-        self._keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
-        self.ground: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
-        self.learner = OnlineLearner(self.ground.env.contract, settings)
+        self._checkpoints = CheckpointManager(
+            folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best
+        )
+        self.environments: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
+        self.learner = OnlineLearner(self.environments.env.contract, settings)
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
-            self.ground.restore(self.progress.ground)
+            self.environments.restore(self.progress.environments)
         self.stop: Callable[[], bool] = lambda: False
         self.score: ReturnStatistics | None = None
 
     def train(self) -> RunProgress:
-        """Train to the end, or until `stop` says so. Raises HotlapError or OSError."""
+        """Train until the end, or until `stop` returns True. Raises HotlapError or OSError."""
         progress, settings = self.progress, self.settings
-        began_s, before_s = time.monotonic(), progress.seconds
-        player: Collector | None = None
+        began_s, seconds_before = time.monotonic(), progress.seconds
+        collector: Collector | None = None
         while progress.steps < settings.run.total_steps and not self.stop():
             actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
-            if self.ground.prepare(actor, progress.steps, progress.iteration) or player is None:
-                player = self._begin()
-            first = progress.steps
-            self._batch(player, actor)
-            progress.seconds = before_s + time.monotonic() - began_s
-            self._evaluate(first)
-            if _passed(first, progress.steps, settings.checkpoints.every_steps):
-                self._save()
-                player = None
-            if self._solved():
+            if self.environments.before_batch(actor, progress.steps) or collector is None:
+                collector = self._start_collector()
+            steps_before = progress.steps
+            self._train_on_batch(collector, actor)
+            progress.seconds = seconds_before + time.monotonic() - began_s
+            self._evaluate_if_due(steps_before)
+            if _contains_multiple(steps_before, progress.steps, settings.checkpoints.every_steps):
+                self._save_checkpoint()
+                collector = None
+            if self._has_reached_goal():
                 break
-        progress.seconds = before_s + time.monotonic() - began_s
-        self._save()
-        if progress.steps >= settings.run.total_steps or self._solved():
-            path = self._keeper.save_as("final_model", self.learner, progress, self._probe)
+        progress.seconds = seconds_before + time.monotonic() - began_s
+        self._save_checkpoint()
+        if progress.steps >= settings.run.total_steps or self._has_reached_goal():
+            path = self._checkpoints.save_as("final_model", self.learner, progress, self._probe)
             self._console.line(f"done: {path.with_suffix('.json').as_posix()}")
-        self.ground.close()
+        self.environments.close()
         return progress
 
-    def _begin(self) -> Collector:
-        """Start all episodes anew, from a seed that the step count names."""
-        return Collector(self.ground.env, key_for(self.settings.run.seed, "episodes", self.progress.steps))
+    def _start_collector(self) -> Collector:
+        """Start new episodes in all environments, from a seed that depends on the step count."""
+        return Collector(self.environments.env, key_for(self.settings.run.seed, "episodes", self.progress.steps))
 
-    def _batch(self, collector: Collector, actor: Actor) -> None:
-        """Play one batch and learn from it."""
+    def _train_on_batch(self, collector: Collector, actor: Actor) -> None:
+        """Collect one batch, learn from it and log it."""
         progress, seed = self.progress, self.settings.run.seed
         began_s = time.perf_counter()
         rng = numpy_rng_for(seed, "act", progress.iteration)
         experiences = collector.collect(actor, self.settings.env.n_steps, rng)
-        played_s = time.perf_counter()
-        rates = ScheduledValues.at(progress.steps, self.settings)
-        losses = self.learner.learn(experiences, progress.iteration, rates)
+        collected_s = time.perf_counter()
+        scheduled = ScheduledValues.at(progress.steps, self.settings)
+        losses = self.learner.learn(experiences, progress.iteration, scheduled)
         learned_s = time.perf_counter()
         while self.learner.notes:
             self._console.line(self.learner.notes.pop(0))
@@ -103,52 +105,54 @@ class OnlineRun:
         if not len(self._probe) or progress.iteration % 50 == 0:
             rows = numpy_rng_for(seed, "probe", progress.iteration).permutation(experiences.size)[:8]
             self._probe = torch.from_numpy(experiences.observation_BO[np.sort(rows)])
-        self.ground.played(progress.steps)
-        numbers = {f"train/{name}": value for name, value in losses.items()}
-        numbers |= {"train/learning_rate": rates.learning_rate, "train/entropy_coef": rates.entropy_coef}
-        numbers |= {f"reward/{name}_mean": value for name, value in collector.part_means().items()}
-        numbers |= {
-            "speed/collect_per_s": experiences.size / (played_s - began_s),
-            "speed/learn_per_s": experiences.size / (learned_s - played_s),
+        self.environments.after_batch()
+        metrics = {f"train/{name}": value for name, value in losses.items()}
+        metrics |= {"train/learning_rate": scheduled.learning_rate, "train/entropy_coef": scheduled.entropy_coef}
+        metrics |= {f"reward/{name}_mean": value for name, value in collector.pop_reward_part_means().items()}
+        metrics |= {
+            "speed/collect_per_s": experiences.size / (collected_s - began_s),
+            "speed/learn_per_s": experiences.size / (learned_s - collected_s),
             "speed/steps_per_s": experiences.size / (learned_s - began_s),
         }
         episodes, collector.episodes = collector.episodes, []
-        self._console.batch(progress.steps, numbers | self.ground.numbers(), episodes)
+        self._console.show_batch(progress.steps, metrics | self.environments.metrics(), episodes)
 
-    def _evaluate(self, first: int) -> None:
-        """Evaluate where it is due, and keep the model if it is the best so far."""
-        given, progress = self.settings.evaluation, self.progress
-        due = _passed(first, progress.steps, given.every_steps) or progress.steps >= self.settings.run.total_steps
-        if not (given.every_steps and due):
+    def _evaluate_if_due(self, steps_before: int) -> None:
+        """Evaluate if it is due, and save the model if it is the best so far."""
+        evaluation, progress = self.settings.evaluation, self.progress
+        is_due = _contains_multiple(steps_before, progress.steps, evaluation.every_steps)
+        is_last = progress.steps >= self.settings.run.total_steps
+        if not (evaluation.every_steps and (is_due or is_last)):
             return
         actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
-        self.score = self.ground.evaluate(actor)
-        progress.last = self.score.lower_bound(given.confidence)
-        is_best = progress.best is None or progress.last > progress.best or self.ground.stage > progress.stage
-        progress.stage = self.ground.stage
-        self._console.evaluated(progress.steps, self.score, progress.last, is_best=is_best)
+        self.score = self.environments.evaluate(actor)
+        progress.last = self.score.lower_bound(evaluation.confidence)
+        is_best = progress.best is None or progress.last > progress.best or self.environments.stage > progress.stage
+        progress.stage = self.environments.stage
+        self._console.show_evaluation(progress.steps, self.score, progress.last, is_best=is_best)
         if is_best:
             progress.best = progress.last
-            progress.ground = self.ground.state()
-            self._keeper.save_as("best_model", self.learner, progress, self._probe)
+            progress.environments = self.environments.state()
+            self._checkpoints.save_as("best_model", self.learner, progress, self._probe)
 
-    def _solved(self) -> bool:
+    def _has_reached_goal(self) -> bool:
         goal = self.settings.evaluation.stop_at
         return goal is not None and self.score is not None and self.score.mean >= goal
 
-    def _save(self) -> None:
-        self.progress.ground = self.ground.state()
-        path = self._keeper.save(self.learner, self.progress, self._probe)
-        self.ground.saved()
+    def _save_checkpoint(self) -> None:
+        self.progress.environments = self.environments.state()
+        path = self._checkpoints.save(self.learner, self.progress, self._probe)
+        self.environments.after_checkpoint()
         self._console.line(f"checkpoint: {path.name}")
 
 
-def _passed(first: int, last: int, every: int) -> bool:
-    return every > 0 and first // every < last // every
+def _contains_multiple(before: int, after: int, every: int) -> bool:
+    """Return whether a multiple of `every` is in (before, after]."""
+    return every > 0 and before // every < after // every
 
 
-def make_environments(settings: OnlineSettings, num_envs: int, pool: Any) -> Environments:
-    """Make what the settings ask for. `pool` is the folder of past policies. Raises ConfigError."""
+def make_environments(settings: OnlineSettings, num_envs: int, pool: Path) -> Environments:
+    """Return the environments that the settings name. `pool` is the folder of past policies. Raises ConfigError."""
     if settings.env.id == "rocket":
         from trainer.online.selfplay.league import League
 

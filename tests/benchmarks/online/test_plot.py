@@ -10,11 +10,11 @@ from trainer.online.reporting.console import RunConsole
 
 
 def test_the_log_that_a_run_writes_is_read(tmp_path):
-    show = RunConsole(tmp_path, total_steps=10_000, interval_s=0.0, boards=[], out=io.StringIO())
+    show = RunConsole(tmp_path, total_steps=10_000, interval_s=0.0, loggers=[], out=io.StringIO())
     losses = dict.fromkeys(("train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction"), 0.0)
     for steps, touches in ((1000, 0.5), (2000, 1.5), (9000, 12.0)):
         game = {"selfplay/touches_per_min": touches, "selfplay/goals_per_min": touches / 10}
-        show.batch(steps, losses | {"speed/steps_per_s": 1.0} | game, [])
+        show.show_batch(steps, losses | {"speed/steps_per_s": 1.0} | game, [])
     show.line("checkpoint: model_step_0000009000.pt")
     show.close()
     points = points_of((tmp_path / "train.log").read_text())

@@ -1,4 +1,4 @@
-"""The built-in worlds with milestones: racing, and stable-retro's free game where it is installed."""
+"""The built-in environments with milestones: racing, and stable-retro's free game if it is installed."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ def driver():
 
 
 def lap(env, seed, steps=80, start=None):
-    """Drive with the example's expert; give the observations and what was reached at the end."""
+    """Drive with the example's expert; return the observations and the milestones that were reached."""
     drive, seen = driver(), [env.reset(seed=seed)[0]]
     if start is not None:
         env.load_state(start)
@@ -37,7 +37,7 @@ def lap(env, seed, steps=80, start=None):
     return np.array(seen), info["milestones"]
 
 
-def test_a_lap_reaches_its_checkpoints_and_a_seed_repeats_it():
+def test_a_lap_reaches_its_milestones_and_the_same_seed_repeats_it():
     env = RacingMilestones(milestones=LAP)
     first, reached = lap(env, 3)
     again, _ = lap(RacingMilestones(milestones=LAP), 3)
@@ -47,7 +47,7 @@ def test_a_lap_reaches_its_checkpoints_and_a_seed_repeats_it():
     assert not np.array_equal(first[1], other[1])
 
 
-def test_a_state_keeps_car_and_distance_and_the_seed_brings_the_gusts():
+def test_a_state_contains_car_and_distance_and_the_seed_determines_the_gusts():
     env = RacingMilestones(milestones=LAP)
     lap(env, 3, steps=12)
     state = env.save_state()
@@ -63,17 +63,17 @@ def test_a_state_keeps_car_and_distance_and_the_seed_brings_the_gusts():
     assert not np.array_equal(a[3], c[3])
 
 
-def test_torn_states_and_bad_milestones_are_refused():
+def test_damaged_states_and_bad_milestones_are_rejected():
     env = RacingMilestones(milestones=LAP)
     state = env.save_state()
-    for torn in (b"", state[:10], state[:-40], b"x" + state):
+    for damaged in (b"", state[:10], state[:-40], b"x" + state):
         with pytest.raises(ValueError):
-            env.load_state(torn)
+            env.load_state(damaged)
     with pytest.raises(ValueError, match="FAR needs checkpoint_m"):
         RacingMilestones(milestones=[{"id": "FAR"}])
 
 
-def test_the_example_s_experts_are_there():
+def test_every_milestone_of_the_examples_has_an_expert():
     for name in ("racing", "airstriker"):
         config = json.loads((ROOT / "configs" / f"dagger_{name}.json").read_text())
         for milestone in config["milestones"]:
@@ -91,7 +91,7 @@ def airstriker():
     env.close()
 
 
-def test_a_real_emulator_state_comes_back(airstriker):
+def test_an_emulator_state_is_restored(airstriker):
     fire = np.array([1, 0, 0], np.int8)
     airstriker.reset(seed=5)
     for _ in range(48):
@@ -105,18 +105,18 @@ def test_a_real_emulator_state_comes_back(airstriker):
     np.testing.assert_array_equal(after[0], after[1])
     assert after[0][0].shape == (56, 80, 2)
     assert info["lives"] == 3
-    with pytest.raises(ValueError, match="torn"):
+    with pytest.raises(ValueError, match="damaged"):
         airstriker.load_state(state[:-9])
 
 
-def test_conditions_over_ram_variables():
-    from trainer.envs.retro import _condition_of
+def test_conditions_on_ram_variables():
+    from trainer.envs.retro import _parse_condition
 
-    holds = _condition_of({"id": "A", "condition": {"score": {">=": 100}, "lives": {">": 0}}})
+    holds = _parse_condition({"id": "A", "condition": {"score": {">=": 100}, "lives": {">": 0}}})
     assert holds({"score": 100, "lives": 1})
     assert not holds({"score": 100, "lives": 0})
     assert not holds({"score": 99, "lives": 3})
     assert not holds({"lives": 3})
     for bad in (None, {}, {"score": 100}, {"score": {"=>": 1}}):
         with pytest.raises(ValueError, match="milestone A"):
-            _condition_of({"id": "A", "condition": bad})
+            _parse_condition({"id": "A", "condition": bad})

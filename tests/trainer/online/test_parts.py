@@ -1,4 +1,4 @@
-"""The parts of online training, each by itself."""
+"""The modules of online training, each on its own."""
 
 import io
 import math
@@ -17,19 +17,19 @@ from trainer.envs.racing.vec_env import RacingVecEnv
 from trainer.envs.vec_env import Step
 from trainer.networks.distributions import distribution_for
 from trainer.online.actor import Actor
-from trainer.online.checkpoints import outdated
+from trainer.online.checkpoints import names_to_remove
 from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
-from trainer.online.environments import environments
+from trainer.online.environments import choose_num_envs
 from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.learner import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.selfplay.curriculum import STAGES, next_stage
-from trainer.online.selfplay.opponent_pool import OpponentPool, expected
+from trainer.online.selfplay.opponent_pool import OpponentPool, expected_score
 
 
 class Counter(gymnasium.Env):
-    """Observes its step count and a seeded number; pays 1 a step; time cuts it after 5."""
+    """Observes its step count and a random number; the reward is 1 per step; an episode is cut after 5 steps."""
 
     def __init__(self, bad=False):
         self.observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
@@ -61,11 +61,11 @@ def actor_for(contract, bias=0.0):
     return Actor(contract, Stack((hidden,), head), np.full(outputs, math.log(0.5), np.float32))
 
 
-def test_what_follows_each_step_is_known():
-    """Seven steps of an episode of five: the cut knows its true successor, and so does the stretch's end."""
-    games = GymnasiumVecEnv("Counter-v0", 3)
-    player = Collector(games, seed=1)
-    e = player.collect(actor_for(games.contract), 7, np.random.default_rng(0))
+def test_each_cut_step_has_its_final_observation():
+    """Seven steps with episodes of five: the cut and the end of the batch have their true successors."""
+    env = GymnasiumVecEnv("Counter-v0", 3)
+    collector = Collector(env, seed=1)
+    e = collector.collect(actor_for(env.contract), 7, np.random.default_rng(0))
     t, mark = e.observation_BO.reshape(3, 7, 2).transpose(2, 0, 1)
     assert t.tolist() == [[0, 1, 2, 3, 4, 0, 1]] * 3
     assert len(set(mark[:, 0])) == 3
@@ -77,12 +77,12 @@ def test_what_follows_each_step_is_known():
     assert e.final_observation_FO[final[:, 4], 0].tolist() == [5, 5, 5]
     assert e.final_observation_FO[final[:, 6], 0].tolist() == [2, 2, 2]
     assert (e.final_observation_FO[final[:, 4], 1] == mark[:, 0]).all()
-    assert player.episodes == [(5.0, 5)] * 3
-    games.close()
+    assert collector.episodes == [(5.0, 5)] * 3
+    env.close()
 
 
-def test_the_value_of_an_endless_world_is_one_over_one_minus_gamma():
-    """Time cuts the episodes, but that is no end: with a bootstrap the value of reward 1 for ever comes out."""
+def test_the_value_of_an_endless_environment_is_one_over_one_minus_gamma():
+    """A cut is not an end: with the bootstrap, the value is that of a reward of 1 forever."""
     settings = OnlineSettings(run=RunSettings(total_steps=10**6))
     settings = settings.model_copy(
         update={
@@ -97,33 +97,33 @@ def test_the_value_of_an_endless_world_is_one_over_one_minus_gamma():
             )
         }
     )
-    games = GymnasiumVecEnv("Counter-v0", 8)
-    learner = OnlineLearner(games.contract, settings)
-    player = Collector(games, seed=0)
+    env = GymnasiumVecEnv("Counter-v0", 8)
+    learner = OnlineLearner(env.contract, settings)
+    collector = Collector(env, seed=0)
     for iteration in range(30):
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
         learner.learn(
-            player.collect(actor, 32, np.random.default_rng(iteration)), iteration, ScheduledValues.at(0, settings)
+            collector.collect(actor, 32, np.random.default_rng(iteration)), iteration, ScheduledValues.at(0, settings)
         )
     with torch.no_grad():
         seen = learner.normalisers.observations(np.array([[2.0, 500.0]], np.float32))
         value = learner.normalisers.returns.restored(learner.network(seen)[1].double().numpy())
     assert value[0] == pytest.approx(10.0, rel=0.05)
-    games.close()
+    env.close()
 
 
-def test_a_world_that_gives_no_numbers_is_named():
-    games = GymnasiumVecEnv("Counter-v0", 2, bad=True)
-    player = Collector(games, seed=0)
-    with pytest.raises(HotlapError, match=r"rewards that are no numbers: nan \(agent 0\)") as caught:
-        player.collect(actor_for(games.contract), 7, np.random.default_rng(0))
+def test_a_value_that_is_not_finite_is_reported():
+    env = GymnasiumVecEnv("Counter-v0", 2, bad=True)
+    collector = Collector(env, seed=0)
+    with pytest.raises(HotlapError, match=r"returned nan in its rewards \(agent 0\)") as caught:
+        collector.collect(actor_for(env.contract), 7, np.random.default_rng(0))
     assert caught.value.code == "E_ENV_NAN"
-    games.close()
+    env.close()
 
 
 @pytest.mark.parametrize("space", [ContinuousActions.named(("steer", "throttle")), DiscreteActions(n=4)])
-def test_actions_have_the_likelihood_that_training_gives_them(space):
-    """Means of samples against the head's own numbers."""
+def test_actions_are_distributed_as_training_assumes(space):
+    """Frequencies of sampled actions against the distribution."""
     contract = PolicyContract(observation_size=3, action_space=space)
     learner = OnlineLearner(contract, OnlineSettings(run=RunSettings(seed=3)))
     with torch.no_grad():
@@ -145,16 +145,16 @@ def test_actions_have_the_likelihood_that_training_gives_them(space):
             assert at_high == pytest.approx(float(1 - normal.cdf(torch.tensor(high))[a]), abs=0.01)
 
 
-def test_a_bounded_action_is_stretched_to_the_worlds_range():
-    games = GymnasiumVecEnv("Counter-v0", 2)
-    games.reset(0)
-    assert np.allclose(games._low + (np.float32([-1, 0, 1]) + 1) * 0.5 * (games._high - games._low), [0, 2, 4])
-    games.step(np.array([[1.0], [-1.0]], np.float32))  # the world itself refuses what lies outside
-    games.close()
+def test_a_bounded_action_is_scaled_to_the_range_of_the_environment():
+    env = GymnasiumVecEnv("Counter-v0", 2)
+    env.reset(0)
+    assert np.allclose(env._low + (np.float32([-1, 0, 1]) + 1) * 0.5 * (env._high - env._low), [0, 2, 4])
+    env.step(np.array([[1.0], [-1.0]], np.float32))  # the environment asserts that it is within the bounds
+    env.close()
 
 
-def test_evaluation_counts_each_agents_first_episodes():
-    """Short episodes come back sooner: counting the first to end would favour them."""
+def test_evaluation_counts_equally_many_episodes_of_each_agent():
+    """To count the first episodes that end would favour short ones."""
 
     class Uneven:
         contract = PolicyContract(observation_size=1, action_space=DiscreteActions(n=2))
@@ -182,80 +182,80 @@ def test_evaluation_counts_each_agents_first_episodes():
     assert score.parts["part"] == pytest.approx((2 * 1 + 20 * 3) / 22)
 
 
-def test_the_lower_bound_is_that_of_the_mean():
+def test_the_lower_bound_uses_the_standard_error():
     score = ReturnStatistics(mean=10.0, std=4.0, episodes=16, length=1.0, parts={})
     assert score.lower_bound(0.95) == pytest.approx(10.0 - 1.645, abs=1e-3)
     assert score.lower_bound(0.5) == pytest.approx(10.0)
 
 
-def test_the_newest_and_the_best_stay():
+def test_the_newest_and_the_best_checkpoints_stay():
     kept = {f"model_step_{i:010d}.pt": float(score) for i, score in enumerate([5, 9, 1, 2, 8, 3, 4])}
-    gone = outdated(kept, newest=2, best=2)
+    gone = names_to_remove(kept, newest=2, best=2)
     stay = {int(name[11:21]) for name in kept} - {int(name[11:21]) for name in gone}
     assert stay == {5, 6, 1, 4}
-    assert outdated(kept, newest=10, best=0) == []
+    assert names_to_remove(kept, newest=10, best=0) == []
 
 
-def test_elo_is_a_zero_sum_that_finds_the_difference():
-    assert expected(1000, 1000) == 0.5
-    assert expected(1400, 1000) == pytest.approx(10 / 11)
+def test_the_expected_score_follows_elo():
+    assert expected_score(1000, 1000) == 0.5
+    assert expected_score(1400, 1000) == pytest.approx(10 / 11)
 
 
-def test_the_pool_survives(tmp_path):
+def test_the_opponent_pool_rates_and_is_restored(tmp_path):
     contract = PolicyContract(observation_size=3, action_space=DiscreteActions(n=4))
     pool = OpponentPool(tmp_path, contract, size=3)
     for steps in range(5):
         pool.add(actor_for(contract, bias=float(steps)), steps)
-    assert [int(m.name[7:17]) for m in pool.members] == [0, 3, 4]  # the first always stays
+    assert [int(o.name[7:17]) for o in pool.opponents] == [0, 3, 4]  # the first one always stays
     rng = np.random.default_rng(0)
     for _ in range(400):
-        pool.result(pool.members[1].name, float(rng.random() < 0.75))
-    assert pool.rating - pool.members[1].rating == pytest.approx(191, abs=90)  # 75 % is 191 points
-    assert pool.rating + pool.members[1].rating == pytest.approx(2000)
+        pool.record_result(pool.opponents[1].name, float(rng.random() < 0.75))
+    assert pool.rating - pool.opponents[1].rating == pytest.approx(191, abs=90)  # 75 % is 191 points
+    assert pool.rating + pool.opponents[1].rating == pytest.approx(2000)
     state = pool.state()
     again = OpponentPool(tmp_path, contract, size=3)
     again.restore(state)
     assert again.rating == pool.rating
-    assert [(m.name, m.rating) for m in again.members] == [(m.name, m.rating) for m in pool.members]
+    assert [(o.name, o.rating) for o in again.opponents] == [(o.name, o.rating) for o in pool.opponents]
     seen = np.zeros((1, 3), np.float32)
-    assert np.array_equal(again.members[2].actor.policy(seen), pool.members[2].actor.policy(seen))
-    again.sweep()
+    assert np.array_equal(again.opponents[2].actor.policy(seen), pool.opponents[2].actor.policy(seen))
+    again.remove_unused_files()
     assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
-def test_a_stage_ends_when_it_is_due_and_won():
+def test_a_stage_ends_if_it_is_due_and_enough_was_won():
     given = CurriculumSettings(matches=10, patience_steps=500_000)
     won, lost = [1.0] * 10, [0.0] * 10
     assert len(STAGES) == 3
     assert next_stage(0, 1_999_999, won, given) == 0
     assert next_stage(0, 2_000_000, won, given) == 1
     assert next_stage(0, 2_000_000, lost, given) == 0
-    assert next_stage(0, 2_000_000, won[:9], given) == 0  # too few to tell
+    assert next_stage(0, 2_000_000, won[:9], given) == 0  # too few matches
     assert next_stage(0, 2_500_000, lost, given) == 1  # patience
     assert next_stage(1, 3_500_000, [0.5] * 4 + [1.0] * 6, given) == 2
     assert next_stage(2, 10**9, won, given) == 2
     assert next_stage(0, 10**9, won, given.model_copy(update={"enabled": False})) == 0
 
 
-def test_the_machine_decides_how_many_environments_and_says_so(monkeypatch):
+def test_num_envs_is_limited_by_memory_and_logged(monkeypatch):
     free = type("Memory", (), {"available": 100_000_000})
-    monkeypatch.setattr("trainer.online.reporting.system_stats.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("trainer.online.environments.psutil.virtual_memory", lambda: free)
     settings = OnlineSettings()
     wanted = settings.model_copy(update={"env": settings.env.model_copy(update={"num_envs": 512})})
-    given, note = environments(wanted)
+    given, note = choose_num_envs(wanted)
     assert given == 6
     assert "num_envs 512 -> 6" in note
     free.available = 10**12
-    assert environments(wanted) == (512, "")
-    assert environments(settings)[0] == 32
+    assert choose_num_envs(wanted) == (512, "")
+    assert choose_num_envs(settings)[0] == 32
 
 
-def test_log_lines_never_raise_on_an_old_console(tmp_path):
+def test_log_lines_are_ascii(tmp_path):
     path = tmp_path / "out.txt"
     with path.open("w", encoding="cp1252") as out:
-        show = RunConsole(tmp_path, total_steps=10, interval_s=1.0, boards=[], out=out)
-        show.line("→ ελο \x1b[31m")
-        show.close()
+        console = RunConsole(tmp_path, total_steps=10, interval_s=1.0, loggers=[], out=out)
+        console.line("→ ελο \x1b[31m")
+        console.close()
     assert path.read_bytes().isascii()
     assert (tmp_path / "train.log").read_bytes().isascii()
 
@@ -267,16 +267,21 @@ def test_schedules_are_linear_over_the_run():
     assert ScheduledValues.at(2000, settings) == ScheduledValues(pytest.approx(5e-5), pytest.approx(0.001))
 
 
-def test_the_racing_games_begin_again_from_their_seed():
-    games = RacingVecEnv(4)
-    first = games.reset(3)
-    for _ in range(5):
-        games.step(np.zeros((4, 3), np.float32))
-    assert np.array_equal(games.reset(3), first)
-    assert not np.array_equal(games.reset(4), first)
+def test_racing_starts_again_from_its_seed():
+    used, new = RacingVecEnv(4, time_limit=30), RacingVecEnv(4, time_limit=30)
+    actions = np.random.default_rng(0).uniform(-1, 1, (50, 4, 3)).astype(np.float32)
+    used.reset(1)
+    for action in actions:
+        used.step(action)
+    assert np.array_equal(used.reset(3), new.reset(3))
+    for action in actions:  # long enough for new episodes, which draw from the random numbers again
+        step, expected = used.step(action), new.step(action)
+        assert np.array_equal(step.observation, expected.observation)
+        assert np.array_equal(step.reward, expected.reward)
+    assert not np.array_equal(used.reset(4), new.reset(3))
 
 
-def test_the_settings_have_the_issues_defaults():
+def test_defaults_of_the_settings():
     settings = OnlineSettings()
     assert (settings.train.learning_rate, settings.train.learning_rate_end) == (3e-4, 5e-5)
     assert (settings.train.entropy_coef, settings.train.entropy_coef_end, settings.train.gamma) == (0.01, 0.001, 0.995)
@@ -286,7 +291,7 @@ def test_the_settings_have_the_issues_defaults():
     assert EvaluationSettings().every_steps > 0
 
 
-def test_policies_that_left_the_pool_leave_the_disk_only_when_that_is_saved(tmp_path):
+def test_files_of_removed_policies_stay_until_a_checkpoint_is_saved(tmp_path):
     contract = PolicyContract(observation_size=3, action_space=DiscreteActions(n=4))
     pool = OpponentPool(tmp_path, contract, size=2)
     pool.add(actor_for(contract), 0)
@@ -294,23 +299,25 @@ def test_policies_that_left_the_pool_leave_the_disk_only_when_that_is_saved(tmp_
     before = pool.state()
     pool.add(actor_for(contract), 2)
     again = OpponentPool(tmp_path, contract, size=2)
-    again.restore(before)  # killed before the next checkpoint: the old one still finds its policies
-    assert [m.name[7:17] for m in again.members] == ["0000000000", "0000000001"]
-    pool.sweep()
+    again.restore(before)  # killed before the next checkpoint: the policies of the last one still exist
+    assert [o.name[7:17] for o in again.opponents] == ["0000000000", "0000000001"]
+    pool.remove_unused_files()
     assert sorted(path.name[7:17] for path in tmp_path.glob("*.npz")) == ["0000000000", "0000000002"]
 
 
-def test_the_log_shows_means_over_the_interval(tmp_path):
+def test_the_log_contains_means_over_the_interval(tmp_path):
     out = io.StringIO()
-    show = RunConsole(tmp_path, total_steps=100, interval_s=1e9, boards=[], out=out)
+    console = RunConsole(tmp_path, total_steps=100, interval_s=1e9, loggers=[], out=out)
     losses = dict.fromkeys(("train/value_loss", "train/entropy", "train/approx_kl", "train/clip_fraction"), 0.0)
-    show.batch(1, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 7.0}, [])
-    show.batch(2, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 1.0, "selfplay/stage": 2.0}, [])
-    show._interval_s = 0.0
-    show.batch(
+    console.show_batch(1, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 7.0}, [])
+    console.show_batch(
+        2, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 1.0, "selfplay/stage": 2.0}, []
+    )
+    console._interval_s = 0.0
+    console.show_batch(
         3, losses | {"speed/steps_per_s": 1.0, "selfplay/touches_per_min": 2.0, "selfplay/stage": 3.0}, [(5.0, 3)]
     )
-    show.close()
+    console.close()
     first, last = out.getvalue().splitlines()
     assert "selfplay/touches_per_min 7" in first
     assert "selfplay/touches_per_min 1.5" in last

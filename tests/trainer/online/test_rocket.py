@@ -1,4 +1,4 @@
-"""Rocket League: what an action does, what a car sees, what is rewarded, and that all of it can be had again."""
+"""Rocket League: actions, observations, rewards, and that everything can be repeated."""
 
 import numpy as np
 import pytest
@@ -8,17 +8,17 @@ pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
 from gymnasium.utils.env_checker import check_env
 
 from trainer.envs.rocket import simulation as rocket_sim
-from trainer.envs.rocket.actions import NAMES, lookup_table
+from trainer.envs.rocket.actions import CONTROL_NAMES, lookup_table
 from trainer.envs.rocket.gymnasium_envs import RocketSimEnv, RocketVectorEnv
-from trainer.envs.rocket.observations import SIZE
-from trainer.envs.rocket.render import frame
+from trainer.envs.rocket.observations import OBSERVATION_SIZE
+from trainer.envs.rocket.render import render_frame
 from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, StepTrial
-from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
 
-if rocket_sim.meshes() is None:
+if rocket_sim.find_meshes() is None:
     pytest.skip("the collision meshes are not installed", allow_module_level=True)
 
-RULES = Rules(weights={"goal": 10.0, "concede": -10.0, "touch": 1.0, "velocity_player_to_ball": 0.1})
+RULES = GameRules(weights={"goal": 10.0, "concede": -10.0, "touch": 1.0, "velocity_player_to_ball": 0.1})
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def duel():
 
 
 def held(**given):
-    return np.array([[given.get(name, 0.0) for name in NAMES]] * 2, np.float32)
+    return np.array([[given.get(name, 0.0) for name in CONTROL_NAMES]] * 2, np.float32)
 
 
 def after(arenas, steps=4, **given):
@@ -39,8 +39,8 @@ def after(arenas, steps=4, **given):
     return before, arenas.read().car[0, 0, 0].copy()
 
 
-def test_each_control_does_what_its_name_says(duel):
-    """The simulator's own type stubs have jump and boost the wrong way round."""
+def test_each_control_has_the_effect_of_its_name(duel):
+    """RocketSim's type stubs have jump and boost in the wrong order."""
     before, now = after(duel, throttle=1.0)
     assert now[VEL] @ before[rocket_sim.FORWARD] > 250
     assert now[BOOST] == before[BOOST]
@@ -56,8 +56,8 @@ def test_each_control_does_what_its_name_says(duel):
 
 
 def test_the_touch_flag_covers_every_tick_of_a_step(duel):
-    """Held against the simulator's callback."""
-    sim, rng, seen = rocket_sim.simulator(), np.random.default_rng(0), 0
+    """The control is RocketSim's callback."""
+    sim, rng, seen = rocket_sim.load_simulator(), np.random.default_rng(0), 0
     hits = []
     arena, car = duel._arenas[0], duel._cars[0][0]
     arena.set_ball_touch_callback(lambda arena, car, data: hits.append(car.id))
@@ -76,7 +76,7 @@ def test_the_touch_flag_covers_every_tick_of_a_step(duel):
     assert seen > 15
 
 
-def test_the_lookup_table_is_rlgyms():
+def test_the_lookup_table_equals_rlgyms():
     table = lookup_table()
     assert table.shape == (90, 8)
     assert len(np.unique(table, axis=0)) == 90
@@ -85,7 +85,7 @@ def test_the_lookup_table_is_rlgyms():
 
 
 @pytest.mark.parametrize("discrete", [False, True])
-def test_gymnasiums_own_checker_passes_it(discrete):
+def test_gymnasiums_checker_accepts_the_environment(discrete):
     env = RocketSimEnv(discrete=discrete)
     assert env.observation_space.shape == (180,)
     assert getattr(env.action_space, "n", None) == 90 if discrete else env.action_space.shape == (8,)
@@ -93,19 +93,21 @@ def test_gymnasiums_own_checker_passes_it(discrete):
 
 
 @pytest.mark.parametrize("sides", [(1, 1), (1, 2), (2, 2)])
-def test_all_team_sizes_share_one_network(sides):
+def test_observations_have_the_same_size_for_all_teams(sides):
     blue, orange = sides
     games = RocketVecEnv(2, blue, orange, RULES)
     seen = games.reset(3)
-    assert seen.shape == (2 * (blue + orange), SIZE)
-    mate, first, second = (seen.reshape(2, -1, SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3))
+    assert seen.shape == (2 * (blue + orange), OBSERVATION_SIZE)
+    mate, first, second = (
+        seen.reshape(2, -1, OBSERVATION_SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3)
+    )
     assert mate.any() == (blue == 2)
     assert first.any()
     assert second.any() == (orange == 2)
 
 
-def test_orange_sees_what_blue_would_see_from_the_other_side():
-    games = RocketVecEnv(1, 1, 1, Rules(weights={}, random_starts=0.0))
+def test_orange_observes_the_rotated_field():
+    games = RocketVecEnv(1, 1, 1, GameRules(weights={}, random_starts=0.0))
     blue, orange = games.reset(5)
     assert np.allclose(blue, orange, atol=1e-4)  # a kickoff is the same for both
     blue, orange = games.step(np.array([[8.0], [8.0]])).observation
@@ -115,10 +117,10 @@ def test_orange_sees_what_blue_would_see_from_the_other_side():
     assert not np.allclose(blue[51:71], orange[51:71], atol=1e-3)
 
 
-def test_a_goal_ends_the_episode_and_pays_those_who_scored():
+def test_a_goal_ends_the_episode_and_is_rewarded():
     games = RocketVecEnv(2, 1, 2, RULES)
     games.reset(0)
-    sim = rocket_sim.simulator()
+    sim = rocket_sim.load_simulator()
     ball = sim.BallState()
     ball.pos, ball.vel = sim.Vec(0.0, 5000.0, 200.0), sim.Vec(0.0, 4000.0, 0.0)
     games._sim._arenas[0].ball.set_state(ball)
@@ -128,13 +130,13 @@ def test_a_goal_ends_the_episode_and_pays_those_who_scored():
     assert step.reward_parts["goal"].tolist() == [10.0, 0, 0, 0, 0, 0]
     assert step.reward_parts["concede"].tolist() == [0, -10.0, -10.0, 0, 0, 0]
     assert np.allclose(step.reward, sum(step.reward_parts.values()))
-    assert [(e.arena, e.scored) for e in games.ended] == [(0, 1)]
+    assert [(e.arena, e.scored) for e in games.ended_episodes] == [(0, 1)]
     assert step.next_observation[0, 1] > 1.2  # the true successor has the ball in the goal
     assert abs(step.observation[0, 1]) < 1.2
 
 
-def test_time_cuts_an_episode():
-    games = RocketVecEnv(1, 1, 1, Rules(weights={}, no_touch_s=1.0))
+def test_an_episode_without_a_touch_is_cut():
+    games = RocketVecEnv(1, 1, 1, GameRules(weights={}, no_touch_s=1.0))
     games.reset(0)
     cut = [bool(games.step(np.full((2, 1), 8.0)).truncated.all()) for _ in range(30)]
     assert [i for i, over in enumerate(cut) if over] == [14, 29]
@@ -149,13 +151,13 @@ def play(seed, *, way, steps=80):
     seen, wrecks = [], 0
     for _ in range(steps):
         step = games.step(rng.integers(0, 90, (12, 1)).astype(np.float32))
-        wrecks += int(games.seen.car[0, 0, 0, DEMOED])
+        wrecks += int(games.arena_state.car[0, 0, 0, DEMOED])
         seen.append(step.next_observation.copy())
     return np.array(seen), wrecks
 
 
-def test_the_same_seed_gives_the_same_game_on_one_thread_or_many():
-    """A wreck comes back where our own numbers say: the simulator would draw a place of its own."""
+def test_the_same_seed_gives_the_same_game_with_any_number_of_threads():
+    """Demolished cars respawn by our seed: RocketSim alone would choose a random place."""
     first, wrecks = play(4, way=0)
     assert 30 < wrecks < 60
     for way in (1, 2):
@@ -163,10 +165,10 @@ def test_the_same_seed_gives_the_same_game_on_one_thread_or_many():
     assert not np.array_equal(first, play(5, way=0)[0])
 
 
-def test_a_kickoff_depends_on_numbers_alone():
-    """The simulator deals places to a team's cars by where these lie in memory."""
+def test_a_kickoff_depends_on_the_seed_alone():
+    """RocketSim assigns places to a team's cars by their memory addresses."""
     others = [Arenas(1, 1 + k % 2, 1) for k in range(6)]
-    del others[::2]  # leaves holes of other sizes, so that cars come to lie in other orders
+    del others[::2]  # leaves gaps of different sizes, so that the addresses of cars are in different orders
     arenas = Arenas(8, 2, 2)
     for seed in range(4):
         for arena in range(8):
@@ -190,8 +192,8 @@ def test_the_fastest_way_is_found_and_a_hopeless_one_left_alone():
     assert found(1.0, 40.0, 40.0) == (0, [98, 1, 1])
 
 
-def test_used_games_begin_again_as_new_ones():
-    """What a resumed run relies on."""
+def test_used_arenas_start_again_like_new_ones():
+    """A resumed run depends on this."""
     used = RocketVecEnv(2, 1, 1, RULES)
     used.reset(1)
     rng = np.random.default_rng(2)
@@ -209,7 +211,7 @@ def test_used_games_begin_again_as_new_ones():
         assert np.array_equal(steps[0].reward, steps[1].reward)
 
 
-def test_the_vector_environment_tells_where_an_episode_led_to():
+def test_the_vector_environment_returns_final_observations():
     envs = RocketVectorEnv(2, discrete=True, no_touch_s=0.5)
     observation, _ = envs.reset(seed=1)
     assert observation.shape == envs.observation_space.shape == (4, 180)
@@ -223,15 +225,15 @@ def test_the_vector_environment_tells_where_an_episode_led_to():
     envs.close()
 
 
-def test_a_picture_shows_the_ball_where_it_is():
-    games = RocketVecEnv(1, 1, 1, Rules(weights={}, random_starts=0.0))
+def test_an_image_shows_the_ball_at_its_position():
+    games = RocketVecEnv(1, 1, 1, GameRules(weights={}, random_starts=0.0))
     games.reset(0)
-    sim = rocket_sim.simulator()
+    sim = rocket_sim.load_simulator()
     ball = sim.BallState()
     ball.pos = sim.Vec(2000.0, -3000.0, 93.0)
     games._sim._arenas[0].ball.set_state(ball)
     games.step(np.full((2, 1), 8.0))
-    picture = frame(games.seen, 0, 1)
+    picture = render_frame(games.arena_state, 0, 1)
     assert picture.shape == (528, 360, 3)
     white = np.median(np.argwhere((picture == 240).all(axis=2)), axis=0)  # noses of cars are white too
     x, y = -4096 + white[1] / 359 * 8192, 6000 - white[0] / 527 * 12000

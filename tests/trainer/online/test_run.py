@@ -1,7 +1,8 @@
-"""A run as a whole: it learns, it can be stopped anywhere, and a resumed one ends where an uninterrupted one does."""
+"""Whole online runs: they learn, they can be stopped at any time, and a resumed one ends like an uninterrupted one."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from schemas.model import check_probe, read_model
 from trainer import load_policy
 from trainer.checkpoints.checkpoint import load_document
+from trainer.envs.racing.vec_env import RacingVecEnv
 from trainer.online.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,6 +84,10 @@ def weights(path):
     return kept, document["training_history"], online
 
 
+def runs(folder):
+    return [path for path in (folder / "logs").iterdir() if path.is_dir()]
+
+
 @pytest.fixture
 def logs(tmp_path, capsys):
     torch.set_num_threads(1)
@@ -93,8 +99,8 @@ def logs(tmp_path, capsys):
     ("env", "envs"),
     [("Pendulum-v1", 8), ("racing", 8), pytest.param("rocket", 4, id="rocket through all stages")],
 )
-def test_resumed_equals_uninterrupted_bit_for_bit(logs, env, envs):
-    """The run that is cut is killed after the second checkpoint, in the middle of what would come next."""
+def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(logs, env, envs):
+    """The cut run ends after its second checkpoint: its later files are removed before it is resumed."""
     if env == "rocket":
         pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
     whole, cut = logs / "whole", logs / "cut"
@@ -105,7 +111,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(logs, env, envs):
     newest = sorted(checkpoints(cut).glob("model_step_*.pt"))
     assert len(newest) >= 3
     for path in [*newest[2:], checkpoints(cut) / "final_model.pt"]:
-        path.unlink()  # what a run that died after the second checkpoint would not have
+        path.unlink()
     assert run(cut, "--resume", env=env, envs=envs) == 0
     names = {path.name for path in checkpoints(whole).glob("*.pt")}
     assert names == {path.name for path in checkpoints(cut).glob("*.pt")}
@@ -119,7 +125,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(logs, env, envs):
         assert len(pools[0]) > 2
 
 
-def test_another_seed_is_another_run(logs):
+def test_another_seed_leads_to_other_weights(logs):
     """The control of the test above."""
     for seed in ("0", "1"):
         (logs / seed).mkdir()
@@ -149,7 +155,7 @@ def start(folder, *arguments, steps=1_000_000):
     return child
 
 
-def test_killed_it_goes_on_from_the_last_checkpoint(tmp_path, capsys):
+def test_a_killed_run_continues_from_the_last_checkpoint(tmp_path, capsys):
     child = start(tmp_path)
     child.kill()
     child.communicate()
@@ -161,19 +167,20 @@ def test_killed_it_goes_on_from_the_last_checkpoint(tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process there")
-def test_ctrl_c_saves(tmp_path):
+def test_ctrl_c_saves_a_checkpoint(tmp_path):
     child = start(tmp_path)
-    before = max(checkpoints(tmp_path).glob("model_step_*.pt"))
     child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=30)
+    out, _ = child.communicate(timeout=60)
     assert child.returncode == 130, out
     newest = max(checkpoints(tmp_path).glob("model_step_*.pt"))
-    assert newest.name > before.name
+    assert out.rstrip().endswith(f"checkpoint: {newest.name}")
+    regular = int(newest.stem.removeprefix("model_step_")) // 1024
+    assert out.count("checkpoint: ") == regular + 1, "one more was saved at the end"
     assert not (checkpoints(tmp_path) / "final_model.pt").exists()
     assert list(checkpoints(tmp_path).glob(".*")) == []
 
 
-def test_what_a_run_leaves_behind(logs, capsys):
+def test_the_files_of_a_run(logs, capsys):
     assert run(logs) == 0
     out = capsys.readouterr().out
     assert out.isascii()
@@ -188,14 +195,13 @@ def test_what_a_run_leaves_behind(logs, capsys):
     assert load_document((folder / "final_model.pt").read_bytes())["online"]["steps"] == 3072
 
 
-def test_a_new_run_moves_the_last_one_aside(logs):
+def test_a_new_run_moves_the_last_one_to_its_own_folder(logs):
     assert run(logs, steps=512) == 0
     first = json.loads((logs / "logs" / "latest_run" / "run.json").read_text())["started"]
     assert run(logs, steps=512) == 0
-    aside = logs / "logs" / first
-    assert (aside / "checkpoints" / "final_model.json").is_file()
+    assert (logs / "logs" / first / "checkpoints" / "final_model.json").is_file()
     assert run(logs, steps=512) == 0
-    assert len(list((logs / "logs").iterdir())) == 3
+    assert len(runs(logs)) == 3
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_a_new_run_moves_the_last_one_aside(logs):
         ("[train]\nlerning_rate = 1\n", "did you mean train.learning_rate?"),
         ("[env]\nid = 'NoSuchGame-v0'\n", "E_ENV"),
         ("[train]\nepochs = 0\n", "train.epochs is 0, but"),
-        ("[curriculum]\none_v_two_at = 9\ntwo_v_two_at = 5\n", "two_v_two_at must lie after one_v_two_at"),
+        ("[curriculum]\none_v_two_at = 9\ntwo_v_two_at = 5\n", "two_v_two_at must be greater than one_v_two_at"),
         ("[run]\ndevice = 'tpu'\n[env]\nid = 'racing'\n", "tpu"),
     ],
 )
@@ -217,30 +223,31 @@ def test_a_wrong_config_is_one_line(tmp_path, capsys, text, said):
     assert err.count("\n") == 1
 
 
-def test_two_runs_in_one_folder_are_refused(tmp_path, capsys):
+def test_a_second_run_in_the_same_folder_is_rejected(tmp_path, capsys):
     child = start(tmp_path)
     for arguments in ((), ("--resume",)):
         assert run(tmp_path, *arguments) == 78
-        assert f"process {child.pid} -> wait for it or stop it" in capsys.readouterr().err
+        assert f"process {child.pid} -> wait until it ends or stop it" in capsys.readouterr().err
     child.kill()
     child.communicate()
-    assert run(tmp_path, steps=512) == 0  # and one that is gone is moved aside
-    assert len(list((tmp_path / "logs").iterdir())) == 2
+    assert run(tmp_path, steps=512) == 0, "the lock of a killed run is free"
+    assert len(runs(tmp_path)) == 2
 
 
 def test_nothing_to_resume_is_one_line(tmp_path, capsys):
     assert run(tmp_path, "--resume") == 78
     assert "E_NO_RUN" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
-def test_a_torn_checkpoint_is_told_and_the_one_before_it_is_resumed_from(logs, capsys):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(logs, capsys):
     assert run(logs, steps=2048) == 0
     *_, before, newest = sorted(checkpoints(logs).glob("model_step_*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])
     assert run(logs, "--resume", steps=2048) == 0
-    said = capsys.readouterr().out
-    assert f"{newest.name} is passed over" in said
-    assert f"resumed at {int(before.stem.split('_')[-1]):,} steps" in said
+    out = capsys.readouterr().out
+    assert f"{newest.name} is skipped" in out
+    assert f"resumed at {int(before.stem.split('_')[-1]):,} steps" in out
     load_document(newest.read_bytes())  # written again
 
 
@@ -249,19 +256,36 @@ def test_resuming_with_another_network_is_one_line(logs, capsys):
     path = logs / "config.toml"
     path.write_text(path.read_text().replace("[16, 16]", "[16, 8]"))
     assert main(["--config", str(path), "--logs", str(logs / "logs"), "--resume"]) == 65
-    assert "other hidden sizes than [16, 16]" in capsys.readouterr().err
+    assert "it has hidden sizes [16, 8] instead of [16, 16]" in capsys.readouterr().err
 
 
-def test_validation_tells_what_is_wrong(capsys, monkeypatch):
-    assert main(["--validate"]) == 0
+@pytest.mark.parametrize("env", [None, "CartPole-v1", "rocket"])
+def test_validate_takes_a_step_in_the_environment_of_the_config(tmp_path, capsys, env):
+    if env == "rocket":
+        pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
+    arguments = ["--config", str(config(tmp_path, env=env))] if env else []
+    assert main(["--validate", *arguments]) == 0
     out = capsys.readouterr().out
-    assert out.count("[OK]") >= 6
-    monkeypatch.setattr("trainer.online.self_check.next_stage", lambda *_: 0)
+    observations = {None: 15, "CartPole-v1": 4, "rocket": 180}[env]
+    assert re.search(rf"\[OK\]    one step of {env or 'racing'}: \d agents, {observations} observations", out)
+    assert out.endswith("3 checks, 0 failed\n")
+
+
+def test_validate_names_what_fails(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "RocketSim", None)
+    assert main(["--validate"]) == 0, "racing does not need it"
+    assert "RocketSim not installed" in capsys.readouterr().out
+    assert main(["--validate", "--config", str(config(tmp_path, env="rocket"))]) == 1
+    out = capsys.readouterr().out
+    assert "[ERROR] collision meshes: rocketsim is not installed" in out
+    assert "[ERROR] one step of rocket: rocketsim is not installed" in out
+    nan = np.full((2, 15), np.nan, np.float32)
+    monkeypatch.setattr(RacingVecEnv, "reset", lambda self, seed=None: nan)
     assert main(["--validate"]) == 1
-    assert "[ERROR] curriculum: three stages: ValueError: the second stage does not begin" in capsys.readouterr().out
+    assert "[ERROR] one step of racing: the environment returned nan" in capsys.readouterr().out
 
 
-def test_the_scalars_have_the_names_that_people_look_for(logs):
+def test_tensorboard_scalars_have_stable_names(logs):
     loader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra `tensorboard`"
     )
@@ -302,7 +326,7 @@ def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):
     assert err.count("\n") == 1
 
 
-def test_an_episode_becomes_a_video(logs, capsys):
+def test_an_episode_is_recorded_as_a_video(logs, capsys):
     pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
     assert run(logs, env="racing", steps=1024) == 0
     target = logs / "episode.mp4"

@@ -1,7 +1,7 @@
-"""The racing world cut into milestones: one car, checkpoints along one track, as a Gymnasium environment.
+"""The racing game with milestones: one car on one track, as a Gymnasium environment for DAgger.
 
-A milestone is reached once the car has come `checkpoint_m` metres from the start line. Gusts push the wheel, drawn
-from the seed that `reset` was given; so one saved state gives as many different episodes as there are seeds.
+A milestone is reached when the car has driven `checkpoint_m` metres from the start line. Gusts disturb the steering.
+They depend on the seed of `reset`, so that one saved state leads to a different episode for each seed.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from numpy.typing import NDArray
 
 from trainer.envs.racing.car import STEER_MAX, Cars
 from trainer.envs.racing.simulation import RacingSimulation
-from trainer.envs.racing.track import LENGTH, Floats32
+from trainer.envs.racing.track import LENGTH
+from trainer.envs.vec_env import Float32
 
 GUST = 0.06
-"""Deviation of what a gust adds to the steering, which lies in [-1, 1]."""
+"""Standard deviation of the gusts, which are added to the steering in [-1, 1]."""
 GUST_MEMORY = 0.8
-"""Part of a gust that is left a step later."""
+"""Part of a gust that is left one step later."""
 AHEAD_M = np.arange(0.0, 62.0, 2.0)
-"""Where ahead of the car the expert is told the track, m."""
+"""Distances ahead of the car, m, at which the expert gets the centreline."""
 _MAGIC = b"hotlap.racing/1\n"
 _ABOUT = struct.Struct("<dd")
 
 
-class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
-    """One car on one track. `milestones` are the records of the config; each has `checkpoint_m`, m of driving."""
+class RacingMilestones(gymnasium.Env[Float32, Float32]):
+    """One car on one track. `milestones` are those of the config; each has `checkpoint_m`, metres to drive."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     action_names = RacingSimulation.ACTION_NAMES
-    lanes = 16  #: how many of them may run side by side in one process
+    lanes = 16  #: how many of these environments run at the same time in one process
 
     def __init__(self, *, milestones: Sequence[Mapping[str, Any]], track: int = 0, gust: float = GUST) -> None:
         self.render_mode = "rgb_array"
-        self._checkpoints = {str(m["id"]): _distance_of(m) for m in milestones}
+        self._checkpoints = {str(m["id"]): _checkpoint_distance(m) for m in milestones}
         self._gust_size = float(gust)
-        self._world = RacingSimulation(1, seed=0, track=track, tracks=track + 1)
+        self._simulation = RacingSimulation(1, seed=0, track=track, tracks=track + 1)
         self._driven, self._gust = 0.0, 0.0
         size = RacingSimulation.OBSERVATION_SIZE
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
@@ -49,51 +50,52 @@ class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Floats32, dict[str, Any]]:
-        """Put the car near the start line, rolling; with `seed` the same place and the same gusts."""
+    ) -> tuple[Float32, dict[str, Any]]:
+        """Put the car near the start line, driving. The same `seed` leads to the same place and the same gusts."""
         super().reset(seed=seed)
         rng = self.np_random
         spans = ((0.0, 3.0), (-1.5, 1.5), (-0.1, 0.1), (3.0, 8.0))
         arc, offset, heading, speed = (rng.uniform(low, high, 1) for low, high in spans)
-        self._world.cars = Cars.standing(1)
-        self._world.cars.place(np.arange(1), arc=arc, offset=offset, heading=heading, speed=speed)
-        self._world.steps[:] = 0
+        self._simulation.cars = Cars.at_rest(1)
+        self._simulation.cars.place(np.arange(1), arc=arc, offset=offset, heading=heading, speed=speed)
+        self._simulation.steps[:] = 0
         self._driven, self._gust = float(arc[0]), 0.0
         return self.observe(), self._info()
 
-    def step(self, action: Floats32) -> tuple[Floats32, float, bool, bool, dict[str, Any]]:
-        """Drive for 0.1 s. The episode is over when the car touches a wall."""
+    def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """Drive for 0.1 s. The episode ends if the car touches a wall."""
         self._gust = (
             GUST_MEMORY * self._gust + self.np_random.normal(0.0, self._gust_size) * (1 - GUST_MEMORY**2) ** 0.5
         )
-        pushed = np.array(action, np.float64)
-        pushed[0] += self._gust
-        before = float(self._world.cars.arc[0])
-        step = self._world.step(pushed[None])
+        disturbed = np.array(action, np.float64)
+        disturbed[0] += self._gust
+        before = float(self._simulation.cars.arc[0])
+        step = self._simulation.step(disturbed[None])
         crashed = bool(step.terminated[0])
         if not crashed:
-            came = (float(self._world.cars.arc[0]) - before + LENGTH / 2) % LENGTH - LENGTH / 2
-            self._driven += came
+            distance = (float(self._simulation.cars.arc[0]) - before + LENGTH / 2) % LENGTH - LENGTH / 2
+            self._driven += distance
         return step.next_observation[0], float(step.reward[0]), crashed, bool(step.truncated[0]), self._info()
 
-    def observe(self) -> Floats32:
-        """What the car sees now, [15]: the observations of the racing game."""
-        seen: Floats32 = self._world.observe()[0]
-        return seen
+    def observe(self) -> Float32:
+        """Return the observations of the racing game, [15]."""
+        observation: Float32 = self._simulation.observe()[0]
+        return observation
 
     def expert_state(self) -> dict[str, Any]:
-        """What an expert is told: the car in the track's coordinates, and the centreline ahead in the car's own.
+        """Return the state for an expert: the car in track coordinates, and the centreline ahead as the car sees it.
 
-        speed m/s; offset m left of the centreline; heading rad left of its direction; `ahead` [31, 2], m ahead and
-        left of the car, of the centreline every 2 m; `curvature` [31], 1/m, positive to the left.
+        `speed` m/s; `offset` m left of the centreline; `heading` rad left of its direction; `steer_max` rad at the
+        wheels; `ahead` [31, 2], a point of the centreline every 2 m, as metres ahead and left of the car; `curvature`
+        [31], 1/m, positive to the left.
         """
-        cars, track = self._world.cars, self._world.tracks
-        which = np.repeat(self._world.track, len(AHEAD_M))
+        cars, track = self._simulation.cars, self._simulation.tracks
+        which = np.repeat(self._simulation.track, len(AHEAD_M))
         arc = (cars.arc + AHEAD_M) % LENGTH
         line = track.at(which, arc)
-        here = track.world_xy(self._world.track, cars.arc, cars.offset)[0]
-        facing = float(track.at(self._world.track, cars.arc).heading[0] + cars.heading[0])
-        x, y = line.x - here[0], line.y - here[1]
+        position = track.world_xy(self._simulation.track, cars.arc, cars.offset)[0]
+        facing = float(track.at(self._simulation.track, cars.arc).heading[0] + cars.heading[0])
+        x, y = line.x - position[0], line.y - position[1]
         ahead = np.stack([x * np.cos(facing) + y * np.sin(facing), y * np.cos(facing) - x * np.sin(facing)], axis=1)
         return {
             "speed": float(cars.speed[0]),
@@ -105,21 +107,21 @@ class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
         }
 
     def render(self) -> NDArray[np.uint8]:
-        """An RGB frame [240, 320, 3] from above."""
-        return self._world.render(0)
+        """Return an RGB image [240, 320, 3] from above."""
+        return self._simulation.render(0)
 
     def save_state(self) -> bytes:
-        """The car, how far it came and the gust it is in; not the gusts to come."""
-        return _MAGIC + _ABOUT.pack(self._driven, self._gust) + self._world.save_state()
+        """Return the state of the car, the distance it has driven and the present gust, without the gusts to come."""
+        return _MAGIC + _ABOUT.pack(self._driven, self._gust) + self._simulation.save_state()
 
     def load_state(self, state: bytes) -> None:
-        """Go back to a saved state; the gusts that follow are those of the last `reset`. Raises ValueError."""
+        """Restore a saved state; the gusts that follow are those of the last `reset`. Raises ValueError."""
         head = len(_MAGIC) + _ABOUT.size
         if len(state) < head or not state.startswith(_MAGIC):
-            raise ValueError("this is no state of the racing milestones")
+            raise ValueError("this is not a saved state of the racing milestones")
         driven, gust = _ABOUT.unpack(state[len(_MAGIC) : head])
-        self._world.load_state(state[head:])
-        self._world.steps[:] = 0
+        self._simulation.load_state(state[head:])
+        self._simulation.steps[:] = 0
         self._driven, self._gust = driven, gust
 
     def _info(self) -> dict[str, Any]:
@@ -127,8 +129,8 @@ class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
         return {"milestones": reached, "driven_m": self._driven}
 
 
-def _distance_of(milestone: Mapping[str, Any]) -> float:
+def _checkpoint_distance(milestone: Mapping[str, Any]) -> float:
     distance_m = milestone.get("checkpoint_m")
     if isinstance(distance_m, bool) or not isinstance(distance_m, (int, float)) or not distance_m > 0:
-        raise ValueError(f"milestone {milestone.get('id')} needs checkpoint_m, the metres from the start line")
+        raise ValueError(f"milestone {milestone.get('id')} needs checkpoint_m, a number of metres from the start line")
     return float(distance_m)

@@ -1,6 +1,6 @@
-"""Rocket League as Gymnasium knows environments: one car, or many arenas at once. Needs the extra `rocket`.
+"""Rocket League as Gymnasium environments: one car, or many arenas at once. Needs the extra `rocket`.
 
-env = RocketSimEnv()                         # one car against one that stands still
+env = RocketSimEnv()                          # one car against one that stands still
 envs = RocketVectorEnv(32, blue=2, orange=2)  # 128 cars in 32 arenas
 """
 
@@ -11,37 +11,25 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 
-from trainer.envs.gymnasium_vector import VecEnvVectorEnv, spaces_of
-from trainer.envs.rocket.vec_env import RocketVecEnv, Rules
+from trainer.envs.gymnasium_vector import VectorEnvAdapter, spaces_of
+from trainer.envs.rocket.rewards import RewardWeights
+from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
+from trainer.envs.vec_env import Float32
 
-Float32 = npt.NDArray[np.float32]
-
-WEIGHTS: Mapping[str, float] = {
-    "goal": 10.0,
-    "concede": -10.0,
-    "touch": 1.0,
-    "velocity_player_to_ball": 0.1,
-    "velocity_ball_to_goal": 0.2,
-    "boost": 0.002,
-    "demo": 0.5,
-    "align": 0.005,
-    "aerial": 0.002,
-}
-"""What a reward part weighs where nothing else is said."""
-_LARGEST = 10.0  #: no observation is beyond it
-_STANDS_STILL = 8  #: of the lookup table: all controls at rest
+_LARGEST = 10.0  #: bound on the absolute value of observations
+_STANDS_STILL = 8  #: index in the lookup table: all controls are 0
 
 
-def _rules(weights: Mapping[str, float] | None, *, discrete: bool, **rules: Any) -> Rules:
-    return Rules(weights=WEIGHTS if weights is None else weights, discrete=discrete, **rules)
+def _rules(weights: Mapping[str, float] | None, *, discrete: bool, **rules: Any) -> GameRules:
+    return GameRules(weights=RewardWeights().model_dump() if weights is None else weights, discrete=discrete, **rules)
 
 
 class RocketSimEnv(gymnasium.Env[Any, Any]):
-    """One blue car; the others (a mate, up to two opponents) are driven by `others`, or stand still.
+    """One blue car is the agent. The others (a teammate, up to two opponents) are driven by `others` or stand still.
 
-    `others` gets raw observations [n, 180] and gives actions [n, 8], or indices [n, 1] where `discrete`.
+    `others` takes observations [n, 180] and returns actions [n, 8], or indices [n, 1] if `discrete`. `weights` maps
+    reward parts to weights; default: those of `RewardWeights`. `rules` are other fields of `GameRules`.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
@@ -56,40 +44,41 @@ class RocketSimEnv(gymnasium.Env[Any, Any]):
         others: Callable[[Float32], Float32] | None = None,
         **rules: Any,
     ) -> None:
-        self.games = RocketVecEnv(1, blue, orange, _rules(weights, discrete=discrete, **rules))
-        self.observation_space, self.action_space = spaces_of(self.games.contract, _LARGEST)
+        self._env = RocketVecEnv(1, blue, orange, _rules(weights, discrete=discrete, **rules))
+        self.observation_space, self.action_space = spaces_of(self._env.contract, _LARGEST)
         self._others, self._discrete = others, discrete
-        self._seen: Float32 = np.zeros((0, 0), np.float32)
+        self._observation: Float32 = np.zeros((0, 0), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32, dict[str, Any]]:
-        """Start a game."""
+        """Start an episode."""
         super().reset(seed=seed, options=options)
-        self._seen = self.games.reset(int(self.np_random.integers(2**31)))
-        return self._seen[0], {}
+        self._observation = self._env.reset(int(self.np_random.integers(2**31)))
+        return self._observation[0], {}
 
     def step(self, action: Any) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
-        """Hold an action for `tick_skip` ticks. `info["reward_parts"]` has each part of the reward, weighted."""
+        """Hold an action for `tick_skip` ticks. `info["reward_parts"]` contains each part of the reward, weighted."""
         own = np.asarray(action, np.float32).reshape(1, -1)
-        rest = self._seen[1:]
-        if self._others is None or not len(rest):
-            still = np.full((len(rest), own.shape[1]), _STANDS_STILL if self._discrete else 0.0, np.float32)
+        seen_by_others = self._observation[1:]
+        if self._others is None or not len(seen_by_others):
+            still = _STANDS_STILL if self._discrete else 0.0
+            other_actions = np.full((len(seen_by_others), own.shape[1]), still, np.float32)
         else:
-            still = np.asarray(self._others(rest), np.float32)
-        step = self.games.step(np.concatenate([own, still]))
-        self._seen = step.observation
+            other_actions = np.asarray(self._others(seen_by_others), np.float32)
+        step = self._env.step(np.concatenate([own, other_actions]))
+        self._observation = step.observation
         parts = {name: float(part[0]) for name, part in step.reward_parts.items()}
-        over = bool(step.terminated[0]), bool(step.truncated[0])
-        return step.next_observation[0], float(step.reward[0]), *over, {"reward_parts": parts}
+        ended = bool(step.terminated[0]), bool(step.truncated[0])
+        return step.next_observation[0], float(step.reward[0]), *ended, {"reward_parts": parts}
 
     def close(self) -> None:
-        """Let go of the arena."""
-        self.games.close()
+        """Close the arena."""
+        self._env.close()
 
 
-class RocketVectorEnv(VecEnvVectorEnv):
-    """`arenas` games; environment = arena * cars + car, blue before orange."""
+class RocketVectorEnv(VectorEnvAdapter):
+    """`arenas` games; environment = arena * cars + car, blue before orange. For the options see `RocketSimEnv`."""
 
     def __init__(
         self,

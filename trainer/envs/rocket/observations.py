@@ -1,8 +1,10 @@
-"""What a car sees: 180 numbers, for all cars of all arenas at once. Orange sees the field turned, so all attack +y.
+"""The observation of a car: 180 numbers, for all cars of all arenas at once.
 
-0 ball: place, velocity, spin (9)      9 boost pads (34)         43 the last action (8)
-51 own car (20)      71 ball and goals as the car faces them (13)      84 speeds (2)
-86, 117, 148 three other cars (31 each): a teammate, two opponents; zeros where there is none
+For orange the field is rotated by 180 degrees, so that all cars attack +y.
+
+0 ball: position, velocity, spin (9)      9 boost pads (34)         43 the last action (8)
+51 own car (20)      71 ball and goals in the car's own frame (13)      84 speeds (2)
+86, 117, 148 three other cars (31 each): a teammate, two opponents; zeros if there are fewer
 179 time since the last touch
 """
 
@@ -29,11 +31,11 @@ from trainer.envs.rocket.simulation import (
     UP,
     VEL,
     ArenaState,
-    Float32,
     side_of,
 )
+from trainer.envs.vec_env import Float32
 
-SIZE = 180
+OBSERVATION_SIZE = 180
 _OTHER = 31
 _MATES, _OPPONENTS = 1, 2
 _FIELD, _SPIN = np.float32(1 / 4096), np.float32(1 / 5.5)
@@ -42,18 +44,18 @@ _THEIR_GOAL = np.array([0.0, GOAL_Y, 320.0], np.float32)
 _OUR_GOAL = np.array([0.0, -GOAL_Y, 320.0], np.float32)
 
 
-def observe(seen: ArenaState, blue: int, last_action: Float32, since_touch: Float32) -> Float32:
-    """Return [G, C, 180]. `last_action` [G, C, 8]; `since_touch` [G], part of the longest time, 0 to 1."""
-    games, cars = seen.flip.shape
-    out = np.zeros((games, cars, SIZE), np.float32)
-    mine, ball = seen.facing(blue)
-    _see(out.reshape(-1, SIZE), mine.reshape(-1, 36), ball.reshape(-1, 25), seen.flip.reshape(-1))
-    out[:, :, 9:43] = seen.pads[:, side_of(cars, blue)]
+def observe(state: ArenaState, blue: int, last_action: Float32, since_touch: Float32) -> Float32:
+    """Return [G, C, 180]. `last_action` is [G, C, 8]; `since_touch` [G] is a part of the longest time, 0 to 1."""
+    games, cars = state.flip.shape
+    out = np.zeros((games, cars, OBSERVATION_SIZE), np.float32)
+    own, ball = state.from_own_side(blue)
+    _fill_own(out.reshape(-1, OBSERVATION_SIZE), own.reshape(-1, 36), ball.reshape(-1, 25), state.flip.reshape(-1))
+    out[:, :, 9:43] = state.pads[:, side_of(cars, blue)]
     for slot, (me, other) in enumerate(_pairs(cars, blue)):
         if me:
             rows = np.empty((games, len(me), _OTHER), np.float32)
-            that = seen.car[:, other, side_of(cars, blue)[me]]
-            _see_other(rows, mine[:, me], that, ball[:, me], seen.flip[:, other])
+            others = state.car[:, other, side_of(cars, blue)[me]]
+            _fill_other(rows, own[:, me], others, ball[:, me], state.flip[:, other])
             out[:, me, 86 + slot * _OTHER : 86 + (slot + 1) * _OTHER] = rows
     out[:, :, 43:51] = last_action
     out[:, :, 179] = since_touch[:, None]
@@ -62,7 +64,7 @@ def observe(seen: ArenaState, blue: int, last_action: Float32, since_touch: Floa
 
 @cache
 def _pairs(cars: int, blue: int) -> list[tuple[list[int], list[int]]]:
-    """Return for each slot which car sees which other there."""
+    """Return for each slot of other cars: the observing cars, and the car that each of them observes there."""
     slots: list[tuple[list[int], list[int]]] = [([], []) for _ in range(_MATES + _OPPONENTS)]
     for me in range(cars):
         team = range(blue) if me < blue else range(blue, cars)
@@ -74,39 +76,39 @@ def _pairs(cars: int, blue: int) -> list[tuple[list[int], list[int]]]:
     return slots
 
 
-def _see(row: Float32, car: Float32, ball: Float32, flip: Float32) -> None:
+def _fill_own(row: Float32, car: Float32, ball: Float32, flip: Float32) -> None:
     row[:, 0:3] = ball[:, BALL_POS] * _FIELD
     row[:, 3:6] = ball[:, BALL_VEL] * _FAST
     row[:, 6:9] = ball[:, BALL_SPIN] * _SPIN
-    _body(row[:, 51:71], car, flip)
-    far = np.empty((len(car), 4, 3), np.float32)
-    far[:, 0] = ball[:, BALL_POS] - car[:, POS]
-    far[:, 1] = ball[:, BALL_VEL] - car[:, VEL]
-    far[:, 2] = _THEIR_GOAL - car[:, POS]
-    far[:, 3] = _OUR_GOAL - car[:, POS]
-    faced = _faced(car, far)
-    row[:, 71:74] = faced[:, 0] * _FIELD
-    row[:, 74:77] = faced[:, 1] * _FAST
-    row[:, 77] = _length(far[:, 0]) * _FIELD
-    row[:, 78:84] = faced[:, 2:].reshape(-1, 6) * _FIELD
+    _fill_body(row[:, 51:71], car, flip)
+    vectors = np.empty((len(car), 4, 3), np.float32)
+    vectors[:, 0] = ball[:, BALL_POS] - car[:, POS]
+    vectors[:, 1] = ball[:, BALL_VEL] - car[:, VEL]
+    vectors[:, 2] = _THEIR_GOAL - car[:, POS]
+    vectors[:, 3] = _OUR_GOAL - car[:, POS]
+    relative = _in_car_frame(car, vectors)
+    row[:, 71:74] = relative[:, 0] * _FIELD
+    row[:, 74:77] = relative[:, 1] * _FAST
+    row[:, 77] = _length(vectors[:, 0]) * _FIELD
+    row[:, 78:84] = relative[:, 2:].reshape(-1, 6) * _FIELD
     row[:, 84] = _length(car[:, VEL]) * _FAST
     row[:, 85] = _length(ball[:, BALL_VEL]) * _FASTEST
 
 
-def _see_other(row: Float32, car: Float32, that: Float32, ball: Float32, flip: Float32) -> None:
-    _body(row[..., 0:20], that, flip)
-    far = np.stack([that[..., POS] - car[..., POS], that[..., VEL] - car[..., VEL]], axis=-2)
-    faced = _faced(car, far)
-    row[..., 20:23] = faced[..., 0, :] * _FIELD
-    row[..., 23:26] = faced[..., 1, :] * _FAST
-    to_ball = ball[..., BALL_POS] - that[..., POS]
+def _fill_other(row: Float32, car: Float32, other: Float32, ball: Float32, flip: Float32) -> None:
+    _fill_body(row[..., 0:20], other, flip)
+    vectors = np.stack([other[..., POS] - car[..., POS], other[..., VEL] - car[..., VEL]], axis=-2)
+    relative = _in_car_frame(car, vectors)
+    row[..., 20:23] = relative[..., 0, :] * _FIELD
+    row[..., 23:26] = relative[..., 1, :] * _FAST
+    to_ball = ball[..., BALL_POS] - other[..., POS]
     row[..., 26:29] = to_ball * _FIELD
-    row[..., 29] = _length(far[..., 0, :]) * _FIELD
+    row[..., 29] = _length(vectors[..., 0, :]) * _FIELD
     row[..., 30] = _length(to_ball) * _FIELD
 
 
-def _body(row: Float32, car: Float32, flip: Float32) -> None:
-    """Fill 20 numbers of each car."""
+def _fill_body(row: Float32, car: Float32, flip: Float32) -> None:
+    """Fill in the 20 numbers of each car."""
     row[..., 0:3] = car[..., POS] * _FIELD
     row[..., 3:6] = car[..., FORWARD]
     row[..., 6:9] = car[..., UP]
@@ -119,8 +121,8 @@ def _body(row: Float32, car: Float32, flip: Float32) -> None:
     row[..., 19] = 1.0
 
 
-def _faced(car: Float32, vectors: Float32) -> Float32:
-    """Turn vectors [..., k, 3] into the cars' own frames: forward, right, up."""
+def _in_car_frame(car: Float32, vectors: Float32) -> Float32:
+    """Return vectors [..., k, 3] in the cars' own frames: forward, right, up."""
     frame = car[..., FRAME].reshape(*car.shape[:-1], 3, 3)
     result: Float32 = np.matmul(vectors, np.swapaxes(frame, -1, -2))
     return result

@@ -1,4 +1,4 @@
-"""A picture of one arena from above: blue defends the lower goal. numpy only."""
+"""An image of one arena from above: blue defends the lower goal. numpy only."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _BALL = (240, 240, 240)
 _CEILING = 2044.0  #: uu
 
 
-def frame(seen: ArenaState, arena: int, blue: int, *, width: int = 360) -> Frame:
-    """An RGB picture [height, width, 3]; its height is even, as video wants. Higher things are drawn larger."""
+def render_frame(state: ArenaState, arena: int, blue: int, *, width: int = 360) -> Frame:
+    """Return an RGB image [height, width, 3] with an even height, as video needs. Higher objects are drawn larger."""
     reach_y = GOAL_Y + _DEPTH
     height = 2 * round(width * reach_y / _SIDE / 2)
     y = np.linspace(reach_y, -reach_y, height, dtype=np.float32)[:, None]
     x = np.linspace(-_SIDE, _SIDE, width, dtype=np.float32)[None, :]
     pixel = 2 * _SIDE / width
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[:] = _OUTSIDE
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = _OUTSIDE
     inside = (np.abs(y) <= GOAL_Y) & (np.abs(x) + np.abs(y) <= _SIDE + GOAL_Y - 1152.0)
-    picture[inside] = _GRASS
-    picture[(np.abs(y) < pixel) & inside] = _LINE
-    picture[(np.abs(np.hypot(x, y) - 1000.0) < pixel) & inside] = _LINE
+    image[inside] = _GRASS
+    image[(np.abs(y) < pixel) & inside] = _LINE
+    image[(np.abs(np.hypot(x, y) - 1000.0) < pixel) & inside] = _LINE
     goal = (np.abs(x) < _GOAL_HALF) & (np.abs(y) > GOAL_Y)
-    picture[goal & (y < 0)] = _TEAMS[0]
-    picture[goal & (y > 0)] = _TEAMS[1]
-    for c, car in enumerate(seen.car[arena, :, 0]):
-        at, ahead = car[POS], car[FORWARD]
-        size = 110.0 * (1.0 + at[2] / _CEILING)
-        along = (x - at[0]) * ahead[0] + (y - at[1]) * ahead[1]
-        across = (y - at[1]) * ahead[0] - (x - at[0]) * ahead[1]
+    image[goal & (y < 0)] = _TEAMS[0]
+    image[goal & (y > 0)] = _TEAMS[1]
+    for c, car in enumerate(state.car[arena, :, 0]):
+        position, forward = car[POS], car[FORWARD]
+        size = 110.0 * (1.0 + position[2] / _CEILING)
+        along = (x - position[0]) * forward[0] + (y - position[1]) * forward[1]
+        across = (y - position[1]) * forward[0] - (x - position[0]) * forward[1]
         body = (np.abs(along) < size) & (np.abs(across) < 0.6 * size)
-        picture[body] = _TEAMS[int(c >= blue)]
-        picture[body & (along > 0.4 * size)] = _BALL
-    ball = seen.ball[arena, 0, BALL_POS]
-    picture[np.hypot(x - ball[0], y - ball[1]) < 130.0 * (1.0 + ball[2] / _CEILING)] = _BALL
-    return picture
+        image[body] = _TEAMS[int(c >= blue)]
+        image[body & (along > 0.4 * size)] = _BALL
+    ball = state.ball[arena, 0, BALL_POS]
+    image[np.hypot(x - ball[0], y - ball[1]) < 130.0 * (1.0 + ball[2] / _CEILING)] = _BALL
+    return image

@@ -1,4 +1,4 @@
-"""How busy this machine is: CPU, memory, GPU."""
+"""Load of this machine: CPU, memory, GPU."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import contextlib
 import psutil
 
 
-class Load:
-    """CPU use of this process since the last look, and the GPU's where NVML tells."""
+class SystemStats:
+    """CPU and memory use of this process, and the load of the GPU."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._process.cpu_percent()
 
-    def numbers(self) -> dict[str, float]:
-        """Return system/ scalars: percent and megabytes."""
+    def metrics(self) -> dict[str, float]:
+        """Return values for the logs, in percent and MB; CPU percent are since the last call."""
         rss = self._process.memory_info().rss / 1e6
-        return {"system/cpu_percent": self._process.cpu_percent(), "system/memory_mb": rss} | _gpu()
+        return {"system/cpu_percent": self._process.cpu_percent(), "system/memory_mb": rss} | _gpu_metrics()
 
 
-def _gpu() -> dict[str, float]:
+def _gpu_metrics() -> dict[str, float]:
     import torch
 
     if not torch.cuda.is_available():
         return {}
-    numbers = {"system/gpu_memory_mb": torch.cuda.memory_reserved() / 1e6}
-    with contextlib.suppress(Exception):  # NVML is an extra package; the memory is known without it
-        numbers["system/gpu_percent"] = float(torch.cuda.utilization())
-    return numbers
+    metrics = {"system/gpu_memory_mb": torch.cuda.memory_reserved() / 1e6}
+    with contextlib.suppress(Exception):  # it needs NVML, an extra package; the memory does not
+        metrics["system/gpu_percent"] = float(torch.cuda.utilization())
+    return metrics

@@ -70,14 +70,14 @@ def _racing(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame
 
 
 def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
-    from trainer.envs.rocket.render import frame
+    from trainer.envs.rocket.render import render_frame
     from trainer.envs.rocket.vec_env import RocketVecEnv
-    from trainer.online.environments import rules_of
+    from trainer.online.environments import game_rules
 
-    games = RocketVecEnv(1, 1, 1, rules_of(settings))
+    games = RocketVecEnv(1, 1, 1, game_rules(settings))
     seen, over = games.reset(seed), False
     while not over:
-        yield frame(games.seen, 0, games.blue)
+        yield render_frame(games.arena_state, 0, games.blue)
         step = games.step(actor.best(seen))
         seen, over = step.observation, bool((step.terminated | step.truncated).any())
 
@@ -88,7 +88,7 @@ def _gymnasium(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Fr
     games = GymnasiumVecEnv(settings.env.id, 1, render_mode="rgb_array")
     seen, over = games.reset(seed), False
     while not over:
-        yield _even(games.picture())
+        yield _even(games.render())
         step = games.step(actor.best(seen))
         seen, over = step.observation, bool((step.terminated | step.truncated).any())
     games.close()

@@ -1,1 +1,1 @@
-"""Self-play: stages, matches and the pool of past opponents."""
+"""Self-play: stages, matches and the opponent pool."""

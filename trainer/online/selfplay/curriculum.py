@@ -1,4 +1,4 @@
-"""The three stages and when one is left: a pure function of steps and results."""
+"""The three stages, and when one ends."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from trainer.online.config import CurriculumSettings
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Who plays whom."""
+    """The teams of a stage, and who learns."""
 
     name: str
     blue: int
     orange: int
-    self_play: bool  #: both teams learn, but for a part of the arenas; else blue alone does, against past policies
+    self_play: (
+        bool  #: both teams learn, except in a part of the arenas; if False, only blue learns, against past policies
+    )
 
 
 STAGES = (
@@ -25,15 +27,15 @@ STAGES = (
 
 
 def next_stage(stage: int, steps: int, results: list[float], settings: CurriculumSettings) -> int:
-    """Return the stage after so many agent steps. `results` are the last matches against past policies, 1, 0.5 or 0.
+    """Return the stage after this many agent steps. `results` are the last matches against past policies: 1, 0.5 or 0.
 
-    A stage is left at its step count when enough of the last matches were won, and later in any case: a gate that
-    never opens would end the curriculum.
+    A stage ends at its step count if enough of these matches were won, and `patience_steps` later in any case, so that
+    every run reaches the last stage.
     """
     if not settings.enabled or stage + 1 >= len(STAGES):
         return stage
-    due = (settings.one_v_two_at, settings.two_v_two_at)[stage]
-    if steps < due:
+    due_steps = (settings.one_v_two_at, settings.two_v_two_at)[stage]
+    if steps < due_steps:
         return stage
-    enough = len(results) >= settings.matches and sum(results) / len(results) >= settings.win_rate
-    return stage + 1 if enough or steps >= due + settings.patience_steps else stage
+    has_won_enough = len(results) >= settings.matches and sum(results) / len(results) >= settings.win_rate
+    return stage + 1 if has_won_enough or steps >= due_steps + settings.patience_steps else stage

@@ -1,4 +1,4 @@
-"""Rocket League as a run plays it: stages, a pool of past policies, ratings, evaluation against the first policy."""
+"""The environments of a Rocket League run: stages, opponent pool, ratings, evaluation against the first policy."""
 
 from __future__ import annotations
 
@@ -9,50 +9,48 @@ from typing import Any
 import numpy as np
 
 from trainer.common.rng import key_for
+from trainer.envs.rocket.simulation import TICKS_PER_S
 from trainer.envs.rocket.vec_env import RocketVecEnv
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.environments import rules_of
+from trainer.online.environments import game_rules
 from trainer.online.evaluate import ReturnStatistics, evaluate
 from trainer.online.selfplay.curriculum import STAGES, next_stage
-from trainer.online.selfplay.matches import Matches, Opponent
-from trainer.online.selfplay.opponent_pool import OpponentPool
+from trainer.online.selfplay.matches import Matches
+from trainer.online.selfplay.opponent_pool import Opponent, OpponentPool
 
-_STEPS_A_MINUTE = 60 * 120
+_TICKS_PER_MINUTE = 60 * TICKS_PER_S
 
 
 class League:
-    """See `trainer.online.environments.Ground`."""
+    """A `trainer.online.environments.Environments` for self-play and its curriculum."""
 
     def __init__(self, settings: OnlineSettings, num_envs: int, folder: Path) -> None:
         self._settings, self._arenas = settings, num_envs
         self.stage = 0
         self._results: deque[float] = deque(maxlen=settings.curriculum.matches)
         self._steps = 0
-        self._game_minutes = 0.0
-        self._matches = self._make(self.stage)
+        self._matches = self._make_matches(self.stage)
         self.env: VecEnv = self._matches
         self.pool = OpponentPool(folder, self._matches.contract, size=settings.curriculum.pool_size)
-        self._separate: Matches | None = None
+        self._evaluation_env: Matches | None = None
 
-    def _make(self, stage: int) -> Matches:
-        kind = STAGES[stage]
-        games = RocketVecEnv(self._arenas, kind.blue, kind.orange, rules_of(self._settings))
-        if not kind.self_play:
-            return Matches(games, (), range(self._arenas), self._draw)
+    def _make_matches(self, stage: int) -> Matches:
+        teams = STAGES[stage]
+        env = RocketVecEnv(self._arenas, teams.blue, teams.orange, game_rules(self._settings))
+        if not teams.self_play:
+            return Matches(env, (), range(self._arenas), self._choose_opponent)
         past = round(self._arenas * self._settings.curriculum.pool_fraction)
-        return Matches(games, range(past // 2), range(past // 2, past), self._draw)
+        return Matches(env, range(past // 2), range(past // 2, past), self._choose_opponent)
 
-    def _draw(self, rng: np.random.Generator) -> Opponent:
-        member = self.pool.members[int(rng.integers(len(self.pool.members)))]
-        return Opponent(member.name, member.actor)
+    def _choose_opponent(self, rng: np.random.Generator) -> Opponent:
+        return self.pool.opponents[int(rng.integers(len(self.pool.opponents)))]
 
-    def prepare(self, actor: Actor, steps: int, iteration: int) -> bool:
-        """Let the policy join the pool where it is time, and go on to the next stage where the gate is open."""
-        del iteration
+    def before_batch(self, actor: Actor, steps: int) -> bool:
+        """Add the policy to the pool if it is due, and start the next stage if this one has ended."""
         every = self._settings.curriculum.pool_every_steps
-        if not self.pool.members or steps // every > self._steps // every:
+        if not self.pool.opponents or steps // every > self._steps // every:
             self.pool.add(actor, steps)
         self._steps = steps
         stage = next_stage(self.stage, steps, list(self._results), self._settings.curriculum)
@@ -60,79 +58,75 @@ class League:
             return False
         self.stage = stage
         self._results.clear()
-        self._enter()
+        self._start_stage()
         return True
 
-    def _enter(self) -> None:
+    def _start_stage(self) -> None:
         self._matches.close()
-        self._matches = self._make(self.stage)
+        self._matches = self._make_matches(self.stage)
         self.env = self._matches
-        if self._separate is not None:
-            self._separate.close()
-            self._separate = None
+        if self._evaluation_env is not None:
+            self._evaluation_env.close()
+            self._evaluation_env = None
 
-    def played(self, steps: int) -> None:
-        """Rate the matches of a batch."""
-        del steps
-        for name, won in self._matches.results:
-            self.pool.result(name, won)
-            self._results.append(won)
+    def after_batch(self) -> None:
+        """Update the ratings with the matches of the batch."""
+        for name, score in self._matches.results:
+            self.pool.record_result(name, score)
+            self._results.append(score)
         self._matches.results = []
 
     def evaluate(self, actor: Actor) -> ReturnStatistics:
-        """Play against the run's first policy, blue, in the stage's teams, from the same starts each time."""
-        given = self._settings.evaluation
-        kind = STAGES[self.stage]
-        if self._separate is None:
-            arenas = min(given.episodes, 8)
-            games = RocketVecEnv(arenas, kind.blue, kind.orange, rules_of(self._settings))
-            first = self.pool.members[0]
-            opponent = Opponent(first.name, first.actor)
-            self._separate = Matches(games, (), range(arenas), lambda _: opponent)
+        """Run episodes as blue against the run's first policy, from the same seeds each time."""
+        evaluation, teams = self._settings.evaluation, STAGES[self.stage]
+        if self._evaluation_env is None:
+            arenas, first = min(evaluation.episodes, 8), self.pool.opponents[0]
+            env = RocketVecEnv(arenas, teams.blue, teams.orange, game_rules(self._settings))
+            self._evaluation_env = Matches(env, (), range(arenas), lambda _: first)
         score = evaluate(
             actor,
-            self._separate,
-            episodes=given.episodes * kind.blue,
+            self._evaluation_env,
+            episodes=evaluation.episodes * teams.blue,
             seed=key_for(self._settings.run.seed, "evaluation"),
         )
-        self._separate.results = []
+        self._evaluation_env.results = []
         return score
 
-    def numbers(self) -> dict[str, float]:
-        """Return rating, win rate, stage, and how much happens in a minute of game."""
-        games, ticks = self._matches.games, self._settings.rocket.tick_skip
-        steps = self._settings.env.n_steps * games.games
-        minutes = steps * ticks / _STEPS_A_MINUTE
-        numbers = {
+    def metrics(self) -> dict[str, float]:
+        """Return rating, win rate and stage, and the batch's touches and goals per minute of game."""
+        env, ticks = self._matches.env, self._settings.rocket.tick_skip
+        steps = self._settings.env.n_steps * env.arenas
+        minutes = steps * ticks / _TICKS_PER_MINUTE
+        metrics = {
             "selfplay/elo": self.pool.rating,
             "selfplay/stage": float(self.stage + 1),
-            "selfplay/touches_per_min": games.touches / minutes,
-            "selfplay/goals_per_min": games.goals / minutes,
+            "selfplay/touches_per_min": env.touches / minutes,
+            "selfplay/goals_per_min": env.goals / minutes,
         }
         if self._results:
-            numbers["selfplay/win_rate"] = sum(self._results) / len(self._results)
-        games.touches = games.goals = 0
-        return numbers
+            metrics["selfplay/win_rate"] = sum(self._results) / len(self._results)
+        env.touches = env.goals = 0
+        return metrics
 
     def state(self) -> dict[str, Any]:
         """Return stage, results, pool and ratings."""
         return {"stage": self.stage, "results": list(self._results), "steps": self._steps, "pool": self.pool.state()}
 
-    def saved(self) -> None:
-        """Let go of policies that have left the pool."""
-        self.pool.sweep()
+    def after_checkpoint(self) -> None:
+        """Remove the files of policies that have left the pool."""
+        self.pool.remove_unused_files()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a stage, with its pool and ratings."""
+        """Restore stage, results, pool and ratings."""
         self.pool.restore(state["pool"])
         self._results.extend(state["results"])
         self._steps = int(state["steps"])
         if int(state["stage"]) != self.stage:
             self.stage = int(state["stage"])
-            self._enter()
+            self._start_stage()
 
     def close(self) -> None:
-        """Close the games."""
+        """Close the environments."""
         self._matches.close()
-        if self._separate is not None:
-            self._separate.close()
+        if self._evaluation_env is not None:
+            self._evaluation_env.close()

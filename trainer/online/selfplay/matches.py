@@ -1,81 +1,70 @@
-"""Rocket League games in which some cars are played by past policies: the learner's own cars as a world."""
+"""Rocket League in which past policies control some cars: an environment of the learner's cars alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.envs.rocket.vec_env import RocketVecEnv
-from trainer.envs.vec_env import Step
+from trainer.envs.vec_env import Float32, Step
 from trainer.online.actor import Actor
-
-Float32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Opponent:
-    """A past policy."""
-
-    name: str
-    actor: Actor
+from trainer.online.selfplay.opponent_pool import Opponent
 
 
 class Matches:
-    """A `trainer.envs.vec_env.World` of the learner's cars. An opponent is drawn when a game begins and plays it out.
+    """A `trainer.envs.vec_env.VecEnv` of the learner's cars.
 
-    `past_blue` and `past_orange` are the arenas where that team is a past policy's.
+    In the arenas `past_blue` and `past_orange` a past policy controls that team. `choose_opponent` chooses it when an
+    episode starts, and it stays until the episode ends.
     """
 
     def __init__(
         self,
-        games: RocketVecEnv,
+        env: RocketVecEnv,
         past_blue: Iterable[int],
         past_orange: Iterable[int],
-        draw: Callable[[np.random.Generator], Opponent],
-        *,
-        greedy: bool = False,
+        choose_opponent: Callable[[np.random.Generator], Opponent],
     ) -> None:
-        self.games, self._draw, self._greedy = games, draw, greedy
-        self._side = dict.fromkeys(past_blue, -1) | dict.fromkeys(past_orange, 1)  #: the learner's, by arena
-        agents = np.arange(games.n_agents).reshape(games.games, games.cars)
+        self.env, self._choose_opponent = env, choose_opponent
+        #: arena to the learner's team, 1 blue, -1 orange
+        self._side = dict.fromkeys(past_blue, -1) | dict.fromkeys(past_orange, 1)
+        agents = np.arange(env.n_agents).reshape(env.arenas, env.cars_per_arena)
         self._past_agents = {
-            arena: agents[arena, : games.blue] if side < 0 else agents[arena, games.blue :]
+            arena: agents[arena, : env.blue] if side < 0 else agents[arena, env.blue :]
             for arena, side in self._side.items()
         }
-        past = np.concatenate([*self._past_agents.values(), np.zeros(0, np.int64)]).astype(np.intp)
-        self._own = np.setdiff1d(agents.reshape(-1), past)
-        self.contract, self.n_agents = games.contract, len(self._own)
+        all_past = np.concatenate([*self._past_agents.values(), np.zeros(0, np.int64)]).astype(np.intp)
+        self._own = np.setdiff1d(agents.reshape(-1), all_past)
+        self.contract, self.n_agents = env.contract, len(self._own)
         self._opponent: dict[int, Opponent] = {}
         self._rng = np.random.default_rng(0)
-        self._all: Float32 = np.zeros((0, 0), np.float32)
-        self.results: list[tuple[str, float]] = []  #: opponent and the learner's result, until the reader empties it
+        self._observation: Float32 = np.zeros((0, 0), np.float32)
+        self.results: list[tuple[str, float]] = []  #: name of the opponent and the learner's score; readers empty it
 
     def reset(self, seed: int) -> Float32:
-        """Start every game anew, each against an opponent drawn for it."""
+        """Start new episodes, each with a newly chosen opponent."""
         self._rng = np.random.default_rng([seed, 1])
-        self._all = self.games.reset(seed)
+        self._observation = self.env.reset(seed)
         for arena in self._side:
-            self._opponent[arena] = self._draw(self._rng)
-        return self._all[self._own]
+            self._opponent[arena] = self._choose_opponent(self._rng)
+        return self._observation[self._own]
 
     def step(self, action: Float32) -> Step:
-        """Take the learner's actions; the opponents choose theirs."""
-        everyone = np.zeros((self.games.n_agents, action.shape[1]), np.float32)
-        everyone[self._own] = action
-        for actor, agents in self._groups():
-            seen = self._all[agents]
-            everyone[agents] = actor.best(seen) if self._greedy else actor.sample(seen, self._rng)
-        step = self.games.step(everyone)
-        self._all = step.observation
-        for over in self.games.ended:
-            if over.arena in self._side:
-                won = 0.5 + 0.5 * over.scored * self._side[over.arena]
-                self.results.append((self._opponent[over.arena].name, won))
-                self._opponent[over.arena] = self._draw(self._rng)
-        self.games.ended = []
+        """Advance all games with the learner's actions; the opponents choose their own."""
+        all_actions = np.zeros((self.env.n_agents, action.shape[1]), np.float32)
+        all_actions[self._own] = action
+        for actor, agents in self._agents_by_opponent():
+            all_actions[agents] = actor.sample(self._observation[agents], self._rng)
+        step = self.env.step(all_actions)
+        self._observation = step.observation
+        for episode in self.env.ended_episodes:
+            if episode.arena in self._side:
+                score = 0.5 + 0.5 * episode.scored * self._side[episode.arena]
+                self.results.append((self._opponent[episode.arena].name, score))
+                self._opponent[episode.arena] = self._choose_opponent(self._rng)
+        self.env.ended_episodes = []
         own = self._own
         parts = {name: part[own] for name, part in step.reward_parts.items()}
         return Step(
@@ -87,8 +76,8 @@ class Matches:
             parts,
         )
 
-    def _groups(self) -> list[tuple[Actor, npt.NDArray[np.intp]]]:
-        """Return each opponent that plays now with all its cars: one pass through its network."""
+    def _agents_by_opponent(self) -> list[tuple[Actor, npt.NDArray[np.intp]]]:
+        """Return each present opponent with all its cars, so that its network runs once."""
         by_name: dict[str, list[int]] = {}
         for arena, opponent in self._opponent.items():
             by_name.setdefault(opponent.name, []).append(arena)
@@ -98,5 +87,5 @@ class Matches:
         ]
 
     def close(self) -> None:
-        """Close the games."""
-        self.games.close()
+        """Close the environment."""
+        self.env.close()

@@ -1,4 +1,4 @@
-"""Past policies on disk, each with an Elo rating; the learner has one too."""
+"""The opponent pool: past policies on disk, each with an Elo rating; the learner has a rating too."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ from schemas.storage.files import read_regular, write_atomic
 from trainer.online.actor import Actor
 
 START_RATING = 1000.0
-_K = 16.0  #: points a match may move
-_SPREAD = 400.0  #: points that make a win ten times as likely
+_K = 16.0  #: the most that a match changes a rating, in points
+_SCALE = 400.0  #: difference in points at which the better one's expected score is ten times the other's
 
 
-def expected(own: float, other: float) -> float:
-    """Return the expected result, 0 to 1, of one rating against another (Elo 1978)."""
-    return float(1.0 / (1.0 + 10.0 ** ((other - own) / _SPREAD)))
+def expected_score(own: float, other: float) -> float:
+    """Return the expected score, 0 to 1, of one rating against another (Elo 1978)."""
+    return float(1.0 / (1.0 + 10.0 ** ((other - own) / _SCALE)))
 
 
 @dataclass(slots=True)
-class PoolEntry:
-    """One past policy."""
+class Opponent:
+    """A past policy."""
 
-    name: str  #: its file, without folder
+    name: str  #: the name of its file
     rating: float
     actor: Actor
 
 
 class OpponentPool:
-    """The past policies of a run, the oldest first. The first stays: it is what everything is measured from."""
+    """The past policies of a run, the oldest first. The first one stays, as a reference for the ratings."""
 
     def __init__(self, folder: Path, contract: PolicyContract, *, size: int) -> None:
         self.folder, self._contract, self._size = folder, contract, size
-        self.members: list[PoolEntry] = []
+        self.opponents: list[Opponent] = []
         self.rating = START_RATING
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, actor: Actor, steps: int) -> None:
-        """Let the learner's present policy join, with the learner's rating; beyond the size the second oldest goes."""
+        """Add the learner's present policy with its rating. If the pool is too large, remove the second oldest one."""
         name = f"policy_{steps:010d}.npz"
-        write_atomic(self.folder / name, _packed(actor), durable=False)
-        self.members.append(PoolEntry(name, self.rating, actor))
-        if len(self.members) > self._size:
-            self.members.pop(1)
+        write_atomic(self.folder / name, _npz_bytes(actor), durable=False)
+        self.opponents.append(Opponent(name, self.rating, actor))
+        if len(self.opponents) > self._size:
+            self.opponents.pop(1)
 
-    def result(self, name: str, score: float) -> None:
-        """Take note of a match of the learner's: 1 won, 0 lost, 0.5 drawn. A member that has gone is passed over."""
-        for member in self.members:
-            if member.name == name:
-                change = _K * (score - expected(self.rating, member.rating))
+    def record_result(self, name: str, score: float) -> None:
+        """Update the ratings after a match: 1 if the learner won, 0.5 if it was a draw. Ignore a removed opponent."""
+        for opponent in self.opponents:
+            if opponent.name == name:
+                change = _K * (score - expected_score(self.rating, opponent.rating))
                 self.rating += change
-                member.rating -= change
+                opponent.rating -= change
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps; also written beside the policies, for people."""
-        plain = {"rating": self.rating, "members": [[m.name, m.rating] for m in self.members]}
+        """Return plain values for a checkpoint, and write them to elo.json next to the policies, for users."""
+        plain = {"rating": self.rating, "members": [[opponent.name, opponent.rating] for opponent in self.opponents]}
         write_atomic(self.folder / "elo.json", json.dumps(plain, indent=1).encode(), durable=False)
         return plain
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what `state` gave and load the policies. Raises ModelError or OSError."""
+        """Restore what `state` returned, and load the policies. Raises ModelError or OSError."""
         self.rating = float(state["rating"])
-        self.members = [PoolEntry(name, float(rating), self._load(name)) for name, rating in state["members"]]
+        self.opponents = [Opponent(name, float(rating), self._load_actor(name)) for name, rating in state["members"]]
 
-    def sweep(self) -> None:
-        """Remove the files of policies that have gone; only when a checkpoint without them is on disk."""
-        known = {member.name for member in self.members}
+    def remove_unused_files(self) -> None:
+        """Remove the files of policies that have left. Call it after a checkpoint without them was saved."""
+        used = {opponent.name for opponent in self.opponents}
         for path in self.folder.glob("policy_*.npz"):
-            if path.name not in known:
+            if path.name not in used:
                 path.unlink(missing_ok=True)
 
-    def _load(self, name: str) -> Actor:
+    def _load_actor(self, name: str) -> Actor:
         data = read_regular(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
@@ -88,10 +88,12 @@ class OpponentPool:
                 ]
                 return Actor(self._contract, Stack(tuple(layers[:-1]), layers[-1]), saved["log_std"])
         except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{name} in the pool cannot be read: {error}", hint="start without --resume") from None
+            raise ModelError(
+                f"{name} in the opponent pool cannot be read: {error}", hint="start without --resume"
+            ) from None
 
 
-def _packed(actor: Actor) -> bytes:
+def _npz_bytes(actor: Actor) -> bytes:
     arrays = {"log_std": actor.log_std_A}
     for i, layer in enumerate(actor.policy.layers()):
         arrays |= {f"weights_{i}": layer.weights, f"biases_{i}": layer.biases}
