@@ -130,6 +130,10 @@ _TRAINER = {
     "W_CHECKPOINT": Code("a checkpoint was left out of the ranking", "see the message"),
     "W_EPOCH": Code("the epoch asked for cannot be published", "set auto_load_model_epoch = 0"),
     "W_OPTIMIZER": Code("the optimizer starts anew", "nothing to do"),
+    "W_ANALYTIC_GRADIENT": Code(
+        "this version of torch does not have, or changed, what the fast gradient needs; autograd is used",
+        "nothing, or `pip install torch==2.13.0` there to train faster",
+    ),
     "W_ROLLOUT_SKIPPED": Code("a rollout could not be read again and was left out", "leave files in Exports alone"),
 }
 
