@@ -183,6 +183,10 @@ _TRAINER = {
         "set auto_load_model_epoch = 0",
     ),
     "W_OPTIMIZER": Code("the parent's optimizer state does not fit, so the optimizer starts from scratch", "nothing"),
+    "W_ANALYTIC_GRADIENT": Code(
+        "this version of torch does not have, or changed, what the fast gradient needs; autograd is used",
+        "nothing, or `pip install torch==2.13.0` there to train faster",
+    ),
     "W_ROLLOUT_SKIPPED": Code(
         "a rollout could not be read again and was left out", "do not change or remove files in Exports"
     ),

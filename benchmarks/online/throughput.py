@@ -119,7 +119,7 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
     from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
     from trainer.online.learner import OnlineLearner, ScheduledValues
 
-    threads.keep_numpy_to_one()
+    threads.limit_numpy_to_one_thread()
     torch.set_num_threads(1)
     games = RocketVecEnv(ARENAS, 1, 1, GameRules(weights=RewardWeights().model_dump()))
     if one_thread:
@@ -213,7 +213,7 @@ def racing(seconds: float, cars: int) -> dict[str, float]:
             del observation_NO, rng
             return self.answer_NA
 
-    threads.keep_numpy_to_one()
+    threads.limit_numpy_to_one_thread()
     player, rng = Collector(RacingVecEnv(cars), 0), np.random.default_rng(0)
     return timed(lambda: player.collect(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
 

@@ -17,11 +17,10 @@ from benchmarks.learning.sb3_in_process import RacingVecEnv, make_ppo
 from benchmarks.lib.samples import Samples
 from benchmarks.update import eager_ppo as eager
 from benchmarks.update import matmul_floor as products
-from trainer.common import device as devices
 from trainer.common import threads
 from trainer.envs.racing.simulation import RacingSimulation
 from trainer.ppo.loss import ppo_loss
-from trainer.ppo.make_updater import has_analytic_gradient, make_updater
+from trainer.ppo.make_updater import make_updater
 from trainer.worker.train import update_config_for
 
 TRIALS, TRIAL_STEPS = 5, 20
@@ -76,17 +75,21 @@ class Ours:
     def reset(self) -> None:
         """Take the first network again."""
         self._network = copy.deepcopy(self._samples.network)
-        devices.prepare(torch.device("cpu"), self._samples.job.settings.threads or 1)
-        threads.keep_numpy_to_one()
+        threads.set_thread_count(self._samples.job.settings.threads or 1)
+        threads.limit_numpy_to_one_thread()
 
     def run(self) -> None:
         """Make the updater and all its epochs."""
         samples, plan, device = self._samples, self._plan, self._device
-        if not has_analytic_gradient(self._network, ppo_loss, plan, device):
-            parameters = sum(p.numel() for p in self._network.parameters())
-            devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
         updater = make_updater(
-            self._network, samples.distribution, ppo_loss, plan, samples.batch, optimizer_state={}, device=device
+            self._network,
+            samples.distribution,
+            ppo_loss,
+            plan,
+            samples.batch,
+            optimizer_state={},
+            device=device,
+            notify=lambda code, message: print(f"{message} [{code}]"),
         )
         for epoch in range(1, plan.epochs + 1):
             updater.epoch(epoch)

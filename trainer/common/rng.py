@@ -1,4 +1,4 @@
-"""Randomness has names, not order: every purpose has its own generator, so adding one moves no other."""
+"""Random generators by purpose: each purpose has its own, so that adding one does not change the numbers of another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def key_for(seed: int, *purpose: str | int) -> int:
-    """Return a number below 2**63 for one purpose, say (7, "shuffle", cycle, epoch)."""
+    """Return the seed of one purpose, a number below 2**63; for example `key_for(7, "shuffle", cycle, epoch)`."""
     name = "/".join(map(str, purpose)).encode()
     digest = blake2b(name, digest_size=8, key=seed.to_bytes(8, "big")).digest()
     return int.from_bytes(digest, "big") >> 1

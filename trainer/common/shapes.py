@@ -1,7 +1,9 @@
-"""Axes live in the name: the capital letters after the last underscore, one an axis, checked where data is made.
+"""Axis letters in the names of arrays, and a check that arrays have these axes.
+
+The capital letters after a name's last underscore are its axes, one letter for each: `observation_BO` is [B, O].
 
 B experiences    O observation features    A action numbers    K outputs of the policy head
-F final observations    C packed action columns
+F final observations    C encoded action columns
 """
 
 from __future__ import annotations
@@ -15,28 +17,25 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
 
 class ShapeError(TypeError):
-    """Two columns that should be equally long are not, or one has another number of axes than its name says."""
+    """Raised if an array does not have the axes that its name says, or if an axis has several sizes."""
 
 
 def check_shapes(record: DataclassInstance) -> dict[str, int]:
-    """Bind each letter after a field's last underscore to one size: obs_BO gives {B: 64, O: 15}."""
-    size: dict[str, int] = {}
+    """Return the size of each axis letter in a dataclass of arrays. Raises ShapeError."""
+    sizes: dict[str, int] = {}
     for field in fields(record):
         value: Any = getattr(record, field.name)
         letters = field.name.rpartition("_")[2]
         if not hasattr(value, "shape") or not letters.isupper():
             continue
         if len(letters) != value.ndim:
-            raise ShapeError(f"{field.name}: {value.ndim} axes, {len(letters)} letters")
-        for letter, n in zip(letters, value.shape, strict=True):
-            if size.setdefault(letter, n) != n:
-                raise ShapeError(f"{field.name}: {letter} is {n} here and {size[letter]} before")
-    return size
-
-
-Float64 = npt.NDArray[np.float64]
-
-
-Int64 = npt.NDArray[np.int64]
+            raise ShapeError(f"{field.name} has {value.ndim} axes, but its name has {len(letters)} letters")
+        for letter, size in zip(letters, value.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ShapeError(f"{field.name}: axis {letter} is {size}, but {sizes[letter]} in a field before it")
+    return sizes

@@ -1,10 +1,12 @@
-"""How many CPU threads a step gets: measured on the steps themselves, among numbers that give the same bits.
+"""The number of CPU threads: where it is set, and how it is chosen.
 
-More threads may change the order of additions and with it the last bits of a model, and a stopwatch must not decide
-what is learned. So a number of threads is a candidate only where a few steps end in exactly the state that one thread
-leads to. A game runs beside us, and threads that wait for a core that a game holds made a step up to a hundred times
-slower: so a trial ends as soon as it has taken one thread's time, the steps are looked at again and again, and after a
-crowd they go on with one thread for a while, longer each time.
+More threads can change the order of additions, and with it the last bits of a model. What is learned must not depend on
+a measured time. So a number of threads is a candidate only if a few steps with it end in exactly the same bits as with
+one thread.
+
+A game runs on the same cores. Threads that wait for a core that the game uses make a step up to a hundred times slower.
+So the trial of a number ends once it has taken as long as one thread's trial, and step times are checked all the time:
+if the cores are contended, training falls back to one thread, for twice as long each time.
 """
 
 from __future__ import annotations
@@ -14,69 +16,84 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+import torch
 from threadpoolctl import threadpool_limits
 
-_WORTH_IT = 0.93
-"""More threads must save this much; they take cores from the game."""
-_CROWDED = 1.3
-"""Steps this many times slower than one thread's pace mean that the cores are wanted elsewhere."""
-_LONGEST_REST = 64
-_WORK_FOR_MORE = 1e9
-"""Minibatch size times parameters above which the rule takes more than one thread."""
-_MOST = 8
+from trainer.common.autotune import Autotuner
+
+_MIN_SAVING = 0.07
+"""Part of a step's time that more threads must save: they take cores from the game."""
+_CONTENTION_FACTOR = 1.3
+"""Steps so many times slower than with one thread mean that the cores are contended."""
+_MAX_CHECKS_WITH_ONE = 64
+_MIN_WORK_FOR_MORE = 1e9
+"""Minibatch size times parameters from which on more than one thread is used without measuring."""
+_MAX_THREADS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How many threads the next steps take."""
-
-    best: int  #: what the trial chose
-    one_thread_s: float  #: seconds a step with one thread; infinite = nobody measured
-    resting: int = 0  #: looks for which it stays with one thread
-    patience: int = 1  #: how many it will be after the next crowd; doubles, up to `_LONGEST_REST`
-
-    @property
-    def is_measured(self) -> bool:
-        """Return whether it comes from a trial and not from a rule or a setting."""
-        return math.isfinite(self.one_thread_s)
-
-    @property
-    def threads(self) -> int:
-        """The number now."""
-        return 1 if self.resting else self.best
-
-    def after(self, step_s: float) -> Pace:
-        """Return the pace for the next steps, from the seconds that each of the last ones took."""
-        if self.resting:
-            return replace(self, resting=self.resting - 1)
-        if self.best > 1 and step_s > _CROWDED * self.one_thread_s:
-            return replace(self, resting=self.patience, patience=min(2 * self.patience, _LONGEST_REST))
-        return self
+def set_thread_count(count: int) -> None:
+    """Set the number of threads that torch uses for one operation, in the whole process."""
+    torch.set_num_threads(count)
 
 
-def keep_numpy_to_one() -> None:
-    """Take numpy's own threads away: what it multiplies here is too small to share, and they get in torch's way."""
+def limit_numpy_to_one_thread() -> None:
+    """Let numpy multiply in one thread: its matrices are small here, and its threads would delay those of torch."""
     threadpool_limits(1, user_api="blas")
 
 
-def by_rule(batch_size: int, parameters: int) -> int:
-    """Return a number without measuring: 1, unless the minibatches are large."""
-    return 1 if batch_size * parameters < _WORK_FOR_MORE else min(os.cpu_count() or 1, _MOST)
+def count_by_size(batch_size: int, parameters: int) -> int:
+    """Return a number of threads without measuring: 1, unless the minibatches are large."""
+    return 1 if batch_size * parameters < _MIN_WORK_FOR_MORE else min(os.cpu_count() or 1, _MAX_THREADS)
 
 
-def more_than_one() -> list[int]:
+def counts_to_try() -> list[int]:
     """Return the numbers of threads that are tried after 1."""
-    return [n for n in (2, 4, 8) if n <= min(os.cpu_count() or 1, _MOST)]
+    return [n for n in (2, 4, 8) if n <= min(os.cpu_count() or 1, _MAX_THREADS)]
 
 
-def fastest(seconds: Callable[[int], float], is_same: Callable[[int], bool], others: Iterable[int]) -> Pace:
-    """Try numbers of threads while they pay. `seconds` takes steps with so many threads and gives the time of one;
-    `is_same` tells whether that many lead to the bits that one thread leads to.
+@dataclass(frozen=True, slots=True)
+class ThreadCount:
+    """The number of threads for the next steps: the tuned one, or 1 while the cores are contended."""
+
+    tuned: int
+    one_thread_step_s: float  #: seconds of a step with one thread; infinite = not measured
+    checks_with_one: int = 0  #: checks for which one thread is used from now on
+    next_checks_with_one: int = 1  #: how many it will be after the next contention; doubles, to a limit
+
+    @property
+    def is_measured(self) -> bool:
+        """Return whether the number comes from a trial, and not from the settings or the size of the work."""
+        return math.isfinite(self.one_thread_step_s)
+
+    @property
+    def current(self) -> int:
+        """The number to use now."""
+        return 1 if self.checks_with_one else self.tuned
+
+    def checked(self, step_s: float) -> ThreadCount:
+        """Return the number for the next steps, given the mean seconds of a step since the last check."""
+        if self.checks_with_one:
+            return replace(self, checks_with_one=self.checks_with_one - 1)
+        if self.tuned > 1 and step_s > _CONTENTION_FACTOR * self.one_thread_step_s:
+            longer = min(2 * self.next_checks_with_one, _MAX_CHECKS_WITH_ONE)
+            return replace(self, checks_with_one=self.next_checks_with_one, next_checks_with_one=longer)
+        return self
+
+
+def tune_thread_count(
+    step_seconds: Callable[[int], float], has_same_result: Callable[[int], bool], candidates: Iterable[int]
+) -> ThreadCount:
+    """Try numbers of threads as long as each one is faster than the one before.
+
+    `step_seconds` takes steps with so many threads and returns the seconds of one step. `has_same_result` returns
+    whether so many threads lead to the same bits as one thread.
     """
-    one_s = seconds(1)
-    best, best_s = 1, one_s
-    for n in others:
-        if not is_same(n) or (took_s := seconds(n)) > _WORTH_IT * best_s:
-            break
-        best, best_s = n, took_s
-    return Pace(best, one_s)
+    one_thread_step_s = step_seconds(1)
+
+    def measure(count: int) -> float:
+        if count == 1:
+            return one_thread_step_s
+        return step_seconds(count) if has_same_result(count) else math.inf
+
+    tuner = Autotuner([1, *candidates], min_saving=_MIN_SAVING, stop_at_first_loss=True)
+    return ThreadCount(tuner.choose(measure), one_thread_step_s)

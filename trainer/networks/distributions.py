@@ -1,14 +1,15 @@
-"""What the policy head's outputs mean: a censored normal for real-valued actions, a categorical for choices.
+"""Action distributions: what the policy head's outputs mean, and the likelihood of an action.
 
-The engine samples from a normal and clamps to the action's bounds. So an action *at* a bound was not drawn with the
-density of that point, but with the whole mass beyond it, and the likelihood that training compares is
+The engine samples from a normal and clamps the action to its bounds. So an action *at* a bound has the probability of
+everything beyond it, not the density of that point. The likelihood that training uses is that of a censored normal
+(Tobin 1958):
 
-    log P(a >= high) = log ndtr((mean - high) / std)    at the upper bound, likewise at the lower,
-    log N(a; mean, std)                                 between them.
+    log P(a >= high) = log ndtr((mean - high) / std)    at the upper bound, likewise at the lower one
+    log N(a; mean, std)                                 between them
 
-The gradient of the clamped point's density would be biased; this one is unbiased and of lower variance (Clipped
-Action Policy Gradient, Fujita and Maeda 2018, arXiv:1802.07564). The density of the clamped action, which the engine
-records, only serves to tell whose action it is.
+The gradient of the point's density would be biased. This one is unbiased and has a lower variance: it is the Clipped
+Action Policy Gradient (Fujita and Maeda 2018, arXiv:1802.07564). The density of the clamped action, which the engine
+records, only serves to find the behaviour policy.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from schemas.model import NOISE_STD_MIN
 
 LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _ENTROPY_OF_UNIT_NORMAL = 0.5 + LOG_SQRT_2PI
-_AT_BOUND = 1e-6
-"""Within this part of its range an action counts as lying at the bound: float32 through JSON keeps it exact."""
+_BOUND_TOLERANCE = 1e-6
+"""Part of its range within which an action counts as being at the bound."""
 
 
 class _LogNdtr(torch.autograd.Function):
-    """Log of the normal's distribution function with a gradient that stays finite and exact far out.
+    """The log of the normal's distribution function, with a gradient that is finite and exact for very negative x.
 
-    d/dx log ndtr(x) = pdf(x) / ndtr(x) = sqrt(2 / pi) / erfcx(-x / sqrt 2), where torch's own gradient is 0 / 0.
+    d/dx log ndtr(x) = pdf(x) / ndtr(x) = sqrt(2 / pi) / erfcx(-x / sqrt 2). torch's own gradient becomes 0 / 0 there.
     """
 
     @staticmethod
@@ -48,104 +49,105 @@ class _LogNdtr(torch.autograd.Function):
 
 
 def log_ndtr(x: Tensor) -> Tensor:
-    """Return log P(Z <= x) of the standard normal, elementwise; the gradient is exact also for very negative x."""
+    """Return log P(Z <= x) of the standard normal, elementwise. The gradient is exact for very negative x, too."""
     return _LogNdtr.apply(x)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class ActionDistribution(Protocol):
-    """How to read the policy head's outputs. Letters: see trainer.common.shapes."""
-
-    columns: int  #: how many numbers `pack` makes of an action
+    """The meaning of the policy head's outputs. Letters: see trainer.common.shapes."""
 
     def encode(self, action_BA: Tensor, std_scale_B: Tensor) -> Tensor:
-        """Prepare recorded actions once, float32 [B, C]; `std_scale_B` is the engine's factor on the deviation."""
+        """Return recorded actions in the form that the other methods need, float32 [B, C].
 
-    def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Return the log likelihood [B], nats, of what happened."""
+        `std_scale_B` is the engine's factor on the standard deviation (`noise_std`).
+        """
 
-    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Return what the engine records [B], nats: the log density of the clamped action, or of the choice."""
+    def log_prob(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> Tensor:
+        """Return the log likelihood of the recorded actions, [B], nats."""
+
+    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> Tensor:
+        """Return what the engine records, [B], nats: the log density of the clamped action, or a choice's log_prob."""
 
     def entropy(self, output_BK: Tensor, log_std_A: Tensor) -> Tensor:
-        """Return the mean entropy (), nats, before clamping and without the engine's noise factor."""
+        """Return the mean entropy (), nats, without clamping and without `noise_std`."""
 
     def mean(self, output_BK: Tensor) -> Tensor:
-        """Return what `load_policy(...).mean` and the engine give: mean actions, or logits."""
+        """Return the mean actions, or the logits: what `load_policy(...).mean` returns."""
 
 
 class CensoredNormal:
-    """Independent normals, mean = tanh(output), clamped to the bounds. Packed: edge A, side A, log noise 1."""
+    """Independent normals with mean = tanh(output), clamped to the bounds.
+
+    Encoded columns: the clamped action (A), the bound (A: -1 lower, 1 upper, 0 between them), log noise_std (1).
+    """
 
     def __init__(self, space: ContinuousActions) -> None:
         self._low, self._high = torch.tensor(space.low), torch.tensor(space.high)
         self._width = len(space.names)
-        self.columns = 2 * self._width + 1
 
     def encode(self, action_BA: Tensor, std_scale_B: Tensor) -> Tensor:
-        """Split actions into their clamped value, and -1, 0, 1 for lower bound, inside, upper bound."""
-        margin = (self._high - self._low) * _AT_BOUND
+        """Return the clamped actions, the bounds that they are at, and the log of the engine's factor."""
+        margin = (self._high - self._low) * _BOUND_TOLERANCE
         bound_BA = (action_BA >= self._high - margin).float() - (action_BA <= self._low + margin).float()
         clamped_BA = torch.minimum(torch.maximum(action_BA, self._low), self._high)
-        log_noise_B1 = std_scale_B.clamp(min=NOISE_STD_MIN).log().unsqueeze(1)
-        return torch.cat([clamped_BA, bound_BA, log_noise_B1], dim=1).to(action_BA.dtype)
+        log_std_scale_B1 = std_scale_B.clamp(min=NOISE_STD_MIN).log().unsqueeze(1)
+        return torch.cat([clamped_BA, bound_BA, log_std_scale_B1], dim=1).to(action_BA.dtype)
 
-    def _standard(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z = (edge - mean) / std and log std, [B, A], and the side."""
+    def _standard(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z = (action - mean) / std, log std and the bound, each [B, A]."""
         a = self._width
-        log_std_BA = log_std_A + packed_BC[:, 2 * a :]
-        return (packed_BC[:, :a] - output_BK.tanh()) * (-log_std_BA).exp(), log_std_BA, packed_BC[:, a : 2 * a]
+        log_std_BA = log_std_A + encoded_BC[:, 2 * a :]
+        return (encoded_BC[:, :a] - output_BK.tanh()) * (-log_std_BA).exp(), log_std_BA, encoded_BC[:, a : 2 * a]
 
-    def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Density between the bounds, tail mass at them."""
-        z_BA, log_std_BA, bound_BA = self._standard(output_BK, log_std_A, packed_BC)
+    def log_prob(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> Tensor:
+        """Return the log density between the bounds, and the log probability of the tail at a bound (Tobin 1958)."""
+        z_BA, log_std_BA, bound_BA = self._standard(output_BK, log_std_A, encoded_BC)
         inside_BA = z_BA.square() * -0.5 - log_std_BA - LOG_SQRT_2PI
         return torch.where(bound_BA == 0, inside_BA, log_ndtr(-bound_BA * z_BA)).sum(dim=1)
 
-    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Density of the clamped action under the unclamped normal (Contract 3)."""
-        z_BA, log_std_BA, _ = self._standard(output_BK, log_std_A, packed_BC)
+    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> Tensor:
+        """Return the log density of the clamped action under the normal ("Model JSON" in docs/reference/formats.md)."""
+        z_BA, log_std_BA, _ = self._standard(output_BK, log_std_A, encoded_BC)
         return (z_BA.square() * -0.5 - log_std_BA - LOG_SQRT_2PI).sum(dim=1)
 
     def entropy(self, output_BK: Tensor, log_std_A: Tensor) -> Tensor:
-        """Entropy of the unclamped normals; the same in every state."""
+        """Return the entropy of the normals without clamping. It is the same in every state."""
         del output_BK
         return (log_std_A + _ENTROPY_OF_UNIT_NORMAL).sum()
 
     def mean(self, output_BK: Tensor) -> Tensor:
-        """The means, in [-1, 1]."""
+        """Return the means, in [-1, 1]."""
         return output_BK.tanh()
 
 
 class Categorical:
-    """One of n choices, outputs are logits. Packed: the index."""
-
-    columns = 1
+    """One of n actions; the outputs are logits. Encoded column: the index of the action."""
 
     def encode(self, action_BA: Tensor, std_scale_B: Tensor) -> Tensor:
-        """Keep the index as a float; the noise has no meaning for choices."""
+        """Return the indices as floats. noise_std does not apply to discrete actions."""
         del std_scale_B
         return action_BA
 
-    def log_prob(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """Log probability of the choice."""
+    def log_prob(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> Tensor:
+        """Return the log probability of the action."""
         del log_std_A
-        return output_BK.log_softmax(dim=1).gather(1, packed_BC.long()).squeeze(1)
+        return output_BK.log_softmax(dim=1).gather(1, encoded_BC.long()).squeeze(1)
 
-    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, packed_BC: Tensor) -> Tensor:
-        """The same: nothing is clamped."""
-        return self.log_prob(output_BK, log_std_A, packed_BC)
+    def clamped_log_density(self, output_BK: Tensor, log_std_A: Tensor, encoded_BC: Tensor) -> Tensor:
+        """Return the log probability: nothing is clamped."""
+        return self.log_prob(output_BK, log_std_A, encoded_BC)
 
     def entropy(self, output_BK: Tensor, log_std_A: Tensor) -> Tensor:
-        """Mean entropy over the batch."""
+        """Return the mean entropy over the batch."""
         del log_std_A
         log_p_BK = output_BK.log_softmax(dim=1)
         return -(log_p_BK.exp() * log_p_BK).sum(dim=1).mean()
 
     def mean(self, output_BK: Tensor) -> Tensor:
-        """The logits as they are."""
+        """Return the logits."""
         return output_BK
 
 
 def distribution_for(space: ActionSpace) -> ActionDistribution:
-    """Return the head that fits an action space."""
+    """Return the distribution for an action space."""
     return CensoredNormal(space) if isinstance(space, ContinuousActions) else Categorical()

@@ -1,8 +1,8 @@
-"""The networks: a policy and a value MLP of the same hidden sizes, and the base class for one of yours.
+"""The built-in network, and the base class of custom networks.
 
-Networks see normalised observations and give values in normalised units; `trainer.networks.normaliser` does the rest. What
-an engine can run is fixed (Contract 3): two plain stacks with ReLU between the layers. So a network of yours may
-share or tie layers as it likes, as long as `stacks()` can name the layers that each of the two stacks consists of.
+Networks get normalised observations and return values in normalised units; see trainer.networks.normaliser. Engines
+run two plain stacks of layers with ReLU between them (docs/reference/formats.md, "Model JSON"). A custom network can
+share or tie layers in any way, if its `stacks()` can name the layers of each of the two stacks.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from trainer.common.rng import key_for, rng_for
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes that a network must have."""
+    """The layer sizes of a network."""
 
     observation_size: int
     hidden_sizes: tuple[int, ...]
     outputs: int  #: of the policy head
-    log_stds: int  #: numbers in `action_log_std`: one an action, none where the policy is discrete
+    log_stds: int  #: numbers in `action_log_std`: one for each action name, 0 for a discrete policy
 
     @classmethod
     def of(cls, contract: PolicyContract, hidden_sizes: tuple[int, ...]) -> Shape:
-        """Return the shape that a contract asks for."""
+        """Return the shape for a contract."""
         space = contract.action_space
         continuous = isinstance(space, ContinuousActions)
         return cls(contract.observation_size, hidden_sizes, space.output_size, space.output_size if continuous else 0)
@@ -43,18 +43,18 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """The network as the engine will run it: ReLU after each layer but the last of each stack."""
+    """The layers as the engine runs them: ReLU after each layer of a stack except the last one."""
 
     policy: tuple[nn.Linear, ...]
     value: tuple[nn.Linear, ...]
 
     def inputs(self) -> tuple[nn.Linear, ...]:
-        """The layers that see observations, each once though both stacks may share it."""
+        """Return the layers that take observations; a layer that both stacks share is named once."""
         return tuple(dict.fromkeys((self.policy[0], self.value[0])))
 
 
 class Network(nn.Module):
-    """Base of all networks. A subclass builds its layers in `__init__`, and says how they compute and what they are."""
+    """Base class of all networks. A subclass creates its layers in `__init__`, and defines `forward` and `stacks`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -62,46 +62,49 @@ class Network(nn.Module):
         self.action_log_std = nn.Parameter(torch.full((shape.log_stds,), LOG_STD_START))
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the policy head's raw outputs [B, K] and the values [B], from and in normalised units."""
+        """Return the policy head's raw outputs [B, K] and the values [B], in normalised units."""
         raise NotImplementedError
 
     def values(self, observation_BO: Tensor) -> Tensor:
-        """Return the values [B] alone."""
+        """Return only the values [B]. Override it if they can be computed without the policy."""
         value_B: Tensor = self(observation_BO)[1]
         return value_B
 
     def stacks(self) -> Stacks:
-        """Name the layers; run one after the other they must compute what `forward` does."""
+        """Return the layers. Run one after the other, they must compute what `forward` computes."""
         raise NotImplementedError
 
     @torch.no_grad()
     def clamp_log_std(self) -> None:
-        """Put `action_log_std` back between ln 0.01 and ln 2, where the engine keeps it (after every step)."""
+        """Limit `action_log_std` to the engine's range, ln 0.01 to ln 2. Called after every step."""
         self.action_log_std.clamp_(LOG_STD_MIN, LOG_STD_MAX)
 
 
 def hidden_layers(inputs: int, sizes: tuple[int, ...]) -> nn.ModuleList:
-    """Return linear layers from `inputs` through all `sizes`, orthogonal with gain sqrt 2, biases 0."""
+    """Return linear layers from `inputs` through all `sizes`, with orthogonal weights of gain sqrt 2."""
     pairs = zip((inputs, *sizes[:-1]), sizes, strict=True)
     return nn.ModuleList(orthogonal(nn.Linear(i, o), math.sqrt(2.0)) for i, o in pairs)
 
 
 def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
-    """Initialise a layer as PPO's usual implementations do (Huang et al. 2022, detail 2)."""
+    """Initialise a layer with orthogonal weights (Saxe et al. 2014, arXiv:1312.6120) and zero biases, and return it.
+
+    As in common implementations of PPO (Huang et al. 2022, detail 2).
+    """
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer
 
 
 class ActorCritic(Network):
-    """The built-in network: two separate MLPs, so that neither loss disturbs the other's features."""
+    """The built-in network: two separate MLPs, so that one loss does not disturb the features of the other."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         self.policy_layers = hidden_layers(shape.observation_size, shape.hidden_sizes)
         self.policy_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], shape.outputs), 0.01)
         self.value_layers = hidden_layers(shape.observation_size, shape.hidden_sizes)
-        # Small, unlike usual: at first every state is worth the average return, and advantages carry no noise of V's.
+        # Small, unlike in common implementations: at first V is the average return, and adds no noise to advantages.
         self.value_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], 1), 0.01)
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,10 +112,10 @@ class ActorCritic(Network):
         policy = observation_BO
         for layer in self.policy_layers:
             policy = torch.relu(layer(policy))
-        return self.policy_head(policy), self.values_of(observation_BO)
+        return self.policy_head(policy), self.values(observation_BO)
 
-    def values_of(self, observation_BO: Tensor) -> Tensor:
-        """Leave the policy stack out."""
+    def values(self, observation_BO: Tensor) -> Tensor:
+        """Return the values [B], without running the policy stack."""
         value = observation_BO
         for layer in self.value_layers:
             value = torch.relu(layer(value))
@@ -120,12 +123,12 @@ class ActorCritic(Network):
         return result
 
     def stacks(self) -> Stacks:
-        """The layers as they are."""
+        """Return the layers."""
         return Stacks((*self.policy_layers, self.policy_head), (*self.value_layers, self.value_head))
 
 
 def load_symbol(name: str, setting: str) -> Any:
-    """Return what "package.module:Name" names; the project folder is searched too. Raises ConfigError."""
+    """Import the object at "package.module:Name"; the current folder is searched last. Raises ConfigError."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
@@ -135,12 +138,15 @@ def load_symbol(name: str, setting: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"trainer.{setting} = {name} cannot be loaded: {error}",
-            hint="write package.module:Name, importable from the project folder; see docs/custom.md",
+            hint="write package.module:Name, importable from the project folder; see `hotlap docs custom-network`",
         ) from error
 
 
 def build_network(shape: Shape, *, custom: str, seed: int, purpose: str = "network") -> Network:
-    """Make a fresh network, the built-in one or the class that `custom` names; the same seed gives the same weights."""
+    """Return a new network: the built-in one, or an instance of the class that `custom` names. Raises ConfigError.
+
+    The same seed and purpose lead to the same weights.
+    """
     make: Callable[[Shape], Network] = load_symbol(custom, "network") if custom else ActorCritic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_for(seed, purpose))
@@ -152,25 +158,28 @@ def build_network(shape: Shape, *, custom: str, seed: int, purpose: str = "netwo
 
 @torch.no_grad()
 def _check_stacks(network: Network, shape: Shape, name: str) -> None:
-    """Refuse a network whose stacks are not what it computes: the engine would play another policy."""
-    hint = "see docs/custom.md"
+    """Raise ConfigError if the stacks do not compute what the network does: the engine would run another policy."""
+    hint = "see `hotlap docs custom-network`"
     if not isinstance(network, Network):
-        raise ConfigError(f"trainer.network = {name} is no subclass of trainer.networks.network.Network", hint=hint)
+        raise ConfigError(f"trainer.network = {name} is not a subclass of trainer.Network", hint=hint)
     x = torch.randn(64, shape.observation_size, generator=rng_for(0, "stacks"))
     output_BK, value_B = network(x)
     stacks = network.stacks()
     for stack, outputs in ((stacks.policy, shape.outputs), (stacks.value, 1)):
         sizes = (*shape.hidden_sizes, outputs)
-        if tuple(layer.out_features for layer in stack) != sizes:
-            raise ConfigError(f"trainer.network = {name}: a stack has other layer sizes than {sizes}", hint=hint)
+        found = tuple(layer.out_features for layer in stack)
+        if found != sizes:
+            raise ConfigError(
+                f"trainer.network = {name}: a stack has the layer sizes {found}, but must have {sizes}", hint=hint
+            )
     same_policy = torch.allclose(run_stack(stacks.policy, x), output_BK, rtol=1e-4, atol=1e-5)
     same_value = torch.allclose(run_stack(stacks.value, x).squeeze(1), value_B, rtol=1e-4, atol=1e-5)
     if not (same_policy and same_value):
-        raise ConfigError(f"trainer.network = {name}: forward() computes something else than its stacks()", hint=hint)
+        raise ConfigError(f"trainer.network = {name}: forward() and stacks() compute different results", hint=hint)
 
 
 def run_stack(stack: tuple[nn.Linear, ...], x: Tensor) -> Tensor:
-    """Run plain layers as the engine does."""
+    """Return the output of plain layers, run as the engine runs them."""
     for layer in stack[:-1]:
         x = torch.relu(layer(x))
     result: Tensor = stack[-1](x)

@@ -12,6 +12,7 @@ import torch
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
 from trainer.common import device as devices
+from trainer.common.schedule import linear_schedule
 from trainer.common.shapes import Float64
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, Shape, build_network
@@ -37,11 +38,10 @@ class ScheduledValues:
     @classmethod
     def at(cls, steps: int, settings: OnlineSettings) -> ScheduledValues:
         """Return the values after this many agent steps."""
-        done = min(1.0, steps / settings.run.total_steps)
-        train = settings.train
+        progress, train = steps / settings.run.total_steps, settings.train
         return cls(
-            train.learning_rate + (train.learning_rate_end - train.learning_rate) * done,
-            train.entropy_coef + (train.entropy_coef_end - train.entropy_coef) * done,
+            linear_schedule(train.learning_rate, train.learning_rate_end, progress),
+            linear_schedule(train.entropy_coef, train.entropy_coef_end, progress),
         )
 
 
@@ -76,7 +76,7 @@ class OnlineLearner:
             )
             self.network = self._updater.network
         config = self._update_config(iteration, scheduled)
-        self._updater.renew(config, batch)
+        self._updater.set_batch(config, batch)
         terms: dict[str, float] = {}
         for epoch in range(1, config.epochs + 1):
             terms = self._updater.epoch(epoch)
@@ -90,15 +90,26 @@ class OnlineLearner:
         return {} if self._updater is None else self._updater.optimizer_state()
 
     def _make_updater(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
-        devices.prepare(device, config.threads or 1)
         config = replace(
             config, bfloat16=devices.use_bfloat16(self._device_settings, device, self.settings.train.hidden_sizes)
         )
         if device.type == "cuda" and self.settings.run.compile:
             self._compile(network.to(device), batch)
         return make_updater(
-            network, self.distribution, ppo_loss, config, batch, optimizer_state=self.moments, device=device
+            network,
+            self.distribution,
+            ppo_loss,
+            config,
+            batch,
+            optimizer_state=self.moments,
+            device=device,
+            notify=self._note,
         )
+
+    def _note(self, code: str, message: str) -> None:
+        """Add a notice, once."""
+        if (note := f"{message} [{code}]") not in self.notes:
+            self.notes.append(note)
 
     def _compile(self, network: Network, batch: Batch) -> None:
         """Compile the network in place, and undo it if the first call fails."""

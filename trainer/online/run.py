@@ -40,8 +40,8 @@ class OnlineRun:
         *,
         from_checkpoint: Path | None,
     ) -> None:
-        threads.keep_numpy_to_one()
-        torch.set_num_threads(settings.run.threads or 1)
+        threads.limit_numpy_to_one_thread()
+        threads.set_thread_count(settings.run.threads or 1)
         self.settings, self._console = settings, console
         kept = settings.checkpoints
         self._checkpoints = CheckpointManager(

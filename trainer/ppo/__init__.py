@@ -1,1 +1,1 @@
-"""PPO: the loss, one update, and who computes its gradient."""
+"""The PPO update: the loss, and the updaters that compute and apply its gradient."""

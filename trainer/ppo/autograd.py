@@ -1,4 +1,7 @@
-"""The gradient work by autograd: for networks and losses of your own, and on a GPU. Nothing waits for the device."""
+"""The updater that uses autograd: for custom networks and losses, for GPUs, and as the reference for the analytic one.
+
+No step waits for the device: losses are added up there, and read once at the end of an epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.common import device as devices
+from trainer.common import threads
 from trainer.common.rng import rng_for
 from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
@@ -24,7 +29,7 @@ def evaluate(network: Network, distribution: ActionDistribution, batch: Batch) -
 
 
 class AutogradUpdater:
-    """Network, optimizer and loss, put together for minibatch steps on one device."""
+    """Minibatch steps on one device, for any network and loss. Sets the number of CPU threads of the process."""
 
     def __init__(
         self,
@@ -36,14 +41,18 @@ class AutogradUpdater:
         optimizer_state: dict[str, Any],
         device: torch.device,
     ) -> None:
+        parameters = sum(p.numel() for p in network.parameters())
+        count = threads.count_by_size(config.batch_size, parameters) if device.type == "cpu" else 1
+        threads.set_thread_count(config.threads or count)
+        devices.allow_tf32(device)
         self.network = network.to(device)
         self._adam = make_adam(self.network, config.learning_rate, optimizer_state)
         self._distribution, self._loss, self._device = distribution, loss, device
         self._parameters = [p for group in self._adam.param_groups for p in group["params"]]
-        self.renew(config, batch)
+        self.set_batch(config, batch)
 
-    def renew(self, config: UpdateConfig, batch: Batch) -> None:
-        """Go on with other experiences and other rates; parameters and moments stay."""
+    def set_batch(self, config: UpdateConfig, batch: Batch) -> None:
+        """Continue with another training set and other settings; parameters and moments stay."""
         self.config, self._data = config, PackedSet(batch, self._device)
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate
@@ -53,7 +62,10 @@ class AutogradUpdater:
         return self._adam.state_dict()
 
     def step(self, batch: Batch) -> Tensor:
-        """Take one gradient step; give the terms and the gradient's norm before clipping, stacked [7], detached."""
+        """Take one gradient step; return the loss terms and the gradient's norm before clipping, [7], detached.
+
+        The norm of the whole gradient is clipped (Pascanu et al. 2013, arXiv:1211.5063, algorithm 1).
+        """
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bfloat16):
             new = evaluate(self.network, self._distribution, batch)
         terms = self._loss(batch, new, self.config.loss)
@@ -65,7 +77,7 @@ class AutogradUpdater:
         return torch.stack([*terms, norm]).detach()
 
     def epoch(self, epoch: int) -> dict[str, float]:
-        """Go over all experiences once; give the means of the terms by name."""
+        """Use all experiences once; return the means of the loss terms and of the gradient's norm, by name."""
         rng = rng_for(self.config.seed, "shuffle", self.config.cycle, epoch)
         sums = torch.zeros(len(LossTerms._fields) + 1, device=self._device)
         count = 0

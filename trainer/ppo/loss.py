@@ -1,8 +1,12 @@
-"""PPO's clipped loss, proximal and weighted, as a pure function with named results.
+"""The PPO loss of a minibatch, as a pure function with named results.
 
-The ratio is taken to the policy that the cycle began with, which is what the clip must hold on to; who *played* the
-experience only enters as a weight (decoupled PPO, Hilton et al. 2021, arXiv:2110.00641, eq. 5 with truncated weights).
-Schulman et al. 2017, arXiv:1707.06347, eq. 7 is the case of all weights 1.
+The ratio is taken against the proximal policy, which is the one that the cycle began with: the clip limits how far an
+update moves from it. The behaviour policy, which generated the data, only enters as an importance weight. This is the
+decoupled objective of Hilton, Cobbe and Schulman 2021 (arXiv:2110.00641, eq. 5), with truncated weights w:
+
+    L = -mean(w min(r A, clip(r, 1 - e, 1 + e) A)),    r = pi(a|s) / pi_proximal(a|s)
+
+With all weights 1 it is the clipped objective of Schulman et al. 2017 (arXiv:1707.06347, eq. 7).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from trainer.rollouts.batch import Batch
 
 
 class Evaluation(NamedTuple):
-    """What the network says of a minibatch now; carries gradients."""
+    """What the network computes now for a minibatch. Its tensors carry gradients."""
 
     logp_B: Tensor  #: nats, log likelihood of the actions
     value_B: Tensor  #: normalised units
@@ -23,34 +27,38 @@ class Evaluation(NamedTuple):
 
 
 class LossConfig(NamedTuple):
-    """The numbers that the loss is tuned with."""
+    """The settings of the loss."""
 
-    clip_range: float
+    clip_range: float  #: of the ratio, e in the module's formula
     value_clip_range: float | None  #: normalised units; None = not clipped
     value_coef: float
     entropy_coef: float
 
 
 class LossTerms(NamedTuple):
-    """Scalars (). Only `total` needs a gradient; all stay on the device until an epoch is over."""
+    """Scalars (). Only `total` needs a gradient. All of them stay on the device until the end of an epoch."""
 
     total: Tensor
     policy_loss: Tensor
     value_loss: Tensor  #: mean squared error in normalised units
     entropy: Tensor  #: nats
-    approx_kl: Tensor  #: nats, start to now, the k3 estimator: unbiased, never negative (Schulman 2020)
-    clip_fraction: Tensor  #: in [0, 1]
+    approx_kl: Tensor  #: nats, KL(proximal policy, policy now): the estimator k3 of Schulman 2020, "Approximating KL"
+    clip_fraction: Tensor  #: part of the ratios outside the clip range, in [0, 1]
 
 
 class Loss(Protocol):
-    """The signature that a loss of yours has; see docs/custom.md."""
+    """The signature of a loss, the built-in one and custom ones; see docs/guides/custom-network.md."""
 
     def __call__(self, batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
         """Return the terms of one minibatch."""
 
 
 def ppo_loss(batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
-    """Loss of one minibatch. `batch` holds the start policy's numbers, `new` the present one's."""
+    """Return the loss of one minibatch: clipped objective, value loss and entropy bonus (Schulman et al. 2017, eq. 9).
+
+    `batch` has the proximal policy's log likelihoods and values, `new` those of the network now. k3 is
+    (r - 1) - log r (Schulman 2020, http://joschu.net/blog/kl-approx.html): unbiased, and never negative.
+    """
     log_ratio_B = new.logp_B - batch.logp_B
     ratio_B = log_ratio_B.exp()
     clipped_B = ratio_B.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
@@ -59,7 +67,7 @@ def ppo_loss(batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
     value_loss = value_error(batch, new.value_B, config.value_clip_range)
     detached_B = ratio_B.detach()
     clip_fraction = (detached_B != clipped_B.detach()).float().mean()
-    # Where the clip holds the policy back, nothing else would stand against the bonus: it is held back alike.
+    # Clipped experiences have no policy gradient to balance the bonus, so the bonus shrinks with their number.
     bonus = config.entropy_coef * (1.0 - clip_fraction) * new.entropy
     return LossTerms(
         total=policy_loss + config.value_coef * value_loss - bonus,
@@ -72,9 +80,14 @@ def ppo_loss(batch: Batch, new: Evaluation, config: LossConfig) -> LossTerms:
 
 
 def value_error(batch: Batch, value_B: Tensor, clip_range: float | None) -> Tensor:
-    """Mean squared error to the targets; with a clip range the larger of it and that of the clipped move."""
+    """Return the mean squared error to the targets.
+
+    With a clip range, the larger one of two errors counts for each experience: that of the value, and that of the
+    value clipped to the range around the parent's value (Huang et al. 2022, "The 37 implementation details of PPO",
+    detail 9).
+    """
     error_B = (value_B - batch.target_B).square()
     if clip_range is None:
         return error_B.mean()
-    moved_B = batch.value_B + (value_B - batch.value_B).clamp(-clip_range, clip_range)
-    return error_B.maximum((moved_B - batch.target_B).square()).mean()
+    clipped_B = batch.value_B + (value_B - batch.value_B).clamp(-clip_range, clip_range)
+    return error_B.maximum((clipped_B - batch.target_B).square()).mean()

@@ -1,4 +1,4 @@
-"""The gradient work of a cycle, epoch by epoch, whoever computes the gradients."""
+"""The update of one cycle, epoch by epoch, whichever updater computes the gradients."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ from trainer.ppo.loss import LossConfig
 from trainer.rollouts.batch import Batch
 
 ADAM_EPS = 1e-5
-"""As PPO's usual implementations have it (Huang et al. 2022, detail 3)."""
+"""As in common implementations of PPO (Huang et al. 2022, detail 3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateConfig:
-    """How one cycle's update goes."""
+    """The settings of one cycle's update."""
 
     epochs: int
     batch_size: int
     learning_rate: float
     max_grad_norm: float
-    target_kl: float | None
+    target_kl: float | None  #: nats; an epoch that ends above it is the last one
     loss: LossConfig
     seed: int
     cycle: int
     bfloat16: bool
-    threads: int  #: of the CPU; 0 = the fastest
+    threads: int  #: of the CPU; 0 = the fastest number
 
 
 class Updater(Protocol):
-    """A network, an optimizer and a training set, put together for epochs of gradient steps."""
+    """A network, an optimizer and a training set, for epochs of gradient steps."""
 
     network: Network
     config: UpdateConfig
 
     def epoch(self, epoch: int) -> dict[str, float]:
-        """Go over all experiences once, in the order that belongs to this epoch; give the means of the loss's terms
-        and of the gradient's norm before clipping, by name.
+        """Use all experiences once, in an order that depends on `epoch`.
+
+        Returns the means over the minibatches, by name: the loss terms, and `grad_norm` before clipping.
         """
 
-    def renew(self, config: UpdateConfig, batch: Batch) -> None:
-        """Go on with other experiences and other rates; parameters and moments stay. The device stays as well."""
+    def set_batch(self, config: UpdateConfig, batch: Batch) -> None:
+        """Continue with another training set and other settings. Parameters, Adam's moments and the device stay."""
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return Adam's state dict, as torch lays it out; its tensors may change with the next step."""
+        """Return Adam's state dict in torch's layout. The next step may change its tensors."""
 
 
 def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -> torch.optim.Adam:
-    """Return Adam as one fused kernel a step, with the `state` part of an earlier one's state dict; {} = anew."""
+    """Return Adam (Kingma and Ba 2015, arXiv:1412.6980, algorithm 1) as one fused kernel for each step.
+
+    `moments` is the `state` part of an earlier state dict; with {}, the moments are zero.
+    """
     parameters = [p for p in network.parameters() if p.numel()]
     adam = torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPS, fused=True)
     if moments:
@@ -64,23 +68,26 @@ def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -
 
 @torch.no_grad()
 def evaluate_values(network: Network, held: Batch) -> dict[str, float]:
-    """Return the value loss (mean squared error, normalised units) and explained variance on held-out experiences."""
+    """Return the value loss (mean squared error, normalised units) and the explained variance on held-out data.
+
+    The explained variance is 1 - Var(target - value) / Var(target). It is nan if all targets are equal.
+    """
     value_B = network.values(held.observation_BO).float()
     error_B = value_B - held.target_B
-    spread = held.target_B.var(correction=0)
-    explained = 1.0 - error_B.var(correction=0) / spread if spread > 0 else torch.tensor(math.nan)
+    variance = held.target_B.var(correction=0)
+    explained = 1.0 - error_B.var(correction=0) / variance if variance > 0 else torch.tensor(math.nan)
     return {"value_loss": float(error_B.square().mean()), "explained_variance": float(explained)}
 
 
 def run_epochs(updater: Updater, held: Batch) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield (epoch, losses) after each epoch, from 1; ends early past the target KL or where a loss is not finite."""
-    plan = updater.config
-    for epoch in range(1, plan.epochs + 1):
+    """Yield (epoch, losses) after each epoch, from 1. Ends early above the target KL, or if the loss is not finite."""
+    config = updater.config
+    for epoch in range(1, config.epochs + 1):
         terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")
         losses = evaluate_values(updater.network, held) | terms
-        losses |= {"learning_rate": plan.learning_rate, "entropy_coef": plan.loss.entropy_coef}
+        losses |= {"learning_rate": config.learning_rate, "entropy_coef": config.loss.entropy_coef}
         yield epoch, losses
-        too_far = plan.target_kl is not None and losses["approx_kl"] > plan.target_kl
-        if too_far or finite_or_none(losses["total"]) is None:
+        above_target = config.target_kl is not None and losses["approx_kl"] > config.target_kl
+        if above_target or finite_or_none(losses["total"]) is None:
             return

@@ -22,10 +22,11 @@ from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting import Notices, Reporter
+from trainer.common.schedule import linear_schedule
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, load_symbol
 from trainer.ppo.loss import Loss, LossConfig, ppo_loss
-from trainer.ppo.make_updater import has_analytic_gradient, make_updater
+from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater, run_epochs
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of
@@ -45,8 +46,8 @@ def train(job: Job, reporter: Reporter) -> Result:
     loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
     reporter.doing("loading the last model", 0.0)
     start = open_parent(job, notices)
-    devices.prepare(torch.device("cpu"), job.settings.threads or 1)
-    threads.keep_numpy_to_one()
+    threads.set_thread_count(job.settings.threads or 1)
+    threads.limit_numpy_to_one_thread()
     reporter.doing("reading rollouts", 0.01)
     settings = job.settings
     drawn = choose_rollouts(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
@@ -84,6 +85,7 @@ class Training:
         reporter: Reporter,
     ) -> None:
         self.job, self.reporter, self.output = job, reporter, Output(Path(job.output))
+        self._notices = Notices(reporter)
         self._prepared, self._distribution, self._parent, self._loss = prepared, distribution, parent, loss
         self.device = self._choose_device()
         self.plan = update_config_for(job, self.device, prepared)
@@ -107,13 +109,15 @@ class Training:
         return devices.fastest(devices_there, steps_on)
 
     def _updater(self, network: Network, batch: Batch, device: torch.device) -> Updater:
-        plan = update_config_for(self.job, device, self._prepared)
-        if not has_analytic_gradient(network, self._loss, plan, device):
-            parameters = sum(p.numel() for p in network.parameters())
-            devices.prepare(device, plan.threads or threads.by_rule(plan.batch_size, parameters))
-        moments = self._parent.optimizer_state
         return make_updater(
-            network, self._distribution, self._loss, plan, batch, optimizer_state=moments, device=device
+            network,
+            self._distribution,
+            self._loss,
+            update_config_for(self.job, device, self._prepared),
+            batch,
+            optimizer_state=self._parent.optimizer_state,
+            device=device,
+            notify=self._notices.say,
         )
 
     def run(self) -> list[CheckpointCandidate]:
@@ -195,10 +199,8 @@ def update_config_for(job: Job, device: torch.device, prepared: TrainingSet) -> 
 
 def scheduled(first: float, last: float | None, cycle: int, settings: TrainerSettings) -> float:
     """Return the value of a linear schedule in a cycle: `first` in cycle 1, `last` from cycle `schedule_cycles` on."""
-    if last is None:
-        return first
-    done = min(1.0, max(0, cycle - 1) / max(1, settings.schedule_cycles - 1))
-    return first + (last - first) * done
+    progress = (cycle - 1) / max(1, settings.schedule_cycles - 1)
+    return first if last is None else linear_schedule(first, last, progress)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

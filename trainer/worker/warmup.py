@@ -6,6 +6,7 @@ import numpy.ma  # noqa: F401  numpy imports it at the first median
 import torch
 
 from schemas.contract import ContinuousActions, PolicyContract
+from trainer.common import threads
 from trainer.networks.distributions import distribution_for
 from trainer.networks.network import Shape, build_network
 from trainer.ppo.loss import LossConfig, ppo_loss
@@ -16,7 +17,7 @@ from trainer.rollouts.batch import Batch
 
 def warm_up() -> None:
     """Take a few steps of a small made-up training: loads the kernels and autograd's thread."""
-    torch.set_num_threads(1)  # until a job says otherwise: small products are faster, and so is the first one
+    threads.set_thread_count(1)  # until a job sets it: the first product, and small ones, are faster
     contract = PolicyContract(observation_size=4, action_space=ContinuousActions.named(("steer",)))
     head = distribution_for(contract.action_space)
     network = build_network(Shape.of(contract, (8, 8)), custom="", seed=0)
@@ -30,7 +31,16 @@ def warm_up() -> None:
         value_B=zeros,
         importance_weight_B=zeros,
     )
-    updater = make_updater(network, head, ppo_loss, plan, batch, optimizer_state={}, device=torch.device("cpu"))
+    updater = make_updater(
+        network,
+        head,
+        ppo_loss,
+        plan,
+        batch,
+        optimizer_state={},
+        device=torch.device("cpu"),
+        notify=lambda code, message: None,  # the job sends it
+    )
     for epoch in range(3):
         updater.epoch(epoch)
 

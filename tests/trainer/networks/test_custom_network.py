@@ -1,4 +1,4 @@
-"""docs/custom.md runs: its network and its loss train, and what breaks their rules is refused in words."""
+"""The network and the loss in docs/guides/custom-network.md train, and code that breaks the rules is rejected."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from schemas.model import check_probe
 from tests.trainer.toy import Bandit, loop_for
 from trainer.checkpoints.policy import load_policy
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "custom.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "guides" / "custom-network.md"
 
 
 def code(name):
@@ -20,7 +20,7 @@ def code(name):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project folder with the page's code in a module of the game's own; a fresh module name for each test."""
+    """Change to a project folder with the page's code in a module, and return the module's name, which is new."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -30,7 +30,7 @@ def project(tmp_path, monkeypatch):
     return name
 
 
-def test_the_network_of_the_page_trains_and_its_trunk_is_exported_twice(tmp_path, project):
+def test_the_network_of_the_page_trains_and_its_shared_layers_are_exported_twice(tmp_path, project):
     world = Bandit(scale=30.0, shift=100.0)
     loop = loop_for(world, tmp_path / "loop", network=f"{project}:SharedTrunk")
     model = loop.start()
@@ -56,7 +56,7 @@ def test_the_loss_of_the_page_trains(tmp_path, project):
     assert not np.array_equal(one.value_function.head.weights, two.value_function.head.weights)
 
 
-def test_another_network_than_the_parents_is_refused(tmp_path, project):
+def test_another_network_than_that_of_the_parent_is_rejected(tmp_path, project):
     world = Bandit()
     loop = loop_for(world, tmp_path / "loop")
     rollout = world.play(loop.train(world.play(loop.start(), 40)), 40)
@@ -69,21 +69,20 @@ BROKEN = {
     "computes something else": (
         "return self.policy_head(x), ",
         "return self.policy_head(x) * 2, ",
-        "something else than its",
+        "compute different results",
     ),
-    "names too few layers": ("Stacks((*self.trunk, ", "Stacks((*self.trunk[:1], ", "other layer sizes"),
-    "is no network": ("class SharedTrunk(Network)", "class SharedTrunk(dict)", "no subclass"),
+    "names too few layers": ("Stacks((*self.trunk, ", "Stacks((*self.trunk[:1], ", "but must have"),
+    "is not a network": ("class SharedTrunk(Network)", "class SharedTrunk(dict)", "not a subclass"),
 }
 
 
 @pytest.mark.parametrize(("old", "new", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_network_that_breaks_the_rules_is_refused_before_training(tmp_path, project, old, new, words):
+def test_a_network_that_breaks_the_rules_is_rejected_before_training(tmp_path, project, old, new, words):
     path = Path(f"{project}_broken.py")
     path.write_text(
         code("network")
         .replace(old, new)
-        .replace("super().__init__(shape)", "super().__init__()" if "dict" in new else "super().__init__(shape)")
-        .replace("self.value_head =", "self.value_head ="),
+        .replace("super().__init__(shape)", "super().__init__()" if "dict" in new else "super().__init__(shape)"),
         encoding="utf-8",
     )
     loop = loop_for(Bandit(), tmp_path / "loop", network=f"{path.stem}:SharedTrunk")
@@ -92,6 +91,6 @@ def test_a_network_that_breaks_the_rules_is_refused_before_training(tmp_path, pr
 
 
 @pytest.mark.parametrize("name", ["nowhere:Net", "json:NoSuch", "no-colon", ":x"])
-def test_a_name_that_leads_nowhere_is_told(tmp_path, name):
+def test_a_name_that_cannot_be_imported_is_an_error(tmp_path, name):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         loop_for(Bandit(), tmp_path, network=name).start()

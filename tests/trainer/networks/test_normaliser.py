@@ -1,4 +1,4 @@
-"""A change of units changes no function; and what is folded is what was computed."""
+"""The statistics, and that a change of them changes neither policy nor values."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def data(n=500, scale=1.0, shift=0.0, seed=0):
     return (np.random.default_rng(seed).normal(size=(n, 5)) * scale + shift).astype(np.float32)
 
 
-def test_merging_in_parts_is_merging_at_once():
+def test_statistics_of_parts_are_those_of_the_whole():
     whole = data(1000, scale=30, shift=100)
     parts = ObservationNormaliser.identity(5)
     for part in np.array_split(whole, [10, 11, 500]):
@@ -34,19 +34,19 @@ def test_merging_in_parts_is_merging_at_once():
     np.testing.assert_allclose(parts.mean_O, whole.astype(np.float64).mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(parts.var_O, whole.astype(np.float64).var(axis=0), rtol=1e-9)
     assert parts.count == 1000
-    seen = parts(whole).numpy()
-    np.testing.assert_allclose(seen.std(axis=0), 1.0, rtol=1e-4)
+    normalised = parts(whole).numpy()
+    np.testing.assert_allclose(normalised.std(axis=0), 1.0, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_what_is_merged_stays_as_it_is(kind):
-    observations = data(scale=30, shift=100).astype(kind)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_update_does_not_change_the_observations(dtype):
+    observations = data(scale=30, shift=100).astype(dtype)
     before = observations.copy()
     ObservationNormaliser.identity(5).updated(observations)
     np.testing.assert_array_equal(observations, before)
 
 
-def test_it_goes_on_adapting():
+def test_the_count_has_a_limit_so_that_the_statistics_keep_adapting():
     old = ObservationNormaliser(torch.zeros(5).double(), torch.ones(5).double(), 1e9).updated(data(10))
     assert old.count == COUNT_CAP
 
@@ -60,7 +60,7 @@ def test_a_constant_column_keeps_its_scale_and_a_large_mean_limits_it():
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (30.0, 100.0), (1e-3, 0.0)])
-def test_new_statistics_change_no_policy(scale, shift):
+def test_new_observation_statistics_change_neither_policy_nor_values(scale, shift):
     net = network()
     before = ObservationNormaliser.identity(5).updated(data(scale=scale, shift=shift))
     after = before.updated(data(scale=scale * 2, shift=shift * 1.5, seed=1))
@@ -69,14 +69,14 @@ def test_new_statistics_change_no_policy(scale, shift):
         output, value = net(before(x))
     weights = net.policy_layers[0].weight.clone()
     rescale_inputs(net.stacks(), before, after)
-    assert not torch.allclose(weights, net.policy_layers[0].weight)  # the control: something was done
+    assert not torch.allclose(weights, net.policy_layers[0].weight)  # the control: the weights did change
     with torch.no_grad():
         again = net(after(x))
     for old, new in zip((output, value), again, strict=True):
         torch.testing.assert_close(new, old, rtol=2e-5, atol=2e-5 * float(old.abs().max()))
 
 
-def test_new_returns_change_no_value():
+def test_new_return_statistics_change_no_value():
     net = network()
     before, after = ReturnNormaliser(3.0, 0.5, True), ReturnNormaliser(-40.0, 17.0, True)
     x = torch.randn(500, 5)
@@ -86,7 +86,7 @@ def test_new_returns_change_no_value():
     torch.testing.assert_close(new, old, rtol=1e-5, atol=1e-4)
 
 
-def test_the_first_targets_set_the_units_and_later_ones_move_them():
+def test_the_first_targets_set_the_statistics_and_later_ones_move_them():
     first = ReturnNormaliser().updated(np.array([8.0, 12.0]))
     assert (first.mean, first.std) == (10.0, 2.0)
     second = first.updated(np.full(4, 20.0))
@@ -96,20 +96,20 @@ def test_the_first_targets_set_the_units_and_later_ones_move_them():
 
 
 @pytest.mark.parametrize("target", [0.0, 5.0, -1e9, 1e-15])
-def test_targets_that_are_all_alike_give_usable_units(target):
-    units = ReturnNormaliser().updated(np.full(10, target))
-    assert units.std > 0
-    assert np.isfinite(units.normalised(np.array([target + 1.0]))).all()
+def test_targets_that_are_all_equal_lead_to_a_usable_deviation(target):
+    returns = ReturnNormaliser().updated(np.full(10, target))
+    assert returns.std > 0
+    assert np.isfinite(returns.normalised(np.array([target + 1.0]))).all()
 
 
-def test_they_survive_a_checkpoint():
+def test_a_state_dict_restores_the_normalisers():
     both = Normalisers(ObservationNormaliser.identity(5).updated(data()), ReturnNormaliser(1.0, 2.0, True))
     again = Normalisers.from_state_dict(both.state_dict())
     assert torch.equal(again.observations.mean_O, both.observations.mean_O)
     assert again.returns == both.returns
 
 
-def test_the_deviation_is_put_back_between_its_ends():
+def test_action_log_std_is_limited_to_the_range_of_the_engine():
     net = network()
     for given, expected in ((-9.0, np.log(0.01)), (3.0, np.log(2.0)), (-1.0, -1.0)):
         net.action_log_std.data.fill_(given)

@@ -12,7 +12,7 @@ from trainer.envs.rocket.actions import CONTROL_NAMES, lookup_table
 from trainer.envs.rocket.gymnasium_envs import RocketSimEnv, RocketVectorEnv
 from trainer.envs.rocket.observations import OBSERVATION_SIZE
 from trainer.envs.rocket.render import render_frame
-from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas, StepTrial
+from trainer.envs.rocket.simulation import BOOST, DEMOED, POS, TOUCHED, VEL, Arenas
 from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
 
 if rocket_sim.find_meshes() is None:
@@ -176,20 +176,6 @@ def test_a_kickoff_depends_on_the_seed_alone():
         cars = arenas.read().car[:, :, 0]
         assert (cars[:, :, POS] == cars[:1, :, POS]).all()
     arenas.close()
-
-
-def test_the_fastest_way_is_found_and_a_hopeless_one_left_alone():
-    def found(*seconds, turns=100):
-        trial, tries = StepTrial(3), [0, 0, 0]
-        for _ in range(turns):
-            way = trial.turn()
-            tries[way] += 1
-            trial.took(way, seconds[way])
-        return trial.turn(), tries
-
-    assert found(1.0, 0.6, 0.8) == (1, [6, 88, 6])
-    assert found(1.0, 0.95, 0.97)[0] == 0  # not worth the cores
-    assert found(1.0, 40.0, 40.0) == (0, [98, 1, 1])
 
 
 def test_used_arenas_start_again_like_new_ones():

@@ -8,9 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import NoReturn
 
-import torch
-
 from schemas.job import ExitCode
+from trainer.common import threads
 from trainer.common.exit_codes import failure_of
 from trainer.dagger.messages import Finished, MilestoneJob, MilestoneResult
 from trainer.dagger.training.milestone import run_milestone
@@ -27,7 +26,7 @@ def main() -> NoReturn:
     lifeline, speaker = Lifeline(), EventWriter()
     job = MilestoneJob.from_bytes(lifeline.job_line())
     # More threads would change the last bits of a policy, and gain nothing at these sizes.
-    torch.set_num_threads(1)
+    threads.set_thread_count(1)
     try:
         result = run_milestone(job, speaker.emit, sys.stderr.buffer)
     except Exception as error:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from trainer.common.autotune import Autotuner
 from trainer.envs.vec_env import Float32
 
 TICKS_PER_S = 120
@@ -32,7 +33,12 @@ POS, VEL, SPIN, FORWARD, RIGHT, UP = (slice(a, a + 3) for a in (11, 18, 21, 24, 
 FRAME = slice(24, 33)  #: forward, right, up
 BALL_POS, BALL_VEL, BALL_SPIN = slice(0, 3), slice(7, 10), slice(10, 13)
 _RESPAWN_SOON_S = 0.1
-_MEASURE_EVERY = 2000  #: steps
+_TUNE_EVERY = 2000  #: steps
+_MIN_SAVING = 0.1
+"""Part of a step's time that more threads must save: they take cores from other programs."""
+_GIVE_UP_FACTOR = 1.5
+"""If other programs use the cores, threads wait for each other, and a step takes up to 40 times as long as with one."""
+_ROUNDS = 6
 _MESHES = "pip install --no-deps rlgym-rocket-league==2.0.1, or set RS_COLLISION_MESHES to their folder"
 
 
@@ -97,40 +103,6 @@ def side_of(cars: int, blue: int) -> npt.NDArray[np.intp]:
     return (np.arange(cars) >= blue).astype(np.intp)
 
 
-class StepTrial:
-    """Finds the fastest of several ways. The first is one thread; the others must save something to be worth the cores.
-
-    Where another program holds the cores, threads wait for each other, and a step takes up to forty times as long as
-    one thread needs. So a way that is much slower once is not tried again.
-    """
-
-    ROUNDS = 6
-    WORTH_IT, HOPELESS = 0.9, 1.5
-
-    def __init__(self, ways: int) -> None:
-        self._seconds: list[list[float]] = [[] for _ in range(ways)]
-        self._left = list(range(ways)) * self.ROUNDS
-        self._fastest = 0
-
-    def turn(self) -> int:
-        """Return the way to take now."""
-        return self._left[0] if self._left else self._fastest
-
-    def took(self, way: int, seconds: float) -> None:
-        """Take note of how long it took; once all have had their turns it changes nothing."""
-        if not self._left:
-            return
-        self._left.pop(0)
-        self._seconds[way].append(seconds)
-        if way and seconds > self.HOPELESS * max(self._seconds[0]):
-            self._left = [other for other in self._left if other != way]
-            self._seconds[way] = []
-        if not self._left:
-            means = [sum(took) / len(took) if took else float("inf") for took in self._seconds]
-            means[0] *= self.WORTH_IT
-            self._fastest = means.index(min(means))
-
-
 class Arenas:
     """G arenas with teams of the same sizes. All randomness comes from the callers: equal calls lead to equal bits."""
 
@@ -149,9 +121,9 @@ class Arenas:
         self._pads = np.zeros((count, 2, 34), np.float32)
         self._flip = np.zeros((count, self.cars_per_arena), np.float32)
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="arenas")
-        #: ways to step that lead to the same states
+        #: ways to step that lead to the same states; the first one uses one thread
         self.ways: tuple[Callable[[int], None], ...] = (self._alone, self._shared, self._multi_step)
-        self._trial = StepTrial(len(self.ways))
+        self._tuner = self._new_tuner()
         self._steps = 0
 
     def controls(self, numbers: Float32) -> list[Any]:
@@ -170,13 +142,15 @@ class Arenas:
         for car, control in zip(self._flat, controls, strict=True):
             car.set_controls(control)
         self._respawn(rng)
-        if self._steps % _MEASURE_EVERY == 0:
-            self._trial = StepTrial(len(self.ways))
+        if self._steps % _TUNE_EVERY == 0:
+            self._tuner = self._new_tuner()
         self._steps += 1
-        way = self._trial.turn()
         began_s = time.perf_counter()
-        self.ways[way](ticks)
-        self._trial.took(way, time.perf_counter() - began_s)
+        self.ways[self._tuner.current](ticks)
+        self._tuner.record(time.perf_counter() - began_s)
+
+    def _new_tuner(self) -> Autotuner[int]:
+        return Autotuner(range(len(self.ways)), rounds=_ROUNDS, min_saving=_MIN_SAVING, give_up_factor=_GIVE_UP_FACTOR)
 
     def _alone(self, ticks: int) -> None:
         _step_each(self._arenas, ticks)
