@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import math
+import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from schemas.errors import ModelError
 from schemas.job import Job, config_hash
 from schemas.model import LOG_STD_START, Lineage
 from trainer.checkpoints.tensor_copy import copy_tensors
+from trainer.common.exit_codes import is_out_of_memory
 from trainer.networks.network import Network, Stacks
 from trainer.networks.normaliser import Normalisers
 
@@ -29,6 +32,11 @@ FORMAT = "hotlap.checkpoint/1"
 NAME = re.compile(r"model_epoch_(\d+)\.pt")
 _LAYER = re.compile(r"(?:.*\.)?(policy|value)_(layers|head)(?:\.(\d+))?\.(weight|bias)")
 _VALUE_LOSSES = ("value_loss", "value_losses", "critic_loss", "critic_losses", "v_loss", "vf_loss", "val_loss", "loss")
+_UNREADABLE = (
+    pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
+    AssertionError, OverflowError
+)  # fmt: skip
+"""What torch raises for a damaged file; `Unpickler` passes on whatever the damaged parts cause."""
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
 """Weights [out, in] and biases [out] of one stack, the head last."""
@@ -49,8 +57,41 @@ class Checkpoint:
     action_log_std: Tensor
     lineage: Lineage
     policy_trained: bool  #: false for version 0, and where a cycle could only learn values
-    network: str = ""  #: the class it was trained with, for people; never imported on its word
+    network_class: str = ""  #: for messages only; a class is never imported because a checkpoint names it
     probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        *,
+        normalisers: Normalisers,
+        contract: PolicyContract,
+        hidden_sizes: tuple[int, ...],
+        lineage: Lineage,
+        policy_trained: bool,
+        optimizer_state: Mapping[str, Any] | None = None,
+        history: Mapping[str, list[float]] | None = None,
+        network_class: str = "",
+        probe_observations: Tensor | None = None,
+    ) -> Checkpoint:
+        """Return the checkpoint of a network as it is now. Weights and optimizer state are copied to the CPU."""
+        state, policy_layers, value_layers = copy_weights(network)
+        return cls(
+            policy_state_dict=state,
+            optimizer_state_dict=copy_tensors(optimizer_state or {}),
+            training_history={name: list(values) for name, values in (history or {}).items()},
+            normalisers=normalisers,
+            contract=contract,
+            hidden_sizes=hidden_sizes,
+            policy_layers=policy_layers,
+            value_layers=value_layers,
+            action_log_std=network.action_log_std.detach().cpu().clone(),
+            lineage=lineage,
+            policy_trained=policy_trained,
+            network_class=network_class,
+            probe_observations=torch.zeros(0, 0) if probe_observations is None else probe_observations,
+        )
 
     def document(self) -> dict[str, Any]:
         """Return what is written: tensors and plain values."""
@@ -66,7 +107,7 @@ class Checkpoint:
             "action_log_std": self.action_log_std,
             "lineage": self.lineage.model_dump(mode="json"),
             "policy_trained": self.policy_trained,
-            "network": self.network,
+            "network": self.network_class,
             "probe_observations": self.probe_observations,
         }
 
@@ -95,7 +136,9 @@ def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
     """Load a checkpoint's dict, ours or any that keeps to the three keys. Raises ModelError (E_CHECKPOINT)."""
     try:
         document = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001
+    except _UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{name} cannot be loaded: {reason}", hint="save tensors and plain values only", code="E_CHECKPOINT"
@@ -154,7 +197,7 @@ def _ours(document: dict[str, Any]) -> Checkpoint:
             action_log_std=document["action_log_std"],
             lineage=Lineage.from_json_value(document["lineage"]),
             policy_trained=document["policy_trained"],
-            network=document["network"],
+            network_class=document["network"],
             probe_observations=document["probe_observations"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -216,42 +259,12 @@ def _is_finite(tensor: Tensor) -> bool:
     return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
+def copy_weights(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
     """Copy a network's state and both stacks to the CPU; what stands in both is copied, and saved, once."""
     stacks: Stacks = network.stacks()
     layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
     state, policy, value = copy_tensors((dict(network.state_dict()), *layers))
     return state, policy, value
-
-
-def make_checkpoint(
-    network: Network,
-    normalisers: Normalisers,
-    job: Job,
-    *,
-    epoch: int,
-    optimizer_state: dict[str, Any],
-    history: dict[str, list[float]],
-    probe: torch.Tensor,
-    policy_trained: bool,
-) -> Checkpoint:
-    """Return the checkpoint of the present moment."""
-    state, policy_layers, value_layers = weights_of(network)
-    return Checkpoint(
-        policy_state_dict=state,
-        optimizer_state_dict=optimizer_state,
-        training_history={name: list(values) for name, values in history.items()},
-        normalisers=normalisers,
-        contract=job.contract,
-        hidden_sizes=job.hidden_sizes,
-        policy_layers=policy_layers,
-        value_layers=value_layers,
-        action_log_std=network.action_log_std.detach().cpu().clone(),
-        lineage=lineage_of(job, epoch),
-        policy_trained=policy_trained,
-        network=job.settings.network,
-        probe_observations=probe,
-    )
 
 
 def lineage_of(job: Job, epoch: int) -> Lineage:

@@ -107,9 +107,9 @@ def _fill(network: Network, parent: Checkpoint, job: Job) -> None:
     try:
         network.load_state_dict(parent.policy_state_dict)
     except RuntimeError:
-        if job.settings.network or parent.network:
+        if job.settings.network or parent.network_class:
             raise ContractError(
-                f"the parent was trained with {parent.network or 'the built-in network'}, "
+                f"the parent was trained with {parent.network_class or 'the built-in network'}, "
                 f"the settings say {job.settings.network or 'the built-in network'}",
                 hint="set trainer.network back, or use a new project folder",
             ) from None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.model import Model, Stack
-from trainer.checkpoints.checkpoint import weights_of
+from trainer.checkpoints.checkpoint import copy_weights
 from trainer.checkpoints.export import fold_layers
 from trainer.networks.network import Network
 from trainer.networks.normaliser import Normalisers
@@ -28,7 +28,7 @@ class Actor:
     @classmethod
     def of(cls, network: Network, normalisers: Normalisers, contract: PolicyContract) -> Actor:
         """Copy a network as it is now."""
-        _, policy_layers, value_layers = weights_of(network)
+        _, policy_layers, value_layers = copy_weights(network)
         policy, _ = fold_layers(policy_layers, value_layers, normalisers)
         return cls(contract, policy, network.action_log_std.detach().cpu().numpy().copy())
 

@@ -60,7 +60,11 @@ def load_rollouts(drawn: Sequence[RolloutInput], contract: PolicyContract, notic
 
     Raises RolloutError where none is left.
     """
-    loaded, left_out, problem = [], [], ""
+    if not drawn:
+        raise RolloutError(
+            "there is no rollout to train on", hint="let the engine write rollouts", code="E_NO_ROLLOUTS"
+        )
+    loaded, left_out = [], []
     for given in drawn:
         try:
             rollout = _read(given)

@@ -13,9 +13,10 @@ from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
 from trainer.checkpoints.checkpoint import (
     NAME,
+    Checkpoint,
     history_of,
+    lineage_of,
     load_document,
-    make_checkpoint,
     tensors_are_finite,
     value_losses_of,
 )
@@ -41,15 +42,14 @@ def _initial(job: Job, reporter: Reporter) -> Result:
     """Make version 0: a fresh network, not trained, that engine and trainer both start from."""
     reporter.doing("making the initial model", 0.1)
     start = open_parent(job.model_copy(update={"parent": None}), Notices(reporter))
-    checkpoint = make_checkpoint(
+    checkpoint = Checkpoint.of(
         start.network,
-        start.normalisers,
-        job,
-        epoch=0,
-        optimizer_state={},
-        history={},
-        probe=torch.zeros(0, 0),
+        normalisers=start.normalisers,
+        contract=job.contract,
+        hidden_sizes=job.hidden_sizes,
+        lineage=lineage_of(job, 0),
         policy_trained=False,
+        network_class=job.settings.network,
     )
     checkpoint = replace(checkpoint, probe_observations=torch.from_numpy(stand_in_observations(checkpoint)))
     output = Output(Path(job.output))

@@ -14,11 +14,10 @@ import torch
 
 from schemas.job import EpochDone, Job, Result, finite_or_none
 from schemas.settings.models import TrainerSettings
-from trainer.checkpoints.checkpoint import make_checkpoint
+from trainer.checkpoints.checkpoint import Checkpoint, lineage_of
 from trainer.checkpoints.output import Output, select_and_export
 from trainer.checkpoints.parent import Parent, open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, score
-from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting import Notices, Reporter
@@ -153,15 +152,17 @@ class Training:
         )
 
     def _keep(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> CheckpointCandidate:
-        checkpoint = make_checkpoint(
+        checkpoint = Checkpoint.of(
             updater.network,
-            self._prepared.normalisers,
-            self.job,
-            epoch=epoch,
-            optimizer_state=copy_tensors(updater.optimizer_state()),
-            history=history,
-            probe=self._prepared.probe,
+            normalisers=self._prepared.normalisers,
+            contract=self.job.contract,
+            hidden_sizes=self.job.hidden_sizes,
+            lineage=lineage_of(self.job, epoch),
             policy_trained=not self._prepared.values_only,
+            optimizer_state=updater.optimizer_state(),
+            history=history,
+            network_class=self.job.settings.network,
+            probe_observations=self._prepared.probe,
         )
         name = f"model_epoch_{epoch}.pt"
         entry = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())

@@ -157,7 +157,7 @@ def test_a_failure_is_one_line_and_a_code(tmp_path):
     assert exit_code == ExitCode.BAD_DATA
     failure = events[-1]
     assert isinstance(failure, Failure)
-    assert (failure.code, "\n" in failure.message, " -> " in failure.message) == ("E_SCHEMA", False, True)
+    assert (failure.code, "\n" in failure.message, " -> " in failure.message) == ("E_NO_ROLLOUTS", False, True)
 
 
 FAILURES = {
