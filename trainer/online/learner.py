@@ -22,16 +22,9 @@ from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.advantages import advantages
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.behaviour_policy import PolicySource as Who
+from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
-from trainer.rollouts.training_set import (
-    AttributedRollouts,
-    ParentOutputs,
-    first_returns,
-    parent_outputs,
-    standardised,
-    unit_weights,
-)
+from trainer.rollouts.training_set import first_return_normaliser, standardised, unit_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,44 +124,45 @@ class OnlineLearner:
 
     def _batch(self, experiences: Experiences) -> tuple[Batch, float]:
         """Set the units, re-express the network in them, and give the training set and the explained variance."""
-        importance_weight_B = self._observed(experiences)
-        seen = self._look(experiences)
-        if importance_weight_B is None:
+        untrained_logp_B = self._update_observations(experiences)
+        outputs = self._evaluate(experiences)
+        if untrained_logp_B is None:
             importance_weight_B = np.ones(experiences.size)
-        else:  # the first batch was played in other units than it is learned from
-            importance_weight_B = unit_weights(
-                np.minimum(np.exp(seen.logp_B.double().numpy() - importance_weight_B), 1.0)
-            )
+        else:  # the first batch was collected with other normalisers than it is learned from
+            logp_B = outputs.logp_B.double().numpy()
+            importance_weight_B = unit_weights(np.minimum(np.exp(logp_B - untrained_logp_B), 1.0))
+        value_B, final_value_F = outputs.values_in_reward_units(self.normalisers.returns)
         train = self.settings.train
         advantage_B = advantages(
             reward_B=experiences.reward_B.astype(np.float64),
-            value_B=seen.value_B,
-            next_value_B=next_values(experiences, seen.value_B, seen.final_value_F),
+            value_B=value_B,
+            next_value_B=next_values(experiences, value_B, final_value_F),
             trace_continues_B=experiences.trace_continues_B,
             rho_B=np.ones(experiences.size),
             gamma=train.gamma,
             lam=train.gae_lambda,
         )
-        target_B = seen.value_B + advantage_B
+        target_B = value_B + advantage_B
         before = self.normalisers.returns
         returns = before.updated(target_B) if self.trained else before
         popart(self.network.stacks().value[-1], before, returns)
         self.normalisers = Normalisers(self.normalisers.observations, returns)
         batch = Batch(
-            observation_BO=seen.observation_BO,
-            action_BC=seen.action_BC,
-            logp_B=seen.logp_B,
+            observation_BO=self.normalisers.observations(experiences.observation_BO),
+            action_BC=outputs.action_BC,
+            logp_B=outputs.logp_B,
             advantage_B=_float32(standardised(advantage_B, importance_weight_B)),
             target_B=_float32(returns.normalised(target_B)),
-            value_B=_float32(returns.normalised(seen.value_B)),
+            value_B=_float32(returns.normalised(value_B)),
             importance_weight_B=_float32(importance_weight_B),
         )
         spread = float(target_B.var())
         return batch, 1.0 - float(advantage_B.var()) / spread if spread > 0 else float("nan")
 
-    def _observed(self, experiences: Experiences) -> Float64 | None:
-        """Take the observations into the statistics. A network that has learned something keeps its function; a fresh
-        one begins in good units instead, and the log likelihoods that it played with are given.
+    def _update_observations(self, experiences: Experiences) -> Float64 | None:
+        """Update the observation normaliser. A trained network is rescaled, so that it computes the same function.
+
+        An untrained one is not: return the log likelihoods of its actions before the update, otherwise None.
         """
         before = self.normalisers
         after = before.observations.updated(experiences.observation_BO)
@@ -176,19 +170,13 @@ class OnlineLearner:
             rescale_inputs(self.network.stacks(), before.observations, after)
             self.normalisers = Normalisers(after, before.returns)
             return None
-        played_B: Float64 = self._look(experiences).logp_B.double().numpy()
-        self.normalisers = Normalisers(after, first_returns(experiences, self.settings.train.gamma))
-        return played_B
+        untrained_logp_B: Float64 = self._evaluate(experiences).logp_B.double().numpy()
+        self.normalisers = Normalisers(after, first_return_normaliser(experiences, self.settings.train.gamma))
+        return untrained_logp_B
 
-    def _look(self, experiences: Experiences) -> ParentOutputs:
-        size = experiences.size
-        history = AttributedRollouts(
-            experiences=experiences,
-            policy_source_B=np.full(size, Who.PARENT),
-            behaviour_logp_B=np.zeros(size),
-            std_scale_B=np.ones(size, np.float32),
-        )
-        return parent_outputs(self.network, self.head, self.normalisers, history)
+    def _evaluate(self, experiences: Experiences) -> PolicyOutputs:
+        std_scale_B = np.ones(experiences.size, np.float32)
+        return evaluate_policy(self.network, self.head, self.normalisers.observations, experiences, std_scale_B)
 
 
 def _float32(column: Float64) -> torch.Tensor:

@@ -11,6 +11,7 @@ import pytest
 from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.helpers import drop, v1_bytes
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.rollouts.loading import load_rollouts
 
 GOOD = v1_bytes(seed=1)
@@ -25,7 +26,8 @@ class Deaf:
 
 def trained_on(job) -> list[str]:
     """Return the bytes' arrays that the trainer's own loading gives for a job, as reward sums."""
-    return [float(each.rollout.rewards.sum()) for each in load_rollouts(job.rollouts, job.contract, Deaf())]
+    loaded = load_rollouts(job.rollouts, job.contract, Deaf(), PrefetchCache())
+    return [float(each.rollout.rewards.sum()) for each in loaded]
 
 
 def rewards_of(data: bytes) -> float:

@@ -30,7 +30,7 @@ def names(folder):
 def test_what_is_written_later_is_there_after_settling(tmp_path):
     output = Output(tmp_path)
     for name in ("a", "b", "c", "d"):
-        output.write_later(name, name.encode)
+        output.queue_file(name, name.encode)
     output.flush()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {n: n.encode() for n in "abcd"}
     assert output.files == {n: sha256_of(n.encode()) for n in "abcd"}
@@ -38,8 +38,8 @@ def test_what_is_written_later_is_there_after_settling(tmp_path):
 
 def test_writing_goes_on_while_something_else_is_done(tmp_path):
     output = Output(tmp_path)
-    output.write_later("a", lambda: b"a")
-    output.begin_to_write()
+    output.queue_file("a", lambda: b"a")
+    output.start_writing()
     began = time.monotonic()
     while names(tmp_path) != ["a"]:
         assert time.monotonic() - began < 10.0
@@ -49,25 +49,25 @@ def test_writing_goes_on_while_something_else_is_done(tmp_path):
 
 def test_a_failed_write_is_told_when_settling(tmp_path):
     output = Output(tmp_path / "gone")
-    output.write_later("a", lambda: b"a")
+    output.queue_file("a", lambda: b"a")
     with pytest.raises(FileNotFoundError):
         output.flush()
     assert output.files == {}
 
 
-@pytest.mark.parametrize("setting", ["MOST_WAITING", "MOST_WAITING_BYTES", "LONGEST_WAIT_S"])
+@pytest.mark.parametrize("setting", ["MAX_QUEUED", "MAX_QUEUED_BYTES", "MAX_QUEUED_S"])
 def test_checkpoints_are_written_together_once_they_are_many_or_large_or_old(tmp_path, monkeypatch, setting):
-    limits = {"MOST_WAITING": 10**9, "MOST_WAITING_BYTES": 10**9, "LONGEST_WAIT_S": 10**9}
-    for name, value in (limits | {setting: {"MOST_WAITING": 3, "MOST_WAITING_BYTES": 15}.get(setting, 0.05)}).items():
+    limits = {"MAX_QUEUED": 10**9, "MAX_QUEUED_BYTES": 10**9, "MAX_QUEUED_S": 10**9}
+    for name, value in (limits | {setting: {"MAX_QUEUED": 3, "MAX_QUEUED_BYTES": 15}.get(setting, 0.05)}).items():
         monkeypatch.setattr(results, name, value)
     output, began = Output(tmp_path), time.monotonic()
     kept = []
     while not names(tmp_path):
         kept.append(f"model_epoch_{len(kept)}.pt")
-        output.queue(kept[-1], Small())
+        output.queue_checkpoint(kept[-1], Small())
         assert time.monotonic() - began < 10.0
     assert names(tmp_path) == sorted(kept)
-    if setting == "LONGEST_WAIT_S":
+    if setting == "MAX_QUEUED_S":
         assert time.monotonic() - began >= 0.05
     else:
         assert len(kept) == 3
@@ -76,19 +76,19 @@ def test_checkpoints_are_written_together_once_they_are_many_or_large_or_old(tmp
 def test_a_failed_write_ends_the_training_between_epochs(tmp_path):
     output = Output(tmp_path / "gone")
     with pytest.raises(FileNotFoundError):  # noqa: PT012  the last one at the latest
-        for k in range(results.MOST_WAITING):
-            output.queue(f"model_epoch_{k}.pt", Small())
+        for k in range(results.MAX_QUEUED):
+            output.queue_checkpoint(f"model_epoch_{k}.pt", Small())
 
 
 def test_a_checkpoint_too_many_to_be_kept_is_read_once_it_is_written(tmp_path, monkeypatch):
     loop = loop_for(Bandit(), tmp_path / "loop")
     loop.start()
     checkpoint = Output(loop.output).checkpoint(loop.result.checkpoint, None)
-    monkeypatch.setattr(results, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(results, "MAX_KEPT_BYTES", 0)
     (tmp_path / "out").mkdir()
     output = Output(tmp_path / "out")
-    output.queue("model_epoch_1.pt", checkpoint)
-    output.begin_to_write()
+    output.queue_checkpoint("model_epoch_1.pt", checkpoint)
+    output.start_writing()
     assert output.checkpoint("model_epoch_1.pt", None).to_bytes() == checkpoint.to_bytes()
 
 
@@ -97,7 +97,7 @@ def test_an_interrupt_while_files_are_written_loses_sight_of_none(tmp_path, monk
         raise KeyboardInterrupt
 
     output = Output(tmp_path)
-    output.write_later("a", lambda: b"a")
+    output.queue_file("a", lambda: b"a")
     with monkeypatch.context() as patch:
         patch.setattr(results, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):

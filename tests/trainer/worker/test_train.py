@@ -15,7 +15,8 @@ from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.checkpoints.policy import load_policy
 from trainer.networks.distributions import distribution_for
 from trainer.ppo.autograd import evaluate
-from trainer.rollouts.training_set import attribute_rollouts, rescale_and_build
+from trainer.rollouts.attribution import attribute_rollouts
+from trainer.rollouts.training_set import rescale_and_build
 
 
 def reward_of(world, model, steps=60):
@@ -91,10 +92,10 @@ def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     given = loop.given(world.play(model, 40))
     seen = {}
 
-    def spy(attributed, start, head, job, notices):
-        prepared = rescale_and_build(attributed, start, head, job, notices)
+    def spy(attributed, parent, distribution, job, notices):
+        prepared = rescale_and_build(attributed, parent, distribution, job, notices)
         with torch.no_grad():
-            new = evaluate(start.network, distribution_for(job.contract.action_space), prepared.train)
+            new = evaluate(prepared.network, distribution_for(job.contract.action_space), prepared.train)
         seen["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
         seen["weight"] = prepared.train.importance_weight_B
         return prepared
@@ -421,8 +422,8 @@ def test_attribution_keeps_the_order_of_the_columns(tmp_path):
     given = loop.given(world.play(model, 16, noise=0.3), behaviours=(str(loop.output / loop.result.model),))
     job_parts = {}
 
-    def spy(loaded, start, job, notices):
-        job_parts["history"] = attribute_rollouts(loaded, start, job, notices)
+    def spy(*arguments):
+        job_parts["history"] = attribute_rollouts(*arguments)
         return job_parts["history"]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -25,7 +25,7 @@ def main() -> NoReturn:
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     lifeline, speaker = Lifeline(), EventWriter()
-    job = MilestoneJob.from_bytes(lifeline.job_line())
+    job = MilestoneJob.from_bytes(lifeline.next_line())
     # More threads would change the last bits of a policy, and gain nothing at these sizes.
     torch.set_num_threads(1)
     try:
