@@ -1,4 +1,4 @@
-"""Which old rollouts a cycle draws, and what is kept from training."""
+"""Which old rollouts a cycle uses, what happens to those that cannot be read, and what is held out."""
 
 import numpy as np
 import pytest
@@ -14,18 +14,18 @@ def rollouts(new, old):
     return [*fresh, *used]
 
 
-def names(drawn):
-    return [r.name for r in drawn]
+def names(chosen):
+    return [r.name for r in chosen]
 
 
-def test_all_that_is_new_and_a_bounded_part_of_the_rest():
-    drawn = choose_rollouts(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
-    assert names(drawn)[:10] == [f"n{i}" for i in range(10)]
-    assert len(drawn) == 13
-    assert len(set(names(drawn))) == 13
+def test_all_new_rollouts_and_a_bounded_share_of_the_old_ones_are_chosen():
+    chosen = choose_rollouts(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
+    assert names(chosen)[:10] == [f"n{i}" for i in range(10)]
+    assert len(chosen) == 13
+    assert len(set(names(chosen))) == 13
 
 
-def test_the_same_seed_draws_the_same_and_another_cycle_others():
+def test_the_same_seed_chooses_the_same_and_another_cycle_others():
     given = rollouts(10, 1000)
     assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
         given, history_ratio=1, seed=0, cycle=1
@@ -35,37 +35,37 @@ def test_the_same_seed_draws_the_same_and_another_cycle_others():
     )
 
 
-def test_younger_ones_are_likelier():
+def test_younger_rollouts_are_likelier():
     ages = [
         r.age
         for c in range(200)
         for r in choose_rollouts(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c)
         if not r.is_new
     ]
-    assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were alike
+    assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were equally likely
 
 
 @pytest.mark.parametrize(
     ("new", "old", "ratio", "expected"), [(3, 0, 1.0, 3), (3, 5, 0.0, 3), (3, 1, 5.0, 4), (0, 50, 0.25, 10)]
 )
-def test_the_ends_of_the_range(new, old, ratio, expected):
+def test_how_many_are_chosen(new, old, ratio, expected):
     assert len(choose_rollouts(rollouts(new, old), history_ratio=ratio, seed=0, cycle=1)) == expected
 
 
-def test_without_new_ones_the_youngest_are_taken():
+def test_without_new_rollouts_the_youngest_are_chosen():
     assert {r.age for r in choose_rollouts(rollouts(0, 50), history_ratio=0.25, seed=0, cycle=1)} == {0}
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.89])
 @pytest.mark.parametrize("sizes", [[7] * 40, [200, 1, 1, 1], [100], [1, 1], [2], [30, 500, 2, 90, 4]], ids=str)
-def test_whole_pieces_are_held_out_and_something_is_left(sizes, fraction):
-    piece = np.repeat(np.arange(len(sizes)), sizes)
-    held = held_out(piece, fraction, np.random.default_rng(0))
-    assert 0 < held.sum() < len(piece)
-    touched = [held[piece == p].mean() for p in range(len(sizes))]
-    assert sum(0 < t < 1 for t in touched) <= 1  # only where no whole piece could be spared
+def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
+    segment_B = np.repeat(np.arange(len(sizes)), sizes)
+    held = held_out(segment_B, fraction, np.random.default_rng(0))
+    assert 0 < held.sum() < len(segment_B)
+    touched = [held[segment_B == s].mean() for s in range(len(sizes))]
+    assert sum(0 < t < 1 for t in touched) <= 1  # only if no whole segment can be held out
 
 
-def test_it_is_about_the_fraction_asked_for():
-    piece = np.repeat(np.arange(200), 50)
-    assert held_out(piece, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
+def test_about_the_fraction_asked_for_is_held_out():
+    segment_B = np.repeat(np.arange(200), 50)
+    assert held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
