@@ -116,9 +116,10 @@ def test_a_job_that_fails_during_a_write_waits_for_the_write(tmp_path, monkeypat
         raise ModelError("no", hint="none")
 
     refused = threading.Event()
-    loop = loop_for(world := Bandit(), tmp_path)
-    rollout = world.play(loop.start(), 40)
+    loop = loop_for(env := Bandit(), tmp_path)
+    rollout = env.play(loop.start(), 40)
     monkeypatch.setattr(output_module, "write_all_atomic", slow)
+    monkeypatch.setattr(output_module, "MAX_QUEUED_S", 10**9)  # a slow machine must not write before the failure
     monkeypatch.setattr(output_module, "export", refuse)
     with pytest.raises(ModelError):
         loop.train(rollout)

@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
+from schemas.contract import PolicyContract
+from schemas.errors import RolloutError
 from schemas.job import RolloutInput
+from schemas.rollout.cache import store_rollout
+from schemas.storage.files import sha256_of
+from tests.helpers import v1_bytes
+from tests.trainer.toy import STEER, columns
+from trainer.common.prefetch_cache import PrefetchCache
+from trainer.common.reporting import MemoryReporter, Notices
 from trainer.rollouts.holdout import held_out
-from trainer.rollouts.loading import choose_rollouts
+from trainer.rollouts.loading import choose_rollouts, load_rollouts
 
 
 def rollouts(new, old):
@@ -69,3 +77,56 @@ def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
 def test_about_the_fraction_asked_for_is_held_out():
     segment_B = np.repeat(np.arange(200), 50)
     assert held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
+
+
+CONTRACT = PolicyContract(observation_size=4, action_space=STEER)
+
+
+def stored(folder, name, rollout):
+    store_rollout(folder / name, rollout)
+    return RolloutInput(name=name, sha256="", source="", cache=str(folder / name), is_new=True)
+
+
+def load(*given):
+    """Return the loaded rollouts' names and the notices."""
+    reporter = MemoryReporter()
+    loaded = load_rollouts(given, CONTRACT, Notices(reporter), PrefetchCache())
+    return [item.given.name for item in loaded], [event.message for event in reporter.events]
+
+
+def test_a_rollout_that_cannot_be_used_is_left_out_with_the_reason(tmp_path):
+    good, other = stored(tmp_path, "good", columns(8)), stored(tmp_path, "other", columns(8, observation_size=9))
+    names, notices = load(good, other)
+    assert names == ["good"]
+    assert notices == ["1 of 2 rollouts are left out (other): other cannot be used: it has 9 observations instead of 4"]
+
+
+def missing(folder):
+    return RolloutInput(name="missing", sha256="", source=str(folder / "gone.json"), cache="", is_new=True)
+
+
+def replaced(folder):
+    (folder / "replaced.json").write_bytes(v1_bytes())
+    sha256 = sha256_of(b"the content that was counted")
+    return RolloutInput(name="replaced", sha256=sha256, source=str(folder / "replaced.json"), cache="", is_new=True)
+
+
+def of_another_game(folder):
+    return stored(folder, "other", columns(8, observation_size=9))
+
+
+UNUSABLE = {
+    "none given": ([], "E_NO_ROLLOUTS", "there is no rollout to train on"),
+    "the only one is missing": ([missing], "E_OS", "missing cannot be read: "),
+    "the only one was replaced": ([replaced], "E_REPLACED", "replaced cannot be used: its file has other content now"),
+    "the last one is of another game": ([missing, of_another_game], "E_CONTRACT", "other cannot be used: it has 9 obs"),
+}
+
+
+@pytest.mark.parametrize(("makers", "code", "words"), UNUSABLE.values(), ids=UNUSABLE)
+def test_without_a_usable_rollout_the_error_has_the_code_of_the_cause(tmp_path, makers, code, words):
+    with pytest.raises(RolloutError) as error:
+        load(*(make(tmp_path) for make in makers))
+    assert error.value.code == code
+    assert error.value.message.startswith(words)
+    assert str(error.value).count("[E_") == 1
