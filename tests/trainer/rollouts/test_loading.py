@@ -7,6 +7,7 @@ from schemas.contract import PolicyContract
 from schemas.errors import RolloutError
 from schemas.job import RolloutInput
 from schemas.rollout.cache import store_rollout
+from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.helpers import v1_bytes
 from tests.trainer.toy import STEER, columns
@@ -130,3 +131,15 @@ def test_without_a_usable_rollout_the_error_has_the_code_of_the_cause(tmp_path, 
     assert error.value.code == code
     assert error.value.message.startswith(words)
     assert str(error.value).count("[E_") == 1
+
+
+@pytest.mark.parametrize("space", [b"", b"\n", b" \r\n"], ids=repr)
+def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
+    """Also if it ends with spaces, as engines write them."""
+    path = tmp_path / "rollout.json"
+    path.write_bytes(v1_bytes() + space)
+    sha256 = sha256_of(path.read_bytes())
+    given = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
+    contract = read_rollout(path.read_bytes()).contract
+    [item] = load_rollouts([given], contract, Notices(MemoryReporter()), PrefetchCache())
+    assert item.given == given
