@@ -83,8 +83,8 @@ BUGS = (
         (
             Replacement(
                 "trainer/worker/train.py",
-                "    return float(np.concatenate([item.rollout.rewards for item in loaded]).astype(np.float64).mean())\n",
-                "    return float(np.mean([item.rollout.rewards.astype(np.float64).mean() for item in loaded]))\n",
+                "np.concatenate([item.rollout.rewards for item in loaded]).astype(np.float64).mean()",
+                "np.mean([item.rollout.rewards.astype(np.float64).mean() for item in loaded])",
             ),
         ),
         ("tests/trainer/worker/test_train.py::test_the_mean_reward_counts_every_experience_of_the_new_rollouts",),
