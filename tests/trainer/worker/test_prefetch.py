@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import ConfigError
 from schemas.job import Job
 from schemas.storage.files import sha256_of
 from tests.trainer.toy import HIDDEN, Bandit, loop_for
@@ -104,9 +105,14 @@ def test_a_file_that_cannot_be_prefetched_is_left_for_the_job(job, cache, broken
     assert outcome(job, cache) == plain
 
 
-def test_warming_up_leaves_wrong_settings_for_the_job_to_report(job):
-    settings = job.settings.model_copy(update={"loss": "nowhere:loss"})
-    warm_up_for(preview_of(job.model_copy(update={"settings": settings})))
+@pytest.mark.parametrize("loss", ["nowhere:loss", "raising_loss:loss"])
+def test_warming_up_leaves_wrong_settings_and_user_code_for_the_job_to_report(job, tmp_path, monkeypatch, loss):
+    (tmp_path / "raising_loss.py").write_text("def loss(batch, new, config):\n    raise ValueError('zeros')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = job.model_copy(update={"settings": job.settings.model_copy(update={"loss": loss})})
+    warm_up_for(preview_of(job))
+    with pytest.raises((ConfigError, ValueError)):
+        run_job(job, MemoryReporter())
 
 
 def test_the_cache_has_a_size_limit(monkeypatch):
