@@ -119,7 +119,7 @@ def select_and_export(job: Job, candidates: list[CheckpointCandidate], output: O
                 code="E_NO_MODEL",
             )
         if job.use_epoch and chosen.candidate.epoch != job.use_epoch:
-            Notices(reporter).say(
+            Notices(reporter).send(
                 "W_EPOCH", f"epoch {chosen.candidate.epoch} is published instead of {job.use_epoch}: {why}"
             )
         reporter.doing("exporting", 0.98)

@@ -71,7 +71,7 @@ def _open(job: Job, notices: Notices) -> Parent:
     _load_weights(network, checkpoint, job)
     optimizer_state = _matching_state(checkpoint, network)
     if not optimizer_state:
-        notices.say("W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts again")
+        notices.send("W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts again")
     return Parent(
         network=network,
         normalisers=checkpoint.normalisers,

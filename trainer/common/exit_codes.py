@@ -48,9 +48,10 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out, on the CPU or on a GPU."""
-    name = type(error).__name__
-    said = isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or said
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in words)
 
 
 def _describe_bug(error: BaseException) -> str:

@@ -24,7 +24,7 @@ class Notices:
         self._reporter = reporter
         self._sent: set[str] = set()
 
-    def say(self, code: str, message: str) -> None:
+    def send(self, code: str, message: str) -> None:
         """Send a notice, unless one of this code was sent before."""
         if code not in self._sent:
             self._sent.add(code)

@@ -88,7 +88,7 @@ def load_rollouts(
         raise problem
     if left_out:
         names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
-        notices.say(
+        notices.send(
             "W_ROLLOUT_SKIPPED", f"{len(left_out)} of {len(chosen)} rollouts are left out ({names}): {problem.message}"
         )
     return loaded

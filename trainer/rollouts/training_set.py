@@ -83,7 +83,7 @@ def rescale_and_build(
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
     values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
     if values_only:
-        notices.say(
+        notices.send(
             "W_FAR_STRANGER",
             f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
             "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
@@ -179,7 +179,7 @@ def _check_log_probs(
     logp_R = distribution.log_prob(output_RK, network.action_log_std.cpu(), outputs.action_BC[rows])
     difference = float(np.median(np.abs(logp_R.double().numpy() - attributed.behaviour_logp_B[rows])))
     if difference > _CANARY_TOLERANCE:
-        notices.say(
+        notices.send(
             "W_CANARY", f"training does not start from the published policy: log_probs differ by {difference:.2g}"
         )
 

@@ -110,7 +110,7 @@ def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]
         except (HotlapError, OSError) as error:
             output.files.pop(name, None)
             reason = error.message if isinstance(error, HotlapError) else f"{name}: {error.strerror or error}"
-            notices.say("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
+            notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
             continue
         losses = tuple(value_losses_of(history_of(document)))
         candidates.append(CheckpointCandidate(epoch, name, losses, tensors_are_finite(document["policy_state_dict"])))

@@ -20,7 +20,7 @@ GOOD = v1_bytes(seed=1)
 class Deaf:
     """Takes a trainer's notices."""
 
-    def say(self, code: str, message: str) -> None:
+    def send(self, code: str, message: str) -> None:
         pass
 
 
