@@ -29,7 +29,7 @@ from trainer.common.exit_codes import failure_of
 from trainer.common.reporting import Notices
 from trainer.rollouts.advantages import average_returns
 from trainer.rollouts.experiences import by_agent, concatenate
-from trainer.worker.jobs import entries_in
+from trainer.worker.jobs import candidates_in
 
 MODELS = Path("Saved/Training/Models")
 EXPORTS = Path("Saved/Training/Exports")
@@ -55,7 +55,7 @@ def find_best(argv: Sequence[str]) -> int:
         ranked = ranking(arguments.model_dir, test)
         reporter = ConsoleReporter()
         for place, one in enumerate(ranked, start=1):
-            score = "-" if one.parts is None else f"{one.parts.total:.4f}"
+            score = "-" if one.terms is None else f"{one.terms.total:.4f}"
             reporter.line(f"{place}. {one.candidate.name}  score {score}  {one.reason}")
 
     return _guarded(work)
@@ -75,12 +75,12 @@ def find_and_export(argv: Sequence[str]) -> int:
 
     def work() -> None:
         best = ranking(arguments.model_dir, [])[0]
-        if best.parts is None:
+        if best.terms is None:
             raise ModelError(f"no checkpoint can be used: {best.reason}", hint="train again", code="E_NO_MODEL")
         target = (arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json").resolve()
         checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
-        write_atomic(target, export(checkpoint, policy_version=version, score=best.parts.total))
+        write_atomic(target, export(checkpoint, policy_version=version, score=best.terms.total))
         write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
         print(target.as_posix())
 
@@ -119,7 +119,7 @@ def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
     if not model_dir.is_dir():
         raise ModelError(f"the folder {model_dir} is not there", hint="give the folder with model_epoch_<k>.pt")
     output = Output(model_dir)
-    entries = entries_in(output, Notices(ConsoleReporter(sys.stderr)))
+    entries = candidates_in(output, Notices(ConsoleReporter(sys.stderr)))
     if not entries:
         raise ModelError(f"no checkpoint in {model_dir}", hint="train first: python -m trainer", code="E_NO_MODEL")
     if test:

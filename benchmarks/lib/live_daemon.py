@@ -27,7 +27,7 @@ POLL_S = 0.002  #: between two looks at the pointer while a cycle is timed
 GLANCE_S = 0.05
 QUIET_S = 0.4  #: a spare that computes nothing for this long waits for its job
 AGENTS = 32
-_FIRST_STEP = re.compile(r"first gradient step .* after the job came, at (\d+\.\d+)")
+_FIRST_STEP = re.compile(r"first gradient step .* after the job arrived, at (\d+\.\d+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,14 @@ from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.parent import open_parent
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting import MemoryReporter, Notices
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network
+from trainer.rollouts.attribution import attribute_rollouts
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.loading import load_rollouts
-from trainer.rollouts.training_set import TrainingSet, attribute_rollouts, rescale_and_build
+from trainer.rollouts.training_set import TrainingSet, rescale_and_build
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
 from trainer.simulate.options import SimulationOptions
@@ -87,12 +89,14 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
         ]
         job = _job("train", folder, rollouts=tuple(given), parent=str(folder / checkpoint))
         notices = Notices(MemoryReporter())
-        start, head = open_parent(job, notices), distribution_for(job.contract.action_space)
-        history = attribute_rollouts(load_rollouts(given, job.contract, notices), start, job, notices)
-        prepared = rescale_and_build(history, start, head, job, notices)
+        cache, distribution = PrefetchCache(), distribution_for(job.contract.action_space)
+        parent = open_parent(job, notices, cache)
+        loaded = load_rollouts(given, job.contract, notices, cache)
+        attributed = attribute_rollouts(loaded, parent, job, notices, cache)
+        prepared = rescale_and_build(attributed, parent, distribution, job, notices)
     if prepared.train.size < n:
         raise RuntimeError(f"{rollouts} rollouts gave {prepared.train.size} experiences to train on, {n} were wanted")
-    return Samples(job, prepared, start.network, head).first(n)
+    return Samples(job, prepared, prepared.network, distribution).first(n)
 
 
 def first_checkpoint() -> Checkpoint:

@@ -85,6 +85,50 @@ BUGS = (
         ("tests/trainer/checkpoints/test_selection.py",),
     ),
     SeededBug(
+        "the mean reward of rollouts, not of their experiences",
+        (
+            Replacement(
+                "trainer/worker/train.py",
+                "np.concatenate([item.rollout.rewards for item in loaded]).astype(np.float64).mean()",
+                "np.mean([item.rollout.rewards.astype(np.float64).mean() for item in loaded])",
+            ),
+        ),
+        ("tests/trainer/worker/test_train.py::test_the_mean_reward_counts_every_experience_of_the_new_rollouts",),
+    ),
+    SeededBug(
+        "steps held out instead of segments of episodes",
+        (
+            Replacement(
+                "trainer/rollouts/training_set.py",
+                "held_out(experiences.segment_B[can_bootstrap_B]",
+                "held_out(np.arange(int(can_bootstrap_B.sum()))",
+            ),
+        ),
+        ("tests/trainer/worker/test_train.py::test_whole_segments_are_held_out_of_the_training_set",),
+    ),
+    SeededBug(
+        "a prefetch key without the candidates",
+        (
+            Replacement(
+                "trainer/rollouts/attribution.py",
+                "given.is_new, given.behaviours, parent.checksum",
+                "given.is_new, parent.checksum",
+            ),
+        ),
+        ("tests/trainer/worker/test_prefetch.py::test_a_job_with_other_candidates_than_the_preview_attributes_again",),
+    ),
+    SeededBug(
+        "the trainer compares the hash of a rollout's stripped bytes",
+        (
+            Replacement(
+                "trainer/rollouts/loading.py",
+                "    if sha256_of(data) != given.sha256:\n",
+                "    if sha256_of(data.strip()) != given.sha256:\n",
+            ),
+        ),
+        ("tests/trainer/rollouts/test_loading.py::test_a_file_is_recognised_by_the_hash_of_all_its_bytes",),
+    ),
+    SeededBug(
         "a pipe that nobody reads",
         (
             Replacement(

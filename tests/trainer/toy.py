@@ -1,4 +1,4 @@
-"""Toy worlds with known answers, and an engine in numpy that plays them by Contract 3: no code of the trainer's."""
+"""Toy environments with known answers, and an engine in numpy that uses no code of the trainer for acting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HIDDEN = (16, 16)
 
 
 def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int = 0, **given: Any) -> Rollout:
-    """A rollout of random columns, any of which may be given."""
+    """Return a rollout of random columns, except for those that are given."""
     rng = np.random.default_rng(seed)
     if isinstance(space, DiscreteActions):
         actions = rng.integers(0, 3, size=(n, 1)).astype(np.float32)
@@ -53,7 +53,7 @@ def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int 
 
 
 def act(model: Model, observations: np.ndarray, rng: np.random.Generator, noise: float = 1.0) -> tuple[Any, Any]:
-    """Sample as the engine does; actions [n, A] and the log density, or probability, that it records [n]."""
+    """Sample as an engine does. Return actions [n, A] and the log density, or probability, that it records [n]."""
     output = model.mean(observations).astype(np.float64)
     space = model.contract.action_space
     if isinstance(space, DiscreteActions):
@@ -69,7 +69,7 @@ def act(model: Model, observations: np.ndarray, rng: np.random.Generator, noise:
 class Bandit:
     """Eight-step episodes; the best steer is 0.8 * sign of the first observation, the best throttle 0.5.
 
-    With choices instead of real actions, the best one is the largest of the first three observations.
+    With discrete actions, the best choice is the index of the largest of the first three observations.
     """
 
     def __init__(self, *, space: Any = STEER, agents: int = 8, seed: int = 0, scale: float = 1.0, shift: float = 0.0):
@@ -83,7 +83,7 @@ class Bandit:
         return (1.0 - np.square(action - best).sum(axis=1)).astype(np.float32)
 
     def play(self, model: Model, steps: int, *, noise: float = 1.0, **given: Any) -> Rollout:
-        """Play `steps` steps of every agent, interleaved as engines write them."""
+        """Return a rollout of `steps` steps of every agent, interleaved as engines write them."""
         n = steps * self.agents
         raw = self.rng.normal(size=(n, 4)).astype(np.float32)
         seen = (raw * self.scale + self.shift).astype(np.float32)
@@ -102,7 +102,7 @@ class Bandit:
 
 
 class Loop:
-    """The daemon's part: jobs one after the other, each going on from the last, in one process."""
+    """Runs jobs one after the other, each with the last result as its parent, as the daemon does."""
 
     def __init__(self, folder: Path, contract: PolicyContract, **settings: Any) -> None:
         self.folder, self.contract = folder, contract
@@ -119,13 +119,13 @@ class Loop:
         return self._run("initial")
 
     def given(self, rollout: Rollout, **kwargs: Any) -> RolloutInput:
-        """Store a rollout as the daemon does; the last model is its likeliest player."""
+        """Store a rollout as the daemon does. The last model is its first candidate."""
         self.files += 1
         path = self.folder / f"rollout_{self.files}.npz"
         store_rollout(path, rollout)
-        played = (str(self.output / self.result.model),) if self.result else ()
+        behaviours = (str(self.output / self.result.model),) if self.result else ()
         known = {"name": path.stem, "sha256": sha256_of(path.read_bytes()), "source": "", "cache": str(path)}
-        return RolloutInput(**(known | {"is_new": True, "behaviours": played} | kwargs))
+        return RolloutInput(**(known | {"is_new": True, "behaviours": behaviours} | kwargs))
 
     def train(self, *rollouts: Rollout | RolloutInput, **kwargs: Any) -> Model:
         given = tuple(r if isinstance(r, RolloutInput) else self.given(r) for r in rollouts)
@@ -142,6 +142,6 @@ class Loop:
         return read_model((self.output / self.result.model).read_bytes())
 
 
-def loop_for(world: Bandit, folder: Path, **settings: Any) -> Loop:
-    """A loop for a bandit world."""
-    return Loop(folder, PolicyContract(observation_size=4, action_space=world.space), **settings)
+def loop_for(env: Bandit, folder: Path, **settings: Any) -> Loop:
+    """Return a loop for a bandit."""
+    return Loop(folder, PolicyContract(observation_size=4, action_space=env.space), **settings)

@@ -1,14 +1,16 @@
-"""Checkpoints: a dict of tensors and plain values, loaded with `weights_only=True`, always and without a fallback.
+"""Checkpoints: a dict of tensors and plain values, always loaded with `weights_only=True`.
 
-Checkpoints by other scripts that have `policy_state_dict`, `optimizer_state_dict` and `training_history` can be ranked
-and, where their layers carry the names of the model JSON, exported as well.
+A checkpoint of another script can be ranked if it has `policy_state_dict`, `optimizer_state_dict` and
+`training_history`. If its layers have the names of the model JSON, it can also be exported.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import pickle
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from schemas.errors import ModelError
 from schemas.job import Job, config_hash
 from schemas.model import LOG_STD_START, Lineage
 from trainer.checkpoints.tensor_copy import copy_tensors
+from trainer.common.exit_codes import is_out_of_memory
 from trainer.networks.network import Network, Stacks
 from trainer.networks.normaliser import Normalisers
 
@@ -29,14 +32,19 @@ FORMAT = "hotlap.checkpoint/1"
 NAME = re.compile(r"model_epoch_(\d+)\.pt")
 _LAYER = re.compile(r"(?:.*\.)?(policy|value)_(layers|head)(?:\.(\d+))?\.(weight|bias)")
 _VALUE_LOSSES = ("value_loss", "value_losses", "critic_loss", "critic_losses", "v_loss", "vf_loss", "val_loss", "loss")
+_UNREADABLE = (
+    pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
+    AssertionError, OverflowError
+)  # fmt: skip
+"""What torch raises for a damaged file; `Unpickler` passes on whatever the damaged parts cause."""
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
-"""Weights [out, in] and biases [out] of one stack, the head last."""
+"""Weights [out, in] and biases [out] of one stack. The head is the last layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What training goes on from and an export is made of."""
+    """What training continues from, and what is exported."""
 
     policy_state_dict: dict[str, Tensor]
     optimizer_state_dict: dict[str, Any]
@@ -48,12 +56,45 @@ class Checkpoint:
     value_layers: Layers
     action_log_std: Tensor
     lineage: Lineage
-    policy_trained: bool  #: false for version 0, and where a cycle could only learn values
-    network: str = ""  #: the class it was trained with, for people; never imported on its word
+    policy_trained: bool  #: false if no cycle has updated the policy yet
+    network_class: str = ""  #: for messages only; a class is never imported because a checkpoint names it
     probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
 
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        *,
+        normalisers: Normalisers,
+        contract: PolicyContract,
+        hidden_sizes: tuple[int, ...],
+        lineage: Lineage,
+        policy_trained: bool,
+        optimizer_state: Mapping[str, Any] | None = None,
+        history: Mapping[str, list[float]] | None = None,
+        network_class: str = "",
+        probe_observations: Tensor | None = None,
+    ) -> Checkpoint:
+        """Return the checkpoint of a network as it is now. Weights and optimizer state are copied to the CPU."""
+        state, policy_layers, value_layers = copy_weights(network)
+        return cls(
+            policy_state_dict=state,
+            optimizer_state_dict=copy_tensors(optimizer_state or {}),
+            training_history={name: list(values) for name, values in (history or {}).items()},
+            normalisers=normalisers,
+            contract=contract,
+            hidden_sizes=hidden_sizes,
+            policy_layers=policy_layers,
+            value_layers=value_layers,
+            action_log_std=network.action_log_std.detach().cpu().clone(),
+            lineage=lineage,
+            policy_trained=policy_trained,
+            network_class=network_class,
+            probe_observations=torch.zeros(0, 0) if probe_observations is None else probe_observations,
+        )
+
     def document(self) -> dict[str, Any]:
-        """Return what is written: tensors and plain values."""
+        """Return the dict that is written to the file: tensors and plain values."""
         return {
             "format": FORMAT,
             "policy_state_dict": self.policy_state_dict,
@@ -66,36 +107,38 @@ class Checkpoint:
             "action_log_std": self.action_log_std,
             "lineage": self.lineage.model_dump(mode="json"),
             "policy_trained": self.policy_trained,
-            "network": self.network,
+            "network": self.network_class,
             "probe_observations": self.probe_observations,
         }
 
     def to_bytes(self) -> bytes:
-        """Write it as torch does."""
+        """Return the content of the file."""
         return document_bytes(self.document())
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it takes: weights, and Adam's two moments of them."""
+        """Return the approximate size in memory: weights, and Adam's two moments of them."""
         return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values())
 
     def is_finite(self) -> bool:
-        """Return whether every weight is."""
+        """Return whether every weight is finite."""
         return tensors_are_finite(self.policy_state_dict)
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:
-    """Write a checkpoint's dict as torch does; keys besides those of `Checkpoint.document` ride along."""
+    """Return the file's content for a checkpoint's dict, which may have more keys than `Checkpoint.document`."""
     buffer = io.BytesIO()
     torch.save(document, buffer)
     return buffer.getvalue()
 
 
 def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
-    """Load a checkpoint's dict, ours or any that keeps to the three keys. Raises ModelError (E_CHECKPOINT)."""
+    """Load a checkpoint's dict: ours, or any with the three keys. Raises ModelError (E_CHECKPOINT)."""
     try:
         document = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001
+    except _UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{name} cannot be loaded: {reason}", hint="save tensors and plain values only", code="E_CHECKPOINT"
@@ -103,25 +146,26 @@ def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
     known = document if isinstance(document, dict) else {}
     missing = [key for key in ("policy_state_dict", "optimizer_state_dict", "training_history") if key not in known]
     if missing:
-        raise ModelError(
-            f"{name} has no {', '.join(missing)}", hint="see Contract 4 in docs/formats.md", code="E_CHECKPOINT"
-        )
+        raise ModelError(f"{name} has no {', '.join(missing)}", hint="see `hotlap docs formats`", code="E_CHECKPOINT")
     return known
 
 
 def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = None) -> Checkpoint:
-    """Read a loaded dict. For a foreign one the layers' names must be those of the model JSON. Raises ModelError."""
+    """Return a checkpoint from a loaded dict. One of another script needs the layer names of the model JSON.
+
+    Raises ModelError.
+    """
     if document.get("format") == FORMAT:
-        return _ours(document)
+        return _from_our_document(document)
     state = {str(name): tensor for name, tensor in document["policy_state_dict"].items() if isinstance(tensor, Tensor)}
     policy, value = _named_layers(state)
     inputs, outputs = policy[0][0].shape[1], policy[-1][0].shape[0]
     log_std = next((t for name, t in state.items() if name.endswith("log_std")), torch.full((outputs,), LOG_STD_START))
-    known = contract or PolicyContract(observation_size=inputs, action_space=_usual_actions(outputs))
-    if (known.observation_size, known.action_space.output_size) != (inputs, outputs):
+    contract = contract or PolicyContract(observation_size=inputs, action_space=_default_actions(outputs))
+    if (contract.observation_size, contract.action_space.output_size) != (inputs, outputs):
         raise ModelError(
-            f"it has {inputs} inputs and {outputs} outputs, the project {known.observation_size} and "
-            f"{known.action_space.output_size}",
+            f"the checkpoint has {inputs} inputs and {outputs} outputs, the project {contract.observation_size} and "
+            f"{contract.action_space.output_size}",
             hint="train on this project's rollouts",
             code="E_CONTRACT",
         )
@@ -130,7 +174,7 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
         optimizer_state_dict={},
         training_history=history_of(document),
         normalisers=Normalisers.identity(inputs),
-        contract=known,
+        contract=contract,
         hidden_sizes=tuple(len(bias) for _, bias in policy[:-1]),
         policy_layers=policy,
         value_layers=value,
@@ -140,7 +184,7 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
     )
 
 
-def _ours(document: dict[str, Any]) -> Checkpoint:
+def _from_our_document(document: dict[str, Any]) -> Checkpoint:
     try:
         return Checkpoint(
             policy_state_dict=document["policy_state_dict"],
@@ -154,37 +198,39 @@ def _ours(document: dict[str, Any]) -> Checkpoint:
             action_log_std=document["action_log_std"],
             lineage=Lineage.from_json_value(document["lineage"]),
             policy_trained=document["policy_trained"],
-            network=document["network"],
+            network_class=document["network"],
             probe_observations=document["probe_observations"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the checkpoint is incomplete: {error}", hint="train again", code="E_CHECKPOINT") from None
+        raise ModelError(
+            f"the checkpoint is incomplete: {type(error).__name__}: {error}", hint="train again", code="E_CHECKPOINT"
+        ) from None
 
 
-def _usual_actions(outputs: int) -> ContinuousActions:
+def _default_actions(outputs: int) -> ContinuousActions:
     names = ("steer", "throttle", "brake") if outputs == 3 else tuple(f"action_{i}" for i in range(outputs))
     return ContinuousActions.named(names)
 
 
 def _named_layers(state: Mapping[str, Tensor]) -> tuple[Layers, Layers]:
-    """Find both stacks by the names that the model JSON uses."""
+    """Return both stacks, found by the layer names of the model JSON. Raises ModelError."""
     found: dict[str, dict[tuple[int, int], dict[str, Tensor]]] = {"policy": {}, "value": {}}
     for name, tensor in state.items():
         match = _LAYER.fullmatch(name)
         if match:
-            place = (int(match[2] == "head"), int(match[3] or 0))
-            found[match[1]].setdefault(place, {})[match[4]] = tensor.detach().float()
+            position = (int(match[2] == "head"), int(match[3] or 0))
+            found[match[1]].setdefault(position, {})[match[4]] = tensor.detach().float()
     stacks = []
     for kind, layers in found.items():
         if not layers or any(set(pair) != {"weight", "bias"} for pair in layers.values()):
-            hint = "name layers policy_layers.<i>, policy_head, value_layers.<i>, value_head"
-            raise ModelError(f"no {kind} layers are found in `policy_state_dict`", hint=hint, code="E_CHECKPOINT")
+            hint = "name the layers policy_layers.<i>, policy_head, value_layers.<i>, value_head"
+            raise ModelError(f"`policy_state_dict` has no complete {kind} layers", hint=hint, code="E_CHECKPOINT")
         stacks.append(tuple((pair["weight"], pair["bias"]) for _, pair in sorted(layers.items())))
     return stacks[0], stacks[1]
 
 
 def history_of(document: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the lists of numbers in a training history; anything else in it is left out."""
+    """Return the lists of numbers in a training history. Everything else in it is left out."""
     history = document["training_history"]
     if not isinstance(history, Mapping):
         return {}
@@ -196,7 +242,7 @@ def history_of(document: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def value_losses_of(history: Mapping[str, list[float]]) -> list[float]:
-    """Return the value losses, under whichever of their usual names; empty where there are none."""
+    """Return the value losses under the first of their usual names that exists; empty if none does."""
     return next((history[name] for name in _VALUE_LOSSES if name in history), [])
 
 
@@ -212,50 +258,20 @@ def tensors_are_finite(state: Any) -> bool:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # What is not finite makes the sum so; a sum may also overflow, and only then each number is looked at.
+    # A number that is not finite makes the sum not finite. A sum can also overflow; only then check each number.
     return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def weights_of(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
-    """Copy a network's state and both stacks to the CPU; what stands in both is copied, and saved, once."""
+def copy_weights(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
+    """Return copies on the CPU of a network's state dict and both stacks. What is in both is copied and saved once."""
     stacks: Stacks = network.stacks()
     layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
     state, policy, value = copy_tensors((dict(network.state_dict()), *layers))
     return state, policy, value
 
 
-def make_checkpoint(
-    network: Network,
-    normalisers: Normalisers,
-    job: Job,
-    *,
-    epoch: int,
-    optimizer_state: dict[str, Any],
-    history: dict[str, list[float]],
-    probe: torch.Tensor,
-    policy_trained: bool,
-) -> Checkpoint:
-    """Return the checkpoint of the present moment."""
-    state, policy_layers, value_layers = weights_of(network)
-    return Checkpoint(
-        policy_state_dict=state,
-        optimizer_state_dict=optimizer_state,
-        training_history={name: list(values) for name, values in history.items()},
-        normalisers=normalisers,
-        contract=job.contract,
-        hidden_sizes=job.hidden_sizes,
-        policy_layers=policy_layers,
-        value_layers=value_layers,
-        action_log_std=network.action_log_std.detach().cpu().clone(),
-        lineage=lineage_of(job, epoch),
-        policy_trained=policy_trained,
-        network=job.settings.network,
-        probe_observations=probe,
-    )
-
-
 def lineage_of(job: Job, epoch: int) -> Lineage:
-    """Say where a model comes from."""
+    """Return the lineage of a model that this job makes."""
     parent = None
     if job.parent is not None:
         path = Path(job.parent)

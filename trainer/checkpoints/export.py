@@ -1,4 +1,4 @@
-"""From a checkpoint to the model JSON: normalisation folded in, in float64, and a probe to check it by."""
+"""Export a checkpoint to the model JSON: fold the normalisers into the layers, in float64, and add a probe."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from trainer.networks.normaliser import Normalisers
 def fold(checkpoint: Checkpoint) -> tuple[Stack, Stack]:
     """Return both stacks as functions of raw observations and in reward units.
 
-    W (x - m) / s + b = (W / s) x + (b - W (m / s)), and the value head times the returns' deviation plus their mean.
+    W (x - m) / s + b = (W / s) x + (b - W (m / s)). The value head is multiplied by the returns' deviation, and their
+    mean is added.
     """
     return fold_layers(checkpoint.policy_layers, checkpoint.value_layers, checkpoint.normalisers)
 
 
 def fold_layers(policy_layers: Layers, value_layers: Layers, normalisers: Normalisers) -> tuple[Stack, Stack]:
-    """Do what `fold` does, for layers that no checkpoint holds yet."""
-    seen, returns = normalisers.observations, normalisers.returns
-    scale_O, mean_O = seen.scale_O, seen.mean_O
+    """Do what `fold` does, for layers that are not in a checkpoint."""
+    observations, returns = normalisers.observations, normalisers.returns
+    scale_O, mean_O = observations.scale_O, observations.mean_O
     policy = _double(policy_layers)
     value = _double(value_layers)
     for layers in (policy, value):
@@ -46,12 +47,12 @@ def _stack(layers: list[tuple[Tensor, Tensor]]) -> Stack:
 
 
 def model_of(checkpoint: Checkpoint, *, policy_version: int, score: float | None = None) -> Model:
-    """Make the model that an engine loads, with the trainer's own numbers as its probe."""
+    """Return the model that an engine loads, with the outputs that the trainer computes as its probe."""
     policy, value_function = fold(checkpoint)
     trained = CheckpointPolicy(checkpoint)
     observations = checkpoint.probe_observations.numpy()
     if observations.shape != (len(observations), checkpoint.contract.observation_size) or not len(observations):
-        observations = stand_in_observations(checkpoint)
+        observations = random_observations(checkpoint)
     return Model(
         contract=checkpoint.contract,
         policy=policy,
@@ -63,12 +64,12 @@ def model_of(checkpoint: Checkpoint, *, policy_version: int, score: float | None
     )
 
 
-def stand_in_observations(checkpoint: Checkpoint) -> Float32:
-    """Return probe observations [p, O] where there is no training data to take them from: version 0, foreign files."""
+def random_observations(checkpoint: Checkpoint) -> Float32:
+    """Return probe observations [p, O] if there is no training data: for version 0 and checkpoints of other scripts."""
     size = checkpoint.contract.observation_size
-    seen = checkpoint.normalisers.observations
+    normaliser = checkpoint.normalisers.observations
     noise = torch.randn(PROBE_SIZE, size, generator=rng_for(0, "probe")).double()
-    return (noise * seen.scale_O + seen.mean_O).float().numpy()
+    return (noise * normaliser.scale_O + normaliser.mean_O).float().numpy()
 
 
 def export(checkpoint: Checkpoint, *, policy_version: int, score: float | None = None) -> bytes:

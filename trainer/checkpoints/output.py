@@ -1,4 +1,4 @@
-"""What a job leaves in its folder: files with their hashes, the ranking, the chosen epoch's model JSON."""
+"""A job's output folder: files with their hashes, the ranking, the chosen epoch's model JSON."""
 
 from __future__ import annotations
 
@@ -18,83 +18,83 @@ from trainer.checkpoints.export import export
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
 from trainer.common.reporting import Notices, Reporter
 
-MOST_WAITING, MOST_WAITING_BYTES = 16, 64 * 1024 * 1024
-LONGEST_WAIT_S = 2.0
-"""Checkpoints are written between epochs, several together, once so many wait or the last ones are so long ago.
+MAX_QUEUED, MAX_QUEUED_BYTES = 16, 64 * 1024 * 1024
+MAX_QUEUED_S = 2.0
+"""Checkpoints are written between epochs, several together: at this number, size, or time since the last write.
 
-A thread that writes while the update's threads multiply costs them five times its own work: each product waits for the
-slower half of them.
+A thread that writes during an update costs the update's threads five times its own work, since each matrix product
+waits for its slowest thread.
 """
-MOST_KEPT_BYTES = 64 * 1024 * 1024
-"""Of checkpoints kept in memory, so that the chosen one need not be read again."""
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""Size of the checkpoints that are kept in memory, so that the chosen one is not read from the disk again."""
 
 
 class Output:
-    """The job's folder: what was written there, with its hashes."""
+    """Writes and reads the files of one job's folder, and keeps their hashes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, str] = {}
         self._kept: dict[str, Checkpoint] = {}
         self._kept_bytes = 0
-        self._waiting: dict[str, Callable[[], bytes]] = {}
-        self._waiting_bytes = 0
-        self._wrote_at = time.monotonic()
+        self._queued: dict[str, Callable[[], bytes]] = {}
+        self._queued_bytes = 0
+        self._written_at = time.monotonic()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
-        self._under_way: list[Future[None]] = []
+        self._writes: list[Future[None]] = []
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, whole or not at all, and remember its hash."""
+        """Write a file completely or not at all, and keep its hash."""
         write_atomic(self.folder / name, data)
         self.files[name] = sha256_of(data)
 
-    def queue(self, name: str, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint between this epoch and the next, or with later ones. Raises what a write failed with."""
-        if self._kept_bytes < MOST_KEPT_BYTES:
+    def queue_checkpoint(self, name: str, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint before the next epoch, or together with later ones. Raises OSError if a write failed."""
+        if self._kept_bytes < MAX_KEPT_BYTES:
             self._kept[name] = checkpoint
             self._kept_bytes += checkpoint.size_bytes
-        self.write_later(name, checkpoint.to_bytes)
-        self._waiting_bytes += checkpoint.size_bytes
-        many = len(self._waiting) >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES
-        if many or time.monotonic() - self._wrote_at >= LONGEST_WAIT_S:
+        self.queue_file(name, checkpoint.to_bytes)
+        self._queued_bytes += checkpoint.size_bytes
+        is_full = len(self._queued) >= MAX_QUEUED or self._queued_bytes >= MAX_QUEUED_BYTES
+        if is_full or time.monotonic() - self._written_at >= MAX_QUEUED_S:
             self.flush()
 
-    def write_later(self, name: str, make: Callable[[], bytes]) -> None:
-        """Write a file together with others, with the next `settle`."""
-        self._waiting[name] = make
+    def queue_file(self, name: str, make: Callable[[], bytes]) -> None:
+        """Write a file together with others, at the next `flush`."""
+        self._queued[name] = make
 
-    def begin_to_write(self) -> None:
-        """Let a thread write all that waits; `settle` waits for it."""
-        made = {name: make() for name, make in self._waiting.items()}  # all before the thread wants the GIL
-        self._waiting, self._waiting_bytes = {}, 0
-        if made:
-            self._under_way.append(self._writer.submit(self._write_all, made))
+    def start_writing(self) -> None:
+        """Write all queued files on a thread; `flush` waits for it."""
+        contents = {name: make() for name, make in self._queued.items()}  # all before the thread needs the GIL
+        self._queued, self._queued_bytes = {}, 0
+        if contents:
+            self._writes.append(self._writer.submit(self._write_all, contents))
 
-    def _write_all(self, made: Mapping[str, bytes]) -> None:
-        write_all_atomic(self.folder, {name: partial(made.__getitem__, name) for name in made})
-        self.files |= {name: sha256_of(data) for name, data in made.items()}
+    def _write_all(self, contents: Mapping[str, bytes]) -> None:
+        write_all_atomic(self.folder, {name: partial(contents.__getitem__, name) for name in contents})
+        self.files |= {name: sha256_of(data) for name, data in contents.items()}
 
     def flush(self) -> None:
-        """Write all that waits. Raises what a write failed with."""
-        self.begin_to_write()
+        """Write all queued files. Raises OSError if a write failed."""
+        self.start_writing()
         self.wait()
-        written, self._under_way = self._under_way, []
-        self._wrote_at = time.monotonic()
-        for one in written:
-            one.result()
+        writes, self._writes = self._writes, []
+        self._written_at = time.monotonic()
+        for write in writes:
+            write.result()
 
     def wait(self) -> None:
-        """Wait for what is being written, however it ends: whoever leaves may remove the folder."""
-        wait(self._under_way)
+        """Wait until nothing is being written, even if a write fails: the caller may remove the folder then."""
+        wait(self._writes)
 
     def register(self, name: str) -> bytes:
-        """Take in a file that another program left here, and give its bytes."""
+        """Return the bytes of a file that another program wrote here, and keep its hash."""
         data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
         self.files[name] = sha256_of(data)
         return data
 
     def checkpoint(self, name: str, contract: PolicyContract | None) -> Checkpoint:
-        """Open a checkpoint that lies here; a foreign one is taken to keep to `contract`."""
+        """Return a checkpoint of this folder. One of another script is assumed to have this contract."""
         if name in self._kept:
             return self._kept[name]
         self.flush()
@@ -102,39 +102,43 @@ class Output:
         return checkpoint_from(load_document(data, name), contract)
 
 
-def select_and_export(job: Job, entries: list[CheckpointCandidate], output: Output, reporter: Reporter) -> Result:
-    """Rank, choose, export, and say so. Raises HotlapError (E_NO_MODEL) where no checkpoint can be used."""
+def select_and_export(job: Job, candidates: list[CheckpointCandidate], output: Output, reporter: Reporter) -> Result:
+    """Rank the candidates, choose one and export it. Raises HotlapError (E_NO_MODEL) if none can be used."""
     reporter.send(Selecting())
     reporter.doing("selecting", 0.96)
-    ranked = rank(entries)
+    ranked = rank(candidates)
     chosen, why = choose(ranked, job.use_epoch)
-    output.write_later("model_analysis.json", lambda: analysis(ranked, chosen, why))
+    output.queue_file("model_analysis.json", lambda: analysis(ranked, chosen, why))
     try:
-        output.begin_to_write()
+        output.start_writing()
         if chosen is None:
             output.flush()
             raise HotlapError(
-                f"no epoch can be used: {ranked[0].reason if ranked else 'there is no checkpoint'}",
-                hint="lower learning_rate, and look at the rewards",
+                f"no epoch can be used: {ranked[0].reason if ranked else 'there are no checkpoints'}",
+                hint="lower trainer.learning_rate, and check the rewards",
                 code="E_NO_MODEL",
             )
         if job.use_epoch and chosen.candidate.epoch != job.use_epoch:
-            Notices(reporter).say("W_EPOCH", f"epoch {chosen.candidate.epoch} was taken: {why}")
+            Notices(reporter).send(
+                "W_EPOCH", f"epoch {chosen.candidate.epoch} is published instead of {job.use_epoch}: {why}"
+            )
         reporter.doing("exporting", 0.98)
-        result = export_result(job, chosen.candidate.name, output, chosen)
+        result = export_result(job, output, chosen)
     finally:
         output.wait()
-    return result.model_copy(update={"ranking": tuple(r.brief() for r in ranked)})
+    return result.model_copy(update={"ranking": tuple(r.summary() for r in ranked)})
 
 
-def export_result(job: Job, name: str, output: Output, ranked: RankedCheckpoint) -> Result:
-    """Export one checkpoint of the folder beside itself and give the result. Raises ModelError."""
+def export_result(job: Job, output: Output, ranked: RankedCheckpoint) -> Result:
+    """Export one checkpoint of the folder to a model JSON next to it, and return the result. Raises ModelError."""
+    name, epoch = ranked.candidate.name, ranked.candidate.epoch
+    total = ranked.terms.total if ranked.terms else None
     checkpoint = output.checkpoint(name, job.contract)
-    epoch, total = ranked.candidate.epoch, ranked.parts.total if ranked.parts else None
     model_name = f"model_epoch_{epoch}.json"
     output.write(model_name, export(checkpoint, policy_version=job.cycle, score=total))
     output.flush()
-    last = {name: finite_or_none(values[-1]) for name, values in checkpoint.training_history.items() if values}
+    history = checkpoint.training_history
+    last = {loss: finite_or_none(values[-1]) for loss, values in history.items() if values}
     return Result(
         epoch=epoch,
         score=total,

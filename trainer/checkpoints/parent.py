@@ -1,10 +1,10 @@
-"""What a cycle starts from: the parent's network, normalisers and optimizer, or a fresh network."""
+"""The parent policy: the network, normalisers and optimizer state that training continues from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -14,7 +14,7 @@ from schemas.model import MAX_MODEL_BYTES, weights_checksum
 from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import model_of
-from trainer.common.prefetch_cache import AHEAD
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting import MemoryReporter, Notices
 from trainer.networks.network import Network, Shape, build_network
 from trainer.networks.normaliser import Normalisers
@@ -22,115 +22,125 @@ from trainer.networks.normaliser import Normalisers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Where training begins."""
+    """Where training starts, for one job.
+
+    The fields are fixed, but the network is not copied: `rescale_and_build` changes its weights, and training then
+    continues on the same object. Until then it computes the parent's function with the parent's `normalisers`.
+    """
 
     network: Network
     normalisers: Normalisers
     optimizer_state: dict[str, Any]  #: Adam's state by parameter index; empty = none yet
-    trained: bool  #: false: the policy has learned nothing, so units may change without keeping its function
-    may_wait: bool  #: an engine will play this cycle's model: better data is on its way
+    trained: bool  #: false: the policy has learned nothing yet, so new normalisers may change its function
+    may_wait: bool  #: an engine will load this cycle's model, so rollouts of a published model will follow
     checksum: str  #: of the parent's exported weights; empty = no parent
 
 
-def open_parent(job: Job, notices: Notices) -> Parent:
-    """Load the parent, or make a fresh network. Raises ModelError, ContractError, ConfigError or OSError."""
-    ahead = AHEAD.take(_key(job))
-    return cast("Parent", ahead) if ahead is not None else _open(job, notices)
+def open_parent(job: Job, notices: Notices, cache: PrefetchCache) -> Parent:
+    """Return the parent, or a new network. Raises ModelError, ContractError, ConfigError or OSError."""
+    prefetched: Parent | None = cache.pop(_key(job))
+    return prefetched or _open(job, notices)
 
 
-def prefetch_parent(job: Job) -> Parent:
-    """Load the parent before the job has come, and remember it where there is nothing to say about it."""
-    said = MemoryReporter()
-    start = AHEAD.get(_key(job)) or _open(job, Notices(said))
-    if job.parent_sha256 and not said.events:
-        AHEAD.put(_key(job), start)
-    return start
+def prefetch_parent(job: Job, cache: PrefetchCache) -> Parent:
+    """Load the parent before the job arrives. It is kept if its file is known by hash and causes no notice."""
+    reporter = MemoryReporter()
+    parent: Parent = cache.get(_key(job)) or _open(job, Notices(reporter))
+    if job.parent_sha256 and not reporter.events:
+        cache.put(_key(job), parent)
+    return parent
 
 
 def _key(job: Job) -> tuple[object, ...]:
-    return "start", job.parent_sha256, job.contract, job.hidden_sizes, job.settings.network, job.settings.seed
+    return "parent", job.parent_sha256, job.contract, job.hidden_sizes, job.settings.network, job.settings.seed
 
 
 def _open(job: Job, notices: Notices) -> Parent:
     shape = Shape.of(job.contract, job.hidden_sizes)
     network = build_network(shape, custom=job.settings.network, seed=job.settings.seed)
-    parent = read_checkpoint(Path(job.parent), job) if job.parent is not None else None
-    if parent is None or not parent.policy_trained:
+    checkpoint = read_checkpoint(Path(job.parent), job) if job.parent is not None else None
+    if checkpoint is None or not checkpoint.policy_trained:
         return Parent(
             network=network,
             normalisers=Normalisers.identity(shape.observation_size),
             optimizer_state={},
             trained=False,
-            may_wait=parent is not None and parent.lineage.epoch == 0,
+            may_wait=checkpoint is not None and checkpoint.lineage.epoch == 0,
             checksum="",
         )
-    _fill(network, parent, job)
-    optimizer_state = _matching_state(parent, network)
+    _load_weights(network, checkpoint, job)
+    optimizer_state = _matching_state(checkpoint, network)
     if not optimizer_state:
-        notices.say("W_OPTIMIZER", "the parent's optimizer state does not fit and begins anew")
-    checksum = weights_checksum(model_of(parent, policy_version=0))
+        notices.send("W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts again")
     return Parent(
         network=network,
-        normalisers=parent.normalisers,
+        normalisers=checkpoint.normalisers,
         optimizer_state=optimizer_state,
         trained=True,
         may_wait=False,
-        checksum=checksum,
+        checksum=weights_checksum(model_of(checkpoint, policy_version=0)),
     )
 
 
 def read_checkpoint(path: Path, job: Job) -> Checkpoint:
-    """Read a parent and hold it against the job: its hash, its contract, its sizes."""
+    """Read a parent's checkpoint and check it against the job: hash, contract, hidden sizes.
+
+    Raises ModelError, ContractError or OSError.
+    """
     data = read_regular(path, limit=MAX_MODEL_BYTES)
     if job.parent_sha256 and sha256_of(data) != job.parent_sha256:
         raise ModelError(
-            f"{path.name} is not the file that was published", hint="publish another epoch", code="E_PARENT"
+            f"{path.name} is not the file that was published",
+            hint="publish another epoch: `hotlap publish --epoch K`",
+            code="E_PARENT",
         )
-    parent = checkpoint_from(load_document(data, path.name), job.contract)
-    differences = parent.contract.differences(job.contract)
+    checkpoint = checkpoint_from(load_document(data, path.name), job.contract)
+    differences = checkpoint.contract.differences(job.contract)
     if differences:
         raise ContractError(f"the data has {' and '.join(differences)} of {path.name}", hint="use a new project folder")
-    if parent.hidden_sizes != job.hidden_sizes:
+    if checkpoint.hidden_sizes != job.hidden_sizes:
         raise ContractError(
-            f"{path.name} has hidden layers {list(parent.hidden_sizes)}, the project {list(job.hidden_sizes)}",
+            f"{path.name} has hidden layers {list(checkpoint.hidden_sizes)}, the project {list(job.hidden_sizes)}",
             hint="set hidden_sizes back, or use a new project folder",
         )
-    if not parent.is_finite():
+    if not checkpoint.is_finite():
         raise ModelError(
-            f"{path.name} holds weights that are not finite", hint="publish another epoch", code="E_PARENT"
+            f"{path.name} contains weights that are not finite",
+            hint="publish another epoch: `hotlap publish --epoch K`",
+            code="E_PARENT",
         )
-    return parent
+    return checkpoint
 
 
-def _fill(network: Network, parent: Checkpoint, job: Job) -> None:
-    """Load the parent's weights into the network; a foreign state dict goes in by its plain layers."""
+def _load_weights(network: Network, checkpoint: Checkpoint, job: Job) -> None:
+    """Load a checkpoint's weights into the network; a state dict with other names is loaded layer by layer."""
     try:
-        network.load_state_dict(parent.policy_state_dict)
+        network.load_state_dict(checkpoint.policy_state_dict)
     except RuntimeError:
-        if job.settings.network or parent.network:
+        if job.settings.network or checkpoint.network_class:
             raise ContractError(
-                f"the parent was trained with {parent.network or 'the built-in network'}, "
-                f"the settings say {job.settings.network or 'the built-in network'}",
+                f"the parent was trained with {checkpoint.network_class or 'the built-in network'}, "
+                f"the settings name {job.settings.network or 'the built-in network'}",
                 hint="set trainer.network back, or use a new project folder",
             ) from None
-        _fill_layers(network, parent)
+        _load_layers(network, checkpoint)
 
 
 @torch.no_grad()
-def _fill_layers(network: Network, parent: Checkpoint) -> None:
+def _load_layers(network: Network, checkpoint: Checkpoint) -> None:
     stacks = network.stacks()
-    for stack, layers in ((stacks.policy, parent.policy_layers), (stacks.value, parent.value_layers)):
+    for stack, layers in ((stacks.policy, checkpoint.policy_layers), (stacks.value, checkpoint.value_layers)):
         for layer, (weight, bias) in zip(stack, layers, strict=True):
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
     if network.action_log_std.numel():
-        network.action_log_std.copy_(parent.action_log_std)
+        network.action_log_std.copy_(checkpoint.action_log_std)
         network.clamp_log_std()
 
 
-def _matching_state(parent: Checkpoint, network: Network) -> dict[str, Any]:
-    """Return Adam's moments where they fit the parameters one by one; else nothing."""
-    state = parent.optimizer_state_dict.get("state", {})
+def _matching_state(checkpoint: Checkpoint, network: Network) -> dict[str, Any]:
+    """Return Adam's moments if they fit the parameters one by one, otherwise {}."""
+    state = checkpoint.optimizer_state_dict.get("state", {})
     parameters = [p for p in network.parameters() if p.numel()]
     fits = len(state) == len(parameters) and all(
         isinstance(state.get(i), dict) and getattr(state[i].get("exp_avg"), "shape", None) == p.shape

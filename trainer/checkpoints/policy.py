@@ -1,4 +1,4 @@
-"""A trained policy as it is used: `load_policy` for checkpoints and for model JSON."""
+"""Trained policies for callers in Python: `load_policy` for checkpoints and for model JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.networks.distributions import distribution_for
 
 
 class LoadedPolicy(Protocol):
-    """What both kinds of file give. Observations are raw, float32 [n, O]."""
+    """A policy from a file of either kind. Observations are raw, float32 [n, O]."""
 
     def mean(self, observations: Float32) -> Float32:
         """Return the mean actions [n, A] in [-1, 1], or the logits of a discrete policy."""
@@ -27,17 +27,17 @@ class LoadedPolicy(Protocol):
 
 
 class CheckpointPolicy:
-    """A checkpoint's policy as the trainer computes it: observations normalised, networks run, values restored."""
+    """A checkpoint's policy as the trainer computes it, with its normalisers."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._head = distribution_for(checkpoint.contract.action_space)
+        self._distribution = distribution_for(checkpoint.contract.action_space)
 
     @torch.no_grad()
     def mean(self, observations: Float32) -> Float32:
-        """Return the mean actions [n, A], or logits."""
+        """Return the mean actions [n, A], or the logits of a discrete policy."""
         output_BK = _run(self._checkpoint.policy_layers, self._normalised(observations))
-        return self._head.mean(output_BK).numpy()
+        return self._distribution.mean(output_BK).numpy()
 
     @torch.no_grad()
     def value(self, observations: Float32) -> Float32:
@@ -64,4 +64,4 @@ def load_policy(path: str | Path) -> LoadedPolicy:
         return read_model(data)
     if path.suffix.lower() in (".pt", ".pth"):
         return CheckpointPolicy(checkpoint_from(load_document(data, path.name)))
-    raise ModelError(f"{path.name} is neither .pt, .pth nor .json", hint="give a checkpoint or a model JSON")
+    raise ModelError(f"{path.name} is neither .pt, .pth nor .json", hint="pass a checkpoint or a model JSON")

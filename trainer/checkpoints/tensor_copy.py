@@ -1,4 +1,4 @@
-"""Copies of a network's and an optimizer's tensors, as few pieces of memory as can be."""
+"""Copy the tensors of a network or an optimizer into few blocks of memory."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_Place = tuple[object, ...]
+_TensorKey = tuple[object, ...]
 
 
 def copy_tensors(state: Any) -> Any:
-    """Copy nested dicts, lists and tuples to the CPU.
+    """Return a copy of nested dicts, lists and tuples with all tensors on the CPU.
 
-    What stands in several places is copied once, and all tensors of one type share one storage: one copy instead of
-    dozens, and one entry in the file they are saved to.
+    A tensor that occurs several times is copied once. All tensors of one type share one storage: one copy instead of
+    dozens, and one entry in the file that they are saved to.
     """
-    found: dict[_Place, Tensor] = {}
+    found: dict[_TensorKey, Tensor] = {}
     _collect(state, found)
-    copies: dict[_Place, Tensor] = {}
+    copies: dict[_TensorKey, Tensor] = {}
     for kind in {(tensor.dtype, tensor.device) for tensor in found.values()}:
-        places = [place for place, tensor in found.items() if (tensor.dtype, tensor.device) == kind]
-        flat = torch.cat([found[place].detach().reshape(-1) for place in places]).cpu()
-        parts = torch.split(flat, [found[place].numel() for place in places])
-        copies |= {place: part.view(found[place].shape) for place, part in zip(places, parts, strict=True)}
-    return _replaced(state, copies)
+        keys = [key for key, tensor in found.items() if (tensor.dtype, tensor.device) == kind]
+        flat = torch.cat([found[key].detach().reshape(-1) for key in keys]).cpu()
+        parts = torch.split(flat, [found[key].numel() for key in keys])
+        copies |= {key: part.view(found[key].shape) for key, part in zip(keys, parts, strict=True)}
+    return _replace(state, copies)
 
 
-def _place(tensor: Tensor) -> _Place:
+def _key(tensor: Tensor) -> _TensorKey:
     return tensor.data_ptr(), tensor.dtype, tensor.device, tensor.shape, tensor.stride()
 
 
-def _collect(state: Any, found: dict[_Place, Tensor]) -> None:
+def _collect(state: Any, found: dict[_TensorKey, Tensor]) -> None:
     if isinstance(state, Tensor):
-        found.setdefault(_place(state), state)
+        found.setdefault(_key(state), state)
     elif isinstance(state, dict):
         for value in state.values():
             _collect(value, found)
@@ -42,11 +42,11 @@ def _collect(state: Any, found: dict[_Place, Tensor]) -> None:
             _collect(value, found)
 
 
-def _replaced(state: Any, copies: dict[_Place, Tensor]) -> Any:
+def _replace(state: Any, copies: dict[_TensorKey, Tensor]) -> Any:
     if isinstance(state, Tensor):
-        return copies[_place(state)]
+        return copies[_key(state)]
     if isinstance(state, dict):
-        return {key: _replaced(value, copies) for key, value in state.items()}
+        return {key: _replace(value, copies) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(_replaced(value, copies) for value in state)
+        return type(state)(_replace(value, copies) for value in state)
     return state

@@ -1,4 +1,4 @@
-"""Progress as plain lines, for the trainer on a command line."""
+"""Print a training's progress as plain lines on a console."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from schemas.text import ascii_safe
 
 
 class ConsoleReporter:
-    """Prints epochs as they end; notices go to stderr."""
+    """Prints a line after each epoch; notices go to stderr."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
 
     def doing(self, what: str, progress: float) -> None:
-        """Say nothing: epochs are progress enough."""
+        """Print nothing: the epochs show the progress."""
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
         """Print an event as one line."""
         if isinstance(event, Notice):
             say_error(f"note: {event.message} [{event.code}]")
         elif isinstance(event, EpochDone):
-            shown = ("value_loss", "policy_loss", "entropy", "approx_kl")
-            numbers = ", ".join(f"{name} {_number(event.losses.get(name))}" for name in shown)
+            names = ("value_loss", "policy_loss", "entropy", "approx_kl")
+            numbers = ", ".join(f"{name} {_number(event.losses.get(name))}" for name in names)
             self.line(
                 f"epoch {event.epoch}/{event.epochs}: {numbers}, score {_number(event.score)} ({event.seconds:.2f} s)"
             )

@@ -1,8 +1,11 @@
-"""Every exception becomes an exit code and one line for people, here and nowhere else."""
+"""Map exceptions to exit codes and to one line of text."""
 
 from __future__ import annotations
 
 import errno
+import sysconfig
+import traceback
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -19,16 +22,20 @@ _CODES: tuple[tuple[type[HotlapError], ExitCode], ...] = (
     (ContractError, ExitCode.BAD_DATA),
     (ModelError, ExitCode.BAD_DATA),
 )
+_CODE_ROOT = Path(__file__).resolve().parents[2]
+_OUR_CODE = (_CODE_ROOT / "trainer", _CODE_ROOT / "schemas")
+_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+_LONGEST_MESSAGE = 1500  #: characters of an unexpected exception's own text, so that the rest of the line is kept
 
 
 def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
-    """Map any exception to an exit code and one line for people; the only place that does."""
+    """Return the exit code for an exception, and the failure that the daemon or the user is told."""
     if isinstance(error, HotlapError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BAD_DATA)
         return code, Failure(code=error.code, message=str(error))
     if isinstance(error, ValidationError):
         return ExitCode.USAGE, Failure(code="E_JOB", message=printable(f"the job cannot be read: {error}"))
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return ExitCode.TEMPORARY, Failure(
             code="E_MEMORY",
             message="out of memory -> lower batch_size or history_ratio, or set device = cpu [E_MEMORY]",
@@ -36,13 +43,39 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         reason = printable(f"{error.strerror}: {error.filename or ''}")
         return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> make room and try again [E_DISK]")
-    name = type(error).__name__
-    return ExitCode.BUG, Failure(
-        code="E_BUG", message=printable(f"{name}: {error} -> please report it with the log [E_BUG]")
+    return ExitCode.BUG, Failure(code="E_BUG", message=_describe_bug(error))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, on the CPU or on a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in words)
+
+
+def _describe_bug(error: BaseException) -> str:
+    """Return the line for an unexpected exception: its type, its text, the place, and what to do."""
+    text = f"{type(error).__name__}: {printable(str(error), limit=_LONGEST_MESSAGE)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if _is_users_code(frame.filename)]
+    ours = [frame for frame in frames if _is_our_code(frame.filename)]
+    shown = users or ours or frames
+    place = f" ({Path(shown[-1].filename).name}, line {shown[-1].lineno})" if shown else ""
+    remedy = (
+        f"correct {Path(users[-1].filename).name}; the log has the traceback" if users else "report it with the log"
     )
+    return printable(f"{text}{place} -> {remedy} [E_BUG]")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    name = type(error).__name__
-    said = isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or said
+def _is_our_code(filename: str) -> bool:
+    return any(Path(filename).resolve().is_relative_to(folder) for folder in _OUR_CODE)
+
+
+def _is_users_code(filename: str) -> bool:
+    """Return whether a file is neither ours, nor Python's, nor an installed package's."""
+    if not Path(filename).is_absolute():  # "<string>", "<frozen importlib._bootstrap>"
+        return False
+    path = Path(filename).resolve()
+    is_installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not is_installed and not _is_our_code(filename) and not path.is_relative_to(_STANDARD_LIBRARY)

@@ -1,4 +1,4 @@
-"""What a training says while it runs. Who listens (the daemon, a console, a test) is not its business."""
+"""Progress and notices of a training, for the daemon, a console or a test."""
 
 from __future__ import annotations
 
@@ -8,43 +8,40 @@ from schemas.job import EpochDone, Notice, Selecting
 
 
 class Reporter(Protocol):
-    """Takes what a training says."""
+    """Receives a training's progress and events."""
 
     def doing(self, what: str, progress: float) -> None:
-        """Say what is being done and how far the whole job is, in [0, 1]; shown with the next heartbeat."""
+        """Report the current activity, and the progress of the whole job in [0, 1]."""
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
-        """Pass an event on at once."""
+        """Report an event."""
 
 
 class Notices:
-    """Notices of one job, each code once."""
+    """Sends the notices of one job, each code once."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._said: set[str] = set()
+        self._sent: set[str] = set()
 
-    def say(self, code: str, message: str) -> None:
+    def send(self, code: str, message: str) -> None:
         """Send a notice, unless one of this code was sent before."""
-        if code not in self._said:
-            self._said.add(code)
+        if code not in self._sent:
+            self._sent.add(code)
             self._reporter.send(Notice(code=code, message=message))
 
 
 class MemoryReporter:
-    """Keeps what it is told; for tests and for callers in Python."""
+    """Keeps all events in memory, for tests and for callers in Python."""
 
     def __init__(self) -> None:
         self.events: list[Notice | EpochDone | Selecting] = []
-        self.last = ""
 
     def doing(self, what: str, progress: float) -> None:
-        """Remember the last activity."""
-        del progress
-        self.last = what
+        """Ignore the activity."""
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
-        """Remember the event."""
+        """Keep the event."""
         self.events.append(event)
 
     def codes(self) -> list[str]:

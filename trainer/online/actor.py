@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.model import Model, Stack
-from trainer.checkpoints.checkpoint import weights_of
+from trainer.checkpoints.checkpoint import copy_weights
 from trainer.checkpoints.export import fold_layers
 from trainer.envs.vec_env import Float32
 from trainer.networks.network import Network
@@ -26,7 +26,7 @@ class Actor:
     @classmethod
     def of(cls, network: Network, normalisers: Normalisers, contract: PolicyContract) -> Actor:
         """Return a copy of the network's present policy, with the normaliser folded in."""
-        _, policy_layers, value_layers = weights_of(network)
+        _, policy_layers, value_layers = copy_weights(network)
         policy, _ = fold_layers(policy_layers, value_layers, normalisers)
         return cls(contract, policy, network.action_log_std.detach().cpu().numpy().copy())
 

@@ -13,9 +13,8 @@ import torch
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
 from schemas.storage.files import read_regular, write_atomic
-from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document, weights_of
+from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
 from trainer.checkpoints.export import export
-from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.networks.normaliser import Normalisers
 from trainer.online.learner import OnlineLearner
 
@@ -51,22 +50,17 @@ class RunProgress:
 
 def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Checkpoint:
     """Return a checkpoint of the learner's present state."""
-    network = learner.network
-    state, policy_layers, value_layers = weights_of(network)
-    return Checkpoint(
-        policy_state_dict=state,
-        optimizer_state_dict=copy_tensors(learner.optimizer_state()),
-        training_history={name: list(values) for name, values in progress.history.items()},
+    return Checkpoint.of(
+        learner.network,
         normalisers=learner.normalisers,
         contract=learner.contract,
         hidden_sizes=learner.settings.train.hidden_sizes,
-        policy_layers=policy_layers,
-        value_layers=value_layers,
-        action_log_std=network.action_log_std.detach().cpu().clone(),
         lineage=Lineage(
             cycle=progress.iteration, epoch=1, seed=learner.settings.run.seed, versions={"torch": torch.__version__}
         ),
         policy_trained=learner.trained,
+        optimizer_state=learner.optimizer_state(),
+        history=progress.history,
         probe_observations=probe[:PROBE_SIZE],
     )
 

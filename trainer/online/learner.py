@@ -25,7 +25,7 @@ from trainer.rollouts.advantages import advantages
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
-from trainer.rollouts.training_set import first_returns, standardised, unit_weights
+from trainer.rollouts.training_set import first_return_normaliser, standardised, unit_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class OnlineLearner:
             self.normalisers = Normalisers(observations, before.returns)
             return self._evaluate_policy(experiences), np.ones(experiences.size)
         behaviour = self._evaluate_policy(experiences)
-        self.normalisers = Normalisers(observations, first_returns(experiences, self.settings.train.gamma))
+        self.normalisers = Normalisers(observations, first_return_normaliser(experiences, self.settings.train.gamma))
         outputs = self._evaluate_policy(experiences)
         log_ratio_B = outputs.logp_B.double().numpy() - behaviour.logp_B.double().numpy()
         return outputs, unit_weights(np.minimum(np.exp(log_ratio_B), 1.0))

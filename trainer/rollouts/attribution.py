@@ -1,68 +1,78 @@
-"""One rollout's experiences with who played them, and what the network that training starts from says of them."""
+"""Attribute rollouts to behaviour policies, and evaluate the parent policy on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from schemas.job import Job
-from schemas.rollout.rollout import Float32
 from trainer.checkpoints.parent import Parent
-from trainer.common.prefetch_cache import AHEAD
+from trainer.common.prefetch_cache import PrefetchCache
+from trainer.common.reporting import Notices
 from trainer.networks.distributions import distribution_for
-from trainer.rollouts.behaviour_policy import Attribution, CandidatePolicy, identify
-from trainer.rollouts.candidates import candidates_of
-from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
-from trainer.rollouts.experiences import Experiences, by_agent
+from trainer.rollouts.behaviour_policy import AttributedRollouts, find_behaviour_policy
+from trainer.rollouts.candidates import CandidateModels
+from trainer.rollouts.evaluation import concatenate_outputs, evaluate_policy
+from trainer.rollouts.experiences import by_agent, concatenate
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.quality import check_policy_sources, check_staleness
 
 
-@dataclass(frozen=True, slots=True)
-class AttributedRollout:
-    """A rollout in agent-major order, and the players of its steps."""
+def attribute_rollouts(
+    loaded: Sequence[LoadedRollout], parent: Parent, job: Job, notices: Notices, cache: PrefetchCache
+) -> AttributedRollouts:
+    """Put the rollouts into agent-major order and find the behaviour policy of each step.
 
-    experiences: Experiences
-    played: Attribution
-    std_scale_B: Float32  #: the engine's factor on the standard deviation
-    glance: (
-        PolicyOutputs | None
-    )  #: the parent's, in its own units; None where nothing is trained yet, and units will change
-
-
-def attribute_rollout(
-    item: LoadedRollout, parent: Parent, job: Job, known: dict[str, CandidatePolicy | None]
-) -> AttributedRollout:
-    """Find who played a rollout, unless it was found ahead. `known` keeps the models read for this job.
-
-    The start's network must still see in the parent's units.
+    The parent's network must not be rescaled yet: it is evaluated with the parent's own normalisers.
     """
-    ahead = AHEAD.get(_key(item, parent))
-    return cast("AttributedRollout", ahead) if ahead is not None else _find(item, parent, job, known)
+    candidates = CandidateModels(parent, job, cache)
+    parts = []
+    for item in loaded:
+        prefetched: AttributedRollouts | None = cache.get(_key(item, parent))
+        parts.append(prefetched or _attribute(item, parent, job, candidates))
+    attributed = _concatenate(parts)
+    is_new_B = attributed.experiences.is_new_B
+    checked_B = is_new_B if is_new_B.any() else np.ones_like(is_new_B)
+    check_policy_sources(attributed.policy_source_B[checked_B], anything_trained=parent.trained, notices=notices)
+    check_staleness(attributed.is_stale_B[is_new_B], notices)
+    return attributed
 
 
 def prefetch_attribution(
-    item: LoadedRollout, parent: Parent, job: Job, known: dict[str, CandidatePolicy | None]
+    item: LoadedRollout, parent: Parent, job: Job, candidates: CandidateModels, cache: PrefetchCache
 ) -> None:
-    """Find who played a rollout before its job has come."""
-    found = _find(item, parent, job, known)
-    if all(known[path] is not None for path in item.given.behaviours):
-        AHEAD.put(_key(item, parent), found, size_bytes=2 * found.experiences.observation_BO.nbytes)
+    """Attribute a rollout before its job arrives, if all its candidates can be read."""
+    attributed = _attribute(item, parent, job, candidates)
+    if len(candidates.at(item.given.behaviours)) == len(item.given.behaviours):
+        cache.put(_key(item, parent), attributed, size_bytes=2 * attributed.experiences.observation_BO.nbytes)
 
 
-def _find(item: LoadedRollout, parent: Parent, job: Job, known: dict[str, CandidatePolicy | None]) -> AttributedRollout:
-    part = by_agent(item.rollout, is_new=item.given.is_new)
-    candidates = candidates_of(item.given.behaviours, parent, job, known)
-    played = identify(part, candidates, item.rollout.noise_std, job.contract.action_space)
-    std_scale_B = np.full(part.size, played.noise, dtype=np.float32)
-    said = None
-    if parent.trained:
-        head = distribution_for(job.contract.action_space)
-        said = evaluate_policy(parent.network, head, parent.normalisers.observations, part, std_scale_B)
-    return AttributedRollout(part, played, std_scale_B, said)
+def _attribute(item: LoadedRollout, parent: Parent, job: Job, candidates: CandidateModels) -> AttributedRollouts:
+    experiences = by_agent(item.rollout, is_new=item.given.is_new)
+    space = job.contract.action_space
+    attributed = find_behaviour_policy(experiences, candidates.at(item.given.behaviours), item.rollout.noise_std, space)
+    if not parent.trained:
+        return attributed
+    outputs = evaluate_policy(
+        parent.network, distribution_for(space), parent.normalisers.observations, experiences, attributed.std_scale_B
+    )
+    return replace(attributed, parent_outputs=outputs)
+
+
+def _concatenate(parts: Sequence[AttributedRollouts]) -> AttributedRollouts:
+    outputs = [part.parent_outputs for part in parts if part.parent_outputs is not None]
+    return AttributedRollouts(
+        experiences=concatenate([part.experiences for part in parts]),
+        policy_source_B=np.concatenate([part.policy_source_B for part in parts]),
+        behaviour_logp_B=np.concatenate([part.behaviour_logp_B for part in parts]),
+        std_scale_B=np.concatenate([part.std_scale_B for part in parts]),
+        is_stale_B=np.concatenate([part.is_stale_B for part in parts]),
+        parent_outputs=concatenate_outputs(outputs) if outputs else None,
+    )
 
 
 def _key(item: LoadedRollout, parent: Parent) -> tuple[object, ...]:
     given = item.given
-    return "played", given.sha256, given.is_new, given.behaviours, parent.checksum
+    return "attributed", given.sha256, given.is_new, given.behaviours, parent.checksum

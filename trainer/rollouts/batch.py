@@ -1,4 +1,4 @@
-"""The training set as one packed matrix: an epoch is one gather into a shuffled copy, a minibatch is a view of it."""
+"""The training set as one packed matrix: an epoch is one gather into a shuffled copy, a minibatch a view of it."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from trainer.common.shapes import check_shapes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Experiences as the loss sees them; a whole training set or one minibatch. Letters: see trainer.common.shapes.
+    """Experiences as the loss uses them: a whole training set or one minibatch. Letters: see trainer.common.shapes.
 
-    "Start" is the policy, and the value function, that this cycle began with.
+    The proximal policy is the one that the ratio is taken against: in a cycle, the parent policy.
     """
 
     observation_BO: Tensor  #: float32, normalised
-    action_BC: Tensor  #: float32, packed by the head
-    logp_B: Tensor  #: float32, nats, log likelihood under the start policy
+    action_BC: Tensor  #: float32, encoded by the action distribution
+    logp_B: Tensor  #: float32, nats, log likelihood under the proximal policy
     advantage_B: Tensor  #: float32, weighted mean 0 and deviation 1 over the training set
     target_B: Tensor  #: float32, value targets in normalised units
-    value_B: Tensor  #: float32, the start's values in normalised units
-    importance_weight_B: (
-        Tensor  #: float32, mean 1 over the training set: how much the start policy would have done this
-    )
+    value_B: Tensor  #: float32, values before this update, in normalised units
+    importance_weight_B: Tensor  #: float32, proximal over behaviour policy, capped; mean 1 over the training set
 
     def __post_init__(self) -> None:
         check_shapes(self)
 
     @property
     def size(self) -> int:
-        """How many experiences there are."""
+        """Return the number of experiences."""
         return len(self.logp_B)
 
     def first(self, n: int) -> Batch:
-        """Return the first `n` experiences, or all there are."""
+        """Return the first `n` experiences, or all if there are fewer."""
         return Batch(**{field.name: getattr(self, field.name)[:n] for field in fields(self)})
 
 
 class PackedSet:
-    """A training set on one device, and the buffer that its shuffled copy goes into."""
+    """A training set on one device, with a buffer for its shuffled copy."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
         scalars = torch.stack(
@@ -55,7 +53,7 @@ class PackedSet:
         self.size = len(packed)
 
     def shuffled(self, batch_size: int, *, rng: torch.Generator) -> Iterator[Batch]:
-        """Return all experiences once in a fresh order, as views. Nothing is dropped: see `minibatch_sizes`."""
+        """Yield all experiences once in random order, as views of the buffer. See `minibatch_sizes` for their sizes."""
         order = torch.randperm(self.size, generator=rng).to(self._all.device)
         torch.index_select(self._all, 0, order, out=self._shuffled)
         start = 0
@@ -78,7 +76,7 @@ class PackedSet:
 
 
 def minibatch_sizes(n: int, batch_size: int) -> list[int]:
-    """Split `n` into about n / batch_size minibatches whose sizes differ by at most one."""
+    """Return the sizes of about n / batch_size minibatches, which add up to `n` and differ by at most one."""
     count = max(1, round(n / batch_size))
     small, larger = divmod(n, count)
     return [small + 1] * larger + [small] * (count - larger)

@@ -1,4 +1,4 @@
-"""The published models that may have generated a rollout: read them, and remember them between rollouts."""
+"""The published models that may have generated a job's rollouts, each read once."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from schemas.job import Job
 from schemas.model import MAX_MODEL_BYTES, read_model, weights_checksum
 from schemas.storage.files import read_regular
 from trainer.checkpoints.parent import Parent
-from trainer.common.prefetch_cache import AHEAD
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.rollouts.behaviour_policy import CandidatePolicy
 
 
-def candidates_of(
-    paths: tuple[str, ...], parent: Parent, job: Job, known: dict[str, CandidatePolicy | None]
-) -> list[CandidatePolicy]:
-    """Read the model JSONs that may have played; what cannot be read or does not fit is passed over.
+class CandidateModels:
+    """Reads model JSONs as candidates for the behaviour policy."""
 
-    `known` keeps what was read for other rollouts of this job.
-    """
-    for path in paths:
-        if path not in known:
-            known[path] = _candidate(Path(path), parent, job)
-    return [candidate for path in paths if (candidate := known[path]) is not None]
+    def __init__(self, parent: Parent, job: Job, cache: PrefetchCache) -> None:
+        self._parent, self._job, self._cache = parent, job, cache
+        self._read: dict[str, CandidatePolicy | None] = {}
+
+    def at(self, paths: tuple[str, ...]) -> list[CandidatePolicy]:
+        """Return the models at these paths, without those that cannot be read or do not fit the job's contract."""
+        for path in paths:
+            if path not in self._read:
+                self._read[path] = self._candidate(Path(path))
+        return [candidate for path in paths if (candidate := self._read[path]) is not None]
+
+    def put_into_cache(self) -> None:
+        """Keep the models that were read for the next job. Raises OSError if a file no longer exists."""
+        for path, candidate in self._read.items():
+            if candidate is not None:
+                self._cache.put(_key(Path(path)), candidate.model)
+
+    def _candidate(self, path: Path) -> CandidatePolicy | None:
+        try:
+            model = self._cache.get(_key(path)) or read_model(read_regular(path, limit=MAX_MODEL_BYTES))
+        except (HotlapError, OSError):
+            return None  # its steps are then attributed to another policy
+        if self._job.contract.differences(model.contract):
+            return None
+        return CandidatePolicy(model, is_parent=weights_checksum(model) == self._parent.checksum)
 
 
-def remember_candidates(known: dict[str, CandidatePolicy | None]) -> None:
-    """Keep the models that were read before the job has come. Raises OSError where one is gone by now."""
-    for path, candidate in known.items():
-        if candidate is not None:
-            AHEAD.put(_model_key(Path(path)), candidate.model)
-
-
-def _model_key(path: Path) -> tuple[object, ...]:
+def _key(path: Path) -> tuple[object, ...]:
     info = path.stat()
     return "model", path, info.st_size, info.st_mtime_ns, info.st_ino
-
-
-def _candidate(path: Path, parent: Parent, job: Job) -> CandidatePolicy | None:
-    try:
-        model = AHEAD.get(_model_key(path)) or read_model(read_regular(path, limit=MAX_MODEL_BYTES))
-    except (HotlapError, OSError):
-        return None  # its steps will be told as a stranger's
-    if job.contract.differences(model.contract):
-        return None
-    return CandidatePolicy(model, is_parent=weights_checksum(model) == parent.checksum)

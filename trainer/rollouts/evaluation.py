@@ -1,4 +1,4 @@
-"""What a network says of experiences before any training, a few of them at a time."""
+"""A policy's outputs for recorded experiences, before any training."""
 
 from __future__ import annotations
 
@@ -9,37 +9,45 @@ import torch
 from torch import Tensor
 
 from schemas.rollout.rollout import Float32
+from trainer.common.shapes import Float64
 from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
-from trainer.networks.normaliser import ObservationNormaliser
+from trainer.networks.normaliser import ObservationNormaliser, ReturnNormaliser
 from trainer.rollouts.experiences import Experiences
 
 _CHUNK = 512
-"""Experiences that the network looks at together: their activations stay in the cache, and in memory used before."""
+"""Experiences that the network evaluates together, so that their activations fit in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyOutputs:
-    """What a network says of experiences, on the CPU, float32. Letters: see trainer.common.shapes."""
+    """A network's outputs for experiences, float32 on the CPU. Letters: see trainer.common.shapes."""
 
-    action_BC: Tensor  #: packed by the head
-    logp_B: Tensor  #: nats, likelihood
-    density_B: Tensor  #: nats, as the engine would record it
-    value_B: Tensor  #: in the network's units of returns
+    action_BC: Tensor  #: encoded by the action distribution
+    logp_B: Tensor  #: nats, likelihood of the clamped action
+    density_B: Tensor  #: nats, log density as an engine records it
+    value_B: Tensor  #: in the network's normalised units
     final_value_F: Tensor  #: likewise, of the final observations
+
+    def values_in_reward_units(self, returns: ReturnNormaliser) -> tuple[Float64, Float64]:
+        """Return `value_B` and `final_value_F` in the game's reward units."""
+        return (
+            returns.restored(self.value_B.double().numpy()),
+            returns.restored(self.final_value_F.double().numpy()),
+        )
 
 
 @torch.no_grad()
 def evaluate_policy(
     network: Network,
     distribution: ActionDistribution,
-    units: ObservationNormaliser,
+    normaliser: ObservationNormaliser,
     experiences: Experiences,
     std_scale_B: Float32,
 ) -> PolicyOutputs:
-    """Run a network that sees in these units over experiences; `std_scale_B` is the engine's factor on the deviation."""
+    """Return a network's outputs for experiences; `std_scale_B` is the engine's factor on the standard deviation."""
     device = network.action_log_std.device
-    pairs = [network(chunk.to(device)) for chunk in torch.split(units(experiences.observation_BO), _CHUNK)]
+    pairs = [network(chunk.to(device)) for chunk in torch.split(normaliser(experiences.observation_BO), _CHUNK)]
     output_BK = torch.cat([output for output, _ in pairs]).cpu()
     action_BC = distribution.encode(torch.from_numpy(experiences.action_BA), torch.from_numpy(std_scale_B))
     log_std_A = network.action_log_std.cpu()
@@ -48,10 +56,10 @@ def evaluate_policy(
         logp_B=distribution.log_prob(output_BK, log_std_A, action_BC),
         density_B=distribution.clamped_log_density(output_BK, log_std_A, action_BC),
         value_B=torch.cat([value for _, value in pairs]).cpu(),
-        final_value_F=network(units(experiences.final_observation_FO).to(device))[1].cpu(),
+        final_value_F=network(normaliser(experiences.final_observation_FO).to(device))[1].cpu(),
     )
 
 
 def concatenate_outputs(parts: Sequence[PolicyOutputs]) -> PolicyOutputs:
-    """Put what was said of several rollouts behind each other."""
+    """Return the outputs for several rollouts as one."""
     return PolicyOutputs(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(PolicyOutputs)))

@@ -1,4 +1,4 @@
-"""From a job's list of rollouts to rollouts in memory: which old ones are drawn, and what cannot be read."""
+"""Choose which of a job's rollouts are used, and read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -17,18 +16,18 @@ from schemas.rollout.cache import load_rollout
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_regular, sha256_of
-from trainer.common.prefetch_cache import AHEAD
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting import Notices
 from trainer.common.rng import numpy_rng_for
 from trainer.rollouts.quality import RolloutQuality, measure_quality
 
-WITHOUT_NEW_ONES = 10
-"""How many old rollouts are drawn where none is new."""
+OLD_ROLLOUTS_WITHOUT_NEW = 10
+"""How many old rollouts are used if none is new."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedRollout:
-    """A rollout with what the job says of it."""
+    """A rollout and its entry in the job."""
 
     given: RolloutInput
     rollout: Rollout
@@ -37,15 +36,15 @@ class LoadedRollout:
 def choose_rollouts(
     rollouts: Sequence[RolloutInput], *, history_ratio: float, seed: int, cycle: int
 ) -> list[RolloutInput]:
-    """Return all new rollouts, and some old ones for each: without replacement, with odds 1 / (1 + age).
+    """Return all new rollouts and `history_ratio` old ones for each, drawn with odds 1 / (1 + age).
 
-    So a cycle's time and memory depend on what is new, not on how much history there is. Without new ones the
-    youngest old ones are taken.
+    So a cycle's time and memory depend on the new rollouts, not on the length of the history. If no rollout is new,
+    the youngest old ones are returned.
     """
     new = [r for r in rollouts if r.is_new]
     old = [r for r in rollouts if not r.is_new]
     if not new:
-        return sorted(old, key=lambda r: r.age)[:WITHOUT_NEW_ONES]
+        return sorted(old, key=lambda r: r.age)[:OLD_ROLLOUTS_WITHOUT_NEW]
     wanted = min(len(old), math.ceil(history_ratio * len(new)))
     if not wanted:
         return new
@@ -55,52 +54,68 @@ def choose_rollouts(
     return [*new, *(old[i] for i in sorted(chosen))]
 
 
-def load_rollouts(drawn: Sequence[RolloutInput], contract: PolicyContract, notices: Notices) -> list[LoadedRollout]:
-    """Read what can be read; a rollout that is gone, broken or of another contract is told and left out.
+def load_rollouts(
+    chosen: Sequence[RolloutInput], contract: PolicyContract, notices: Notices, cache: PrefetchCache
+) -> list[LoadedRollout]:
+    """Read the rollouts. Those that are missing, broken or of another contract are left out, with a notice.
 
-    Raises RolloutError where none is left.
+    Raises RolloutError if none is left.
     """
-    loaded, left_out, problem = [], [], ""
-    for given in drawn:
+    loaded: list[LoadedRollout] = []
+    left_out: list[str] = []
+    problem = RolloutError(
+        "there is no rollout to train on", hint="let the engine write rollouts into Exports", code="E_NO_ROLLOUTS"
+    )
+    for given in chosen:
         try:
-            rollout = _read(given)
-            difference = contract.differences(rollout.contract)
-            if difference:
-                raise RolloutError(f"it has {' and '.join(difference)}", hint="another game's?", code="E_CONTRACT")
+            rollout = _read(given, cache)
+            if difference := contract.differences(rollout.contract):
+                raise RolloutError(
+                    f"it has {' and '.join(difference)}", hint="is it of another game?", code="E_CONTRACT"
+                )
             loaded.append(LoadedRollout(given, rollout))
-        except (HotlapError, OSError) as error:
+        except HotlapError as error:
             left_out.append(given.name)
-            problem = str(error)
+            problem = RolloutError(f"{given.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
+        except OSError as error:
+            left_out.append(given.name)
+            problem = RolloutError(
+                f"{given.name} cannot be read: {error.strerror or error}",
+                hint="check the file's rights and the disk",
+                code="E_OS",
+            )
+    if not loaded:
+        raise problem
     if left_out:
         names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
-        notices.say("W_ROLLOUT_SKIPPED", f"{len(left_out)} of {len(drawn)} rollouts left out ({names}): {problem}")
-    if not loaded:
-        raise RolloutError(f"no rollout can be used: {problem or 'none was given'}", hint="see docs/formats.md")
+        notices.send(
+            "W_ROLLOUT_SKIPPED", f"{len(left_out)} of {len(chosen)} rollouts are left out ({names}): {problem.message}"
+        )
     return loaded
 
 
-def _read(given: RolloutInput) -> Rollout:
-    ahead = AHEAD.get(("rollout", given.sha256)) if given.sha256 else None
-    if ahead is not None:
-        return cast("Rollout", ahead)
-    cached = load_rollout(Path(given.cache)) if given.cache else None
-    if cached is not None:
-        return cached
+def _read(given: RolloutInput, cache: PrefetchCache) -> Rollout:
+    prefetched: Rollout | None = cache.get(("rollout", given.sha256)) if given.sha256 else None
+    if prefetched is not None:
+        return prefetched
+    stored = load_rollout(Path(given.cache)) if given.cache else None
+    if stored is not None:
+        return stored
     data = read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)
     if sha256_of(data) != given.sha256:
-        raise RolloutError("its file holds something else by now", hint="it counts as a new rollout", code="E_REPLACED")
+        raise RolloutError("its file has other content now", hint="it counts as a new rollout", code="E_REPLACED")
     return read_rollout(data)
 
 
-def prefetch_rollout(given: RolloutInput) -> Rollout:
-    """Read a rollout before its job has come. Raises HotlapError or OSError."""
-    rollout = _read(given)
-    AHEAD.put(("rollout", given.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
-    AHEAD.put(("facts", given.sha256), measure_quality(rollout))
+def prefetch_rollout(given: RolloutInput, cache: PrefetchCache) -> Rollout:
+    """Read and measure a rollout before its job arrives. Raises HotlapError or OSError."""
+    rollout = _read(given, cache)
+    cache.put(("rollout", given.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
+    cache.put(("quality", given.sha256), measure_quality(rollout))
     return rollout
 
 
-def quality_of(item: LoadedRollout) -> RolloutQuality:
-    """Return what a rollout tells of its exporter, unless it was found out ahead."""
-    ahead = AHEAD.get(("facts", item.given.sha256)) if item.given.sha256 else None
-    return cast("RolloutQuality", ahead) if ahead is not None else measure_quality(item.rollout)
+def quality_of(item: LoadedRollout, cache: PrefetchCache) -> RolloutQuality:
+    """Return a rollout's quality measures, prefetched or measured now."""
+    prefetched: RolloutQuality | None = cache.get(("quality", item.given.sha256)) if item.given.sha256 else None
+    return prefetched or measure_quality(item.rollout)

@@ -1,4 +1,4 @@
-"""The four kinds of job: a first model, a training, a selection among what is there, an export of one epoch."""
+"""The four kinds of job: make version 0, train, select among existing checkpoints, export one epoch."""
 
 from __future__ import annotations
 
@@ -13,61 +13,73 @@ from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
 from trainer.checkpoints.checkpoint import (
     NAME,
+    Checkpoint,
     history_of,
+    lineage_of,
     load_document,
-    make_checkpoint,
     tensors_are_finite,
     value_losses_of,
 )
-from trainer.checkpoints.export import stand_in_observations
+from trainer.checkpoints.export import random_observations
 from trainer.checkpoints.output import Output, export_result, select_and_export
 from trainer.checkpoints.parent import open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, score
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting import Notices, Reporter
 from trainer.worker.train import train
 
 
-def run_job(job: Job, reporter: Reporter) -> Result:
-    """Do a job. Raises HotlapError or OSError."""
+def run_job(job: Job, reporter: Reporter, cache: PrefetchCache | None = None) -> Result:
+    """Do a job. `cache` contains what a warm trainer has prefetched for it. Raises HotlapError or OSError."""
     begin = time.monotonic()
+    cache = PrefetchCache() if cache is None else cache
     if not Path(job.output).is_dir():
-        raise HotlapError(f"the output folder {job.output} is not there", hint="make it first", code="E_OUTPUT")
-    kinds = {"initial": _initial, "train": train, "select": _select, "export": _export}
-    result = kinds[job.kind](job, reporter)
+        raise HotlapError(f"the output folder {job.output} does not exist", hint="create it first", code="E_OUTPUT")
+    match job.kind:
+        case "initial":
+            result = _make_initial_model(job, reporter, cache)
+        case "train":
+            result = train(job, reporter, cache)
+        case "select":
+            result = _select(job, reporter)
+        case "export":
+            result = _export(job, reporter)
+        case "prefetch":
+            raise HotlapError("a preview is not a job", hint="send the job itself", code="E_JOB")
     return result.model_copy(update={"seconds": time.monotonic() - begin})
 
 
-def _initial(job: Job, reporter: Reporter) -> Result:
-    """Make version 0: a fresh network, not trained, that engine and trainer both start from."""
+def _make_initial_model(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
+    """Make version 0: an untrained network that engine and trainer both start from."""
     reporter.doing("making the initial model", 0.1)
-    start = open_parent(job.model_copy(update={"parent": None}), Notices(reporter))
-    checkpoint = make_checkpoint(
-        start.network,
-        start.normalisers,
-        job,
-        epoch=0,
-        optimizer_state={},
-        history={},
-        probe=torch.zeros(0, 0),
+    parent = open_parent(job.model_copy(update={"parent": None}), Notices(reporter), cache)
+    checkpoint = Checkpoint.of(
+        parent.network,
+        normalisers=parent.normalisers,
+        contract=job.contract,
+        hidden_sizes=job.hidden_sizes,
+        lineage=lineage_of(job, 0),
         policy_trained=False,
+        network_class=job.settings.network,
     )
-    checkpoint = replace(checkpoint, probe_observations=torch.from_numpy(stand_in_observations(checkpoint)))
+    checkpoint = replace(checkpoint, probe_observations=torch.from_numpy(random_observations(checkpoint)))
     output = Output(Path(job.output))
     output.write("model_epoch_0.pt", checkpoint.to_bytes())
-    entry = CheckpointCandidate(0, "model_epoch_0.pt", ())
-    return export_result(job, entry.name, output, RankedCheckpoint(entry, None, "not trained"))
+    candidate = CheckpointCandidate(0, "model_epoch_0.pt", ())
+    return export_result(job, output, RankedCheckpoint(candidate, None, "not trained"))
 
 
 def _select(job: Job, reporter: Reporter) -> Result:
-    """Rank the checkpoints that are in the output folder, whoever wrote them, and export the chosen one."""
+    """Rank the checkpoints in the output folder, whichever program wrote them, and export the chosen one."""
     output = Output(Path(job.output))
-    notices = Notices(reporter)
-    entries = entries_in(output, notices)
-    if not entries:
+    candidates = candidates_in(output, Notices(reporter))
+    if not candidates:
         raise ModelError(
-            "no checkpoint was left behind", hint="write model_epoch_<k>.pt to the folder given", code="E_NO_MODEL"
+            "the training script wrote no checkpoint",
+            hint="write model_epoch_<k>.pt to the folder that it is given",
+            code="E_NO_MODEL",
         )
-    result = select_and_export(job, entries, output, reporter)
+    result = select_and_export(job, candidates, output, reporter)
     _refuse_other_shape(job.contract, job.hidden_sizes, result)
     return result
 
@@ -78,31 +90,31 @@ def _export(job: Job, reporter: Reporter) -> Result:
     output = Output(Path(job.output))
     name = f"model_epoch_{job.export_epoch}.pt"
     if not (output.folder / name).is_file():
-        raise ModelError(f"there is no {name}", hint="see model_analysis.json for what there is", code="E_NO_EPOCH")
-    data = output.register(name)
-    losses = tuple(value_losses_of(history_of(load_document(data, name))))
-    return export_result(
-        job,
-        name,
-        output,
-        RankedCheckpoint(CheckpointCandidate(job.export_epoch, name, losses), score(losses), "asked for"),
-    )
+        raise ModelError(
+            f"{name} does not exist in {output.folder}",
+            hint="see model_analysis.json for the epochs that exist",
+            code="E_NO_EPOCH",
+        )
+    losses = value_losses_of(history_of(load_document(output.register(name), name)))
+    candidate = CheckpointCandidate(job.export_epoch, name, tuple(losses))
+    return export_result(job, output, RankedCheckpoint(candidate, score(losses), "asked for"))
 
 
-def entries_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:
-    """Read every checkpoint of a folder for the ranking; one that cannot be read is told and left out."""
+def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:
+    """Read every checkpoint of a folder for the ranking. Those that cannot be read are left out, with a notice."""
     names = sorted((int(m[1]), p.name) for p in output.folder.iterdir() if (m := NAME.fullmatch(p.name)))
-    entries = []
+    candidates = []
     for epoch, name in names:
         try:
             document = load_document(output.register(name), name)
         except (HotlapError, OSError) as error:
             output.files.pop(name, None)
-            notices.say("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {error}")
+            reason = error.message if isinstance(error, HotlapError) else f"{name}: {error.strerror or error}"
+            notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
             continue
         losses = tuple(value_losses_of(history_of(document)))
-        entries.append(CheckpointCandidate(epoch, name, losses, tensors_are_finite(document["policy_state_dict"])))
-    return entries
+        candidates.append(CheckpointCandidate(epoch, name, losses, tensors_are_finite(document["policy_state_dict"])))
+    return candidates
 
 
 def _refuse_other_shape(contract: PolicyContract, hidden_sizes: tuple[int, ...], result: Result) -> None:
@@ -111,5 +123,6 @@ def _refuse_other_shape(contract: PolicyContract, hidden_sizes: tuple[int, ...],
         differences.append(f"hidden layers {list(result.hidden_sizes)} instead of {list(hidden_sizes)}")
     if differences:
         raise ContractError(
-            f"{result.checkpoint} has {' and '.join(differences)}", hint="engines cannot load another shape"
+            f"{result.checkpoint} has {' and '.join(differences)}",
+            hint="write checkpoints of the project's shape: engines cannot load another one",
         )

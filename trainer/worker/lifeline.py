@@ -1,4 +1,4 @@
-"""No trainer outlives its daemon: stdin's end means that the daemon is gone, on Linux the kernel says it as well."""
+"""End the trainer when its daemon ends: stdin is closed then, and on Linux the kernel sends a signal as well."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _SIGKILL = 9
 
 
 class Lifeline:
-    """Reads stdin on a thread of its own: each line is a job, the end of it is the end of this process."""
+    """Reads stdin on its own thread: each line is a job, and the end of stdin ends this process."""
 
     def __init__(self) -> None:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.exit_code = int(ExitCode.TEMPORARY)  #: what the process ends with when the line is cut
+        self.exit_code = int(ExitCode.TEMPORARY)  #: of the process if stdin ends
         threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
 
-    def job_line(self) -> bytes:
-        """Wait for the next job."""
+    def next_line(self) -> bytes:
+        """Return the next line when it arrives."""
         return self._lines.get()
 
     @property
-    def is_quiet(self) -> bool:
-        """Return whether no job waits."""
-        return self._lines.empty()
+    def has_line(self) -> bool:
+        """Return whether a line has arrived that was not returned yet."""
+        return not self._lines.empty()
 
     def _watch(self) -> None:
         try:
@@ -38,20 +38,20 @@ class Lifeline:
                 for job in whole:
                     self._lines.put(job)
         finally:
-            _end_workers()
+            _kill_process_group()
             os._exit(self.exit_code)
 
 
-def _end_workers() -> None:
-    """End the process group where it is ours alone: workers that user code started, and this process with them."""
+def _kill_process_group() -> None:
+    """Kill the process group if this process leads it: processes that user code started, and this one."""
     if sys.platform != "win32" and os.getpgrp() == os.getpid():
         os.killpg(0, _SIGKILL)
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the lifeline alone must do.
+    """Ask Linux to kill this process when its parent dies. On other systems only the lifeline ends it.
 
-    The kernel means the *thread* that started us: the daemon must start its trainers from the thread it lives on.
+    The kernel watches the parent *thread*: it must live as long as the daemon.
     """
     if sys.platform != "linux":
         return
@@ -59,5 +59,5 @@ def die_with_parent() -> None:
 
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died just before we asked
+    if os.getppid() != parent:  # the parent died before the request
         os._exit(int(ExitCode.TEMPORARY))

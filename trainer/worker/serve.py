@@ -1,6 +1,6 @@
-"""`python -m trainer serve`: one job on stdin, events as JSON lines on stdout, its log on stderr, an exit code.
+"""`python -m trainer serve`: one job on stdin, events as JSON lines on stdout, the log on stderr, an exit code.
 
-It may be started before there is a job: it imports torch, says `ready` and waits, so that the job starts warm.
+The daemon can start it before there is a job: it imports torch, sends `ready` and waits.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ import os
 import sys
 import threading
 import traceback
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from schemas.base import StrictModel
 from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
 from trainer.common.exit_codes import failure_of
 from trainer.worker.lifeline import Lifeline, die_with_parent
 
+if TYPE_CHECKING:
+    from trainer.common.prefetch_cache import PrefetchCache
+
 HEARTBEAT_S = 2.0
 log = logging.getLogger("trainer")
 
 
 class EventWriter:
-    """Writes events to a private copy of stdout, so that nobody's print() can get between them."""
+    """Writes events to a private copy of stdout. What user code prints goes to stderr."""
 
     def __init__(self) -> None:
         sys.stdout.flush()
@@ -33,24 +36,24 @@ class EventWriter:
         self._doing, self._progress = "waiting for a job", 0.0
 
     def emit(self, event: StrictModel) -> None:
-        """Write one event as one line."""
+        """Write one event as one JSON line."""
         line = event.to_bytes()
         with self._lock:
             while line:
                 line = line[os.write(self._fd, line) :]
 
     def doing(self, what: str, progress: float) -> None:
-        """Remember what the next heartbeat says, and say it at once."""
+        """Set the activity for the heartbeats, and send one now."""
         log.info("%s", what)
         self._doing, self._progress = what, progress
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """Say that we are alive."""
+        """Send a heartbeat with the current activity."""
         self.emit(Heartbeat(doing=self._doing, progress=self._progress))
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
-        """Pass an event on, and leave a line in the log."""
+        """Send an event, and write a line to the log."""
         if isinstance(event, Notice):
             log.warning("%s [%s]", event.message, event.code)
         if isinstance(event, EpochDone):
@@ -61,62 +64,64 @@ class EventWriter:
 
 def serve() -> NoReturn:
     """Serve one job and end the process with its exit code."""
-    speaker = EventWriter()
+    events = EventWriter()
     die_with_parent()
     lifeline = Lifeline()
-    _start_log()
-    threading.Thread(target=_beat, args=(speaker,), name="heartbeat", daemon=True).start()
+    _configure_log()
+    threading.Thread(target=_send_heartbeats, args=(events,), name="heartbeat", daemon=True).start()
     try:
-        code = _serve(speaker, lifeline)
+        code = _serve(events, lifeline)
     except BaseException as error:  # noqa: BLE001
         code, failure = failure_of(error)
         if code == ExitCode.BUG:
             traceback.print_exception(error)
         log.error("%s", failure.message)
-        speaker.emit(failure)
+        events.emit(failure)
     lifeline.exit_code = int(code)
     sys.stderr.flush()
-    os._exit(int(code))  # all is written; taking torch apart would only take time
+    os._exit(int(code))  # everything is written; an orderly exit would spend time on unloading torch
 
 
-def _serve(speaker: EventWriter, lifeline: Lifeline) -> ExitCode:
+def _serve(events: EventWriter, lifeline: Lifeline) -> ExitCode:
     import torch
 
+    from trainer.common.prefetch_cache import PrefetchCache
     from trainer.worker.jobs import run_job
     from trainer.worker.warmup import warm_up
 
     warm_up()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    speaker.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
-    job = _job(lifeline)
+    events.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
+    cache = PrefetchCache()
+    job = _wait_for_job(lifeline, cache)
     log.info("job: %s, cycle %d, %d rollouts", job.kind, job.cycle, len(job.rollouts))
-    result = run_job(job, speaker)
+    result = run_job(job, events, cache)
     log.info("done: epoch %d, score %s, on %s, %.2f s", result.epoch, result.score, result.device, result.seconds)
-    speaker.emit(result)
+    events.emit(result)
     return ExitCode.OK
 
 
-def _job(lifeline: Lifeline) -> Job:
-    """Wait for the job; until then do what may be done ahead."""
-    from trainer.worker.prefetch import prefetch, warm_up_job
+def _wait_for_job(lifeline: Lifeline, cache: PrefetchCache) -> Job:
+    """Return the job when it arrives. Until then prefetch what the previews name."""
+    from trainer.worker.prefetch import prefetch
+    from trainer.worker.warmup import warm_up_for
 
-    is_rehearsed = False
-    while (job := Job.from_bytes(lifeline.job_line())).kind == "prefetch":
-        prefetch(job)
-        if not is_rehearsed and lifeline.is_quiet:
-            is_rehearsed = True
-            warm_up_job(job)
+    is_warm = False
+    while (job := Job.from_bytes(lifeline.next_line())).kind == "prefetch":
+        prefetch(job, cache)
+        if not is_warm and not lifeline.has_line:
+            is_warm = True
+            warm_up_for(job)
     return job
 
 
-def _beat(speaker: EventWriter) -> None:
+def _send_heartbeats(events: EventWriter) -> None:
     pause = threading.Event()
     while not pause.wait(HEARTBEAT_S):
-        speaker.heartbeat()
+        events.heartbeat()
 
 
-def _start_log() -> None:
-    for stream in (sys.stderr,):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+def _configure_log() -> None:
+    if hasattr(sys.stderr, "reconfigure"):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -1,4 +1,4 @@
-"""One cycle's training, from a job to checkpoints and a published model's JSON."""
+"""One cycle's training: from a job to checkpoints and the chosen epoch's model JSON."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 
 from schemas.job import EpochDone, Job, Result, finite_or_none
 from schemas.settings.models import TrainerSettings
-from trainer.checkpoints.checkpoint import make_checkpoint
+from trainer.checkpoints.checkpoint import Checkpoint, lineage_of
 from trainer.checkpoints.output import Output, select_and_export
-from trainer.checkpoints.parent import Parent, open_parent
+from trainer.checkpoints.parent import open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, score
-from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common import device as devices
 from trainer.common import threads
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting import Notices, Reporter
 from trainer.common.schedule import linear_schedule
 from trainer.networks.distributions import ActionDistribution, distribution_for
@@ -28,43 +28,44 @@ from trainer.networks.network import Network, load_symbol
 from trainer.ppo.loss import Loss, LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater, run_epochs
+from trainer.rollouts.attribution import attribute_rollouts
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of
 from trainer.rollouts.quality import check_rollouts
-from trainer.rollouts.training_set import TrainingSet, attribute_rollouts, rescale_and_build
+from trainer.rollouts.training_set import TrainingSet, rescale_and_build
 
 _log = logging.getLogger(__name__)
 _DEVICE_TRIAL = 20
-"""Minibatches after which the fastest device is known."""
+"""Minibatches on which the devices are compared."""
 
 
-def train(job: Job, reporter: Reporter) -> Result:
-    """Learn from the job's rollouts; leave checkpoints, the chosen epoch's JSON and the analysis."""
+def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
+    """Train on the job's rollouts; write checkpoints, the chosen epoch's JSON and the analysis to its folder."""
     begin = time.monotonic()
     notices = Notices(reporter)
-    devices.candidates(job.settings)  # a mistake in the settings is told before anything is read
-    loss: Loss = load_symbol(job.settings.loss, "loss") if job.settings.loss else ppo_loss
-    reporter.doing("loading the last model", 0.0)
-    start = open_parent(job, notices)
-    threads.set_thread_count(job.settings.threads or 1)
+    settings = job.settings
+    devices.candidates(settings)  # reports a wrong setting before anything is read
+    loss: Loss = load_symbol(settings.loss, "loss") if settings.loss else ppo_loss
+    reporter.doing("loading the parent model", 0.0)
+    parent = open_parent(job, notices, cache)
+    threads.set_thread_count(settings.threads or 1)
     threads.limit_numpy_to_one_thread()
     reporter.doing("reading rollouts", 0.01)
-    settings = job.settings
-    drawn = choose_rollouts(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
-    loaded = load_rollouts(drawn, job.contract, notices)
+    chosen = choose_rollouts(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
+    loaded = load_rollouts(chosen, job.contract, notices, cache)
     new = [item for item in loaded if item.given.is_new] or loaded
-    check_rollouts([quality_of(item) for item in new], job.contract, notices)
+    check_rollouts([quality_of(item, cache) for item in new], job.contract, notices)
     reporter.doing("computing advantages", 0.05)
-    head = distribution_for(job.contract.action_space)
-    prepared = rescale_and_build(attribute_rollouts(loaded, start, job, notices), start, head, job, notices)
-    training = Training(job, start, prepared, head, loss, reporter)
-    entries = training.run()
-    told = "first gradient step %.3f s after the job came, at %.3f; training %.3f s"
-    _log.info(told, training.began - begin, training.first_step_at, time.monotonic() - training.began)
-    result = select_and_export(job, entries, training.output, reporter)
-    experiences = prepared.train.size + prepared.held.size
+    distribution = distribution_for(job.contract.action_space)
+    attributed = attribute_rollouts(loaded, parent, job, notices, cache)
+    training_set = rescale_and_build(attributed, parent, distribution, job, notices)
+    training = Training(job, training_set, distribution, loss, parent.optimizer_state, reporter)
+    candidates = training.run()
+    times = "first gradient step %.3f s after the job arrived, at %.3f; training %.3f s"
+    _log.info(times, training.began - begin, training.first_step_at, time.monotonic() - training.began)
+    result = select_and_export(job, candidates, training.output, reporter)
     extras: dict[str, Any] = {
-        "experiences": experiences,
+        "experiences": training_set.size,
         "reward_mean": _reward_mean(new),
         "device": training.device.type,
         "seconds": time.monotonic() - begin,
@@ -78,110 +79,112 @@ class Training:
     def __init__(
         self,
         job: Job,
-        parent: Parent,
-        prepared: TrainingSet,
+        training_set: TrainingSet,
         distribution: ActionDistribution,
         loss: Loss,
+        optimizer_state: dict[str, Any],
         reporter: Reporter,
     ) -> None:
         self.job, self.reporter, self.output = job, reporter, Output(Path(job.output))
         self._notices = Notices(reporter)
-        self._prepared, self._distribution, self._parent, self._loss = prepared, distribution, parent, loss
+        self._training_set, self._distribution, self._loss = training_set, distribution, loss
+        self._optimizer_state = optimizer_state
         self.device = self._choose_device()
-        self.plan = update_config_for(job, self.device, prepared)
+        self.config = update_config_for(job, self.device, training_set)
         self.first_step_at = 0.0  #: seconds since 1970
         self.began = 0.0  #: the same moment on the monotonic clock
 
     def _choose_device(self) -> torch.device:
-        devices_there = devices.candidates(self.job.settings)
-        if len(devices_there) == 1:
-            return devices_there[0]
-        few = self._prepared.train.first(_DEVICE_TRIAL * self.job.settings.batch_size)
+        candidates = devices.candidates(self.job.settings)
+        if len(candidates) == 1:
+            return candidates[0]
+        few = self._training_set.train.first(_DEVICE_TRIAL * self.job.settings.batch_size)
 
         def steps_on(device: torch.device) -> Callable[[], None]:
-            updater = self._updater(copy.deepcopy(self._parent.network), few, device)
+            updater = self._make_updater(copy.deepcopy(self._training_set.network), few, device)
 
             def steps() -> None:
                 updater.epoch(0)
 
             return steps
 
-        return devices.fastest(devices_there, steps_on)
+        return devices.fastest(candidates, steps_on)
 
-    def _updater(self, network: Network, batch: Batch, device: torch.device) -> Updater:
+    def _make_updater(self, network: Network, batch: Batch, device: torch.device) -> Updater:
         return make_updater(
             network,
             self._distribution,
             self._loss,
-            update_config_for(self.job, device, self._prepared),
+            update_config_for(self.job, device, self._training_set),
             batch,
-            optimizer_state=self._parent.optimizer_state,
+            optimizer_state=self._optimizer_state,
             device=device,
-            notify=self._notices.say,
+            notify=self._notices.send,
         )
 
     def run(self) -> list[CheckpointCandidate]:
-        """Train epoch by epoch, with a checkpoint after each; give what the ranking needs."""
-        updater = self._updater(self._parent.network, self._prepared.train, self.device)
-        held = to_device(self._prepared.held, self.device)
+        """Train epoch by epoch and queue a checkpoint after each. Return the candidates for the ranking."""
+        updater = self._make_updater(self._training_set.network, self._training_set.train, self.device)
+        held = to_device(self._training_set.held, self.device)
         history: dict[str, list[float]] = {}
-        entries: list[CheckpointCandidate] = []
+        candidates: list[CheckpointCandidate] = []
         self.first_step_at, self.began = time.time(), time.monotonic()
         since = self.began
-        self._say(0)
+        self._report_progress(0)
         try:
             for epoch, losses in run_epochs(updater, held):
                 for name, value in losses.items():
                     history.setdefault(name, []).append(value)
-                entries.append(self._keep(epoch, updater, history))
-                self.reporter.send(self._done(entries[-1], losses, seconds=time.monotonic() - since))
+                candidates.append(self._queue_checkpoint(epoch, updater, history))
+                self.reporter.send(self._epoch_done(candidates[-1], losses, seconds=time.monotonic() - since))
                 since = time.monotonic()
-                self._say(epoch)
+                self._report_progress(epoch)
         finally:
             self.output.wait()
-        return entries
+        return candidates
 
-    def _done(self, candidate: CheckpointCandidate, losses: dict[str, float], *, seconds: float) -> EpochDone:
-        parts = score(candidate.losses) if candidate.finite else None
+    def _epoch_done(self, candidate: CheckpointCandidate, losses: dict[str, float], *, seconds: float) -> EpochDone:
+        terms = score(candidate.losses) if candidate.finite else None
         return EpochDone(
             epoch=candidate.epoch,
-            epochs=self.plan.epochs,
+            epochs=self.config.epochs,
             losses={name: finite_or_none(value) for name, value in losses.items()},
-            score=parts.total if parts else None,
+            score=terms.total if terms else None,
             seconds=seconds,
         )
 
-    def _say(self, done: int) -> None:
-        self.reporter.doing(
-            f"epoch {min(done + 1, self.plan.epochs)} of {self.plan.epochs}", 0.1 + 0.85 * done / self.plan.epochs
-        )
+    def _report_progress(self, done: int) -> None:
+        epochs = self.config.epochs
+        self.reporter.doing(f"epoch {min(done + 1, epochs)} of {epochs}", 0.1 + 0.85 * done / epochs)
 
-    def _keep(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> CheckpointCandidate:
-        checkpoint = make_checkpoint(
+    def _queue_checkpoint(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> CheckpointCandidate:
+        checkpoint = Checkpoint.of(
             updater.network,
-            self._prepared.normalisers,
-            self.job,
-            epoch=epoch,
-            optimizer_state=copy_tensors(updater.optimizer_state()),
+            normalisers=self._training_set.normalisers,
+            contract=self.job.contract,
+            hidden_sizes=self.job.hidden_sizes,
+            lineage=lineage_of(self.job, epoch),
+            policy_trained=not self._training_set.values_only,
+            optimizer_state=updater.optimizer_state(),
             history=history,
-            probe=self._prepared.probe,
-            policy_trained=not self._prepared.values_only,
+            network_class=self.job.settings.network,
+            probe_observations=self._training_set.probe,
         )
         name = f"model_epoch_{epoch}.pt"
-        entry = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
-        self.output.queue(name, checkpoint)
-        return entry
+        candidate = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
+        self.output.queue_checkpoint(name, checkpoint)
+        return candidate
 
 
-def update_config_for(job: Job, device: torch.device, prepared: TrainingSet) -> UpdateConfig:
-    """Turn the settings into this cycle's numbers; schedules run over cycles."""
+def update_config_for(job: Job, device: torch.device, training_set: TrainingSet) -> UpdateConfig:
+    """Return the update's settings for this cycle; schedules run over cycles."""
     s = job.settings
     entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s)
     loss = LossConfig(
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
         value_coef=s.value_coef,
-        entropy_coef=0.0 if prepared.values_only else entropy_coef,
+        entropy_coef=0.0 if training_set.values_only else entropy_coef,
     )
     return UpdateConfig(
         epochs=s.epochs,

@@ -11,6 +11,7 @@ import pytest
 from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.helpers import drop, v1_bytes
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.rollouts.loading import load_rollouts
 
 GOOD = v1_bytes(seed=1)
@@ -19,13 +20,14 @@ GOOD = v1_bytes(seed=1)
 class IgnoredNotices:
     """Ignores the trainer's notices."""
 
-    def say(self, code: str, message: str) -> None:
+    def send(self, code: str, message: str) -> None:
         pass
 
 
 def trained_on(job) -> list[str]:
     """Return the sum of the rewards of each rollout that the trainer loads for a job."""
-    return [float(each.rollout.rewards.sum()) for each in load_rollouts(job.rollouts, job.contract, IgnoredNotices())]
+    loaded = load_rollouts(job.rollouts, job.contract, IgnoredNotices(), PrefetchCache())
+    return [float(each.rollout.rewards.sum()) for each in loaded]
 
 
 def rewards_of(data: bytes) -> float:

@@ -1,4 +1,4 @@
-"""Files that are written together, between epochs, are whole when the result is said, or the job fails."""
+"""Files that are written together, between epochs, are complete when the result is sent, or the job fails."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from schemas.errors import ModelError
 from schemas.storage.files import sha256_of, write_all_atomic
 from tests.trainer.toy import Bandit, loop_for
-from trainer.checkpoints import output as results
+from trainer.checkpoints import output as output_module
 from trainer.checkpoints.output import Output
 
 
 class Small:
-    """Stands for a checkpoint: what `keep` asks one for."""
+    """Replaces a checkpoint: has what `queue_checkpoint` uses."""
 
     size_bytes = 5
 
@@ -27,19 +27,19 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_written_later_is_there_after_settling(tmp_path):
+def test_queued_files_exist_after_flush(tmp_path):
     output = Output(tmp_path)
     for name in ("a", "b", "c", "d"):
-        output.write_later(name, name.encode)
+        output.queue_file(name, name.encode)
     output.flush()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {n: n.encode() for n in "abcd"}
     assert output.files == {n: sha256_of(n.encode()) for n in "abcd"}
 
 
-def test_writing_goes_on_while_something_else_is_done(tmp_path):
+def test_files_are_written_on_a_thread(tmp_path):
     output = Output(tmp_path)
-    output.write_later("a", lambda: b"a")
-    output.begin_to_write()
+    output.queue_file("a", lambda: b"a")
+    output.start_writing()
     began = time.monotonic()
     while names(tmp_path) != ["a"]:
         assert time.monotonic() - began < 10.0
@@ -47,27 +47,27 @@ def test_writing_goes_on_while_something_else_is_done(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def test_a_failed_write_is_told_when_settling(tmp_path):
+def test_flush_raises_what_a_write_failed_with(tmp_path):
     output = Output(tmp_path / "gone")
-    output.write_later("a", lambda: b"a")
+    output.queue_file("a", lambda: b"a")
     with pytest.raises(FileNotFoundError):
         output.flush()
     assert output.files == {}
 
 
-@pytest.mark.parametrize("setting", ["MOST_WAITING", "MOST_WAITING_BYTES", "LONGEST_WAIT_S"])
-def test_checkpoints_are_written_together_once_they_are_many_or_large_or_old(tmp_path, monkeypatch, setting):
-    limits = {"MOST_WAITING": 10**9, "MOST_WAITING_BYTES": 10**9, "LONGEST_WAIT_S": 10**9}
-    for name, value in (limits | {setting: {"MOST_WAITING": 3, "MOST_WAITING_BYTES": 15}.get(setting, 0.05)}).items():
-        monkeypatch.setattr(results, name, value)
+@pytest.mark.parametrize("setting", ["MAX_QUEUED", "MAX_QUEUED_BYTES", "MAX_QUEUED_S"])
+def test_checkpoints_are_written_together_if_they_are_many_or_large_or_old(tmp_path, monkeypatch, setting):
+    limits = {"MAX_QUEUED": 10**9, "MAX_QUEUED_BYTES": 10**9, "MAX_QUEUED_S": 10**9}
+    for name, value in (limits | {setting: {"MAX_QUEUED": 3, "MAX_QUEUED_BYTES": 15}.get(setting, 0.05)}).items():
+        monkeypatch.setattr(output_module, name, value)
     output, began = Output(tmp_path), time.monotonic()
     kept = []
     while not names(tmp_path):
         kept.append(f"model_epoch_{len(kept)}.pt")
-        output.queue(kept[-1], Small())
+        output.queue_checkpoint(kept[-1], Small())
         assert time.monotonic() - began < 10.0
     assert names(tmp_path) == sorted(kept)
-    if setting == "LONGEST_WAIT_S":
+    if setting == "MAX_QUEUED_S":
         assert time.monotonic() - began >= 0.05
     else:
         assert len(kept) == 3
@@ -75,38 +75,38 @@ def test_checkpoints_are_written_together_once_they_are_many_or_large_or_old(tmp
 
 def test_a_failed_write_ends_the_training_between_epochs(tmp_path):
     output = Output(tmp_path / "gone")
-    with pytest.raises(FileNotFoundError):  # noqa: PT012  the last one at the latest
-        for k in range(results.MOST_WAITING):
-            output.queue(f"model_epoch_{k}.pt", Small())
+    with pytest.raises(FileNotFoundError):  # noqa: PT012  at the last one, if not before
+        for k in range(output_module.MAX_QUEUED):
+            output.queue_checkpoint(f"model_epoch_{k}.pt", Small())
 
 
-def test_a_checkpoint_too_many_to_be_kept_is_read_once_it_is_written(tmp_path, monkeypatch):
+def test_a_checkpoint_that_is_not_kept_in_memory_is_read_from_its_file(tmp_path, monkeypatch):
     loop = loop_for(Bandit(), tmp_path / "loop")
     loop.start()
     checkpoint = Output(loop.output).checkpoint(loop.result.checkpoint, None)
-    monkeypatch.setattr(results, "MOST_KEPT_BYTES", 0)
+    monkeypatch.setattr(output_module, "MAX_KEPT_BYTES", 0)
     (tmp_path / "out").mkdir()
     output = Output(tmp_path / "out")
-    output.queue("model_epoch_1.pt", checkpoint)
-    output.begin_to_write()
+    output.queue_checkpoint("model_epoch_1.pt", checkpoint)
+    output.start_writing()
     assert output.checkpoint("model_epoch_1.pt", None).to_bytes() == checkpoint.to_bytes()
 
 
-def test_an_interrupt_while_files_are_written_loses_sight_of_none(tmp_path, monkeypatch):
-    def interrupted(under_way):
+def test_after_an_interrupt_the_writes_can_still_be_waited_for(tmp_path, monkeypatch):
+    def interrupted(writes):
         raise KeyboardInterrupt
 
     output = Output(tmp_path)
-    output.write_later("a", lambda: b"a")
+    output.queue_file("a", lambda: b"a")
     with monkeypatch.context() as patch:
-        patch.setattr(results, "wait", interrupted)
+        patch.setattr(output_module, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt):
             output.flush()
     output.wait()
     assert names(tmp_path) == ["a"]
 
 
-def test_a_job_that_fails_while_files_are_written_leaves_nobody_writing(tmp_path, monkeypatch):
+def test_a_job_that_fails_during_a_write_waits_for_the_write(tmp_path, monkeypatch):
     def slow(folder, files, **how):
         assert refused.wait(10.0)
         write_all_atomic(folder, files, **how)
@@ -116,10 +116,11 @@ def test_a_job_that_fails_while_files_are_written_leaves_nobody_writing(tmp_path
         raise ModelError("no", hint="none")
 
     refused = threading.Event()
-    loop = loop_for(world := Bandit(), tmp_path)
-    rollout = world.play(loop.start(), 40)
-    monkeypatch.setattr(results, "write_all_atomic", slow)
-    monkeypatch.setattr(results, "export", refuse)
+    loop = loop_for(env := Bandit(), tmp_path)
+    rollout = env.play(loop.start(), 40)
+    monkeypatch.setattr(output_module, "write_all_atomic", slow)
+    monkeypatch.setattr(output_module, "MAX_QUEUED_S", 10**9)  # a slow machine must not write before the failure
+    monkeypatch.setattr(output_module, "export", refuse)
     with pytest.raises(ModelError):
         loop.train(rollout)
     assert names(loop.output) == ["model_analysis.json", *(f"model_epoch_{k}.pt" for k in range(1, 5))]

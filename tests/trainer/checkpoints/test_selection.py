@@ -1,4 +1,4 @@
-"""Contract 6's score by table, and that nothing broken can win."""
+"""The score, by table, and that no broken checkpoint can be chosen."""
 
 import math
 
@@ -14,11 +14,11 @@ TABLE = {
     "two: windows of one, falling": ([1.0, 0.5], 0.4 * 0.5 + 0.3 * 0.5 - 0.03),
     "two: rising": ([0.5, 1.0], 0.4 * 1.0 + 0.3 * 0.5 + 0.03),
     "three: windows of one, the middle does not count": ([1.0, 9.0, 1.0], 0.4 * 1.0 + 0.3 * 1.0),
-    "exactly 5 % less is no trend": ([1.0, 0.95], 0.4 * 0.95 + 0.3 * 0.95),
+    "exactly 5 % less is not a trend": ([1.0, 0.95], 0.4 * 0.95 + 0.3 * 0.95),
     "just over 5 % is one": ([1.0, 0.949], 0.4 * 0.949 + 0.3 * 0.949 - 0.03),
     "nineteen: windows of nine": ([2.0] * 9 + [50.0] + [1.0] * 9, 0.4 + 0.3 - 0.03),
     "twenty: windows of ten": ([2.0] * 10 + [1.0] * 10, 0.4 + 0.3 - 0.03),
-    "fifty: windows of ten, what lies between does not count": ([1.0] * 10 + [9.0] * 30 + [1.0] * 10, 0.4 + 0.3),
+    "fifty: windows of ten, the values between do not count": ([1.0] * 10 + [9.0] * 30 + [1.0] * 10, 0.4 + 0.3),
     "all zero": ([0.0, 0.0], 0.0),
     "below zero, falling": ([-1.0, -2.0], 0.4 * -2.0 + 0.3 * -2.0 - 0.03),
 }
@@ -30,41 +30,41 @@ def test_score(losses, expected):
 
 
 @pytest.mark.parametrize("losses", [[], [NAN], [INF], [0.1, NAN], [NAN, 0.1], [-INF, 0.1]])
-def test_what_has_no_finite_losses_has_no_score(losses):
+def test_without_finite_losses_there_is_not_a_score(losses):
     assert score(losses) is None
 
 
-def entry(epoch, *losses, finite=True):
+def candidate(epoch, *losses, finite=True):
     return CheckpointCandidate(epoch, f"model_epoch_{epoch}.pt", losses, finite)
 
 
-def test_ties_go_to_the_earliest():
-    assert [r.candidate.epoch for r in rank([entry(3, 0.5), entry(1, 0.5), entry(2, 0.5)])] == [1, 2, 3]
+def test_of_equal_scores_the_earliest_is_first():
+    assert [r.candidate.epoch for r in rank([candidate(3, 0.5), candidate(1, 0.5), candidate(2, 0.5)])] == [1, 2, 3]
 
 
-def test_nothing_broken_wins_and_the_reason_is_told():
-    ranked = rank([entry(1, 0.0, finite=False), entry(2, NAN), entry(3), entry(4, 9.0)])
+def test_broken_checkpoints_come_last_with_the_reason():
+    ranked = rank([candidate(1, 0.0, finite=False), candidate(2, NAN), candidate(3), candidate(4, 9.0)])
     assert [r.candidate.epoch for r in ranked] == [4, 1, 2, 3]
     reasons = [r.reason for r in ranked[1:]]
     assert reasons == [
-        "cannot win: a weight is not finite",
-        "cannot win: a value loss is not finite",
-        "cannot win: its history has no value loss",
+        "a weight is not finite",
+        "a value loss is not finite",
+        "its history has no value loss",
     ]
     assert choose(ranked[1:], 0)[0] is None
 
 
-def test_a_wish_overrides_the_score_but_not_the_weights():
-    ranked = rank([entry(1, 0.1), entry(2, 0.9), entry(3, 0.2, finite=False)])
+def test_use_epoch_overrides_the_score_but_not_broken_weights():
+    ranked = rank([candidate(1, 0.1), candidate(2, 0.9), candidate(3, 0.2, finite=False)])
     assert choose(ranked, 2)[0].candidate.epoch == 2
     chosen, why = choose(ranked, 3)
     assert (chosen.candidate.epoch, "not finite" in why) == (1, True)
     chosen, why = choose(ranked, 7)
-    assert (chosen.candidate.epoch, "is not there" in why) == (1, True)
+    assert (chosen.candidate.epoch, "does not exist" in why) == (1, True)
 
 
-def test_the_analysis_is_json_whatever_the_losses():
-    ranked = rank([entry(1, 0.3), entry(2, INF), entry(3, NAN)])
+def test_the_analysis_is_valid_json_for_losses_that_are_not_finite():
+    ranked = rank([candidate(1, 0.3), candidate(2, INF), candidate(3, NAN)])
     document = orjson.loads(analysis(ranked, ranked[0], "the best score"))
     assert document["best_model"] == document["chosen_model"] == "model_epoch_1.pt"
     assert [line["score"] for line in document["ranking"]] == [pytest.approx(0.21), None, None]

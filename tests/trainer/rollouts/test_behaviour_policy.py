@@ -1,4 +1,4 @@
-"""Who played: the right model is found, noise and all, and what fits none is a stranger's."""
+"""The behaviour policy of each step is found, with its noise_std; steps that match no candidate are FOREIGN."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from tests.trainer.toy import CHOICE, HIDDEN, STEER, Bandit, columns, loop_for
 from trainer.rollouts.behaviour_policy import (
     CandidatePolicy,
     PolicySource,
-    identify,
+    find_behaviour_policy,
     importance_weights,
     log_probs_are_broken,
 )
@@ -18,18 +18,18 @@ from trainer.rollouts.experiences import by_agent
 
 
 def three_models(space, folder):
-    """Three models that play differently."""
+    """Return three models that act differently."""
     made = []
     for seed in range(3):
-        world = Bandit(space=space)
-        loop = loop_for(world, folder / str(seed), seed=seed, learning_rate=1e-2)
-        made.append(loop.train(world.play(loop.start(), 40)))
+        env = Bandit(space=space)
+        loop = loop_for(env, folder / str(seed), seed=seed, learning_rate=1e-2)
+        made.append(loop.train(env.play(loop.start(), 40)))
     return made
 
 
 @pytest.fixture(scope="module")
-def drivers(tmp_path_factory):
-    return three_models(STEER, tmp_path_factory.mktemp("drivers"))
+def continuous_models(tmp_path_factory):
+    return three_models(STEER, tmp_path_factory.mktemp("continuous"))
 
 
 @pytest.fixture(scope="module", params=[STEER, CHOICE], ids=["continuous", "discrete"])
@@ -41,22 +41,23 @@ def space_of(model):
     return model.contract.action_space
 
 
-def who(rollout, *candidates, noise=None):
-    space = rollout.contract.action_space
-    return identify(by_agent(rollout), [CandidatePolicy(m, i == 0) for i, m in enumerate(candidates)], noise, space)
+def attribute(rollout, *models, noise_std=None):
+    """Attribute a rollout to these models, of which the first is the parent."""
+    candidates = [CandidatePolicy(model, i == 0) for i, model in enumerate(models)]
+    return find_behaviour_policy(by_agent(rollout), candidates, noise_std, rollout.contract.action_space)
 
 
-def test_the_model_that_played_is_found(models):
+def test_the_model_that_generated_a_rollout_is_found(models):
     rollout = Bandit(space=space_of(models[0])).play(models[1], 30)
-    assert (who(rollout, *models).policy_source_B == PolicySource.PUBLISHED).all()
-    assert (who(rollout, models[1]).policy_source_B == PolicySource.PARENT).all()
-    assert who(rollout, *models).behind > 0.95
-    assert who(rollout, models[1], models[0]).behind == 0.0
+    assert (attribute(rollout, *models).policy_source_B == PolicySource.PUBLISHED).all()
+    assert (attribute(rollout, models[1]).policy_source_B == PolicySource.PARENT).all()
+    assert attribute(rollout, *models).is_stale_B.mean() > 0.95
+    assert not attribute(rollout, models[1], models[0]).is_stale_B.any()
 
 
 def test_a_model_loaded_in_the_middle_is_noticed(models):
-    world = Bandit(space=space_of(models[0]), agents=1)
-    one, two = world.play(models[0], 40), world.play(models[1], 40)
+    env = Bandit(space=space_of(models[0]), agents=1)
+    one, two = env.play(models[0], 40), env.play(models[1], 40)
     both = dataclasses.replace(
         one,
         **{
@@ -65,61 +66,60 @@ def test_a_model_loaded_in_the_middle_is_noticed(models):
             if isinstance(getattr(one, f.name), np.ndarray)
         },
     )
-    player = who(both, models[0], models[1]).policy_source_B
-    assert (player[:40] == PolicySource.PARENT).mean() > 0.95
-    assert (player[40:] == PolicySource.PUBLISHED).mean() > 0.9
+    source_B = attribute(both, models[0], models[1]).policy_source_B
+    assert (source_B[:40] == PolicySource.PARENT).mean() > 0.95
+    assert (source_B[40:] == PolicySource.PUBLISHED).mean() > 0.9
 
 
-def test_others_are_strangers_and_their_own_log_prob_counts(models):
+def test_steps_of_another_policy_are_foreign_and_keep_their_recorded_log_prob(models):
     rollout = Bandit(space=space_of(models[0])).play(models[2], 30)
-    played = who(rollout, models[0])
-    stranger = played.policy_source_B == PolicySource.FOREIGN
-    assert stranger.mean() > 0.5
-    np.testing.assert_array_equal(played.logp_B[stranger], by_agent(rollout).log_prob_B[stranger].astype(np.float64))
+    attributed = attribute(rollout, models[0])
+    is_foreign_B = attributed.policy_source_B == PolicySource.FOREIGN
+    assert is_foreign_B.mean() > 0.5
+    recorded_B = by_agent(rollout).log_prob_B[is_foreign_B].astype(np.float64)
+    np.testing.assert_array_equal(attributed.behaviour_logp_B[is_foreign_B], recorded_B)
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.4, 3.0])
-def test_version_1_does_not_say_its_noise_and_it_is_found(drivers, noise):
-    rollout = Bandit(space=STEER).play(drivers[0], 60, noise=noise)
-    played = who(rollout, drivers[1], drivers[0])
-    assert played.fitted
-    assert played.noise == pytest.approx(noise, rel=0.01)
-    assert (played.policy_source_B == PolicySource.PUBLISHED).mean() > 0.95
-    said = who(rollout, drivers[0], noise=noise)
-    assert (said.policy_source_B == PolicySource.PARENT).all()
-    assert not said.fitted
+def test_a_noise_std_that_the_rollout_does_not_state_is_fitted(continuous_models, noise):
+    rollout = Bandit(space=STEER).play(continuous_models[0], 60, noise=noise)
+    fitted = attribute(rollout, continuous_models[1], continuous_models[0])
+    assert fitted.std_scale_B == pytest.approx(noise, rel=0.01)
+    assert (fitted.policy_source_B == PolicySource.PUBLISHED).mean() > 0.95
+    stated = attribute(rollout, continuous_models[0], noise_std=noise)
+    assert (stated.policy_source_B == PolicySource.PARENT).all()
+    assert (stated.std_scale_B == np.float32(noise)).all()
 
 
-def test_no_noise_is_made_up_for_a_stranger(drivers):
-    rollout = Bandit(space=STEER).play(drivers[2], 60)
+def test_no_noise_std_is_fitted_to_another_policy(continuous_models):
+    rollout = Bandit(space=STEER).play(continuous_models[2], 60)
     scrambled = dataclasses.replace(
         rollout, log_probs=np.random.default_rng(0).normal(-3, 2, rollout.size).astype("f4")
     )
-    played = who(scrambled, drivers[0])
-    assert (played.noise, played.fitted) == (1.0, False)
+    assert (attribute(scrambled, continuous_models[0]).std_scale_B == 1.0).all()
 
 
-def test_log_probs_that_are_none_are_not_believed():
+def test_log_probs_that_cannot_be_log_densities_are_unknown():
     zeros = columns(20, log_probs=np.zeros(20, np.float32))
-    assert (who(zeros).policy_source_B == PolicySource.UNKNOWN).all()
+    assert (attribute(zeros).policy_source_B == PolicySource.UNKNOWN).all()
     huge = columns(20, log_probs=np.linspace(50, 60, 20).astype(np.float32))
     assert log_probs_are_broken(huge.log_probs, STEER)
     even = columns(20, space=CHOICE, log_probs=np.full(20, -np.log(3), np.float32))
-    assert (who(even).policy_source_B == PolicySource.FOREIGN).all()  # drawn evenly, and honestly recorded
+    assert (attribute(even).policy_source_B == PolicySource.FOREIGN).all()  # random choices, correctly recorded
     assert log_probs_are_broken(np.zeros(20, np.float32), CHOICE)
 
 
-def test_weights_are_one_for_the_parents_own_and_never_more():
-    start, density = np.array([0.0, 0.0, -3.0, -1.0]), np.array([9.0, 9.0, 9.0, -2.0])
-    player = np.array(
+def test_weights_are_one_for_the_parents_steps_and_never_more():
+    parent, density = np.array([0.0, 0.0, -3.0, -1.0]), np.array([9.0, 9.0, 9.0, -2.0])
+    source = np.array(
         [PolicySource.PARENT, PolicySource.PUBLISHED, PolicySource.PUBLISHED, PolicySource.FOREIGN], np.int8
     )
-    weights = importance_weights(start, density, player, np.array([5.0, -1.0, -2.0, -1.0]))
+    weights = importance_weights(parent, density, source, np.array([5.0, -1.0, -2.0, -1.0]))
     np.testing.assert_allclose(weights, [1.0, 1.0, np.exp(-1.0), np.exp(-1.0)])
-    unknown = importance_weights(start[:1], density[:1], np.array([PolicySource.UNKNOWN], np.int8), np.array([7.0]))
+    unknown = importance_weights(parent[:1], density[:1], np.array([PolicySource.UNKNOWN], np.int8), np.array([7.0]))
     assert unknown == 1.0
 
 
-def test_the_toy_engine_and_the_contract_agree(models):
+def test_the_toy_models_have_the_contract_of_their_environment(models):
     assert models[0].contract == PolicyContract(observation_size=4, action_space=space_of(models[0]))
     assert models[0].hidden_sizes == HIDDEN

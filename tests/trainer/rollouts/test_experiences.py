@@ -1,4 +1,4 @@
-"""From interleaved files to agent-major columns: what follows what, and what may be learned from."""
+"""From interleaved files to agent-major columns: what follows each step, and which steps can be learned from."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def at(*rows, n=6):
     return mask
 
 
-def test_agents_are_taken_apart_and_keep_their_order_in_time():
+def test_agents_are_separated_and_keep_their_order_in_time():
     rollout = columns(6, agents=np.array([1, 0, 1, 0, 1, 0], np.int32), rewards=np.arange(6, dtype=np.float32))
     e = by_agent(rollout)
     assert e.reward_B.tolist() == [1, 3, 5, 0, 2, 4]
@@ -35,15 +35,15 @@ def test_an_end_needs_no_next_state():
     assert next_values(e, values, np.zeros(0)).tolist() == [2, 3, 0, 5, 6, 0]
 
 
-def test_a_cut_in_the_middle_serves_as_bootstrap_only():
-    """The row after it is a fresh start, not its next state; the row before it bootstraps from it."""
+def test_a_truncated_step_is_only_a_bootstrap():
+    """The row after it starts an episode and is not its next state; the row before it bootstraps from it."""
     e = by_agent(columns(6, truncated=at(2)))
     assert e.can_bootstrap_B.tolist() == [True, True, False, True, True, False]
     assert e.trace_continues_B.tolist() == [True, False, False, True, False, False]
     assert next_values(e, np.arange(1.0, 7.0), np.zeros(0))[:2].tolist() == [2, 3]
 
 
-def test_a_final_observation_makes_the_last_step_usable():
+def test_with_a_final_observation_the_last_step_can_bootstrap():
     finals = np.full((1, 4), 9.0, np.float32)
     e = by_agent(columns(6, final_observations=finals, final_agents=np.zeros(1, np.int32), truncated=at(5)))
     assert e.can_bootstrap_B.all()
@@ -52,20 +52,20 @@ def test_a_final_observation_makes_the_last_step_usable():
     assert not e.trace_continues_B[-1]
 
 
-def test_an_end_wins_over_a_final_observation():
+def test_after_an_end_the_final_observation_is_ignored():
     finals = np.full((1, 4), 9.0, np.float32)
     e = by_agent(columns(6, final_observations=finals, final_agents=np.zeros(1, np.int32), terminated=at(5)))
     assert e.final_B[-1] == -1
     assert next_values(e, np.arange(1.0, 7.0), np.array([42.0]))[-1] == 0.0
 
 
-def test_a_gap_is_no_next_state():
+def test_the_row_after_a_gap_is_not_the_next_state():
     e = by_agent(columns(6, after_gap=at(3)))
     assert e.has_next_row_B.tolist() == [True, True, False, True, True, False]
     assert e.can_bootstrap_B.tolist() == [True, True, False, True, True, False]
 
 
-def test_joining_keeps_rollouts_apart():
+def test_concatenating_keeps_rollouts_separate():
     finals = {"final_observations": np.ones((1, 4), np.float32), "final_agents": np.zeros(1, np.int32)}
     one, two = by_agent(columns(3, **finals)), by_agent(columns(3, seed=1, **finals), is_new=False)
     e = concatenate([one, two])
@@ -75,7 +75,7 @@ def test_joining_keeps_rollouts_apart():
     assert not e.has_next_row_B[2]
 
 
-def test_interleaving_changes_nothing():
+def test_the_order_of_the_agents_in_the_file_changes_nothing():
     agents = np.arange(60, dtype=np.int32) % 3
     mixed = columns(60, agents=agents, terminated=np.random.default_rng(3).random(60) < 0.1)
     order = np.argsort(agents, kind="stable")

@@ -1,11 +1,20 @@
-"""Which old rollouts a cycle draws, and what is kept from training."""
+"""Which old rollouts a cycle uses, what happens to those that cannot be read, and what is held out."""
 
 import numpy as np
 import pytest
 
+from schemas.contract import PolicyContract
+from schemas.errors import RolloutError
 from schemas.job import RolloutInput
+from schemas.rollout.cache import store_rollout
+from schemas.rollout.reader import read_rollout
+from schemas.storage.files import sha256_of
+from tests.helpers import v1_bytes
+from tests.trainer.toy import STEER, columns
+from trainer.common.prefetch_cache import PrefetchCache
+from trainer.common.reporting import MemoryReporter, Notices
 from trainer.rollouts.holdout import held_out
-from trainer.rollouts.loading import choose_rollouts
+from trainer.rollouts.loading import choose_rollouts, load_rollouts
 
 
 def rollouts(new, old):
@@ -14,18 +23,18 @@ def rollouts(new, old):
     return [*fresh, *used]
 
 
-def names(drawn):
-    return [r.name for r in drawn]
+def names(chosen):
+    return [r.name for r in chosen]
 
 
-def test_all_that_is_new_and_a_bounded_part_of_the_rest():
-    drawn = choose_rollouts(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
-    assert names(drawn)[:10] == [f"n{i}" for i in range(10)]
-    assert len(drawn) == 13
-    assert len(set(names(drawn))) == 13
+def test_all_new_rollouts_and_a_bounded_share_of_the_old_ones_are_chosen():
+    chosen = choose_rollouts(rollouts(10, 1000), history_ratio=0.25, seed=0, cycle=3)
+    assert names(chosen)[:10] == [f"n{i}" for i in range(10)]
+    assert len(chosen) == 13
+    assert len(set(names(chosen))) == 13
 
 
-def test_the_same_seed_draws_the_same_and_another_cycle_others():
+def test_the_same_seed_chooses_the_same_and_another_cycle_others():
     given = rollouts(10, 1000)
     assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
         given, history_ratio=1, seed=0, cycle=1
@@ -35,37 +44,102 @@ def test_the_same_seed_draws_the_same_and_another_cycle_others():
     )
 
 
-def test_younger_ones_are_likelier():
+def test_younger_rollouts_are_likelier():
     ages = [
         r.age
         for c in range(200)
         for r in choose_rollouts(rollouts(4, 100), history_ratio=0.5, seed=0, cycle=c)
         if not r.is_new
     ]
-    assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were alike
+    assert 1.5 < np.mean(ages) < 3.6  # 4.5 if all were equally likely
 
 
 @pytest.mark.parametrize(
     ("new", "old", "ratio", "expected"), [(3, 0, 1.0, 3), (3, 5, 0.0, 3), (3, 1, 5.0, 4), (0, 50, 0.25, 10)]
 )
-def test_the_ends_of_the_range(new, old, ratio, expected):
+def test_how_many_are_chosen(new, old, ratio, expected):
     assert len(choose_rollouts(rollouts(new, old), history_ratio=ratio, seed=0, cycle=1)) == expected
 
 
-def test_without_new_ones_the_youngest_are_taken():
+def test_without_new_rollouts_the_youngest_are_chosen():
     assert {r.age for r in choose_rollouts(rollouts(0, 50), history_ratio=0.25, seed=0, cycle=1)} == {0}
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.89])
 @pytest.mark.parametrize("sizes", [[7] * 40, [200, 1, 1, 1], [100], [1, 1], [2], [30, 500, 2, 90, 4]], ids=str)
-def test_whole_pieces_are_held_out_and_something_is_left(sizes, fraction):
-    piece = np.repeat(np.arange(len(sizes)), sizes)
-    held = held_out(piece, fraction, np.random.default_rng(0))
-    assert 0 < held.sum() < len(piece)
-    touched = [held[piece == p].mean() for p in range(len(sizes))]
-    assert sum(0 < t < 1 for t in touched) <= 1  # only where no whole piece could be spared
+def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
+    segment_B = np.repeat(np.arange(len(sizes)), sizes)
+    held = held_out(segment_B, fraction, np.random.default_rng(0))
+    assert 0 < held.sum() < len(segment_B)
+    touched = [held[segment_B == s].mean() for s in range(len(sizes))]
+    assert sum(0 < t < 1 for t in touched) <= 1  # only if no whole segment can be held out
 
 
-def test_it_is_about_the_fraction_asked_for():
-    piece = np.repeat(np.arange(200), 50)
-    assert held_out(piece, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
+def test_about_the_fraction_asked_for_is_held_out():
+    segment_B = np.repeat(np.arange(200), 50)
+    assert held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
+
+
+CONTRACT = PolicyContract(observation_size=4, action_space=STEER)
+
+
+def stored(folder, name, rollout):
+    store_rollout(folder / name, rollout)
+    return RolloutInput(name=name, sha256="", source="", cache=str(folder / name), is_new=True)
+
+
+def load(*given):
+    """Return the loaded rollouts' names and the notices."""
+    reporter = MemoryReporter()
+    loaded = load_rollouts(given, CONTRACT, Notices(reporter), PrefetchCache())
+    return [item.given.name for item in loaded], [event.message for event in reporter.events]
+
+
+def test_a_rollout_that_cannot_be_used_is_left_out_with_the_reason(tmp_path):
+    good, other = stored(tmp_path, "good", columns(8)), stored(tmp_path, "other", columns(8, observation_size=9))
+    names, notices = load(good, other)
+    assert names == ["good"]
+    assert notices == ["1 of 2 rollouts are left out (other): other cannot be used: it has 9 observations instead of 4"]
+
+
+def missing(folder):
+    return RolloutInput(name="missing", sha256="", source=str(folder / "gone.json"), cache="", is_new=True)
+
+
+def replaced(folder):
+    (folder / "replaced.json").write_bytes(v1_bytes())
+    sha256 = sha256_of(b"the content that was counted")
+    return RolloutInput(name="replaced", sha256=sha256, source=str(folder / "replaced.json"), cache="", is_new=True)
+
+
+def of_another_game(folder):
+    return stored(folder, "other", columns(8, observation_size=9))
+
+
+UNUSABLE = {
+    "none given": ([], "E_NO_ROLLOUTS", "there is no rollout to train on"),
+    "the only one is missing": ([missing], "E_OS", "missing cannot be read: "),
+    "the only one was replaced": ([replaced], "E_REPLACED", "replaced cannot be used: its file has other content now"),
+    "the last one is of another game": ([missing, of_another_game], "E_CONTRACT", "other cannot be used: it has 9 obs"),
+}
+
+
+@pytest.mark.parametrize(("makers", "code", "words"), UNUSABLE.values(), ids=UNUSABLE)
+def test_without_a_usable_rollout_the_error_has_the_code_of_the_cause(tmp_path, makers, code, words):
+    with pytest.raises(RolloutError) as error:
+        load(*(make(tmp_path) for make in makers))
+    assert error.value.code == code
+    assert error.value.message.startswith(words)
+    assert str(error.value).count("[E_") == 1
+
+
+@pytest.mark.parametrize("space", [b"", b"\n", b" \r\n"], ids=repr)
+def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
+    """Also if it ends with spaces, as engines write them."""
+    path = tmp_path / "rollout.json"
+    path.write_bytes(v1_bytes() + space)
+    sha256 = sha256_of(path.read_bytes())
+    given = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
+    contract = read_rollout(path.read_bytes()).contract
+    [item] = load_rollouts([given], contract, Notices(MemoryReporter()), PrefetchCache())
+    assert item.given == given

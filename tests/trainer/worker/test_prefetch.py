@@ -1,4 +1,4 @@
-"""What a spare trainer reads ahead changes when a job is done, never what comes out of it."""
+"""What a warm trainer prefetches changes when a job is done, never its result."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import ConfigError
 from schemas.job import Job
 from schemas.storage.files import sha256_of
 from tests.trainer.toy import HIDDEN, Bandit, loop_for
-from trainer.common import prefetch_cache as memory
+from trainer.common import prefetch_cache
+from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting import MemoryReporter
 from trainer.worker.jobs import run_job
-from trainer.worker.prefetch import prefetch, warm_up_job
+from trainer.worker.prefetch import prefetch
+from trainer.worker.warmup import warm_up_for
 
 
-@pytest.fixture(autouse=True)
-def nothing_known():
-    """Before and after: the memory of this process, which serves many jobs, is empty."""
-    memory.AHEAD.clear()
-    yield
-    memory.AHEAD.clear()
+@pytest.fixture
+def cache():
+    return PrefetchCache()
 
 
 @pytest.fixture
 def job(tmp_path):
-    """A job that goes on from a trained parent, on three new rollouts."""
-    world = Bandit()
-    loop = loop_for(world, tmp_path / "before")
-    model = loop.train(world.play(loop.start(), 40))
-    given = tuple(loop.given(world.play(model, 40)) for _ in range(3))
+    """A job with a trained parent and three new rollouts."""
+    env = Bandit()
+    loop = loop_for(env, tmp_path / "before")
+    model = loop.train(env.play(loop.start(), 40))
+    given = tuple(loop.given(env.play(model, 40)) for _ in range(3))
     parent = loop.output / loop.result.checkpoint
     (tmp_path / "out").mkdir()
     return Job(
@@ -45,61 +45,79 @@ def job(tmp_path):
     )
 
 
-def told_of(job, *rollouts):
+def preview_of(job, *rollouts):
     return job.model_copy(update={"kind": "prefetch", "rollouts": rollouts, "output": ""})
 
 
-def outcome(job):
+def outcome(job, cache=None):
     for path in Path(job.output).iterdir():
         path.unlink()
-    result = run_job(job, MemoryReporter())
+    result = run_job(job, MemoryReporter(), cache)
     return {name: (Path(job.output) / name).read_bytes() for name in (result.model, "model_analysis.json")}
 
 
-def test_the_result_is_the_same_bytes_with_and_without(job):
+def test_the_result_has_the_same_bytes_with_and_without_prefetching(job, cache):
     plain = outcome(job)
-    prefetch(told_of(job, *job.rollouts[:1]))
-    warm_up_job(told_of(job))
-    prefetch(told_of(job, *job.rollouts[1:2]))
-    assert outcome(job) == plain
-    assert outcome(job) == plain  # the start was given out once, and is made anew
+    prefetch(preview_of(job, *job.rollouts[:1]), cache)
+    warm_up_for(preview_of(job))
+    prefetch(preview_of(job, *job.rollouts[1:2]), cache)
+    assert outcome(job, cache) == plain
+    assert outcome(job, cache) == plain  # the first run changed the cached parent, so it must not be used again
 
 
-def test_what_was_read_ahead_is_not_read_again(job):
+def test_prefetched_files_are_not_read_again(job, cache):
     plain = outcome(job)
-    prefetch(told_of(job, *job.rollouts))
+    prefetch(preview_of(job, *job.rollouts), cache)
     Path(job.parent).unlink()
     for given in job.rollouts:
         Path(given.cache).unlink()
-    assert outcome(job) == plain
+    assert outcome(job, cache) == plain
 
 
-def test_another_parent_than_expected_is_the_one_that_training_starts_from(job):
+def test_a_job_with_another_parent_than_the_preview_starts_from_its_own(job, cache):
     plain = outcome(job)
     first = Path(job.parent).parents[1] / "cycle_000000" / "model_epoch_0.pt"
-    prefetch(told_of(job.model_copy(update={"parent": str(first), "parent_sha256": sha256_of(first.read_bytes())})))
-    assert memory.AHEAD.size == 1
-    assert outcome(job) == plain
+    other = {"parent": str(first), "parent_sha256": sha256_of(first.read_bytes())}
+    prefetch(preview_of(job.model_copy(update=other)), cache)
+    assert cache.size == 1
+    assert outcome(job, cache) == plain
+
+
+def test_a_job_with_other_candidates_than_the_preview_attributes_again(job, cache):
+    """With version 0 as the only candidate, the steps of version 1 belong to another policy."""
+    plain = outcome(job)
+    first = str(Path(job.parent).parents[1] / "cycle_000000" / "model_epoch_0.json")
+    prefetch(preview_of(job, *(r.model_copy(update={"behaviours": (first,)}) for r in job.rollouts)), cache)
+    assert outcome(job, cache) == plain
 
 
 @pytest.mark.parametrize("broken", ["parent", "rollout", "contract"])
-def test_what_cannot_be_read_ahead_is_left_for_the_job(job, broken):
+def test_a_file_that_cannot_be_prefetched_is_left_for_the_job(job, cache, broken):
     plain = outcome(job)
     gone = job.rollouts[0].model_copy(update={"cache": "nowhere", "source": "nowhere"})
     other = job.contract.model_copy(update={"observation_size": 9})
     wrong = {
-        "parent": told_of(job.model_copy(update={"parent": "nowhere.pt"}), *job.rollouts),
-        "rollout": told_of(job, gone, *job.rollouts),
-        "contract": told_of(job.model_copy(update={"contract": other}), *job.rollouts),
+        "parent": preview_of(job.model_copy(update={"parent": "nowhere.pt"}), *job.rollouts),
+        "rollout": preview_of(job, gone, *job.rollouts),
+        "contract": preview_of(job.model_copy(update={"contract": other}), *job.rollouts),
     }
-    prefetch(wrong[broken])
-    warm_up_job(wrong[broken])
-    assert outcome(job) == plain
+    prefetch(wrong[broken], cache)
+    assert outcome(job, cache) == plain
 
 
-def test_the_memory_has_a_bound(monkeypatch):
-    monkeypatch.setattr(memory, "MOST_BYTES", 100)
-    known = memory.PrefetchCache()
-    known.put("a", 1, size_bytes=60)
-    known.put("b", 2, size_bytes=60)
-    assert (known.get("a"), known.get("b")) == (1, None)
+@pytest.mark.parametrize("loss", ["nowhere:loss", "raising_loss:loss"])
+def test_warming_up_leaves_wrong_settings_and_user_code_for_the_job_to_report(job, tmp_path, monkeypatch, loss):
+    (tmp_path / "raising_loss.py").write_text("def loss(batch, new, config):\n    raise ValueError('zeros')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = job.model_copy(update={"settings": job.settings.model_copy(update={"loss": loss})})
+    warm_up_for(preview_of(job))
+    with pytest.raises((ConfigError, ValueError)):
+        run_job(job, MemoryReporter())
+
+
+def test_the_cache_has_a_size_limit(monkeypatch):
+    monkeypatch.setattr(prefetch_cache, "MAX_BYTES", 100)
+    cache = PrefetchCache()
+    cache.put("a", 1, size_bytes=60)
+    cache.put("b", 2, size_bytes=60)
+    assert (cache.get("a"), cache.get("b")) == (1, None)

@@ -1,6 +1,5 @@
-"""The protocol with the daemon, by real processes: ready, heartbeats, result, and the end of the lifeline."""
+"""The protocol with the daemon, with real processes: ready, heartbeats, result, and the end of stdin."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import ConfigError, ContractError, HotlapError, RolloutError
+from schemas.errors import HotlapError
 from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, RolloutInput, event_from_line
 from schemas.rollout.reader import read_rollout
 from schemas.settings.models import TrainerSettings
@@ -62,7 +61,7 @@ def until(process, kind):
 
 
 def serve(the_job, cwd=ROOT):
-    """Run one job; give its events, exit code and log."""
+    """Run one job. Return its events, exit code and log."""
     with trainer(cwd) as process:
         process.stdin.write(the_job.to_bytes())
         process.stdin.flush()
@@ -82,7 +81,7 @@ def test_a_job_from_ready_to_result(tmp_path):
     assert [e.progress for e in doing] == sorted(e.progress for e in doing)
 
 
-def test_a_spare_waits_warm_and_beats(tmp_path):
+def test_a_warm_trainer_waits_and_sends_heartbeats(tmp_path):
     with trainer() as process:
         until(process, Ready)
         beat = until(process, Heartbeat)[-1]
@@ -108,9 +107,9 @@ def test_no_trainer_outlives_its_daemon(tmp_path, during):
         assert process.wait(5) == ExitCode.TEMPORARY
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a promise of the Linux kernel")
-def test_the_kernel_ends_it_too_when_its_parent_dies():
-    """The parent is killed with the lifeline's other end still open elsewhere."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel does this")
+def test_the_kernel_kills_the_trainer_when_its_parent_dies():
+    """The parent is killed while another process still holds the other end of the trainer's stdin."""
     read, write = os.pipe()
     script = (
         "import subprocess, sys, time\n"
@@ -134,10 +133,10 @@ def test_the_kernel_ends_it_too_when_its_parent_dies():
         os.close(read)
 
 
-def test_what_user_code_prints_does_no_harm(tmp_path):
+def test_output_of_user_code_goes_to_the_log(tmp_path):
     (tmp_path / "chatty.py").write_text(
         "import os, sys\n"
-        "from trainer.loss import ppo_loss\n"
+        "from trainer.ppo.loss import ppo_loss\n"
         'print(\'{"event": "result"}\')\n'
         "def loss(batch, new, config):\n"
         "    print('hello'); os.write(1, b'raw\\n'); sys.stdout.flush()\n"
@@ -152,12 +151,26 @@ def test_what_user_code_prints_does_no_harm(tmp_path):
     assert "raw" in log
 
 
+def test_a_bug_in_user_code_names_its_file_and_line(tmp_path):
+    (tmp_path / "losses.py").write_text(
+        "def loss(batch, new, config):\n    raise ValueError('operands do not match')\n"
+    )
+    output = tmp_path / "out"
+    output.mkdir()
+    events, code, log = serve(job(output, settings={"loss": "losses:loss"}), cwd=tmp_path)
+    assert code == ExitCode.BUG
+    assert events[-1].message == (
+        "ValueError: operands do not match (losses.py, line 2) -> correct losses.py; the log has the traceback [E_BUG]"
+    )
+    assert "Traceback" in log
+
+
 def test_a_failure_is_one_line_and_a_code(tmp_path):
     events, exit_code, _ = serve(job(tmp_path, rollouts=()))
     assert exit_code == ExitCode.BAD_DATA
     failure = events[-1]
     assert isinstance(failure, Failure)
-    assert (failure.code, "\n" in failure.message, " -> " in failure.message) == ("E_SCHEMA", False, True)
+    assert (failure.code, "\n" in failure.message, " -> " in failure.message) == ("E_NO_ROLLOUTS", False, True)
 
 
 FAILURES = {
@@ -171,14 +184,14 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("given", "code", "name"), FAILURES.values(), ids=FAILURES)
-def test_what_cannot_be_done_is_told(tmp_path, given, code, name):
+def test_a_job_that_cannot_be_done_has_its_exit_code_and_error_code(tmp_path, given, code, name):
     with pytest.raises(HotlapError) as error:
         run_job(job(tmp_path, **given), MemoryReporter())
     exit_code, failure = failure_of(error.value)
     assert (exit_code, failure.code) == (code, name)
 
 
-def test_an_epoch_can_be_exported_later_and_foreign_folders_selected(tmp_path):
+def test_an_epoch_can_be_exported_later_and_a_folder_of_checkpoints_ranked(tmp_path):
     run_job(job(tmp_path), MemoryReporter())
     exported = run_job(job(tmp_path, kind="export", export_epoch=1), MemoryReporter())
     assert (exported.model, set(exported.files)) == ("model_epoch_1.json", {"model_epoch_1.json", "model_epoch_1.pt"})
@@ -187,30 +200,9 @@ def test_an_epoch_can_be_exported_later_and_foreign_folders_selected(tmp_path):
     assert len(selected.ranking) == 2
 
 
-def test_a_job_that_is_none(tmp_path):
+def test_a_line_that_is_not_a_job_is_an_error(tmp_path):
     with trainer() as process:
         process.stdin.write(b'{"kind": "dance"}\n')
         process.stdin.flush()
         assert until(process, Failure)[-1].code == "E_JOB"
         assert process.wait(30) == ExitCode.USAGE
-
-
-VERDICTS = [
-    (RolloutError("x"), ExitCode.BAD_DATA),
-    (ContractError("x"), ExitCode.BAD_DATA),
-    (ConfigError("x"), ExitCode.BAD_CONFIG),
-    (MemoryError(), ExitCode.TEMPORARY),
-    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ExitCode.TEMPORARY),
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), ExitCode.TEMPORARY),
-    (OSError(errno.ENOSPC, "No space left on device"), ExitCode.TEMPORARY),
-    (FileNotFoundError(errno.ENOENT, "gone"), ExitCode.BUG),
-    (RuntimeError("shape mismatch"), ExitCode.BUG),
-    (ZeroDivisionError("x\ny"), ExitCode.BUG),
-]
-
-
-@pytest.mark.parametrize(("error", "code"), VERDICTS, ids=repr)
-def test_every_exception_has_its_exit_code(error, code):
-    exit_code, failure = failure_of(error)
-    assert exit_code == code
-    assert "\n" not in failure.message

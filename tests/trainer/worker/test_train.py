@@ -1,4 +1,4 @@
-"""Whole cycles in one process: what is learned, what is kept, what is said; the canaries."""
+"""Whole cycles in one process: what is learned, kept and reported, and the checks of the first minibatch."""
 
 import dataclasses
 import time
@@ -15,48 +15,49 @@ from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.checkpoints.policy import load_policy
 from trainer.networks.distributions import distribution_for
 from trainer.ppo.autograd import evaluate
-from trainer.rollouts.training_set import attribute_rollouts, rescale_and_build
+from trainer.rollouts.attribution import attribute_rollouts
+from trainer.rollouts.training_set import rescale_and_build
 
 
-def reward_of(world, model, steps=60):
-    return float(world.play(model, steps).rewards.mean())
+def reward_of(env, model, steps=60):
+    return float(env.play(model, steps).rewards.mean())
 
 
 @pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (30.0, 100.0)])
-def test_it_learns_a_world_with_a_known_answer(tmp_path, space, scale, shift):
-    """Continuous: at std 0.5 nothing gives more than about 0.55. Choices: knowing nothing gives 1/3, the best 1."""
-    world = Bandit(space=space, scale=scale, shift=shift, agents=16)
-    loop = loop_for(world, tmp_path, gamma=0.5, entropy_coef=0.0, learning_rate=2e-3)
+def test_the_policy_learns_a_known_answer(tmp_path, space, scale, shift):
+    """Continuous: at std 0.5 the best reward is about 0.55. Choices: a random policy gets 1/3, the best one 1."""
+    env = Bandit(space=space, scale=scale, shift=shift, agents=16)
+    loop = loop_for(env, tmp_path, gamma=0.5, entropy_coef=0.0, learning_rate=2e-3)
     model = loop.start()
-    before = reward_of(world, model)
+    before = reward_of(env, model)
     for _ in range(7):
-        model = loop.train(world.play(model, 64))
-    after = reward_of(world, model)
+        model = loop.train(env.play(model, 64))
+    after = reward_of(env, model)
     assert before < 0.4
     assert after > (0.85 if space == CHOICE else 0.42)
 
 
 @pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
-def test_it_learns_from_a_stranger_that_never_changes(tmp_path, space):
-    """The engine ignores every model; what it does still teaches what would have been better."""
-    world = Bandit(space=space, agents=16)
-    loop = loop_for(world, tmp_path, gamma=0.5, entropy_coef=0.0, learning_rate=2e-3)
-    stranger = with_a_will(loop_for(world, tmp_path / "other", seed=99).start())
+def test_the_policy_learns_from_another_policy_that_never_changes(tmp_path, space):
+    """The engine ignores every model, but its rollouts still show which actions are better."""
+    env = Bandit(space=space, agents=16)
+    loop = loop_for(env, tmp_path, gamma=0.5, entropy_coef=0.0, learning_rate=2e-3)
+    other = with_strong_head(loop_for(env, tmp_path / "other", seed=99).start())
     model = loop.start()
-    before = reward_of(world, model)
+    before = reward_of(env, model)
     for _ in range(5):
-        model = loop.train(world.play(stranger, 96))
-    assert reward_of(world, model) > before + 0.15
+        model = loop.train(env.play(other, 96))
+    assert reward_of(env, model) > before + 0.15
 
 
-def test_the_values_are_in_the_games_units(tmp_path):
-    """Reward 50 forever at gamma 0.9 is worth 500, and the JSON says so."""
-    world = Bandit()
-    loop = loop_for(world, tmp_path, gamma=0.9, learning_rate=3e-3)
+def test_values_are_in_the_games_reward_units(tmp_path):
+    """Reward 50 forever at gamma 0.9 has the value 500, also in the JSON."""
+    env = Bandit()
+    loop = loop_for(env, tmp_path, gamma=0.9, learning_rate=3e-3)
     model = loop.start()
     for _ in range(4):
-        rollout = world.play(model, 64)
+        rollout = env.play(model, 64)
         n = rollout.size
         forever = {"rewards": np.full(n, 50.0, np.float32), "terminated": np.zeros(n, bool)}
         model = loop.train(dataclasses.replace(rollout, **forever))
@@ -65,12 +66,12 @@ def test_the_values_are_in_the_games_units(tmp_path):
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (30.0, 100.0)])
 @pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
-def test_json_and_checkpoint_agree(tmp_path, space, scale, shift):
-    world = Bandit(space=space, scale=scale, shift=shift)
-    loop = loop_for(world, tmp_path)
+def test_json_and_checkpoint_compute_the_same(tmp_path, space, scale, shift):
+    env = Bandit(space=space, scale=scale, shift=shift)
+    loop = loop_for(env, tmp_path)
     model = loop.start()
     for _ in range(3):
-        model = loop.train(world.play(model, 40))
+        model = loop.train(env.play(model, 40))
     checkpoint = load_policy(loop.output / loop.result.checkpoint)
     exported = load_policy(loop.output / loop.result.model)
     x = (np.random.default_rng(0).normal(size=(10_000, 4)) * scale + shift).astype(np.float32)
@@ -82,19 +83,19 @@ def test_json_and_checkpoint_agree(tmp_path, space, scale, shift):
 
 
 @pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
-def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
-    """Also in the second cycle, after the units have moved; and what the parent played weighs exactly 1."""
-    world = Bandit(space=space, scale=30.0, shift=100.0)
-    loop = loop_for(world, tmp_path)
-    model = loop.train(world.play(loop.start(), 40))
-    world.scale = 60.0
-    given = loop.given(world.play(model, 40))
+def test_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
+    """Also in the second cycle, after the normalisers changed. Steps of the parent have weight 1 exactly."""
+    env = Bandit(space=space, scale=30.0, shift=100.0)
+    loop = loop_for(env, tmp_path)
+    model = loop.train(env.play(loop.start(), 40))
+    env.scale = 60.0
+    given = loop.given(env.play(model, 40))
     seen = {}
 
-    def spy(attributed, start, head, job, notices):
-        prepared = rescale_and_build(attributed, start, head, job, notices)
+    def spy(attributed, parent, distribution, job, notices):
+        prepared = rescale_and_build(attributed, parent, distribution, job, notices)
         with torch.no_grad():
-            new = evaluate(start.network, distribution_for(job.contract.action_space), prepared.train)
+            new = evaluate(prepared.network, distribution_for(job.contract.action_space), prepared.train)
         seen["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
         seen["weight"] = prepared.train.importance_weight_B
         return prepared
@@ -107,27 +108,27 @@ def test_canary_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     assert loop.reporter.codes() == []
 
 
-def test_canary_says_when_the_new_units_change_the_policy(tmp_path, monkeypatch):
-    """What the parent says in its own units cannot tell; the network that is to be trained can."""
-    world = Bandit(scale=30.0, shift=100.0)
-    loop = loop_for(world, tmp_path)
+def test_a_rescaling_that_changes_the_policy_is_reported(tmp_path, monkeypatch):
+    """The check needs the rescaled network: the parent's outputs were computed before."""
+    env = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(env, tmp_path)
     model = loop.start()
     for _ in range(4):
-        model = loop.train(world.play(model, 40))
+        model = loop.train(env.play(model, 40))
     assert loop.reporter.codes() == []
-    world.scale = 300.0
+    env.scale = 300.0
     monkeypatch.setattr("trainer.rollouts.training_set.rescale_inputs", lambda stacks, before, after: None)
-    loop.train(world.play(model, 40))
+    loop.train(env.play(model, 40))
     assert "W_CANARY" in loop.reporter.codes()
 
 
-def test_the_policy_that_training_starts_from_is_the_published_one(tmp_path):
-    """One epoch at a learning rate of almost nothing, after the units have moved, publishes the same functions."""
-    world = Bandit(scale=30.0, shift=100.0)
-    loop = loop_for(world, tmp_path)
-    model = loop.train(world.play(loop.start(), 40))
-    world.scale = 90.0
-    rollout = world.play(model, 40)
+def test_training_starts_from_the_published_policy(tmp_path):
+    """With a learning rate near 0, after the normalisers changed, the same functions are published."""
+    env = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(env, tmp_path)
+    model = loop.train(env.play(loop.start(), 40))
+    env.scale = 90.0
+    rollout = env.play(model, 40)
     frozen = loop.settings.model_copy(update={"learning_rate": 1e-12})
     same = loop.train(rollout, settings=frozen)
     for name in ("mean", "value"):
@@ -140,12 +141,12 @@ def weights(loop):
     return (loop.output / loop.result.model).read_bytes(), (loop.output / loop.result.checkpoint).read_bytes()
 
 
-def two_cycles(folder, seed=0, world_seed=0):
-    world = Bandit(seed=world_seed)
-    loop = loop_for(world, folder, seed=seed)
+def two_cycles(folder, seed=0, env_seed=0):
+    env = Bandit(seed=env_seed)
+    loop = loop_for(env, folder, seed=seed)
     first = loop.start()
-    model = loop.train(world.play(first, 40), world.play(first, 40))
-    loop.train(world.play(model, 40))
+    model = loop.train(env.play(first, 40), env.play(first, 40))
+    loop.train(env.play(model, 40))
     return weights(loop)
 
 
@@ -159,15 +160,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     assert one[0] != other[0]
 
 
-def test_interleaving_agents_changes_nothing_but_the_files_hash(tmp_path):
+def test_the_order_of_agents_in_the_file_changes_no_weight(tmp_path):
     """The same experiences, once as engines write them and once agent after agent, give the same weights."""
-    world = Bandit(agents=4)
+    env = Bandit(agents=4)
     results = []
     for name in ("mixed", "sorted"):
-        loop = loop_for(world, tmp_path / name)
+        loop = loop_for(env, tmp_path / name)
         model = loop.start()
         if not results:
-            mixed = world.play(model, 40)
+            mixed = env.play(model, 40)
         order = np.argsort(mixed.agents, kind="stable") if name == "sorted" else np.arange(mixed.size)
         rows = {f.name: getattr(mixed, f.name) for f in dataclasses.fields(mixed)}
         given = {k: v[order] for k, v in rows.items() if isinstance(v, np.ndarray) and len(v) == mixed.size}
@@ -177,12 +178,12 @@ def test_interleaving_agents_changes_nothing_but_the_files_hash(tmp_path):
     np.testing.assert_array_equal(results[0][1], results[1][1])
 
 
-def test_the_next_cycle_goes_on_with_optimizer_and_normaliser(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    model = loop.train(world.play(loop.start(), 40), use_epoch=4)
+def test_the_next_cycle_continues_with_optimizer_and_normaliser(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    model = loop.train(env.play(loop.start(), 40), use_epoch=4)
     first = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
-    loop.train(world.play(model, 40), use_epoch=1)
+    loop.train(env.play(model, 40), use_epoch=1)
     second = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
     steps = [c.optimizer_state_dict["state"][0]["step"].item() for c in (first, second)]
     assert steps[1] == steps[0] * 5 / 4  # four epochs, and one more
@@ -192,24 +193,24 @@ def test_the_next_cycle_goes_on_with_optimizer_and_normaliser(tmp_path):
 
 
 def test_old_rollouts_are_not_counted_twice_by_the_normaliser(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path, history_ratio=1.0)
-    old = loop.given(world.play(loop.start(), 40))
+    env = Bandit()
+    loop = loop_for(env, tmp_path, history_ratio=1.0)
+    old = loop.given(env.play(loop.start(), 40))
     model = loop.train(old)
-    loop.train(world.play(model, 40), old.model_copy(update={"is_new": False, "age": 1}))
+    loop.train(env.play(model, 40), old.model_copy(update={"is_new": False, "age": 1}))
     second = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes()))
     assert second.normalisers.observations.count == 640
     assert loop.result.experiences == 640
 
 
-def test_old_rollouts_teach_values_and_never_the_policy(tmp_path):
-    """What the old ones were rewarded for is turned around: the policy does not notice, the values do."""
+def test_old_rollouts_train_the_value_function_and_never_the_policy(tmp_path):
+    """With the sign of the old rewards reversed, the policy is the same and the values differ."""
     ends = []
     for sign in (1.0, -1.0):
-        world = Bandit()
-        loop = loop_for(world, tmp_path / str(sign), history_ratio=1.0, max_grad_norm=1e9, entropy_coef=0.0)
-        model = loop.train(world.play(loop.start(), 40))
-        old, new = world.play(model, 40), world.play(model, 40)
+        env = Bandit()
+        loop = loop_for(env, tmp_path / str(sign), history_ratio=1.0, max_grad_norm=1e9, entropy_coef=0.0)
+        model = loop.train(env.play(loop.start(), 40))
+        old, new = env.play(model, 40), env.play(model, 40)
         old = dataclasses.replace(old, rewards=old.rewards * np.float32(sign))
         loop.train(new, loop.given(old, is_new=False, age=1))
         ends.append(load_policy(loop.output / "model_epoch_1.pt"))
@@ -219,19 +220,19 @@ def test_old_rollouts_teach_values_and_never_the_policy(tmp_path):
 
 
 def test_sixty_four_experiences_of_one_agent_are_enough(tmp_path):
-    world = Bandit(agents=1)
-    loop = loop_for(world, tmp_path)
-    loop.train(world.play(loop.start(), 64))
+    env = Bandit(agents=1)
+    loop = loop_for(env, tmp_path)
+    loop.train(env.play(loop.start(), 64))
     assert loop.result.experiences == 64  # 64 is a whole number of episodes
     never_ends = {"terminated": np.zeros(64, bool)}
-    loop.train(dataclasses.replace(world.play(_model(loop), 64), **never_ends))
+    loop.train(dataclasses.replace(env.play(_model(loop), 64), **never_ends))
     assert loop.result.experiences == 63
 
 
-def test_what_it_says_and_leaves(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    loop.train(world.play(loop.start(), 40))
+def test_the_events_and_files_of_a_cycle(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    loop.train(env.play(loop.start(), 40))
     epochs = [e for e in loop.reporter.events if isinstance(e, EpochDone)]
     assert [e.epoch for e in epochs] == [1, 2, 3, 4]
     assert {"value_loss", "policy_loss", "entropy", "approx_kl", "clip_fraction", "train_value_loss",
@@ -245,36 +246,68 @@ def test_what_it_says_and_leaves(tmp_path):
     assert loop.result.reward_mean is not None
 
 
+def test_the_mean_reward_counts_every_experience_of_the_new_rollouts(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    model = loop.start()
+    small, large = env.play(model, 8), env.play(model, 56)
+    small = dataclasses.replace(small, rewards=np.full(small.size, 1.0, np.float32))
+    large = dataclasses.replace(large, rewards=np.full(large.size, 2.0, np.float32))
+    loop.train(small, large)
+    assert loop.result.reward_mean == pytest.approx((8 * 1.0 + 56 * 2.0) / 64)
+
+
+def test_whole_segments_are_held_out_of_the_training_set(tmp_path):
+    """An episode's steps are all trained on or all held out: each has the episode's number as an observation."""
+    env = Bandit(agents=4)
+    loop = loop_for(env, tmp_path, holdout_fraction=0.25)
+    rollout = env.play(loop.start(), 80)
+    episode = rollout.agents * 100 + np.arange(rollout.size) // (8 * env.agents)
+    observations = np.concatenate([rollout.observations[:, :3], episode[:, None]], axis=1).astype(np.float32)
+    seen = {}
+
+    def spy(*arguments):
+        seen["set"] = rescale_and_build(*arguments)
+        return seen["set"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.worker.train.rescale_and_build", spy)
+        loop.train(dataclasses.replace(rollout, observations=observations))
+    train, held = (set(batch.observation_BO[:, 3].tolist()) for batch in (seen["set"].train, seen["set"].held))
+    assert len(train) + len(held) == len(np.unique(episode)) == 40
+    assert len(held) == 10
+
+
 def test_the_epoch_asked_for_is_the_one_exported(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    loop.train(world.play(loop.start(), 40), use_epoch=2)
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    loop.train(env.play(loop.start(), 40), use_epoch=2)
     assert (loop.result.epoch, loop.result.model) == (2, "model_epoch_2.json")
-    loop.train(world.play(_model(loop), 40), use_epoch=77)
+    loop.train(env.play(_model(loop), 40), use_epoch=77)
     assert "W_EPOCH" in loop.reporter.codes()
 
 
 def test_the_target_kl_ends_a_cycle_early(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path, target_kl=1e-9, epochs=8)
-    loop.train(world.play(loop.start(), 40))
+    env = Bandit()
+    loop = loop_for(env, tmp_path, target_kl=1e-9, epochs=8)
+    loop.train(env.play(loop.start(), 40))
     assert len([e for e in loop.reporter.events if isinstance(e, EpochDone)]) == 1
 
 
-def test_the_deviation_stays_where_the_engine_keeps_it(tmp_path):
-    """A huge bonus pulls it up to the end, and not beyond."""
-    world = Bandit()
-    loop = loop_for(world, tmp_path, learning_rate=0.3, entropy_coef=100.0)
-    model = loop.train(world.play(loop.start(), 40), use_epoch=4)
+def test_the_standard_deviation_stays_in_the_engines_range(tmp_path):
+    """A huge entropy bonus raises it to the upper bound, and not beyond."""
+    env = Bandit()
+    loop = loop_for(env, tmp_path, learning_rate=0.3, entropy_coef=100.0)
+    model = loop.train(env.play(loop.start(), 40), use_epoch=4)
     assert np.exp(model.action_log_std).max() == pytest.approx(2.0, rel=1e-5)
 
 
-def test_a_learning_rate_beyond_reason_publishes_nothing(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path, learning_rate=1e30)
+def test_if_training_diverges_nothing_is_published(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path, learning_rate=1e30)
     model = loop.start()
     with pytest.raises(HotlapError, match="no epoch can be used") as error:
-        loop.train(world.play(model, 40))
+        loop.train(env.play(model, 40))
     assert error.value.code == "E_NO_MODEL"
     assert not list(loop.output.glob("*.json")) or {p.name for p in loop.output.glob("*.json")} == {
         "model_analysis.json"
@@ -285,8 +318,8 @@ def notice(loop, code):
     return next(e.message for e in loop.reporter.events if getattr(e, "code", "") == code)
 
 
-def with_a_will(model):
-    """The same network with a head a hundred times as strong: weights of its own."""
+def with_strong_head(model):
+    """Return the same network with a head a hundred times as strong: another policy."""
     head = dataclasses.replace(model.policy.head, weights=model.policy.head.weights * 100)
     return dataclasses.replace(model, policy=dataclasses.replace(model.policy, head=head))
 
@@ -304,12 +337,12 @@ NOTICES = {
 
 
 @pytest.mark.parametrize("code", NOTICES)
-def test_what_is_odd_is_said_once_in_plain_words(tmp_path, code):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    model = loop.train(world.play(loop.start(), 40))
+def test_a_problem_in_the_data_is_reported_once(tmp_path, code):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    model = loop.train(env.play(loop.start(), 40))
     assert loop.reporter.codes() == []
-    odd = [dataclasses.replace(r, **NOTICES[code](r)) for r in (world.play(model, 40), world.play(model, 40))]
+    odd = [dataclasses.replace(r, **NOTICES[code](r)) for r in (env.play(model, 40), env.play(model, 40))]
     loop.train(*odd)
     assert loop.reporter.codes().count(code) == 1
     words = {
@@ -319,34 +352,34 @@ def test_what_is_odd_is_said_once_in_plain_words(tmp_path, code):
     assert words[code] in notice(loop, code)
 
 
-def test_a_strangers_first_rollouts_are_expected(tmp_path):
-    world = Bandit()
-    stranger = with_a_will(loop_for(world, tmp_path / "other", seed=99).start())
-    loop = loop_for(world, tmp_path)
+def test_first_rollouts_of_another_policy_are_expected(tmp_path):
+    env = Bandit()
+    other = with_strong_head(loop_for(env, tmp_path / "other", seed=99).start())
+    loop = loop_for(env, tmp_path)
     loop.start()
-    loop.train(world.play(stranger, 40))
+    loop.train(env.play(other, 40))
     assert loop.reporter.codes() == ["W_STRANGER"]
 
 
-def far_away(model):
-    """A policy that always steers to one side, as far as it can: hardly anything that a fresh one would do."""
+def very_different(model):
+    """Return a policy that always steers fully to one side, which an untrained one hardly ever does."""
     head = Dense(np.zeros_like(model.policy.head.weights), np.array([8.0, 8.0], np.float32))
     policy = dataclasses.replace(model.policy, head=head)
     return dataclasses.replace(model, policy=policy, action_log_std=np.full(2, -2.0, np.float32))
 
 
-def test_from_a_stranger_too_far_away_a_first_cycle_learns_values_only(tmp_path):
-    """Version 1 is then a fresh policy in good units, and version 2 learns as if nothing had been."""
-    world = Bandit(scale=30.0, shift=100.0)
-    loop = loop_for(world, tmp_path, entropy_coef=0.01)
+def test_from_a_very_different_policy_a_first_cycle_learns_only_values(tmp_path):
+    """Version 1 is then an untrained policy with good normalisers, and version 2 learns as in a first cycle."""
+    env = Bandit(scale=30.0, shift=100.0)
+    loop = loop_for(env, tmp_path, entropy_coef=0.01)
     first = loop.start()
-    model = loop.train(*(world.play(far_away(first), 40) for _ in range(2)))
+    model = loop.train(*(env.play(very_different(first), 40) for _ in range(2)))
     assert loop.reporter.codes() == ["W_STRANGER", "W_FAR_STRANGER"]
     np.testing.assert_array_equal(model.policy.head.weights, first.policy.head.weights)
     np.testing.assert_array_equal(model.action_log_std, first.action_log_std)
     assert not np.array_equal(model.value_function.head.weights, first.value_function.head.weights)
-    world.scale = 1.0
-    model = loop.train(world.play(model, 40))
+    env.scale = 1.0
+    model = loop.train(env.play(model, 40))
     assert loop.reporter.codes() == []
     units = checkpoint_from(load_document((loop.output / loop.result.checkpoint).read_bytes())).normalisers
     assert units.observations.count == 320
@@ -354,22 +387,22 @@ def test_from_a_stranger_too_far_away_a_first_cycle_learns_values_only(tmp_path)
     assert not np.array_equal(model.policy.head.weights, first.policy.head.weights)
 
 
-def test_without_an_engine_that_will_load_a_model_it_learns_from_any_stranger(tmp_path):
-    """Rollouts alone, as on the command line: there is nothing to wait for."""
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
+def test_without_a_parent_the_policy_learns_from_any_other_policy(tmp_path):
+    """As on the command line: no engine will load the model, so better rollouts are not expected."""
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
     first = loop.start()
-    rollout = world.play(far_away(first), 40)
+    rollout = env.play(very_different(first), 40)
     model = loop.train(rollout, parent=None)
     assert "W_FAR_STRANGER" not in loop.reporter.codes()
     assert not np.array_equal(model.policy.head.weights, first.policy.head.weights)
-    assert (model.action_log_std < np.log(0.6)).all()  # the entropy bonus does not run away where all is clipped
+    assert (model.action_log_std < np.log(0.6)).all()  # the entropy bonus does not dominate if all ratios are clipped
 
 
-def test_a_rollout_that_is_gone_or_of_another_game_costs_that_rollout_only(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    good = loop.given(world.play(loop.start(), 40))
+def test_a_rollout_that_is_missing_or_of_another_game_is_left_out(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    good = loop.given(env.play(loop.start(), 40))
     other = loop.given(columns(40, observation_size=9))
     gone = good.model_copy(update={"cache": str(tmp_path / "nowhere.npz"), "source": str(tmp_path / "nowhere.json")})
     loop.train(good, other, gone)
@@ -379,10 +412,10 @@ def test_a_rollout_that_is_gone_or_of_another_game_costs_that_rollout_only(tmp_p
         loop.train(other)
 
 
-def test_another_shape_than_the_parents_is_refused_in_words(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    rollout = world.play(loop.start(), 40)
+def test_another_shape_than_the_parents_is_an_error_that_names_it(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    rollout = env.play(loop.start(), 40)
     with pytest.raises(ContractError, match=r"hidden layers \[16, 16\], the project \[8\]"):
         loop.train(rollout, hidden_sizes=(8,))
     other = loop_for(Bandit(space=CHOICE), tmp_path / "other")
@@ -392,51 +425,51 @@ def test_another_shape_than_the_parents_is_refused_in_words(tmp_path):
 
 
 def test_a_thousand_old_rollouts_cost_no_more_than_ten(tmp_path):
-    """Only the drawn ones are opened: the others need not even exist."""
-    world = Bandit()
-    loop = loop_for(world, tmp_path, epochs=1, history_ratio=0.5)
-    model = loop.train(*(world.play(loop.start(), 8) for _ in range(1)))
-    old = [loop.given(world.play(model, 8), is_new=False, age=i) for i in range(3)]
+    """Only the chosen ones are opened: the others need not even exist."""
+    env = Bandit()
+    loop = loop_for(env, tmp_path, epochs=1, history_ratio=0.5)
+    model = loop.train(*(env.play(loop.start(), 8) for _ in range(1)))
+    old = [loop.given(env.play(model, 8), is_new=False, age=i) for i in range(3)]
     missing = [
         o.model_copy(update={"cache": "nowhere", "age": 10**9, "name": f"old{i}"}) for i, o in enumerate(old * 333)
     ]
     begin = time.monotonic()
-    loop.train(world.play(model, 8), world.play(model, 8), *old[:1], *missing)
+    loop.train(env.play(model, 8), env.play(model, 8), *old[:1], *missing)
     assert time.monotonic() - begin < 20
     assert loop.result.experiences <= 3 * 64
 
 
-def test_preparation_needs_something_to_learn_from(tmp_path):
-    world = Bandit(agents=8)
-    loop = loop_for(world, tmp_path)
-    single = dataclasses.replace(world.play(loop.start(), 1), terminated=np.zeros(8, bool))
+def test_without_a_next_state_there_is_nothing_to_learn_from(tmp_path):
+    env = Bandit(agents=8)
+    loop = loop_for(env, tmp_path)
+    single = dataclasses.replace(env.play(loop.start(), 1), terminated=np.zeros(8, bool))
     with pytest.raises(RolloutError, match="no experience has a next state"):
         loop.train(single)
 
 
-def test_attribution_keeps_the_order_of_the_columns(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    model = loop.train(world.play(loop.start(), 16))
-    given = loop.given(world.play(model, 16, noise=0.3), behaviours=(str(loop.output / loop.result.model),))
-    job_parts = {}
+def test_the_attributed_columns_have_a_row_for_each_experience(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    model = loop.train(env.play(loop.start(), 16))
+    given = loop.given(env.play(model, 16, noise=0.3), behaviours=(str(loop.output / loop.result.model),))
+    seen = {}
 
-    def spy(loaded, start, job, notices):
-        job_parts["history"] = attribute_rollouts(loaded, start, job, notices)
-        return job_parts["history"]
+    def spy(*arguments):
+        seen["attributed"] = attribute_rollouts(*arguments)
+        return seen["attributed"]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.worker.train.attribute_rollouts", spy)
         loop.train(given)
-    history = job_parts["history"]
-    assert history.std_scale_B == pytest.approx(0.3, rel=0.01)
-    assert len(history.policy_source_B) == len(history.behaviour_logp_B) == history.experiences.size
+    attributed = seen["attributed"]
+    assert attributed.std_scale_B == pytest.approx(0.3, rel=0.01)
+    assert len(attributed.policy_source_B) == len(attributed.behaviour_logp_B) == attributed.experiences.size
 
 
-def test_a_parent_that_is_not_the_published_file_is_refused(tmp_path):
-    world = Bandit()
-    loop = loop_for(world, tmp_path)
-    rollout = world.play(loop.start(), 40)
+def test_a_parent_that_is_not_the_published_file_is_an_error(tmp_path):
+    env = Bandit()
+    loop = loop_for(env, tmp_path)
+    rollout = env.play(loop.start(), 40)
     with pytest.raises(HotlapError) as error:
         loop.train(rollout, parent_sha256="0" * 64)
     assert error.value.code == "E_PARENT"

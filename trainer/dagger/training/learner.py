@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
-from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite, weights_of
+from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite
+from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common.rng import numpy_rng_for
 from trainer.dagger.actions import Actions, Labels
 from trainer.dagger.environment import ObservationSpec
@@ -136,8 +137,8 @@ class DaggerLearner:
     def state(self) -> dict[str, Any]:
         """Return everything that going on needs: weights, optimizer, what was seen."""
         return {
-            "network": _copied(self._net.module().state_dict()),
-            "optimizer": _copied(self._optimizer.state_dict()),
+            "network": copy_tensors(self._net.module().state_dict()),
+            "optimizer": copy_tensors(self._optimizer.state_dict()),
             "seen": self._seen.state_dict(),
         }
 
@@ -154,8 +155,8 @@ class DaggerLearner:
             return self.vector_checkpoint(round_number=round_number, history=history, probe=probe).to_bytes()
         document = {
             "format": PIXEL_FORMAT,
-            "policy_state_dict": _copied(self._net.module().state_dict()),
-            "optimizer_state_dict": _copied(self._optimizer.state_dict()),
+            "policy_state_dict": copy_tensors(self._net.module().state_dict()),
+            "optimizer_state_dict": copy_tensors(self._optimizer.state_dict()),
             "training_history": history,
             "picture": list(self._spec.shape),
             "hidden": self._config.hidden,
@@ -171,28 +172,23 @@ class DaggerLearner:
     ) -> Checkpoint:
         """Return what the model JSON is exported from. Only for vectors."""
         assert isinstance(self._net, VectorNet)
-        network = self._net.network
-        _, policy, value = weights_of(network)
-        log_std = network.action_log_std.detach().cpu().clone()
-        if self._actions.kind == "multi_binary":
-            # An engine that adds noise should not press buttons by chance.
-            log_std = torch.full((self._space.output_size,), LOG_STD_MIN)
-        return Checkpoint(
-            policy_state_dict=_copied(network.state_dict()),
-            optimizer_state_dict=_copied(self._optimizer.state_dict()),
-            training_history=history,
+        checkpoint = Checkpoint.of(
+            self._net.network,
             normalisers=Normalisers(self._units, ReturnNormaliser()),
             contract=PolicyContract(observation_size=self._spec.shape[0], action_space=self._space),
             hidden_sizes=(self._config.hidden, self._config.hidden),
-            policy_layers=policy,
-            value_layers=value,
-            action_log_std=log_std,
             lineage=Lineage(
                 cycle=0, epoch=round_number + 1, seed=self._config.seed, versions={"torch": torch.__version__}
             ),
             policy_trained=True,
+            optimizer_state=self._optimizer.state_dict(),
+            history=history,
             probe_observations=torch.from_numpy(np.asarray(probe, np.float32)),
         )
+        if self._actions.kind != "multi_binary":
+            return checkpoint
+        # An engine that adds noise should not press buttons by chance.
+        return replace(checkpoint, action_log_std=torch.full((self._space.output_size,), LOG_STD_MIN))
 
     def _taker(self, data: Dataset) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
         """Return what draws a minibatch; vectors that fit in memory are put into units only once."""
@@ -251,14 +247,3 @@ class DaggerLearner:
             return functional.cross_entropy(output_BK, packed_BC)
         mse_A = self._errors(output_BK, packed_BC).square().mean(0)
         return (mse_A + _LEAST_MSE).sqrt().sum()
-
-
-def _copied(state: Any) -> Any:
-    """Copy nested tensors to the CPU."""
-    if isinstance(state, Tensor):
-        return state.detach().cpu().clone()
-    if isinstance(state, Mapping):
-        return {key: _copied(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_copied(value) for value in state]
-    return state

@@ -24,7 +24,7 @@ def main() -> NoReturn:
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     lifeline, speaker = Lifeline(), EventWriter()
-    job = MilestoneJob.from_bytes(lifeline.job_line())
+    job = MilestoneJob.from_bytes(lifeline.next_line())
     # More threads would change the last bits of a policy, and gain nothing at these sizes.
     threads.set_thread_count(1)
     try:

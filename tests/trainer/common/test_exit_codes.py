@@ -1,0 +1,86 @@
+"""Every exception has an exit code and one line of text; an unexpected one names the place."""
+
+import errno
+import sys
+
+import pytest
+import torch
+
+from schemas.errors import ConfigError, ContractError, RolloutError
+from schemas.job import ExitCode
+from trainer.common import exit_codes
+from trainer.common.exit_codes import failure_of
+from trainer.ppo.loss import ppo_loss
+
+FAILURES = [
+    (RolloutError("x"), ExitCode.BAD_DATA),
+    (ContractError("x"), ExitCode.BAD_DATA),
+    (ConfigError("x"), ExitCode.BAD_CONFIG),
+    (MemoryError(), ExitCode.TEMPORARY),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), ExitCode.TEMPORARY),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), ExitCode.TEMPORARY),
+    (OSError(errno.ENOSPC, "No space left on device"), ExitCode.TEMPORARY),
+    (FileNotFoundError(errno.ENOENT, "gone"), ExitCode.BUG),
+    (RuntimeError("shape mismatch"), ExitCode.BUG),
+    (ZeroDivisionError("x\ny"), ExitCode.BUG),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), FAILURES, ids=repr)
+def test_every_exception_has_its_exit_code(error, code):
+    exit_code, failure = failure_of(error)
+    assert exit_code == code
+    assert "\n" not in failure.message
+
+
+def message_of(work):
+    with pytest.raises(Exception) as caught:
+        work()
+    return failure_of(caught.value)[1].message
+
+
+def load(folder, monkeypatch, text):
+    """Import a user's module from a folder."""
+    (folder / "my_losses.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    sys.modules.pop("my_losses", None)
+    import my_losses
+
+    return my_losses
+
+
+def test_a_bug_names_the_innermost_line_of_the_users_code(tmp_path, monkeypatch):
+    """Also if a library that the user's code calls has raised."""
+    text = "import torch\n\ndef loss():\n    return torch.stack([])\n"
+    module = load(tmp_path, monkeypatch, text)
+    assert " (my_losses.py, line 4) -> correct my_losses.py; the log has the traceback [E_BUG]" in message_of(
+        module.loss
+    )
+
+
+def test_a_bug_without_the_users_code_names_our_innermost_line(monkeypatch):
+    monkeypatch.setattr(exit_codes, "_is_users_code", lambda filename: False)
+    message = message_of(lambda: ppo_loss(None, None, None))
+    assert "(loss.py, line " in message
+    assert message.endswith("-> report it with the log [E_BUG]")
+
+
+def test_a_bug_in_a_library_alone_names_its_line(monkeypatch):
+    monkeypatch.setattr(exit_codes, "_is_users_code", lambda filename: False)
+    assert "(functional.py, line " in message_of(lambda: torch.einsum("ij->ik", torch.zeros(2, 2)))
+
+
+def test_files_of_installed_packages_and_of_python_are_not_the_users():
+    assert not exit_codes._is_users_code(torch.__file__)
+    assert not exit_codes._is_users_code(errno.__spec__.origin or "built-in")
+    assert not exit_codes._is_users_code(pytest.__file__)
+    assert not exit_codes._is_users_code(exit_codes.__file__)
+    assert not exit_codes._is_users_code("<string>")
+    assert exit_codes._is_users_code(__file__)
+
+
+def test_a_long_message_does_not_cut_the_place_off(tmp_path, monkeypatch):
+    module = load(tmp_path, monkeypatch, "def loss():\n    raise ValueError('x' * 10_000)\n")
+    message = message_of(module.loss)
+    assert len(message) < 2000
+    assert " (my_losses.py, line 2) -> " in message
