@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from schemas.backoff import backoff_s
 from schemas.errors import HotlapError
 
 RENAME_TIMEOUT_S = 2.5
@@ -99,18 +101,18 @@ def rename_with_retries(
     source: Path, target: Path, *, disk: Disk = REAL_DISK, timeout_s: float = RENAME_TIMEOUT_S
 ) -> None:
     """Rename, trying again for `timeout_s` seconds while Windows says that a reader holds the target."""
-    waited_s, delay_s = 0.0, 0.01
-    while True:
+    waited_s = 0.0
+    for failures in itertools.count(1):
+        delay_s = backoff_s(failures, first_s=0.01, longest_s=0.25)
         try:
             disk.rename(source, target)
             return
         except PermissionError as error:
-            held = getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS
-            if not held or waited_s + delay_s > timeout_s:
+            is_held_open = getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS
+            if not is_held_open or waited_s + delay_s > timeout_s:
                 raise
         disk.pause(delay_s)
         waited_s += delay_s
-        delay_s = min(0.25, delay_s * 2)
 
 
 def write_atomic(path: Path, data: bytes, *, disk: Disk = REAL_DISK, durable: bool = True) -> None:
