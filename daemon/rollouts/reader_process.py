@@ -16,9 +16,10 @@ from typing import Any
 import orjson
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
+from schemas.process.lifeline import end_with_parent
+from schemas.process.tree import ProcessTree
 from schemas.storage.layout import ProjectPaths
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
@@ -34,31 +35,32 @@ class ReaderProcess:
         self._patience_s = timeout_s
         self._lock = threading.Lock()
         self._is_stopped = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._tree: ProcessTree | None = None
 
     def ingest(self, name: str, signature: FileSignature) -> Outcome:
         """Read one file. A reader that dies, or takes too long, costs this file only. Raises OSError."""
-        process = self._start(name, signature)
-        if process is None:
+        tree = self._start(name, signature)
+        if tree is None:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is ending")
-        timer = threading.Timer(self._patience_s, process.kill)
+        timer = threading.Timer(self._patience_s, tree.kill)
         timer.start()
-        with process:
+        with tree.process as process:
             assert process.stdout is not None
             said = process.stdout.read()
         timer.cancel()
         with self._lock:
-            self._process = None
+            self._tree = None
+        tree.release()
         return _parsed(said) if process.returncode == 0 else self._lost(name, signature, process.returncode)
 
     def stop(self) -> None:
         """End the reader, for good. From any thread."""
         with self._lock:
             self._is_stopped = True
-            if self._process is not None:
-                self._process.kill()
+            if self._tree is not None:
+                self._tree.kill()
 
-    def _start(self, name: str, signature: FileSignature) -> subprocess.Popen[bytes] | None:
+    def _start(self, name: str, signature: FileSignature) -> ProcessTree | None:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
         command = [
             sys.executable,
@@ -69,14 +71,12 @@ class ReaderProcess:
             name,
             *numbers,
         ]
-        token = str(new_token(self._paths.project))
-        environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT), TOKEN_VARIABLE: token}
+        environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT)}
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:
-                self._process = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-                )
-            return self._process
+                self._tree = ProcessTree(command, project=self._paths.project, environment=environment, **streams)
+            return self._tree
 
     def _lost(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
@@ -98,7 +98,7 @@ def _printed(outcome: Outcome) -> bytes:
 def _parsed(said: bytes) -> Outcome:
     document: dict[str, Any] = orjson.loads(said)
     kind = document.pop("kind")
-    document["stamp"] = FileSignature(**document["stamp"])
+    document["signature"] = FileSignature(**document["signature"])
     if kind in _KINDS:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
@@ -106,15 +106,9 @@ def _parsed(said: bytes) -> Outcome:
     return Accepted(**document)
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
-
-
 def main(project: str, name: str, *numbers: str) -> None:
     """Take one file in, unless the daemon ends before."""
-    threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
+    end_with_parent()
     layout = ProjectPaths(Path(project))
     outcome = ingest(layout.exports, name, FileSignature(*map(int, numbers)), layout)
     sys.stdout.buffer.write(_printed(outcome))

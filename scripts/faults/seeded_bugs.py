@@ -83,8 +83,8 @@ BUGS = (
         (
             Replacement(
                 "daemon/process/child.py",
-                "        if self._process.stderr is not None:\n            self._readers.append",
-                "        if self._process.stderr is None:\n            self._readers.append",
+                "        if process.stderr is not None:\n            self._readers.append",
+                "        if process.stderr is None:\n            self._readers.append",
             ),
         ),
         (f"{_TRAINER_OUTPUT}::test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer",),
@@ -129,7 +129,7 @@ BUGS = (
         "killed by its pid alone",
         (
             Replacement(
-                "daemon/process/child.py",
+                "schemas/process/tree.py",
                 "        with contextlib.suppress(psutil.Error):\n            process.kill()\n",
                 "        with contextlib.suppress(psutil.Error, OSError):\n            os.kill(process.pid, 9)\n",
             ),
@@ -140,7 +140,7 @@ BUGS = (
         "the owner of a trainer known by its pid alone",
         (
             Replacement(
-                "daemon/process/orphans.py",
+                "schemas/process/run_token.py",
                 "            return abs(psutil.Process(self.owner_pid).create_time() - self.owner_born_s)"
                 " <= _BIRTH_TOLERANCE_S\n",
                 "            return psutil.pid_exists(self.owner_pid)\n",

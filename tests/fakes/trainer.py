@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-FAMILY_NAME = "family.txt"
+PIDS_NAME = "descendants.txt"
 """In the State folder: the pids of what the trainer started, one a line."""
 SLEEPER = "import time; time.sleep(3600)"
 DOUBLE_FORKED = f"""
@@ -84,9 +84,8 @@ def lie() -> None:
     sys.stdout.buffer.flush()
 
 
-def start_family(output: Path) -> None:
-    """A child in the same session, one in its own, and a double fork with a child of its own."""
-    names = output.parents[1] / FAMILY_NAME
+def start_descendants(names: Path) -> None:
+    """Start a child in the same session, one in its own, and a double fork with a child; write their pids to a file."""
     same = subprocess.Popen([sys.executable, "-c", SLEEPER])
     own = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     with names.open("a") as file:
@@ -127,7 +126,7 @@ def misbehave(mode: str, output: Path) -> None:
     if mode == "nothing":
         sys.exit(0)
     if mode.startswith("family"):
-        start_family(output)
+        start_descendants(output.parents[1] / PIDS_NAME)
         if mode == "family, then hangs":
             time.sleep(3600)
         if mode == "family, then fails":

@@ -14,8 +14,9 @@ from typing import NoReturn
 
 from schemas.base import StrictModel
 from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
+from schemas.process.lifeline import die_with_parent
 from trainer.common.exit_codes import failure_of
-from trainer.worker.lifeline import Lifeline, die_with_parent
+from trainer.worker.lifeline import Lifeline
 
 HEARTBEAT_S = 2.0
 log = logging.getLogger("trainer")

@@ -53,11 +53,11 @@ def test_a_spare_that_is_ready_is_told_of_each_rollout_once_and_then_gets_its_jo
     def told():
         return [line for line in spare_log.read_text().splitlines() if line.startswith("told")]
 
-    one.until(lambda: told() == ["told expect 0"])
+    one.until(lambda: told() == ["told prefetch 0"])
     drop(one.layout.exports, 1)
-    one.until(lambda: told() == ["told expect 0", "told expect 1"])
+    one.until(lambda: told() == ["told prefetch 0", "told prefetch 1"])
     drop(one.layout.exports, 2)
-    one.until(lambda: told() == ["told expect 0", "told expect 1", "told expect 1"])
+    one.until(lambda: told() == ["told prefetch 0", "told prefetch 1", "told prefetch 1"])
     drop(one.layout.exports, 3)
     one.until_published(1)
     assert len(told()) == 3

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from daemon.ledger.cycle import Phase
-from daemon.process import group as containment
 from daemon.process.child import Child, ChildSpec
 from schemas.job import Ready
+from schemas.process.group import PosixSession
 from tests.fakes.trainer import SLEEPER
 from tests.faults.support.children import (
     begin_cycle,
@@ -211,7 +211,7 @@ def test_the_daemons_own_end_waits_within_a_bound(tmp_path, monkeypatch):
     child = Child(command, speaks_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("terminate", "kill"):
-            patched.setattr(containment.PosixSession, name, lambda self, pid: None)
+            patched.setattr(PosixSession, name, lambda self, pid: None)
         began = time.monotonic()
         assert not child.stop(0.3)
         assert 0.5 < time.monotonic() - began < 3.0

@@ -222,13 +222,13 @@ def test_memory_that_runs_out_is_named_and_tried_once_more_at_most(fresh_project
 def test_a_trainer_at_its_memory_limit_says_so_and_asks_for_another_try():
     program = (
         "import resource\n"
-        "from trainer.common.exit_codes import verdict\n"
+        "from trainer.common.exit_codes import failure_of\n"
         "import numpy\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "try:\n"
         "    numpy.ones(1 << 30)\n"
         "except BaseException as error:\n"
-        "    code, failure = verdict(error)\n"
+        "    code, failure = failure_of(error)\n"
         "    print(int(code), failure.code)\n"
     )
     done = subprocess.run(

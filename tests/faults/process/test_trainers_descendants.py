@@ -15,11 +15,12 @@ import pytest
 from daemon.errors import Exit
 from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
-from daemon.process.group import WindowsJob
-from daemon.process.orphans import TOKEN_VARIABLE, Token, kill_orphans, kill_processes, new_token, project_fingerprint
-from daemon.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
+from daemon.process.orphans import kill_orphans
 from daemon.runtime.instance_lock import ProjectLock
-from tests.fakes.trainer import FAMILY_NAME
+from schemas.process.group import WindowsJob
+from schemas.process.run_token import TOKEN_VARIABLE, Token, kill_processes, new_token, project_fingerprint
+from schemas.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
+from tests.fakes.trainer import PIDS_NAME
 from tests.faults.support.children import (
     begin_cycle,
     is_gone,
@@ -44,7 +45,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions
 def test_nothing_that_a_trainer_started_lives_on(fresh_project, mode, phase):
     with opened(fresh_project(), attempts=1) as rig:
         begin_cycle(rig, mode)
-        names = rig.layout.state / FAMILY_NAME
+        names = rig.layout.state / PIDS_NAME
         rig.until(lambda: names.exists() and len(names.read_text().split()) == 4)
         object.__setattr__(rig.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
         family = [int(pid) for pid in names.read_text().split()]
@@ -59,7 +60,7 @@ def test_nothing_that_a_trainer_started_lives_on(fresh_project, mode, phase):
 def test_nothing_lives_on_where_the_daemon_is_stopped_in_the_midst(fresh_project):
     with opened(fresh_project()) as rig:
         begin_cycle(rig, "family, then hangs")
-        names = rig.layout.state / FAMILY_NAME
+        names = rig.layout.state / PIDS_NAME
         rig.until(lambda: names.exists() and len(names.read_text().split()) == 4)
         assert len(workers_of(rig.layout.project)) == 5
         rig.close()
@@ -194,7 +195,7 @@ def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
     stranger = sleeper()
     remembered = psutil.Process(stranger.pid)
     remembered._ident = (stranger.pid, 12345.0)  # born long before the stranger
-    child._family[stranger.pid] = remembered
+    child._tree._descendants[stranger.pid] = remembered
     try:
         assert psutil.pid_exists(child.pid)  # looked at, not taken off the table: nobody else can have the pid
         assert child.reap()

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from daemon.ledger.cycle import Phase
-from daemon.process.orphans import find_processes, project_fingerprint
+from schemas.process.run_token import find_processes, project_fingerprint
 from tests.daemon.conftest import Rig
 from tests.fakes.trainer import SLEEPER
 from tests.helpers import drop

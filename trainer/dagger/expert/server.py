@@ -7,16 +7,16 @@ import os
 import queue
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from schemas.process.lifeline import die_with_parent, end_with_parent
 from trainer.dagger.expert.codec import pack, read_message
-from trainer.worker.lifeline import die_with_parent
 
 FLUSH_S = 0.02
 """Answers are held back for at most this long, so that the other side can tell a slow call from a hung one."""
@@ -28,7 +28,7 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(messages,), daemon=True).start()
+    end_with_parent(partial(_read_messages, messages))
     run: Callable[[Any], Any] | None = None
     while True:
         message = messages.get()
@@ -41,14 +41,11 @@ def main() -> None:
             _answer(run, message["states"], out)
 
 
-def _listen(messages: queue.SimpleQueue[Any]) -> None:
-    """Read on a thread of its own: where a call hangs, the end of stdin still ends this process."""
-    try:
-        with os.fdopen(0, "rb", closefd=False) as stdin:
-            while True:
-                messages.put(read_message(stdin.read))
-    finally:
-        os._exit(0)
+def _read_messages(messages: queue.SimpleQueue[Any]) -> None:
+    """Queue the messages on standard input. Raises EOFError when it ends."""
+    with os.fdopen(0, "rb", closefd=False) as stdin:
+        while True:
+            messages.put(read_message(stdin.read))
 
 
 def _send(out: int, message: Any) -> None:
