@@ -192,7 +192,7 @@ def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starti
     left = sleeper()
     try:
         with Site(fresh_project()) as site:
-            site.runner._endings.adopt([psutil.Process(left.pid)])
+            site.runner._reaper.adopt([psutil.Process(left.pid)])
             site.drop(1, 2)
             site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle is not None)
             for _ in range(100):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from daemon.ledger.cycle import Phase
 from daemon.process.output_log import LIMIT_BYTES, ChildLog
-from daemon.training.runner import MOST_NOTICES
+from daemon.training.runner import MAX_NOTICES
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.reader import read_rollout
@@ -74,7 +74,7 @@ def test_events_that_cannot_be_true_change_nothing(fresh_project):
         assert [epoch.epoch for epoch in progress.epochs] == [1, 2, 3]
         assert 0.0 <= progress.fraction <= 1.0
         told = [warning for warning in rig.project.warnings() if warning.code.startswith("W_TRAINER_")]
-        assert 0 < len(told) <= MOST_NOTICES
+        assert 0 < len(told) <= MAX_NOTICES
         assert "\x1b" not in rig.log + repr(told)
 
 
