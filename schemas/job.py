@@ -46,7 +46,7 @@ class Job(StrictModel):
     """All that a trainer needs to know; it reads no environment and no config file."""
 
     kind: JobKind
-    cycle: int  #: 0 for the initial model
+    policy_version: int  #: of the model that the job makes; 0 for the initial model
     output: str  #: folder for checkpoints, model JSON and analysis; exists and is empty, but for "select"
     contract: PolicyContract
     hidden_sizes: tuple[int, ...]

@@ -47,7 +47,7 @@ def ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | Non
         )
     job = Job(
         kind="export",
-        cycle=published[-1].policy_version,
+        policy_version=published[-1].policy_version,
         output=str(folder),
         contract=result.contract,
         hidden_sizes=result.hidden_sizes,

@@ -94,7 +94,7 @@ def _job(
     path, sha256 = parent or (None, None)
     return Job(
         kind=kind,
-        cycle=policy_version,
+        policy_version=policy_version,
         output=output,
         contract=project_contract(context),
         hidden_sizes=context.settings.agent.hidden_sizes,

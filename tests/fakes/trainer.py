@@ -178,7 +178,7 @@ def work(job: dict[str, Any], mode: str) -> None:
     say("heartbeat", doing="training", progress=0.1)
     say("notice", code="DEMO", message="something [bold]odd[/bold] \x1b[2J")
     misbehave(mode, output)
-    cycle, files = int(str(job["cycle"])), {}
+    cycle, files = int(str(job["policy_version"])), {}
     epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))
     for epoch in epochs:
         files[f"model_epoch_{epoch}.pt"] = checkpoint(mode, cycle, epoch)

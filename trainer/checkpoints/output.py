@@ -132,7 +132,7 @@ def export_result(job: Job, name: str, output: Output, ranked: RankedCheckpoint)
     checkpoint = output.checkpoint(name, job.contract)
     epoch, total = ranked.candidate.epoch, ranked.parts.total if ranked.parts else None
     model_name = f"model_epoch_{epoch}.json"
-    output.write(model_name, export(checkpoint, policy_version=job.cycle, score=total))
+    output.write(model_name, export(checkpoint, policy_version=job.policy_version, score=total))
     output.flush()
     last = {name: finite_or_none(values[-1]) for name, values in checkpoint.training_history.items() if values}
     return Result(

@@ -135,7 +135,7 @@ def rescale_and_build(
     target_B = seen.value_B + rho_B * advantage_B
     returns = normalisers.returns if not parent.trained else normalisers.returns.updated(target_B[can_bootstrap_B])
     popart(parent.network.stacks().value[-1], normalisers.returns, returns)
-    rng = numpy_rng_for(settings.seed, "holdout", job.cycle)
+    rng = numpy_rng_for(settings.seed, "holdout", job.policy_version)
     held_B = np.zeros(experiences.size, dtype=bool)
     held_B[can_bootstrap_B] = held_out(experiences.segment_B[can_bootstrap_B], settings.holdout_fraction, rng)
     importance_weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
@@ -285,6 +285,6 @@ def _float32(column: Float64) -> torch.Tensor:
 
 
 def _probe(experiences: Experiences, job: Job) -> torch.Tensor:
-    rng = rng_for(job.settings.seed, "probe", job.cycle)
+    rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
     return torch.from_numpy(experiences.observation_BO[rows.numpy()])

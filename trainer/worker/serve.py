@@ -90,7 +90,7 @@ def _serve(speaker: EventWriter, lifeline: Lifeline) -> ExitCode:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     speaker.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
     job = _job(lifeline)
-    log.info("job: %s, cycle %d, %d rollouts", job.kind, job.cycle, len(job.rollouts))
+    log.info("job: %s, policy version %d, %d rollouts", job.kind, job.policy_version, len(job.rollouts))
     result = run_job(job, speaker)
     log.info("done: epoch %d, score %s, on %s, %.2f s", result.epoch, result.score, result.device, result.seconds)
     speaker.emit(result)

@@ -49,7 +49,9 @@ def train(job: Job, reporter: Reporter) -> Result:
     threads.keep_numpy_to_one()
     reporter.doing("reading rollouts", 0.01)
     settings = job.settings
-    drawn = choose_rollouts(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
+    drawn = choose_rollouts(
+        job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.policy_version
+    )
     loaded = load_rollouts(drawn, job.contract, notices)
     new = [item for item in loaded if item.given.is_new] or loaded
     check_rollouts([quality_of(item) for item in new], job.contract, notices)
@@ -172,7 +174,7 @@ class Training:
 def update_config_for(job: Job, device: torch.device, prepared: TrainingSet) -> UpdateConfig:
     """Turn the settings into this cycle's numbers; schedules run over cycles."""
     s = job.settings
-    entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s)
+    entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.policy_version, s)
     loss = LossConfig(
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
@@ -182,12 +184,12 @@ def update_config_for(job: Job, device: torch.device, prepared: TrainingSet) -> 
     return UpdateConfig(
         epochs=s.epochs,
         batch_size=s.batch_size,
-        learning_rate=scheduled(s.learning_rate, s.learning_rate_end, job.cycle, s),
+        learning_rate=scheduled(s.learning_rate, s.learning_rate_end, job.policy_version, s),
         max_grad_norm=s.max_grad_norm,
         target_kl=s.target_kl,
         loss=loss,
         seed=s.seed,
-        cycle=job.cycle,
+        cycle=job.policy_version,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
         threads=s.threads,
     )

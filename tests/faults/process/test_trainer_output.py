@@ -167,7 +167,7 @@ def trained(folder, **given):
         RolloutInput(name=p.name, sha256=sha256_of(p.read_bytes()), source=str(p), cache="", is_new=True)
         for p in SAMPLES.glob("*.json")
     )
-    known = {"kind": "train", "cycle": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
+    known = {"kind": "train", "policy_version": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
     settings = TrainerSettings(epochs=2, device="cpu")
     return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
 
