@@ -79,7 +79,7 @@ def lie() -> None:
     for i in range(3000):
         say("epoch", epoch=1, epochs=1, losses={}, score=None, seconds=-1.0)
         say("heartbeat", doing="\x1b[31mred" * 100, progress=float("1e308") if i % 2 else -5.0)
-        say("notice", code=f"C\x1b[0m{i}", message=f"notice {i}")
+        say("notice", code=f"W_LIE_\x1b[0m{i}", message=f"notice {i}")
     sys.stdout.buffer.write(b'{"event": "epoch", "epoch": NaN}\n{"event": []}\n[]\n\x00\n' * 100)
     sys.stdout.buffer.flush()
 
@@ -176,7 +176,7 @@ def make_model(**given: int) -> bytes:
 def work(job: dict[str, Any], mode: str) -> None:
     output = Path(str(job["output"]))
     say("heartbeat", doing="training", progress=0.1)
-    say("notice", code="DEMO", message="something [bold]odd[/bold] \x1b[2J")
+    say("notice", code="W_DEMO", message="something [bold]odd[/bold] \x1b[2J")
     misbehave(mode, output)
     cycle, files = int(str(job["policy_version"])), {}
     epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))

@@ -6,7 +6,7 @@ import errno
 
 from pydantic import ValidationError
 
-from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError
+from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError, describe_exception
 from schemas.job import ExitCode, Failure
 from schemas.text import printable
 
@@ -36,9 +36,8 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         reason = printable(f"{error.strerror}: {error.filename or ''}")
         return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> make room and try again [E_DISK]")
-    name = type(error).__name__
     return ExitCode.BUG, Failure(
-        code="E_BUG", message=printable(f"{name}: {error} -> please report it with the log [E_BUG]")
+        code="E_BUG", message=f"{describe_exception(error)} -> please report it with the log [E_BUG]"
     )
 
 

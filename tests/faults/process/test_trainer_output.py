@@ -73,7 +73,7 @@ def test_events_that_cannot_be_true_change_nothing(fresh_project):
         progress = rig.runner.progress
         assert [epoch.epoch for epoch in progress.epochs] == [1, 2, 3]
         assert 0.0 <= progress.fraction <= 1.0
-        told = [warning for warning in rig.project.warnings() if warning.code.startswith("W_TRAINER_")]
+        told = [warning for warning in rig.project.warnings() if warning.code.startswith("W_LIE_")]
         assert 0 < len(told) <= MAX_NOTICES
         assert "\x1b" not in rig.log + repr(told)
 

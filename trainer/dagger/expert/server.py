@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from schemas.errors import describe_exception
 from schemas.process.lifeline import die_with_parent, end_with_parent
 from trainer.dagger.expert.codec import pack, read_message
 
@@ -64,7 +65,7 @@ def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     except BaseException as error:  # noqa: BLE001
-        _send(out, {"raised": _in_words(error)})
+        _send(out, {"raised": describe_exception(error)})
         return None
     run = getattr(module, "run", None)
     if not callable(run):
@@ -87,19 +88,10 @@ def _answer(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
             pack(answer)
         except BaseException as error:  # noqa: BLE001
             _send(out, {"answers": ready})
-            _send(out, {"raised": _in_words(error)})
+            _send(out, {"raised": describe_exception(error)})
             return
         ready.append(answer)
     _send(out, {"answers": ready})
-
-
-def _in_words(error: BaseException) -> str:
-    """Say what was raised, and in which line of which file."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
-    return f"{type(error).__name__}: {error}{where}"
 
 
 if __name__ == "__main__":
