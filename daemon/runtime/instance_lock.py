@@ -14,6 +14,7 @@ from pathlib import Path
 
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK, Clock
+from schemas.storage.careful_open import open_regular
 from schemas.storage.file_lock import try_lock
 from schemas.text import printable
 
@@ -105,9 +106,8 @@ def is_held(path: Path) -> bool:
         os.close(folder)
         if not is_free:
             return True
-    flags = (os.O_RDWR if sys.platform == "win32" else os.O_RDONLY) | _CAREFULLY
     try:
-        file = os.open(path, flags)
+        file = open_regular(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     except OSError:
         return False
     is_free = try_lock(file)
@@ -118,7 +118,7 @@ def is_held(path: Path) -> bool:
 def holder_of(path: Path) -> str:
     """Say who wrote itself into the lock file: its pid, and since when it runs."""
     try:
-        file = os.open(path, os.O_RDONLY | _CAREFULLY)
+        file = open_regular(path, os.O_RDONLY)
         try:
             words = os.read(file, 200).decode("ascii", "replace").split()
         finally:
@@ -136,7 +136,7 @@ def holder_of(path: Path) -> str:
 
 def _open_file(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o644)
+        return open_regular(path, os.O_RDWR | os.O_CREAT)
     except PermissionError:
         raise DaemonError(
             f"the lock {path} belongs to another user",
@@ -154,11 +154,6 @@ def _open_file(path: Path) -> int:
 def _close(descriptor: int | None) -> None:
     if descriptor is not None:
         os.close(descriptor)
-
-
-_CAREFULLY = 0
-for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"):
-    _CAREFULLY |= getattr(os, _name, 0)
 
 
 def _open_folder(path: Path) -> int | None:

@@ -11,7 +11,6 @@ import itertools
 import os
 import queue
 import shutil
-import stat
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from typing import TextIO
 
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.terminal import unbuffered
+from schemas.storage.careful_open import open_regular
 from schemas.text import ascii_safe
 
 LIMIT_BYTES = 10_000_000  #: of one file
@@ -128,15 +128,8 @@ class _LogFile:
             except FileNotFoundError:
                 pass
             self._forget()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
-            flags |= getattr(os, name, 0)
-        fd = os.open(self._path, flags, 0o644)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(f"{self._path.name} is not a regular file")
-        self._fd = fd
-        return fd
+        self._fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        return self._fd
 
     def _forget(self) -> None:
         if self._fd is not None:

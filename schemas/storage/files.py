@@ -18,6 +18,7 @@ from pathlib import Path
 
 from schemas.backoff import backoff_s
 from schemas.errors import HotlapError
+from schemas.storage.careful_open import open_regular
 
 RENAME_TIMEOUT_S = 2.5
 """How long a rename is tried again where Windows holds the old file open."""
@@ -153,12 +154,8 @@ def read_regular(path: Path, *, limit: int) -> bytes:
     or OSError.
     """
     _require_plain(path.name, os.lstat(path), limit)
-    flags = os.O_RDONLY
-    for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
-        flags |= getattr(os, name, 0)
-    fd = os.open(path, flags)
-    with os.fdopen(fd, "rb") as file:
-        info = os.fstat(file.fileno())  # it may have been another file a moment ago
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        info = os.fstat(file.fileno())  # of the file that was opened: another one may have been there before
         _require_plain(path.name, info, limit)
         return file.read(info.st_size + 1)
 
