@@ -19,9 +19,9 @@ from tests.helpers import drop, v1_bytes
 
 
 def order(rig, **what):
-    write_atomic(rig.layout.commands / "1_1.order", Command(**what).to_bytes())
+    write_atomic(rig.layout.commands / "1_1.command", Command(**what).to_bytes())
     rig.until(lambda: not waiting_commands(rig.layout))
-    return orjson.loads((rig.layout.commands / "1_1.answer").read_bytes())
+    return orjson.loads((rig.layout.commands / "1_1.reply").read_bytes())
 
 
 def state_of(rig):

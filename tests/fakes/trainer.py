@@ -231,7 +231,7 @@ def main() -> None:
         if not line:
             sys.exit(75)
         job = json.loads(line)
-        print(f"told {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
+        print(f"job {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
     mode = "" if job["kind"] == "initial" else mode
     if mode not in {"deaf", "orphaned"}:
         threading.Thread(target=lifeline, daemon=True).start()

@@ -69,8 +69,8 @@ def test_only_arrays_that_nobody_needs_leave_the_cache(tmp_path):
 def test_the_newest_logs_of_cycles_stay_and_every_other_file(tmp_path):
     layout = ProjectPaths(tmp_path)
     layout.make()
-    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"):
+    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "warm_trainer.log", "cycle_1.txt"):
         (layout.logs / name).write_bytes(b"x")
     remove_old_logs(layout, keep_newest=2)
     left = {path.name for path in layout.logs.iterdir()}
-    assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"}
+    assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "warm_trainer.log", "cycle_1.txt"}
