@@ -125,11 +125,11 @@ def misbehave(mode: str, output: Path) -> None:
         time.sleep(3600)
     if mode == "nothing":
         sys.exit(0)
-    if mode.startswith("family"):
+    if mode.startswith("descendants"):
         start_descendants(output.parents[1] / PIDS_NAME)
-        if mode == "family, then hangs":
+        if mode == "descendants, then hangs":
             time.sleep(3600)
-        if mode == "family, then fails":
+        if mode == "descendants, then fails":
             sys.exit(1)
     if mode.startswith("floods "):
         flood(int(mode.split()[1]))

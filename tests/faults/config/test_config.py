@@ -181,7 +181,9 @@ def test_a_folder_that_everybody_can_write_is_refused_without_allow_shared(tmp_p
     assert not layout.ledger.exists()
     assert run_cli(capsys, "--once", "--allow-shared", "--project", tmp_path)[0] == 3
     folder.chmod(0o1777)
-    assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3, "with the sticky bit, other users cannot replace files"
+    assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3, (
+        "with the sticky bit, other users cannot replace files"
+    )
 
 
 @POSIX
@@ -319,7 +321,9 @@ def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_na
     assert "-P" in spec.arguments
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, spec.search_path))}
     command = [sys.executable, "-P", "-c", "import importlib.util as u; print(bool(u.find_spec('evil')))"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == str(is_found)
 
 

@@ -88,7 +88,7 @@ def full_before(folder: Path) -> None:
 
 def full_within(folder: Path) -> None:
     """It fills up while the trainer works: the publish or the ledger is refused, at every place that room runs out."""
-    room.LEAST_BYTES, room._SHARE = 0, 0
+    room.MIN_FREE_BYTES, room._COPIES = 0, 0
     with Site(folder) as site:
         site.until_version(0)
         noticed = 0
