@@ -1,4 +1,4 @@
-"""The expert's process: loads one policy file and answers states. Its prints go to stderr, it ends with its parent."""
+"""The expert's process: loads one policy file and labels states. What it prints goes to stderr."""
 
 from __future__ import annotations
 
