@@ -81,7 +81,7 @@ def send_false_events() -> None:
     for i in range(3000):
         say("epoch", epoch=1, epochs=1, losses={}, score=None, seconds=-1.0)
         say("heartbeat", doing="\x1b[31mred" * 100, progress=float("1e308") if i % 2 else -5.0)
-        say("notice", code=f"W_LIE_\x1b[0m{i}", message=f"notice {i}")
+        say("notice", code=f"W_FALSE_\x1b[0m{i}", message=f"notice {i}")
     sys.stdout.buffer.write(b'{"event": "epoch", "epoch": NaN}\n{"event": []}\n[]\n\x00\n' * 100)
     sys.stdout.buffer.flush()
 
@@ -132,7 +132,7 @@ def misbehave(mode: str, output: Path) -> None:
             sys.exit(1)
     if mode.startswith("floods "):
         flood(int(mode.split()[1]))
-    if mode == "lies":
+    if mode == "false events":
         send_false_events()
 
 

@@ -22,7 +22,7 @@ from tests.faults.support.site import violations
 from tests.helpers import drop
 
 if sys.platform == "win32":
-    pytest.skip("consoles there are no ptys: daemon.ui.terminal switches QuickEdit off", allow_module_level=True)
+    pytest.skip("a Windows console is not a pty; daemon.ui.terminal turns QuickEdit off there", allow_module_level=True)
 
 import fcntl
 import termios
@@ -43,7 +43,7 @@ class Running:
         self.layout = ProjectPaths(folder)
         self.process = process
         self.master = master
-        self.said = bytearray()
+        self.output = bytearray()
         self.is_read = threading.Event()
         self.is_read.set()
         self.is_gone = threading.Event()
@@ -60,7 +60,7 @@ class Running:
                         continue
                     if not (data := os.read(descriptor, 4096)):
                         return
-                    self.said += data
+                    self.output += data
                     self.is_read.wait()
 
         self.reader = threading.Thread(target=read, daemon=True)
@@ -85,7 +85,7 @@ class Running:
     def until(self, condition: Callable[[], object], timeout_s: float = 15.0) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
-            assert self.process.poll() is None, f"the daemon is gone: {bytes(self.said)!r}"
+            assert self.process.poll() is None, f"the daemon is gone: {bytes(self.output)!r}"
             assert time.monotonic() < end, "the condition did not become true in time"
             time.sleep(0.02)
 
@@ -157,10 +157,10 @@ def test_a_terminal_that_stops_and_continues(start):
     ready(one)
     one.is_read.clear()
     one.run_cycle()
-    before = len(one.said)
+    before = len(one.output)
     one.is_read.set()
     one.run_cycle(2)
-    one.until(lambda: len(one.said) > before, 10)
+    one.until(lambda: len(one.output) > before, 10)
     assert one.stop() == 0
 
 
@@ -192,7 +192,7 @@ def test_terminals_of_unusual_sizes(start):
         ready(one).run_cycle()
     for one in several:
         assert one.stop() == 0
-        assert b"Traceback" not in one.said
+        assert b"Traceback" not in one.output
 
 
 def test_a_pipe_gets_plain_ascii_lines(start):
@@ -201,9 +201,9 @@ def test_a_pipe_gets_plain_ascii_lines(start):
     ready(one).run_cycle()
     assert one.stop() == 0
     one.process.stdout.close()
-    assert b"[4/5] published: version 1" in one.said
-    assert b"\x1b" not in one.said
-    assert bytes(one.said).isascii()
+    assert b"[4/5] published: version 1" in one.output
+    assert b"\x1b" not in one.output
+    assert bytes(one.output).isascii()
 
 
 def test_a_pipe_that_is_not_read_and_then_closed(start):
@@ -234,6 +234,6 @@ def test_a_terminal_without_colours_or_unicode(start, environment):
     one.drain()
     ready(one).run_cycle()
     assert one.stop() == 0
-    assert b"Traceback" not in one.said
-    assert bytes(one.said).isascii()
-    assert (b"\x1b" in one.said) is ("TERM" not in environment)
+    assert b"Traceback" not in one.output
+    assert bytes(one.output).isascii()
+    assert (b"\x1b" in one.output) is ("TERM" not in environment)

@@ -46,8 +46,8 @@ def start_holder(lock: Path, **kwargs) -> subprocess.Popen:
 
 def try_acquire(lock: Path, **kwargs) -> tuple[int, str]:
     process = start_holder(lock, **kwargs)
-    said, _ = process.communicate("\n", timeout=30)
-    return process.returncode, said
+    output, _ = process.communicate("\n", timeout=30)
+    return process.returncode, output
 
 
 @pytest.mark.slow
@@ -65,11 +65,11 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_na
             time.sleep(0.05)
         [winner] = [process for process in started if process.poll() is None]
         for loser in (process for process in started if process is not winner):
-            said = loser.stderr.read()
-            assert loser.returncode == Exit.OTHER_DAEMON, said
-            assert f"pid {winner.pid}," in said
-            assert str(ProjectPaths(tmp_path).lock) in said
-            assert len(said.splitlines()) == 1
+            output = loser.stderr.read()
+            assert loser.returncode == Exit.OTHER_DAEMON, output
+            assert f"pid {winner.pid}," in output
+            assert str(ProjectPaths(tmp_path).lock) in output
+            assert len(output.splitlines()) == 1
         assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
         winner.send_signal(signal.SIGTERM)
         assert winner.wait(20) == 0
@@ -116,13 +116,13 @@ def test_if_the_lock_file_is_deleted_no_second_daemon_starts_and_the_file_is_res
         if replaced:
             path.write_text("4711")
         assert is_held(path)
-        code, said = try_acquire(path)
-        assert code == 4, said
+        code, output = try_acquire(path)
+        assert code == 4, output
         assert lock.renew() is None
         assert holder_of(path).startswith(f"pid {os.getpid()}, since ")
-        code, said = try_acquire(path)
+        code, output = try_acquire(path)
         assert code == 4
-        assert f"pid {os.getpid()}," in said
+        assert f"pid {os.getpid()}," in output
     finally:
         lock.release()
     assert try_acquire(path)[0] == 0
@@ -235,8 +235,8 @@ def test_only_one_daemon_ever_wrote_to_the_ledger(fresh_project):
     with Site(fresh_project()) as site:
         lock = ProjectLock(site.layout.lock)
         lock.acquire()
-        code, said = try_acquire(site.layout.lock)
-        assert (code, "another daemon runs" in said) == (4, True)
+        code, output = try_acquire(site.layout.lock)
+        assert (code, "another daemon runs" in output) == (4, True)
         site.cycle(1)
         lock.release()
     assert violations(site.layout.project) == ()

@@ -51,9 +51,9 @@ def test_a_python_that_cannot_train_is_reported_before_the_project_is_touched(
     project.mkdir()
     monkeypatch.setenv("HOTLAP_DAEMON__PYTHON_EXECUTABLE", str(python))
     assert main(["--project", str(project), "--no-dashboard"]) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert len(said.splitlines()) == 1
+    output = capsys.readouterr().err
+    assert words in output
+    assert len(output.splitlines()) == 1
     assert not (project / "Saved" / "Training" / "State" / "ledger.sqlite3").exists()
 
 

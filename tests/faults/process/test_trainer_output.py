@@ -68,12 +68,12 @@ def test_a_flood_of_output_neither_fills_the_disk_nor_our_memory_nor_blocks_the_
 @pytest.mark.fault(59)
 def test_events_that_cannot_be_true_change_nothing(fresh_project):
     with opened(fresh_project()) as rig:
-        begin_cycle(rig, "lies")
+        begin_cycle(rig, "false events")
         rig.until_published(1)
         progress = rig.runner.progress
         assert [epoch.epoch for epoch in progress.epochs] == [1, 2, 3]
         assert 0.0 <= progress.fraction <= 1.0
-        shown = [warning for warning in rig.project.warnings() if warning.code.startswith("W_LIE_")]
+        shown = [warning for warning in rig.project.warnings() if warning.code.startswith("W_FALSE_")]
         assert 0 < len(shown) <= MAX_NOTICES
         assert "\x1b" not in rig.log + repr(shown)
 
