@@ -29,7 +29,7 @@ from daemon.ui.log import Log
 from daemon.ui.screen import GuardedScreen
 from daemon.ui.status_writer import StatusWriter
 from daemon.ui.system_stats import SystemStatsProbe
-from schemas.errors import HotlapError
+from schemas.errors import HotlapError, split_code
 from schemas.settings.models import Settings
 from schemas.storage.files import REAL_DISK
 from schemas.storage.layout import ProjectPaths
@@ -183,8 +183,8 @@ def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
         ended = app.run(until=lambda: _cycle_is_over(service))
         cycle = service.runner.cycle
         if not ended or cycle is None or cycle.phase is not Phase.PUBLISHED:
-            why = cycle.why if cycle and ended else "it was stopped"
-            raise DaemonError(f"the cycle failed: {why}", hint="", code="E_CYCLE", exit_code=Exit.CYCLE_FAILED)
+            why, code = split_code(cycle.why if cycle and ended else "it was stopped")
+            raise DaemonError(f"the cycle failed: {why}", code=code or "E_CYCLE", exit_code=Exit.CYCLE_FAILED)
         publication = project.ledger.last_publication()
         assert publication is not None
         project.log.info(f"the engine's model is {paths.models / publication.model}")

@@ -203,7 +203,7 @@ def _doctor(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
 def _trust(options: argparse.Namespace, paths: ProjectPaths, loaded: LoadedSettings) -> Exit:
     from daemon.security import approvals as trust
 
-    commands = trust.commands_of(loaded)
+    commands = trust.programs_of(loaded)
     if not commands:
         return _say(True, "the settings have nothing run but our own trainer: there is nothing to approve")
     for name, value in commands.items():

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
 from schemas.text import printable
+
+_CODE_AT_END = re.compile(r" \[([EW]_[A-Z_]+)\]$")
+_LIBRARY_FOLDERS = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
 class HotlapError(Exception):
@@ -48,3 +56,26 @@ class ContractError(HotlapError):
     """Data or a model whose contract is not the project's."""
 
     code = "E_CONTRACT"
+
+
+def split_code(line: str) -> tuple[str, str | None]:
+    """Return the text of a line that ends with a code, and the code; None if it does not end with one.
+
+    For a message that quotes another one: it keeps the other's code instead of adding a second one.
+    """
+    found = _CODE_AT_END.search(line)
+    return (line[: found.start()], found[1]) if found else (line, None)
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return an exception in one line, with the place that raised it: `ValueError: too short (losses.py, line 12)`.
+
+    The place is the last one outside of Python's own and installed modules, if there is one.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(_LIBRARY_FOLDERS)]
+    place = ""
+    if frames:
+        frame, line = (own or frames)[-1]
+        place = f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return printable(f"{type(error).__name__}: {error}{place}")

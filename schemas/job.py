@@ -46,7 +46,7 @@ class Job(StrictModel):
     """Everything that a trainer needs; it reads no settings from files or variables."""
 
     kind: JobKind
-    cycle: int  #: 0 for the initial model
+    policy_version: int  #: of the model that the job makes; 0 for the initial model
     output: str  #: folder for checkpoints, model JSON and analysis; exists, and is empty except for "select"
     contract: PolicyContract
     hidden_sizes: tuple[int, ...]

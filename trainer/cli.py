@@ -87,7 +87,7 @@ def _train(arguments: argparse.Namespace) -> Result:
     with tempfile.TemporaryDirectory(dir=model_dir, prefix=".training-") as folder:
         job = Job(
             kind="train",
-            cycle=parent.lineage.cycle + 1 if parent else 1,
+            policy_version=parent.lineage.cycle + 1 if parent else 1,
             output=folder,
             contract=contract,
             hidden_sizes=parent.hidden_sizes if parent else settings.agent.hidden_sizes,

@@ -133,7 +133,7 @@ class _Loop:
         agent = AgentSettings()
         job = Job(
             kind=kind,
-            cycle=self._cycle,
+            policy_version=self._cycle,
             output=str(output),
             contract=agent.contract(),
             hidden_sizes=agent.hidden_sizes,

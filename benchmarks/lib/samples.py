@@ -124,7 +124,7 @@ def _job(
     agent = AgentSettings()
     return Job(
         kind=kind,
-        cycle=1 if rollouts else 0,
+        policy_version=1 if rollouts else 0,
         output=str(folder),
         contract=agent.contract(),
         hidden_sizes=agent.hidden_sizes,

@@ -19,7 +19,7 @@ from daemon.process.interpreter import python_for, torch_in
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.security.approvals import check_trust, commands_of
+from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
 from schemas.error_codes import remedy_for
@@ -83,11 +83,11 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
     try:
         if not loaded.settings.daemon.allow_shared:
             check_config(loaded.config)
-        check_trust(paths.project, loaded)
+        check_approved(paths.project, loaded)
     except HotlapError as error:
         yield Finding("wrong", "settings", error.line())
         return
-    commands = ", ".join(commands_of(loaded))
+    commands = ", ".join(programs_of(loaded))
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
 
 
@@ -242,7 +242,7 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
     try:
         python = python_for(settings.daemon.python_executable)
         if not isinstance(loaded, ConfigError):
-            check_trust(paths.project, loaded)
+            check_approved(paths.project, loaded)
         version, device = torch_in(python)
     except HotlapError as error:
         yield Finding("wrong", "torch" if error.code == "E_TORCH" else "python", error.line())

@@ -18,11 +18,11 @@ from pathlib import Path
 from daemon.diagnostics.ledger_audit import FilePrint, LedgerContents, RolloutFact, prints_of, read_ledger, sha256_at
 from daemon.ledger.cycle import Phase
 from daemon.ledger.records import FileSignature, Publication
-from daemon.process.orphans import Token, find_processes, project_fingerprint
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
+from schemas.process.run_token import Token, find_processes, project_fingerprint
 from schemas.rollout.cache import load_rollout
 from schemas.status import Status
 from schemas.storage.files import TEMPORARY_NAME, read_regular, sha256_of

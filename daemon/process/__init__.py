@@ -1,1 +1,1 @@
-"""Child processes: start, contain, log and end them, with all their descendants."""
+"""Child processes of the daemon: their start, their log, and their end."""

@@ -1,4 +1,4 @@
-"""The Python that runs trainers, and the user's script: looked at before anything is asked of them."""
+"""Checks the Python that runs trainers, and the user's training script, before they are used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROBE = (
     "import importlib.util as u, sys; print('hotlap', *sys.version_info[:2], int(u.find_spec('torch') is not None))"
 )
 _PROBE_TIMEOUT_S = 30.0
-_ASK_TORCH = (
+_TORCH_PROBE = (
     "import sys, torch; cuda = torch.cuda.is_available();"
     " print('hotlap', torch.__version__, torch.cuda.get_device_name() if cuda else 'cpu', sep='|')"
 )
@@ -25,19 +25,19 @@ _TORCH_TIMEOUT_S = 120.0
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return a command as a person would type it."""
+    """Return a command as a user would type it."""
     return subprocess.list2cmdline(arguments) if sys.platform == "win32" else shlex.join(arguments)
 
 
 def python_for(executable: str) -> str:
-    """Return the Python that runs trainers. Raises DaemonError where `executable` is none."""
+    """Return the Python that runs trainers; ours if `executable` is empty. Raises DaemonError if it cannot be run."""
     if not executable:
         return sys.executable
     path = Path(executable).expanduser()
     if not path.is_file():
         raise DaemonError(
-            f"python_executable {executable} is not there",
-            hint="give the full path of a python with torch, or leave it empty",
+            f"python_executable {executable} does not exist",
+            hint="set it to the full path of a Python with torch, or remove it",
             code="E_PYTHON",
         )
     if not os.access(path, os.X_OK):
@@ -48,71 +48,77 @@ def python_for(executable: str) -> str:
 
 
 def script_for(training_script: str, project: Path) -> Path:
-    """Return the user's training script, relative to the project. Raises DaemonError where it is not there."""
+    """Return the path of the user's training script. Raises DaemonError if it does not exist."""
     script = project / training_script
     if not script.is_file():
         raise DaemonError(
-            f"training_script {training_script} is not there",
-            hint="give its path, relative to the project folder or absolute",
+            f"training_script {training_script} does not exist",
+            hint="set it to an absolute path, or one relative to the project folder",
             code="E_SCRIPT",
         )
     return script
 
 
 def check_launch(settings: DaemonSettings, project: Path) -> None:
-    """Make sure that what a cycle starts is still there, in no time. Raises DaemonError."""
+    """Raise DaemonError if the Python or the script that a cycle starts does not exist. Starts nothing."""
     python = python_for(settings.python_executable)
     if not Path(python).is_file():
-        raise DaemonError(f"{python}, which runs the daemon, is gone", hint="install it again", code="E_PYTHON")
+        raise DaemonError(
+            f"{python}, which runs the daemon, no longer exists", hint="install it again", code="E_PYTHON"
+        )
     if settings.training_script:
         script_for(settings.training_script, project)
 
 
 def check_python(executable: str) -> None:
-    """Make sure that `executable` is a Python of at least 3.11 with torch. Raises DaemonError naming what is wrong."""
+    """Run `executable`, and raise DaemonError if it is not a Python of at least 3.11 with torch."""
     python = python_for(executable)
     if python == sys.executable:
         if find_spec("torch") is None:
             raise _no_torch(python)
         return
     probe = [python, "-I", "-c", _PROBE]
-    said = ""
+    stderr = ""
     try:
         done = subprocess.run(
             probe, capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
         )
         answer = done.stdout.decode("utf-8", "replace").split()
-        said = next(iter(reversed(done.stderr.decode("utf-8", "replace").strip().splitlines())), "")
+        stderr = next(iter(reversed(done.stderr.decode("utf-8", "replace").strip().splitlines())), "")
     except OSError as error:
-        answer, said = [], error.strerror or str(error)
+        answer, stderr = [], error.strerror or str(error)
     except subprocess.TimeoutExpired:
-        answer, said = [], f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
+        answer, stderr = [], f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
     if len(answer) != 4 or answer[0] != "hotlap":
-        why = f": {said}" if said else ""
+        why = f": {stderr}" if stderr else ""
         raise DaemonError(
-            f"python_executable {executable} is no Python{why} (asked with: {command_line(probe)})",
-            hint="give the full path of a python with torch, or leave it empty",
+            f"python_executable {executable} is not a Python{why} (command: {command_line(probe)})",
+            hint="set it to the full path of a Python with torch, or remove it",
             code="E_PYTHON",
         )
     if (int(answer[1]), int(answer[2])) < (3, 11):
         raise DaemonError(
-            f"python_executable is Python {answer[1]}.{answer[2]}", hint="3.11 or newer is needed", code="E_PYTHON"
+            f"python_executable {executable} is Python {answer[1]}.{answer[2]}, but must be at least 3.11",
+            hint="set it to the full path of a newer Python with torch, or remove it",
+            code="E_PYTHON",
         )
     if answer[3] != "1":
         raise _no_torch(python)
 
 
 def torch_in(python: str) -> tuple[str, str]:
-    """Import torch in a process of its own; give its version and the device it sees. Raises DaemonError."""
-    ask = [python, "-P", "-c", _ASK_TORCH]
+    """Import torch in another process and return its version and device. Raises DaemonError."""
+    command = [python, "-P", "-c", _TORCH_PROBE]
     try:
-        done = subprocess.run(ask, capture_output=True, timeout=_TORCH_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, timeout=_TORCH_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
-            f"{python} does not answer: {error}", hint="correct python_executable", code="E_PYTHON"
+            f"{python} does not answer: {error}", hint="correct python_executable in daemon.toml", code="E_PYTHON"
         ) from None
-    said = done.stdout.decode("utf-8", "replace").strip().splitlines()
-    words = said[-1].split("|") if said else []
+    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    words = lines[-1].split("|") if lines else []
     if done.returncode != 0 or len(words) != 3 or words[0] != "hotlap":
         raise _no_torch(python)
     return words[1], words[2]
@@ -120,5 +126,7 @@ def torch_in(python: str) -> tuple[str, str]:
 
 def _no_torch(python: str) -> DaemonError:
     return DaemonError(
-        f"{python} has no torch", hint=f"{command_line([python, '-m', 'pip', 'install', 'torch'])}", code="E_TORCH"
+        f"{python} has no torch",
+        hint=f"run `{command_line([python, '-m', 'pip', 'install', 'torch'])}`",
+        code="E_TORCH",
     )

@@ -1,4 +1,4 @@
-"""A child's log: whatever it writes, the file stays small, holds no control characters and never holds the child up."""
+"""The log of a child's output: limited in size, without control characters, and the child never waits for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import IO
 
 LIMIT_BYTES = 8 << 20
 HEAD_BYTES = 64 << 10
-"""How much of the beginning stays when the middle is left out."""
+"""How much of the beginning is kept when the middle is removed."""
 _CONTROLS = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r") + b"\x7f"
 _TO_QUESTION_MARKS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
-_ODD = re.compile("[\x80-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile("[\x80-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class ChildLog:
-    """One file that any thread may write to. A disk that refuses costs the text, never the child."""
+    """One file that any thread may write to. If the disk refuses, the text is lost and the child continues."""
 
     def __init__(self, path: Path, *, limit: int = LIMIT_BYTES, head: int = HEAD_BYTES) -> None:
         self._limit, self._head = limit, head
@@ -28,27 +28,27 @@ class ChildLog:
         self._open(path)
 
     def write(self, data: bytes) -> None:
-        """Add to the log; past the limit its middle gives way, the head and the newest part stay."""
+        """Append to the log; above the size limit, remove the middle and keep the beginning and the newest part."""
         text = self._decoder.decode(data.translate(_TO_QUESTION_MARKS))
-        safe = text if text.isascii() else _ODD.sub("?", text)
+        safe = text if text.isascii() else _UNSAFE.sub("?", text)
         with self._lock:
             if self._file is None:
                 return
             with contextlib.suppress(OSError):
                 self._file.write(safe.encode("utf-8"))
                 if self._file.tell() > self._limit:
-                    self._leave_out_the_middle(self._file)
+                    self._remove_middle(self._file)
 
     def move_to(self, path: Path) -> None:
-        """Go on at the end of another file."""
+        """Close the file and append to another one from now on."""
         with self._lock:
-            self._shut()
+            self._close_file()
             self._open(path)
 
     def close(self) -> None:
-        """End the log; what is written later is dropped."""
+        """Close the log; what is written later is lost."""
         with self._lock:
-            self._shut()
+            self._close_file()
 
     def _open(self, path: Path) -> None:
         with contextlib.suppress(OSError):
@@ -56,20 +56,20 @@ class ChildLog:
             self._file = path.open("r+b", buffering=0)
             self._file.seek(0, 2)
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
 
-    def _leave_out_the_middle(self, file: IO[bytes]) -> None:
+    def _remove_middle(self, file: IO[bytes]) -> None:
         kept = self._limit // 2
         file.seek(file.tell() - kept)
         tail = _whole_characters(file.read(kept))
         file.seek(0)
         head = _whole_characters(file.read(self._head))
         file.seek(len(head))
-        file.write(b"\n[... the middle is left out: this log is kept under %d KB ...]\n" % (self._limit // 1024))
+        file.write(b"\n[... the middle was removed: this log is limited to %d KB ...]\n" % (self._limit // 1024))
         file.write(tail)
         file.truncate()
 
@@ -79,7 +79,7 @@ def _whole_characters(data: bytes) -> bytes:
 
 
 def last_line(log: Path, *, limit: int = 8192) -> str:
-    """Return the last line of a log that says something, for a message to people."""
+    """Return the last line of a log that is not empty, for a message; "" if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - limit))

@@ -98,7 +98,7 @@ def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | No
         )
     job = Job(
         kind="export",
-        cycle=last.policy_version,
+        policy_version=last.policy_version,
         output=str(folder),
         contract=result.contract,
         hidden_sizes=result.hidden_sizes,

@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
+from schemas.process.lifeline import end_with_parent
+from schemas.process.tree import ProcessTree
 from schemas.storage.layout import ProjectPaths
 
 CODE_ROOT = Path(__file__).resolve().parents[2]
@@ -35,21 +36,22 @@ class ReaderProcess:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._is_stopped = False
-        self._process: subprocess.Popen[bytes] | None = None
+        self._tree: ProcessTree | None = None
 
     def ingest(self, name: str, signature: FileSignature) -> Outcome:
         """Read one file. If the child dies or takes too long, only this file is rejected. Raises OSError."""
-        process = self._start(name, signature)
-        if process is None:
+        tree = self._start(name, signature)
+        if tree is None:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
-        timer = threading.Timer(self._timeout_s, process.kill)
+        timer = threading.Timer(self._timeout_s, tree.kill)
         timer.start()
-        with process:
+        with tree.process as process:
             assert process.stdout is not None
             output = process.stdout.read()
         timer.cancel()
         with self._lock:
-            self._process = None
+            self._tree = None
+        tree.release()
         return (
             _decode(output) if process.returncode == 0 else self._without_outcome(name, signature, process.returncode)
         )
@@ -58,21 +60,19 @@ class ReaderProcess:
         """End the child and start no other. From any thread."""
         with self._lock:
             self._is_stopped = True
-            if self._process is not None:
-                self._process.kill()
+            if self._tree is not None:
+                self._tree.kill()
 
-    def _start(self, name: str, signature: FileSignature) -> subprocess.Popen[bytes] | None:
+    def _start(self, name: str, signature: FileSignature) -> ProcessTree | None:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
         module = "daemon.rollouts.reader_process"
         command = [sys.executable, "-P", "-m", module, str(self._paths.project), name, *numbers]
-        token = str(new_token(self._paths.project))
-        environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT), TOKEN_VARIABLE: token}
+        environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT)}
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:
-                self._process = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-                )
-            return self._process
+                self._tree = ProcessTree(command, project=self._paths.project, environment=environment, **streams)
+            return self._tree
 
     def _without_outcome(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
@@ -103,16 +103,9 @@ def _decode(output: bytes) -> Outcome:
     return Accepted(**document)
 
 
-def _exit_with_parent() -> None:
-    """Exit when stdin closes: the daemon has ended."""
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
-
-
 def main(project: str, name: str, *numbers: str) -> None:
     """Read one file, unless the daemon ends before."""
-    threading.Thread(target=_exit_with_parent, name="lifeline", daemon=True).start()
+    end_with_parent()
     paths = ProjectPaths(Path(project))
     outcome = ingest(paths.exports, name, FileSignature(*map(int, numbers)), paths)
     sys.stdout.buffer.write(_encode(outcome))

@@ -1,1 +1,1 @@
-"""What every part of the service uses: clock, main loop, instance lock, commands, context."""
+"""What all parts of the daemon use: clock, main loop, instance lock, commands, context."""

@@ -1,4 +1,4 @@
-"""Time as an argument: monotonic for waiting, wall clock for remembering."""
+"""The clock that is passed to everything that needs the time: monotonic for waiting, wall clock for records."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 
 
 class Clock:
-    """The one way to the time. Tests put their own in its place."""
+    """The only access to the time. Tests replace it."""
 
     def monotonic(self) -> float:
-        """Seconds for durations; never goes back."""
+        """Return seconds for measuring durations; never goes back."""
         return time.monotonic()
 
     def utc_s(self) -> float:
-        """Seconds since 1970; for records only: it jumps."""
+        """Return the seconds since 1970; for records only, because it can jump."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for some seconds."""
         time.sleep(seconds)
 
 

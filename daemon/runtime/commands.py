@@ -1,4 +1,4 @@
-"""Orders from the command line to a running daemon: small files that appear whole, each with an answer."""
+"""Commands from the command line to a running daemon: a small file for each, and a file with the reply."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
 from schemas.storage.layout import ProjectPaths
 
 REPLY_TIMEOUT_S = 15.0
-_LIMIT = 64 * 1024
+_POLL_S = 0.05
+_MAX_COMMAND_BYTES = 64 * 1024
+_COMMAND, _REPLY = ".command", ".reply"
 
 
 class Command(StrictModel):
-    """What a person wants a running daemon to do."""
+    """A request to a running daemon."""
 
     what: Literal["trigger", "pause", "resume", "publish"]
     epoch: int = 0
@@ -30,57 +32,58 @@ class Command(StrictModel):
 
 
 class Reply(StrictModel):
-    """What came of it."""
+    """Whether the daemon did what a command asks for."""
 
     ok: bool
     message: str
 
 
 def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
-    """Hand an order to the running daemon and wait for its answer. Raises DaemonError where none runs or answers."""
+    """Send a command to the running daemon and return its reply. Raises DaemonError if none runs or none replies."""
     if not is_held(paths.lock):
         raise DaemonError(
-            "no daemon runs on this project",
-            hint="start it with `python -m daemon`, or train once with `python -m daemon --once`",
+            f"no daemon runs on {paths.project}",
+            hint="start it with `hotlap`, or train once with `hotlap --once`",
             code="E_NO_DAEMON",
             exit_code=Exit.USAGE,
         )
-    name = f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}"
-    answer_path = paths.commands / f"{name}.answer"
-    write_atomic(paths.commands / f"{name}.order", command.to_bytes(), durable=False)
+    command_path = paths.commands / f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}{_COMMAND}"
+    reply_path = command_path.with_suffix(_REPLY)
+    write_atomic(command_path, command.to_bytes(), durable=False)
     until = REAL_CLOCK.monotonic() + timeout_s
     while REAL_CLOCK.monotonic() < until:
-        if answer_path.exists():
-            answer = Reply.from_bytes(answer_path.read_bytes())
-            REAL_DISK.unlink(answer_path)
-            return answer
-        REAL_CLOCK.sleep(0.05)
-    REAL_DISK.unlink(paths.commands / f"{name}.order")
+        if reply_path.exists():
+            reply = Reply.from_bytes(reply_path.read_bytes())
+            REAL_DISK.unlink(reply_path)
+            return reply
+        REAL_CLOCK.sleep(_POLL_S)
+    REAL_DISK.unlink(command_path)
     raise DaemonError(
-        f"the daemon did not answer within {timeout_s:.0f} s",
-        hint="is it stopped or very busy? see Saved/Training/Logs/daemon.log",
+        f"the daemon did not reply within {timeout_s:.0f} s",
+        hint=f"see {paths.daemon_log}, or run `hotlap status`",
         code="E_NO_ANSWER",
         exit_code=Exit.CYCLE_FAILED,
     )
 
 
 def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
-    """Return the orders that wait, oldest first; None for a file that is none."""
+    """Return the commands that wait, oldest first, with their files; None for a file that cannot be read."""
     found: list[tuple[Path, Command | None]] = []
-    for path in sorted(paths.commands.glob("*.order")):
+    for path in sorted(paths.commands.glob(f"*{_COMMAND}")):
         try:
-            found.append((path, Command.from_bytes(read_regular(path, limit=_LIMIT))))
+            found.append((path, Command.from_bytes(read_regular(path, limit=_MAX_COMMAND_BYTES))))
         except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError):
             found.append((path, None))
     return found
 
 
 def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:
-    """Answer an order that was taken off the list. Raises OSError."""
-    write_atomic(path.with_suffix(".answer"), reply.to_bytes(), disk=disk, durable=False)
+    """Write the reply to a command, whose file was removed before. Raises OSError."""
+    write_atomic(path.with_suffix(_REPLY), reply.to_bytes(), disk=disk, durable=False)
 
 
 def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
-    """Drop what an earlier daemon left unanswered: nobody waits for it any more."""
-    for path in (*paths.commands.glob("*.order"), *paths.commands.glob("*.answer")):
-        disk.unlink(path)
+    """Remove the commands and replies of an earlier daemon: their senders no longer wait."""
+    for suffix in (_COMMAND, _REPLY):
+        for path in paths.commands.glob(f"*{suffix}"):
+            disk.unlink(path)

@@ -1,4 +1,4 @@
-"""What all parts of a running daemon share: the project's folders, its settings, its ledger, clock and log."""
+"""What all parts of a running daemon share: the project's folders, settings and ledger, the clock and the log."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from schemas.text import printable
 
 
 class LogLike(Protocol):
-    """Where sentences for people go."""
+    """A log for users."""
 
     def info(self, text: str) -> None:
-        """Say what happens."""
+        """Log what happens."""
 
     def warning(self, text: str) -> None:
-        """Say what people should look at."""
+        """Log what users should look at."""
 
     def error(self, text: str) -> None:
-        """Say what failed, and the remedy."""
+        """Log what failed, and the remedy."""
 
     def tail(self, n: int) -> tuple[str, ...]:
         """Return the last lines."""
@@ -34,7 +34,7 @@ class LogLike(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One project while its daemon runs. `wake` makes the deciding thread look again, from any thread."""
+    """One project while its daemon runs. `wake` starts another pass of the main loop, from any thread."""
 
     paths: ProjectPaths
     settings: Settings
@@ -52,19 +52,18 @@ class Context:
         return None if text is None else PolicyContract.from_bytes(text.encode())
 
     def warn(self, code: str, message: str) -> None:
-        """Show a warning until `settle` is called for its code; the log has each new text once."""
+        """Show a warning until `clear_warning` is called with its code; log each new text once."""
         known = self._warnings.get(code)
         text = printable(message)
         if known is None or known.message != text:
             self.log.warning(text)
         self._warnings[code] = StatusWarning(code=code, message=text, at_s=self.clock.utc_s())
 
-    def clear_warning(self, *codes: str, prefix: str | None = None) -> None:
-        """Take back the warnings with these codes, or with a prefix."""
-        for code in list(self._warnings):
-            if code in codes or (prefix is not None and code.startswith(prefix)):
-                del self._warnings[code]
+    def clear_warning(self, *codes: str) -> None:
+        """Remove the warnings with these codes."""
+        for code in codes:
+            self._warnings.pop(code, None)
 
     def warnings(self) -> tuple[StatusWarning, ...]:
-        """Return what people should look at, the newest first."""
+        """Return the warnings, the newest first."""
         return tuple(sorted(self._warnings.values(), key=lambda warning: -warning.at_s))

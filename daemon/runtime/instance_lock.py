@@ -1,7 +1,7 @@
-"""One daemon a project: an exclusive lock held as long as the process lives.
+"""One daemon for each project: an exclusive lock that is held as long as the process lives.
 
-It is taken on a file that is never removed and, where the system can, on the folder around it as well: so a person who
-deletes the file does not let a second daemon in.
+The lock is on a file and, on POSIX, on the file's folder as well: if a user deletes the file, a second daemon still
+cannot start.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from schemas.storage.file_lock import try_lock
 from schemas.text import printable
 
 _TIMEOUT_S, _BETWEEN_S = 0.3, 0.02
-"""`is_held` takes the lock for a moment; a daemon that starts then is not turned away."""
+"""`is_held` takes the lock for a moment, so a daemon that starts tries for this long."""
 
 
 class ProjectLock:
-    """Held from `acquire` until `release` or the end of the process."""
+    """The lock of a project, held from `acquire` until `release` or the end of the process."""
 
     def __init__(self, path: Path, *, clock: Clock = REAL_CLOCK) -> None:
         self._path = path
@@ -32,21 +32,21 @@ class ProjectLock:
         self._folder: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises DaemonError: exit code 4, naming the holder, where another process has it."""
+        """Take the lock. Raises DaemonError with exit code 4, which names the holder, if another process has it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         until = self._clock.monotonic() + _TIMEOUT_S
-        while not self._try():
+        while not self._try_acquire():
             if self._clock.monotonic() >= until:
                 raise DaemonError(
                     f"another daemon runs on this project: {holder_of(self._path)} ({self._path})",
-                    hint="`python -m daemon status` shows it; stop it first",
+                    hint="stop it first; `hotlap status` shows what it does",
                     code="E_OTHER_DAEMON",
                     exit_code=Exit.OTHER_DAEMON,
                 )
             self._clock.sleep(_BETWEEN_S)
-        self._sign()
+        self._write_holder()
 
-    def _try(self) -> bool:
+    def _try_acquire(self) -> bool:
         folder = _open_folder(self._path.parent)
         if folder is not None and not try_lock(folder):
             os.close(folder)
@@ -63,15 +63,15 @@ class ProjectLock:
         self._file, self._folder = file, folder
         return True
 
-    def _sign(self) -> None:
-        """Write down who holds it and since when: `123 1795273472`, the pid and seconds since 1970."""
+    def _write_holder(self) -> None:
+        """Write our pid and the time, in seconds since 1970, into the file: `123 1795273472`."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, f"{os.getpid()} {self._clock.utc_s():.0f}".encode("ascii"))
 
     def renew(self) -> str | None:
-        """Put the lock file back where someone removed or replaced it; give what was found, in words."""
+        """Lock a new file if the old one was removed or replaced; return what prevents it, or None."""
         if self._file is None:
             return None
         with contextlib.suppress(OSError):
@@ -80,26 +80,24 @@ class ProjectLock:
         try:
             file = _open_file(self._path)
         except (OSError, DaemonError) as error:
-            return f"the lock file {self._path.name} was removed and cannot be made again: {error}"
+            return f"the lock file {self._path} was removed and cannot be created again: {error}"
         if not try_lock(file):
             os.close(file)
-            return (
-                f"the lock file {self._path.name} was replaced, and {holder_of(self._path)} holds the new one: stop it"
-            )
+            return f"the lock file {self._path} was replaced, and {holder_of(self._path)} holds the new one: stop it"
         os.close(self._file)
         self._file = file
-        self._sign()
+        self._write_holder()
         return None
 
     def release(self) -> None:
-        """Return the lock back."""
+        """Release the lock."""
         for descriptor in (self._file, self._folder):
             _close(descriptor)
         self._file = self._folder = None
 
 
 def is_held(path: Path) -> bool:
-    """Return whether some process holds the lock right now."""
+    """Return whether a process holds the lock now."""
     folder = _open_folder(path.parent) if path.parent.is_dir() else None
     if folder is not None:
         is_free = try_lock(folder)
@@ -116,7 +114,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder_of(path: Path) -> str:
-    """Say who wrote itself into the lock file: its pid, and since when it runs."""
+    """Return the pid in the lock file, and since when that process runs, for a message."""
     try:
         file = open_regular(path, os.O_RDONLY)
         try:
@@ -139,14 +137,14 @@ def _open_file(path: Path) -> int:
         return open_regular(path, os.O_RDWR | os.O_CREAT)
     except PermissionError:
         raise DaemonError(
-            f"the lock {path} belongs to another user",
-            hint="run the daemon as the user who owns the project, or correct the rights of Saved/Training",
+            f"the lock file {path} belongs to another user",
+            hint="run the daemon as the user who owns the project, or correct the permissions of Saved/Training",
             code="E_LOCK",
         ) from None
     except OSError as error:
         raise DaemonError(
-            f"the lock {path} cannot be used: {error.strerror or error}",
-            hint="remove what lies there in its place",
+            f"the lock file {path} cannot be used: {error.strerror or error}",
+            hint=f"remove what is there: {path}",
             code="E_LOCK",
         ) from None
 
@@ -157,9 +155,9 @@ def _close(descriptor: int | None) -> None:
 
 
 def _open_folder(path: Path) -> int | None:
-    """Return the folder, to be locked beside the file in it; None where it cannot be opened.
+    """Return a descriptor of the lock file's folder; None if it cannot be opened.
 
-    On Windows there is nothing to lock: an open file cannot be deleted.
+    Windows needs no lock on the folder: an open file cannot be deleted there.
     """
     if sys.platform == "win32":
         return None

@@ -1,4 +1,4 @@
-"""The mailbox and the loop around it: mail wakes the deciding thread and never informs it."""
+"""The main loop, and the mailbox that wakes it: a message says that there is something to do, never what."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from enum import Enum, auto
 from types import FrameType
 
 from daemon.runtime.clock import REAL_CLOCK
+from schemas.backoff import backoff_s
 
 LONGEST_WAIT_S = 1.0
-"""Windows hears Ctrl-C only between waits, so none is longer."""
+"""Windows handles Ctrl-C only between waits, so no wait is longer."""
 MERGE_S = 0.002
-"""Mail that comes this soon after other mail is a burst, and answered by one pass; the first is answered at once."""
+"""The first message starts a pass at once; messages that come this soon after a pass began are merged into one."""
 LONGEST_MERGE_S = 0.05
-"""A storm of mail does not put off the pass for longer than this."""
-MOST_MAIL = 64
-"""More mail says nothing new: it is not kept."""
+"""Merging does not delay a pass for longer than this."""
+MAX_MESSAGES = 64
+"""More messages are dropped: they would say nothing new."""
+
+
+_LONGEST_RETRY_S = 60.0
 
 
 class Wakeup(Enum):
-    """Why the deciding thread wakes."""
+    """Why the main loop wakes."""
 
     CHECK = auto()
     STOP = auto()
 
 
 class Mailbox:
-    """Any thread and any signal handler may post; `SimpleQueue.put` is reentrant."""
+    """Messages to the main loop, from any thread and any signal handler: `SimpleQueue.put` is reentrant."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Wakeup] = queue.SimpleQueue()
@@ -38,32 +42,32 @@ class Mailbox:
 
     def wake(self) -> None:
         """Ask for another pass."""
-        if self._queue.qsize() < MOST_MAIL:
+        if self._queue.qsize() < MAX_MESSAGES:
             self._queue.put(Wakeup.CHECK)
 
     def stop(self) -> None:
-        """Ask for the end."""
+        """Ask the loop to end."""
         self._queue.put(Wakeup.STOP)
 
     def wait(self, delay_s: float) -> Wakeup:
-        """Wait for mail, at most `delay_s`; a burst counts as one."""
+        """Wait for a message, at most `delay_s`, and merge those that follow closely."""
         try:
-            mail = self._queue.get(timeout=max(0.0, min(delay_s, LONGEST_WAIT_S)))
+            message = self._queue.get(timeout=max(0.0, min(delay_s, LONGEST_WAIT_S)))
             began = REAL_CLOCK.monotonic()
             quiet_s = MERGE_S if began - self._answered_at < MERGE_S else 0.0
-            while mail is not Wakeup.STOP and REAL_CLOCK.monotonic() < began + LONGEST_MERGE_S:
-                mail = self._queue.get(timeout=quiet_s)
+            while message is not Wakeup.STOP and REAL_CLOCK.monotonic() < began + LONGEST_MERGE_S:
+                message = self._queue.get(timeout=quiet_s)
         except queue.Empty:
-            mail = Wakeup.CHECK
+            message = Wakeup.CHECK
         self._answered_at = REAL_CLOCK.monotonic()
-        return mail
+        return message
 
 
 @contextmanager
 def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
-    """While inside, Ctrl-C, SIGTERM and the closing of a console post STOP; a second one ends at once.
+    """Post STOP on Ctrl-C, on SIGTERM and when the console closes; a second signal raises KeyboardInterrupt.
 
-    A hangup that was ignored from the start, as under nohup, stays ignored.
+    If SIGHUP was ignored at the start, as under nohup, it stays ignored.
     """
     received: list[int] = []
 
@@ -92,31 +96,31 @@ def run(
     until: Callable[[], bool],
     on_error: Callable[[Exception, float], None],
 ) -> bool:
-    """Call `tick` on mail, and after as many seconds as it last asked for, until STOP or `until()`.
+    """Call `tick` on each message, and after the seconds that it returned, until STOP or `until()`.
 
-    A tick that fails is reported and tried again with a delay that doubles up to a minute; file events do not
-    shorten it. Gives False where STOP ended it.
+    A tick that fails is reported and tried again, with a delay that doubles up to a minute and that messages do not
+    shorten. Return False if STOP ended the loop.
     """
     delay_s, failures = 0.0, 0
     while True:
         try:
             delay_s = tick()
             failures = 0
-        except Exception as error:  # noqa: BLE001  the service outlives any single failure
+        except Exception as error:  # noqa: BLE001  one failure must not end the daemon
             failures += 1
-            delay_s = min(60.0, 0.5 * 2.0 ** min(failures, 16))
+            delay_s = backoff_s(failures, first_s=1.0, longest_s=_LONGEST_RETRY_S)
             on_error(error, delay_s)
         if until():
             return True
         if failures:
-            if _rest(mailbox, delay_s):
+            if _stopped_within(mailbox, delay_s):
                 return False
         elif mailbox.wait(delay_s) is Wakeup.STOP:
             return False
 
 
-def _rest(mailbox: Mailbox, delay_s: float) -> bool:
-    """Wait the whole delay whatever mail comes; tell whether STOP came."""
+def _stopped_within(mailbox: Mailbox, delay_s: float) -> bool:
+    """Wait the whole delay, whatever messages come, unless STOP comes; return whether it did."""
     end = REAL_CLOCK.monotonic() + delay_s
     while (left := end - REAL_CLOCK.monotonic()) > 0:
         if mailbox.wait(left) is Wakeup.STOP:

@@ -1,10 +1,10 @@
-"""How often one kind of message may be said: a storm of bad files is no storm of log lines."""
+"""Limits how often one kind of message is logged: many bad files must not fill the log."""
 
 from __future__ import annotations
 
 WINDOW_S = 60.0
 BURST = 20
-"""So many of one kind are said in a window; the others are only counted."""
+"""How many messages of one kind are logged in a window; the others are only counted."""
 
 
 class RateLimit:
@@ -15,7 +15,7 @@ class RateLimit:
         self._held_back: dict[str, int] = {}
 
     def allows(self, kind: str, now: float) -> bool:
-        """Return whether another message of this kind may be said now, `now` in monotonic seconds."""
+        """Return whether another message of this kind may be logged; `now` is in monotonic seconds."""
         since, count = self._windows.get(kind, (now, 0))
         if now - since >= WINDOW_S:
             since, count = now, 0
@@ -26,5 +26,5 @@ class RateLimit:
         return False
 
     def held_back(self, kind: str) -> int:
-        """Return how many were not said since the last call."""
+        """Return how many messages of this kind were not logged since the last call."""
         return self._held_back.pop(kind, 0)

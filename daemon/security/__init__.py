@@ -1,1 +1,1 @@
-"""Who may do what: approvals of programs, file permissions, changes of the config."""
+"""What the daemon may run and trust: approvals of programs, file permissions, changes of the config."""

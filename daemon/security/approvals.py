@@ -1,8 +1,8 @@
-"""A settings file may name programs to run: none does so before the user has said yes to it.
+"""Approvals: a program that a settings file names runs only after the user has approved it.
 
-An approval is a small file in the user's own configuration folder, named by a hash of the project's path and of what
-the settings name: so it cannot come with a project, and a changed value asks again. What the user gives as a variable
-or a flag needs none, nor do the defaults.
+An approval is a small file in the user's own configuration folder, named by a hash of the project's path and of the
+values in the settings file. So a project cannot contain its own approval, and a changed value needs a new one. Values
+from variables and flags, and defaults, need no approval.
 """
 
 from __future__ import annotations
@@ -22,30 +22,25 @@ from schemas.settings.loading import LoadedSettings
 from schemas.storage.files import sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
 
-COMMANDS = ("daemon.python_executable", "daemon.training_script", "trainer.network", "trainer.loss")
-"""The settings that name something to run."""
+PROGRAM_SETTINGS = ("daemon.python_executable", "daemon.training_script", "trainer.network", "trainer.loss")
+"""The settings that name code to run."""
 
 
-def commands_of(loaded: LoadedSettings) -> dict[str, str]:
-    """Return what the settings file has run: dotted name -> value. Empty where it names nothing, or our own Python."""
+def programs_of(loaded: LoadedSettings) -> dict[str, str]:
+    """Return the code that the settings file names, by setting; the Python that runs the daemon does not count."""
     found = {}
-    for name in COMMANDS:
+    for name in PROGRAM_SETTINGS:
         group, _, key = name.partition(".")
         value = str(getattr(getattr(loaded.settings, group), key))
-        if name in loaded.from_file and value and not (key == "python_executable" and _is_ours(value)):
+        if name in loaded.from_file and value and not (key == "python_executable" and value == sys.executable):
             found[name] = value
     return found
 
 
-def _is_ours(executable: str) -> bool:
-    return executable == sys.executable
-
-
 def check_before_running(project: Path, loaded: LoadedSettings, *, folders: bool = True) -> None:
-    """Refuse to start where another user could have a say in it, or the settings name what nobody approved.
+    """Raise DaemonError if another user can change the settings or the project, or if a program is not approved.
 
-    Without `folders` only the settings are looked at: a demo makes a folder of its own.
-    Raises DaemonError. Nothing is executed here; what is not there at all is left for the start to say.
+    Runs nothing. Without `folders` only the settings are checked: a demo creates its own folder.
     """
     if not loaded.settings.daemon.allow_shared:
         if loaded.config is not None:
@@ -53,25 +48,25 @@ def check_before_running(project: Path, loaded: LoadedSettings, *, folders: bool
         if folders:
             check_folders(ProjectPaths(project.resolve()))
     check_launch(loaded.settings.daemon, project)
-    check_trust(project, loaded)
+    check_approved(project, loaded)
 
 
-def check_trust(project: Path, loaded: LoadedSettings) -> None:
-    """Refuse to run what the user has not approved. Raises DaemonError (E_UNTRUSTED)."""
-    commands = commands_of(loaded)
-    if not commands or is_approved(project, commands):
+def check_approved(project: Path, loaded: LoadedSettings) -> None:
+    """Raise DaemonError (E_UNTRUSTED) if the settings file names a program that the user has not approved."""
+    programs = programs_of(loaded)
+    if not programs or is_approved(project, programs):
         return
-    wants = ", ".join(f"{name} = {value!r}" for name, value in commands.items())
-    file = loaded.config.name if loaded.config else "the config"
+    named = ", ".join(f"{name} = {value!r}" for name, value in programs.items())
+    file = loaded.config.name if loaded.config else "the config file"
     raise DaemonError(
-        f"{file} wants to run what you have not approved: {wants}",
-        hint="where you know it, `python -m daemon trust` with the same --project approves it",
+        f"{file} names a program that you have not approved: {named}",
+        hint="if you trust it, approve it: `hotlap trust` with the same --project",
         code="E_UNTRUSTED",
     )
 
 
 def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of this user's approvals. Raises DaemonError where the user has no home."""
+    """Return the folder of this user's approvals. Raises DaemonError if the user has no home folder."""
     given = os.environ if environment is None else environment
     named = [given.get("XDG_CONFIG_HOME"), given.get("APPDATA") if sys.platform == "win32" else None]
     for base in filter(None, named):
@@ -79,35 +74,37 @@ def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
     try:
         home = Path.home()
     except RuntimeError:
-        raise DaemonError("this user has no home folder", hint="set HOME", code="E_NO_HOME") from None
+        raise DaemonError(
+            "this user has no home folder", hint="set the environment variable HOME", code="E_NO_HOME"
+        ) from None
     usual = "Library/Application Support" if sys.platform == "darwin" else ".config"
     return home / usual / "hotlap" / "trusted"
 
 
-def approval_path(project: Path, commands: Mapping[str, str]) -> Path:
-    """Return where the approval of these commands in this project lies."""
-    what = orjson.dumps([str(project.resolve()), dict(commands)], option=orjson.OPT_SORT_KEYS)
-    return approvals_folder() / f"{sha256_of(what)}.json"
+def approval_path(project: Path, programs: Mapping[str, str]) -> Path:
+    """Return the path of the approval of these programs in this project."""
+    approved = orjson.dumps([str(project.resolve()), dict(programs)], option=orjson.OPT_SORT_KEYS)
+    return approvals_folder() / f"{sha256_of(approved)}.json"
 
 
-def is_approved(project: Path, commands: Mapping[str, str]) -> bool:
-    """Return whether the user approved exactly this. An approval that others could have written is none."""
-    path = approval_path(project, commands)
+def is_approved(project: Path, programs: Mapping[str, str]) -> bool:
+    """Return whether the user approved these programs. An approval that another user can write does not count."""
+    path = approval_path(project, programs)
     return path.is_file() and others_can_write(path) is None and others_can_write(path.parent) is None
 
 
-def approve(project: Path, commands: Mapping[str, str]) -> Path:
-    """Remember the user's yes; give where. Raises OSError."""
-    path = approval_path(project, commands)
+def approve(project: Path, programs: Mapping[str, str]) -> Path:
+    """Write the user's approval and return its path. Raises OSError."""
+    path = approval_path(project, programs)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    document = {"project": str(project.resolve()), "commands": dict(commands), "approved_s": REAL_CLOCK.utc_s()}
+    document = {"project": str(project.resolve()), "commands": dict(programs), "approved_s": REAL_CLOCK.utc_s()}
     write_atomic(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return path
 
 
-def revoke(project: Path, commands: Mapping[str, str]) -> bool:
-    """Take the yes back; tell whether there was one. Raises OSError."""
-    path = approval_path(project, commands)
-    was_there = path.is_file()
+def revoke(project: Path, programs: Mapping[str, str]) -> bool:
+    """Remove the user's approval and return whether there was one. Raises OSError."""
+    path = approval_path(project, programs)
+    existed = path.is_file()
     path.unlink(missing_ok=True)
-    return was_there
+    return existed

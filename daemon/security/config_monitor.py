@@ -1,4 +1,4 @@
-"""What must stay as it was while a daemon runs: the lock under its name, and what the settings file says."""
+"""Watches what must not change while a daemon runs: the lock file and the settings file."""
 
 from __future__ import annotations
 
@@ -15,54 +15,55 @@ EVERY_S = 2.0
 
 
 class ConfigMonitor:
-    """Looks every few seconds; warns, and never changes what the daemon works with."""
+    """Checks every few seconds and warns. The daemon keeps the settings that it started with."""
 
     def __init__(self, context: Context, lock: ProjectLock, *, config: Path | None) -> None:
         self._context = context
         self._lock = lock
-        self._given = config
-        self._stamp = self._config_stamp()
-        self._seen = self._stamp
+        self._config = config
+        self._at_start = self._config_signature()
+        self._seen = self._at_start
         self._next = 0.0
 
     def check(self) -> None:
-        """Do what is due."""
+        """Check the lock and the settings file, if the last check was long enough ago."""
         now = self._context.clock.monotonic()
         if now < self._next:
             return
         self._next = now + EVERY_S
-        trouble = self._lock.renew()
-        if trouble is None:
+        problem = self._lock.renew()
+        if problem is None:
             self._context.clear_warning("W_LOCK")
         else:
-            self._context.warn("W_LOCK", trouble)
-        self._look_at_config()
+            self._context.warn("W_LOCK", problem)
+        self._check_config()
 
-    def _config_stamp(self) -> FileSignature | None:
-        path = config_path(self._context.paths.project, self._given)
+    def _config_signature(self) -> FileSignature | None:
+        path = config_path(self._context.paths.project, self._config)
         try:
             return None if path is None else FileSignature.of(path.stat())
         except OSError:
             return None
 
-    def _look_at_config(self) -> None:
-        stamp = self._config_stamp()
-        if stamp == self._seen:
+    def _check_config(self) -> None:
+        signature = self._config_signature()
+        if signature == self._seen:
             return
-        self._seen = stamp
-        if stamp == self._stamp:
+        self._seen = signature
+        if signature == self._at_start:
             self._context.clear_warning("W_CONFIG")
-            return
-        self._context.warn("W_CONFIG", self._what_a_start_would_say())
+        else:
+            self._context.warn("W_CONFIG", self._describe_change())
 
-    def _what_a_start_would_say(self) -> str:
+    def _describe_change(self) -> str:
+        """Return whether the changed file could be used, as a sentence."""
         folder = self._context.paths.project
-        path = config_path(folder, self._given)
+        path = config_path(folder, self._config)
         name = "daemon.toml" if path is None else path.name
         try:
             if path is not None and not self._context.settings.daemon.allow_shared:
                 check_config(path)
-            load(folder, config=self._given)
+            load(folder, config=self._config)
         except HotlapError as error:
-            return f"{name} was changed and cannot be used; the old settings stay: {error.line()}"
-        return f"{name} was changed: the old settings stay until the daemon is started anew"
+            return f"{name} was changed and cannot be used; the daemon keeps its settings: {error.line()}"
+        return f"{name} was changed; the daemon keeps its settings until it starts again"

@@ -1,4 +1,4 @@
-"""Who else could have written a file or a folder: nothing that another user can change is obeyed or worked in."""
+"""Refuses settings files and project folders that another user can change."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from schemas.storage.layout import ProjectPaths
 
 
 def check_config(path: Path) -> None:
-    """Refuse a settings file that another user could have written. Raises DaemonError (E_SHARED_CONFIG)."""
-    _check(path, "the config file ", "E_SHARED_CONFIG", remedy="chmod go-w")
+    """Raise DaemonError (E_SHARED_CONFIG) if another user can change the settings file."""
+    _check(path, "the config file", "E_SHARED_CONFIG")
     target = path.resolve()
     if target != path.absolute():
-        _check(target, "the config file ", "E_SHARED_CONFIG", remedy="chmod go-w")
+        _check(target, "the config file", "E_SHARED_CONFIG")
 
 
 def check_folders(paths: ProjectPaths) -> None:
-    """Refuse a project in which another user could put files in our place. Raises DaemonError (E_SHARED_FOLDER)."""
+    """Raise DaemonError (E_SHARED_FOLDER) if another user can change one of the project's folders."""
     for folder in (paths.project, paths.project / "Saved", paths.training, paths.models, paths.state):
         if folder.is_symlink() or folder.exists():
-            _check(folder, "the folder ", "E_SHARED_FOLDER", remedy="chmod go-w")
+            _check(folder, "the folder", "E_SHARED_FOLDER")
 
 
-def _check(path: Path, what: str, code: str, *, remedy: str) -> None:
-    trouble = others_can_write(path)
-    if trouble is not None:
+def _check(path: Path, what: str, code: str) -> None:
+    reason = others_can_write(path)
+    if reason is not None:
         raise DaemonError(
-            f"{what}{path} {trouble}",
-            hint=f"`{remedy} {path}`, or --allow-shared where you trust all who can write there",
+            f"{what} {path} {reason}",
+            hint=f"`chmod go-w {path}`, or --allow-shared if you trust everybody who can write there",
             code=code,
         )
 
@@ -40,7 +40,7 @@ def _check(path: Path, what: str, code: str, *, remedy: str) -> None:
 if sys.platform == "win32":
 
     def others_can_write(_path: Path) -> str | None:
-        """Nothing to read from mode bits here: who may write is inherited from the drive's and the folder's rights."""
+        """Return None: on Windows the mode bits do not say who may write."""
         return None
 
 else:
@@ -48,10 +48,10 @@ else:
     import pwd
 
     def others_can_write(path: Path) -> str | None:
-        """Say why a user other than us and root could have written this; None where none could.
+        """Return why a user other than us and root can write this; None if nobody can, or if it does not exist.
 
-        The group's right to write is no harm where the group is its owner's own (umask 002 makes such files), nor is
-        everybody's in a folder with the sticky bit, such as /tmp. A path that is not there is nobody's.
+        A group may write if it contains only the owner (umask 002 creates such files), and everybody may in a folder
+        with the sticky bit, such as /tmp.
         """
         try:
             info = path.stat()
@@ -68,7 +68,7 @@ else:
         return None
 
     def _is_private(gid: int, uid: int) -> bool:
-        """Return whether a group has its user's name and nobody else in it."""
+        """Return whether a group has its user's name and no other member."""
         try:
             group, user = grp.getgrgid(gid), pwd.getpwuid(uid)
         except KeyError:

@@ -1,1 +1,1 @@
-"""One cycle's training: build the job, run the trainer, follow its progress, enforce timeouts."""
+"""The training of one cycle: build the job, run the trainer, follow its progress, enforce timeouts."""

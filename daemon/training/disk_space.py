@@ -1,4 +1,4 @@
-"""Whether the disk has room for another cycle: it is better not to begin than to fail at the last file."""
+"""Checks that the disk has room for another cycle before it begins, so that it does not fail at the last file."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from daemon.runtime.context import Context
 from schemas.storage.layout import ProjectPaths
 
-LEAST_BYTES = 16_000_000
-_SHARE = 3
-"""A cycle lies in staging or its folder, in the copies, and once more while these are replaced."""
+MIN_FREE_BYTES = 16_000_000
+_COPIES = 3
+"""A cycle exists in staging or its folder, in the copies in Models, and a third time while these are replaced."""
 
 
 def has_room(context: Context) -> bool:
-    """Return whether a cycle may begin, and warn where it may not."""
+    """Return whether there is room for a cycle, and warn if not."""
     missing = shortage(context.paths)
     if missing is None:
         context.clear_warning("W_DISK")
@@ -24,14 +24,14 @@ def has_room(context: Context) -> bool:
 
 
 def shortage(paths: ProjectPaths) -> str | None:
-    """Say in words how much room is missing for a cycle as large as the last one; None where there is enough."""
-    needed = max(LEAST_BYTES, _SHARE * _newest_cycle_bytes(paths.models))
+    """Return a message if there is too little room for a cycle as large as the last one, else None."""
+    needed = max(MIN_FREE_BYTES, _COPIES * _newest_cycle_bytes(paths.models))
     free = shutil.disk_usage(paths.training).free
     if free >= needed:
         return None
     return (
-        f"the disk is full: {free / 1e6:.0f} MB are free, a cycle needs {needed / 1e6:.0f} MB; the engine keeps its "
-        "model, training goes on by itself once there is room"
+        f"the disk is full: {free / 1e6:.0f} MB are free, a cycle needs {needed / 1e6:.0f} MB; no cycle starts until "
+        "there is room, and the engine keeps its model"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a trainer's end means: the reason in words, and how many tries it is worth; pure."""
+"""Turns the exit of a trainer without a result into a failure: the reason, and whether to try again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from daemon.ledger.cycle import Failed
 from schemas.job import ExitCode, Failure
 
 MEMORY_TRIES = 2
-"""What ran out of memory once may have had bad luck; twice is no luck any more."""
+"""Memory that ran out once may have been used by another program; twice it is the training itself."""
 _SIGKILL = -9
 _NO_MEMORY_ON_WINDOWS = frozenset({0xC0000017, 0xC000012D})  # STATUS_NO_MEMORY, STATUS_COMMITMENT_LIMIT
 
@@ -14,22 +14,22 @@ _NO_MEMORY_ON_WINDOWS = frozenset({0xC0000017, 0xC000012D})  # STATUS_NO_MEMORY,
 def exit_reason(
     exit_code: int, failure: Failure | None, *, last_words: str, is_script: bool, was_ready: bool, command: str
 ) -> Failed:
-    """Return the failure that an end without a result is.
+    """Return the failure of a trainer that exited without a result.
 
-    One that never was ready has not seen its job: what it was to learn from is not at fault, so it may be tried again.
+    A trainer that never was ready has not read its job: its inputs did not cause the failure, so it may be tried again.
     """
     if failure is not None:
         code = f"[{failure.code}]"
         reason = failure.message if code in failure.message else f"{failure.message} {code}"
     elif exit_code == _SIGKILL or exit_code in _NO_MEMORY_ON_WINDOWS:
-        reason = f"the trainer was killed by the system (exit code {exit_code}), most often because memory ran out"
+        reason = f"the trainer was killed by the system (exit code {exit_code}), usually because memory ran out"
     elif exit_code < 0:
         reason = f"the trainer was ended by signal {-exit_code}{_quoted(last_words)}"
     else:
         what = "training script" if is_script else "trainer"
         reason = f"the {what} ended with exit code {exit_code}{_quoted(last_words) or ', no message'}"
     if not was_ready and not is_script:
-        return Failed(f"{reason}; it was never ready (command: {command})", ExitCode.TEMPORARY)
+        return Failed(f"the trainer was never ready (command: {command}): {reason}", ExitCode.TEMPORARY)
     if exit_code in {_SIGKILL, *_NO_MEMORY_ON_WINDOWS} or (failure is not None and failure.code == "E_MEMORY"):
         return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_TRIES)
     return Failed(reason, exit_code or ExitCode.BUG)

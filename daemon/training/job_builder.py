@@ -1,4 +1,4 @@
-"""What a cycle's trainer is told: its inputs, its parent, and which models may have played each rollout."""
+"""Builds a trainer's job: its rollouts, its parent, and the models that may have generated each rollout."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput
 
 CANDIDATES = 3
-"""How many models may have played a rollout: the newest at the file's time and those before it."""
-REMEMBERED = 256
-"""So many of the newest publications are looked through for who played: older models are long gone from Models."""
+"""How many models may have generated a rollout: the newest at the file's time and those before it."""
+MAX_PUBLICATIONS = 256
+"""How many of the newest publications are searched for behaviour policies: older models were removed from Models."""
 MAX_OLD_ROLLOUTS = 2000
 
 
 def behaviour_candidates(
     publications: Sequence[Publication], *, written_s: float, policy_version: int | None
 ) -> tuple[str, ...]:
-    """Return the models, relative to Models, that may have played a rollout, the likeliest first.
+    """Return the models, relative to Models, that may have generated a rollout, the likeliest first.
 
-    `publications` are in order of time. The version that the engine named comes first; otherwise the newest
-    that was published when the file was written.
+    `publications` are in order of time. The version that the engine named comes first, then the newest that was
+    published when the file was written.
     """
     newest = max(1, bisect_right(publications, written_s, key=lambda p: p.at_s))
     before = publications[max(0, newest - CANDIDATES) : newest]
@@ -36,12 +36,12 @@ def behaviour_candidates(
 
 
 def project_contract(context: Context) -> PolicyContract:
-    """Return the contract that the next model keeps to: the rollouts', or the settings' where there are none."""
+    """Return the contract of the next model: that of the rollouts, or of the settings if there are no rollouts."""
     return context.contract or context.settings.agent.contract()
 
 
 def parent_checkpoint(context: Context) -> tuple[str, str] | None:
-    """Return (path, SHA-256) of the checkpoint behind the last published model."""
+    """Return the path and SHA-256 of the last published model's checkpoint; None if there is none."""
     last = context.ledger.last_publication()
     if last is None:
         return None
@@ -54,7 +54,7 @@ def parent_checkpoint(context: Context) -> tuple[str, str] | None:
 
 
 def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
-    """Return the job of a cycle's next trainer."""
+    """Return the job for a cycle's next trainer."""
     is_first = kind == "initial"
     return _job(
         context,
@@ -67,17 +67,14 @@ def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> 
 
 
 def expected_job(context: Context, known: Collection[str]) -> Job:
-    """Return what the next training will most likely need, for a trainer that waits.
-
-    `known` are the hashes of rollouts that it was told of before.
-    """
-    news = [used for used in context.ledger.pending_rollouts() if used.row.sha256 not in known]
+    """Return a preview of the next job for the warm trainer, without the rollouts whose hashes it knows."""
+    new = [used for used in context.ledger.pending_rollouts() if used.row.sha256 not in known]
     return _job(
         context,
         kind="prefetch",
         policy_version=context.ledger.last_cycle_id() + 1,
         output="",
-        rollouts=_inputs(context, news, None),
+        rollouts=_inputs(context, new, None),
         parent=parent_checkpoint(context),
     )
 
@@ -94,7 +91,7 @@ def _job(
     path, sha256 = parent or (None, None)
     return Job(
         kind=kind,
-        cycle=policy_version,
+        policy_version=policy_version,
         output=output,
         contract=project_contract(context),
         hidden_sizes=context.settings.agent.hidden_sizes,
@@ -107,29 +104,32 @@ def _job(
 
 
 def rollout_inputs(context: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
-    """Return the rollouts a cycle may learn from: those of its trigger, and the older ones still present."""
+    """Return the rollouts that a cycle may learn from: those of its trigger, and older ones that still exist."""
     new = context.ledger.rollouts_of(cycle_id)
     old = context.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
     return _inputs(context, (*new, *old), cycle_id)
 
 
 def _inputs(context: Context, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
-    """Say where each lies; `cycle_id` None = the next. There may be thousands: paths are put together as text."""
-    publications = context.ledger.publications(REMEMBERED)
-    layout = context.paths
-    exports, models, cache = (f"{folder}{os.sep}" for folder in (layout.exports, layout.models, layout.cache))
+    """Return the inputs for rollouts of a cycle, or of the next one if `cycle_id` is None.
 
-    def one(used: UsedRollout) -> RolloutInput:
+    There may be thousands, so paths are joined as text.
+    """
+    publications = context.ledger.publications(MAX_PUBLICATIONS)
+    paths = context.paths
+    exports, models, cache = (f"{folder}{os.sep}" for folder in (paths.exports, paths.models, paths.cache))
+
+    def to_input(used: UsedRollout) -> RolloutInput:
         row = used.row
         candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
         return RolloutInput(
             name=row.name,
             sha256=row.sha256,
             source=exports + row.name,
-            cache=cache + layout.cache_name(row.sha256),
+            cache=cache + paths.cache_name(row.sha256),
             is_new=used.cycle_id == cycle_id,
             behaviours=tuple(models + model for model in candidates),
             age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
         )
 
-    return tuple(map(one, rollouts))
+    return tuple(map(to_input, rollouts))

@@ -1,4 +1,4 @@
-"""What the last cycles' trainers noticed in the data, remembered in the ledger."""
+"""Stores the notices of the last cycles' trainers in the ledger, for `hotlap doctor`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEY = "notices"
 
 
 def remember_notice(ledger: Ledger, cycle_id: int, code: str, message: str) -> None:
-    """Keep what a trainer said of the data of a cycle; only the last cycles' notices are kept."""
+    """Store a notice about a cycle; those of older cycles than the last few are removed."""
     kept = remembered_notices(ledger)
     of_cycle = kept.setdefault(cycle_id, {})
     if code in of_cycle or len(of_cycle) >= _CODES_KEPT:
@@ -23,6 +23,6 @@ def remember_notice(ledger: Ledger, cycle_id: int, code: str, message: str) -> N
 
 
 def remembered_notices(ledger: Ledger) -> dict[int, dict[str, str]]:
-    """Return cycle -> code -> message."""
+    """Return the stored notices: cycle -> code -> message."""
     text = ledger.meta(_KEY)
     return {int(cycle): dict(codes) for cycle, codes in orjson.loads(text or "{}").items()}

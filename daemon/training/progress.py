@@ -1,4 +1,4 @@
-"""What a trainer says, as the dashboard shows it: only what can be true is taken in; pure."""
+"""A cycle's progress, from its trainer's events. Events that cannot be true are ignored."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass, replace
 from schemas.job import EpochDone, Event, Heartbeat
 from schemas.text import printable
 
-_LONGEST_DOING = 200
+_MAX_DOING_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class CycleProgress:
-    """How far the running, or else the last, cycle has come."""
+    """How far the running cycle, or else the last one, has come."""
 
     epochs: tuple[EpochDone, ...] = ()
     epochs_total: int = 0
     chosen: int | None = None
     doing: str = ""
-    fraction: float = 0.0  #: in [0, 1]; never goes back within a run
+    fraction: float = 0.0  #: in [0, 1]; never decreases within a run
 
     def after(self, event: Event) -> CycleProgress:
-        """Return the progress after an event. Epochs that were not asked for or come twice are passed over."""
+        """Return the progress after an event. Epochs out of range and repeated epochs are ignored."""
         match event:
             case Heartbeat(doing=doing, progress=fraction):
                 farther = max(self.fraction, min(1.0, fraction)) if fraction == fraction else self.fraction
-                return replace(self, doing=printable(doing, limit=_LONGEST_DOING), fraction=farther)
+                return replace(self, doing=printable(doing, limit=_MAX_DOING_CHARACTERS), fraction=farther)
             case EpochDone(epoch=epoch) if self._is_next(epoch):
                 fraction = max(self.fraction, epoch / self.epochs_total)
                 return replace(self, epochs=(*self.epochs, event), fraction=fraction)
         return self
 
     def is_ahead_of(self, before: CycleProgress) -> bool:
-        """Return whether work was done since; other words for the same are none."""
+        """Return whether work was done since `before`; another text for the same work does not count."""
         return self.fraction > before.fraction or len(self.epochs) > len(before.epochs)
 
     def _is_next(self, epoch: int) -> bool:

@@ -1,384 +1,277 @@
-"""Carries one cycle through its phases: launches the trainer, listens, times it, publishes what it leaves."""
+"""Carries one cycle through its phases: starts the trainer, handles its events, enforces its timeouts, publishes."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 from daemon.errors import DaemonError
 from daemon.ledger.cycle import (
     Cycle,
-    Event,
     Failed,
     Interrupted,
     Launching,
     Phase,
-    Published,
     RetryPolicy,
     RetryRequested,
-    Selected,
     Trained,
-    advance,
 )
-from daemon.ledger.records import Publication
-from daemon.process.child import Child, ChildSpec, script_command, trainer_command
-from daemon.process.interpreter import command_line, python_for, script_for
+from daemon.process.interpreter import command_line
 from daemon.process.orphans import kill_orphans
 from daemon.process.output_log import last_line
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
-from daemon.publishing.publish import publish
 from daemon.runtime.context import Context
+from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import has_room
 from daemon.training.exit_reason import exit_reason
-from daemon.training.job_builder import make_job, project_contract
+from daemon.training.messages import report_failure, report_stuck
 from daemon.training.notices import remember_notice
 from daemon.training.progress import CycleProgress
-from daemon.training.timeouts import Timeouts
 from daemon.training.timers import AwakeClock, RetryTimer
+from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
 from daemon.training.warm_trainer import Launcher, WarmTrainer
 from schemas.errors import HotlapError, ModelError
-from schemas.job import Event as Said
-from schemas.job import ExitCode, Failure, Job, JobKind, Notice, Ready, Result, Selecting
+from schemas.job import Event, ExitCode, Failure, JobKind, Notice, Ready, Result, Selecting
 from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
-MOST_NOTICES = 20
-"""How many notices of one trainer people are shown."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """A trainer at work, with what it said so far."""
-
-    child: Child
-    spec: ChildSpec
-    deadlines: Timeouts
-    unheard: deque[Said] = field(default_factory=deque)
-    notices: int = 0
-    result: Result | None = None
-    failure: Failure | None = None
+MAX_NOTICES = 20
+"""How many notices of one trainer are shown."""
 
 
 class Runner:
-    """At most one cycle at a time. `tick` never waits for a trainer."""
+    """Runs at most one cycle at a time. `tick` never waits for a trainer."""
 
     def __init__(self, context: Context, launcher: Launcher, *, attempts: int, keep_warm: bool = False) -> None:
         self._context = context
         self._launcher = launcher
         settings = context.settings.daemon
         self._retry_policy = RetryPolicy(attempts, settings.failures_before_parking, settings.retry_delay_s)
-        self._run: _Run | None = None
-        self._spare = WarmTrainer(context, launcher) if keep_warm else None
-        self._endings = Reaper(context.clock, settings.stop_grace_s)
-        self._overdue: Failed | None = None
-        self._awake, self._due = AwakeClock(context.clock), RetryTimer(context.clock)
-        self._began = context.clock.monotonic()
+        self._active: ActiveCycle | None = None
+        self._run: TrainerRun | None = None
+        self._warm_trainer = WarmTrainer(context, launcher) if keep_warm else None
+        self._reaper = Reaper(context.clock, settings.stop_grace_s)
+        self._timed_out: Failed | None = None
+        self._awake_clock, self._retry_timer = AwakeClock(context.clock), RetryTimer(context.clock)
         self._next_publish = 0.0
         self._is_recovering = False
-        self.cycle: Cycle | None = None
+        self._notice_codes: set[str] = set()
         self.progress = CycleProgress()
 
     @property
+    def cycle(self) -> Cycle | None:
+        """The cycle that runs, or else the last one since the start."""
+        return self._active.cycle if self._active else None
+
+    @property
     def busy(self) -> bool:
-        """Return whether a cycle is under way, parked ones not counted."""
-        return self.cycle is not None and self.cycle.phase not in {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
+        """Return whether a cycle runs; a parked one does not."""
+        return self._active is not None and not self._active.is_over
 
     @property
     def trainer_pid(self) -> int | None:
-        """The running trainer."""
+        """The pid of the running trainer."""
         return self._run.child.pid if self._run else None
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the running cycle began."""
-        return self._context.clock.monotonic() - self._began if self.busy else 0.0
+        return self._active.elapsed_s if self._active and self.busy else 0.0
 
     def recover(self) -> None:
-        """Take up what an earlier daemon left: its trainers end, publishing is finished, training is done again."""
+        """Continue after an earlier daemon: end its trainers, finish its publish, train its cycle again."""
         count, undying = kill_orphans(self._context.paths.project)
-        self._endings.adopt(undying)
+        self._reaper.adopt(undying)
         if count:
             self._context.log.info(f"{count} processes that an earlier daemon had left were ended")
         cycle = self._context.ledger.unfinished()
         if cycle is None:
             return
-        self.cycle = cycle
+        self._active = ActiveCycle(self._context, cycle, self._retry_policy)
         if cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
-            self._move(Interrupted())
-            self._context.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is done again")
+            self._active.move(Interrupted())
+            self._context.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is trained again")
         self._is_recovering = cycle.phase is Phase.PUBLISHING
 
     def begin(self, cycle: Cycle) -> None:
-        """Take over a cycle that was just claimed."""
-        self.cycle = cycle
-        self._began = self._context.clock.monotonic()
+        """Run a cycle that was just claimed."""
+        self._active = ActiveCycle(self._context, cycle, self._retry_policy)
         self.progress = CycleProgress()
 
     def retry(self) -> bool:
-        """Try a parked cycle again; tell whether there was one."""
-        if self.cycle is None or self.cycle.phase is not Phase.PARKED:
+        """Try a parked cycle again; return False if no cycle is parked."""
+        if self._active is None or self._active.phase is not Phase.PARKED:
             return False
-        self._began = self._context.clock.monotonic()
-        self._move(RetryRequested())
+        self._active.restart_timer()
+        self._active.move(RetryRequested())
         return True
 
     def stop(self) -> None:
-        """End the trainer; its cycle is done again at the next start."""
+        """End the trainer. The next start trains its cycle again."""
         if self._run is not None:
-            self._endings.terminate(self._run.child)
+            self._reaper.terminate(self._run.child)
         self._run = None
-        self._endings.shut_down()
-        if self._spare is not None:
-            self._spare.stop()
+        self._reaper.shut_down()
+        if self._warm_trainer is not None:
+            self._warm_trainer.stop()
 
     def tick(self) -> float:
-        """Do what is due; give the seconds until the next tick at the latest."""
-        now = self._awake.read()
-        if self._run and self._awake.resumed:
-            self._run.deadlines.excuse(now)
-        self._see_them_out()
-        if self._spare is not None:
-            self._spare.tick(may_start=self._may_warm())
-        if self.cycle is None:
+        """Do what is due; return the seconds until the next tick at the latest."""
+        now = self._awake_clock.read()
+        if self._run and self._awake_clock.resumed:
+            self._run.timeouts.excuse(now)
+        self._end_trainers()
+        if self._warm_trainer is not None:
+            self._warm_trainer.tick(may_start=self._wants_warm_trainer())
+        if self._active is None:
             return 60.0
-        if self._overdue is None and self._run is None and self.cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
-            self._fail(Failed("its trainer was lost when the ledger or the disk refused"))
-        if self.cycle.phase is Phase.CLAIMED:
-            wait_s = self._due.left_s(self.cycle, now, self._retry_policy)
-            if wait_s > 0 or self._endings.busy or not has_room(self._context):
+        return self._advance(self._active, now)
+
+    def _advance(self, active: ActiveCycle, now: float) -> float:
+        is_training = active.phase in {Phase.TRAINING, Phase.SELECTING}
+        if is_training and self._run is None and self._timed_out is None:
+            self._fail(active, Failed("its trainer was lost when the ledger or the disk refused a write"))
+        if active.phase is Phase.CLAIMED:
+            wait_s = self._retry_timer.left_s(active.cycle, now, self._retry_policy)
+            if wait_s > 0 or self._reaper.busy or not has_room(self._context):
                 return min(max(wait_s, 0.1), 1.0)
-            self._launch()
+            self._launch(active)
         if self._run is not None:
-            self._listen(self._run, now)
-        if self.cycle.phase is Phase.PUBLISHING and now >= self._next_publish:
-            self._publish(now)
-        return 0.5 if self.busy or self._endings.busy else 60.0
+            self._follow(active, self._run, now)
+        if active.phase is Phase.PUBLISHING and now >= self._next_publish:
+            self._publish(active, now)
+        return 0.5 if self.busy or self._reaper.busy else 60.0
 
-    def _move(self, event: Event) -> None:
-        assert self.cycle is not None
-        now_s = self._context.clock.utc_s()
-        failures = self._context.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
-        after = advance(self.cycle, event, now_s=now_s, retry_policy=self._retry_policy, failures_in_a_row=failures)
-        self._context.ledger.move(self.cycle, after, at_s=now_s)
-        self.cycle = after
-
-    def _staging(self) -> Path:
-        assert self.cycle is not None
-        return self._context.paths.staging / f"cycle_{self.cycle.id:06d}"
-
-    def _launch(self) -> None:
-        assert self.cycle is not None
-        cycle, settings = self.cycle, self._context.settings
-        staging = self._staging()
-        self._move(Launching())
-        self._context.clear_warning(prefix="W_TRAINER")
+    def _launch(self, active: ActiveCycle) -> None:
+        settings, disk = self._context.settings, self._context.disk
+        active.move(Launching())
+        self._context.clear_warning(*self._notice_codes)
+        self._notice_codes.clear()
         try:
-            self._context.disk.remove_folder(staging)
-            self._context.disk.make_folder(staging)
-            if settings.daemon.training_script and cycle.kind == "train":
-                self._start_script(staging)
+            disk.remove_folder(active.staging)
+            disk.make_folder(active.staging)
+            if settings.daemon.training_script and active.cycle.kind == "train":
+                self._begin_run(start_script(active, self._context, self._launcher, now=self._awake_clock.read()))
             else:
-                self._start_trainer("initial" if cycle.kind == "initial" else "train")
+                self._start_trainer(active, active.cycle.kind)
         except (DaemonError, OSError) as error:
-            self._fail(Failed(str(error)))
+            self._fail(active, Failed(str(error)))
 
-    def _start_trainer(self, kind: JobKind) -> None:
-        assert self.cycle is not None
-        context = self._context
-        log = context.paths.cycle_log(self.cycle.id)
-        job = make_job(context, self.cycle, kind=kind, output=self._staging())
-        python = python_for(context.settings.daemon.python_executable)
-        command = trainer_command(
-            python, folder=self._staging(), log=log, project=context.paths.project, settings=context.settings.trainer
-        )
-        taken = self._spare.take(log) if self._spare is not None else None
-        child, is_ready = taken or (self._launcher.start(command, speaks_events=True), False)
-        child.send(job)
-        self._adopt(child, command, speaks_events=True, ready=is_ready)
-        self._announce(job, kind)
+    def _wants_warm_trainer(self) -> bool:
+        """Return whether a warm trainer is worth its memory: there is a parent for its job, and no trainer runs."""
+        settings, active = self._context.settings.daemon, self._active
+        is_idle = active is not None and active.phase in {Phase.PUBLISHED, Phase.FAILED} and not self._reaper.busy
+        return is_idle and settings.enable_auto_training and not settings.training_script
 
-    def _may_warm(self) -> bool:
-        """A spare is worth its memory once there is a model to go on from and nothing runs."""
-        settings = self._context.settings.daemon
-        is_free = not self.busy and not self._endings.busy
-        is_free = is_free and self.cycle is not None and self.cycle.phase is not Phase.PARKED
-        return is_free and settings.enable_auto_training and not settings.training_script
+    def _start_trainer(self, active: ActiveCycle, kind: JobKind) -> None:
+        now = self._awake_clock.read()
+        self._begin_run(start_trainer(active, kind, self._context, self._launcher, self._warm_trainer, now=now))
 
-    def _start_script(self, staging: Path) -> None:
-        assert self.cycle is not None
-        context, settings = self._context, self._context.settings
-        log = context.paths.cycle_log(self.cycle.id)
-        script = script_for(settings.daemon.training_script, context.paths.project)
-        python = python_for(settings.daemon.python_executable)
-        arguments = (str(context.paths.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
-        command = script_command(python, script, arguments, folder=staging, log=log, project=context.paths.project)
-        self._adopt(self._launcher.start(command, speaks_events=False), command, speaks_events=False)
-        self._context.log.info(f"[2/5] training with {script.name}: {settings.trainer.epochs} epochs")
+    def _begin_run(self, run: TrainerRun) -> None:
+        self._run = run
+        self.progress = CycleProgress(epochs_total=self._context.settings.trainer.epochs, doing="starting")
 
-    def _adopt(self, child: Child, spec: ChildSpec, *, speaks_events: bool, ready: bool = False) -> None:
-        settings = self._context.settings
-        deadlines = Timeouts(settings.daemon, speaks_events, started=self._awake.read(), ready=ready)
-        self._run = _Run(child, spec, deadlines)
-        self.progress = CycleProgress(epochs_total=settings.trainer.epochs, doing="starting")
-
-    def _announce(self, job: Job, kind: str) -> None:
-        if kind == "initial":
-            self._context.log.info(
-                f"making the initial model (version 0): {job.contract.observation_size} observations, "
-                f"{job.contract.action_space.in_words()}"
-            )
-        elif kind == "train":
-            new = sum(rollout.is_new for rollout in job.rollouts)
-            self._context.log.info(
-                f"[2/5] training: {new} new rollouts, {len(job.rollouts) - new} older to draw from, "
-                f"{job.settings.epochs} epochs"
-            )
-
-    def _listen(self, run: _Run, now: float) -> None:
+    def _follow(self, active: ActiveCycle, run: TrainerRun, now: float) -> None:
+        """Handle what the trainer sent, then its result, its exit, or a timeout."""
         exit_code = run.child.poll()
         if exit_code is not None and not run.child.reap():
-            self._endings.await_exit(run.child)
-        run.unheard += run.child.events()
-        while run.unheard:  # where the ledger refuses one, the rest is heard the next time
-            self._hear(run, run.unheard.popleft(), now)
+            self._reaper.await_exit(run.child)
+        run.unhandled += run.child.events()
+        while run.unhandled:  # if the ledger refuses one, the next tick handles the rest
+            self._handle(active, run, run.unhandled.popleft(), now)
         if run.result is not None:
-            self._selected(run.result)  # first: a ledger that refuses is asked again, the result is not lost
+            self._store_result(active, run.result)  # first: if the ledger refuses, the next tick tries again
             self._run = None
-            self._endings.await_exit(run.child)
+            self._reaper.await_exit(run.child)
         elif exit_code is not None:
             self._run = None
-            self._ended(run, exit_code)
-        elif reason := run.deadlines.overdue(now, run.spec.log.name):
-            self._run, self._overdue = None, Failed(reason)
-            self.progress = replace(self.progress, doing="ending a trainer that is overdue")
-            self._endings.terminate(run.child)
+            self._handle_exit(active, run, exit_code)
+        elif reason := run.timeouts.overdue(now, run.spec.log.name):
+            self._run, self._timed_out = None, Failed(reason)
+            self.progress = replace(self.progress, doing="ending a trainer that exceeded a time limit")
+            self._reaper.terminate(run.child)
 
-    def _see_them_out(self) -> None:
-        """Let trainers end, and fail the cycle of an overdue one when it is gone; until then there is no other."""
-        self._endings.tick()
-        if stuck := self._endings.stuck:
-            who = f"the trainer (pid {', '.join(map(str, stuck))}) was killed and does not end"
-            self._context.warn(
-                "W_STUCK", f"stuck: {who}; no other is started -> a driver or a disk hangs: restart the machine"
-            )
-            self.progress = replace(self.progress, doing=f"stuck: {who}")
-        else:
-            self._context.clear_warning("W_STUCK")
-        if self._overdue is not None and not self._endings.busy:
-            overdue, self._overdue = self._overdue, None
-            self._fail(overdue)
-
-    def _hear(self, run: _Run, event: Said, now: float) -> None:
-        assert self.cycle is not None
+    def _handle(self, active: ActiveCycle, run: TrainerRun, event: Event, now: float) -> None:
         before, self.progress = self.progress, self.progress.after(event)
         has_advanced = self.progress.is_ahead_of(before)
         match event:
-            case Notice(code=code, message=message) if run.notices < MOST_NOTICES:
+            case Notice() if run.notices < MAX_NOTICES:
                 run.notices += 1
-                self._context.warn(f"W_TRAINER_{printable(code, limit=40)}", printable(message))
-                remember_notice(self._context.ledger, self.cycle.id, printable(code, limit=40), printable(message))
-            case Selecting() if self.cycle.phase is Phase.TRAINING:
+                self._warn(active, event)
+            case Selecting() if active.phase is Phase.TRAINING:
                 has_advanced = True
                 self._context.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
-                self._move(Trained())
+                active.move(Trained())
             case Result():
                 run.result = event
             case Failure():
                 run.failure = event
-        run.deadlines.hear(now, is_ready=isinstance(event, Ready), has_advanced=has_advanced)
+        run.timeouts.hear(now, is_ready=isinstance(event, Ready), has_advanced=has_advanced)
 
-    def _ended(self, run: _Run, exit_code: int) -> None:
-        """The child is gone without a result: a script that is done, or a failure."""
-        assert self.cycle is not None
-        is_script = not run.deadlines.speaks_events
-        if is_script and exit_code == 0 and not self._endings.busy:
-            self._move(Trained())
-            self._context.log.info("[3/5] selecting the best of what the script left")
+    def _warn(self, active: ActiveCycle, notice: Notice) -> None:
+        """Show a trainer's notice as a warning with its own code, until the next trainer starts."""
+        code, message = printable(notice.code, limit=40), printable(notice.message)
+        self._notice_codes.add(code)
+        self._context.warn(code, message)
+        remember_notice(self._context.ledger, active.cycle.id, code, message)
+
+    def _handle_exit(self, active: ActiveCycle, run: TrainerRun, exit_code: int) -> None:
+        """Select among the checkpoints of a script that is done; else fail the cycle."""
+        is_script = not run.timeouts.speaks_events
+        if is_script and exit_code == 0 and not self._reaper.busy:
+            active.move(Trained())
+            self._context.log.info("[3/5] selecting the best of the script's checkpoints")
             try:
-                self._start_trainer("select")
+                self._start_trainer(active, "select")
             except (DaemonError, OSError) as error:
-                self._fail(Failed(str(error)))
+                self._fail(active, Failed(str(error)))
             return
-        broken = exit_reason(
+        failed = exit_reason(
             exit_code,
             run.failure,
             last_words=last_line(run.spec.log),
             is_script=is_script,
-            was_ready=run.deadlines.ready,
+            was_ready=run.timeouts.ready,
             command=command_line(run.spec.arguments),
         )
-        self._fail(broken)
+        self._fail(active, failed)
 
-    def _fail(self, failed: Failed) -> None:
-        assert self.cycle is not None
-        cycle = self.cycle
-        self._move(replace(failed, why=printable(failed.why)))
-        log = self._context.log
-        if self.cycle.phase is Phase.CLAIMED:
-            delay_s = self.cycle.due_s - self._context.clock.utc_s()
-            log.warning(f"cycle {cycle.id}: {failed.why}; trying again in {delay_s:.0f} s")
-        elif self.cycle.phase is Phase.PARKED:
-            self._context.warn(
-                "W_PARKED", f"cycle {cycle.id} is parked: {failed.why} -> `python -m daemon trigger` retries"
-            )
+    def _end_trainers(self) -> None:
+        """Take the reaper's next steps; fail the cycle of a timed-out trainer once that has ended."""
+        self._reaper.tick()
+        if pids := self._reaper.stuck:
+            self.progress = replace(self.progress, doing=report_stuck(self._context, pids))
         else:
-            self._context.warn("W_CYCLE_FAILED", f"cycle {cycle.id} failed: {failed.why} (log: cycle_{cycle.id}.log)")
+            self._context.clear_warning("W_STUCK")
+        if self._active is not None and self._timed_out is not None and not self._reaper.busy:
+            failed, self._timed_out = self._timed_out, None
+            self._fail(self._active, failed)
 
-    def _selected(self, result: Result) -> None:
-        assert self.cycle is not None
-        if self.cycle.phase is Phase.TRAINING:
-            self._move(Trained())
-        now_s = self._context.clock.utc_s()
-        after = advance(self.cycle, Selected(), now_s=now_s, retry_policy=self._retry_policy)
-        value_loss = result.losses.get("value_loss")
-        self._context.ledger.store_result(self.cycle, after, result, value_loss=value_loss, at_s=now_s)
-        self.cycle = after
+    def _fail(self, active: ActiveCycle, failed: Failed) -> None:
+        active.move(replace(failed, why=printable(failed.why)))
+        report_failure(self._context, active.cycle)
+
+    def _store_result(self, active: ActiveCycle, result: Result) -> None:
+        active.store_result(result)
         self.progress = replace(self.progress, chosen=result.epoch, doing="publishing", fraction=1.0)
         self._next_publish = 0.0
 
-    def _publish(self, now: float) -> None:
-        assert self.cycle is not None
-        context, cycle = self._context, self.cycle
-        result = context.ledger.result(cycle.id)
-        contract = result.contract if result and cycle.kind == "initial" else project_contract(context)
+    def _publish(self, active: ActiveCycle, now: float) -> None:
+        context = self._context
         try:
-            if result is None:
-                raise PublishError("its result is not in the ledger", hint="it is trained again")
-            placed = publish(
-                result,
-                staging=self._staging(),
-                cycle=cycle.id,
-                contract=contract,
-                paths=context.paths,
-                keep_checkpoints=context.settings.daemon.keep_checkpoints == "all",
-                disk=context.disk,
-            )
+            publication = active.publish()
         except (PublishError, ModelError) as error:
-            if self._is_recovering:
+            if self._is_recovering:  # the crash left the files incomplete: not the trainer's failure
                 self._is_recovering = False
-                self._move(Interrupted())
+                active.move(Interrupted())
             else:
-                self._fail(Failed(str(error), ExitCode.BAD_DATA))
+                self._fail(active, Failed(str(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
-            context.warn("W_PUBLISH", f"version {cycle.policy_version} cannot be published yet: {error}; trying again")
+            version = active.cycle.policy_version
+            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error}; trying again")
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
         self._is_recovering = False
-        at_s = context.clock.utc_s()
-        publication = Publication(cycle.id, cycle.policy_version, result.epoch, placed.model, placed.sha256, at_s)
-        self._commit(result, publication, contract.to_bytes())
-
-    def _commit(self, result: Result, publication: Publication, contract: bytes) -> None:
-        assert self.cycle is not None
-        cycle = self.cycle
-        after = advance(cycle, Published(), now_s=publication.at_s, retry_policy=self._retry_policy)
-        seconds = self._context.clock.monotonic() - self._began
-        self._context.ledger.commit_publication(cycle, after, publication, seconds=seconds, contract=contract)
-        self.cycle = after
-        score = "" if result.score is None else f", score {result.score:.4f}"
-        chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}"
-        self._context.log.info(f"[4/5] published: {chosen} ({publication.model})")
+        active.commit(publication)

@@ -1,4 +1,4 @@
-"""When a trainer is overdue: limits for its start, its signs of life, its progress and the whole; pure."""
+"""The time limits of a trainer: for its start, its signs of life, its progress and the whole training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from schemas.settings.models import DaemonSettings
 
 @dataclass(slots=True)
 class Timeouts:
-    """One run's times, in seconds for which the daemon was awake. Talk without progress is no progress."""
+    """The times of one run, in seconds of an `AwakeClock`. Events without progress are signs of life only."""
 
     settings: DaemonSettings
-    speaks_events: bool  #: a user's script does not: only the whole is limited
+    speaks_events: bool  #: a user's script does not, so only its whole time is limited
     started: float
     ready: bool = False
     heard: float = 0.0
@@ -22,7 +22,7 @@ class Timeouts:
         self.heard = self.advanced = self.started
 
     def hear(self, now: float, *, is_ready: bool, has_advanced: bool) -> None:
-        """Note that it said something."""
+        """Record that the trainer sent an event."""
         self.heard = now
         if is_ready and not self.ready:
             self.ready, has_advanced = True, True
@@ -30,22 +30,23 @@ class Timeouts:
             self.advanced = now
 
     def excuse(self, now: float) -> None:
-        """Note that nobody could listen until now: silence counts from here."""
+        """Count silence from now: the daemon could not receive events before."""
         self.heard = now
 
     def overdue(self, now: float, log_name: str) -> str | None:
-        """Return the limit that is passed, in words; None while none is."""
+        """Return a message if the trainer exceeded a limit, else None."""
         limits = self.settings
         if now - self.started > limits.training_timeout_s:
             return f"the training took longer than training_timeout_s = {limits.training_timeout_s:g} s"
         if not self.speaks_events:
             return None
         if not self.ready:
+            limit = f"startup_timeout_s = {limits.startup_timeout_s:g} s"
             is_late = now - self.started > limits.startup_timeout_s
-            text = f"the trainer was not ready after {limits.startup_timeout_s:g} s; see {log_name}"
-            return text if is_late else None
+            return f"the trainer was not ready after {limit}; see {log_name}" if is_late else None
         if now - self.heard > limits.silence_timeout_s:
-            return f"the trainer gave no sign of life for {limits.silence_timeout_s:g} s; see {log_name}"
+            limit = f"silence_timeout_s = {limits.silence_timeout_s:g} s"
+            return f"the trainer gave no sign of life for {limit}; see {log_name}"
         if now - self.advanced > limits.progress_timeout_s:
             limit = f"progress_timeout_s = {limits.progress_timeout_s:g} s"
             return f"the trainer made no progress for {limit}, though it is alive; see {log_name}"

@@ -1,4 +1,4 @@
-"""Waiting that neither a jump of the wall clock nor the machine's sleep can shorten or stretch."""
+"""Timers that jumps of the wall clock and sleep of the machine do not change."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from daemon.ledger.cycle import Cycle, RetryPolicy
 from daemon.runtime.clock import Clock
 
 LONGEST_GAP_S = 5.0
-"""A daemon looks at least once a second: a longer gap means that it, or the whole machine, stood still."""
+"""The daemon reads its clocks at least once a second: after a longer gap, it or the machine was stopped."""
 
 
 class AwakeClock:
-    """Seconds for which this process was awake, measured from look to look."""
+    """Seconds for which this process was awake, added up from one `read` to the next."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen = clock.monotonic()
         self._awake_s = 0.0
-        self.resumed = False  #: whether the last look came after a gap: nobody is to blame for the silence in it
+        self.resumed = False  #: whether the last `read` came after a gap; a trainer's silence in it does not count
 
     def read(self) -> float:
-        """Return the seconds until now; a gap counts for nothing."""
+        """Return the seconds until now; gaps are not counted."""
         now = self._clock.monotonic()
         passed_s, self._seen = now - self._seen, now
         self.resumed = passed_s > LONGEST_GAP_S
@@ -29,17 +29,17 @@ class AwakeClock:
 
 
 class RetryTimer:
-    """When a cycle may be tried again: remembered by the wall clock, which is asked for it only once."""
+    """When a cycle may be tried again. The time is stored by the wall clock, which is read only once for it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._of: Cycle | None = None
-        self._at = 0.0
+        self._cycle: Cycle | None = None
+        self._due_s = 0.0
 
     def left_s(self, cycle: Cycle, now: float, retry_policy: RetryPolicy) -> float:
-        """Return the seconds that a claimed cycle has left to wait at `now`, in the seconds of an `AwakeClock`."""
-        if cycle != self._of:
-            self._of = cycle
+        """Return the seconds until a claimed cycle may start; `now` is in seconds of an `AwakeClock`."""
+        if cycle != self._cycle:
+            self._cycle = cycle
             longest_s = retry_policy.delay_s(max(1, cycle.attempt))
-            self._at = now + max(0.0, min(cycle.due_s - self._clock.utc_s(), longest_s))
-        return self._at - now
+            self._due_s = now + max(0.0, min(cycle.due_s - self._clock.utc_s(), longest_s))
+        return self._due_s - now

@@ -1,4 +1,4 @@
-"""One trainer kept warm while the daemon waits, so that a cycle begins with its first gradient step."""
+"""Keeps one trainer ready while the daemon waits, and sends it previews of its job, so that a cycle starts at once."""
 
 from __future__ import annotations
 
@@ -10,63 +10,64 @@ from daemon.process.child import Child, ChildSpec, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
 from daemon.runtime.context import Context
-from daemon.training.foretelling import JobPreview
-from schemas.job import Ready
+from daemon.training.job_builder import expected_job
+from schemas.backoff import backoff_s
+from schemas.job import Job, Ready
 
-LOG_NAME = "spare_trainer.log"
-RESTART_DELAY_S = 60.0
+LOG_NAME = "warm_trainer.log"
+FIRST_DELAY_S = 60.0
 LONGEST_DELAY_S = 3600.0
 
 
 class Launcher(Protocol):
-    """Starts children. Tests put their own in its place."""
+    """Starts children. Tests replace it."""
 
     def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
-        """Start a child. Raises DaemonError where there is no such program."""
+        """Start a child. Raises DaemonError if the program cannot be started."""
 
 
 class WarmTrainer:
-    """Each trainer still serves one cycle; this one has only made itself ready for it before it is asked."""
+    """At most one trainer that waits for a job. Each trainer runs one job only; this one is started before it."""
 
     def __init__(self, context: Context, launcher: Launcher) -> None:
         self._context = context
         self._launcher = launcher
         self._child: Child | None = None
-        self._ready = False
-        self._foretelling = JobPreview(context)
-        self._heard = 0.0
+        self._is_ready = False
+        self._preview = JobPreview(context)
+        self._heard_s = 0.0  #: monotonic s of the last event
         self._failures = 0
         self._not_before = 0.0
 
     def tick(self, *, may_start: bool) -> None:
-        """Start one where it is wanted and none is there; note what it says; end one that fell silent."""
+        """Start a trainer if there is none and one may start; send previews; end a trainer that is silent."""
         if self._child is None:
             if may_start and self._context.clock.monotonic() >= self._not_before:
                 self._start()
             return
-        self._listen(self._child)
+        self._read_events(self._child)
         if self._child.poll() is not None:
             self._child.reap()
-            self._give_up(f"the spare trainer ended: {last_line(self._log)}")
+            self._give_up(f"the warm trainer ended: {last_line(self._log)}")
         elif self._is_silent():
-            self._give_up("the spare trainer fell silent")
-        elif self._ready and may_start and (expected := self._foretelling.next_job()) is not None:
-            self._child.send(expected)
+            self._give_up("the warm trainer gave no sign of life")
+        elif self._is_ready and may_start and (job := self._preview.next_job()) is not None:
+            self._child.send(job)
 
-    def take(self, log: Path) -> tuple[Child, bool] | None:
-        """Return the spare, which goes on in `log`, and whether it has said `ready`; None where there is none."""
+    def hand_over(self, log: Path) -> tuple[Child, bool] | None:
+        """Return the trainer, which writes to `log` from now on, and whether it is ready; None if there is none."""
         child, self._child = self._child, None
         if child is None:
             return None
-        self._listen(child)
+        self._read_events(child)
         if child.poll() is not None or self._is_silent():
             child.stop(0.0)
             return None
         child.redirect_log(log)
-        return child, self._ready
+        return child, self._is_ready
 
     def stop(self) -> None:
-        """End it; it has nothing to lose."""
+        """End the trainer."""
         if self._child is not None:
             self._child.stop(self._context.settings.daemon.stop_grace_s)
             self._child = None
@@ -75,17 +76,17 @@ class WarmTrainer:
     def _log(self) -> Path:
         return self._context.paths.logs / LOG_NAME
 
-    def _listen(self, child: Child) -> None:
+    def _read_events(self, child: Child) -> None:
         events = child.events()
         if events:
-            self._heard = self._context.clock.monotonic()
+            self._heard_s = self._context.clock.monotonic()
         if any(isinstance(event, Ready) for event in events):
-            self._ready, self._failures = True, 0
+            self._is_ready, self._failures = True, 0
 
     def _is_silent(self) -> bool:
         limits = self._context.settings.daemon
-        limit_s = limits.silence_timeout_s if self._ready else limits.startup_timeout_s
-        return self._context.clock.monotonic() - self._heard > limit_s
+        limit_s = limits.silence_timeout_s if self._is_ready else limits.startup_timeout_s
+        return self._context.clock.monotonic() - self._heard_s > limit_s
 
     def _start(self) -> None:
         context = self._context
@@ -101,16 +102,42 @@ class WarmTrainer:
             )
             self._child = self._launcher.start(command, speaks_events=True)
         except (DaemonError, OSError) as error:
-            self._give_up(f"no spare trainer could be started: {error}")
-        self._ready, self._heard = False, context.clock.monotonic()
-        self._foretelling = JobPreview(context)
+            self._give_up(f"no warm trainer could be started: {error}")
+        self._is_ready, self._heard_s = False, context.clock.monotonic()
+        self._preview = JobPreview(context)
 
     def _give_up(self, reason: str) -> None:
-        """Try again later: a cycle then starts its own and says what is wrong."""
+        """Start another one later; until then each cycle starts its own trainer, and reports what is wrong."""
         if self._child is not None:
             self._child.stop(0.5)
             self._child = None
-        delay_s = min(LONGEST_DELAY_S, RESTART_DELAY_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
+        delay_s = backoff_s(self._failures, first_s=FIRST_DELAY_S, longest_s=LONGEST_DELAY_S)
         self._not_before = self._context.clock.monotonic() + delay_s
         self._context.log.warning(f"{reason}; the next one starts in {delay_s / 60:.0f} min")
+
+
+class JobPreview:
+    """What one warm trainer knows about its next job, so that each preview contains only what is new."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sent: set[str] = set()  #: hashes of rollouts
+        self._basis: tuple[str, int] | None = None
+
+    def next_job(self) -> Job | None:
+        """Return the next preview; None if neither the parent nor the pending rollouts have changed.
+
+        The last rollout of a trigger needs no preview: the job follows at once.
+        """
+        ledger, needed = self._context.ledger, self._context.settings.daemon.auto_train_after_n_rollouts
+        last = ledger.last_publication()
+        if last is None:
+            return None
+        basis = (last.sha256, ledger.pending_count())
+        if basis == self._basis or basis[1] >= needed:
+            return None
+        self._basis = basis
+        job = expected_job(self._context, self._sent)
+        self._sent.update(rollout.sha256 for rollout in job.rollouts)
+        return job

@@ -23,7 +23,7 @@ class SeededBug(NamedTuple):
 
 _INPUT_FILES = "tests/faults/input/test_input_files.py"
 _TRAINER_OUTPUT = "tests/faults/process/test_trainer_output.py"
-_TRAINERS_FAMILY = "tests/faults/process/test_trainers_descendants.py"
+_DESCENDANTS = "tests/faults/process/test_trainers_descendants.py"
 
 BUGS = (
     SeededBug(
@@ -133,11 +133,11 @@ BUGS = (
         (
             Replacement(
                 "daemon/process/child.py",
-                "        if self._process.stderr is not None:\n            self._readers.append",
-                "        if self._process.stderr is None:\n            self._readers.append",
+                "        if process.stderr is not None:\n            self._readers.append",
+                "        if process.stderr is None:\n            self._readers.append",
             ),
         ),
-        (f"{_TRAINER_OUTPUT}::test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer",),
+        (f"{_TRAINER_OUTPUT}::test_a_flood_of_output_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer",),
     ),
     SeededBug(
         "names from outside shown as they are",
@@ -173,30 +173,30 @@ BUGS = (
                 'torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)',
             ),
         ),
-        (f"{_TRAINER_OUTPUT}::test_the_trainer_refuses_a_poisoned_parent_without_a_fallback",),
+        (f"{_TRAINER_OUTPUT}::test_the_trainer_never_unpickles_a_poisoned_parent",),
     ),
     SeededBug(
         "killed by its pid alone",
         (
             Replacement(
-                "daemon/process/child.py",
+                "schemas/process/tree.py",
                 "        with contextlib.suppress(psutil.Error):\n            process.kill()\n",
                 "        with contextlib.suppress(psutil.Error, OSError):\n            os.kill(process.pid, 9)\n",
             ),
         ),
-        (f"{_TRAINERS_FAMILY}::test_a_pid_that_was_used_again_is_not_signalled",),
+        (f"{_DESCENDANTS}::test_a_process_that_reuses_a_pid_is_not_signalled",),
     ),
     SeededBug(
         "the owner of a trainer known by its pid alone",
         (
             Replacement(
-                "daemon/process/orphans.py",
+                "schemas/process/run_token.py",
                 "            return abs(psutil.Process(self.owner_pid).create_time() - self.owner_born_s)"
                 " <= _BIRTH_TOLERANCE_S\n",
                 "            return psutil.pid_exists(self.owner_pid)\n",
             ),
         ),
-        (f"{_TRAINERS_FAMILY}::test_only_orphans_of_this_project_are_ended",),
+        (f"{_DESCENDANTS}::test_only_orphans_of_this_project_are_ended",),
     ),
     SeededBug(
         "a model published without its probe",
@@ -207,7 +207,7 @@ BUGS = (
                 "    if differences := contract.differences(model.contract):\n",
             ),
         ),
-        (f"{_TRAINER_OUTPUT}::test_a_model_that_is_not_what_was_trained_never_goes_before_the_engine",),
+        (f"{_TRAINER_OUTPUT}::test_a_model_that_is_not_what_was_trained_is_never_published",),
     ),
     SeededBug(
         "an empty listing taken for deleted files",
@@ -225,7 +225,9 @@ BUGS = (
                 "schemas/storage/file_lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"
             ),
         ),
-        ("tests/faults/process/test_instances.py::test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back",),
+        (
+            "tests/faults/process/test_instances.py::test_if_the_lock_file_is_deleted_no_second_daemon_starts_and_the_file_is_restored",
+        ),
     ),
     SeededBug(
         "waiting by the wall clock",
@@ -236,7 +238,7 @@ BUGS = (
                 "        now = self._clock.utc_s()\n",
             ),
         ),
-        ("tests/faults/config/test_clock.py::test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says",),
+        ("tests/faults/config/test_clock.py::test_jumps_of_the_wall_clock_do_not_change_the_delay_of_a_retry",),
     ),
     SeededBug(
         "arrays of rollouts that still wait are removed",

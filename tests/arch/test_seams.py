@@ -16,9 +16,9 @@ DISK, TIME, PROCESS = "the disk", "the time", "a process"
 SEAMS = {
     "schemas/storage/files.py": {DISK, TIME},
     "daemon/runtime/clock.py": {TIME},
-    "daemon/process/child.py": {PROCESS},
+    "schemas/process/tree.py": {PROCESS, TIME},
+    "schemas/process/run_token.py": {TIME},
     "daemon/process/interpreter.py": {PROCESS},
-    "daemon/rollouts/reader_process.py": {PROCESS},
 }
 ALLOWED = {
     "schemas/generate.py": ({DISK}, "a tool for developers, run by hand: it writes into the checkout"),
@@ -35,9 +35,9 @@ ALLOWED = {
         {DISK},
         "the oracle judges from outside; it writes only to its own temporary folder",
     ),
-    "daemon/process/script_wrapper.py": (
+    "schemas/process/lifeline.py": (
         {DISK, PROCESS},
-        "runs inside the child, started by its path, with the standard library alone",
+        "runs inside the child, which it forks; it opens only the null device",
     ),
     "daemon/process/output_log.py": (
         {DISK},

@@ -24,8 +24,20 @@ BAD = {
     "unknown setting": (["--once"], {}, "[trainer]\nepoch = 1\n", 2, "did you mean trainer.epochs?"),
     "unknown variable": (["--once"], {"HOTLAP_TRAINER__EPOCH": "1"}, "", 2, "did you mean HOTLAP_TRAINER__EPOCHS?"),
     "no python": (["--once"], {}, f"[daemon]\npython_executable = {orjson.dumps(__file__).decode()}\n", 2, "python"),
-    "missing python": (["--once"], {}, "[daemon]\npython_executable = '/none'\n", 2, "python_executable /none is not"),
-    "missing script": (["--once"], {}, "[daemon]\ntraining_script = 'none.py'\n", 2, "training_script none.py is not"),
+    "missing python": (
+        ["--once"],
+        {},
+        "[daemon]\npython_executable = '/none'\n",
+        2,
+        "python_executable /none does not exist",
+    ),
+    "missing script": (
+        ["--once"],
+        {},
+        "[daemon]\ntraining_script = 'none.py'\n",
+        2,
+        "training_script none.py does not exist",
+    ),
     "flag out of range": (
         ["--once", "--epochs", "0"],
         {},
@@ -34,7 +46,7 @@ BAD = {
         "--epochs is 0, but must be a whole number from 1 to 1000",
     ),
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles goes with --demo"),
-    "order without a daemon": (["trigger"], {}, "", 2, "no daemon runs on this project"),
+    "command without a daemon": (["trigger"], {}, "", 2, "no daemon runs on "),
     "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "no model was published yet"),
 }
 

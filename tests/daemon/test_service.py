@@ -19,9 +19,9 @@ from tests.helpers import drop, v1_bytes
 
 
 def order(rig, **what):
-    write_atomic(rig.layout.commands / "1_1.order", Command(**what).to_bytes())
+    write_atomic(rig.layout.commands / "1_1.command", Command(**what).to_bytes())
     rig.until(lambda: not waiting_commands(rig.layout))
-    return orjson.loads((rig.layout.commands / "1_1.answer").read_bytes())
+    return orjson.loads((rig.layout.commands / "1_1.reply").read_bytes())
 
 
 def state_of(rig):
@@ -261,7 +261,7 @@ def test_what_a_trainer_says_is_made_safe(rig):
     drop(one.layout.exports, 1)
     drop(one.layout.exports, 2)
     one.until_published(1)
-    [warning] = [w for w in one.project.warnings() if w.code == "W_TRAINER_DEMO"]
+    [warning] = [w for w in one.project.warnings() if w.code == "W_DEMO"]
     assert warning.message == "something [bold]odd[/bold] \\x1b[2J"
 
 
@@ -346,7 +346,7 @@ def test_a_deleted_exports_folder_is_waited_for(rig):
     drop(one.layout.exports, 1)
     drop(one.layout.exports, 2)
     one.until_published(1)
-    assert not one.project.warnings() or all(w.code.startswith("W_TRAINER") for w in one.project.warnings())
+    assert not one.project.warnings() or all(w.code == "W_DEMO" for w in one.project.warnings())
 
 
 def test_a_stopped_daemon_does_its_cycle_again_and_no_rollout_counts_twice(rig):

@@ -1,4 +1,4 @@
-"""A corridor to walk along, in every kind of action and observation that DAgger knows; wind from the seed."""
+"""An environment for DAgger: a corridor to walk along, with every kind of action and observation, and random wind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LENGTH = 24
 
 
 class Corridor(gymnasium.Env):
-    """Walk right from `x` = 0. A milestone is reached at its `at`; below -3 the walker falls."""
+    """The walker begins at `x` = 0. A milestone is reached at its `at`; below -3 the walker falls."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     lanes = 4
@@ -75,7 +75,7 @@ RIGHT = {
 
 
 def write_project(folder, *, milestones=(("A", None), ("B", "A")), actions="discrete", experts=None, **options):
-    """Write a config and experts; give the command line's arguments."""
+    """Write a config and experts; return the arguments for the command line."""
     records = [
         {
             "id": name,

@@ -1,7 +1,7 @@
-"""A trainer that learns nothing: it keeps to the protocol, and can fail in every way that a real one may.
+"""A trainer that learns nothing: it follows the protocol, and can fail in every way that a real one can.
 
-Usage: trainer.py MODE; started by the tests in place of `python -m trainer serve`. It speaks plain JSON and
-imports next to nothing, so that a failure takes a tenth of a second.
+Usage: trainer.py MODE; started by the tests in place of `python -m trainer serve`. It writes plain JSON and imports
+almost nothing, so that a failure takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-FAMILY_NAME = "family.txt"
-"""In the State folder: the pids of what the trainer started, one a line."""
+PIDS_NAME = "descendants.txt"
+"""A file in State: the pids of what the trainer started, one in each line."""
 SLEEPER = "import time; time.sleep(3600)"
 DOUBLE_FORKED = f"""
 import os, subprocess, sys
@@ -36,7 +36,7 @@ MARKER_VARIABLE = "MARKER_OF_A_PICKLE"
 
 
 class Poison:
-    """A pickle of it runs a command where it is loaded without care."""
+    """A pickle of it runs a command if it is loaded without `weights_only`."""
 
     def __init__(self, marker: str) -> None:
         self.marker = marker
@@ -46,6 +46,7 @@ class Poison:
 
 
 def say(event: str, **fields: object) -> None:
+    """Send an event."""
     sys.stdout.buffer.write(json.dumps({"event": event, **fields}).encode() + b"\n")
     sys.stdout.buffer.flush()
 
@@ -56,13 +57,14 @@ def epoch_done(epoch: int, epochs: int, value_loss: float | None = None) -> None
 
 
 def lifeline() -> None:
+    """End this process when standard input ends."""
     while os.read(0, 1024):
         pass
     os._exit(1)
 
 
 def flood(megabytes: int) -> None:
-    """Both ways at once: no newline, no UTF-8, escape sequences, and lines that look like epochs."""
+    """Write to both streams: without newlines, not UTF-8, escape sequences, and lines that look like epochs."""
     block = b"x" * (1 << 20)
     dirty = (b"\x1b[2J\x1b]52;c;aGk=\x07\xff\xfe epoch 99 of 1 \xc2\x9b31m tail \n" * 20_000)[: 1 << 20]
     for _ in range(megabytes):
@@ -72,21 +74,20 @@ def flood(megabytes: int) -> None:
     os.write(2, b"\nthe end of the flood\n")
 
 
-def lie() -> None:
-    """Events that keep to the form and cannot be true."""
+def send_false_events() -> None:
+    """Send events of the right form that cannot be true."""
     for epoch in (-1, 0, 10**9, 1, 1, 1):
         epoch_done(epoch, 0)
     for i in range(3000):
         say("epoch", epoch=1, epochs=1, losses={}, score=None, seconds=-1.0)
         say("heartbeat", doing="\x1b[31mred" * 100, progress=float("1e308") if i % 2 else -5.0)
-        say("notice", code=f"C\x1b[0m{i}", message=f"notice {i}")
+        say("notice", code=f"W_FALSE_\x1b[0m{i}", message=f"notice {i}")
     sys.stdout.buffer.write(b'{"event": "epoch", "epoch": NaN}\n{"event": []}\n[]\n\x00\n' * 100)
     sys.stdout.buffer.flush()
 
 
-def start_family(output: Path) -> None:
-    """A child in the same session, one in its own, and a double fork with a child of its own."""
-    names = output.parents[1] / FAMILY_NAME
+def start_descendants(names: Path) -> None:
+    """Start a child in the same session, one in its own, and a double fork with a child; write their pids to a file."""
     same = subprocess.Popen([sys.executable, "-c", SLEEPER])
     own = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     with names.open("a") as file:
@@ -97,7 +98,7 @@ def start_family(output: Path) -> None:
 
 
 def misbehave(mode: str, output: Path) -> None:
-    """What ends, or holds up, a trainer before it has done anything."""
+    """End or stop this trainer before it has done anything, if the mode asks for it."""
     if mode == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "fails":
@@ -105,9 +106,6 @@ def misbehave(mode: str, output: Path) -> None:
         sys.exit(65)
     if mode == "runs out of memory":
         say("error", code="E_MEMORY", message="out of memory")
-        sys.exit(75)
-    if mode == "asks to be tried again":
-        say("error", code="E_DISK", message="no space left")
         sys.exit(75)
     if mode == "traceback":
         raise RuntimeError("a bug")
@@ -126,20 +124,20 @@ def misbehave(mode: str, output: Path) -> None:
         time.sleep(3600)
     if mode == "nothing":
         sys.exit(0)
-    if mode.startswith("family"):
-        start_family(output)
-        if mode == "family, then hangs":
+    if mode.startswith("descendants"):
+        start_descendants(output.parents[1] / PIDS_NAME)
+        if mode == "descendants, then hangs":
             time.sleep(3600)
-        if mode == "family, then fails":
+        if mode == "descendants, then fails":
             sys.exit(1)
     if mode.startswith("floods "):
         flood(int(mode.split()[1]))
-    if mode == "lies":
-        lie()
+    if mode == "false events":
+        send_false_events()
 
 
 def spoilt(model: bytes, mode: str) -> bytes:
-    """The model JSON with the mistake that the mode asks for; its probe stays as it was."""
+    """Return the model JSON with the mistake that the mode asks for; its probe is unchanged."""
     document = json.loads(model)
     first = document["policy_layers"][0]
     match mode:
@@ -166,7 +164,7 @@ def checkpoint(mode: str, cycle: int, epoch: int) -> bytes:
 
 
 def make_model(**given: int) -> bytes:
-    """Imported late: modes that never come to a model are quicker without."""
+    """Return a model JSON. The import is late: modes that never make a model are quicker without it."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     from tests.helpers import model_bytes
@@ -177,9 +175,9 @@ def make_model(**given: int) -> bytes:
 def work(job: dict[str, Any], mode: str) -> None:
     output = Path(str(job["output"]))
     say("heartbeat", doing="training", progress=0.1)
-    say("notice", code="DEMO", message="something [bold]odd[/bold] \x1b[2J")
+    say("notice", code="W_DEMO", message="something [bold]odd[/bold] \x1b[2J")
     misbehave(mode, output)
-    cycle, files = int(str(job["cycle"])), {}
+    cycle, files = int(str(job["policy_version"])), {}
     epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))
     for epoch in epochs:
         files[f"model_epoch_{epoch}.pt"] = checkpoint(mode, cycle, epoch)
@@ -232,7 +230,7 @@ def main() -> None:
         if not line:
             sys.exit(75)
         job = json.loads(line)
-        print(f"told {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
+        print(f"job {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
     mode = "" if job["kind"] == "initial" else mode
     if mode not in {"deaf", "orphaned"}:
         threading.Thread(target=lifeline, daemon=True).start()

@@ -29,7 +29,7 @@ def test_the_command_counts_its_runs_and_tells_what_broke(monkeypatch, tmp_path)
     counts, broken = run_batch(few)
     assert broken == ""
     assert counts["runs"] >= few.runs
-    assert counts["looks of the oracle"] > counts["runs"]
+    assert counts["invariant checks"] > counts["runs"]
     assert counts["models published"] >= counts["runs"]
     wrong = Violation(Invariant.COUNTED_ONCE, "twice", tmp_path)
     monkeypatch.setattr(machine, "check_invariants", lambda *folder, **how: (wrong,))

@@ -135,7 +135,12 @@ class Loop:
 
     def _run(self, kind: Any, **kwargs: Any) -> Model:
         self.output.mkdir(parents=True)
-        known = {"cycle": self.cycle, "output": str(self.output), "contract": self.contract, "hidden_sizes": HIDDEN}
+        known = {
+            "policy_version": self.cycle,
+            "output": str(self.output),
+            "contract": self.contract,
+            "hidden_sizes": HIDDEN,
+        }
         job = Job(**({"kind": kind, "settings": self.settings} | known | kwargs))
         self.reporter = MemoryReporter()
         self.result = run_job(job, self.reporter)

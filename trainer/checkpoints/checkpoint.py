@@ -278,7 +278,7 @@ def lineage_of(job: Job, epoch: int) -> Lineage:
         folder = f"{path.parent.name}/" if path.parent.name.startswith("cycle_") else ""
         parent = f"{folder}{path.stem}.json"
     return Lineage(
-        cycle=job.cycle,
+        cycle=job.policy_version,
         epoch=epoch,
         parent=parent,
         rollouts=tuple(r.sha256 for r in job.rollouts if r.is_new),

@@ -135,7 +135,7 @@ def export_result(job: Job, output: Output, ranked: RankedCheckpoint) -> Result:
     total = ranked.terms.total if ranked.terms else None
     checkpoint = output.checkpoint(name, job.contract)
     model_name = f"model_epoch_{epoch}.json"
-    output.write(model_name, export(checkpoint, policy_version=job.cycle, score=total))
+    output.write(model_name, export(checkpoint, policy_version=job.policy_version, score=total))
     output.flush()
     history = checkpoint.training_history
     last = {loss: finite_or_none(values[-1]) for loss, values in history.items() if values}

@@ -17,6 +17,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
+from schemas.process.tree import ProcessTree
 from schemas.storage.file_lock import try_acquire
 from schemas.storage.files import read_regular
 from trainer.dagger.messages import (
@@ -35,6 +36,8 @@ from trainer.dagger.schedule import Schedule, Selection, done_in, make_schedule,
 from trainer.dagger.settings import DaggerSettings
 
 _TIMEOUT_S = 0.5
+_EXIT_TIMEOUT_S = 5.0
+"""How long a worker that closed its output may take to end by itself."""
 _WORKER = ("-m", "trainer.dagger.training.worker")
 
 
@@ -72,7 +75,7 @@ class PipelineListener(Protocol):
 
 @dataclass(slots=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
+    tree: ProcessTree
     listener: threading.Thread
     heard_s: float  #: monotonic
     result: MilestoneResult | None = None
@@ -116,11 +119,10 @@ class Pipeline:
             while pending or self._workers:
                 self._start_what_may(pending)
                 self._hear()
-                self._end_the_stalled()
+                self._end_stalled_workers()
         finally:
             for worker in self._workers.values():
-                worker.process.kill()
-                worker.process.wait()
+                worker.tree.end()
         write_results(options.output_dir, self.state)
         write_report(options.output_dir, self.state.results)
         asked = {*plan.run, *plan.skipped, *plan.completed}
@@ -153,19 +155,21 @@ class Pipeline:
         logs = options.output_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            tree = ProcessTree(
                 [sys.executable, *_WORKER],
+                project=options.output_dir,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        listener = threading.Thread(target=self._listen, args=(name, process), daemon=True)
-        self._workers[name] = _Worker(process, listener, time.monotonic())
+        listener = threading.Thread(target=self._listen, args=(name, tree.process), daemon=True)
+        self._workers[name] = _Worker(tree, listener, time.monotonic())
         listener.start()
-        assert process.stdin is not None
-        with suppress(OSError):  # where it died at once, its silence says so
-            process.stdin.write(job.to_bytes())
-            process.stdin.flush()
+        stdin = tree.process.stdin
+        assert stdin is not None
+        with suppress(OSError):  # if it ended at once, its missing result reports it
+            stdin.write(job.to_bytes())
+            stdin.flush()
         for watcher in self.watchers:
             watcher.started(name)
 
@@ -192,26 +196,33 @@ class Pipeline:
                 watcher.heard(name, event)
         else:
             self._workers.pop(name)
-            self._record(worker.result or self._died(name, worker.process.wait(), stalled=worker.stalled))
-            for pipe in (worker.process.stdin, worker.process.stdout):
+            exit_code = worker.tree.end(wait_s=_EXIT_TIMEOUT_S)
+            self._record(worker.result or self._died(name, exit_code, stalled=worker.stalled))
+            for pipe in (worker.tree.process.stdin, worker.tree.process.stdout):
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
 
-    def _end_the_stalled(self) -> None:
-        """Kill workers that have said nothing for too long; their end comes as an event."""
+    def _end_stalled_workers(self) -> None:
+        """Kill workers that sent nothing for too long, with everything they started; their end comes as an event.
+
+        A worker that ended by itself may have left a process that holds its output open: it is killed as well.
+        """
         limit_s = self.options.stall_timeout_s
         for worker in self._workers.values():
-            if not worker.stalled and time.monotonic() - worker.heard_s > limit_s:
+            is_stalled = time.monotonic() - worker.heard_s > limit_s
+            if worker.tree.poll() is not None:
+                worker.tree.release()
+            elif is_stalled and not worker.stalled:
                 worker.stalled = True
-                worker.process.kill()
+                worker.tree.kill()
 
-    def _died(self, name: str, code: int, *, stalled: bool) -> MilestoneResult:
+    def _died(self, name: str, code: int | None, *, stalled: bool) -> MilestoneResult:
         if stalled:
             limit_s = self.options.stall_timeout_s
             why = f"nothing happened for {limit_s:g} s: its environment hangs, or --stall-timeout is too short"
             return self._without_worker(name, "failed", f"{why} -> see logs/{name}.log")
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return self._without_worker(name, "failed", f"its process ended with {how} -> see logs/{name}.log")
 
     def _without_worker(self, name: str, status: Status, reason: str) -> MilestoneResult:

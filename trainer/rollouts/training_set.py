@@ -185,7 +185,7 @@ def _check_log_probs(
 
 
 def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
-    rng = numpy_rng_for(job.settings.seed, "holdout", job.cycle)
+    rng = numpy_rng_for(job.settings.seed, "holdout", job.policy_version)
     can_bootstrap_B = experiences.can_bootstrap_B
     held_B = np.zeros(experiences.size, dtype=bool)
     held_B[can_bootstrap_B] = held_out(experiences.segment_B[can_bootstrap_B], job.settings.holdout_fraction, rng)
@@ -193,7 +193,7 @@ def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
 
 
 def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
-    rng = rng_for(job.settings.seed, "probe", job.cycle)
+    rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
     return torch.from_numpy(experiences.observation_BO[rows.numpy()])
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from schemas.base import StrictModel
 from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
+from schemas.process.lifeline import die_with_parent
 from trainer.common.exit_codes import failure_of
-from trainer.worker.lifeline import Lifeline, die_with_parent
+from trainer.worker.lifeline import Lifeline
 
 if TYPE_CHECKING:
     from trainer.common.prefetch_cache import PrefetchCache
@@ -94,7 +95,7 @@ def _serve(events: EventWriter, lifeline: Lifeline) -> ExitCode:
     events.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
     cache = PrefetchCache()
     job = _wait_for_job(lifeline, cache)
-    log.info("job: %s, cycle %d, %d rollouts", job.kind, job.cycle, len(job.rollouts))
+    log.info("job: %s, policy version %d, %d rollouts", job.kind, job.policy_version, len(job.rollouts))
     result = run_job(job, events, cache)
     log.info("done: epoch %d, score %s, on %s, %.2f s", result.epoch, result.score, result.device, result.seconds)
     events.emit(result)

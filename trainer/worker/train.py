@@ -51,7 +51,9 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     threads.set_thread_count(settings.threads or 1)
     threads.limit_numpy_to_one_thread()
     reporter.doing("reading rollouts", 0.01)
-    chosen = choose_rollouts(job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.cycle)
+    chosen = choose_rollouts(
+        job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.policy_version
+    )
     loaded = load_rollouts(chosen, job.contract, notices, cache)
     new = [item for item in loaded if item.given.is_new] or loaded
     check_rollouts([quality_of(item, cache) for item in new], job.contract, notices)
@@ -179,7 +181,7 @@ class Training:
 def update_config_for(job: Job, device: torch.device, training_set: TrainingSet) -> UpdateConfig:
     """Return the update's settings for this cycle; schedules run over cycles."""
     s = job.settings
-    entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.cycle, s)
+    entropy_coef = scheduled(s.entropy_coef, s.entropy_coef_end, job.policy_version, s)
     loss = LossConfig(
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
@@ -189,12 +191,12 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
     return UpdateConfig(
         epochs=s.epochs,
         batch_size=s.batch_size,
-        learning_rate=scheduled(s.learning_rate, s.learning_rate_end, job.cycle, s),
+        learning_rate=scheduled(s.learning_rate, s.learning_rate_end, job.policy_version, s),
         max_grad_norm=s.max_grad_norm,
         target_kl=s.target_kl,
         loss=loss,
         seed=s.seed,
-        cycle=job.cycle,
+        cycle=job.policy_version,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
         threads=s.threads,
     )

@@ -72,11 +72,11 @@ def test_only_unneeded_arrays_are_removed(tmp_path):
 def test_the_newest_cycle_logs_and_all_other_files_stay(tmp_path):
     paths = ProjectPaths(tmp_path)
     paths.make()
-    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"):
+    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "warm_trainer.log", "cycle_1.txt"):
         (paths.logs / name).write_bytes(b"x")
     remove_old_logs(paths, keep_newest=2)
     left = {path.name for path in paths.logs.iterdir()}
-    assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "spare_trainer.log", "cycle_1.txt"}
+    assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "warm_trainer.log", "cycle_1.txt"}
 
 
 def test_the_folder_of_the_cycle_that_earned_most_is_kept(tmp_path):

@@ -1,4 +1,4 @@
-"""The first mail is answered at once, a burst by one pass, a storm within a bound."""
+"""The first message starts a pass at once, a burst is merged into one pass, and merging is limited."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def clock(monkeypatch):
 
 
 class Queue:
-    """A queue of (seconds until it arrives, mail); remembers how long it was waited for."""
+    """A queue of (seconds until it arrives, message) that records the timeouts of `get`."""
 
     def __init__(self, clock, *coming):
         self.clock, self.coming, self.waited = clock, list(coming), []
@@ -27,9 +27,9 @@ class Queue:
         if not self.coming or self.coming[0][0] > timeout:
             self.clock.now += timeout
             raise loop.queue.Empty
-        after_s, mail = self.coming.pop(0)
+        after_s, message = self.coming.pop(0)
         self.clock.now += after_s
-        return mail
+        return message
 
 
 def mailbox_with(clock, *coming):
@@ -38,13 +38,13 @@ def mailbox_with(clock, *coming):
     return mailbox
 
 
-def test_the_first_mail_after_a_quiet_time_is_answered_at_once(clock):
+def test_the_first_message_after_a_quiet_time_starts_a_pass_at_once(clock):
     mailbox = mailbox_with(clock, (0.5, Wakeup.CHECK))
     assert mailbox.wait(1.0) is Wakeup.CHECK
     assert mailbox._queue.waited == [1.0, 0.0]
 
 
-def test_what_comes_right_after_is_collected_for_one_pass(clock):
+def test_messages_that_follow_closely_are_merged_into_one_pass(clock):
     burst = [(MERGE_S / 2, Wakeup.CHECK)] * 4
     mailbox = mailbox_with(clock, (0.5, Wakeup.CHECK), *burst)
     mailbox.wait(1.0)
@@ -53,7 +53,7 @@ def test_what_comes_right_after_is_collected_for_one_pass(clock):
     assert mailbox._queue.waited[2:] == [1.0, *[MERGE_S] * 4]
 
 
-def test_a_storm_does_not_put_a_pass_off_for_long(clock):
+def test_merging_does_not_delay_a_pass_for_long(clock):
     mailbox = mailbox_with(clock, *[(MERGE_S / 2, Wakeup.CHECK)] * 100)
     mailbox.wait(1.0)
     before = clock.now
@@ -61,7 +61,7 @@ def test_a_storm_does_not_put_a_pass_off_for_long(clock):
     assert clock.now - before <= LONGEST_MERGE_S + 2 * MERGE_S
 
 
-def test_stop_is_heard_in_the_middle_of_a_burst(clock):
+def test_stop_ends_a_burst(clock):
     mailbox = mailbox_with(
         clock, (0.5, Wakeup.CHECK), (0.001, Wakeup.CHECK), (0.001, Wakeup.STOP), (0.001, Wakeup.CHECK)
     )

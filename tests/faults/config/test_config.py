@@ -1,4 +1,4 @@
-"""Settings that are broken, changed, or somebody else's; what they may have run; odd paths: rows 69 to 72."""
+"""Settings that are broken, changed or another user's; the programs that they name; odd paths: rows 69 to 72."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from daemon.cli import main
 from daemon.errors import DaemonError
 from daemon.process.child import trainer_command
 from daemon.runtime.instance_lock import ProjectLock
-from daemon.security import approvals as trust
-from daemon.security import permissions as ownership
+from daemon.security import approvals, permissions
 from daemon.security.config_monitor import EVERY_S, ConfigMonitor
 from schemas.settings.loading import load
 from schemas.settings.models import TrainerSettings
@@ -30,8 +29,8 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="mode bits")
 
 
 @pytest.fixture(autouse=True)
-def own_approvals(tmp_path_factory, monkeypatch):
-    """No test sees, or adds to, the approvals of whoever runs it."""
+def separate_approvals(tmp_path_factory, monkeypatch):
+    """Keep the approvals of the user who runs the tests out of them."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config_home")))
 
 
@@ -42,8 +41,8 @@ def write(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def told(capsys, *arguments: object) -> tuple[int, str]:
-    """Run the command line; give the exit code and its one line of complaint."""
+def run_cli(capsys, *arguments: object) -> tuple[int, str]:
+    """Run the command line and return the exit code and the line on stderr."""
     code = main([str(a) for a in arguments])
     err = capsys.readouterr().err
     assert len(err.splitlines()) <= 1
@@ -79,9 +78,9 @@ BROKEN = {
 
 @pytest.mark.fault(69)
 @pytest.mark.parametrize(("text", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_config_is_refused_in_one_line_that_says_where(tmp_path, capsys, text, words):
+def test_a_broken_config_is_refused_in_one_line_that_names_the_place(tmp_path, capsys, text, words):
     write(tmp_path, text)
-    exit_code, err = told(capsys, "--project", tmp_path, "--no-dashboard")
+    exit_code, err = run_cli(capsys, "--project", tmp_path, "--no-dashboard")
     assert exit_code == 2
     assert words in err
     assert "[E_CONFIG]" in err
@@ -91,12 +90,12 @@ def test_a_broken_config_is_refused_in_one_line_that_says_where(tmp_path, capsys
 
 @POSIX
 @pytest.mark.fault(69)
-def test_a_pipe_a_folder_or_a_loop_in_the_place_of_the_config_is_refused_at_once(tmp_path, capsys):
+def test_a_pipe_a_folder_or_a_link_loop_instead_of_the_config_is_refused_at_once(tmp_path, capsys):
     path = tmp_path / "daemon.toml"
     for make in (lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to(path)):
         make()
         began = time.monotonic()
-        code, err = told(capsys, "--project", tmp_path, "--once")
+        code, err = run_cli(capsys, "--project", tmp_path, "--once")
         assert code == 2
         assert "[E_" in err
         assert time.monotonic() - began < 2
@@ -104,29 +103,29 @@ def test_a_pipe_a_folder_or_a_loop_in_the_place_of_the_config_is_refused_at_once
 
 
 CHANGES = {
-    "valid": ("[trainer]\nepochs = 3\n", "was changed: the old settings stay until"),
-    "broken": ("[trainer]\nepochs = zero\n", "cannot be used; the old settings stay"),
-    "torn": ("[trai", "cannot be used; the old settings stay"),
+    "valid": ("[trainer]\nepochs = 3\n", "was changed; the daemon keeps its settings until"),
+    "broken": ("[trainer]\nepochs = zero\n", "cannot be used; the daemon keeps its settings"),
+    "torn": ("[trai", "cannot be used; the daemon keeps its settings"),
     "unknown key": ("[trainer]\nepoch = 3\n", "did you mean trainer.epochs?"),
 }
 
 
 @pytest.mark.fault(69)
 @pytest.mark.parametrize(("text", "words"), CHANGES.values(), ids=CHANGES)
-def test_a_config_that_changes_while_the_daemon_runs_changes_nothing_but_is_told(fresh_project, text, words):
+def test_a_config_that_changes_while_the_daemon_runs_is_reported_and_not_used(fresh_project, text, words):
     folder = fresh_project()
     write(folder, "[trainer]\nepochs = 2\n")
     with Site(folder) as site:
         lock = ProjectLock(site.layout.lock)
         lock.acquire()
-        guard = ConfigMonitor(site.project, lock, config=None)
+        monitor = ConfigMonitor(site.project, lock, config=None)
         settings = site.project.settings
         site.drop(1, 2)
         site.until(lambda: site.runner.busy or site.version == 1)
         write(folder, text + "# longer than before\n")
         for _ in range(3):
             site.clock.pass_s(EVERY_S)
-            guard.check()
+            monitor.check()
         [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
         assert words in warning.message
         assert sum(words in line for line in site.log.lines) == 1
@@ -138,72 +137,74 @@ def test_a_config_that_changes_while_the_daemon_runs_changes_nothing_but_is_told
 
 @POSIX
 @pytest.mark.fault(69)
-def test_a_config_that_everybody_can_write_meanwhile_is_told_and_not_read(fresh_project):
+def test_a_config_that_becomes_writable_for_everybody_is_reported_and_not_read(fresh_project):
     folder = fresh_project()
     with Site(folder) as site:
-        guard = ConfigMonitor(site.project, ProjectLock(site.layout.lock), config=None)
+        monitor = ConfigMonitor(site.project, ProjectLock(site.layout.lock), config=None)
         write(folder, "[trainer]\nepochs = zero\n").chmod(0o666)
         site.clock.pass_s(EVERY_S)
-        guard.check()
+        monitor.check()
         [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
         assert "can be written by everybody" in warning.message
         (folder / "daemon.toml").unlink()
         site.clock.pass_s(EVERY_S)
-        guard.check()
-        assert "W_CONFIG" not in site.warnings(), "it is as it was at the start"
+        monitor.check()
+        assert "W_CONFIG" not in site.warnings(), "the config is as it was at the start"
 
 
 def make_foreign(path: Path, monkeypatch) -> None:
-    """Let a path belong to somebody else: really where we may, else by being somebody else."""
+    """Give a path to another user: by chown if we are root, else by changing who we seem to be."""
     if os.geteuid() == 0:
         os.chown(path, 65534, 65534)
     else:
-        monkeypatch.setattr(ownership.os, "geteuid", lambda: 54321)
+        monkeypatch.setattr(permissions.os, "geteuid", lambda: 54321)
 
 
 @POSIX
 @pytest.mark.fault(71)
-def test_a_config_that_another_user_could_have_written_is_refused(tmp_path, capsys, monkeypatch):
+def test_a_config_that_another_user_can_write_is_refused(tmp_path, capsys, monkeypatch):
     path = write(tmp_path, "[daemon]\nauto_train_after_n_rollouts = 3\n")
     path.chmod(0o666)
-    code, err = told(capsys, "--once", "--project", tmp_path)
+    code, err = run_cli(capsys, "--once", "--project", tmp_path)
     assert (code, "E_SHARED_CONFIG" in err, f"chmod go-w {path}" in err) == (2, True, True)
     path.chmod(0o644)
-    assert told(capsys, "--once", "--project", tmp_path)[0] == 3
+    assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3
     make_foreign(path, monkeypatch)
-    code, err = told(capsys, "--once", "--project", tmp_path)
+    code, err = run_cli(capsys, "--once", "--project", tmp_path)
     assert (code, "E_SHARED_CONFIG" in err, "belongs to" in err) == (2, True, True)
 
 
 @POSIX
 @pytest.mark.fault(71)
 @pytest.mark.parametrize("what", ["project", "training", "models", "state"])
-def test_a_folder_that_everybody_can_write_is_refused_unless_asked_for(tmp_path, capsys, what):
+def test_a_folder_that_everybody_can_write_is_refused_without_allow_shared(tmp_path, capsys, what):
     layout = ProjectPaths(tmp_path)
     layout.make()
     folder = getattr(layout, what)
     folder.chmod(0o777)
-    code, err = told(capsys, "--once", "--project", tmp_path)
+    code, err = run_cli(capsys, "--once", "--project", tmp_path)
     assert (code, "E_SHARED_FOLDER" in err, "--allow-shared" in err) == (2, True, True)
     assert not layout.ledger.exists()
-    assert told(capsys, "--once", "--allow-shared", "--project", tmp_path)[0] == 3
+    assert run_cli(capsys, "--once", "--allow-shared", "--project", tmp_path)[0] == 3
     folder.chmod(0o1777)
-    assert told(capsys, "--once", "--project", tmp_path)[0] == 3, "the sticky bit keeps others' hands off"
+    assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3, (
+        "with the sticky bit, other users cannot replace files"
+    )
 
 
 @POSIX
 @pytest.mark.fault(71)
-def test_a_project_that_belongs_to_somebody_else_is_refused_unless_asked_for(tmp_path, capsys, monkeypatch):
+def test_a_project_that_belongs_to_another_user_is_refused_without_allow_shared(tmp_path, capsys, monkeypatch):
     make_foreign(tmp_path, monkeypatch)
-    code, err = told(capsys, "--once", "--project", tmp_path)
+    code, err = run_cli(capsys, "--once", "--project", tmp_path)
     assert (code, "E_SHARED_FOLDER" in err, "belongs to" in err) == (2, True, True)
     monkeypatch.setenv("HOTLAP_DAEMON__ALLOW_SHARED", "true")
-    assert told(capsys, "--once", "--project", tmp_path)[0] == 3
+    assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3
 
 
 @POSIX
 @pytest.mark.fault(71)
-def test_files_that_the_group_of_their_owner_alone_can_write_are_fine(tmp_path, monkeypatch):
+def test_files_that_only_the_owners_own_group_can_write_are_accepted(tmp_path, monkeypatch):
     import grp
     import pwd
 
@@ -211,17 +212,17 @@ def test_files_that_the_group_of_their_owner_alone_can_write_are_fine(tmp_path, 
     me = pwd.getpwuid(tmp_path.stat().st_uid)
     own = grp.struct_group((me.pw_name, "x", me.pw_gid, []))
     shared = grp.struct_group(("staff", "x", me.pw_gid, ["alice", "bob"]))
-    monkeypatch.setattr(ownership.grp, "getgrgid", lambda gid: own)
-    assert ownership.others_can_write(tmp_path) is None
-    monkeypatch.setattr(ownership.grp, "getgrgid", lambda gid: shared)
-    assert ownership.others_can_write(tmp_path) == "can be written by the group staff"
+    monkeypatch.setattr(permissions.grp, "getgrgid", lambda gid: own)
+    assert permissions.others_can_write(tmp_path) is None
+    monkeypatch.setattr(permissions.grp, "getgrgid", lambda gid: shared)
+    assert permissions.others_can_write(tmp_path) == "can be written by the group staff"
 
 
-# Row 70: what the settings have run
+# Row 70: the programs that the settings name
 
 
-def script_that_tells(folder: Path) -> Path:
-    """A training script, and a network, that leave a mark where they are run."""
+def write_programs(folder: Path) -> Path:
+    """Write a training script, a network and a Python that create a file if they run; return that file."""
     mark = folder / "was_run"
     text = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
     for name in ("evil.py", "json.py", "torch.py", "random.py"):
@@ -232,7 +233,7 @@ def script_that_tells(folder: Path) -> Path:
     return mark
 
 
-COMMANDS = {
+PROGRAMS = {
     "a script": "[daemon]\ntraining_script = 'evil.py'\n",
     "a python": "[daemon]\npython_executable = '{folder}/python'\n",
     "a network": "[trainer]\nnetwork = 'evil:Network'\n",
@@ -241,10 +242,10 @@ COMMANDS = {
 
 
 @pytest.mark.fault(70)
-@pytest.mark.parametrize("text", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.parametrize("text", PROGRAMS.values(), ids=PROGRAMS)
 @pytest.mark.parametrize("command", ["--once", "", "doctor", "publish --epoch 1", "trust --show"])
-def test_nothing_that_a_project_names_is_run_before_the_user_said_yes(tmp_path, capsys, text, command):
-    mark = script_that_tells(tmp_path)
+def test_no_program_that_a_project_names_runs_before_the_user_approves_it(tmp_path, capsys, text, command):
+    mark = write_programs(tmp_path)
     drop(tmp_path, 1)
     write(tmp_path, text.format(folder=tmp_path))
     code = main([*command.split(), "--project", str(tmp_path)])
@@ -253,80 +254,82 @@ def test_nothing_that_a_project_names_is_run_before_the_user_said_yes(tmp_path, 
     assert "not approved" in said
     if "trust" not in command:
         assert "E_UNTRUSTED" in said
-        assert "python -m daemon trust" in said
+        assert "`hotlap trust`" in said
     assert not mark.exists()
 
 
 @pytest.mark.fault(70)
-def test_an_approval_holds_for_these_values_in_this_project_and_nothing_else(tmp_path, capsys):
+def test_an_approval_holds_only_for_the_same_values_in_the_same_project(tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
-        script_that_tells(folder)
-        write(folder, COMMANDS["a script"])
+        write_programs(folder)
+        write(folder, PROGRAMS["a script"])
     assert main(["trust", "--project", str(one)]) == 0
     assert "daemon.training_script = 'evil.py'" in capsys.readouterr().out
-    trust.check_trust(one, load(one, environment={}))
+    approvals.check_approved(one, load(one, environment={}))
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        trust.check_trust(two, load(two, environment={}))
+        approvals.check_approved(two, load(two, environment={}))
     write(one, "[daemon]\ntraining_script = 'json.py'\n")
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        trust.check_trust(one, load(one, environment={}))
-    write(one, COMMANDS["a script"] + "warm_trainer = false\n")
-    trust.check_trust(one, load(one, environment={}))
+        approvals.check_approved(one, load(one, environment={}))
+    write(one, PROGRAMS["a script"] + "warm_trainer = false\n")
+    approvals.check_approved(one, load(one, environment={}))
     assert main(["trust", "--revoke", "--project", str(one)]) == 0
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        trust.check_trust(one, load(one, environment={}))
+        approvals.check_approved(one, load(one, environment={}))
 
 
 @pytest.mark.fault(70)
-def test_no_approval_comes_with_a_project(tmp_path, monkeypatch):
-    """It lies in the user's own folder; one that others could have written there is none either."""
-    write(tmp_path, COMMANDS["a script"])
+def test_a_project_cannot_contain_its_own_approval(tmp_path, monkeypatch):
+    """Approvals are in the user's own folder, and one that another user can write does not count."""
+    write(tmp_path, PROGRAMS["a script"])
     loaded = load(tmp_path, environment={})
-    path = trust.approve(tmp_path, trust.commands_of(loaded))
+    path = approvals.approve(tmp_path, approvals.programs_of(loaded))
     assert not path.is_relative_to(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["daemon.toml"]
-    trust.check_trust(tmp_path, loaded)
+    approvals.check_approved(tmp_path, loaded)
     if sys.platform != "win32":
         assert path.parent.stat().st_mode & 0o077 == 0
         path.chmod(0o666)
         with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-            trust.check_trust(tmp_path, loaded)
+            approvals.check_approved(tmp_path, loaded)
 
 
 @pytest.mark.fault(70)
-def test_what_the_user_gives_by_hand_and_the_defaults_need_no_approval(tmp_path):
-    trust.check_trust(tmp_path, load(tmp_path, environment={}))
-    trust.check_trust(tmp_path, load(tmp_path, environment={"HOTLAP_DAEMON__TRAINING_SCRIPT": "mine.py"}))
-    write(tmp_path, COMMANDS["a script"])
-    trust.check_trust(tmp_path, load(tmp_path, environment={"HOTLAP_DAEMON__TRAINING_SCRIPT": "mine.py"}))
+def test_variables_and_defaults_need_no_approval(tmp_path):
+    approvals.check_approved(tmp_path, load(tmp_path, environment={}))
+    approvals.check_approved(tmp_path, load(tmp_path, environment={"HOTLAP_DAEMON__TRAINING_SCRIPT": "mine.py"}))
+    write(tmp_path, PROGRAMS["a script"])
+    approvals.check_approved(tmp_path, load(tmp_path, environment={"HOTLAP_DAEMON__TRAINING_SCRIPT": "mine.py"}))
     write(tmp_path, f"[daemon]\npython_executable = {orjson.dumps(sys.executable).decode()}\n")
-    trust.check_trust(tmp_path, load(tmp_path, environment={}))
+    approvals.check_approved(tmp_path, load(tmp_path, environment={}))
     write(tmp_path, "[daemon]\ntraining_script = ''\n[trainer]\nseed = 3\n")
-    trust.check_trust(tmp_path, load(tmp_path, environment={}))
+    approvals.check_approved(tmp_path, load(tmp_path, environment={}))
 
 
 @pytest.mark.fault(70)
-def test_an_allowance_to_share_is_none_to_run(tmp_path):
-    write(tmp_path, COMMANDS["a network"])
+def test_allow_shared_does_not_approve_programs(tmp_path):
+    write(tmp_path, PROGRAMS["a network"])
     loaded = load(tmp_path, environment={"HOTLAP_DAEMON__ALLOW_SHARED": "1"})
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        trust.check_before_running(tmp_path, loaded)
+        approvals.check_before_running(tmp_path, loaded)
 
 
 @pytest.mark.fault(70)
 @pytest.mark.parametrize(("network", "is_found"), [("", False), ("evil:Network", True)])
-def test_a_trainer_finds_modules_in_the_project_only_where_the_approved_settings_name_some(tmp_path, network, is_found):
-    """A `random.py` that came with a project must not be imported in the place of Python's own."""
-    script_that_tells(tmp_path)
+def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_name_some(tmp_path, network, is_found):
+    """A `random.py` in a project must not be imported in place of Python's own."""
+    write_programs(tmp_path)
     settings = TrainerSettings(network=network)
     log = tmp_path / "log"
-    command = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
-    assert "-P" in command.arguments
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, command.search_path))}
-    ask = [sys.executable, "-P", "-c", "import importlib.util as u; print(bool(u.find_spec('evil')))"]
-    done = subprocess.run(ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    spec = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
+    assert "-P" in spec.arguments
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, spec.search_path))}
+    command = [sys.executable, "-P", "-c", "import importlib.util as u; print(bool(u.find_spec('evil')))"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == str(is_found)
 
 
@@ -349,7 +352,7 @@ def odd_folder(parent: Path, name: str) -> Path:
     try:
         (parent / name).mkdir()
     except OSError as error:
-        pytest.skip(f"no such name on this system: {error}")
+        pytest.skip(f"this system does not allow the name: {error}")
     return parent / name
 
 
@@ -376,7 +379,7 @@ def test_a_cycle_in_a_path_of_more_than_300_characters(tmp_path):
 
 
 @pytest.mark.fault(72)
-def test_a_leading_dash_relative_to_where_one_is(tmp_path, capsys, monkeypatch):
+def test_a_relative_path_with_a_leading_dash(tmp_path, capsys, monkeypatch):
     odd_folder(tmp_path, "-x")
     monkeypatch.chdir(tmp_path)
     assert main(["--once", "--project=-x"]) == 3
@@ -385,10 +388,10 @@ def test_a_leading_dash_relative_to_where_one_is(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
 @pytest.mark.fault(72)
-def test_a_path_that_is_no_text_is_refused_in_words(tmp_path, capsys):
+def test_a_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/game\xff"))
     folder.mkdir()
-    code, err = told(capsys, "--once", "--project", folder)
+    code, err = run_cli(capsys, "--once", "--project", folder)
     assert (code, "is no text" in err) == (2, True)
     assert err.isascii()
 
@@ -410,7 +413,7 @@ def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
 
 @pytest.mark.fault(72)
 def test_the_pointer_follows_a_project_that_was_moved(fresh_project, tmp_path):
-    """An absolute path to where it was would lead nowhere, or into the copy that stayed."""
+    """The old absolute path would name nothing, or the copy that stayed."""
     old = fresh_project()
     with Site(old) as site:
         site.cycle(1)

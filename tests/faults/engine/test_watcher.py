@@ -396,7 +396,7 @@ def test_a_storm_of_mail_neither_starves_the_loop_nor_fills_memory():
     mailbox = loop.Mailbox()
     for _ in range(100_000):
         mailbox.wake()
-    assert mailbox._queue.qsize() <= loop.MOST_MAIL
+    assert mailbox._queue.qsize() <= loop.MAX_MESSAGES
     mailbox.stop()
     until(lambda: mailbox.wait(1.0) is loop.Wakeup.STOP)
     mailbox._queue = Endless()

@@ -1,4 +1,4 @@
-"""A console that stops, closes, lies or is none never holds a cycle up: row 68. The trainer is the fake one."""
+"""A console that stops, closes or does not exist never delays a cycle: row 68. The trainer is the fake one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.faults.support.site import violations
 from tests.helpers import drop
 
 if sys.platform == "win32":
-    pytest.skip("consoles there are no ptys: daemon.ui.terminal switches QuickEdit off", allow_module_level=True)
+    pytest.skip("a Windows console is not a pty; daemon.ui.terminal turns QuickEdit off there", allow_module_level=True)
 
 import fcntl
 import termios
@@ -36,14 +36,14 @@ pytestmark = [pytest.mark.fault(68), pytest.mark.slow]
 
 
 class Running:
-    """A daemon with a console of some kind."""
+    """A running daemon, and the console that it writes to."""
 
     def __init__(self, folder: Path, *, master: int | None, process: subprocess.Popen) -> None:
         self.folder = folder
         self.layout = ProjectPaths(folder)
         self.process = process
         self.master = master
-        self.said = bytearray()
+        self.output = bytearray()
         self.is_read = threading.Event()
         self.is_read.set()
         self.is_gone = threading.Event()
@@ -60,14 +60,14 @@ class Running:
                         continue
                     if not (data := os.read(descriptor, 4096)):
                         return
-                    self.said += data
+                    self.output += data
                     self.is_read.wait()
 
         self.reader = threading.Thread(target=read, daemon=True)
         self.reader.start()
 
     def hang_up(self) -> None:
-        """Close the terminal, once nobody reads it: the next file that is opened gets its number."""
+        """Close the terminal after its reader has ended: the next file that is opened gets its descriptor."""
         self.is_gone.set()
         self.is_read.set()
         if self.reader is not None:
@@ -85,25 +85,25 @@ class Running:
     def until(self, condition: Callable[[], object], timeout_s: float = 15.0) -> None:
         end = time.monotonic() + timeout_s
         while not condition():
-            assert self.process.poll() is None, f"the daemon is gone: {bytes(self.said)!r}"
-            assert time.monotonic() < end, "waited in vain"
+            assert self.process.poll() is None, f"the daemon is gone: {bytes(self.output)!r}"
+            assert time.monotonic() < end, "the condition did not become true in time"
             time.sleep(0.02)
 
-    def see_a_cycle(self, version: int = 1) -> None:
-        """Drop what it takes, and see it published."""
+    def run_cycle(self, version: int = 1) -> None:
+        """Drop two rollouts and wait until their model is published."""
         for i in (1, 2):
             drop(self.layout.exports, 10 * version + i)
         self.until(lambda: self.status().get("policy_version") == version)
 
     def stop(self) -> int:
-        """Ask it to end; give its exit code."""
+        """Ask the daemon to end and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(10)
 
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Running]]:
-    """Start daemons on ptys or pipes; all are ended."""
+    """Return a function that starts daemons on ptys or pipes; end them all afterwards."""
     started: list[Running] = []
 
     def make(
@@ -143,39 +143,39 @@ def ready(one: Running) -> Running:
     return one
 
 
-def test_a_terminal_that_is_never_read(start):
+def test_a_cycle_ends_if_the_terminal_is_never_read(start):
     one = ready(start())
-    one.see_a_cycle()
+    one.run_cycle()
     assert one.stop() == 0
     assert violations(one.folder) == ()
 
 
-def test_a_terminal_that_stops_in_the_middle_and_goes_on(start):
+def test_a_terminal_that_stops_and_continues(start):
     """Ctrl-S, or a click into a Windows console."""
     one = start()
     one.drain()
     ready(one)
     one.is_read.clear()
-    one.see_a_cycle()
-    before = len(one.said)
+    one.run_cycle()
+    before = len(one.output)
     one.is_read.set()
-    one.see_a_cycle(2)
-    one.until(lambda: len(one.said) > before, 10)
+    one.run_cycle(2)
+    one.until(lambda: len(one.output) > before, 10)
     assert one.stop() == 0
 
 
-def test_a_terminal_that_goes_away_leaves_log_lines_only(start):
+def test_if_the_terminal_closes_only_the_log_file_is_written(start):
     one = start()
     one.drain()
     ready(one)
     one.hang_up()
-    one.see_a_cycle()
+    one.run_cycle()
     one.until(lambda: b"the dashboard is off" in one.layout.daemon_log.read_bytes())
     assert one.stop() == 0
 
 
-def test_the_terminal_that_it_was_started_from_is_closed(start):
-    """SIGHUP ends it in order, as Ctrl-C does."""
+def test_closing_its_own_terminal_ends_the_daemon_in_order(start):
+    """SIGHUP ends it as Ctrl-C does."""
     one = start(own=True)
     one.drain()
     ready(one)
@@ -184,36 +184,36 @@ def test_the_terminal_that_it_was_started_from_is_closed(start):
     assert violations(one.folder) == ()
 
 
-def test_terminals_of_odd_sizes(start):
+def test_terminals_of_unusual_sizes(start):
     several = [start(size=size, name=str(size)) for size in [(1, 1), (7, 3), (0, 0), (1000, 2)]]
     for one in several:
         one.drain()
     for one in several:
-        ready(one).see_a_cycle()
+        ready(one).run_cycle()
     for one in several:
         assert one.stop() == 0
-        assert b"Traceback" not in one.said
+        assert b"Traceback" not in one.output
 
 
-def test_no_terminal_but_a_pipe_gets_ascii_lines(start):
+def test_a_pipe_gets_plain_ascii_lines(start):
     one = start(pty=False, name="p \u00fc\u4e2d")
     one.drain()
-    ready(one).see_a_cycle()
+    ready(one).run_cycle()
     assert one.stop() == 0
     one.process.stdout.close()
-    assert b"[4/5] published: version 1" in one.said
-    assert b"\x1b" not in one.said
-    assert bytes(one.said).isascii()
+    assert b"[4/5] published: version 1" in one.output
+    assert b"\x1b" not in one.output
+    assert bytes(one.output).isascii()
 
 
-def test_a_pipe_that_nobody_reads_and_then_closes(start):
+def test_a_pipe_that_is_not_read_and_then_closed(start):
     one = ready(start(pty=False))
     one.process.stdout.close()
-    one.see_a_cycle()
+    one.run_cycle()
     assert one.stop() == 0
 
 
-def test_no_stream_at_all(tmp_path):
+def test_a_daemon_without_standard_streams(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
     command = f'"{sys.executable}" "{DAEMON}" --once "--project={folder}" <&- >&- 2>&-'
@@ -229,11 +229,11 @@ def test_no_stream_at_all(tmp_path):
     [{"TERM": "dumb"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}],
     ids=["TERM=dumb", "LC_ALL=C"],
 )
-def test_a_terminal_that_knows_little(start, environment):
+def test_a_terminal_without_colours_or_unicode(start, environment):
     one = start(name="p \u00fc\u4e2d", **environment)
     one.drain()
-    ready(one).see_a_cycle()
+    ready(one).run_cycle()
     assert one.stop() == 0
-    assert b"Traceback" not in one.said
-    assert bytes(one.said).isascii()
-    assert (b"\x1b" in one.said) is ("TERM" not in environment)
+    assert b"Traceback" not in one.output
+    assert bytes(one.output).isascii()
+    assert (b"\x1b" in one.output) is ("TERM" not in environment)

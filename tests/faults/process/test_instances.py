@@ -1,4 +1,4 @@
-"""One daemon a project, whatever is started, deleted or mounted twice: row 67."""
+"""One daemon for each project, whatever is started, deleted or mounted twice: row 67."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ sys.stdin.readline()
 """
 
 
-def starter(lock: Path, **kwargs) -> subprocess.Popen:
-    """A process that takes the lock and holds it until its input ends."""
+def start_holder(lock: Path, **kwargs) -> subprocess.Popen:
+    """Start a process that takes the lock and holds it until its input ends."""
     command = [sys.executable, "-c", HOLD, str(lock)]
     return subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
     )
 
 
-def try_to_take(lock: Path, **kwargs) -> tuple[int, str]:
-    process = starter(lock, **kwargs)
-    said, _ = process.communicate("\n", timeout=30)
-    return process.returncode, said
+def try_acquire(lock: Path, **kwargs) -> tuple[int, str]:
+    process = start_holder(lock, **kwargs)
+    output, _ = process.communicate("\n", timeout=30)
+    return process.returncode, output
 
 
 @pytest.mark.slow
 @pytest.mark.fault(67)
-def test_of_twenty_daemons_started_at_once_one_runs_and_nineteen_exit_4_and_name_it(tmp_path):
+def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_name_it(tmp_path):
     command = [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)]
     started = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -65,11 +65,11 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_nineteen_exit_4_and_name
             time.sleep(0.05)
         [winner] = [process for process in started if process.poll() is None]
         for loser in (process for process in started if process is not winner):
-            said = loser.stderr.read()
-            assert loser.returncode == Exit.OTHER_DAEMON, said
-            assert f"pid {winner.pid}," in said
-            assert str(ProjectPaths(tmp_path).lock) in said
-            assert len(said.splitlines()) == 1
+            output = loser.stderr.read()
+            assert loser.returncode == Exit.OTHER_DAEMON, output
+            assert f"pid {winner.pid}," in output
+            assert str(ProjectPaths(tmp_path).lock) in output
+            assert len(output.splitlines()) == 1
         assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
         winner.send_signal(signal.SIGTERM)
         assert winner.wait(20) == 0
@@ -82,16 +82,16 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_nineteen_exit_4_and_name
 
 
 @pytest.mark.fault(67)
-def test_whoever_only_looks_at_the_lock_turns_no_starter_away(tmp_path):
+def test_checking_whether_the_lock_is_held_prevents_no_daemon_from_starting(tmp_path):
     path = ProjectPaths(tmp_path).lock
     done = threading.Event()
 
-    def look() -> None:
+    def check() -> None:
         while not done.is_set():
             is_held(path)
 
-    looker = threading.Thread(target=look)
-    looker.start()
+    checker = threading.Thread(target=check)
+    checker.start()
     try:
         for _ in range(100):
             lock = ProjectLock(path)
@@ -100,14 +100,14 @@ def test_whoever_only_looks_at_the_lock_turns_no_starter_away(tmp_path):
             lock.release()
     finally:
         done.set()
-        looker.join()
+        checker.join()
     assert not is_held(path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
 @pytest.mark.fault(67)
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back(tmp_path, replaced):
+def test_if_the_lock_file_is_deleted_no_second_daemon_starts_and_the_file_is_restored(tmp_path, replaced):
     path = ProjectPaths(tmp_path).lock
     lock = ProjectLock(path)
     lock.acquire()
@@ -116,21 +116,21 @@ def test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back(tmp_path, repla
         if replaced:
             path.write_text("4711")
         assert is_held(path)
-        code, said = try_to_take(path)
-        assert code == 4, said
+        code, output = try_acquire(path)
+        assert code == 4, output
         assert lock.renew() is None
         assert holder_of(path).startswith(f"pid {os.getpid()}, since ")
-        code, said = try_to_take(path)
+        code, output = try_acquire(path)
         assert code == 4
-        assert f"pid {os.getpid()}," in said
+        assert f"pid {os.getpid()}," in output
     finally:
         lock.release()
-    assert try_to_take(path)[0] == 0
+    assert try_acquire(path)[0] == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
 @pytest.mark.fault(67)
-def test_a_file_in_the_locks_place_that_somebody_else_holds_is_told(tmp_path):
+def test_a_new_lock_file_that_another_process_holds_is_reported(tmp_path):
     import fcntl
 
     path = ProjectPaths(tmp_path).lock
@@ -144,22 +144,22 @@ def test_a_file_in_the_locks_place_that_somebody_else_holds_is_told(tmp_path):
 
 
 @pytest.mark.fault(67)
-def test_the_holder_of_a_killed_process_holds_nothing(tmp_path):
+def test_a_killed_process_no_longer_holds_the_lock(tmp_path):
     path = ProjectPaths(tmp_path).lock
-    process = starter(path)
+    process = start_holder(path)
     assert process.stdout.readline() == "held\n"
     assert is_held(path)
     process.kill()
     process.communicate()
     assert not is_held(path)
-    assert try_to_take(path)[0] == 0
+    assert try_acquire(path)[0] == 0
 
 
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can start another user's process"
 )
 @pytest.mark.fault(67)
-def test_another_users_lock_is_told_in_words():
+def test_the_lock_file_of_another_user_is_reported_in_one_line():
     folder = Path(tempfile.mkdtemp(prefix="hotlap-lock-"))
     try:
         folder.chmod(0o755)
@@ -180,7 +180,7 @@ def test_another_users_lock_is_told_in_words():
 
 
 @pytest.mark.fault(67)
-def test_what_lies_in_the_place_of_the_lock_is_told(tmp_path):
+def test_a_folder_in_place_of_the_lock_file_is_reported(tmp_path):
     path = tmp_path / "daemon.lock"
     path.mkdir()
     with pytest.raises(DaemonError, match=r"E_LOCK") as caught:
@@ -225,18 +225,18 @@ def test_a_project_reached_through_a_link_has_one_lock(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     lock = ProjectLock(tmp_path / "real" / "daemon.lock")
     lock.acquire()
-    assert try_to_take(tmp_path / "link" / "daemon.lock")[0] == 4
+    assert try_acquire(tmp_path / "link" / "daemon.lock")[0] == 4
     lock.release()
 
 
 @pytest.mark.fault(67)
 def test_only_one_daemon_ever_wrote_to_the_ledger(fresh_project):
-    """A second connection that wrote would be seen by the first: its cycle is not where it left it."""
+    """If a second daemon wrote to the ledger, the first one would find its cycle in another phase."""
     with Site(fresh_project()) as site:
         lock = ProjectLock(site.layout.lock)
         lock.acquire()
-        code, said = try_to_take(site.layout.lock)
-        assert (code, "another daemon runs" in said) == (4, True)
+        code, output = try_acquire(site.layout.lock)
+        assert (code, "another daemon runs" in output) == (4, True)
         site.cycle(1)
         lock.release()
     assert violations(site.layout.project) == ()

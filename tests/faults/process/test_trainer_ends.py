@@ -1,4 +1,4 @@
-"""Trainers that do not end, and those whose daemon ends first (rows 54, 55, 57)."""
+"""Trainers that do not end, and trainers whose daemon ends first (rows 54, 55, 57)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from daemon.ledger.cycle import Phase
-from daemon.process import group as containment
 from daemon.process.child import Child, ChildSpec
 from schemas.job import Ready
+from schemas.process.group import PosixSession
 from tests.fakes.trainer import SLEEPER
 from tests.faults.support.children import (
     begin_cycle,
@@ -60,7 +60,7 @@ rig.until(lambda: False, timeout_s=60.0)
         ("talks on", "training_timeout_s", "took longer than"),
     ],
 )
-def test_a_trainer_that_hangs_is_ended_without_holding_the_daemon_up(fresh_project, mode, limit, words):
+def test_a_trainer_that_hangs_is_ended_and_the_daemon_does_not_wait_for_it(fresh_project, mode, limit, words):
     with opened(fresh_project(), attempts=1, stop_grace_s=1.5) as rig:
         object.__setattr__(rig.settings.daemon, limit, 0.5)
         begin_cycle(rig, mode)
@@ -84,10 +84,10 @@ def test_a_trainer_that_hangs_is_ended_without_holding_the_daemon_up(fresh_proje
 
 
 @pytest.mark.fault(54)
-def test_jobs_arrive_whole_and_in_their_order(tmp_path):
+def test_jobs_arrive_whole_and_in_order(tmp_path):
     program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
-    command = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(command, speaks_events=True, wake=lambda: None)
+    spec = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(spec, speaks_events=True, wake=lambda: None)
 
     class Line:
         def __init__(self, number: int) -> None:
@@ -106,9 +106,9 @@ def test_jobs_arrive_whole_and_in_their_order(tmp_path):
 
 @posix
 @pytest.mark.fault(54)
-def test_a_trainer_that_does_not_read_its_job_holds_nobody_up(tmp_path):
-    command = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(command, speaks_events=True, wake=lambda: None)
+def test_the_daemon_does_not_wait_for_a_trainer_that_does_not_read_its_job(tmp_path):
+    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(spec, speaks_events=True, wake=lambda: None)
 
     class Long:
         @staticmethod
@@ -129,7 +129,7 @@ def test_a_trainer_that_does_not_read_its_job_holds_nobody_up(tmp_path):
 
 
 class Undying(InstantChild):
-    """Neither asked nor killed does it end, as a process that hangs in a driver."""
+    """A child that does not end when it is killed, as a process that waits for a driver."""
 
     pid = 4_000_000
 
@@ -144,10 +144,10 @@ class Undying(InstantChild):
 
 
 @pytest.mark.fault(55)
-def test_a_trainer_that_cannot_be_killed_is_told_and_no_other_starts(fresh_project):
+def test_a_trainer_that_cannot_be_killed_is_reported_and_no_other_starts(fresh_project):
     with Site(fresh_project(), silence_timeout_s=30.0) as site:
         before = site.layout.pointer.read_text()
-        site.launcher.start = lambda command, *, speaks_events: (
+        site.launcher.start = lambda spec, *, speaks_events: (
             site.launcher.started.append(Undying(lambda job: [Ready(versions={})])) or site.launcher.started[-1]
         )
         site.drop(1, 2)
@@ -169,9 +169,9 @@ def test_a_trainer_that_cannot_be_killed_is_told_and_no_other_starts(fresh_proje
 
 
 @pytest.mark.fault(55)
-def test_a_trainer_that_is_done_but_does_not_end_keeps_the_next_from_starting(fresh_project):
+def test_a_trainer_that_is_done_but_does_not_end_prevents_the_next_one(fresh_project):
     with Site(fresh_project()) as site:
-        site.launcher.start = lambda command, *, speaks_events: (
+        site.launcher.start = lambda spec, *, speaks_events: (
             site.launcher.started.append(Undying(site.launcher.answer)) or site.launcher.started[-1]
         )
         site.drop(1, 2)
@@ -188,11 +188,11 @@ def test_a_trainer_that_is_done_but_does_not_end_keeps_the_next_from_starting(fr
 
 @posix
 @pytest.mark.fault(55)
-def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starting(fresh_project):
+def test_a_process_of_an_earlier_daemon_that_does_not_end_prevents_trainers(fresh_project):
     left = sleeper()
     try:
         with Site(fresh_project()) as site:
-            site.runner._endings.adopt([psutil.Process(left.pid)])
+            site.runner._reaper.adopt([psutil.Process(left.pid)])
             site.drop(1, 2)
             site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle is not None)
             for _ in range(100):
@@ -206,12 +206,12 @@ def test_what_an_earlier_daemon_left_and_does_not_die_keeps_trainers_from_starti
 
 @posix
 @pytest.mark.fault(55)
-def test_the_daemons_own_end_waits_within_a_bound(tmp_path, monkeypatch):
-    command = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(command, speaks_events=False, wake=lambda: None)
+def test_stop_waits_no_longer_than_its_grace_period(tmp_path, monkeypatch):
+    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(spec, speaks_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("terminate", "kill"):
-            patched.setattr(containment.PosixSession, name, lambda self, pid: None)
+            patched.setattr(PosixSession, name, lambda self, pid: None)
         began = time.monotonic()
         assert not child.stop(0.3)
         assert 0.5 < time.monotonic() - began < 3.0
@@ -223,7 +223,7 @@ def test_the_daemons_own_end_waits_within_a_bound(tmp_path, monkeypatch):
 
 
 def killed_daemon(folder: Path, mode: str, script: str = "") -> tuple[list[int], float]:
-    """Kill a daemon in the midst of a training; give what carried its token, and when."""
+    """Kill a daemon during training; return the pids with its token, and the time."""
     process = subprocess.Popen([sys.executable, "-c", DAEMON, str(folder), mode, script], cwd=ROOT)
     try:
         ready = folder / "ready"
@@ -239,7 +239,7 @@ def killed_daemon(folder: Path, mode: str, script: str = "") -> tuple[list[int],
 
 
 def script_in(folder: Path, *last_lines: str) -> str:
-    """A training script with a worker of its own."""
+    """Write a training script that starts a worker."""
     lines = (
         "import os, pathlib, signal, subprocess, sys, time",
         f"subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])",
@@ -257,7 +257,7 @@ def script_in(folder: Path, *last_lines: str) -> str:
     [("time.sleep(600)",), ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "os.kill(os.getpid(), signal.SIGSTOP)")],
     ids=["busy", "stopped"],
 )
-def test_a_training_script_and_its_workers_go_with_a_killed_daemon(fresh_project, last_lines):
+def test_a_training_script_and_its_workers_end_when_the_daemon_is_killed(fresh_project, last_lines):
     folder = fresh_project()
     workers, killed_at = killed_daemon(folder, "", script_in(folder, *last_lines))
     assert len(workers) == 3
@@ -269,10 +269,10 @@ def test_a_training_script_and_its_workers_go_with_a_killed_daemon(fresh_project
 @pytest.mark.slow
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("way", ["lifeline", "parent death signal"])
-def test_our_trainer_goes_with_a_killed_daemon_by_each_way_alone(tmp_path, way):
-    """The lifeline stays open in a third process, or the kernel's signal is taken back in the trainer itself."""
+def test_our_trainer_ends_when_the_daemon_is_killed_by_either_way_alone(tmp_path, way):
+    """A third process holds the lifeline open, or the trainer does not ask for the kernel's signal."""
     if way == "parent death signal" and sys.platform != "linux":
-        pytest.skip("a promise of the Linux kernel")
+        pytest.skip("only Linux has this signal")
     parent = (
         "import os, subprocess, sys, time\n"
         "keep = subprocess.PIPE if sys.argv[1] == 'lifeline' else int(sys.argv[2])\n"
@@ -299,7 +299,7 @@ def test_our_trainer_goes_with_a_killed_daemon_by_each_way_alone(tmp_path, way):
 
 @posix
 @pytest.mark.fault(57)
-def test_a_trainer_that_outlived_both_is_ended_by_the_next_start_before_another_begins(fresh_project):
+def test_the_next_start_ends_a_trainer_that_is_left_before_another_one_begins(fresh_project):
     folder = fresh_project()
     [orphan], _ = killed_daemon(folder, "orphaned")
     try:

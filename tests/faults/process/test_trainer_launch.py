@@ -1,4 +1,4 @@
-"""Trainers that cannot start, that fail and that leave nothing (rows 51, 52, 53, 56)."""
+"""Trainers that cannot start, that fail, or that leave no result (rows 51, 52, 53, 56)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def stub(folder: Path, *lines: str, mode: int = 0o755) -> Path:
+    """Write a shell script in place of a Python."""
     path = folder / "python"
     path.write_text("\n".join(("#!/bin/sh", *lines, "")))
     path.chmod(mode)
@@ -33,16 +34,16 @@ def stub(folder: Path, *lines: str, mode: int = 0o755) -> Path:
 @pytest.mark.parametrize(
     ("lines", "mode", "words"),
     [
-        (None, 0, "is not there"),
+        (None, 0, "does not exist"),
         ((), 0o644, "cannot be executed"),
-        (("echo Exec format error >&2; exit 1",), 0o755, "Exec format error (asked with: "),
+        (("echo Exec format error >&2; exit 1",), 0o755, "Exec format error (command: "),
         (("echo hotlap 3 9 1",), 0o755, "is Python 3.9"),
         (("echo hotlap 3 12 0",), 0o755, "has no torch"),
     ],
     ids=["missing", "not executable", "no python", "too old", "no torch"],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="stubs are shell scripts")
-def test_an_interpreter_that_cannot_train_is_told_before_anything_is_touched(
+def test_a_python_that_cannot_train_is_reported_before_the_project_is_touched(
     tmp_path, monkeypatch, capsys, lines, mode, words
 ):
     python = tmp_path / "nowhere" if lines is None else stub(tmp_path, *lines, mode=mode)
@@ -50,24 +51,24 @@ def test_an_interpreter_that_cannot_train_is_told_before_anything_is_touched(
     project.mkdir()
     monkeypatch.setenv("HOTLAP_DAEMON__PYTHON_EXECUTABLE", str(python))
     assert main(["--project", str(project), "--no-dashboard"]) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert len(said.splitlines()) == 1
+    output = capsys.readouterr().err
+    assert words in output
+    assert len(output.splitlines()) == 1
     assert not (project / "Saved" / "Training" / "State" / "ledger.sqlite3").exists()
 
 
 @pytest.mark.fault(51)
 @pytest.mark.skipif(sys.platform == "win32", reason="stubs are shell scripts")
-def test_the_command_that_installs_torch_is_shown(tmp_path):
+def test_a_python_without_torch_is_reported_with_the_command_that_installs_it(tmp_path):
     python = stub(tmp_path, "echo hotlap 3 12 0")
     with pytest.raises(DaemonError) as error:
         check_python(str(python))
     assert error.value.code == "E_TORCH"
-    assert error.value.hint == f"{python} -m pip install torch"
+    assert error.value.hint == f"run `{python} -m pip install torch`"
 
 
 @pytest.mark.fault(51)
-def test_an_interpreter_that_vanishes_leaves_the_rollouts_pending_until_it_is_back(fresh_project, tmp_path):
+def test_if_the_python_is_removed_rollouts_stay_pending_until_it_exists_again(fresh_project, tmp_path):
     python = stub(tmp_path, "exit 0")
     with opened(fresh_project(), python_executable=str(python)) as rig:
         python.unlink()
@@ -81,20 +82,20 @@ def test_an_interpreter_that_vanishes_leaves_the_rollouts_pending_until_it_is_ba
 
 
 @pytest.mark.fault(51)
-def test_a_program_that_cannot_be_started_is_named_with_the_exact_command(tmp_path):
-    command = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
+def test_a_program_that_cannot_be_started_is_reported_with_its_command(tmp_path):
+    spec = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
     with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m 'my trainer', in "):
-        Child(command, speaks_events=True, wake=lambda: None)
+        Child(spec, speaks_events=True, wake=lambda: None)
 
 
 @pytest.mark.fault(51)
-def test_a_torch_that_breaks_costs_no_rollout(fresh_project):
+def test_no_rollout_is_lost_if_torch_cannot_be_imported(fresh_project):
     with opened(fresh_project(), retry_delay_s=0.01) as rig:
         begin_cycle(rig, "no torch")
         until_ended(rig, 1)
         assert rig.runner.cycle.phase is Phase.PARKED
         assert "No module named 'torch'" in rig.runner.cycle.why
-        assert "never ready (command: " in rig.runner.cycle.why
+        assert rig.runner.cycle.why.startswith("the trainer was never ready (command: ")
         assert len(rig.launcher.started) == 3
         rig.launcher.mode = ""
         rig.service.trigger("trigger")
@@ -108,7 +109,7 @@ def failing(job: Job) -> list[object]:
 
 
 def launch_times(site: Site, *, until_phase: Phase) -> list[float]:
-    """Let every trainer fail for a passing reason; give the times at which they were started."""
+    """Let every trainer fail with a temporary error; return the times at which they were started."""
     times: list[float] = []
     seen = len(site.launcher.started)
     cycle = site.runner.cycle
@@ -127,7 +128,7 @@ def launch_times(site: Site, *, until_phase: Phase) -> list[float]:
 
 
 @pytest.mark.fault(52)
-def test_a_passing_failure_is_tried_again_after_one_and_two_minutes_and_then_parks(fresh_project):
+def test_a_temporary_failure_is_tried_again_after_one_and_two_minutes_and_then_parks(fresh_project):
     with Site(fresh_project(), retry_delay_s=60.0) as site:
         site.launcher.answer = failing
         site.drop(1, 2)
@@ -142,7 +143,7 @@ def test_a_passing_failure_is_tried_again_after_one_and_two_minutes_and_then_par
 
 
 @pytest.mark.fault(52)
-def test_the_count_of_failures_and_the_parking_survive_a_restart(fresh_project):
+def test_the_number_of_failures_and_the_parked_state_survive_a_restart(fresh_project):
     folder = fresh_project()
     with Site(folder) as site:
         site.launcher.answer = failing
@@ -162,7 +163,7 @@ def test_the_count_of_failures_and_the_parking_survive_a_restart(fresh_project):
 
 
 @pytest.mark.fault(52)
-def test_three_failed_cycles_in_a_row_park_also_with_restarts_between(fresh_project):
+def test_three_failed_cycles_in_a_row_park_even_with_restarts_between_them(fresh_project):
     folder = fresh_project()
     for i in (1, 2, 3):
         with Site(folder, auto_train_after_n_rollouts=1) as site:
@@ -181,7 +182,7 @@ def test_three_failed_cycles_in_a_row_park_also_with_restarts_between(fresh_proj
 
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("mode", ["traceback", "fails after its epochs"])
-def test_a_traceback_is_one_line_to_people_and_whole_in_the_log(fresh_project, mode):
+def test_a_traceback_is_one_line_in_the_message_and_whole_in_the_log(fresh_project, mode):
     with opened(fresh_project()) as rig:
         begin_cycle(rig, mode)
         until_ended(rig, 1)
@@ -194,7 +195,7 @@ def test_a_traceback_is_one_line_to_people_and_whole_in_the_log(fresh_project, m
 
 @pytest.mark.fault(53)
 @pytest.mark.parametrize("mode", ["nothing", "no checkpoint", "no metrics"])
-def test_a_success_that_left_nothing_is_a_failure(fresh_project, mode):
+def test_exit_code_0_without_a_usable_result_is_a_failure(fresh_project, mode):
     with opened(fresh_project()) as rig:
         before = pointed(rig)
         begin_cycle(rig, mode)
@@ -208,7 +209,7 @@ def test_a_success_that_left_nothing_is_a_failure(fresh_project, mode):
 
 @pytest.mark.fault(56)
 @pytest.mark.parametrize("mode", ["dies", "runs out of memory"])
-def test_memory_that_runs_out_is_named_and_tried_once_more_at_most(fresh_project, mode):
+def test_out_of_memory_is_named_and_tried_again_only_once(fresh_project, mode):
     with opened(fresh_project(), retry_delay_s=0.01) as rig:
         begin_cycle(rig, mode)
         until_ended(rig, 1)
@@ -219,16 +220,16 @@ def test_memory_that_runs_out_is_named_and_tried_once_more_at_most(fresh_project
 
 @pytest.mark.fault(56)
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_a_trainer_at_its_memory_limit_says_so_and_asks_for_another_try():
+def test_a_trainer_at_its_memory_limit_reports_it_as_temporary():
     program = (
         "import resource\n"
-        "from trainer.common.exit_codes import verdict\n"
+        "from trainer.common.exit_codes import failure_of\n"
         "import numpy\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         "try:\n"
         "    numpy.ones(1 << 30)\n"
         "except BaseException as error:\n"
-        "    code, failure = verdict(error)\n"
+        "    code, failure = failure_of(error)\n"
         "    print(int(code), failure.code)\n"
     )
     done = subprocess.run(
@@ -244,6 +245,6 @@ def test_a_trainer_at_its_memory_limit_says_so_and_asks_for_another_try():
 
 
 @pytest.mark.fault(56)
-@pytest.mark.skip(reason="cgroup memory.max needs a delegated cgroup: the kill that it ends in is the one above")
+@pytest.mark.skip(reason="cgroup memory.max needs a delegated cgroup; the test above covers the kill that it causes")
 def test_a_trainer_in_a_cgroup_without_memory():
     raise NotImplementedError

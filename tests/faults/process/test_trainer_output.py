@@ -1,4 +1,4 @@
-"""What trainers say and leave: floods and lies, losses that are no numbers, spoilt files (rows 59, 60, 61, 62)."""
+"""What trainers send and leave: floods, false events, losses that are not finite, spoilt files (rows 59 to 62)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from daemon.ledger.cycle import Phase
 from daemon.process.output_log import LIMIT_BYTES, ChildLog
-from daemon.training.runner import MOST_NOTICES
+from daemon.training.runner import MAX_NOTICES
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.reader import read_rollout
@@ -33,15 +33,15 @@ from trainer.worker.jobs import run_job
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake trainer uses signals of POSIX")
 FLOOD_MB = int(os.environ.get("FAULTS_FLOOD_MB", "64"))
-"""How much of each a flooding trainer says; 1024 outside CI."""
+"""How much a flooding trainer writes to each stream; 1024 outside CI."""
 
 
-# Floods and lies
+# Floods and false events
 
 
 @pytest.mark.fault(59)
 @pytest.mark.timeout(600)
-def test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer(fresh_project):
+def test_a_flood_of_output_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer(fresh_project):
     with opened(fresh_project()) as rig:
         before = psutil.Process().memory_info().rss
         begin_cycle(rig, f"floods {FLOOD_MB}")
@@ -57,7 +57,7 @@ def test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer(fr
         rig.until(lambda: b"the end of the flood" in log.read_bytes()[-4096:])
         data = log.read_bytes()
         assert len(data) <= LIMIT_BYTES + (1 << 17)
-        assert b"the middle is left out" in data[: 1 << 17]
+        assert b"the middle was removed" in data[: 1 << 17]
         assert not any(control in data for control in (b"\x1b", b"\x07", b"\xff", b"\xc2\x9b"))
         data.decode("utf-8")
         assert most - before < 64 << 20
@@ -68,18 +68,18 @@ def test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer(fr
 @pytest.mark.fault(59)
 def test_events_that_cannot_be_true_change_nothing(fresh_project):
     with opened(fresh_project()) as rig:
-        begin_cycle(rig, "lies")
+        begin_cycle(rig, "false events")
         rig.until_published(1)
         progress = rig.runner.progress
         assert [epoch.epoch for epoch in progress.epochs] == [1, 2, 3]
         assert 0.0 <= progress.fraction <= 1.0
-        told = [warning for warning in rig.project.warnings() if warning.code.startswith("W_TRAINER_")]
-        assert 0 < len(told) <= MOST_NOTICES
-        assert "\x1b" not in rig.log + repr(told)
+        shown = [warning for warning in rig.project.warnings() if warning.code.startswith("W_FALSE_")]
+        assert 0 < len(shown) <= MAX_NOTICES
+        assert "\x1b" not in rig.log + repr(shown)
 
 
 @pytest.mark.fault(59)
-def test_a_log_on_a_full_disk_loses_text_and_never_raises(tmp_path):
+def test_a_log_on_a_full_disk_loses_text_and_does_not_raise(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     path = tmp_path / "log"
@@ -91,7 +91,7 @@ def test_a_log_on_a_full_disk_loses_text_and_never_raises(tmp_path):
 
 
 @pytest.mark.fault(59)
-def test_head_and_tail_of_a_log_stay(tmp_path):
+def test_a_log_keeps_its_beginning_and_its_end(tmp_path):
     path = tmp_path / "log"
     log = ChildLog(path, limit=10_000, head=100)
     log.write(b"the beginning\n")
@@ -109,7 +109,7 @@ def test_head_and_tail_of_a_log_stay(tmp_path):
 
 
 def reference_score(losses: tuple[float, ...]) -> float | None:
-    """Contract 6, written down once more."""
+    """Compute the score as docs/reference/formats.md defines it, independently of the trainer."""
     if not losses or any(math.isnan(x) or math.isinf(x) for x in losses):
         return None
     window = 10 if len(losses) >= 20 else len(losses) // 2
@@ -130,7 +130,7 @@ LOSS = st.one_of(st.floats(0.01, 10.0), st.sampled_from([math.nan, math.inf, -ma
 @pytest.mark.fault(60)
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.lists(LOSS, max_size=25), st.booleans()), max_size=8))
-def test_the_chosen_epoch_is_the_reference_functions(epochs):
+def test_the_chosen_epoch_has_the_lowest_reference_score(epochs):
     entries = [
         CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x), finite) for i, (x, finite) in enumerate(epochs, start=1)
     ]
@@ -152,31 +152,37 @@ def test_the_chosen_epoch_is_the_reference_functions(epochs):
         ([[], [0.9], [math.inf]], 2),
         ([[], [math.nan], [math.inf]], None),
     ],
-    ids=["nan first", "nan in the midst", "rising only", "a tie", "no metric", "none"],
+    ids=["nan first", "nan in the middle", "rising only", "a tie", "no losses", "none usable"],
 )
-def test_the_choice_in_plain_cases(losses, best):
+def test_the_chosen_epoch_in_simple_cases(losses, best):
     entries = [CheckpointCandidate(i, f"model_epoch_{i}.pt", tuple(x)) for i, x in enumerate(losses, start=1)]
     chosen, _ = choose(rank(entries), 0)
     assert (chosen.candidate.epoch if chosen else None) == best
 
 
-def trained(folder, **given):
-    """A job on the sample rollouts, to be done by the real trainer."""
+def sample_job(folder, **given):
+    """Return a job on the sample rollouts for the real trainer."""
     contract = read_rollout(SAMPLES.joinpath("rollout_0_20241225_143022.json").read_bytes()).contract
     rollouts = tuple(
         RolloutInput(name=p.name, sha256=sha256_of(p.read_bytes()), source=str(p), cache="", is_new=True)
         for p in SAMPLES.glob("*.json")
     )
-    known = {"kind": "train", "cycle": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
+    known = {
+        "kind": "train",
+        "policy_version": 1,
+        "output": str(folder),
+        "contract": contract,
+        "hidden_sizes": (16, 16),
+    }
     settings = TrainerSettings(epochs=2, device="cpu")
     return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
 
 
 @pytest.fixture(scope="module")
 def a_training(tmp_path_factory):
-    """Two real checkpoints."""
+    """Train, and return the folder with two real checkpoints."""
     folder = tmp_path_factory.mktemp("trained")
-    run_job(trained(folder), MemoryReporter())
+    run_job(sample_job(folder), MemoryReporter())
     return folder
 
 
@@ -186,12 +192,12 @@ def rewrite(path, target, **changes):
 
 
 @pytest.mark.fault(60)
-def test_where_every_epoch_is_no_number_nothing_is_published(a_training, tmp_path):
+def test_nothing_is_published_if_no_epoch_has_a_finite_loss(a_training, tmp_path):
     for epoch in (1, 2):
         name = f"model_epoch_{epoch}.pt"
         rewrite(a_training / name, tmp_path / name, training_history={"value_loss": [math.nan] * epoch})
     with pytest.raises(HotlapError, match="no epoch can be used: a value loss is not finite"):
-        run_job(trained(tmp_path, kind="select"), MemoryReporter())
+        run_job(sample_job(tmp_path, kind="select"), MemoryReporter())
     assert not list(tmp_path.glob("model_epoch_*.json"))
 
 
@@ -224,37 +230,37 @@ def test_the_daemon_never_opens_a_checkpoint(fresh_project, tmp_path, monkeypatc
 
 
 @pytest.mark.fault(61)
-def test_the_trainer_refuses_a_poisoned_parent_without_a_fallback(a_training, tmp_path, monkeypatch):
+def test_the_trainer_never_unpickles_a_poisoned_parent(a_training, tmp_path, monkeypatch):
     marker, parent = tmp_path / "marker", tmp_path / "parent.pt"
     buffer = io.BytesIO()
     torch.save({"policy_state_dict": Poison(str(marker)), "optimizer_state_dict": {}, "training_history": {}}, buffer)
     parent.write_bytes(buffer.getvalue())
     output = tmp_path / "out"
     output.mkdir()
-    ways: list[object] = []
+    weights_only: list[object] = []
     real = torch.load
 
     def load(*arguments, **named):
-        ways.append(named.get("weights_only"))
+        weights_only.append(named.get("weights_only"))
         return real(*arguments, **named)
 
     monkeypatch.setattr(checkpoint.torch, "load", load)
-    job = trained(output, parent=str(parent), parent_sha256=sha256_of(parent.read_bytes()))
+    job = sample_job(output, parent=str(parent), parent_sha256=sha256_of(parent.read_bytes()))
     recorder = MemoryReporter()
     try:
         run_job(job, recorder)
     except HotlapError as error:
-        told = str(error)
+        reported = str(error)
     else:
-        told = " ".join(recorder.codes())
-    assert told
-    assert set(ways) == {True}
+        reported = " ".join(recorder.codes())
+    assert reported
+    assert set(weights_only) == {True}
     assert not marker.exists()
 
 
 @pytest.mark.fault(61)
 @pytest.mark.parametrize("what", ["another content", "cut"])
-def test_a_parent_of_another_content_is_refused_before_it_is_loaded(a_training, tmp_path, monkeypatch, what):
+def test_a_parent_with_another_hash_is_refused_before_it_is_loaded(a_training, tmp_path, monkeypatch, what):
     data = (a_training / "model_epoch_2.pt").read_bytes()
     parent = tmp_path / "parent.pt"
     parent.write_bytes(data[:-100] if what == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
@@ -262,13 +268,13 @@ def test_a_parent_of_another_content_is_refused_before_it_is_loaded(a_training, 
     output.mkdir()
     monkeypatch.setattr(checkpoint.torch, "load", lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises((HotlapError, OSError)) as error:
-        run_job(trained(output, parent=str(parent), parent_sha256=sha256_of(data)), MemoryReporter())
+        run_job(sample_job(output, parent=str(parent), parent_sha256=sha256_of(data)), MemoryReporter())
     assert "parent" in str(error.value) or "checkpoint" in str(error.value)
 
 
 @pytest.mark.fault(61)
 @pytest.mark.parametrize("what", [5, [1, 2], None, torch.zeros(3), "policy_state_dict", {"a": 1}], ids=repr)
-def test_a_checkpoint_that_is_no_dict_of_ours_is_told_in_a_line(what):
+def test_a_checkpoint_without_our_keys_is_reported_in_one_line(what):
     buffer = io.BytesIO()
     torch.save(what, buffer)
     with pytest.raises(ModelError, match="E_CHECKPOINT"):
@@ -282,7 +288,7 @@ def test_a_checkpoint_that_is_no_dict_of_ours_is_told_in_a_line(what):
 @pytest.mark.parametrize(
     "mode", ["nan weights", "wrong shapes", "another layer size", "wrong normaliser", "wrong probe"]
 )
-def test_a_model_that_is_not_what_was_trained_never_goes_before_the_engine(fresh_project, mode):
+def test_a_model_that_is_not_what_was_trained_is_never_published(fresh_project, mode):
     with opened(fresh_project()) as rig:
         before = pointed(rig)
         begin_cycle(rig, mode)

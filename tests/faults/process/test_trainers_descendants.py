@@ -1,4 +1,4 @@
-"""What a trainer started goes with it, and nothing else does (rows 58, 63)."""
+"""What a trainer started ends with it, and nothing else does (rows 58, 63)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
 from daemon.errors import Exit
 from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
-from daemon.process.group import WindowsJob
-from daemon.process.orphans import TOKEN_VARIABLE, Token, kill_orphans, kill_processes, new_token, project_fingerprint
-from daemon.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
+from daemon.process.orphans import kill_orphans
 from daemon.runtime.instance_lock import ProjectLock
-from tests.fakes.trainer import FAMILY_NAME
+from schemas.process.group import WindowsJob
+from schemas.process.run_token import TOKEN_VARIABLE, Token, kill_processes, new_token, project_fingerprint
+from schemas.process.windows_job import KILL_ON_JOB_CLOSE, JobObject
+from tests.fakes.trainer import PIDS_NAME
 from tests.faults.support.children import (
     begin_cycle,
     is_gone,
@@ -39,35 +40,39 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions
 @pytest.mark.fault(58)
 @pytest.mark.parametrize(
     ("mode", "phase"),
-    [("family", Phase.PUBLISHED), ("family, then fails", Phase.FAILED), ("family, then hangs", Phase.FAILED)],
+    [
+        ("descendants", Phase.PUBLISHED),
+        ("descendants, then fails", Phase.FAILED),
+        ("descendants, then hangs", Phase.FAILED),
+    ],
 )
-def test_nothing_that_a_trainer_started_lives_on(fresh_project, mode, phase):
+def test_what_a_trainer_started_ends_with_it(fresh_project, mode, phase):
     with opened(fresh_project(), attempts=1) as rig:
         begin_cycle(rig, mode)
-        names = rig.layout.state / FAMILY_NAME
-        rig.until(lambda: names.exists() and len(names.read_text().split()) == 4)
+        pids = rig.layout.state / PIDS_NAME
+        rig.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
         object.__setattr__(rig.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
-        family = [int(pid) for pid in names.read_text().split()]
+        descendants = [int(pid) for pid in pids.read_text().split()]
         until_ended(rig, 1)
         assert rig.runner.cycle.phase is phase
         rig.until(lambda: rig.launcher.started[0].poll() is not None and not workers_of(rig.layout.project))
-        assert [pid for pid in family if not is_gone(pid)] == []
+        assert [pid for pid in descendants if not is_gone(pid)] == []
 
 
 @posix
 @pytest.mark.fault(58)
-def test_nothing_lives_on_where_the_daemon_is_stopped_in_the_midst(fresh_project):
+def test_what_a_trainer_started_ends_if_the_daemon_is_stopped_during_training(fresh_project):
     with opened(fresh_project()) as rig:
-        begin_cycle(rig, "family, then hangs")
-        names = rig.layout.state / FAMILY_NAME
-        rig.until(lambda: names.exists() and len(names.read_text().split()) == 4)
+        begin_cycle(rig, "descendants, then hangs")
+        pids = rig.layout.state / PIDS_NAME
+        rig.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
         assert len(workers_of(rig.layout.project)) == 5
         rig.close()
         assert workers_of(rig.layout.project) == []
 
 
 class FakeKernel:
-    """Plays Windows: job objects as lists of pids."""
+    """Stands in for Windows: records the calls, and refuses one of them."""
 
     def __init__(self, *, refuses: str = "") -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -97,7 +102,7 @@ class FakeKernel:
 
 @posix
 @pytest.mark.fault(58)
-def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_handle():
+def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_jobs_handle():
     kernel, child = FakeKernel(), sleeper()
     child.send_signal(signal.SIGSTOP)  # stands for CREATE_SUSPENDED
     try:
@@ -122,7 +127,7 @@ def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_handl
 @posix
 @pytest.mark.fault(58)
 @pytest.mark.parametrize("call", ["create_job", "limit", "assign"])
-def test_on_windows_a_job_that_is_refused_holds_nobody_up(call):
+def test_on_windows_a_child_runs_even_if_its_job_is_refused(call):
     kernel, child = FakeKernel(refuses=call), sleeper()
     child.send_signal(signal.SIGSTOP)
     try:
@@ -136,29 +141,30 @@ def test_on_windows_a_job_that_is_refused_holds_nobody_up(call):
         put_away(child)
 
 
-# Strangers
+# Other processes
 
 
-def carrying(token: object) -> subprocess.Popen[bytes]:
+def process_with(token: object) -> subprocess.Popen[bytes]:
+    """Start a process that has a token in its environment."""
     return sleeper(env={**os.environ, TOKEN_VARIABLE: str(token)})
 
 
 @posix
 @pytest.mark.fault(63)
-def test_a_lock_file_that_names_a_stranger_does_it_no_harm(fresh_project):
+def test_a_process_that_the_lock_file_names_is_not_ended(fresh_project):
     folder = fresh_project()
-    stranger = sleeper()
+    other_process = sleeper()
     try:
         with opened(folder) as rig:
-            rig.layout.lock.write_text(f"{stranger.pid}\n")
+            rig.layout.lock.write_text(f"{other_process.pid}\n")
             lock = ProjectLock(rig.layout.lock)
             lock.acquire()
             lock.release()
             begin_cycle(rig, "")
             rig.until_published(1)
-        assert stranger.poll() is None
+        assert other_process.poll() is None
     finally:
-        put_away(stranger)
+        put_away(other_process)
 
 
 @posix
@@ -170,11 +176,11 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
     living = new_token(mine)
     reused = Token(project_fingerprint(mine), os.getpid(), living.owner_born_s - 1000, "run")
     processes = {
-        "orphan": carrying(reused),
-        "of another project": carrying(Token(project_fingerprint(other), os.getpid(), 1000, "run")),
-        "of a living daemon": carrying(living),
-        "with a token of somebody else": carrying("0123456789abcdef"),
-        "with none": sleeper(),
+        "orphan": process_with(reused),
+        "of another project": process_with(Token(project_fingerprint(other), os.getpid(), 1000, "run")),
+        "of a living daemon": process_with(living),
+        "with a token of another program": process_with("0123456789abcdef"),
+        "without a token": sleeper(),
     }
     try:
         until(lambda: all(len(psutil.Process(p.pid).environ()) > 0 for p in processes.values()))
@@ -187,31 +193,31 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
 
 @posix
 @pytest.mark.fault(63)
-def test_a_pid_that_was_used_again_is_not_signalled(tmp_path, monkeypatch):
-    command = ChildSpec((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(command, speaks_events=False, wake=lambda: None)
+def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
+    spec = ChildSpec((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
+    child = Child(spec, speaks_events=False, wake=lambda: None)
     until(lambda: child.poll() is not None)
-    stranger = sleeper()
-    remembered = psutil.Process(stranger.pid)
-    remembered._ident = (stranger.pid, 12345.0)  # born long before the stranger
-    child._family[stranger.pid] = remembered
+    other_process = sleeper()
+    remembered = psutil.Process(other_process.pid)
+    remembered._ident = (other_process.pid, 12345.0)  # born long before the other process
+    child._tree._descendants[other_process.pid] = remembered
     try:
-        assert psutil.pid_exists(child.pid)  # looked at, not taken off the table: nobody else can have the pid
+        assert psutil.pid_exists(child.pid)  # still in the process table: no other process can have the pid
         assert child.reap()
         groups: list[int] = []
         monkeypatch.setattr(os, "killpg", lambda group, number: groups.append(group))
         child.kill()
         child.stop(0.1)
         assert groups == []
-        assert stranger.poll() is None
+        assert other_process.poll() is None
     finally:
-        put_away(stranger)
+        put_away(other_process)
 
 
 @posix
 @pytest.mark.fault(63)
 def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
-    """A daemon that was started from within a training carries that training's token itself."""
+    """A daemon that a training script started has that training's token itself."""
     token = Token(project_fingerprint(tmp_path), 1, 1000, "run")
     program = (
         "import sys; from pathlib import Path; from daemon.process.orphans import kill_orphans\n"
@@ -232,9 +238,9 @@ def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
 
 @posix
 @pytest.mark.fault(63)
-def test_what_does_not_die_is_given_back_and_not_waited_for_without_end(monkeypatch, tmp_path):
+def test_kill_processes_returns_what_does_not_end_after_its_timeout(monkeypatch, tmp_path):
     token = new_token(tmp_path)
-    process = carrying(token)
+    process = process_with(token)
     try:
         with monkeypatch.context() as patched:
             patched.setattr(psutil.Process, "kill", lambda self: None)

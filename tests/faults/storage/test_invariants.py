@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from daemon.diagnostics.invariants import Invariant, check_invariants, prints_of
-from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.runtime.instance_lock import ProjectLock
+from schemas.process.run_token import TOKEN_VARIABLE, new_token
 from schemas.storage.layout import ProjectPaths
 from tests.daemon.conftest import Rig
 from tests.helpers import drop, model_bytes

@@ -1,4 +1,4 @@
-"""Rigs that begin with version 0 already published, and what the tests of trainers ask about processes."""
+"""Rigs with version 0 published, and helpers of the tests about trainer processes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 import psutil
 
 from daemon.ledger.cycle import Phase
-from daemon.process.orphans import find_processes, project_fingerprint
+from schemas.process.run_token import find_processes, project_fingerprint
 from tests.daemon.conftest import Rig
 from tests.fakes.trainer import SLEEPER
 from tests.helpers import drop
 
 HIDDEN_SIZES = (8, 8)
-"""Those of the version 0 that `fresh_project` has."""
+"""Those of version 0 in `fresh_project`."""
 ENDED = {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
 
 
 @contextlib.contextmanager
 def opened(folder: Path, **settings: object) -> Iterator[Rig]:
-    """Return a rig on a project that has version 0, and end it."""
+    """Open a rig on a project that has version 0, and close it afterwards."""
     rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, **settings)
     try:
         yield rig
@@ -34,7 +34,7 @@ def opened(folder: Path, **settings: object) -> Iterator[Rig]:
 
 
 def begin_cycle(rig: Rig, mode: str, *, first: int = 1) -> None:
-    """Let the next trainer be of this mode, and give it two rollouts."""
+    """Set the mode of the next trainer, and drop two rollouts."""
     rig.launcher.mode = mode
     drop(rig.layout.exports, first)
     drop(rig.layout.exports, first + 1)
@@ -46,14 +46,14 @@ def sleeper(**options: object) -> subprocess.Popen[bytes]:
 
 
 def put_away(*processes: subprocess.Popen[bytes]) -> None:
-    """Kill processes of ours and take them off the system's table."""
+    """Kill child processes and wait for them."""
     for process in processes:
         process.kill()
         process.wait()
 
 
 def until_ended(rig: Rig, cycle: int, *, timeout_s: float = 20.0) -> None:
-    """Tick until a cycle is over, whatever came of it."""
+    """Tick until a cycle is published, failed or parked."""
 
     def is_over() -> bool:
         now = rig.runner.cycle
@@ -63,7 +63,7 @@ def until_ended(rig: Rig, cycle: int, *, timeout_s: float = 20.0) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Return whether a process has ended, reaped or not."""
+    """Return whether a process has ended; a zombie has."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -71,10 +71,10 @@ def is_gone(pid: int) -> bool:
 
 
 def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
-    """Wait for a condition; fail where it does not come."""
+    """Wait until a condition is true; fail after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.02)
 
 
@@ -85,10 +85,11 @@ def workers_of(project: Path) -> list[int]:
 
 
 def pointed(rig: Rig) -> str:
+    """Return the content of the pointer file."""
     return rig.layout.pointer.read_text(encoding="utf-8")
 
 
 def end(pid: int) -> None:
-    """Kill a process of ours; one that is gone is fine."""
+    """Kill a process, if it still exists."""
     with contextlib.suppress(OSError):
         os.kill(pid, 9)

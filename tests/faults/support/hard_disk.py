@@ -88,7 +88,7 @@ def full_before(folder: Path) -> None:
 
 def full_within(folder: Path) -> None:
     """Fill the disk during training, so that the publish or the ledger is refused at different points."""
-    disk_space.LEAST_BYTES, disk_space._SHARE = 0, 0
+    disk_space.MIN_FREE_BYTES, disk_space._COPIES = 0, 0
     with Site(folder) as site:
         site.until_version(0)
         noticed = 0

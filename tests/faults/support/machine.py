@@ -1,6 +1,7 @@
-"""A Hypothesis state machine over one project: drops, crashes, refusals, moods of the trainer; the oracle after each.
+"""A Hypothesis state machine on one project: rollouts, crashes, disk errors and trainer failures, checked after each.
 
-Beside the oracle a model of what was dropped: which content must count once, which never, what a user wrote and how.
+Besides the invariant checks it has a model of what was dropped: which content must count once, which never, and what a
+user wrote.
 """
 
 from __future__ import annotations
@@ -28,30 +29,30 @@ from schemas.errors import HotlapError
 from schemas.model import check_probe, read_model
 from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.machine_world import MOODS, Killed, WorldClock, WorldDisk, WorldSite, in_one_thread
+from tests.faults.support.machine_world import BEHAVIOURS, FaultyDisk, Killed, MachineSite, NoWaitClock, in_one_thread
 from tests.helpers import v1_bytes
 
 AT_ANY_MOMENT = {
     *(Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE),
     *(Invariant.NOTHING_LOST, Invariant.USER_FILES),
 }
-LONGEST = 3000  #: passes until a daemon without faults must be where it should
+MAX_PASSES = 3000  #: after so many, a daemon without faults must have recovered
 BAD = ("truncated", "empty", "nul", "no json", "no rollout")
 NAMES = st.integers(0, 9)
 MOMENT = st.tuples(st.integers(0, 3), st.sampled_from((0, 1, 2, 3, 5, 12, 30)))
-"""What goes on after a step: how many rollouts the engine drops, and how many passes the daemon makes."""
+"""What happens after a step: how many rollouts the engine drops, and how many passes the daemon makes."""
 COUNTS: Counter[str] = Counter()
-"""What all machines of this process have done, for the command that runs many."""
+"""What all machines of this process did, for the command that runs many."""
 
 
 @functools.lru_cache(maxsize=512)
 def good(seed: int) -> bytes:
-    """Return a small rollout; each seed is another."""
+    """Return a small rollout; each seed gives another one."""
     return v1_bytes(seed=seed, n=4)
 
 
 def bad(kind: str, seed: int) -> bytes:
-    """Return a file that can never be used; a truncated one may still grow."""
+    """Return a file that cannot be used; a truncated one may still grow."""
     match kind:
         case "truncated":
             return good(seed)[:-20]
@@ -65,7 +66,7 @@ def bad(kind: str, seed: int) -> bytes:
 
 
 class DaemonMachine(RuleBasedStateMachine):
-    """One project folder with an engine, a daemon that comes and goes, and a world that gets in its way."""
+    """One project folder with an engine, a daemon that starts and ends, and faults."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,18 +76,18 @@ class DaemonMachine(RuleBasedStateMachine):
         self.folder = Path(folder).resolve() / "project"
         self.layout = ProjectPaths(self.folder)
         self.layout.make()
-        self.disk, self.clock = WorldDisk(COUNTS), WorldClock()
-        self.mood = "ok"
-        self.site: WorldSite | None = None
+        self.disk, self.clock = FaultyDisk(COUNTS), NoWaitClock()
+        self.behaviour = "ok"
+        self.site: MachineSite | None = None
         self.lock = ProjectLock(self.layout.lock, clock=self.clock)
         self.prints: dict[str, FilePrint] = {}  #: of what the user wrote and nobody may touch
         self.good: set[str] = set()  #: every content that may count
-        self.counted: dict[str, int | None] = {}  #: content -> the cycle that it counted toward; None: it waits
-        self.growing: dict[str, tuple[bytes, int]] = {}  #: files in the making: all bytes, and how many are there
-        self.version = -1  #: the newest that an engine has seen
+        self.counted: dict[str, int | None] = {}  #: content -> the cycle that it counted toward; None if it is pending
+        self.growing: dict[str, tuple[bytes, int]] = {}  #: incomplete files: all bytes, and how many are written
+        self.version = -1  #: the newest that an engine loaded
         self.seeds = self.writes = 0
         self.newest = b""  #: of the rollouts
-        self.is_away = False  #: whether Exports is somewhere else
+        self.is_away = False  #: whether Exports was renamed
 
     @initialize()
     def begin(self) -> None:
@@ -98,7 +99,7 @@ class DaemonMachine(RuleBasedStateMachine):
     # The engine and its user
 
     def _note_print(self, name: str, data: bytes) -> None:
-        """Remember a file that was just written, with a time that no other write has: the tests' disk is too quick."""
+        """Record a file that was just written, with an mtime of its own: the writes are too quick."""
         self.writes += 1
         at = 1_795_000_000_000_000_000 + self.writes * 1_000_000_000
         os.utime(self.layout.exports / name, ns=(at, at))
@@ -126,7 +127,7 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_away)
     @rule(index=NAMES, again=st.booleans(), moment=MOMENT)
     def drop_good(self, index: int, again: bool, moment: tuple[int, int] = (0, 0)) -> None:
-        """A new rollout, or an old one under this name; it may overwrite another."""
+        """Write a new rollout, or the newest again; it may overwrite another one."""
         COUNTS["good files"] += 1
         self._write(index, self.newest if again and self.newest else self._new())
         self._go_on(moment)
@@ -142,7 +143,7 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_away)
     @rule(index=NAMES, share=st.floats(0.1, 0.9), moment=MOMENT)
     def drop_slow(self, index: int, share: float, moment: tuple[int, int] = (0, 0)) -> None:
-        """The beginning of a file that is written in place."""
+        """Write the beginning of a file in place."""
         COUNTS["slow files"] += 1
         data = self._new()
         there = int(len(data) * share)
@@ -153,7 +154,7 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.growing and not self.is_away)
     @rule(share=st.sampled_from((0.0, 0.5, 1.0, 1.0)), which=st.integers(0, 9), moment=MOMENT)
     def grow(self, share: float, which: int, moment: tuple[int, int] = (0, 0)) -> None:
-        """More of it, or all; one that was rejected meanwhile is given up."""
+        """Append to an incomplete file, unless it was rejected meanwhile."""
         name = sorted(self.growing)[which % len(self.growing)]
         data, there = self.growing[name]
         more = max(1, int((len(data) - there) * share))
@@ -191,9 +192,9 @@ class DaemonMachine(RuleBasedStateMachine):
             self.growing.pop(name, None)
         self._go_on(moment)
 
-    @rule(made_anew=st.booleans(), moment=MOMENT)
-    def rename_dir(self, made_anew: bool, moment: tuple[int, int] = (0, 0)) -> None:
-        """Exports goes away, with an empty one in its place or none; the next time it comes back."""
+    @rule(recreated=st.booleans(), moment=MOMENT)
+    def rename_dir(self, recreated: bool, moment: tuple[int, int] = (0, 0)) -> None:
+        """Rename Exports, with or without an empty folder in its place; the next call renames it back."""
         COUNTS["Exports moved"] += 1
         away = self.folder / "away"
         if self.is_away:
@@ -201,14 +202,14 @@ class DaemonMachine(RuleBasedStateMachine):
             away.rename(self.layout.exports)
         else:
             self.layout.exports.rename(away)
-            if made_anew:
+            if recreated:
                 self.layout.exports.mkdir()
         self.is_away = not self.is_away
         self._go_on(moment)
 
     @invariant()
     def engine_read(self) -> None:
-        """Follow the pointer as an engine does: whole, and never an older one."""
+        """Load the model that the pointer file names, as an engine does: it must be whole and never older."""
         COUNTS["engine reads"] += 1
         try:
             named = self.layout.pointer.read_text("utf-8")
@@ -225,12 +226,12 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.site is None)
     @rule(moment=MOMENT)
     def start(self, moment: tuple[int, int] = (0, 0)) -> None:
-        """Start; a disk that refuses may turn the start down, nothing else."""
+        """Start the daemon; only a faulty disk may prevent it."""
         self.disk.is_dead = False
         is_hampered = self.disk.is_full or self.disk.denied or self.disk.fail_in is not None
         self.lock.acquire()
         try:
-            self.site = WorldSite(self.folder, disk=self.disk, clock=self.clock, mood=self.mood)
+            self.site = MachineSite(self.folder, disk=self.disk, clock=self.clock, behaviour=self.behaviour)
         except (OSError, HotlapError):
             self.lock.release()
             assert is_hampered
@@ -247,7 +248,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self._go_on(moment)
 
     def _go_on(self, moment: tuple[int, int]) -> None:
-        """Let the engine play and the daemon work, where they can."""
+        """Let the engine drop rollouts and the daemon make passes, if they can."""
         rollouts, passes = moment
         for _ in range(0 if self.is_away else rollouts):
             COUNTS["good files"] += 1
@@ -263,7 +264,7 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.site is not None)
     @rule()
     def crash(self) -> None:
-        """Gone between two passes."""
+        """Kill the daemon between two passes."""
         COUNTS["killed between passes"] += 1
         self.disk.is_dead = True
         self._drop_daemon()
@@ -271,7 +272,7 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.site is not None)
     @rule(operations=st.integers(1, 60), moment=MOMENT)
     def crash_soon(self, operations: int, moment: tuple[int, int] = (0, 0)) -> None:
-        """Gone before one of the next operations of the disk."""
+        """Kill the daemon before one of the next operations of the disk."""
         COUNTS["kills armed"] += 1
         self.disk.kill_in = operations
         self._go_on(moment)
@@ -279,7 +280,7 @@ class DaemonMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.site is not None)
     @rule()
     def stop(self) -> None:
-        """An orderly end, as far as the disk lets it."""
+        """End the daemon in order, as far as the disk allows."""
         assert self.site is not None
         COUNTS["stopped"] += 1
         with suppress(Killed):
@@ -287,7 +288,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self._drop_daemon()
 
     def _drop_daemon(self) -> None:
-        """Forget it; what its passes failed of was the disk, never a bug."""
+        """Forget the daemon; only the disk may have made its passes fail."""
         assert self.site is not None
         failures = self.site.failures
         self.site.crash()
@@ -307,7 +308,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     @rule(moment=MOMENT)
     def second_daemon(self, moment: tuple[int, int] = (0, 0)) -> None:
-        """Another one is turned away while this one lives, and may come when it is gone."""
+        """Start a second daemon: it is refused while this one lives, and not afterwards."""
         COUNTS["second daemons"] += 1
         second = ProjectLock(self.layout.lock, clock=self.clock)
         if self.site is None:
@@ -319,15 +320,15 @@ class DaemonMachine(RuleBasedStateMachine):
         assert refused.value.exit_code == Exit.OTHER_DAEMON
         self._go_on(moment)
 
-    # The world
+    # Faults
 
-    @rule(mood=st.sampled_from(MOODS), moment=MOMENT)
-    def trainer_outcome(self, mood: str, moment: tuple[int, int] = (0, 0)) -> None:
-        """From now on trainers are like this."""
-        COUNTS[f"trainer: {mood}"] += 1
-        self.mood = mood
+    @rule(behaviour=st.sampled_from(BEHAVIOURS), moment=MOMENT)
+    def trainer_outcome(self, behaviour: str, moment: tuple[int, int] = (0, 0)) -> None:
+        """Set the behaviour of the next trainers."""
+        COUNTS[f"trainer: {behaviour}"] += 1
+        self.behaviour = behaviour
         if self.site is not None:
-            self.site.launcher.mood = mood
+            self.site.launcher.behaviour = behaviour
         self._go_on(moment)
 
     @rule(full=st.booleans(), moment=MOMENT)
@@ -342,7 +343,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     @rule(operations=st.integers(1, 40), moment=MOMENT)
     def fail_soon(self, operations: int, moment: tuple[int, int] = (0, 0)) -> None:
-        """One of the next operations of the disk fails."""
+        """Let one of the next operations of the disk fail."""
         self.disk.fail_in = operations
         self._go_on(moment)
 
@@ -362,26 +363,26 @@ class DaemonMachine(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
-        """G1 to G4 and G8 by the oracle, and the model's own count."""
+        """Run the invariant checks that hold at any moment, and compare the ledger with the model."""
         if not self.layout.ledger.exists():
             return
-        COUNTS["looks of the oracle"] += 1
+        COUNTS["invariant checks"] += 1
         before = {} if self.is_away else self.prints
         broken = [v for v in check_invariants(self.folder, before=before) if v.promise in AT_ANY_MOMENT]
-        assert broken == [], self._told(broken)
+        assert broken == [], self._describe(broken)
         self._count()
 
     def _count(self) -> None:
         facts = read_ledger(self.layout, daemon_runs=self.site is not None)
         now = {rollout.sha256: rollout.cycle_id for rollout in facts.rollouts}
-        assert len(now) == len(facts.rollouts), "a content is there twice"
-        assert now.keys() <= self.good, "something counts that is no rollout"
+        assert len(now) == len(facts.rollouts), "a content is in the ledger twice"
+        assert now.keys() <= self.good, "something counts that is not a rollout"
         for sha256, cycle_id in self.counted.items():
-            assert sha256 in now, f"{sha256[:12]} was taken in and is gone"
+            assert sha256 in now, f"{sha256[:12]} was accepted and is no longer in the ledger"
             assert cycle_id is None or now[sha256] == cycle_id, f"{sha256[:12]}: cycle {cycle_id}, then {now[sha256]}"
         self.counted = now
 
-    def _told(self, what: object) -> str:
+    def _describe(self, what: object) -> str:
         log = self.site.log.lines[-20:] if self.site is not None else []
         return "\n".join([str(what), *log])
 
@@ -398,7 +399,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         assert self.site is not None
-        for _ in range(LONGEST):
+        for _ in range(MAX_PASSES):
             self.site.tick()
             if condition():
                 return
@@ -408,10 +409,10 @@ class DaemonMachine(RuleBasedStateMachine):
             )
             if is_waiting and not self.site.service.is_triggered:
                 self.site.service.trigger("drained")
-        raise AssertionError(self._told(f"waited in vain: {what}"))
+        raise AssertionError(self._describe(f"did not happen: {what}"))
 
     def _recovers(self) -> None:
-        """Without faults: G5, the next cycle is published; all that lies there counts; G7, nothing is left behind."""
+        """Check that without faults the next cycle is published, every rollout counts, and nothing is left behind."""
         self.disk.heal()
         self.trainer_outcome("ok")
         if self.is_away:
@@ -423,8 +424,8 @@ class DaemonMachine(RuleBasedStateMachine):
         before = site.version
         for index in (100, 101):
             self._write(index, self._new())
-        self._until(lambda: site.version > max(0, before) and not site.runner.busy, "a model more")
-        self._until(lambda: not self._left_over() & self.good and not site.runner.busy, "every rollout taken in")
+        self._until(lambda: site.version > max(0, before) and not site.runner.busy, "another model is published")
+        self._until(lambda: not self._left_over() & self.good and not site.runner.busy, "every rollout is accepted")
         self.promises_hold()
         self.engine_read()
         assert self.version == site.version
@@ -432,13 +433,15 @@ class DaemonMachine(RuleBasedStateMachine):
         self.start()
         again = self.site
         assert again is not None, "it does not start again"
-        self._until(lambda: not self._left_over(), "the rest rejected")  # what could not be moved is left to a restart
-        self._until(lambda: not again.warnings() - {"W_REJECTED"}, "no warning left")
+        self._until(
+            lambda: not self._left_over(), "the other files are rejected"
+        )  # a restart moves what could not be moved before
+        self._until(lambda: not again.warnings() - {"W_REJECTED"}, "no warning is left")
         self.promises_hold()
         COUNTS["models published"] += again.version
         self.stop()
         found = check_invariants(self.folder, before=self.prints, litter_age_s=0.0)
-        assert found == (), self._told(found)
+        assert found == (), self._describe(found)
 
     def _left_over(self) -> set[str]:
         """Return the contents in Exports that neither count nor were rejected."""

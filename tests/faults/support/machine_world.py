@@ -1,4 +1,4 @@
-"""The world of the state machine: a daemon without threads and processes, a disk that fails, a trainer with moods."""
+"""What surrounds the state machine: a daemon without threads and processes, a faulty disk, a scripted trainer."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from tests.faults.support.disk import Op, TestDisk, os_error, win_error
 from tests.faults.support.site import InstantChild, InstantLauncher, Site, train
 from tests.helpers import FakeClock
 
-GOOD_END = ("ok",)
-FAILING = ("fails", "asks for another try", "is killed", "hangs", "hangs and ignores", "goes without a word")
+GOOD = ("ok",)
+FAILING = ("fails", "asks for another try", "is killed", "hangs", "hangs and ignores", "ends without a result")
 SPOILT = ("nan weights", "wrong probe", "wrong shapes", "torn checkpoint", "no checkpoint", "nan losses")
-MOODS = (*GOOD_END, *FAILING, *SPOILT)
+BEHAVIOURS = (*GOOD, *FAILING, *SPOILT)
 
 
 class Killed(BaseException):
-    """The daemon is gone before this operation; nothing catches it, as nothing catches kill -9."""
+    """Ends the daemon before an operation of the disk, as kill -9 does: no code of the daemon catches it."""
 
 
-class WorldClock(FakeClock):
-    """Waiting takes no time."""
+class NoWaitClock(FakeClock):
+    """A clock whose `sleep` moves the time and does not wait."""
 
     def sleep(self, seconds: float) -> None:
         self.pass_s(seconds)
 
 
-class WorldDisk(TestDisk):
-    """May be full, refuse renames, fail once, or be what the daemon last saw; `notes` counts what it did."""
+class FaultyDisk(TestDisk):
+    """A disk that can be full, refuse renames, fail once, or kill the daemon; `notes` counts what it did."""
 
     def __init__(self, notes: Counter[str]) -> None:
         super().__init__(self._answer)
         self.notes = notes
         self.is_full = False
-        self.denied = 0  #: how many renames are still refused, the way Windows does
+        self.denied = 0  #: how many renames are still refused, as on Windows
         self.kill_in: int | None = None  #: operations until the daemon is killed
         self.fail_in: int | None = None  #: operations until one fails
         self.is_dead = False
@@ -77,8 +77,8 @@ class WorldDisk(TestDisk):
         self.is_full, self.denied, self.kill_in, self.fail_in = False, 0, None, None
 
 
-class StillWatcher:
-    """In the place of the watcher, which is only a hint: no events at all."""
+class SilentWatcher:
+    """Replaces the watcher, which only triggers scans, and sends no events."""
 
     def __init__(self, folder: Path, nudge: Callable[[], None]) -> None:
         pass
@@ -90,14 +90,14 @@ class StillWatcher:
         pass
 
 
-class AtOnceIntake:
-    """In the place of the intake's thread: what is wanted in one pass is read at the beginning of the next."""
+class InThreadReader:
+    """Replaces the reader's thread: what one pass requests is read at the beginning of the next."""
 
     def __init__(self, paths: ProjectPaths, wake: Callable[[], None], disk: Disk, aside: object) -> None:
         self._paths, self._disk = paths, disk
         self._wanted: dict[str, FileSignature] = {}
 
-    def want(self, name: str, signature: FileSignature) -> None:
+    def request(self, name: str, signature: FileSignature) -> None:
         self._wanted.setdefault(name, signature)
 
     @property
@@ -116,82 +116,82 @@ class AtOnceIntake:
         pass
 
 
-class MoodyChild(InstantChild):
-    """A trainer that says one thing a look, and ends as its mood wants it."""
+class ScriptedChild(InstantChild):
+    """A trainer that sends one event for each call of `events`, and ends as its behaviour says."""
 
-    def __init__(self, mood: str) -> None:
+    def __init__(self, behaviour: str) -> None:
         super().__init__(lambda job: [])
-        self._mood = mood
+        self._behaviour = behaviour
         self._left: deque[Event] = deque()
         self._ends_with: int | None = None
 
     def send(self, job: Job) -> None:
-        self._left, self._ends_with = moody(self._mood if job.kind == "train" else "ok", job)
+        self._left, self._ends_with = script_of(self._behaviour if job.kind == "train" else "ok", job)
 
     def events(self) -> list[Event]:
         if not self._left:
             return []
-        said = self._left.popleft()
+        event = self._left.popleft()
         if not self._left and self._ends_with is not None:
             self.end(self._ends_with)
-        return [said]
+        return [event]
 
     def terminate(self) -> None:
-        if self._mood != "hangs and ignores":
+        if self._behaviour != "hangs and ignores":
             super().terminate()
 
 
-def moody(mood: str, job: Job) -> tuple[deque[Event], int | None]:
-    """Return what a trainer in this mood says, and its exit code; None where it does not end by itself."""
-    ready = Ready(versions={"moody": "1"})
-    match mood:
+def script_of(behaviour: str, job: Job) -> tuple[deque[Event], int | None]:
+    """Return the events and the exit code of a trainer's behaviour; None if it does not end by itself."""
+    ready = Ready(versions={"scripted": "1"})
+    match behaviour:
         case "fails":
             return deque([ready, Failure(code="E_DATA", message="no good")]), 65
         case "asks for another try":
             return deque([ready, Failure(code="E_MEMORY", message="no memory")]), 75
         case "is killed":
             return deque([ready]), -9
-        case "goes without a word":
+        case "ends without a result":
             return deque([ready]), 0
         case "hangs" | "hangs and ignores":
             return deque([ready]), None
-    said = train(job)
-    result = said[-1]
+    events = train(job)
+    result = events[-1]
     assert isinstance(result, Result)
     output = Path(job.output)
-    match mood:
+    match behaviour:
         case "torn checkpoint":
             (output / result.checkpoint).write_bytes(b"ch")
         case "no checkpoint":
             (output / result.checkpoint).unlink()
         case "nan losses":
             nothing: dict[str, float | None] = {"value_loss": None}
-            bad = [event.model_copy(update={"losses": nothing}) for event in said if isinstance(event, EpochDone)]
-            return deque([ready, *bad, Failure(code="E_DIVERGED", message="every epoch is no number")]), 65
+            bad = [event.model_copy(update={"losses": nothing}) for event in events if isinstance(event, EpochDone)]
+            return deque([ready, *bad, Failure(code="E_DIVERGED", message="no epoch has a finite loss")]), 65
         case "nan weights" | "wrong probe" | "wrong shapes":
             model = output / result.model
-            model.write_bytes(spoilt(model.read_bytes(), mood))
-            said[-1] = result.model_copy(
+            model.write_bytes(spoilt(model.read_bytes(), behaviour))
+            events[-1] = result.model_copy(
                 update={"files": {**result.files, result.model: sha256_of(model.read_bytes())}}
             )
-    return deque(said), 0
+    return deque(events), 0
 
 
-class MoodyLauncher(InstantLauncher):
-    """Starts trainers in the mood of the moment."""
+class ScriptedLauncher(InstantLauncher):
+    """Starts trainers with the current behaviour."""
 
-    mood = "ok"
+    behaviour = "ok"
 
     def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
-        return cast(Child, MoodyChild(self.mood))
+        return cast(Child, ScriptedChild(self.behaviour))
 
 
-class WorldSite(Site):
-    """A daemon whose passes take no real time and start no thread."""
+class MachineSite(Site):
+    """A daemon whose passes take no time and start no thread."""
 
-    launcher: MoodyLauncher
+    launcher: ScriptedLauncher
 
-    def __init__(self, folder: Path, *, disk: WorldDisk, clock: WorldClock, mood: str) -> None:
+    def __init__(self, folder: Path, *, disk: FaultyDisk, clock: NoWaitClock, behaviour: str) -> None:
         super().__init__(
             folder,
             disk=disk,
@@ -204,25 +204,25 @@ class WorldSite(Site):
             stop_grace_s=2.0,
             keep_cycles=5,
         )
-        self.launcher.mood = mood
+        self.launcher.behaviour = behaviour
 
     def await_mail(self) -> None:
-        """Nothing: the intake has no thread here."""
+        """Do nothing: the reader has no thread here."""
 
 
 def no_processes(*arguments: object) -> list[object]:
-    """No process is ever started here, so none is looked for: that would be most of the time."""
+    """Return no processes: none is started here, and a search would take most of the time."""
     return []
 
 
 @contextlib.contextmanager
 def in_one_thread() -> Iterator[None]:
-    """While inside, a `WorldSite` needs no thread, no process and no event of the system."""
+    """Replace what needs threads, processes and file events while a `MachineSite` is used."""
     with contextlib.ExitStack() as stack:
         for target, double in (
-            ("daemon.rollouts.inbox.Watcher", StillWatcher),
-            ("daemon.rollouts.inbox.RolloutReader", AtOnceIntake),
-            ("tests.faults.support.site.InstantLauncher", MoodyLauncher),
+            ("daemon.rollouts.inbox.Watcher", SilentWatcher),
+            ("daemon.rollouts.inbox.RolloutReader", InThreadReader),
+            ("tests.faults.support.site.InstantLauncher", ScriptedLauncher),
             ("daemon.diagnostics.invariants.find_processes", no_processes),
             ("daemon.training.runner.kill_orphans", lambda project: (0, [])),
         ):

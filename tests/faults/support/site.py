@@ -1,4 +1,4 @@
-"""A whole daemon in one thread, with a trainer that is done at once and time that passes as it is told: fast cycles."""
+"""A whole daemon in one thread, with a trainer that is done at once and a clock that the test moves: fast cycles."""
 
 from __future__ import annotations
 
@@ -29,23 +29,25 @@ from schemas.storage.layout import ProjectPaths
 from tests.helpers import FakeClock, ListLog, drop, make_model
 
 EPOCHS = 2
-LONGEST = 3000  #: passes of one `until`
+MAX_PASSES = 3000  #: of one `until`
 
 
 def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
-    """Leave what a trainer leaves, and give what it says."""
+    """Write what a trainer writes to its output folder, and return its events."""
     output = Path(job.output)
     epochs = [0] if job.kind == "initial" else list(range(1, EPOCHS + 1))
-    files = {f"model_epoch_{epoch}.pt": f"checkpoint {job.cycle} {epoch}".encode() for epoch in epochs}
-    model = make_model(version=job.cycle, seed=job.cycle, observation_size=job.contract.observation_size)
+    files = {f"model_epoch_{epoch}.pt": f"checkpoint {job.policy_version} {epoch}".encode() for epoch in epochs}
+    model = make_model(
+        version=job.policy_version, seed=job.policy_version, observation_size=job.contract.observation_size
+    )
     new = tuple(rollout.sha256 for rollout in job.rollouts if rollout.is_new)
     lineage = model.lineage.model_copy(update={"epoch": epochs[-1], "rollouts": new})
     files[f"model_epoch_{epochs[-1]}.json"] = model_to_bytes(dataclasses.replace(model, lineage=lineage))
     files["model_analysis.json"] = f'{{"chosen_epoch": {epochs[-1]}}}'.encode()
     for name, data in files.items():
         disk.write(output / name, data)
-    said: list[Event] = [Ready(versions={"instant": "1"})]
-    said += [
+    events: list[Event] = [Ready(versions={"instant": "1"})]
+    events += [
         EpochDone(epoch=epoch, epochs=EPOCHS, losses={"value_loss": 1.0 / epoch}, score=0.5, seconds=0.1)
         for epoch in epochs
         if epoch
@@ -60,27 +62,26 @@ def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
         hidden_sizes=job.hidden_sizes,
         losses={"value_loss": 0.25},
     )
-    return [*said, Selecting(), result]
+    return [*events, Selecting(), result]
 
 
 class InstantChild:
-    """In the place of `daemon.process.child.Child`: no process, its work is done when it is given its job."""
+    """Replaces `daemon.process.child.Child`: without a process, its work is done when it gets its job."""
 
     pid = 0
-    token = "instant"
 
     def __init__(self, answer: Callable[[Job], list[Event]]) -> None:
         self._answer = answer
-        self._said: deque[Event] = deque()
+        self._events: deque[Event] = deque()
         self._exit_code: int | None = None
 
     def send(self, job: Job) -> None:
-        self._said += self._answer(job)
+        self._events += self._answer(job)
 
     def events(self) -> list[Event]:
-        said = list(self._said)
-        self._said.clear()
-        return said
+        events = list(self._events)
+        self._events.clear()
+        return events
 
     def end(self, exit_code: int) -> None:
         self._exit_code = exit_code
@@ -106,7 +107,7 @@ class InstantChild:
 
 
 class InstantLauncher:
-    """Starts instant children; `answer` may be replaced by a trainer that does something else."""
+    """Starts instant children; tests may replace `answer`, which does a trainer's work."""
 
     def __init__(self) -> None:
         self.answer: Callable[[Job], list[Event]] = train
@@ -123,7 +124,7 @@ class NoMachine:
 
 
 class Site:
-    """One daemon on one project folder. `until` makes passes as the loop would: what fails is noted and tried again."""
+    """One daemon on one project folder. `until` makes passes as the main loop does; failures are recorded."""
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class Site:
             stack.pop_all()
 
     def tick(self) -> None:
-        """One pass, and the time until the next; what fails is noted and tried again, as the loop does."""
+        """Make one pass and let the time until the next one pass; record a failure, as the main loop does."""
         try:
             delay_s = self.service.tick()
             self.project.clear_warning(*PASSING)
@@ -180,16 +181,16 @@ class Site:
         self.mailbox.wait(0.02 if self.inbox._reader.is_busy else 0.0)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Make passes until `condition()`; fail where it does not come."""
-        for _ in range(LONGEST):
+        """Make passes until `condition()` is true; fail after `MAX_PASSES`."""
+        for _ in range(MAX_PASSES):
             self.tick()
             if condition():
                 return
-        raise AssertionError("waited in vain; the log:\n" + "\n".join(self.log.lines[-40:]))
+        raise AssertionError("the condition did not become true; the log:\n" + "\n".join(self.log.lines[-40:]))
 
     @property
     def version(self) -> int:
-        """The version before the engine; -1 where there is none."""
+        """The published version; -1 if there is none."""
         last = self.ledger.last_publication()
         return -1 if last is None else last.policy_version
 
@@ -201,7 +202,7 @@ class Site:
             drop(self.layout.exports, number)
 
     def cycle(self, first: int) -> None:
-        """Drop two rollouts and see a model more published; one that came too late for a cycle may wait."""
+        """Drop two rollouts and wait until the next model is published."""
         before = self.version
         self.drop(first, first + 1)
         self.until(lambda: self.version > max(0, before) and not self.runner.busy and self.ledger.pending_count() < 2)
@@ -210,13 +211,13 @@ class Site:
         return {warning.code for warning in self.project.warnings()}
 
     def close(self) -> None:
-        """End as a daemon does."""
+        """End the daemon in order."""
         with contextlib.suppress(OSError, sqlite3.Error):
             self.service.report_end()
         self.crash()
 
     def crash(self) -> None:
-        """End without any last deed, as far as one process can: what is on the disk stays as it is."""
+        """End without writing anything, as far as one process can."""
         self.runner.stop()
         self.inbox.close()
         self.ledger.close()
@@ -229,5 +230,5 @@ class Site:
 
 
 def violations(folder: Path, **kwargs: object) -> tuple[Violation, ...]:
-    """Ask the oracle, with no mercy for what lies around."""
+    """Run the invariant checks, without tolerance for young temporary files."""
     return check_invariants(folder, litter_age_s=0.0, **kwargs)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A daemon for the soak: real threads, log and ledger, a trainer that is done at once, and time that flies."""
+"""A daemon for the soak test: real threads, log and ledger, an instant trainer, and a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.faults.support.site import InstantChild, InstantLauncher, Site, train
 from tests.helpers import FakeClock, drop, v1_bytes
 
 HOURS_AHEAD_S = 3 * 3600.0
-"""The clock is ahead of the files' times: what is older than an hour may be removed from the first cycle on."""
+"""The clock is ahead of the files' times, so that retention removes old files from the first cycle on."""
 
 LINES = 100
-"""So much is said in each cycle: a million lines in ten thousand."""
+"""Log lines in each cycle: a million in ten thousand cycles."""
 
 
 class SoakLauncher(InstantLauncher):
-    """Writes a line into the cycle's log, as a trainer does, and keeps nothing."""
+    """Writes to the cycle's log, as a trainer does, and keeps no children in memory."""
 
     def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
         spec.log.write_text("training\n" * 20, "utf-8")
@@ -32,23 +32,23 @@ class SoakLauncher(InstantLauncher):
 
 
 class QuickChild(InstantChild):
-    """Is done at the second look: no process is at the first, which is in the pass that starts it."""
+    """Is done at the second call of `events`: no process is done at the first, in the pass that starts it."""
 
-    _looks = 0
+    _calls = 0
 
     def events(self) -> list[Event]:
-        self._looks += 1
-        if self._looks == 1:
+        self._calls += 1
+        if self._calls == 1:
             return []
         self.end(0)
         return super().events()
 
 
 class SoakSite(Site):
-    """Makes cycles as fast as it can."""
+    """Runs cycles as fast as it can."""
 
     def make_cycle(self, number: int) -> None:
-        """Drop two rollouts, say much, and see their model published."""
+        """Drop two rollouts, log many lines, and wait until their model is published."""
         for index in (2 * number, 2 * number + 1):
             drop(self.layout.exports, index, v1_bytes(seed=index, n=4))
         for line in range(LINES):

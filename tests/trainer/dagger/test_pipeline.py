@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.corridor import write_project
+from tests.faults.support.children import is_gone
 from trainer.dagger.messages import COLUMNS
 
 ROOT = Path(__file__).parents[3]
@@ -222,4 +223,41 @@ def test_a_worker_in_which_nothing_happens_is_ended(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(pipeline, "_WORKER", ("-c", "import time; time.sleep(60)"))
     assert main([*write_project(tmp_path, milestones=(("A", None),)), "--stall-timeout", "0.2"]) == 1
     assert "nothing happened for 0.2 s: its environment hangs" in results_of(tmp_path)["A"]["reason"]
+    capsys.readouterr()
+
+
+STARTS_PROCESSES = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT)!r})
+from tests.fakes.trainer import start_descendants
+start_descendants(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sessions and double forks of POSIX")
+@pytest.mark.parametrize(
+    ("last_line", "stall_timeout_s", "reason"),
+    [
+        ("import time; time.sleep(3600)", "2", "nothing happened for 2 s"),
+        ("sys.exit(7)", "3600", "its process ended with exit code 7"),
+    ],
+    ids=["stalled", "ended by itself"],
+)
+def test_what_the_environment_of_a_failed_milestone_started_is_ended(
+    tmp_path, monkeypatch, capsys, last_line, stall_timeout_s, reason
+):
+    """A child in the same session, one in its own, and a double fork: each holds the worker's output open."""
+    from trainer.dagger import pipeline
+    from trainer.dagger.cli import main
+
+    pids = tmp_path / "pids"
+    pids.touch()
+    monkeypatch.setattr(pipeline, "_WORKER", ("-c", STARTS_PROCESSES + last_line, str(pids)))
+    arguments = write_project(tmp_path, milestones=(("A", None),))
+    assert main([*arguments, "--stall-timeout", stall_timeout_s]) == 1
+    assert reason in results_of(tmp_path)["A"]["reason"]
+    started = [int(pid) for pid in pids.read_text().split()]
+    assert len(started) == 4
+    assert [pid for pid in started if not is_gone(pid)] == []
     capsys.readouterr()

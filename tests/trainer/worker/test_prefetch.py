@@ -34,7 +34,7 @@ def job(tmp_path):
     (tmp_path / "out").mkdir()
     return Job(
         kind="train",
-        cycle=2,
+        policy_version=2,
         output=str(tmp_path / "out"),
         contract=loop.contract,
         hidden_sizes=HIDDEN,

@@ -29,7 +29,7 @@ def job(folder, kind="train", **given):
         RolloutInput(name=p.name, sha256=sha256_of(p.read_bytes()), source=str(p), cache="", is_new=True)
         for p in SAMPLES
     )
-    known = {"kind": kind, "cycle": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
+    known = {"kind": kind, "policy_version": 1, "output": str(folder), "contract": contract, "hidden_sizes": (16, 16)}
     settings = TrainerSettings(**({"epochs": 2, "device": "cpu"} | given.pop("settings", {})))
     return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
 

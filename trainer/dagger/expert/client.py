@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import msgspec
 import numpy as np
 
 from schemas.errors import HotlapError
+from schemas.process.tree import ProcessTree
 from trainer.dagger.actions import Actions, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
@@ -40,7 +40,7 @@ class Expert:
     def __init__(self, path: Path, actions: Actions, *, call_limit_s: float, log: IO[bytes] | None = None) -> None:
         self._path, self._actions, self._limit_s, self._log = path, actions, call_limit_s, log
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._tree: ProcessTree | None = None
         self.labels_given = 0
 
     def __enter__(self) -> Self:
@@ -50,15 +50,15 @@ class Expert:
                 hint="write it, with run(state) -> action",
                 code="E_EXPERT_MISSING",
             )
-        self._process = subprocess.Popen(
+        self._tree = ProcessTree(
             [sys.executable, "-m", "trainer.dagger.expert.server"],
+            project=self._path.parent,
+            environment=_quiet_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            start_new_session=sys.platform != "win32",
-            env=_quiet_environment(),
         )
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(self._tree.process,), daemon=True).start()
         try:
             self._load()
         except BaseException:
@@ -88,16 +88,11 @@ class Expert:
 
     def close(self) -> None:
         """End the process and whatever it started; may be called again."""
-        process, self._process = self._process, None
-        if process is None:
+        tree, self._tree = self._tree, None
+        if tree is None:
             return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
+        tree.end()
+        for pipe in (tree.process.stdin, tree.process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:
                     pipe.close()
@@ -130,11 +125,12 @@ class Expert:
         return f"the expert {self._path.name}"
 
     def _send(self, message: Any) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
+        assert self._tree is not None
+        stdin = self._tree.process.stdin
+        assert stdin is not None
         try:
-            self._process.stdin.write(pack(message))
-            self._process.stdin.flush()
+            stdin.write(pack(message))
+            stdin.flush()
         except OSError:
             self._next(0.5, f"{self._name} does not listen", "E_EXPERT_DIED")
 
@@ -146,8 +142,8 @@ class Expert:
             raise ExpertError(hung, hint="a hung expert fails its milestone; see --expert-timeout", code=code) from None
         if isinstance(said, dict):
             return said
-        assert self._process is not None
-        status = self._process.wait()
+        assert self._tree is not None
+        status = self._tree.process.wait()
         reason = f"signal {-status}" if status < 0 else f"exit code {status}"
         raise ExpertError(f"{self._name} ended by itself with {reason}", hint="its log says more", code="E_EXPERT_DIED")
 

@@ -1,4 +1,4 @@
-"""The expert's process: loads one policy file and answers states. Its prints go to stderr, it ends with its parent."""
+"""The expert's process: loads one policy file and labels states. What it prints goes to stderr."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import os
 import queue
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from schemas.errors import describe_exception
+from schemas.process.lifeline import die_with_parent, end_with_parent
 from trainer.dagger.expert.codec import pack, read_message
-from trainer.worker.lifeline import die_with_parent
 
 FLUSH_S = 0.02
 """Answers are held back for at most this long, so that the other side can tell a slow call from a hung one."""
@@ -28,7 +29,7 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(messages,), daemon=True).start()
+    end_with_parent(partial(_read_messages, messages))
     run: Callable[[Any], Any] | None = None
     while True:
         message = messages.get()
@@ -41,14 +42,11 @@ def main() -> None:
             _answer(run, message["states"], out)
 
 
-def _listen(messages: queue.SimpleQueue[Any]) -> None:
-    """Read on a thread of its own: where a call hangs, the end of stdin still ends this process."""
-    try:
-        with os.fdopen(0, "rb", closefd=False) as stdin:
-            while True:
-                messages.put(read_message(stdin.read))
-    finally:
-        os._exit(0)
+def _read_messages(messages: queue.SimpleQueue[Any]) -> None:
+    """Queue the messages on standard input. Raises EOFError when it ends."""
+    with os.fdopen(0, "rb", closefd=False) as stdin:
+        while True:
+            messages.put(read_message(stdin.read))
 
 
 def _send(out: int, message: Any) -> None:
@@ -67,7 +65,7 @@ def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
     except BaseException as error:  # noqa: BLE001
-        _send(out, {"raised": _in_words(error)})
+        _send(out, {"raised": describe_exception(error)})
         return None
     run = getattr(module, "run", None)
     if not callable(run):
@@ -90,19 +88,10 @@ def _answer(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
             pack(answer)
         except BaseException as error:  # noqa: BLE001
             _send(out, {"answers": ready})
-            _send(out, {"raised": _in_words(error)})
+            _send(out, {"raised": describe_exception(error)})
             return
         ready.append(answer)
     _send(out, {"answers": ready})
-
-
-def _in_words(error: BaseException) -> str:
-    """Say what was raised, and in which line of which file."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
-    return f"{type(error).__name__}: {error}{where}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Windows job object that ends its processes when it is closed; the calls to the system lie behind a seam."""
+"""A Windows job object that ends its processes when it is closed; tests replace the calls to the system."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PROCESS_SET_QUOTA_AND_TERMINATE = 0x0100 | 0x0001
 
 
 class Kernel(Protocol):
-    """The five calls of Windows that a job object is made of. Each raises OSError where it is refused."""
+    """The five Windows calls that a job object needs. Each raises OSError if Windows refuses it."""
 
     def create_job(self) -> int:
-        """Make a job that no child inherits a handle of."""
+        """Create a job and return its handle, which children do not inherit."""
 
     def limit(self, job: int, flags: int) -> None:
         """Set the job's limit flags."""
@@ -32,12 +32,12 @@ class Kernel(Protocol):
 
 
 class JobObject:
-    """One job. Where the system refuses to make one, the lifeline and the token have to do."""
+    """One job. If Windows refuses to create it, only the lifeline and the token end the processes."""
 
     def __init__(self, kernel: Kernel | None = None) -> None:
         self._kernel = kernel or windows_kernel()
         self._handle: int | None = None
-        self.refusal: OSError | None = None  #: why it holds nothing
+        self.refusal: OSError | None = None  #: why the job is empty
         try:
             self._handle = self._kernel.create_job()
             self._kernel.limit(self._handle, KILL_ON_JOB_CLOSE)
@@ -45,7 +45,7 @@ class JobObject:
             self._refuse(error)
 
     def assign(self, pid: int) -> None:
-        """Put a process, and what it starts from now on, into the job."""
+        """Put a process into the job; what it starts from now on is in the job as well."""
         if self._handle is None:
             return
         try:
@@ -62,7 +62,7 @@ class JobObject:
                 self.refusal = error
 
     def close(self) -> None:
-        """Close the only handle: what is still in the job ends. May be called again."""
+        """Close the only handle, which ends what is still in the job. May be called again."""
         handle, self._handle = self._handle, None
         if handle is not None:
             self._kernel.close(handle)
@@ -113,10 +113,10 @@ if sys.platform == "win32":
             self._dll.CloseHandle.argtypes = (handle,)
 
         @staticmethod
-        def _checked(answer: Any) -> Any:
-            if not answer:
+        def _checked(result: Any) -> Any:
+            if not result:
                 raise ctypes.WinError(ctypes.get_last_error())
-            return answer
+            return result
 
         def create_job(self) -> int:
             return int(self._checked(self._dll.CreateJobObjectW(None, None)))
@@ -149,5 +149,5 @@ if sys.platform == "win32":
 else:
 
     def windows_kernel() -> Kernel:
-        """Refuse: there are job objects on Windows alone. Raises OSError."""
-        raise OSError("there are job objects on Windows alone")
+        """Raise OSError: only Windows has job objects."""
+        raise OSError("only Windows has job objects")

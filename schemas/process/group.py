@@ -1,4 +1,4 @@
-"""What keeps a child's family together, so that it ends together: a session on POSIX, a job object on Windows."""
+"""Keeps a child and what it starts together, so that they end together: a session on POSIX, a job object on Windows."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Any, Protocol
 
 import psutil
 
-from daemon.process.windows_job import CREATE_SUSPENDED, JobObject
+from schemas.process.windows_job import CREATE_SUSPENDED, JobObject
 
 
 class ProcessGroup(Protocol):
-    """One child's. Only called while its pid is still its own: not yet waited for."""
+    """The group of one child. Call it only while the child is in the process table: its pid is not reused before."""
 
     options: Mapping[str, Any]  #: for subprocess.Popen
 
     def assign(self, pid: int) -> None:
-        """Hold the child that was just started."""
+        """Add the child, which was just started."""
 
     def terminate(self, pid: int) -> None:
-        """Ask the child to end where the system has a way to."""
+        """Ask the child to end, if the system has a way to."""
 
     def kill(self, pid: int) -> None:
-        """Kill the child and those of its family that have not left it."""
+        """Kill the child and those of its descendants that are still in the group."""
 
     def close(self) -> None:
-        """Return the system's resources back."""
+        """Release the system's resources."""
 
 
 class PosixSession:
-    """A session, and so a process group, of its own."""
+    """A session, and thus a process group, of its own."""
 
     options: Mapping[str, Any] = {"start_new_session": True}
 
     def assign(self, pid: int) -> None:
-        """Nothing to do: the child began in it."""
+        """Do nothing: the child was started in the session."""
 
     def terminate(self, pid: int) -> None:
-        """Send SIGTERM to the child alone; what it does with its family is its own affair."""
+        """Send SIGTERM to the child only; it decides about its own children."""
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGTERM)
 
@@ -53,11 +53,11 @@ class PosixSession:
                 os.killpg(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: a session holds no resources."""
 
 
 class WindowsJob:
-    """A job object that Windows ends when our handle on it goes, however this process ends."""
+    """A job object: Windows ends everything in it when our handle is closed, however this process ends."""
 
     def __init__(self, job: JobObject | None = None) -> None:
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -65,24 +65,24 @@ class WindowsJob:
         self._job = job or JobObject()
 
     def assign(self, pid: int) -> None:
-        """Put the child into the job before it runs: what it starts is in it as well."""
+        """Put the child into the job before it runs, so that what it starts is in the job as well."""
         try:
             self._job.assign(pid)
         finally:
             psutil.Process(pid).resume()
 
     def terminate(self, pid: int) -> None:
-        """Nothing that a child could catch without a console: its lifeline asks it."""
+        """Do nothing: without a console Windows has no signal that a child can handle. The lifeline asks it to end."""
 
     def kill(self, pid: int) -> None:
-        """End all that is in the job."""
+        """End everything in the job."""
         self._job.terminate()
 
     def close(self) -> None:
-        """Let go of the job; what is still in it ends."""
+        """Close the job, which ends what is still in it."""
         self._job.close()
 
 
 def process_group() -> ProcessGroup:
-    """Return the one that this system has."""
+    """Return a new group of the kind that this system has."""
     return WindowsJob() if sys.platform == "win32" else PosixSession()

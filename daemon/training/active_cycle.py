@@ -1,0 +1,112 @@
+"""The cycle that the daemon works on: its phase in the ledger, its files, and the publish of its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from daemon.ledger.cycle import Cycle, Event, Failed, Phase, Published, RetryPolicy, Selected, Trained, advance
+from daemon.ledger.records import Publication
+from daemon.publishing.pointer import PublishError
+from daemon.publishing.publish import publish
+from daemon.runtime.context import Context
+from daemon.training.job_builder import project_contract
+from daemon.training.messages import log_publication
+from schemas.contract import PolicyContract
+from schemas.job import Result
+
+
+class ActiveCycle:
+    """A cycle, and its steps in the ledger. It stays after the cycle's end, until another cycle begins."""
+
+    def __init__(self, context: Context, cycle: Cycle, retry_policy: RetryPolicy) -> None:
+        self.cycle = cycle
+        self._context = context
+        self._retry_policy = retry_policy
+        self._began_s = context.clock.monotonic()
+
+    @property
+    def phase(self) -> Phase:
+        """The cycle's phase."""
+        return self.cycle.phase
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the cycle is published, failed or parked."""
+        return self.phase in {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the cycle began."""
+        return self._context.clock.monotonic() - self._began_s
+
+    @property
+    def staging(self) -> Path:
+        """The folder that the trainer writes to."""
+        return self._context.paths.staging / f"cycle_{self.cycle.id:06d}"
+
+    @property
+    def log(self) -> Path:
+        """The file for what the trainer prints."""
+        return self._context.paths.cycle_log(self.cycle.id)
+
+    def restart_timer(self) -> None:
+        """Count the elapsed time from now."""
+        self._began_s = self._context.clock.monotonic()
+
+    def move(self, event: Event) -> None:
+        """Move the cycle in the ledger by an event."""
+        now_s = self._context.clock.utc_s()
+        failures = self._context.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
+        after = advance(self.cycle, event, now_s=now_s, retry_policy=self._retry_policy, failures_in_a_row=failures)
+        self._context.ledger.move(self.cycle, after, at_s=now_s)
+        self.cycle = after
+
+    def store_result(self, result: Result) -> None:
+        """Store the trainer's result in the ledger; the cycle can be published then."""
+        if self.phase is Phase.TRAINING:
+            self.move(Trained())
+        now_s = self._context.clock.utc_s()
+        after = advance(self.cycle, Selected(), now_s=now_s, retry_policy=self._retry_policy)
+        value_loss = result.losses.get("value_loss")
+        self._context.ledger.store_result(self.cycle, after, result, value_loss=value_loss, at_s=now_s)
+        self.cycle = after
+
+    def publish(self) -> Publication:
+        """Publish the stored result's model; `commit` must follow.
+
+        Raises PublishError or ModelError if the files are not those of the result, OSError if the disk refuses.
+        """
+        context, cycle = self._context, self.cycle
+        result = self._result()
+        placed = publish(
+            result,
+            staging=self.staging,
+            cycle=cycle.id,
+            contract=self._contract(result),
+            paths=context.paths,
+            keep_checkpoints=context.settings.daemon.keep_checkpoints == "all",
+            disk=context.disk,
+        )
+        at_s = context.clock.utc_s()
+        return Publication(cycle.id, cycle.policy_version, result.epoch, placed.model, placed.sha256, at_s)
+
+    def commit(self, publication: Publication) -> None:
+        """Record in the ledger that the model is published."""
+        result = self._result()
+        after = advance(self.cycle, Published(), now_s=publication.at_s, retry_policy=self._retry_policy)
+        self._context.ledger.commit_publication(
+            self.cycle, after, publication, seconds=self.elapsed_s, contract=self._contract(result).to_bytes()
+        )
+        self.cycle = after
+        log_publication(self._context.log, publication, result)
+
+    def _contract(self, result: Result) -> PolicyContract:
+        return result.contract if self.cycle.kind == "initial" else project_contract(self._context)
+
+    def _result(self) -> Result:
+        result = self._context.ledger.result(self.cycle.id)
+        if result is None:
+            raise PublishError(
+                f"the result of cycle {self.cycle.id} is not in the ledger", hint="the cycle is trained again"
+            )
+        return result

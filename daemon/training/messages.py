@@ -1,0 +1,59 @@
+"""What the log and the warnings say about a cycle and its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from daemon.ledger.cycle import Cycle, Phase
+from daemon.ledger.records import Publication
+from daemon.runtime.context import Context, LogLike
+from schemas.job import Job, Result
+
+
+def log_trainer_start(log: LogLike, job: Job) -> None:
+    """Log what a trainer was started for."""
+    if job.kind == "initial":
+        log.info(
+            f"making the initial model (version 0): {job.contract.observation_size} observations, "
+            f"{job.contract.action_space.in_words()}"
+        )
+    elif job.kind == "train":
+        new = sum(rollout.is_new for rollout in job.rollouts)
+        log.info(
+            f"[2/5] training: {new} new rollouts, {len(job.rollouts) - new} older to draw from, "
+            f"{job.settings.epochs} epochs"
+        )
+
+
+def log_script_start(log: LogLike, script: Path, epochs: int) -> None:
+    """Log that a user's training script was started."""
+    log.info(f"[2/5] training with {script.name}: {epochs} epochs")
+
+
+def log_publication(log: LogLike, publication: Publication, result: Result) -> None:
+    """Log which model was published."""
+    score = "" if result.score is None else f", score {result.score:.4f}"
+    chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}"
+    log.info(f"[4/5] published: {chosen} ({publication.model})")
+
+
+def report_failure(context: Context, cycle: Cycle) -> None:
+    """Report a failure by what came of the cycle: another attempt, parked, or failed."""
+    if cycle.phase is Phase.CLAIMED:
+        delay_s = cycle.due_s - context.clock.utc_s()
+        context.log.warning(f"cycle {cycle.id}: {cycle.why}; trying again in {delay_s:.0f} s")
+    elif cycle.phase is Phase.PARKED:
+        context.warn("W_PARKED", f"cycle {cycle.id} is parked: {cycle.why} -> `hotlap trigger` tries it again")
+    else:
+        log = context.paths.cycle_log(cycle.id).name
+        context.warn("W_CYCLE_FAILED", f"cycle {cycle.id} failed: {cycle.why} (log: Logs/{log})")
+
+
+def report_stuck(context: Context, pids: Sequence[int]) -> str:
+    """Warn that killed trainers do not end, and return what the daemon waits for."""
+    stuck = f"stuck: the trainer (pid {', '.join(map(str, pids))}) was killed and does not end"
+    context.warn(
+        "W_STUCK", f"{stuck}; no other trainer starts -> a driver or a disk does not respond: restart the machine"
+    )
+    return stuck

@@ -1,0 +1,62 @@
+"""One run of a trainer or a training script: its start, and what it sent so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from daemon.process.child import Child, ChildSpec, script_command, trainer_command
+from daemon.process.interpreter import python_for, script_for
+from daemon.runtime.context import Context
+from daemon.training.active_cycle import ActiveCycle
+from daemon.training.job_builder import make_job
+from daemon.training.messages import log_script_start, log_trainer_start
+from daemon.training.timeouts import Timeouts
+from daemon.training.warm_trainer import Launcher, WarmTrainer
+from schemas.job import Event, Failure, JobKind, Result
+
+
+@dataclass(slots=True)
+class TrainerRun:
+    """A running trainer, and what it sent so far."""
+
+    child: Child
+    spec: ChildSpec
+    timeouts: Timeouts
+    unhandled: deque[Event] = field(default_factory=deque)
+    notices: int = 0
+    result: Result | None = None
+    failure: Failure | None = None
+
+
+def start_trainer(
+    active: ActiveCycle,
+    kind: JobKind,
+    context: Context,
+    launcher: Launcher,
+    warm_trainer: WarmTrainer | None,
+    *,
+    now: float,
+) -> TrainerRun:
+    """Send a job to the warm trainer, or else to a new one. Raises DaemonError or OSError."""
+    settings, staging, log = context.settings, active.staging, active.log
+    job = make_job(context, active.cycle, kind=kind, output=staging)
+    python = python_for(settings.daemon.python_executable)
+    spec = trainer_command(python, folder=staging, log=log, project=context.paths.project, settings=settings.trainer)
+    warm = warm_trainer.hand_over(log) if warm_trainer is not None else None
+    child, is_ready = warm or (launcher.start(spec, speaks_events=True), False)
+    child.send(job)
+    log_trainer_start(context.log, job)
+    return TrainerRun(child, spec, Timeouts(settings.daemon, speaks_events=True, started=now, ready=is_ready))
+
+
+def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, now: float) -> TrainerRun:
+    """Start the user's training script. Raises DaemonError or OSError."""
+    settings, staging, project = context.settings, active.staging, context.paths.project
+    script = script_for(settings.daemon.training_script, project)
+    python = python_for(settings.daemon.python_executable)
+    arguments = (str(context.paths.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
+    spec = script_command(python, script, arguments, folder=staging, log=active.log, project=project)
+    child = launcher.start(spec, speaks_events=False)
+    log_script_start(context.log, script, settings.trainer.epochs)
+    return TrainerRun(child, spec, Timeouts(settings.daemon, speaks_events=False, started=now))

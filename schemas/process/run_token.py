@@ -1,0 +1,108 @@
+"""Finds processes by a token in their environment, which everything that a child starts inherits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+TOKEN_VARIABLE = "HOTLAP_RUN_TOKEN"
+KILL_TIMEOUT_S = 2.0
+"""How long killed processes may take to end before they count as stuck."""
+_BIRTH_TOLERANCE_S = 2.0
+"""psutil derives a process's start time from the machine's, which an adjustment of the clock shifts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Which folder a process works for, and which process started it."""
+
+    project: str  #: `project_fingerprint` of the folder
+    owner_pid: int
+    owner_born_s: int  #: s since 1970; the system reuses pids
+    run: str
+
+    def __str__(self) -> str:
+        return f"{self.project}-{self.owner_pid}-{self.owner_born_s}-{self.run}"
+
+    @classmethod
+    def parse(cls, text: str) -> Token | None:
+        """Return the token that `str` wrote; None if the text is something else."""
+        project, _, rest = text.partition("-")
+        pid, _, rest = rest.partition("-")
+        born, _, run = rest.partition("-")
+        if not (project and run and pid.isdecimal() and born.isdecimal()):
+            return None
+        return cls(project, int(pid), int(born), run)
+
+    def owner_lives(self) -> bool:
+        """Return whether the process that started it still runs; another process with the same pid does not count."""
+        try:
+            return abs(psutil.Process(self.owner_pid).create_time() - self.owner_born_s) <= _BIRTH_TOLERANCE_S
+        except psutil.Error:
+            return False
+
+
+def project_fingerprint(project: Path) -> str:
+    """Return a hash that identifies a folder on this machine; a copy of the folder has another one."""
+    resolved = project.resolve()
+    try:
+        info = resolved.stat()
+        place = f"{info.st_dev}:{info.st_ino}"
+    except OSError:
+        place = ""
+    return hashlib.sha256(f"{place}:{resolved}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def new_token(project: Path) -> Token:
+    """Return a new token for a child of this process that works for a folder."""
+    return Token(project_fingerprint(project), os.getpid(), int(psutil.Process().create_time()), secrets.token_hex(8))
+
+
+def find_processes(matches: Callable[[Token], bool]) -> list[psutil.Process]:
+    """Return the living processes whose token matches; never this one, its ancestors, or another user's."""
+    me = psutil.Process()
+    spared = {me.pid, *(parent.pid for parent in me.parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in spared:
+            continue
+        try:
+            token = Token.parse(process.environ().get(TOKEN_VARIABLE, ""))
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
+            if token is not None and is_alive and _is_same_user(process, me) and matches(token):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def _is_same_user(process: psutil.Process, me: psutil.Process) -> bool:
+    if sys.platform == "win32":
+        return process.username() == me.username()
+    return process.uids().real == me.uids().real
+
+
+def kill_processes(matches: Callable[[Token], bool], *, timeout_s: float = KILL_TIMEOUT_S) -> list[psutil.Process]:
+    """Kill the processes whose token matches until none is left; return those that do not end in time.
+
+    psutil compares the start time before it signals, so a process that reuses a pid is not killed.
+    """
+    until = time.monotonic() + timeout_s
+    while left := find_processes(matches):
+        for process in left:
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+        if time.monotonic() >= until:
+            return left
+        psutil.wait_procs(left, timeout=0.1)
+    return []
