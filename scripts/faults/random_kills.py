@@ -21,7 +21,7 @@ from pathlib import Path
 
 import orjson
 
-from daemon.diagnostics.invariants import FilePrint, Invariant, Violation, check_invariants, prints_of
+from daemon.diagnostics.invariants import FileFingerprint, Invariant, Violation, check_invariants, fingerprints_of
 from daemon.runtime.instance_lock import is_held
 from schemas.storage.layout import ProjectPaths, is_rollout_name
 
@@ -117,15 +117,15 @@ def orphans(paths: ProjectPaths) -> list[Violation]:
     """Return the processes that are still there after the time that they may take to end."""
     until = time.monotonic() + ORPHANS_TIMEOUT_S
     while True:
-        left = [v for v in check_invariants(paths.project) if v.promise is Invariant.NO_PROCESS]
+        left = [v for v in check_invariants(paths.project) if v.invariant is Invariant.NO_PROCESS]
         if not left or time.monotonic() > until:
             return left
         time.sleep(0.1)
 
 
-def known_prints(paths: ProjectPaths) -> dict[str, FilePrint]:
+def known_prints(paths: ProjectPaths) -> dict[str, FileFingerprint]:
     """Return the prints of the rollouts in Exports."""
-    return {name: known for name, known in prints_of(paths.exports).items() if is_rollout_name(name)}
+    return {name: known for name, known in fingerprints_of(paths.exports).items() if is_rollout_name(name)}
 
 
 def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_s: float) -> Killed:
@@ -133,7 +133,7 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
     layout, chance, killed = ProjectPaths(project), random.Random(seed), Killed()
     layout.make()
     feeder = None if real else Feeder(layout.exports, every_s=0.4)
-    known: dict[str, FilePrint] = {}
+    known: dict[str, FileFingerprint] = {}
     try:
         for killed.kills in range(1, count + 1):
             process = start(project, real=real)
@@ -155,7 +155,7 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             found = check_invariants(project, before=known, may_clear=True)
-            killed.note("right after it", (v for v in found if v.promise in AT_ONCE))
+            killed.note("right after it", (v for v in found if v.invariant in AT_ONCE))
             killed.note("its processes", orphans(layout))
             known |= known_prints(layout)
     finally:
@@ -165,7 +165,7 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
     return killed
 
 
-def _finish(project: Path, killed: Killed, known: dict[str, FilePrint], *, real: bool) -> None:
+def _finish(project: Path, killed: Killed, known: dict[str, FileFingerprint], *, real: bool) -> None:
     """Let it run in peace until a model more is published, stop it as people do, and ask once more."""
     layout = ProjectPaths(project)
     process = start(project, real=real)

@@ -203,7 +203,7 @@ def test_a_pointer_that_leads_elsewhere_is_set_right_at_the_next_start(fresh_pro
     outside = tmp_path / "outside"
     shutil.copytree(layout.models / "cycle_000001", outside / "cycle_000001")
     layout.pointer.write_text(text.format(outside=outside, models=layout.models), encoding="utf-8")
-    assert [violation.promise for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
+    assert [violation.invariant for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
     with Site(folder):
         assert layout.pointer.read_text(encoding="utf-8") == right
     assert violations(folder) == ()

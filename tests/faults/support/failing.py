@@ -24,7 +24,7 @@ def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
             try:
                 fault(number, op)
             except OSError:
-                seen = [v for v in violations(folder) if v.promise in AT_ANY_MOMENT]
+                seen = [v for v in violations(folder) if v.invariant in AT_ANY_MOMENT]
                 broken.extend(f"at operation {number} ({op}): {violation}" for violation in seen)
                 raise
 

@@ -33,7 +33,7 @@ def judge(published: int) -> Judge:
     """Return the judge: what holds right after the cut, and after the next start."""
 
     def look(folder: Path, at: int, restarts: bool) -> list[str]:
-        found = [f"at once: {v}" for v in violations(folder) if v.promise in _AT_ONCE]
+        found = [f"at once: {v}" for v in violations(folder) if v.invariant in _AT_ONCE]
         pointer = (folder / "Saved" / "Training" / "Models" / "best_model_path.txt").read_text(encoding="utf-8")
         if at >= published and "cycle_000001/" not in pointer:
             found.append("a publish that the ledger knows of is gone")
