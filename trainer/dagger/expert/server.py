@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from trainer.common.lifeline import die_with_parent
 from trainer.dagger.expert.codec import pack, read_message
-from trainer.worker.lifeline import die_with_parent
 
 FLUSH_S = 0.02
 """Answers are held back for at most this long, so that the other side can tell a slow call from a hung one."""

@@ -1,4 +1,4 @@
-"""No trainer outlives its daemon: stdin's end means that the daemon is gone, on Linux the kernel says it as well."""
+"""Lifeline: a trainer process ends when its stdin ends, and on Linux when its parent dies."""
 
 from __future__ import annotations
 
