@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import dev
+from scripts.devtools.checkout import NEWEST, OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
@@ -112,7 +113,7 @@ def test_pre_commit_uses_the_pinned_tools_only():
 
 def test_the_workflow_covers_what_is_supported():
     [text] = [path.read_text(encoding="utf-8") for path in WORKFLOWS if path.name == "ci.yml"]
-    (oldest, newest) = (dev.OLDEST[1], dev.NEWEST[1])
+    (oldest, newest) = (OLDEST[1], NEWEST[1])
     wanted = ", ".join(f'"3.{minor}"' for minor in range(oldest, newest + 1))
     assert f"python: [{wanted}]" in text
     assert all(f"{system}-latest" in text for system in ("ubuntu", "windows", "macos"))
