@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from schemas.storage.layout import ProjectPaths
-from scripts.faults.mutations import seeds
+from scripts.faults.lib.mutations import seeds
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = b'"timestamp": "'

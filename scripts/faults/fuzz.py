@@ -26,7 +26,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_typed_v1
-from scripts.faults.mutations import mutated, seeds
+from scripts.faults.lib.mutations import mutated, seeds
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "faults" / "corpus"
 LONGEST_S = 2.0

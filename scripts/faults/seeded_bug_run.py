@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scripts.faults.seeded_bugs import BUGS, Replacement, SeededBug
+from scripts.faults.lib.seeded_bugs import BUGS, Replacement, SeededBug
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("daemon", "trainer", "schemas", "scripts", "tests", "benchmarks", "pyproject.toml")

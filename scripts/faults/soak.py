@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
-from scripts.faults.soak_plot import picture
+from scripts.faults.lib.soak_plot import picture
 
 SAMPLES = 100
 WARM_UP = 0.2

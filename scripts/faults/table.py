@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.faults.fault_list import ROWS, SECTIONS
+from scripts.faults.lib.fault_list import ROWS, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -44,7 +44,7 @@ def collect(*, run: bool, tests: str = "tests") -> list[Case]:
     """Ask pytest for the marked tests, running them or not. Raises RuntimeError where pytest cannot be asked."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "marks.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "scripts.faults.pytest_plugin", "-m", "fault", tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "scripts.faults.lib.pytest_plugin", "-m", "fault", tests]
         command += ["--no-header", "-rfE"] if run else ["--collect-only"]
         environment = {**os.environ, "FAULT_MARKS_FILE": str(target)}
         output = None if run else subprocess.DEVNULL

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.faults.lib.seeded_bugs import Replacement, SeededBug
 from scripts.faults.seeded_bug_run import BUGS, ROOT, applied, check_all
-from scripts.faults.seeded_bugs import Replacement, SeededBug
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

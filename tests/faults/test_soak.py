@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from scripts.faults.lib.soak_plot import picture
 from scripts.faults.soak import LIMITS, Sample, excesses, slope, soak
-from scripts.faults.soak_plot import picture
 
 CYCLES = 200
 

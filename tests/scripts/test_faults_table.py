@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.faults import table
-from scripts.faults.fault_list import ROWS, SECTIONS
+from scripts.faults.lib.fault_list import ROWS, SECTIONS
 from scripts.faults.table import Case
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
-from scripts.faults.powerloss import DiskRecorder, Explored, Judge, explore
+from scripts.faults.lib.disk_recorder import DiskRecorder
+from scripts.faults.powerloss import Exploration, Judge, explore
 from tests.faults.support.site import Site, train, violations
 
 _AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
@@ -49,7 +50,7 @@ def judge(published: int) -> Judge:
     return look
 
 
-def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Explored:
+def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Exploration:
     """Explore one cycle of the project in `folder`."""
     recorder, ledgers, published = record(folder)
     return explore(recorder, folder, ledgers, judge(published), restart_every=restart_every)
