@@ -68,7 +68,7 @@ def is_caught(tree: Path, bug: SeededBug) -> tuple[bool, str]:
         for name, text in sound.items():
             write(tree / name, text)
     if code == _FAILED:
-        failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR tests"))]
         return True, failed[0] if failed else said.strip()
     return False, "its tests pass" if code == _PASSED else f"its tests could not be run (pytest says {code})\n{said}"
 

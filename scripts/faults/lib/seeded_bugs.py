@@ -1,4 +1,4 @@
-"""Bugs that each have been made by somebody: exact replacements in today's source, and the tests that must fail."""
+"""Seeded bugs: exact replacements in the source, and the tests that must then fail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Replacement(NamedTuple):
-    """One place in the source, which stands there exactly once."""
+    """A text that occurs exactly once in a source file, and its replacement."""
 
     path: str  #: from the repository's root
     old: str
@@ -14,7 +14,7 @@ class Replacement(NamedTuple):
 
 
 class SeededBug(NamedTuple):
-    """A bug, and who must notice it."""
+    """A bug, and the tests that must catch it."""
 
     name: str
     replacements: tuple[Replacement, ...]
@@ -23,7 +23,7 @@ class SeededBug(NamedTuple):
 
 _INPUT_FILES = "tests/faults/input/test_input_files.py"
 _TRAINER_OUTPUT = "tests/faults/process/test_trainer_output.py"
-_TRAINERS_FAMILY = "tests/faults/process/test_trainers_descendants.py"
+_DESCENDANTS = "tests/faults/process/test_trainers_descendants.py"
 
 BUGS = (
     SeededBug(
@@ -31,9 +31,10 @@ BUGS = (
         (
             Replacement(
                 "daemon/publishing/publish.py",
-                "    folder = layout.cycle_folder(cycle)\n    checked = None\n",
-                "    folder = layout.cycle_folder(cycle)\n    checked = None\n"
-                '    write_atomic(layout.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
+                "    checked = None\n",
+                "    checked = None\n"
+                "    from daemon.publishing.pointer import _as_pointer, write_atomic\n"
+                '    write_atomic(paths.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
             ),
         ),
         ("tests/faults/storage/test_publish_sweep.py::test_any_operation_may_fail[once]",),
@@ -134,7 +135,7 @@ BUGS = (
                 "        with contextlib.suppress(psutil.Error, OSError):\n            os.kill(process.pid, 9)\n",
             ),
         ),
-        (f"{_TRAINERS_FAMILY}::test_a_pid_that_was_used_again_is_not_signalled",),
+        (f"{_DESCENDANTS}::test_a_pid_that_was_used_again_is_not_signalled",),
     ),
     SeededBug(
         "the owner of a trainer known by its pid alone",
@@ -146,7 +147,7 @@ BUGS = (
                 "            return psutil.pid_exists(self.owner_pid)\n",
             ),
         ),
-        (f"{_TRAINERS_FAMILY}::test_only_orphans_of_this_project_are_ended",),
+        (f"{_DESCENDANTS}::test_only_orphans_of_this_project_are_ended",),
     ),
     SeededBug(
         "a model published without its probe",
@@ -192,5 +193,79 @@ BUGS = (
         "arrays of rollouts that still wait are removed",
         (Replacement("daemon/ledger/ledger.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
         ("tests/faults/test_state_machine.py",),
+    ),
+    SeededBug(
+        "a claim that leaves rollouts with left-out steps pending",
+        (
+            Replacement(
+                "daemon/ledger/ledger.py",
+                "SET cycle_id = ? WHERE cycle_id IS NULL",
+                "SET cycle_id = ? WHERE cycle_id IS NULL AND left_out = 0",
+            ),
+        ),
+        ("tests/daemon/ledger/test_rollout_rows.py",),
+    ),
+    SeededBug(
+        "reward_mean not weighted by experiences",
+        (
+            Replacement(
+                "daemon/ledger/ledger.py", "sum(reward_mean * experiences) / sum(experiences)", "avg(reward_mean)"
+            ),
+        ),
+        ("tests/daemon/ledger/test_rollout_rows.py",),
+    ),
+    SeededBug(
+        "lineage that names old rollouts as new",
+        (
+            Replacement(
+                "trainer/checkpoints/checkpoint.py", " for r in job.rollouts if r.is_new)", " for r in job.rollouts)"
+            ),
+        ),
+        ("tests/trainer/checkpoints/test_lineage.py",),
+    ),
+    SeededBug(
+        "candidates that begin one model too late",
+        (Replacement("daemon/training/job_builder.py", " - CANDIDATES) : newest]", " - CANDIDATES) : newest + 1]"),),
+        ("tests/daemon/training/test_candidates.py",),
+    ),
+    SeededBug(
+        "candidates that leave out the oldest model",
+        (
+            Replacement(
+                "daemon/training/job_builder.py", "max(0, newest - CANDIDATES) :", "max(0, newest - CANDIDATES) + 1 :"
+            ),
+        ),
+        ("tests/daemon/training/test_candidates.py",),
+    ),
+    SeededBug(
+        "arrays of a parked cycle's rollouts pruned",
+        (
+            Replacement(
+                "daemon/ledger/ledger.py",
+                """WHERE cycle.phase IN ({_RUNNING_SQL}, 'parked')"\n        )\n        return {""",
+                """WHERE cycle.phase IN ({_RUNNING_SQL})"\n        )\n        return {""",
+            ),
+        ),
+        ("tests/daemon/ledger/test_rollout_rows.py",),
+    ),
+    SeededBug(
+        "the cycle that earned most not kept",
+        (Replacement("daemon/service.py", "{best} if best is not None else set()", "set()"),),
+        ("tests/daemon/publishing/test_kept_cycles.py",),
+    ),
+    SeededBug(
+        "the hash of stripped bytes",
+        (Replacement("daemon/rollouts/reader.py", "sha256_of(data)", "sha256_of(data.strip())"),),
+        ("tests/daemon/rollouts/test_content_hash.py",),
+    ),
+    SeededBug(
+        "hold-out by steps instead of by segments of episodes",
+        (Replacement("trainer/rollouts/holdout.py", "np.unique(segment_B,", "np.unique(np.arange(n),"),),
+        ("tests/trainer/rollouts/test_holdout.py",),
+    ),
+    SeededBug(
+        "a prefetch key without its candidates",
+        (Replacement("trainer/rollouts/attribution.py", "given.is_new, given.behaviours,", "given.is_new,"),),
+        ("tests/trainer/worker/test_prefetch.py",),
     ),
 )

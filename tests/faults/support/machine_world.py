@@ -97,7 +97,7 @@ class AtOnceIntake:
         self._paths, self._disk = paths, disk
         self._wanted: dict[str, FileSignature] = {}
 
-    def want(self, name: str, signature: FileSignature) -> None:
+    def request(self, name: str, signature: FileSignature) -> None:
         self._wanted.setdefault(name, signature)
 
     @property

@@ -74,6 +74,13 @@ def test_what_was_read_ahead_is_not_read_again(job):
     assert outcome(job) == plain
 
 
+def test_a_rollout_that_was_prefetched_with_other_candidates_is_attributed_again(job):
+    plain = outcome(job)
+    assert all(given.behaviours for given in job.rollouts)
+    prefetch(told_of(job, *(given.model_copy(update={"behaviours": ()}) for given in job.rollouts)))
+    assert outcome(job) == plain
+
+
 def test_another_parent_than_expected_is_the_one_that_training_starts_from(job):
     plain = outcome(job)
     first = Path(job.parent).parents[1] / "cycle_000000" / "model_epoch_0.pt"
