@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from daemon.ledger.ledger import Ledger
 from daemon.ui.dashboard import snapshot_svg
 from daemon.ui.snapshot import Snapshot, SystemStats
-from daemon.ui.system_stats import INTERVAL_S, SystemStatsProbe
+from daemon.ui.system_stats import INTERVAL_S, SystemStatsSampler
 from schemas.status import DaemonState, Status
 from schemas.storage.files import read_regular
 from schemas.storage.layout import ProjectPaths
@@ -25,7 +25,7 @@ from schemas.storage.layout import ProjectPaths
 
 def _machine(status: Status) -> SystemStats:
     """What the machine is busy with, seen from the daemon if that still runs."""
-    probe = SystemStatsProbe()
+    probe = SystemStatsSampler()
     probe.sample(None)
     time.sleep(INTERVAL_S)
     machine = replace(probe.sample(None), daemon_memory=0)
