@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.ui.log import LINES_KEPT, Log
+from tests.daemon.ui.snapshots import until
 
 ROOT = Path(__file__).resolve().parents[3]
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARNING|ERROR) [\x20-\x7e]*")
@@ -234,7 +235,6 @@ HANG = """
 import select, sys, time
 from pathlib import Path
 from daemon.ui.log import Log
-from tests.daemon.ui.snapshots import until
 log = Log(Path(sys.argv[1]), console=sys.stdout)
 while select.select([], [sys.stdout.fileno()], [], 0)[1]:
     log.info("." * 100)
