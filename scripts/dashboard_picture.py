@@ -34,7 +34,7 @@ def _system_stats(status: Status) -> SystemStats:
         if abs(daemon.create_time() - status.create_time) < 1.0:
             children = daemon.children(recursive=True) if status.state is DaemonState.TRAINING else []
             trainers = sum(child.memory_info().rss for child in children)
-            stats = replace(machine, daemon_memory=daemon.memory_info().rss, trainer_memory=trainers)
+            stats = replace(stats, daemon_memory=daemon.memory_info().rss, trainer_memory=trainers)
     except psutil.Error:
         pass
     return stats
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         status = Status.from_bytes(read_regular(paths.status, limit=10_000_000))
         log = paths.daemon_log.read_text(encoding="utf-8", errors="replace").splitlines()[-200:]
     except OSError as error:
-        sys.stderr.write(f"{error.filename} cannot be read: {error.strerror}. Start a daemon in {arguments[0]} first.\n")
+        sys.stderr.write(f"{error.filename} cannot be read: {error.strerror}. Start a daemon in that project first.\n")
         return 3
     ledger = Ledger.open(paths.ledger, read_only=True)
     try:

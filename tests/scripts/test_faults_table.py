@@ -43,7 +43,7 @@ def test_the_tool_sees_marks_wherever_they_stand():
 
 
 def test_the_page_tells_of_every_row():
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "lab" / "faults.md").read_text(encoding="utf-8")
     section = page.partition(table.START)[2].partition(table.END)[0]
     for number, row in ROWS.items():
         assert f"| {number} | {row.fault} | {row.answer} |" in section, (

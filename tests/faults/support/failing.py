@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
-from scripts.faults.kill_sweep import Swept
+from scripts.faults.kill_sweep import SweepResult
 from tests.faults.support.disk import FAULTS, Op, TestDisk, failing
 from tests.faults.support.site import Site, violations
 
@@ -49,9 +49,9 @@ def count_operations(folder: Path) -> int:
 
 def sweep_faults(
     lay_out: Callable[[], Path], choose: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
-) -> Swept:
+) -> SweepResult:
     """Fail each operation of a cycle in turn, `times` operations long, with the faults that `choose(number)` names."""
-    swept = Swept()
+    swept = SweepResult()
     for number in range(1, count_operations(lay_out()) + 1, every):
         for name in choose(number):
             broken = run_a_cycle(lay_out(), failing(number, FAULTS[name], times=times))
