@@ -167,7 +167,7 @@ BUGS = (
                 "daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.skipped:\n"
             ),
         ),
-        ("tests/faults/engine/test_watcher.py::test_an_empty_listing_takes_nothing_for_deleted",),
+        ("tests/faults/engine/test_watcher.py::test_an_empty_listing_does_not_count_as_deleted_files",),
     ),
     SeededBug(
         "a lock that two can hold",
