@@ -17,7 +17,7 @@ from benchmarks.online import throughput as online
 
 DESCRIPTION = """\
 What Hotlap costs, measured. Without a name everything but the last seven runs, in about seven minutes:
-tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/performance.md.
+tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/lab/performance.md.
 """
 EPILOG = """\
 `python -m benchmarks NAME --help` says what one measures and how to run a part of it.

@@ -1,4 +1,4 @@
-"""All figures side by side in one process tree: measured, printed, written as JSON and into docs/performance.md."""
+"""All figures side by side in one process tree: measured, printed, written as JSON and into docs/lab/performance.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from benchmarks.update import update
 from schemas.errors import HotlapError
 
 SCHEMA = "hotlap.benchmark.bench/1"
-PAGE, MARKER = ROOT / "docs" / "performance.md", "bench"
+PAGE, MARKER = ROOT / "docs" / "lab" / "performance.md", "bench"
 OUT = ROOT / "benchmarks" / "out" / "bench.json"
 
 
@@ -112,7 +112,7 @@ def add_flags_of_all(p: argparse.ArgumentParser) -> None:
     p.add_argument("--only", nargs="+", metavar="NAME", choices=[part.NAME for part in PARTS], help="these parts (all)")
     p.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the JSON (benchmarks/out/bench.json)")
     p.add_argument("--report", action="store_true", help="measure nothing, print what --out has")
-    p.add_argument("--write-docs", action="store_true", help="put the tables into docs/performance.md")
+    p.add_argument("--write-docs", action="store_true", help="put the tables into docs/lab/performance.md")
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

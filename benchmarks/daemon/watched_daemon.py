@@ -1,4 +1,4 @@
-"""A daemon that watches its own deciding thread: `python -m benchmarks.daemon.watched_daemon PROJECT`, a child of `holdups`.
+"""A daemon that measures its own main thread: `python -m benchmarks.daemon.watched_daemon PROJECT`.
 
 It is the real one, put together by the daemon's own code, with three clocks added: how long each pass took, how long a
 wake waited for its pass, and how late a thread was that wants to run every millisecond. A line on its standard input

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dagger.plot import picture
+from benchmarks.dagger.plot import Curve, picture
 from benchmarks.lib import host_info as machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def main(given: argparse.Namespace) -> int:
     text = table(outcomes)
     print(f"on {machine.in_words(machine.describe())}\n\n{text}")
     (given.out / "table.md").write_text(text, encoding="utf-8")
-    (given.out / "dagger.svg").write_text(picture(outcomes), encoding="utf-8")
+    (given.out / "dagger.svg").write_text(picture(curves_of(outcomes)), encoding="utf-8")
     return 0
 
 
@@ -118,6 +118,15 @@ def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, fu
         raise SystemExit(f"imitation failed after {time.monotonic() - began:.0f} s:\n{done.stderr[-2000:]}")
     said = json.loads(done.stdout.splitlines()[-1])
     return MilestoneOutcome(way, name, seed, said["success_rate"], said["labels"], said["seconds"], ())
+
+
+def curves_of(outcomes: Sequence[MilestoneOutcome]) -> dict[str, list[Curve]]:
+    """Return the curves of each way that has some."""
+    curves: dict[str, list[Curve]] = {}
+    for outcome in outcomes:
+        if outcome.curve:
+            curves.setdefault(outcome.way, []).append(outcome.curve)
+    return curves
 
 
 def table(outcomes: Sequence[MilestoneOutcome]) -> str:

@@ -19,7 +19,7 @@ from benchmarks.lib import doc_tables as page
 from benchmarks.lib import host_info as machine
 from benchmarks.lib.child_process import ROOT, RunError
 
-PAGE, PICTURE = ROOT / "docs" / "learning.md", ROOT / "docs" / "learning.svg"
+PAGE, PICTURE = ROOT / "docs" / "lab" / "learning.md", ROOT / "docs" / "lab" / "learning.svg"
 OUT = ROOT / "benchmarks" / "out" / "learning.json"
 QUICK_OUT = OUT.with_name("learning-quick.json")
 DESCRIPTION = """\
@@ -56,7 +56,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     p.add_argument("--config", type=Path, metavar="FILE", help="a daemon.toml for ours, to try settings; needs --out")
     p.add_argument("--keep", type=Path, metavar="DIR", help="keep the project folders there, to look into")
     p.add_argument("--report", action="store_true", help="play nothing, report what --out has")
-    p.add_argument("--write-docs", action="store_true", help="put table and picture into docs/learning.md")
+    p.add_argument("--write-docs", action="store_true", help="write table and plot to docs/lab/learning.md")
     p.set_defaults(run=lambda given: main(given, p))
 
 
@@ -125,7 +125,7 @@ def _write_docs(outcomes: dict[ScenarioRun, ScenarioOutcome], plan: Scenario, te
         print("docs are left as they are: the benchmark is not complete", file=sys.stderr)
         return
     page.write_between(PAGE, "learning", text)
-    PICTURE.write_text(curves.picture(list(outcomes.values()), plan), encoding="utf-8", newline="\n")
+    PICTURE.write_text(curves.picture(list(outcomes.values())), encoding="utf-8", newline="\n")
     print(f"wrote {PAGE.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)}")
 
 

@@ -1,7 +1,7 @@
-"""Theirs: Stable-Baselines3's PPO with VecNormalize on the same world, in one process.
+"""Stable-Baselines3's PPO with VecNormalize on the same environment, in one process.
 
-A program of its own, `python -m benchmarks.learning.sb3_in_process --help`: it prints one JSON line a batch and ends when its
-standard input closes. The hyperparameters are our defaults, read from the settings.
+`python -m benchmarks.learning.sb3_in_process` prints one JSON line per batch and ends when its standard input closes.
+The hyperparameters are Hotlap's defaults, read from the settings.
 """
 
 from __future__ import annotations

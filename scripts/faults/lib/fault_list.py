@@ -1,4 +1,4 @@
-"""The 72 rows of the fault table: what goes wrong, and what happens then. docs/reliability.md is made of it."""
+"""The 72 rows of the fault table in docs/lab/faults.md: what goes wrong, and what happens then."""
 
 from __future__ import annotations
 

@@ -57,5 +57,5 @@ def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
 
 
 def test_the_picture_is_well_formed():
-    root = ET.fromstring(picture(list(outcomes(0.85).values()), PLAN))
+    root = ET.fromstring(picture(list(outcomes(0.85).values())))
     assert root.tag.endswith("svg")

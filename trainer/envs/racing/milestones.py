@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.envs.racing.car import STEER_MAX, Cars
+from trainer.envs.racing.render import frame
 from trainer.envs.racing.simulation import RacingSimulation
 from trainer.envs.racing.track import LENGTH, Floats32
 
@@ -105,8 +106,8 @@ class RacingMilestones(gymnasium.Env[Floats32, Floats32]):
         }
 
     def render(self) -> NDArray[np.uint8]:
-        """An RGB frame [240, 320, 3] from above."""
-        return self._world.render(0)
+        """Return an RGB frame [240, 320, 3] from above."""
+        return frame(self._world)
 
     def save_state(self) -> bytes:
         """The car, how far it came and the gust it is in; not the gusts to come."""

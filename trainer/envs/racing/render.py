@@ -6,16 +6,12 @@ Which stretch that is, is found for blocks of pixels; how far, for each pixel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.envs.racing.car import HALF_CAR, SPEED_SCALE
+from trainer.envs.racing.simulation import RacingSimulation
 from trainer.envs.racing.track import HALF_WIDTH, LENGTH, SAMPLES, SPACING, Floats32
-
-if TYPE_CHECKING:
-    from trainer.envs.racing.simulation import RacingSimulation
 
 Frame = NDArray[np.uint8]
 
@@ -30,8 +26,8 @@ _WALL = ((204, 60, 52), (232, 232, 228))  #: in turn, every other 4 m
 _BAR = (120, 214, 120)
 
 
-def frame(world: RacingSimulation, agent: int, size: tuple[int, int]) -> Frame:
-    """An RGB picture [height, width, 3] around one agent; `size` is (width, height), pixels."""
+def frame(world: RacingSimulation, agent: int = 0, size: tuple[int, int] = (320, 240)) -> Frame:
+    """Return an RGB picture [height, width, 3] around one agent; `size` is (width, height), pixels."""
     width, height = size
     if width < 1 or height < 1 or not 0 <= agent < world.n_agents:
         raise ValueError(f"no {width} x {height} picture of agent {agent}; there are {world.n_agents} agents")

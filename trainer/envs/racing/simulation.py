@@ -1,7 +1,7 @@
 """The racing world: many agents on closed spline tracks, stepped together in whole-array numpy.
 
 Fifteen observations, three actions and the reward of the racing game; needs numpy alone. The geometry is in `track`,
-the driving in `car`, the picture in `racing_render`. Agents do not see or touch each other.
+the driving in `car`, the picture in `render`. Agents do not see or touch each other.
 
     world = RacingSimulation(16, seed=0)
     observation = world.reset()
@@ -144,12 +144,6 @@ class RacingSimulation:
         seen *= self._scale
         seen += self._shift
         return np.ascontiguousarray(seen.T)
-
-    def render(self, agent: int = 0, size: tuple[int, int] = (320, 240)) -> NDArray[np.uint8]:
-        """An RGB frame [height, width, 3] of the track from above, around one agent; `size` is (width, height)."""
-        from trainer.envs.racing.render import frame
-
-        return frame(self, agent, size)
 
     def save_state(self) -> bytes:
         """The state of all agents and of the random numbers, not the settings; no pickle."""

@@ -59,12 +59,13 @@ def _frames(settings: OnlineSettings, actor: Actor) -> tuple[Iterator[Frame], fl
 
 
 def _racing(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
+    from trainer.envs.racing.render import frame
     from trainer.envs.racing.simulation import RacingSimulation
 
     world = RacingSimulation(1, seed=seed, time_limit=settings.env.time_limit)
     seen, over = world.observe(), False
     while not over:
-        yield world.render(0, (480, 360))
+        yield frame(world, 0, (480, 360))
         step = world.step(actor.best(seen))
         seen, over = step.observation, bool(step.terminated[0] | step.truncated[0])
 

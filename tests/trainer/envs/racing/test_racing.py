@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from trainer.envs.racing import car, track
+from trainer.envs.racing.render import frame
 from trainer.envs.racing.simulation import RacingSimulation, _upright_rays
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -280,18 +281,19 @@ def test_a_senseless_action_is_refused(bad):
 
 def test_a_frame_shows_the_car_on_the_road():
     world = RacingSimulation(2, seed=0)
-    picture = world.render(1, (160, 120))
+    picture = frame(world, 1, (160, 120))
     assert picture.shape == (120, 160, 3)
     assert picture.dtype == np.uint8
     assert tuple(picture[90, 80]) == (246, 196, 40), "the car"
     colours = {tuple(c) for c in picture.reshape(-1, 3)}
     assert {(74, 76, 82), (58, 94, 52)} <= colours, "road and grass"
-    assert world.render(0, (3, 2)).shape == (2, 3, 3)
+    assert frame(world, 0, (3, 2)).shape == (2, 3, 3)
     with pytest.raises(ValueError, match="agent 2"):
-        world.render(2)
+        frame(world, 2)
 
 
 def test_the_world_needs_no_torch():
-    code = "import sys, trainer.envs.racing.simulation as r; r.RacingSimulation(1, seed=0).render(); print('torch' in sys.modules)"
+    draw = "import trainer.envs.racing.render as r; r.frame(r.RacingSimulation(1, seed=0))"
+    code = f"import sys; {draw}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
