@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.lib.svg_plot import Panel, Series, svg
@@ -40,9 +41,7 @@ def picture(points: Sequence[Progress]) -> str:
         Panel(
             title,
             [
-                Series(
-                    [(p[0], p[column]) for p in points], COLOUR, width=1.5, opacity=0.3, has_line=False, has_dots=True
-                ),
+                replace(DOTS, points=[(p[0], p[column]) for p in points]),
                 Series([(p[0], p[column]) for p in means], COLOUR),
             ],
             "agent steps",

@@ -62,7 +62,7 @@ CHECKS = (
 def judge_exporter(
     check: Check, cycles: Sequence[int], notices: Mapping[int, Mapping[str, str]]
 ) -> tuple[str, str] | None:
-    """Return (level, text) for one check over these cycles, oldest first, or None if there are no cycles."""
+    """Return (level, text) for one check over these cycles, oldest first, or None without cycles."""
     if not cycles:
         return None
     for level, codes in (("wrong", check.codes), ("note", check.expected)):

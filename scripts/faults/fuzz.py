@@ -1,4 +1,4 @@
-"""Give the rollout reader mutated files, and check every result against rules.
+"""Read mutated rollouts, and check every result against rules.
 
 python -m scripts.faults.fuzz --seconds 180    print the counts; files that break a rule are kept in the corpus
 """

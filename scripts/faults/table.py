@@ -96,7 +96,7 @@ def as_markdown(cases: Sequence[Case]) -> str:
             files = Counter(case.module for case in mine)
             tests = ", ".join(f"`{name}` {count}" for name, count in sorted(files.items())) or "none"
             row = ROWS[number]
-            lines.append(f"| {number} | {row.fault} | {row.answer} | {tests} | {_outcome(mine)} |")
+            lines.append(f"| {number} | {row.fault} | {row.outcome} | {tests} | {_outcome(mine)} |")
     reasons = {(case.why, number) for case in cases if case.outcome == "skipped" for number in case.rows}
     if reasons:
         lines += ["", "Skipped, and why:", ""]

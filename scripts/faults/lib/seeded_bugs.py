@@ -27,7 +27,7 @@ _DESCENDANTS = "tests/faults/process/test_trainers_descendants.py"
 
 BUGS = (
     SeededBug(
-        "the pointer first, then the model",
+        "the pointer is written before the model",
         (
             Replacement(
                 "daemon/publishing/publish.py",
@@ -51,12 +51,12 @@ BUGS = (
         ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(
-        "published before the model is safe on the disk",
+        "published before the model is synced",
         (Replacement("daemon/publishing/publish.py", "    disk.fsync_all(kept)\n", "    kept.sort()\n"),),
         ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(
-        "rollouts counted by name",
+        "rollouts are counted by name",
         (
             Replacement(
                 "daemon/rollouts/inbox.py",
@@ -69,7 +69,7 @@ BUGS = (
         ),
     ),
     SeededBug(
-        "the least of losses that are no numbers",
+        "an epoch with a nan loss may be chosen",
         (
             Replacement(
                 "trainer/checkpoints/selection.py",
@@ -80,7 +80,7 @@ BUGS = (
         ("tests/trainer/checkpoints/test_selection.py",),
     ),
     SeededBug(
-        "a pipe that nobody reads",
+        "the trainer's stderr is not read",
         (
             Replacement(
                 "daemon/process/child.py",
@@ -91,7 +91,7 @@ BUGS = (
         (f"{_TRAINER_OUTPUT}::test_a_flood_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer",),
     ),
     SeededBug(
-        "names from outside shown as they are",
+        "names from outside are shown without escapes",
         (
             Replacement(
                 "schemas/text.py",
@@ -127,7 +127,7 @@ BUGS = (
         (f"{_TRAINER_OUTPUT}::test_the_trainer_refuses_a_poisoned_parent_without_a_fallback",),
     ),
     SeededBug(
-        "killed by its pid alone",
+        "a process is killed by its pid alone",
         (
             Replacement(
                 "daemon/process/child.py",
@@ -138,7 +138,7 @@ BUGS = (
         (f"{_DESCENDANTS}::test_a_pid_that_was_used_again_is_not_signalled",),
     ),
     SeededBug(
-        "the owner of a trainer known by its pid alone",
+        "a trainer's owner is identified by its pid alone",
         (
             Replacement(
                 "daemon/process/orphans.py",
@@ -161,7 +161,7 @@ BUGS = (
         (f"{_TRAINER_OUTPUT}::test_a_model_that_is_not_what_was_trained_never_goes_before_the_engine",),
     ),
     SeededBug(
-        "an empty listing taken for deleted files",
+        "an empty listing counts as deleted files",
         (
             Replacement(
                 "daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.skipped:\n"
@@ -179,7 +179,7 @@ BUGS = (
         ("tests/faults/process/test_instances.py::test_deleting_the_lock_file_lets_nobody_in_and_it_comes_back",),
     ),
     SeededBug(
-        "waiting by the wall clock",
+        "delays use the wall clock",
         (
             Replacement(
                 "daemon/training/timers.py",
@@ -190,7 +190,7 @@ BUGS = (
         ("tests/faults/config/test_clock.py::test_a_retry_comes_after_its_delay_whatever_the_wall_clock_says",),
     ),
     SeededBug(
-        "arrays of rollouts that still wait are removed",
+        "arrays of pending rollouts are removed",
         (Replacement("daemon/ledger/ledger.py", " UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL", ""),),
         ("tests/faults/test_state_machine.py",),
     ),
