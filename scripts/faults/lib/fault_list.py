@@ -92,7 +92,7 @@ _TRAINER = {
     59: Row("it floods its output", "the log is capped; it is never blocked"),
     60: Row(
         "losses that are nan, rise, are equal or missing",
-        "an epoch without a finite loss is not chosen; of equal epochs, the earliest is",
+        "such an epoch is not chosen; of equal epochs, the earliest is",
     ),
     61: Row("a torn or poisoned checkpoint", "refused before it is loaded; no code in it runs"),
     62: Row("a model with nan, or that fails its probe", "not published"),
@@ -103,13 +103,11 @@ _AROUND = {
     64: Row("an engine reads at any moment", "a whole model, never an older one than before"),
     65: Row(
         "an engine still uses an old model while cycles are removed",
-        "the newest cycles, and all younger than an hour, stay",
+        "the newest, and all younger than an hour, stay",
     ),
     66: Row("status.json is read, or its daemon is dead", "always valid; heartbeat, pid and start time show it"),
     67: Row("a second daemon, twenty at once, the lock file deleted", "one runs; the others exit 4 and name it"),
-    68: Row(
-        "a console that hangs, closes, is tiny or missing", "cycles continue; log lines if no dashboard is possible"
-    ),
+    68: Row("a console that hangs, closes, is tiny or missing", "cycles continue; log lines without a dashboard"),
     69: Row("a config broken, or changed meanwhile", "refused with the line; the old settings stay, with a warning"),
     70: Row("a config that names other programs", "nothing is started before the user approved it"),
     71: Row("folders or a config that others can write or own", "refused, or --allow-shared"),
