@@ -1,1 +1,1 @@
-"""Measurements that take minutes and whose numbers stand in the docs; `python -m benchmarks --help`."""
+"""Benchmarks, whose numbers are in docs/lab: `python -m benchmarks --help`."""

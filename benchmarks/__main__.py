@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all of them side by side, or the one that is named."""
+"""`python -m benchmarks`: run all benchmarks, or the named one."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import sys
 
 from benchmarks import bench
 from benchmarks.dagger import compare as dagger
-from benchmarks.dagger import normalisation as dagger_inputs
-from benchmarks.dagger import showcase as dagger_show
+from benchmarks.dagger import normalisation, showcase
 from benchmarks.learning import compare as learning
-from benchmarks.learning import history_ratio as replay
+from benchmarks.learning import history_ratio
 from benchmarks.lib.child_process import RunError
 from benchmarks.online import scores as online_scores
 from benchmarks.online import throughput as online
 
 DESCRIPTION = """\
-What Hotlap costs, measured. Without a name everything but the last seven runs, in about seven minutes:
-tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/performance.md.
+Benchmarks of Hotlap. Without a name, all but the last seven run, in about seven minutes:
+tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/lab/performance.md.
 """
 EPILOG = """\
-`python -m benchmarks NAME --help` says what one measures and how to run a part of it.
-Exit codes: 0 every limit holds, 1 one does not or a part failed, 2 bad arguments.
+`python -m benchmarks NAME --help` explains a benchmark.
+Exit codes: 0 every limit holds, 1 a limit does not hold or a part failed, 2 bad arguments.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand for each benchmark, and the flags for all of them."""
+    """Return a parser with one subcommand for each benchmark."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=DESCRIPTION,
@@ -36,14 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    for by_name_only in (learning, replay, dagger, dagger_inputs, dagger_show, online, online_scores):
+    for by_name_only in (learning, history_ratio, dagger, normalisation, showcase, online, online_scores):
         by_name_only.add_to(commands)
     parser.set_defaults(run=lambda given: bench.run_all(given, parser.parse_args))
     return parser
 
 
 def main() -> int:
-    """Run what was asked for; 0 only where all of it went well."""
+    """Run the benchmarks; return 0 only if all limits hold."""
     given = build_parser().parse_args()
     try:
         return int(given.run(given))

@@ -1,4 +1,4 @@
-"""All figures side by side in one process tree: measured, printed, written as JSON and into docs/performance.md."""
+"""All benchmarks in one run: measured, printed, written as JSON and to docs/lab/performance.md."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from benchmarks.update import update
 from schemas.errors import HotlapError
 
 SCHEMA = "hotlap.benchmark.bench/1"
-PAGE, MARKER = ROOT / "docs" / "performance.md", "bench"
+PAGE, MARKER = ROOT / "docs" / "lab" / "performance.md", "bench"
 OUT = ROOT / "benchmarks" / "out" / "bench.json"
 
 
 class Part(Protocol):
-    """A module that measures one thing."""
+    """A benchmark module."""
 
     NAME: str
     HELP: str
     __doc__: str | None
 
     def add_flags(self, p: argparse.ArgumentParser) -> None:
-        """Add its own flags."""
+        """Add the part's flags."""
 
     def measure(self, given: argparse.Namespace, say: Say) -> Section:
         """Measure. Raises RunError, HotlapError or OSError."""
@@ -60,21 +60,21 @@ class BenchReport:
 
     @property
     def claims(self) -> list[Claim]:
-        """All limits, in the order of the sections."""
+        """The limits, in the order of the sections."""
         return [claim for section in self.sections for claim in section.claims]
 
     @property
     def holds(self) -> bool:
-        """Whether all was measured and every limit holds."""
+        """Whether everything was measured and every limit holds."""
         return all(section.holds for section in self.sections)
 
     @property
     def is_whole(self) -> bool:
-        """Whether every part is in it, and none failed."""
+        """Whether it contains every part, and none failed."""
         return [s.name for s in self.sections if not s.error] == [part.NAME for part in PARTS]
 
     def markdown(self) -> str:
-        """The limits first, then a section for each part."""
+        """Return the limits, then a section for each part, as Markdown."""
         lines = [f"{self.date}, {self.seconds:.0f} s, on {machine.in_words(self.machine)}.", ""]
         if self.claims:
             lines += ["## Limits", "", *table(["", "limit", "measured", "holds"], [c.cells() for c in self.claims]), ""]
@@ -83,12 +83,12 @@ class BenchReport:
         return "\n".join(lines).strip()
 
     def plain(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the document for JSON."""
         about = {"schema": SCHEMA, "date": self.date, "machine": self.machine, "seconds": round(self.seconds, 1)}
         return {**about, "holds": self.holds, "sections": [section.plain() for section in self.sections]}
 
     def save(self, path: Path) -> None:
-        """Write the JSON; an older one is replaced in one go."""
+        """Write the JSON file, replacing an older one atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text(json.dumps(self.plain(), indent=1) + "\n", encoding="utf-8")
@@ -96,7 +96,7 @@ class BenchReport:
 
 
 def load(path: Path) -> BenchReport:
-    """Read what `save` wrote. Raises RunError."""
+    """Return what `save` wrote. Raises RunError."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:
@@ -108,11 +108,13 @@ def load(path: Path) -> BenchReport:
 
 
 def add_flags_of_all(p: argparse.ArgumentParser) -> None:
-    """Add the flags of the run without a name."""
-    p.add_argument("--only", nargs="+", metavar="NAME", choices=[part.NAME for part in PARTS], help="these parts (all)")
-    p.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the JSON (benchmarks/out/bench.json)")
-    p.add_argument("--report", action="store_true", help="measure nothing, print what --out has")
-    p.add_argument("--write-docs", action="store_true", help="put the tables into docs/performance.md")
+    """Add the flags of a run of all benchmarks."""
+    p.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=[part.NAME for part in PARTS], help="only these parts (all)"
+    )
+    p.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the JSON file (benchmarks/out/bench.json)")
+    p.add_argument("--report", action="store_true", help="print the report in --out without measuring")
+    p.add_argument("--write-docs", action="store_true", help="write the tables to docs/lab/performance.md")
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -125,7 +127,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         part.add_flags(p)
-        p.add_argument("--out", type=Path, metavar="FILE", help="write a JSON too")
+        p.add_argument("--out", type=Path, metavar="FILE", help="also write a JSON file")
         p.set_defaults(run=_run_one(part))
 
 
@@ -139,17 +141,15 @@ def _run_one(part: Part) -> Callable[[argparse.Namespace], int]:
 
 
 def run_all(given: argparse.Namespace, parse: Callable[[list[str]], argparse.Namespace]) -> int:
-    """Measure everything, or report it again; the exit code. Raises RunError where there is nothing to report."""
+    """Measure everything, or print the last report; return the exit code. Raises RunError without a report."""
     if given.write_docs and not has_markers(PAGE, MARKER):
-        raise RunError(f"{PAGE.name} has no lines {' and '.join(markers(MARKER))} to write between")
+        raise RunError(f"{PAGE.name} does not contain the lines {' and '.join(markers(MARKER))}")
     if given.report:
         report = load(given.out)
     else:
         chosen = [part for part in PARTS if part.NAME in (given.only or [p.NAME for p in PARTS])]
         names = ", ".join(part.NAME for part in chosen)
-        print(
-            f"measuring {names}; learning and replay take 20 minutes and more, and run by their names", file=sys.stderr
-        )
+        print(f"measuring {names}; learning and replay take over 20 minutes and run only by name", file=sys.stderr)
         report = measured([(part, parse([part.NAME])) for part in chosen], given.out)
     print(report.markdown())
     if given.write_docs:
@@ -158,7 +158,7 @@ def run_all(given: argparse.Namespace, parse: Callable[[list[str]], argparse.Nam
 
 
 def measured(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None) -> BenchReport:
-    """Measure one part after the other; what a failed one leaves is its reason. Saved after each."""
+    """Measure one part after another and save after each. A failed part is reported with its reason."""
     began_s = time.monotonic()
     signal.signal(signal.SIGTERM, _stop)
     date, here = datetime.now(UTC).strftime("%Y-%m-%d"), machine.describe()
@@ -182,7 +182,7 @@ def _stop(*_: object) -> NoReturn:
 
 def _write_docs(report: BenchReport) -> None:
     if not report.is_whole:
-        print("docs are left as they are: not every part was measured", file=sys.stderr)
+        print("docs are not changed: not every part was measured", file=sys.stderr)
         return
     write_between(PAGE, MARKER, report.markdown())
     print(f"wrote {PAGE.relative_to(ROOT).as_posix()}", file=sys.stderr)

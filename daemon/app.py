@@ -26,9 +26,9 @@ from daemon.service import Service
 from daemon.training.runner import Runner
 from daemon.ui.dashboard import wants_dashboard
 from daemon.ui.log import Log
-from daemon.ui.screen import GuardedScreen
+from daemon.ui.screen import DashboardScreen
 from daemon.ui.status_writer import StatusWriter
-from daemon.ui.system_stats import SystemStatsProbe
+from daemon.ui.system_stats import SystemStatsSampler
 from schemas.errors import HotlapError, split_code
 from schemas.settings.models import Settings
 from schemas.storage.files import REAL_DISK
@@ -119,11 +119,11 @@ def open_service(
             project, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1, keep_warm=keep_warm
         )
         stack.callback(runner.stop)
-        screen = GuardedScreen(log) if shows_dashboard else None
+        screen = DashboardScreen(log) if shows_dashboard else None
         if screen is not None:
             stack.callback(screen.stop)
         service = Service(
-            project, inbox, runner, StatusWriter(project, SystemStatsProbe()), screen, automatic=automatic
+            project, inbox, runner, StatusWriter(project, SystemStatsSampler()), screen, automatic=automatic
         )
         service.start()
         stack.callback(_quietly, service.report_end)

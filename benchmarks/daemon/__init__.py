@@ -1,1 +1,1 @@
-"""What the service costs: cycles, reading, idling, a long history."""
+"""Benchmarks of the daemon: cycles, reading, idling, many old rollouts."""

@@ -1,8 +1,8 @@
 """A whole cycle of a real daemon: from the last rollout's rename to the new path in best_model_path.txt.
 
-10 rollouts of 2048 experiences, played by the model that is published; nine have landed and are taken in when the last
-one is renamed. Warm: a spare trainer is ready. Cold: `warm_trainer = false`. Beside it, in the same rounds, the bare
-update, Stable-Baselines3's and the plain loop's, on as many experiences as the cycle trains on.
+10 rollouts of 2048 experiences of the published model; nine have been accepted when the last one is renamed. Warm: a
+warm trainer is ready. Cold: `warm_trainer = false`. For comparison, the same
+rounds measure the update alone, by Stable-Baselines3 and by the plain loop, on as many experiences.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _STEP = 64
 
 @dataclass(slots=True)
 class _Block:
-    """What was measured at one batch size; every list has one entry a round."""
+    """What was measured at one batch size; every list has one entry per round."""
 
     batch: int
     warm: list[float] = field(default_factory=list)  #: s
     cold: list[float] = field(default_factory=list)  #: s; may have fewer rounds
-    first_step: list[float] = field(default_factory=list)  #: ms from the rename; empty where it is not told
+    first_step: list[float] = field(default_factory=list)  #: ms from the rename; empty if it was not logged
     bare: list[float] = field(default_factory=list)  #: s; the mean of one before the cycle and one after it
     theirs: dict[str, list[float]] = field(default_factory=dict)  #: s; Stable-Baselines3, then the plain loop
     trained_on: int = 0
@@ -46,13 +46,13 @@ class _Block:
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=9, metavar="N", help="warm cycles, and updates beside them (9)")
+    p.add_argument("--rounds", type=int, default=9, metavar="N", help="warm cycles, and updates to compare with (9)")
     p.add_argument("--colds", type=int, default=3, metavar="N", help="cold cycles (3)")
     p.add_argument("--batches", type=int, nargs="+", default=[64, 512], metavar="B", help="minibatch sizes (64 512)")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Run both daemons and all updates in turn, for each batch size."""
+    """Run both daemons and all updates alternately, for each batch size."""
     from benchmarks.update.contenders import usual_threads
 
     usual_threads()
@@ -91,7 +91,7 @@ def _block(batch: int, given: argparse.Namespace, say: Say) -> _Block:
             if cold is not None and k < colds:
                 warm.wait_spare()
                 block.cold.append(cold.cycle(cold.play(ROLLOUTS)).seconds)
-            warm.wait_spare()  # its imports would take a core from the updates
+            warm.wait_spare()  # its imports would use a core that the updates need
             block.bare.append((before + _seconds(block, ours)) / 2.0)
             for runner in theirs:
                 block.theirs.setdefault(runner.name, []).append(_seconds(block, runner))

@@ -1,7 +1,7 @@
-"""What old rollouts cost: the cycle's time and the daemon's memory with 10, 100 and 1,000 of them in Exports.
+"""The cost of old rollouts: a cycle's time and the daemon's memory with 10, 100 and 1,000 of them in Exports.
 
-The old ones are real in size, 2048 experiences each, version 2, and were new to earlier cycles, of one epoch each.
-The daemons run side by side and take turns.
+The old rollouts have 2048 experiences each, version 2, and were new in earlier cycles of one epoch each. The daemons
+run at the same time and their cycles alternate.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Return each daemon its old rollouts, then let all run cycles in turn."""
+    """Make the old rollouts of each daemon, then run cycles of all daemons alternately."""
     sizes = sorted(given.sizes)
     if odd := [size for size in sizes if size % min(size, SEED_BATCH)]:
-        raise RunError(f"{odd[0]} is no multiple of {SEED_BATCH}")
+        raise RunError(f"{odd[0]} is not a multiple of {SEED_BATCH}")
     with tempfile.TemporaryDirectory(prefix="hotlap-history-", ignore_cleanup_errors=True) as name, ExitStack() as all_:
         folder = Path(name)
         for size in sizes:
@@ -58,7 +58,7 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
             for live in lives.values() if k else ():
                 live.wait_spare()
             taken = {size: live.cycle(files[size]).seconds for size, live in lives.items()}
-            if k:  # the first cycle after a start is another matter
+            if k:  # the first cycle after a start takes longer
                 for size, s in taken.items():
                     seconds[size].append(s)
                 say(f"round {k} of {given.rounds}: " + ", ".join(f"{n:,} old {s:.2f} s" for n, s in taken.items()))
@@ -72,7 +72,7 @@ _MEASURED = f"[daemon]\nauto_train_after_n_rollouts = {ROLLOUTS}\n"
 
 
 def _age(folder: Path, size: int) -> None:
-    """Make a project whose Exports holds `size` rollouts that a cycle was made of."""
+    """Make a project whose Exports contains `size` rollouts that earlier cycles used."""
     count = min(size, SEED_BATCH)
     with Live(f"making {size}", folder, SEEDING.format(count=count)) as live:
         played = [file.read_bytes() for file in live.play(ROLLOUTS, form="v2-base64")]

@@ -1,4 +1,4 @@
-"""What the daemon costs while it waits."""
+"""CPU and memory of an idle daemon."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOST_CPU_PERCENT = 1.0
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--seconds", type=float, default=3.0, metavar="S", help="how long each of the looks is (3)")
-    p.add_argument("--looks", type=int, default=5, metavar="N", help="how many (5)")
+    p.add_argument("--seconds", type=float, default=3.0, metavar="S", help="length of each measurement (3)")
+    p.add_argument("--looks", type=int, default=5, metavar="N", help="number of measurements (5)")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Look at a daemon that has published version 0 and keeps a spare trainer."""
+    """Measure a daemon that has published version 0 and keeps a warm trainer."""
     with (
         tempfile.TemporaryDirectory(prefix="hotlap-idle-", ignore_cleanup_errors=True) as name,
         Live("daemon", Path(name) / "project", "") as live,

@@ -1,7 +1,7 @@
-"""How long the daemon's deciding thread is held up while rollouts land, measured inside the real daemon.
+"""How long the daemon's main thread is blocked while rollouts arrive, measured inside the real daemon.
 
-Three clocks: how late a thread is that wants to run every millisecond, how long a wake waits for the pass that answers
-it, and how long a pass takes. No cycle runs: what is seen is the intake's doing.
+Three values: how late a thread runs that should run every millisecond, how long a wake-up waits for its pass, and how
+long a pass takes. No cycle runs, so the reading of rollouts is the only cause.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ QUIET = "nothing lands"
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=5, metavar="N", help="of everything in turn (5)")
+    p.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of all measurements (5)")
     p.add_argument("--large", type=int, default=LARGE, metavar="N", help=f"experiences of the large file ({LARGE})")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Let nothing, 20 rollouts at once, and a large one land, in turn."""
+    """Measure alternately with no rollout, with 20 at once, and with a large one."""
     with (
         tempfile.TemporaryDirectory(prefix="hotlap-holdups-", ignore_cleanup_errors=True) as name,
         Live("daemon", Path(name) / "project", _CONFIG, module="benchmarks.daemon.watched_daemon") as live,
@@ -62,7 +62,7 @@ _CONFIG = "[daemon]\nenable_auto_training = false\n"
 
 
 def _interval(live: Live, doing: Callable[[], None]) -> dict[str, float]:
-    """Return each clock's worst, ms, while something is done."""
+    """Return the worst of each value, ms, during an action."""
     live.ask()
     doing()
     worst: dict[str, float] = json.loads(live.ask())
@@ -92,5 +92,5 @@ def _section(worst: dict[str, list[dict[str, float]]]) -> Section:
 
 
 def _floor(clock: str, what: str) -> str:
-    """The machine's own lateness; without a rollout there is next to no pass to time."""
+    """Return what the machine itself causes; without a rollout there are hardly any passes."""
     return f"{CLOCKS[clock]}, {QUIET}" if clock == "late" and what != QUIET else ""

@@ -1,4 +1,4 @@
-"""The model JSON on its way to the engine: its size, writing it, reading it and checking its probe."""
+"""The model JSON: its size, and the time to write it, read it and check its probe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRITE_FLOOR, READ_FLOOR = "floor of writing: the bytes, fsync, rename", "floor o
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=20, metavar="N", help="of everything in turn (20)")
+    p.add_argument("--rounds", type=int, default=20, metavar="N", help="rounds of all measurements (20)")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:

@@ -1,4 +1,4 @@
-"""How fast rollouts are read, beside the libraries that only parse: 2048 experiences, 15 observations, 3 actions."""
+"""How fast rollouts are read, compared with libraries that only parse: 2048 experiences, 15 observations, 3 actions."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Readers = dict[str, tuple[bytes, Callable[[bytes], object]]]
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=40, metavar="N", help="of each reader, in turn (40)")
+    p.add_argument("--rounds", type=int, default=40, metavar="N", help="rounds of all readers (40)")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Read the same bytes with each reader in turn."""
+    """Read the same bytes with all readers alternately."""
     one = rollout_file.encoded(version_1(random_rollout(EXPERIENCES)))
     rollout = read_rollout(one)
     lists = rollout_to_v2(rollout, rollout_id="r", base64_columns=False)
@@ -73,7 +73,7 @@ def _simdjson(data: bytes) -> Readers:
     parser = simdjson.Parser()
 
     def parsed_only(text: bytes) -> None:
-        parser.parse(text)  # gives a view, which must be gone before the next parse
+        parser.parse(text)  # returns a view that must be deleted before the next parse
 
     return {
         "simdjson.loads alone, version 1": (data, simdjson.loads),
@@ -89,7 +89,7 @@ def _figure(name: str, size: int, times_ms: list[float]) -> Figure:
 
 
 def _times_ms(readers: Readers, rounds: int) -> dict[str, list[float]]:
-    """CPU times, all readers in turn, so that the machine's moods hit all alike."""
+    """Return CPU times; the readers alternate, so that other load affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(rounds):
         for name, (data, reader) in readers.items():
@@ -100,12 +100,12 @@ def _times_ms(readers: Readers, rounds: int) -> dict[str, list[float]]:
 
 
 def version_1(rollout: rollout_file.ExportedRollout) -> str:
-    """Return it as Unreal writes it."""
+    """Return the rollout as Unreal writes it."""
     return rollout_file.version_1(rollout, datetime(2026, 11, 21, tzinfo=UTC))
 
 
 def random_rollout(n: int) -> rollout_file.ExportedRollout:
-    """Return `n` experiences that nobody played."""
+    """Return `n` random experiences."""
     rng = np.random.default_rng(n)
     return rollout_file.ExportedRollout(
         observations=rng.normal(size=(n, OBSERVATIONS)).astype(np.float32),

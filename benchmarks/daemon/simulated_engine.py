@@ -1,4 +1,4 @@
-"""How fast the simulated engine plays and writes, beside the racing world alone."""
+"""How fast the simulated engine plays and writes, compared with the racing environment alone."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ STEPS = 2048
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=5, metavar="N", help="of everything in turn (5)")
-    p.add_argument("--rollouts", type=int, default=4, metavar="N", help="of 2048 steps, each time (4)")
-    p.add_argument("--agents", type=int, nargs="+", default=[16, 128], metavar="N", help="cars (16 128)")
+    p.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of all measurements (5)")
+    p.add_argument("--rollouts", type=int, default=4, metavar="N", help="rollouts of 2048 steps per round (4)")
+    p.add_argument("--agents", type=int, nargs="+", default=[16, 128], metavar="N", help="numbers of cars (16 128)")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Let engine and world play the same number of steps in turn."""
+    """Run engine and environment alternately for the same number of steps."""
     figures = []
     for agents in given.agents:
         say(f"{agents} agents, {given.rounds} rounds")

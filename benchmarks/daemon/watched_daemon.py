@@ -1,8 +1,8 @@
-"""A daemon that watches its own deciding thread: `python -m benchmarks.daemon.watched_daemon PROJECT`, a child of `holdups`.
+"""A daemon that measures its own main thread: `python -m benchmarks.daemon.watched_daemon PROJECT`.
 
-It is the real one, put together by the daemon's own code, with three clocks added: how long each pass took, how long a
-wake waited for its pass, and how late a thread was that wants to run every millisecond. A line on its standard input
-starts an interval; at the next one it prints the interval's worst as a JSON line. It ends when that input closes.
+It is the real daemon with three measurements: how long each pass took, how long a wake-up waited for its pass, and
+how late a thread ran that should run every millisecond. A line on its standard input starts an interval. At the next
+line it prints the worst values as a JSON line. It ends when that input closes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TICK_S = 0.001
 
 
 class Watch:
-    """The worst since the last question, in ms."""
+    """The worst values since the last line on stdin, in ms."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,30 +32,30 @@ class Watch:
         self._woken_at: float | None = None
 
     def ask(self) -> str:
-        """Return the worst as a line, and begin anew."""
+        """Return the worst values as a line, and start again."""
         with self._lock:
             line = json.dumps(self._worst)
             self._worst = dict.fromkeys(self._worst, 0.0)
         return line
 
     def woken(self) -> None:
-        """Note that somebody wants a pass."""
+        """Record a wake-up."""
         if self._woken_at is None:
             self._woken_at = time.perf_counter()
 
     def passing(self) -> None:
-        """Note that a pass begins."""
+        """Record the start of a pass."""
         woken_at, self._woken_at = self._woken_at, None
         if woken_at is not None:
             self.note("wake", time.perf_counter() - woken_at)
 
     def note(self, what: str, seconds: float) -> None:
-        """Keep the worst."""
+        """Keep the larger value."""
         with self._lock:
             self._worst[what] = max(self._worst[what], seconds * 1e3)
 
     def beat(self) -> None:
-        """Want to run every millisecond, and note how late that is."""
+        """Run every millisecond, and record how late that was."""
         while True:
             due = time.perf_counter() + TICK_S
             time.sleep(TICK_S)
@@ -63,20 +63,20 @@ class Watch:
 
 
 class WatchedMailbox(Mailbox):
-    """Tells the watch of every wake."""
+    """A mailbox that reports every wake-up."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
         self._watch = watch
 
     def wake(self) -> None:
-        """Ask for another pass."""
+        """Request another pass."""
         self._watch.woken()
         super().wake()
 
 
 def watch_passes(app: App, watch: Watch) -> None:
-    """Time every pass from now on."""
+    """Measure every pass from now on."""
     tick = app.service.tick
 
     def timed() -> float:
@@ -93,7 +93,7 @@ def main() -> int:
     """Serve until standard input closes."""
     layout, watch = ProjectPaths(Path(sys.argv[1])), Watch()
     settings = load_settings(layout.project)
-    answers, sys.stdout = sys.stdout, sys.stderr  # the log's lines go the other way
+    answers, sys.stdout = sys.stdout, sys.stderr  # log lines go to stderr
     setattr(daemon_app, "Mailbox", partial(WatchedMailbox, watch))  # noqa: B010
     with open_service(layout, settings, dashboard=False) as app:
         watch_passes(app, watch)

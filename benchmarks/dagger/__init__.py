@@ -1,1 +1,1 @@
-"""DAgger beside cloning and the imitation package."""
+"""DAgger compared with cloning and with the imitation package."""

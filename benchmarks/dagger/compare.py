@@ -1,4 +1,4 @@
-"""DAgger against plain cloning with as many labels, and against the `imitation` package, on the racing milestones."""
+"""DAgger compared with cloning on as many labels, and with the `imitation` package, on the racing milestones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dagger.plot import picture
+from benchmarks.dagger.plot import Curve, picture
 from benchmarks.lib import host_info as machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,37 +22,44 @@ CONFIG = ROOT / "configs" / "dagger_racing.json"
 
 @dataclass(frozen=True, slots=True)
 class MilestoneOutcome:
-    """One way on one milestone with one seed."""
+    """The outcome of one way on one milestone with one seed."""
 
     way: str
     milestone: str
     seed: int
     success_rate: float  #: over the final episodes
     labels: int
-    seconds: float  #: of collecting and training; starting and judging left out
+    seconds: float  #: of collecting and training, without start and evaluation
     curve: tuple[tuple[int, float], ...]  #: labels and success rate of each round's evaluation
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this benchmark's flags."""
     p = commands.add_parser("dagger", help="policies from experts: DAgger, cloning, imitation", description=__doc__)
-    p.add_argument("--seeds", type=int, default=3, metavar="N", help="how many (3)")
-    p.add_argument("--iterations", type=int, default=4, metavar="N", help="rounds (4)")
+    p.add_argument("--seeds", type=int, default=3, metavar="N", help="number of seeds (3)")
+    p.add_argument("--iterations", type=int, default=4, metavar="N", help="number of rounds (4)")
     p.add_argument(
-        "--episodes", type=int, default=1, metavar="N", help="episodes a round (1): with many labels all succeed"
+        "--episodes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="episodes per round (1); with many, every way succeeds",
     )
-    p.add_argument("--steps", type=int, default=300, metavar="N", help="gradient steps a round (300)")
+    p.add_argument("--steps", type=int, default=300, metavar="N", help="gradient steps per round (300)")
     p.add_argument(
-        "--gust", type=float, default=0.02, help="how strong the wind is (0.02): wind shows cloning the way back"
+        "--gust",
+        type=float,
+        default=0.02,
+        help="strength of the wind (0.02), which pushes cloning off the path",
     )
-    p.add_argument("--milestones", nargs="+", metavar="ID", help="these alone; their start states must be there")
-    p.add_argument("--imitation-python", type=Path, metavar="FILE", help="the Python of a venv that has `imitation`")
+    p.add_argument("--milestones", nargs="+", metavar="ID", help="only these; their start states must exist")
+    p.add_argument("--imitation-python", type=Path, metavar="FILE", help="a Python that has `imitation`")
     p.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "dagger", metavar="DIR")
     p.set_defaults(run=main)
 
 
 def main(given: argparse.Namespace) -> int:
-    """Run all ways, print the table, draw the picture."""
+    """Run all ways, print the table, write the plot."""
     given.out.mkdir(parents=True, exist_ok=True)
     document = json.loads(CONFIG.read_text(encoding="utf-8"))
     document["env_options"]["gust"] = given.gust
@@ -69,14 +76,14 @@ def main(given: argparse.Namespace) -> int:
     text = table(outcomes)
     print(f"on {machine.in_words(machine.describe())}\n\n{text}")
     (given.out / "table.md").write_text(text, encoding="utf-8")
-    (given.out / "dagger.svg").write_text(picture(outcomes), encoding="utf-8")
+    (given.out / "dagger.svg").write_text(picture(curves_of(outcomes)), encoding="utf-8")
     return 0
 
 
 def _pipeline(
     given: argparse.Namespace, config: Path, names: Sequence[str], way: str, beta: str, seed: int
 ) -> list[MilestoneOutcome]:
-    """Run the pipeline; cloning is the same run in which the expert always drives."""
+    """Run the pipeline; in cloning, the expert always acts."""
     out, outcomes = given.out / f"{way}_{seed}", []
     common = [sys.executable, "-m", "trainer", "dagger", "--milestone-config", str(config), "--output-dir", str(out)]
     common += ["--policy-dir", str(ROOT / "examples" / "dagger_racing"), "--state-dir", str(given.out / "states")]
@@ -99,7 +106,7 @@ def _pipeline(
 
 
 def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, further_rounds: bool) -> MilestoneOutcome:
-    """Run the other package on the same world, in its own Python."""
+    """Run the other package on the same environment, in its own Python."""
     way = "imitation, further rounds" if further_rounds else "imitation"
     details = json.loads((given.out / f"DAgger_{seed}" / "milestone_details" / f"{name}.json").read_bytes())
     totals = [0, *(r["labels"] for r in details["rounds"])]
@@ -120,8 +127,17 @@ def _imitation(given: argparse.Namespace, config: Path, name: str, seed: int, fu
     return MilestoneOutcome(way, name, seed, said["success_rate"], said["labels"], said["seconds"], ())
 
 
+def curves_of(outcomes: Sequence[MilestoneOutcome]) -> dict[str, list[Curve]]:
+    """Return the curves of each way that has some."""
+    curves: dict[str, list[Curve]] = {}
+    for outcome in outcomes:
+        if outcome.curve:
+            curves.setdefault(outcome.way, []).append(outcome.curve)
+    return curves
+
+
 def table(outcomes: Sequence[MilestoneOutcome]) -> str:
-    """Means over the seeds, one row a milestone."""
+    """Return the means over the seeds, one row per milestone."""
     ways = list(dict.fromkeys(outcome.way for outcome in outcomes))
     head = " | ".join(f"{way}: success, labels, s" for way in ways)
     lines = [f"| milestone | {head} |", "|---|" + "---|" * len(ways)]

@@ -1,11 +1,11 @@
-"""The `imitation` package's DAgger on one racing milestone; runs in its own venv: a task on stdin, a result on stdout.
+"""The `imitation` package's DAgger on one racing milestone: a task on stdin, a result on stdout.
 
-The same world, seeds, network, batches and gradient steps a round, and in each round as many labels as ours had: where
-its episodes end early it plays more of them, the last one cut. With "further_rounds" each round has as many episodes as
-ours instead, and rounds are added, with their gradient steps, until it has had at least as many labels.
+The same game, seeds, network, batches and gradient steps per round, and in each round as many labels as ours had: if
+its episodes end early it plays more of them, and cuts the last one. With "further_rounds" each round has as many
+episodes as ours instead, and rounds are added, with their gradient steps, until it has had at least as many labels.
 
-Its experts see observations only, so here an observation carries the expert's state behind the car's own fifteen
-numbers, and the learner's network looks at those alone.
+Its experts see observations only. So an observation contains the expert's state after the car's fifteen numbers, and
+the learner's network uses only those fifteen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXTRA = 4 + 3 * len(AHEAD_M)
 
 
 class Episodes(gymnasium.Env):
-    """The milestone as a plain episodic task: over when it is reached, the car crashes or time is up."""
+    """The milestone as an episodic task, which ends at success, after a crash or at the time limit."""
 
     def __init__(self, task: dict[str, Any], seed: int) -> None:
         document = json.loads(Path(task["config"]).read_text())
@@ -43,7 +43,7 @@ class Episodes(gymnasium.Env):
         milestone = next(m for m in document["milestones"] if m["id"] == task["milestone"])
         start = milestone["starting_state"]
         self._start = (Path(task["states"]) / Path(start).name).read_bytes() if start else None
-        self.labels_left = math.inf  #: an episode is cut where it would bring more
+        self.labels_left = math.inf  #: an episode is cut after this many
         self._name, self._limit, self._rng = task["milestone"], task["limit"], np.random.default_rng(seed)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OWN + EXTRA,), np.float32)
         self.action_space = self._env.action_space
@@ -70,7 +70,7 @@ class Episodes(gymnasium.Env):
 
 
 class Pursuit(BasePolicy):
-    """The pure-pursuit driver behind the interface of a policy."""
+    """The pure-pursuit expert with the interface of a policy."""
 
     def forward(self, *_: Any) -> Any:
         raise NotImplementedError
@@ -88,7 +88,7 @@ class Pursuit(BasePolicy):
 
 
 class OwnNumbers(BaseFeaturesExtractor):
-    """What the car sees, without what the expert is told."""
+    """Return the car's observation without the expert's state."""
 
     def __init__(self, space: Any) -> None:
         super().__init__(space, OWN)
@@ -98,7 +98,7 @@ class OwnNumbers(BaseFeaturesExtractor):
 
 
 def _play(collector: Any, expert: Pursuit) -> int:
-    """Play one episode that the expert labels; give its steps."""
+    """Run one episode that the expert labels; return its steps."""
     observation, over, steps = collector.reset(), False, 0
     while not over:
         action, _ = expert.predict(observation, deterministic=True)
@@ -109,7 +109,7 @@ def _play(collector: Any, expert: Pursuit) -> int:
 
 
 def main() -> None:
-    """Do the task."""
+    """Run the task from stdin."""
     task = json.load(sys.stdin)
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "dagger_racing"))
     torch.set_num_threads(1)
@@ -140,13 +140,13 @@ def main() -> None:
                 labels += _play(collector, expert)
                 episodes += 1
             rounds += 1
-            # Without rollouts for its log, which would cost it time and no labels.
+            # Without rollouts for its log, which cost time and give no labels.
             quiet = {"progress_bar": False, "log_interval": 10**9, "log_rollouts_venv": None}
             trainer.extend_and_update({"n_batches": task["steps"], **quiet})
         seconds = time.monotonic() - began
     judge, wins = Episodes(task, 0), 0
     for k in range(task["final_episodes"]):
-        # The very episodes that our policies are judged by.
+        # The same episodes that evaluate our policies.
         seed = key_for(task["seed"], "dagger", task["milestone"], "final", k) % 2**31
         observation, _ = judge.reset(seed=seed)
         over = False

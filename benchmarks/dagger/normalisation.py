@@ -1,7 +1,7 @@
-"""The units in which DAgger's policies see: small with few labels, beside one deviation a column throughout.
+"""Normalisation of DAgger's observations: damped with few labels, compared with one standard deviation per column.
 
-Labels of known functions of fifteen columns, one smooth with three real numbers, one a tree of four choices; the error
-on states that were not labelled, after each 2,000 gradient steps.
+The labels come from known functions of fifteen columns: a smooth one with three real outputs, and a tree of four
+choices. The table has the error on held-out states after each 2,000 gradient steps.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ FEW, MANY = 300, 7000
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this benchmark's flags."""
-    p = commands.add_parser("dagger-inputs", help="the units of DAgger's observations", description=__doc__)
+    p = commands.add_parser("dagger-inputs", help="normalisation of DAgger's observations", description=__doc__)
     p.add_argument("--seeds", type=int, default=2, metavar="N", help="how many (2)")
     p.add_argument("--rounds", type=int, default=5, metavar="N", help=f"of {STEPS} steps each (5)")
     p.set_defaults(run=main)
 
 
 def smooth(x: NDArray[np.float32]) -> NDArray[Any]:
-    """Three numbers in [-1, 1]."""
+    """Return three numbers in [-1, 1] per state."""
     sums = (np.tanh(x[:, 0] + x[:, 1] * x[:, 2]), np.sin(2 * x[:, 3]), np.clip(x[:, 4] - x[:, 5], -1, 1))
     return np.stack(sums, axis=1).astype(np.float32)
 
 
 def tree(x: NDArray[np.float32]) -> NDArray[Any]:
-    """One of four choices, decided by thresholds."""
+    """Return one of four choices per state, decided by thresholds."""
     low = (x[:, 1] * x[:, 2] > 0.1) ^ (x[:, 3] > -0.2)
     return (2 * (x[:, 0] > 0.3) + low).astype(np.int64)
 

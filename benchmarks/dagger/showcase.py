@@ -1,6 +1,6 @@
-"""The five racing milestones from nothing, timed, and every policy beside its expert over the same seeded episodes.
+"""The five racing milestones from scratch, timed, and every policy compared with its expert on the same episodes.
 
-With --milestone-config another game's; with --judge-only a run that is there already.
+With --milestone-config the milestones of another game; with --judge-only an existing run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEAST_RATIO = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An expert and its policy over the same episodes."""
+    """An expert and its policy on the same episodes."""
 
     milestone: str
     expert: float  #: success rate
@@ -37,16 +37,16 @@ class Pair:
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this benchmark's flags."""
-    p = commands.add_parser("dagger-show", help="five racing milestones, timed and judged", description=__doc__)
+    p = commands.add_parser("dagger-show", help="five racing milestones, timed and evaluated", description=__doc__)
     p.add_argument("--milestone-config", type=Path, default=CONFIG, metavar="FILE", help="(dagger_racing.json)")
-    p.add_argument("--judge-only", action="store_true", help="judge what lies in --out; no limit on time then")
-    p.add_argument("--jobs", type=int, default=2, metavar="N", help="milestones side by side (2)")
+    p.add_argument("--judge-only", action="store_true", help="evaluate the run in --out; without a time limit")
+    p.add_argument("--jobs", type=int, default=2, metavar="N", help="milestones at a time (2)")
     p.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "dagger_show", metavar="DIR")
     p.set_defaults(run=main)
 
 
 def main(given: argparse.Namespace) -> int:
-    """Run it; 0 where it took less than five minutes and every policy does nearly as well as its expert."""
+    """Run the pipeline; return 0 if it took under five minutes and every policy does nearly as well as its expert."""
     took_s = 0.0
     if not given.judge_only:
         shutil.rmtree(given.out, ignore_errors=True)
@@ -70,7 +70,7 @@ def main(given: argparse.Namespace) -> int:
 
 
 def judge(out: Path, config_file: Path) -> list[Pair]:
-    """Let every expert play the episodes, and under the step limit, that its policy was judged by at the end."""
+    """Run every expert on the episodes, and with the step limit, of its policy's final evaluation."""
     from trainer.common.rng import key_for
     from trainer.dagger.environment import open_environments
     from trainer.dagger.expert.client import Expert

@@ -1,1 +1,1 @@
-"""How fast Hotlap learns from files, beside Stable-Baselines3."""
+"""How fast Hotlap learns from files, compared with Stable-Baselines3."""

@@ -1,4 +1,4 @@
-"""Does the closed file loop learn as well as PPO in process? `python -m benchmarks learning --help`."""
+"""Learning through files compared with PPO in one process: `python -m benchmarks learning --help`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.lib import doc_tables as page
 from benchmarks.lib import host_info as machine
 from benchmarks.lib.child_process import ROOT, RunError
 
-PAGE, PICTURE = ROOT / "docs" / "learning.md", ROOT / "docs" / "learning.svg"
+PAGE, PICTURE = ROOT / "docs" / "lab" / "learning.md", ROOT / "docs" / "lab" / "learning.svg"
 OUT = ROOT / "benchmarks" / "out" / "learning.json"
 QUICK_OUT = OUT.with_name("learning-quick.json")
 DESCRIPTION = """\
@@ -39,39 +39,39 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add this benchmark's flags."""
     p = commands.add_parser(
         "learning",
-        help="the file loop against Stable-Baselines3 in process",
+        help="learning through files compared with Stable-Baselines3",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--seeds", type=_at_least(0), nargs="+", default=[0, 1, 2], metavar="S", help="(0 1 2)")
-    p.add_argument("--cycles", type=_at_least(1), default=16, metavar="N", help="trainings a run (16)")
-    p.add_argument("--jobs", type=_at_least(1), default=2, metavar="N", help="runs at a time, a core each (2)")
+    p.add_argument("--cycles", type=_at_least(1), default=16, metavar="N", help="cycles per run (16)")
+    p.add_argument("--jobs", type=_at_least(1), default=2, metavar="N", help="runs at a time, one core each (2)")
     p.add_argument("--only", type=Way, nargs="+", default=list(Way), metavar="WAY", help=f"of {', '.join(Way)} (all)")
     p.add_argument(
         "--scales", type=Scale, nargs="+", default=list(Scale), metavar="SCALE", help=f"of {', '.join(Scale)} (all)"
     )
-    p.add_argument("--quick", action="store_true", help="the first seed only and 4 cycles")
+    p.add_argument("--quick", action="store_true", help="only the first seed, and 4 cycles")
     p.add_argument("--out", type=Path, metavar="FILE", help="results (benchmarks/out/learning.json)")
     p.add_argument("--config", type=Path, metavar="FILE", help="a daemon.toml for ours, to try settings; needs --out")
-    p.add_argument("--keep", type=Path, metavar="DIR", help="keep the project folders there, to look into")
-    p.add_argument("--report", action="store_true", help="play nothing, report what --out has")
-    p.add_argument("--write-docs", action="store_true", help="put table and picture into docs/learning.md")
+    p.add_argument("--keep", type=Path, metavar="DIR", help="keep the project folders in this folder")
+    p.add_argument("--report", action="store_true", help="report the results in --out without running")
+    p.add_argument("--write-docs", action="store_true", help="write table and plot to docs/lab/learning.md")
     p.set_defaults(run=lambda given: main(given, p))
 
 
 def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Play, report, judge; the exit code."""
+    """Run, report and compare; return the exit code."""
     if given.quick:
         given.seeds, given.cycles = given.seeds[:1], min(given.cycles, 4)
     if given.config is not None and (given.out is None or given.write_docs):
-        parser.error("--config is for trying settings: give an --out of its own, and leave the docs alone")
+        parser.error("--config is for trials: use another --out, and not --write-docs")
     if given.write_docs and not page.has_markers(PAGE, "learning"):
         begin, end = page.markers("learning")
         parser.error(f"{PAGE.relative_to(ROOT)} has no lines {begin} and {end} to write between")
     given.out = given.out or (QUICK_OUT if given.quick else OUT)
     if find_spec("stable_baselines3") is None and Way.SB3 in given.only and not given.report:
-        parser.error("stable-baselines3 is missing: `python scripts/dev.py bench` installs it, or leave sb3 out")
+        parser.error("stable-baselines3 is missing: `python scripts/dev.py bench` installs it; or leave out sb3")
     plan = Scenario(cycles=given.cycles, config=given.config.read_text(encoding="utf-8") if given.config else "")
     wanted = runs_of(dict.fromkeys(given.only), dict.fromkeys(given.scales), list(dict.fromkeys(given.seeds)))
     outcomes, saved = load(given.out, plan)
@@ -80,7 +80,7 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         outcomes = {run: outcome for run, outcome in outcomes.items() if run not in wanted}
         failed = not _play(wanted, plan, outcomes, given)
     if not outcomes:
-        parser.exit(1, f"there is no finished run of {plan.cycles} cycles in {given.out}\n")
+        parser.exit(1, f"no finished run of {plan.cycles} cycles in {given.out}\n")
     comparisons = report.compare(outcomes)
     text = report.markdown(outcomes, plan, saved["machine"] if given.report else machine.describe())
     print(f"\n{text}\n")
@@ -93,7 +93,7 @@ def main(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _play(
     wanted: list[ScenarioRun], plan: Scenario, outcomes: dict[ScenarioRun, ScenarioOutcome], given: argparse.Namespace
 ) -> bool:
-    """Play what is wanted into `outcomes`, saving after each; whether all went well."""
+    """Run the missing runs, save after each, and return whether all succeeded."""
     began_s = time.monotonic()
 
     def say(line: str) -> None:
@@ -122,10 +122,10 @@ def _play(
 
 def _write_docs(outcomes: dict[ScenarioRun, ScenarioOutcome], plan: Scenario, text: str, *, is_complete: bool) -> None:
     if not is_complete:
-        print("docs are left as they are: the benchmark is not complete", file=sys.stderr)
+        print("docs are not changed: the benchmark is not complete", file=sys.stderr)
         return
     page.write_between(PAGE, "learning", text)
-    PICTURE.write_text(curves.picture(list(outcomes.values()), plan), encoding="utf-8", newline="\n")
+    PICTURE.write_text(curves.picture(list(outcomes.values())), encoding="utf-8", newline="\n")
     print(f"wrote {PAGE.relative_to(ROOT)} and {PICTURE.relative_to(ROOT)}")
 
 

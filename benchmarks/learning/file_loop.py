@@ -1,4 +1,4 @@
-"""Ours: a real engine process and a real daemon process that share two folders and nothing else."""
+"""Hotlap: an engine process and a daemon process that share only two folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def play(
     stopping: threading.Event,
     say: Callable[[float], None],
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Return the reward per step of each batch, and what the daemon tells of it. Raises RunError or Cancelled."""
+    """Return the reward per step of each batch, and the daemon's history. Raises RunError or Cancelled."""
     if plan.config:
         (folder / "daemon.toml").write_text(plan.config, encoding="utf-8")
     with (
@@ -42,13 +42,13 @@ def play(
 
 
 def daemon_arguments(run: ScenarioRun, plan: Scenario, folder: Path) -> list[str]:
-    """The daemon as users start it; on the CPU, where Stable-Baselines3 runs too."""
+    """Start the daemon as users do, on the CPU, as Stable-Baselines3."""
     arguments = ["-m", "daemon", "--no-dashboard", "--project", str(folder), "--device", "cpu"]
     return [*arguments, "--seed", str(run.seed), "--after-n-rollouts", str(plan.rollouts)]
 
 
 def engine_arguments(run: ScenarioRun, plan: Scenario, folder: Path) -> list[str]:
-    """The engine, which waits after each batch for another model, as the game does that pauses while training."""
+    """Start the engine, which waits after each batch for a new model."""
     factor, shift = run.scale.factor_and_shift
     flags = {
         "project": folder,
@@ -73,25 +73,25 @@ def _report(line: str | None, engine: BenchChild) -> dict[str, Any]:
 
 
 def _only_version(batch: list[dict[str, Any]], before: list[int]) -> int:
-    """Return the version that played the batch; weights of the engine's own count as -1.
+    """Return the policy version of a batch; -1 for the engine's own weights.
 
-    Raises RunError where it is not one, and a newer one: then this would be no comparison.
+    Raises RunError if it is not exactly one, and newer than before, because then the runs cannot be compared.
     """
     versions = {-1 if report["policy_version"] is None else int(report["policy_version"]) for report in batch}
     if len(versions) != 1 or (before and min(versions) <= before[-1]):
-        raise RunError(f"a batch was played by the versions {sorted(versions)} after {before}")
+        raise RunError(f"a batch has the policy versions {sorted(versions)} after {before}")
     return versions.pop()
 
 
 def _told(folder: Path) -> list[dict[str, Any]]:
-    """What the daemon tells of its cycles, without the rollouts' names, and the warnings that stand at the end."""
+    """Return the daemon's history, without the rollouts' names, and its final warnings."""
     kept = ("cycle", "state", "policy_version", "best_epoch", "score", "value_loss", "seconds", "error")
     cycles = [{name: cycle.get(name) for name in kept} for cycle in _asked(folder, "history")]
     return cycles + [{"warning": w["code"], "message": w["message"]} for w in _asked(folder, "status")["warnings"]]
 
 
 def _asked(folder: Path, word: str) -> Any:
-    """The answer of `python -m daemon WORD --json`."""
+    """Return the output of `python -m daemon WORD --json`."""
     command = [sys.executable, "-P", "-m", "daemon", word, "--json", "--project", str(folder)]
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120, check=False

@@ -1,8 +1,7 @@
-"""What drawing from old rollouts does to learning: `python -m benchmarks replay --help`.
+"""The effect of old rollouts on learning: `python -m benchmarks replay --help`.
 
-The loop of daemon and engine without their processes: the simulated engine plays ten rollouts, a job trains on them
-and on what it draws from the older ones, the engine plays the new model. All that differs between two runs with the
-same seed is `history_ratio`.
+The loop of daemon and engine in one process: the simulated engine writes ten rollouts, a job trains on them and on a
+part of the older ones, the engine uses the new model. Two runs with the same seed differ only in `history_ratio`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ AGES = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class HistoryOutcome:
-    """One run: reward per step of each batch, and how much a batch overlaps with a later policy."""
+    """One run: the reward per step of each batch, and how much a batch overlaps with later policies."""
 
     rewards: list[float]
     overlaps: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))  #: by age in cycles
@@ -47,7 +46,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     p = commands.add_parser("replay", help="learning with and without old rollouts (minutes)", description=__doc__)
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="(0 1 2)")
     p.add_argument("--ratios", type=float, nargs="+", default=[0.0, 0.25, 1.0], metavar="R", help="(0 0.25 1)")
-    p.add_argument("--cycles", type=int, default=12, metavar="N", help="trainings in each run (12)")
+    p.add_argument("--cycles", type=int, default=12, metavar="N", help="cycles per run (12)")
     p.set_defaults(run=main)
 
 
@@ -66,7 +65,7 @@ def main(given: argparse.Namespace) -> int:
 
 
 def play(ratio: float, seed: int, cycles: int) -> HistoryOutcome:
-    """Train for `cycles` cycles, and play once more with the last model."""
+    """Train for `cycles` cycles, and collect once more with the last model."""
     with tempfile.TemporaryDirectory(prefix="hotlap-replay-") as name:
         loop = _Loop(Path(name), TrainerSettings(seed=seed, history_ratio=ratio, device="cpu"))
         for _ in range(cycles):
@@ -87,7 +86,7 @@ class _Loop:
         self._last = self._run("initial", ())
 
     def turn(self) -> None:
-        """Play a batch and train on it."""
+        """Collect a batch and train on it."""
         new = self.batch()
         inputs = [
             given.model_copy(update={"is_new": given in new, "age": len(self._batches) - 1 - i})
@@ -98,7 +97,7 @@ class _Loop:
         self._last = self._run("train", tuple(inputs))
 
     def batch(self) -> list[RolloutInput]:
-        """Let the engine play, and note what it got and how close the old batches still are."""
+        """Collect a batch, and record its reward and the overlap of the old batches."""
         engine, model = self._engine, str(self._model_path())
         engine.model = load_model(self._model_path())
         engine.options = replace(engine.options, rollouts=engine.rollouts + ROLLOUTS)
@@ -149,7 +148,7 @@ def _rewards(path: Path) -> float:
 
 
 def _overlap(given: RolloutInput, now: Model) -> float:
-    """Mean of min(1, now / then) over the densities of a rollout's actions."""
+    """Return the mean of min(1, now / then) over the densities of a rollout's actions."""
     rollout = read_rollout(Path(given.source).read_bytes())
     mean = now.mean(rollout.observations).astype(np.float64)
     std = np.exp(now.action_log_std.astype(np.float64))

@@ -1,4 +1,4 @@
-"""From outcomes to a verdict, and the verdict as Markdown."""
+"""Compare the outcomes, and report the comparison as Markdown."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ OBSERVATIONS = {Scale.WELL: "well scaled", Scale.BADLY: "x 30 + 100"}
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One way of ours against theirs at one scale, over the seeds that both have played."""
+    """One of our ways compared with Stable-Baselines3 at one scale, over the seeds that both have."""
 
     way: Way
     scale: Scale
     seeds: tuple[int, ...]
-    ours: tuple[float, ...]  #: reward per step after the last training, one a seed
+    ours: tuple[float, ...]  #: reward per step after the last cycle, one per seed
     theirs: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        """Of the means."""
+        """The ratio of the means."""
         return statistics.fmean(self.ours) / statistics.fmean(self.theirs)
 
     @property
     def passed(self) -> bool:
-        """Whether ours ends high enough."""
+        """Whether our final reward is high enough."""
         return self.ratio >= LEAST_RATIO
 
     def plain(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the document for JSON."""
         return {
             "way": self.way,
             "scale": self.scale,
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(outcomes: Mapping[ScenarioRun, ScenarioOutcome]) -> list[Comparison]:
-    """Return what can be compared so far."""
+    """Return the comparisons for which both sides have outcomes."""
     found = []
     for scale in Scale:
         for way in (Way.OURS, Way.OWN):
@@ -67,12 +67,12 @@ def compare(outcomes: Mapping[ScenarioRun, ScenarioOutcome]) -> list[Comparison]
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation over the seeds; 0 for one."""
+    """Return the standard deviation over the seeds; 0 for one seed."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def verdicts(comparisons: Iterable[Comparison]) -> list[str]:
-    """One plain line each, for the terminal."""
+    """Return one line per comparison for the terminal."""
     return [
         f"{c.way:<11} {c.scale:<5} seeds {' '.join(map(str, c.seeds))}:"
         f"  ours {_spread(c.ours)}  sb3 {_spread(c.theirs)}  ratio {c.ratio:.3f}  {_verdict(c)}"
@@ -81,12 +81,12 @@ def verdicts(comparisons: Iterable[Comparison]) -> list[str]:
 
 
 def is_complete(comparisons: Sequence[Comparison]) -> bool:
-    """Whether both ways were compared at both scales, over the same seeds."""
+    """Return whether both ways were compared at both scales, over the same seeds."""
     return len(comparisons) == 4 and len({comparison.seeds for comparison in comparisons}) == 1
 
 
 def markdown(outcomes: Mapping[ScenarioRun, ScenarioOutcome], plan: Scenario, machine: dict[str, str | int]) -> str:
-    """Both tables with what is needed to make them again."""
+    """Return both tables, with what is needed to reproduce them."""
     seeds = " ".join(map(str, sorted({run.seed for run in outcomes})))
     command = f"python -m benchmarks learning --seeds {seeds} --cycles {plan.cycles}"
     dates = sorted({outcome.date for outcome in outcomes.values()})

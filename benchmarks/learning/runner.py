@@ -1,4 +1,4 @@
-"""Play runs: each in a temporary folder of its own, several at a time, none left behind."""
+"""Run several runs at a time, each in its own temporary folder."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from benchmarks.learning.scenarios import Scenario, ScenarioOutcome, ScenarioRun
 from benchmarks.lib.child_process import BenchChild, Cancelled, RunError
 
 Say = Callable[[str], None]
-TIMEOUT_S = 300.0  #: without a line from a run; a training takes seconds
-_GLANCE_S = 1.0  #: Windows hears Ctrl-C only between waits
+TIMEOUT_S = 300.0  #: without output from a run; a cycle takes seconds
+_GLANCE_S = 1.0  #: Windows handles Ctrl-C only between waits
 
 
 def play_all(
     runs: Sequence[ScenarioRun], plan: Scenario, *, jobs: int, keep: Path | None, say: Say
 ) -> Iterator[tuple[ScenarioRun, ScenarioOutcome | RunError]]:
-    """Return each run's outcome, or why there is none, as they end. Stops all of them where the caller is stopped."""
+    """Yield each run's outcome, or the reason of its failure, as they end. Stops all if the caller stops."""
     stopping = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(play, run, plan, keep=keep, stopping=stopping, say=say): run for run in runs}
@@ -48,7 +48,7 @@ def _result(future: Future[ScenarioOutcome]) -> ScenarioOutcome | RunError:
 def play(
     run: ScenarioRun, plan: Scenario, *, keep: Path | None, stopping: threading.Event, say: Say
 ) -> ScenarioOutcome:
-    """Play one run. Raises RunError or Cancelled."""
+    """Execute one run. Raises RunError or Cancelled."""
     if stopping.is_set():
         raise Cancelled
     since = time.monotonic()
@@ -75,7 +75,7 @@ def in_process(
     stopping: threading.Event,
     say: Callable[[float], None],
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Theirs, with the signature of ours. Raises RunError or Cancelled."""
+    """Run Stable-Baselines3, with the signature of `file_loop.run`. Raises RunError or Cancelled."""
     factor, shift = run.scale.factor_and_shift
     numbers = {"agents": plan.agents, "batch": plan.batch, "cycles": plan.cycles, "seed": run.seed}
     flags = numbers | {"observation-scale": factor, "observation-shift": shift}
@@ -91,13 +91,13 @@ def in_process(
             say(curve[-1])
         child.expect_success(timeout_s)
     if len(curve) != plan.cycles + 1:
-        raise RunError(f"it played {len(curve)} batches instead of {plan.cycles + 1}")
+        raise RunError(f"it has {len(curve)} batches instead of {plan.cycles + 1}")
     return curve, []
 
 
 @contextmanager
 def _folder(run: ScenarioRun, keep: Path | None) -> Iterator[Path]:
-    """A folder for one run: a temporary one, or under `keep`, where it stays."""
+    """Return a folder for one run: a temporary one, or a permanent one under `keep`."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="hotlap-learning-", ignore_cleanup_errors=True) as temporary:
             yield Path(temporary)

@@ -1,7 +1,7 @@
-"""Theirs: Stable-Baselines3's PPO with VecNormalize on the same world, in one process.
+"""Stable-Baselines3's PPO with VecNormalize on the same environment, in one process.
 
-A program of its own, `python -m benchmarks.learning.sb3_in_process --help`: it prints one JSON line a batch and ends when its
-standard input closes. The hyperparameters are our defaults, read from the settings.
+`python -m benchmarks.learning.sb3_in_process` prints one JSON line per batch and ends when its standard input closes.
+The hyperparameters are Hotlap's defaults, read from the settings.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from trainer.envs.racing.simulation import RacingSimulation
 
 
 class RacingVecEnv(AgentsVecEnv):
-    """The racing world as Stable-Baselines3 wants it, with the rewards as the world gave them."""
+    """The racing environment for Stable-Baselines3, with the original rewards."""
 
     def __init__(self, world: RacingSimulation) -> None:
         self.world = world
-        self.rewards: list[float] = []  #: mean over the agents, one a step
+        self.rewards: list[float] = []  #: mean over the agents, one per step
         seen = gymnasium.spaces.Box(-np.inf, np.inf, (world.OBSERVATION_SIZE,), np.float32)
         done = gymnasium.spaces.Box(world.ACTION_LOW, world.ACTION_HIGH, dtype=np.float32)
         super().__init__(world.n_agents, seen, done)
 
     def reset(self) -> VecEnvObs:
-        """Start all agents anew."""
+        """Start a new episode of all agents."""
         return self.world.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Drive; where an episode ended, the infos hold its true last observation."""
+        """Step; if an episode ended, the infos contain its true last observation."""
         step = self.world.step(self._actions)
         self.rewards.append(float(step.reward.mean(dtype=np.float64)))
         done = step.terminated | step.truncated
@@ -56,7 +56,7 @@ class RacingVecEnv(AgentsVecEnv):
 
 
 class Teller(BaseCallback):
-    """Prints each batch's reward per step, and ends after the batch that follows the last training."""
+    """Prints each batch's reward per step, and ends after the batch that follows the last update."""
 
     def __init__(self, env: RacingVecEnv, *, steps: int, batches: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def make_ppo(
     epochs: int | None = None,
     device: str = "cpu",
 ) -> PPO:
-    """PPO with our hyperparameters; two separate stacks of our hidden sizes, as both programs have them."""
+    """Return PPO with our hyperparameters and two separate networks of our hidden sizes."""
     s, hidden = TrainerSettings(), list(AgentSettings().hidden_sizes)
     model = PPO(
         "MlpPolicy",
@@ -102,16 +102,16 @@ def make_ppo(
             "log_std_init": LOG_STD_START,
         },
     )
-    model.set_logger(Logger(folder=None, output_formats=[]))  # the usual one leaves a folder behind
+    model.set_logger(Logger(folder=None, output_formats=[]))  # the default one leaves a folder behind
     return model
 
 
 def main() -> int:
-    """Learn, telling each batch."""
+    """Train, and print each batch."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.sb3_in_process", description=__doc__)
     parser.add_argument("--agents", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True, help="steps an update, of all agents together")
-    parser.add_argument("--cycles", type=int, required=True, help="updates; one more batch is played after the last")
+    parser.add_argument("--batch", type=int, required=True, help="steps per update, of all agents together")
+    parser.add_argument("--cycles", type=int, required=True, help="updates; one more batch is collected after the last")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--observation-scale", type=float, default=1.0)
     parser.add_argument("--observation-shift", type=float, default=0.0)
@@ -130,7 +130,7 @@ def main() -> int:
 
 
 def _end_with_stdin() -> None:
-    """Whoever started this holds the other end."""
+    """End this process when its standard input closes."""
     while os.read(0, 1024):
         pass
     os._exit(1)

@@ -1,4 +1,4 @@
-"""The words of the learning benchmark: what is played, how much of it, and what came out."""
+"""The learning benchmark's runs, sizes and outcomes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SCHEMA = "hotlap.benchmark.learning/1"
 
 
 class Way(StrEnum):
-    """A way to learn to drive."""
+    """A way to learn."""
 
-    SB3 = "sb3"  #: Stable-Baselines3's PPO with VecNormalize, in the process that plays
+    SB3 = "sb3"  #: Stable-Baselines3's PPO with VecNormalize, in one process
     OURS = "ours"  #: engine, two folders, daemon
-    OWN = "own-weights"  #: the same with an engine that begins with weights of its own and ignores version 0
+    OWN = "own-weights"  #: the same with an engine that starts with its own weights and ignores version 0
 
     @property
     def label(self) -> str:
-        """For tables and pictures."""
+        """The name in tables and plots."""
         return {
             Way.SB3: "Stable-Baselines3",
             Way.OURS: "Hotlap",
@@ -30,20 +30,20 @@ class Way(StrEnum):
 
 
 class Scale(StrEnum):
-    """The units in which the world tells its observations."""
+    """The scale of the observations."""
 
     WELL = "well"
     BADLY = "badly"
 
     @property
     def factor_and_shift(self) -> tuple[float, float]:
-        """Observations are x * factor + shift."""
+        """(factor, shift): observations are x * factor + shift."""
         return {Scale.WELL: (1.0, 0.0), Scale.BADLY: (30.0, 100.0)}[self]
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRun:
-    """One learning, from nothing to the end."""
+    """One training run from scratch."""
 
     way: Way
     scale: Scale
@@ -55,44 +55,44 @@ class ScenarioRun:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """How much is played: `cycles` trainings, and one more batch that nobody trains on."""
+    """The size of a run: `cycles` cycles, and one more batch that is not trained on."""
 
     cycles: int = 16
     agents: int = 32
-    rollouts: int = 10  #: a batch
-    steps: int = 2048  #: a rollout, of all agents together
+    rollouts: int = 10  #: per batch
+    steps: int = 2048  #: per rollout, of all agents together
     config: str = ""  #: text of a daemon.toml for ours; empty = the defaults
 
     @property
     def batch(self) -> int:
-        """Steps that one update is made from."""
+        """The experiences of one batch."""
         return self.rollouts * self.steps
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOutcome:
-    """What a run gave."""
+    """The outcome of a run."""
 
     run: ScenarioRun
-    curve: tuple[float, ...]  #: reward per step of each batch; entry k was played after k trainings
+    curve: tuple[float, ...]  #: reward per step of each batch; entry k is after k cycles
     seconds: float
     date: str
-    details: list[dict[str, Any]] = field(default_factory=list)  #: ours: what each cycle did, and warnings
+    details: list[dict[str, Any]] = field(default_factory=list)  #: ours: the history of cycles, and warnings
 
     @property
     def final(self) -> float:
-        """Reward per step after the last training."""
+        """The reward per step after the last cycle."""
         return self.curve[-1]
 
 
 def runs_of(ways: Iterable[Way], scales: Iterable[Scale], seeds: Sequence[int]) -> list[ScenarioRun]:
-    """Return all combinations, every way's first seed before any second one."""
+    """Return all combinations; the first seed of every way comes before any second one."""
     scales, ways = list(scales), list(ways)
     return [ScenarioRun(way, scale, seed) for seed in seeds for scale in scales for way in ways]
 
 
 def save(path: Path, plan: Scenario, outcomes: Iterable[ScenarioOutcome], about: dict[str, Any]) -> None:
-    """Write the document; an older one is replaced in one go."""
+    """Write the document, replacing an older one atomically."""
     document = {"schema": SCHEMA, **about, "plan": asdict(plan), "runs": [_plain(o) for o in outcomes]}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -101,7 +101,7 @@ def save(path: Path, plan: Scenario, outcomes: Iterable[ScenarioOutcome], about:
 
 
 def load(path: Path, plan: Scenario) -> tuple[dict[ScenarioRun, ScenarioOutcome], dict[str, Any]]:
-    """Read what was saved for this very plan, and the rest of the document; nothing where there is none such."""
+    """Return the outcomes saved for this plan, and the rest of the document; both are empty if there are none."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or Scenario(**document["plan"]) != plan:

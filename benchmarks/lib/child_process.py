@@ -1,4 +1,4 @@
-"""A benchmark's child process: its lines within a time limit, its last words, and its end with all its family."""
+"""Child processes of benchmarks: their lines within a time limit, their logs, and their end."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE_S = 15.0  #: a daemon ends its trainer first
-GLANCE_S = 0.5  #: between two looks at everything else while waiting for a line
+GLANCE_S = 0.5  #: between two checks of the other processes while waiting for a line
 LAST_WORDS = 12  #: lines
 
 
 class RunError(Exception):
-    """A run that cannot go on; the message says why, with the last lines of whoever failed."""
+    """A run cannot continue. The message has the reason and the last log lines."""
 
 
 class Cancelled(Exception):
-    """The whole benchmark is being stopped."""
+    """The benchmark is being stopped."""
 
 
 class BenchChild:
-    """A Python program of this checkout in a session of its own. Standard error goes to a log file."""
+    """A Python program of this checkout in its own session. Standard error goes to a log file."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], *, folder: Path, hears_lines: bool, one_thread: bool = True
@@ -44,7 +44,7 @@ class BenchChild:
                 [sys.executable, "-P", *arguments],
                 cwd=folder,
                 env=environment(one_thread=one_thread),
-                stdin=subprocess.PIPE,  # a lifeline: it closes with us
+                stdin=subprocess.PIPE,  # a lifeline: it closes when this process ends
                 stdout=subprocess.PIPE if hears_lines else log,
                 stderr=log,
                 start_new_session=sys.platform != "win32",
@@ -78,20 +78,20 @@ class BenchChild:
         raise RunError(f"no line from {self.name} for {timeout_s:.0f} s. Last log lines of {told}")
 
     def ask(self, line: str) -> None:
-        """Write a line to its standard input. Raises RunError where it is gone."""
+        """Write a line to its standard input. Raises RunError if it has ended."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
         except OSError:
-            raise RunError(f"{self.name} is gone:\n{self.last_words()}") from None
+            raise RunError(f"{self.name} has ended:\n{self.last_words()}") from None
 
     def poll(self) -> int | None:
         """Return the exit code, None while it runs."""
         return self._process.poll()
 
     def expect_success(self, timeout_s: float) -> None:
-        """Wait for its end. Raises RunError where it fails, or does not end."""
+        """Wait for its end. Raises RunError if it fails or does not end."""
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -100,13 +100,13 @@ class BenchChild:
             raise RunError(f"{self.name} ended with code {code}:\n{self.last_words()}")
 
     def last_words(self) -> str:
-        """The end of its log, indented."""
+        """Return the end of its log, indented."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_WORDS:]
         return "\n".join(f"    {line}" for line in lines) or "    (nothing)"
 
     def stop(self) -> None:
-        """End it and its descendants: ask, wait, kill. May be called again."""
-        family = self._family()
+        """End it and its descendants: terminate, wait, kill. May be called again."""
+        family = self._descendants()
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -115,10 +115,10 @@ class BenchChild:
                 self._ask()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
-        family += self._family()
+        family += self._descendants()
         if self.poll() is None:
             self._process.kill()
-        for process in family:  # psutil tells a reused pid from the process it saw
+        for process in family:  # psutil recognises a reused pid
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self._process.wait()
@@ -129,8 +129,8 @@ class BenchChild:
         else:
             self._process.terminate()
 
-    def _family(self) -> list[psutil.Process]:
-        """Its descendants, as long as it runs: an orphan cannot be found through its parent."""
+    def _descendants(self) -> list[psutil.Process]:
+        """Return its descendants while it runs; later they could not be found through their parent."""
         if self.poll() is None:
             with contextlib.suppress(psutil.Error):
                 return psutil.Process(self._process.pid).children(recursive=True)
@@ -146,7 +146,7 @@ class BenchChild:
 
 
 def environment(*, one_thread: bool = True) -> dict[str, str]:
-    """This checkout first, none of the user's own settings, and one thread each where runs go side by side."""
+    """Return an environment with this checkout first, no settings of the user, and one thread if runs are parallel."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
     if one_thread:
         environment |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}

@@ -1,4 +1,4 @@
-"""The tables in the docs that programs write: they stand between two comment lines and nothing else changes."""
+"""Tables in the docs that programs write, between two comment lines."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 
 
 def markers(name: str) -> tuple[str, str]:
-    """Return the lines that the text named so stands between."""
+    """Return the two comment lines around a named text."""
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 def has_markers(page: Path, name: str) -> bool:
-    """Whether the page has a place for the text."""
+    """Return whether the page has both comment lines."""
     begin, end = markers(name)
     return page.is_file() and end in page.read_text(encoding="utf-8").partition(begin)[2]
 
 
 def write_between(page: Path, name: str, text: str) -> None:
-    """Put the text between the page's markers, which must be there."""
+    """Write the text between the page's comment lines, which must exist."""
     begin, end = markers(name)
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     after = rest.partition(end)[2]

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""The machine that measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "numpy", "stable-baselines3", "gymnasium")
 
 
 def describe() -> dict[str, str | int]:
-    """Processor, cores, system, versions; no names of machines or people."""
+    """Return processor, cores, system and versions; no names of machines or users."""
     found: dict[str, str | int] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
@@ -27,7 +27,7 @@ def describe() -> dict[str, str | int]:
 
 
 def in_words(machine: dict[str, str | int]) -> str:
-    """One line of it."""
+    """Return the description in one line."""
     packages = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
     return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {packages}"
 

@@ -1,4 +1,4 @@
-"""A real daemon on a folder of its own, and rollouts that land there exactly when a benchmark says so."""
+"""A real daemon in its own folder, and rollouts that arrive there exactly when a benchmark wants."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from trainer.simulate.engine import Engine
 from trainer.simulate.options import SimulationOptions
 
 TIMEOUT_S = 180.0
-POLL_S = 0.002  #: between two looks at the pointer while a cycle is timed
+POLL_S = 0.002  #: between two reads of the pointer file while a cycle is timed
 GLANCE_S = 0.05
-QUIET_S = 0.4  #: a spare that computes nothing for this long waits for its job
+QUIET_S = 0.4  #: a warm trainer that uses no CPU for this long waits for its job
 AGENTS = 32
 _FIRST_STEP = re.compile(r"first gradient step .* after the job arrived, at (\d+\.\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One cycle, from the last rollout's rename on."""
+    """One cycle, timed from the last rollout's rename."""
 
-    seconds: float  #: until best_model_path.txt named another model
-    first_step_ms: float | None  #: until the first gradient step; None where the daemon does not tell
+    seconds: float  #: until best_model_path.txt names another model
+    first_step_ms: float | None  #: until the first gradient step; None if it was not logged
 
 
 class Live:
-    """A daemon that runs from `with` on, as users start it, and an engine whose files are held back.
+    """A daemon, started as users do when entering `with`, and an engine whose files are held back.
 
-    `module` puts another program in the daemon's place: called with the project folder, it answers lines with lines.
+    `module` replaces the daemon by another program: called with the project folder, it answers lines with lines.
     """
 
     def __init__(self, name: str, folder: Path, config: str, *, module: str | None = None) -> None:
@@ -76,7 +76,7 @@ class Live:
         self._child.stop()
 
     def ask(self) -> str:
-        """Ask the other program; give its answer. Raises RunError."""
+        """Send a line to the other program and return its answer. Raises RunError."""
         assert self._child is not None
         self._child.ask("")
         line = self._child.line(TIMEOUT_S, threading.Event())
@@ -87,7 +87,7 @@ class Live:
     # --- rollouts
 
     def play(self, count: int, *, form: str = "v1", experiences: int = 2048) -> list[Path]:
-        """Play with the model that is published now; the files are held back, to be landed."""
+        """Collect rollouts with the published model; the files are held back until `land`."""
         options = SimulationOptions(
             project=self.layout.project,
             agents=AGENTS,
@@ -103,14 +103,14 @@ class Live:
         return self._named(sorted(self._held.glob("rollout_*.json")))
 
     def aside(self, data: bytes) -> Path:
-        """Hold a file back that nobody played."""
+        """Hold back a file that no model generated."""
         self._landed += 1
         file = self._held / _held_name(self._landed)
         file.write_bytes(data)
         return file
 
     def _named(self, files: Sequence[Path]) -> list[Path]:
-        """Return held files the names that they will land under."""
+        """Return held files under the names that they will have in Exports."""
         named = []
         for file in files:
             self._landed += 1
@@ -118,14 +118,14 @@ class Live:
         return named
 
     def land(self, files: Sequence[Path]) -> None:
-        """Let held files appear in Exports, one rename each."""
+        """Rename held files into Exports."""
         for file in files:
             os.replace(file, self.layout.exports / f"{file.stem}.json")
 
     # --- cycles
 
     def cycle(self, files: Sequence[Path]) -> Timed:
-        """Land all but one, wait until they are taken in, land the last and time the new model's coming."""
+        """Deliver all files but one, wait until they are accepted, deliver the last, and time the publish."""
         self.land(files[:-1])
         self.wait_pending(len(files) - 1)
         before = self._pointed()
@@ -147,7 +147,7 @@ class Live:
         return None if found is None else (float(found[1]) - landed_at) * 1e3
 
     def wait_pending(self, count: int) -> None:
-        """Wait until so many rollouts are taken in and no cycle runs."""
+        """Wait until so many rollouts are accepted and no cycle runs."""
 
         def is_so() -> bool:
             status = self._status()
@@ -156,7 +156,7 @@ class Live:
         self.wait_until(is_so, f"{count} rollouts are taken in")
 
     def wait_spare(self) -> psutil.Process:
-        """Wait until a trainer has done its imports and waits for a job; give it."""
+        """Wait until a trainer has finished its imports and waits for a job; return it."""
         found: list[psutil.Process] = []
 
         def is_ready() -> bool:
@@ -167,7 +167,7 @@ class Live:
         return found[0]
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Look until something is so. Raises RunError where it does not come, or where the daemon ends."""
+        """Wait until a condition holds. Raises RunError at the timeout, or if the daemon ends."""
         assert self._child is not None
         until = time.monotonic() + TIMEOUT_S
         while not condition():
@@ -177,18 +177,18 @@ class Live:
                 raise RunError(f"{self.name}: waited {TIMEOUT_S:.0f} s until {what}:\n{self._last_words()}")
             time.sleep(GLANCE_S)
 
-    # --- what it says and costs
+    # --- logs and memory
 
     def process(self) -> psutil.Process:
         """The daemon itself."""
         return psutil.Process(self._status().pid)
 
     def memory_mb(self) -> float:
-        """The daemon's own, without its trainers."""
+        """The daemon's memory without its trainers."""
         return float(self.process().memory_info().rss / 1e6)
 
     def last_result(self) -> Result:
-        """What the last published cycle's trainer said."""
+        """The log of the last published cycle's trainer."""
         ledger = Ledger.open(self.layout.ledger, read_only=True)
         try:
             last = ledger.last_publication()
@@ -196,7 +196,7 @@ class Live:
         finally:
             ledger.close()
         if result is None:
-            raise RunError(f"{self.name}: nothing was published yet")
+            raise RunError(f"{self.name}: nothing has been published yet")
         return result
 
     def _status(self) -> Status:

@@ -1,4 +1,4 @@
-"""What a measurement is: numbers taken in rounds, their median and spread, the floor below, the limit above."""
+"""Measurements: values taken in rounds, their median and spread, floors and limits."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from benchmarks.lib.doc_tables import table
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing, measured once a round."""
+    """One quantity, measured once per round."""
 
     name: str
     unit: str
     values: tuple[float, ...]
-    floor: str = ""  #: name of the figure in the same section that this one stands beside
-    more: tuple[str, ...] = ()  #: cells under the section's further heads
+    floor: str = ""  #: name of the figure in the same section to compare with
+    more: tuple[str, ...] = ()  #: cells of the section's additional columns
 
     @property
     def median(self) -> float:
-        """Of all rounds."""
+        """The median of all rounds."""
         return statistics.median(self.values)
 
     def in_words(self) -> str:
-        """The median with its unit."""
+        """Return the median with its unit."""
         return in_words(self.median, self.unit)
 
     def spread(self) -> str:
-        """From the least to the most."""
+        """Return the smallest and the largest value."""
         if len(self.values) == 1:
             return ""
         return f"{number(min(self.values))} to {number(max(self.values))}"
 
 
 class Sense(StrEnum):
-    """How a limit is meant."""
+    """How a limit is compared."""
 
     AT_LEAST = "at least"
     AT_MOST = "at most"
@@ -47,7 +47,7 @@ class Sense(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A limit and what was measured; nothing measured does not hold."""
+    """A limit and the measured value. A limit without a value does not hold."""
 
     text: str
     sense: Sense
@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the measured value keeps to the limit."""
+        """Whether the measured value is within the limit."""
         if self.measured is None:
             return False
         match self.sense:
@@ -69,7 +69,7 @@ class Claim:
         return self.measured < self.bound
 
     def cells(self) -> list[str]:
-        """Its row in the table of limits."""
+        """Return the row of the table of limits."""
         measured = "not measured" if self.measured is None else in_words(self.measured, self.unit)
         spread = f" ({self.spread})" if self.spread else ""
         limit = f"{self.sense.value} {in_words(self.bound, self.unit)}"
@@ -78,15 +78,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one benchmark found."""
+    """The results of one benchmark."""
 
     name: str  #: as on the command line
     title: str
     figures: tuple[Figure, ...] = ()
     claims: tuple[Claim, ...] = ()
-    heads: tuple[str, ...] = ()  #: of the figures' further cells
-    notes: tuple[str, ...] = ()  #: what one has to know to read the table
-    error: str = ""  #: why there is no table
+    heads: tuple[str, ...] = ()  #: of the figures' additional cells
+    notes: tuple[str, ...] = ()  #: notes above the table
+    error: str = ""  #: why it failed
 
     @property
     def holds(self) -> bool:
@@ -94,7 +94,7 @@ class Section:
         return not self.error and all(claim.holds for claim in self.claims)
 
     def markdown(self, *, heading: str = "##") -> list[str]:
-        """Heading, notes, table."""
+        """Return heading, notes and table."""
         lines = [f"{heading} {self.title}", "", f"`python -m benchmarks {self.name}`"]
         if self.notes:
             lines[-1] += f". {' '.join(self.notes)}"
@@ -116,14 +116,14 @@ class Section:
         return [figure.name, figure.in_words(), figure.spread(), *beside, *more]
 
     def plain(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the document for JSON."""
         claims = [{**asdict(claim), "holds": claim.holds} for claim in self.claims]
         figures = [{**asdict(figure), "median": figure.median} for figure in self.figures]
         return {**asdict(self), "figures": figures, "claims": claims, "holds": self.holds}
 
     @classmethod
     def from_plain(cls, entry: dict[str, Any]) -> Self:
-        """Read what `plain` gave. Raises KeyError, TypeError or ValueError."""
+        """Return the section that `plain` described. Raises KeyError, TypeError or ValueError."""
         figures = [
             Figure(f["name"], f["unit"], tuple(f["values"]), f["floor"], tuple(f["more"])) for f in entry["figures"]
         ]
@@ -136,14 +136,14 @@ class Section:
 
 
 def ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Divide round by round, so that the machine's moods cancel; by the medians where the rounds are not the same."""
+    """Return ratios within each round, because load changes between rounds; of medians if the rounds differ."""
     if len(values) == len(others):
         return [value / other for value, other in zip(values, others, strict=True)]
     return [statistics.median(values) / statistics.median(others)]
 
 
 def ratio_claim(text: str, sense: Sense, bound: float, values: Sequence[float], others: Sequence[float]) -> Claim:
-    """A claim on the median of the ratios within each round."""
+    """Return a claim on the median of the ratios within each round."""
     if not values or not others:
         return Claim(text, sense, bound, None)
     found = ratios(values, others)
@@ -152,7 +152,7 @@ def ratio_claim(text: str, sense: Sense, bound: float, values: Sequence[float], 
 
 
 def median_claim(text: str, sense: Sense, bound: float, values: Sequence[float], unit: str) -> Claim:
-    """A claim on a median."""
+    """Return a claim on a median."""
     if not values:
         return Claim(text, sense, bound, None, unit)
     figure = Figure(text, unit, tuple(values))
@@ -160,7 +160,7 @@ def median_claim(text: str, sense: Sense, bound: float, values: Sequence[float],
 
 
 def number(value: float) -> str:
-    """Three digits, and no exponents."""
+    """Return a number with three digits and without an exponent."""
     size = abs(value)
     if size < 0.0005:
         return "0"
@@ -174,5 +174,5 @@ def number(value: float) -> str:
 
 
 def in_words(value: float, unit: str) -> str:
-    """A number with its unit; a ratio has none."""
+    """Return a number with its unit; a ratio has none."""
     return f"{number(value)} {unit}".strip()

@@ -1,4 +1,4 @@
-"""Lines on stderr that say how far a measurement is."""
+"""Progress lines on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples that all updates are measured on: rollouts of a fresh policy in the racing world, made ready to train."""
+"""The training set of the update benchmarks: rollouts of version 0 in the racing game, prepared for training."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from trainer.simulate.options import SimulationOptions
 from trainer.worker.jobs import run_job
 
 ROLLOUT = 2048  #: experiences
-ROLLOUTS = 10  #: a cycle
+ROLLOUTS = 10  #: per cycle
 AGENTS = 32
-_LOST = 0.15  #: of the experiences: held out, or without a next state
+_LOST = 0.15  #: part of the experiences that is held out or has no next state
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A training set, and the network that the training begins with."""
+    """A training set, and the network before training."""
 
     job: Job
     prepared: TrainingSet
@@ -47,7 +47,7 @@ class Samples:
 
     @property
     def batch(self) -> Batch:
-        """What is trained on."""
+        """The training part."""
         return self.prepared.train
 
     @property
@@ -56,18 +56,18 @@ class Samples:
         return self.batch.action_BC[:, : self.job.contract.action_space.width]
 
     def first(self, n: int) -> Samples:
-        """The same with fewer experiences."""
+        """Return the same with fewer experiences."""
         return replace(self, prepared=replace(self.prepared, train=self.batch.first(n)))
 
     def settings(self, **changed: Any) -> Samples:
-        """The same with other settings of the trainer."""
+        """Return the same with other trainer settings."""
         settings = self.job.settings.model_copy(update=changed)
         return replace(self, job=self.job.model_copy(update={"settings": settings}))
 
 
 @lru_cache(maxsize=1)
 def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
-    """Play rollouts with version 0 and prepare them as a cycle does; give exactly `n` experiences."""
+    """Collect rollouts with version 0 and prepare them as a cycle does; return exactly `n` experiences."""
     rollouts = ceil(n / (1.0 - _LOST) / ROLLOUT)
     with first_version() as (folder, checkpoint):
         model = folder / "model_epoch_0.json"
@@ -100,14 +100,14 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
 
 
 def first_checkpoint() -> Checkpoint:
-    """Return version 0 as the trainer keeps it."""
+    """Return version 0 as a checkpoint."""
     with first_version() as (folder, name):
         return checkpoint_from(load_document(read_regular(folder / name, limit=MAX_MODEL_BYTES), name))
 
 
 @contextmanager
 def first_version() -> Iterator[tuple[Path, str]]:
-    """A folder with version 0 in it, and its checkpoint's name."""
+    """Return a folder with version 0, and its checkpoint's name."""
     with tempfile.TemporaryDirectory(prefix="hotlap-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         result = run_job(_job("initial", folder), MemoryReporter())

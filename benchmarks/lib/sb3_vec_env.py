@@ -1,4 +1,4 @@
-"""What Stable-Baselines3 asks of every vectorised environment and a world of agents has nothing to say to."""
+"""The methods that Stable-Baselines3 requires of a vectorised environment and that agents of one game do not need."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from stable_baselines3.common.vec_env import VecEnv
 
 
 class AgentsVecEnv(VecEnv):
-    """One world whose agents count as environments; `reset`, `step_wait` and the spaces are the world's."""
+    """One game whose agents count as environments; subclasses add `reset`, `step_wait` and the spaces."""
 
     _actions: npt.NDArray[Any]
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Keep what to do."""
+        """Keep the actions."""
         self._actions = actions
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
     def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
-        """No agent has attributes of its own; None for `render_mode` says that it draws no pictures."""
+        """Return None for `render_mode`; agents have no attributes."""
         return [None] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
-        """No agent has attributes of its own."""
+        """Do nothing: agents have no attributes."""
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: int | Iterable[int] | None = None, **method_kwargs: Any
     ) -> list[Any]:
-        """No agent has methods of its own."""
+        """Return nothing: agents have no methods."""
         return []
 
     def env_is_wrapped(self, wrapper_class: Any, indices: int | Iterable[int] | None = None) -> list[bool]:
-        """No agent is wrapped."""
+        """Return False for each agent."""
         return [False] * self.num_envs

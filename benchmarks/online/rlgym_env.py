@@ -1,4 +1,4 @@
-"""rlgym's own Rocket League environment for Stable-Baselines3: one environment a car, arenas stepped in turn."""
+"""rlgym's Rocket League environment for Stable-Baselines3: one environment per car; the arenas are stepped in turn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RlgymVecEnv(AgentsVecEnv):
         super().__init__(2 * arenas, seen, gymnasium.spaces.Discrete(90))
 
     def reset(self) -> npt.NDArray[np.float32]:
-        """Start every game."""
+        """Reset every game."""
         return np.concatenate([self._rows(env.reset()) for env in self._envs])
 
     def _rows(self, by_agent: dict[str, Any]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""rlgym's own Rocket League game as its documentation builds it; a worker process loads no more than this."""
+"""rlgym's Rocket League game as in its documentation. A worker process imports only this."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_env() -> Any:
 
 
 def make_batch_env() -> Any:
-    """Return the same in a process that, where it wakes, lets the one that woke it finish what it is doing."""
+    """Return the same game in a batch-scheduled process, which does not interrupt the process that woke it."""
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     return make_env()

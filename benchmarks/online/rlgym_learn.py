@@ -1,11 +1,11 @@
-"""rlgym-learn's PPO on rlgym's own game: one game a worker process, the learner in this one.
+"""rlgym-learn's PPO on rlgym's game: one game per worker process, the learner in this process.
 
-Learning rates, reward scaling and inference are as rlgym-learn has them by default; network, epochs, minibatches and
-steps an iteration are those of the other rows. Its minibatches only add up gradients, so a step of the optimizer is
-taken after each of its batches: a batch of theirs is a minibatch of ours, and old steps are not learned from again.
+Learning rates, reward scaling and inference are rlgym-learn's defaults; network, epochs, minibatches and steps per
+iteration are those of the other rows. Its minibatches only add gradients, and the optimizer steps after each of its
+batches: one of its batches is one of our minibatches, and old steps are not used again.
 
-rlgym-learn 2.0.0 throws away what has come in when it has told a worker to step. A worker that ran at once, on a busy
-core, has answered by then and is never heard again; so the workers here are batch processes, which wait their turn.
+rlgym-learn 2.0.0 drops answers that arrive before it has finished sending commands. A worker that answers at once is
+then lost. So the workers here are batch-scheduled processes, which run later.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from benchmarks.online.rlgym_game import make_batch_env, make_env
 
 
 class Enough(BaseException):
-    """The seconds are over; no Exception, since rlgym-learn would print those and save a checkpoint."""
+    """The time is over. Not an Exception, because rlgym-learn would print it and save a checkpoint."""
 
 
 class IterationClock(PPOMetricsLogger):
-    """Counts whole iterations after the first, wall and CPU, and ends the run."""
+    """Measures whole iterations after the first, wall and CPU time, and ends the run."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class IterationClock(PPOMetricsLogger):
         self.told: dict[str, float] = {}
 
     def collect_agent_metrics(self, data: Any) -> None:
-        """Note where an iteration ended."""
+        """Record the end of an iteration."""
         print(f"learned from {data.cumulative_timesteps:,} steps", flush=True)
         now = time.perf_counter(), cpu_seconds(), data.cumulative_timesteps
         if self._began is None:
@@ -69,20 +69,20 @@ class IterationClock(PPOMetricsLogger):
             raise Enough
 
     def report_metrics(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 def cpu_seconds() -> float:
-    """Return what this process and all below it, which live as long as the run, have used."""
+    """Return the CPU time of this process and its descendants."""
     me = psutil.Process()
     return sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True)))
 
 
 class Buffer(NumpyExperienceBuffer):
-    """Its memory pinned for a GPU, which PyTorch without one refuses, is plain memory here."""
+    """Use ordinary memory instead of pinned memory, which PyTorch refuses without a GPU."""
 
     def load(self, config: Any) -> None:
-        """Make the buffers."""
+        """Create the buffers."""
         super().load(config)
         for part in (self.log_probs, self.values, self.advantages):
             part.pin_memory = False
@@ -105,10 +105,10 @@ def optimizers(both: Any, settings: dict[str, Any], name: str | None) -> list[to
 
 
 def serdes(size: int) -> Any:
-    """Say how what a game sends is laid out in shared memory."""
+    """Return the layout of a game's data in shared memory."""
 
     def plain(shape: tuple[int, ...]) -> Any:
-        """No search for leaks, which its default begins at ten thousand arrays and which costs more than the games."""
+        """Skip the search for leaks, which costs more than the games."""
         return NumpySerdeConfig.STATIC(shape, allocation_pool_warning_size=None)
 
     space = PyAnySerdeType.TUPLE((PyAnySerdeType.STRING(), PyAnySerdeType.INT()))
@@ -125,7 +125,7 @@ def serdes(size: int) -> Any:
 def measure(
     seconds: float, *, processes: int, steps: int, minibatch: int, epochs: int, hidden: tuple[int, ...]
 ) -> dict[str, float]:
-    """Return the agent steps a second and a CPU second over whole iterations of `steps` agent steps."""
+    """Return agent steps per second and per CPU second over whole iterations of `steps` agent steps."""
     torch.set_num_threads(1)
     clock = IterationClock(seconds)
     controller: Any = PPOAgentController(networks(hidden), optimizers, Buffer(GAETrajectoryProcessor()), clock)
@@ -145,7 +145,7 @@ def measure(
             agent_controller_save_folder=folder,
         )
         coordinator: Any = LearningCoordinator(make_batch_env, controller, config)
-        coordinator.cleanup = lambda: None  # it would wait for lost answers too; the workers end with this process
+        coordinator.cleanup = lambda: None  # it would wait for lost answers; the workers end with this process
         try:
             coordinator.start()
         except Enough:

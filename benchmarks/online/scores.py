@@ -1,8 +1,7 @@
-"""What online training learns in Gymnasium's classics: ours beside Stable-Baselines3's PPO, same steps, three seeds.
+"""Scores of online training in Gymnasium's classics, compared with Stable-Baselines3's PPO: same steps, three seeds.
 
-Both keep the best policy of evaluations that come as often and are as long as the config says. What is told is that
-policy's mean return over fresh episodes, the same ones for both, deterministic. Stable-Baselines3 has the
-hyperparameters that its own zoo gives for the environment.
+Both keep the best policy of regular evaluations, as the config says. The score is that policy's mean return over new
+episodes, the same ones for both, deterministic. Stable-Baselines3 has the hyperparameters of its own zoo.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from benchmarks.lib.host_info import describe, in_words
 
 ROOT = Path(__file__).resolve().parents[2]
 EPISODES, EPISODE_SEED = 100, 10_000
-SOLVED = 475.0  #: of CartPole-v1, says Gymnasium
+SOLVED = 475.0  #: CartPole-v1 counts as solved, according to Gymnasium
 
 Act = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Observations [n, O] to actions [n] or [n, A], as the environment takes them."""
+"""A function from observations [n, O] to actions [n] or [n, A]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """An environment with what both sides need."""
+    """An environment and the settings of both sides."""
 
     config: str
     zoo: dict[str, Any]  #: Stable-Baselines3's arguments
@@ -62,14 +61,14 @@ GAMES = {
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("online-scores", help="CartPole and Pendulum beside SB3", description=__doc__)
+    parser = commands.add_parser("online-scores", help="CartPole and Pendulum, compared with SB3", description=__doc__)
     parser.add_argument("--games", nargs="*", default=list(GAMES), choices=list(GAMES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Train both for each seed, print the table; 0 where ours solves CartPole and is no worse than theirs."""
+    """Train both for each seed, print the table; return 0 if ours solves CartPole and is not worse."""
     print(in_words(describe()))
     print("\n| environment | seed | steps | ours | Stable-Baselines3 |\n|---|---|---|---|---|")
     holds = True
@@ -91,7 +90,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def ours(name: str, game: Game, seed: int) -> float:
-    """Train with the command line that users have, and play the model JSON."""
+    """Train with the command that users run, and evaluate the model JSON."""
     from trainer.checkpoints.policy import load_policy
 
     with tempfile.TemporaryDirectory(prefix="hotlap-scores-") as folder:
@@ -108,7 +107,7 @@ def ours(name: str, game: Game, seed: int) -> float:
 
 
 def theirs(name: str, game: Game, config: dict[str, Any], seed: int) -> float:
-    """Train with Stable-Baselines3 and play its best model."""
+    """Train with Stable-Baselines3 and evaluate its best model."""
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import EvalCallback
@@ -129,7 +128,7 @@ def theirs(name: str, game: Game, config: dict[str, Any], seed: int) -> float:
 
 
 def played(name: str, act: Act) -> float:
-    """Return the mean return of the episodes, each from a seed of its own."""
+    """Return the mean return of episodes with different seeds."""
     import gymnasium
 
     environments = [gymnasium.make(name) for _ in range(EPISODES)]

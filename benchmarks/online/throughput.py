@@ -1,8 +1,8 @@
-"""1v1 Rocket League: agent steps a second, ours beside Stable-Baselines3 over rlgym, rlgym-learn and the floors.
+"""1v1 Rocket League: agent steps per second, compared with Stable-Baselines3 over rlgym, rlgym-learn and the floors.
 
-Floors: the raw simulator (controls set, arenas stepped, states read, nothing else) and the update alone. Every row runs
-in a process of its own, with a 2x128 network, 4 epochs, tick skip 8 and the same batch. A CPU second is what the row's
-own processes used: it is comparable where other programs hold the cores, a wall second only on a quiet machine.
+Floors: the simulator alone (controls set, arenas stepped, states read) and the update alone. Every row runs in its own
+process, with a 2x128 network, 4 epochs, tick skip 8 and the same batch. CPU seconds are those of the row's processes.
+They can be compared even on a busy machine; wall seconds can not.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from benchmarks.lib.host_info import describe, in_words
 
 ARENAS, STEPS, MINIBATCH, EPOCHS, HIDDEN = 32, 64, 512, 4, (128, 128)
 AGENTS = 2 * ARENAS
-TIMEOUT_S = 90.0  #: for starting and for the iteration that is not counted
+TIMEOUT_S = 90.0  #: for the start and the iteration that does not count
 
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser("online", help="agent steps a second of online training", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each row runs")
+    parser = commands.add_parser("online", help="agent steps per second of online training", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds per row")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Measure each row in a fresh process and print the table."""
+    """Measure each row in a new process and print the table."""
     print(in_words(describe()))
     print(f"{'':34}{'a second':>12}{'a CPU second':>14}")
     for row in given.rows:
@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def measured(row: str, seconds: float) -> dict[str, float]:
-    """Run a row in a process of its own, whose whole family ends with it. Raises RunError where it gives no figures."""
+    """Run a row in its own process, and end all its descendants. Raises RunError if it prints no figures."""
     argv, timeout_s = ["-m", "benchmarks.online.throughput", row, str(seconds)], seconds + TIMEOUT_S
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -68,11 +68,11 @@ def measured(row: str, seconds: float) -> dict[str, float]:
             if line.startswith("{"):
                 return dict(json.loads(line))
             said = line or said
-    raise RunError(f"no figures after {timeout_s:.0f} s; it last said: {said}")
+    raise RunError(f"no figures after {timeout_s:.0f} s; its last output: {said}")
 
 
 def timed(work: Callable[[], int], seconds: float) -> dict[str, float]:
-    """Run `work`, which gives the agent steps it did, once unmeasured and then for some seconds."""
+    """Run `work`, which returns the agent steps it did, once unmeasured and then for some seconds."""
     work()
     wall_s, cpu_s, steps = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - wall_s < seconds:
@@ -105,9 +105,9 @@ def raw_simulator(seconds: float, *, together: bool) -> dict[str, float]:
 
 
 def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = False) -> dict[str, float]:
-    """Our trainer on the batched environment: playing, learning from one batch again and again, or both.
+    """Measure our trainer on the batched environment: collecting, learning from one batch repeatedly, or both.
 
-    With one thread a CPU second means the same wherever it is measured.
+    One thread, so that CPU seconds can be compared.
     """
     import torch
 
@@ -146,7 +146,7 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
 
 
 def sb3(seconds: float) -> dict[str, float]:
-    """Stable-Baselines3's PPO over rlgym's own environment, observations, lookup actions and rewards."""
+    """Measure Stable-Baselines3's PPO with rlgym's environment, observations, lookup actions and rewards."""
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
@@ -168,7 +168,7 @@ def sb3(seconds: float) -> dict[str, float]:
     told: dict[str, float] = {}
 
     class Clock(BaseCallback):
-        """Counts whole rounds of collecting and learning, after the first."""
+        """Measures whole rounds of collecting and learning, after the first."""
 
         def _on_step(self) -> bool:
             return True
@@ -189,8 +189,8 @@ def sb3(seconds: float) -> dict[str, float]:
 
 
 def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
-    """rlgym-learn's PPO over the same, its games in processes of their own."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as its examples have it, for the workers
+    """Measure rlgym-learn's PPO on the same game, with games in their own processes."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in its examples, for the workers
     from benchmarks.online.rlgym_learn import measure
 
     return measure(
@@ -199,13 +199,13 @@ def rlgym_learn(seconds: float, processes: int) -> dict[str, float]:
 
 
 def racing(seconds: float, cars: int) -> dict[str, float]:
-    """Collect experiences in the racing world from a policy that always answers the same."""
+    """Measure collecting in the racing game with a constant policy."""
     from trainer.common import threads
     from trainer.envs.racing.vec_env import RacingVecEnv
     from trainer.online.collector import Collector
 
     class Straight:
-        """Half throttle, straight on."""
+        """Return half throttle, straight ahead."""
 
         answer_NA = np.tile(np.array([0.0, 0.5, 0.0], dtype=np.float32), (cars, 1))
 

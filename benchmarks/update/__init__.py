@@ -1,1 +1,1 @@
-"""One PPO update, side by side with other implementations."""
+"""One PPO update, compared with other implementations."""

@@ -1,4 +1,4 @@
-"""Who updates: ours, Stable-Baselines3, a plain eager loop, and the matrix products alone; all on the same samples."""
+"""The contenders: ours, Stable-Baselines3, a plain eager loop, and the matrix products, on the same training set."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from trainer.ppo.make_updater import make_updater
 from trainer.worker.train import update_config_for
 
 TRIALS, TRIAL_STEPS = 5, 20
-"""Times that each number of threads is tried, in turn, before a contestant gets the faster one, and for how long."""
+"""Trials of each number of threads, alternately, before a contender gets the faster one, and their length."""
 HOPELESS = 4.0
-"""A trial this many times slower than another is not repeated: threads without cores can be a hundred times slower."""
+"""A trial this many times slower than another is not repeated: too many threads can be a hundred times slower."""
 
 
 class Contestant(Protocol):
-    """Can make the same update again and again."""
+    """Can repeat the same update."""
 
     name: str
 
     def reset(self) -> None:
-        """Go back to where the update begins; not timed."""
+        """Reset to the state before the update; not timed."""
 
     def run(self) -> None:
-        """Make the whole update."""
+        """Run the whole update."""
 
 
 @lru_cache(maxsize=1)
 def usual_threads() -> int:
-    """How many threads torch takes by itself; to be asked before anybody sets another number."""
+    """Return torch's default number of threads; must be called before it is set."""
     return torch.get_num_threads()
 
 
 def seconds(contestant: Contestant, device: torch.device) -> float:
-    """Time one update, from a call to everything being done."""
+    """Return the time of one complete update."""
     contestant.reset()
     gc.collect()
     _finish(device)
@@ -64,7 +64,7 @@ def _finish(device: torch.device) -> None:
 
 
 class Ours:
-    """What a cycle does with its training set, from making the updater on."""
+    """What a cycle does with its training set, from the creation of the updater."""
 
     def __init__(self, samples: Samples, device: torch.device) -> None:
         self.name = "ours"
@@ -73,13 +73,13 @@ class Ours:
         self._plan = update_config_for(samples.job, device, samples.prepared)
 
     def reset(self) -> None:
-        """Take the first network again."""
+        """Restore the first network."""
         self._network = copy.deepcopy(self._samples.network)
         threads.set_thread_count(self._samples.job.settings.threads or 1)
         threads.limit_numpy_to_one_thread()
 
     def run(self) -> None:
-        """Make the updater and all its epochs."""
+        """Create the updater and run all epochs."""
         samples, plan, device = self._samples, self._plan, self._device
         updater = make_updater(
             self._network,
@@ -102,7 +102,7 @@ class StableBaselines3:
         self.name = f"Stable-Baselines3, {_in_threads(count)}"
         self._threads, batch, s = count, samples.batch, samples.job.settings
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of minibatches that do not divide the buffer, and of GPUs
+            warnings.simplefilter("ignore")  # about minibatches that do not divide the buffer, and about GPUs
             env = RacingVecEnv(RacingSimulation(1, seed=0))
             self._ppo = make_ppo(
                 env, steps=batch.size, seed=0, batch_size=s.batch_size, epochs=s.epochs, device=device.type
@@ -125,7 +125,7 @@ class StableBaselines3:
         buffer.pos, buffer.full = buffer.buffer_size, True
 
     def reset(self) -> None:
-        """Take the first weights again, and an optimizer without a past."""
+        """Restore the first weights, and create a new optimizer."""
         torch.set_num_threads(self._threads)
         policy = self._ppo.policy
         weights, optimizer = copy.deepcopy(self._first)
@@ -157,13 +157,13 @@ class Eager:
         self.reset()
 
     def reset(self) -> None:
-        """Take the first weights again, and an optimizer without a past."""
+        """Restore the first weights, and create a new optimizer."""
         torch.set_num_threads(self._threads)
         self._now = copy.deepcopy(self._agent)
         self._adam = eager.make_optimizer(self._now, self._settings)
 
     def run(self) -> None:
-        """Make the update."""
+        """Run the update."""
         eager.update(self._now, self._adam, self._storage, self._settings)
 
 
@@ -183,14 +183,14 @@ class Products:
         torch.set_num_threads(self._threads)
 
     def run(self) -> None:
-        """Multiply."""
+        """Run the products."""
         for _ in range(self._steps):
             for product in self._products:
                 product()
 
 
 def contestants(samples: Samples, device: torch.device) -> list[Contestant]:
-    """Return ours, theirs with the number of threads that suits them, and the floor with one and with all threads."""
+    """Return ours, the others with their fastest number of threads, and the floor with one and with all threads."""
     counts, forms = sorted({1, usual_threads()}), (products.one_by_one, products.stacked)
     ours = Ours(samples, device)
     sb3 = _fastest([partial(StableBaselines3, device=device, count=n) for n in counts], samples, device)
@@ -204,10 +204,10 @@ def contestants(samples: Samples, device: torch.device) -> list[Contestant]:
 
 
 def _fastest(makers: Sequence[Callable[[Samples], Contestant]], samples: Samples, device: torch.device) -> Contestant:
-    """Return the contestant that is fastest over a few minibatches, by the medians of several tries in turn."""
+    """Return the contender that is fastest over a few minibatches, by medians of alternating trials."""
     few = samples.first(TRIAL_STEPS * samples.job.settings.batch_size).settings(epochs=1)
     trials = [make(few) for make in makers]
-    seconds(trials[0], device)  # nobody is timed cold
+    seconds(trials[0], device)  # warm-up
     times = [[seconds(trial, device)] for trial in trials]
     hope = [i for i, taken in enumerate(times) if taken[0] < HOPELESS * min(times)[0]]
     for _ in range(TRIALS - 1):

@@ -1,6 +1,6 @@
-"""A plain PPO update as single-file implementations write it: two networks, shuffled indices, autograd, Adam.
+"""A plain PPO update as in single-file implementations: two networks, shuffled indices, autograd, Adam.
 
-Already with what costs nothing to have: the fused Adam, the foreach clipping, and no `.item()` in the loop.
+It already has the fused Adam, the foreach clipping, and no `.item()` in the loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mlp(inputs: int, hidden: tuple[int, ...], outputs: int, std: float) -> nn.Se
 
 
 class Agent(nn.Module):
-    """Actor and critic, nothing shared."""
+    """Actor and critic without shared layers."""
 
     def __init__(self, observations: int, hidden: tuple[int, ...], actions: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Agent(nn.Module):
         self.actor_logstd = nn.Parameter(torch.full((1, actions), LOG_STD_START))
 
     def evaluate(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log probability and entropy of actions, and the values."""
+        """Return log probability and entropy of actions, and the values."""
         mean = self.actor_mean(obs)
         probs = Normal(mean, self.actor_logstd.expand_as(mean).exp())
         log_prob: Tensor = probs.log_prob(action).sum(1)  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ def make_optimizer(agent: Agent, settings: TrainerSettings) -> torch.optim.Adam:
 
 
 def update(agent: Agent, optimizer: torch.optim.Adam, b: Storage, s: TrainerSettings) -> Tensor:
-    """Make one PPO update; give the last minibatch's estimate of the KL divergence."""
+    """Run one PPO update; return the last minibatch's estimate of the KL divergence."""
     n = len(b.obs)
     approx_kl = torch.zeros(())
     for _ in range(s.epochs):

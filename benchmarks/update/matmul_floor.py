@@ -1,7 +1,7 @@
-"""The arithmetic alone: the matrix products of an update, in place, one after the other, and nothing between them.
+"""The arithmetic alone: the matrix products of an update, in place, one after another.
 
-Two networks with the same hidden layers, forward and backward; the gradient of the observations is not needed. Whether
-the products of both are better made one by one or stacked into one, each product over both, differs by machine.
+Two networks with the same hidden layers, forward and backward, without the gradient of the observations. Whether
+separate or stacked products are faster depends on the machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Form = Callable[[Sequence[int], Sequence[int], int, torch.device], list[Product]
 
 
 def flop(hidden_in: Sequence[int], outputs: Sequence[int]) -> int:
-    """Floating-point operations an experience; `hidden_in` is the observations' size and those of the hidden layers."""
+    """Return floating-point operations per experience; `hidden_in` has the sizes of observation and hidden layers."""
     total = 0
     for last in outputs:
         layers = [i * o for i, o in pairwise((*hidden_in, last))]
@@ -26,12 +26,12 @@ def flop(hidden_in: Sequence[int], outputs: Sequence[int]) -> int:
 
 
 def one_by_one(hidden_in: Sequence[int], outputs: Sequence[int], batch: int, device: torch.device) -> list[Product]:
-    """Return the products of one minibatch, each network's by itself."""
+    """Return the products of one minibatch, separate for each network."""
     return [product for last in outputs for product in _of_one((*hidden_in, last), batch, device)]
 
 
 def stacked(hidden_in: Sequence[int], outputs: Sequence[int], batch: int, device: torch.device) -> list[Product]:
-    """Return the products of one minibatch, those of all networks in one."""
+    """Return the products of one minibatch, stacked over the networks."""
     n, (first, *rest) = len(outputs), pairwise((*hidden_in, max(outputs)))
     joined = (first[0], n * first[1])
     products = _of_one(joined, batch, device)

@@ -1,6 +1,6 @@
-"""The gradient work of one cycle beside Stable-Baselines3, a plain eager loop and the arithmetic alone.
+"""The update of one cycle, compared with Stable-Baselines3, a plain eager loop and the arithmetic alone.
 
-The same samples and hyperparameters for all: 10 rollouts of 2048 experiences of a fresh policy in the racing world, 15
+The same training set and hyperparameters for all: 10 rollouts of 2048 experiences of version 0 in the racing game, 15
 observations, 3 actions, separate policy and value networks of two layers of 128, 10 epochs.
 """
 
@@ -25,15 +25,15 @@ LEAST_OF_SB3, LEAST_OF_EAGER = 5.0, 4.0
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add this benchmark's flags."""
-    p.add_argument("--rounds", type=int, default=5, metavar="N", help="of all contestants in turn (5)")
+    p.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of all contenders (5)")
     p.add_argument("--batches", type=int, nargs="+", default=[64, 512], metavar="B", help="minibatch sizes (64 512)")
     p.add_argument("--samples", type=int, default=20480, metavar="N", help="experiences (20480)")
-    p.add_argument("--epochs", type=int, default=10, metavar="N", help="passes over them (10)")
-    p.add_argument("--devices", nargs="+", metavar="D", help="of cpu, cuda (all there are)")
+    p.add_argument("--epochs", type=int, default=10, metavar="N", help="epochs (10)")
+    p.add_argument("--devices", nargs="+", metavar="D", help="cpu, cuda (all that exist)")
 
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Let all contestants update in turn, round after round."""
+    """Run the updates of all contenders alternately, round after round."""
     import torch
 
     from benchmarks.lib.samples import make_samples

@@ -1,4 +1,4 @@
-"""Tells what is wrong with a project, in plain words, and what to do about it. It only looks."""
+"""`hotlap doctor`: checks a project and reports what is wrong and what to do. It changes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from daemon.diagnostics.exporter_health import CHECKS, judge
+from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
@@ -34,19 +34,19 @@ from schemas.storage.layout import ProjectPaths
 LOW_DISK_BYTES = 1_000_000_000
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
-    Invariant.NOTHING_LOST: "was it removed while no daemon ran? the cycle goes on without it",
-    Invariant.COUNTED_ONCE: "report this with daemon.log and the ledger",
-    Invariant.ENGINE_VIEW: "start the daemon: it mends the pointer; or publish another model with `publish`",
-    Invariant.LEDGER: "start the daemon: it rebuilds a damaged ledger",
-    Invariant.NO_LITTER: "start the daemon: it clears what an earlier one left",
-    Invariant.NO_PROCESS: "start the daemon: it ends what an earlier one left",
-    Invariant.USER_FILES: "report this with daemon.log",
+    Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
+    Invariant.COUNTED_ONCE: "please report this with daemon.log and the ledger",
+    Invariant.ENGINE_VIEW: "start the daemon, which repairs the pointer file; or use `hotlap publish`",
+    Invariant.LEDGER: "start the daemon, which rebuilds a damaged ledger",
+    Invariant.NO_LITTER: "start the daemon, which removes it",
+    Invariant.NO_PROCESS: "start the daemon, which ends it",
+    Invariant.USER_FILES: "please report this with daemon.log",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that doctor looked at."""
+    """The result of one check."""
 
     level: str  #: ok, note or wrong
     topic: str
@@ -54,7 +54,7 @@ class Finding:
 
 
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
-    """Look at everything. Exit code 1 where something is wrong."""
+    """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     findings = [
         *_settings(paths, loaded),
@@ -62,13 +62,13 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
         *_daemon(paths),
         *_ledger(paths),
         *_model(paths),
-        *_promises(paths),
+        *_invariants(paths),
         *_python(paths, loaded),
     ]
     marks = {"ok": "[ok]   ", "note": "[note] ", "wrong": "[WRONG]"}
     lines = [f"{marks[f.level]} {f.topic}: {f.text}" for f in findings]
     wrong = sum(f.level == "wrong" for f in findings)
-    lines.append(f"{wrong} thing{'s are' if wrong != 1 else ' is'} wrong" if wrong else "nothing is wrong")
+    lines.append(f"{wrong} problem{'s' if wrong != 1 else ''} found" if wrong else "no problems found")
     document = [{"level": f.level, "topic": f.topic, "text": f.text} for f in findings]
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
 
@@ -78,7 +78,7 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
         yield Finding("wrong", "settings", loaded.line())
         return
     if loaded.config is None:
-        yield Finding("ok", "settings", "no daemon.toml here: all settings have their defaults")
+        yield Finding("ok", "settings", "daemon.toml does not exist: all settings have their defaults")
         return
     try:
         if not loaded.settings.daemon.allow_shared:
@@ -93,50 +93,50 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
 
 def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     if not paths.training.exists():
-        yield Finding("note", "folders", "Saved/Training is not there yet; the daemon makes it at its first start")
+        yield Finding("note", "folders", "Saved/Training does not exist yet; the daemon creates it at its first start")
     else:
-        yield from _rights(paths)
+        yield from _folder_permissions(paths)
     try:
         if not settings.daemon.allow_shared:
             check_folders(paths)
     except HotlapError as error:
         yield Finding("wrong", "folders", error.line())
     if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
-        text = "a sync service seems to copy this folder: the ledger may be damaged -> move the project out of it"
+        text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
         yield Finding("note", "folders", text)
     free = shutil.disk_usage(paths.project).free
-    remedy = "" if free >= LOW_DISK_BYTES else " -> make room: a publish needs some, and no cycle starts without"
+    remedy = "" if free >= LOW_DISK_BYTES else " -> free some space: no cycle starts without it"
     yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
 
 
-def _rights(paths: ProjectPaths) -> Iterator[Finding]:
+def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
     refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
     missing = [f for f in paths.folders() if not f.is_dir()]
     for folder in refused:
-        text = f"{folder} cannot be written -> correct its rights, or run the daemon as its owner"
+        text = f"{folder} cannot be written -> correct its permissions, or run the daemon as its owner"
         yield Finding("wrong", "folders", text)
     for folder in missing:
-        yield Finding("note", "folders", f"{folder.name} is missing; the daemon makes it at its next start")
+        yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
     if not refused and not missing:
-        yield Finding("ok", "folders", "all are there and can be written")
+        yield Finding("ok", "folders", "all exist and can be written")
     leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
     if leftovers:
-        text = f"{leftovers} .tmp files: an engine was stopped while it wrote -> remove them when none runs"
+        text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"
         yield Finding("note", "exports", text)
 
 
 def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
     if not is_held(paths.lock):
-        yield Finding("ok", "daemon", "none runs here now")
+        yield Finding("ok", "daemon", "not running")
         return
-    yield Finding("ok", "daemon", f"runs: {holder_of(paths.lock)}")
+    yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
     try:
         status = Status.from_bytes(read_regular(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
     age_s = REAL_CLOCK.utc_s() - status.heartbeat
     if age_s > 3 * status.heartbeat_interval_s:
-        text = f"it has given no sign of life for {age_s:.0f} s -> is it stopped, or the disk stuck? see daemon.log"
+        text = f"status.json is {age_s:.0f} s old -> the daemon or its disk may hang: see daemon.log"
         yield Finding("wrong", "daemon", text)
     for warning in status.warnings:
         remedy = remedy_for(warning.code)
@@ -146,7 +146,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
 
 def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
     if not paths.ledger.exists():
-        yield Finding("note", "ledger", "no daemon has run here yet")
+        yield Finding("note", "ledger", "it does not exist yet: no daemon has run here")
         return
     try:
         ledger = Ledger.open(paths.ledger, read_only=True)
@@ -156,7 +156,7 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
     try:
         problem = ledger.check()
         if problem:
-            text = f"{problem} -> start the daemon: it moves a damaged ledger aside and makes it anew from Models"
+            text = f"{problem} -> start the daemon, which keeps a damaged ledger as a copy and rebuilds it from Models"
             yield Finding("wrong", "ledger", text)
             return
         yield Finding("ok", "ledger", "sound")
@@ -168,13 +168,13 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
 
 
 def _rollouts(ledger: Ledger) -> Iterator[Finding]:
-    yield Finding("ok", "rollouts", f"{ledger.pending_count()} wait for the next cycle")
+    yield Finding("ok", "rollouts", f"{ledger.pending_count()} pending for the next cycle")
     if ledger.meta("paused") is not None:
-        yield Finding("note", "paused", "no cycle starts until `python -m daemon resume`")
+        yield Finding("note", "paused", "no cycle starts until `hotlap resume`")
     for name, code, reason, _ in ledger.rejections(3):
         remedy = remedy_for(code)
-        told = reason if "->" in reason or not remedy else f"{reason} -> {remedy}"
-        yield Finding("note", "rejected", f"{name}: {told}{'' if f'[{code}]' in told else f' [{code}]'}")
+        text = reason if "->" in reason or not remedy else f"{reason} -> {remedy}"
+        yield Finding("note", "rejected", f"{name}: {text}{'' if f'[{code}]' in text else f' [{code}]'}")
 
 
 def _cycles(ledger: Ledger) -> Iterator[Finding]:
@@ -186,9 +186,7 @@ def _cycles(ledger: Ledger) -> Iterator[Finding]:
     failed = [cycle for cycle in cycles if cycle.error]
     seconds = "" if last.seconds is None else f" in {last.seconds:.1f} s"
     if last.error:
-        again = (
-            "`python -m daemon trigger` tries again" if last.state == "parked" else "the next rollouts start another"
-        )
+        again = "`hotlap trigger` tries again" if last.state == "parked" else "the next rollouts start another cycle"
         text = f"{last.cycle} {last.state}: {last.error} -> see Saved/Training/Logs/cycle_{last.cycle}.log; {again}"
         yield Finding("wrong", "last cycle", text)
         return
@@ -202,7 +200,7 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
     notices = remembered_notices(ledger)
     cycles = [cycle.cycle for cycle in ledger.history(50) if cycle.rollouts and cycle.state == "published"][-5:]
     for check in CHECKS:
-        judged = judge(check, cycles, notices)
+        judged = judge_exporter(check, cycles, notices)
         if judged is not None:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
 
@@ -210,34 +208,34 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
 def _model(paths: ProjectPaths) -> Iterator[Finding]:
     named = read_pointer(paths)
     if named is None:
-        yield Finding("note", "model", "best_model_path.txt names no model yet")
+        yield Finding("note", "model", "best_model_path.txt does not name a model yet")
         return
     try:
         model = read_model(read_regular(paths.models / named, limit=MAX_MODEL_BYTES))
         check_probe(model)
     except OSError:
-        text = f"{named} is not there -> start the daemon anew, or publish another with `publish`"
+        text = f"{named} does not exist -> start the daemon again, or publish another model with `hotlap publish`"
         yield Finding("wrong", "model", text)
     except HotlapError as error:
         yield Finding("wrong", "model", f"{named}: {error.line()}")
     else:
-        text = f"{named} is whole, version {model.policy_version}, and computes what its probe says"
+        text = f"{named} is complete, version {model.policy_version}, and agrees with its probe"
         yield Finding("ok", "model", text)
 
 
-def _promises(paths: ProjectPaths) -> Iterator[Finding]:
-    """The oracle's findings; what another line said already is not said twice."""
-    violations = [v for v in check_invariants(paths.project) if v.promise is not Invariant.LEDGER]
+def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
+    """Return the violations of invariants. `_ledger` already reports a damaged ledger."""
+    violations = [v for v in check_invariants(paths.project) if v.invariant is not Invariant.LEDGER]
     for violation in violations:
-        remedy = _REMEDIES[violation.promise]
+        remedy = _REMEDIES[violation.invariant]
         where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
-        yield Finding("wrong", violation.promise.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
+        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
     if not violations:
-        yield Finding("ok", "promises", "nothing lost, nothing counted twice, no litter, no process left")
+        yield Finding("ok", "invariants", "nothing is lost or counted twice; no litter and no processes are left")
 
 
 def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
-    """Ask the trainer's Python, unless it is one that the user has not approved."""
+    """Ask the trainer's Python for its torch, unless the user has not approved that Python."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     try:
         python = python_for(settings.daemon.python_executable)
@@ -250,7 +248,9 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
     yield Finding("ok", "torch", f"{version} in {python}")
     wanted = settings.trainer.device
     if wanted.startswith("cuda") and device == "cpu":
-        text = f'trainer.device is {wanted}, but torch sees no GPU -> set device = "auto", or install its CUDA build'
+        text = (
+            f'trainer.device is {wanted}, but torch finds no GPU -> set it to "auto", or install a CUDA build of torch'
+        )
         yield Finding("wrong", "device", text)
     else:
         yield Finding("ok", "device", f"{device} (trainer.device = {wanted})")

@@ -1,4 +1,4 @@
-"""How well the exporter does its work: judge what the last cycles' trainers noticed in its data."""
+"""Exporter health: what the trainers of the last cycles noticed in the engine's data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that can be wrong with what an exporter writes."""
+    """One property of the exported data."""
 
     topic: str
     codes: tuple[str, ...]  #: of the trainer's notices
     fine: str
     remedy: str
-    expected: tuple[str, ...] = ()  #: notices that are no fault
+    expected: tuple[str, ...] = ()  #: notices that are not a fault
 
 
 CHECKS = (
@@ -22,45 +22,47 @@ CHECKS = (
         "log_prob",
         ("W_LOGP_BROKEN", "W_LOGP_MISMATCH"),
         "the recorded log_probs fit the published models",
-        "record the log density of the clamped action under the model that is loaded (docs/client.md)",
+        "record the log density of the clamped action under the loaded model: see `hotlap docs other-engine`",
         expected=("W_STRANGER",),
     ),
     Check(
         "observations",
         ("W_DEAD_OBSERVATION",),
         "every observation changes",
-        "look at the sensors with these numbers; one that can never change is better left out",
+        "check the sensors with these numbers, and remove those that can never change",
     ),
     Check(
         "finite values",
         ("W_LEFT_OUT",),
         "all values are finite",
-        "look in the engine for a division by zero: what is nan or inf teaches nothing",
+        "look in the engine for a division by zero: steps with nan or inf are left out",
     ),
-    Check("actions", ("W_ACTION_BOUNDS",), "all actions lie within their bounds", "record actions after clamping"),
+    Check("actions", ("W_ACTION_BOUNDS",), "all actions are within their bounds", "record actions after clamping"),
     Check(
         "agents",
         ("W_AGENTS_MIXED",),
-        "each agent's steps follow each other",
-        "give each agent its own agent_index, the same one through the whole file",
+        "each agent's steps are in order",
+        "give each agent its own agent_index, and keep it for the whole file",
     ),
     Check(
         "rewards",
         ("W_CONSTANT_REWARD", "W_REWARD_SCALE"),
-        "they vary, and have a usual size",
-        "give more for what is better, in numbers of about 0.01 to 100 a step",
+        "they vary and have a usual size",
+        "reward better behaviour with more, at about 0.01 to 100 per step",
     ),
     Check(
         "staleness",
         ("W_STALE",),
-        "the engine plays the newest model",
-        "let the engine look at best_model_path.txt more often, or make cycles shorter than the play between them",
+        "the engine uses the newest model",
+        "let the engine read best_model_path.txt more often, or collect more rollouts per cycle",
     ),
 )
 
 
-def judge(check: Check, cycles: Sequence[int], notices: Mapping[int, Mapping[str, str]]) -> tuple[str, str] | None:
-    """Return (level, text) for one check over these training cycles, oldest first; None where there was none."""
+def judge_exporter(
+    check: Check, cycles: Sequence[int], notices: Mapping[int, Mapping[str, str]]
+) -> tuple[str, str] | None:
+    """Return (level, text) for one check over these cycles, oldest first, or None without cycles."""
     if not cycles:
         return None
     for level, codes in (("wrong", check.codes), ("note", check.expected)):

@@ -1,4 +1,4 @@
-"""What the oracle goes by: the ledger read without changing a byte, and the prints of the files in Exports."""
+"""What the invariant checks read: the ledger, without changing a byte, and the fingerprints of files in Exports."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from schemas.errors import HotlapError
 from schemas.storage.files import read_regular, sha256_of
 from schemas.storage.layout import ProjectPaths
 
-_NO_LIMIT = 1 << 62
-_LEGAL = {(src.value, dst.value) for src, dst in LEGAL_STEPS}
+_NO_LIMIT = 1 << 62  #: bytes
+_ALLOWED_STEPS = {(src.value, dst.value) for src, dst in LEGAL_STEPS}
 
 
 @dataclass(frozen=True, slots=True)
-class FilePrint:
-    """What tells whether somebody touched a file."""
+class FileFingerprint:
+    """A file's content and time of change, to see later whether it was changed."""
 
     sha256: str
     mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class CycleFact:
-    """A cycle as the ledger has it."""
+class CycleRow:
+    """A cycle in the ledger."""
 
     id: int
     kind: str
     phase: str
-    result_files: dict[str, str]  #: name -> SHA-256, of what its trainer left
+    result_files: dict[str, str]  #: name -> SHA-256 of the files that its trainer wrote
 
 
 @dataclass(frozen=True, slots=True)
-class RolloutFact:
-    """A rollout as the ledger has it."""
+class RolloutRow:
+    """A rollout in the ledger."""
 
     sha256: str
     name: str
@@ -53,10 +53,10 @@ class RolloutFact:
 
 @dataclass(slots=True)
 class LedgerContents:
-    """All that the ledger says, and what is wrong with it."""
+    """The content of the ledger, and what is wrong with it."""
 
-    cycles: dict[int, CycleFact] = field(default_factory=dict)
-    rollouts: list[RolloutFact] = field(default_factory=list)
+    cycles: dict[int, CycleRow] = field(default_factory=dict)
+    rollouts: list[RolloutRow] = field(default_factory=list)
     files: dict[str, tuple[FileSignature, str]] = field(default_factory=dict)
     publications: list[Publication] = field(default_factory=list)
     rejected: set[str] = field(default_factory=set)  #: SHA-256 of the files that could not be used
@@ -68,19 +68,19 @@ class LedgerContents:
         return cycle is None or cycle.phase == Phase.PARKED or cycle.phase in {phase.value for phase in RUNNING}
 
 
-def prints_of(exports: Path) -> dict[str, FilePrint]:
-    """Return the prints of the regular files in a folder, to be compared with later."""
+def fingerprints_of(exports: Path) -> dict[str, FileFingerprint]:
+    """Return the fingerprints of the regular files in a folder."""
     found = {}
     for path in exports.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # an engine renames its temporary files meanwhile
+        with contextlib.suppress(FileNotFoundError):  # an engine may rename its temporary files now
             info = path.lstat()
             if stat.S_ISREG(info.st_mode):
-                found[path.name] = FilePrint(sha256_of(read_regular(path, limit=_NO_LIMIT)), info.st_mtime_ns)
+                found[path.name] = FileFingerprint(sha256_of(read_regular(path, limit=_NO_LIMIT)), info.st_mtime_ns)
     return found
 
 
 def sha256_at(path: Path) -> str | None:
-    """Return the hash of a regular file; None where there is none to read."""
+    """Return the hash of a regular file, or None if it cannot be read."""
     try:
         return sha256_of(read_regular(path, limit=_NO_LIMIT))
     except (OSError, HotlapError):
@@ -88,31 +88,31 @@ def sha256_at(path: Path) -> str | None:
 
 
 def read_ledger(paths: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
-    """Read the ledger without touching it. What is wrong with it is in `problems`; never raises for it."""
-    facts = LedgerContents()
+    """Return the content of the ledger without changing the file. If it is damaged, `problems` says how."""
+    contents = LedgerContents()
     try:
-        with _opened(paths.ledger, daemon_runs=daemon_runs) as db:
-            _judge(db, facts)
-            if not facts.problems:
-                db.execute("BEGIN")  # one moment for all that follows
-                _collect(db, facts)
-                _judge_steps(db, facts)
+        with _open_read_only(paths.ledger, daemon_runs=daemon_runs) as db:
+            _check_database(db, contents)
+            if not contents.problems:
+                db.execute("BEGIN")  # all reads that follow see one state
+                _read_rows(db, contents)
+                _check_phases(db, contents)
     except (sqlite3.Error, orjson.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        facts.problems.append(f"it cannot be read: {error}")
+        contents.problems.append(f"it cannot be read: {error}")
     except OSError as error:
-        facts.problems.append(f"it cannot be opened: {error.strerror or error}")
-    return facts
+        contents.problems.append(f"it cannot be opened: {error.strerror or error}")
+    return contents
 
 
 @contextlib.contextmanager
-def _opened(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot write. What a killed daemon left half done is rolled back in a copy."""
+def _open_read_only(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
+    """Open the ledger without write access. A transaction that a killed daemon left open is rolled back in a copy."""
     journal = path.with_name(f"{path.name}-journal")
     with contextlib.ExitStack() as stack:
         target, mode = path.absolute(), "ro"
         if not daemon_runs and journal.exists():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-oracle-")))
-            with contextlib.suppress(FileNotFoundError):  # a daemon that started just now has rolled it back
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-audit-")))
+            with contextlib.suppress(FileNotFoundError):  # a daemon that has just started has rolled it back
                 for source in (journal, path):
                     shutil.copyfile(source, folder / source.name)
                 target, mode = folder / path.name, "rw"
@@ -122,27 +122,27 @@ def _opened(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _judge(db: sqlite3.Connection, ledger: LedgerContents) -> None:
+def _check_database(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         ledger.problems.append("it is empty")
         return
     if version > VERSION:
-        ledger.problems.append(f"it is of a newer Hotlap (version {version})")
+        ledger.problems.append(f"a newer Hotlap wrote it (ledger version {version})")
         return
     answer = str(db.execute("PRAGMA quick_check").fetchone()[0])
     if answer != "ok":
         ledger.problems.append(f"it is damaged: {answer}")
     elif db.execute("PRAGMA foreign_key_check").fetchone() is not None:
-        ledger.problems.append("a row names another that is not there")
+        ledger.problems.append("a row names another row that does not exist")
 
 
-def _collect(db: sqlite3.Connection, ledger: LedgerContents) -> None:
+def _read_rows(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     for row in db.execute("SELECT id, kind, phase, result FROM cycle ORDER BY id"):
         result = orjson.loads(row["result"])["files"] if row["result"] else {}
-        ledger.cycles[row["id"]] = CycleFact(row["id"], row["kind"], row["phase"], dict(result))
+        ledger.cycles[row["id"]] = CycleRow(row["id"], row["kind"], row["phase"], dict(result))
     ledger.rollouts = [
-        RolloutFact(row["sha256"], row["name"], row["cycle_id"])
+        RolloutRow(row["sha256"], row["name"], row["cycle_id"])
         for row in db.execute("SELECT sha256, name, cycle_id FROM rollout ORDER BY id")
     ]
     ledger.files = {
@@ -156,23 +156,24 @@ def _collect(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     ledger.rejected = {row[0] for row in db.execute("SELECT sha256 FROM rejection WHERE sha256 IS NOT NULL")}
 
 
-def _judge_steps(db: sqlite3.Connection, ledger: LedgerContents) -> None:
-    """Every phase is a known one, and was reached by legal steps where steps are noted."""
+def _check_phases(db: sqlite3.Connection, ledger: LedgerContents) -> None:
+    """Check that every phase is known and, if its steps are recorded, was reached by allowed steps."""
     at: dict[int, str] = {}
     for cycle_id, src, dst in db.execute("SELECT cycle_id, src, dst FROM step ORDER BY seq"):
         before = at.get(cycle_id, Phase.CLAIMED)
-        if (src, dst) not in _LEGAL or src != before:
-            ledger.problems.append(f"cycle {cycle_id} went from {before} to {dst} as if from {src}")
+        if (src, dst) not in _ALLOWED_STEPS or src != before:
+            ledger.problems.append(f"cycle {cycle_id} went from {before} to {dst}, recorded as a step from {src}")
         at[cycle_id] = dst
     for cycle in ledger.cycles.values():
         if cycle.phase not in {phase.value for phase in Phase}:
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase!r}, which is no phase")
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase!r}, which is not a phase")
         elif at.get(cycle.id, cycle.phase) != cycle.phase:
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, its last step led to {at[cycle.id]}")
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, but its last step led to {at[cycle.id]}")
     running = [cycle.id for cycle in ledger.cycles.values() if cycle.phase in {phase.value for phase in RUNNING}]
     if len(running) > 1:
-        ledger.problems.append(f"cycles {running} run at once")
+        ledger.problems.append(f"several cycles run at once: {running}")
     published = {publication.cycle_id for publication in ledger.publications}
     for cycle in ledger.cycles.values():
         if (cycle.phase == Phase.PUBLISHED) != (cycle.id in published):
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, its publication says otherwise")
+            has = "has a" if cycle.id in published else "has no"
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, but {has} publication")

@@ -1,4 +1,4 @@
-"""What `status` and `history` say: lines for people, a document for scripts."""
+"""`hotlap status` and `hotlap history`: lines for users, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPARKS = " .:-=+*#"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An answer in both forms."""
+    """A report in both forms."""
 
     lines: tuple[str, ...]
     document: Any
@@ -29,7 +29,7 @@ class Report:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw values as a line of ASCII marks, the newest on the right."""
+    """Draw values as one line of ASCII characters, the newest on the right."""
     shown = list(values)[-width:]
     low, high = min(shown), max(shown)
     span = (high - low) or 1.0
@@ -45,12 +45,16 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
         document = {"state": "idle", "alive": is_alive, "cycle": 0, "rollouts_pending": 0, "policy_version": 0}
         document |= {"rollouts_needed": settings.daemon.auto_train_after_n_rollouts, "best_model_path": None}
         document |= {"heartbeat": 0.0, "pid": 0, "warnings": []}
-        return Report(("no daemon has run here yet: start it with `python -m daemon`",), document)
+        return Report((f"no daemon has run in {paths.project} yet: start it with `hotlap`",), document)
     except (OSError, ValidationError) as error:
-        raise DaemonError(f"status.json cannot be read: {type(error).__name__}", hint="start the daemon anew") from None
+        raise DaemonError(
+            f"{paths.status} cannot be read: {type(error).__name__}", hint="start the daemon again with `hotlap`"
+        ) from None
     age_s = max(0.0, REAL_CLOCK.utc_s() - found.heartbeat)
     running = (
-        f"pid {found.pid}, heartbeat {age_s:.0f} s ago" if is_alive else "no daemon runs now; this was its last word"
+        f"pid {found.pid}, heartbeat {age_s:.0f} s ago"
+        if is_alive
+        else f"no daemon runs now; this is its last status, {age_s:.0f} s old"
     )
     pending = f"{found.rollouts_pending} of {found.rollouts_needed}"
     lines = [
@@ -70,7 +74,7 @@ def history(paths: ProjectPaths, settings: Settings) -> Report:
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
     lines += [_history_line(cycle) for cycle in cycles]
     if not cycles:
-        lines = ["no cycle has ended yet"]
+        lines = [f"no cycle has ended yet in {paths.project}"]
     return Report(tuple(lines), [cycle.model_dump(mode="json") for cycle in cycles])
 
 

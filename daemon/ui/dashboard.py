@@ -1,4 +1,4 @@
-"""The dashboard: a thread of its own draws the latest view. Nobody ever waits for it, nor for the terminal."""
+"""The dashboard: a thread draws the latest snapshot. No other thread waits for it or for the terminal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.glyphs import Cells, glyphs_for
 from daemon.ui.layout import as_text, lines, render
 from daemon.ui.snapshot import Snapshot
-from daemon.ui.terminal import ENTER, LEAVE, prepared, size_of, unbuffered, wants_dashboard
+from daemon.ui.terminal import ENTER, LEAVE, prepare_console, size_of, unbuffered, wants_dashboard
 
 __all__ = ["Dashboard", "render", "snapshot_svg", "wants_dashboard"]
 
-FASTEST_S = 0.25  #: between two looks at the slot
-CLOCK_S = 1.0  #: between two pictures of the same view: its ages and times go on
-REPAINT_S = 5.0  #: between two whole pictures, which repair what someone typed over them
-TIMEOUT_S = 1.0  #: how long `stop` waits
+CHECK_INTERVAL_S = 0.25  #: between two checks for a new snapshot
+REDRAW_INTERVAL_S = 1.0  #: of the same snapshot, because ages and times change
+REPAINT_INTERVAL_S = 5.0  #: of the whole screen, which removes what someone typed over it
+STOP_TIMEOUT_S = 1.0  #: how long `stop` waits
 
 SVG_THEME = TerminalTheme(
     background=(22, 24, 29),
@@ -44,80 +44,80 @@ SVG_THEME = TerminalTheme(
 
 
 class Dashboard:
-    """Shows views on a terminal, from the first `show` to `stop` or to the first write that fails."""
+    """Shows snapshots on a terminal, from the first `show` until `stop` or until a write fails."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._slot: tuple[Snapshot, float] | None = None
+        self._latest: tuple[Snapshot, float] | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure = ""
 
     @property
     def alive(self) -> bool:
-        """Whether views are shown; False once stopped or once the terminal has failed."""
+        """Whether snapshots are shown: not after `stop`, and not after the terminal has failed."""
         return not self._failure and not self._stopping.is_set()
 
     @property
     def failure(self) -> str:
-        """Why the dashboard dropped out; empty where it did not."""
+        """Why the dashboard ended by itself; empty if it did not."""
         return self._failure
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show this view from now on. Only puts it into a slot; one that was not drawn yet is forgotten."""
-        self._slot = (snapshot, REAL_CLOCK.monotonic())
+        """Show this snapshot from now on. Returns at once; a snapshot that was not drawn yet is dropped."""
+        self._latest = (snapshot, REAL_CLOCK.monotonic())
         if self._thread is None and self.alive:
             self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Return the terminal back, as far as it takes it within a second. May be called again."""
+        """Restore the terminal, unless it does not respond within a second. May be called again."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(TIMEOUT_S)
+            self._thread.join(STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         try:
             write = unbuffered(self._stream)
-            with prepared(self._stream), contextlib.ExitStack() as at_end:
+            with prepare_console(self._stream), contextlib.ExitStack() as at_end:
                 at_end.callback(write, LEAVE)
                 write(ENTER)
                 self._draw(write)
-        except Exception as error:  # noqa: BLE001  a picture is never worth a daemon
+        except Exception as error:  # noqa: BLE001  the daemon must continue without the dashboard
             self._failure = f"{type(error).__name__}: {error}"
 
     def _draw(self, write: Callable[[str], None]) -> None:
         painter = Painter(getattr(self._stream, "encoding", None))
         drawn: tuple[Snapshot, float] | None = None
-        drawn_at = repainted_at = -REPAINT_S
+        drawn_at = repainted_at = -REPAINT_INTERVAL_S
         size = (0, 0)
         while not self._stopping.is_set():
-            slot, now, new_size = self._slot, REAL_CLOCK.monotonic(), size_of(self._stream)
-            if slot is not None and (slot is not drawn or new_size != size or now - drawn_at >= CLOCK_S):
-                view, shown_at = slot
-                if new_size != size or now - repainted_at >= REPAINT_S:
-                    painter.forget()
+            latest, now, new_size = self._latest, REAL_CLOCK.monotonic(), size_of(self._stream)
+            if latest is not None and (latest is not drawn or new_size != size or now - drawn_at >= REDRAW_INTERVAL_S):
+                snapshot, shown_at = latest
+                if new_size != size or now - repainted_at >= REPAINT_INTERVAL_S:
+                    painter.repaint_all()
                     repainted_at = now
-                changes = painter.changes(replace(view, now_s=view.now_s + now - shown_at), *new_size)
+                changes = painter.changes(replace(snapshot, now_s=snapshot.now_s + now - shown_at), *new_size)
                 if changes:
                     write(changes)
-                drawn, drawn_at, size = slot, now, new_size
-            self._stopping.wait(FASTEST_S)
+                drawn, drawn_at, size = latest, now, new_size
+            self._stopping.wait(CHECK_INTERVAL_S)
 
 
 class Painter:
-    """Turns views into the escape sequences that change the last picture into the next."""
+    """Turns snapshots into the escape sequences that change the last picture into the next."""
 
     def __init__(self, encoding: str | None) -> None:
         self._glyphs = glyphs_for(encoding)
         self._last: list[Cells] = []
 
-    def forget(self) -> None:
-        """Paint everything next time."""
+    def repaint_all(self) -> None:
+        """Paint all lines next time."""
         self._last = []
 
     def changes(self, snapshot: Snapshot, width: int, height: int) -> str:
-        """Return what to write: the lines that differ, each at its place; empty where none does."""
+        """Return the changed lines, each at its place; an empty text if no line changed."""
         picture = lines(snapshot, width=width, height=height, glyphs=self._glyphs)
         last = self._last if len(self._last) == height else [None] * height
         new = [(row, cells) for row, (cells, old) in enumerate(zip(picture, last, strict=True), 1) if cells != old]
@@ -147,8 +147,8 @@ def _console(width: int, height: int, *, record: bool = False) -> Console:
 
 
 def snapshot_svg(snapshot: Snapshot, width: int, height: int) -> str:
-    """Return the picture of a view as SVG, which loads no font from anywhere."""
+    """Return the picture of a snapshot as SVG that loads no fonts."""
     console = _console(width, height, record=True)
     console.print(render(snapshot, width=width, height=height))
-    svg = console.export_svg(title="python -m daemon", theme=SVG_THEME, unique_id="hotlap")
+    svg = console.export_svg(title="hotlap", theme=SVG_THEME, unique_id="hotlap")
     return re.sub(r"\s*@font-face \{.*?\}(?=\s)", "", svg, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""What panels are drawn with: characters that the console can print, charts, bars, numbers, cells cut to a width."""
+"""What panels consist of: characters that the console can print, charts, bars, numbers, cells of a fixed width."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from schemas.text import ascii_safe, printable
 
 Piece = tuple[str, str]
 Cells = list[Piece]
-"""A stretch of one line: pieces of clean text, each with a rich style."""
+"""A part of a line: pieces of clean text, each with a rich style."""
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """The characters of one kind of console."""
+    """The characters for one kind of console."""
 
-    levels: str  #: of a chart's cell, from just above nothing to full
+    levels: str  #: of a chart's cell, from the lowest mark to full
     full: str  #: of a bar
     empty: str
     rule: str
     wall: str
-    tee: str  #: where a wall hangs from a rule
-    foot: str  #: where it stands on one
+    tee: str  #: a wall below a rule
+    foot: str  #: a wall above a rule
     mark: str
     dot: str
-    more: str  #: ends what was cut
+    more: str  #: the end of text that was cut
     clean: Callable[[str], str]  #: makes text from outside safe to print here
 
     def prints_in(self, encoding: str) -> bool:
@@ -62,12 +62,12 @@ ASCII = Glyphs(".:-=+*#", "#", ".", "-", "|", "+", "+", ">", "*", "...", ascii_s
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
-    """Choose by trying: block characters where the encoding has them, else ASCII."""
+    """Return block characters if the encoding has them, else ASCII."""
     return BLOCKS if BLOCKS.prints_in(encoding or "ascii") else ASCII
 
 
 def bar(fraction: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
-    """Return the full and the empty part of a bar. Full only when done, not begun only at nothing."""
+    """Return the full and the empty part of a bar. It is full only at 1, and empty only at 0."""
     fraction = min(1.0, max(0.0, fraction))
     done = math.floor(fraction * width)
     if fraction > 0:
@@ -76,7 +76,7 @@ def bar(fraction: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def resample(values: Sequence[float | None], width: int) -> list[float | None]:
-    """Return at most `width` values: the values themselves, or the means of as many even stretches."""
+    """Return at most `width` values: the values themselves, or the means of as many equal parts."""
     if len(values) <= width:
         return list(values)
     edges = [round(i * len(values) / width) for i in range(width + 1)]
@@ -88,9 +88,9 @@ def resample(values: Sequence[float | None], width: int) -> list[float | None]:
 
 
 def chart(values: Sequence[float | None], width: int, height: int, glyphs: Glyphs) -> list[str]:
-    """Draw columns from left to right, four, two or one a value, in `height` rows; a missing value is a gap.
+    """Draw columns from left to right, four, two or one per value, in `height` rows; a missing value is a gap.
 
-    The lowest value is the lowest mark, not nothing, so that a flat line is seen as one.
+    The lowest value is the lowest mark and not empty, so that a flat line is visible.
     """
     known = [value for value in values if value is not None]
     if not known or height < 1:
@@ -98,21 +98,21 @@ def chart(values: Sequence[float | None], width: int, height: int, glyphs: Glyph
     steps = len(glyphs.levels)
     columns = resample(values, width)
     low, high = min(known), max(known)
-    span = high / 2 - low / 2  # halves, since the difference of two finite numbers may not be one
+    span = high / 2 - low / 2  # halves, because the difference of two finite numbers may overflow
     tops = []
     for value in columns:
         part = (value / 2 - low / 2) / span if value is not None and span > 0 else 0.0
         tops.append(0 if value is None else 1 + round(part * (height * steps - 1)))
     shades = " " + glyphs.levels
-    broad = next(n for n in (4, 2, 1) if n * len(columns) <= width or n == 1)
+    repeats = next(n for n in (4, 2, 1) if n * len(columns) <= width or n == 1)
     return [
-        "".join(shades[min(steps, max(0, top - row * steps))] * broad for top in tops)
+        "".join(shades[min(steps, max(0, top - row * steps))] * repeats for top in tops)
         for row in range(height - 1, -1, -1)
     ]
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number in `digits` figures, at most `digits` + 4 characters wide; "-" where there is none."""
+    """Return a number in `digits` figures, at most `digits` + 4 characters wide; "-" if it is missing."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)
@@ -126,7 +126,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in words, coarser as it grows."""
+    """Return a time span in words; longer ones are less precise."""
     whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """Return a time span in its largest unit alone."""
+    """Return a time span in its largest unit."""
     return " ".join(duration(seconds).split()[:2])
 
 

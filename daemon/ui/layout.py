@@ -1,10 +1,10 @@
-"""The dashboard's picture: a pure function from a View and a size to lines. It prints nothing and asks no clock.
+"""The dashboard's layout: a pure function from a Snapshot and a size to lines.
 
-Where things stand depends on the size alone, never on the state, so that nothing jumps:
+Positions depend on the size alone, never on the state, so that nothing jumps:
 
-    who: project, uptime
-    now: state and step, rollouts toward the next cycle, the cycle, the model
-    epochs of the running or the last cycle | reward and value loss over cycles, the machine
+    project, uptime
+    state and step, rollouts toward the next cycle, the cycle, the model
+    epochs of the running or the last cycle | reward and value loss over cycles, CPU, memory, GPU
     warnings
     log
 """
@@ -25,20 +25,20 @@ from daemon.ui.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class PanelSizes:
-    """Which part gets how much of the terminal."""
+    """Rows and columns of each part."""
 
-    air: int  #: blank lines between the parts
-    body: int  #: rows of the epochs and the charts; 0 = no room for them
+    gaps: int  #: blank rows between the parts
+    body: int  #: rows of the epochs and the charts; 0 = not shown
     left: int  #: columns of the epochs
-    right: int  #: columns of the charts; 0 = no room for them
+    right: int  #: columns of the charts; 0 = not shown
     warnings: int  #: rows
     log: int  #: rows
 
 
-def plan(width: int, height: int) -> PanelSizes:
-    """Share out a terminal."""
-    air = 1 if height >= 30 else 0
-    spare = height - 8 - 3 * air  # five rows say what is going on, three are titles
+def share_out(width: int, height: int) -> PanelSizes:
+    """Return the sizes for a terminal."""
+    gaps = 1 if height >= 30 else 0
+    spare = height - 8 - 3 * gaps  # five rows for project and state, three for titles
     warnings = min(6, max(1, height // 10))
     body = min(max(11, spare // 2), spare - warnings - 1)
     if body < 2:
@@ -47,56 +47,57 @@ def plan(width: int, height: int) -> PanelSizes:
     right = width - left - 3
     if right < 20:
         left, right = width, 0
-    return PanelSizes(air, body, left, right, warnings, max(0, spare - warnings - body))
+    return PanelSizes(gaps, body, left, right, warnings, max(0, spare - warnings - body))
 
 
 def render(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
-    """Draw a view at a size."""
+    """Return the dashboard as a renderable for rich."""
     return Group(*map(as_text, lines(snapshot, width=width, height=height, glyphs=glyphs)))
 
 
 def lines(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
     """Return exactly `height` lines of exactly `width` columns."""
-    where = plan(width, height)
-    gap: list[Cells] = [[]] * where.air
-    rows = [panels.who(snapshot, width, glyphs), *gap, *panels.now(snapshot, width, glyphs), *gap]
-    rows += _body(snapshot, width, where, glyphs)
-    rows += [*panels.warnings(snapshot, width, where.warnings, glyphs), *gap]
-    rows += [_rule("Log", width, glyphs), *panels.log(snapshot.log_lines, where.log, glyphs)]
+    sizes = share_out(width, height)
+    shown_error = panels.cycle_error(snapshot) if sizes.body else None
+    gap: list[Cells] = [[]] * sizes.gaps
+    rows = [panels.title_row(snapshot, width, glyphs), *gap, *panels.state_rows(snapshot, width, glyphs), *gap]
+    rows += _body(snapshot, width, sizes, glyphs)
+    rows += [*panels.warning_rows(snapshot, width, sizes.warnings, glyphs, shown_error), *gap]
+    rows += [_rule("Log", width, glyphs), *panels.log_rows(snapshot.log_lines, sizes.log, glyphs, shown_error)]
     rows += [[] for _ in range(height - len(rows))]
     return [glyphs.fit(row, width) for row in rows[:height]]
 
 
 def as_text(cells: Cells) -> Text:
-    """Return a line for rich: text with styles, in which nothing is markup."""
+    """Return a line as rich text with styles and without markup."""
     text = Text(no_wrap=True, overflow="crop")
     for piece, style in cells:
         text.append(piece, style)
     return text
 
 
-def _body(snapshot: Snapshot, width: int, where: PanelSizes, glyphs: Glyphs) -> list[Cells]:
-    """Epochs and charts beside each other, a rule above and one, the warnings' title, below."""
-    below = panels.warnings_title(snapshot, where.warnings)
+def _body(snapshot: Snapshot, width: int, sizes: PanelSizes, glyphs: Glyphs) -> list[Cells]:
+    """Return epochs and charts side by side, between a rule and the rule with the warnings' title."""
+    below = panels.warnings_title(snapshot, sizes.warnings)
     alarm = f"{STRONG} {ALERT}" if snapshot.status.warnings else STRONG
-    if not where.body:
+    if not sizes.body:
         return [_rule(below, width, glyphs, alarm)]
     above = panels.epochs_title(snapshot)
-    epochs = panels.epochs(snapshot, where.left, where.body, glyphs)
-    if not where.right:
+    epochs = panels.epoch_rows(snapshot, sizes.left, sizes.body, glyphs)
+    if not sizes.right:
         return [_rule(above, width, glyphs), *epochs, _rule(below, width, glyphs, alarm)]
-    learning = panels.learning(snapshot, where.right, where.body, glyphs)
-    left, right = where.left + 1, where.right + 1
+    learning = panels.learning_rows(snapshot, sizes.right, sizes.body, glyphs)
+    left, right = sizes.left + 1, sizes.right + 1
     wall = (f" {glyphs.wall} ", QUIET)
     return [
         [*_rule(above, left, glyphs), (glyphs.tee, QUIET), *_rule("Learning", right, glyphs)],
-        *([*glyphs.fit(a, where.left), wall, *b] for a, b in zip(epochs, learning, strict=True)),
+        *([*glyphs.fit(a, sizes.left), wall, *b] for a, b in zip(epochs, learning, strict=True)),
         [*_rule(below, left, glyphs, alarm), (glyphs.foot, QUIET), *_rule("", right, glyphs)],
     ]
 
 
 def _rule(title: str, width: int, glyphs: Glyphs, style: str = STRONG) -> Cells:
-    """A line of exactly `width` columns, with a title in it or without."""
+    """Return a line of exactly `width` columns, with or without a title."""
     if not title:
         return [(glyphs.rule * width, QUIET)]
     columns = min(cell_len(title), max(0, width - 4))

@@ -1,7 +1,7 @@
-"""The daemon's log: a file, the last lines in memory, and the console where no dashboard uses it.
+"""The daemon's log: a file, the last lines in memory, and the console unless the dashboard uses it.
 
-Nothing here raises once the log is open, and no caller ever waits for a console: a thread of its own prints, and
-lines that it cannot keep up with are left out there.
+After the log was opened, nothing here raises, and no caller waits for the console: a thread prints, and lines that
+it cannot keep up with are not printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.text import ascii_safe
 LIMIT_BYTES = 10_000_000  #: of one file
 OLD_FILES = 3  #: daemon.1.log is the youngest
 LINES_KEPT = 200  #: in memory
-TIMEOUT_S = 1.0  #: how long `close` waits for the console
+CLOSE_TIMEOUT_S = 1.0  #: how long `close` waits for the console
 
 
 class Log:
@@ -48,32 +48,32 @@ class Log:
         self._utc_s = utc_s
 
     def info(self, text: str) -> None:
-        """Say what happens."""
+        """Log what happens."""
         self._write("INFO", text)
 
     def warning(self, text: str) -> None:
-        """Say what people should look at."""
+        """Log what the user should look at."""
         self._write("WARNING", text)
 
     def error(self, text: str) -> None:
-        """Say what failed, and the remedy."""
+        """Log what failed, and the remedy."""
         self._write("ERROR", text)
 
     def tail(self, n: int) -> tuple[str, ...]:
-        """Return the last lines, at most `n` and at most those kept, oldest first."""
+        """Return the last `n` lines, or fewer if fewer are kept, oldest first."""
         with self._lock:
             return tuple(self._lines)[-n:] if n > 0 else ()
 
     def mute_console(self) -> None:
-        """Print nothing from now on: the dashboard has the console."""
+        """Stop printing, because the dashboard uses the console."""
         self._muted = True
 
     def unmute_console(self) -> None:
-        """Print again: the dashboard is gone."""
+        """Print again."""
         self._muted = False
 
     def close(self) -> None:
-        """Write out what the console takes within a second, and close the file. May be called again."""
+        """Print what the console takes within a second, and close the file. May be called again."""
         if self._console is not None:
             self._console.close()
         with self._lock:
@@ -90,9 +90,9 @@ class Log:
 
 
 class _LogFile:
-    """A file that grows to a limit. Then its content is copied away and it is emptied in place.
+    """A file that grows to a limit. Then its content is copied to another file and it is truncated.
 
-    It is never renamed: Windows refuses that while anyone has it open.
+    It is never renamed, because Windows refuses that while another program has it open.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -103,11 +103,11 @@ class _LogFile:
         self._closed = False
 
     def write(self, line: str) -> None:
-        """Append a line; a disk or a folder that refuses loses it."""
+        """Append a line. It is lost if the disk refuses it."""
         if self._closed:
             return
         with contextlib.suppress(OSError):
-            fd = self._opened()
+            fd = self._open()
             if os.fstat(fd).st_size >= self._rotate_at:
                 self._rotate(fd)
             data = line.encode("ascii")
@@ -115,30 +115,30 @@ class _LogFile:
                 data = data[os.write(fd, data) :]
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Close the file; later lines are dropped."""
         self._closed = True
-        self._forget()
+        self._close()
 
-    def _opened(self) -> int:
-        """Return the file under our name: a new one where someone removed it. Raises OSError."""
+    def _open(self) -> int:
+        """Return the open file, or a new one if someone removed it. Raises OSError."""
         if self._fd is not None:
             try:
                 if os.path.samestat(os.fstat(self._fd), self._path.stat()):
                     return self._fd
             except FileNotFoundError:
                 pass
-            self._forget()
+            self._close()
         self._fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         return self._fd
 
-    def _forget(self) -> None:
+    def _close(self) -> None:
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
         self._fd = None
 
     def _rotate(self, fd: int) -> None:
-        """Copy oldest first, then empty. Where the copy fails, go on up to twice the limit before giving it up."""
+        """Copy the oldest file first, then truncate. If a copy fails, the file may grow to twice the limit first."""
         names = [self._path, *(self._path.with_suffix(f".{k}{self._path.suffix}") for k in range(1, OLD_FILES + 1))]
         try:
             for old, new in reversed(list(itertools.pairwise(names))):
@@ -153,7 +153,7 @@ class _LogFile:
 
 
 class _Printer:
-    """Prints lines on a console that may be slow, stopped or closed, without anybody waiting."""
+    """Prints lines on a console that may be slow, stopped or closed. No caller waits."""
 
     def __init__(self, stream: TextIO) -> None:
         self._lines: queue.Queue[str | None] = queue.Queue(maxsize=500)
@@ -161,18 +161,18 @@ class _Printer:
         self._thread.start()
 
     def print(self, line: str) -> None:
-        """Print soon, or never where too much waits already."""
+        """Print soon, or not at all if too many lines wait."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(line)
 
     def close(self) -> None:
-        """Stop, within a second also where the console does not."""
+        """Stop within a second, even if the console hangs."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(None)
-        self._thread.join(TIMEOUT_S)
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self, stream: TextIO) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the console was closed: go on without it
+        with contextlib.suppress(OSError, ValueError):  # the console was closed
             write = unbuffered(stream)
             while (line := self._lines.get()) is not None:
                 write(line)

@@ -1,4 +1,4 @@
-"""The parts of the dashboard's picture: each gives its rows, and whatever comes from outside is text, never markup."""
+"""The panels of the dashboard. Each returns its rows; text from outside is never read as markup."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from daemon.ui.glyphs import Cells, Glyphs, age, bar, chart, duration, number, size
 from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas.status import CycleSummary, DaemonState
+from schemas.text import ascii_safe
 
 ACCENT, QUIET, STRONG, ALERT, BAD = "cyan", "dim", "bold", "yellow", "red"
 STATE_STYLES = {
@@ -23,22 +24,22 @@ STATE_STYLES = {
     DaemonState.PARKED: "bold red",
 }
 BUSY = frozenset({DaemonState.TRAINING, DaemonState.SELECTING, DaemonState.PUBLISHING})
-LABEL = 14  #: columns of a label, where there are labels
-WIDE = 76  #: columns from which sentences are written out
+LABEL = 14  #: columns of a label
+WIDE = 76  #: from this width on, sentences are written in full
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) (\w+) +(.*)", re.DOTALL)
 LOG_STYLES = {"INFO": "", "WARNING": ALERT, "ERROR": BAD}
 
 
-def who(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Cells:
-    """Name the project, and how long the daemon runs."""
+def title_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Cells:
+    """Return the row with the project and how long the daemon has been running."""
     up = f" up {duration(snapshot.now_s - snapshot.status.started_at)} "
     name = [("   Hotlap".ljust(LABEL), STRONG), (glyphs.clean(snapshot.project), "")]
     return [*glyphs.fit(name, max(0, width - len(up))), (up, QUIET)]
 
 
-def now(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
-    """State and step, rollouts, cycle, model: four rows."""
-    status, cycle, wide = snapshot.status, _cycle(snapshot), width >= WIDE
+def state_rows(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
+    """Return four rows: state and step, rollouts, cycle, model."""
+    status, cycle, wide = snapshot.status, _cycle_number(snapshot), width >= WIDE
     columns = max(6, min(60, width - LABEL - (40 if wide else 24)))
     counted, missing = bar(status.rollouts_pending / max(1, status.rollouts_needed), columns, glyphs)
     progress, words, style = _progress(snapshot)
@@ -72,65 +73,65 @@ def now(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
 
 
 def _progress(snapshot: Snapshot) -> tuple[float, str, str]:
-    """How far the running or the last cycle is: as a fraction, in words, and their style."""
+    """Return the progress of the running or the last cycle: as a fraction, in words, and their style."""
     status = snapshot.status
     if status.state in BUSY:
         epoch = f"epoch {len(status.epochs)} of {status.epochs_total}, " if status.epochs_total else ""
-        return status.progress, epoch + _took(status.training_seconds), ""
-    last = _last(snapshot)
-    if last is None or (last.cycle == 0 and not last.error):  # the initial model is no cycle to speak of
-        return 0.0, "" if _cycle(snapshot) else "none yet", QUIET
-    took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_took(last.seconds)}"
+        return status.progress, epoch + _seconds(status.training_seconds), ""
+    last = _last_cycle(snapshot)
+    if last is None or (last.cycle == 0 and not last.error):  # the initial model is not shown as a cycle
+        return 0.0, "" if _cycle_number(snapshot) else "none yet", QUIET
+    took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_seconds(last.seconds)}"
     return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")
 
 
-def _cycle(snapshot: Snapshot) -> int:
-    """The running or the last cycle's number; 0 before the first."""
+def _cycle_number(snapshot: Snapshot) -> int:
+    """Return the number of the running or the last cycle; 0 before the first."""
     return snapshot.status.cycle or max((cycle.cycle for cycle in snapshot.cycles), default=0)
 
 
-def _last(snapshot: Snapshot) -> CycleSummary | None:
-    """What became of that cycle, where it is over."""
-    return next((cycle for cycle in reversed(snapshot.cycles) if cycle.cycle == _cycle(snapshot)), None)
+def _last_cycle(snapshot: Snapshot) -> CycleSummary | None:
+    """Return the summary of that cycle if it has ended."""
+    return next((cycle for cycle in reversed(snapshot.cycles) if cycle.cycle == _cycle_number(snapshot)), None)
 
 
-def _took(seconds: float) -> str:
+def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else duration(seconds)
 
 
-def _error(snapshot: Snapshot) -> str | None:
-    """Why the last cycle came to nothing, where it did and no other one runs."""
-    last = None if snapshot.status.state in BUSY else _last(snapshot)
+def cycle_error(snapshot: Snapshot) -> str | None:
+    """Return why the last cycle failed, if it failed and no other one runs."""
+    last = None if snapshot.status.state in BUSY else _last_cycle(snapshot)
     return last.error if last else None
 
 
 def epochs_title(snapshot: Snapshot) -> str:
-    """Name the cycle, the chosen epoch and why it was chosen."""
-    cycle, known = _cycle(snapshot), snapshot.status.epochs
+    """Return the title: the cycle, the chosen epoch and why it was chosen."""
+    cycle, known = _cycle_number(snapshot), snapshot.status.epochs
     chosen = next((epoch for epoch in known if epoch.chosen), None)
     if not cycle:
         return "Epochs"
     if chosen is None:
-        return f"Cycle {cycle}: {'failed' if _error(snapshot) else 'epochs'}"
+        return f"Cycle {cycle}: {'failed' if cycle_error(snapshot) else 'epochs'}"
     scores = [epoch.score for epoch in known if epoch.score is not None]
     lowest = chosen.score is not None and chosen.score <= min(scores)
-    return f"Cycle {cycle}: epoch {chosen.epoch}, {'the lowest score' if lowest else 'as asked for'}"
+    return f"Cycle {cycle}: epoch {chosen.epoch}, {'the lowest score' if lowest else 'as requested'}"
 
 
-def epochs(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
-    """One row an epoch, those to come too; the chosen one, else the newest, is always among them.
+def epoch_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+    """Return one row per epoch, also for those to come. The chosen one, or else the newest, is always among them.
 
-    Where the cycle failed, the reason follows.
+    If the cycle failed, its error follows.
     """
     short = width < 39
     widths = (9, 9, 8) if short else (11, 12, 8) if width < 50 else (14, 15, 11)
     names = ("value", "policy", "score") if short else ("value loss", "policy loss", "score")
     head = "   epoch" + "".join(name.rjust(columns) for name, columns in zip(names, widths, strict=True))
     known = {epoch.epoch: epoch for epoch in snapshot.status.epochs}
-    error = _error(snapshot)
+    error = cycle_error(snapshot)
     room = (height - 1) // 2 if known else height - 1
-    told: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(error, width - 4, room, glyphs)] if error else []
-    left = height - 1 - len(told)
+    reason: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(error, width - 4, room, glyphs)] if error else []
+    left = height - 1 - len(reason)
     count = max(0 if error else snapshot.status.epochs_total, *known, 0)
     focus = next((epoch.epoch for epoch in known.values() if epoch.chosen), max(known, default=1))
     first = 1 + max(0, min(focus - (left + 1) // 2, count - left))
@@ -144,13 +145,13 @@ def epochs(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[
         cells = "".join(number(x, 5).rjust(columns) for x, columns in zip(losses, widths, strict=True))
         style = f"{STRONG} {ACCENT}" if epoch.chosen else ""
         rows.append([(f" {glyphs.mark if epoch.chosen else ' '} {k:5}{cells}", style)])
-    return [*rows, *told, *([[]] * (height - len(rows) - len(told)))]
+    return [*rows, *reason, *([[]] * (height - len(rows) - len(reason)))]
 
 
-def learning(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
-    """Reward and value loss over cycles, then the machine."""
+def learning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
+    """Return the charts of reward and value loss over cycles, then the use of the stats."""
     cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, snapshot.cycles))
-    below = _machine(snapshot.machine, short=height < 9)
+    below = _system_rows(snapshot.system_stats, short=height < 9)
     each = (height - len(below)) // 2
     span = f"cycles {cycles[0].cycle} to {cycles[-1].cycle}" if len(cycles) > 1 else ""
     rewards = _chart("reward per step", span, [c.reward_mean for c in cycles], max, width, each, glyphs)
@@ -168,7 +169,7 @@ def _chart(
     height: int,
     glyphs: Glyphs,
 ) -> list[Cells]:
-    """A title, a chart and, where there is room, what it began with, where it is and what it reached."""
+    """Return a title, a chart and, if there is space, the first, last and best value."""
     known = [value for value in values if value is not None]
     first, last, top = (number(value, 4) for value in ((known[0], known[-1], best(known)) if known else (None,) * 3))
     if height >= 3:
@@ -181,16 +182,16 @@ def _chart(
     return [title, *([(row, ACCENT)] for row in drawn), *foot][:height]
 
 
-def _machine(machine: SystemStats, *, short: bool) -> list[Cells]:
-    """CPU and memory; who uses it; GPU. One row where there is no room for three."""
-    cpu = f"{machine.cpu_percent:3.0f} %"
+def _system_rows(stats: SystemStats, *, short: bool) -> list[Cells]:
+    """Return three rows: CPU and memory, memory of daemon and trainer, GPU. One row if `short`."""
+    cpu = f"{stats.cpu_percent:3.0f} %"
     if short:
-        return [[("CPU ", QUIET), (cpu, ""), ("  mem ", QUIET), (size(machine.memory_used), "")]]
-    memory = f"{machine.memory_used / 1e9:.1f} of {machine.memory_total / 1e9:.1f} GB"
-    users = [("daemon ", QUIET), (f"{size(machine.daemon_memory):<6}", "")]
-    if machine.trainer_memory:
-        users += [("  trainer ", QUIET), (size(machine.trainer_memory), "")]
-    gpu = (machine.gpu, "") if machine.gpu else ("none seen", QUIET)
+        return [[("CPU ", QUIET), (cpu, ""), ("  mem ", QUIET), (size(stats.memory_used), "")]]
+    memory = f"{stats.memory_used / 1e9:.1f} of {stats.memory_total / 1e9:.1f} GB"
+    users = [("daemon ", QUIET), (f"{size(stats.daemon_memory):<6}", "")]
+    if stats.trainer_memory:
+        users += [("  trainer ", QUIET), (size(stats.trainer_memory), "")]
+    gpu = (stats.gpu, "") if stats.gpu else ("none found", QUIET)
     return [
         [("CPU    ", QUIET), (f"{cpu:<6}", ""), ("  memory ", QUIET), (memory, "")],
         users,
@@ -199,41 +200,49 @@ def _machine(machine: SystemStats, *, short: bool) -> list[Cells]:
 
 
 def warnings_title(snapshot: Snapshot, height: int) -> str:
-    """Say how many warnings there are, and whether all of them are shown."""
+    """Return the title: how many warnings there are, and whether all of them are shown."""
     count = len(snapshot.status.warnings)
     if not count:
         return "No warnings"
     return f"Warnings: {count}" if count <= height else f"Warnings: {count}, newest {height} shown"
 
 
-def warnings(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
-    """The newest first; one that is long takes the rows that the others leave."""
+def without_error(text: str, error: str | None, glyphs: Glyphs) -> str:
+    """Return a message without the error of the last cycle, which the epochs panel shows in full."""
+    for form in (error, ascii_safe(error)) if error else ():
+        text = text.replace(f": {glyphs.clean(form)}", "")
+    return text
+
+
+def warning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
+    """Return the newest warnings, newest first. A long one takes the rows that the others leave."""
     newest = sorted(snapshot.status.warnings, key=lambda warning: -warning.at_s)[:height]
     rows: list[Cells] = []
     for others, warning in zip(range(len(newest) - 1, -1, -1), newest, strict=True):
-        told = _wrapped(warning.message, width - LABEL - 1, height - len(rows) - others, glyphs)
+        message = without_error(glyphs.clean(warning.message), shown_error, glyphs)
+        lines = _wrapped(message, width - LABEL - 1, height - len(rows) - others, glyphs)
         ago = f"{age(snapshot.now_s - warning.at_s)} ago"
-        rows.append([(" ! ", f"{STRONG} {ALERT}"), (f"{ago:<10} ", QUIET), (told[0], ALERT)])
-        rows += [[(" " * LABEL, ""), (line, ALERT)] for line in told[1:]]
+        rows.append([(" ! ", f"{STRONG} {ALERT}"), (f"{ago:<10} ", QUIET), (lines[0], ALERT)])
+        rows += [[(" " * LABEL, ""), (line, ALERT)] for line in lines[1:]]
     return [*rows, *([[]] * (height - len(rows)))]
 
 
 def _wrapped(message: str, width: int, height: int, glyphs: Glyphs) -> list[str]:
-    """Text from outside in one to `height` lines of about `width` columns; the last one may be longer, to be cut."""
+    """Return a message in one to `height` lines of about `width` columns. The last line may be longer."""
     words = glyphs.clean(message)
     characters = max(10, width * len(words) // max(1, cell_len(words)))
-    told = textwrap.wrap(words, characters) or [""]
+    lines = textwrap.wrap(words, characters) or [""]
     last = max(1, height) - 1
-    return [*told[:last], " ".join(told[last:])] if len(told) > last else told
+    return [*lines[:last], " ".join(lines[last:])] if len(lines) > last else lines
 
 
-def log(log_lines: tuple[str, ...], height: int, glyphs: Glyphs) -> list[Cells]:
-    """The last lines, the newest at the bottom, without the date."""
+def log_rows(log_lines: tuple[str, ...], height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
+    """Return the last lines, the newest at the bottom, without the date."""
     rows: list[Cells] = []
     for line in log_lines[-height:] if height else ():
-        text = glyphs.clean(line)
+        text = without_error(glyphs.clean(line), shown_error, glyphs)
         found = LOG_LINE.fullmatch(text)
         at, level, words = found.groups() if found else ("", "INFO", text)
-        said = words if level == "INFO" else f"{level.lower()}: {words}"
-        rows.append([(f"   {at}".ljust(LABEL), QUIET), (said, LOG_STYLES.get(level, ""))])
+        shown = words if level == "INFO" else f"{level.lower()}: {words}"
+        rows.append([(f"   {at}".ljust(LABEL), QUIET), (shown, LOG_STYLES.get(level, ""))])
     return [*rows, *([[]] * (height - len(rows)))]

@@ -1,4 +1,4 @@
-"""The dashboard in place of log lines; if it fails, the log lines come back."""
+"""The dashboard in place of log lines on the console; if it fails, the log lines come back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from daemon.ui.log import Log
 from daemon.ui.snapshot import Snapshot
 
 
-class GuardedScreen:
-    """The dashboard in the place of log lines; where it fails, the log lines come back."""
+class DashboardScreen:
+    """Shows the dashboard, and the log lines again when the dashboard has failed or was stopped."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -16,18 +16,20 @@ class GuardedScreen:
         log.mute_console()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Take the newest view."""
+        """Show the newest snapshot."""
         if self._dashboard is None:
             return
         if not self._dashboard.alive:
             failure, self._dashboard = self._dashboard.failure, None
             self._log.unmute_console()
-            self._log.warning(f"the dashboard is off: {failure or 'the terminal is gone'}; the daemon goes on")
+            self._log.warning(
+                f"the dashboard was switched off: {failure or 'the terminal is gone'}; the daemon continues"
+            )
             return
         self._dashboard.show(snapshot)
 
     def stop(self) -> None:
-        """Return the terminal back to the log."""
+        """Return the console to the log."""
         if self._dashboard is not None:
             self._dashboard.stop()
             self._dashboard = None

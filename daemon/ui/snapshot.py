@@ -1,4 +1,4 @@
-"""What the dashboard shows at one moment: plain values, made by the deciding thread, drawn by another."""
+"""What the dashboard shows at one moment: plain values that one thread makes and another draws."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from schemas.status import CycleSummary, Status
 
 @dataclass(frozen=True, slots=True)
 class SystemStats:
-    """What the machine is busy with."""
+    """The use of CPU, memory and GPU."""
 
     cpu_percent: float  #: in [0, 100], all cores together
     memory_used: int  #: bytes
     memory_total: int  #: bytes
     daemon_memory: int  #: bytes, this process
-    trainer_memory: int  #: bytes, the trainer and its children; 0 where none runs
-    gpu: str  #: one short line, empty where there is none
+    trainer_memory: int  #: bytes, the trainer and its children; 0 if none runs
+    gpu: str  #: one short line; empty without a GPU
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment of the daemon."""
+    """The state of the daemon at one moment."""
 
     status: Status
     cycles: tuple[CycleSummary, ...]  #: the newest hundred or so, oldest first
-    log_lines: tuple[str, ...]  #: the last ones, made safe already
-    machine: SystemStats
+    log_lines: tuple[str, ...]  #: the last ones, safe to print
+    system_stats: SystemStats
     project: str  #: the folder's name
     now_s: float  #: s since 1970

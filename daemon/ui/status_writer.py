@@ -1,4 +1,4 @@
-"""What the daemon says of itself: status.json for engines and people, and views for the dashboard."""
+"""status.json for engines and users, and snapshots for the dashboard."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
 
 HEARTBEAT_S = 5.0
-FASTEST_S = 0.5
-HISTORY = 120
+MIN_INTERVAL_S = 0.5
+HISTORY_CYCLES = 120
 
 _STEPS = {
     DaemonState.TRAINING: "[2/5] training",
@@ -25,11 +25,11 @@ _STEPS = {
 }
 
 
-class MachineLike(Protocol):
-    """Tells what the machine is busy with."""
+class SystemStatsSource(Protocol):
+    """Samples the use of CPU, memory and GPU."""
 
     def sample(self, trainer_pid: int | None) -> SystemStats:
-        """Return the newest figures; never raises, never waits."""
+        """Return the newest values. Never raises or waits."""
 
 
 def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
@@ -49,15 +49,15 @@ def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
 def step_in_words(
     state: DaemonState, cycle: Cycle | None, progress: CycleProgress, *, pending: int, needed: int
 ) -> str:
-    """Say what is going on in a few words."""
+    """Return what the daemon is doing in a few words."""
     if state is DaemonState.PARKED:
-        return "parked after failures: `python -m daemon trigger` tries again"
+        return "parked after failures: `hotlap trigger` tries again"
     if state is DaemonState.PAUSED:
-        return "paused: `python -m daemon resume` goes on"
+        return "paused: `hotlap resume` continues"
     if state in _STEPS:
         step = _STEPS[state]
         if cycle and cycle.kind == "initial":
-            return "making the initial model"
+            return "creating the initial model"
         return f"{step}: {progress.doing}" if state is DaemonState.TRAINING and progress.doing else step
     if cycle and cycle.phase is Phase.CLAIMED:
         return f"waiting to try cycle {cycle.id} again"
@@ -66,11 +66,11 @@ def step_in_words(
 
 
 class StatusWriter:
-    """Writes status.json when something changed and at every heartbeat; makes views from the same numbers."""
+    """Writes status.json after changes and at every heartbeat; makes snapshots from the same values."""
 
-    def __init__(self, context: Context, machine: MachineLike) -> None:
+    def __init__(self, context: Context, system_stats: SystemStatsSource) -> None:
         self._context = context
-        self._machine = machine
+        self._system_stats = system_stats
         self._started_at = context.clock.utc_s()
         self._pid = os.getpid()
         self._create_time = psutil.Process().create_time()
@@ -82,7 +82,7 @@ class StatusWriter:
     def status(
         self, cycle: Cycle | None, progress: CycleProgress, *, is_paused: bool, pending: int, elapsed_s: float
     ) -> Status:
-        """Return the status of this moment."""
+        """Return the current status."""
         context = self._context
         needed = context.settings.daemon.auto_train_after_n_rollouts
         state = state_of(cycle, is_paused=is_paused)
@@ -119,10 +119,10 @@ class StatusWriter:
         )
 
     def write(self, status: Status, *, force: bool = False) -> None:
-        """Write status.json where it is due. A disk that refuses is warned about, not died of."""
+        """Write status.json if it is due. A disk error becomes a warning."""
         now = self._context.clock.monotonic()
         age_s = now - self._written_at
-        if not force and age_s < (HEARTBEAT_S if self._is_same(status) else FASTEST_S):
+        if not force and age_s < (HEARTBEAT_S if self._is_same(status) else MIN_INTERVAL_S):
             return
         try:
             write_atomic(self._context.paths.status, status.to_bytes(), disk=self._context.disk)
@@ -141,12 +141,12 @@ class StatusWriter:
         """Return what the dashboard shows."""
         key = (cycle.id, cycle.phase) if cycle else None
         if key != self._history_of:
-            self._history, self._history_of = tuple(self._context.ledger.history(HISTORY)), key
+            self._history, self._history_of = tuple(self._context.ledger.history(HISTORY_CYCLES)), key
         return Snapshot(
             status=status,
             cycles=self._history,
             log_lines=self._context.log.tail(30),
-            machine=self._machine.sample(trainer_pid),
+            system_stats=self._system_stats.sample(trainer_pid),
             project=self._context.paths.project.name,
             now_s=self._context.clock.utc_s(),
         )

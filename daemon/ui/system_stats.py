@@ -1,4 +1,4 @@
-"""What the machine is busy with, for the dashboard: cheap, at most every two seconds, and never a reason to fail."""
+"""CPU, memory and GPU use for the dashboard: sampled at most every two seconds, and never an error."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ INTERVAL_S = 2.0
 T = TypeVar("T")
 
 
-def _either(ask: Callable[[], T], otherwise: T) -> T:
-    """What `ask` says, or the other: a figure on a screen is never worth a daemon."""
+def _or_default(read: Callable[[], T], default: T) -> T:
+    """Return what `read` returns, or the default if it raises: the daemon must not stop for a number on a screen."""
     try:
-        return ask()
+        return read()
     except Exception:  # noqa: BLE001  psutil in odd containers, drivers, permissions
-        return otherwise
+        return default
 
 
-class SystemStatsProbe:
+class SystemStatsSampler:
     """Samples CPU, memory and GPU. For one thread."""
 
     def __init__(
         self, *, gpu: Callable[[], str] | None = None, monotonic: Callable[[], float] = REAL_CLOCK.monotonic
     ) -> None:
         self._monotonic = monotonic
-        if gpu is None and _either(lambda: importlib.util.find_spec("pynvml"), None) is not None:
+        if gpu is None and _or_default(lambda: importlib.util.find_spec("pynvml"), None) is not None:
             gpu = Nvidia()
-        self._gpu = None if gpu is None else _Aside(gpu)
+        self._gpu = None if gpu is None else _BackgroundReader(gpu)
         self._last: SystemStats | None = None
         self._sampled_at = 0.0
-        _either(psutil.cpu_percent, 0.0)  # the first answer has nothing to compare with
+        _or_default(psutil.cpu_percent, 0.0)  # the first call has nothing to compare with
 
     def sample(self, trainer_pid: int | None) -> SystemStats:
-        """Return the newest figures, with the memory of this process and its children; never raises, never waits."""
+        """Return the newest values, with the memory of this process and of the trainer. Never raises or waits."""
         now = self._monotonic()
         if self._last is not None and now - self._sampled_at < INTERVAL_S:
             return self._last
-        used, total = _either(_memory, (0, 0))
+        used, total = _or_default(_memory, (0, 0))
         self._last = SystemStats(
-            cpu_percent=_either(psutil.cpu_percent, 0.0),
+            cpu_percent=_or_default(psutil.cpu_percent, 0.0),
             memory_used=used,
             memory_total=total,
-            daemon_memory=_either(lambda: _resident(psutil.Process()), 0),
+            daemon_memory=_or_default(lambda: _resident(psutil.Process()), 0),
             trainer_memory=0 if trainer_pid is None else _tree_memory(trainer_pid),
             gpu="" if self._gpu is None else self._gpu.newest(),
         )
@@ -68,35 +68,37 @@ def _resident(process: psutil.Process) -> int:
     return process.memory_info().rss
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _process_tree(pid: int) -> list[psutil.Process]:
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
 
 
 def _tree_memory(pid: int) -> int:
-    """Bytes of a process and all below it; those that vanish meanwhile count nothing."""
-    nobody: list[psutil.Process] = []
-    return sum(_either(partial(_resident, member), 0) for member in _either(partial(_family, pid), nobody))
+    """Return the bytes of a process and its descendants; those that end meanwhile count as 0."""
+    nothing: list[psutil.Process] = []
+    return sum(
+        _or_default(partial(_resident, member), 0) for member in _or_default(partial(_process_tree, pid), nothing)
+    )
 
 
-class _Aside:
-    """Reads something on a thread of its own, since a driver can take seconds, or hang for good."""
+class _BackgroundReader:
+    """Reads a value on another thread, because a driver can take seconds or hang."""
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
         self._newest = ""
         self._wanted = threading.Event()
-        threading.Thread(target=self._run, name="gpu figures", daemon=True).start()
+        threading.Thread(target=self._run, name="gpu stats", daemon=True).start()
 
     def newest(self) -> str:
-        """Return what was read last, and have it read again."""
+        """Return the last value, and have it read again."""
         self._wanted.set()
         return self._newest
 
     def _run(self) -> None:
         while self._wanted.wait():
             self._wanted.clear()
-            self._newest = printable(_either(self._read, ""))
+            self._newest = printable(_or_default(self._read, ""))
 
 
 class Nvidia:
@@ -120,6 +122,9 @@ class Nvidia:
         )
         name = nvml.nvmlDeviceGetName(device)
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-        busy = _either(lambda: f"{nvml.nvmlDeviceGetUtilizationRates(device).gpu:3} %", "  - %")  # not where MIG is on
+        # with MIG there is no utilisation
+        busy = _or_default(
+            lambda: f"{nvml.nvmlDeviceGetUtilizationRates(device).gpu:3} %", "  - %"
+        )  # not available with MIG
         used = f"{memory.used / 1e9:.1f} of {memory.total / 1e9:.1f} GB"
         return f"{busy}   {used} {name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"

@@ -1,6 +1,6 @@
-"""The console as it is: it may block, close, lie about its size, or stop everything when someone clicks into it.
+"""The terminal: its size, unbuffered writes, and its preparation on Windows.
 
-Whoever writes here does so from a thread of its own that nobody has to wait for.
+A write may block for as long as the terminal is stopped, so only threads that nobody waits for write here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from daemon.runtime.clock import REAL_CLOCK
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 """Alternate screen, no cursor, no wrapping, nothing on it."""
 LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
-"""The reverse. Emptied first: after a change of size tmux lets the alternate screen show through."""
+"""The reverse. The screen is emptied first, because tmux shows parts of it after a change of size."""
 
 
 def wants_dashboard(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal that shows pictures, and ours to draw on."""
+    """Return whether a stream is a terminal that can show the dashboard, and the daemon runs in its foreground."""
     usual = "" if sys.platform == "win32" else "dumb"
     if os.environ.get("TERM", usual).lower() in {"dumb", "unknown"}:
         return False
@@ -32,17 +32,17 @@ def wants_dashboard(stream: TextIO | None) -> bool:
 
 
 def _is_in_foreground(fd: int) -> bool:
-    """False for `python -m daemon &`, whose terminal the shell goes on using."""
+    """Return False for `hotlap &`, because the shell continues to use the terminal."""
     if sys.platform == "win32":
         return True
     try:
         return os.tcgetpgrp(fd) == os.getpgrp()
-    except OSError:  # not the terminal that we were started from: nobody else's either
+    except OSError:  # not the terminal of this session, so no shell uses it
         return True
 
 
 def size_of(stream: TextIO) -> tuple[int, int]:
-    """Return columns and rows; 80 by 24 where the terminal does not say."""
+    """Return columns and rows; 80 by 24 if the terminal does not report them."""
     try:
         columns, rows = os.get_terminal_size(stream.fileno())
     except (OSError, ValueError, AttributeError):
@@ -53,8 +53,8 @@ def size_of(stream: TextIO) -> tuple[int, int]:
 def unbuffered(stream: TextIO) -> Callable[[str], None]:
     """Return a function that writes text past the stream's buffer.
 
-    A thread that hangs in a buffered write holds the buffer's lock, and at its end the interpreter waits for that
-    lock, for ever. Characters that the encoding does not have are written as escapes.
+    A thread that hangs in a buffered write holds the buffer's lock, and the interpreter would wait for that lock
+    forever when it exits. Characters that the encoding does not have are written as escapes.
     """
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer if isinstance(buffer, io.RawIOBase) else None)  # raw itself with `python -u`
@@ -68,7 +68,7 @@ def unbuffered(stream: TextIO) -> Callable[[str], None]:
             return
         while data:
             written = raw.write(data)
-            if written is None:  # someone made the terminal non-blocking
+            if written is None:  # another program made the terminal non-blocking
                 REAL_CLOCK.sleep(0.05)
             else:
                 data = data[written:]
@@ -85,10 +85,10 @@ if sys.platform == "win32":
     QUICK_EDIT, EXTENDED_FLAGS, VIRTUAL_TERMINAL = 0x40, 0x80, 0x04
 
     @contextlib.contextmanager
-    def prepared(stream: TextIO) -> Iterator[None]:
-        """Escape sequences work, and a click into the window does not stop us (QuickEdit), until the end.
+    def prepare_console(stream: TextIO) -> Iterator[None]:
+        """Enable escape sequences, and disable QuickEdit, with which a click into the window stops all output.
 
-        Raises OSError on a console that knows no escape sequences.
+        Raises OSError if the console does not support escape sequences.
         """
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
         kernel.GetStdHandle.argtypes, kernel.GetStdHandle.restype = [wintypes.DWORD], wintypes.HANDLE
@@ -109,16 +109,16 @@ if sys.platform == "win32":
 
         screen, keyboard = msvcrt.get_osfhandle(stream.fileno()), kernel.GetStdHandle(STD_INPUT)
         with (
-            mode(screen, on=VIRTUAL_TERMINAL, off=0) as knows_escapes,
+            mode(screen, on=VIRTUAL_TERMINAL, off=0) as has_escapes,
             mode(keyboard, on=EXTENDED_FLAGS, off=QUICK_EDIT),
         ):
-            if not knows_escapes:
-                raise OSError("this console knows no escape sequences")
+            if not has_escapes:
+                raise OSError("this console does not support escape sequences")
             yield
 
 else:
 
     @contextlib.contextmanager
-    def prepared(_stream: TextIO) -> Iterator[None]:
-        """Nothing to prepare: terminals here know escape sequences, and no click stops them."""
+    def prepare_console(_stream: TextIO) -> Iterator[None]:
+        """Do nothing: terminals on this system support escape sequences, and clicks do not stop them."""
         yield

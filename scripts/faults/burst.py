@@ -1,6 +1,6 @@
-"""How a daemon fares with very many rollouts: there before it starts, and dropped at once while it runs.
+"""Very many rollouts: some exist before the daemon starts, others arrive at once while it runs.
 
-python -m scripts.faults.burst --present 200000 --files 50000    prints times and memory; takes some minutes
+python -m scripts.faults.burst --present 200000 --files 50000    print times and memory; takes some minutes
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from pathlib import Path
 import psutil
 
 from schemas.storage.layout import ProjectPaths
-from scripts.faults.mutations import seeds
+from scripts.faults.lib.mutations import seeds
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = b'"timestamp": "'
 
 
 @dataclass(frozen=True, slots=True)
-class Fared:
+class BurstResult:
     """What was measured; times in seconds, memory in MB."""
 
-    started_s: float  #: until its status says that it runs
-    present_s: float  #: from the start until all that was there is counted
-    burst_s: float  #: from the first dropped file until all are counted
+    started_s: float  #: until status.json exists
+    present_s: float  #: from the start until all rollouts that existed are counted
+    burst_s: float  #: from the first new file until all are counted
     peak_mb: float
-    most_silent_s: float  #: the longest time between two heartbeats
+    longest_silence_s: float  #: the longest time between two heartbeats
     counted: int
     twice: int
 
     def line(self) -> str:
-        """Say it in a line."""
+        """Return the result in words."""
         return (
-            f"up after {self.started_s:.1f} s; what was there counted after {self.present_s:.1f} s, the burst after"
+            f"up after {self.started_s:.1f} s; existing files counted after {self.present_s:.1f} s, new ones after"
             f" {self.burst_s:.1f} s; {self.counted:,} counted, {self.twice} of them twice; at most {self.peak_mb:.0f}"
-            f" MB; never silent for longer than {self.most_silent_s:.1f} s"
+            f" MB; longest silence {self.longest_silence_s:.1f} s"
         )
 
 
-class Watched:
-    """A daemon in a process of its own, looked at from outside."""
+class WatchedDaemon:
+    """A daemon in another process, measured from outside."""
 
     def __init__(self, project: Path) -> None:
         self.layout = ProjectPaths(project)
@@ -60,22 +60,22 @@ class Watched:
         )
         self._process = psutil.Process(self._child.pid)
         self.peak_mb = 0.0
-        self.most_silent_s = 0.0
+        self.longest_silence_s = 0.0
 
     def until(self, condition: Callable[[], bool], *, timeout_s: float) -> float:
-        """Wait; give the seconds that it took. Raises TimeoutError."""
+        """Wait and return the seconds that it took. Raises TimeoutError."""
         began = time.monotonic()
         while not condition():
             if time.monotonic() - began > timeout_s or self._child.poll() is not None:
                 raise TimeoutError(self.layout.daemon_log.read_text(encoding="utf-8")[-2000:])
             self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 1e6)
             if self.layout.status.exists():
-                self.most_silent_s = max(self.most_silent_s, time.time() - self.layout.status.stat().st_mtime)
+                self.longest_silence_s = max(self.longest_silence_s, time.time() - self.layout.status.stat().st_mtime)
             time.sleep(0.05)
         return time.monotonic() - began
 
     def counts(self) -> tuple[int, int]:
-        """Return how many rollouts and how many files the ledger knows."""
+        """Return the numbers of rollouts and of files in the ledger."""
         db = sqlite3.connect(f"{self.layout.ledger.as_uri()}?mode=ro", uri=True, timeout=20.0)
         try:
             rollouts = db.execute("SELECT count(*) FROM rollout").fetchone()[0]
@@ -86,7 +86,7 @@ class Watched:
             db.close()
 
     def stop(self) -> None:
-        """End it as Ctrl-C does."""
+        """End it as SIGTERM does; kill it after 20 s."""
         self._child.terminate()
         try:
             self._child.wait(20.0)
@@ -96,7 +96,7 @@ class Watched:
 
 
 def drop_many(folder: Path, first: int, count: int) -> None:
-    """Write `count` small rollouts, each of other bytes, as Unreal does."""
+    """Write `count` small rollouts with different bytes, as Unreal does."""
     template = seeds()[1]
     head, _, tail = template.partition(_MARK)
     for number in range(first, first + count):
@@ -106,12 +106,12 @@ def drop_many(folder: Path, first: int, count: int) -> None:
         os.replace(temporary, path)
 
 
-def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.0) -> Fared:
+def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.0) -> BurstResult:
     """Start a daemon on `present` rollouts, drop `files` more. Raises TimeoutError."""
     layout = ProjectPaths(project)
     layout.make()
     drop_many(layout.exports, 0, present)
-    daemon = Watched(project)
+    daemon = WatchedDaemon(project)
     try:
         began = time.monotonic()
         started_s = daemon.until(layout.status.exists, timeout_s=60.0)
@@ -122,12 +122,12 @@ def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.
         daemon.until(lambda: daemon.counts()[0] >= present + files, timeout_s=timeout_s)
         burst_s = time.monotonic() - began
         counted, known = daemon.counts()
-        return Fared(
+        return BurstResult(
             started_s=started_s,
             present_s=present_s,
             burst_s=burst_s,
             peak_mb=daemon.peak_mb,
-            most_silent_s=daemon.most_silent_s,
+            longest_silence_s=daemon.longest_silence_s,
             counted=counted,
             twice=counted - known,
         )
@@ -138,17 +138,17 @@ def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--present", type=int, default=200_000, metavar="N", help="there before the start (200000)")
-    parser.add_argument("--files", type=int, default=50_000, metavar="N", help="dropped while it runs (50000)")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--present", type=int, default=200_000, metavar="N", help="files before the start (200000)")
+    parser.add_argument("--files", type=int, default=50_000, metavar="N", help="files while it runs (50000)")
+    options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="hotlap-burst-"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the daemon and the folder go as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the daemon is ended and the folder removed
     try:
-        fared = measure(folder, present=given.present, files=given.files)
+        result = measure(folder, present=options.present, files=options.files)
     finally:
         shutil.rmtree(folder)
-    sys.stdout.write(f"{given.present:,} there and {given.files:,} more: {fared.line()}\n")
-    return 0 if fared.counted == given.present + given.files and not fared.twice else 1
+    sys.stdout.write(f"{options.present:,} files and {options.files:,} more: {result.line()}\n")
+    return 0 if result.counted == options.present + options.files and not result.twice else 1
 
 
 if __name__ == "__main__":

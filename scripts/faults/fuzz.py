@@ -1,6 +1,6 @@
-"""Feed the rollout reader with files gone wrong, and judge what it gives.
+"""Read mutated rollouts, and check every result against rules.
 
-python -m scripts.faults.fuzz --seconds 180    prints the counts; what breaks a rule is kept in the corpus
+python -m scripts.faults.fuzz --seconds 180    print the counts; files that break a rule are kept in the corpus
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
-from scripts.faults.mutations import mutated, seeds
+from scripts.faults.lib.mutations import mutated, seeds
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "faults" / "corpus"
-LONGEST_S = 2.0
-"""How long one small file may take, on a busy machine."""
+MAX_READ_S = 2.0
+"""For one small file, on a busy machine."""
 _CODE = re.compile(r"E_[A-Z]+")
 
 
 def judge(data: bytes) -> tuple[str, list[str]]:
-    """Read a file; give what came of it, an error's code or `ok`, and which rules that breaks."""
+    """Read a file; return the outcome, an error code or `ok`, and the broken rules."""
     began = time.monotonic()
     try:
         rollout = read_rollout(data)
     except RolloutError as error:
-        outcome, broken = error.code, _wrong_with_error(error)
-    except Exception:  # noqa: BLE001  that is what is looked for
+        outcome, broken = error.code, _broken_by_error(error)
+    except Exception:  # noqa: BLE001  any exception is a finding
         outcome, broken = "raised", [traceback.format_exc()]
     else:
         outcome, broken = "ok", wrong_with_rollout(rollout)
-        broken += _wrong_with_its_prefix(data) + _wrong_with_the_quick_way(data)
+        broken += _broken_by_truncation(data) + _broken_by_fast_reader(data)
     took_s = time.monotonic() - began
-    if took_s > LONGEST_S:
+    if took_s > MAX_READ_S:
         broken.append(f"it took {took_s:.1f} s for {len(data)} bytes")
     return outcome, broken
 
 
 def wrong_with_rollout(rollout: Rollout) -> list[str]:
-    """Say what about a rollout is not as its definition promises; empty where all is well."""
+    """Return how a rollout differs from its definition; empty if it does not."""
     n, contract = rollout.size, rollout.contract
     width, finals = contract.action_space.width, len(rollout.final_agents)
     shapes = {
@@ -80,76 +80,76 @@ def wrong_with_rollout(rollout: Rollout) -> list[str]:
     if not isinstance(contract.action_space, ContinuousActions):
         choices = rollout.actions
         if not ((choices >= 0) & (choices < contract.action_space.n) & (choices == np.floor(choices))).all():
-            broken.append("a choice is none")
+            broken.append("a choice is not a valid index")
     return broken
 
 
-def _wrong_with_error(error: RolloutError) -> list[str]:
+def _broken_by_error(error: RolloutError) -> list[str]:
     line = error.line()
     rules = {
-        "its code is none": _CODE.fullmatch(error.code) is not None,
+        "its code is invalid": _CODE.fullmatch(error.code) is not None,
         "it is not printable": line.isprintable(),
         "it is too long": len(line) < 500,
-        "it gives no remedy": bool(error.hint),
+        "it has no remedy": bool(error.hint),
     }
     return [f"{rule}: {line[:500]!r}" for rule, holds in rules.items() if not holds]
 
 
-def _wrong_with_its_prefix(data: bytes) -> list[str]:
-    """A file that is cut within its document is never whole, and may still grow."""
+def _broken_by_truncation(data: bytes) -> list[str]:
+    """Check that a file cut within its document counts as incomplete."""
     cut = data[: data.rindex(b"}")]
     try:
         read_rollout(cut)
     except RolloutError as error:
-        return [] if error.incomplete else [f"cut before its end it is not seen to be incomplete: {error.line()}"]
-    return ["cut before its end it is taken for whole"]
+        return [] if error.incomplete else [f"after truncation it does not count as incomplete: {error.line()}"]
+    return ["after truncation it counts as complete"]
 
 
-def _wrong_with_the_quick_way(data: bytes) -> list[str]:
-    """What the quick reader of version 1 takes, the plain one takes as well, and gives the same columns."""
-    quick = read_v1_fast(data)
-    if quick is None:
+def _broken_by_fast_reader(data: bytes) -> list[str]:
+    """Check that the fast reader of version 1 returns the same columns as the general one."""
+    fast = read_v1_fast(data)
+    if fast is None:
         return []
     try:
         text, document = parse_document(data)
         require_unique_keys(text, document)
-        plain = rollout_from_v1(document)
+        general = rollout_from_v1(document)
     except RolloutError as error:
-        return [f"only the quick reader takes it: {error.line()}"]
-    names = [field.name for field in fields(Rollout) if isinstance(getattr(plain, field.name), np.ndarray)]
-    different = [name for name in names if not np.array_equal(getattr(quick, name), getattr(plain, name))]
+        return [f"only the fast reader accepts it: {error.line()}"]
+    names = [field.name for field in fields(Rollout) if isinstance(getattr(general, field.name), np.ndarray)]
+    different = [name for name in names if not np.array_equal(getattr(fast, name), getattr(general, name))]
     return [f"the readers differ in {name}" for name in different]
 
 
 def _kind_of(broken: str) -> str:
-    """Return what finds of one cause have in common."""
+    """Return a text that findings with the same cause share."""
     return re.sub(r"\d+|0x\w+|'.*?'", "", "".join(broken.splitlines()[-4:]))[:300]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fuzz for a while; 1 where a rule was broken."""
+    """Fuzz for some time; return 1 if a rule was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=180.0, metavar="N", help="how long (180)")
-    parser.add_argument("--seed", type=int, default=None, metavar="S", help="the same files again")
-    given = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="to repeat a run")
+    options = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
     rng, valid = random.Random(seed), seeds()
     pool = [*valid * 10, *(path.read_bytes() for path in sorted(CORPUS.iterdir()))]
     outcomes: Counter[str] = Counter()
-    finds: set[str] = set()
-    end = time.monotonic() + given.seconds
+    findings: set[str] = set()
+    end = time.monotonic() + options.seconds
     while time.monotonic() < end:
         data = mutated(rng, pool)
         outcome, broken = judge(data)
         outcomes[outcome] += 1
-        if broken and (kind := _kind_of(broken[0])) not in finds:
-            finds.add(kind)
+        if broken and (kind := _kind_of(broken[0])) not in findings:
+            findings.add(kind)
             path = CORPUS / f"find-{hashlib.sha256(data).hexdigest()[:12]}.bin"
             path.write_bytes(data)
             sys.stdout.write(f"{path.name} ({len(data)} bytes): {'; '.join(broken)}\n")
     counts = ", ".join(f"{code} {count:,}" for code, count in outcomes.most_common())
-    sys.stdout.write(f"seed {seed}: {outcomes.total():,} files, {len(finds)} rules broken; {counts}\n")
-    return 1 if finds else 0
+    sys.stdout.write(f"seed {seed}: {outcomes.total():,} files, {len(findings)} rules broken; {counts}\n")
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""More files than the event queue holds, while the daemon is stopped: `python -m scripts.faults.overflow` counts.
+"""More new files than the event queue can hold: `python -m scripts.faults.overflow`.
 
-A daemon is stopped with SIGSTOP, more files are written than the system's event queue holds, and it goes on. Every
-file must be found and counted once, from the listing: the events are lost.
+A daemon is stopped with SIGSTOP, more files are written than the system's event queue can hold, and the daemon
+continues. The events are lost, so every file must be found by the folder scan and counted once.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ NO_TRAINING = {"HOTLAP_DAEMON__AUTO_TRAIN_AFTER_N_ROLLOUTS": "1000000", "HOTLAP_
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """What came of it."""
+class OverflowResult:
+    """What the daemon counted."""
 
     count: int  #: files written
     found: int  #: rollouts in the ledger, each content once
     files: int  #: names in the ledger
     rejected: int
     writing_s: float  #: how long they took to write
-    seconds: float  #: from SIGCONT until all were counted, or until patience ended
+    seconds: float  #: from SIGCONT until all were counted, or until the timeout
 
 
 def rollout(number: int) -> bytes:
@@ -48,7 +48,7 @@ def rollout(number: int) -> bytes:
 
 
 def write(folder: Path, number: int) -> None:
-    """Write one file as Unreal does, with a dozen events of two kinds in turn, so that the queue cannot merge them."""
+    """Write one file as Unreal does, with alternating events, so that the queue cannot merge them."""
     path = folder / f"rollout_{number}_20261121_120000.json"
     temporary = path.with_name(f"{path.name}.tmp")
     data = rollout(number)
@@ -60,7 +60,7 @@ def write(folder: Path, number: int) -> None:
 
 
 def counted(ledger: Path) -> tuple[int, int, int]:
-    """Return how many rollouts, files and rejections a ledger knows, from outside."""
+    """Return the numbers of rollouts, files and rejections in a ledger."""
     try:
         db = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
     except sqlite3.Error:
@@ -76,13 +76,13 @@ def counted(ledger: Path) -> tuple[int, int, int]:
     return rollouts, files, rejections
 
 
-def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, str] | None = None) -> Counted:
-    """Let a daemon sleep through `count` new files of a project; `settings` are variables for it.
+def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, str] | None = None) -> OverflowResult:
+    """Write `count` files while a daemon is stopped; `settings` are environment variables for it.
 
-    Raises RuntimeError where it does not start.
+    Raises RuntimeError if it does not start.
     """
     if sys.platform == "win32":
-        raise RuntimeError("a process can be stopped on POSIX alone")
+        raise RuntimeError("this needs SIGSTOP, which only POSIX systems have")
     layout = ProjectPaths(project)
     command = (sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard")
     daemon = subprocess.Popen(
@@ -93,7 +93,7 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
         stdin=subprocess.DEVNULL,
     )
     try:
-        _wait_until_it_watches(daemon, layout)
+        _wait_until_idle(daemon, layout)
         daemon.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         for number in range(count):
@@ -105,7 +105,7 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
             rollouts, files, rejected = counted(layout.ledger)
             seconds = time.monotonic() - began
             if files + rejected >= count or seconds > timeout_s or daemon.poll() is not None:
-                return Counted(count, rollouts, files, rejected, writing_s, seconds)
+                return OverflowResult(count, rollouts, files, rejected, writing_s, seconds)
             time.sleep(0.1)
     finally:
         daemon.send_signal(signal.SIGCONT)
@@ -117,7 +117,7 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
             daemon.wait()
 
 
-def _wait_until_it_watches(daemon: subprocess.Popen[bytes], paths: ProjectPaths) -> None:
+def _wait_until_idle(daemon: subprocess.Popen[bytes], paths: ProjectPaths) -> None:
     until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until and daemon.poll() is None:
         try:
@@ -127,15 +127,15 @@ def _wait_until_it_watches(daemon: subprocess.Popen[bytes], paths: ProjectPaths)
         if status.get("pid") == daemon.pid and status.get("state") == "idle" and paths.pointer.exists():
             return
         time.sleep(0.05)
-    raise RuntimeError("the daemon did not come to watch")
+    raise RuntimeError("the daemon did not become idle")
 
 
 def main() -> int:
-    """Run the command; give 0 where every file was counted once in under a minute."""
+    """Run the command; return 0 if every file was counted once in under a minute."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.overflow", description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="files to write (20000)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the daemon ends with us
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the daemon is ended
     folder = Path(tempfile.mkdtemp(prefix="hotlap-overflow-"))
     try:
         counts = run(folder, options.count, timeout_s=120.0)

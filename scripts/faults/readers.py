@@ -1,7 +1,7 @@
-"""Engines that follow the pointer while models are published: `python -m scripts.faults.readers --reads 50000`.
+"""Engines that load models while others are published: `python -m scripts.faults.readers --reads 50000`.
 
-Each read does what an engine does: read best_model_path.txt, open the file it names, parse it, compare its probe. It
-must be whole, be the very bytes that were published, and never be older than what the same reader saw before.
+Each read does what an engine does: read best_model_path.txt, open the file it names, parse it, compare its probe. The
+model must be complete, be identical to what was published, and never be older than the one before.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ def small_model(version: int, *, hidden: int = 16) -> Model:
 
 @dataclass(slots=True)
 class Tally:
-    """What the readers saw; shared by all of them."""
+    """What all readers saw."""
 
     reads: int = 0
-    is_published: bool = False  #: the last version is out
+    is_published: bool = False  #: whether the last version was published
     versions: set[int] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Publisher:
-    """Publishes one version after the other, and remembers the bytes of each before anybody can see them."""
+    """Publishes one version after another, and records the hash of each beforehand."""
 
     def __init__(self, folder: Path) -> None:
         self.layout = ProjectPaths(folder)
         self.layout.make()
-        self.published: dict[str, str] = {}  #: path as in the pointer -> SHA-256
+        self.published: dict[str, str] = {}  #: path as in the pointer file -> SHA-256
 
     def publish(self, version: int) -> None:
-        """Do what a cycle does at its end."""
+        """Publish a model as a cycle does at its end."""
         staging = self.layout.staging / f"cycle_{version:06d}"
         staging.mkdir()
         files = {
@@ -98,11 +98,11 @@ class Publisher:
 
 
 def read_once(paths: ProjectPaths, published: dict[str, str], newest: int) -> int:
-    """Follow the pointer; give the version. Raises where anything is not as it must be."""
+    """Load the model that the pointer file names, and return its version. Raises if anything is wrong."""
     text = paths.pointer.read_bytes().decode("utf-8")
     path = Path(text)
     assert path.is_absolute(), f"{text!r} is not absolute"
-    assert path.is_relative_to(paths.models.absolute()), f"{text} leads out of Models"
+    assert path.is_relative_to(paths.models.absolute()), f"{text} is outside of Models"
     data = path.read_bytes()
     assert sha256_of(data) == published[text], f"{text} is not what was published"
     model = read_model(data)
@@ -121,12 +121,12 @@ def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
         try:
             newest = read_once(publisher.layout, publisher.published, newest)
             tally.versions.add(newest)
-        except Exception as error:  # noqa: BLE001  every one is a finding
+        except Exception as error:  # noqa: BLE001  any exception is a finding
             tally.failures.append(f"{type(error).__name__}: {error}")
 
 
 def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
-    """Publish evenly over at least that many reads, all readers together."""
+    """Publish at regular intervals during at least `reads` reads by all readers together."""
     publisher, tally = Publisher(folder), Tally()
     publisher.publish(0)
     threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
@@ -143,7 +143,7 @@ def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it and print what was counted; exit 1 where a read failed."""
+    """Run the readers and print the counts; return 1 if a read failed."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.readers", description=__doc__)
     parser.add_argument("--reads", type=int, default=50_000)
     parser.add_argument("--publishes", type=int, default=200)

@@ -1,7 +1,7 @@
-"""Proof that the tests bite: one seeded bug at a time in a copy of the tree, and the tests that must catch it.
+"""Seeded bugs: put one bug at a time into a copy of the tree, and run the tests that must catch it.
 
-python -m scripts.faults.seeded_bug_run                  all of them; exit code 1 where one survives or does not apply any more
-python -m scripts.faults.seeded_bug_run --only WORD      those whose names hold the word
+python -m scripts.faults.seeded_bug_run                  all bugs; exit code 1 if one survives or does not apply
+python -m scripts.faults.seeded_bug_run --only WORD      the bugs whose names contain the word
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scripts.faults.seeded_bugs import BUGS, Replacement, SeededBug
+from scripts.faults.lib.seeded_bugs import BUGS, Replacement, SeededBug
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = ("daemon", "trainer", "schemas", "scripts", "tests", "benchmarks", "pyproject.toml")
 TIMEOUT_S = 180.0
-_PASSED, _FAILED = 0, 1  #: of pytest's exit codes; any other means that it could not even run them
+_PASSED, _FAILED = 0, 1  #: exit codes of pytest; any other means that the tests could not be run
 
 
 def applied(text: str, replacement: Replacement) -> str:
-    """Return the source with the bug in it. Raises ValueError where the place is not there exactly once."""
+    """Return the source with the bug in it. Raises ValueError if the text does not occur exactly once."""
     count = text.count(replacement.old)
     if count != 1:
-        raise ValueError(f"{replacement.path} holds {replacement.old.strip()[:60]!r} {count} times: correct the bug")
+        raise ValueError(f"{replacement.path} contains {replacement.old.strip()[:60]!r} {count} times: correct the bug")
     return text.replace(replacement.old, replacement.new)
 
 
 def copy_tree(target: Path) -> None:
-    """Copy what the tests need."""
+    """Copy the files that the tests need."""
     ignored = shutil.ignore_patterns("__pycache__", ".*", "out")
     for name in NEEDED:
         source = ROOT / name
@@ -44,7 +44,7 @@ def copy_tree(target: Path) -> None:
 
 
 def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
-    """Run some tests of a copy, up to the first that fails; give pytest's exit code and what it said."""
+    """Run tests in a copy until one fails; return pytest's exit code and output."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     try:
@@ -57,31 +57,34 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
 
 
 def is_caught(tree: Path, bug: SeededBug) -> tuple[bool, str]:
-    """Put the bug in, run its tests, take it out again; tell whether they failed, and how. Raises ValueError."""
-    sound = {replacement.path: (tree / replacement.path).read_text("utf-8") for replacement in bug.replacements}
+    """Apply the bug, run its tests, and revert it; return whether they failed, and how. Raises ValueError."""
+    originals = {replacement.path: (tree / replacement.path).read_text("utf-8") for replacement in bug.replacements}
     try:
         for replacement in bug.replacements:
             path = tree / replacement.path
             write(path, applied(path.read_text("utf-8"), replacement))
-        code, said = run_tests(tree, bug.tests)
+        code, output = run_tests(tree, bug.tests)
     finally:
-        for name, text in sound.items():
+        for name, text in originals.items():
             write(tree / name, text)
     if code == _FAILED:
-        failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return True, failed[0] if failed else said.strip()
-    return False, "its tests pass" if code == _PASSED else f"its tests could not be run (pytest says {code})\n{said}"
+        failed = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR tests"))]
+        return True, failed[0] if failed else output.strip()
+    return (
+        False,
+        "its tests pass" if code == _PASSED else f"its tests could not be run (pytest ended with {code})\n{output}",
+    )
 
 
 def write(path: Path, text: str) -> None:
-    """Change a module, and drop what Python has compiled of it: within a second it could take that for current."""
+    """Change a module and remove its .pyc, which Python could take for current within the same second."""
     path.write_text(text, "utf-8")
     for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
         compiled.unlink()
 
 
 def check_all(bugs: Iterable[SeededBug], tree: Path) -> list[str]:
-    """Try each; print what came of it; give the names of those that survive or do not apply."""
+    """Try each bug and print the outcome; return the names of those that survive or do not apply."""
     surviving = []
     for bug in bugs:
         started = time.monotonic()
@@ -97,20 +100,20 @@ def check_all(bugs: Iterable[SeededBug], tree: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the control and all bugs; print which are caught."""
+    """Run the tests without a bug, then with each bug; print which are caught."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.seeded_bug_run", description=__doc__)
-    parser.add_argument("--only", default="", metavar="WORD", help="the bugs whose names hold this")
+    parser.add_argument("--only", default="", metavar="WORD", help="the bugs whose names contain this")
     options = parser.parse_args(arguments)
     bugs = [bug for bug in BUGS if options.only in bug.name]
     if not bugs:
-        parser.error(f"no bug's name holds {options.only!r}")
+        parser.error(f"no bug's name contains {options.only!r}")
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder).resolve()
         copy_tree(tree)
         tests = list(dict.fromkeys(test for bug in bugs for test in bug.tests))
-        code, said = run_tests(tree, tests)
+        code, output = run_tests(tree, tests)
         if code != _PASSED:
-            print(f"the control fails: without any bug the tests must pass\n{said}")
+            print(f"the tests fail without any bug, but must pass\n{output}")
             return 1
         surviving = check_all(bugs, tree)
     print(f"seeded bugs: {len(bugs)}, caught {len(bugs) - len(surviving)}, surviving {len(surviving)}")

@@ -1,6 +1,6 @@
 """Ten thousand cycles of one daemon in one process: memory, handles, threads, logs, ledger and folders stay bounded.
 
-python -m scripts.faults.soak --cycles 10000 --picture docs/soak.svg       prints what grew; exit code 1 where too much
+python -m scripts.faults.soak --cycles 10000 --picture docs/lab/soak.svg    print what grew; exit code 1 if too much
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import NamedTuple
 
 import psutil
 
-from scripts.faults.soak_plot import picture
+from scripts.faults.lib.soak_plot import picture
 
 SAMPLES = 100
 WARM_UP = 0.2
-"""This share of the samples is left out: caches fill, the first folders come before any can be removed."""
+"""The share of samples that is left out: caches fill, and the first folders are not removed yet."""
 
 
 class Limit(NamedTuple):
-    """How much something may grow: per cycle, and once and for all."""
+    """How much something may grow: per cycle, plus a constant."""
 
     what: str
     unit: str
     per_cycle: float
-    at_all: float
+    constant: float
 
 
 LIMITS = (
@@ -47,25 +47,25 @@ LIMITS = (
     Limit("gone cycles", "bytes", 500, 1e4),
     Limit("seconds a cycle", "s of CPU", 5e-6, 0.02),
 )
-"""The ledger and the notes of what was removed grow with every cycle; four log files to 10 MB each."""
+"""The ledger and the list of removed cycles grow with every cycle; there are four log files of up to 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was measured after some cycles; the values are those of `LIMITS`, in their order."""
+    """What was measured after some cycles: one value for each of `LIMITS`, in the same order."""
 
     cycle: int
     values: tuple[float, ...]
 
 
 def handles(process: psutil.Process) -> int:
-    """Return how many files, sockets and the like it has open."""
+    """Return how many files, sockets and so on a process has open."""
     if sys.platform == "win32":
         return process.num_handles()
     return process.num_fds()
 
 
-def measured(training: Path, seconds_a_cycle: float) -> tuple[float, ...]:
+def measure(training: Path, seconds_a_cycle: float) -> tuple[float, ...]:
     """Measure this process and the folders under Saved/Training."""
     process = psutil.Process()
     logs, state = training / "Logs", training / "State"
@@ -86,7 +86,7 @@ def measured(training: Path, seconds_a_cycle: float) -> tuple[float, ...]:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the straight line that lies closest to the points; 0 where there are too few."""
+    """Return the slope of the regression line; 0 for fewer than two points."""
     n = len(points)
     mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
     spread = sum((x - mean_x) ** 2 for x, _ in points)
@@ -94,18 +94,18 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def growth(samples: Sequence[Sample], index: int) -> float:
-    """Return by how much a value grew after the warm-up, by the regression over all its samples."""
+    """Return the growth of a value after the warm-up, by regression over its samples."""
     late = samples[int(len(samples) * WARM_UP) :]
     return slope([(sample.cycle, sample.values[index]) for sample in late]) * (late[-1].cycle - late[0].cycle)
 
 
 def excesses(samples: Sequence[Sample]) -> list[str]:
-    """Return what grew more than it may, in words."""
+    """Return what grew more than its limit, in words."""
     late = samples[int(len(samples) * WARM_UP) :]
     cycles = late[-1].cycle - late[0].cycle
     found = []
     for index, limit in enumerate(LIMITS):
-        grew, allowed = growth(samples, index), limit.per_cycle * cycles + limit.at_all
+        grew, allowed = growth(samples, index), limit.per_cycle * cycles + limit.constant
         if grew > allowed:
             found.append(
                 f"{limit.what} grew by {grew:,.4g} {limit.unit} in {cycles} cycles, {allowed:,.4g} are allowed"
@@ -113,8 +113,8 @@ def excesses(samples: Sequence[Sample]) -> list[str]:
     return found
 
 
-def soak(folder: Path, cycles: int, tell: Callable[[str], None] = lambda text: None) -> list[Sample]:
-    """Make the cycles in an empty project folder; give the samples."""
+def soak(folder: Path, cycles: int, report: Callable[[str], None] = lambda text: None) -> list[Sample]:
+    """Run the cycles in an empty project folder and return the samples."""
     from tests.faults.support.soaking import soak_site
 
     samples: list[Sample] = []
@@ -126,25 +126,25 @@ def soak(folder: Path, cycles: int, tell: Callable[[str], None] = lambda text: N
             site.make_cycle(number)
             if number % every == 0:
                 seconds = (time.process_time() - started) / every
-                gc.collect()  # what waits for the collector is no leak
-                samples.append(Sample(number, measured(site.layout.training, seconds)))
+                gc.collect()  # objects that wait for the collector are not a leak
+                samples.append(Sample(number, measure(site.layout.training, seconds)))
                 started = time.process_time()
                 if number % (10 * every) == 0:
-                    tell(f"{number} cycles: " + ", ".join(_told(samples[-1])))
+                    report(f"{number} cycles: " + ", ".join(_in_words(samples[-1])))
         if site.failures:
             raise site.failures[0]
     return samples
 
 
-def _told(sample: Sample) -> list[str]:
+def _in_words(sample: Sample) -> list[str]:
     return [f"{limit.what} {value:,.4g}" for limit, value in zip(LIMITS, sample.values, strict=True)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak, draw, judge."""
+    """Run the cycles, draw the curves and check the limits."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.soak", description=__doc__)
     parser.add_argument("--cycles", type=int, default=10_000, metavar="N")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the curves as an SVG")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write the curves as SVG to this file")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"soak: {options.cycles} cycles, {time.monotonic() - started:.0f} s; grew after the warm-up:")
     for index, title in enumerate(titles):
         print(f"  {title}: {growth(samples, index):,.4g}, now {samples[-1].values[index]:,.4g}")
-    print("".join(f"TOO MUCH: {text}\n" for text in found) or "nothing grew more than it may")
+    print("".join(f"TOO MUCH: {text}\n" for text in found) or "nothing grew more than its limit")
     return 1 if found else 0
 
 

@@ -1,6 +1,6 @@
-"""The state machine of tests/faults/support/machine.py, many times over: any order of drops, crashes, refusals and failures.
+"""Many runs of the state machine in tests/faults/support/machine.py: new files, kills, disk errors and failures.
 
-python -m scripts.faults.state_machine_run --runs 2000 --jobs 2         prints the counts; exit code 1 where a promise broke
+python -m scripts.faults.state_machine_run --runs 2000 --jobs 2    print the counts; exit code 1 after a violation
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 _RUNS_AT_ONCE = 100
-"""Runs that share one search of Hypothesis: a violation ends these, and the others go on."""
+"""Runs in one search of Hypothesis. A violation ends these runs, and the others continue."""
 
 
 class RunBatch(NamedTuple):
-    """Some runs, the same each time."""
+    """A number of reproducible runs."""
 
     runs: int
     steps: int
@@ -28,7 +28,7 @@ class RunBatch(NamedTuple):
 
 
 def run_batch(batch: RunBatch) -> tuple[Counter[str], str]:
-    """Return the counts, and what broke in words; empty where nothing did."""
+    """Return the counts, and the first violation in words; empty if there is none."""
     from hypothesis import HealthCheck, Phase, settings
     from hypothesis import seed as seeded
     from hypothesis.stateful import run_state_machine_as_test
@@ -47,13 +47,13 @@ def run_batch(batch: RunBatch) -> tuple[Counter[str], str]:
     broken = ""
     try:
         run_state_machine_as_test(seeded(batch.seed)(type("DaemonMachine", (DaemonMachine,), {})), settings=chosen)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is what was looked for
+    except Exception as error:  # noqa: BLE001  any exception is a finding
         broken = f"seed {batch.seed}: {''.join(traceback.format_exception(error))}"
     return Counter(COUNTS), broken
 
 
 def run_all(batches: Sequence[RunBatch], jobs: int) -> tuple[Counter[str], list[str]]:
-    """Run the batches, `jobs` at a time; give all counts, and what broke."""
+    """Run the batches, `jobs` at a time; return all counts and violations."""
     counts: Counter[str] = Counter()
     violations = []
     with ProcessPoolExecutor(jobs) as pool:
@@ -64,13 +64,13 @@ def run_all(batches: Sequence[RunBatch], jobs: int) -> tuple[Counter[str], list[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it and print the counts."""
+    """Run the state machine and print the counts."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.state_machine_run", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, metavar="N")
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="at most, of each run")
+    parser.add_argument("--steps", type=int, default=50, metavar="N", help="maximum steps of each run")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
-    parser.add_argument("--no-shrink", action="store_true", help="show a violation as it was found: much faster")
+    parser.add_argument("--no-shrink", action="store_true", help="show a violation as it was found; much faster")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     batches = [

@@ -1,7 +1,7 @@
 """The table of the 72 faults and their tests: `python -m scripts.faults.table [--run] [--write-docs]`.
 
-Without --run it only collects; with it the tests of tests/faults are run and their outcomes counted. Exit 1 where a
-row has no test, or a test failed.
+Without --run the tests are only collected. With it they are run and their outcomes counted. The exit code is 1 if a
+row has no test or a test failed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.faults.fault_list import ROWS, SECTIONS
+from scripts.faults.lib.fault_list import ROWS, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "lab" / "faults.md"
 START = "<!-- faults: made by `python -m scripts.faults.table --run --write-docs` -->"
 END = "<!-- faults end -->"
 
@@ -29,22 +29,22 @@ END = "<!-- faults end -->"
 class Case:
     """One test of one or more rows."""
 
-    test: str  #: pytest's name of it
+    test: str  #: pytest's node id
     rows: tuple[int, ...]
-    outcome: str  #: passed, failed, skipped; empty where it was not run
-    why: str  #: of a skip or a failure
+    outcome: str  #: passed, failed, skipped; empty if it was not run
+    why: str  #: reason of a skip or a failure
 
     @property
     def module(self) -> str:
-        """The file that it is in, without its folder."""
+        """The name of the test's file without folder and suffix."""
         return Path(self.test.partition("::")[0]).stem
 
 
 def collect(*, run: bool, tests: str = "tests") -> list[Case]:
-    """Ask pytest for the marked tests, running them or not. Raises RuntimeError where pytest cannot be asked."""
+    """Return the marked tests, and run them if `run`. Raises RuntimeError if pytest fails."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "marks.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "scripts.faults.pytest_plugin", "-m", "fault", tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "scripts.faults.lib.pytest_plugin", "-m", "fault", tests]
         command += ["--no-header", "-rfE"] if run else ["--collect-only"]
         environment = {**os.environ, "FAULT_MARKS_FILE": str(target)}
         output = None if run else subprocess.DEVNULL
@@ -56,7 +56,7 @@ def collect(*, run: bool, tests: str = "tests") -> list[Case]:
 
 
 def verdict(cases: Sequence[Case]) -> str:
-    """Return how a row stands: passes, skipped, fails, not run, or no test."""
+    """Return the outcome of a row: passes, skipped, fails, not run, or no test."""
     outcomes = {case.outcome for case in cases}
     for outcome, words in (("failed", "fails"), ("", "not run"), ("passed", "passes"), ("skipped", "skipped")):
         if outcome in outcomes:
@@ -65,17 +65,19 @@ def verdict(cases: Sequence[Case]) -> str:
 
 
 def summary(cases: Iterable[Case]) -> str:
-    """Say in a line how many rows pass."""
+    """Return how many rows pass, in one line."""
     by_row = rows_of(cases)
     counts = Counter(verdict(by_row[number]) for number in ROWS)
-    told = ", ".join(
-        f"{counts[words]} {words}" for words in ("passes", "skipped", "fails", "not run", "no test") if counts[words]
+    words = ", ".join(
+        f"{counts[outcome]} {outcome}"
+        for outcome in ("passes", "skipped", "fails", "not run", "no test")
+        if counts[outcome]
     )
-    return f"{len(ROWS)} rows: {told}".replace("passes", "pass").replace("fails", "fail")
+    return f"{len(ROWS)} rows: {words}".replace("passes", "pass").replace("fails", "fail")
 
 
 def rows_of(cases: Iterable[Case]) -> dict[int, list[Case]]:
-    """Return the cases of every row."""
+    """Return the tests of every row."""
     by_row: dict[int, list[Case]] = {number: [] for number in ROWS}
     for case in cases:
         for number in case.rows:
@@ -84,7 +86,7 @@ def rows_of(cases: Iterable[Case]) -> dict[int, list[Case]]:
 
 
 def as_markdown(cases: Sequence[Case]) -> str:
-    """Return the table, section by section, and the reasons of what was skipped."""
+    """Return the table, section by section, and the reasons of skips."""
     by_row = rows_of(cases)
     lines = [f"**{summary(cases)}; {len(cases)} tests.**"]
     for title, numbers in SECTIONS.items():
@@ -92,9 +94,9 @@ def as_markdown(cases: Sequence[Case]) -> str:
         for number in numbers:
             mine = by_row[number]
             files = Counter(case.module for case in mine)
-            told = ", ".join(f"`{name}` {count}" for name, count in sorted(files.items())) or "none"
+            tests = ", ".join(f"`{name}` {count}" for name, count in sorted(files.items())) or "none"
             row = ROWS[number]
-            lines.append(f"| {number} | {row.fault} | {row.answer} | {told} | {_outcome(mine)} |")
+            lines.append(f"| {number} | {row.fault} | {row.outcome} | {tests} | {_outcome(mine)} |")
     reasons = {(case.why, number) for case in cases if case.outcome == "skipped" for number in case.rows}
     if reasons:
         lines += ["", "Skipped, and why:", ""]
@@ -113,17 +115,17 @@ def _outcome(cases: Sequence[Case]) -> str:
 
 
 def page_with(page: str, table: str) -> str:
-    """Return docs/reliability.md with its table made anew."""
+    """Return docs/lab/faults.md with a new table."""
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n\n{table}\n\n{END}{after}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the rows and the counts; write the page where asked."""
+    """Print the rows and the counts; write the page if asked."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.table", description=__doc__)
-    parser.add_argument("--run", action="store_true", help="run the tests, do not only collect them")
-    parser.add_argument("--write-docs", action="store_true", help="write the table into docs/reliability.md")
+    parser.add_argument("--run", action="store_true", help="run the tests instead of only collecting them")
+    parser.add_argument("--write-docs", action="store_true", help="write the table into docs/lab/faults.md")
     options = parser.parse_args(arguments)
     cases = collect(run=options.run)
     by_row = rows_of(cases)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import dev
-from tests.arch.test_budget import BUDGET
+from scripts.devtools.checkout import NEWEST, OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
@@ -113,7 +113,7 @@ def test_pre_commit_uses_the_pinned_tools_only():
 
 def test_the_workflow_covers_what_is_supported():
     [text] = [path.read_text(encoding="utf-8") for path in WORKFLOWS if path.name == "ci.yml"]
-    (oldest, newest) = (dev.OLDEST[1], dev.NEWEST[1])
+    (oldest, newest) = (OLDEST[1], NEWEST[1])
     wanted = ", ".join(f'"3.{minor}"' for minor in range(oldest, newest + 1))
     assert f"python: [{wanted}]" in text
     assert all(f"{system}-latest" in text for system in ("ubuntu", "windows", "macos"))
@@ -141,9 +141,3 @@ def test_a_decision_has_its_parts_and_is_in_the_index(path):
     assert re.match(rf"# {path.name[:4]} \S.+\n\nStatus: \S", text)
     assert re.findall(r"^## (.+)", text, re.MULTILINE) == PARTS
     assert f"]({path.name})" in (path.parent / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_style_guide_states_the_numbers_that_are_checked():
-    text = (ROOT / "docs" / "style.md").read_text(encoding="utf-8")
-    [size] = re.findall(r"^## Size\n(.+?)(?=^## )", text, re.MULTILINE | re.DOTALL)
-    assert {str(number) for number in BUDGET.values()} <= set(re.findall(r"\d+", size))

@@ -1,6 +1,6 @@
-"""All that the daemon writes, waits for and starts goes through one disk, one clock, one way to start a process.
+"""Seams: the daemon writes through one Disk, waits with one Clock and starts processes in a few modules.
 
-Tests fail the Nth operation, jump the clock and count the processes there; so nothing may go around.
+Tests make the n-th disk operation fail, change the clock and count processes, so no other code may do these.
 """
 
 import ast
@@ -21,19 +21,19 @@ SEAMS = {
     "daemon/process/interpreter.py": {PROCESS},
 }
 ALLOWED = {
-    "schemas/generate.py": ({DISK}, "a tool for developers, run by hand: it writes into the checkout"),
-    "daemon/ui/log.py": ({DISK}, "a log line may be lost, and nothing may wait for it; it is no state"),
+    "schemas/generate.py": ({DISK}, "a tool for developers that writes into the checkout"),
+    "daemon/ui/log.py": ({DISK}, "a log line may be lost and is not state; nothing may wait for it"),
     "daemon/runtime/instance_lock.py": (
         {DISK},
-        "a lock is a held file, never a written one; it names its holder for people",
+        "a lock is a held file; its text is only for users",
     ),
     "schemas/storage/file_lock.py": (
         {DISK},
-        "a lock is a held file, never a written one; it names its holder for people",
+        "a lock is a held file; its text is only for users",
     ),
     "daemon/diagnostics/ledger_audit.py": (
         {DISK},
-        "the oracle judges from outside; it writes only to its own temporary folder",
+        "invariant checks write only to their own temporary folder",
     ),
     "schemas/process/lifeline.py": (
         {DISK, PROCESS},
@@ -41,9 +41,9 @@ ALLOWED = {
     ),
     "daemon/process/output_log.py": (
         {DISK},
-        "the words of a trainer are no state; a lost one is better than a trainer that waits",
+        "output may be lost and is not state; a trainer must not wait for it",
     ),
-    "daemon/security/approvals.py": ({DISK}, "the command `trust` writes to the person's profile, no daemon does"),
+    "daemon/security/approvals.py": ({DISK}, "only `hotlap trust` writes there, to the user's configuration folder"),
 }
 
 _DISK_CALLS = {
@@ -60,7 +60,7 @@ _SEAM_NAMES = {"disk", "REAL_DISK", "clock", "REAL_CLOCK", "_disk", "_clock"}
 
 
 def uses(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Return what goes around a seam: (which seam, what stands there)."""
+    """Return the uses of what a seam replaces: (seam, code)."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=str(module), names=names) if module in {"time", "subprocess", "shutil", "os"}:
@@ -97,28 +97,28 @@ def _is_seam(value: ast.expr) -> bool:
 
 
 def _opens_for_writing(call: ast.Call) -> bool:
-    """The mode is the second argument of `open`, the first of `Path.open`; one that is no constant may be anything."""
+    """The mode is the second argument of `open` and the first of `Path.open`."""
     position = 1 if isinstance(call.func, ast.Name) else 0
     modes = [*call.args[position : position + 1], *(k.value for k in call.keywords if k.arg == "mode")]
     return any(isinstance(mode, ast.Constant) and set(str(mode.value)) & set("wax+") for mode in modes)
 
 
-def around(path: Path) -> list[str]:
+def bypasses(path: Path) -> list[str]:
     name = path.relative_to(ROOT).as_posix()
     may = SEAMS.get(name, set()) | ALLOWED.get(name, (set(), ""))[0]
     found = uses(ast.parse(path.read_text(encoding="utf-8")))
     return sorted(
-        {f"{name} goes around the seam for {seam}: {what}" for seam, what in found if seam and seam not in may}
+        {f"{name} does not use the seam for {seam}: {what}" for seam, what in found if seam and seam not in may}
     )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_goes_around_the_seams(path):
-    assert around(path) == []
+def test_nothing_bypasses_the_seams(path):
+    assert bypasses(path) == []
 
 
 @pytest.mark.parametrize("name", [*SEAMS, *ALLOWED])
-def test_every_exception_is_there_and_needed(name):
+def test_every_exception_exists_and_is_needed(name):
     used = {seam for seam, _ in uses(ast.parse((ROOT / name).read_text(encoding="utf-8")))}
     assert (SEAMS.get(name) or ALLOWED[name][0]) <= used
 
@@ -147,7 +147,7 @@ def test_every_exception_is_there_and_needed(name):
         "os.fork()",
     ],
 )
-def test_the_lint_sees_what_goes_around(text):
+def test_planted_bypasses_are_found(text):
     assert [seam for seam, _ in uses(ast.parse(text)) if seam]
 
 
@@ -167,5 +167,5 @@ def test_the_lint_sees_what_goes_around(text):
         "Ledger.open(path)",
     ],
 )
-def test_the_lint_leaves_the_rest_alone(text):
+def test_other_code_is_left_alone(text):
     assert [seam for seam, _ in uses(ast.parse(text)) if seam] == []

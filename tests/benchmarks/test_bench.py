@@ -1,4 +1,4 @@
-"""The run of all parts: what it saves, what it writes into the docs, and what its exit code says."""
+"""A run of all parts: the JSON file, the tables in the docs, and the exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def part(name: str, *, holds: bool = True, error: Exception | None = None) -> Si
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run all of some parts; gives the exit code, the folder holds page and JSON."""
+    """Return a function that runs parts and returns the exit code; the folder contains page and JSON."""
     page = tmp_path / "docs" / "performance.md"
     page.parent.mkdir()
     page.write_text("before\n<!-- bench: begin -->\nstale\n<!-- bench: end -->\nafter\n", encoding="utf-8")
@@ -48,7 +48,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def test_all_that_holds_exits_with_0_and_stands_in_the_docs(run, tmp_path, capsys):
+def test_a_run_in_which_all_limits_hold_exits_with_0_and_is_written_to_the_docs(run, tmp_path, capsys):
     assert run(part("one"), part("two")) == 0
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
     assert page.startswith("before\n<!-- bench: begin -->\n")
@@ -69,7 +69,7 @@ def test_a_limit_that_does_not_hold_exits_with_1(run):
     assert run(part("one"), part("two", holds=False)) == 1
 
 
-def test_a_part_that_fails_spoils_no_other_but_the_docs(run, tmp_path):
+def test_a_failed_part_does_not_affect_others_and_the_docs_are_not_written(run, tmp_path):
     assert run(part("one", error=RunError("no daemon")), part("two")) == 1
     assert "stale" in (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
     document = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def test_a_part_that_fails_spoils_no_other_but_the_docs(run, tmp_path):
     assert document["holds"] is False
 
 
-def test_some_parts_are_no_reason_to_rewrite_the_docs(run, tmp_path):
+def test_a_run_of_some_parts_does_not_change_the_docs(run, tmp_path):
     assert run(part("one"), part("two"), only=["two"]) == 0
     assert "stale" in (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
 
@@ -91,28 +91,28 @@ def test_a_report_measures_nothing_again(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "another"}'])
-def test_a_json_that_is_none_of_ours_is_refused(run, tmp_path, text):
+def test_another_json_is_refused(run, tmp_path, text):
     (tmp_path / "bench.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match="cannot be read"):
         run(part("one"), report=True)
 
 
-def test_a_page_without_a_place_is_told_before_anything_is_measured(run, tmp_path):
+def test_a_page_without_markers_is_reported_before_anything_is_measured(run, tmp_path):
     (tmp_path / "docs" / "performance.md").write_text("no markers\n", encoding="utf-8")
     with pytest.raises(RunError, match="bench: begin"):
         run(part("one", error=AssertionError("it was measured")))
 
 
-def test_the_page_in_the_docs_has_a_place_for_the_tables():
+def test_the_page_in_the_docs_has_the_markers():
     assert bench.has_markers(bench.PAGE, bench.MARKER)
 
 
-def test_every_part_can_be_asked_for_by_its_name():
+def test_every_part_is_a_subcommand():
     for each in bench.PARTS:
         assert build_parser().parse_args([each.NAME, "--out", "x.json"]).run.__module__ == "benchmarks.bench"
 
 
-def test_the_parser_says_what_there_is_without_loading_torch():
+def test_the_parser_does_not_load_torch():
     code = "import sys; from benchmarks.__main__ import build_parser; build_parser(); assert 'torch' not in sys.modules"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)

@@ -83,7 +83,7 @@ def test_status_and_history_and_doctor_answer_before_anything_ran(tmp_path, caps
     wanted = {"state", "cycle", "rollouts_pending", "rollouts_needed", "policy_version", "best_model_path"}
     assert wanted | {"heartbeat", "pid", "warnings"} <= set(orjson.loads(out))
     assert run(capsys, "history", "--json", "--project", tmp_path)[1].strip() == "[]"
-    assert run(capsys, "history", "--project", tmp_path)[1] == "no cycle has ended yet\n"
+    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
 
 
 def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
     (tmp_path / "daemon.toml").write_text("[daemon]\npython_executable = '/none'\n", encoding="utf-8")
     code, out, _ = run(capsys, "doctor", "--project", tmp_path)
     assert code == 1
-    assert "[WRONG] model: cycle_000001/model_epoch_1.json is not there" in out
+    assert "[WRONG] model: cycle_000001/model_epoch_1.json does not exist" in out
     assert "[WRONG] python" in out
 
 

@@ -1,4 +1,4 @@
-"""What the fault tests share: a project with version 0, laid out anew for each fault, and rigs with real children."""
+"""Fixtures of the fault tests: a new project with version 0 for each fault, and daemons with real children."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.support.site import Site
 
 @pytest.fixture(scope="session")
 def fresh_project(tmp_path_factory) -> Callable[[], Path]:
-    """Return a project folder with version 0 published and no daemon; each call lays the same folder out anew."""
+    """Return a function that makes a project folder with version 0 and no daemon; each call resets the same folder."""
     base = tmp_path_factory.mktemp("laid_out")
     folder, template = base / "project", base / "template"
     with Site(folder) as site:

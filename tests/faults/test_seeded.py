@@ -1,4 +1,4 @@
-"""The seeded bugs fit today's source, and the command tells a bug that is caught from one that survives."""
+"""The seeded bugs apply to the source, and the command distinguishes caught bugs from surviving ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from scripts.faults.lib.seeded_bugs import Replacement, SeededBug
 from scripts.faults.seeded_bug_run import BUGS, ROOT, applied, check_all
-from scripts.faults.seeded_bugs import Replacement, SeededBug
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_every_seeded_bug_still_applies_and_names_tests_that_are_there(bug):
+def test_every_seeded_bug_applies_and_names_tests_that_exist(bug):
     for replacement in bug.replacements:
         text = (ROOT / replacement.path).read_text("utf-8")
         changed = applied(text, replacement)
@@ -24,17 +24,17 @@ def test_every_seeded_bug_still_applies_and_names_tests_that_are_there(bug):
         assert not function or function.partition("[")[0] in defined
 
 
-def test_there_are_enough_of_them():
-    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 12
+def test_there_are_enough_bugs_with_different_names():
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 26
 
 
 @pytest.mark.parametrize("text", ["nothing of it", "a = 1\na = 1\n"], ids=["gone", "twice"])
-def test_a_place_that_is_gone_or_not_the_only_one_is_refused(text):
+def test_a_text_that_is_missing_or_occurs_twice_is_refused(text):
     with pytest.raises(ValueError, match="correct the bug"):
         applied(text, Replacement("x.py", "a = 1\n", "a = 2\n"))
 
 
-def test_the_command_tells_caught_from_surviving_from_broken(tmp_path: Path, capsys):
+def test_caught_surviving_and_broken_bugs_are_distinguished(tmp_path: Path, capsys):
     (tmp_path / "thing.py").write_text("ANSWER = 42\n", "utf-8")
     (tmp_path / "test_thing.py").write_text("from thing import ANSWER\ndef test(): assert ANSWER == 42\n", "utf-8")
 

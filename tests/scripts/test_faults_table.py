@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.faults import table
-from scripts.faults.fault_list import ROWS, SECTIONS
+from scripts.faults.lib.fault_list import ROWS, SECTIONS
 from scripts.faults.table import Case
 
 ROOT = Path(__file__).parents[2]
@@ -38,15 +38,15 @@ def test_every_row_has_a_test_or_a_skip():
     assert sorted(found - set(ROWS)) == []
 
 
-def test_the_tool_sees_marks_wherever_they_stand():
+def test_marks_are_found_wherever_they_are():
     assert marked_rows("@pytest.mark.fault(3)\ndef f(): pass\npytestmark = [mark.fault(4)]\nx = fault(5)") == {3, 4}
 
 
-def test_the_page_tells_of_every_row():
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+def test_the_page_lists_every_row():
+    page = (ROOT / "docs" / "lab" / "faults.md").read_text(encoding="utf-8")
     section = page.partition(table.START)[2].partition(table.END)[0]
     for number, row in ROWS.items():
-        assert f"| {number} | {row.fault} | {row.answer} |" in section, (
+        assert f"| {number} | {row.fault} | {row.outcome} |" in section, (
             "python -m scripts.faults.table --run --write-docs"
         )
     assert "| no test |" not in section

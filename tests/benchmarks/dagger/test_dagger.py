@@ -1,10 +1,10 @@
-"""The comparison's table and picture say what the outcomes are."""
+"""The table and the plot of the comparison show the outcomes."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from benchmarks.dagger.compare import MilestoneOutcome, table
+from benchmarks.dagger.compare import MilestoneOutcome, curves_of, table
 from benchmarks.dagger.plot import picture
 
 
@@ -26,10 +26,10 @@ def test_the_table_has_means_over_seeds_and_over_all():
     assert rows[-1] == "| all | 0.950, 100, 2.0 | 0.550, 100, 2.0 |"
 
 
-def test_the_picture_is_xml_with_a_curve_a_way():
+def test_the_plot_is_xml_with_a_curve_for_each_way():
     other = MilestoneOutcome("imitation", "A", 0, 1.0, 100, 2.0, ())
-    root = ET.fromstring(picture([*OUTCOMES, other]))
+    root = ET.fromstring(picture(curves_of([*OUTCOMES, other])))
     lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert len(lines) == 2
     words = [text.text for text in root.findall(".//{http://www.w3.org/2000/svg}text")]
-    assert {"DAgger", "cloning", "100 labels"} <= set(words)
+    assert {"DAgger", "cloning", "100", "0.8"} <= set(words)

@@ -1,4 +1,4 @@
-"""What the learning benchmark says of its numbers is what the numbers say."""
+"""The learning benchmark's comparison and tables agree with its numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_verdict_is_that_of_the_ratio_of_the_means(ours, passed):
     assert comparisons[0].ratio == pytest.approx(ours / 0.9)
 
 
-def test_a_seed_that_only_one_side_played_is_not_compared():
+def test_a_seed_of_only_one_side_is_not_compared():
     played = outcomes(0.9)
     del played[ScenarioRun(Way.SB3, Scale.WELL, 1)]
     comparisons = compare(played)
@@ -42,7 +42,7 @@ def test_a_seed_that_only_one_side_played_is_not_compared():
     assert not is_complete(comparisons)
 
 
-def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
+def test_the_text_around_the_tables_is_kept(tmp_path):
     page = tmp_path / "learning.md"
     page.write_text("before\n<!-- learning: begin -->\nold\n<!-- learning: end -->\nafter\n", encoding="utf-8")
     text = markdown(outcomes(0.85), PLAN, describe())
@@ -56,6 +56,6 @@ def test_the_page_keeps_what_stands_around_the_tables(tmp_path):
     assert "**no**" in written
 
 
-def test_the_picture_is_well_formed():
-    root = ET.fromstring(picture(list(outcomes(0.85).values()), PLAN))
+def test_the_plot_is_well_formed():
+    root = ET.fromstring(picture(list(outcomes(0.85).values())))
     assert root.tag.endswith("svg")

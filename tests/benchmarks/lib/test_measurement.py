@@ -1,4 +1,4 @@
-"""The tables say what was measured, and a limit that was not measured does not hold."""
+"""Tables of measurements; a limit that was not measured does not hold."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_other_rounds_are_compared_by_their_medians():
         (Sense.UNDER, None, False),
     ],
 )
-def test_a_limit_holds_as_it_is_worded(sense, measured, holds):
+def test_a_limit_is_compared_in_its_sense(sense, measured, holds):
     claim = Claim("it", sense, 5.0, measured, "ms")
     assert claim.holds is holds
     assert claim.cells()[1] == f"{sense.value} 5.00 ms"
     assert claim.cells()[3] == ("yes" if holds else "**no**")
 
 
-def test_what_was_not_measured_is_said_so():
+def test_a_limit_without_a_measurement_is_shown_as_such():
     for claim in (
         median_claim("it", Sense.UNDER, 150.0, (), "ms"),
         ratio_claim("it", Sense.UNDER, 1.2, (), (1.0,)),
@@ -81,7 +81,7 @@ def section() -> Section:
     return Section("update", "The update", figures, claims, ("size, MB",), ("A note.",))
 
 
-def test_a_figure_stands_beside_its_floor():
+def test_a_figure_is_shown_next_to_its_floor():
     lines = section().markdown()
     assert lines[0] == "## The update"
     assert lines[2] == "`python -m benchmarks update`. A note."
@@ -90,12 +90,12 @@ def test_a_figure_stands_beside_its_floor():
     assert "| nothing to divide by | 1.00 s | | | | |" in lines
 
 
-def test_without_floors_there_are_no_columns_for_them():
+def test_without_floors_the_table_has_no_columns_for_them():
     lines = Section("idle", "Idle", (Figure("CPU", "%", (0.25, 0.5)),)).markdown()
     assert lines[-3:] == ["| | median | least to most |", "|---|---|---|", "| CPU | 0.375 % | 0.250 to 0.500 |"]
 
 
-def test_the_json_gives_the_section_back():
+def test_a_section_survives_json():
     plain = section().plain()
     assert plain["figures"][0]["median"] == 3.0
     assert plain["claims"][0]["holds"] is True
@@ -103,7 +103,7 @@ def test_the_json_gives_the_section_back():
     assert Section.from_plain(plain) == section()
 
 
-def test_a_part_that_failed_says_why_and_does_not_hold():
+def test_a_failed_part_shows_its_reason_and_does_not_hold():
     failed = Section("cycle", "The cycle", error="the daemon ended with code 1:\n    its log")
     assert not failed.holds
     assert failed.markdown()[-1] == "**It failed**: the daemon ended with code 1:"

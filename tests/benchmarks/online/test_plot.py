@@ -1,4 +1,4 @@
-"""The picture of a run shows what its log says."""
+"""The plot of a run shows the values in its log."""
 
 from __future__ import annotations
 

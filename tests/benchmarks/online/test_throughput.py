@@ -1,4 +1,4 @@
-"""A row that gives no figures says why, in one line."""
+"""A row without figures shows the reason in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.lib.child_process import RunError
 from benchmarks.online import throughput as online
 
 
-def test_a_row_that_fails_is_told_with_its_reason_and_the_next_is_measured(monkeypatch, capsys):
+def test_a_failed_row_shows_its_reason_and_the_next_is_measured(monkeypatch, capsys):
     def measured(row, seconds):
         if row == "broken":
             raise RunError("    a line of a traceback\n    ModuleNotFoundError: No module named 'rlgym_learn'")
@@ -23,12 +23,12 @@ def test_a_row_that_fails_is_told_with_its_reason_and_the_next_is_measured(monke
     assert whole.split() == ["whole", "1,234", "2,000"]
 
 
-def test_a_row_ends_with_the_last_words_of_its_process():
+def test_a_failed_row_shows_the_last_output_of_its_process():
     with pytest.raises(RunError, match="no such row"):
         online.measured("no such row", 1.0)
 
 
-def test_a_row_that_stands_still_is_ended(monkeypatch):
+def test_a_row_that_hangs_is_ended(monkeypatch):
     monkeypatch.setattr(online, "TIMEOUT_S", -5.0)
-    with pytest.raises(RunError, match=r"no figures after 0 s; it last said: nothing"):
+    with pytest.raises(RunError, match=r"no figures after 0 s; its last output: nothing"):
         online.measured("raw simulator, one thread", 5.0)

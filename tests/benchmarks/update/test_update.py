@@ -1,4 +1,4 @@
-"""All updates are made on the same samples, and the floor is the arithmetic that the networks ask for."""
+"""All updates use the same training set, and the floor is the arithmetic of the networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_arithmetic_is_counted_forward_and_backward():
     assert products.flop(SIZES, OUTPUTS) * 204_800 == pytest.approx(44e9, rel=0.01)
 
 
-def test_both_forms_multiply_all_there_is():
+def test_both_forms_contain_all_products():
     """Three layers of two networks: 3 + 3 + 2 products each; stacked, half as many."""
     assert len(products.one_by_one(SIZES, OUTPUTS, 64, CPU)) == 16
     assert len(products.stacked(SIZES, OUTPUTS, 64, CPU)) == 8
@@ -47,7 +47,7 @@ def test_the_plain_loop_learns():
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_all_take_turns_on_the_same_samples():
+def test_all_contenders_alternate_on_the_same_training_set():
     pytest.importorskip("stable_baselines3")
     parser = argparse.ArgumentParser()
     update.add_flags(parser)

@@ -1,4 +1,4 @@
-"""Made-up moments of a daemon, for the dashboard's tests."""
+"""Snapshots of a daemon in many states, for the dashboard's tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = [(60, 15), (80, 24), (120, 40), (200, 60)]
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def status(state=DaemonState.IDLE, **given):
+def status(state=DaemonState.IDLE, **changes):
     usual = {
         "step": "[5/5] waiting for 6 more rollouts",
         "cycle": 30,
@@ -29,7 +29,7 @@ def status(state=DaemonState.IDLE, **given):
         "create_time": 1.0,
         "started_at": NOW_S - 8060,
     }
-    return Status(state=state, **(usual | given))
+    return Status(state=state, **(usual | changes))
 
 
 def epochs(count, chosen=None):
@@ -115,7 +115,7 @@ def text_of(shown_view, width, height, glyphs=BLOCKS):
 
 
 def until(happened, limit_s=10.0):
-    """Wait for something that must happen."""
+    """Wait until it has happened, or fail."""
     end = time.monotonic() + limit_s
     while not happened():
         assert time.monotonic() < end, "it did not happen"

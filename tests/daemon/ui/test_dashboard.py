@@ -1,4 +1,4 @@
-"""The dashboard's thread, and a terminal that does what it must not."""
+"""The dashboard's thread, with terminals that hang, close or change their size."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from tests.daemon.ui.snapshots import (
 )
 
 
-def test_only_what_changed_is_painted():
+def test_only_changed_lines_are_painted():
     painter = Painter("utf-8")
     assert painter.changes(IDLE, 80, 24).count("\x1b[H") == 1
     assert painter.changes(IDLE, 80, 24) == ""
-    assert painter.changes(replace(IDLE, now_s=NOW_S + 1), 80, 24) == "", "no clock ticks where nothing is due"
+    assert painter.changes(replace(IDLE, now_s=NOW_S + 1), 80, 24) == "", "no second is shown"
     more = painter.changes(replace(IDLE, status=status(rollouts_pending=5, epochs=IDLE.status.epochs)), 80, 24)
     assert re.findall(r"\x1b\[(\d+);1H", more) == ["3"]
     assert len(re.findall(r"\x1b\[\d+;1H", painter.changes(IDLE, 100, 30))) == 30
-    painter.forget()
+    painter.repaint_all()
     assert len(re.findall(r"\x1b\[\d+;1H", painter.changes(IDLE, 100, 30))) == 30
 
 
@@ -45,7 +45,7 @@ pty = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-termina
 
 @contextlib.contextmanager
 def terminal(columns=80, rows=24):
-    """A pseudo-terminal: what a program writes to, and the other end's file descriptor."""
+    """Open a pseudo-terminal: the stream for a program, and the file descriptor of the other end."""
     import termios
     import tty
 
@@ -62,7 +62,7 @@ def terminal(columns=80, rows=24):
 
 
 class Reader:
-    """Takes what a terminal is sent."""
+    """Reads what was written to a terminal."""
 
     def __init__(self, fd):
         self._fd = fd
@@ -75,11 +75,11 @@ class Reader:
 
 
 @pty
-def test_a_terminal_gets_pictures_and_is_given_back():
+def test_a_terminal_shows_snapshots_and_is_restored():
     with terminal() as (stream, fd):
         reader, dashboard = Reader(fd), Dashboard(stream)
         assert dashboard.alive
-        assert reader.seen() == "", "nothing before the first view"
+        assert reader.seen() == "", "nothing before the first snapshot"
         dashboard.show(IDLE)
         until(lambda: "RacingGame" in reader.seen())
         assert reader.seen().startswith(ENTER)
@@ -92,11 +92,11 @@ def test_a_terminal_gets_pictures_and_is_given_back():
         before = reader.seen()
         dashboard.show(IDLE)
         dashboard.stop()
-        assert reader.seen() == before, "what is stopped stays stopped"
+        assert reader.seen() == before, "nothing is shown after stop"
 
 
 @pty
-def test_another_size_is_another_picture():
+def test_another_size_repaints_the_screen():
     import termios
 
     with terminal() as (stream, fd):
@@ -109,7 +109,7 @@ def test_another_size_is_another_picture():
 
 
 @pty
-def test_a_terminal_that_takes_nothing_holds_up_nobody():
+def test_a_terminal_that_hangs_blocks_nobody():
     with terminal(200, 60) as (stream, _unread):
         dashboard = Dashboard(stream)
         dashboard.show(IDLE)
@@ -140,8 +140,8 @@ sys.exit(7)
 
 @pty
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_program_whose_terminal_takes_nothing_still_ends(unbuffered):
-    """A lock of stdout's buffer, held by a thread that hangs, would hold up the interpreter's end for ever."""
+def test_a_program_whose_terminal_hangs_still_ends(unbuffered):
+    """If a thread that hangs held the lock of stdout's buffer, the interpreter could not exit."""
     with terminal(200, 60) as (stream, _unread):
         child = subprocess.Popen(
             [sys.executable, "-c", HANG],
@@ -152,14 +152,14 @@ def test_a_program_whose_terminal_takes_nothing_still_ends(unbuffered):
             text=True,
         )
         try:
-            _, complaints = child.communicate(timeout=30)
+            _, errors = child.communicate(timeout=30)
         finally:
             child.kill()
-        assert (child.returncode, complaints) == (7, "")
+        assert (child.returncode, errors) == (7, "")
 
 
 @pty
-def test_a_terminal_that_goes_away_ends_the_dashboard_alone():
+def test_a_terminal_that_closes_ends_only_the_dashboard():
     with terminal() as (stream, fd):
         reader, dashboard = Reader(fd), Dashboard(stream)
         dashboard.show(IDLE)
@@ -173,7 +173,7 @@ def test_a_terminal_that_goes_away_ends_the_dashboard_alone():
         dashboard.stop()
 
 
-def test_a_closed_pipe_ends_the_dashboard_alone():
+def test_a_closed_pipe_ends_only_the_dashboard():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as stream:
@@ -184,7 +184,7 @@ def test_a_closed_pipe_ends_the_dashboard_alone():
         dashboard.stop()
 
 
-def test_a_picture_that_cannot_be_drawn_ends_the_dashboard_and_gives_the_terminal_back(monkeypatch):
+def test_an_error_while_drawing_ends_only_the_dashboard_and_restores_the_terminal(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
 
@@ -197,7 +197,7 @@ def test_a_picture_that_cannot_be_drawn_ends_the_dashboard_and_gives_the_termina
     assert stream.getvalue() == ENTER + LEAVE
 
 
-def test_a_closed_stream_is_no_surprise():
+def test_a_closed_stream_ends_only_the_dashboard():
     stream = io.StringIO()
     stream.close()
     dashboard = Dashboard(stream)
@@ -217,7 +217,7 @@ def test_no_more_than_four_pictures_a_second():
 
 
 @pty
-def test_a_dashboard_is_for_terminals_that_can(monkeypatch):
+def test_only_capable_terminals_get_a_dashboard(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     with terminal() as (stream, _):
         assert wants_dashboard(stream)
@@ -229,7 +229,7 @@ def test_a_dashboard_is_for_terminals_that_can(monkeypatch):
     assert not wants_dashboard(stream), "closed"
 
 
-def test_a_file_or_nothing_wants_none(monkeypatch, tmp_path):
+def test_a_file_or_no_stream_gets_no_dashboard(monkeypatch, tmp_path):
     monkeypatch.setenv("TERM", "xterm")
     assert not wants_dashboard(None)
     assert not wants_dashboard(io.StringIO())

@@ -1,4 +1,4 @@
-"""The dashboard's picture at every size and in every state."""
+"""The dashboard's layout at every size and in every state."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from daemon.ui.dashboard import Painter, render, snapshot_svg
 from daemon.ui.glyphs import ASCII, BLOCKS, bar, chart, duration, glyphs_for, number, resample
 from schemas.status import DaemonState
 from schemas.storage.layout import ProjectPaths
+from schemas.text import ascii_safe
 from scripts import dashboard_picture
 from tests.daemon.ui.snapshots import (
     IDLE,
@@ -47,8 +48,8 @@ def test_nothing_wraps_or_overflows(name, size, glyphs):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_things_stay_where_they_are(size):
-    """Titles, labels and the wall stand in the same place in every state."""
+def test_positions_depend_on_the_size_alone(size):
+    """Titles, labels and the wall are in the same place in every state."""
 
     def places(shown_view):
         rows = text_of(shown_view, *size)
@@ -63,7 +64,7 @@ def test_things_stay_where_they_are(size):
 
 @pytest.mark.parametrize("size", [(w, h) for w in (1, 2, 7, 20, 33, 59, 79) for h in (1, 2, 5, 8, 11, 14, 23)], ids=str)
 @pytest.mark.parametrize("name", ["idle", "parked", "many warnings"])
-def test_a_tiny_terminal_gets_what_fits(name, size):
+def test_a_tiny_terminal_shows_what_fits(name, size):
     width, height = size
     assert [cell_len(line) for line in text_of(VIEWS[name], width, height)] == [width] * height
 
@@ -87,39 +88,59 @@ def test_the_main_facts_at_80_by_24():
         "12:00:59   [2/5] training: line 59",
     ):
         assert fact in whole
-    assert "C:/Games" not in whole, "no path of someone's machine"
+    assert "C:/Games" not in whole, "no absolute path is shown"
 
 
 def test_the_chosen_epoch_is_marked_with_the_reason():
     rows = text_of(IDLE, 80, 24)
     assert next(row for row in rows if "►" in row).split()[1] == "9"
     assert any("Cycle 30: epoch 9, the lowest score" in row for row in rows)
-    asked_for = replace(IDLE, status=status(epochs=epochs(10, chosen=2), epochs_total=10))
-    rows = text_of(asked_for, 80, 24)
+    requested = replace(IDLE, status=status(epochs=epochs(10, chosen=2), epochs_total=10))
+    rows = text_of(requested, 80, 24)
     assert next(row for row in rows if "►" in row).split()[1] == "2"
-    assert any("epoch 2, as asked for" in row for row in rows)
+    assert any("epoch 2, as requested" in row for row in rows)
 
 
-def test_the_chosen_one_of_many_epochs_is_in_sight():
+def test_the_chosen_one_of_many_epochs_is_visible():
     for chosen in (1, 9, 500, 1000):
         many = replace(IDLE, status=status(epochs=epochs(1000, chosen=chosen), epochs_total=1000))
         assert sum(row.startswith(f" ► {chosen:5}") for row in text_of(many, 80, 24)) == 1
 
 
-def test_a_failed_cycle_says_why_after_the_epochs_it_had():
+def test_a_failed_cycle_shows_its_error_after_its_epochs():
     rows = text_of(VIEWS["failed late"], 80, 24)
     at = next(y for y, row in enumerate(rows) if "it ended with 1" in row)
     assert rows[at - 1].startswith("       7")
     assert any("Cycle 3: failed" in row for row in rows)
 
 
-def test_a_restart_still_knows_the_last_cycle():
+CRASH = "ValueError: shapes (64,3) (64,) do not fit (losses.py, line 12) -> please report it with the log [E_BUG]"
+
+
+@pytest.mark.parametrize("glyphs", [BLOCKS, ASCII], ids=["blocks", "ascii"])
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+@pytest.mark.parametrize("error", [CRASH, CRASH.replace("fit", "pa\u00dfen")], ids=["ascii", "unicode"])
+def test_the_error_of_a_cycle_is_on_the_screen_once_with_the_place_of_the_crash(error, size, glyphs):
+    failed = view(
+        status(cycle=3, warnings=(warning(f"cycle 3 failed: {error} (log: cycle_3.log)"),), epochs=epochs(4)),
+        [cycle(1), cycle(2), cycle(3, error=error)],
+        log_lines=[f"2026-11-21 12:00:00 WARNING {ascii_safe(f'cycle 3 failed: {error} (log: cycle_3.log)')}"],
+    )
+    rows = text_of(failed, *size, glyphs)
+    words = " ".join(" ".join(row.split(glyphs.wall)[0].split()) for row in rows if glyphs.wall in row)
+    assert glyphs.clean(error) in words, "the epochs panel shows all of it"
+    screen = " ".join("\n".join(rows).split())
+    assert screen.count("ValueError") == screen.count("E_BUG") == 1
+    assert screen.count("cycle 3 failed (log: cycle_3.log)") == 2, "the warning and the log line remain"
+
+
+def test_the_last_cycle_is_shown_after_a_restart():
     rows = "\n".join(text_of(replace(IDLE, status=status(cycle=0)), 80, 24))
     assert "toward cycle 31" in rows
     assert "none yet" not in rows
 
 
-def test_a_single_warning_gets_the_rows_that_are_free_and_many_are_counted():
+def test_a_single_warning_gets_all_rows_and_many_are_counted():
     one = replace(IDLE, status=status(warnings=(warning("word " * 24 + "end"),)))
     assert "end" in "\n".join(text_of(one, 80, 24))
     rows = text_of(VIEWS["many warnings"], 80, 24)
@@ -160,7 +181,7 @@ def with_name(name):
 
 
 def foreign_controls(written):
-    """What could steer a terminal and is not ours."""
+    """Return the control characters that are not the dashboard's own."""
     return re.findall(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ud800-\udfff]", OURS.sub("", written))
 
 
@@ -177,7 +198,7 @@ def test_names_are_shown_as_text(name, encoding):
 
 
 def test_the_search_for_controls_finds_some(monkeypatch):
-    """The control of the test above: a dashboard that does not clean shows what it must not."""
+    """The control of the test above: a dashboard that does not clean names shows them."""
     monkeypatch.setattr(dashboard_module, "glyphs_for", lambda _: replace(BLOCKS, clean=str))
     written = Painter("utf-8").changes(with_name(HOSTILE["c1"]), 120, 40)
     assert "\x9b" in foreign_controls(written)
@@ -195,7 +216,7 @@ def test_a_console_with_them_gets_them(encoding):
     assert "█" in Painter(encoding).changes(IDLE, 80, 24)
 
 
-def test_svg_is_well_formed_and_the_same_twice():
+def test_svg_is_well_formed_and_reproducible():
     hostile = with_name("<script>alert(1)</script>&\x1b[2J")
     svg = snapshot_svg(hostile, 100, 30)
     root = ET.fromstring(svg)
@@ -204,11 +225,11 @@ def test_svg_is_well_formed_and_the_same_twice():
     assert svg == snapshot_svg(hostile, 100, 30)
 
 
-def test_a_project_can_be_drawn_as_it_stands(tmp_path, monkeypatch):
+def test_the_script_draws_a_project_without_its_daemon(tmp_path, monkeypatch):
     layout = ProjectPaths(tmp_path / "RacingGame")
     layout.make()
     out = tmp_path / "dashboard.svg"
-    assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "there was no daemon yet"
+    assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "no daemon has run there"
     layout.status.write_bytes(IDLE.status.to_bytes())
     layout.daemon_log.write_text("\n".join(LOG))
     Ledger.open(layout.ledger).close()
@@ -229,7 +250,7 @@ def test_a_chart_rises_where_the_values_rise():
     assert chart([-1.7e308, 1.7e308], 2, 1, BLOCKS) == ["▁█"]
 
 
-def test_few_values_are_drawn_broad_and_many_as_means():
+def test_few_values_are_drawn_wide_and_many_as_means():
     assert chart([1, 2], 8, 1, BLOCKS) == ["▁▁▁▁████"]
     assert chart([1, 2], 7, 1, BLOCKS) == ["▁▁██"]
     assert resample([1.0, 3.0, None, 5.0, None, None], 3) == [2.0, 5.0, None]
@@ -243,7 +264,7 @@ def test_a_bar_is_full_only_when_done():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         (0.0, "0"),
         (0.43124, "0.4312"),
@@ -256,11 +277,11 @@ def test_a_bar_is_full_only_when_done():
         (float("-inf"), "-"),
     ],
 )
-def test_numbers_are_short(value, told):
-    assert number(value, 5) == told
+def test_numbers_are_short(value, text):
+    assert number(value, 5) == text
 
 
-def test_durations_get_coarser():
+def test_longer_durations_are_less_precise():
     assert [duration(s) for s in (-5, 59.9, 60, 3599, 8060, 90000)] == [
         "0 s", "59 s", "1 min", "59 min", "2 h 14 min", "1 d 1 h",
     ]  # fmt: skip

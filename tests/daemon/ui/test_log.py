@@ -1,4 +1,4 @@
-"""The log: one line a record whatever is said, a bound on the disk, and no console that anybody waits for."""
+"""The log: one line per record, bounded files, and no waiting for the console."""
 
 import io
 import os
@@ -12,17 +12,10 @@ from pathlib import Path
 import pytest
 
 from daemon.ui.log import LINES_KEPT, Log
+from tests.daemon.ui.snapshots import until
 
 ROOT = Path(__file__).resolve().parents[3]
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARNING|ERROR) [\x20-\x7e]*")
-
-
-def until(happened, limit_s=10.0):
-    """Wait for something that must happen."""
-    end = time.monotonic() + limit_s
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def written(path):
@@ -58,7 +51,7 @@ def test_lines_have_local_time_a_level_and_the_text(tmp_path):
         "long " * 9999,
     ],
 )
-def test_whatever_is_said_is_one_ascii_line(tmp_path, text):
+def test_every_text_becomes_one_ascii_line(tmp_path, text):
     log = Log(tmp_path / "daemon.log")
     log.info(text)
     log.close()
@@ -96,7 +89,7 @@ def test_many_threads_write_whole_lines(tmp_path):
 # --- the file -----------------------------------------------------------------------------------------
 
 
-def test_a_full_log_is_copied_away_and_emptied_in_place(tmp_path):
+def test_a_full_log_is_copied_and_truncated_in_place(tmp_path):
     path = tmp_path / "daemon.log"
     path.touch()
     log = Log(path, limit_bytes=1000)
@@ -113,7 +106,7 @@ def test_a_full_log_is_copied_away_and_emptied_in_place(tmp_path):
     assert all((tmp_path / name).stat().st_size < 1100 for name in names)
 
 
-def test_a_log_that_exists_goes_on(tmp_path):
+def test_an_existing_log_is_continued(tmp_path):
     for text in ("first", "second"):
         log = Log(tmp_path / "daemon.log")
         log.info(text)
@@ -121,7 +114,7 @@ def test_a_log_that_exists_goes_on(tmp_path):
     assert [line.split()[-1] for line in written(tmp_path / "daemon.log")] == ["first", "second"]
 
 
-def test_a_copy_that_fails_does_not_let_the_log_grow_for_ever(tmp_path):
+def test_a_copy_that_fails_does_not_let_the_log_grow_without_limit(tmp_path):
     (tmp_path / "daemon.1.log").mkdir()
     log = Log(tmp_path / "daemon.log", limit_bytes=1000)
     sizes = []
@@ -133,7 +126,7 @@ def test_a_copy_that_fails_does_not_let_the_log_grow_for_ever(tmp_path):
     assert written(tmp_path / "daemon.log")[-1].endswith("line 0199")
 
 
-def test_a_log_that_someone_removed_comes_back(tmp_path):
+def test_a_removed_log_is_created_again(tmp_path):
     folder = tmp_path / "Logs"
     folder.mkdir()
     log = Log(folder / "daemon.log")
@@ -143,7 +136,7 @@ def test_a_log_that_someone_removed_comes_back(tmp_path):
     assert len(written(folder / "daemon.log")) == 1
     (folder / "daemon.log").unlink()
     folder.rmdir()
-    log.info("three")  # nowhere to write to: no reason to fail
+    log.info("three")  # the folder is missing: the line is lost
     folder.mkdir()
     log.info("four")
     log.close()
@@ -153,7 +146,7 @@ def test_a_log_that_someone_removed_comes_back(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
-def test_a_log_that_is_no_regular_file_is_left_alone(tmp_path, kind):
+def test_a_log_that_is_not_a_regular_file_is_left_alone(tmp_path, kind):
     path, victim = tmp_path / "daemon.log", tmp_path / "victim"
     victim.write_text("mine")
     {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link": lambda: path.symlink_to(victim)}[kind]()
@@ -164,7 +157,7 @@ def test_a_log_that_is_no_regular_file_is_left_alone(tmp_path, kind):
     assert victim.read_text() == "mine"
 
 
-def test_a_fifo_that_someone_reads_is_no_log_either(tmp_path):
+def test_a_fifo_with_a_reader_is_left_alone(tmp_path):
     if sys.platform == "win32":
         pytest.skip("needs POSIX files")
     os.mkfifo(tmp_path / "daemon.log")
@@ -176,7 +169,7 @@ def test_a_fifo_that_someone_reads_is_no_log_either(tmp_path):
     os.close(reader)
 
 
-def test_what_is_closed_takes_lines_and_writes_none(tmp_path):
+def test_a_closed_log_keeps_lines_in_memory_only(tmp_path):
     log = Log(tmp_path / "daemon.log", console=io.StringIO())
     log.close()
     log.info("late")
@@ -213,7 +206,7 @@ def test_a_console_of_any_encoding_is_fine(tmp_path, encoding):
     assert (tmp_path / "out.txt").read_bytes().decode(encoding).rstrip("\n") == line
 
 
-def test_a_closed_console_stops_nobody(tmp_path):
+def test_a_closed_console_does_not_stop_the_log(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as console:
@@ -224,7 +217,7 @@ def test_a_closed_console_stops_nobody(tmp_path):
     assert len(written(tmp_path / "daemon.log")) == 2000
 
 
-def test_a_console_that_takes_nothing_stops_nobody(tmp_path):
+def test_a_console_that_hangs_does_not_stop_the_log(tmp_path):
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as console:
         log = Log(tmp_path / "daemon.log", console=console)
@@ -234,7 +227,7 @@ def test_a_console_that_takes_nothing_stops_nobody(tmp_path):
         log.close()
         assert time.monotonic() - started < 2.0
         assert len(written(tmp_path / "daemon.log")) == 3000
-        os.close(reading)  # the thread that hangs in a write ends with an error that nobody sees
+        os.close(reading)  # the thread that hangs in a write now ends with an error
         until(lambda: not [thread for thread in threading.enumerate() if thread.name == "log console"])
 
 
@@ -253,8 +246,8 @@ sys.exit(7)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs select on pipes")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_program_whose_console_takes_nothing_still_ends(tmp_path, unbuffered):
-    """A lock of stdout's buffer, held by a thread that hangs, would hold up the interpreter's end for ever."""
+def test_a_program_whose_console_hangs_still_ends(tmp_path, unbuffered):
+    """If a thread that hangs held the lock of stdout's buffer, the interpreter could not exit."""
     child = subprocess.Popen(
         [sys.executable, "-c", HANG, str(tmp_path / "daemon.log")],
         cwd=ROOT,
@@ -266,6 +259,6 @@ def test_a_program_whose_console_takes_nothing_still_ends(tmp_path, unbuffered):
         assert child.wait(30) == 7
     finally:
         child.kill()
-    printed, complaints = child.communicate()
+    printed, errors = child.communicate()
     assert printed.count(b"\n") > 100
-    assert complaints == b""
+    assert errors == b""

@@ -1,4 +1,4 @@
-"""What the machine is busy with: plausible, rarely asked, and never a reason to fail or to wait."""
+"""CPU, memory and GPU use: plausible, rarely sampled, and never a reason to fail or to wait."""
 
 import os
 import subprocess
@@ -10,21 +10,14 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pytest
 
-from daemon.ui import system_stats as machine
+from daemon.ui import system_stats
 from daemon.ui.snapshot import SystemStats
-from daemon.ui.system_stats import INTERVAL_S, Nvidia, SystemStatsProbe
-
-
-def until(happened, limit_s=10.0):
-    """Wait for something that must happen."""
-    end = time.monotonic() + limit_s
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+from daemon.ui.system_stats import INTERVAL_S, Nvidia, SystemStatsSampler
+from tests.daemon.ui.snapshots import until
 
 
 class Ticks:
-    """A clock that goes on when told."""
+    """A clock that moves when told to."""
 
     now_s = 1000.0
 
@@ -36,8 +29,8 @@ def no_gpu():
     return ""
 
 
-def test_figures_are_plausible():
-    seen = SystemStatsProbe(gpu=no_gpu).sample(None)
+def test_values_are_plausible():
+    seen = SystemStatsSampler(gpu=no_gpu).sample(None)
     assert 0.0 <= seen.cpu_percent <= 100.0
     assert 0 < seen.daemon_memory < seen.memory_total
     assert 0 < seen.memory_used < seen.memory_total
@@ -45,17 +38,17 @@ def test_figures_are_plausible():
 
 
 def test_a_sample_is_taken_every_two_seconds_at_most(monkeypatch):
-    asked = []
-    monkeypatch.setattr(machine, "_memory", lambda: asked.append(1) or (1, 2))
+    reads = []
+    monkeypatch.setattr(system_stats, "_memory", lambda: reads.append(1) or (1, 2))
     clock = Ticks()
-    probe = SystemStatsProbe(gpu=no_gpu, monotonic=clock)
+    probe = SystemStatsSampler(gpu=no_gpu, monotonic=clock)
     first = probe.sample(None)
     clock.now_s += INTERVAL_S - 0.01
     assert probe.sample(os.getpid()) is first
-    assert len(asked) == 1
+    assert len(reads) == 1
     clock.now_s += 0.02
     assert probe.sample(None) is not first
-    assert len(asked) == 2
+    assert len(reads) == 2
 
 
 PARENT = """
@@ -72,22 +65,22 @@ def test_a_trainer_counts_with_its_children():
     try:
         assert parent.stdout.readline(), "the child has its memory now"
         alone = psutil.Process(parent.pid).memory_info().rss
-        assert SystemStatsProbe(gpu=no_gpu).sample(parent.pid).trainer_memory > alone + 50_000_000
+        assert SystemStatsSampler(gpu=no_gpu).sample(parent.pid).trainer_memory > alone + 50_000_000
     finally:
         parent.stdin.close()
         parent.wait(30)
         parent.stdout.close()
-    assert SystemStatsProbe(gpu=no_gpu).sample(parent.pid).trainer_memory == 0, "a trainer that is gone"
+    assert SystemStatsSampler(gpu=no_gpu).sample(parent.pid).trainer_memory == 0, "a trainer that has ended"
 
 
-def test_a_child_that_vanishes_meanwhile_counts_nothing(monkeypatch):
+def test_a_child_that_ends_meanwhile_counts_as_0(monkeypatch):
     class Vanished:
         def memory_info(self):
             raise psutil.NoSuchProcess(1)
 
     me = psutil.Process()
-    monkeypatch.setattr(machine, "_family", lambda pid: [Vanished(), me])
-    assert SystemStatsProbe(gpu=no_gpu).sample(1).trainer_memory > 0
+    monkeypatch.setattr(system_stats, "_process_tree", lambda pid: [Vanished(), me])
+    assert SystemStatsSampler(gpu=no_gpu).sample(1).trainer_memory > 0
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(1), OSError("no /proc"), RuntimeError("odd"), KeyError("x")])
@@ -97,27 +90,27 @@ def test_nothing_raises(monkeypatch, error):
 
     for name in ("cpu_percent", "virtual_memory", "Process"):
         monkeypatch.setattr(psutil, name, broken)
-    probe = SystemStatsProbe(gpu=broken)
+    probe = SystemStatsSampler(gpu=broken)
     assert probe.sample(1) == SystemStats(0.0, 0, 0, 0, 0, "")
 
 
 # --- GPU ----------------------------------------------------------------------------------------------
 
 
-def test_the_gpu_is_read_aside():
-    clock, may_answer = Ticks(), threading.Event()
+def test_the_gpu_is_read_on_another_thread():
+    clock, may_return = Ticks(), threading.Event()
 
     def slow():
-        may_answer.wait(30)
+        may_return.wait(30)
         return "41 %\x1b[2J"
 
-    probe = SystemStatsProbe(gpu=slow, monotonic=clock)
+    probe = SystemStatsSampler(gpu=slow, monotonic=clock)
     started = time.monotonic()
     for _ in range(10):
         clock.now_s += INTERVAL_S
-        assert probe.sample(None).gpu == "", "a driver that hangs holds up nobody"
+        assert probe.sample(None).gpu == "", "a driver that hangs must not block"
     assert time.monotonic() - started < 5.0
-    may_answer.set()
+    may_return.set()
 
     def newest():
         clock.now_s += INTERVAL_S
@@ -127,7 +120,7 @@ def test_the_gpu_is_read_aside():
 
 
 def fake_nvml(devices):
-    """A driver that lists (name, busy, used GB, total GB); busy None = it does not say."""
+    """Return a driver that lists (name, busy, used GB, total GB); busy None = not supported."""
 
     def utilization(device):
         if device[1] is None:
@@ -145,7 +138,7 @@ def fake_nvml(devices):
 
 
 @pytest.mark.parametrize(
-    ("devices", "told"),
+    ("devices", "line"),
     [
         ([("NVIDIA GeForce RTX 4090", 41, 5.1, 24)], " 41 %   5.1 of 24.0 GB RTX 4090"),
         ([(b"Tesla T4", 0, 1, 16), ("NVIDIA H100", 100, 70, 80)], "100 %   70.0 of 80.0 GB H100"),
@@ -153,13 +146,13 @@ def fake_nvml(devices):
         ([], ""),
     ],
 )
-def test_the_line_names_the_gpu_that_is_used_most(monkeypatch, devices, told):
+def test_the_line_shows_the_gpu_with_the_most_memory_in_use(monkeypatch, devices, line):
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(devices))
-    assert Nvidia()() == told
+    assert Nvidia()() == line
 
 
 def test_without_pynvml_there_is_no_gpu_and_no_thread(monkeypatch):
-    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(system_stats.importlib.util, "find_spec", lambda name: None)
     before = threading.active_count()
-    assert SystemStatsProbe().sample(None).gpu == ""
+    assert SystemStatsSampler().sample(None).gpu == ""
     assert threading.active_count() == before

@@ -1,4 +1,4 @@
-"""What an engine sees, at any moment: rows 64 to 66."""
+"""What an engine reads, at any moment: rows 64 to 66 of the fault table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.fault(64)
-def test_readers_that_follow_the_pointer_while_models_are_published_never_fail(tmp_path):
+def test_engines_that_load_models_during_publishes_never_fail(tmp_path):
     tally = readers.run(tmp_path, reads=3000, publishes=20)
     assert tally.failures == []
     assert tally.reads >= 3000
@@ -39,8 +39,8 @@ def test_readers_that_follow_the_pointer_while_models_are_published_never_fail(t
 
 
 @pytest.mark.fault(64)
-def test_a_publish_that_overwrites_is_caught_by_the_readers(tmp_path, monkeypatch):
-    """The control: models written in place are torn for somebody."""
+def test_a_publish_that_overwrites_files_is_caught(tmp_path, monkeypatch):
+    """The control: if models are written in place, some reader sees a partial file."""
     real = readers.Publisher.publish
 
     def careless(publisher: readers.Publisher, version: int) -> None:
@@ -61,7 +61,7 @@ def make_old(paths: ProjectPaths, cycles: range, *, hours: float, now_s: float) 
 
 
 @pytest.mark.fault(65)
-def test_pruning_keeps_the_newest_and_all_younger_than_an_hour(fresh_project):
+def test_retention_keeps_the_newest_cycles_and_all_younger_than_an_hour(fresh_project):
     folder = fresh_project()
     with Site(folder, keep_cycles=5) as site:
         for number in range(1, 10):
@@ -83,7 +83,7 @@ def test_pruning_keeps_the_newest_and_all_younger_than_an_hour(fresh_project):
 
 
 @pytest.mark.fault(65)
-def test_the_model_before_the_engine_is_kept_however_old_it_is(fresh_project):
+def test_the_published_model_is_kept_however_old_it_is(fresh_project):
     folder = fresh_project()
     with Site(folder, keep_cycles=5) as site:
         for number in range(1, 9):
@@ -132,7 +132,7 @@ def test_status_json_is_valid_at_every_read(fresh_project):
 
 @pytest.mark.fault(66)
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
-def test_no_number_that_json_does_not_know_gets_into_status_json(fresh_project, number):
+def test_status_json_contains_only_valid_json_numbers(fresh_project, number):
     text = ProjectPaths(fresh_project()).status.read_text(encoding="utf-8")
     assert '"training_seconds":0.0' in text
     with pytest.raises(ValidationError):
@@ -143,7 +143,7 @@ def test_no_number_that_json_does_not_know_gets_into_status_json(fresh_project, 
 
 
 def looks_dead(status: Status) -> bool:
-    """What an engine on the same machine, or on another, can tell from status.json alone."""
+    """Return what an engine, on this machine or on another, can conclude from status.json alone."""
     try:
         is_same = abs(psutil.Process(status.pid).create_time() - status.create_time) < 2.0
     except psutil.NoSuchProcess:
@@ -152,7 +152,7 @@ def looks_dead(status: Status) -> bool:
 
 
 @pytest.mark.fault(66)
-def test_a_daemon_that_was_killed_is_seen_to_be_dead(tmp_path, capsys):
+def test_a_killed_daemon_is_recognised_as_dead(tmp_path, capsys):
     layout = ProjectPaths(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)],
@@ -197,7 +197,7 @@ ELSEWHERE = {
 
 @pytest.mark.fault(64)
 @pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE)
-def test_a_pointer_that_leads_elsewhere_is_set_right_at_the_next_start(fresh_project, tmp_path, text):
+def test_a_pointer_to_another_file_is_repaired_at_the_next_start(fresh_project, tmp_path, text):
     folder = fresh_project()
     layout = ProjectPaths(folder)
     with Site(folder) as site:
@@ -206,7 +206,7 @@ def test_a_pointer_that_leads_elsewhere_is_set_right_at_the_next_start(fresh_pro
     outside = tmp_path / "outside"
     shutil.copytree(layout.models / "cycle_000001", outside / "cycle_000001")
     layout.pointer.write_text(text.format(outside=outside, models=layout.models), encoding="utf-8")
-    assert [violation.promise for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
+    assert [violation.invariant for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
     with Site(folder):
         assert layout.pointer.read_text(encoding="utf-8") == right
     assert violations(folder) == ()
@@ -214,7 +214,7 @@ def test_a_pointer_that_leads_elsewhere_is_set_right_at_the_next_start(fresh_pro
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.fault(64)
-def test_no_link_in_models_is_put_before_the_engine(fresh_project, tmp_path):
+def test_a_symbolic_link_in_models_is_not_published(fresh_project, tmp_path):
     with Site(fresh_project()) as site:
         site.cycle(1)
         site.cycle(3)

@@ -1,4 +1,4 @@
-"""Events lost, refused and false, and a folder that comes and goes (rows 28 to 35)."""
+"""Lost, refused and false events, and a folder that disappears and returns: rows 28 to 35 of the fault table."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ finally:
 
 
 def in_namespace(flags: str, script: str, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program as root of a user namespace after a shell script; skip where there are none."""
+    """Run a program as root of a user namespace after a shell script; skip the test without user namespaces."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", flags, "true"], check=False).returncode:
         pytest.skip("no user namespaces here")
     return subprocess.run(
@@ -89,7 +89,7 @@ def in_namespace(flags: str, script: str, program: str, folder: Path) -> subproc
 
 
 class NullEmitter(EventEmitter):
-    """Sees nothing."""
+    """An observer without events."""
 
     def queue_events(self, timeout: float) -> None:
         self.stopped_event.wait(timeout)
@@ -109,8 +109,8 @@ def codes(rig) -> set[str]:
 @linux
 @pytest.mark.slow
 @pytest.mark.fault(28)
-def test_two_thousand_files_behind_an_overflown_queue_are_all_found_and_counted_once(fresh_project):
-    """20,000 by `python -m scripts.faults.overflow`."""
+def test_all_files_behind_an_overflown_queue_are_found_and_counted_once(fresh_project):
+    """2,000 files; `python -m scripts.faults.overflow` writes 20,000."""
     found = overflow.run(fresh_project(), 2000, timeout_s=60.0, settings={"HOTLAP_AGENT__HIDDEN_SIZES": "[8, 8]"})
     assert (found.files, found.found, found.rejected) == (2000, 2000, 0)
     assert found.seconds < 60.0
@@ -118,7 +118,7 @@ def test_two_thousand_files_behind_an_overflown_queue_are_all_found_and_counted_
 
 @linux
 @pytest.mark.fault(28)
-def test_an_overflown_queue_is_a_reason_to_look_and_no_line_on_the_console(tmp_path, capfd):
+def test_an_overflown_queue_causes_a_scan_and_no_console_output(tmp_path, capfd):
     nudges: list[float] = []
     watcher = Watcher(tmp_path, lambda: nudges.append(time.monotonic()))
     assert watcher.check() is None
@@ -137,7 +137,7 @@ def outcome(rig) -> list[tuple[str, tuple[str, ...]]]:
 
 
 @pytest.mark.fault(29)
-def test_without_any_event_the_end_is_the_same(fresh_project, monkeypatch):
+def test_without_any_event_the_result_is_the_same(fresh_project, monkeypatch):
     with opened(fresh_project()) as rig:
         expected = outcome(rig)
     monkeypatch.setattr(watch, "Observer", null_observer)
@@ -167,7 +167,7 @@ def test_without_inotify_the_folder_is_listed_and_the_sysctl_is_named(fresh_proj
 
 @linux
 @pytest.mark.fault(30)
-def test_a_refused_watch_is_tried_again_ever_less_often_and_leaves_nothing_open(tmp_path, monkeypatch):
+def test_a_refused_watch_is_retried_with_growing_delay_and_leaves_nothing_open(tmp_path, monkeypatch):
     class Refused(watch.Observer):
         tries = 0
 
@@ -211,7 +211,7 @@ def replace_by_a_file(exports: Path) -> None:
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("vanish", [delete, rename_away, replace_by_a_file])
 @pytest.mark.parametrize("when", ["before the start", "while it runs"])
-def test_a_folder_that_is_not_there_is_waited_for(fresh_project, vanish, when):
+def test_the_daemon_waits_for_a_missing_folder(fresh_project, vanish, when):
     with opened(fresh_project(), auto_train_after_n_rollouts=3) as rig:
         exports = rig.layout.exports
         if when == "while it runs":
@@ -253,7 +253,7 @@ def test_the_watch_follows_the_name_and_not_the_old_folder(tmp_path):
 
 
 @pytest.mark.fault(31)
-def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
+def test_an_empty_listing_does_not_count_as_deleted_files(fresh_project, monkeypatch):
     reads: list[str] = []
     with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
         site.drop(1, 2)
@@ -280,7 +280,7 @@ def test_an_empty_listing_takes_nothing_for_deleted(fresh_project, monkeypatch):
 
 @linux
 @pytest.mark.fault(31)
-def test_a_folder_that_is_unmounted_and_mounted_again_loses_nothing(fresh_project):
+def test_nothing_is_lost_when_the_folder_is_unmounted_and_mounted_again(fresh_project):
     done = in_namespace("-Urm", "", UNMOUNTED, fresh_project())
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split() == ["0", "3"]
@@ -295,7 +295,7 @@ def test_a_folder_that_is_unmounted_and_mounted_again_loses_nothing(fresh_projec
     "victim",
     ["emitter", pytest.param("reader", marks=linux)],
 )
-def test_an_emitter_that_dies_is_noticed_at_the_next_look_and_started_anew(tmp_path, victim):
+def test_an_emitter_that_dies_is_started_again_at_the_next_check(tmp_path, victim):
     nudges: list[int] = []
     clock = FakeClock()
     watcher = Watcher(tmp_path, lambda: nudges.append(1), clock=clock)
@@ -324,7 +324,7 @@ def test_an_emitter_that_dies_is_noticed_at_the_next_look_and_started_anew(tmp_p
 
 
 @pytest.mark.fault(33)
-def test_a_handler_that_raises_is_told_and_the_thread_lives(tmp_path):
+def test_a_handler_that_raises_is_logged_and_the_thread_continues(tmp_path):
     calls: list[int] = []
 
     def nudge() -> None:
@@ -348,8 +348,8 @@ def test_a_handler_that_raises_is_told_and_the_thread_lives(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.fault(34)
-def test_nothing_wakes_an_idle_daemon_but_its_timer(fresh_project):
-    """The listing and the reading of every interval cause events of their own; none may come back to us."""
+def test_only_the_timer_wakes_an_idle_daemon(fresh_project):
+    """Listing and reading cause events themselves; they must not wake the daemon."""
     idle_s = 10.0
     with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as rig:
         for number in range(20):
@@ -379,7 +379,7 @@ def test_nothing_wakes_an_idle_daemon_but_its_timer(fresh_project):
 
 
 class Endless:
-    """A queue into which somebody puts without end."""
+    """A queue that never becomes empty."""
 
     def __init__(self) -> None:
         self.until = time.monotonic() + 5.0
@@ -392,7 +392,7 @@ class Endless:
 
 
 @pytest.mark.fault(34)
-def test_a_storm_of_mail_neither_starves_the_loop_nor_fills_memory():
+def test_a_flood_of_messages_neither_blocks_the_loop_nor_fills_memory():
     mailbox = loop.Mailbox()
     for _ in range(100_000):
         mailbox.wake()
@@ -411,7 +411,7 @@ def test_a_storm_of_mail_neither_starves_the_loop_nor_fills_memory():
 
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ESTALE], ids=errno.errorcode.get)
-def test_a_listing_that_fails_now_and_then_is_tried_again_ever_less_often(fresh_project, monkeypatch, number):
+def test_a_listing_that_fails_sometimes_is_retried_with_growing_delay(fresh_project, monkeypatch, number):
     with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
         site.drop(1, 2)
         site.until(lambda: site.ledger.pending_count() == 2)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from schemas.rollout.cache import load_rollout, store_rollout
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import Rollout
-from scripts.faults import fuzz, mutations
+from scripts.faults import fuzz
 from scripts.faults.fuzz import CORPUS, judge, wrong_with_rollout
+from scripts.faults.lib import mutations
 
 CORPUS_FILES = sorted(CORPUS.iterdir())
 SEEDS = mutations.seeds()

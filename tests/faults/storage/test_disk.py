@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.diagnostics.invariants import prints_of
+from daemon.diagnostics.invariants import fingerprints_of
 from scripts.faults.kill_sweep import Victims, strace_works, sweep_failures
 from tests.faults.support.disk import TestDisk, os_error, refusing, win_error
 from tests.faults.support.killing import ProjectTemplates, judge
@@ -64,7 +64,7 @@ def test_a_disk_that_turns_read_only_under_the_daemon(fresh_project):
     folder = fresh_project()
     disk = TestDisk()
     with Site(folder, disk=disk) as site:
-        prints = prints_of(site.layout.exports)
+        prints = fingerprints_of(site.layout.exports)
         disk.before = refusing(lambda op: True, os_error(errno.EROFS)).before
         site.drop(1, 2)
         for _ in range(20):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.diagnostics.invariants import Invariant, check_invariants, prints_of
+from daemon.diagnostics.invariants import Invariant, check_invariants, fingerprints_of
 from daemon.runtime.instance_lock import ProjectLock
 from schemas.process.run_token import TOKEN_VARIABLE, new_token
 from schemas.storage.layout import ProjectPaths
@@ -58,12 +58,12 @@ def sql(paths: ProjectPaths, statement: str) -> None:
 
 
 def broken(paths: ProjectPaths, **kwargs) -> set[Invariant]:
-    return {violation.promise for violation in check_invariants(paths.project, **kwargs)}
+    return {violation.invariant for violation in check_invariants(paths.project, **kwargs)}
 
 
 def test_a_healthy_project_has_no_violation_and_is_not_changed(project):
     before = {path: path.stat().st_mtime_ns for path in project.project.rglob("*")}
-    assert check_invariants(project.project, before=prints_of(project.exports), litter_age_s=0.0) == ()
+    assert check_invariants(project.project, before=fingerprints_of(project.exports), litter_age_s=0.0) == ()
     assert {path: path.stat().st_mtime_ns for path in project.project.rglob("*")} == before
 
 
@@ -202,7 +202,7 @@ def test_a_rollout_in_the_lineage_of_two_models_was_counted_twice(project):
 
 
 def test_each_file_must_be_unchanged_in_exports_or_in_rejected(project):
-    before = prints_of(project.exports) | prints_of(project.rejected)
+    before = fingerprints_of(project.exports) | fingerprints_of(project.rejected)
     before = {name: known for name, known in before.items() if not name.endswith(".reason.txt")}
     assert broken(project, before=before) == set()
     used, pending = (project.exports / f"rollout_{i}_20261121_120000.json" for i in (10, 30))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
-from scripts.faults.kill_sweep import Swept
+from scripts.faults.kill_sweep import SweepResult
 from tests.faults.support.disk import FAULTS, Op, TestDisk, failing
 from tests.faults.support.site import Site, violations
 
@@ -24,7 +24,7 @@ def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
             try:
                 fault(number, op)
             except OSError:
-                seen = [v for v in violations(folder) if v.promise in AT_ANY_MOMENT]
+                seen = [v for v in violations(folder) if v.invariant in AT_ANY_MOMENT]
                 broken.extend(f"at operation {number} ({op}): {violation}" for violation in seen)
                 raise
 
@@ -49,9 +49,9 @@ def count_operations(folder: Path) -> int:
 
 def sweep_faults(
     lay_out: Callable[[], Path], choose: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
-) -> Swept:
-    """Let each operation of a cycle and the following ones fail, with each of the faults in `choose(number)`."""
-    swept = Swept()
+) -> SweepResult:
+    """Fail each operation of a cycle in turn, `times` operations long, with the faults that `choose(number)` names."""
+    swept = SweepResult()
     for number in range(1, count_operations(lay_out()) + 1, every):
         for name in choose(number):
             broken = run_a_cycle(lay_out(), failing(number, FAULTS[name], times=times))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from daemon.cli import main
-from daemon.diagnostics.invariants import Invariant, prints_of
+from daemon.diagnostics.invariants import Invariant, fingerprints_of
 from daemon.training import disk_space
 from tests.faults.support.site import Site, train, violations
 
@@ -33,11 +33,11 @@ def withstand(site: Site, fault: Callable[[], contextlib.AbstractContextManager[
     Fails if an invariant is violated. Returns whether the daemon warned about the fault.
     """
     before, lines = site.version, len(site.log.lines)
-    prints = prints_of(site.layout.exports)
+    prints = fingerprints_of(site.layout.exports)
     with fault():
         for _ in range(passes):
             site.tick()
-    broken = [v for v in violations(site.layout.project, before=prints) if v.promise in AT_ONCE]
+    broken = [v for v in violations(site.layout.project, before=prints) if v.invariant in AT_ONCE]
     expect(not broken, f"during the fault: {broken}", site)
     site.until(lambda: site.version > before and not site.runner.busy)
     site.until(lambda: not site.warnings())
@@ -122,11 +122,11 @@ def read_only(folder: Path) -> None:
     with Site(folder) as site:
         site.until_version(0)
     (folder / "Saved" / "Training" / "Exports" / "rollout_1.json").write_bytes(b"{}")
-    before = prints_of(folder / "Saved" / "Training" / "Exports")
+    before = fingerprints_of(folder / "Saved" / "Training" / "Exports")
     with remounted():  # impossible while a file on it is open for writing
         code = main(["--project", str(folder), "--no-dashboard", "--once"])
     assert code == 2, code
-    assert not [v for v in violations(folder, before=before) if v.promise in AT_ONCE]
+    assert not [v for v in violations(folder, before=before) if v.invariant in AT_ONCE]
     nothing_left(folder)
 
 

@@ -48,7 +48,7 @@ def leave_a_publish_pending(folder: Path) -> None:
 
 def judge(folder: Path) -> list[str]:
     """Return the violations right after the kill and after the next start has finished its cycle."""
-    found = [f"at once: {violation}" for violation in violations(folder) if violation.promise in AT_ONCE]
+    found = [f"at once: {violation}" for violation in violations(folder) if violation.invariant in AT_ONCE]
     try:
         with Site(folder) as site:
             site.until_version(0)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from daemon.diagnostics.invariants import Invariant, check_invariants
-from daemon.diagnostics.ledger_audit import FilePrint, read_ledger
+from daemon.diagnostics.ledger_audit import FileFingerprint, read_ledger
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.runtime.instance_lock import ProjectLock
@@ -80,7 +80,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self.behaviour = "ok"
         self.site: MachineSite | None = None
         self.lock = ProjectLock(self.layout.lock, clock=self.clock)
-        self.prints: dict[str, FilePrint] = {}  #: of what the user wrote and nobody may touch
+        self.prints: dict[str, FileFingerprint] = {}  #: of what the user wrote and nobody may touch
         self.good: set[str] = set()  #: every content that may count
         self.counted: dict[str, int | None] = {}  #: content -> the cycle that it counted toward; None if it is pending
         self.growing: dict[str, tuple[bytes, int]] = {}  #: incomplete files: all bytes, and how many are written
@@ -103,7 +103,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self.writes += 1
         at = 1_795_000_000_000_000_000 + self.writes * 1_000_000_000
         os.utime(self.layout.exports / name, ns=(at, at))
-        self.prints[name] = FilePrint(sha256_of(data), at)
+        self.prints[name] = FileFingerprint(sha256_of(data), at)
 
     def _write(self, index: int, data: bytes, *, in_place: bool = False) -> str:
         name = f"rollout_{index}_20261121_120000.json"
@@ -368,7 +368,7 @@ class DaemonMachine(RuleBasedStateMachine):
             return
         COUNTS["invariant checks"] += 1
         before = {} if self.is_away else self.prints
-        broken = [v for v in check_invariants(self.folder, before=before) if v.promise in AT_ANY_MOMENT]
+        broken = [v for v in check_invariants(self.folder, before=before) if v.invariant in AT_ANY_MOMENT]
         assert broken == [], self._describe(broken)
         self._count()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
-from scripts.faults.powerloss import DiskRecorder, Explored, Judge, explore
+from scripts.faults.lib.disk_recorder import DiskRecorder
+from scripts.faults.powerloss import Exploration, Judge, explore
 from tests.faults.support.site import Site, train, violations
 
 _AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
@@ -33,7 +34,7 @@ def judge(published: int) -> Judge:
     """Return a function that finds the violations right after a power cut and after the next start."""
 
     def find_violations(folder: Path, at: int, restarts: bool) -> list[str]:
-        found = [f"at once: {v}" for v in violations(folder) if v.promise in _AT_ONCE]
+        found = [f"at once: {v}" for v in violations(folder) if v.invariant in _AT_ONCE]
         pointer = (folder / "Saved" / "Training" / "Models" / "best_model_path.txt").read_text(encoding="utf-8")
         if at >= published and "cycle_000001/" not in pointer:
             found.append("the ledger has a publish that is lost")
@@ -49,7 +50,7 @@ def judge(published: int) -> Judge:
     return find_violations
 
 
-def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Explored:
+def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Exploration:
     """Cut the power at every operation of one cycle of the project in `folder`."""
     recorder, ledgers, published = record(folder)
     return explore(recorder, folder, ledgers, judge(published), restart_every=restart_every)

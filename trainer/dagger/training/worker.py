@@ -11,11 +11,11 @@ from typing import NoReturn
 from schemas.job import ExitCode
 from schemas.process.lifeline import die_with_parent
 from trainer.common import threads
+from trainer.common.event_writer import EventWriter
 from trainer.common.exit_codes import failure_of
+from trainer.common.lifeline import Lifeline
 from trainer.dagger.messages import Finished, MilestoneJob, MilestoneResult
 from trainer.dagger.training.milestone import run_milestone
-from trainer.worker.lifeline import Lifeline
-from trainer.worker.serve import EventWriter
 
 log = logging.getLogger("trainer.dagger")
 

@@ -1,4 +1,4 @@
-"""A pytest plugin: writes which test is of which row of the fault table, and how it ended, into $FAULT_MARKS_FILE."""
+"""A pytest plugin: writes the fault-table rows and the outcome of each test to $FAULT_MARKS_FILE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _rows: dict[str, list[int]] = {}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note the rows of every test that was collected."""
+    """Record the rows of every collected test."""
     for item in session.items:
         rows = sorted({int(mark.args[0]) for mark in item.iter_markers("fault")})
         if rows:
@@ -21,7 +21,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note how a test ended: the worst of its three parts."""
+    """Record how a test ended: the worst of setup, call and teardown."""
     if report.nodeid not in _rows:
         return
     known = _outcomes.get(report.nodeid, ("passed", ""))

@@ -1,4 +1,4 @@
-"""Rollout files gone wrong: valid ones of both versions, and what chance, a bug or a stranger makes of them."""
+"""Mutated rollout files: valid files of both versions, and random changes to them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from trainer.simulate import rollout_file
 
-MOST_BYTES = 1 << 20
-"""Mutations never make more of a file than this: bombs have tests of their own."""
+MAX_BYTES = 1 << 20
+"""The largest mutated file: very large files have their own tests."""
 
 _TOKENS = (
     *(b"nan", b"-nan(ind)", b"Infinity", b"-inf", b"1.#INF", b"1e999", b"-1e999", b"1e-999", b"5e-324", b"-0.0"),
@@ -56,7 +56,7 @@ _ODD_VALUES: tuple[Callable[[random.Random], Any], ...] = (
 
 
 def seeds() -> tuple[bytes, ...]:
-    """Return small valid files: version 1 as Unreal and as others write it, version 2 as lists and as base64."""
+    """Return small valid files: version 1 as Unreal and as others write it, version 2 with lists and with base64."""
     rng, n, size, agents = np.random.default_rng(4), 8, 15, 2
     rollout = rollout_file.ExportedRollout(
         observations=rng.normal(size=(n, size)).astype(np.float32),
@@ -92,7 +92,7 @@ def mutated(rng: random.Random, pool: Sequence[bytes]) -> bytes:
     data = rng.choice(pool)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         mutate = rng.choice(_MUTATIONS)
-        data = mutate(rng, data, pool)[:MOST_BYTES]
+        data = mutate(rng, data, pool)[:MAX_BYTES]
     return data
 
 
@@ -131,7 +131,7 @@ def _insert_token(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> byt
 
 
 def _replace_number(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
-    """Put a token where a value stands: after a colon, a comma or a bracket, up to the next."""
+    """Replace a value, which follows a colon, a comma or a bracket, by a token."""
     begin, _ = _span(rng, data)
     while begin < len(data) and data[begin] not in b":,[":
         begin += 1
@@ -146,13 +146,13 @@ def _splice(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
     return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
 
 
-def _encode_anew(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
+def _change_encoding(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
     bom, encoding = rng.choice(_ENCODINGS)
     return bom + data.decode("utf-8", "replace").encode(encoding, "replace")
 
 
 def _change_document(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
-    """Put an odd value somewhere into the document, take something out of it, or add a name."""
+    """Put an odd value into the document, remove a value, or add a name."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -179,7 +179,7 @@ def _change_document(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> 
         return data
 
 
-def _name_twice(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
+def _duplicate_key(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
     colon = data.find(b":", rng.randrange(len(data) + 1))
     begin = data.rfind(b'"', 0, max(0, data.rfind(b'"', 0, max(0, colon))))
     return data if min(colon, begin) < 0 else data[:begin] + data[begin:colon] + b":0," + data[begin:]
@@ -194,9 +194,9 @@ _MUTATIONS = (
     _insert_token,
     _replace_number,
     _splice,
-    _encode_anew,
+    _change_encoding,
     _change_document,
     _change_document,
     _change_document,
-    _name_twice,
+    _duplicate_key,
 )

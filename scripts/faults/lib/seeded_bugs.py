@@ -1,4 +1,4 @@
-"""Bugs that each have been made by somebody: exact replacements in today's source, and the tests that must fail."""
+"""Seeded bugs: exact replacements in the source, and the tests that must then fail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Replacement(NamedTuple):
-    """One place in the source, which stands there exactly once."""
+    """A text that occurs exactly once in a source file, and its replacement."""
 
     path: str  #: from the repository's root
     old: str
@@ -14,7 +14,7 @@ class Replacement(NamedTuple):
 
 
 class SeededBug(NamedTuple):
-    """A bug, and who must notice it."""
+    """A bug, and the tests that must catch it."""
 
     name: str
     replacements: tuple[Replacement, ...]
@@ -27,18 +27,13 @@ _DESCENDANTS = "tests/faults/process/test_trainers_descendants.py"
 
 BUGS = (
     SeededBug(
-        "the pointer first, then the model",
+        "the pointer is written before the model",
         (
             Replacement(
                 "daemon/publishing/publish.py",
-                "from daemon.publishing.pointer import PublishError, set_pointer\n",
-                "from daemon.publishing.pointer import PublishError, _as_pointer, set_pointer\n"
-                "from schemas.storage.files import write_atomic\n",
-            ),
-            Replacement(
-                "daemon/publishing/publish.py",
-                "    folder = paths.cycle_folder(cycle)\n    checked = None\n",
-                "    folder = paths.cycle_folder(cycle)\n    checked = None\n"
+                "    checked = None\n",
+                "    checked = None\n"
+                "    from daemon.publishing.pointer import _as_pointer, write_atomic\n"
                 '    write_atomic(paths.pointer, _as_pointer(folder / result.model).encode("utf-8"), disk=disk)\n',
             ),
         ),
@@ -56,12 +51,12 @@ BUGS = (
         ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(
-        "published before the model is safe on the disk",
+        "published before the model is synced",
         (Replacement("daemon/publishing/publish.py", "    disk.fsync_all(kept)\n", "    kept.sort()\n"),),
         ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(
-        "rollouts counted by name",
+        "rollouts are counted by name",
         (
             Replacement(
                 "daemon/rollouts/inbox.py",
@@ -74,7 +69,7 @@ BUGS = (
         ),
     ),
     SeededBug(
-        "the least of losses that are no numbers",
+        "an epoch with a nan loss may be chosen",
         (
             Replacement(
                 "trainer/checkpoints/selection.py",
@@ -129,7 +124,7 @@ BUGS = (
         ("tests/trainer/rollouts/test_loading.py::test_a_file_is_recognised_by_the_hash_of_all_its_bytes",),
     ),
     SeededBug(
-        "a pipe that nobody reads",
+        "the trainer's stderr is not read",
         (
             Replacement(
                 "daemon/process/child.py",
@@ -140,7 +135,7 @@ BUGS = (
         (f"{_TRAINER_OUTPUT}::test_a_flood_of_output_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer",),
     ),
     SeededBug(
-        "names from outside shown as they are",
+        "names from outside are shown without escapes",
         (
             Replacement(
                 "schemas/text.py",
@@ -176,7 +171,7 @@ BUGS = (
         (f"{_TRAINER_OUTPUT}::test_the_trainer_never_unpickles_a_poisoned_parent",),
     ),
     SeededBug(
-        "killed by its pid alone",
+        "a process is killed by its pid alone",
         (
             Replacement(
                 "schemas/process/tree.py",
@@ -187,7 +182,7 @@ BUGS = (
         (f"{_DESCENDANTS}::test_a_process_that_reuses_a_pid_is_not_signalled",),
     ),
     SeededBug(
-        "the owner of a trainer known by its pid alone",
+        "a trainer's owner is identified by its pid alone",
         (
             Replacement(
                 "schemas/process/run_token.py",
@@ -210,13 +205,13 @@ BUGS = (
         (f"{_TRAINER_OUTPUT}::test_a_model_that_is_not_what_was_trained_is_never_published",),
     ),
     SeededBug(
-        "an empty listing taken for deleted files",
+        "an empty listing counts as deleted files",
         (
             Replacement(
                 "daemon/rollouts/inbox.py", "        if not self._is_empty:\n", "        if not found.skipped:\n"
             ),
         ),
-        ("tests/faults/engine/test_watcher.py::test_an_empty_listing_takes_nothing_for_deleted",),
+        ("tests/faults/engine/test_watcher.py::test_an_empty_listing_does_not_count_as_deleted_files",),
     ),
     SeededBug(
         "a lock that two can hold",
@@ -230,7 +225,7 @@ BUGS = (
         ),
     ),
     SeededBug(
-        "waiting by the wall clock",
+        "delays use the wall clock",
         (
             Replacement(
                 "daemon/training/timers.py",
@@ -314,5 +309,28 @@ BUGS = (
             ),
         ),
         ("tests/daemon/ledger/test_migrations.py",),
+    ),
+    SeededBug(
+        "lineage that names old rollouts as new",
+        (
+            Replacement(
+                "trainer/checkpoints/checkpoint.py", " for r in job.rollouts if r.is_new)", " for r in job.rollouts)"
+            ),
+        ),
+        ("tests/trainer/checkpoints/test_lineage.py",),
+    ),
+    SeededBug(
+        "candidates that begin one model too late",
+        (Replacement("daemon/training/job_builder.py", " - CANDIDATES) : newest]", " - CANDIDATES) : newest + 1]"),),
+        ("tests/daemon/training/test_candidates.py",),
+    ),
+    SeededBug(
+        "candidates that leave out the oldest model",
+        (
+            Replacement(
+                "daemon/training/job_builder.py", "max(0, newest - CANDIDATES) :", "max(0, newest - CANDIDATES) + 1 :"
+            ),
+        ),
+        ("tests/daemon/training/test_candidates.py",),
     ),
 )

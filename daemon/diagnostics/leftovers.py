@@ -1,0 +1,57 @@
+"""Invariant checks on files: nothing temporary stays, and every rejected file has its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from daemon.diagnostics.ledger_audit import LedgerContents
+from daemon.diagnostics.violation import Invariant, Violation
+from daemon.ledger.cycle import Phase
+from daemon.runtime.clock import REAL_CLOCK
+from schemas.storage.files import TEMPORARY_NAME
+from schemas.storage.layout import ProjectPaths
+
+
+def check_leftovers(
+    paths: ProjectPaths, ledger: LedgerContents, *, older_than_s: float, daemon_runs: bool
+) -> Iterator[Violation]:
+    """No temporary file, staging folder or unexplained rejected file is older than this."""
+
+    def is_old(path: Path) -> bool:
+        try:
+            return REAL_CLOCK.utc_s() - path.lstat().st_mtime >= older_than_s
+        except OSError:
+            return False
+
+    for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if TEMPORARY_NAME.fullmatch(path.name) and is_old(path):
+                yield Violation(Invariant.NO_LITTER, "a temporary file was not removed", path)
+    yield from _check_staging(paths, ledger, is_old)
+    if not daemon_runs:
+        yield from _check_rejected(paths, is_old)
+
+
+def _check_staging(paths: ProjectPaths, ledger: LedgerContents, is_old: Callable[[Path], bool]) -> Iterator[Violation]:
+    open_cycles = {f"cycle_{c.id:06d}" for c in ledger.cycles.values() if ledger.is_open(c.id)}
+    if ledger.cycles and paths.staging.is_dir():
+        for path in sorted(paths.staging.iterdir()):
+            is_needed = path.name in open_cycles or _just_failed(ledger, path)
+            if path.name.startswith(("cycle_", "removed_")) and not is_needed and is_old(path):
+                yield Violation(Invariant.NO_LITTER, "a trainer's working folder was not removed", path)
+
+
+def _just_failed(ledger: LedgerContents, staging: Path) -> bool:
+    """The files of a failed cycle are kept for inspection until the next cycle has ended."""
+    ended = [cycle for cycle in ledger.cycles.values() if not ledger.is_open(cycle.id)]
+    return bool(ended) and ended[-1].phase == Phase.FAILED and staging.name == f"cycle_{ended[-1].id:06d}"
+
+
+def _check_rejected(paths: ProjectPaths, is_old: Callable[[Path], bool]) -> Iterator[Violation]:
+    names = {path.name for path in paths.rejected.iterdir()} if paths.rejected.is_dir() else set()
+    for name in sorted(names):
+        is_explained = name.endswith(".reason.txt") or f"{name}.reason.txt" in names
+        path = paths.rejected / name
+        if not is_explained and not TEMPORARY_NAME.fullmatch(name) and is_old(path):
+            yield Violation(Invariant.NO_LITTER, "a rejected file has no .reason.txt", path)

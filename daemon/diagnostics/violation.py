@@ -1,0 +1,31 @@
+"""What an invariant check reports: which invariant is broken, how, and by which file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Invariant(StrEnum):
+    """What must always be true of a project folder."""
+
+    NOTHING_LOST = "nothing lost"
+    COUNTED_ONCE = "counted once"
+    ENGINE_VIEW = "the engine's view is whole"
+    LEDGER = "the ledger is sound"
+    NO_LITTER = "no litter"
+    NO_PROCESS = "no process left"
+    USER_FILES = "user files untouched"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken invariant."""
+
+    invariant: Invariant
+    message: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.message} ({self.path})"

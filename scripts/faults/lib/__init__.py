@@ -1,0 +1,1 @@
+"""What the fault commands share: lists, recorders, mutations, plots."""

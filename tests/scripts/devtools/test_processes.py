@@ -1,0 +1,60 @@
+"""Programs that dev.py starts: their output, signals and exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.devtools.processes import run, stream
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_a_program_is_streamed_line_by_line(tmp_path):
+    lines: list[str] = []
+    code = "print('one'); import sys; print('zw\\xf6lf', file=sys.stderr); sys.exit(3)"
+    assert stream([sys.executable, "-c", code], tmp_path, lines.append, lambda: None) == 3
+    assert sorted(lines) == ["one", "zw\xf6lf"]
+
+
+def test_an_interrupt_ends_the_program(tmp_path):
+    def stop(line):
+        raise KeyboardInterrupt
+
+    began_s = time.monotonic()
+    code = "import time; print('on', flush=True); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        stream([sys.executable, "-c", code], tmp_path, stop, lambda: None)
+    assert time.monotonic() - began_s < 20
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_child_and_we_wait_for_it(tmp_path, signum):
+    child = (
+        "import signal, sys, time\n"
+        "def tidy(*_): time.sleep(0.3); print('tidy', flush=True); sys.exit(7)\n"
+        f"signal.signal({int(signum)}, tidy)\n"
+        "print('up', flush=True); time.sleep(60)\n"
+    )
+    argv = [sys.executable, "-c", child]
+    ours = (
+        f"from pathlib import Path; from scripts.devtools.processes import run; raise SystemExit(run({argv!r}, Path()))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", ours], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == (b"tidy\n", b"", 7)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_the_exit_code_of_a_killed_program_is_that_of_a_shell(tmp_path):
+    assert run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], tmp_path) == 137
