@@ -1,6 +1,7 @@
 """The analytic gradient against autograd in float64, and the analytic updater against the one that uses autograd."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -192,6 +193,16 @@ def test_only_as_many_thread_counts_are_tried_as_an_epoch_has_steps_for(monkeypa
     network, distribution, batch = make_problem(STEER, n=64 * minibatches)
     AnalyticUpdater(network, distribution, update_config(threads=0), batch, {}).epoch(1)
     assert offered == tried
+
+
+def test_a_trial_that_is_paused_before_its_first_step_still_measures_one(monkeypatch):
+    """As if another program takes the core just then: the time limit has passed when the trial begins."""
+    now = itertools.count(step=10.0)
+    monkeypatch.setattr("trainer.ppo.analytic.updater.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("trainer.common.threads.os.cpu_count", lambda: 2)
+    network, distribution, batch = make_problem(STEER, n=64 * 64)
+    updater = AnalyticUpdater(network, distribution, update_config(threads=0), batch, {})
+    assert math.isfinite(updater._median_step_s(iter(updater._minibatches), 4, limit_s=1e-9))
 
 
 def test_equal_seeds_lead_to_equal_bits():

@@ -124,7 +124,7 @@ class AnalyticUpdater:
     def _median_step_s(self, minibatches: Iterator[slice], steps: int, limit_s: float) -> float:
         """Take `steps` steps, fewer if they take longer than `limit_s`; return the median seconds of a step."""
         began, measured = time.perf_counter(), list[float]()
-        while len(measured) < steps and time.perf_counter() - began < limit_s:
+        while not measured or (len(measured) < steps and time.perf_counter() - began < limit_s):
             measured.append(_seconds(lambda: self._take_steps(itertools.islice(minibatches, 1))))
         return statistics.median_low(measured)
 
