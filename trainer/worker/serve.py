@@ -12,51 +12,13 @@ import threading
 import traceback
 from typing import NoReturn
 
-from schemas.base import StrictModel
-from schemas.job import EpochDone, ExitCode, Heartbeat, Job, Notice, Ready, Selecting
+from schemas.job import ExitCode, Job, Ready
+from trainer.common.event_writer import EventWriter
 from trainer.common.exit_codes import failure_of
 from trainer.worker.lifeline import Lifeline, die_with_parent
 
 HEARTBEAT_S = 2.0
 log = logging.getLogger("trainer")
-
-
-class EventWriter:
-    """Writes events to a private copy of stdout, so that nobody's print() can get between them."""
-
-    def __init__(self) -> None:
-        sys.stdout.flush()
-        self._fd = os.dup(1)
-        os.dup2(2, 1)
-        sys.stdout = sys.stderr
-        self._lock = threading.Lock()
-        self._doing, self._progress = "waiting for a job", 0.0
-
-    def emit(self, event: StrictModel) -> None:
-        """Write one event as one line."""
-        line = event.to_bytes()
-        with self._lock:
-            while line:
-                line = line[os.write(self._fd, line) :]
-
-    def doing(self, what: str, progress: float) -> None:
-        """Remember what the next heartbeat says, and say it at once."""
-        log.info("%s", what)
-        self._doing, self._progress = what, progress
-        self.heartbeat()
-
-    def heartbeat(self) -> None:
-        """Say that we are alive."""
-        self.emit(Heartbeat(doing=self._doing, progress=self._progress))
-
-    def send(self, event: Notice | EpochDone | Selecting) -> None:
-        """Pass an event on, and leave a line in the log."""
-        if isinstance(event, Notice):
-            log.warning("%s [%s]", event.message, event.code)
-        if isinstance(event, EpochDone):
-            numbers = " ".join(f"{name}={value:.4g}" for name, value in event.losses.items() if value is not None)
-            log.info("epoch %d of %d: %s, %.2f s", event.epoch, event.epochs, numbers, event.seconds)
-        self.emit(event)
 
 
 def serve() -> NoReturn:

@@ -11,11 +11,11 @@ from typing import NoReturn
 import torch
 
 from schemas.job import ExitCode
+from trainer.common.event_writer import EventWriter
 from trainer.common.exit_codes import failure_of
 from trainer.dagger.messages import Finished, MilestoneJob, MilestoneResult
 from trainer.dagger.training.milestone import run_milestone
 from trainer.worker.lifeline import Lifeline, die_with_parent
-from trainer.worker.serve import EventWriter
 
 log = logging.getLogger("trainer.dagger")
 
