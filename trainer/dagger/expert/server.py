@@ -1,4 +1,4 @@
-"""The expert's process: loads one policy file and answers states. Its prints go to stderr, it ends with its parent."""
+"""The expert's process: loads one expert file and returns its actions. What the expert prints goes to stderr."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import random
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import numpy as np
 from trainer.dagger.expert.codec import pack, read_message
 from trainer.worker.lifeline import die_with_parent
 
-FLUSH_S = 0.02
-"""Answers are held back for at most this long, so that the other side can tell a slow call from a hung one."""
+SEND_INTERVAL_S = 0.02
+"""Actions are sent at least this often, so that the client can distinguish many calls from one that hangs."""
 
 
 def main() -> None:
@@ -33,16 +34,16 @@ def main() -> None:
     while True:
         message = messages.get()
         if message["do"] == "load":
-            run = _loaded(Path(message["path"]), out)
+            run = _load(Path(message["path"]), out)
         elif message["do"] == "seed":
             random.seed(message["seed"])
             np.random.seed(message["seed"] % 2**32)
         elif run is not None:
-            _answer(run, message["states"], out)
+            _act(run, message["states"], out)
 
 
 def _listen(messages: queue.SimpleQueue[Any]) -> None:
-    """Read on a thread of its own: where a call hangs, the end of stdin still ends this process."""
+    """Queue the messages on stdin, and end this process when stdin ends, even if a call hangs."""
     try:
         with os.fdopen(0, "rb", closefd=False) as stdin:
             while True:
@@ -57,7 +58,8 @@ def _send(out: int, message: Any) -> None:
         data = data[os.write(out, data) :]
 
 
-def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
+def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
+    """Return the expert's run(), or None; the client is sent the outcome."""
     sys.path.insert(0, str(path.parent))
     try:
         spec = importlib.util.spec_from_file_location("hotlap_expert", path)
@@ -66,6 +68,9 @@ def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
+    except SyntaxError as error:  # its text contains the place
+        _send(out, {"raised": f"{type(error).__name__}: {error}"})
+        return None
     except BaseException as error:  # noqa: BLE001
         _send(out, {"raised": _in_words(error)})
         return None
@@ -77,32 +82,30 @@ def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
     return run  # type: ignore[no-any-return]
 
 
-def _answer(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
-    """Answer each state in turn; what raises ends the batch."""
-    ready: list[Any] = []
-    flushed_s = time.monotonic()
+def _act(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
+    """Send the action for each state. An exception ends the batch."""
+    actions: list[Any] = []
+    sent_s = time.monotonic()
     for state in states:
-        if ready and time.monotonic() - flushed_s > FLUSH_S:
-            _send(out, {"answers": ready})
-            ready, flushed_s = [], time.monotonic()
+        if actions and time.monotonic() - sent_s > SEND_INTERVAL_S:
+            _send(out, {"actions": actions})
+            actions, sent_s = [], time.monotonic()
         try:
-            answer = run(state)
-            pack(answer)
+            action = run(state)
+            pack(action)
         except BaseException as error:  # noqa: BLE001
-            _send(out, {"answers": ready})
+            _send(out, {"actions": actions})
             _send(out, {"raised": _in_words(error)})
             return
-        ready.append(answer)
-    _send(out, {"answers": ready})
+        actions.append(action)
+    _send(out, {"actions": actions})
 
 
 def _in_words(error: BaseException) -> str:
-    """Say what was raised, and in which line of which file."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace is not None else ""
-    return f"{type(error).__name__}: {error}{where}"
+    """Return an exception in one line, with the last place in a file that is not Python's import system."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    name, line = next((place for place in reversed(frames) if not place[0].startswith("<frozen")), ("", 0))
+    return f"{type(error).__name__}: {error}" + (f" ({Path(name).name}, line {line})" if name else "")
 
 
 if __name__ == "__main__":
