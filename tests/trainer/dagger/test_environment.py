@@ -167,16 +167,20 @@ FAULTS = {
 }
 
 
+def use_everything(env):
+    env.reset(1, None)
+    env.step(np.int64(1))
+    env.expert_state()
+    env.save_state()
+    env.render()
+
+
 @pytest.mark.parametrize(("methods", "message"), FAULTS.values(), ids=FAULTS)
 def test_fault_of_the_environment_is_reported_as_one(methods, message):
     kind = type("Faulty", (Corridor,), {name: staticmethod(function) for name, function in methods.items()})
     env = milestone_env(kind)
     with pytest.raises(EnvironmentRaisedError) as caught:
-        env.reset(1, None)
-        env.step(np.int64(1))
-        env.expert_state()
-        env.save_state()
-        env.render()
+        use_everything(env)
     assert message in str(caught.value)
     assert caught.value.code == "E_ENV"
 

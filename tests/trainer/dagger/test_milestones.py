@@ -68,7 +68,10 @@ BAD = {
         config(A, {"id": "B", "max_steps": 9, "start_state": "x"}),
         "milestones[1].start_state is not a known key -> did you mean starting_state?",
     ),
-    "a misspelt list": ({"env": "racing", "milestone": [A]}, "milestone is not a known key -> did you mean milestones?"),
+    "a misspelt list": (
+        {"env": "racing", "milestone": [A]},
+        "milestone is not a known key -> did you mean milestones?",
+    ),
     "ids instead of objects": (
         config("A", "B"),
         'milestones[0] is "A", but must be an object with the keys id and max_steps (and 1 more)',

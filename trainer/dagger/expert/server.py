@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import queue
 import random
@@ -75,11 +76,21 @@ def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
         _send(out, {"raised": _in_words(error)})
         return None
     run = getattr(module, "run", None)
-    if not callable(run):
+    if not callable(run) or not _takes_one_argument(run):
         _send(out, {"missing": "run"})
         return None
     _send(out, {"loaded": True})
     return run  # type: ignore[no-any-return]
+
+
+def _takes_one_argument(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # its parameters are unknown
+        return True
+    return True
 
 
 def _act(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
