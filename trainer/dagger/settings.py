@@ -19,14 +19,18 @@ class DaggerSettings(StrictModel):
     policy_eval_episodes: Annotated[int, Field(ge=1)] = Field(20, description="episodes that evaluate a round's policy")
     final_eval_episodes: Annotated[int, Field(ge=1)] = Field(50, description="episodes that evaluate the best policy")
     min_success_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.6, description="lowest success rate of an expert")
-    step_multiplier: Annotated[float, Field(gt=0)] = Field(2.0, description="step limit: this x the expert's mean")
+    step_multiplier: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="step limit of the policy: this x the expert's mean"
+    )
     dagger_iterations: Annotated[int, Field(ge=1)] = Field(10, description="rounds of collecting and training")
     episodes_per_iter: Annotated[int, Field(ge=1)] = Field(10, description="episodes collected in a round")
     train_steps_per_iter: Annotated[int, Field(ge=1)] = Field(2000, description="gradient steps in a round")
     batch_size: Annotated[int, Field(ge=1)] = Field(64, description="labels in a gradient step")
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-4, description="learning rate of Adam")
     hidden_dim: Annotated[int, Field(ge=1)] = Field(256, description="width of the hidden layers")
-    beta_schedule: Literal["linear", "exponential", "constant"] = Field("linear", description="how beta decreases")
+    beta_schedule: Literal["linear", "exponential", "constant"] = Field(
+        "linear", description="how beta decreases: linear, exponential or constant"
+    )
     beta_start: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="beta in the first round: probability that the expert acts"
     )
