@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
@@ -195,7 +196,8 @@ def _make(config: MilestoneConfig) -> Any:
     except HotlapError:
         raise
     except Exception as error:  # noqa: BLE001
-        hint = _HINT
+        close = get_close_matches(config.env.lower(), BUILT_IN, n=1)
+        hint = f"did you mean {close[0]}?" if close and config.env not in BUILT_IN else _HINT
         if isinstance(error, ModuleNotFoundError):
             extra = {"stable_retro": "retro", "gymnasium": "dagger"}.get(error.name or "")
             hint = f"pip install -c constraints.txt -e .[{extra}]" if extra else "is it installed, or in this folder?"
@@ -233,6 +235,12 @@ def _create(factory: Callable[..., Any], options: dict[str, Any], config: Milest
         options["milestones"] = [milestone.model_dump() for milestone in config.milestones]
     if "render_mode" in parameters:
         options.setdefault("render_mode", "rgb_array")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        unknown = [name for name in config.env_options if name not in parameters]
+        if unknown:
+            known = ", ".join(name for name in parameters if name not in {"milestones", "render_mode"})
+            hint = f"it has {known}" if known else "it has no options"
+            raise ConfigError(f"env {config.env} has no option {unknown[0]} (in env_options)", hint=hint)
     return factory(**options)
 
 

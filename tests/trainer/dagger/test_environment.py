@@ -105,6 +105,8 @@ def test_number_of_environments(env, num_envs, max_count, count):
         ("nowhere:Env", "env nowhere:Env cannot be created: ModuleNotFoundError"),
         ("tests.fakes.corridor:Corner", "has no attribute 'Corner'"),
         ("Nothing-v0", "Environment `Nothing` doesn't exist"),
+        ("racng", "env racng cannot be created: NameNotFound: Environment `racng` doesn't exist"),
+        ("racng", "-> did you mean racing?"),
         (f"{HERE}:raises", "RuntimeError: no cartridge"),
         (f"{HERE}:Stateless", "has no save_state(), load_state()"),
         (f"{HERE}:tuple_actions", "DAgger cannot learn the action space Tuple(Discrete(2)) -> use Discrete"),
@@ -116,6 +118,11 @@ def test_environment_that_cannot_be_used_gives_one_line(env, message):
         open_environments(config(env), 2)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_unknown_option_is_named_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"env racing has no option trak \(in env_options\) -> it has track, gust"):
+        open_environments(config("racing", trak=1), 1)
 
 
 def milestone_env(kind=Corridor, **options):

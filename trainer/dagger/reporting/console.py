@@ -32,7 +32,8 @@ class LineConsole:
         """Print how much there is to do."""
         self._rounds_left, self._jobs = len(schedule.to_run) * options.settings.dagger_iterations, options.jobs
         before = f", {len(schedule.completed_before)} completed before" if schedule.completed_before else ""
-        self._reporter.line(f"{len(schedule.to_run)} milestones to do{before}")
+        count = len(schedule.to_run)
+        self._reporter.line(f"{count} milestone{'' if count == 1 else 's'} to do{before}")
 
     def milestone_started(self, milestone_id: str) -> None:
         """Print which milestone starts."""

@@ -40,7 +40,7 @@ def render_page(results: Sequence[MilestoneResult], details: dict[str, dict[str,
     """Return the page as HTML. All text from files is escaped."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>DAgger report</title>",
-        f"<style>{_STYLE}</style><h1>Experts to policies</h1>",
+        f"<style>{_STYLE}</style><h1>DAgger report</h1>",
         "<table><tr><th>milestone<th>status<th>expert<th>steps<th>step limit<th>policy<th>reason",
     ]
     for r in results:

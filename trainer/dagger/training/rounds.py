@@ -81,7 +81,8 @@ def _collect(
 def _expert_acts(context: MilestoneContext, spec: EpisodeSpec, number: int, episode: int) -> NDArray[np.bool_]:
     """Return for each step of an episode whether the expert acts: with probability beta."""
     settings = context.job.settings
-    rng = numpy_rng_for(settings.seed, "dagger", context.milestone.id, "coin", number, episode)
+    purpose = ("dagger", context.milestone.id, "coin", number, episode)  # another name would change all results
+    rng = numpy_rng_for(settings.seed, *purpose)
     return rng.random(spec.max_steps) < settings.beta(number)
 
 

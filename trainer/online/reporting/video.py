@@ -43,12 +43,12 @@ def _frames(settings: OnlineSettings, actor: Actor) -> tuple[Iterator[Frame], fl
 def _racing(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
     from trainer.envs.racing.simulation import RacingSimulation
 
-    world = RacingSimulation(1, seed=seed, time_limit=settings.env.time_limit)
-    seen, over = world.observe(), False
-    while not over:
-        yield world.render(0, (480, 360))
-        step = world.step(actor.best(seen))
-        seen, over = step.observation, bool(step.terminated[0] | step.truncated[0])
+    simulation = RacingSimulation(1, seed=seed, time_limit=settings.env.time_limit)
+    observation, is_over = simulation.observe(), False
+    while not is_over:
+        yield simulation.render(0, (480, 360))
+        step = simulation.step(actor.best(observation))
+        observation, is_over = step.observation, bool(step.terminated[0] | step.truncated[0])
 
 
 def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
@@ -56,21 +56,21 @@ def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame
     from trainer.envs.rocket.vec_env import RocketVecEnv
     from trainer.online.environments import rules_of
 
-    games = RocketVecEnv(1, 1, 1, rules_of(settings))
-    seen, over = games.reset(seed), False
-    while not over:
-        yield frame(games.seen, 0, games.blue)
-        step = games.step(actor.best(seen))
-        seen, over = step.observation, bool((step.terminated | step.truncated).any())
+    env = RocketVecEnv(1, 1, 1, rules_of(settings))
+    observation, is_over = env.reset(seed), False
+    while not is_over:
+        yield frame(env.seen, 0, env.blue)
+        step = env.step(actor.best(observation))
+        observation, is_over = step.observation, bool((step.terminated | step.truncated).any())
 
 
 def _gymnasium(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
     from trainer.envs.gymnasium_env import GymnasiumVecEnv
 
-    games = GymnasiumVecEnv(settings.env.id, 1, render_mode="rgb_array")
-    seen, over = games.reset(seed), False
-    while not over:
-        yield games.picture()
-        step = games.step(actor.best(seen))
-        seen, over = step.observation, bool((step.terminated | step.truncated).any())
-    games.close()
+    env = GymnasiumVecEnv(settings.env.id, 1, render_mode="rgb_array")
+    observation, is_over = env.reset(seed), False
+    while not is_over:
+        yield env.picture()
+        step = env.step(actor.best(observation))
+        observation, is_over = step.observation, bool((step.terminated | step.truncated).any())
+    env.close()

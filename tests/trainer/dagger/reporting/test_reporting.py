@@ -41,7 +41,7 @@ def test_lines_show_each_event_and_the_time_left(capsys):
     send_events(LineConsole())
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "1 milestones to do",
+        "1 milestone to do",
         "A: starts",
         "A: expert 1.00, 4.0 steps, step limit 8",
         "A: \\x1b[31mcontinues",
