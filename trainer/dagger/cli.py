@@ -13,7 +13,7 @@ from rich.console import Console
 
 from schemas.errors import ConfigError, HotlapError
 from trainer.common.console import say_error
-from trainer.common.video import can_record
+from trainer.common.recording.video import can_record
 from trainer.dagger.milestones import read_config
 from trainer.dagger.pipeline import Pipeline, PipelineListener, PipelineOptions
 from trainer.dagger.reporting.console import LineConsole, ProgressConsole, print_summary

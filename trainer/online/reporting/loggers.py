@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.common.wandb_run import WandbRun
+from trainer.common.recording.wandb_run import WandbRun
 from trainer.online.config import OnlineSettings
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from schemas.errors import ConfigError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.storage.files import read_regular
+from trainer.common.recording.video import Frame, VideoWriter, can_record
 from trainer.common.rng import key_for
-from trainer.common.video import Frame, VideoWriter, can_record
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
 
