@@ -33,10 +33,10 @@ class Message(StrictModel):
     text: str
 
 
-class Heartbeat(StrictModel):
+class Activity(StrictModel):
     """The worker makes progress: an episode ended, or some gradient steps are done."""
 
-    event: Literal["heartbeat"] = "heartbeat"
+    event: Literal["activity"] = "activity"
 
 
 class ExpertEvaluated(StrictModel):
@@ -69,5 +69,5 @@ class MilestoneDone(StrictModel):
     result: MilestoneResult
 
 
-Event = Annotated[Message | Heartbeat | ExpertEvaluated | RoundDone | MilestoneDone, Field(discriminator="event")]
+Event = Annotated[Message | Activity | ExpertEvaluated | RoundDone | MilestoneDone, Field(discriminator="event")]
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.common.recording.video import VideoWriter
 from trainer.dagger.environment import MilestoneEnv
 from trainer.dagger.expert.client import Expert
-from trainer.dagger.messages import Event, Heartbeat, MilestoneJob
+from trainer.dagger.messages import Activity, Event, MilestoneJob
 from trainer.dagger.milestones import Milestone
 from trainer.dagger.training.episodes import Episode, EpisodeSpec
 from trainer.dagger.training.progress_store import labels_folder
@@ -37,8 +37,8 @@ class MilestoneContext:
         return labels_folder(self.folder)
 
     def heartbeat(self) -> None:
-        """Report that the milestone makes progress."""
-        self.emit(Heartbeat())
+        """Report that the milestone makes progress, so that it does not count as stalled."""
+        self.emit(Activity())
 
     def gather(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Return episodes as a list, with a heartbeat after each."""
