@@ -61,22 +61,24 @@ def main(given: argparse.Namespace) -> int:
 
 def _errors(function: Callable[[Any], Any], labels: int, calm: bool, seed: int, rounds: int) -> list[float]:
     """Return the error on held-out states after each round."""
-    from trainer.dagger.actions import Actions
+    from trainer.dagger.actions import ActionSpec
     from trainer.dagger.environment import ObservationSpec
-    from trainer.dagger.training.dataset import Dataset, write_round
+    from trainer.dagger.training.dataset import Dataset, RoundWriter
     from trainer.dagger.training.learner import INPUT_DAMPING_LABELS, DaggerLearner, LearnerConfig
 
     actions = {
-        smooth: Actions("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),
-        tree: Actions("discrete", ("a", "b", "c", "d")),
+        smooth: ActionSpec("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),
+        tree: ActionSpec("discrete", ("a", "b", "c", "d")),
     }[function]
     rng = np.random.default_rng(seed)
     x, held_out = (rng.normal(size=(n, COLUMNS)).astype(np.float32) for n in (labels, HELD_OUT))
-    recipe, errors = LearnerConfig("INPUTS", 256, 3e-4, seed, "cpu", INPUT_DAMPING_LABELS if calm else 0.0), []
-    learner = DaggerLearner(ObservationSpec((COLUMNS,), pixels=False), actions, recipe)
-    learner.absorb(x)
+    config, errors = LearnerConfig("INPUTS", 256, 3e-4, seed, "cpu", INPUT_DAMPING_LABELS if calm else 0.0), []
+    learner = DaggerLearner(ObservationSpec((COLUMNS,), is_image=False), actions, config)
+    learner.update_normaliser(x)
     with tempfile.TemporaryDirectory() as folder:
-        write_round(Path(folder), 0, [(x, function(x))])
+        writer = RoundWriter(Path(folder), 0)
+        writer.add(x, function(x))
+        writer.finish()
         data = Dataset(Path(folder), 1)
         for number in range(rounds):
             learner.train(data, steps=STEPS, batch_size=64, round_number=number)

@@ -75,20 +75,21 @@ def judge(out: Path, config_file: Path) -> list[Pair]:
     from trainer.dagger.environment import open_environments
     from trainer.dagger.expert.client import Expert
     from trainer.dagger.milestones import read_config
-    from trainer.dagger.training.episodes import Task, demonstrate, score_of
+    from trainer.dagger.training.episodes import EpisodeSpec, EpisodeStatistics, run_expert
 
     config = read_config(config_file)
-    [world] = open_environments(config, 1)
+    [env] = open_environments(config, 1)
     pairs = []
     for milestone in config.milestones:
         details = json.loads((out / "milestone_details" / f"{milestone.id}.json").read_bytes())
-        settings, name = details["settings"], milestone.state_name()
+        settings, name = details["settings"], milestone.start_state_name()
         start = (out / "states" / name).read_bytes() if name else None
-        task = Task(milestone.id, start, details["max_episode_steps"])
-        played = []
-        with Expert(ROOT / str(config.policy_dir) / f"{milestone.id}.py", world.actions, call_limit_s=20.0) as expert:
+        spec = EpisodeSpec(milestone.id, start, details["max_episode_steps"])
+        episodes = []
+        path = ROOT / str(config.policy_dir) / f"{milestone.id}.py"
+        with Expert(path, env.actions, call_timeout_s=20.0) as expert:
             for k in range(settings["final_eval_episodes"]):
                 seed = key_for(settings["seed"], "dagger", milestone.id, "final", k) % 2**31
-                played.append(demonstrate(world, task, seed, expert, None)[0])
-        pairs.append(Pair(milestone.id, score_of(played).success_rate, details["final"]["success_rate"]))
+                episodes.append(run_expert(env, spec, seed, expert, None)[0])
+        pairs.append(Pair(milestone.id, EpisodeStatistics.of(episodes).success_rate, details["final"]["success_rate"]))
     return pairs

@@ -14,7 +14,7 @@ class Corridor(gymnasium.Env):
     """The walker begins at `x` = 0. A milestone is reached at its `at`; below -3 the walker falls."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
-    lanes = 4
+    num_envs = 4
 
     def __init__(self, *, milestones, actions="discrete", pixels=False, raises_at=None):
         self._at = {m["id"]: m["at"] for m in milestones}

@@ -14,7 +14,7 @@ log = logging.getLogger("trainer")
 
 
 class EventWriter:
-    """Writes events to a private copy of stdout, so that nobody's print() can get between them."""
+    """Writes events to a private copy of stdout. What user code prints goes to stderr."""
 
     def __init__(self) -> None:
         sys.stdout.flush()
@@ -25,24 +25,24 @@ class EventWriter:
         self._doing, self._progress = "waiting for a job", 0.0
 
     def emit(self, event: StrictModel) -> None:
-        """Write one event as one line."""
+        """Write one event as one JSON line."""
         line = event.to_bytes()
         with self._lock:
             while line:
                 line = line[os.write(self._fd, line) :]
 
     def doing(self, what: str, progress: float) -> None:
-        """Remember what the next heartbeat says, and say it at once."""
+        """Set the activity for the heartbeats, and send one now."""
         log.info("%s", what)
         self._doing, self._progress = what, progress
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """Say that we are alive."""
+        """Send a heartbeat with the current activity."""
         self.emit(Heartbeat(doing=self._doing, progress=self._progress))
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
-        """Pass an event on, and leave a line in the log."""
+        """Send an event, and write a line to the log."""
         if isinstance(event, Notice):
             log.warning("%s [%s]", event.message, event.code)
         if isinstance(event, EpochDone):

@@ -1,7 +1,7 @@
-"""What an action is: a choice, a set of buttons or real numbers; an expert's answer made into a label, or refused.
+"""The action space of an environment, and the labels that are made from an expert's actions.
 
-Policies and labels speak units of their own: an index, zeros and ones, or numbers in [-1, 1]. Real-valued bounds
-inside [-1, 1] are units already; others are stretched to it.
+A label is an index, an array of zeros and ones, or an array of normalised numbers. If all bounds are inside [-1, 1],
+numbers are used as they are; otherwise the bounds are mapped to [-1, 1].
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from schemas.errors import ConfigError
 
 Labels = NDArray[Any]
 """[n] int64 choices, [n, A] uint8 buttons or [n, A] float32 numbers."""
+_SHOWN_CHARACTERS = 60
 
 
 class InvalidActionError(ValueError):
-    """An answer that is no action of this environment. The message says why."""
+    """A value that is not an action of this environment. The message states why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Actions:
-    """An environment's actions."""
+class ActionSpec:
+    """An environment's action space."""
 
     kind: Literal["discrete", "multi_binary", "continuous"]
     names: tuple[str, ...]  #: of the choices, the buttons or the numbers
@@ -35,124 +36,144 @@ class Actions:
     first: int = 0  #: discrete: the environment's number of the first choice
 
     @property
-    def dtype(self) -> type[Any]:
-        """What labels are stored as."""
+    def label_dtype(self) -> type[Any]:
+        """The type that labels are stored as."""
         return {"discrete": np.int64, "multi_binary": np.uint8, "continuous": np.float32}[self.kind]
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """Shape of one label."""
+        """The shape of one label."""
         return () if self.kind == "discrete" else (len(self.names),)
 
-    def space(self) -> ActionSpace:
-        """What the model JSON says. A button is a number in [-1, 1] that is pressed where it is above 0."""
+    def model_space(self) -> ActionSpace:
+        """Return the action space of the model JSON. A button is a number in [-1, 1] that is pressed above 0."""
         if self.kind == "discrete":
             return DiscreteActions(n=len(self.names))
-        if self.kind == "multi_binary":
-            return ContinuousActions(names=self.names, low=(-1.0,) * len(self.names), high=(1.0,) * len(self.names))
-        low, high = (self.low, self.high) if self._in_units() else ((-1.0,) * len(self.low), (1.0,) * len(self.high))
-        return ContinuousActions(names=self.names, low=low, high=high)
+        if self.kind == "multi_binary" or not self._is_normalised():
+            count = len(self.names)
+            return ContinuousActions(names=self.names, low=(-1.0,) * count, high=(1.0,) * count)
+        return ContinuousActions(names=self.names, low=self.low, high=self.high)
 
-    def _in_units(self) -> bool:
+    def _is_normalised(self) -> bool:
         return min(self.low) >= -1.0 and max(self.high) <= 1.0
 
-    def label(self, answer: Any) -> Labels:
-        """Make a label of an expert's answer: an index, a name or an array. Raises InvalidActionError."""
-        if isinstance(answer, str) or (isinstance(answer, list) and answer and all(isinstance(a, str) for a in answer)):
-            return self._named([answer] if isinstance(answer, str) else answer)
+    def label(self, action: Any) -> Labels:
+        """Return the label of an action that an expert returned. Raises InvalidActionError."""
+        if isinstance(action, str):
+            return self._label_of_names([action])
+        if isinstance(action, list | tuple) and action and all(isinstance(name, str) for name in action):
+            return self._label_of_names(action)
         try:
-            if answer is None:
+            if action is None:
                 raise TypeError
-            given = np.asarray(answer, dtype=np.float64)
+            numbers = np.asarray(action, dtype=np.float64)
         except (TypeError, ValueError):
-            raise InvalidActionError(f"{_brief(answer)} is no action") from None
-        if not np.isfinite(given).all():
-            raise InvalidActionError(f"{_brief(answer)} is not finite")
+            raise InvalidActionError(f"{_shown(action)}, which is not an action") from None
+        if not np.isfinite(numbers).all():
+            raise InvalidActionError(f"{_shown(action)}, which is not finite")
         if self.kind == "discrete":
-            return self._choice(given, answer)
-        if self.kind == "multi_binary" and given.shape == ():
-            return self._pressed([self._index(float(given), answer)])
-        if given.shape != (len(self.names),):
-            raise InvalidActionError(f"{_brief(answer)} has shape {given.shape}, not ({len(self.names)},)")
+            if numbers.size != 1:
+                raise InvalidActionError(f"{_shown(action)}: {numbers.size} numbers instead of one index")
+            index = self._index(float(numbers.reshape(())) - self.first, action)
+            return np.asarray(index, np.int64)
+        if self.kind == "multi_binary" and numbers.shape == ():
+            return self._label_of_buttons([self._index(float(numbers), action)])
+        if numbers.shape != (len(self.names),):
+            raise InvalidActionError(f"{_shown(action)} of shape {numbers.shape} instead of ({len(self.names)},)")
         if self.kind == "multi_binary":
-            if not np.isin(given, (0.0, 1.0)).all():
-                raise InvalidActionError(f"{_brief(answer)}: a button is 0 or 1")
-            return given.astype(np.uint8)
-        low, high = np.array(self.low), np.array(self.high)
-        inside = np.clip(given, low, high)
-        return (inside if self._in_units() else 2.0 * (inside - low) / (high - low) - 1.0).astype(np.float32)
+            if not np.isin(numbers, (0.0, 1.0)).all():
+                raise InvalidActionError(f"{_shown(action)}, but a button is 0 or 1")
+            return numbers.astype(np.uint8)
+        return self._normalised(numbers)
 
-    def for_env(self, label: Labels) -> Any:
-        """Return what the environment's `step` takes."""
+    def env_action(self, label: Labels) -> Any:
+        """Return the action of a label as the environment's `step` expects it."""
         if self.kind == "discrete":
             return int(label) + self.first
         if self.kind == "multi_binary":
             return label.astype(np.int8)
         low, high = np.array(self.low), np.array(self.high)
-        wanted = label if self._in_units() else low + (label + 1.0) * (high - low) / 2.0
-        return np.clip(wanted, low, high).astype(np.float32)
+        numbers = label if self._is_normalised() else low + (label + 1.0) * (high - low) / 2.0
+        return np.clip(numbers, low, high).astype(np.float32)
 
-    def _named(self, names: Sequence[str]) -> Labels:
+    def stack(self, labels: Sequence[Labels]) -> Labels:
+        """Return labels as one array [n, ...]."""
+        if not labels:
+            return np.zeros((0, *self.label_shape), self.label_dtype)
+        return np.stack(labels).astype(self.label_dtype, copy=False)
+
+    def in_words(self) -> str:
+        """Return what an expert can return, for messages."""
+        names = ", ".join(self.names)
+        if self.kind == "discrete":
+            last = self.first + len(self.names) - 1
+            return f"a whole number from {self.first} to {last}, or one of the names {names}"
+        if self.kind == "multi_binary":
+            return f"{len(self.names)} zeros and ones, an index, or some of the names {names}"
+        return f"an array of {len(self.names)} numbers: {names}"
+
+    def _normalised(self, numbers: NDArray[np.float64]) -> Labels:
+        low, high = np.array(self.low), np.array(self.high)
+        clamped = np.clip(numbers, low, high)
+        return (clamped if self._is_normalised() else 2.0 * (clamped - low) / (high - low) - 1.0).astype(np.float32)
+
+    def _label_of_names(self, names: Sequence[str]) -> Labels:
         if self.kind == "continuous":
-            raise InvalidActionError(f"{_brief(names)}: real-valued actions are arrays, not names")
+            raise InvalidActionError(f"{_shown(names[0])}, but real-valued actions have no names")
         unknown = [name for name in names if name not in self.names]
         if unknown:
-            raise InvalidActionError(f"{_brief(unknown[0])} is none of the actions {', '.join(self.names)}")
-        places = [self.names.index(name) for name in names]
+            raise InvalidActionError(f"{_shown(unknown[0])}, which is not the name of an action")
+        indices = [self.names.index(name) for name in names]
         if self.kind == "multi_binary":
-            return self._pressed(places)
-        if len(places) != 1:
-            raise InvalidActionError(f"{_brief(names)}: one action, not {len(places)}")
-        return np.asarray(places[0], np.int64)
+            return self._label_of_buttons(indices)
+        if len(indices) != 1:
+            raise InvalidActionError(f"{_shown(names)}: {len(indices)} actions instead of one")
+        return np.asarray(indices[0], np.int64)
 
-    def _choice(self, given: NDArray[np.float64], answer: Any) -> Labels:
-        if given.size != 1:
-            raise InvalidActionError(f"{_brief(answer)} is no choice")
-        return np.asarray(self._index(float(given.reshape(())) - self.first, answer), np.int64)
-
-    def _index(self, number: float, answer: Any) -> int:
+    def _index(self, number: float, action: Any) -> int:
         if number != int(number) or not 0 <= number < len(self.names):
-            raise InvalidActionError(f"{_brief(answer)} is no index of {len(self.names)} actions")
+            raise InvalidActionError(f"{_shown(action)}, which is not an index of one of the {len(self.names)} actions")
         return int(number)
 
-    def _pressed(self, places: Sequence[int]) -> Labels:
+    def _label_of_buttons(self, indices: Sequence[int]) -> Labels:
         buttons = np.zeros(len(self.names), np.uint8)
-        buttons[list(places)] = 1
+        buttons[list(indices)] = 1
         return buttons
 
 
-def _brief(answer: Any) -> str:
-    text = repr(answer)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _shown(action: Any) -> str:
+    text = repr(action)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
-def actions_of(env: Any) -> Actions:
-    """Read an environment's action space. Raises ConfigError where no policy can be made for it."""
+def read_action_spec(env: Any) -> ActionSpec:
+    """Return an environment's action space. Raises ConfigError if policies cannot have such actions."""
     from gymnasium import spaces
 
     space = env.action_space
     match space:
         case spaces.Discrete():
-            return Actions("discrete", _names_of(env, int(space.n)), first=int(space.start))
+            return ActionSpec("discrete", _action_names(env, int(space.n)), first=int(space.start))
         case spaces.MultiBinary() if isinstance(space.n, (int, np.integer)):
-            return Actions("multi_binary", _names_of(env, int(space.n)))
+            return ActionSpec("multi_binary", _action_names(env, int(space.n)))
         case spaces.Box() if len(space.shape) == 1 and space.is_bounded():
             low, high = (tuple(float(x) for x in bound) for bound in (space.low, space.high))
-            return Actions("continuous", _names_of(env, len(low)), low, high)
+            return ActionSpec("continuous", _action_names(env, len(low)), low, high)
     raise ConfigError(
-        f"actions {space} cannot be learned", hint="use Discrete, MultiBinary or a one-dimensional bounded Box"
+        f"DAgger cannot learn the action space {space}",
+        hint="use Discrete, MultiBinary, or a bounded one-dimensional Box",
     )
 
 
-def _names_of(env: Any, count: int) -> tuple[str, ...]:
-    """Return the environment's names for its actions, where it has as many as there are actions."""
-    for place in ("action_names", "buttons"):
-        names = getattr(env, place, None)
+def _action_names(env: Any, count: int) -> tuple[str, ...]:
+    """Return the environment's names of its actions if it has one for each, else action_0, action_1, ..."""
+    for attribute in ("action_names", "buttons"):
+        names = getattr(env, attribute, None)
         if names is not None and len(names) == count:
             return tuple(str(name) for name in names)
-    meanings = getattr(env, "get_action_meanings", None)
-    if callable(meanings):
-        found = [str(name) for name in meanings()]
-        if len(found) == count:
-            return tuple(found)
+    get_meanings = getattr(env, "get_action_meanings", None)
+    if callable(get_meanings):
+        meanings = [str(name) for name in get_meanings()]
+        if len(meanings) == count:
+            return tuple(meanings)
     return tuple(f"action_{i}" for i in range(count))

@@ -9,19 +9,18 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from schemas.errors import ConfigError, HotlapError
 from trainer.common.console import say_error
-from trainer.dagger.messages import MilestoneResult
+from trainer.common.recording.video import can_record
 from trainer.dagger.milestones import read_config
 from trainer.dagger.pipeline import Pipeline, PipelineListener, PipelineOptions
-from trainer.dagger.reporting.console import Bars, Lines, summary
-from trainer.dagger.reporting.video import can_record
-from trainer.dagger.reporting.wandb_tracker import Tracker
+from trainer.dagger.reporting.console import LineConsole, ProgressConsole, print_summary
+from trainer.dagger.reporting.wandb_tracker import WandbTracker
+from trainer.dagger.results import MilestoneResult
 from trainer.dagger.schedule import Selection
-from trainer.dagger.settings import DaggerSettings
+from trainer.dagger.settings import DaggerSettings, settings_from_flags
 
 _EPILOG = """\
 The same command goes on where it was stopped, inside a milestone too; failed milestones are tried again, completed
@@ -74,13 +73,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         options = _options(arguments)
         with ExitStack() as stack:
-            bars = stack.enter_context(Bars(console)) if console.is_terminal else Lines()
-            watchers: list[PipelineListener] = [bars]
+            listeners: list[PipelineListener] = [
+                stack.enter_context(ProgressConsole(console)) if console.is_terminal else LineConsole()
+            ]
             if arguments.track:
-                tracker = Tracker(arguments.wandb_project, arguments.wandb_entity, options.output_dir)
+                tracker = WandbTracker(arguments.wandb_project, arguments.wandb_entity, options.output_dir)
                 stack.callback(tracker.close)
-                watchers.append(tracker)
-            results = Pipeline(options, tuple(watchers)).run()
+                listeners.append(tracker)
+            results = Pipeline(options, tuple(listeners)).run()
     except HotlapError as error:
         say_error(f"error: {error}")
         return 2
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say_error("stopped; the same command goes on from here")
         return 130
-    summary(results, console)
+    print_summary(results, console)
     console.print(f"report: {(options.output_dir / 'report.html').as_posix()}", markup=False, soft_wrap=True)
     return _code(results)
 
@@ -102,13 +102,7 @@ def _code(results: Sequence[MilestoneResult]) -> int:
 def _options(given: argparse.Namespace) -> PipelineOptions:
     """Read what the command line names. Raises ConfigError."""
     config = read_config(given.milestone_config)
-    numbers = {name: getattr(given, name) for name in DaggerSettings.model_fields}
-    try:
-        settings = DaggerSettings(**{name: value for name, value in numbers.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        flag = f"--{str(first['loc'][0]).replace('_', '-')}"
-        raise ConfigError(f"{flag} {first['input']}: {first['msg']}", hint="see --help") from None
+    settings = settings_from_flags({name: getattr(given, name) for name in DaggerSettings.model_fields})
     if given.jobs < 1:
         raise ConfigError(f"--jobs {given.jobs}: at least 1", hint="see --help")
     policy_dir = given.policy_dir or (Path(config.policy_dir) if config.policy_dir else None)
@@ -126,7 +120,7 @@ def _options(given: argparse.Namespace) -> PipelineOptions:
         config=config,
         settings=settings,
         selection=Selection(given.milestone, given.resume_from, tuple(given.skip_milestones), given.fresh),
-        policy_dir=policy_dir,
+        expert_dir=policy_dir,
         state_dir=given.state_dir,
         output_dir=given.output_dir,
         device="cpu" if given.no_cuda else "auto",

@@ -1,18 +1,19 @@
-"""The environment that a config names, opened and held to what DAgger needs of it. No episode is played here."""
+"""The environment that a config names: created, checked for what DAgger needs, and called safely."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, HotlapError
-from trainer.dagger.actions import Actions, Labels, actions_of
+from trainer.dagger.actions import ActionSpec, Labels, read_action_spec
 from trainer.dagger.milestones import MilestoneConfig
 
 BUILT_IN = {
@@ -20,28 +21,30 @@ BUILT_IN = {
     "retro": "trainer.envs.retro:RetroMilestones",
 }
 _NEEDED = ("reset", "step", "save_state", "load_state")
+_HINT = "see `hotlap docs dagger`"
+T = TypeVar("T")
 
 
 class StateError(HotlapError):
-    """A start state that is missing, torn, or of another game."""
+    """A start state that is missing, damaged, or of another game."""
 
     code = "E_STATE"
 
 
 class EnvironmentRaisedError(HotlapError):
-    """The environment raised where it should have played."""
+    """The environment raised an exception, or returned something that cannot be used."""
 
     code = "E_ENV"
 
 
-class GymEnvironment(Protocol):
+class StatefulEnv(Protocol):
     """A Gymnasium environment that can save and load its state."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; everything that chance decides in it comes from `seed`."""
+        """Start an episode. All its randomness comes from `seed`."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Go one step on. `info["milestones"]` names what has been reached."""
+        """Do one step. `info["milestones"]` names the milestones that are reached."""
 
     def render(self) -> Any:
         """Return an RGB frame [height, width, 3]."""
@@ -50,133 +53,158 @@ class GymEnvironment(Protocol):
         """Return the whole state of the game."""
 
     def load_state(self, state: bytes) -> Any:
-        """Go back to a state. Raises ValueError for bytes that are none."""
+        """Set the state. Raises an exception for bytes that are not a state."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservationSpec:
-    """What policies see: a vector of numbers, or a picture [height, width, channels] of bytes."""
+    """What policies observe: a vector, or an image [height, width, channels] of bytes."""
 
     shape: tuple[int, ...]
-    pixels: bool
+    is_image: bool
 
-    @property
-    def dtype(self) -> type[Any]:
-        """What observations are stored as."""
-        return np.uint8 if self.pixels else np.float32
-
-    def of(self, observation: Any) -> NDArray[Any]:
-        """Return an observation as it is stored."""
-        seen = np.asarray(observation)
-        return seen if self.pixels else seen.astype(np.float32).reshape(self.shape)
+    def as_array(self, observation: Any) -> NDArray[Any]:
+        """Return an observation as it is stored. Raises ValueError if it is not a finite array of this shape."""
+        array = np.array(observation, dtype=np.uint8 if self.is_image else np.float32)  # a copy: envs reuse theirs
+        if not self.is_image and array.size == self.shape[0]:
+            array = array.reshape(self.shape)
+        if array.shape != self.shape:
+            raise ValueError(f"an observation of shape {array.shape} instead of {self.shape}")
+        if not self.is_image and not np.isfinite(array).all():
+            raise ValueError("an observation that contains nan or inf")
+        return array
 
 
 class MilestoneEnv:
-    """One environment with what is known about it."""
+    """One environment with its observation and action spec."""
 
-    def __init__(self, env: GymEnvironment, spec: ObservationSpec, actions: Actions) -> None:
+    def __init__(self, env: StatefulEnv, spec: ObservationSpec, actions: ActionSpec) -> None:
         self._env, self.spec, self.actions = env, spec, actions
         self._expert_state = getattr(env, "expert_state", None)
         self._observation: Any = None
 
-    def begin(self, seed: int, start: bytes | None) -> NDArray[Any]:
-        """Begin an episode from a start state; None = where `reset` leads. Raises StateError."""
-        try:
-            self._observation, _ = self._env.reset(seed=seed)
-        except Exception as error:
-            raise _raised("reset", error) from error
-        if start is not None:
-            self._observation = self._load(start)
-        return self.spec.of(self._observation)
+    def reset(self, seed: int, start_state: bytes | None) -> NDArray[Any]:
+        """Start an episode from a state and return the first observation; None: the state after the env's reset.
+
+        Raises StateError if the state cannot be loaded.
+        """
+        answer: Any = _call("reset", lambda: self._env.reset(seed=seed))
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise EnvironmentRaisedError("the environment's reset() must return (observation, info)", hint=_HINT)
+        self._observation = answer[0]
+        if start_state is not None:
+            self._observation = self._load(start_state)
+        return self._stored("reset")
 
     def step(self, label: Labels) -> tuple[NDArray[Any], bool, frozenset[str]]:
-        """Return the next observation, whether the episode is over by the game's rules, and the milestones reached."""
+        """Return the next observation, whether the game ended the episode, and the milestones that are reached."""
+        answer = _call("step", lambda: self._env.step(self.actions.env_action(label)))
         try:
-            self._observation, _, terminated, truncated, info = self._env.step(self.actions.for_env(label))
-        except Exception as error:
-            raise _raised("step", error) from error
-        reached = info.get("milestones", ())
-        return self.spec.of(self._observation), bool(terminated or truncated), frozenset(map(str, reached))
+            self._observation, _, terminated, truncated, info = answer
+            reached = info.get("milestones", ())
+            names = frozenset([reached] if isinstance(reached, str) else map(str, reached))
+        except (TypeError, ValueError, AttributeError):
+            raise EnvironmentRaisedError(
+                "the environment's step() must return (observation, reward, terminated, truncated, info), "
+                'and info["milestones"] must be a list of ids',
+                hint=_HINT,
+            ) from None
+        return self._stored("step"), bool(terminated or truncated), names
 
     def expert_state(self) -> Any:
-        """What the expert is given: the environment's `expert_state()` where it has one, else the observation."""
-        return self._expert_state() if self._expert_state is not None else self._observation
+        """Return the state for the expert: the environment's `expert_state()` if it has one, else the observation."""
+        return self._observation if self._expert_state is None else _call("expert_state", self._expert_state)
 
-    def frame(self) -> NDArray[np.uint8]:
-        """An RGB picture of now."""
-        picture = self._env.render()
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ConfigError("render() gives no RGB frame", hint='make it with render_mode="rgb_array"')
-        return picture.astype(np.uint8, copy=False)
+    def render(self) -> NDArray[np.uint8]:
+        """Return an RGB frame of the current state."""
+        frame = _call("render", self._env.render)
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+            raise EnvironmentRaisedError(
+                "the environment's render() did not return an array [height, width, 3]",
+                hint='create it with render_mode="rgb_array", or use --no-record-video',
+            )
+        return frame.astype(np.uint8, copy=False)
 
     def frames_per_second(self) -> int:
-        """How fast a video of it should run."""
+        """Return the frame rate of videos."""
         metadata = getattr(self._env, "metadata", None) or {}
         return max(1, round(float(metadata.get("render_fps") or 30)))
 
     def save_state(self) -> bytes:
-        """The state of now."""
-        return bytes(self._env.save_state())
+        """Return the current state."""
+        return bytes(_call("save_state", self._env.save_state))
 
     def close(self) -> None:
-        """Let go of the environment."""
+        """Close the environment."""
         self._env.close()
 
-    def _load(self, start: bytes) -> Any:
+    def _stored(self, method: str) -> NDArray[Any]:
         try:
-            given = self._env.load_state(start)
+            return self.spec.as_array(self._observation)
+        except (TypeError, ValueError) as error:
+            raise EnvironmentRaisedError(f"the environment's {method}() returned {error}") from None
+
+    def _load(self, start_state: bytes) -> Any:
+        try:
+            answer = self._env.load_state(start_state)
         except Exception as error:  # noqa: BLE001
             raise StateError(
-                f"the start state cannot be loaded: {error}", hint="remove it to have it made anew"
+                f"the start state cannot be loaded: {type(error).__name__}: {error}",
+                hint="remove the file: it is made again from the milestone before",
             ) from None
-        if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict):
-            return given[0]
-        if given is not None and not isinstance(given, bool):
-            return given
+        if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict):
+            return answer[0]
+        if answer is not None and not isinstance(answer, bool):
+            return answer
         observe = getattr(self._env, "observe", None)
         if not callable(observe):
             raise ConfigError(
-                "the environment does not say what is seen after load_state()",
-                hint="let load_state() give the observation, or add observe()",
+                "the observation after load_state() is unknown",
+                hint="let load_state() return the observation, or add observe() to the environment",
             )
-        return observe()
+        return _call("observe", observe)
 
 
-def _raised(where: str, error: Exception) -> EnvironmentRaisedError:
-    return EnvironmentRaisedError(
-        f"the environment's {where}() raised {type(error).__name__}: {error}", hint="its log says more"
-    )
+def _call(method: str, function: Callable[[], T]) -> T:
+    """Return what a method of the environment returns. Raises EnvironmentRaisedError."""
+    try:
+        return function()
+    except Exception as error:
+        raise EnvironmentRaisedError(
+            f"the environment's {method}() raised {type(error).__name__}: {error}", hint="see the milestone's log"
+        ) from error
 
 
-def open_environments(config: MilestoneConfig, most: int) -> list[MilestoneEnv]:
-    """Open as many environments side by side as the config or the environment allows, `most` at most."""
+def open_environments(config: MilestoneConfig, max_count: int) -> list[MilestoneEnv]:
+    """Create as many environments as the config or the environment allows in one process, at most `max_count`."""
     first = _make(config)
-    view, actions = _view_of(first), actions_of(first)
-    lanes = min(most, config.lanes or int(getattr(first, "lanes", 1)))
-    envs = [first, *(_make(config) for _ in range(lanes - 1))]
-    return [MilestoneEnv(env, view, actions) for env in envs]
+    spec, actions = _read_observation_spec(first), read_action_spec(first)
+    allowed = config.num_envs or int(getattr(first, "num_envs", getattr(first, "lanes", 1)))
+    envs = [first, *(_make(config) for _ in range(min(max_count, allowed) - 1))]
+    return [MilestoneEnv(env, spec, actions) for env in envs]
 
 
 def _make(config: MilestoneConfig) -> Any:
-    """Make the environment. Raises ConfigError with one line, whatever goes wrong in it."""
+    """Create the environment. Raises ConfigError with one line for every failure."""
     name = BUILT_IN.get(config.env, config.env)
     try:
-        factory, given = _named(name) if ":" in name else _registered(name)
-        env = _call(factory, {**given, **config.env_options}, config)
+        factory, options = _named(name) if ":" in name else _registered(name)
+        env = _create(factory, {**options, **config.env_options}, config)
     except HotlapError:
         raise
     except Exception as error:  # noqa: BLE001
-        hint = "see docs/dagger.md"
+        close = get_close_matches(config.env.lower(), BUILT_IN, n=1)
+        hint = f"did you mean {close[0]}?" if close and config.env not in BUILT_IN else _HINT
         if isinstance(error, ModuleNotFoundError):
             extra = {"stable_retro": "retro", "gymnasium": "dagger"}.get(error.name or "")
             hint = f"pip install -c constraints.txt -e .[{extra}]" if extra else "is it installed, or in this folder?"
-        raise ConfigError(f"env {config.env} cannot be made: {type(error).__name__}: {error}", hint=hint) from None
-    missing = [name for name in _NEEDED if not callable(getattr(env, name, None))]
+        raise ConfigError(f"env {config.env} cannot be created: {type(error).__name__}: {error}", hint=hint) from None
+    missing = [f"{name}()" for name in _NEEDED if not callable(getattr(env, name, None))]
     if missing:
-        raise ConfigError(f"env {config.env} has no {', '.join(missing)}()", hint="see docs/dagger.md")
+        raise ConfigError(f"env {config.env} has no {', '.join(missing)}", hint=_HINT)
     return env
 
 
@@ -186,7 +214,10 @@ def _named(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
 
 
 def _registered(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return what a Gymnasium id stands for, without the wrappers of `make`: they hide save_state() and end episodes."""
+    """Return the factory and the options of a Gymnasium id.
+
+    `gymnasium.make` is not used: its wrappers hide save_state() and end episodes.
+    """
     import gymnasium
     from gymnasium.envs.registration import load_env_creator
 
@@ -197,26 +228,32 @@ def _registered(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     return (load_env_creator(point) if isinstance(point, str) else point), dict(spec.kwargs)
 
 
-def _call(factory: Callable[..., Any], given: dict[str, Any], config: MilestoneConfig) -> Any:
+def _create(factory: Callable[..., Any], options: dict[str, Any], config: MilestoneConfig) -> Any:
     parameters = inspect.signature(factory).parameters
     takes_any = ":" in config.env and any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if "milestones" in parameters or takes_any:
-        given["milestones"] = [milestone.model_dump() for milestone in config.milestones]
+        options["milestones"] = [milestone.model_dump() for milestone in config.milestones]
     if "render_mode" in parameters:
-        given.setdefault("render_mode", "rgb_array")
-    return factory(**given)
+        options.setdefault("render_mode", "rgb_array")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        unknown = [name for name in config.env_options if name not in parameters]
+        if unknown:
+            known = ", ".join(name for name in parameters if name not in {"milestones", "render_mode"})
+            hint = f"it has {known}" if known else "it has no options"
+            raise ConfigError(f"env {config.env} has no option {unknown[0]} (in env_options)", hint=hint)
+    return factory(**options)
 
 
-def _view_of(env: Any) -> ObservationSpec:
+def _read_observation_spec(env: Any) -> ObservationSpec:
     from gymnasium import spaces
 
     space = env.observation_space
     if isinstance(space, spaces.Box):
         if len(space.shape) == 1:
-            return ObservationSpec(tuple(space.shape), pixels=False)
+            return ObservationSpec(tuple(space.shape), is_image=False)
         if len(space.shape) == 3 and space.dtype == np.uint8:
-            return ObservationSpec(tuple(space.shape), pixels=True)
+            return ObservationSpec(tuple(space.shape), is_image=True)
     raise ConfigError(
-        f"observations {space} cannot be learned from",
+        f"DAgger cannot learn from the observation space {space}",
         hint="use a one-dimensional Box, or a Box [height, width, channels] of uint8",
     )

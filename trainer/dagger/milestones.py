@@ -1,33 +1,39 @@
-"""milestone_config.json: which milestones there are, in which environment. Nothing here knows how they are learned."""
+"""milestone_config.json: the environment and its milestones."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from schemas.errors import ConfigError
+from schemas.settings.allowed import reason, shown
 from schemas.storage.files import read_regular
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
-_HINT = "see docs/dagger.md"
+_HINT = "see `hotlap docs dagger`"
+_MISSPELT_CUTOFF = 0.8
+"""Similarity from which an unknown key counts as a misspelt one."""
 
 
 class Milestone(BaseModel):
-    """One thing to learn. Keys that are not known here are kept: the environment may know them."""
+    """One thing to learn. Unknown keys are kept, because the environment may know them."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]  #: also a part of file names
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]  #: used in file names
     description: str = ""
-    starting_state: str | None = None  #: null = where the environment's reset leads
-    max_steps: Annotated[int, Field(ge=1)]  #: an episode of the expert's evaluation
+    starting_state: str | None = None  #: None: the state after the environment's reset
+    max_steps: Annotated[int, Field(ge=1)]  #: longest episode of the expert's evaluation
 
-    def state_name(self) -> str | None:
-        """Return the file name of the start state; `--state-dir` says where it lies."""
+    def start_state_name(self) -> str | None:
+        """Return the file name of the start state, which is in `--state-dir`."""
         return PurePosixPath(self.starting_state.replace("\\", "/")).name if self.starting_state else None
 
 
@@ -38,8 +44,8 @@ class MilestoneConfig(BaseModel):
 
     env: str  #: package.module:factory, a Gymnasium id, racing or retro
     env_options: dict[str, Any] = Field(default_factory=dict)
-    policy_dir: str | None = None  #: where the experts lie, unless --policy-dir says so
-    lanes: Annotated[int, Field(ge=1)] | None = None  #: environments side by side in a process; default: the env's own
+    policy_dir: str | None = None  #: the folder of the experts, unless a flag names one
+    num_envs: Annotated[int, Field(ge=1)] | None = None  #: in one process; None: as many as the environment allows
     milestones: Annotated[tuple[Milestone, ...], Field(min_length=1)]
 
     def ids(self) -> tuple[str, ...]:
@@ -47,41 +53,102 @@ class MilestoneConfig(BaseModel):
         return tuple(milestone.id for milestone in self.milestones)
 
 
-def completed_state(milestone_id: str) -> str:
-    """Return the file name of the state in which a milestone was just reached."""
+def completed_state_name(milestone_id: str) -> str:
+    """Return the file name of the state in which a milestone was reached."""
     return f"{milestone_id}_completed.state"
 
 
 def read_config(path: Path) -> MilestoneConfig:
-    """Read milestone_config.json. Raises ConfigError with one line that says what is wrong and where."""
+    """Return the content of milestone_config.json. Raises ConfigError with one line that names the place."""
+    document = _read_json(path)
+    if isinstance(document, dict) and "lanes" in document:  # the older name
+        document.setdefault("num_envs", document.pop("lanes"))
+    _require_no_misspelt_keys(path, document)
     try:
-        config = MilestoneConfig.model_validate_json(read_regular(path, limit=MAX_CONFIG_BYTES))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is not there", hint="name it with --milestone-config") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=_HINT) from None
+        config = MilestoneConfig.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first(error)}", hint=_HINT) from None
-    twice = [name for name, count in Counter(name.lower() for name in config.ids()).items() if count > 1]
-    if twice:
-        # File systems may ignore case, and ids are file names.
-        again = [name for name in config.ids() if name.lower() == twice[0]]
-        raise ConfigError(f"{path}: {len(again)} milestones have the id {again[0]}", hint="give each its own")
+        raise ConfigError(f"{path}: {_first_problem(error)}", hint=_HINT) from None
+    # Ids are file names, and file systems may ignore case.
+    repeated = [name for name, count in Counter(name.lower() for name in config.ids()).items() if count > 1]
+    if repeated:
+        same = [name for name in config.ids() if name.lower() == repeated[0]]
+        raise ConfigError(f"{path}: {len(same)} milestones have the id {same[0]}", hint="give each its own id")
     return config
 
 
-def _first(error: ValidationError) -> str:
-    """Say the first problem in words: where, what, and how many more there are."""
-    problems = error.errors(include_url=False)
+def _read_json(path: Path) -> Any:
+    try:
+        data = read_regular(path, limit=MAX_CONFIG_BYTES)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", hint="name the file with --milestone-config") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="correct its permissions") from None
+    try:
+        return json.loads(data, parse_constant=_reject_constant)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
+            hint="correct the file at this place or just before it",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8", hint="save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}", hint=_HINT) from None
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed in JSON")
+
+
+def _require_no_misspelt_keys(path: Path, document: Any) -> None:
+    """Raise ConfigError if an unknown key is similar to a known one that is missing."""
+    if not isinstance(document, dict):
+        return
+    objects: list[tuple[str, Any, list[str]]] = [("", document, list(MilestoneConfig.model_fields))]
+    listed = document.get("milestones")
+    for number, milestone in enumerate(listed if isinstance(listed, list) else []):
+        objects.append((f"milestones[{number}].", milestone, list(Milestone.model_fields)))
+    for place, record, known in objects:
+        missing = [name for name in known if name not in record] if isinstance(record, dict) else []
+        for key in record if missing else ():
+            close = [] if key in known else get_close_matches(key.lower(), missing, n=1, cutoff=_MISSPELT_CUTOFF)
+            if close:
+                raise ConfigError(f"{path}: {place}{key} is not a known key", hint=f"did you mean {close[0]}?")
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return the first problem, with its place, and how many more there are."""
+    found = error.errors(include_url=False)
+    # Pydantic does not count milestones that have problems, and then finds the list too short as well.
+    problems = [problem for problem in found if problem["type"] != "too_short"] or found
     first = problems[0]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
+    if first["type"] == "missing":
+        return f"{place} is missing{more}"
+    value = first["input"]
+    if isinstance(value, list):
+        text = "a list" if value else "an empty list"
+    else:
+        text = "an object" if isinstance(value, dict) else shown(value)
+    return f"{place or 'the content'} is {text}, but {_rule(first)}{more}"
 
 
-def check_known(named: Sequence[str], flag: str, config: MilestoneConfig) -> None:
-    """Refuse a milestone on the command line that the config does not have. Raises ConfigError."""
-    for name in named:
+def _rule(error: ErrorDetails) -> str:
+    if error["type"] == "string_pattern_mismatch":
+        return "must be 1 to 64 letters, digits, _, . or -, and begin with a letter or digit"
+    if error["type"].startswith("model"):
+        keys = "id and max_steps" if error["loc"] else "env and milestones"
+        return f"must be an object with the keys {keys}"
+    if error["type"] == "too_short":
+        return "must contain at least one milestone"
+    return reason(MilestoneConfig, error).replace("a table", "an object")
+
+
+def require_known_ids(names: Sequence[str], flag: str, config: MilestoneConfig) -> None:
+    """Raise ConfigError if a flag names a milestone that the config does not have."""
+    for name in names:
         if name not in config.ids():
-            known = ", ".join(config.ids())
-            raise ConfigError(f"{flag} {name}: there is no such milestone", hint=f"one of {known}")
+            raise ConfigError(
+                f"{flag} {name}: the config has no such milestone", hint=f"it has {', '.join(config.ids())}"
+            )

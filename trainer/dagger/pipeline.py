@@ -1,4 +1,4 @@
-"""All milestones: one process each, as many at once as asked for, every result on disk before the next begins."""
+"""Runs the milestones, each in a worker process, and writes the results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -19,20 +18,11 @@ from pydantic import ValidationError
 from schemas.errors import ConfigError
 from schemas.process.tree import ProcessTree
 from schemas.storage.file_lock import try_acquire
-from schemas.storage.files import read_regular
-from trainer.dagger.messages import (
-    EVENTS,
-    Event,
-    Finished,
-    MilestoneJob,
-    MilestoneResult,
-    PipelineState,
-    Status,
-    write_results,
-)
+from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.reporting.html_report import write_report
-from trainer.dagger.schedule import Schedule, Selection, done_in, make_schedule, may_start
+from trainer.dagger.results import MilestoneResult, PipelineState, new_result, read_pipeline_state, write_results
+from trainer.dagger.schedule import Schedule, Selection, can_start, make_schedule
 from trainer.dagger.settings import DaggerSettings
 
 _TIMEOUT_S = 0.5
@@ -43,114 +33,123 @@ _WORKER = ("-m", "trainer.dagger.training.worker")
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """A whole run."""
+    """What a run does, and where."""
 
     config: MilestoneConfig
     settings: DaggerSettings
     selection: Selection
-    policy_dir: Path
+    expert_dir: Path
     state_dir: Path
     output_dir: Path
     device: str
     record_video: bool
     jobs: int
-    stall_timeout_s: float = 1800.0  #: a worker that plays no episode and learns nothing for so long is ended
+    stall_timeout_s: float = 1800.0  #: a worker that makes no progress for so long is ended
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a time limit that would end every worker at once."""
+        if not self.stall_timeout_s > 0:
+            raise ConfigError(f"--stall-timeout is {self.stall_timeout_s:g}, but must be above 0", hint="see --help")
 
 
 class PipelineListener(Protocol):
-    """Who is told what happens: the progress display, the tracker."""
+    """Receives what happens: the console, the tracker."""
 
-    def begin(self, plan: Schedule, options: PipelineOptions) -> None:
-        """The run begins."""
+    def run_started(self, schedule: Schedule, options: PipelineOptions) -> None:
+        """Handle the start of the run."""
 
-    def started(self, milestone_id: str) -> None:
-        """A milestone begins."""
+    def milestone_started(self, milestone_id: str) -> None:
+        """Handle the start of a milestone."""
 
-    def heard(self, milestone_id: str, event: Event) -> None:
-        """A milestone said something."""
+    def event_received(self, milestone_id: str, event: Event) -> None:
+        """Handle an event of a milestone."""
 
-    def ended(self, result: MilestoneResult) -> None:
-        """A milestone is over."""
+    def milestone_ended(self, result: MilestoneResult) -> None:
+        """Handle the end of a milestone."""
 
 
 @dataclass(slots=True)
 class _Worker:
     tree: ProcessTree
-    listener: threading.Thread
-    heard_s: float  #: monotonic
+    reader: threading.Thread
+    heard_s: float  #: time of the last event, monotonic
     result: MilestoneResult | None = None
     stalled: bool = False
 
 
 @dataclass(slots=True)
 class Pipeline:
-    """The run. Its one thread starts workers, takes their events in and writes results."""
+    """One run. Workers are started, and their events handled, on the thread that calls `run`."""
 
     options: PipelineOptions
-    watchers: tuple[PipelineListener, ...]
+    listeners: tuple[PipelineListener, ...]
     state: PipelineState = field(default_factory=PipelineState)
-    _inbox: queue.SimpleQueue[tuple[str, Event | None]] = field(default_factory=queue.SimpleQueue)
+    _events: queue.SimpleQueue[tuple[str, Event | None]] = field(default_factory=queue.SimpleQueue)
     _workers: dict[str, _Worker] = field(default_factory=dict)
 
     def run(self) -> tuple[MilestoneResult, ...]:
-        """Do what is due; give the results of what was asked for, those of earlier runs among them."""
+        """Run the milestones that are left. Return the results of all selected ones, also from earlier runs.
+
+        Raises ConfigError if another pipeline uses the output folder.
+        """
         lock, holder = try_acquire(self.options.output_dir / ".lock")
         if lock is None:
             raise ConfigError(
-                f"another pipeline (pid {holder}) works in {self.options.output_dir}",
-                hint="wait for it, or give another --output-dir",
+                f"another pipeline (pid {holder}) uses {self.options.output_dir}",
+                hint="wait for it, or name another --output-dir",
             )
         with lock:
             return self._run()
 
     def _run(self) -> tuple[MilestoneResult, ...]:
         options = self.options
-        self.state = read_state(options.output_dir / "pipeline_state.json")
-        plan = make_schedule(options.config, options.selection, self.state)
-        for watcher in self.watchers:
-            watcher.begin(plan, options)
+        self.state = read_pipeline_state(options.output_dir)
+        schedule = make_schedule(options.config, options.selection, self.state)
+        for listener in self.listeners:
+            listener.run_started(schedule, options)
         if options.selection.fresh:
-            for name in plan.run:
-                _forget(options.output_dir, name)
-        for name in plan.skipped:
-            self._record(self._without_worker(name, "skipped", "named by --skip-milestones"))
-        pending = list(plan.run)
+            for name in schedule.to_run:
+                _remove_files(options.output_dir, name)
+        for name in schedule.skipped:
+            self._record(new_result(options.config, name, "skipped", "named by --skip-milestones"))
+        pending = list(schedule.to_run)
         try:
             while pending or self._workers:
-                self._start_what_may(pending)
-                self._hear()
+                self._start_ready(pending)
+                self._handle_event()
                 self._end_stalled_workers()
         finally:
             for worker in self._workers.values():
                 worker.tree.end()
         write_results(options.output_dir, self.state)
         write_report(options.output_dir, self.state.results)
-        asked = {*plan.run, *plan.skipped, *plan.completed}
-        return tuple(result for result in self.state.results if result.milestone_id in asked)
+        selected = {*schedule.to_run, *schedule.skipped, *schedule.completed_before}
+        return tuple(result for result in self.state.results if result.milestone_id in selected)
 
-    def _start_what_may(self, pending: list[str]) -> None:
+    def _start_ready(self, pending: list[str]) -> None:
+        """Start the pending milestones that can start, at most `jobs` at the same time."""
         milestones = {milestone.id: milestone for milestone in self.options.config.milestones}
-        done = done_in(self.state)
+        completed = self.state.completed_ids()
         for name in list(pending):
             if len(self._workers) >= self.options.jobs:
                 return
             unfinished = [*pending, *self._workers]
-            if may_start(milestones[name], unfinished, done, lambda state: (self.options.state_dir / state).is_file()):
+            if can_start(milestones[name], unfinished, completed, lambda n: (self.options.state_dir / n).is_file()):
                 pending.remove(name)
-                self._start(name, done)
+                self._start(name, completed)
 
-    def _start(self, name: str, done: tuple[str, ...]) -> None:
+    def _start(self, name: str, completed: tuple[str, ...]) -> None:
         options = self.options
         job = MilestoneJob(
             config=options.config,
             milestone_id=name,
             settings=options.settings,
-            policy_dir=str(options.policy_dir),
+            expert_dir=str(options.expert_dir),
             state_dir=str(options.state_dir),
             output_dir=str(options.output_dir),
             device=options.device,
             record_video=options.record_video,
-            done=done,
+            completed_ids=completed,
         )
         logs = options.output_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -162,42 +161,42 @@ class Pipeline:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        listener = threading.Thread(target=self._listen, args=(name, tree.process), daemon=True)
-        self._workers[name] = _Worker(tree, listener, time.monotonic())
-        listener.start()
+        reader = threading.Thread(target=self._read_events, args=(name, tree.process), daemon=True)
+        self._workers[name] = _Worker(tree, reader, time.monotonic())
+        reader.start()
         stdin = tree.process.stdin
         assert stdin is not None
         with suppress(OSError):  # if it ended at once, its missing result reports it
             stdin.write(job.to_bytes())
             stdin.flush()
-        for watcher in self.watchers:
-            watcher.started(name)
+        for listener in self.listeners:
+            listener.milestone_started(name)
 
-    def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def _read_events(self, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             with suppress(ValidationError):
-                self._inbox.put((name, EVENTS.validate_json(line)))
-        self._inbox.put((name, None))
+                self._events.put((name, EVENTS.validate_json(line)))
+        self._events.put((name, None))
 
-    def _hear(self) -> None:
-        """Wait for one event and act on it."""
+    def _handle_event(self) -> None:
+        """Wait a moment for one event, and handle it."""
         try:
-            # Not without end: on Windows Ctrl-C would wait with it.
-            name, event = self._inbox.get(timeout=_TIMEOUT_S)
+            # Not without a time limit: on Windows, Ctrl-C has no effect while it waits.
+            name, event = self._events.get(timeout=_TIMEOUT_S)
         except queue.Empty:
             return
         worker = self._workers[name]
         worker.heard_s = time.monotonic()
-        if isinstance(event, Finished):
+        if isinstance(event, MilestoneDone):
             worker.result = event.result
         elif event is not None:
-            for watcher in self.watchers:
-                watcher.heard(name, event)
+            for listener in self.listeners:
+                listener.event_received(name, event)
         else:
             self._workers.pop(name)
             exit_code = worker.tree.end(wait_s=_EXIT_TIMEOUT_S)
-            self._record(worker.result or self._died(name, exit_code, stalled=worker.stalled))
+            self._record(worker.result or self._failed_result(name, exit_code, stalled=worker.stalled))
             for pipe in (worker.tree.process.stdin, worker.tree.process.stdout):
                 if pipe is not None:
                     with suppress(OSError):
@@ -217,43 +216,24 @@ class Pipeline:
                 worker.stalled = True
                 worker.tree.kill()
 
-    def _died(self, name: str, code: int | None, *, stalled: bool) -> MilestoneResult:
+    def _failed_result(self, name: str, code: int | None, *, stalled: bool) -> MilestoneResult:
         if stalled:
             limit_s = self.options.stall_timeout_s
-            why = f"nothing happened for {limit_s:g} s: its environment hangs, or --stall-timeout is too short"
-            return self._without_worker(name, "failed", f"{why} -> see logs/{name}.log")
+            cause = f"it made no progress for {limit_s:g} s: its environment hangs, or --stall-timeout is too short"
+            return new_result(self.options.config, name, "failed", f"{cause} -> see logs/{name}.log")
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return self._without_worker(name, "failed", f"its process ended with {how} -> see logs/{name}.log")
-
-    def _without_worker(self, name: str, status: Status, reason: str) -> MilestoneResult:
-        return MilestoneResult(
-            milestone_id=name,
-            index=self.options.config.ids().index(name),
-            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-            status=status,
-            reason=reason,
-        )
+        reason = f"its process ended with {how} -> see logs/{name}.log"
+        return new_result(self.options.config, name, "failed", reason)
 
     def _record(self, result: MilestoneResult) -> None:
         self.state = self.state.with_result(result)
         write_results(self.options.output_dir, self.state)
         write_report(self.options.output_dir, self.state.results)
-        for watcher in self.watchers:
-            watcher.ended(result)
+        for listener in self.listeners:
+            listener.milestone_ended(result)
 
 
-def read_state(path: Path) -> PipelineState:
-    """Read pipeline_state.json; where there is none, nothing was done. Raises ConfigError."""
-    try:
-        return PipelineState.from_bytes(read_regular(path, limit=1 << 28))
-    except FileNotFoundError:
-        return PipelineState()
-    except (OSError, ValidationError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is torn or of another program"
-        raise ConfigError(f"{path} cannot be read: {what}", hint="remove it to begin anew") from None
-
-
-def _forget(output_dir: Path, name: str) -> None:
-    """Remove a milestone's work, so that it begins anew."""
+def _remove_files(output_dir: Path, name: str) -> None:
+    """Remove a milestone's labels, progress, models and videos, because --fresh asks for it."""
     for kind in ("work", "models", "expert_eval_videos", "dagger_videos"):
         shutil.rmtree(output_dir / kind / name, ignore_errors=True)

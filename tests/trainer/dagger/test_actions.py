@@ -1,22 +1,24 @@
-"""An expert's answer becomes a label, or is refused in words."""
+"""An expert's action becomes a label, or is rejected with a reason."""
 
 import numpy as np
 import pytest
 
-from trainer.dagger.actions import Actions, InvalidActionError
+from trainer.dagger.actions import ActionSpec, InvalidActionError
 
-CHOICE = Actions("discrete", ("LEFT", "RIGHT", "UP"), first=1)
-BUTTONS = Actions("multi_binary", ("A", "B", "C"))
-STEER = Actions("continuous", ("steer", "brake"), (-1.0, 0.0), (1.0, 1.0))
-TORQUE = Actions("continuous", ("torque",), (-2.0,), (6.0,))
+CHOICE = ActionSpec("discrete", ("LEFT", "RIGHT", "UP"), first=1)
+BUTTONS = ActionSpec("multi_binary", ("A", "B", "C"))
+STEER = ActionSpec("continuous", ("steer", "brake"), (-1.0, 0.0), (1.0, 1.0))
+TORQUE = ActionSpec("continuous", ("torque",), (-2.0,), (6.0,))
 
 GOOD = [
     (CHOICE, 1, 0, 1),
     (CHOICE, "UP", 2, 3),
+    (CHOICE, ["UP"], 2, 3),
     (CHOICE, np.array([2]), 1, 2),
     (BUTTONS, [0, 1, 1], [0, 1, 1], [0, 1, 1]),
     (BUTTONS, "B", [0, 1, 0], [0, 1, 0]),
     (BUTTONS, ["A", "C"], [1, 0, 1], [1, 0, 1]),
+    (BUTTONS, ("A", "C"), [1, 0, 1], [1, 0, 1]),
     (BUTTONS, 2, [0, 0, 1], [0, 0, 1]),
     (BUTTONS, [True, False, False], [1, 0, 0], [1, 0, 0]),
     (STEER, [0.5, 0.25], [0.5, 0.25], [0.5, 0.25]),
@@ -26,32 +28,48 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("actions", "answer", "label", "played"), GOOD)
-def test_labels_and_what_the_environment_gets(actions, answer, label, played):
-    made = actions.label(answer)
+@pytest.mark.parametrize(("actions", "action", "label", "env_action"), GOOD)
+def test_action_becomes_a_label_and_the_label_an_action_of_the_environment(actions, action, label, env_action):
+    made = actions.label(action)
     np.testing.assert_allclose(made, label)
-    assert made.dtype == actions.dtype
+    assert made.dtype == actions.label_dtype
     assert made.shape == actions.label_shape
-    np.testing.assert_allclose(actions.for_env(made), played)
+    np.testing.assert_allclose(actions.env_action(made), env_action)
 
 
 BAD = [
-    (CHOICE, 0, "no index of 3"),
-    (CHOICE, 4, "no index of 3"),
-    (CHOICE, 1.5, "no index of 3"),
-    (CHOICE, "JUMP", "'JUMP' is none of the actions LEFT, RIGHT, UP"),
-    (CHOICE, [0, 1], "is no choice"),
-    (CHOICE, None, "None is no action"),
-    (CHOICE, {}, "is no action"),
-    (BUTTONS, [0, 1], r"has shape \(2,\), not \(3,\)"),
-    (BUTTONS, [0, 2, 0], "a button is 0 or 1"),
-    (STEER, "steer", "real-valued actions are arrays"),
-    (STEER, [float("nan"), 0], "is not finite"),
-    (STEER, [1], r"has shape \(1,\)"),
+    (CHOICE, 0, "0, which is not an index of one of the 3 actions"),
+    (CHOICE, 4, "4, which is not an index of one of the 3 actions"),
+    (CHOICE, 1.5, "1.5, which is not an index of one of the 3 actions"),
+    (CHOICE, "JUMP", "'JUMP', which is not the name of an action"),
+    (CHOICE, ["LEFT", "UP"], "['LEFT', 'UP']: 2 actions instead of one"),
+    (CHOICE, ["LEFT", 2], "['LEFT', 2], which is not an action"),
+    (CHOICE, [0, 1], "[0, 1]: 2 numbers instead of one index"),
+    (CHOICE, None, "None, which is not an action"),
+    (CHOICE, {}, "{}, which is not an action"),
+    (BUTTONS, [0, 1], "[0, 1] of shape (2,) instead of (3,)"),
+    (BUTTONS, [0, 2, 0], "[0, 2, 0], but a button is 0 or 1"),
+    (STEER, "steer", "'steer', but real-valued actions have no names"),
+    (STEER, [float("nan"), 0], "[nan, 0], which is not finite"),
+    (STEER, [1], "[1] of shape (1,) instead of (2,)"),
 ]
 
 
-@pytest.mark.parametrize(("actions", "answer", "says"), BAD)
-def test_nonsense_is_refused_in_words(actions, answer, says):
-    with pytest.raises(InvalidActionError, match=says):
-        actions.label(answer)
+@pytest.mark.parametrize(("actions", "action", "message"), BAD)
+def test_invalid_action_is_rejected_with_a_reason(actions, action, message):
+    with pytest.raises(InvalidActionError) as caught:
+        actions.label(action)
+    assert str(caught.value) == message
+
+
+def test_stack_has_the_type_and_shape_of_labels_also_without_any():
+    labels = BUTTONS.stack([BUTTONS.label("A"), BUTTONS.label("B")])
+    np.testing.assert_array_equal(labels, [[1, 0, 0], [0, 1, 0]])
+    assert BUTTONS.stack([]).shape == (0, 3)
+    assert labels.dtype == BUTTONS.stack([]).dtype == np.uint8
+
+
+def test_words_for_an_expert_name_what_it_can_return():
+    assert CHOICE.in_words() == "a whole number from 1 to 3, or one of the names LEFT, RIGHT, UP"
+    assert BUTTONS.in_words() == "3 zeros and ones, an index, or some of the names A, B, C"
+    assert STEER.in_words() == "an array of 2 numbers: steer, brake"

@@ -1,95 +1,112 @@
-"""milestone_config.json is read as it is, or refused with one line."""
+"""milestone_config.json is read as it is, or rejected with one line that names the place."""
 
 import json
 
 import pytest
 
 from schemas.errors import ConfigError
-from trainer.dagger.messages import MilestoneResult, PipelineState
 from trainer.dagger.milestones import read_config
-from trainer.dagger.schedule import Selection, make_schedule, may_start
 
 A = {"id": "A", "description": "first", "starting_state": None, "max_steps": 10}
 B = {"id": "B", "starting_state": "milestone_states/A_completed.state", "max_steps": 10}
 
 
-def config(tmp_path, *milestones, **more):
+def read(tmp_path, document):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps({"env": "racing", "milestones": milestones, **more}))
+    path.write_bytes(document if isinstance(document, bytes) else json.dumps(document).encode())
     return read_config(path)
 
 
+def config(*milestones, **more):
+    return {"env": "racing", "milestones": milestones, **more}
+
+
 def test_unknown_keys_are_kept(tmp_path):
-    read = config(tmp_path, {**A, "reward_hint": 3}, made_by="hand")
-    assert read.milestones[0].model_dump()["reward_hint"] == 3
-    assert read.model_dump()["made_by"] == "hand"
-    assert config(tmp_path, A, B).milestones[1].state_name() == "A_completed.state"
+    found = read(tmp_path, config({**A, "reward_hint": 3}, B, made_by="hand"))
+    assert found.milestones[0].model_dump()["reward_hint"] == 3
+    assert found.model_dump()["made_by"] == "hand"
+    assert found.milestones[1].start_state_name() == "A_completed.state"
 
 
-@pytest.mark.parametrize(
-    ("milestones", "says"),
-    [
-        ([A, A], "2 milestones have the id A"),
-        ([A, {**A, "id": "a"}], "2 milestones have the id A"),
-        ([], "milestones: Tuple should have at least 1 item"),
-        ([{**A, "max_steps": 0}], "milestones[0].max_steps: Input should be greater than or equal to 1"),
-        ([{**A, "id": "../x"}], "milestones[0].id: String should match pattern"),
-        ([{"id": "A"}], "milestones[0].max_steps: Field required"),
-    ],
-)
-def test_a_bad_config_is_one_line(tmp_path, milestones, says):
-    with pytest.raises(ConfigError) as caught:
-        config(tmp_path, *milestones)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_lanes_is_the_older_name_of_num_envs(tmp_path):
+    assert read(tmp_path, config(A, num_envs=3)).num_envs == 3
+    assert read(tmp_path, config(A, lanes=3)).num_envs == 3
+    assert read(tmp_path, config(A)).num_envs is None
 
 
-def test_a_file_that_is_not_there_or_no_json(tmp_path):
-    with pytest.raises(ConfigError, match="is not there"):
-        read_config(tmp_path / "none.json")
-    (tmp_path / "torn.json").write_text('{"env": "rac')
-    with pytest.raises(ConfigError, match="Invalid JSON"):
-        read_config(tmp_path / "torn.json")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_that_editors_write_are_read(tmp_path, encoding):
+    text = json.dumps(config({**A, "description": "through the S\N{LATIN SMALL LETTER U WITH DIAERESIS}d curve"}))
+    assert read(tmp_path, text.encode(encoding)).ids() == ("A",)
 
 
-def result(name, status):
-    return MilestoneResult(milestone_id=name, index=0, timestamp="2026-01-01T00:00:00+00:00", status=status)
-
-
-STATES = {
-    "nothing asked": (Selection(), ["B", "C"], [], ["A"]),
-    "one alone": (Selection(only="C"), ["C"], [], []),
-    "one alone, completed": (Selection(only="A"), [], [], ["A"]),
-    "completed ones anew": (Selection(only="A", fresh=True), ["A"], [], []),
-    "from one on": (Selection(resume_from="C"), ["C"], [], []),
-    "without some": (Selection(skip=("A", "B")), ["C"], ["B"], ["A"]),
+BAD = {
+    "two equal ids": (config(A, A), "2 milestones have the id A -> give each its own id"),
+    "ids that differ in case": (config(A, {**A, "id": "a"}), "2 milestones have the id A -> give each its own id"),
+    "no milestones": (config(), "milestones is an empty list, but must contain at least one milestone"),
+    "no env": ({"milestones": [A]}, "env is missing"),
+    "a number too low": (
+        config({**A, "max_steps": 0}),
+        "milestones[0].max_steps is 0, but must be a whole number, at least 1",
+    ),
+    "a number as text": (
+        config({**A, "max_steps": "300"}),
+        'milestones[0].max_steps is "300", but must be a whole number, at least 1',
+    ),
+    "an id that is a path": (
+        config({**A, "id": "../x"}),
+        'milestones[0].id is "../x", but must be 1 to 64 letters, digits, _, . or -, and begin with a letter or digit',
+    ),
+    "an id that is a number": (config({**A, "id": 1}), "milestones[0].id is 1, but must be text"),
+    "a missing key": (config({"id": "A"}), "milestones[0].max_steps is missing"),
+    "several problems": (config({"id": "A"}, {"id": "B"}), "milestones[0].max_steps is missing (and 1 more)"),
+    "a misspelt key": (
+        config({"id": "A", "max_step": 300}),
+        "milestones[0].max_step is not a known key -> did you mean max_steps?",
+    ),
+    "a misspelt optional key": (
+        config(A, {"id": "B", "max_steps": 9, "start_state": "x"}),
+        "milestones[1].start_state is not a known key -> did you mean starting_state?",
+    ),
+    "a misspelt list": (
+        {"env": "racing", "milestone": [A]},
+        "milestone is not a known key -> did you mean milestones?",
+    ),
+    "ids instead of objects": (
+        config("A", "B"),
+        'milestones[0] is "A", but must be an object with the keys id and max_steps (and 1 more)',
+    ),
+    "an object instead of a list": (
+        {"env": "racing", "milestones": {"A": {"max_steps": 5}}},
+        "milestones is an object, but must be a list",
+    ),
+    "only a list": ([A], "the content is a list, but must be an object with the keys env and milestones"),
+    "options that are a list": (config(A, env_options=[1]), "env_options is a list, but must be an object"),
+    "no environments": (config(A, num_envs=0), "num_envs is 0, but must be a whole number, at least 1"),
+    "a cut-off file": (b'{"env": "rac', "line 1, column 9: not valid JSON: Unterminated string"),
+    "a comma too many": (b'{"env": "racing",\n "milestones": [],\n}', "line 3, column 1: not valid JSON"),
+    "an empty file": (b"", "line 1, column 1: not valid JSON: Expecting value"),
+    "nan": (b'{"env": "racing", "x": NaN}', "NaN is not allowed in JSON"),
+    "another encoding": ('{"env": "\N{LATIN SMALL LETTER U WITH DIAERESIS}"}'.encode("latin-1"), "is not UTF-8"),
 }
 
 
-@pytest.mark.parametrize(("selection", "run", "skipped", "completed"), STATES.values(), ids=STATES)
-def test_what_is_due(tmp_path, selection, run, skipped, completed):
-    state = PipelineState(results=(result("A", "completed"), result("B", "failed")))
-    plan = make_schedule(config(tmp_path, A, B, {**B, "id": "C"}), selection, state)
-    assert (plan.run, plan.skipped, plan.completed) == (tuple(run), tuple(skipped), tuple(completed))
+@pytest.mark.parametrize(("document", "message"), BAD.values(), ids=BAD)
+def test_bad_config_gives_one_line(tmp_path, document, message):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, document)
+    line = str(caught.value)
+    assert message in line
+    assert line.startswith(str(tmp_path / "config.json"))
+    assert "\n" not in line
+    assert "Input should" not in line, "pydantic's own words"
 
 
-@pytest.mark.parametrize(
-    ("selection", "flag"),
-    [
-        (Selection(only="X"), "--milestone X"),
-        (Selection(resume_from="X"), "--resume-from X"),
-        (Selection(skip=("A", "X")), "--skip-milestones X"),
-    ],
-)
-def test_an_unknown_milestone_on_the_command_line(tmp_path, selection, flag):
-    with pytest.raises(ConfigError, match=f"{flag}: there is no such milestone -> one of A, B"):
-        make_schedule(config(tmp_path, A, B), selection, PipelineState())
+def test_a_key_of_the_environment_may_be_similar_to_a_known_one_that_is_there(tmp_path):
+    found = read(tmp_path, config({**A, "max_step": 3}))
+    assert found.milestones[0].model_dump()["max_step"] == 3
 
 
-def test_a_milestone_waits_for_its_start_state_only_while_that_can_come(tmp_path):
-    first, second = config(tmp_path, A, B).milestones
-    assert may_start(first, ["A", "B"], [], lambda _: False)
-    assert not may_start(second, ["A", "B"], [], lambda _: False)
-    assert may_start(second, ["A", "B"], [], lambda name: name == "A_completed.state")
-    assert may_start(second, ["B"], ["A"], lambda _: False)
-    assert may_start(second, ["B"], [], lambda _: False), "it starts, and fails with its reason"
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.json does not exist -> name the file with --milestone-config"):
+        read_config(tmp_path / "none.json")

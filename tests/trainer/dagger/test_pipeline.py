@@ -1,4 +1,4 @@
-"""Whole runs in a small world: every kind of action and picture, every bad input, and what a stop leaves behind."""
+"""Whole runs in a small environment: every kind of action and observation, bad inputs, and interrupted runs."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.corridor import write_project
 from tests.faults.support.children import is_gone
-from trainer.dagger.messages import COLUMNS
+from trainer.dagger.results import COLUMNS
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,7 +27,7 @@ def start(arguments, **more):
 
 
 def run(arguments):
-    """Run the command line to its end; give its exit code and what it said."""
+    """Run the command line to its end, and return its exit code and output."""
     process = start(arguments)
     out, err = process.communicate(timeout=110)
     return process.returncode, out, err
@@ -66,7 +66,7 @@ def test_experts_become_policies(tmp_path):
     assert "0 milestones to do, 2 completed before" in out
 
 
-def test_the_model_json_does_what_the_checkpoint_does(tmp_path):
+def test_model_json_computes_what_the_checkpoint_computes(tmp_path):
     import numpy as np
 
     from trainer import load_policy
@@ -74,15 +74,15 @@ def test_the_model_json_does_what_the_checkpoint_does(tmp_path):
     arguments = write_project(tmp_path, milestones=(("A", None),), actions="continuous")
     assert run([*arguments, "--no-record-video"])[0] == 0
     models = tmp_path / "out" / "models" / "A"
-    seen = np.array([[1.0, 0.1, 1.0], [5.0, 2.5, 1.0]], np.float32)
-    by_json = load_policy(models / "dagger_A_best.json").mean(seen)
-    by_checkpoint = load_policy(models / "dagger_A_best.pth").mean(seen)
+    observations = np.array([[1.0, 0.1, 1.0], [5.0, 2.5, 1.0]], np.float32)
+    by_json = load_policy(models / "dagger_A_best.json").mean(observations)
+    by_checkpoint = load_policy(models / "dagger_A_best.pth").mean(observations)
     np.testing.assert_allclose(by_json, by_checkpoint, atol=1e-5)
-    np.testing.assert_allclose(by_json, 0.5, atol=0.2)  # the expert's 2 of [-4, 4], in units
+    np.testing.assert_allclose(by_json, 0.5, atol=0.2)  # the expert's 2 of [-4, 4], normalised
     assert not (tmp_path / "out" / "dagger_videos").exists()
 
 
-def test_pictures_are_learned_from_too(tmp_path):
+def test_policies_learn_from_images(tmp_path):
     arguments = write_project(tmp_path, milestones=(("A", None),), pixels=True)
     code, out, _ = run([*arguments, "--no-cuda"])
     assert code == 0, out
@@ -93,8 +93,8 @@ def test_pictures_are_learned_from_too(tmp_path):
     ]
 
 
-def test_one_bad_milestone_costs_that_milestone(tmp_path):
-    """One weak, hung, killed, one whose start nobody makes, one whose start is torn: the good one is done."""
+def test_a_bad_milestone_fails_and_the_others_are_trained(tmp_path):
+    """A weak expert, one that hangs, one that kills its worker, a start state that is missing or damaged."""
     experts = {
         "WEAK": "def run(state):\n    return 'LEFT'\n",
         "HANGS": "import time\ndef run(state):\n    time.sleep(60)\n",
@@ -116,13 +116,13 @@ def test_one_bad_milestone_costs_that_milestone(tmp_path):
     reasons = {name: r["reason"] for name, r in results.items()}
     assert "the expert's success rate is 0.00, below 0.60" in reasons["WEAK"]
     assert results["WEAK"]["expert_success_rate"] == 0.0
-    assert "no answer within 3 s" in reasons["HANGS"]
+    assert "run() did not return within 3 s" in reasons["HANGS"]
     assert "its process ended with signal 9 -> see logs/KILLS.log" in reasons["KILLS"]
-    assert "is not there, and WEAK is not done" in reasons["AFTER"]
+    assert "WEAK_completed.state does not exist, and WEAK is not completed -> complete WEAK first" in reasons["AFTER"]
     assert "TORN" not in reasons["TORN"]
     assert "SAVED_completed.state: the start state cannot be loaded" in reasons["TORN"]
     assert all("\n" not in reason for reason in reasons.values())
-    # Mended, the same command does what is left.
+    # After the expert is corrected, the same command trains what is left.
     (tmp_path / "policies" / "WEAK.py").write_text("def run(state):\n    return 'RIGHT'\n")
     assert run([*arguments, "--skip-milestones", "HANGS", "KILLS", "TORN"])[0] == 0
     assert [results_of(tmp_path)[n]["status"] for n in ("WEAK", "AFTER", "HANGS")] == [
@@ -130,7 +130,7 @@ def test_one_bad_milestone_costs_that_milestone(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_start_state_that_is_gone_is_made_again_the_same(tmp_path):
+def test_a_removed_start_state_is_made_again_with_the_same_content(tmp_path):
     arguments = [*write_project(tmp_path), "--no-record-video"]
     assert run([*arguments, "--milestone", "A"])[0] == 0
     state = tmp_path / "states" / "A_completed.state"
@@ -141,16 +141,21 @@ def test_a_start_state_that_is_gone_is_made_again_the_same(tmp_path):
 
 
 BAD_LINES = {
-    "unknown milestone": (["--milestone", "X"], "--milestone X: there is no such milestone -> one of A, B"),
-    "no config": (["--milestone-config", "none.json"], "none.json is not there"),
+    "unknown milestone": (["--milestone", "X"], "--milestone X: the config has no such milestone -> it has A, B"),
+    "no config": (["--milestone-config", "none.json"], "none.json does not exist"),
     "no experts": (["--policy-dir", "none"], "the folder of experts none is not there"),
-    "a bad number": (["--dagger-iterations", "0"], "--dagger-iterations 0: Input should be greater"),
+    "a bad number": (
+        ["--dagger-iterations", "0"],
+        "--dagger-iterations is 0, but must be a whole number, at least 1 -> see --help",
+    ),
+    "a rate above 1": (["--beta-start", "2"], "--beta-start is 2.0, but must be a number from 0 to 1 -> see --help"),
+    "no time": (["--stall-timeout", "0"], "--stall-timeout is 0, but must be above 0 -> see --help"),
     "no jobs": (["--jobs", "0"], "--jobs 0: at least 1"),
 }
 
 
 @pytest.mark.parametrize(("more", "says"), BAD_LINES.values(), ids=BAD_LINES)
-def test_a_bad_command_line_is_one_line(tmp_path, monkeypatch, capsys, more, says):
+def test_bad_command_line_gives_one_line(tmp_path, monkeypatch, capsys, more, says):
     from trainer.dagger.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -161,11 +166,11 @@ def test_a_bad_command_line_is_one_line(tmp_path, monkeypatch, capsys, more, say
     assert said.out == ""
 
 
-def test_the_old_name_is_the_same_program(tmp_path):
+def test_older_script_name_runs_the_same_program(tmp_path):
     command = [sys.executable, "scripts/auto_dagger_pipeline.py", *write_project(tmp_path), "--milestone", "X"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: --milestone X: there is no such milestone -> one of A, B [E_CONFIG]\n"
+    assert done.stderr == "error: --milestone X: the config has no such milestone -> it has A, B [E_CONFIG]\n"
 
 
 def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):
@@ -175,11 +180,11 @@ def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):
     file, _ = try_acquire(tmp_path / "out" / ".lock")
     with file:
         assert main(write_project(tmp_path)) == 2
-    assert f"another pipeline (pid {os.getpid()}) works in" in capsys.readouterr().err
+    assert f"another pipeline (pid {os.getpid()}) uses" in capsys.readouterr().err
 
 
-def everything(folder):
-    """What a run decided: results, curves and models, without clocks."""
+def outcome(folder):
+    """Return what a run decided, without times: results, rounds, models, states, names of videos."""
     out = folder / "out"
     results = [{k: v for k, v in r.items() if k != "timestamp"} for r in results_of(folder).values()]
     details = {}
@@ -194,9 +199,9 @@ def everything(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="kill -9 and what it leaves are tried on POSIX")
-def test_killed_at_ten_moments_it_ends_as_if_it_had_not_been(tmp_path):
-    """Kill -9 a moment after a line of the log, ten times; then let it end and compare everything."""
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="kill -9 is tested on POSIX")
+def test_a_run_that_is_killed_ten_times_ends_with_the_same_outcome(tmp_path):
+    """Kill -9 shortly after a line of output, ten times; then let it end, and compare all of it."""
     (tmp_path / "straight").mkdir()
     (tmp_path / "killed").mkdir()
     rounds = ["--dagger-iterations", "20"]
@@ -211,18 +216,18 @@ def test_killed_at_ten_moments_it_ends_as_if_it_had_not_been(tmp_path):
         kills += process.poll() is None
         process.kill()  # the pipeline alone: its workers must notice by themselves
         process.communicate()
-    assert kills >= 5, "it must really have been killed"
+    assert kills >= 5, "most of the ten must have been killed while they ran"
     assert run(arguments)[0] == 0
-    assert everything(tmp_path / "killed") == everything(tmp_path / "straight")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "straight")
 
 
-def test_a_worker_in_which_nothing_happens_is_ended(tmp_path, monkeypatch, capsys):
+def test_a_worker_without_progress_is_ended(tmp_path, monkeypatch, capsys):
     from trainer.dagger import pipeline
     from trainer.dagger.cli import main
 
     monkeypatch.setattr(pipeline, "_WORKER", ("-c", "import time; time.sleep(60)"))
     assert main([*write_project(tmp_path, milestones=(("A", None),)), "--stall-timeout", "0.2"]) == 1
-    assert "nothing happened for 0.2 s: its environment hangs" in results_of(tmp_path)["A"]["reason"]
+    assert "it made no progress for 0.2 s: its environment hangs" in results_of(tmp_path)["A"]["reason"]
     capsys.readouterr()
 
 
@@ -239,7 +244,7 @@ start_descendants(Path(sys.argv[1]))
 @pytest.mark.parametrize(
     ("last_line", "stall_timeout_s", "reason"),
     [
-        ("import time; time.sleep(3600)", "2", "nothing happened for 2 s"),
+        ("import time; time.sleep(3600)", "2", "it made no progress for 2 s"),
         ("sys.exit(7)", "3600", "its process ended with exit code 7"),
     ],
     ids=["stalled", "ended by itself"],
@@ -261,3 +266,34 @@ def test_what_the_environment_of_a_failed_milestone_started_is_ended(
     assert len(started) == 4
     assert [pid for pid in started if not is_gone(pid)] == []
     capsys.readouterr()
+
+
+def test_changed_settings_start_from_scratch_and_the_earlier_labels_are_kept(tmp_path):
+    arguments = [*write_project(tmp_path, milestones=(("A", None),)), "--no-record-video"]
+    assert run(arguments)[0] == 0
+    labels = sorted(path.read_bytes() for path in (tmp_path / "out" / "work" / "A" / "data").rglob("*.npy"))
+    (tmp_path / "out" / "pipeline_state.json").unlink()  # otherwise the completed milestone is not started
+    code, out, _ = run([*arguments, "--batch-size", "8"])
+    assert code == 0
+    [kept] = (tmp_path / "out" / "work").glob("A.old-*")
+    assert f"the earlier work is kept in {kept}" in out
+    assert sorted(path.read_bytes() for path in (kept / "data").rglob("*.npy")) == labels
+    assert run([*arguments, "--batch-size", "8", "--fresh"])[0] == 0
+    assert kept.is_dir(), "--fresh removes only the work that the milestone would continue"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
+def test_progress_that_is_not_a_file_fails_the_milestone_and_removes_nothing(tmp_path):
+    arguments = [*write_project(tmp_path, milestones=(("A", None),)), "--no-record-video"]
+    assert run(arguments)[0] == 0
+    progress = tmp_path / "out" / "work" / "A" / "progress.pt"
+    progress.rename(tmp_path / "elsewhere")
+    progress.symlink_to(progress.name)
+    (tmp_path / "out" / "pipeline_state.json").unlink()
+    assert run(arguments)[0] == 1
+    assert "progress.pt is a symbolic link" in results_of(tmp_path)["A"]["reason"]
+    assert len(list((tmp_path / "out" / "work" / "A" / "data").rglob("labels_*.npy"))) == 6
+    progress.unlink()
+    (tmp_path / "elsewhere").rename(progress)
+    assert run(arguments)[0] == 0, "it continues from the same labels"
+    assert [path.name for path in (tmp_path / "out" / "work").iterdir()] == ["A"]

@@ -327,7 +327,7 @@ def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):
 
 
 def test_an_episode_is_recorded_as_a_video(logs, capsys):
-    pytest.importorskip("imageio_ffmpeg", reason="needs the extra `video`")
+    pytest.importorskip("av", reason="needs the extra `video`")
     assert run(logs, env="racing", steps=1024) == 0
     target = logs / "episode.mp4"
     assert run(logs, "--video", str(target), env="racing") == 0

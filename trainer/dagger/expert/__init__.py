@@ -1,1 +1,1 @@
-"""A user's expert in a process of its own: client, server and what crosses between them."""
+"""An expert in a process of its own: client, server and the messages between them."""

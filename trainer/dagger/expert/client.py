@@ -1,4 +1,4 @@
-"""An expert as seen from here: a process that is asked for actions, and is ended where it hangs, dies or raves."""
+"""The expert of a milestone: starts its process, asks it for actions, and ends it if it hangs or fails."""
 
 from __future__ import annotations
 
@@ -13,41 +13,40 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import msgspec
-import numpy as np
 
 from schemas.errors import HotlapError
 from schemas.process.tree import ProcessTree
-from trainer.dagger.actions import Actions, InvalidActionError, Labels
+from trainer.dagger.actions import ActionSpec, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
-LOAD_S = 60.0
-"""How long importing a policy file may take, s."""
+LOAD_TIMEOUT_S = 60.0
+"""How long the import of an expert's file may take."""
 _SLACK_S = 0.25
-"""More than the other side holds answers back for."""
-MAX_STATES_PER_MESSAGE = 256  #: states a message, so that pictures among them take no more memory than they must
-_HINT = "see docs/dagger.md"
+"""Longer than the server waits before it sends actions, see `server.SEND_INTERVAL_S`."""
+MAX_STATES_PER_MESSAGE = 256
+"""A limit, because states can contain images."""
+_HINT = "see `hotlap docs dagger`"
 
 
 class ExpertError(HotlapError):
-    """An expert that cannot be used. The code says in which way; the milestone fails with this line."""
+    """An expert that cannot be used. Its milestone fails with this reason."""
 
     code = "E_EXPERT"
 
 
 class Expert:
-    """One expert's process. Use it with `with`; whatever happens in there, it is gone afterwards."""
+    """One expert's process. It starts and ends with the `with` block."""
 
-    def __init__(self, path: Path, actions: Actions, *, call_limit_s: float, log: IO[bytes] | None = None) -> None:
-        self._path, self._actions, self._limit_s, self._log = path, actions, call_limit_s, log
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    def __init__(self, path: Path, actions: ActionSpec, *, call_timeout_s: float, log: IO[bytes] | None = None) -> None:
+        self._path, self._actions, self._call_timeout_s, self._log = path, actions, call_timeout_s, log
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._tree: ProcessTree | None = None
-        self.labels_given = 0
 
     def __enter__(self) -> Self:
         if not self._path.is_file():
             raise ExpertError(
-                f"the expert {self._path} is not there",
-                hint="write it, with run(state) -> action",
+                f"the expert {self._path} does not exist",
+                hint=f"write it: a file with the function run(state); {_HINT}",
                 code="E_EXPERT_MISSING",
             )
         self._tree = ProcessTree(
@@ -75,19 +74,18 @@ class Expert:
 
     def label(self, states: Sequence[Any]) -> list[Labels]:
         """Return the expert's action in each state, as labels. Raises ExpertError."""
-        given: list[Labels] = []
+        labels: list[Labels] = []
         for first in range(0, len(states), MAX_STATES_PER_MESSAGE):
-            asked = states[first : first + MAX_STATES_PER_MESSAGE]
-            self._send({"do": "label", "states": list(asked)})
-            answers: list[Any] = []
-            while len(answers) < len(asked):
-                answers += self._answers()
-            given += [self._checked(answer) for answer in answers]
-        self.labels_given += len(given)
-        return given
+            part = list(states[first : first + MAX_STATES_PER_MESSAGE])
+            self._send({"do": "act", "states": part})
+            actions: list[Any] = []
+            while len(actions) < len(part):
+                actions += self._receive_actions()
+            labels += [self._label(action) for action in actions]
+        return labels
 
     def close(self) -> None:
-        """End the process and whatever it started; may be called again."""
+        """End the process and whatever it started. May be called again."""
         tree, self._tree = self._tree, None
         if tree is None:
             return
@@ -99,26 +97,33 @@ class Expert:
 
     def _load(self) -> None:
         self._send({"do": "load", "path": str(self._path.resolve())})
-        said = self._next(LOAD_S, f"{self._name} was not loaded after {LOAD_S:g} s", "E_EXPERT_HUNG")
-        if "raised" in said:
-            raise ExpertError(f"{self._name} cannot be loaded: {said['raised']}", hint=_HINT, code="E_EXPERT_RAISED")
-        if "missing" in said:
-            raise ExpertError(f"{self._name} has no run()", hint="write run(state) -> action", code="E_EXPERT_NO_RUN")
+        answer = self._receive(
+            LOAD_TIMEOUT_S,
+            f"{self._name} was not loaded within {LOAD_TIMEOUT_S:g} s",
+            "compute less when it is imported",
+        )
+        if "raised" in answer:
+            raise ExpertError(f"{self._name} cannot be loaded: {answer['raised']}", hint=_HINT, code="E_EXPERT_RAISED")
+        if "missing" in answer:
+            raise ExpertError(f"{self._name} has no function run(state)", hint=_HINT, code="E_EXPERT_NO_RUN")
 
-    def _answers(self) -> list[Any]:
-        hung = f"{self._name}: run() gave no answer within {self._limit_s:g} s"
-        said = self._next(self._limit_s + _SLACK_S, hung, "E_EXPERT_HUNG")
-        if "raised" in said:
-            raise ExpertError(f"{self._name}: run() raised {said['raised']}", hint=_HINT, code="E_EXPERT_RAISED")
-        answers: list[Any] = said["answers"]
-        return answers
+    def _receive_actions(self) -> list[Any]:
+        answer = self._receive(
+            self._call_timeout_s + _SLACK_S,
+            f"{self._name}: run() did not return within {self._call_timeout_s:g} s",
+            "make it faster, or raise --expert-timeout",
+        )
+        if "raised" in answer:
+            raise ExpertError(f"{self._name}: run() raised {answer['raised']}", hint=_HINT, code="E_EXPERT_RAISED")
+        actions: list[Any] = answer["actions"]
+        return actions
 
-    def _checked(self, answer: Any) -> Labels:
+    def _label(self, action: Any) -> Labels:
         try:
-            return self._actions.label(answer)
+            return self._actions.label(action)
         except InvalidActionError as error:
-            hint = f"give {_wanted(self._actions)}"
-            raise ExpertError(f"{self._name}: run() gave {error}", hint=hint, code="E_EXPERT_NONSENSE") from None
+            hint = f"return {self._actions.in_words()}"
+            raise ExpertError(f"{self._name}: run() returned {error}", hint=hint, code="E_EXPERT_NONSENSE") from None
 
     @property
     def _name(self) -> str:
@@ -132,44 +137,31 @@ class Expert:
             stdin.write(pack(message))
             stdin.flush()
         except OSError:
-            self._next(0.5, f"{self._name} does not listen", "E_EXPERT_DIED")
+            self._receive(0.5, f"{self._name} reads no states", "see the milestone's log", code="E_EXPERT_DIED")
 
-    def _next(self, limit_s: float, hung: str, code: str) -> dict[str, Any]:
-        """Wait for the next message. Raises ExpertError where it does not come, or the process has ended."""
+    def _receive(self, timeout_s: float, problem: str, hint: str, *, code: str = "E_EXPERT_HUNG") -> dict[str, Any]:
+        """Return the next message. Raises ExpertError: `problem` if none comes in time, or that the process ended."""
         try:
-            said = self._inbox.get(timeout=limit_s)
+            message = self._messages.get(timeout=timeout_s)
         except queue.Empty:
-            raise ExpertError(hung, hint="a hung expert fails its milestone; see --expert-timeout", code=code) from None
-        if isinstance(said, dict):
-            return said
+            raise ExpertError(problem, hint=hint, code=code) from None
+        if isinstance(message, dict):
+            return message
         assert self._tree is not None
         status = self._tree.process.wait()
         reason = f"signal {-status}" if status < 0 else f"exit code {status}"
-        raise ExpertError(f"{self._name} ended by itself with {reason}", hint="its log says more", code="E_EXPERT_DIED")
+        raise ExpertError(
+            f"the process of {self._name} ended with {reason}", hint="see the milestone's log", code="E_EXPERT_DIED"
+        )
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         with contextlib.suppress(EOFError, OSError, ValueError, msgspec.MsgspecError):
             while True:
-                self._inbox.put(read_message(process.stdout.read))
-        self._inbox.put(None)
-
-
-def _wanted(actions: Actions) -> str:
-    if actions.kind == "discrete":
-        return f"an index below {len(actions.names)} or one of {', '.join(actions.names)}"
-    if actions.kind == "multi_binary":
-        return f"{len(actions.names)} zeros and ones, an index, or names of {', '.join(actions.names)}"
-    return f"{len(actions.names)} numbers: {', '.join(actions.names)}"
+                self._messages.put(read_message(process.stdout.read))
+        self._messages.put(None)
 
 
 def _quiet_environment() -> dict[str, str]:
-    """One thread for the expert's numpy: it shares the machine with the training."""
+    """Return an environment in which numpy has one thread, because the training uses the other cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def stack(labels: Sequence[Labels], actions: Actions) -> Labels:
-    """Return labels as one array [n, ...]."""
-    if not labels:
-        return np.zeros((0, *actions.label_shape), actions.dtype)
-    return np.stack(labels).astype(actions.dtype, copy=False)

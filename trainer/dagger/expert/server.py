@@ -1,8 +1,9 @@
-"""The expert's process: loads one policy file and labels states. What it prints goes to stderr."""
+"""The expert's process: loads one expert file and returns its actions. What the expert prints goes to stderr."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import queue
 import random
@@ -19,8 +20,8 @@ from schemas.errors import describe_exception
 from schemas.process.lifeline import die_with_parent, end_with_parent
 from trainer.dagger.expert.codec import pack, read_message
 
-FLUSH_S = 0.02
-"""Answers are held back for at most this long, so that the other side can tell a slow call from a hung one."""
+SEND_INTERVAL_S = 0.02
+"""Actions are sent at least this often, so that the client can distinguish many calls from one that hangs."""
 
 
 def main() -> None:
@@ -34,12 +35,12 @@ def main() -> None:
     while True:
         message = messages.get()
         if message["do"] == "load":
-            run = _loaded(Path(message["path"]), out)
+            run = _load(Path(message["path"]), out)
         elif message["do"] == "seed":
             random.seed(message["seed"])
             np.random.seed(message["seed"] % 2**32)
         elif run is not None:
-            _answer(run, message["states"], out)
+            _act(run, message["states"], out)
 
 
 def _read_messages(messages: queue.SimpleQueue[Any]) -> None:
@@ -55,7 +56,8 @@ def _send(out: int, message: Any) -> None:
         data = data[os.write(out, data) :]
 
 
-def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
+def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
+    """Return the expert's run(), or None; the client is sent the outcome."""
     sys.path.insert(0, str(path.parent))
     try:
         spec = importlib.util.spec_from_file_location("hotlap_expert", path)
@@ -64,34 +66,47 @@ def _loaded(path: Path, out: int) -> Callable[[Any], Any] | None:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
+    except SyntaxError as error:  # its text contains the place
+        _send(out, {"raised": f"{type(error).__name__}: {error}"})
+        return None
     except BaseException as error:  # noqa: BLE001
         _send(out, {"raised": describe_exception(error)})
         return None
     run = getattr(module, "run", None)
-    if not callable(run):
+    if not callable(run) or not _takes_one_argument(run):
         _send(out, {"missing": "run"})
         return None
     _send(out, {"loaded": True})
     return run  # type: ignore[no-any-return]
 
 
-def _answer(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
-    """Answer each state in turn; what raises ends the batch."""
-    ready: list[Any] = []
-    flushed_s = time.monotonic()
+def _takes_one_argument(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # its parameters are unknown
+        return True
+    return True
+
+
+def _act(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
+    """Send the action for each state. An exception ends the batch."""
+    actions: list[Any] = []
+    sent_s = time.monotonic()
     for state in states:
-        if ready and time.monotonic() - flushed_s > FLUSH_S:
-            _send(out, {"answers": ready})
-            ready, flushed_s = [], time.monotonic()
+        if actions and time.monotonic() - sent_s > SEND_INTERVAL_S:
+            _send(out, {"actions": actions})
+            actions, sent_s = [], time.monotonic()
         try:
-            answer = run(state)
-            pack(answer)
+            action = run(state)
+            pack(action)
         except BaseException as error:  # noqa: BLE001
-            _send(out, {"answers": ready})
+            _send(out, {"actions": actions})
             _send(out, {"raised": describe_exception(error)})
             return
-        ready.append(answer)
-    _send(out, {"answers": ready})
+        actions.append(action)
+    _send(out, {"actions": actions})
 
 
 if __name__ == "__main__":

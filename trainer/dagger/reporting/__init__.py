@@ -1,1 +1,1 @@
-"""What users see of DAgger: console, HTML report, W&B, video."""
+"""What users see of a run: console, report.html, Weights & Biases."""

@@ -1,4 +1,4 @@
-"""report.html: one page by itself with every milestone's numbers and curves; only the videos lie beside it."""
+"""report.html: one page with the numbers and curves of all milestones, and links to their videos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from schemas.storage.files import write_atomic
-from trainer.dagger.messages import MilestoneResult
+from trainer.dagger.results import MilestoneResult
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
@@ -23,9 +23,9 @@ _WIDTH, _HEIGHT, _MARGIN = 340, 180, 34
 
 
 def write_report(folder: Path, results: Sequence[MilestoneResult]) -> None:
-    """Write the page anew from the results and milestone_details."""
+    """Write the page from the results and milestone_details."""
     details = {result.milestone_id: _details(folder, result.milestone_id) for result in results}
-    write_atomic(folder / "report.html", page(results, details).encode("utf-8"))
+    write_atomic(folder / "report.html", render_page(results, details).encode("utf-8"))
 
 
 def _details(folder: Path, milestone_id: str) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def _details(folder: Path, milestone_id: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def page(results: Sequence[MilestoneResult], details: dict[str, dict[str, Any]]) -> str:
-    """Return the page."""
+def render_page(results: Sequence[MilestoneResult], details: dict[str, dict[str, Any]]) -> str:
+    """Return the page as HTML. All text from files is escaped."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>DAgger report</title>",
-        f"<style>{_STYLE}</style><h1>Experts to policies</h1>",
+        f"<style>{_STYLE}</style><h1>DAgger report</h1>",
         "<table><tr><th>milestone<th>status<th>expert<th>steps<th>step limit<th>policy<th>reason",
     ]
     for r in results:

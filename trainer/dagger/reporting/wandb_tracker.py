@@ -1,69 +1,46 @@
-"""Weights & Biases, where it is asked for: one run, curves by milestone; offline where there is no network."""
+"""`--track`: the numbers of a DAgger run in Weights & Biases, as one run with curves for each milestone."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from schemas.errors import ConfigError
-from trainer.common.console import say_error
-from trainer.dagger.messages import Event, MilestoneResult, RoundDone
+from trainer.common.recording.wandb_run import WandbRun
+from trainer.dagger.messages import Event, RoundDone
+from trainer.dagger.results import MilestoneResult
 from trainer.dagger.schedule import Schedule
 
 if TYPE_CHECKING:
     from trainer.dagger.pipeline import PipelineOptions
 
+_LOGGED = ("iteration", "beta", "success_rate", "mean_steps", "loss", "labels", "seconds")
 
-class Tracker:
-    """A watcher that passes numbers on. A failure in it is told once and costs the tracking only."""
+
+class WandbTracker:
+    """A pipeline listener that logs each round and each final success rate."""
 
     def __init__(self, project: str, entity: str | None, folder: Path) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise ConfigError(
-                "--track needs wandb", hint="pip install -c constraints.txt -e .[track], or leave it away"
-            ) from None
-        self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder
-        self._run: Any = None
+        self._run = WandbRun(project=project, entity=entity, folder=folder, needed_by="--track")
 
-    def begin(self, plan: Schedule, options: PipelineOptions) -> None:
-        """Open the run; offline where the service cannot be reached."""
-        given = {"project": self._project, "entity": self._entity, "dir": str(self._folder)}
-        config = {**options.settings.model_dump(mode="json"), "milestones": list(plan.run), "env": options.config.env}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for mode in (None, "offline"):
-            try:
-                self._run = self._wandb.init(**given, config=config, **({"mode": mode} if mode else {}))
-                return
-            except Exception as error:  # noqa: BLE001
-                say_error(f"note: wandb: {error}" + ("" if mode else "; going on offline"))
+    def run_started(self, schedule: Schedule, options: PipelineOptions) -> None:
+        """Open the run."""
+        settings, env = options.settings.model_dump(mode="json"), options.config.env
+        self._run.start({**settings, "milestones": list(schedule.to_run), "env": env})
 
-    def started(self, milestone_id: str) -> None:
-        """Nothing to note."""
+    def milestone_started(self, milestone_id: str) -> None:
+        """Do nothing."""
 
-    def heard(self, milestone_id: str, event: Event) -> None:
-        """Pass an iteration's numbers on."""
+    def event_received(self, milestone_id: str, event: Event) -> None:
+        """Log the numbers of a round."""
         if isinstance(event, RoundDone):
-            names = ("iteration", "beta", "success_rate", "mean_steps", "loss", "labels", "seconds")
-            values = {f"{milestone_id}/{name}": getattr(event, name) for name in names}
-            self._log({name: value for name, value in values.items() if value is not None})
+            values = {f"{milestone_id}/{name}": getattr(event, name) for name in _LOGGED}
+            self._run.log({name: value for name, value in values.items() if value is not None})
 
-    def ended(self, result: MilestoneResult) -> None:
-        """Pass the last numbers on."""
+    def milestone_ended(self, result: MilestoneResult) -> None:
+        """Log the final success rate."""
         if result.dagger_final_success_rate is not None:
-            self._log({f"{result.milestone_id}/final_success_rate": result.dagger_final_success_rate})
+            self._run.log({f"{result.milestone_id}/final_success_rate": result.dagger_final_success_rate})
 
     def close(self) -> None:
-        """End the run."""
-        if self._run is not None:
-            self._run.finish()
-
-    def _log(self, values: dict[str, Any]) -> None:
-        if self._run is None:
-            return
-        try:
-            self._run.log(values)
-        except Exception as error:  # noqa: BLE001
-            say_error(f"note: wandb: {error}; tracking ends here")
-            self._run = None
+        """Finish the run."""
+        self._run.close()

@@ -1,1 +1,1 @@
-"""One milestone: episodes, labels, the learner, and what is kept of it."""
+"""One milestone: episodes, labels, the learner, progress, models."""

@@ -1,9 +1,9 @@
-"""The aggregated data: one folder a round on disk, read through memory maps, so that memory stays bounded."""
+"""The labels of all rounds: one folder for each round on disk, read through memory maps to limit the memory."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,71 +18,82 @@ IN_MEMORY_BYTES = 256 * 1024 * 1024
 
 
 def round_folder(folder: Path, number: int) -> Path:
-    """Return where a round's arrays lie."""
+    """Return the folder of a round."""
     return folder / f"round_{number:04d}"
 
 
-def write_round(folder: Path, number: int, episodes: Iterable[tuple[NDArray[Any], Labels]]) -> int:
-    """Write a round's episodes one after the other and give the number of labels.
+class RoundWriter:
+    """Writes the episodes of one round. The round counts when the milestone's progress is saved."""
 
-    The round counts once the milestone's progress says so; whatever an interrupted try left is written anew.
+    def __init__(self, folder: Path, number: int) -> None:
+        """Create the round's folder; what an interrupted attempt at this round left is removed."""
+        self._folder = round_folder(folder, number)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._episodes = self._labels = 0
+
+    def add(self, observations: NDArray[Any], labels: Labels) -> None:
+        """Write one episode."""
+        np.save(self._folder / f"observations_{self._episodes:04d}.npy", observations, allow_pickle=False)
+        np.save(self._folder / f"labels_{self._episodes:04d}.npy", labels, allow_pickle=False)
+        self._episodes += 1
+        self._labels += len(labels)
+
+    def finish(self) -> int:
+        """Make the round safe against a power cut, and return its number of labels."""
+        REAL_DISK.fsync_all(list(self._folder.iterdir()))
+        REAL_DISK.fsync_dir(self._folder)
+        return self._labels
+
+
+def count_labels(folder: Path, rounds: int) -> int:
+    """Return how many labels the first rounds have on disk; damaged or incomplete episodes do not count.
+
+    Raises OSError if a file exists but cannot be read.
     """
-    place = round_folder(folder, number)
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    count = 0
-    for part, (observations, labels) in enumerate(episodes):
-        np.save(place / f"observations_{part:04d}.npy", observations, allow_pickle=False)
-        np.save(place / f"labels_{part:04d}.npy", labels, allow_pickle=False)
-        count += len(labels)
-    for path in place.iterdir():
-        REAL_DISK.fsync(path)
-    REAL_DISK.fsync_dir(place)
-    return count
-
-
-def labels_on_disk(folder: Path, rounds: int) -> int:
-    """Count the labels of the first rounds whose observations are there as well; fewer where anything is torn."""
     count = 0
     for number in range(rounds):
         for path in sorted(round_folder(folder, number).glob("labels_*.npy")):
             try:
                 labels = np.load(path, mmap_mode="r", allow_pickle=False)
-                seen = np.load(path.with_name(path.name.replace("labels", "observations")), "r", allow_pickle=False)
-            except (OSError, ValueError, EOFError):
+                observations = np.load(_observations_of(path), mmap_mode="r", allow_pickle=False)
+            except (FileNotFoundError, ValueError, EOFError):
                 continue
-            count += len(labels) if len(labels) == len(seen) else 0
+            count += len(labels) if len(labels) == len(observations) else 0
     return count
 
 
+def _observations_of(labels: Path) -> Path:
+    return labels.with_name(labels.name.replace("labels", "observations"))
+
+
 class Dataset:
-    """All rounds up to one, as one long list of pairs."""
+    """The pairs of observation and label of the first rounds."""
 
     def __init__(self, folder: Path, rounds: int) -> None:
-        parts = [p for k in range(rounds) for p in sorted(round_folder(folder, k).glob("observations_*.npy"))]
-        maps = [np.load(path, mmap_mode="r", allow_pickle=False) for path in parts]
-        labels = [np.load(p.with_name(p.name.replace("observations", "labels")), allow_pickle=False) for p in parts]
-        self.labels: Labels = np.concatenate(labels)
+        paths = [path for k in range(rounds) for path in sorted(round_folder(folder, k).glob("labels_*.npy"))]
+        self.labels: Labels = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+        maps = [np.load(_observations_of(path), mmap_mode="r", allow_pickle=False) for path in paths]
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in maps])])
-        self._held = sum(part.nbytes for part in maps) <= IN_MEMORY_BYTES
-        self._parts: Sequence[NDArray[Any]] = [np.concatenate(maps)] if self._held else maps
-        if self._held:
+        self._is_in_memory = sum(part.nbytes for part in maps) <= IN_MEMORY_BYTES
+        self._parts: Sequence[NDArray[Any]] = [np.concatenate(maps)] if self._is_in_memory else maps
+        if self._is_in_memory:
             self._starts = self._starts[[0, -1]]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def in_memory(self) -> NDArray[Any] | None:
-        """Return all observations where they are few enough to be held."""
-        return self._parts[0] if self._held else None
+        """Return all observations, or None if they are too large to be held in memory."""
+        return self._parts[0] if self._is_in_memory else None
 
-    def take(self, index_B: NDArray[np.int64]) -> tuple[NDArray[Any], Labels]:
-        """Return the pairs with these indices, in their order."""
+    def batch(self, index_B: NDArray[np.int64]) -> tuple[NDArray[Any], Labels]:
+        """Return the pairs with these indices, in this order."""
         if len(self._parts) == 1:
             return self._parts[0][index_B], self.labels[index_B]
-        where = np.searchsorted(self._starts, index_B, side="right") - 1
+        part_B = np.searchsorted(self._starts, index_B, side="right") - 1
         observations = np.empty((len(index_B), *self._parts[0].shape[1:]), self._parts[0].dtype)
-        for part in np.unique(where):
-            mine = where == part
-            observations[mine] = self._parts[part][index_B[mine] - self._starts[part]]
+        for part in np.unique(part_B):
+            is_here_B = part_B == part
+            observations[is_here_B] = self._parts[part][index_B[is_here_B] - self._starts[part]]
         return observations, self.labels[index_B]

@@ -1,12 +1,13 @@
-"""Playing episodes: several worlds in step, an expert or a policy at the wheel, every visited state labelled.
+"""Episodes of experts and policies, in several environments at the same time.
 
-Who drives is a coin, who is right is not: the label is always the expert's. Everything that chance decides in an
-episode comes from that episode's own seed, so that nothing depends on which world plays it.
+While labels are collected, the expert acts with probability beta at each step, otherwise the policy. The label of each
+visited state is always the expert's action (Ross, Gordon and Bagnell 2011, arXiv:1011.0686). All randomness in an
+episode comes from the episode's own seed, so the result does not depend on the number of environments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,33 +16,33 @@ from numpy.typing import NDArray
 
 from trainer.dagger.actions import Labels
 from trainer.dagger.environment import MilestoneEnv
-from trainer.dagger.expert.client import Expert, stack
+from trainer.dagger.expert.client import Expert
 
-_PENDING = 256
-"""States of one episode that may wait for their labels."""
+_MAX_UNLABELLED = 256
+"""States of one episode that are kept until they are labelled together."""
 PolicyFn = Callable[[NDArray[Any]], Labels]
 """A policy: labels [n, ...] for observations [n, ...]."""
 
 
 class FrameSink(Protocol):
-    """What takes pictures of an episode."""
+    """Receives the frames of an episode."""
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Add one frame [height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What every episode of a milestone has in common."""
+class EpisodeSpec:
+    """What all episodes of a milestone have in common."""
 
     milestone_id: str
-    start: bytes | None  #: None = where the environment's reset leads
+    start_state: bytes | None  #: None: the state after the environment's reset
     max_steps: int
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """How one episode went."""
+    """The outcome of an episode."""
 
     number: int
     success: bool
@@ -50,7 +51,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class LabelledEpisode:
-    """One episode's visited states with the expert's labels."""
+    """An episode's visited states with the expert's labels."""
 
     episode: Episode
     observations: NDArray[Any]  #: [n, ...]
@@ -58,158 +59,168 @@ class LabelledEpisode:
 
 
 @dataclass(slots=True)
-class _Lane:
-    """One world in the middle of an episode."""
+class _RunningEpisode:
+    """An episode in progress, and the environment that runs it."""
 
     env: MilestoneEnv
     number: int
     observation: NDArray[Any]
-    coin: NDArray[np.bool_]  #: [max_steps] whether the expert drives
-    frames: FrameSink | None
+    frames: FrameSink | None = None
     steps: int = 0
     observations: list[NDArray[Any]] = field(default_factory=list)
-    labels: dict[int, Labels] = field(default_factory=dict)
-    pending: list[tuple[int, Any]] = field(default_factory=list)
+    labels: dict[int, Labels] = field(default_factory=dict)  #: by step
+    unlabelled: list[tuple[int, Any]] = field(default_factory=list)  #: steps, and what the expert is given
 
-    def ask(self, expert: Expert) -> None:
-        """Have every waiting state labelled."""
-        places = [place for place, _ in self.pending]
-        answers = expert.label([state for _, state in self.pending])
-        self.labels.update(zip(places, answers, strict=True))
-        self.pending.clear()
+    def label_states(self, expert: Expert) -> None:
+        """Let the expert label the states that have no label yet."""
+        steps = [step for step, _ in self.unlabelled]
+        labels = expert.label([state for _, state in self.unlabelled])
+        self.labels.update(zip(steps, labels, strict=True))
+        self.unlabelled.clear()
 
 
-def play(
-    worlds: Sequence[MilestoneEnv],
-    task: Task,
+def run_policy(
+    envs: Sequence[MilestoneEnv],
+    spec: EpisodeSpec,
     seeds: Sequence[int],
     policy: PolicyFn,
     *,
-    cameras: dict[int, FrameSink] | None = None,
+    frames: Mapping[int, FrameSink] | None = None,
 ) -> Iterator[Episode]:
-    """Let a policy play one episode a seed; they are given as they end. `cameras` film those of their numbers."""
+    """Run one episode of a policy for each seed, and yield them as they end. `frames` is by episode number."""
 
-    def begin(env: MilestoneEnv, number: int, seed: int) -> _Lane:
-        return _begin(env, task, number, seed, np.zeros(0, bool), (cameras or {}).get(number))
+    def choose_actions(running: list[_RunningEpisode]) -> Iterable[Labels]:
+        return policy(np.stack([one.observation for one in running]))
 
-    def decide(lanes: list[_Lane]) -> Iterable[Any]:
-        return policy(np.stack([lane.observation for lane in lanes]))
-
-    for _, episode in _played(worlds, task, seeds, begin, decide):
+    for _, episode in _run_episodes(envs, spec, seeds, choose_actions, frames or {}):
         yield episode
 
 
-def collect(
-    worlds: Sequence[MilestoneEnv],
-    task: Task,
+def collect_labels(
+    envs: Sequence[MilestoneEnv],
+    spec: EpisodeSpec,
     seeds: Sequence[int],
-    coins: Sequence[NDArray[np.bool_]],
+    expert_acts: Sequence[NDArray[np.bool_]],
     policy: PolicyFn,
     expert: Expert,
 ) -> Iterator[LabelledEpisode]:
-    """Play one episode a seed; in step t of episode e the expert drives where `coins[e][t]`, else the policy."""
+    """Run one episode for each seed, and yield them as they end.
 
-    def begin(env: MilestoneEnv, number: int, seed: int) -> _Lane:
-        return _begin(env, task, number, seed, coins[number], None)
+    In step t of episode e the expert acts if `expert_acts[e][t]`, otherwise the policy.
+    """
 
-    for lane, episode in _played(worlds, task, seeds, begin, lambda lanes: _decide(lanes, policy, expert)):
-        lane.ask(expert)
-        labels = stack([lane.labels[t] for t in range(episode.steps)], lane.env.actions)
-        yield LabelledEpisode(episode, np.stack(lane.observations), labels)
+    def choose_actions(running: list[_RunningEpisode]) -> Iterable[Labels]:
+        return _choose_actions(running, [bool(expert_acts[one.number][one.steps]) for one in running], policy, expert)
 
-
-def _played(
-    worlds: Sequence[MilestoneEnv],
-    task: Task,
-    seeds: Sequence[int],
-    begin: Callable[[MilestoneEnv, int, int], _Lane],
-    decide: Callable[[list[_Lane]], Iterable[Any]],
-) -> Iterator[tuple[_Lane, Episode]]:
-    """Play one episode a seed, as many at a time as there are worlds; give each as it ends."""
-    waiting = list(enumerate(seeds))[::-1]
-    lanes: list[_Lane] = []
-    free = list(worlds)[::-1]
-    while waiting or lanes:
-        while waiting and free:
-            lanes.append(begin(free.pop(), *waiting.pop()))
-        going = []
-        for lane, action in zip(lanes, decide(lanes), strict=True):
-            if (episode := _step(lane, task, action)) is None:
-                going.append(lane)
-            else:
-                free.append(lane.env)
-                yield lane, episode
-        lanes = going
+    for ended, episode in _run_episodes(envs, spec, seeds, choose_actions, {}):
+        ended.label_states(expert)
+        labels = ended.env.actions.stack([ended.labels[step] for step in range(episode.steps)])
+        yield LabelledEpisode(episode, np.stack(ended.observations), labels)
 
 
-def demonstrate(
-    env: MilestoneEnv, task: Task, seed: int, expert: Expert, frames: FrameSink | None
+def run_expert(
+    env: MilestoneEnv, spec: EpisodeSpec, seed: int, expert: Expert, frames: FrameSink | None
 ) -> tuple[Episode, bytes]:
-    """Let the expert play one episode by itself; give how it went, and the state at its end."""
-    lane = _begin(env, task, 0, seed, np.zeros(0, bool), frames)
+    """Run one episode of the expert. Return its outcome and the state at its end."""
+    running = _start_episode(env, spec, 0, seed, frames)
     while True:
-        if (episode := _step(lane, task, expert.label([env.expert_state()])[0])) is not None:
+        [label] = expert.label([env.expert_state()])
+        episode = _step(running, spec, label)
+        if episode is not None:
             return episode, env.save_state()
 
 
-def _begin(
-    env: MilestoneEnv, task: Task, number: int, seed: int, coin: NDArray[np.bool_], frames: FrameSink | None
-) -> _Lane:
-    lane = _Lane(env, number, env.begin(seed, task.start), coin, frames)
+def _run_episodes(
+    envs: Sequence[MilestoneEnv],
+    spec: EpisodeSpec,
+    seeds: Sequence[int],
+    choose_actions: Callable[[list[_RunningEpisode]], Iterable[Labels]],
+    frames: Mapping[int, FrameSink],
+) -> Iterator[tuple[_RunningEpisode, Episode]]:
+    """Run one episode for each seed, one in each environment at a time, and yield them as they end."""
+    waiting = list(enumerate(seeds))[::-1]
+    free = list(envs)[::-1]
+    running: list[_RunningEpisode] = []
+    while waiting or running:
+        while waiting and free:
+            number, seed = waiting.pop()
+            running.append(_start_episode(free.pop(), spec, number, seed, frames.get(number)))
+        continuing = []
+        for one, action in zip(running, choose_actions(running), strict=True):
+            episode = _step(one, spec, action)
+            if episode is None:
+                continuing.append(one)
+            else:
+                free.append(one.env)
+                yield one, episode
+        running = continuing
+
+
+def _start_episode(
+    env: MilestoneEnv, spec: EpisodeSpec, number: int, seed: int, frames: FrameSink | None
+) -> _RunningEpisode:
+    running = _RunningEpisode(env, number, env.reset(seed, spec.start_state), frames)
     if frames is not None:
-        frames.write(env.frame())
-    return lane
+        frames.write(env.render())
+    return running
 
 
-def _decide(lanes: list[_Lane], policy: PolicyFn, expert: Expert) -> list[Labels]:
-    """Note what each lane sees and give what it does; the labels of those that the policy drives may wait."""
-    actions: list[Labels | None] = [None] * len(lanes)
-    driven = [bool(lane.coin[lane.steps]) for lane in lanes]
-    asked = [i for i, by_expert in enumerate(driven) if by_expert]
-    answers = expert.label([lanes[i].env.expert_state() for i in asked]) if asked else []
-    for i, answer in zip(asked, answers, strict=True):
-        actions[i] = lanes[i].labels[lanes[i].steps] = answer
-    own = [i for i, by_expert in enumerate(driven) if not by_expert]
-    if own:
-        for i, action in zip(own, policy(np.stack([lanes[i].observation for i in own])), strict=True):
-            actions[i] = action
-    for i, lane in enumerate(lanes):
-        if not driven[i]:
-            lane.pending.append((lane.steps, lane.env.expert_state()))
-            if len(lane.pending) >= _PENDING:
-                lane.ask(expert)
-        lane.observations.append(lane.observation)
-    return [action for action in actions if action is not None]
+def _choose_actions(
+    running: list[_RunningEpisode], by_expert: list[bool], policy: PolicyFn, expert: Expert
+) -> list[Labels]:
+    """Return the action of each episode, and note its observation. States in which the policy acts are labelled later.
+
+    Labels that no step waits for are requested together, because each request costs time.
+    """
+    actions: dict[int, Labels] = {}
+    of_expert = [i for i, acts in enumerate(by_expert) if acts]
+    if of_expert:
+        labels = expert.label([running[i].env.expert_state() for i in of_expert])
+        for i, label in zip(of_expert, labels, strict=True):
+            actions[i] = running[i].labels[running[i].steps] = label
+    of_policy = [i for i, acts in enumerate(by_expert) if not acts]
+    if of_policy:
+        chosen = policy(np.stack([running[i].observation for i in of_policy]))
+        actions.update(zip(of_policy, chosen, strict=True))
+    for i in of_policy:
+        running[i].unlabelled.append((running[i].steps, running[i].env.expert_state()))
+        if len(running[i].unlabelled) >= _MAX_UNLABELLED:
+            running[i].label_states(expert)
+    for one in running:
+        one.observations.append(one.observation)
+    return [actions[i] for i in range(len(running))]
 
 
-def _step(lane: _Lane, task: Task, action: Labels) -> Episode | None:
-    """Go one step on; give the episode where it is over. What is reached counts, also with the last step."""
-    lane.observation, over, reached = lane.env.step(action)
-    lane.steps += 1
-    if lane.frames is not None:
-        lane.frames.write(lane.env.frame())
-    success = task.milestone_id in reached
-    return Episode(lane.number, success, lane.steps) if success or over or lane.steps >= task.max_steps else None
+def _step(running: _RunningEpisode, spec: EpisodeSpec, action: Labels) -> Episode | None:
+    """Do one step. Return the outcome if the episode is over; a milestone reached in the last step counts."""
+    running.observation, is_over, reached = running.env.step(action)
+    running.steps += 1
+    if running.frames is not None:
+        running.frames.write(running.env.render())
+    success = spec.milestone_id in reached
+    if success or is_over or running.steps >= spec.max_steps:
+        return Episode(running.number, success, running.steps)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStatistics:
-    """Episodes in numbers."""
+    """Several episodes in numbers."""
 
     success_rate: float
-    mean_steps: float | None  #: over the successes; None = there were none
+    mean_steps: float | None  #: over the successes; None without any
     std_steps: float | None
 
-    def better_than(self, other: EpisodeStatistics | None) -> bool:
-        """Compare by success rate, then by steps."""
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> EpisodeStatistics:
+        """Return the statistics of episodes."""
+        steps = np.array([episode.steps for episode in episodes if episode.success], np.float64)
+        if not len(steps):
+            return cls(0.0, None, None)
+        return cls(len(steps) / len(episodes), float(steps.mean()), float(steps.std()))
+
+    def is_better_than(self, other: EpisodeStatistics | None) -> bool:
+        """Return whether the success rate is higher, or equal with fewer steps. Everything is better than None."""
         if other is None or self.success_rate != other.success_rate:
             return other is None or self.success_rate > other.success_rate
         return self.mean_steps is not None and (other.mean_steps is None or self.mean_steps < other.mean_steps)
-
-
-def score_of(episodes: Sequence[Episode]) -> EpisodeStatistics:
-    """Sum up."""
-    steps = np.array([episode.steps for episode in episodes if episode.success], np.float64)
-    if not len(steps):
-        return EpisodeStatistics(0.0, None, None)
-    return EpisodeStatistics(len(steps) / len(episodes), float(steps.mean()), float(steps.std()))

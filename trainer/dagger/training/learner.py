@@ -1,11 +1,4 @@
-"""What learns: a network, its units, its optimizer; imitates labels, acts without chance, can be put away.
-
-Choices are learned as a categorical, buttons as one Bernoulli each, real numbers by the root of the mean squared error
-of each. Its slope is the squared error's over the deviation: a number that is nearly right is not drowned by a rough
-one, and does not drown it, as it would in the likelihood of a normal (Seitzer et al. 2022, arXiv:2203.09168, with their
-beta = 0.5). A mean beyond a bound that the label lies at is no error: it will be clamped. What error is left is the
-deviation that the model goes out with.
-"""
+"""The learner: a network, its input normaliser and its optimizer, trained to imitate labels."""
 
 from __future__ import annotations
 
@@ -18,109 +11,118 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
 from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite
 from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common.rng import numpy_rng_for
-from trainer.dagger.actions import Actions, Labels
+from trainer.dagger.actions import ActionSpec, Labels
 from trainer.dagger.environment import ObservationSpec
 from trainer.dagger.training.dataset import Dataset
-from trainer.dagger.training.networks import PixelNet, PolicyNet, VectorNet
+from trainer.dagger.training.loss import ImitationLoss
+from trainer.dagger.training.networks import ImageNetwork, PolicyNetwork, VectorNetwork
 from trainer.networks.network import Shape
 from trainer.networks.normaliser import Normalisers, ObservationNormaliser, ReturnNormaliser, rescale_inputs
 
-PIXEL_FORMAT = "hotlap.dagger_pixels/1"
-_CHUNK = 250  #: minibatches whose indices are drawn at once
-_SAMPLE = 4096  #: labels that tell how large the error is that is left
-_LEAST_MSE = 1e-6  #: beside each mean squared error, whose root has no slope at 0
+IMAGE_FORMAT = "hotlap.dagger_pixels/1"
+_MINIBATCHES_PER_DRAW = 250  #: minibatches whose indices are drawn at the same time
+_LOG_STD_LABELS = 4096  #: labels that the deviation of the model is computed from
 INPUT_DAMPING_LABELS = 8000.0
-"""Labels up to which inputs are kept small, see `calmed`."""
+"""How many labels there must be for inputs of about the usual size, see `damped_normaliser`."""
 
 
-def damp_inputs(seen: ObservationNormaliser, calm_labels: float = INPUT_DAMPING_LABELS) -> ObservationNormaliser:
-    """Return the units in which a network learns from what was seen: (1 + calm_labels / n) deviations of each column.
+def damped_normaliser(
+    statistics: ObservationNormaliser, damping_labels: float = INPUT_DAMPING_LABELS
+) -> ObservationNormaliser:
+    """Return the normaliser that divides each column by (1 + damping_labels / n) of its deviations.
 
-    A network bends only as fast as its inputs move. So with few labels it is nearly linear between them; with many it
-    learns in the usual units.
+    The smaller the inputs, the closer the network is to a linear function. So it is nearly linear between few labels,
+    and with many labels it learns from inputs of the usual size.
     """
-    if seen.count == 0:
-        return seen
-    scale_O = seen.scale_O * (1.0 + calm_labels / seen.count)
-    return ObservationNormaliser(seen.mean_O, scale_O.square(), seen.count)
+    if statistics.count == 0:
+        return statistics
+    scale_O = statistics.scale_O * (1.0 + damping_labels / statistics.count)
+    return ObservationNormaliser(statistics.mean_O, scale_O.square(), statistics.count)
 
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
-    """What decides how a learner is built."""
+    """How a learner is created."""
 
     milestone_id: str
     hidden: int
     learning_rate: float
     seed: int
     device: str
-    calm_labels: float = INPUT_DAMPING_LABELS  #: 0 = observations in units of one deviation throughout
+    damping_labels: float = INPUT_DAMPING_LABELS  #: 0: always divide by one deviation
 
 
 class DaggerLearner:
-    """One milestone's policy in the making."""
+    """The policy of one milestone in training."""
 
-    def __init__(self, spec: ObservationSpec, actions: Actions, config: LearnerConfig) -> None:
+    def __init__(self, spec: ObservationSpec, actions: ActionSpec, config: LearnerConfig) -> None:
         self._spec, self._actions, self._config = spec, actions, config
-        self._space = actions.space()
-        self._see(ObservationNormaliser.identity(1 if spec.pixels else spec.shape[0]))
-        self._net: PolicyNet = self._build()
-        self._net.module().to(config.device)
-        self._parameters = self._net.trained()
-        self._optimizer = torch.optim.Adam(self._parameters, lr=config.learning_rate, eps=1e-5, fused=True)
+        self._space = actions.model_space()
+        self.loss = ImitationLoss(actions.kind, self._space)
+        self._set_statistics(ObservationNormaliser.identity(1 if spec.is_image else spec.shape[0]))
+        self._network: PolicyNetwork = self._build_network()
+        self._network.module().to(config.device)
+        parameters = self._network.trained_parameters()
+        self._optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
 
-    def _build(self) -> PolicyNet:
-        recipe, outputs = self._config, self._space.output_size
+    def _build_network(self) -> PolicyNetwork:
+        config, outputs = self._config, self._space.output_size
         log_stds = outputs if self._actions.kind == "continuous" else 0
-        if self._spec.pixels:
-            return PixelNet(self._spec.shape, recipe.hidden, outputs, log_stds, recipe.seed, recipe.milestone_id)
-        shape = Shape(self._spec.shape[0], (recipe.hidden, recipe.hidden), outputs, log_stds)
-        return VectorNet(shape, recipe.seed, recipe.milestone_id)
+        if self._spec.is_image:
+            return ImageNetwork(self._spec.shape, config.hidden, outputs, log_stds, config.seed, config.milestone_id)
+        shape = Shape(self._spec.shape[0], (config.hidden, config.hidden), outputs, log_stds)
+        return VectorNetwork(shape, config.seed, config.milestone_id)
 
-    def _see(self, seen: ObservationNormaliser) -> None:
-        """Take these statistics, and the units that follow from them."""
-        self._seen, self._units = seen, damp_inputs(seen, self._config.calm_labels)
+    def _set_statistics(self, statistics: ObservationNormaliser) -> None:
+        self._statistics = statistics
+        self._normaliser = damped_normaliser(statistics, self._config.damping_labels)
 
-    def absorb(self, observations: NDArray[Any]) -> None:
-        """Let new observations move the units; the policy stays the function it is."""
-        if self._spec.pixels:
+    def update_normaliser(self, observations: NDArray[Any]) -> None:
+        """Add observations to the normaliser. The weights are rescaled, so that the policy does not change."""
+        if self._spec.is_image:
             return
-        before = self._units
-        self._see(self._seen.updated(observations))
-        if before.count and isinstance(self._net, VectorNet):
-            rescale_inputs(self._net.network.stacks(), before, self._units)
+        before = self._normaliser
+        self._set_statistics(self._statistics.updated(observations))
+        if before.count and isinstance(self._network, VectorNetwork):
+            rescale_inputs(self._network.network.stacks(), before, self._normaliser)
 
     def train(
-        self, data: Dataset, *, steps: int, batch_size: int, round_number: int, alive: Callable[[], None] = lambda: None
+        self,
+        data: Dataset,
+        *,
+        steps: int,
+        batch_size: int,
+        round_number: int,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> float:
-        """Take gradient steps on minibatches drawn from all the data; give the mean loss of the last tenth."""
+        """Do gradient steps on minibatches of all data, and return the mean loss of the last tenth of them."""
         rng = numpy_rng_for(self._config.seed, "dagger", self._config.milestone_id, "batches", round_number)
-        take = self._taker(data)
+        read_batch = self._batch_reader(data)
         losses = torch.zeros(steps, device=self._config.device)
-        for first in range(0, steps, _CHUNK):
-            alive()
-            count = min(_CHUNK, steps - first)
+        for first in range(0, steps, _MINIBATCHES_PER_DRAW):
+            heartbeat()
+            count = min(_MINIBATCHES_PER_DRAW, steps - first)
             for k, index_B in enumerate(rng.integers(len(data), size=(count, batch_size))):
-                loss = self._loss(*take(index_B))
+                observation, target = read_batch(index_B)
+                loss = self.loss(self._network.outputs(observation), target)
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self._optimizer.step()
                 losses[first + k] = loss.detach()
         if self._actions.kind == "continuous":
-            self._note_deviation(*take(rng.integers(len(data), size=_SAMPLE)))
+            self._set_log_std(*read_batch(rng.integers(len(data), size=_LOG_STD_LABELS)))
         return float(losses[-max(1, steps // 10) :].mean())
 
     @torch.no_grad()
     def act(self, observations: NDArray[Any]) -> Labels:
-        """Return the policy's own actions [n, ...], without chance."""
-        output_BK = self._net.outputs(self._prepared(observations))
+        """Return the policy's most likely actions [n, ...]."""
+        output_BK = self._network.outputs(self._inputs(observations))
         if self._actions.kind == "discrete":
             return output_BK.argmax(dim=1).cpu().numpy()
         if self._actions.kind == "multi_binary":
@@ -131,31 +133,31 @@ class DaggerLearner:
         return np.clip(mean_BA, low, high)
 
     def is_finite(self) -> bool:
-        """Return whether every weight is."""
-        return tensors_are_finite(self._net.module().state_dict())
+        """Return whether all weights are finite."""
+        return tensors_are_finite(self._network.module().state_dict())
 
-    def state(self) -> dict[str, Any]:
-        """Return everything that going on needs: weights, optimizer, what was seen."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to continue: weights, optimizer, statistics of the observations."""
         return {
-            "network": copy_tensors(self._net.module().state_dict()),
+            "network": copy_tensors(self._network.module().state_dict()),
             "optimizer": copy_tensors(self._optimizer.state_dict()),
-            "seen": self._seen.state_dict(),
+            "seen": self._statistics.state_dict(),
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state` gave."""
-        self._net.module().load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self._network.module().load_state_dict(state["network"])
+        self._optimizer.load_state_dict(copy_tensors(state["optimizer"]))  # torch would train on these tensors
         seen = state["seen"]
-        self._see(ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"])))
+        self._set_statistics(ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"])))
 
     def checkpoint(self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]) -> bytes:
-        """Return a checkpoint's bytes: the trainer's own kind for vectors, one with the same three keys for pictures."""
-        if isinstance(self._net, VectorNet):
+        """Return a checkpoint's bytes. For images it has the trainer's three main keys, and others of its own."""
+        if isinstance(self._network, VectorNetwork):
             return self.vector_checkpoint(round_number=round_number, history=history, probe=probe).to_bytes()
         document = {
-            "format": PIXEL_FORMAT,
-            "policy_state_dict": copy_tensors(self._net.module().state_dict()),
+            "format": IMAGE_FORMAT,
+            "policy_state_dict": copy_tensors(self._network.module().state_dict()),
             "optimizer_state_dict": copy_tensors(self._optimizer.state_dict()),
             "training_history": history,
             "picture": list(self._spec.shape),
@@ -170,11 +172,11 @@ class DaggerLearner:
     def vector_checkpoint(
         self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]
     ) -> Checkpoint:
-        """Return what the model JSON is exported from. Only for vectors."""
-        assert isinstance(self._net, VectorNet)
+        """Return the checkpoint that the model JSON is exported from. Only for vectors."""
+        assert isinstance(self._network, VectorNetwork)
         checkpoint = Checkpoint.of(
-            self._net.network,
-            normalisers=Normalisers(self._units, ReturnNormaliser()),
+            self._network.network,
+            normalisers=Normalisers(self._normaliser, ReturnNormaliser()),
             contract=PolicyContract(observation_size=self._spec.shape[0], action_space=self._space),
             hidden_sizes=(self._config.hidden, self._config.hidden),
             lineage=Lineage(
@@ -190,60 +192,35 @@ class DaggerLearner:
         # An engine that adds noise should not press buttons by chance.
         return replace(checkpoint, action_log_std=torch.full((self._space.output_size,), LOG_STD_MIN))
 
-    def _taker(self, data: Dataset) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
-        """Return what draws a minibatch; vectors that fit in memory are put into units only once."""
-        if not self._spec.pixels and (held := data.in_memory()) is not None:
-            observation_NO = self._prepared(held)
-            label_N = self._packed(data.labels)
+    def _batch_reader(self, data: Dataset) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
+        """Return a function that returns inputs and targets; vectors in memory are prepared only once."""
+        if not self._spec.is_image and (observations := data.in_memory()) is not None:
+            all_inputs, all_targets = self._inputs(observations), self._targets(data.labels)
 
-            def take_tensors(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            def read_prepared(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
                 index = torch.from_numpy(index_B).to(self._config.device)
-                return observation_NO[index], label_N[index]
+                return all_inputs[index], all_targets[index]
 
-            return take_tensors
+            return read_prepared
 
-        def take(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            observations, labels = data.take(index_B)
-            return self._prepared(observations), self._packed(np.ascontiguousarray(labels))
+        def read(index_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            observations, labels = data.batch(index_B)
+            return self._inputs(observations), self._targets(np.ascontiguousarray(labels))
 
-        return take
+        return read
 
-    def _prepared(self, observations: NDArray[Any]) -> Tensor:
-        if not self._spec.pixels:
-            return self._units(observations).to(self._config.device)
-        picture = torch.from_numpy(np.ascontiguousarray(observations)).to(self._config.device)
-        return picture.permute(0, 3, 1, 2).float() / 255.0
+    def _inputs(self, observations: NDArray[Any]) -> Tensor:
+        if not self._spec.is_image:
+            return self._normaliser(observations).to(self._config.device)
+        image = torch.from_numpy(np.ascontiguousarray(observations)).to(self._config.device)
+        return image.permute(0, 3, 1, 2).float() / 255.0
 
-    def _packed(self, labels: Labels) -> Tensor:
-        """Return labels as the loss wants them, [n] or [n, C]."""
-        label = torch.from_numpy(labels)
-        if self._actions.kind == "multi_binary":
-            label = label.float()
-        elif self._actions.kind == "continuous":
-            assert isinstance(self._space, ContinuousActions)
-            low, high = torch.tensor(self._space.low), torch.tensor(self._space.high)
-            free = torch.full_like(label, torch.inf)
-            least = torch.where(label <= low, 0.0, -free)
-            most = torch.where(label >= high, 0.0, free)
-            label = torch.cat([label, least, most], dim=1)
-        return label.to(self._config.device)
-
-    def _errors(self, output_BK: Tensor, packed_BC: Tensor) -> Tensor:
-        """Return how far the means lie from the labels [B, A]; 0 where both are beyond the same bound."""
-        label_BA, least_BA, most_BA = packed_BC.chunk(3, dim=1)
-        return (output_BK.tanh() - label_BA).clamp(least_BA, most_BA)
+    def _targets(self, labels: Labels) -> Tensor:
+        return self.loss.targets(labels).to(self._config.device)
 
     @torch.no_grad()
-    def _note_deviation(self, observation: Tensor, packed_BC: Tensor) -> None:
-        errors_BA = self._errors(self._net.outputs(observation), packed_BC)
+    def _set_log_std(self, observation: Tensor, target_BC: Tensor) -> None:
+        """Set the deviation of the model's actions to the errors that are left."""
+        errors_BA = self.loss.errors(self._network.outputs(observation), target_BC)
         deviation_A = errors_BA.square().mean(dim=0).sqrt()
-        self._net.action_log_std.copy_(deviation_A.log().clamp(LOG_STD_MIN, LOG_STD_MAX))
-
-    def _loss(self, observation: Tensor, packed_BC: Tensor) -> Tensor:
-        output_BK = self._net.outputs(observation)
-        if self._actions.kind == "multi_binary":
-            return functional.binary_cross_entropy_with_logits(output_BK, packed_BC, reduction="none").sum(1).mean()
-        if self._actions.kind == "discrete":
-            return functional.cross_entropy(output_BK, packed_BC)
-        mse_A = self._errors(output_BK, packed_BC).square().mean(0)
-        return (mse_A + _LEAST_MSE).sqrt().sum()
+        self._network.action_log_std.copy_(deviation_A.log().clamp(LOG_STD_MIN, LOG_STD_MAX))

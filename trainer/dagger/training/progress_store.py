@@ -1,90 +1,103 @@
-"""How far a milestone's work has come, in one file that is replaced whole after every round."""
+"""The progress of a milestone: one file, written atomically after every round. Labels are never removed here."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import shutil
+import pickle
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import orjson
 import torch
 
-from schemas.model import MAX_MODEL_BYTES
+from schemas.errors import HotlapError
 from schemas.storage.files import read_regular, write_atomic
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone
-from trainer.dagger.training.dataset import labels_on_disk
+from trainer.dagger.training.dataset import count_labels
 from trainer.dagger.training.episodes import EpisodeStatistics
 
 FORMAT = "hotlap.dagger_progress/2"
-"""Counts up where work that was begun earlier would go on otherwise than it began."""
+"""Increased when progress that an older version saved would continue in another way than it began."""
+_MAX_PROGRESS_BYTES = 4 << 30
+_DAMAGED = (
+    pickle.UnpicklingError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError
+)  # fmt: skip
+"""What `torch.load` raises for a file that is cut off or overwritten, and what unexpected content leads to."""
+
+
+class ProgressError(HotlapError):
+    """Progress that cannot be read or moved now. Nothing was changed."""
+
+    code = "E_OS"
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertRecord:
-    """How the expert did, and what follows from it."""
+class ExpertEvaluation:
+    """The evaluation of an expert, and the step limit that follows from it."""
 
-    score: EpisodeStatistics
+    statistics: EpisodeStatistics
     episodes: tuple[tuple[bool, int], ...]  #: success and steps of each
-    max_episode_steps: int | None  #: None = it is not good enough
+    max_episode_steps: int | None  #: None: the expert succeeds too rarely
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedRound:
-    """One round, as the report shows it."""
+    """The numbers of one round."""
 
     beta: float
-    labels: int  #: the expert's, so far
+    labels: int  #: in all rounds up to this one
     loss: float
-    score: EpisodeStatistics
+    evaluation: EpisodeStatistics
     collected_success_rate: float
-    seconds: float  #: of all of it
-    evaluation_seconds: float  #: of these, what the policy's evaluation took
+    seconds: float
+    evaluation_seconds: float  #: the part of `seconds` that the evaluation took
 
 
 @dataclass(frozen=True, slots=True)
 class MilestoneProgress:
-    """Everything that going on needs."""
+    """What is needed to continue a milestone."""
 
     fingerprint: str
-    expert: ExpertRecord | None = None
+    expert: ExpertEvaluation | None = None
     rounds: tuple[CompletedRound, ...] = ()
-    learner: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)  #: the learner's state in the best round
+    learner: dict[str, Any] = field(default_factory=dict)  #: the learner's state after the last round
+    best: dict[str, Any] = field(default_factory=dict)  #: the learner's state after the best round
     best_round: int | None = None
-    final: EpisodeStatistics | None = None  #: of the best, over the final episodes
+    final: EpisodeStatistics | None = None  #: the last evaluation of the best policy
 
     @property
-    def best_score(self) -> EpisodeStatistics | None:
-        """The best round's evaluation."""
-        return None if self.best_round is None else self.rounds[self.best_round].score
+    def best_evaluation(self) -> EpisodeStatistics | None:
+        """The evaluation of the best round."""
+        return None if self.best_round is None else self.rounds[self.best_round].evaluation
 
     def with_round(self, done: CompletedRound, learner: dict[str, Any]) -> MilestoneProgress:
-        """Take in a round; it is the best where no earlier one did as well."""
-        better = done.score.better_than(self.best_score)
+        """Return the progress after another round. Of equally good rounds, the first is the best."""
+        is_best = done.evaluation.is_better_than(self.best_evaluation)
         return replace(
             self,
             rounds=(*self.rounds, done),
             learner=learner,
-            best=learner if better else self.best,
-            best_round=len(self.rounds) if better else self.best_round,
+            best=learner if is_best else self.best,
+            best_round=len(self.rounds) if is_best else self.best_round,
         )
 
     def history(self) -> dict[str, list[float]]:
-        """Return the training history of a checkpoint."""
+        """Return the training history for a checkpoint."""
         return {
             "policy_loss": [r.loss for r in self.rounds],
-            "success_rate": [r.score.success_rate for r in self.rounds],
+            "success_rate": [r.evaluation.success_rate for r in self.rounds],
             "beta": [r.beta for r in self.rounds],
             "labels": [float(r.labels) for r in self.rounds],
         }
 
 
-def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start: bytes | None) -> str:
-    """Hash what decides a milestone's result: where it differs, work that was begun cannot go on."""
+def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start_state: bytes | None) -> str:
+    """Return a hash of all that decides a milestone's result. Progress with another fingerprint cannot be continued."""
     document = {
         "format": FORMAT,
         "milestone": milestone.model_dump(mode="json"),
@@ -92,64 +105,102 @@ def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start
         "env_options": job.config.env_options,
         "settings": job.settings.model_dump(mode="json"),
         "expert": hashlib.sha256(expert).hexdigest(),
-        "start": None if start is None else hashlib.sha256(start).hexdigest(),
+        "start": None if start_state is None else hashlib.sha256(start_state).hexdigest(),
     }
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def work_folder(job: MilestoneJob) -> Path:
-    """Return where a milestone's data and progress lie."""
+    """Return the folder of a milestone's progress and labels."""
     return Path(job.output_dir) / "work" / job.milestone_id
 
 
-def data_folder(work: Path) -> Path:
-    """Return where the rounds' data lies in a milestone's work folder."""
-    return work / "data"
+def labels_folder(folder: Path) -> Path:
+    """Return the folder of the labels in a milestone's work folder."""
+    return folder / "data"
 
 
 def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, str]:
-    """Return the work as it stands, and what to tell people about it; new work where there is none that fits."""
-    path = folder / "progress.pt"
-    fresh = MilestoneProgress(fingerprint)
-    if not path.is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        return fresh, ""
+    """Return the saved progress and a note for the user, which may be "".
+
+    A work folder that cannot be continued is renamed and kept, and the progress is new. Raises HotlapError if the
+    folder cannot be read at the moment; then nothing is changed.
+    """
+    path, labels = folder / "progress.pt", labels_folder(folder)
     try:
-        document = torch.load(
-            io.BytesIO(read_regular(path, limit=MAX_MODEL_BYTES)), map_location="cpu", weights_only=True
-        )
-        work = _work_of(document)
-    except Exception as error:  # noqa: BLE001
-        shutil.rmtree(folder, ignore_errors=True)
-        return fresh, f"{path} cannot be read ({type(error).__name__}): the milestone begins anew"
-    if work.rounds and labels_on_disk(data_folder(folder), len(work.rounds)) != work.rounds[-1].labels:
-        shutil.rmtree(folder, ignore_errors=True)
-        return fresh, f"the data in {data_folder(folder)} is not whole: the milestone begins anew"
-    if work.fingerprint != fingerprint:
-        shutil.rmtree(folder, ignore_errors=True)
-        return fresh, "settings, expert, start state or Hotlap itself are others than before: the milestone begins anew"
-    return work, f"going on after round {len(work.rounds)}" if work.rounds else ""
+        if not _has_progress(path):
+            if not any(labels.glob("round_*/labels_*.npy")):
+                return MilestoneProgress(fingerprint), ""
+            return _start_from_scratch(folder, fingerprint, f"{path} does not exist", "unreadable")
+        data = read_regular(path, limit=_MAX_PROGRESS_BYTES)
+        try:
+            progress = _from_document(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        except _DAMAGED as error:
+            return _start_from_scratch(folder, fingerprint, f"{path} is damaged ({type(error).__name__})", "unreadable")
+        if progress.rounds and count_labels(labels, len(progress.rounds)) != progress.rounds[-1].labels:
+            return _start_from_scratch(folder, fingerprint, f"labels are missing in {labels}", "unreadable")
+    except OSError as error:
+        raise ProgressError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}",
+            hint="correct its permissions or the disk, then run the command again; nothing was removed",
+        ) from None
+    if progress.fingerprint != fingerprint:
+        reason = "its settings, expert or start state changed, or Hotlap did"
+        return _start_from_scratch(folder, fingerprint, reason, "old")
+    return progress, f"continues after round {len(progress.rounds)}" if progress.rounds else ""
+
+
+def _has_progress(path: Path) -> bool:
+    """Return whether the file exists. Raises OSError if this cannot be found out."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _start_from_scratch(folder: Path, fingerprint: str, reason: str, kind: str) -> tuple[MilestoneProgress, str]:
+    kept = _set_aside(folder, kind)
+    return MilestoneProgress(fingerprint), f"starts from scratch, because {reason}; the earlier work is kept in {kept}"
+
+
+def _set_aside(folder: Path, kind: str) -> Path:
+    """Rename a work folder to `<ID>.<kind>-<time>` and return the new path. Raises ProgressError."""
+    stem = f"{folder.name}.{kind}-{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+    target = next(path for path in map(folder.with_name, names) if not path.exists())
+    try:
+        folder.rename(target)
+    except OSError as error:
+        raise ProgressError(
+            f"{folder} cannot be renamed to {target.name}: {error.strerror or error}",
+            hint="rename or remove it, then run the command again",
+        ) from None
+    return target
 
 
 def save_progress(folder: Path, progress: MilestoneProgress) -> None:
-    """Write the work, whole or not at all."""
+    """Write the progress atomically."""
     document = {
         "format": FORMAT,
         "fingerprint": progress.fingerprint,
         "expert": progress.expert
         and {
-            "score": _plain(progress.expert.score),
+            "score": _as_list(progress.expert.statistics),
             "episodes": [list(e) for e in progress.expert.episodes],
             "max_episode_steps": progress.expert.max_episode_steps,
         },
         "rounds": [
-            [r.beta, r.labels, r.loss, _plain(r.score), r.collected_success_rate, r.seconds, r.evaluation_seconds]
+            [
+                *(r.beta, r.labels, r.loss, _as_list(r.evaluation)),
+                *(r.collected_success_rate, r.seconds, r.evaluation_seconds),
+            ]
             for r in progress.rounds
         ],
         "learner": progress.learner,
         "best": progress.best,
         "best_round": progress.best_round,
-        "final": progress.final and _plain(progress.final),
+        "final": progress.final and _as_list(progress.final),
     }
     buffer = io.BytesIO()
     torch.save(document, buffer)
@@ -157,19 +208,19 @@ def save_progress(folder: Path, progress: MilestoneProgress) -> None:
     write_atomic(folder / "progress.pt", buffer.getvalue())
 
 
-def _work_of(document: dict[str, Any]) -> MilestoneProgress:
+def _from_document(document: dict[str, Any]) -> MilestoneProgress:
     expert, final = document["expert"], document["final"]
     return MilestoneProgress(
         fingerprint=document["fingerprint"],
         expert=expert
-        and ExpertRecord(
+        and ExpertEvaluation(
             EpisodeStatistics(*expert["score"]),
-            tuple((s, n) for s, n in expert["episodes"]),
+            tuple((success, steps) for success, steps in expert["episodes"]),
             expert["max_episode_steps"],
         ),
         rounds=tuple(
-            CompletedRound(beta, labels, loss, EpisodeStatistics(*score), *rest)
-            for beta, labels, loss, score, *rest in document["rounds"]
+            CompletedRound(beta, labels, loss, EpisodeStatistics(*evaluation), *rest)
+            for beta, labels, loss, evaluation, *rest in document["rounds"]
         ),
         learner=document["learner"],
         best=document["best"],
@@ -178,5 +229,5 @@ def _work_of(document: dict[str, Any]) -> MilestoneProgress:
     )
 
 
-def _plain(score: EpisodeStatistics) -> list[float | None]:
-    return [score.success_rate, score.mean_steps, score.std_steps]
+def _as_list(statistics: EpisodeStatistics) -> list[float | None]:
+    return [statistics.success_rate, statistics.mean_steps, statistics.std_steps]

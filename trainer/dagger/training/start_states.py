@@ -1,4 +1,4 @@
-"""Where a milestone's episodes begin: the saved state, or one made by playing the milestone before with its expert."""
+"""The states that a milestone's episodes start from: saved ones, or made with the expert of the milestone before."""
 
 from __future__ import annotations
 
@@ -10,69 +10,69 @@ from trainer.common.rng import key_for
 from trainer.dagger.environment import MilestoneEnv, StateError
 from trainer.dagger.expert.client import Expert
 from trainer.dagger.messages import MilestoneJob
-from trainer.dagger.milestones import Milestone, completed_state
-from trainer.dagger.training.episodes import Task, demonstrate
+from trainer.dagger.milestones import Milestone, completed_state_name
+from trainer.dagger.training.episodes import EpisodeSpec, run_expert
 
 MAX_STATE_BYTES = 1 << 30
-_TRIES = 20
-"""Episodes that an expert gets to reach the state that the next milestone begins in."""
+_MAX_EPISODES = 20
+"""Episodes in which an expert must reach the state that the next milestone starts from."""
 
 
-def read_start(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> bytes | None:
-    """Return the start state, None for the environment's own; where it is missing it is made. Raises StateError."""
-    name = milestone.state_name()
+def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> bytes | None:
+    """Return the start state, which is made if it is missing; None: the state after the env's reset.
+
+    Raises StateError.
+    """
+    name = milestone.start_state_name()
     if name is None:
         return None
     path = Path(job.state_dir) / name
-    if not path.is_file():
-        _make(name, milestone, job, env, log)
+    if not path.exists():
+        _make_start_state(path, milestone, job, env, log)
     try:
         state = read_regular(path, limit=MAX_STATE_BYTES)
     except OSError as error:
         raise StateError(f"the start state {path} cannot be read: {error.strerror}") from None
     if not state:
-        raise StateError(f"the start state {path} is empty", hint="remove it to have it made anew")
+        raise StateError(f"the start state {path} is empty", hint="remove it: it is made again")
     try:
-        env.begin(0, state)
+        env.reset(0, state)
     except StateError as error:
         raise StateError(f"{path}: {error.message}", hint=error.hint) from None
     return state
 
 
-def save_completed(milestone_id: str, state: bytes, job: MilestoneJob) -> None:
-    """Keep the state in which a milestone was just reached, unless there is one."""
-    path = Path(job.state_dir) / completed_state(milestone_id)
+def save_completed_state(milestone_id: str, state: bytes, job: MilestoneJob) -> None:
+    """Save the state in which a milestone was reached, unless one is saved already."""
+    path = Path(job.state_dir) / completed_state_name(milestone_id)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, state)
 
 
-def _make(name: str, milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> None:
-    before = next((m for m in job.config.milestones if completed_state(m.id) == name), None)
-    path = Path(job.state_dir) / name
+def _make_start_state(path: Path, milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> None:
+    before = next((m for m in job.config.milestones if completed_state_name(m.id) == path.name), None)
+    problem = f"the start state {path} does not exist"
     if before is None:
-        raise StateError(
-            f"the start state {path} is not there", hint="save it there; no milestone of this config ends in it"
-        )
-    if before.id not in job.done or before.id == milestone.id:
-        raise StateError(
-            f"the start state {path} is not there, and {before.id} is not done", hint=f"do {before.id} first"
-        )
-    task = Task(before.id, read_start(before, job, env, log), before.max_steps)
-    expert_path = Path(job.policy_dir) / f"{before.id}.py"
-    with Expert(expert_path, env.actions, call_limit_s=job.settings.expert_timeout, log=log) as expert:
-        for attempt in range(_TRIES):
-            seed = episode_seed(job, before.id, "expert", attempt)  # as in its evaluation: the same state
+        raise StateError(problem, hint="save it there, or name the completed state of another milestone")
+    if before.id not in job.completed_ids or before.id == milestone.id:
+        raise StateError(f"{problem}, and {before.id} is not completed", hint=f"complete {before.id} first")
+    spec = EpisodeSpec(before.id, read_start_state(before, job, env, log), before.max_steps)
+    expert_path = Path(job.expert_dir) / f"{before.id}.py"
+    with Expert(expert_path, env.actions, call_timeout_s=job.settings.expert_timeout, log=log) as expert:
+        for attempt in range(_MAX_EPISODES):
+            seed = episode_seed(job, before.id, "expert", attempt)  # those of its evaluation: the same state
             expert.seed(seed)
-            episode, state = demonstrate(env, task, seed, expert, None)
+            episode, state = run_expert(env, spec, seed, expert, None)
             if episode.success:
-                save_completed(before.id, state, job)
+                save_completed_state(before.id, state, job)
                 return
     raise StateError(
-        f"the start state {path} is not there, and the expert of {before.id} did not reach it in {_TRIES} tries"
+        f"{problem}, and the expert of {before.id} did not reach it in {_MAX_EPISODES} episodes",
+        hint=f"improve {expert_path}, or save the state there",
     )
 
 
 def episode_seed(job: MilestoneJob, milestone_id: str, *purpose: str | int) -> int:
-    """Return an episode's seed, below 2**31 as games want it."""
+    """Return an episode's seed. It is below 2**31, because some games accept no larger ones."""
     return key_for(job.settings.seed, "dagger", milestone_id, *purpose) % 2**31

@@ -1,11 +1,10 @@
-"""One milestone's process: a job on stdin, events on stdout, its log on stderr. It ends with the pipeline."""
+"""The process of one milestone: its job on stdin, events on stdout, the log on stderr. It ends with the pipeline."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from datetime import UTC, datetime
 from typing import NoReturn
 
 from schemas.job import ExitCode
@@ -14,33 +13,28 @@ from trainer.common import threads
 from trainer.common.event_writer import EventWriter
 from trainer.common.exit_codes import failure_of
 from trainer.common.lifeline import Lifeline
-from trainer.dagger.messages import Finished, MilestoneJob, MilestoneResult
+from trainer.dagger.messages import MilestoneDone, MilestoneJob
+from trainer.dagger.results import new_result
 from trainer.dagger.training.milestone import run_milestone
 
 log = logging.getLogger("trainer.dagger")
 
 
 def main() -> NoReturn:
-    """Do one job and end."""
+    """Run one milestone and end the process."""
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    lifeline, speaker = Lifeline(), EventWriter()
+    lifeline, events = Lifeline(), EventWriter()
     job = MilestoneJob.from_bytes(lifeline.next_line())
-    # More threads would change the last bits of a policy, and gain nothing at these sizes.
+    # More threads would change the last bits of a policy, and would not be faster at these sizes.
     threads.set_thread_count(1)
     try:
-        result = run_milestone(job, speaker.emit, sys.stderr.buffer)
+        result = run_milestone(job, events.emit, sys.stderr.buffer)
     except Exception as error:
         log.exception("the milestone %s failed", job.milestone_id)
         _, failure = failure_of(error)
-        result = MilestoneResult(
-            milestone_id=job.milestone_id,
-            index=job.config.ids().index(job.milestone_id),
-            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-            status="failed",
-            reason=failure.message,
-        )
-    speaker.emit(Finished(result=result))
+        result = new_result(job.config, job.milestone_id, "failed", failure.message)
+    events.emit(MilestoneDone(result=result))
     sys.stderr.flush()
     os._exit(int(ExitCode.OK))
 

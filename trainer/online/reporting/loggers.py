@@ -1,66 +1,74 @@
-"""Where numbers go besides the console: TensorBoard and Weights & Biases, each where it is installed and wanted."""
+"""Metric loggers of an online run besides the console: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from schemas.errors import ConfigError
+from trainer.common.recording.wandb_run import WandbRun
 from trainer.online.config import OnlineSettings
 
 
+class MetricLogger(Protocol):
+    """Where scalars are logged."""
+
+    def scalars(self, steps: int, numbers: dict[str, float]) -> None:
+        """Log numbers after so many agent steps."""
+
+    def close(self) -> None:
+        """Write what is left, and close."""
+
+
 class TensorBoard:
-    """Scalars in event files under the run's folder."""
+    """Scalars in TensorBoard event files."""
 
     def __init__(self, folder: Path) -> None:
+        """Open the event file. Raises ImportError if tensorboard is not installed."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder))
 
     def scalars(self, steps: int, numbers: dict[str, float]) -> None:
-        """Write numbers at an agent step."""
+        """Log numbers after so many agent steps."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, steps)
 
     def close(self) -> None:
-        """Flush and close."""
+        """Write what is left, and close."""
         self._writer.close()
 
 
 class WandB:
-    """A run of Weights & Biases; WANDB_MODE=offline keeps all of it under the run's folder."""
+    """Scalars in a run of Weights & Biases."""
 
     def __init__(self, folder: Path, settings: OnlineSettings) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise ConfigError(
-                "report.wandb is on but wandb is not installed",
-                hint="pip install wandb, or turn it off",
-                code="E_EXTRA",
-            ) from None
-        self._run: Any = wandb.init(
-            project=settings.report.project, dir=str(folder), config=settings.model_dump(mode="json")
+        """Open the run. Raises ConfigError if wandb is not installed."""
+        self._run = WandbRun(
+            project=settings.report.project, entity=None, folder=folder, needed_by="report.wandb = true"
         )
+        self._run.start(settings.model_dump(mode="json"))
 
     def scalars(self, steps: int, numbers: dict[str, float]) -> None:
-        """Write numbers at an agent step."""
+        """Log numbers after so many agent steps."""
         self._run.log(numbers, step=steps)
 
     def close(self) -> None:
         """Finish the run."""
-        self._run.finish()
+        self._run.close()
 
 
-def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[Any], str]:
-    """Return the boards that are wanted, and a line where one is wanted but not installed."""
-    boards: list[Any] = []
+def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[MetricLogger], str]:
+    """Return the loggers that the settings ask for, and a note if TensorBoard is asked for but not installed.
+
+    Raises ConfigError if wandb is asked for but not installed.
+    """
+    loggers: list[MetricLogger] = []
     note = ""
+    if settings.report.wandb:
+        loggers.append(WandB(folder, settings))
     if settings.report.tensorboard:
         try:
-            boards.append(TensorBoard(folder / "tensorboard"))
+            loggers.append(TensorBoard(folder / "tensorboard"))
         except ImportError:
-            note = "no TensorBoard scalars: pip install hotlap[tensorboard]"
-    if settings.report.wandb:
-        boards.append(WandB(folder, settings))
-    return boards, note
+            note = "no TensorBoard scalars, because tensorboard is not installed -> pip install tensorboard"
+    return loggers, note

@@ -1,4 +1,4 @@
-"""What people and trackers are told; a tracker that fails costs the tracking only."""
+"""What the consoles, the report and the tracker show of a run."""
 
 import sys
 import types
@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from schemas.errors import ConfigError
-from trainer.dagger.messages import ExpertDone, Line, MilestoneResult, RoundDone
+from trainer.dagger.messages import ExpertEvaluated, Message, RoundDone
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.pipeline import PipelineOptions
-from trainer.dagger.reporting.console import Bars, Lines, summary
-from trainer.dagger.reporting.html_report import page
-from trainer.dagger.reporting.wandb_tracker import Tracker
+from trainer.dagger.reporting.console import LineConsole, ProgressConsole, print_summary
+from trainer.dagger.reporting.html_report import render_page
+from trainer.dagger.reporting.wandb_tracker import WandbTracker
+from trainer.dagger.results import MilestoneResult
 from trainer.dagger.schedule import Schedule, Selection
 from trainer.dagger.settings import DaggerSettings
 
@@ -28,99 +28,71 @@ DONE = MilestoneResult(
 FAILED = DONE.model_copy(update={"status": "failed", "reason": "the <expert> raised [red]", "milestone_id": "B"})
 
 
-def tell(watcher):
-    watcher.begin(Schedule(("A",), (), ()), OPTIONS)
-    watcher.started("A")
-    watcher.heard("A", ExpertDone(success_rate=1.0, mean_steps=4.0, max_episode_steps=8))
-    watcher.heard("A", Line(text="A: \x1b[31mgoing on"))
-    watcher.heard("A", ROUND)
-    watcher.ended(DONE)
+def send_events(listener):
+    listener.run_started(Schedule(("A",), (), ()), OPTIONS)
+    listener.milestone_started("A")
+    listener.event_received("A", ExpertEvaluated(success_rate=1.0, mean_steps=4.0, max_episode_steps=8))
+    listener.event_received("A", Message(text="A: \x1b[31mcontinues"))
+    listener.event_received("A", ROUND)
+    listener.milestone_ended(DONE)
 
 
-def test_lines_say_what_happens_and_how_long_it_will_take(capsys):
-    tell(Lines())
-    said = capsys.readouterr().out
-    assert "A: iteration 1/10, beta 1.00, success 0.50, no steps, loss 0.100, 7 labels, 3.0 s, ETA 27 s" in said
-    assert "A: completed, success 0.75" in said
-    assert "\x1b" not in said
+def test_lines_show_each_event_and_the_time_left(capsys):
+    send_events(LineConsole())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "1 milestone to do",
+        "A: starts",
+        "A: expert 1.00, 4.0 steps, step limit 8",
+        "A: \\x1b[31mcontinues",
+        "A: iteration 1/10, beta 1.00, success 0.50, no steps, loss 0.100, 7 labels, 3.0 s, ETA 27 s",
+        "A: completed, success 0.75",
+    ]
 
 
-def test_bars_and_the_table_show_the_same(tmp_path):
+def test_progress_bars_and_summary_show_results_and_no_markup(tmp_path):
     with (tmp_path / "screen").open("w", encoding="utf-8") as file:
         console = Console(file=file, force_terminal=True, width=120)
-        with Bars(console) as bars:
-            tell(bars)
-        summary([DONE, FAILED], console)
+        with ProgressConsole(console) as listener:
+            send_events(listener)
+        print_summary([DONE, FAILED], console)
     shown = (tmp_path / "screen").read_text(encoding="utf-8")
     assert "A: completed, success 0.75" in shown
     assert "the <expert> raised [red]" in shown
-    assert "\x1b[31mgoing on" not in shown
+    assert "\x1b[31mcontinues" not in shown
 
 
-def test_the_report_executes_nothing_that_it_is_told():
-    html = page([FAILED], {"B": {"milestone": {"description": "<script>alert(1)</script>"}}})
+def test_report_escapes_text_from_files():
+    html = render_page([FAILED], {"B": {"milestone": {"description": "<script>alert(1)</script>"}}})
     assert "<script>" not in html
     assert "the &lt;expert&gt; raised" in html
 
 
-def fake_wandb(monkeypatch, init):
+def test_tracker_logs_rounds_and_final_success_rates(tmp_path, monkeypatch):
+    run = types.SimpleNamespace(logged=[], is_finished=False)
+    run.log = lambda values, step: run.logged.append(values)
+    run.finish = lambda: setattr(run, "is_finished", True)
+    configs = []
     module = types.ModuleType("wandb")
-    module.init = init
+    module.init = lambda config, **_: configs.append(config) or run
     monkeypatch.setitem(sys.modules, "wandb", module)
-
-
-class FakeRun:
-    def __init__(self, *, fails=False):
-        self.logged, self.over, self._fails = [], False, fails
-
-    def log(self, values):
-        if self._fails:
-            raise RuntimeError("connection lost")
-        self.logged.append(values)
-
-    def finish(self):
-        self.over = True
-
-
-def test_numbers_go_to_the_tracker_which_goes_offline_without_a_network(tmp_path, monkeypatch, capsys):
-    run, asked = FakeRun(), []
-
-    def init(**given):
-        asked.append(given.get("mode"))
-        if given.get("mode") != "offline":
-            raise ConnectionError("no network")
-        return run
-
-    fake_wandb(monkeypatch, init)
-    tracker = Tracker("project", None, tmp_path)
-    tell(tracker)
+    tracker = WandbTracker("project", None, tmp_path)
+    send_events(tracker)
     tracker.close()
-    assert asked == [None, "offline"]
+    assert configs[0]["milestones"] == ["A"]
+    assert configs[0]["dagger_iterations"] == 10
     assert run.logged[0]["A/success_rate"] == 0.5
     assert "A/mean_steps" not in run.logged[0]
     assert run.logged[1] == {"A/final_success_rate": 0.75}
-    assert run.over
-    assert "no network; going on offline" in capsys.readouterr().err
+    assert run.is_finished
 
 
-def test_a_tracker_that_fails_costs_the_tracking_only(tmp_path, monkeypatch, capsys):
-    fake_wandb(monkeypatch, lambda **_: FakeRun(fails=True))
-    tell(Tracker("project", None, tmp_path))
-    assert capsys.readouterr().err.count("connection lost; tracking ends here") == 1
-
-
-def test_without_the_package_one_line_says_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match="--track needs wandb"):
-        Tracker("project", None, tmp_path)
-
-
-def test_without_an_encoder_one_line_says_so(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("flag", [None, "--no-record-video"])
+def test_without_an_encoder_one_line_says_so_unless_no_videos_are_wanted(tmp_path, monkeypatch, capsys, flag):
     from tests.fakes.corridor import write_project
     from trainer.dagger import cli
 
     monkeypatch.setattr(cli, "can_record", lambda: False)
-    assert not cli._options(cli.parser().parse_args(write_project(tmp_path))).record_video
-    assert capsys.readouterr().err.count("no videos, since av is not installed") == 1
-    assert not cli._options(cli.parser().parse_args([*write_project(tmp_path), "--no-record-video"])).record_video
-    assert capsys.readouterr().err == ""
+    arguments = [*write_project(tmp_path), *([flag] if flag else [])]
+    assert not cli._options(cli.parser().parse_args(arguments)).record_video
+    assert capsys.readouterr().err.count("no videos, since av is not installed") == (0 if flag else 1)

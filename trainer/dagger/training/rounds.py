@@ -1,0 +1,98 @@
+"""One round of DAgger: collect labels, train on all labels so far, evaluate the policy."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import HotlapError
+from trainer.common.rng import numpy_rng_for
+from trainer.dagger.training.context import POLICY_VIDEOS, MilestoneContext
+from trainer.dagger.training.dataset import Dataset, RoundWriter
+from trainer.dagger.training.episodes import Episode, EpisodeSpec, EpisodeStatistics, collect_labels, run_policy
+from trainer.dagger.training.learner import DaggerLearner
+from trainer.dagger.training.progress_store import CompletedRound, MilestoneProgress
+from trainer.dagger.training.start_states import episode_seed
+
+
+class DivergedError(HotlapError):
+    """Training led to weights that are not finite."""
+
+    code = "E_NONFINITE"
+
+
+def run_round(
+    context: MilestoneContext, spec: EpisodeSpec, learner: DaggerLearner, progress: MilestoneProgress
+) -> MilestoneProgress:
+    """Do the next round and return the progress after it. Raises HotlapError."""
+    number, settings = len(progress.rounds), context.job.settings
+    start_s = time.monotonic()
+    labels, collected = _collect(context, spec, learner, number)
+    loss = learner.train(
+        Dataset(context.labels_folder, number + 1),
+        steps=settings.train_steps_per_iter,
+        batch_size=settings.batch_size,
+        round_number=number,
+        heartbeat=context.heartbeat,
+    )
+    if not learner.is_finite():
+        raise DivergedError("the policy's weights are not finite any more", hint="lower --learning-rate")
+    trained_s = time.monotonic()
+    evaluated = _evaluate(context, spec, learner, number)
+    end_s = time.monotonic()
+    done = CompletedRound(
+        beta=settings.beta(number),
+        labels=labels + (progress.rounds[-1].labels if progress.rounds else 0),
+        loss=loss,
+        evaluation=EpisodeStatistics.of(evaluated),
+        collected_success_rate=sum(episode.success for episode in collected) / len(collected),
+        seconds=end_s - start_s,
+        evaluation_seconds=end_s - trained_s,
+    )
+    return progress.with_round(done, learner.state_dict())
+
+
+def _collect(
+    context: MilestoneContext, spec: EpisodeSpec, learner: DaggerLearner, number: int
+) -> tuple[int, list[Episode]]:
+    """Write a round's labels to disk. Return their number and the episodes. Updates the learner's normaliser."""
+    settings, name = context.job.settings, context.milestone.id
+    seeds = context.seeds(settings.episodes_per_iter, "collect", number)
+    expert_acts = [_expert_acts(context, spec, number, k) for k in range(len(seeds))]
+    context.expert.seed(episode_seed(context.job, name, "labels", number))
+    writer = RoundWriter(context.labels_folder, number)
+    episodes: list[Episode] = []
+    vectors: list[NDArray[np.float32]] = []
+    for labelled in collect_labels(context.envs, spec, seeds, expert_acts, learner.act, context.expert):
+        context.heartbeat()
+        writer.add(labelled.observations, labelled.labels)
+        episodes.append(labelled.episode)
+        if not context.envs[0].spec.is_image:
+            vectors.append(labelled.observations)
+    labels = writer.finish()
+    if vectors:
+        learner.update_normaliser(np.concatenate(vectors))
+    return labels, episodes
+
+
+def _expert_acts(context: MilestoneContext, spec: EpisodeSpec, number: int, episode: int) -> NDArray[np.bool_]:
+    """Return for each step of an episode whether the expert acts: with probability beta."""
+    settings = context.job.settings
+    purpose = ("dagger", context.milestone.id, "coin", number, episode)  # another name would change all results
+    rng = numpy_rng_for(settings.seed, *purpose)
+    return rng.random(spec.max_steps) < settings.beta(number)
+
+
+def _evaluate(context: MilestoneContext, spec: EpisodeSpec, learner: DaggerLearner, number: int) -> list[Episode]:
+    """Run the evaluation's episodes, which have the same seeds in every round, and record the first."""
+    seeds = context.seeds(context.job.settings.policy_eval_episodes, "evaluate")
+    with ExitStack() as stack:
+        video = context.new_video(POLICY_VIDEOS)
+        frames = {} if video is None else {0: stack.enter_context(video)}
+        episodes = context.gather(run_policy(context.envs, spec, seeds, learner.act, frames=frames))
+        if video is not None:
+            video.finish(f"rollout_iter{number}_ep0_{context.milestone.id}.mp4")
+    return episodes
