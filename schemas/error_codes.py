@@ -15,7 +15,7 @@ class Code(NamedTuple):
 
 _STARTING = {
     "E_CONFIG": Code("daemon.toml, a variable or a flag cannot be used", "correct it at the line that is named"),
-    "E_USAGE": Code("the arguments do not fit together", "`python -m daemon --help`"),
+    "E_USAGE": Code("the arguments do not fit together", "`hotlap --help`"),
     "E_PROJECT": Code(
         "the project folder is not there, or nothing can be made in it", "correct --project, or its rights"
     ),
@@ -29,6 +29,10 @@ _STARTING = {
     "E_OTHER_DAEMON": Code("another daemon serves this project (exit code 4)", "use that one, or stop it first"),
     "E_NO_DAEMON": Code("the command is for a running daemon, and none runs", "start it with `python -m daemon`"),
     "E_NO_ANSWER": Code("the running daemon does not answer", "see daemon.log; is it stopped or the disk stuck?"),
+    "E_PAUSED": Code("the project is paused, so no cycle starts", "`hotlap resume`, then `hotlap trigger`"),
+    "E_PACKAGE": Code("another package has replaced Hotlap's package `daemon`", "install hotlap in its own environment"),
+    "E_PAGE": Code("there is no such page of the documentation", "`hotlap docs` lists the pages"),
+    "E_CODE": Code("there is no such code", "`hotlap explain` lists the codes"),
     "E_PYTHON": Code("python_executable is not there, not executable, or no Python", "correct it, or leave it empty"),
     "E_TORCH": Code("the trainer's Python has no torch", "`pip install torch==2.13.0` there"),
     "E_SCRIPT": Code("training_script is not there", "give its path, relative to the project or absolute"),

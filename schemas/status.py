@@ -58,6 +58,7 @@ class Status(StrictModel):
     progress: float = 0.0
     training_seconds: float = 0.0
     rollouts_rejected: int = 0
+    hotlap_version: str = ""  #: of the daemon that wrote this
 
 
 class CycleSummary(StrictModel):

@@ -1,4 +1,4 @@
-"""What `status` and `history` say: lines for people, a document for scripts."""
+"""The reports of `status` and `history`: lines for users, a document for scripts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
+from schemas import __version__
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary, Status
 from schemas.storage.layout import ProjectPaths
@@ -44,33 +45,36 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
     except FileNotFoundError:
         document = {"state": "idle", "alive": is_alive, "cycle": 0, "rollouts_pending": 0, "policy_version": 0}
         document |= {"rollouts_needed": settings.daemon.auto_train_after_n_rollouts, "best_model_path": None}
-        document |= {"heartbeat": 0.0, "pid": 0, "warnings": []}
-        return Report(("no daemon has run here yet: start it with `python -m daemon`",), document)
+        document |= {"heartbeat": 0.0, "pid": 0, "warnings": [], "hotlap_version": __version__}
+        line = f"no daemon has run in {paths.project} yet: start it there with `hotlap`"
+        return Report((line,), document)
     except (OSError, ValidationError) as error:
-        raise DaemonError(f"status.json cannot be read: {type(error).__name__}", hint="start the daemon anew") from None
+        raise DaemonError(f"status.json cannot be read: {type(error).__name__}", hint="start the daemon again") from None
     age_s = max(0.0, REAL_CLOCK.utc_s() - found.heartbeat)
     running = (
-        f"pid {found.pid}, heartbeat {age_s:.0f} s ago" if is_alive else "no daemon runs now; this was its last word"
+        f"pid {found.pid}, heartbeat {age_s:.0f} s ago" if is_alive else "no daemon runs now; this is its last status"
     )
     pending = f"{found.rollouts_pending} of {found.rollouts_needed}"
     lines = [
+        f"project    {paths.project}",
         f"state      {found.state.value} ({running})",
         f"step       {found.step}",
         f"cycle      {found.cycle}",
         f"rollouts   {pending} toward the next cycle, {found.rollouts_rejected} rejected so far",
         f"model      version {found.policy_version}  {found.best_model_path or 'none yet'}",
+        f"version    hotlap {found.hotlap_version or 'before 0.1.0'}",
         *(f"warning    {warning.message}" for warning in found.warnings),
     ]
     return Report(tuple(lines), found.model_dump(mode="json") | {"alive": is_alive})
 
 
-def history(paths: ProjectPaths, settings: Settings) -> Report:
+def history(paths: ProjectPaths) -> Report:
     """Report what each cycle did."""
     cycles = _history(paths)
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
     lines += [_history_line(cycle) for cycle in cycles]
     if not cycles:
-        lines = ["no cycle has ended yet"]
+        lines = [f"no cycle has ended yet in {paths.project}"]
     return Report(tuple(lines), [cycle.model_dump(mode="json") for cycle in cycles])
 
 

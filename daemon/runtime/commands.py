@@ -1,10 +1,12 @@
-"""Orders from the command line to a running daemon: small files that appear whole, each with an answer."""
+"""Commands from the command line to a running daemon: small files that appear whole, each with a reply."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 from pydantic import ValidationError
@@ -17,12 +19,15 @@ from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
 from schemas.storage.layout import ProjectPaths
 
+if TYPE_CHECKING:  # the command line needs no context, and starts faster without its imports
+    from daemon.runtime.context import Context
+
 REPLY_TIMEOUT_S = 15.0
 _LIMIT = 64 * 1024
 
 
 class Command(StrictModel):
-    """What a person wants a running daemon to do."""
+    """A request to a running daemon."""
 
     what: Literal["trigger", "pause", "resume", "publish"]
     epoch: int = 0
@@ -30,42 +35,43 @@ class Command(StrictModel):
 
 
 class Reply(StrictModel):
-    """What came of it."""
+    """The result of a command."""
 
     ok: bool
     message: str
+    exit_code: int = Exit.CYCLE_FAILED  #: of the command if it was refused
 
 
 def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
-    """Hand an order to the running daemon and wait for its answer. Raises DaemonError where none runs or answers."""
+    """Write a command for the running daemon and wait for the reply. Raises DaemonError if none runs or replies."""
     if not is_held(paths.lock):
         raise DaemonError(
-            "no daemon runs on this project",
-            hint="start it with `python -m daemon`, or train once with `python -m daemon --once`",
+            f"no daemon runs on {paths.project}",
+            hint="start it with `hotlap`, or run one cycle with `hotlap --once`",
             code="E_NO_DAEMON",
             exit_code=Exit.USAGE,
         )
     name = f"{REAL_CLOCK.utc_s():.6f}_{os.getpid()}"
-    answer_path = paths.commands / f"{name}.answer"
+    reply_path = paths.commands / f"{name}.answer"
     write_atomic(paths.commands / f"{name}.order", command.to_bytes(), durable=False)
     until = REAL_CLOCK.monotonic() + timeout_s
     while REAL_CLOCK.monotonic() < until:
-        if answer_path.exists():
-            answer = Reply.from_bytes(answer_path.read_bytes())
-            REAL_DISK.unlink(answer_path)
-            return answer
+        if reply_path.exists():
+            reply = Reply.from_bytes(reply_path.read_bytes())
+            REAL_DISK.unlink(reply_path)
+            return reply
         REAL_CLOCK.sleep(0.05)
     REAL_DISK.unlink(paths.commands / f"{name}.order")
     raise DaemonError(
         f"the daemon did not answer within {timeout_s:.0f} s",
-        hint="is it stopped or very busy? see Saved/Training/Logs/daemon.log",
+        hint=f"is it stopped or very busy? see {paths.daemon_log}",
         code="E_NO_ANSWER",
         exit_code=Exit.CYCLE_FAILED,
     )
 
 
 def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
-    """Return the orders that wait, oldest first; None for a file that is none."""
+    """Return the waiting commands, oldest first, each with its file; None for a file that cannot be read as one."""
     found: list[tuple[Path, Command | None]] = []
     for path in sorted(paths.commands.glob("*.order")):
         try:
@@ -75,12 +81,26 @@ def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
     return found
 
 
+def handle_commands(context: Context, execute: Callable[[Command], Reply]) -> None:
+    """Execute the waiting commands and write their replies."""
+    for path, command in waiting_commands(context.paths):
+        try:
+            context.disk.unlink(path)  # first: a command that stays would be executed at every pass
+        except OSError as error:
+            context.warn("W_ORDER", f"the command file {path.name} cannot be removed: {error.strerror}")
+            continue
+        unreadable = Reply(ok=False, message=f"the command file {path.name} cannot be read")
+        reply = unreadable if command is None else execute(command)
+        with contextlib.suppress(OSError):
+            write_reply(path, reply, disk=context.disk)
+
+
 def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:
-    """Answer an order that was taken off the list. Raises OSError."""
+    """Write the reply to a command. Raises OSError."""
     write_atomic(path.with_suffix(".answer"), reply.to_bytes(), disk=disk, durable=False)
 
 
 def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
-    """Drop what an earlier daemon left unanswered: nobody waits for it any more."""
+    """Remove the commands that an earlier daemon left: nobody waits for their replies."""
     for path in (*paths.commands.glob("*.order"), *paths.commands.glob("*.answer")):
         disk.unlink(path)

@@ -14,6 +14,7 @@ from schemas.errors import ConfigError
 from schemas.storage.files import rename_with_retries, write_atomic
 
 LATEST = "latest_run"
+CONFIG = "config.toml"
 _ABOUT = "run.json"
 _TIME = "%Y%m%d_%H%M%S"
 
@@ -34,8 +35,8 @@ def open_run(logs: Path, *, config: bytes, resume: bool) -> Path:
         if folder.exists():
             rename_with_retries(folder, _free(logs, _began(folder, about)))
         (folder / "checkpoints").mkdir(parents=True)
-        write_atomic(folder / "config.toml", config)
         started = datetime.now().astimezone().strftime(_TIME)
+    write_atomic(folder / CONFIG, config)
     mine = {"started": started, "pid": os.getpid(), "since": psutil.Process().create_time()}
     write_atomic(folder / _ABOUT, json.dumps(mine).encode())
     return folder
