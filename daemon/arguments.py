@@ -31,8 +31,14 @@ TRAINER_COMMANDS = {
 }
 """The trainer's commands and their help; the words after one of them are the trainer's."""
 _START_FLAGS = {
-    **{"once": "--once", "demo": "--demo", "cycles": "--cycles", "after_n_rollouts": "--after-n-rollouts"},
-    **{"epochs": "--epochs", "device": "--device", "seed": "--seed", "allow_shared": "--allow-shared"},
+    "once": "--once",
+    "demo": "--demo",
+    "cycles": "--cycles",
+    "after_n_rollouts": "--after-n-rollouts",
+    "epochs": "--epochs",
+    "device": "--device",
+    "seed": "--seed",
+    "allow_shared": "--allow-shared",
     "no_dashboard": "--no-dashboard",
 }
 _USES_ALLOW_SHARED = frozenset({"publish", "doctor", "trust"})

@@ -122,7 +122,7 @@ def _settings(options: argparse.Namespace, project: Path) -> LoadedSettings:
 
 
 def _checked_settings(options: argparse.Namespace, paths: ProjectPaths | None) -> LoadedSettings:
-    """Return the settings, if nothing in them or in the folders needs the user's approval. None: a folder of our own."""
+    """Return the settings if nothing needs the user's approval. No `paths`: the demo makes its own folder."""
     from daemon.security.approvals import check_before_running
 
     project = Path() if paths is None else paths.project
@@ -212,7 +212,9 @@ def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoc
         context = Context(paths, settings, ledger, log, Clock(), lambda: None)
         publication = publish_epoch(context, cycle_id=cycle_id, epoch=epoch)
     except OSError as error:
-        raise DaemonError(f"best_model_path.txt cannot be written: {error.strerror}", exit_code=Exit.CYCLE_FAILED) from None
+        raise DaemonError(
+            f"best_model_path.txt cannot be written: {error.strerror}", exit_code=Exit.CYCLE_FAILED
+        ) from None
     finally:
         ledger.close()
         log.close()

@@ -39,7 +39,9 @@ def _pages() -> dict[str, Path]:
     found = sorted(folder.rglob("*.md"), key=lambda path: (path.parent, path.stem)) if folder else []
     if not found:
         raise DaemonError(
-            f"the documentation is not installed: {_PLACES[0]} does not exist", hint="install hotlap again", code="E_PAGE"
+            f"the documentation is not installed: {_PLACES[0]} does not exist",
+            hint="install hotlap again",
+            code="E_PAGE",
         )
     return {path.stem.lower(): path for path in found if path.stem != "README"}
 

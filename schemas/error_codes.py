@@ -30,7 +30,7 @@ _STARTING = {
     "E_NO_DAEMON": Code("the command is for a running daemon, and none runs", "start it with `python -m daemon`"),
     "E_NO_ANSWER": Code("the running daemon does not answer", "see daemon.log; is it stopped or the disk stuck?"),
     "E_PAUSED": Code("the project is paused, so no cycle starts", "`hotlap resume`, then `hotlap trigger`"),
-    "E_PACKAGE": Code("another package has replaced Hotlap's package `daemon`", "install hotlap in its own environment"),
+    "E_PACKAGE": Code("another package replaced Hotlap's package `daemon`", "install hotlap in its own environment"),
     "E_PAGE": Code("there is no such page of the documentation", "`hotlap docs` lists the pages"),
     "E_CODE": Code("there is no such code", "`hotlap explain` lists the codes"),
     "E_PYTHON": Code("python_executable is not there, not executable, or no Python", "correct it, or leave it empty"),

@@ -69,7 +69,12 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
     )
     p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, nargs="?", default=MODELS)
     p.add_argument(
-        "export_dir", metavar="EXPORT_DIR", type=Path, nargs="?", default=EXPORTS, help="folder with rollouts, for the probe"
+        "export_dir",
+        metavar="EXPORT_DIR",
+        type=Path,
+        nargs="?",
+        default=EXPORTS,
+        help="rollouts, for the probe",
     )
     arguments = p.parse_args(argv)
 
@@ -170,7 +175,9 @@ def read_all(folder: Path) -> list[Rollout]:
         except (HotlapError, OSError) as error:
             say_error(f"note: {given.name} is left out: {error}")
     if not rollouts:
-        raise RolloutError(f"no rollout in {folder} can be read", hint="see `hotlap docs formats`", code="E_NO_ROLLOUTS")
+        raise RolloutError(
+            f"no rollout in {folder} can be read", hint="see `hotlap docs formats`", code="E_NO_ROLLOUTS"
+        )
     return rollouts
 
 

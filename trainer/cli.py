@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from schemas.program.parser import USAGE_EXIT_CODE, CommandParser, usage_name
-from trainer.common.console import say_error
 
 FROM_HOTLAP = "--from-hotlap"
 """The first argument if the command `hotlap` started this process: then the help calls the program `hotlap`."""
@@ -57,10 +57,11 @@ def main(argv: Sequence[str]) -> int:
     prog = usage_name("trainer", from_hotlap=is_from_hotlap)
     if arguments[:1] and arguments[0] in PROGRAMS:
         return _run(arguments[0], arguments[1:], prog)
-    if not arguments or (len(arguments) == 1 and arguments[0] in {"-h", "--help", "--version"}):
-        parser(prog).parse_args(arguments or ["--help"])
-    if _is_word(arguments):
-        parser(prog).parse_args(arguments[:1])  # exits: there is no such command
+    if not arguments:
+        parser(prog).print_help(sys.stderr)
+        return USAGE_EXIT_CODE
+    if arguments[0] in {"-h", "--help", "--version"} or _is_word(arguments):
+        parser(prog).parse_args(arguments[:1])  # exits: with help, or because there is no such command
     return _run("train", arguments, prog)
 
 
@@ -77,15 +78,12 @@ def _run(name: str, arguments: Sequence[str], prog: str) -> int:
     try:
         program = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
-        say_error(f"hotlap: {error.name} is not installed -> {_install(error.name or '')} [E_EXTRA]")
+        from schemas.program.commands import pip_install
+
+        remedy = pip_install((error.name or "").partition(".")[0])
+        sys.stderr.write(f"hotlap: {error.name} is not installed -> run `{remedy}` [E_EXTRA]\n")
         return USAGE_EXIT_CODE
     return int(program(arguments, prog=f"{prog} {name}"))
-
-
-def _install(module: str) -> str:
-    from schemas.program.commands import pip_install
-
-    return f"run `{pip_install(module.partition('.')[0])}`"
 
 
 def serve(argv: Sequence[str], *, prog: str) -> int:

@@ -102,7 +102,9 @@ def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
     """Return a folder's rollouts, the oldest name first. Raises RolloutError (E_NO_ROLLOUTS)."""
     if not folder.is_dir():
         raise RolloutError(
-            f"the folder {folder} does not exist", hint=f"name the engine's export folder{_or_command(folder)}", code="E_NO_ROLLOUTS"
+            f"the folder {folder} does not exist",
+            hint=f"name the engine's export folder{_or_command(folder)}",
+            code="E_NO_ROLLOUTS",
         )
     paths = sorted(path for path in folder.iterdir() if is_rollout_name(path.name) and path.is_file())
     if not paths:

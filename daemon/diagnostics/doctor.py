@@ -17,10 +17,10 @@ from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, torch_in
-from daemon.runtime.project_folder import is_project
 from daemon.publishing.pointer import pointed_at
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
+from daemon.runtime.project_folder import is_project
 from daemon.security.approvals import check_trust, commands_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices

@@ -49,7 +49,7 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
         line = f"no daemon has run in {paths.project} yet: start it there with `hotlap`"
         return Report((line,), document)
     except (OSError, ValidationError) as error:
-        raise DaemonError(f"status.json cannot be read: {type(error).__name__}", hint="start the daemon again") from None
+        raise DaemonError(f"status.json cannot be read: {type(error).__name__}", hint="start the daemon") from None
     age_s = max(0.0, REAL_CLOCK.utc_s() - found.heartbeat)
     running = (
         f"pid {found.pid}, heartbeat {age_s:.0f} s ago" if is_alive else "no daemon runs now; this is its last status"

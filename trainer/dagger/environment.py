@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, HotlapError
+from schemas.program.commands import install_command
+from trainer.common.user_code import search_current_folder
 from trainer.dagger.actions import Actions, Labels, actions_of
 from trainer.dagger.milestones import MilestoneConfig
 
@@ -172,7 +174,7 @@ def _make(config: MilestoneConfig) -> Any:
         hint = "see docs/dagger.md"
         if isinstance(error, ModuleNotFoundError):
             extra = {"stable_retro": "retro", "gymnasium": "dagger"}.get(error.name or "")
-            hint = f"pip install -c constraints.txt -e .[{extra}]" if extra else "is it installed, or in this folder?"
+            hint = install_command(extra) if extra else "is it installed, or in this folder?"
         raise ConfigError(f"env {config.env} cannot be made: {type(error).__name__}: {error}", hint=hint) from None
     missing = [name for name in _NEEDED if not callable(getattr(env, name, None))]
     if missing:
@@ -181,6 +183,7 @@ def _make(config: MilestoneConfig) -> Any:
 
 
 def _named(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    search_current_folder()
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute), {}
 

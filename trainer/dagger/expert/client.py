@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from schemas.errors import HotlapError
+from schemas.program.children import child_environment, module_command
 from trainer.dagger.actions import Actions, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
@@ -51,7 +52,7 @@ class Expert:
                 code="E_EXPERT_MISSING",
             )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "trainer.dagger.expert.server"],
+            module_command("trainer.dagger.expert.server"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -169,7 +170,7 @@ def _wanted(actions: Actions) -> str:
 
 def _quiet_environment() -> dict[str, str]:
     """One thread for the expert's numpy: it shares the machine with the training."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {**child_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def stack(labels: Sequence[Labels], actions: Actions) -> Labels:

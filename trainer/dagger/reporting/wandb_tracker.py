@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command
 from trainer.common.console import say_error
 from trainer.dagger.messages import Event, MilestoneResult, RoundDone
 from trainer.dagger.schedule import Schedule
@@ -22,7 +23,7 @@ class Tracker:
             import wandb
         except ImportError:
             raise ConfigError(
-                "--track needs wandb", hint="pip install -c constraints.txt -e .[track], or leave it away"
+                "--track needs wandb", hint=f"{install_command('track')}, or leave --track out", code="E_EXTRA"
             ) from None
         self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder
         self._run: Any = None

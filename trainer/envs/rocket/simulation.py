@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command, pip_install
 
 Float32 = npt.NDArray[np.float32]
 
@@ -32,7 +33,7 @@ FRAME = slice(24, 33)  #: forward, right, up
 BALL_POS, BALL_VEL, BALL_SPIN = slice(0, 3), slice(7, 10), slice(10, 13)
 _RESPAWN_SOON_S = 0.1
 _MEASURE_EVERY = 2000  #: steps
-_MESHES = "pip install --no-deps rlgym-rocket-league==2.0.1, or name their folder in RS_COLLISION_MESHES"
+MESHES_PACKAGE = "rlgym-rocket-league==2.0.1"
 _ready = False
 
 
@@ -42,11 +43,12 @@ def simulator() -> Any:
     try:
         import RocketSim
     except ImportError:
-        raise ConfigError("rocketsim is not installed", hint="pip install hotlap[rocket]", code="E_EXTRA") from None
+        raise ConfigError("rocketsim is not installed", hint=install_command("rocket"), code="E_EXTRA") from None
     if not _ready:
         folder = meshes()
         if folder is None:
-            raise ConfigError("the collision meshes of Rocket League are missing", hint=_MESHES, code="E_EXTRA")
+            hint = f"{pip_install('--no-deps', MESHES_PACKAGE)}, or name their folder in RS_COLLISION_MESHES"
+            raise ConfigError("the collision meshes of Rocket League are missing", hint=hint, code="E_EXTRA")
         RocketSim.init(str(folder))
         _ready = True
     return RocketSim

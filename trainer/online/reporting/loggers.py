@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command
 from trainer.online.config import OnlineSettings
 
 
@@ -36,7 +37,7 @@ class WandB:
         except ImportError:
             raise ConfigError(
                 "report.wandb is on but wandb is not installed",
-                hint="pip install wandb, or turn it off",
+                hint=f"{install_command('track')}, or set report.wandb = false",
                 code="E_EXTRA",
             ) from None
         self._run: Any = wandb.init(
@@ -60,7 +61,7 @@ def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[Any], str
         try:
             boards.append(TensorBoard(folder / "tensorboard"))
         except ImportError:
-            note = "no TensorBoard scalars: pip install hotlap[tensorboard]"
+            note = f"no TensorBoard scalars, since tensorboard is not installed -> {install_command('tensorboard')}"
     if settings.report.wandb:
         boards.append(WandB(folder, settings))
     return boards, note

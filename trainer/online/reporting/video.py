@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from schemas.errors import ConfigError
 from schemas.model import MAX_MODEL_BYTES, read_model
+from schemas.program.commands import install_command
 from schemas.storage.files import read_regular, rename_with_retries
 from trainer.common.rng import key_for
 from trainer.online.actor import Actor
@@ -24,8 +25,7 @@ def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
     try:
         import imageio_ffmpeg
     except ImportError:
-        hint = "pip install hotlap[video]"
-        raise ConfigError("imageio-ffmpeg is not installed", hint=hint, code="E_EXTRA") from None
+        raise ConfigError("imageio-ffmpeg is not installed", hint=install_command("video"), code="E_EXTRA") from None
     path = run / "checkpoints" / "best_model.json"
     if not path.is_file():
         raise ConfigError(f"there is no {path}", hint="train until the first evaluation", code="E_NO_RUN")
