@@ -87,8 +87,7 @@ def build_parser() -> CommandParser:
     explain = commands.add_parser("explain", help="print what a code such as E_CONFIG means, and what to do")
     explain.add_argument("code", nargs="?", metavar="CODE", help="without it, list the codes")
     for name, text in TRAINER_COMMANDS.items():
-        sub = commands.add_parser(name, help=text, add_help=False)
-        sub.add_argument("words", nargs=argparse.REMAINDER)
+        commands.add_parser(name, help=text, add_help=False)
     return parser
 
 

@@ -87,9 +87,15 @@ def _run(name: str, arguments: Sequence[str], prog: str) -> int:
 
 
 def serve(argv: Sequence[str], *, prog: str) -> int:
-    """Parse the arguments, of which there are none, and serve one job."""
+    """Serve one job."""
     description = "Wait for a job (one JSON line on stdin), do it, and write events as JSON lines to stdout."
-    CommandParser(prog=prog, description=description).parse_args(argv)
+    p = CommandParser(prog=prog, description=description)
+    p.add_argument(
+        "--modules-in", metavar="DIR", help="searched last for modules that the settings name"
+    )
+    folder = p.parse_args(argv).modules_in
+    if folder is not None:
+        sys.path.append(folder)
     from trainer.worker.serve import serve as serve_job
 
     serve_job()

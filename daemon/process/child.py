@@ -23,9 +23,9 @@ from daemon.process.orphans import TOKEN_VARIABLE, kill_processes, new_token
 from daemon.process.output_log import ChildLog
 from daemon.runtime.clock import REAL_CLOCK
 from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
+from schemas.program.children import CODE_ROOT, import_path, module_command
 from schemas.settings.models import TrainerSettings
 
-CODE_ROOT = Path(__file__).resolve().parents[2]
 MAX_EVENT_BYTES = 1 << 20
 MAX_WAITING_EVENTS = 1000
 """A child that says more than this between two looks waits: a flood of events must not fill our memory."""
@@ -50,11 +50,12 @@ class ChildSpec:
 def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
     """Return the command of our own trainer, which speaks events.
 
-    It finds modules in the project only where the settings name some: a `random.py` that came with a project must
-    not be imported in the place of Python's own.
+    It finds modules in the project only if the settings name some, and then after all others: a `random.py` in the
+    project must not be imported in the place of Python's own.
     """
-    search_path = (CODE_ROOT, project) if settings.network or settings.loss else (CODE_ROOT,)
-    return ChildSpec((python, "-P", "-m", "trainer", "serve"), folder, log, search_path, project)
+    user_code = ("--modules-in", str(project)) if settings.network or settings.loss else ()
+    command = module_command("trainer", "serve", *user_code, python=python)
+    return ChildSpec(command, folder, log, (CODE_ROOT,), project)
 
 
 def script_command(
@@ -119,10 +120,10 @@ class Child:
 
     def _environment(self, spec: ChildSpec) -> dict[str, str]:
         """Settings travel in the job, not in the environment: a run can be repeated from its job alone."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
-        paths = [str(path) for path in spec.search_path]
-        inherited = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([*paths, inherited] if inherited else paths)
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment = {name: value for name, value in inherited.items() if not name.startswith("HOTLAP_")}
+        extra = [path for path in spec.search_path if path != CODE_ROOT]
+        environment |= import_path(python=spec.arguments[0], extra=extra)
         environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         environment["PYTHONUNBUFFERED"] = "1"
         environment[TOKEN_VARIABLE] = str(self.token)

@@ -19,9 +19,9 @@ from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.process.orphans import TOKEN_VARIABLE, new_token
 from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
+from schemas.program.children import child_environment, module_command
 from schemas.storage.layout import ProjectPaths
 
-CODE_ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300.0
 _KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
 
@@ -60,17 +60,9 @@ class ReaderProcess:
 
     def _start(self, name: str, signature: FileSignature) -> subprocess.Popen[bytes] | None:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "daemon.rollouts.reader_process",
-            str(self._paths.project),
-            name,
-            *numbers,
-        ]
+        command = module_command("daemon.rollouts.reader_process", str(self._paths.project), name, *numbers)
         token = str(new_token(self._paths.project))
-        environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT), TOKEN_VARIABLE: token}
+        environment = {**child_environment(), TOKEN_VARIABLE: token}
         with self._lock:
             if not self._is_stopped:
                 self._process = subprocess.Popen(

@@ -65,7 +65,7 @@ def check_trust(project: Path, loaded: LoadedSettings) -> None:
     file = loaded.config.name if loaded.config else "the config"
     raise DaemonError(
         f"{file} wants to run what you have not approved: {wants}",
-        hint="where you know it, `python -m daemon trust` with the same --project approves it",
+        hint="if you know it, `hotlap trust` with the same --project approves it",
         code="E_UNTRUSTED",
     )
 

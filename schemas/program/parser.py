@@ -40,6 +40,19 @@ class CommandParser(argparse.ArgumentParser):
                 "--version", action="version", version=f"hotlap {__version__}", help="show the version and exit"
             )
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; one that is unknown is an error of the command that it follows."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser = self._chosen(getattr(options, "command", None))
+            if parser.add_help:  # without: it stands for another program, which parses its own arguments
+                parser.error(_UNKNOWN + " ".join(unknown))
+        return options
+
+    def _chosen(self, command: str | None) -> CommandParser:
+        commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return next((action.choices[command] for action in commands if command in action.choices), self)
+
     def error(self, message: str) -> NoReturn:
         """Write one line and exit with code 2."""
         cause, hint = self._explained(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -247,7 +248,7 @@ def test_nothing_that_a_project_names_is_run_before_the_user_said_yes(tmp_path, 
     assert "not approved" in said
     if "trust" not in command:
         assert "E_UNTRUSTED" in said
-        assert "python -m daemon trust" in said
+        assert "`hotlap trust`" in said or " -m daemon trust`" in said
     assert not mark.exists()
 
 
@@ -319,9 +320,15 @@ def test_a_trainer_finds_modules_in_the_project_only_where_the_approved_settings
     command = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
     assert "-P" in command.arguments
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, command.search_path))}
-    ask = [sys.executable, "-P", "-c", "import importlib.util as u; print(bool(u.find_spec('evil')))"]
+    code = (
+        "import importlib.util as u, random, sys, trainer.worker.serve as worker; from trainer.cli import main\n"
+        "worker.serve = lambda: print(bool(u.find_spec('evil')), u.find_spec('json').origin)\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = command.arguments[command.arguments.index("trainer") + 1 :]
+    ask = [sys.executable, "-P", "-c", code, *arguments]
     done = subprocess.run(ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == str(is_found)
+    assert done.stdout.split() == [str(is_found), json.__file__]
 
 
 # Row 72: odd paths
