@@ -90,7 +90,7 @@ def _printed(outcome: Outcome) -> bytes:
 def _parsed(said: bytes) -> Outcome:
     document: dict[str, Any] = orjson.loads(said)
     kind = document.pop("kind")
-    document["stamp"] = FileSignature(**document["stamp"])
+    document["signature"] = FileSignature(**document["signature"])
     if kind in _KINDS:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
