@@ -163,7 +163,7 @@ def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
         service.trigger("once")
         ended = app.run(until=lambda: _cycle_is_over(service))
         cycle = service.runner.cycle
-        if ended and cycle is not None and cycle.kind != "train" and cycle.phase is Phase.PUBLISHED:
+        if ended and (cycle is None or (cycle.kind != "train" and cycle.phase is Phase.PUBLISHED)):
             raise nothing_to_train_on(paths.exports)  # they were removed after they were counted
         if not ended or cycle is None or cycle.phase is not Phase.PUBLISHED:
             raise _cycle_error(cycle.why if cycle and ended else "it was stopped")
@@ -182,6 +182,8 @@ def _cycle_error(reason: str) -> DaemonError:
 
 def _cycle_is_over(service: Service) -> bool:
     cycle = service.runner.cycle
-    if cycle is None or service.runner.busy:
+    if service.runner.busy:
         return False
+    if cycle is None:
+        return not service.is_triggered
     return cycle.phase in {Phase.FAILED, Phase.PARKED} or not service.is_triggered

@@ -109,7 +109,7 @@ def exited(capsys, *arguments):
 def test_help_names_every_command(capsys):
     code, out, _ = exited(capsys, "--help")
     assert code == 0
-    assert all(f"    {name} " in out for name in PROGRAMS)
+    assert {line.split()[0] for line in out.splitlines() if line.startswith("    ")} >= set(PROGRAMS)
     assert "EXPORT_DIR MODEL_DIR [EPOCHS] [DEVICE]" in out
     assert "HOTLAP_TRAINER__GAMMA" in exited(capsys, "train", "--help")[1]
 
