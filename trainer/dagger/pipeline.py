@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.program.children import child_environment, module_command
+from schemas.program.children import child_environment
 from schemas.storage.file_lock import try_acquire
 from schemas.storage.files import read_regular
 from trainer.dagger.messages import (
@@ -35,7 +36,7 @@ from trainer.dagger.schedule import Schedule, Selection, done_in, make_schedule,
 from trainer.dagger.settings import DaggerSettings
 
 _TIMEOUT_S = 0.5
-_WORKER = module_command("trainer.dagger.training.worker")
+_WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Pipeline:
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                _WORKER,
+                [sys.executable, *_WORKER],
                 env=child_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

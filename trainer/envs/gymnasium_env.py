@@ -5,6 +5,7 @@ A policy's mean lies in [-1, 1]; a bounded action is stretched from there to the
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,12 @@ def gymnasium() -> Any:
 def check_id(name: str) -> None:
     """Raise ConfigError (E_ENV) if Gymnasium does not know an environment; `module:id` imports the module first."""
     gym = gymnasium()
-    if ":" in name:
-        search_current_folder()
+    module, _, known_name = name.rpartition(":")
     try:
-        gym.spec(name)
+        if module:
+            search_current_folder()
+            import_module(module)
+        gym.spec(known_name)
     except (gym.error.Error, ImportError) as error:
         hint = "use racing, rocket or an id that gymnasium.make knows"
         raise ConfigError(f"there is no environment {name}: {error}", hint=hint, code="E_ENV") from None

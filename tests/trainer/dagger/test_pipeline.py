@@ -141,10 +141,10 @@ def test_a_start_state_that_is_gone_is_made_again_the_same(tmp_path):
 
 BAD_LINES = {
     "unknown milestone": (["--milestone", "X"], "--milestone X: there is no such milestone -> one of A, B"),
-    "no config": (["--milestone-config", "none.json"], "none.json is not there"),
-    "no experts": (["--policy-dir", "none"], "the folder of experts none is not there"),
+    "no config": (["--milestone-config", "none.json"], "--milestone-config none.json: there is no such file"),
+    "no experts": (["--expert-dir", "none"], "the folder of experts none does not exist"),
     "a bad number": (["--dagger-iterations", "0"], "--dagger-iterations 0: Input should be greater"),
-    "no jobs": (["--jobs", "0"], "--jobs 0: at least 1"),
+    "no jobs": (["--jobs", "0"], "--jobs 0, but must be at least 1"),
 }
 
 
