@@ -95,7 +95,7 @@ def _common_flags() -> CommandParser:
     common = CommandParser(add_help=False)
     common.add_argument(
         "--project",
-        type=Path,
+        type=_folder,
         default=argparse.SUPPRESS,
         metavar="DIR",
         help="the game's folder (default: the current one)",
@@ -126,6 +126,12 @@ def _add_start_flags(parser: argparse.ArgumentParser) -> None:
         help="work in a folder that other users can write or own; all of them are trusted then",
     )
     parser.add_argument("--no-dashboard", action="store_true", help="plain log lines, also on a terminal")
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():  # a variable of a script that has no value
+        raise argparse.ArgumentTypeError("the name of a folder is missing")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

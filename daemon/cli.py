@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_combination(options)
         code = int(_dispatch(options))
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except DaemonError as error:
         return _complain(error, error.exit_code)

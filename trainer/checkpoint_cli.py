@@ -100,6 +100,8 @@ def export_one(argv: Sequence[str], *, prog: str = "export_model_for_unreal.py")
     arguments = p.parse_args(argv)
 
     def work() -> None:
+        if not arguments.source.is_file():
+            raise ModelError(f"the checkpoint {arguments.source} does not exist", hint="name a model_epoch_<k>.pt")
         data = read_regular(arguments.source, limit=MAX_MODEL_BYTES)
         checkpoint = checkpoint_from(load_document(data, arguments.source.name))
         write_atomic(arguments.target, export(checkpoint, policy_version=checkpoint.lineage.cycle))

@@ -15,8 +15,9 @@ ENGINE_FILES = ("*.uproject", "project.godot", "ProjectSettings", "*.yyp", "game
 def project_paths(folder: Path) -> ProjectPaths:
     """Return the paths in a project folder. Raises DaemonError if it does not exist."""
     if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
         raise DaemonError(
-            f"the project folder {folder} does not exist", hint="create it, or correct --project", code="E_PROJECT"
+            f"the project folder {folder} {problem}", hint="create it, or correct --project", code="E_PROJECT"
         )
     paths = ProjectPaths(folder.resolve())
     try:
@@ -45,7 +46,12 @@ def find_project(given: Path | None, command: str = "") -> ProjectPaths:
     """
     if given is not None:
         return project_paths(given)
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:
+        raise DaemonError(
+            "the current folder does not exist any more", hint="change to the game's folder", code="E_PROJECT"
+        ) from None
     if is_project(here):
         return project_paths(here)
     above = next((folder for folder in here.parents if (folder / "Saved" / "Training").is_dir()), None)

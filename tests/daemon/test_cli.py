@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def content(folder: Path) -> set[str]:
 
 BAD = {
     "missing folder": ([], {}, "", 2, "the project folder"),
+    "empty folder name": (["--project", "", "status"], {}, "", 2, "--project: the name of a folder is missing"),
+    "a file": (["--project", __file__, "status"], {}, "", 2, "test_cli.py is not a folder"),
     "nothing to train on": (["--once"], {}, "", 3, "there is no rollout in"),
     "unknown setting": (["--once"], {}, "[trainer]\nepoch = 1\n", 2, "did you mean trainer.epochs?"),
     "unknown variable": (["--once"], {"HOTLAP_TRAINER__EPOCH": "1"}, "", 2, "did you mean HOTLAP_TRAINER__EPOCHS?"),
@@ -210,3 +213,24 @@ def test_explain_says_what_a_code_means(capsys):
     assert run(capsys, "explain", "W_TRAINER_W_STALE")[0] == 0
     assert "did you mean `hotlap explain E_CONFIG`?" in run(capsys, "explain", "E_CONFG")[2]
     assert "E_CONFIG" in run(capsys, "explain")[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed")
+def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, _, err = run(capsys, "status")
+    assert (code, "the current folder does not exist any more" in err) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirections")
+@pytest.mark.parametrize(("arguments", "code"), [("status --project .", 0), ("nonsense", 2), ("docs", 0)])
+def test_closed_streams_do_no_harm(tmp_path, arguments, code):
+    command = f'"{sys.executable}" -m daemon {arguments} <&- >&- 2>"{tmp_path}/err"'
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, shell=True, cwd=root, timeout=60, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    assert subprocess.run(f"{command} 2>&-", shell=True, cwd=root, timeout=60, check=False).returncode == code

@@ -236,3 +236,8 @@ def test_a_dict_without_the_keys_is_no_checkpoint(tmp_path, content):
     torch.save(content, path)
     with pytest.raises(ModelError, match="has no"):
         checkpoint_from(load_document(path.read_bytes()))
+
+
+def test_a_checkpoint_that_does_not_exist_is_not_a_bug(capsys):
+    code, _, err = called(capsys, main, "export", "none.pt", "out.json")
+    assert (code, "the checkpoint none.pt does not exist" in err, "E_MODEL" in err) == (65, True, True)
