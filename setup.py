@@ -32,11 +32,12 @@ class BuildWithFiles(build_py):
         return [*super().get_outputs(include_bytecode), *(str(target) for _, target in self._copies())]
 
     def _copies(self) -> list[tuple[Path, Path]]:
-        pairs = []
-        for folder, (place, pattern) in FILES.items():
-            for source in sorted(Path(folder).rglob(pattern)):
-                pairs.append((source, Path(self.build_lib, place, source.relative_to(folder))))
-        return [pair for pair in pairs if "__pycache__" not in pair[0].parts]
+        return [
+            (source, Path(self.build_lib, place, source.relative_to(folder)))
+            for folder, (place, pattern) in FILES.items()
+            for source in sorted(Path(folder).rglob(pattern))
+            if "__pycache__" not in source.parts
+        ]
 
 
 setup(cmdclass={"build_py": BuildWithFiles})

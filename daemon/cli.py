@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # what is imported inside a function here is not needed by ev
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as a service manager may do: what is printed is lost
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] and words[0] in TRAINER_COMMANDS:
         from daemon.trainer_programs import run_trainer

@@ -90,9 +90,7 @@ def serve(argv: Sequence[str], *, prog: str) -> int:
     """Serve one job."""
     description = "Wait for a job (one JSON line on stdin), do it, and write events as JSON lines to stdout."
     p = CommandParser(prog=prog, description=description)
-    p.add_argument(
-        "--modules-in", metavar="DIR", help="searched last for modules that the settings name"
-    )
+    p.add_argument("--modules-in", metavar="DIR", help="searched last for modules that the settings name")
     folder = p.parse_args(argv).modules_in
     if folder is not None:
         sys.path.append(folder)

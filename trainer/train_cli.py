@@ -64,7 +64,9 @@ def main(argv: Sequence[str], *, prog: str = "train_pytorch.py") -> int:
         say_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     model = (arguments.model_dir / result.model).resolve().as_posix()
-    ConsoleReporter().line(f"best: epoch {result.epoch}, score {_shown(result.score)}, {model} ({result.seconds:.1f} s)")
+    ConsoleReporter().line(
+        f"best: epoch {result.epoch}, score {_shown(result.score)}, {model} ({result.seconds:.1f} s)"
+    )
     return 0
 
 

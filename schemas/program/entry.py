@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,9 +14,6 @@ _MARKER = b"IS_HOTLAP"
 
 def main() -> int:
     """Run the daemon's command line and return its exit code."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed, as for a service: what is printed is lost
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
     problem = package_problem()
     if problem:
         sys.stderr.write(f"hotlap: {problem} [E_PACKAGE]\n")

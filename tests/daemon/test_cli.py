@@ -116,7 +116,9 @@ def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
 # The folder
 
 
-@pytest.mark.parametrize("arguments", ["", "--once", "status", "history", "trigger", "pause", "publish --epoch 1", "trust"])
+@pytest.mark.parametrize(
+    "arguments", ["", "--once", "status", "history", "trigger", "pause", "publish --epoch 1", "trust"]
+)
 def test_a_folder_that_is_not_a_project_is_named_and_stays_empty(tmp_path, capsys, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, *arguments.split())
@@ -128,7 +130,7 @@ def test_a_folder_that_is_not_a_project_is_named_and_stays_empty(tmp_path, capsy
 
 def test_doctor_names_a_folder_that_is_not_a_project_and_checks_the_installation(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, out, _ = run(capsys, "doctor")
+    out = run(capsys, "doctor")[1]
     assert f"hotlap {__version__}" in out
     assert f"project {tmp_path}, which is not a game's project yet" in out
     assert "torch" in out
@@ -148,7 +150,7 @@ def test_the_first_start_in_a_games_folder_needs_no_flag(tmp_path, capsys, monke
     path = tmp_path / name
     path.mkdir() if name.endswith("/") else path.touch()
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capsys, "--once")
+    code, _, err = run(capsys, "--once")
     assert (code, "there is no rollout in" in err) == (3, True)
     assert ProjectPaths(tmp_path).exports.is_dir()
     first = ProjectPaths(tmp_path).daemon_log.read_text(encoding="utf-8").splitlines()[0]

@@ -122,7 +122,7 @@ def test_no_module_of_the_folder_runs_in_a_cycle(game, entry):
     [
         "--demo --cycles 1 --after-n-rollouts 1 --epochs 1 --no-dashboard",
         "online --config racing --steps 300",
-        "dagger --milestone-config racing --milestone CHECKPOINT_1 --dagger-iterations 1 --eval-episodes 1 --no-record-video",
+        "dagger --milestone-config racing --milestone CHECKPOINT_1 --dagger-iterations 1 --no-record-video",
     ],
     ids=lambda command: command.split()[0],
 )

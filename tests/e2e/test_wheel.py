@@ -75,7 +75,9 @@ def test_it_contains_three_packages_and_their_data(wheel):
     docs = {f"daemon/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "docs").rglob("*.md")}
     configs = {f"trainer/configs/{path.name}" for path in (ROOT / "configs").iterdir()}
     examples = {f"trainer/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "examples").rglob("*.py")}
-    modules = {p.relative_to(ROOT).as_posix() for n in ("daemon", "schemas", "trainer") for p in (ROOT / n).rglob("*.py")}
+    modules = {
+        p.relative_to(ROOT).as_posix() for n in ("daemon", "schemas", "trainer") for p in (ROOT / n).rglob("*.py")
+    }
     other = {"daemon/py.typed", "schemas/py.typed", "trainer/py.typed"}
     data = {p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("daemon/**/*.sql"), *ROOT.glob("schemas/**/*.json")]}
     assert {name for name in names if not name.startswith(info)} == docs | configs | examples | modules | other | data

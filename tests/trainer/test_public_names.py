@@ -40,5 +40,7 @@ def test_the_packages_of_environments_hand_on_their_names():
 def test_importing_the_package_imports_nothing_else():
     """Also not `typing`: `python -m trainer` imports the package while a game's folder is still searched first."""
     code = "import sys; before = set(sys.modules); import trainer; print(sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "['trainer']"

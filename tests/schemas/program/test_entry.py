@@ -39,7 +39,9 @@ def test_our_own_package_is_fine():
     assert package_problem() == ""
 
 
-@pytest.mark.parametrize(("content", "cause"), [(THEIRS, "is not Hotlap's"), (None, "is missing")], ids=["theirs", "no"])
+@pytest.mark.parametrize(
+    ("content", "cause"), [(THEIRS, "is not Hotlap's"), (None, "is missing")], ids=["theirs", "no"]
+)
 def test_python_daemon_in_the_place_of_our_package_is_one_line(tmp_path, content, cause):
     done = start(installed(tmp_path, content), "-c", RUN)
     assert done.returncode == 2

@@ -205,7 +205,7 @@ def test_config_toml_records_the_settings_with_the_flags(logs):
     assert recorded(logs / "logs") == settings
 
 
-@pytest.mark.parametrize("name", ["", "\"quoted\" \\ back", "Spiel \u00fc\u4e2d\U0001f3ce", "tab\there"])
+@pytest.mark.parametrize("name", ["", '"quoted" \\ back', "Spiel \u00fc\u4e2d\U0001f3ce", "tab\there"])
 def test_settings_survive_being_written_as_toml(tmp_path, name):
     settings = OnlineSettings.model_validate(
         {"run": {"logs": name}, "train": {"target_kl": 0.01, "learning_rate": 1e-7}, "evaluation": {"stop_at": -3.5}}
