@@ -1,4 +1,4 @@
-"""A game without a game: `python scripts/simulate_engine.py --project DIR`. `--help` lists the flags."""
+"""`hotlap simulate` under its old name: a simulated engine."""
 
 from __future__ import annotations
 

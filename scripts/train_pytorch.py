@@ -1,4 +1,4 @@
-"""Train on what is in EXPORT_DIR, under the name that users know. See `python -m trainer --help`."""
+"""`hotlap train` under the name that users of the Unreal plugin know."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ([], "no model JSON"),
+        ([], "not a model JSON"),
         (broken(policy_layers=[]), "1 layers, but"),
         (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers, but its size asks for 24"),
         (broken(action_log_std=[0.0, math.nan, 0.0]), "not finite"),
