@@ -21,6 +21,7 @@ from typing import TextIO
 
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.terminal import unbuffered
+from schemas.program.commands import usable
 from schemas.text import ascii_safe
 
 LIMIT_BYTES = 10_000_000  #: of one file
@@ -81,7 +82,7 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._utc_s()))
-        line = f"{at} {level:<5} {ascii_safe(text)}"
+        line = f"{at} {level:<5} {ascii_safe(usable(text))}"
         with self._lock:
             self._lines.append(line)
             self._file.write(line + "\n")
