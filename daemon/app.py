@@ -1,15 +1,17 @@
-"""The only place that constructs: settings and folders in, a running service out."""
+"""The construction of the service: settings and folders in, a running daemon out."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon.errors import DaemonError, Exit
+from daemon.errors import DaemonError, Exit, nothing_to_train_on
 from daemon.ledger.cycle import Phase
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.process.child import ChildLauncher
@@ -29,7 +31,8 @@ from daemon.ui.log import Log
 from daemon.ui.screen import DashboardScreen
 from daemon.ui.status_writer import StatusWriter
 from daemon.ui.system_stats import SystemStatsSampler
-from schemas.errors import HotlapError, split_code
+from schemas import __version__
+from schemas.errors import HotlapError
 from schemas.settings.models import Settings
 from schemas.storage.files import REAL_DISK
 from schemas.storage.layout import ProjectPaths
@@ -40,7 +43,7 @@ MAX_REBUILDS = 3
 
 @dataclass(slots=True)
 class App:
-    """A service with what surrounds it."""
+    """A service with the parts that it runs on."""
 
     service: Service
     context: Context
@@ -48,7 +51,7 @@ class App:
     guard: ConfigMonitor
 
     def run(self, until: Callable[[], bool] = lambda: False) -> bool:
-        """Serve until `until()`, a signal or STOP; give True where `until()` ended it."""
+        """Serve until `until()` is true, or a signal or STOP comes; return whether `until()` ended it."""
 
         def report(error: Exception, delay_s: float) -> None:
             self.context.warn(*describe_failure(error, self.context.paths))
@@ -65,34 +68,16 @@ class App:
 
 
 def _quietly(report: Callable[[], None]) -> None:
-    """A status that cannot be written is no reason to fail: the next one follows."""
+    """Write a status, or go on without: the next one follows."""
     with contextlib.suppress(OSError, sqlite3.Error, HotlapError):
         report()
-
-
-def project_layout(folder: Path) -> ProjectPaths:
-    """Return the layout of a project folder. Raises DaemonError where there is none."""
-    if not folder.is_dir():
-        raise DaemonError(
-            f"the project folder {folder} is not there", hint="create it or correct --project", code="E_PROJECT"
-        )
-    layout = ProjectPaths(folder.resolve())
-    try:
-        str(layout.project).encode("utf-8")
-    except UnicodeEncodeError:
-        raise DaemonError(
-            f"the project's path {layout.project} is no text: no engine could be told where its model lies",
-            hint="rename the folder, or use a UTF-8 locale",
-            code="E_PROJECT",
-        ) from None
-    return layout
 
 
 @contextlib.contextmanager
 def open_service(
     paths: ProjectPaths, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
 ) -> Iterator[App]:
-    """Everything that a daemon needs, from the lock to the screen, and its orderly end."""
+    """Open everything that a daemon needs, from the lock to the screen, and close it in order at the end."""
     with contextlib.ExitStack() as stack:
         check_python(settings.daemon.python_executable)
         if settings.daemon.training_script:
@@ -104,30 +89,31 @@ def open_service(
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
         log = Log(paths.daemon_log, console=sys.stdout)
         stack.callback(log.close)
+        log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}")
         if automatic:
-            stack.callback(log.info, "stopped; the next start goes on from here")
-        ledger, mended = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())
+            stack.callback(log.info, "stopped; the next start continues from here")
+        ledger, rebuilt = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())
         stack.callback(ledger.close)
         mailbox = Mailbox()
-        project = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
-        if mended is not None:
-            project.warn("W_LEDGER_REBUILT", mended)
-        inbox = Inbox(project)
+        context = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
+        if rebuilt is not None:
+            context.warn("W_LEDGER_REBUILT", rebuilt)
+        inbox = Inbox(context)
         stack.callback(inbox.close)
         keep_warm = automatic and settings.daemon.warm_trainer
         runner = Runner(
-            project, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1, keep_warm=keep_warm
+            context, ChildLauncher(mailbox.wake), attempts=MAX_ATTEMPTS if automatic else 1, keep_warm=keep_warm
         )
         stack.callback(runner.stop)
         screen = DashboardScreen(log) if shows_dashboard else None
         if screen is not None:
             stack.callback(screen.stop)
         service = Service(
-            project, inbox, runner, StatusWriter(project, SystemStatsSampler()), screen, automatic=automatic
+            context, inbox, runner, StatusWriter(context, SystemStatsSampler()), screen, automatic=automatic
         )
         service.start()
         stack.callback(_quietly, service.report_end)
-        yield App(service, project, mailbox, ConfigMonitor(project, lock, config=config))
+        yield App(service, context, mailbox, ConfigMonitor(context, lock, config=config))
 
 
 def _make_folders(paths: ProjectPaths) -> None:
@@ -142,9 +128,9 @@ def _make_folders(paths: ProjectPaths) -> None:
 
 
 def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:
-    """Watch and train until stopped. `config` is the settings file where it is not the project's own.
+    """Watch and train until stopped. `config` is the settings file if it is not the project's own.
 
-    A ledger that turns out damaged meanwhile is rebuilt by a new start.
+    If the ledger turns out to be damaged, the service is opened again, which rebuilds it.
     """
     rebuilds = 0
     while True:
@@ -165,34 +151,39 @@ def _serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: 
 
 
 def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
-    """Train one cycle on what is there now, however few rollouts."""
+    """Run one cycle on the rollouts that are there now, however few. Raises DaemonError if it fails."""
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
-        service, project = app.service, app.context
+        service, context = app.service, app.context
         if not app.run(until=lambda: service.inbox.is_up_to_date):
             return Exit.CYCLE_FAILED
         for name, reason in service.inbox.incomplete.items():
-            project.log.warning(f"{name} is left where it is: {reason}")
-        if project.ledger.pending_count() == 0 and service.inbox.file_count == 0 and not service.runner.busy:
-            raise DaemonError(
-                f"there is no rollout in {paths.exports}",
-                hint="let the engine write rollout_<i>_<date>.json there first",
-                code="E_NO_ROLLOUTS",
-                exit_code=Exit.NOTHING_TO_TRAIN_ON,
-            )
+            context.log.warning(f"{name} is not used and stays in Exports: {reason}")
+        if not (service.has_rollouts or service.runner.busy):
+            raise nothing_to_train_on(paths.exports)
         service.trigger("once")
         ended = app.run(until=lambda: _cycle_is_over(service))
         cycle = service.runner.cycle
+        if ended and (cycle is None or (cycle.kind != "train" and cycle.phase is Phase.PUBLISHED)):
+            raise nothing_to_train_on(paths.exports)  # they were removed after they were counted
         if not ended or cycle is None or cycle.phase is not Phase.PUBLISHED:
-            why, code = split_code(cycle.why if cycle and ended else "it was stopped")
-            raise DaemonError(f"the cycle failed: {why}", code=code or "E_CYCLE", exit_code=Exit.CYCLE_FAILED)
-        publication = project.ledger.last_publication()
+            raise _cycle_error(cycle.why if cycle and ended else "it was stopped")
+        publication = context.ledger.last_publication()
         assert publication is not None
-        project.log.info(f"the engine's model is {paths.models / publication.model}")
+        context.log.info(f"the engine's model is {paths.models / publication.model}")
     return Exit.DONE
+
+
+def _cycle_error(reason: str) -> DaemonError:
+    """Return the error of a failed cycle, with the code that the reason ends with, if it has one."""
+    found = re.fullmatch(r"(?P<text>.*) \[(?P<code>E_[A-Z_]+)\]", reason, re.DOTALL)
+    text, code = (found["text"], found["code"]) if found else (reason, "E_CYCLE")
+    return DaemonError(f"the cycle failed: {text}", code=code, exit_code=Exit.CYCLE_FAILED)
 
 
 def _cycle_is_over(service: Service) -> bool:
     cycle = service.runner.cycle
-    if cycle is None or service.runner.busy:
+    if service.runner.busy:
         return False
-    return cycle.phase in {Phase.FAILED, Phase.PARKED} or (cycle.kind == "train" and not service.is_triggered)
+    if cycle is None:
+        return not service.is_triggered
+    return cycle.phase in {Phase.FAILED, Phase.PARKED} or not service.is_triggered

@@ -1,114 +1,46 @@
-"""`python -m daemon`: the only place that prints, and that turns errors into exit codes."""
+"""The commands of `hotlap`: the only place that prints, and that turns errors into exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import orjson
-
-from daemon.diagnostics import reports as tell
+from daemon.arguments import TRAINER_COMMANDS, build_parser, check_combination
 from daemon.errors import DaemonError, Exit, LedgerError
-from daemon.security.approvals import check_before_running
+from daemon.runtime.project_folder import find_project, project_paths
 from schemas.errors import ConfigError, HotlapError
-from schemas.settings.loading import LoadedSettings, load
-from schemas.settings.models import Settings
+from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
 from schemas.text import ascii_safe
 
-EPILOG = """\
-examples:
-  python -m daemon --project C:/MyGame          beside Play Mode: train after every 10 rollouts, until Ctrl-C
-  python -m daemon --demo                       the same with a simulated engine: no game needed
-  python -m daemon --once --project C:/MyGame   one cycle on what is there now
-  python -m daemon status --json                what runs now, for scripts
-  python -m daemon publish --epoch 3 --cycle 7  put an older model before the engine again
-
-Settings come from daemon.toml in the project folder, then HOTLAP_... variables, then flags.
-Exit codes: 0 done, 1 the cycle failed, 2 bad arguments or config, 3 nothing to train on, 4 another daemon runs.
-"""
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all subcommands."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--project",
-        type=Path,
-        default=argparse.SUPPRESS,
-        metavar="DIR",
-        help="the game's folder (default: the current one)",
-    )
-    common.add_argument(
-        "--config",
-        type=Path,
-        default=argparse.SUPPRESS,
-        metavar="FILE",
-        help="settings file (default: daemon.toml in the project)",
-    )
-    parser = argparse.ArgumentParser(
-        prog="python -m daemon",
-        parents=[common],
-        description="Trains a game's agents while the game runs: rollouts in, models out, in Saved/Training.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--once", action="store_true", help="one cycle on what is there now, however few, then exit")
-    mode.add_argument("--demo", action="store_true", help="play with a simulated engine; no game needed")
-    parser.add_argument("--cycles", type=_positive, metavar="N", help="with --demo: stop after N cycles with a summary")
-    parser.add_argument("--after-n-rollouts", type=int, metavar="N", help="a cycle starts after N new rollouts (10)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="epochs a cycle (10)")
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1")
-    parser.add_argument("--seed", type=int, metavar="N", help="all randomness comes from it (0)")
-    parser.add_argument(
-        "--allow-shared",
-        action="store_true",
-        default=None,
-        help="work in a folder that other users can write or own; all of them are trusted then",
-    )
-    parser.add_argument("--no-dashboard", action="store_true", help="plain log lines, also on a terminal")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, text in (
-        ("status", "what runs now"),
-        ("history", "what each cycle did"),
-        ("doctor", "what is wrong here, and what to do about it"),
-    ):
-        sub = commands.add_parser(name, parents=[common], help=text, description=f"Tell {text}.")
-        sub.add_argument("--json", action="store_true", help="for scripts")
-    trust = commands.add_parser(
-        "trust", parents=[common], help="approve what daemon.toml has run: a Python, a script, a network, a loss"
-    )
-    asked = trust.add_mutually_exclusive_group()
-    asked.add_argument("--show", action="store_true", help="only tell what it is, and whether it is approved")
-    asked.add_argument("--revoke", action="store_true", help="take the approval back")
-    commands.add_parser("trigger", parents=[common], help="train now; also tries a parked cycle again")
-    commands.add_parser("pause", parents=[common], help="stop triggering; rollouts are still counted")
-    commands.add_parser("resume", parents=[common], help="go on triggering")
-    publish = commands.add_parser("publish", parents=[common], help="put a model before the engine, also an older one")
-    publish.add_argument("--epoch", type=int, required=True, metavar="K", help="which epoch")
-    publish.add_argument("--cycle", type=int, metavar="C", help="of which cycle (default: the last)")
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+if TYPE_CHECKING:  # what is imported inside a function here is not needed by every command
+    from daemon.diagnostics.reports import Report
+    from schemas.settings.loading import LoadedSettings
+    from schemas.settings.models import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit code."""
-    options = build_parser().parse_args(arguments)
+    """Run the command line and return the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as a service manager may do: what is printed is lost
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] and words[0] in TRAINER_COMMANDS:
+        from daemon.trainer_programs import run_trainer
+
+        return run_trainer(words)
+    options = build_parser().parse_args(words)
     try:
-        return int(_dispatch(options))
-    except ConfigError as error:
-        return _complain(error, Exit.USAGE)
+        check_combination(options)
+        code = int(_dispatch(options))
+        sys.stdout.flush()
+        return code
     except DaemonError as error:
         return _complain(error, error.exit_code)
     except HotlapError as error:
@@ -116,60 +48,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.CYCLE_FAILED
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return Exit.DONE
     except sqlite3.Error as error:
-        return _complain(
-            LedgerError(f"the ledger cannot be used: {error}", hint="`python -m daemon doctor`"), Exit.USAGE
-        )
+        hint = "`hotlap doctor` shows more"
+        return _complain(LedgerError(f"the ledger cannot be used: {error}", hint=hint), Exit.USAGE)
     except OSError as error:
         what = f"{error.filename or 'a file'}: {error.strerror or error}"
         return _complain(DaemonError(what, hint="check its rights and the disk", code="E_OS"), Exit.USAGE)
 
 
 def _complain(error: HotlapError, code: Exit) -> int:
-    sys.stderr.write(f"hotlap: {ascii_safe(error.line())}\n")
+    sys.stderr.write(f"hotlap: {ascii_safe(usable(error.line()))}\n")
     return int(code)
 
 
 def _dispatch(options: argparse.Namespace) -> Exit:
-    from daemon.app import project_layout
-
     given: Path | None = getattr(options, "project", None)
-    if options.command == "doctor":
-        return _doctor(options, project_layout(given or Path()))
-    loaded = _loaded(options, given or Path())
-    settings = loaded.settings
-    if options.command == "trust":
-        return _trust(options, project_layout(given or Path()), loaded)
-    if options.command in {None, "publish"}:
-        is_own_folder = bool(options.demo) and given is None
-        check_before_running(given or Path(), loaded, folders=not is_own_folder)
+    match options.command:
+        case None:
+            return _start(options, given)
+        case "docs":
+            from daemon.pages import show_page
+
+            return show_page(options.page)
+        case "explain":
+            from daemon.pages import explain
+
+            return explain(options.code)
+        case "doctor":
+            return _doctor(options, project_paths(given or Path()))
+    paths = find_project(given, options.command)
+    match options.command:
+        case "status":
+            return _status(options, paths)
+        case "history":
+            from daemon.diagnostics.reports import history
+
+            return _print_report(history(paths), as_json=options.json)
+        case "trust":
+            return _trust(options, paths)
+        case "publish":
+            loaded = _checked_settings(options, paths)
+            return _publish(paths, loaded.settings, cycle=options.cycle, epoch=options.epoch)
+    return _send(paths, options.command)
+
+
+def _start(options: argparse.Namespace, given: Path | None) -> Exit:
+    """Watch and train, run one cycle, or run the demo."""
     if options.demo:
         from daemon.demo import run_demo
 
-        return run_demo(given, settings, cycles=options.cycles, dashboard=not options.no_dashboard)
-    if options.cycles is not None:
-        raise DaemonError("--cycles goes with --demo", hint="python -m daemon --demo --cycles 12", code="E_USAGE")
-    layout = project_layout(given or Path())
-    reports: dict[str, Callable[[ProjectPaths, Settings], tell.Report]] = {
-        "status": tell.status,
-        "history": tell.history,
-    }
-    if options.command in reports:
-        return _tell(reports[options.command](layout, settings), as_json=options.json)
-    if options.command == "publish":
-        return _publish(layout, settings, cycle=options.cycle, epoch=options.epoch)
-    if options.command is not None:
-        return _order(layout, options.command)
+        loaded = _checked_settings(options, None if given is None else ProjectPaths(given))
+        return run_demo(given, loaded.settings, cycles=options.cycles, dashboard=not options.no_dashboard)
+    paths = find_project(given, "--once" if options.once else "")
+    settings = _checked_settings(options, paths).settings
     from daemon.app import run_once, serve
 
     if options.once:
-        return run_once(layout, settings)
+        return run_once(paths, settings)
     config: Path | None = getattr(options, "config", None)
-    return serve(layout, settings, dashboard=not options.no_dashboard, config=config)
+    return serve(paths, settings, dashboard=not options.no_dashboard, config=config)
 
 
-def _loaded(options: argparse.Namespace, project: Path) -> LoadedSettings:
+def _settings(options: argparse.Namespace, project: Path) -> LoadedSettings:
+    from schemas.settings.loading import load
+
     flags = {
         "daemon.auto_train_after_n_rollouts": options.after_n_rollouts,
         "trainer.epochs": options.epochs,
@@ -181,48 +125,70 @@ def _loaded(options: argparse.Namespace, project: Path) -> LoadedSettings:
     return load(project, config=getattr(options, "config", None), flags=flags, flag_names=names)
 
 
-def _tell(report: tell.Report, *, as_json: bool) -> Exit:
+def _checked_settings(options: argparse.Namespace, paths: ProjectPaths | None) -> LoadedSettings:
+    """Return the settings if nothing needs the user's approval. No `paths`: the demo makes its own folder."""
+    from daemon.security.approvals import check_before_running
+
+    project = Path() if paths is None else paths.project
+    loaded = _settings(options, project)
+    check_before_running(project, loaded, folders=paths is not None)
+    return loaded
+
+
+def _print_report(report: Report, *, as_json: bool) -> Exit:
     if as_json:
+        import orjson
+
         sys.stdout.write(orjson.dumps(report.document, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
-        sys.stdout.write("".join(f"{ascii_safe(line)}\n" for line in report.lines))
+        sys.stdout.write("".join(f"{ascii_safe(usable(line))}\n" for line in report.lines))
     return report.exit_code
 
 
+def _status(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
+    """Show the status file; the settings say what is needed only if no daemon has written one."""
+    from daemon.diagnostics.reports import status
+    from schemas.settings.models import Settings
+
+    settings = Settings() if paths.status.exists() else _settings(options, paths.project).settings
+    return _print_report(status(paths, settings), as_json=options.json)
+
+
 def _doctor(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
-    """Settings that cannot be used are one more finding, not the end."""
+    """Check everything; settings that cannot be used are one more finding, not the end."""
     from daemon.diagnostics.doctor import doctor
 
     try:
-        loaded: LoadedSettings | ConfigError = _loaded(options, paths.project)
+        loaded: LoadedSettings | ConfigError = _settings(options, paths.project)
     except ConfigError as error:
         loaded = error
-    return _tell(doctor(paths, loaded), as_json=options.json)
+    return _print_report(doctor(paths, loaded), as_json=options.json)
 
 
-def _trust(options: argparse.Namespace, paths: ProjectPaths, loaded: LoadedSettings) -> Exit:
-    from daemon.security import approvals as trust
+def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
+    from daemon.security import approvals
 
-    commands = trust.programs_of(loaded)
+    commands = approvals.programs_of(_settings(options, paths.project))
     if not commands:
-        return _say(True, "the settings have nothing run but our own trainer: there is nothing to approve")
+        return _say(True, "the settings run nothing but Hotlap's own trainer: there is nothing to approve")
     for name, value in commands.items():
         _say(True, f"{name} = {value!r}")
     if options.show:
-        is_approved = trust.is_approved(paths.project, commands)
+        is_approved = approvals.is_approved(paths.project, commands)
         return _say(is_approved, "approved" if is_approved else "not approved")
     if options.revoke:
-        was_there = trust.revoke(paths.project, commands)
-        return _say(True, "the approval is taken back" if was_there else "it was not approved")
-    path = trust.approve(paths.project, commands)
-    return _say(True, f"approved for {paths.project} (kept in {path})")
+        was_approved = approvals.revoke(paths.project, commands)
+        return _say(True, "the approval is withdrawn" if was_approved else "it was not approved")
+    path = approvals.approve(paths.project, commands)
+    return _say(True, f"approved for {paths.project} (stored in {path})")
 
 
-def _order(paths: ProjectPaths, what: str) -> Exit:
+def _send(paths: ProjectPaths, what: str) -> Exit:
+    """Send a command to the running daemon. It needs no settings: a mistake in daemon.toml must not hold it up."""
     from daemon.runtime.commands import Command, send_command
 
-    answer = send_command(paths, Command.model_validate({"what": what}))
-    return _say(answer.ok, answer.message)
+    reply = send_command(paths, Command.model_validate({"what": what}))
+    return _say(reply.ok, reply.message, failed=Exit(reply.exit_code))
 
 
 def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
@@ -239,6 +205,6 @@ def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoc
     return _say(reply.ok, reply.message)
 
 
-def _say(ok: bool, message: str) -> Exit:
-    (sys.stdout if ok else sys.stderr).write(f"{ascii_safe(message)}\n")
-    return Exit.DONE if ok else Exit.CYCLE_FAILED
+def _say(ok: bool, message: str, *, failed: Exit = Exit.CYCLE_FAILED) -> Exit:
+    (sys.stdout if ok else sys.stderr).write(f"{ascii_safe(usable(message))}\n")
+    return Exit.DONE if ok else failed

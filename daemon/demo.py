@@ -1,4 +1,4 @@
-"""The daemon with a simulated engine beside it: the whole road on one machine, no game needed."""
+"""`hotlap --demo`: the daemon with a simulated engine beside it, so that no game is needed."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from daemon.app import App, open_service
 from daemon.diagnostics.reports import sparkline
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
-from daemon.process.child import CODE_ROOT, Child, ChildSpec
+from daemon.process.child import Child, ChildSpec
 from daemon.process.output_log import last_line
 from schemas.errors import HotlapError
+from schemas.program.children import CODE_ROOT, module_command
+from schemas.program.commands import hotlap_command, quoted
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary
 from schemas.storage.files import REAL_DISK
 from schemas.storage.layout import ProjectPaths
 
-ENGINE = CODE_ROOT / "scripts" / "simulate_engine.py"
 AGENTS = 32
 
 
 def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, dashboard: bool) -> Exit:
-    """Train against the simulated engine until stopped, or for `cycles` cycles with a closing summary."""
-    if not ENGINE.is_file():
-        raise DaemonError("the simulated engine is not here", hint="run the demo from a checkout of Hotlap")
+    """Train with the simulated engine until stopped, or for `cycles` cycles, and print a summary."""
     folder = project or Path("demo") / time.strftime("run_%Y%m%d_%H%M%S")
     try:
         REAL_DISK.make_folder(folder)
     except OSError as error:
         raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
-    layout = ProjectPaths(folder.resolve())
-    with open_service(layout, settings, dashboard=dashboard) as app:
-        app.context.log.info(f"demo in {layout.project}: the simulated engine drives, Ctrl-C ends it")
+    paths = ProjectPaths(folder.resolve())
+    with open_service(paths, settings, dashboard=dashboard) as app:
+        app.context.log.info(f"demo in {paths.project}: a simulated engine drives; Ctrl-C ends it")
         done_before = len(_trained(app))
-        log = layout.logs / "engine.log"
-        engine = Child(_engine_command(layout, settings, log), speaks_events=False, wake=app.mailbox.wake)
+        log = paths.logs / "engine.log"
+        engine = Child(_engine_command(paths, settings, log), speaks_events=False, wake=app.mailbox.wake)
         try:
             app.run(until=lambda: engine.poll() is not None or _is_enough(app, cycles, done_before))
         finally:
@@ -45,12 +44,12 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
         trained = _trained(app)[done_before:]
         if code is not None and code != 0:
             raise HotlapError(f"the simulated engine ended: {last_line(log)}", hint=f"see {log}")
-    return _summary(trained, layout, wanted=cycles)
+    return _print_summary(trained, paths, wanted=cycles)
 
 
 def _engine_command(paths: ProjectPaths, settings: Settings, log: Path) -> ChildSpec:
     arguments = (
-        *(sys.executable, "-P", str(ENGINE), "--project", str(paths.project), "--lifeline"),
+        *module_command("trainer", "simulate", "--project", str(paths.project), "--lifeline"),
         *("--agents", str(AGENTS), "--seed", str(settings.trainer.seed)),
         *("--pause-while-training", str(settings.daemon.auto_train_after_n_rollouts)),
     )
@@ -71,7 +70,7 @@ def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
     return is_stuck or app.context.ledger.count_trained() - done_before >= cycles
 
 
-def _summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: int | None) -> Exit:
+def _print_summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: int | None) -> Exit:
     rewards = [cycle.reward_mean for cycle in trained if cycle.reward_mean is not None]
     failed = [cycle for cycle in trained if cycle.state != "published"]
     lines = ["", f"{len(trained) - len(failed)} cycles published, {len(failed)} failed"]
@@ -82,8 +81,8 @@ def _summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: int | 
         if seconds:
             lines.append(f"a cycle takes    {seconds[len(seconds) // 2]:.1f} s (median)")
     lines.append(f"models           {paths.models}")
-    lines.append(f"the engine's     {paths.pointer}")
-    lines.append(f"again            python -m daemon --demo --project {paths.project}")
+    lines.append(f"pointer file     {paths.pointer}")
+    lines.append(f"continue with    {hotlap_command()} --demo --project {quoted(str(paths.project))}")
     sys.stdout.write("\n".join(lines) + "\n")
     is_complete = wanted is None or (len(trained) >= wanted and not failed)
     return Exit.DONE if is_complete else Exit.CYCLE_FAILED

@@ -1,14 +1,15 @@
-"""What the daemon's command line answers with."""
+"""The errors of the daemon, and the exit codes of the command line."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from pathlib import Path
 
 from schemas.errors import HotlapError
 
 
 class Exit(IntEnum):
-    """Exit codes of `python -m daemon` (Contract 5)."""
+    """Exit codes of `hotlap`, as docs/reference/versioning.md lists them."""
 
     DONE = 0
     CYCLE_FAILED = 1
@@ -18,7 +19,7 @@ class Exit(IntEnum):
 
 
 class DaemonError(HotlapError):
-    """A reason to stop, with the exit code that goes with it."""
+    """A reason to stop, with its exit code."""
 
     code = "E_DAEMON"
 
@@ -27,13 +28,23 @@ class DaemonError(HotlapError):
         self.exit_code = exit_code
 
 
+def nothing_to_train_on(exports: Path) -> DaemonError:
+    """Return the error of a cycle that was asked for when there is no rollout."""
+    return DaemonError(
+        f"there is no rollout in {exports}",
+        hint="let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
+        code="E_NO_ROLLOUTS",
+        exit_code=Exit.NOTHING_TO_TRAIN_ON,
+    )
+
+
 class LedgerError(DaemonError):
-    """The ledger is damaged, of a newer Hotlap, or not ours to write."""
+    """The ledger is damaged, of a newer version, or cannot be written."""
 
     code = "E_LEDGER"
 
 
 class StaleCycle(DaemonError):
-    """Someone else moved this cycle since it was read."""
+    """Another process moved this cycle since it was read."""
 
     code = "E_STALE_CYCLE"

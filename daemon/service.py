@@ -1,18 +1,18 @@
-"""The daemon's one pass: obey orders, look at Exports, carry the cycle on, start the next, tidy up, report."""
+"""The daemon's pass: handle commands, scan Exports, continue the cycle, start the next, apply retention, report."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Protocol
 
+from daemon.errors import DaemonError, nothing_to_train_on
 from daemon.ledger.cycle import Phase
 from daemon.process.interpreter import check_launch
 from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.publishing.republish import publish_exported_epoch
 from daemon.publishing.retention import apply_retention, remove_leftovers
 from daemon.rollouts.inbox import Inbox
-from daemon.runtime.commands import Command, Reply, clear_commands, waiting_commands, write_reply
+from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
 from daemon.training.job_builder import parent_checkpoint, project_contract
 from daemon.training.runner import Runner
@@ -23,14 +23,14 @@ from schemas.text import printable
 
 
 class Screen(Protocol):
-    """Shows views; never holds its caller up."""
+    """Shows snapshots; its caller never waits for it."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Take the newest view."""
+        """Show the newest snapshot."""
 
 
 class Service:
-    """All decisions of one daemon, made on one thread by `tick`; not `automatic`: nothing starts but by `trigger`."""
+    """All decisions of one daemon, made on one thread by `tick`. If not `automatic`, only `trigger` starts a cycle."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class Service:
         self._triggered: str | None = None
 
     def start(self) -> None:
-        """Take up what an earlier daemon left. Raises ContractError where the settings ask for another shape."""
+        """Continue what an earlier daemon left. Raises ContractError if the settings ask for another shape."""
         clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
         self._runner.recover()
         remove_leftovers(self._context, self._runner.cycle)
-        self._mend_pointer()
+        self._repair_pointer()
         if self.is_paused:
-            self._context.log.warning("this project is paused: `python -m daemon resume` goes on")
+            self._context.log.warning("this project is paused: `hotlap resume` starts cycles again")
 
     @property
     def is_paused(self) -> bool:
@@ -67,16 +67,16 @@ class Service:
 
     @property
     def runner(self) -> Runner:
-        """The cycle under way."""
+        """The runner of the cycles."""
         return self._runner
 
     @property
     def inbox(self) -> Inbox:
-        """What lies in Exports."""
+        """The rollouts in Exports."""
         return self._inbox
 
     def trigger(self, cause: str) -> None:
-        """Start a cycle on what is there as soon as nothing runs."""
+        """Start a cycle on the rollouts that are there, as soon as no other cycle runs."""
         self._triggered = cause
 
     @property
@@ -84,21 +84,26 @@ class Service:
         """Return whether a trigger still waits for its cycle."""
         return self._triggered is not None
 
+    @property
+    def has_rollouts(self) -> bool:
+        """Return whether a cycle has anything to train on: new rollouts, or old ones in Exports."""
+        return self._context.ledger.pending_count() > 0 or self._inbox.file_count > 0
+
     def tick(self) -> float:
-        """Make one pass; give the seconds until the next at the latest."""
-        self._handle_commands()
+        """Make one pass; return the seconds until the next one is due."""
+        handle_commands(self._context, self._execute)
         delay_s = self._inbox.check()
         phase = self._runner.cycle.phase if self._runner.cycle else None
         delay_s = min(delay_s, self._runner.tick())
         if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
             self._after_publish(self._runner.cycle.id)
         if self._start_what_is_due():
-            delay_s = min(delay_s, self._runner.tick())  # before the report: it takes its time
+            delay_s = min(delay_s, self._runner.tick())  # before the report, which takes some time
         self._report()
         return delay_s
 
     def report_end(self) -> None:
-        """Leave a last status behind."""
+        """Write a last status."""
         self._report(force=True)
 
     def _report(self, *, force: bool = False) -> None:
@@ -119,8 +124,7 @@ class Service:
             return False
         if self._automatic and not self._can_launch():
             return False
-        is_parked = runner.cycle is not None and runner.cycle.phase is Phase.PARKED
-        if is_parked:
+        if self._is_parked:
             return self._retry_if_triggered()
         if self._initial_has_failed():
             if not (self._automatic and self._triggered):
@@ -131,14 +135,23 @@ class Service:
             return self._begin("initial", "initial") if self._inbox.is_up_to_date else False
         pending = ledger.pending_count()
         if self._triggered is not None:
-            cause, self._triggered = self._triggered, None
-            return self._begin("train", cause)
+            return self._begin_triggered()
         may_start = self._automatic and settings.enable_auto_training and not self.is_paused
         is_due = may_start and pending >= settings.auto_train_after_n_rollouts
         return self._begin("train", "count") if is_due else False
 
+    def _begin_triggered(self) -> bool:
+        """Begin the cycle that was asked for; without rollouts, wait for those being read, then drop the trigger."""
+        if self.has_rollouts:
+            cause, self._triggered = self._triggered or "", None
+            return self._begin("train", cause)
+        if self._inbox.is_up_to_date:
+            self._triggered = None
+            self._context.log.warning(nothing_to_train_on(self._context.paths.exports).line())
+        return False
+
     def _can_launch(self) -> bool:
-        """Return whether what a cycle starts is there; as long as it is not, nothing is claimed."""
+        """Return whether the programs that a cycle starts exist; while they do not, nothing is claimed."""
         try:
             check_launch(self._context.settings.daemon, self._context.paths.project)
         except HotlapError as error:
@@ -155,13 +168,17 @@ class Service:
         return self._runner.retry()
 
     def _initial_is_due(self) -> bool:
-        """Version 0 is missing, or nothing was trained yet and the first rollouts have another shape."""
+        """Return whether version 0 is missing, or the first rollouts have another shape and nothing was trained yet."""
         last = self._context.ledger.last_publication()
         if last is None:
             return True
         if self._context.ledger.has_trained():
             return False
         return self._context.ledger.meta("initial_contract") != project_contract(self._context).to_bytes().decode()
+
+    @property
+    def _is_parked(self) -> bool:
+        return self._runner.cycle is not None and self._runner.cycle.phase is Phase.PARKED
 
     def _initial_has_failed(self) -> bool:
         cycle = self._runner.cycle
@@ -183,7 +200,7 @@ class Service:
         return True
 
     def _check_shape(self) -> None:
-        """The engine keeps its old weights where a layer's size differs: so the shape never changes."""
+        """Refuse another shape: an engine keeps its old weights if a layer's size differs. Raises ContractError."""
         last = self._context.ledger.last_publication()
         if last is None:
             return
@@ -192,13 +209,14 @@ class Service:
         if result is not None and tuple(result.hidden_sizes) != tuple(wanted):
             raise ContractError(
                 f"agent.hidden_sizes is {list(wanted)}, this project's model has {list(result.hidden_sizes)}",
-                hint="set it back, or use another --project: a running engine cannot take another shape",
+                hint="set it back, or use another --project: a running engine cannot load another shape",
             )
 
-    def _mend_pointer(self) -> None:
-        """After a restored backup, a moved project or a deleted file the pointer names the last published model again.
+    def _repair_pointer(self) -> None:
+        """Write the pointer file again if it does not name the last published model.
 
-        But for one that is being published: the pointer may name it already, and must not go back.
+        This is needed after a restored backup, a moved project or a deleted file. While a cycle is being published the
+        pointer file may name its model already, and must not go back.
         """
         last, cycle = self._context.ledger.last_publication(), self._runner.cycle
         is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
@@ -207,7 +225,7 @@ class Service:
         try:
             set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
         except (OSError, HotlapError) as error:
-            self._context.warn("W_POINTER", f"best_model_path.txt cannot be mended: {error}")
+            self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error}")
 
     def _after_publish(self, cycle_id: int) -> None:
         context, settings = self._context, self._context.settings.daemon
@@ -216,37 +234,35 @@ class Service:
         context.log.info(f"[5/5] done in {seconds:.1f} s, waiting for {missing} more")
         apply_retention(context, cycle_id, self._inbox)
 
-    # Orders
-
-    def _handle_commands(self) -> None:
-        for path, order in waiting_commands(self._context.paths):
-            try:
-                self._context.disk.unlink(path)  # first: an order that cannot be taken off would be obeyed for ever
-            except OSError as error:
-                self._context.warn("W_ORDER", f"{path.name} cannot be taken off the list: {error.strerror}")
-                continue
-            answer = Reply(ok=False, message="this is no order") if order is None else self._execute(order)
-            with contextlib.suppress(OSError):
-                write_reply(path, answer, disk=self._context.disk)
+    # Commands
 
     def _execute(self, command: Command) -> Reply:
         ledger = self._context.ledger
         match command.what:
             case "trigger":
-                if self._runner.busy:
-                    return Reply(ok=False, message="a cycle runs already; the next one starts by itself")
-                self.trigger("trigger")
-                return Reply(ok=True, message="a cycle starts on what is there")
+                return self._handle_trigger()
             case "pause":
                 ledger.set_meta("paused", f"{self._context.clock.utc_s():.0f}")
-                self._context.log.info("paused: rollouts are counted, no cycle starts until `resume`")
-                return Reply(ok=True, message="paused: rollouts are counted, no cycle starts until `resume`")
+                text = "paused: rollouts are counted, no cycle starts until `hotlap resume`"
+                self._context.log.info(text)
+                return Reply(ok=True, message=text)
             case "resume":
                 ledger.set_meta("paused", None)
                 self._context.log.info("resumed")
                 return Reply(ok=True, message="resumed")
             case "publish":
                 return self._publish_older(command)
+
+    def _handle_trigger(self) -> Reply:
+        if self.is_paused:
+            return _refusal(DaemonError("paused: `hotlap resume` first", code="E_PAUSED"))
+        if self._runner.busy:
+            return Reply(ok=False, message="a cycle runs already; the next one starts by itself")
+        is_retry = self._is_parked or self._initial_has_failed()
+        if self._inbox.is_up_to_date and not (is_retry or self.has_rollouts):
+            return _refusal(nothing_to_train_on(self._context.paths.exports))
+        self.trigger("trigger")
+        return Reply(ok=True, message="a cycle starts on the rollouts that are there")
 
     def _publish_older(self, command: Command) -> Reply:
         if self._runner.busy:
@@ -256,3 +272,7 @@ class Service:
         except (OSError, HotlapError) as error:
             return Reply(ok=False, message=printable(str(error)))
         return Reply(ok=True, message=message)
+
+
+def _refusal(error: DaemonError) -> Reply:
+    return Reply(ok=False, message=error.line(), exit_code=int(error.exit_code))

@@ -35,6 +35,10 @@ _STARTING = {
     "E_OTHER_DAEMON": Code("another daemon runs on this project (exit code 4)", "use that one, or stop it first"),
     "E_NO_DAEMON": Code("the command needs a running daemon, and none runs", "start it with `hotlap`"),
     "E_NO_ANSWER": Code("the running daemon does not answer", "see daemon.log; check that the disk is not blocked"),
+    "E_PAUSED": Code("the project is paused, so no cycle starts", "run `hotlap resume`, then `hotlap trigger`"),
+    "E_PACKAGE": Code("another package replaced Hotlap's package `daemon`", "install hotlap in its own environment"),
+    "E_PAGE": Code("the documentation has no such page", "`hotlap docs` lists the pages"),
+    "E_CODE": Code("the code does not exist", "`hotlap explain` lists the codes"),
     "E_PYTHON": Code(
         "the file that python_executable names does not exist, or is not a Python that can be run",
         "correct it, or leave it empty",

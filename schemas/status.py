@@ -91,6 +91,8 @@ class Status(_Documented):
     """How long the running training has taken."""
     rollouts_rejected: int = 0
     """How many rollouts were rejected so far."""
+    hotlap_version: str = ""
+    """Version of the daemon that wrote this."""
 
 
 class CycleSummary(_Documented):

@@ -1,4 +1,4 @@
-"""Experts to policies, milestone by milestone: `python -m trainer dagger` under its old name."""
+"""`hotlap dagger` under its old name."""
 
 from __future__ import annotations
 

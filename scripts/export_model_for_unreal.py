@@ -1,4 +1,4 @@
-"""Convert one checkpoint to the model JSON."""
+"""`hotlap export` under its old name: convert one checkpoint to model JSON."""
 
 from __future__ import annotations
 

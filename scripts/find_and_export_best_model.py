@@ -1,4 +1,4 @@
-"""Export the best checkpoint and name it on stdout and in best_model_path.txt."""
+"""`hotlap export-best` under its old name: export the best checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rank checkpoints and write model_analysis.json."""
+"""`hotlap find-best` under its old name: rank checkpoints and write model_analysis.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A game without a game: `python scripts/simulate_engine.py --project DIR`. `--help` lists the flags."""
+"""`hotlap simulate` under its old name: a simulated engine."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from trainer.simulate.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

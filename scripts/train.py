@@ -1,4 +1,4 @@
-"""`python -m trainer online`, under the name that users of online trainers type."""
+"""`hotlap online` under the name that users of online trainers type."""
 
 from __future__ import annotations
 

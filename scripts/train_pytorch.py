@@ -1,4 +1,4 @@
-"""Train on what is in EXPORT_DIR, under the name that users know. See `python -m trainer --help`."""
+"""`hotlap train` under the name that users of the Unreal plugin know."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trainer.cli import main
+from trainer.train_cli import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

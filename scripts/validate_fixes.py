@@ -1,4 +1,4 @@
-"""`python -m trainer online --validate`, under the name that users of online trainers type."""
+"""`hotlap online --validate` under the name that users of online trainers type."""
 
 from __future__ import annotations
 

@@ -1,22 +1,66 @@
 """Everything that learns: rollouts in, checkpoints and model JSON out.
 
-`load_policy` is imported when it is first asked for, so that `import trainer` does not import torch.
+Import from here in code of your own: the names in `__all__` are stable, the modules that define them are not. Each is
+imported when it is first used, so that `import trainer` does not import torch.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+# Nothing may be imported here: `python -m trainer` runs this before `__main__` can drop the current folder from the
+# search path, and a `typing.py` in a game's folder would run.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from trainer.checkpoints.policy import load_policy
+    from trainer.checkpoints.policy import LoadedPolicy, load_policy
+    from trainer.envs.gymnasium_env import GymnasiumVecEnv
+    from trainer.envs.racing.vec_env import RacingVecEnv
+    from trainer.envs.rocket.gymnasium_envs import RocketSimEnv, RocketVectorEnv
+    from trainer.envs.vec_env import Step, VecEnv
+    from trainer.networks.network import Network, Shape, Stacks, hidden_layers, orthogonal
+    from trainer.ppo.loss import Evaluation, Loss, LossConfig, LossTerms, ppo_loss, value_error
+    from trainer.rollouts.batch import Batch
 
-__all__ = ["load_policy"]
+_MODULES = {
+    "trainer.checkpoints.policy": ("LoadedPolicy", "load_policy"),
+    "trainer.envs.gymnasium_env": ("GymnasiumVecEnv",),
+    "trainer.envs.racing.vec_env": ("RacingVecEnv",),
+    "trainer.envs.rocket.gymnasium_envs": ("RocketSimEnv", "RocketVectorEnv"),
+    "trainer.envs.vec_env": ("Step", "VecEnv"),
+    "trainer.networks.network": ("Network", "Shape", "Stacks", "hidden_layers", "orthogonal"),
+    "trainer.ppo.loss": ("Evaluation", "Loss", "LossConfig", "LossTerms", "ppo_loss", "value_error"),
+    "trainer.rollouts.batch": ("Batch",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "Evaluation",
+    "GymnasiumVecEnv",
+    "LoadedPolicy",
+    "Loss",
+    "LossConfig",
+    "LossTerms",
+    "Network",
+    "RacingVecEnv",
+    "RocketSimEnv",
+    "RocketVectorEnv",
+    "Shape",
+    "Stacks",
+    "Step",
+    "VecEnv",
+    "hidden_layers",
+    "load_policy",
+    "orthogonal",
+    "ppo_loss",
+    "value_error",
+]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is public, once it is asked for (PEP 562)."""
-    if name == "load_policy":
-        from trainer.checkpoints.policy import load_policy
+def __getattr__(name: str) -> object:
+    """Import what is public when it is first used (PEP 562)."""
+    if name in _MODULE_OF:
+        from importlib import import_module
 
-        return load_policy
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'trainer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

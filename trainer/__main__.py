@@ -1,32 +1,23 @@
-"""`python -m trainer`: see `trainer.cli`; `serve` is how the daemon runs it, `online` trains without an engine,
-`dagger` makes policies of experts.
-"""
+"""`python -m trainer`: the trainer's programs; see `trainer.cli`.
 
-from __future__ import annotations
+`python -m` searches the current folder before all others. So it leaves the search path before anything is imported
+(`sys` and `os` are loaded already), unless it is the checkout that this file belongs to.
+"""
 
 import os
 import sys
 
+_OURS = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
+try:
+    _HERE = os.path.realpath(os.getcwd())
+except OSError:  # it was removed: nothing can be imported from it
+    _HERE = _OURS
+if _HERE != _OURS:
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or _HERE) != _HERE]
 
-def main() -> int:
-    """Start one of the four."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads spin against a game's, and torch's, for a core
-    if sys.argv[1:] == ["serve"]:
-        from trainer.worker.serve import serve
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads compete with a game's, and torch's, for the cores
 
-        serve()
-    if sys.argv[1:2] == ["dagger"]:
-        from trainer.dagger.cli import main as dagger
-
-        return dagger(sys.argv[2:])
-    if sys.argv[1:2] == ["online"]:
-        from trainer.online.cli import main as online
-
-        return online(sys.argv[2:])
-    from trainer.cli import main as run
-
-    return run(sys.argv[1:])
-
+from trainer.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,7 @@
-"""The scripts around checkpoints (Contract 4): rank a folder, export the best, convert one."""
+"""The commands for checkpoints: rank a folder's, export the best, convert one."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import torch
 from schemas.errors import HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
+from schemas.program.parser import CommandParser
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.settings.models import TrainerSettings
@@ -23,32 +23,32 @@ from trainer.checkpoints.export import export
 from trainer.checkpoints.output import Output
 from trainer.checkpoints.policy import CheckpointPolicy
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
-from trainer.cli import rollouts_in
 from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
 from trainer.common.reporting import Notices
 from trainer.rollouts.advantages import average_returns
 from trainer.rollouts.experiences import by_agent, concatenate
+from trainer.train_cli import rollouts_in
 from trainer.worker.jobs import candidates_in
 
 MODELS = Path("Saved/Training/Models")
 EXPORTS = Path("Saved/Training/Exports")
 
 
-def find_best(argv: Sequence[str]) -> int:
-    """`find_best_model.py`: rank the checkpoints of a folder and write model_analysis.json."""
-    p = argparse.ArgumentParser(prog="find_best_model.py", description="Rank checkpoints; writes model_analysis.json.")
+def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
+    """Rank the checkpoints of a folder and write model_analysis.json."""
+    p = CommandParser(prog=prog, description="Rank a folder's checkpoints and write model_analysis.json there.")
     p.add_argument("--model-dir", type=Path, default=MODELS, help=f"folder with model_epoch_<k>.pt (default {MODELS})")
     p.add_argument("--export-dir", type=Path, default=EXPORTS, help=f"folder with rollouts (default {EXPORTS})")
     p.add_argument(
-        "--evaluate", action="store_true", help="measure value losses on rollouts instead of trusting histories"
+        "--evaluate", action="store_true", help="measure value losses on rollouts, instead of using the recorded ones"
     )
     p.add_argument(
-        "--test-split", type=float, default=0.2, help="part of the rollouts, the newest, to measure on (0.2)"
+        "--test-split", type=float, default=0.2, help="fraction of the rollouts, the newest, to measure on (0.2)"
     )
     arguments = p.parse_args(argv)
     if not 0.0 < arguments.test_split <= 1.0:
-        p.error("--test-split must lie above 0 and be at most 1")
+        p.error("--test-split must be above 0 and at most 1")
 
     def work() -> None:
         test = newest(read_all(arguments.export_dir), arguments.test_split) if arguments.evaluate else []
@@ -61,15 +61,20 @@ def find_best(argv: Sequence[str]) -> int:
     return _guarded(work)
 
 
-def find_and_export(argv: Sequence[str]) -> int:
-    """`find_and_export_best_model.py`: rank, export the best, name it in best_model_path.txt and on stdout."""
-    p = argparse.ArgumentParser(
-        prog="find_and_export_best_model.py",
-        description="Export the best checkpoint; prints the JSON's path as its only line on stdout.",
+def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_model.py") -> int:
+    """Export the best checkpoint, and write the path of its JSON to best_model_path.txt and stdout."""
+    p = CommandParser(
+        prog=prog,
+        description="Export a folder's best checkpoint. The only line on stdout is the path of its model JSON.",
     )
     p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, nargs="?", default=MODELS)
     p.add_argument(
-        "export_dir", metavar="EXPORT_DIR", type=Path, nargs="?", default=EXPORTS, help="rollouts, for the probe"
+        "export_dir",
+        metavar="EXPORT_DIR",
+        type=Path,
+        nargs="?",
+        default=EXPORTS,
+        help="rollouts, for the probe",
     )
     arguments = p.parse_args(argv)
 
@@ -87,14 +92,16 @@ def find_and_export(argv: Sequence[str]) -> int:
     return _guarded(work)
 
 
-def export_one(argv: Sequence[str]) -> int:
-    """`export_model_for_unreal.py`: convert one checkpoint."""
-    p = argparse.ArgumentParser(prog="export_model_for_unreal.py", description="Convert a checkpoint to model JSON.")
+def export_one(argv: Sequence[str], *, prog: str = "export_model_for_unreal.py") -> int:
+    """Convert one checkpoint."""
+    p = CommandParser(prog=prog, description="Convert a checkpoint to model JSON.")
     p.add_argument("source", metavar="IN.pt", type=Path)
     p.add_argument("target", metavar="OUT.json", type=Path)
     arguments = p.parse_args(argv)
 
     def work() -> None:
+        if not arguments.source.is_file():
+            raise ModelError(f"the checkpoint {arguments.source} does not exist", hint="name a model_epoch_<k>.pt")
         data = read_regular(arguments.source, limit=MAX_MODEL_BYTES)
         checkpoint = checkpoint_from(load_document(data, arguments.source.name))
         write_atomic(arguments.target, export(checkpoint, policy_version=checkpoint.lineage.cycle))
@@ -104,7 +111,7 @@ def export_one(argv: Sequence[str]) -> int:
 
 
 def _guarded(work: Callable[[], None]) -> int:
-    """Do it; every failure is one line on stderr and an exit code."""
+    """Run a command and return its exit code; every failure is one line on stderr."""
     try:
         work()
     except Exception as error:  # noqa: BLE001
@@ -115,25 +122,25 @@ def _guarded(work: Callable[[], None]) -> int:
 
 
 def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
-    """Rank a folder's checkpoints, by their histories or by what they are worth on `test`; writes the analysis."""
+    """Rank a folder's checkpoints by their recorded losses, or by those on `test`, and write model_analysis.json."""
     if not model_dir.is_dir():
-        raise ModelError(f"the folder {model_dir} is not there", hint="give the folder with model_epoch_<k>.pt")
+        raise ModelError(f"the folder {model_dir} does not exist", hint="name the folder with model_epoch_<k>.pt")
     output = Output(model_dir)
     entries = candidates_in(output, Notices(ConsoleReporter(sys.stderr)))
     if not entries:
-        raise ModelError(f"no checkpoint in {model_dir}", hint="train first: python -m trainer", code="E_NO_MODEL")
+        raise ModelError(f"no checkpoint in {model_dir}", hint="train first, with `hotlap train`", code="E_NO_MODEL")
     if test:
-        entries = measured(entries, output, test)
+        entries = with_measured_losses(entries, output, test)
     ranked = rank(entries)
     chosen, why = choose(ranked, 0)
     output.write("model_analysis.json", analysis(ranked, chosen, why))
     return ranked
 
 
-def measured(
+def with_measured_losses(
     entries: Sequence[CheckpointCandidate], output: Output, test: Sequence[Rollout]
 ) -> list[CheckpointCandidate]:
-    """Replace the histories by value losses on the test rollouts, one a checkpoint, in order of epochs."""
+    """Return the candidates with value losses on the test rollouts in place of the recorded ones."""
     losses: list[float] = []
     result = []
     for entry in sorted(entries, key=lambda e: e.epoch):
@@ -146,7 +153,7 @@ def measured(
 def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: float) -> float:
     """Return the mean squared error of a checkpoint's values to the discounted returns, in variances of the returns.
 
-    The returns take no checkpoint's word: a cut is worth what an average state is worth.
+    The returns do not depend on a checkpoint's values: where a trace is cut, the mean return is the bootstrap.
     """
     experiences = concatenate([by_agent(rollout) for rollout in rollouts])
     returns_B = average_returns(
@@ -162,7 +169,7 @@ def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: fl
 
 
 def read_all(folder: Path) -> list[Rollout]:
-    """Read a folder's rollouts in the order of their names; what cannot be read is told and left out."""
+    """Read a folder's rollouts in the order of their names; one that cannot be read is reported and left out."""
     rollouts = []
     for given in rollouts_in(folder):
         try:
@@ -170,17 +177,19 @@ def read_all(folder: Path) -> list[Rollout]:
         except (HotlapError, OSError) as error:
             say_error(f"note: {given.name} is left out: {error}")
     if not rollouts:
-        raise RolloutError(f"no rollout in {folder} can be read", hint="see docs/formats.md", code="E_NO_ROLLOUTS")
+        raise RolloutError(
+            f"no rollout in {folder} can be read", hint="see `hotlap docs formats`", code="E_NO_ROLLOUTS"
+        )
     return rollouts
 
 
-def newest(rollouts: Sequence[Rollout], part: float) -> list[Rollout]:
-    """Return the last part of the rollouts, at least one."""
-    return list(rollouts[-max(1, round(part * len(rollouts))) :])
+def newest(rollouts: Sequence[Rollout], fraction: float) -> list[Rollout]:
+    """Return the last fraction of the rollouts, at least one."""
+    return list(rollouts[-max(1, round(fraction * len(rollouts))) :])
 
 
 def with_probe(checkpoint: Checkpoint, export_dir: Path) -> Checkpoint:
-    """Return a checkpoint that has no probe one of real observations, where there are rollouts that fit it."""
+    """Return the checkpoint with a probe of real observations, if it has none and a rollout fits it."""
     if checkpoint.probe_observations.numel():
         return checkpoint
     try:

@@ -1,168 +1,99 @@
-"""`python -m trainer EXPORT_DIR MODEL_DIR [EPOCHS] [DEVICE]`: one training on what is there, without a daemon."""
+"""`python -m trainer COMMAND`: which program a command starts, and the form with folders alone."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import orjson
+from schemas.program.parser import USAGE_EXIT_CODE, CommandParser, usage_name
 
-from schemas.contract import PolicyContract
-from schemas.errors import ContractError, HotlapError, RolloutError
-from schemas.job import ExitCode, Job, Result, RolloutInput
-from schemas.rollout.reader import read_rollout
-from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
-from schemas.settings.loading import load_settings
-from schemas.storage.files import read_regular, sha256_of
-from schemas.storage.layout import is_rollout_name
-from trainer.checkpoints.checkpoint import NAME, Checkpoint
-from trainer.checkpoints.output import Output
-from trainer.common.console import ConsoleReporter, say_error
-from trainer.common.exit_codes import failure_of
-from trainer.worker.jobs import run_job
+FROM_HOTLAP = "--from-hotlap"
+"""The first argument if the command `hotlap` started this process: then the help calls the program `hotlap`."""
 
-_DESCRIPTION = """\
-Train a policy on the rollouts in EXPORT_DIR and leave model_epoch_1.pt ... model_epoch_<EPOCHS>.pt, the best epoch's
-model_epoch_<k>.json and model_analysis.json in MODEL_DIR. Where MODEL_DIR holds a trained model, training goes on
-from its best epoch."""
+
+class Program(NamedTuple):
+    """One command."""
+
+    function: str  #: module:function, imported when it is asked for
+    help: str
+
+
+PROGRAMS = {
+    "train": Program("trainer.train_cli:main", "train once on a folder of rollouts, without a daemon"),
+    "online": Program("trainer.online.cli:main", "train in environments that run in this process, without an engine"),
+    "dagger": Program("trainer.dagger.cli:main", "train policies from scripted experts, milestone by milestone"),
+    "simulate": Program("trainer.simulate.cli:main", "run a simulated engine: it loads models and writes rollouts"),
+    "find-best": Program("trainer.checkpoint_cli:find_best", "rank a folder's checkpoints"),
+    "export-best": Program("trainer.checkpoint_cli:find_and_export", "export a folder's best checkpoint"),
+    "export": Program("trainer.checkpoint_cli:export_one", "convert one checkpoint to model JSON"),
+    "serve": Program("trainer.cli:serve", "what the daemon runs: a job on stdin, events on stdout"),
+}
 _EPILOG = """\
-settings come from daemon.toml in the current folder (or --config), then HOTLAP_ variables, then flags;
-HOTLAP_TRAINER__GAMMA=0.995 sets one. `python -m trainer serve` is how the daemon runs a trainer: a job on stdin,
-events on stdout. Exit codes: 0 done, 2 bad arguments, 3 nothing to train on, 65 unusable data, 70 a bug,
-75 out of memory or disk (try again), 78 bad settings."""
+Without a command the arguments are those of `train`:
+  {prog} EXPORT_DIR MODEL_DIR [EPOCHS] [DEVICE]
+
+`{prog} COMMAND --help` describes a command."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m trainer",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser(prog: str) -> CommandParser:
+    """Return the parser of the first word; each program parses the words after it."""
+    result = CommandParser(
+        prog=prog, description="Hotlap's trainer: everything that learns.", epilog=_EPILOG.format(prog=prog)
     )
-    p.add_argument("export_dir", metavar="EXPORT_DIR", type=Path, help="folder with rollout_*.json")
-    p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, help="folder for checkpoints and the model JSON")
-    p.add_argument("epochs", metavar="EPOCHS", nargs="?", type=int, help="passes over the experiences (default 10)")
-    p.add_argument("device", metavar="DEVICE", nargs="?", help="auto, cpu, cuda or cuda:1 (default auto)")
-    p.add_argument("--seed", type=int, help="all randomness comes from it (default 0)")
-    p.add_argument("--fresh", action="store_true", help="begin with a new network, whatever MODEL_DIR holds")
-    p.add_argument("--batch-size", type=int, help="experiences a gradient step (default 64)")
-    p.add_argument("--learning-rate", type=float, help="Adam's step size (default 3e-4)")
-    p.add_argument("--config", type=Path, help="a daemon.toml; its [trainer] and [agent] tables count")
-    return p
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command line; give the exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        result = _train(arguments)
-    except KeyboardInterrupt:
-        say_error("stopped; MODEL_DIR is as it was")
-        return 130
-    except Exception as error:  # noqa: BLE001
-        code, failure = failure_of(error)
-        say_error(f"error: {failure.message}")
-        return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
-    model = (arguments.model_dir / result.model).resolve().as_posix()
-    ConsoleReporter().line(f"best: epoch {result.epoch}, score {result.score}, {model} ({result.seconds:.1f} s)")
-    return 0
-
-
-def _train(arguments: argparse.Namespace) -> Result:
-    names = ("epochs", "device", "seed", "batch_size", "learning_rate")
-    flags: dict[str, Any] = {f"trainer.{name}": getattr(arguments, name) for name in names}
-    flag_names = {"trainer.epochs": "EPOCHS", "trainer.device": "DEVICE"}
-    settings = load_settings(Path.cwd(), config=arguments.config, flags=flags, flag_names=flag_names)
-    rollouts = rollouts_in(arguments.export_dir)
-    model_dir: Path = arguments.model_dir
-    model_dir.mkdir(parents=True, exist_ok=True)
-    parent_name, parent = (None, None) if arguments.fresh else best_checkpoint(model_dir)
-    contract = parent.contract if parent else _first_contract(rollouts)
-    played = _models_in(model_dir, parent_name)
-    with tempfile.TemporaryDirectory(dir=model_dir, prefix=".training-") as folder:
-        job = Job(
-            kind="train",
-            policy_version=parent.lineage.cycle + 1 if parent else 1,
-            output=folder,
-            contract=contract,
-            hidden_sizes=parent.hidden_sizes if parent else settings.agent.hidden_sizes,
-            settings=settings.trainer,
-            rollouts=tuple(r.model_copy(update={"behaviours": played}) for r in rollouts),
-            parent=str(model_dir / parent_name) if parent_name else None,
-            use_epoch=settings.daemon.auto_load_model_epoch,
-        )
-        reporter = ConsoleReporter()
-        origin = f"going on from {parent_name}" if parent_name else "a new network"
-        reporter.line(f"{len(rollouts)} rollouts, {origin}, {settings.trainer.epochs} epochs")
-        result = run_job(job, reporter)
-        _put_in_place(Path(folder), model_dir, result)
+    commands = result.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, program in PROGRAMS.items():
+        commands.add_parser(name, help=program.help, add_help=False)
     return result
 
 
-def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
-    """List a folder's rollouts, the oldest name first. Raises RolloutError (E_NO_ROLLOUTS)."""
-    if not folder.is_dir():
-        raise RolloutError(
-            f"the folder {folder} is not there", hint="give the engine's export folder", code="E_NO_ROLLOUTS"
-        )
-    paths = sorted(path for path in folder.iterdir() if is_rollout_name(path.name) and path.is_file())
-    if not paths:
-        hint = "let the engine export some, as rollout_<i>_<time>.json"
-        raise RolloutError(f"no rollouts in {folder}", hint=hint, code="E_NO_ROLLOUTS")
-    rollouts = []
-    for path in paths:
-        try:
-            sha256 = sha256_of(read_regular(path, limit=MAX_ROLLOUT_BYTES))
-        except (HotlapError, OSError) as error:
-            say_error(f"note: {path.name} is left out: {error}")
-            continue
-        rollouts.append(RolloutInput(name=path.name, sha256=sha256, source=str(path), cache="", is_new=True))
-    return tuple(rollouts)
+def main(argv: Sequence[str]) -> int:
+    """Run the command line and return the exit code."""
+    arguments, is_from_hotlap = list(argv), False
+    if arguments[:1] == [FROM_HOTLAP]:
+        arguments, is_from_hotlap = arguments[1:], True
+    prog = usage_name("trainer", from_hotlap=is_from_hotlap)
+    if arguments[:1] and arguments[0] in PROGRAMS:
+        return _run(arguments[0], arguments[1:], prog)
+    if not arguments:
+        parser(prog).print_help(sys.stderr)
+        return USAGE_EXIT_CODE
+    if arguments[0] in {"-h", "--help", "--version"} or _is_word(arguments):
+        parser(prog).parse_args(arguments[:1])  # exits: with help, or because there is no such command
+    return _run("train", arguments, prog)
 
 
-def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
-    problem = ""
-    for given in rollouts:
-        try:
-            return read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)).contract
-        except (HotlapError, OSError) as error:
-            problem = f"{given.name}: {error}"
-    raise RolloutError(f"no rollout can be read: {problem}", hint="see docs/formats.md")
+def _is_word(arguments: Sequence[str]) -> bool:
+    """Return whether the first argument was meant as a command, and not as EXPORT_DIR."""
+    word = arguments[0]
+    if word.startswith("-") or Path(word).exists():
+        return False
+    return len(arguments) == 1 or arguments[1].startswith("-")
 
 
-def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
-    """Return the checkpoint that a folder's analysis names, if there is one; a name that is a path is not followed."""
-    analysis = model_dir / "model_analysis.json"
-    if not analysis.is_file():
-        return None, None
+def _run(name: str, arguments: Sequence[str], prog: str) -> int:
+    module, _, function = PROGRAMS[name].function.partition(":")
     try:
-        document = orjson.loads(read_regular(analysis, limit=1 << 24))
-        name = document.get("chosen_model") or document.get("best_model")
-    except (orjson.JSONDecodeError, AttributeError):
-        name = None
-    if not isinstance(name, str) or not NAME.fullmatch(name) or not (model_dir / name).is_file():
-        raise ContractError(
-            f"{analysis} names no checkpoint that is there", hint="--fresh begins anew", code="E_PARENT"
-        )
-    return name, Output(model_dir).checkpoint(name, None)
+        program = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        from schemas.program.commands import pip_install
+
+        remedy = pip_install((error.name or "").partition(".")[0])
+        sys.stderr.write(f"hotlap: {error.name} is not installed -> run `{remedy}` [E_EXTRA]\n")
+        return USAGE_EXIT_CODE
+    return int(program(arguments, prog=f"{prog} {name}"))
 
 
-def _models_in(model_dir: Path, parent_name: str | None) -> tuple[str, ...]:
-    """Return the model JSONs that an engine may have played, the parent's first."""
-    paths = sorted(model_dir.glob("model_epoch_*.json"))
-    first = Path(parent_name).stem if parent_name else ""
-    return tuple(str(path) for path in sorted(paths, key=lambda path: path.stem != first))
+def serve(argv: Sequence[str], *, prog: str) -> int:
+    """Serve one job."""
+    description = "Wait for a job (one JSON line on stdin), do it, and write events as JSON lines to stdout."
+    p = CommandParser(prog=prog, description=description)
+    p.add_argument("--modules-in", metavar="DIR", help="searched last for modules that the settings name")
+    folder = p.parse_args(argv).modules_in
+    if folder is not None:
+        sys.path.append(folder)
+    from trainer.worker.serve import serve as serve_job
 
-
-def _put_in_place(staging: Path, model_dir: Path, result: Result) -> None:
-    """Move what was made into MODEL_DIR, the analysis last; what an earlier training left there goes."""
-    for old in [*model_dir.glob("model_epoch_*.pt"), *model_dir.glob("model_epoch_*.json")]:
-        if old.name not in result.files:
-            old.unlink()
-    for name in sorted(result.files, key=lambda name: name == "model_analysis.json"):
-        os.replace(staging / name, model_dir / name)
+    serve_job()

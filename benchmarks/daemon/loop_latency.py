@@ -41,7 +41,7 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
         tempfile.TemporaryDirectory(prefix="hotlap-holdups-", ignore_cleanup_errors=True) as name,
         Live("daemon", Path(name) / "project", _CONFIG, module="benchmarks.daemon.watched_daemon") as live,
     ):
-        large = rollout_file.encoded(version_1(random_rollout(given.large)))
+        large = rollout_file.encode_text(version_1(random_rollout(given.large)))
         many, one = f"{AT_ONCE} rollouts land at once", f"one of {len(large) / 1e6:.0f} MB lands"
         worst: dict[str, list[dict[str, float]]] = {QUIET: [], many: [], one: []}
         landed = 0

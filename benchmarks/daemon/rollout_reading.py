@@ -36,7 +36,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 
 def measure(given: argparse.Namespace, say: Say) -> Section:
     """Read the same bytes with all readers alternately."""
-    one = rollout_file.encoded(version_1(random_rollout(EXPERIENCES)))
+    one = rollout_file.encode_text(version_1(random_rollout(EXPERIENCES)))
     rollout = read_rollout(one)
     lists = rollout_to_v2(rollout, rollout_id="r", base64_columns=False)
     packed = rollout_to_v2(rollout, rollout_id="r", base64_columns=True)

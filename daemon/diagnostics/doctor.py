@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from daemon.process.interpreter import python_for, torch_in
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
+from daemon.runtime.project_folder import is_project
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
+from schemas import __version__
 from schemas.error_codes import remedy_for
 from schemas.errors import ConfigError, HotlapError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
@@ -57,6 +60,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     findings = [
+        _installation(paths),
         *_settings(paths, loaded),
         *_folders(paths, settings),
         *_daemon(paths),
@@ -71,6 +75,14 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     lines.append(f"{wrong} problem{'s' if wrong != 1 else ''} found" if wrong else "no problems found")
     document = [{"level": f.level, "topic": f.topic, "text": f.text} for f in findings]
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
+
+
+def _installation(paths: ProjectPaths) -> Finding:
+    running = f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}"
+    if is_project(paths.project):
+        return Finding("ok", "version", running)
+    text = f"{running}, which is not a game's project yet -> name the game's folder: `hotlap doctor --project DIR`"
+    return Finding("note", "version", text)
 
 
 def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
+from schemas import __version__
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary, Status
 from schemas.storage.layout import ProjectPaths
@@ -44,8 +45,8 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
     except FileNotFoundError:
         document = {"state": "idle", "alive": is_alive, "cycle": 0, "rollouts_pending": 0, "policy_version": 0}
         document |= {"rollouts_needed": settings.daemon.auto_train_after_n_rollouts, "best_model_path": None}
-        document |= {"heartbeat": 0.0, "pid": 0, "warnings": []}
-        return Report((f"no daemon has run in {paths.project} yet: start it with `hotlap`",), document)
+        document |= {"heartbeat": 0.0, "pid": 0, "warnings": [], "hotlap_version": __version__}
+        return Report((f"no daemon has run in {paths.project} yet: start it there with `hotlap`",), document)
     except (OSError, ValidationError) as error:
         raise DaemonError(
             f"{paths.status} cannot be read: {type(error).__name__}", hint="start the daemon again with `hotlap`"
@@ -58,17 +59,19 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
     )
     pending = f"{found.rollouts_pending} of {found.rollouts_needed}"
     lines = [
+        f"project    {paths.project}",
         f"state      {found.state.value} ({running})",
         f"step       {found.step}",
         f"cycle      {found.cycle}",
         f"rollouts   {pending} toward the next cycle, {found.rollouts_rejected} rejected so far",
         f"model      version {found.policy_version}  {found.best_model_path or 'none yet'}",
+        f"version    hotlap {found.hotlap_version or 'before 0.1.0'}",
         *(f"warning    {warning.message}" for warning in found.warnings),
     ]
     return Report(tuple(lines), found.model_dump(mode="json") | {"alive": is_alive})
 
 
-def history(paths: ProjectPaths, settings: Settings) -> Report:
+def history(paths: ProjectPaths) -> Report:
     """Report what each cycle did."""
     cycles = _history(paths)
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]

@@ -21,9 +21,9 @@ from daemon.process.interpreter import command_line
 from daemon.process.output_log import ChildLog
 from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
 from schemas.process.tree import ProcessTree
+from schemas.program.children import CODE_ROOT, import_path, module_command
 from schemas.settings.models import TrainerSettings
 
-CODE_ROOT = Path(__file__).resolve().parents[2]
 MAX_EVENT_BYTES = 1 << 20
 MAX_WAITING_EVENTS = 1000
 """A child that sends more than this between two passes must wait, so that events cannot fill our memory."""
@@ -47,11 +47,12 @@ class ChildSpec:
 def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
     """Return the command of our own trainer, which sends events.
 
-    It finds modules in the project only if the settings name some: a `random.py` in the project must not be imported
-    in place of Python's own.
+    It finds modules in the project only if the settings name some, and then after all others: a `random.py` in the
+    project must not be imported in place of Python's own.
     """
-    search_path = (CODE_ROOT, project) if settings.network or settings.loss else (CODE_ROOT,)
-    return ChildSpec((python, "-P", "-m", "trainer", "serve"), folder, log, search_path, project)
+    user_code = ("--modules-in", str(project)) if settings.network or settings.loss else ()
+    command = module_command("trainer", "serve", *user_code, python=python)
+    return ChildSpec(command, folder, log, (CODE_ROOT,), project)
 
 
 def script_command(
@@ -225,10 +226,10 @@ def _start(spec: ChildSpec, stderr: int) -> ProcessTree:
 
 def _environment(spec: ChildSpec) -> dict[str, str]:
     """Return the child's environment, without our settings: a job contains them, and can be repeated on its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HOTLAP_")}
-    paths = [str(path) for path in spec.search_path]
-    inherited = environment.get("PYTHONPATH")
-    environment["PYTHONPATH"] = os.pathsep.join([*paths, inherited] if inherited else paths)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in inherited.items() if not name.startswith("HOTLAP_")}
+    extra = [path for path in spec.search_path if path != CODE_ROOT]
+    environment |= import_path(python=spec.arguments[0], extra=extra)
     environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     environment["PYTHONUNBUFFERED"] = "1"
     return environment

@@ -7,7 +7,6 @@ writes the outcome to stdout as JSON.
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 import threading
@@ -21,9 +20,9 @@ from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, inge
 from schemas.contract import PolicyContract
 from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
+from schemas.program.children import child_environment, module_command
 from schemas.storage.layout import ProjectPaths
 
-CODE_ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300.0
 _KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
 
@@ -65,9 +64,8 @@ class ReaderProcess:
 
     def _start(self, name: str, signature: FileSignature) -> ProcessTree | None:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        module = "daemon.rollouts.reader_process"
-        command = [sys.executable, "-P", "-m", module, str(self._paths.project), name, *numbers]
-        environment = {**os.environ, "PYTHONPATH": str(CODE_ROOT)}
+        command = module_command("daemon.rollouts.reader_process", str(self._paths.project), name, *numbers)
+        environment = child_environment()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:

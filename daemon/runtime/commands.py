@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 from pydantic import ValidationError
@@ -16,6 +18,9 @@ from schemas.base import StrictModel
 from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
 from schemas.storage.layout import ProjectPaths
+
+if TYPE_CHECKING:  # the command line needs no context, and starts faster without its imports
+    from daemon.runtime.context import Context
 
 REPLY_TIMEOUT_S = 15.0
 _POLL_S = 0.05
@@ -36,6 +41,7 @@ class Reply(StrictModel):
 
     ok: bool
     message: str
+    exit_code: int = Exit.CYCLE_FAILED  #: of the command if it was refused
 
 
 def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
@@ -75,6 +81,20 @@ def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
         except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError):
             found.append((path, None))
     return found
+
+
+def handle_commands(context: Context, execute: Callable[[Command], Reply]) -> None:
+    """Execute the waiting commands and write their replies."""
+    for path, command in waiting_commands(context.paths):
+        try:
+            context.disk.unlink(path)  # first: a command that stays would be executed at every pass
+        except OSError as error:
+            context.warn("W_ORDER", f"the command file {path.name} cannot be removed: {error.strerror}")
+            continue
+        unreadable = Reply(ok=False, message=f"the command file {path.name} cannot be read")
+        reply = unreadable if command is None else execute(command)
+        with contextlib.suppress(OSError):
+            write_reply(path, reply, disk=context.disk)
 
 
 def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.terminal import unbuffered
+from schemas.program.commands import usable
 from schemas.storage.careful_open import open_regular
 from schemas.text import ascii_safe
 
@@ -81,7 +82,7 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._utc_s()))
-        line = f"{at} {level:<5} {ascii_safe(text)}"
+        line = f"{at} {level:<5} {ascii_safe(usable(text))}"
         with self._lock:
             self._lines.append(line)
             self._file.write(line + "\n")

@@ -11,6 +11,7 @@ from daemon.ledger.cycle import Cycle, Phase
 from daemon.runtime.context import Context
 from daemon.training.progress import CycleProgress
 from daemon.ui.snapshot import Snapshot, SystemStats
+from schemas import __version__
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
 
@@ -116,6 +117,7 @@ class StatusWriter:
             progress=min(1.0, max(0.0, progress.fraction)),
             training_seconds=elapsed_s,
             rollouts_rejected=context.ledger.rejected_count(),
+            hotlap_version=__version__,
         )
 
     def write(self, status: Status, *, force: bool = False) -> None:

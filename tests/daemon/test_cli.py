@@ -1,25 +1,45 @@
-"""Bad input gets one clear line that says what to do, and the exit code of the contract."""
+"""The command line of `hotlap`: its commands, and one clear line with the exit code for every mistake."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import orjson
 import pytest
 
 from daemon.cli import main
 from daemon.runtime.instance_lock import ProjectLock
+from schemas import __version__
+from schemas.program import commands
 from schemas.storage.layout import ProjectPaths
 
 
+@pytest.fixture(autouse=True)
+def _hotlap_is_on_the_path(monkeypatch):
+    monkeypatch.setattr(commands, "hotlap_command", lambda: "hotlap")
+
+
 def run(capsys, *arguments):
-    code = main([str(a) for a in arguments])
+    """Run a command in this process; return its exit code and what it printed."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as error:
+        code = error.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
+def content(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
 BAD = {
     "missing folder": ([], {}, "", 2, "the project folder"),
+    "empty folder name": (["--project", "", "status"], {}, "", 2, "--project: the name of a folder is missing"),
+    "a file": (["--project", __file__, "status"], {}, "", 2, "test_cli.py is not a folder"),
     "nothing to train on": (["--once"], {}, "", 3, "there is no rollout in"),
     "unknown setting": (["--once"], {}, "[trainer]\nepoch = 1\n", 2, "did you mean trainer.epochs?"),
     "unknown variable": (["--once"], {"HOTLAP_TRAINER__EPOCH": "1"}, "", 2, "did you mean HOTLAP_TRAINER__EPOCHS?"),
@@ -45,14 +65,26 @@ BAD = {
         2,
         "--epochs is 0, but must be a whole number from 1 to 1000",
     ),
-    "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles goes with --demo"),
-    "command without a daemon": (["trigger"], {}, "", 2, "no daemon runs on "),
+    "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles is only for --demo"),
+    "trigger without a daemon": (["trigger"], {}, "", 2, "no daemon runs on "),
     "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "no model was published yet"),
+    "mistyped command": (["statsu"], {}, "", 2, "there is no command statsu -> did you mean `hotlap status`?"),
+    "mistyped trainer command": (["onlin"], {}, "", 2, "there is no command onlin -> did you mean `hotlap online`?"),
+    "mistyped flag": (["--onec"], {}, "", 2, "unknown argument --onec -> did you mean --once?"),
+    "mistyped flag of a command": (["status", "--jsn"], {}, "", 2, "did you mean --json?"),
+    "no number": (["--epochs", "many"], {}, "", 2, "argument --epochs: invalid int value: 'many'"),
+    "missing flag": (["publish"], {}, "", 2, "required: --epoch -> see `hotlap publish --help`"),
+    "once and status": (["--once", "status"], {}, "", 2, "--once and status cannot be used together"),
+    "epochs and history": (["--epochs", "3", "history"], {}, "", 2, "--epochs and history cannot be used together"),
+    "no dashboard and trigger": (["--no-dashboard", "trigger"], {}, "", 2, "--no-dashboard and trigger cannot"),
+    "trainer's flags first": (["online", "--env", "X"], {}, "", 2, "flags of online go after the word online"),
+    "unknown page": (["docs", "no-such-page"], {}, "", 2, "`hotlap docs` lists the pages"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "environment", "config", "code", "words"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch, arguments, environment, config, code, words, request):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/hotlap"])
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     folder = tmp_path / "project"
@@ -63,6 +95,7 @@ def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch, arguments, environ
     assert given == code
     assert words in err
     assert len(err.splitlines()) == 1
+    assert re.search(r"\[E_[A-Z_]+\]$", err.rstrip())
     assert "Traceback" not in err
 
 
@@ -77,11 +110,12 @@ def test_a_second_daemon_is_turned_away(tmp_path, capsys):
     assert "another daemon runs on this project" in err
 
 
-def test_status_and_history_and_doctor_answer_before_anything_ran(tmp_path, capsys):
+def test_status_and_history_answer_before_anything_ran(tmp_path, capsys):
     code, out, _ = run(capsys, "status", "--json", "--project", tmp_path)
     assert code == 0
     wanted = {"state", "cycle", "rollouts_pending", "rollouts_needed", "policy_version", "best_model_path"}
-    assert wanted | {"heartbeat", "pid", "warnings"} <= set(orjson.loads(out))
+    assert wanted | {"heartbeat", "pid", "warnings", "hotlap_version"} <= set(orjson.loads(out))
+    assert str(tmp_path) in run(capsys, "status", "--project", tmp_path)[1]
     assert run(capsys, "history", "--json", "--project", tmp_path)[1].strip() == "[]"
     assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
 
@@ -97,13 +131,69 @@ def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
     assert "[WRONG] python" in out
 
 
-def test_help_teaches(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    out = capsys.readouterr().out
-    for word in ("--once", "--demo", "status", "publish", "daemon.toml", "HOTLAP_", "Exit codes"):
-        assert word in out
+# The folder
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "--once", "status", "history", "trigger", "pause", "publish --epoch 1", "trust"]
+)
+def test_a_folder_that_is_not_a_project_is_named_and_stays_empty(tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *arguments.split())
+    assert code == 2
+    assert f"{tmp_path} is not a game's project" in err
+    assert f"`hotlap {arguments.split(' --')[0] or '--project DIR'}"[:-2] in err
+    assert content(tmp_path) == set()
+
+
+def test_doctor_names_a_folder_that_is_not_a_project_and_checks_the_installation(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = run(capsys, "doctor")[1]
+    assert f"hotlap {__version__}" in out
+    assert f"project {tmp_path}, which is not a game's project yet" in out
+    assert "torch" in out
+    assert content(tmp_path) == set()
+
+
+@pytest.mark.parametrize("command", ["status", "history", "doctor"])
+def test_reports_create_nothing_in_a_project(tmp_path, capsys, monkeypatch, command):
+    (tmp_path / "My.uproject").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, command)[0] == 0
+    assert content(tmp_path) == {"My.uproject"}
+
+
+@pytest.mark.parametrize("name", ["Saved/", "daemon.toml", "My.uproject", "project.godot", "ProjectSettings/"])
+def test_the_first_start_in_a_games_folder_needs_no_flag(tmp_path, capsys, monkeypatch, name):
+    path = tmp_path / name
+    path.mkdir() if name.endswith("/") else path.touch()
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "--once")
+    assert (code, "there is no rollout in" in err) == (3, True)
+    assert ProjectPaths(tmp_path).exports.is_dir()
+    first = ProjectPaths(tmp_path).daemon_log.read_text(encoding="utf-8").splitlines()[0]
+    assert f"hotlap {__version__}, Python " in first
+    assert f"project {tmp_path}" in first
+
+
+def test_an_explicit_project_is_created_in(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "--once", "--project", ".")[0] == 3
+    assert ProjectPaths(tmp_path).exports.is_dir()
+
+
+def test_a_folder_inside_a_project_is_told_which_one_it_belongs_to(tmp_path, capsys, monkeypatch):
+    ProjectPaths(tmp_path).make()
+    (tmp_path / "Source").mkdir()
+    monkeypatch.chdir(tmp_path / "Source")
+    assert f"`hotlap status --project {tmp_path}`" in run(capsys, "status")[2]
+
+
+@pytest.mark.parametrize("command", ["trigger", "pause", "resume"])
+def test_a_mistake_in_daemon_toml_does_not_stop_a_command(tmp_path, capsys, command):
+    (tmp_path / "daemon.toml").write_text("[daemon]\nmisspelt = 1\n", encoding="utf-8")
+    code, _, err = run(capsys, command, "--project", tmp_path)
+    assert (code, "E_NO_DAEMON" in err, str(tmp_path) in err) == (2, True, True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file rights")
@@ -112,3 +202,55 @@ def test_a_project_that_cannot_be_written_is_refused(tmp_path, capsys):
     code, _, err = run(capsys, "--once", "--project", tmp_path)
     assert code == 2
     assert "cannot be created" in err
+
+
+# Help
+
+
+@pytest.mark.parametrize("words", ["", "status", "doctor", "publish", "docs"])
+def test_version_works_everywhere(capsys, words):
+    assert run(capsys, *words.split(), "--version")[:2] == (0, f"hotlap {__version__}\n")
+
+
+def test_help_names_every_command(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for word in ("--once", "--demo", "status", "publish", "online", "docs", "daemon.toml", "HOTLAP_", "Exit codes"):
+        assert word in out
+
+
+def test_docs_prints_pages_and_lists_them(capsys):
+    code, listed, _ = run(capsys, "docs")
+    assert code == 0
+    assert {"formats", "online", "glossary"} <= {line.split()[0] for line in listed.splitlines() if line}
+    assert run(capsys, "docs", "glossary")[1].startswith("# Glossary")
+    assert "did you mean `hotlap docs glossary`?" in run(capsys, "docs", "glosary")[2]
+
+
+def test_explain_says_what_a_code_means(capsys):
+    code, out, _ = run(capsys, "explain", "e_other_daemon")
+    assert (code, "E_OTHER_DAEMON: another daemon" in out, "what to do:" in out) == (0, True, True)
+    assert run(capsys, "explain", "W_TRAINER_W_STALE")[0] == 0
+    assert "did you mean `hotlap explain E_CONFIG`?" in run(capsys, "explain", "E_CONFG")[2]
+    assert "E_CONFIG" in run(capsys, "explain")[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed")
+def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, _, err = run(capsys, "status")
+    assert (code, "the current folder does not exist any more" in err) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirections")
+@pytest.mark.parametrize(("arguments", "code"), [("status --project .", 0), ("nonsense", 2), ("docs", 0)])
+def test_closed_streams_do_no_harm(tmp_path, arguments, code):
+    command = f'"{sys.executable}" -m daemon {arguments} <&- >&- 2>"{tmp_path}/err"'
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, shell=True, cwd=root, timeout=60, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    assert subprocess.run(f"{command} 2>&-", shell=True, cwd=root, timeout=60, check=False).returncode == code

@@ -18,7 +18,8 @@ from schemas.storage.files import write_atomic
 from tests.helpers import drop, v1_bytes
 
 
-def order(rig, **what):
+def send(rig, **what):
+    """Write a command as the command line does, and return the reply."""
     write_atomic(rig.layout.commands / "1_1.command", Command(**what).to_bytes())
     rig.until(lambda: not waiting_commands(rig.layout))
     return orjson.loads((rig.layout.commands / "1_1.reply").read_bytes())
@@ -207,7 +208,7 @@ def test_three_failed_cycles_in_a_row_park_and_a_trigger_tries_again(rig):
     drop(one.layout.exports, 9)
     one.until(lambda: one.ledger.pending_count() == 1 and state_of(one) == "parked")
     one.launcher.mode = ""
-    assert order(one, what="trigger")["ok"]
+    assert send(one, what="trigger")["ok"]
     one.until_published(3)
     one.until_published(4)
 
@@ -268,7 +269,7 @@ def test_what_a_trainer_says_is_made_safe(rig):
 def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a_restart(rig, tmp_path):
     one = rig()
     one.until_published(0)
-    assert order(one, what="pause")["ok"]
+    assert send(one, what="pause")["ok"]
     drop(one.layout.exports, 1)
     drop(one.layout.exports, 2)
     one.until(lambda: one.ledger.pending_count() == 2 and state_of(one) == "paused")
@@ -276,15 +277,73 @@ def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a
     two.until(lambda: two.inbox.is_up_to_date)
     assert two.ledger.pending_count() == 2
     assert "paused" in two.log
-    assert order(two, what="resume")["ok"]
+    assert send(two, what="resume")["ok"]
     two.until_published(1)
+
+
+def test_a_trigger_without_rollouts_is_refused_and_starts_no_cycle(rig):
+    one = rig(failures_before_parking=1)
+    one.until_published(0)
+    one.until(lambda: one.inbox.is_settled)
+    for _ in range(3):
+        reply = send(one, what="trigger")
+        assert (reply["ok"], reply["exit_code"]) == (False, 3)
+        assert f"there is no rollout in {one.layout.exports}" in reply["message"]
+        assert reply["message"].endswith("[E_NO_ROLLOUTS]")
+    one.until(lambda: state_of(one) == "idle")
+    assert one.ledger.last_cycle_id() == 0
+    drop(one.layout.exports, 1)
+    drop(one.layout.exports, 2)
+    one.until_published(1)
+
+
+def test_a_trigger_waits_for_the_rollouts_that_are_being_read(rig):
+    one = rig(auto_train_after_n_rollouts=100)
+    one.until_published(0)
+    drop(one.layout.exports, 1)
+    assert send(one, what="trigger")["ok"]
+    one.until_published(1)
+
+
+def test_a_trigger_whose_rollouts_turn_out_unusable_starts_no_cycle(rig):
+    one = rig(auto_train_after_n_rollouts=100)
+    one.until_published(0)
+    one.service.trigger("trigger")
+    bad = drop(one.layout.exports, 1, b"{}")
+    one.until(lambda: not bad.exists() and not one.service.is_triggered)
+    assert "there is no rollout in" in one.log
+    assert one.ledger.last_cycle_id() == 0
+
+
+def test_a_trigger_trains_again_on_old_rollouts_if_none_is_new(rig):
+    one = rig()
+    drop(one.layout.exports, 1)
+    drop(one.layout.exports, 2)
+    one.until_published(1)
+    assert send(one, what="trigger")["ok"]
+    one.until_published(2)
+
+
+def test_a_trigger_while_paused_is_refused(rig):
+    one = rig(auto_train_after_n_rollouts=100)
+    one.until_published(0)
+    drop(one.layout.exports, 1)
+    one.until(lambda: one.ledger.pending_count() == 1)
+    assert send(one, what="pause")["ok"]
+    reply = send(one, what="trigger")
+    assert (reply["ok"], reply["exit_code"]) == (False, 2)
+    assert reply["message"] == "paused: `hotlap resume` first [E_PAUSED]"
+    assert not one.service.is_triggered
+    assert send(one, what="resume")["ok"]
+    assert send(one, what="trigger")["ok"]
+    one.until_published(1)
 
 
 def test_a_trigger_trains_on_fewer_than_n(rig):
     one = rig(auto_train_after_n_rollouts=100)
     drop(one.layout.exports, 1)
     one.until(lambda: one.ledger.pending_count() == 1 and one.ledger.last_publication() and not one.runner.busy)
-    assert order(one, what="trigger")["ok"]
+    assert send(one, what="trigger")["ok"]
     one.until_published(1)
 
 
@@ -293,11 +352,9 @@ def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_i
     for i in (1, 2):
         drop(one.layout.exports, i)
         one.until_published(i)
-    answer = order(one, what="publish", epoch=3, cycle=1)
-    assert answer == {
-        "ok": True,
-        "message": "published cycle_000001/model_epoch_3.json; the next cycle continues from it",
-    }
+    reply = send(one, what="publish", epoch=3, cycle=1)
+    assert reply["ok"]
+    assert reply["message"] == "published cycle_000001/model_epoch_3.json; the next cycle continues from it"
     assert pointed(one).endswith("cycle_000001/model_epoch_3.json")
     drop(one.layout.exports, 3)
     one.until_published(3)
@@ -308,8 +365,8 @@ def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_i
 def test_an_order_for_a_model_that_is_not_there_is_answered_with_the_reason(rig):
     one = rig()
     one.until_published(0)
-    answer = order(one, what="publish", epoch=9, cycle=0)
-    assert not answer["ok"]
+    reply = send(one, what="publish", epoch=9, cycle=0)
+    assert not reply["ok"]
     assert pointed(one).endswith("model_epoch_0.json")
 
 

@@ -132,3 +132,24 @@ def test_a_damaged_ledger_is_told_in_a_line(tmp_path, capsys, command, content):
     captured = capsys.readouterr()
     assert "ledger" in captured.out + captured.err
     assert "Traceback" not in captured.err
+
+
+def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path, capsys, monkeypatch):
+    """It used to start a cycle on nothing."""
+    from daemon.service import Service
+
+    layout = ProjectPaths(tmp_path)
+    layout.make()
+    path = drop(layout.exports, 1)
+    assert main(["--once", "--project", str(tmp_path), "--epochs", "1"]) == 0
+    monkeypatch.setattr(Service, "has_rollouts", property(lambda self: path.exists()))
+    real = Service.trigger
+
+    def remove_then_trigger(self, cause):
+        path.unlink()
+        real(self, cause)
+
+    monkeypatch.setattr(Service, "trigger", remove_then_trigger)
+    capsys.readouterr()
+    assert main(["--once", "--project", str(tmp_path)]) == 3
+    assert "there is no rollout in" in capsys.readouterr().err

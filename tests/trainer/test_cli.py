@@ -1,4 +1,4 @@
-"""The trainer as a program (Contract 4), by real processes on the sample rollouts, and the scripts around it."""
+"""The trainer's commands, by real processes on the sample rollouts, and the scripts with the old names."""
 
 import subprocess
 import sys
@@ -9,12 +9,13 @@ import orjson
 import pytest
 import torch
 
+from schemas import __version__
 from schemas.errors import ModelError
 from schemas.model import check_probe, read_model
 from trainer import load_policy
 from trainer.checkpoint_cli import find_best
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
-from trainer.cli import main
+from trainer.cli import PROGRAMS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "data" / "rollouts"
@@ -55,12 +56,12 @@ def called(capsys, function, *arguments):
     return code, printed.out, printed.err
 
 
-def test_it_goes_on_from_there_and_leaves_nothing_old(tmp_path, capsys):
+def test_training_continues_from_the_last_best_epoch_and_removes_old_files(tmp_path, capsys):
     runs = [called(capsys, main, SAMPLES, tmp_path, *rest) for rest in ((3, "cpu"), (2, "cpu"), (2, "cpu", "--fresh"))]
     assert [code for code, _, _ in runs] == [0, 0, 0]
     said = [out for _, out, _ in runs]
     assert "a new network" in said[0]
-    assert "going on from model_epoch_" in said[1]
+    assert "continuing from model_epoch_" in said[1]
     assert "a new network" in said[2]
     assert [n for n in names(tmp_path) if n.endswith(".pt")] == ["model_epoch_1.pt", "model_epoch_2.pt"]
     assert len([n for n in names(tmp_path) if n.endswith(".json")]) == 2
@@ -74,7 +75,8 @@ def test_the_script_with_the_same_seed_gives_the_same_bytes(trained, tmp_path):
 
 
 FAILURES = {
-    "no folder": (["nowhere", "out"], 3, "is not there"),
+    "no folder": (["nowhere", "out"], 3, "the folder nowhere does not exist"),
+    "a mistyped command with a word": (["onlin", "CartPole-v1"], 3, "did you mean the command online?"),
     "no rollouts": ([".", "out"], 3, "no rollouts in"),
     "a device that is none": ([SAMPLES, "out", "1", "abacus"], 78, "use auto, cpu or cuda"),
     "no epochs": ([SAMPLES, "out", "0"], 78, "EPOCHS is 0, but must be a whole number from 1 to 1000"),
@@ -95,20 +97,55 @@ def test_a_failure_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, c
     assert len(err.splitlines()) == 1
 
 
-def test_arguments_that_are_none_get_the_usage(capsys):
-    with pytest.raises(SystemExit) as error:
-        main([])
-    assert error.value.code == 2
+def test_no_arguments_get_the_help(capsys):
+    assert main([]) == 2
     assert "usage: python -m trainer" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "HOTLAP_TRAINER__GAMMA" in capsys.readouterr().out
+def exited(capsys, *arguments):
+    """Call a program that exits by itself; return its exit code and what it printed."""
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    printed = capsys.readouterr()
+    return error.value.code, printed.out, printed.err
 
 
-def test_importing_the_package_imports_no_torch():
+def test_help_names_every_command(capsys):
+    code, out, _ = exited(capsys, "--help")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines() if line.startswith("    ")} >= set(PROGRAMS)
+    assert "EXPORT_DIR MODEL_DIR [EPOCHS] [DEVICE]" in out
+    assert "HOTLAP_TRAINER__GAMMA" in exited(capsys, "train", "--help")[1]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_each_command_has_its_own_help_and_version(capsys, name):
+    code, out, _ = exited(capsys, name, "--help")
+    assert (code, out.startswith(f"usage: python -m trainer {name} ")) == (0, True)
+    assert exited(capsys, "--from-hotlap", name, "--help")[1].startswith(f"usage: hotlap {name} ")
+    assert exited(capsys, name, "--version")[:2] == (0, f"hotlap {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [(["onlin"], "online"), (["onlin", "--env", "CartPole-v1"], "online"), (["find_best"], "find-best")],
+    ids=str,
+)
+def test_a_mistyped_command_gets_the_nearest_one(capsys, arguments, suggestion):
+    code, _, err = exited(capsys, *arguments)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert f"there is no command {arguments[0]} -> did you mean `{sys.executable} -m trainer {suggestion}`?" in err
+
+
+def test_flags_may_come_before_the_folders(capsys, tmp_path):
+    assert called(capsys, main, "--seed", "1", SAMPLES, tmp_path, "1", "cpu")[0] == 0
+
+
+def test_one_folder_is_not_a_command(capsys, tmp_path):
+    assert "required: MODEL_DIR" in exited(capsys, str(tmp_path))[2]
+
+
+def test_importing_the_package_does_not_import_torch():
     done = run(
         "-c",
         "import sys, trainer; assert 'torch' not in sys.modules; trainer.load_policy; print('torch' in sys.modules)",
@@ -203,3 +240,8 @@ def test_a_dict_without_the_keys_is_no_checkpoint(tmp_path, content):
     torch.save(content, path)
     with pytest.raises(ModelError, match="has no"):
         checkpoint_from(load_document(path.read_bytes()))
+
+
+def test_a_checkpoint_that_does_not_exist_is_not_a_bug(capsys):
+    code, _, err = called(capsys, main, "export", "none.pt", "out.json")
+    assert (code, "the checkpoint none.pt does not exist" in err, "E_MODEL" in err) == (65, True, True)

@@ -6,6 +6,7 @@ import sys
 from typing import TextIO
 
 from schemas.job import EpochDone, Notice, Selecting
+from schemas.program.commands import usable
 from schemas.text import ascii_safe
 
 
@@ -38,7 +39,7 @@ class ConsoleReporter:
 
 def say_error(text: str) -> None:
     """Print one line to stderr that any console can show."""
-    print(ascii_safe(text), file=sys.stderr, flush=True)
+    print(ascii_safe(usable(text)), file=sys.stderr, flush=True)
 
 
 def _number(value: float | None) -> str:

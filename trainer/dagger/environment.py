@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigError, HotlapError
+from schemas.program.commands import install_command
+from trainer.common.user_code import search_current_folder
 from trainer.dagger.actions import ActionSpec, Labels, read_action_spec
 from trainer.dagger.milestones import MilestoneConfig
 
@@ -200,7 +202,7 @@ def _make(config: MilestoneConfig) -> Any:
         hint = f"did you mean {close[0]}?" if close and config.env not in BUILT_IN else _HINT
         if isinstance(error, ModuleNotFoundError):
             extra = {"stable_retro": "retro", "gymnasium": "dagger"}.get(error.name or "")
-            hint = f"pip install -c constraints.txt -e .[{extra}]" if extra else "is it installed, or in this folder?"
+            hint = install_command(extra) if extra else "is it installed, or in this folder?"
         raise ConfigError(f"env {config.env} cannot be created: {type(error).__name__}: {error}", hint=hint) from None
     missing = [f"{name}()" for name in _NEEDED if not callable(getattr(env, name, None))]
     if missing:
@@ -209,6 +211,7 @@ def _make(config: MilestoneConfig) -> Any:
 
 
 def _named(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    search_current_folder()
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute), {}
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigError
 from schemas.process.tree import ProcessTree
+from schemas.program.children import child_environment
 from schemas.storage.file_lock import try_acquire
 from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
 from trainer.dagger.milestones import MilestoneConfig
@@ -28,7 +29,7 @@ from trainer.dagger.settings import DaggerSettings
 _TIMEOUT_S = 0.5
 _EXIT_TIMEOUT_S = 5.0
 """How long a worker that closed its output may take to end by itself."""
-_WORKER = ("-m", "trainer.dagger.training.worker")
+_WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class Pipeline:
             tree = ProcessTree(
                 [sys.executable, *_WORKER],
                 project=options.output_dir,
+                environment=child_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -5,6 +5,7 @@ A policy's mean is in [-1, 1]; a bounded action is scaled from there to the envi
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from schemas.contract import ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command
+from trainer.common.user_code import search_current_folder
 from trainer.envs.vec_env import Float32, Step
 
 
@@ -20,8 +23,22 @@ def gymnasium() -> Any:
     try:
         import gymnasium
     except ImportError:
-        raise ConfigError("gymnasium is not installed", hint="pip install hotlap[online]", code="E_EXTRA") from None
+        raise ConfigError("gymnasium is not installed", hint=install_command("online"), code="E_EXTRA") from None
     return gymnasium
+
+
+def check_id(name: str) -> None:
+    """Raise ConfigError (E_ENV) if Gymnasium does not know an environment; `module:id` imports the module first."""
+    gym = gymnasium()
+    module, _, known_name = name.rpartition(":")
+    try:
+        if module:
+            search_current_folder()
+            import_module(module)
+        gym.spec(known_name)
+    except (gym.error.Error, ImportError) as error:
+        hint = "use racing, rocket or an id that gymnasium.make knows"
+        raise ConfigError(f"there is no environment {name}: {error}", hint=hint, code="E_ENV") from None
 
 
 class GymnasiumVecEnv:
@@ -33,6 +50,8 @@ class GymnasiumVecEnv:
 
     def __init__(self, name: str, n_agents: int, *, workers: bool = False, **options: Any) -> None:
         gym = gymnasium()
+        if ":" in name:
+            search_current_folder()
         try:
             self._envs = gym.make_vec(
                 name,

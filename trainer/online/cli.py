@@ -1,4 +1,4 @@
-"""`python -m trainer online --config FILE`: training on environments that run in this process."""
+"""`hotlap online`: training in environments that run in this process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from types import FrameType
 import torch
 
 from schemas.errors import ConfigError
+from schemas.program.parser import CommandParser
 from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
+from trainer.common.shipped_files import find_config, shipped_configs
+from trainer.envs.gymnasium_env import check_id
 from trainer.online.checkpoints import CheckpointManager
-from trainer.online.config import OnlineSettings, read_config
+from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_config
 from trainer.online.environments import choose_num_envs
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
 from trainer.online.run import OnlineRun
-from trainer.online.run_folder import LATEST, open_run
+from trainer.online.run_folder import CONFIG, LATEST, open_run
 
 _DEBUG = {
     "run.total_steps": 20_000,
@@ -35,17 +38,30 @@ _DEBUG = {
     "curriculum.patience_steps": 0,
     "curriculum.pool_every_steps": 4_000,
 }
-"""What --debug sets: a run of seconds that goes through every part once."""
+"""What --debug sets: a run of seconds that uses every part once."""
+ANY_ENVIRONMENT = "gymnasium"
+"""The shipped config for Gymnasium ids that have none of their own."""
+_EPILOG = """\
+examples:
+  hotlap online --env CartPole-v1        a Gymnasium environment, with settings that suit most
+  hotlap online --config cartpole        a shipped config: less than a minute on most machines
+  hotlap online --config rocket          Rocket League: 1v1, 1v2, 2v2
+  hotlap online --resume                 continue the last run
+
+A run is written to logs/latest_run; its config.toml has all settings, with those that the flags set.
+Exit codes: 0 done, 2 bad arguments, 65 unusable data, 70 a bug, 75 out of memory or disk (try again),
+78 bad settings, 130 stopped. `hotlap docs online` describes environments, settings and files."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str) -> CommandParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(prog="python -m trainer online", description=__doc__)
-    p.add_argument("--config", type=Path, help="a TOML file, as configs/rocket.toml")
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in logs/latest_run")
-    p.add_argument("--debug", action="store_true", help="a short run that goes through every part once")
-    p.add_argument("--validate", action="store_true", help="check this installation and end")
-    p.add_argument("--video", type=Path, metavar="FILE.mp4", help="film an episode of latest_run's best model and end")
+    p = CommandParser(prog=prog, description="Train in environments that run in this process.", epilog=_EPILOG)
+    p.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, or the name of a shipped one: cartpole")
+    p.add_argument("--env", metavar="ID", help="env.id: rocket, racing or a Gymnasium id; enough without a config")
+    p.add_argument("--resume", action="store_true", help="continue from the last checkpoint in logs/latest_run")
+    p.add_argument("--debug", action="store_true", help="a short run that uses every part once")
+    p.add_argument("--validate", action="store_true", help="check this installation and exit")
+    p.add_argument("--video", type=Path, metavar="FILE.mp4", help="record an episode of the best model and exit")
     p.add_argument("--steps", type=int, help="run.total_steps")
     p.add_argument("--seed", type=int, help="run.seed")
     p.add_argument("--device", help="run.device")
@@ -53,35 +69,66 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command line; give the exit code."""
-    arguments = parser().parse_args(argv)
+def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
+    """Run the command line and return the exit code."""
+    arguments = parser(prog).parse_args(argv)
     try:
         if arguments.validate:
             from trainer.online.self_check import validate
 
-            return int(validate(arguments.config))
+            config = arguments.config and find_config(arguments.config, ".toml", flag="--config")[0]
+            return int(validate(config))
         return train(arguments)
+    except KeyboardInterrupt:
+        say_error("stopped; `hotlap online --resume` continues from the last checkpoint")
+        return 130
     except Exception as error:  # noqa: BLE001
         code, failure = failure_of(error)
         say_error(f"error: {failure.message}")
         return int(code)
 
 
+def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
+    """Return the settings: those of a config, then flags. Raises ConfigError.
+
+    Without a config they are those of the shipped one for the environment, or of the run that is resumed.
+    """
+    names = {
+        "env": "env.id",
+        "steps": "run.total_steps",
+        "seed": "run.seed",
+        "device": "run.device",
+        "logs": "run.logs",
+    }
+    given = {setting: getattr(arguments, flag) for flag, setting in names.items()}
+    flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in given.items() if value is not None}
+    return read_config(_config_path(arguments), flags)
+
+
+def _config_path(arguments: argparse.Namespace) -> Path:
+    if arguments.config is not None:
+        return find_config(arguments.config, ".toml", flag="--config")[0]
+    last = Path(arguments.logs or RunSettings().logs) / LATEST / CONFIG
+    if (arguments.resume or arguments.video is not None) and last.is_file():
+        return last
+    shipped = shipped_configs(".toml")
+    if arguments.env is None:
+        hint = f"--env CartPole-v1 (or another Gymnasium id), or --config with one of: {', '.join(shipped)}"
+        raise ConfigError("neither an environment nor a config was named", hint=hint)
+    own = (path for path in shipped.values() if read_config(path).env.id == arguments.env)
+    return next(own, shipped[ANY_ENVIRONMENT])
+
+
 def train(arguments: argparse.Namespace) -> int:
     """Train as the arguments say. Raises HotlapError or OSError."""
-    if arguments.config is None:
-        raise ConfigError("no config was given", hint="--config configs/rocket.toml")
-    given = {"run.total_steps": arguments.steps, "run.seed": arguments.seed, "run.device": arguments.device}
-    flags = (_DEBUG if arguments.debug else {}) | {k: v for k, v in given.items() if v is not None}
-    if arguments.logs is not None:
-        flags["run.logs"] = arguments.logs
-    settings = read_config(arguments.config, flags)
+    settings = read_settings(arguments)
     if arguments.video is not None:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
-    config = arguments.config.read_bytes()
+    if settings.env.id not in {"rocket", "racing"}:
+        check_id(settings.env.id)  # before the last run is moved aside
+    config = as_toml(settings, "the settings of this run; --config with this file repeats it").encode()
     with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
         return train_in(folder, settings, resume=arguments.resume)
 
@@ -92,46 +139,44 @@ def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
     kept = settings.checkpoints
     start, torn = None, list[str]()
     if resume:
-        keeper = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
-        start, torn = keeper.newest()
-    boards, missing = make_loggers(folder, settings)
-    show = RunConsole(
-        folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=boards
+        manager = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
+        start, torn = manager.newest()
+    loggers, missing = make_loggers(folder, settings)
+    console = RunConsole(
+        folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
     )
     try:
         for line in filter(None, (note, missing, *torn)):
-            show.line(line)
-        run = OnlineRun(settings, folder, num_envs, show, from_checkpoint=start)
+            console.line(line)
+        run = OnlineRun(settings, folder, num_envs, console, from_checkpoint=start)
         for line in summary(run, settings, num_envs):
-            show.line(line)
+            console.line(line)
         if resume:
-            show.line(f"resumed at {run.progress.steps:,} steps" if start else "no checkpoint yet: from the start")
-        with Stopping(show) as stopping:
+            console.line(f"resumed at {run.progress.steps:,} steps" if start else "no checkpoint yet: from the start")
+        with Stopping() as stopping:
             run.stop = stopping
             run.train()
         return 130 if stopping() and run.progress.steps < settings.run.total_steps else 0
     finally:
-        show.close()
+        console.close()
 
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
-    """Return the verification block."""
-    train, world = settings.train, run.environments.env
+    """Return the lines that say what is trained, on what."""
+    train, env = settings.train, run.environments.env
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
     if device == "auto":
         device = "auto: cpu and cuda are timed" if torch.cuda.is_available() else "cpu (no CUDA device)"
-    batch = world.n_agents * settings.env.n_steps
+    batch = env.n_agents * settings.env.n_steps
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
-    agents = (
-        f"{num_envs} environments, {world.n_agents} learning agents, {world.contract.observation_size} observations"
-    )
+    agents = f"{num_envs} environments, {env.n_agents} learning agents, {env.contract.observation_size} observations"
     rates = f"{train.learning_rate:g} -> {train.learning_rate_end:g}"
     entropy = f"{train.entropy_coef:g} -> {train.entropy_coef_end:g}"
     return [
         f"[OK] user {_user()}, {system}",
         f"[OK] device {device}, precision {settings.run.precision}",
-        f"[OK] {settings.env.id}: {agents}, {world.contract.action_space.in_words()}",
+        f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), minibatch {train.batch_size}, {train.epochs} epochs",
         f"[OK] learning rate {rates}, entropy {entropy}, gamma {train.gamma:g}, {settings.run.total_steps:,} steps",
@@ -146,11 +191,10 @@ def _user() -> str:
 
 
 class Stopping:
-    """The first Ctrl-C (or a request to terminate) ends the run after the batch in hand; the second ends it at once."""
+    """The first Ctrl-C (or request to terminate) ends the run after the current batch; the second ends it at once."""
 
-    def __init__(self, console: RunConsole) -> None:
+    def __init__(self) -> None:
         self._asked = False
-        self._console = console
 
     def __call__(self) -> bool:
         return self._asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -178,6 +179,16 @@ class OnlineSettings(SettingsGroup):
     checkpoints: CheckpointSettings = CheckpointSettings()
     curriculum: CurriculumSettings = CurriculumSettings()
     report: ReportSettings = ReportSettings()
+
+
+def as_toml(settings: OnlineSettings, comment: str) -> str:
+    """Return all settings as the text of a config file, after a comment."""
+    lines = [f"# {comment}"]
+    for name, table in settings:
+        lines += ["", f"[{name}]"]
+        values = table.model_dump(mode="json", exclude_none=True)
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
 
 
 def read_config(path: Path, flags: dict[str, Any] | None = None) -> OnlineSettings:

@@ -20,7 +20,7 @@ from trainer.online.config import EnvSettings, OnlineSettings, read_config
 from trainer.online.learner import OnlineLearner
 from trainer.online.run import make_environments
 
-_OPTIONAL = ("gymnasium", "RocketSim", "tensorboard", "wandb", "imageio_ffmpeg")
+_OPTIONAL = ("gymnasium", "RocketSim", "tensorboard", "wandb", "av")
 
 
 def validate(config: Path | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The simulated engine's command line: flags to options, signals and the lifeline to a stop."""
+"""`hotlap simulate`: the simulated engine's flags, and the signals and the lifeline that stop it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from schemas.program.parser import CommandParser
 from trainer.simulate.engine import Engine
 from trainer.simulate.options import SimulationOptions
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one engine to its end; the exit code."""
-    parser = _parser()
+def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
+    """Run one engine until it stops, and return the exit code."""
+    parser = _parser(prog)
     given = vars(parser.parse_args(arguments))
     lifeline = given.pop("lifeline")
     if not given["project"].is_dir():
-        parser.error(f"there is no project folder {given['project']}")
+        parser.error(f"the project folder {given['project']} does not exist")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a console that lacks a character must not end the game
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a character that the console cannot show must not end the game
     try:
         engine = Engine(SimulationOptions(**given))
     except ValueError as error:
@@ -37,31 +40,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         engine.run()
         engine.say(f"stopped after {engine.rollouts} rollouts, {engine.experiences} steps")
-    except BrokenPipeError:  # nobody reads any more
+    except BrokenPipeError:  # the reader of stdout has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _stop_at_end_of_stdin(engine: Engine) -> None:
-    """Whoever started this engine holds the other end of stdin: when that closes, it is gone."""
-    while os.read(0, 1024):  # not sys.stdin, whose lock a thread that dies with the process would hold
+    """Stop the engine when stdin closes: then the program that started it has ended."""
+    while os.read(0, 1024):  # not sys.stdin: this thread would hold its lock when the process ends
         pass
     engine.stop()
 
 
-def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="simulate_engine.py",
-        description="Plays a racing game's part: waits for a model, drives with it, writes rollouts, hot-loads.",
+def _parser(prog: str) -> CommandParser:
+    p = CommandParser(
+        prog=prog,
+        description="A simulated engine with a racing game: loads models, drives with them, writes rollouts.",
     )
-    p.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="project folder (here)")
+    p.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="project folder (the current one)")
     p.add_argument("--agents", type=_at_least(1), default=16, metavar="N", help="cars on the tracks (16)")
     p.add_argument("--experiences", type=_at_least(1), default=2048, metavar="N", help="steps a rollout (2048)")
-    p.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="repeats all but timestamps (0)")
+    p.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all random numbers (0)")
     p.add_argument("--noise-std", type=_number(0.0), default=1.0, metavar="X", help="factor on the policy's noise (1)")
     p.add_argument("--rollouts", type=_at_least(0), default=0, metavar="N", help="stop after N rollouts (never)")
     p.add_argument("--format", choices=("v1", "v2", "v2-base64"), default="v1", help="rollout format (v1)")
-    p.add_argument("--utf16", action="store_true", help="write UTF-16LE with a BOM, as Unreal does now and then")
+    p.add_argument(
+        "--utf16", action="store_true", help="write UTF-16LE with a BOM, as Unreal does if a character is not ASCII"
+    )
     p.add_argument(
         "--slow", type=_number(0.0), default=0.0, metavar="S", help="write in place, taking S seconds a file"
     )
@@ -77,16 +82,16 @@ def _parser() -> argparse.ArgumentParser:
         type=_at_least(0),
         default=0,
         metavar="N",
-        help="after every N rollouts wait for another model, as the game does that pauses while training",
+        help="after every N rollouts wait for another model, as a game that pauses while training",
     )
-    p.add_argument("--own-weights", action="store_true", help="begin with random weights and ignore policy version 0")
-    p.add_argument("--nan-every", type=_at_least(0), default=0, metavar="K", help="a nan in every K-th step")
+    p.add_argument("--own-weights", action="store_true", help="start with random weights and ignore policy version 0")
+    p.add_argument("--nan-every", type=_at_least(0), default=0, metavar="K", help="write a nan in every K-th step")
     p.add_argument("--observation-scale", type=_number(), default=1.0, metavar="X", help="observations times X (1)")
     p.add_argument("--observation-shift", type=_number(), default=0.0, metavar="X", help="observations plus X (0)")
     p.add_argument("--track", type=_at_least(0), metavar="K", help="all agents on track K (any)")
     p.add_argument("--lifeline", action="store_true", help="stop when stdin closes")
-    p.add_argument("--quiet", action="store_true", help="no line a rollout")
-    p.add_argument("--json", action="store_true", dest="as_json", help="one JSON line a rollout on stdout")
+    p.add_argument("--quiet", action="store_true", help="print no line for a rollout")
+    p.add_argument("--json", action="store_true", dest="as_json", help="print one JSON line for each rollout")
     return p
 
 

@@ -1,12 +1,12 @@
-"""The loop of an engine: read the newest model, drive all agents with it, write what happened, look for a newer one.
+"""The loop of an engine: load the newest model, drive all agents with it, write a rollout, check for a newer model.
 
 This engine and the daemon share two folders and nothing else:
 
-    Saved/Training/Models/best_model_path.txt    names the model to run; looked at between two rollouts
-    Saved/Training/Exports/                      takes the rollouts
+    Saved/Training/Models/best_model_path.txt    names the model to run; read between two rollouts
+    Saved/Training/Exports/                      the rollouts
 
-A rollout is always played by one model. Given a seed, everything but file names and timestamps repeats, as long as
-models change at the same rollouts, for which `pause_while_training` is there.
+Each rollout comes from one model. With a seed, everything except file names and timestamps repeats, if the models
+change at the same rollouts; `pause_while_training` makes sure of that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainer.simulate.model_file import EngineModel, Floats32, ModelFileError, l
 from trainer.simulate.options import SimulationOptions
 from trainer.simulate.rollout_file import (
     ExportedRollout,
-    encoded,
+    encode_text,
     next_index,
     rollout_name,
     version_1,
@@ -35,10 +35,10 @@ from trainer.simulate.rollout_file import (
     write_whole,
 )
 
-HIDDEN = (128, 128)  #: of weights of its own; a loaded model brings its sizes
-NOISE_STD_MIN = 0.01  #: the engine never plays without any noise
-NAP_S = 0.05  #: s between two looks at the stop flag, and at the pointer while waiting
-TIMEOUT_S = 2.0  #: s of waiting before the engine says what it waits for
+HIDDEN = (128, 128)  #: layers of the engine's own random weights
+NOISE_STD_MIN = 0.01  #: the least factor on the standard deviation
+POLL_S = 0.05  #: seconds between two checks of the stop flag, and of the pointer file while waiting
+TIMEOUT_S = 2.0  #: seconds of waiting before the engine prints what it waits for
 
 
 class EngineStep(NamedTuple):
@@ -70,13 +70,13 @@ class Engine:
             track=options.track,
         )
         self.observation = self.world.observe()
-        self.rng = np.random.default_rng([options.seed, 1])  # the world draws from a stream of its own
+        self.rng = np.random.default_rng([options.seed, 1])  # the game has its own random numbers
         self.model: EngineModel | None = None
         if options.own_weights:
             self.model = random_model((self.inputs, *HIDDEN, self.outputs), np.random.default_rng([options.seed, 2]))
         self.rollouts = self.experiences = 0  #: written so far
         self.reward_per_step = math.nan  #: of the last rollout
-        self._pointed: str | None = None  #: what the pointer held when it was last acted on
+        self._pointed: str | None = None  #: content of the pointer file at the last load
         self._last_warning = ""
         self._step_due_s = 0.0  #: on the monotonic clock
         self._stopping = False
@@ -84,11 +84,11 @@ class Engine:
     inputs, outputs = RacingSimulation.OBSERVATION_SIZE, len(RacingSimulation.ACTION_NAMES)
 
     def stop(self) -> None:
-        """End after the step that runs; a rollout that is not complete is not written."""
+        """Stop after the current step; a rollout that is not complete is not written."""
         self._stopping = True
 
     def run(self) -> None:
-        """Play until stopped, or until the rollouts asked for are written."""
+        """Run until stopped, or until `options.rollouts` rollouts are written."""
         self.exports.mkdir(parents=True, exist_ok=True)
         index = next_index(self.exports)
         if self.model is None:
@@ -96,8 +96,8 @@ class Engine:
         every = self.options.pause_while_training
         while not self._stopping:
             if not every:
-                self._look_for_model()
-            if (played := self._play()) is None:
+                self._load_new_model()
+            if (played := self._collect_rollout()) is None:
                 break
             self._write(*played, index=index)
             index += 1
@@ -109,18 +109,21 @@ class Engine:
     # --- models in ----------------------------------------------------------------------------------
 
     def _wait_for_model(self, what: str) -> None:
-        """Wait until the pointer names another model than before, and there is one to run."""
+        """Wait until the pointer file names another model than before, and one is loaded."""
         say_at_s = time.monotonic() + TIMEOUT_S
         while not self._stopping:
-            if self._look_for_model() and self.model is not None:
+            if self._load_new_model() and self.model is not None:
                 return
             if time.monotonic() >= say_at_s:
                 self.say(f"waiting for {what} in {self.pointer} (is the daemon running?)")
                 say_at_s = math.inf
-            time.sleep(NAP_S)
+            time.sleep(POLL_S)
 
-    def _look_for_model(self) -> bool:
-        """Load what the pointer names, if that is new; whether it was. What cannot be run leaves the old weights."""
+    def _load_new_model(self) -> bool:
+        """Load the model that the pointer file names, if it is another one; return whether it is.
+
+        If it cannot be run, the engine keeps the old weights.
+        """
         try:
             pointed = read_pointer(self.pointer)
             if pointed is None or pointed == self._pointed:
@@ -141,20 +144,20 @@ class Engine:
         return True
 
     def _check_shape(self, model: EngineModel) -> None:
-        """Raise ModelFileError where a model does not fit the world, or has other layers than the running one."""
+        """Raise ModelFileError if a model does not fit the game, or has other layers than the running one."""
         sizes = model.sizes
         if (sizes[0], sizes[-1]) != (self.inputs, self.outputs):
             raise ModelFileError(
-                f"it takes {sizes[0]} observations and gives {sizes[-1]} actions,"
-                f" this world has {self.inputs} and {self.outputs}"
+                f"it has {sizes[0]} observations and {sizes[-1]} actions,"
+                f" this game has {self.inputs} and {self.outputs}"
             )
         if self.model is not None and sizes != self.model.sizes:
             raise ModelFileError(f"its layers have the sizes {sizes}, this engine runs {self.model.sizes}")
 
     # --- rollouts out -------------------------------------------------------------------------------
 
-    def _play(self) -> tuple[ExportedRollout, int] | None:
-        """Play one rollout; with it, how many episodes ended. None when stopped before it was complete."""
+    def _collect_rollout(self) -> tuple[ExportedRollout, int] | None:
+        """Return one rollout and how many episodes ended in it; None if stopped before it was complete."""
         assert self.model is not None
         steps: list[EngineStep] = []
         for _ in range(-(-self.options.experiences // self.options.agents)):
@@ -167,9 +170,9 @@ class Engine:
         return rollout, int((rollout.terminated | rollout.truncated).sum())
 
     def _step(self, model: EngineModel) -> tuple[EngineStep, Floats32]:
-        """One step of all agents, and what they see after it.
+        """Return one step of all agents, and their observations after it.
 
-        a ~ Normal(mean, exp(log_std) * max(noise_std, 0.01)), clamped; the density is the clamped action's.
+        a ~ Normal(mean, exp(log_std) * max(noise_std, 0.01)), clamped; log_prob is that of the clamped action.
         """
         observation = self.observation
         mean = model.mean(observation).astype(np.float64)
@@ -191,7 +194,7 @@ class Engine:
         return experience, step.next_observation
 
     def _gather(self, steps: list[EngineStep], *, final_observations: Floats32) -> ExportedRollout:
-        """All steps as columns, agents interleaved."""
+        """Return all steps as columns, agents interleaved."""
         assert self.model is not None
         names = steps[0].reward_parts
         return ExportedRollout(
@@ -213,18 +216,18 @@ class Engine:
         )
 
     def _write(self, rollout: ExportedRollout, episodes: int, *, index: int) -> None:
-        """Put one rollout into Exports and report it."""
+        """Write one rollout to Exports and report it."""
         o = self.options
         count = len(rollout.rewards)
         self.reward_per_step = float(rollout.rewards.mean(dtype=np.float64))
-        self._spoil(rollout)
+        self._insert_nans(rollout)
         now = datetime.now().astimezone()
         path = self.exports / rollout_name(index, now)
         if o.format == "v1":
             text = version_1(rollout, now)
         else:
             text = version_2(rollout, path.stem, as_base64=o.format == "v2-base64")
-        data = encoded(text, utf16=o.utf16)
+        data = encode_text(text, utf16=o.utf16)
         if o.slow:
             write_slowly(path, data, seconds=o.slow, hurry=lambda: self._stopping)
         else:
@@ -233,7 +236,7 @@ class Engine:
         self.experiences += count
         self._report(path.name, count, episodes)
 
-    def _spoil(self, rollout: ExportedRollout) -> None:
+    def _insert_nans(self, rollout: ExportedRollout) -> None:
         """Write `nan` into every `nan_every`-th experience, as a game with a bug does."""
         if not self.options.nan_every:
             return
@@ -248,17 +251,17 @@ class Engine:
         if not limit:
             return
         while not self._stopping and (left := self._step_due_s - time.monotonic()) > 0.0:
-            time.sleep(min(left, NAP_S))
+            time.sleep(min(left, POLL_S))
         self._step_due_s = max(self._step_due_s, time.monotonic() - 1.0) + self.options.agents / limit
 
-    # --- words --------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------
 
     def say(self, message: str) -> None:
-        """One line for people; beside JSON lines it goes to stderr."""
+        """Print one line; with JSON lines on stdout it goes to stderr."""
         print(message, file=sys.stderr if self.options.as_json else sys.stdout, flush=True)
 
     def _warn(self, message: str) -> None:
-        """One line on stderr, not again while nothing else happened."""
+        """Print one line to stderr, unless it is the same as the last one."""
         if message != self._last_warning:
             print(f"warning: {message}", file=sys.stderr, flush=True)
         self._last_warning = message

@@ -1,10 +1,8 @@
-"""Load the model JSON that the daemon publishes, check it, and run it: all an engine needs to know of a model.
+"""Load the model JSON that the daemon publishes, check it, and run it.
 
-The format is docs/formats.md's model JSON: flat row-major weights [out][in], y = W x + b, ReLU after every hidden
-layer, tanh after the policy head (raw logits where the actions are discrete), nothing after the value head. What
-normalisation the trainer uses is already folded into these weights.
-
-It does not sample actions and knows nothing of folders, but for the file that names the newest model.
+The format is described in docs/reference/formats.md: flat row-major weights [out][in], y = W x + b, ReLU after every
+hidden layer, tanh after the policy head (raw logits if the actions are discrete), nothing after the value head. The
+trainer's normalisation is already folded into these weights. `engine` samples the actions.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ from numpy.typing import NDArray
 
 Floats32 = NDArray[np.float32]
 
-PROBE_TOLERANCE = 1e-4  #: of a probe's numbers, relative to the largest of them where that exceeds 1
-START_LOG_STD = math.log(0.5)  #: a fresh policy's standard deviation is one half
+PROBE_TOLERANCE = 1e-4  #: of a probe's numbers, relative to the largest of them if that exceeds 1
+START_LOG_STD = math.log(0.5)  #: a new policy's standard deviation is one half
 
 
 class ModelFileError(Exception):
-    """A model that this engine must not run; the message says why, and the old weights stay."""
+    """A model that this engine must not run. The old weights stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class DenseLayer:
     biases: Floats32  #: [out]
 
     def __call__(self, x: Floats32) -> Floats32:
-        """W x + b for every row of `x` [n, in]."""
+        """Return W x + b for every row of `x` [n, in]."""
         y: Floats32 = x @ self.weights.T + self.biases
         return y
 
@@ -50,14 +48,14 @@ class EngineModel:
     policy: tuple[DenseLayer, ...]  #: hidden layers, then the head
     value_function: tuple[DenseLayer, ...]  #: hidden layers, then the head with one output
     action_log_std: Floats32  #: [A], natural logarithms
-    policy_version: int | None  #: None where the file does not say
+    policy_version: int | None  #: None if the file does not have it
 
     def mean(self, observation: Floats32) -> Floats32:
-        """Mean actions [n, A] in [-1, 1] for observations [n, O]."""
+        """Return mean actions [n, A] in [-1, 1] for observations [n, O]."""
         return np.tanh(_forward(self.policy, observation))
 
     def value(self, observation: Floats32) -> Floats32:
-        """Values [n] for observations [n, O]."""
+        """Return values [n] for observations [n, O]."""
         return _forward(self.value_function, observation)[:, 0]
 
     @property
@@ -67,7 +65,7 @@ class EngineModel:
 
 
 def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> EngineModel:
-    """A model with random weights of its own (Glorot & Bengio 2010, uniform, heads too), as Unreal's plugin starts."""
+    """Return a model with random weights (Glorot & Bengio 2010, uniform, also the heads), as Unreal's plugin starts."""
 
     def stack(outputs: int) -> tuple[DenseLayer, ...]:
         widths = (*sizes[:-1], outputs)
@@ -82,9 +80,9 @@ def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> EngineMode
 
 
 def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | None:
-    """The model path that `best_model_path.txt` holds; None while the file is missing or empty.
+    """Return the model path in `best_model_path.txt`; None if the file is missing or empty.
 
-    Tried again a few times where the file cannot be opened: on Windows it is held shut while it is replaced.
+    Reading is tried several times: Windows does not open the file while it is replaced. Raises OSError.
     """
     for left in reversed(range(tries)):
         try:
@@ -99,21 +97,21 @@ def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | 
 
 
 def load_model(path: Path) -> EngineModel:
-    """Read, check and probe a model. Raises ModelFileError in plain words, or OSError where it cannot be read."""
+    """Read, check and probe a model. Raises ModelFileError, or OSError if it cannot be read."""
     model, document = parse_model(path.read_bytes())
     check_probe(model, document.get("probe"))
     return model
 
 
 def parse_model(data: bytes) -> tuple[EngineModel, dict[str, Any]]:
-    """Make a model of a file's bytes, with the document it stood in. Raises ModelFileError."""
+    """Return the model in a file's bytes, and the whole document. Raises ModelFileError."""
     try:
         document = json.loads(data)
         config = document["network_config"]
         sizes = [int(config["input_size"]), *map(int, config["hidden_layers"])]
         kind = (document.get("action_space") or {}).get("type", "continuous")
         if kind != "continuous":
-            raise ModelFileError(f"its actions are {kind}; the racing world has steer, throttle and brake only")
+            raise ModelFileError(f"its actions are {kind}; the racing game has steer, throttle and brake")
         actions, values = int(config["policy_output_size"]), int(config["value_output_size"])
         version = document.get("policy_version")
         model = EngineModel(
@@ -123,12 +121,12 @@ def parse_model(data: bytes) -> tuple[EngineModel, dict[str, Any]]:
             policy_version=None if version is None else int(version),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"it is no model JSON ({type(error).__name__}: {error})") from None
+        raise ModelFileError(f"it is not a model JSON ({type(error).__name__}: {error})") from None
     return model, document
 
 
 def check_probe(model: EngineModel, probe: dict[str, Any] | None) -> None:
-    """Compute the probe's observations and compare; a model without a probe passes. Raises ModelFileError."""
+    """Compare the model's outputs with those in its probe, if it has one. Raises ModelFileError."""
     if not probe:
         return
     observations = np.array(probe["observations"], np.float32)
@@ -137,7 +135,7 @@ def check_probe(model: EngineModel, probe: dict[str, Any] | None) -> None:
         allowed = PROBE_TOLERANCE * max(1.0, float(np.abs(expected).max()))
         difference = float(np.abs(computed - expected).max()) if computed.shape == expected.shape else math.inf
         if not difference <= allowed:
-            raise ModelFileError(f"its probe asks for other {name} than this engine computes (by {difference:.1e})")
+            raise ModelFileError(f"its probe has other {name} than this engine computes (difference {difference:.1e})")
 
 
 def _forward(layers: tuple[DenseLayer, ...], x: Floats32) -> Floats32:
@@ -148,7 +146,7 @@ def _forward(layers: tuple[DenseLayer, ...], x: Floats32) -> Floats32:
 
 def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[DenseLayer, ...]:
     if len(documents) != len(sizes) - 1:
-        raise ModelFileError(f"it has {len(documents)} layers where network_config asks for {len(sizes) - 1}")
+        raise ModelFileError(f"it has {len(documents)} layers, but network_config asks for {len(sizes) - 1}")
     return tuple(
         DenseLayer(
             _numbers(document["weights"], fan_in * fan_out, "weights").reshape(fan_out, fan_in),
@@ -161,7 +159,7 @@ def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[DenseLaye
 def _numbers(values: list[float], count: int, name: str) -> Floats32:
     array = np.array(values, np.float32)
     if array.shape != (count,):
-        raise ModelFileError(f"a layer's `{name}` has {array.size} numbers where its size asks for {count}")
+        raise ModelFileError(f"a layer's `{name}` has {array.size} numbers, but its size asks for {count}")
     if not np.isfinite(array).all():
-        raise ModelFileError(f"`{name}` holds a number that is not finite")
+        raise ModelFileError(f"`{name}` contains a number that is not finite")
     return array

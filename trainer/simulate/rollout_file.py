@@ -1,7 +1,7 @@
 """Write experiences as rollout files: version 1 in Unreal's own byte layout, version 2 as columns.
 
-Formats and rules are in docs/formats.md. A reader must never see half a file: it is written as `<name>.json.tmp`,
-flushed, and renamed. `write_slowly` breaks that rule on purpose, as some engines do.
+The formats are described in docs/reference/formats.md. A reader must never see half a file: it is written as
+`<name>.json.tmp`, flushed, and renamed. `write_slowly` breaks this rule on purpose, as some engines do.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ class ExportedRollout:
 
 
 def rollout_name(index: int, now: datetime) -> str:
-    """`rollout_<i>_<YYYYMMDD_HHMMSS>.json`."""
+    """Return `rollout_<i>_<YYYYMMDD_HHMMSS>.json`."""
     return f"rollout_{index}_{now:%Y%m%d_%H%M%S}.json"
 
 
 def next_index(exports: Path) -> int:
-    """One more than the highest index of the rollouts in the folder; 0 where there are none."""
+    """Return the next index: the highest one in the folder plus one, or 0 if there is no rollout."""
     found = (re.match(r"rollout_(\d+)_", path.name) for path in exports.iterdir())
     return max((int(match[1]) for match in found if match), default=-1) + 1
 
 
 def version_1(rollout: ExportedRollout, now: datetime) -> str:
-    """A rollout as Unreal's JSON writer prints it: tabs, CRLF, its order of keys, doubles with %.17g.
+    """Return a rollout as Unreal's JSON writer prints it: tabs, CRLF, its order of keys, doubles with %.17g.
 
-    Numbers that are not finite come out as Unreal's: bare `nan` and `inf`, which is no valid JSON.
+    Numbers that are not finite are written as Unreal does: bare `nan` and `inf`, which are not valid JSON.
     """
     template = _experience_template(rollout.observations.shape[1], rollout.action_names)
     columns = (
@@ -90,7 +90,7 @@ def version_1(rollout: ExportedRollout, now: datetime) -> str:
 
 
 def version_2(rollout: ExportedRollout, rollout_id: str, *, as_base64: bool) -> str:
-    """A rollout as columns: nested lists, or base64 of little-endian arrays."""
+    """Return a rollout as columns: nested lists, or base64 of little-endian arrays."""
     encode: Callable[[NDArray[Any]], Any] = _base64_column if as_base64 else lambda column: column.tolist()
     document = {
         "schema": "hotlap.rollout/2",
@@ -118,13 +118,13 @@ def version_2(rollout: ExportedRollout, rollout_id: str, *, as_base64: bool) -> 
     return json.dumps({name: value for name, value in document.items() if value is not None})
 
 
-def encoded(text: str, *, utf16: bool = False) -> bytes:
-    """Bytes as Unreal saves a string: plain where all is ASCII, UTF-16LE with a BOM where not, or where asked for."""
+def encode_text(text: str, *, utf16: bool = False) -> bytes:
+    """Return the bytes that Unreal saves for a text: ASCII if possible, else (or if asked for) UTF-16LE with BOM."""
     return b"\xff\xfe" + text.encode("utf-16-le") if utf16 or not text.isascii() else text.encode("ascii")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Let the file appear whole: readers ignore names that end in .tmp."""
+    """Write a file that appears whole: readers ignore names that end in .tmp."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -134,7 +134,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_slowly(path: Path, data: bytes, *, seconds: float, hurry: Callable[[], bool], pieces: int = 100) -> None:
-    """Write under the final name, a piece at a time over `seconds`; at once from when `hurry` says so."""
+    """Write under the final name, piece by piece over `seconds`; once `hurry()` is true, without waiting."""
     size = -(-len(data) // pieces)
     with path.open("wb") as file:
         for start in range(0, len(data), size):
@@ -145,7 +145,7 @@ def write_slowly(path: Path, data: bytes, *, seconds: float, hurry: Callable[[],
 
 
 def _experience_template(state_size: int, action_names: tuple[str, ...]) -> str:
-    """One experience as a %-template that takes state, action, reward, done, log_prob, value and agent in one tuple."""
+    """Return a %-template of one experience, for a tuple of state, action, reward, done, log_prob, value and agent."""
     number, deep = "%.17g", 3 * _TAB
     names = [json.dumps(name, ensure_ascii=False).replace("%", "%%") for name in action_names]
     return _EOL.join(

@@ -75,7 +75,7 @@ def seeds() -> tuple[bytes, ...]:
         policy_version=3,
         noise_std=0.5,
     )
-    unreal = rollout_file.encoded(rollout_file.version_1(rollout, datetime(2026, 11, 21, tzinfo=UTC)))
+    unreal = rollout_file.encode_text(rollout_file.version_1(rollout, datetime(2026, 11, 21, tzinfo=UTC)))
     lists = rollout_file.version_2(rollout, "r", as_base64=False).encode()
     discrete = json.loads(lists) | {"action_space": {"n": 3}, "actions": [0, 1, 2, 0, 1, 2, 0, 1]}
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -254,7 +255,7 @@ def test_no_program_that_a_project_names_runs_before_the_user_approves_it(tmp_pa
     assert "not approved" in said
     if "trust" not in command:
         assert "E_UNTRUSTED" in said
-        assert "`hotlap trust`" in said
+        assert "`hotlap trust`" in said or " -m daemon trust`" in said
     assert not mark.exists()
 
 
@@ -323,14 +324,18 @@ def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_na
     write_programs(tmp_path)
     settings = TrainerSettings(network=network)
     log = tmp_path / "log"
-    spec = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
-    assert "-P" in spec.arguments
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, spec.search_path))}
-    command = [sys.executable, "-P", "-c", "import importlib.util as u; print(bool(u.find_spec('evil')))"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    command = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
+    assert "-P" in command.arguments
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, command.search_path))}
+    code = (
+        "import importlib.util as u, random, sys, trainer.worker.serve as worker; from trainer.cli import main\n"
+        "worker.serve = lambda: sys.exit(print(bool(u.find_spec('evil')), u.find_spec('json').origin))\n"
+        "main(sys.argv[1:])\n"
     )
-    assert done.stdout.strip() == str(is_found)
+    arguments = command.arguments[command.arguments.index("trainer") + 1 :]
+    ask = [sys.executable, "-P", "-c", code, *arguments]
+    done = subprocess.run(ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == [str(is_found), json.__file__]
 
 
 # Row 72: odd paths
@@ -392,7 +397,7 @@ def test_a_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/game\xff"))
     folder.mkdir()
     code, err = run_cli(capsys, "--once", "--project", folder)
-    assert (code, "is no text" in err) == (2, True)
+    assert (code, "is not valid UTF-8" in err) == (2, True)
     assert err.isascii()
 
 

@@ -142,15 +142,15 @@ def test_a_removed_start_state_is_made_again_with_the_same_content(tmp_path):
 
 BAD_LINES = {
     "unknown milestone": (["--milestone", "X"], "--milestone X: the config has no such milestone -> it has A, B"),
-    "no config": (["--milestone-config", "none.json"], "none.json does not exist"),
-    "no experts": (["--policy-dir", "none"], "the folder of experts none is not there"),
+    "no config": (["--milestone-config", "none.json"], "--milestone-config none.json: there is no such file"),
+    "no experts": (["--expert-dir", "none"], "the folder of experts none does not exist"),
     "a bad number": (
         ["--dagger-iterations", "0"],
         "--dagger-iterations is 0, but must be a whole number, at least 1 -> see --help",
     ),
     "a rate above 1": (["--beta-start", "2"], "--beta-start is 2.0, but must be a number from 0 to 1 -> see --help"),
     "no time": (["--stall-timeout", "0"], "--stall-timeout is 0, but must be above 0 -> see --help"),
-    "no jobs": (["--jobs", "0"], "--jobs 0: at least 1"),
+    "no jobs": (["--jobs", "0"], "--jobs 0, but must be at least 1"),
 }
 
 

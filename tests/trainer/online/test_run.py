@@ -16,8 +16,10 @@ import torch
 from schemas.model import check_probe, read_model
 from trainer import load_policy
 from trainer.checkpoints.checkpoint import load_document
+from trainer.envs.gymnasium_env import check_id
 from trainer.envs.racing.vec_env import RacingVecEnv
-from trainer.online.cli import main
+from trainer.online.cli import main, parser, read_settings
+from trainer.online.config import OnlineSettings, as_toml, read_config
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = """
@@ -195,6 +197,75 @@ def test_the_files_of_a_run(logs, capsys):
     assert load_document((folder / "final_model.pt").read_bytes())["online"]["steps"] == 3072
 
 
+def recorded(logs):
+    """The settings in the config.toml of the last run."""
+    return read_config(logs / "latest_run" / "config.toml")
+
+
+def test_config_toml_records_the_settings_with_the_flags(logs):
+    assert run(logs, "--seed", "7", "--device", "cpu", steps=512) == 0
+    given = read_config(logs / "config.toml")
+    settings = recorded(logs / "logs")
+    assert (settings.run.seed, settings.run.device, settings.run.logs) == (7, "cpu", str(logs / "logs"))
+    assert settings.model_copy(update={"run": given.run}) == given
+    assert main(["--config", str(logs / "logs" / "latest_run" / "config.toml")]) == 0
+    assert recorded(logs / "logs") == settings
+
+
+@pytest.mark.parametrize("name", ["", '"quoted" \\ back', "Spiel \u00fc\u4e2d\U0001f3ce", "tab\there"])
+def test_settings_survive_being_written_as_toml(tmp_path, name):
+    settings = OnlineSettings.model_validate(
+        {"run": {"logs": name}, "train": {"target_kl": 0.01, "learning_rate": 1e-7}, "evaluation": {"stop_at": -3.5}}
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(settings, "a comment"), encoding="utf-8")
+    assert read_config(path) == settings
+
+
+def test_an_environment_needs_no_config_and_a_resumed_run_neither(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--env", "Acrobot-v1", "--steps", "2000"]) == 0
+    settings = recorded(tmp_path / "logs")
+    assert (settings.env.id, settings.run.total_steps) == ("Acrobot-v1", 2000)
+    assert settings.train == read_config(ROOT / "configs" / "gymnasium.toml").train
+    capsys.readouterr()
+    assert main(["--resume", "--steps", "4000"]) == 0
+    assert "[OK] Acrobot-v1" in capsys.readouterr().out
+    assert recorded(tmp_path / "logs").run.total_steps == 4000
+
+
+def test_an_environment_with_a_shipped_config_uses_it():
+    given = parser("online").parse_args(["--env", "Pendulum-v1"])
+    assert read_settings(given) == read_config(ROOT / "configs" / "pendulum.toml")
+    given = parser("online").parse_args(["--env", "rocket", "--seed", "3"])
+    assert read_settings(given).curriculum == read_config(ROOT / "configs" / "rocket.toml").curriculum
+
+
+def test_without_config_and_environment_both_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 78
+    err = capsys.readouterr().err
+    assert "--env CartPole-v1" in err
+    assert "cartpole" in err
+
+
+def test_an_environment_that_does_not_exist_leaves_the_last_run_in_place(logs):
+    assert run(logs, steps=512) == 0
+    before = (logs / "logs" / "latest_run" / "run.json").read_bytes()
+    assert run(logs, env="NoSuchGame-v0") == 78
+    assert (logs / "logs" / "latest_run" / "run.json").read_bytes() == before
+
+
+def test_an_environment_of_the_current_folder_is_found_after_all_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in {"", str(tmp_path)}])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_envs.py").write_text(
+        "import gymnasium\ngymnasium.register('Mine-v0', entry_point='gymnasium.envs.classic_control:PendulumEnv')\n"
+    )
+    check_id("my_envs:Mine-v0")
+    assert sys.path[-1] == str(tmp_path)
+
+
 def test_a_new_run_moves_the_last_one_to_its_own_folder(logs):
     assert run(logs, steps=512) == 0
     first = json.loads((logs / "logs" / "latest_run" / "run.json").read_text())["started"]
@@ -304,15 +375,16 @@ def test_tensorboard_scalars_have_stable_names(logs):
 def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "RocketSim", None)
     assert run(tmp_path, env="rocket") == 78
-    assert "rocketsim is not installed -> pip install hotlap[rocket] [E_EXTRA]" in capsys.readouterr().err
+    pip = f"{sys.executable} -m pip install"
+    assert f"rocketsim is not installed -> {pip} gymnasium rocketsim [E_EXTRA]" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     assert run(tmp_path) == 78
-    assert "gymnasium is not installed -> pip install hotlap[online] [E_EXTRA]" in capsys.readouterr().err
+    assert f"gymnasium is not installed -> {pip} gymnasium [E_EXTRA]" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "wandb", None)
     path = config(tmp_path, env="racing")
     path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = false\nwandb = true"))
     assert main(["--config", str(path), "--logs", str(tmp_path / "logs")]) == 78
-    assert "pip install wandb" in capsys.readouterr().err
+    assert f"{pip} wandb, or set report.wandb = false" in capsys.readouterr().err
 
 
 def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):

@@ -21,7 +21,7 @@ from trainer.simulate.model_file import ModelFileError, check_probe, parse_model
 from trainer.simulate.options import SimulationOptions
 from trainer.simulate.rollout_file import (
     ExportedRollout,
-    encoded,
+    encode_text,
     next_index,
     rollout_name,
     version_1,
@@ -120,7 +120,7 @@ def project(tmp_path):
 def test_version_1_is_unreals_layout_byte_for_byte():
     sample = SAMPLES / "rollout_0_20241225_143022.json"
     when = datetime(2024, 12, 25, 14, 30, 22, tzinfo=UTC)
-    assert encoded(version_1(rollout_of(json.loads(sample.read_bytes())), when)) == sample.read_bytes()
+    assert encode_text(version_1(rollout_of(json.loads(sample.read_bytes())), when)) == sample.read_bytes()
     assert rollout_name(0, when) == sample.name
 
 
@@ -129,12 +129,12 @@ def test_version_1_as_utf_16_is_unreals_layout_byte_for_byte():
     document = json.loads(sample.read_bytes())
     when = datetime.strptime(document["timestamp"], "%Y.%m.%d-%H.%M.%S").replace(tzinfo=UTC)
     text = version_1(rollout_of(document, steer=next(iter(document["experiences"][0]["action"]))), when)
-    assert encoded(text, utf16=True) == sample.read_bytes()
+    assert encode_text(text, utf16=True) == sample.read_bytes()
 
 
 def test_one_character_beyond_ascii_makes_the_file_utf_16():
     document = json.loads((SAMPLES / "rollout_0_20241225_143022.json").read_bytes())
-    data = encoded(version_1(rollout_of(document, steer="Lenkung ä 5%"), datetime(2024, 1, 1, tzinfo=UTC)))
+    data = encode_text(version_1(rollout_of(document, steer="Lenkung ä 5%"), datetime(2024, 1, 1, tzinfo=UTC)))
     assert data.startswith(b"\xff\xfe")
     assert list(json.loads(data)["experiences"][0]["action"]) == ["Lenkung ä 5%", "throttle", "brake"]
 
@@ -205,9 +205,9 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ([], "no model JSON"),
-        (broken(policy_layers=[]), "1 layers where"),
-        (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers where its size asks for 24"),
+        ([], "not a model JSON"),
+        (broken(policy_layers=[]), "1 layers, but"),
+        (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers, but its size asks for 24"),
         (broken(action_log_std=[0.0, math.nan, 0.0]), "not finite"),
         (broken(action_space={"type": "discrete", "n": 3}), "discrete"),
     ],
@@ -332,10 +332,10 @@ def test_with_weights_of_its_own_it_starts_at_once_and_ignores_version_0(project
     engine.run()
     own = engine.model
     project.publish(0, sizes=own.sizes)
-    assert not engine._look_for_model()
+    assert not engine._load_new_model()
     assert engine.model is own
     project.publish(1, sizes=own.sizes)
-    assert engine._look_for_model()
+    assert engine._load_new_model()
     assert engine.model.policy_version == 1
     assert project.rollouts()[0].policy_version is None
 
@@ -397,8 +397,8 @@ def test_it_ends_when_the_lifeline_does_even_while_it_waits(project):
     [
         (["--agents", "0"], "at least 1"),
         (["--noise-std", "nan"], "must be a number"),
-        (["--track", "6"], "track is 6, but must be from 0 to 5"),
-        (["--project", "nowhere"], "no project folder nowhere"),
+        (["--track", "6"], "track 6 is none of 0 to 5"),
+        (["--project", "nowhere"], "the project folder nowhere does not exist"),
     ],
     ids=["agents", "noise", "track", "project"],
 )

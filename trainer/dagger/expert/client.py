@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ import msgspec
 
 from schemas.errors import HotlapError
 from schemas.process.tree import ProcessTree
+from schemas.program.children import child_environment, module_command
 from trainer.dagger.actions import ActionSpec, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
@@ -50,7 +49,7 @@ class Expert:
                 code="E_EXPERT_MISSING",
             )
         self._tree = ProcessTree(
-            [sys.executable, "-m", "trainer.dagger.expert.server"],
+            module_command("trainer.dagger.expert.server"),
             project=self._path.parent,
             environment=_quiet_environment(),
             stdin=subprocess.PIPE,
@@ -164,4 +163,4 @@ class Expert:
 
 def _quiet_environment() -> dict[str, str]:
     """Return an environment in which numpy has one thread, because the training uses the other cores."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {**child_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command
 from trainer.common.autotune import Autotuner
 from trainer.envs.vec_env import Float32
 
@@ -39,7 +40,7 @@ _MIN_SAVING = 0.1
 _GIVE_UP_FACTOR = 1.5
 """If other programs use the cores, threads wait for each other, and a step takes up to 40 times as long as with one."""
 _ROUNDS = 6
-_MESHES = "pip install --no-deps rlgym-rocket-league==2.0.1, or set RS_COLLISION_MESHES to their folder"
+MESHES_PACKAGE = "rlgym-rocket-league==2.0.1"
 
 
 def load_simulator() -> Any:
@@ -47,7 +48,7 @@ def load_simulator() -> Any:
     try:
         import RocketSim
     except ImportError:
-        raise ConfigError("rocketsim is not installed", hint="pip install hotlap[rocket]", code="E_EXTRA") from None
+        raise ConfigError("rocketsim is not installed", hint=install_command("rocket"), code="E_EXTRA") from None
     _load_meshes(RocketSim)
     return RocketSim
 
@@ -57,7 +58,8 @@ def _load_meshes(simulator: Any) -> None:
     """Load the meshes once per process; RocketSim does not allow it twice."""
     folder = find_meshes()
     if folder is None:
-        raise ConfigError("the collision meshes of Rocket League are missing", hint=_MESHES, code="E_EXTRA")
+        hint = f"{pip_install('--no-deps', MESHES_PACKAGE)}, or set RS_COLLISION_MESHES to their folder"
+        raise ConfigError("the collision meshes of Rocket League are missing", hint=hint, code="E_EXTRA")
     simulator.init(str(folder))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+from schemas.program.commands import install_command
 from trainer.common.recording.wandb_run import WandbRun
 from trainer.online.config import OnlineSettings
 
@@ -70,5 +71,5 @@ def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[MetricLog
         try:
             loggers.append(TensorBoard(folder / "tensorboard"))
         except ImportError:
-            note = "no TensorBoard scalars, because tensorboard is not installed -> pip install tensorboard"
+            note = f"no TensorBoard scalars, since tensorboard is not installed -> {install_command('tensorboard')}"
     return loggers, note

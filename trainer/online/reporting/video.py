@@ -7,6 +7,7 @@ from pathlib import Path
 
 from schemas.errors import ConfigError
 from schemas.model import MAX_MODEL_BYTES, read_model
+from schemas.program.commands import install_command
 from schemas.storage.files import read_regular
 from trainer.common.recording.video import Frame, VideoWriter, can_record
 from trainer.common.rng import key_for
@@ -17,7 +18,7 @@ from trainer.online.config import OnlineSettings
 def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
     """Write the video and return its number of frames. Raises ConfigError if the model or the encoder is missing."""
     if not can_record():
-        raise ConfigError("--video needs av, which is not installed", hint="pip install av", code="E_EXTRA")
+        raise ConfigError("--video needs av, which is not installed", hint=install_command("video"), code="E_EXTRA")
     path = run / "checkpoints" / "best_model.json"
     if not path.is_file():
         raise ConfigError(f"{path} does not exist", hint="train until the first evaluation", code="E_NO_RUN")

@@ -1,4 +1,4 @@
-"""The whole road as users walk it: real processes, the real trainer, the two folders between them."""
+"""Whole cycles as users run them: real processes, the real trainer, and the two folders between them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def running(tmp_path):
 def wait_until(condition, timeout_s: float = 60.0):
     end = time.monotonic() + timeout_s
     while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
     return found
 
@@ -92,7 +92,7 @@ def write_slowly(path: Path, data: bytes, began: threading.Event) -> None:
             time.sleep(0.1)
 
 
-def test_both_samples_and_every_form_of_the_same_data_work_with_once(tmp_path):
+def test_once_trains_on_every_rollout_format(tmp_path):
     exports = make_exports(tmp_path)
     rollout = read_rollout(SAMPLE)
     files = {
@@ -132,7 +132,7 @@ def test_the_same_rollouts_and_seed_give_the_same_weights(tmp_path):
 
 
 def is_warm(children: list[psutil.Process]) -> bool:
-    """Whether the spare trainer has done its imports, and the one that made version 0 has gone."""
+    """Return whether the warm trainer has done its imports, and the one that made version 0 has ended."""
     try:
         return len(children) == 1 and children[0].cpu_times().user > 0.5 and children[0].memory_info().rss > 1.5e8
     except psutil.NoSuchProcess:
@@ -174,7 +174,7 @@ def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Pr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_in_the_middle_of_a_training_leaves_things_whole_and_the_next_start_goes_on(tmp_path, running):
+def test_ctrl_c_during_training_loses_nothing_and_the_next_start_continues(tmp_path, running):
     first, trainers = in_training(tmp_path, running)
     first.send_signal(signal.SIGINT)
     assert first.wait(timeout=15) == 0
@@ -206,7 +206,7 @@ def test_the_demo_learns_and_ends_with_a_summary(tmp_path):
     assert status(tmp_path / "demo")["policy_version"] == 3
 
 
-def test_an_engine_with_weights_of_its_own_is_expected_and_learnt_from(tmp_path, running):
+def test_an_engine_that_starts_with_its_own_weights_is_learned_from(tmp_path, running):
     running("--project", tmp_path, "--after-n-rollouts", 2)
     engine = subprocess.run(
         [

@@ -1,0 +1,90 @@
+"""The commands that messages name: they work on this machine, for this installation."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from functools import cache
+from pathlib import Path
+
+from schemas.program.children import CODE_ROOT
+
+NAME = "hotlap"
+_IN_A_TEXT = re.compile(r"`hotlap(?=[ `])")
+
+
+def quoted(argument: str) -> str:
+    """Return an argument as a person would type it in a shell."""
+    if sys.platform == "win32":
+        return f'"{argument}"' if " " in argument else argument
+    return shlex.quote(argument)
+
+
+@cache
+def hotlap_command() -> str:
+    """Return the command that starts this installation: `hotlap` if the shell finds it, else `PYTHON -m daemon`."""
+    import shutil  # here: most commands never print a hint
+
+    found = shutil.which(NAME)
+    if found is not None and _is_ours(Path(found)):
+        return NAME
+    return f"{quoted(sys.executable)} -m daemon"
+
+
+def _is_ours(script: Path) -> bool:
+    """Return whether a console command belongs to this Python: this process was started by it, or it is beside it."""
+    if is_hotlap_script(sys.argv[0]):
+        started = Path(sys.argv[0])
+        for path in (started, started.with_suffix(".exe")):
+            if path.exists() and path.samefile(script):
+                return True
+    beside = Path(sys.executable).parent.resolve()
+    return script.resolve().parent in {beside, beside / "Scripts"}  # Windows without a virtual environment: Scripts
+
+
+def is_hotlap_script(program: str) -> bool:
+    """Return whether a program's path is that of the console command."""
+    return Path(program).stem.lower() == NAME
+
+
+def usable(text: str) -> str:
+    """Return a message in which every `hotlap ...` in backquotes is a command that works here."""
+    if "`hotlap" not in text:
+        return text
+    command = hotlap_command()
+    return text if command == NAME else _IN_A_TEXT.sub(lambda _: f"`{command}", text)
+
+
+def pip_install(*arguments: str) -> str:
+    """Return the command that installs packages for this Python, without or with pip in its environment."""
+    from importlib.util import find_spec
+
+    python, packages = quoted(sys.executable), " ".join(map(quoted, arguments))
+    if find_spec("pip") is None:  # environments of `uv` have none
+        return f"uv pip install --python {python} {packages}"
+    return f"{python} -m pip install {packages}"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs what an extra of Hotlap needs, by the names of the packages.
+
+    Not `hotlap[extra]`: no index has a package of that name.
+    """
+    return pip_install(*packages_of(extra))
+
+
+def packages_of(extra: str) -> tuple[str, ...]:
+    """Return the names of the packages of an extra, as the checkout or the installed package states them."""
+    marker = re.compile(rf"""extra\s*==\s*["']{re.escape(extra)}["']""")
+    project = CODE_ROOT / "pyproject.toml"
+    if project.is_file():
+        import tomllib
+
+        wanted = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"][extra]
+    else:
+        from importlib.metadata import requires
+
+        wanted = [one for one in requires(NAME) or () if marker.search(one)]
+    names = [re.match(r"[\w.-]+", one) for one in wanted]
+    return tuple(name.group() for name in names if name is not None)

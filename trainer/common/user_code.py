@@ -1,0 +1,13 @@
+"""Where code of the user's is found: the current folder, after everything that is installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def search_current_folder() -> None:
+    """Let imports search the current folder last, so that no file in it replaces an installed module."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
