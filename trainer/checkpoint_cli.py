@@ -23,9 +23,9 @@ from trainer.checkpoints.export import export
 from trainer.checkpoints.output import Output
 from trainer.checkpoints.policy import CheckpointPolicy
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
-from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
-from trainer.common.reporting import Notices
+from trainer.common.reporting.console import ConsoleReporter, say_error
+from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.advantages import average_returns
 from trainer.rollouts.experiences import by_agent, concatenate
 from trainer.train_cli import rollouts_in

@@ -6,31 +6,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 from schemas.program.parser import USAGE_EXIT_CODE, CommandParser, usage_name
+from trainer.programs import PROGRAMS
 
 FROM_HOTLAP = "--from-hotlap"
 """The first argument if the command `hotlap` started this process: then the help calls the program `hotlap`."""
 
 
-class Program(NamedTuple):
-    """One command."""
-
-    function: str  #: module:function, imported when it is asked for
-    help: str
-
-
-PROGRAMS = {
-    "train": Program("trainer.train_cli:main", "train once on a folder of rollouts, without a daemon"),
-    "online": Program("trainer.online.cli:main", "train in environments that run in this process, without an engine"),
-    "dagger": Program("trainer.dagger.cli:main", "train policies from scripted experts, milestone by milestone"),
-    "simulate": Program("trainer.simulate.cli:main", "run a simulated engine: it loads models and writes rollouts"),
-    "find-best": Program("trainer.checkpoint_cli:find_best", "rank a folder's checkpoints"),
-    "export-best": Program("trainer.checkpoint_cli:find_and_export", "export a folder's best checkpoint"),
-    "export": Program("trainer.checkpoint_cli:export_one", "convert one checkpoint to model JSON"),
-    "serve": Program("trainer.cli:serve", "what the daemon runs: a job on stdin, events on stdout"),
-}
 _EPILOG = """\
 Without a command the arguments are those of `train`:
   {prog} EXPORT_DIR MODEL_DIR [EPOCHS] [DEVICE]

@@ -22,8 +22,9 @@ from schemas.storage.files import read_regular, sha256_of
 from schemas.storage.layout import is_rollout_name
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
-from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
+from trainer.common.reporting.console import ConsoleReporter, say_error
+from trainer.programs import PROGRAMS
 from trainer.worker.jobs import run_job
 
 _DESCRIPTION = """\
@@ -130,8 +131,6 @@ def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
 
 def _or_command(folder: Path) -> str:
     """Return a hint for a mistyped command, whose place is that of EXPORT_DIR."""
-    from trainer.cli import PROGRAMS
-
     command = nearest(str(folder), PROGRAMS)
     return f", or did you mean the command {command}?" if command else ""
 

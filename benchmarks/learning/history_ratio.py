@@ -24,7 +24,7 @@ from schemas.model import Model, read_model
 from schemas.rollout.reader import read_rollout
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import sha256_of
-from trainer.common.reporting import MemoryReporter
+from trainer.common.reporting.reporter import MemoryReporter
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
 from trainer.simulate.options import SimulationOptions

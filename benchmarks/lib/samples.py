@@ -18,7 +18,7 @@ from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.parent import open_parent
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import MemoryReporter, Notices
+from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network
 from trainer.rollouts.attribution import attribute_rollouts

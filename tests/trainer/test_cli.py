@@ -15,7 +15,8 @@ from schemas.model import check_probe, read_model
 from trainer import load_policy
 from trainer.checkpoint_cli import find_best
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
-from trainer.cli import PROGRAMS, main
+from trainer.cli import main
+from trainer.programs import PROGRAMS
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "data" / "rollouts"

@@ -15,7 +15,7 @@ from schemas.rollout.cache import store_rollout
 from schemas.rollout.rollout import Rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
-from trainer.common.reporting import MemoryReporter
+from trainer.common.reporting.reporter import MemoryReporter
 from trainer.worker.jobs import run_job
 
 STEER = ContinuousActions.named(("steer", "throttle"))

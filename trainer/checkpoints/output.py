@@ -16,7 +16,7 @@ from schemas.storage.files import read_regular, sha256_of, write_all_atomic, wri
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
-from trainer.common.reporting import Notices, Reporter
+from trainer.common.reporting.reporter import Notices, Reporter
 
 MAX_QUEUED, MAX_QUEUED_BYTES = 16, 64 * 1024 * 1024
 MAX_QUEUED_S = 2.0

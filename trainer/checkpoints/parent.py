@@ -15,7 +15,7 @@ from schemas.storage.files import read_regular, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import model_of
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import MemoryReporter, Notices
+from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.networks.network import Network, Shape, build_network
 from trainer.networks.normaliser import Normalisers
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import install_command, pip_install
 from schemas.program.parser import CommandParser
-from trainer.common.console import say_error
-from trainer.common.recording.video import can_record
+from trainer.common.reporting.console import say_error
+from trainer.common.reporting.video import can_record
 from trainer.common.shipped_files import find_config, shipped_folder
 from trainer.dagger.milestones import MilestoneConfig, read_config
 from trainer.dagger.pipeline import Pipeline, PipelineListener, PipelineOptions

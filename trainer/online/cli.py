@@ -14,8 +14,8 @@ import torch
 
 from schemas.errors import ConfigError
 from schemas.program.parser import CommandParser
-from trainer.common.console import ConsoleReporter, say_error
 from trainer.common.exit_codes import failure_of
+from trainer.common.reporting.console import ConsoleReporter, say_error
 from trainer.common.shipped_files import find_config, shipped_configs
 from trainer.envs.gymnasium_env import check_id
 from trainer.online.checkpoints import CheckpointManager

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from trainer.common.console import ConsoleReporter
 from trainer.common.exit_codes import failure_of
+from trainer.common.reporting.console import ConsoleReporter
 from trainer.common.rng import numpy_rng_for
 from trainer.envs.rocket.simulation import find_meshes, load_simulator
 from trainer.online.actor import Actor

@@ -10,7 +10,7 @@ import numpy as np
 from schemas.job import Job
 from trainer.checkpoints.parent import Parent
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import Notices
+from trainer.common.reporting.reporter import Notices
 from trainer.networks.distributions import distribution_for
 from trainer.rollouts.behaviour_policy import AttributedRollouts, find_behaviour_policy
 from trainer.rollouts.candidates import CandidateModels

@@ -17,7 +17,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_regular, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import Notices
+from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for
 from trainer.rollouts.quality import RolloutQuality, measure_quality
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools, Float32, Rollout
-from trainer.common.reporting import Notices
+from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.behaviour_policy import PolicySource, PolicySources
 
 _OUTSIDE = 1e-4

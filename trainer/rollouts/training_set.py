@@ -12,7 +12,7 @@ from schemas.job import Job
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
 from trainer.checkpoints.parent import Parent
-from trainer.common.reporting import Notices
+from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
 from trainer.common.shapes import Float64
 from trainer.networks.distributions import ActionDistribution

@@ -25,7 +25,7 @@ from trainer.checkpoints.output import Output, export_result, select_and_export
 from trainer.checkpoints.parent import open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, score
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import Notices, Reporter
+from trainer.common.reporting.reporter import Notices, Reporter
 from trainer.worker.train import train
 
 

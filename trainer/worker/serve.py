@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from schemas.job import ExitCode, Job, Ready
 from schemas.process.lifeline import die_with_parent
-from trainer.common.event_writer import EventWriter
 from trainer.common.exit_codes import failure_of
 from trainer.common.lifeline import Lifeline
+from trainer.common.reporting.event_writer import EventWriter
 
 if TYPE_CHECKING:
     from trainer.common.prefetch_cache import PrefetchCache

@@ -21,7 +21,7 @@ from trainer.checkpoints.selection import CheckpointCandidate, score
 from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import Notices, Reporter
+from trainer.common.reporting.reporter import Notices, Reporter
 from trainer.common.schedule import linear_schedule
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, load_symbol

@@ -28,7 +28,7 @@ from tests.helpers import SAMPLES
 from trainer.checkpoints import checkpoint
 from trainer.checkpoints.checkpoint import load_document
 from trainer.checkpoints.selection import CheckpointCandidate, choose, rank
-from trainer.common.reporting import MemoryReporter
+from trainer.common.reporting.reporter import MemoryReporter
 from trainer.worker.jobs import run_job
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake trainer uses signals of POSIX")

@@ -12,7 +12,7 @@ from schemas.storage.files import sha256_of
 from tests.helpers import v1_bytes
 from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import MemoryReporter, Notices
+from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.rollouts.holdout import held_out
 from trainer.rollouts.loading import choose_rollouts, load_rollouts
 

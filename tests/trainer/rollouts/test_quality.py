@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import make_rollout
-from trainer.common.reporting import MemoryReporter, Notices
+from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.rollouts.quality import check_rollouts, check_staleness, count_mixed_agents, measure_quality
 
 AGENTS, STEPS = 8, 128

@@ -12,7 +12,7 @@ from schemas.storage.files import sha256_of
 from tests.trainer.toy import HIDDEN, Bandit, loop_for
 from trainer.common import prefetch_cache
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting import MemoryReporter
+from trainer.common.reporting.reporter import MemoryReporter
 from trainer.worker.jobs import run_job
 from trainer.worker.prefetch import prefetch
 from trainer.worker.warmup import warm_up_for

@@ -16,7 +16,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
 from trainer.common.exit_codes import failure_of
-from trainer.common.reporting import MemoryReporter
+from trainer.common.reporting.reporter import MemoryReporter
 from trainer.worker.jobs import run_job
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from schemas.text import ascii_safe
-from trainer.common.console import ConsoleReporter
+from trainer.common.reporting.console import ConsoleReporter
 from trainer.dagger.messages import Event, ExpertEvaluated, Message, RoundDone
 from trainer.dagger.results import MilestoneResult
 from trainer.dagger.schedule import Schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.common.recording.wandb_run import WandbRun
+from trainer.common.reporting.wandb_run import WandbRun
 from trainer.dagger.messages import Event, RoundDone
 from trainer.dagger.results import MilestoneResult
 from trainer.dagger.schedule import Schedule

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.common.recording.video import VideoWriter
+from trainer.common.reporting.video import VideoWriter
 from trainer.dagger.environment import MilestoneEnv
 from trainer.dagger.expert.client import Expert
 from trainer.dagger.messages import Activity, Event, MilestoneJob

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError
-from trainer.common.recording.video import remove_unfinished
+from trainer.common.reporting.video import remove_unfinished
 from trainer.dagger.environment import MilestoneEnv, open_environments
 from trainer.dagger.expert.client import Expert
 from trainer.dagger.messages import ExpertEvaluated, Message, MilestoneJob, RoundDone

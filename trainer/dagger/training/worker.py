@@ -10,9 +10,9 @@ from typing import NoReturn
 from schemas.job import ExitCode
 from schemas.process.lifeline import die_with_parent
 from trainer.common import threads
-from trainer.common.event_writer import EventWriter
 from trainer.common.exit_codes import failure_of
 from trainer.common.lifeline import Lifeline
+from trainer.common.reporting.event_writer import EventWriter
 from trainer.dagger.messages import MilestoneDone, MilestoneJob
 from trainer.dagger.results import new_result
 from trainer.dagger.training.milestone import run_milestone

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
-from schemas.program.commands import install_command
+from schemas.program.commands import install_command, pip_install
 from trainer.common.autotune import Autotuner
 from trainer.envs.vec_env import Float32
 

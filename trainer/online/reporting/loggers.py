@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from schemas.program.commands import install_command
-from trainer.common.recording.wandb_run import WandbRun
+from trainer.common.reporting.wandb_run import WandbRun
 from trainer.online.config import OnlineSettings
 
 

@@ -9,7 +9,7 @@ from schemas.errors import ConfigError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.program.commands import install_command
 from schemas.storage.files import read_regular
-from trainer.common.recording.video import Frame, VideoWriter, can_record
+from trainer.common.reporting.video import Frame, VideoWriter, can_record
 from trainer.common.rng import key_for
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings

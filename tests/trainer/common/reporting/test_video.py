@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
-from trainer.common.recording.video import VideoWriter, remove_unfinished
+from trainer.common.reporting.video import VideoWriter, remove_unfinished
 
 av = pytest.importorskip("av", reason="needs the extra `video`")
 

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from schemas.errors import ConfigError
-from trainer.common.recording.wandb_run import WandbRun
+from trainer.common.reporting.wandb_run import WandbRun
 
 
 class FakeRun:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
-from trainer.common.console import say_error
+from trainer.common.reporting.console import say_error
 
 
 class WandbRun:
