@@ -84,7 +84,7 @@ def test_a_checkpoint_that_is_not_kept_in_memory_is_read_from_its_file(tmp_path,
     loop = loop_for(Bandit(), tmp_path / "loop")
     loop.start()
     checkpoint = Output(loop.output).checkpoint(loop.result.checkpoint, None)
-    monkeypatch.setattr(output_module, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(output_module, "MAX_IN_MEMORY_BYTES", 0)
     (tmp_path / "out").mkdir()
     output = Output(tmp_path / "out")
     output.queue_checkpoint("model_epoch_1.pt", checkpoint)

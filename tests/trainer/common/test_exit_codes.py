@@ -71,12 +71,12 @@ def test_a_bug_in_a_library_alone_names_its_line(monkeypatch):
 
 
 def test_files_of_installed_packages_and_of_python_are_not_the_users():
-    assert not exit_codes._is_users_code(torch.__file__)
-    assert not exit_codes._is_users_code(errno.__spec__.origin or "built-in")
-    assert not exit_codes._is_users_code(pytest.__file__)
-    assert not exit_codes._is_users_code(exit_codes.__file__)
-    assert not exit_codes._is_users_code("<string>")
-    assert exit_codes._is_users_code(__file__)
+    assert not exit_codes._is_user_code(torch.__file__)
+    assert not exit_codes._is_user_code(errno.__spec__.origin or "built-in")
+    assert not exit_codes._is_user_code(pytest.__file__)
+    assert not exit_codes._is_user_code(exit_codes.__file__)
+    assert not exit_codes._is_user_code("<string>")
+    assert exit_codes._is_user_code(__file__)
 
 
 def test_a_long_message_does_not_cut_the_place_off(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def test_an_episode_without_a_touch_is_cut():
 def play(seed, *, way, steps=80):
     games = RocketVecEnv(3, 2, 2, RULES)
     games.reset(seed)
-    games._sim.ways = (games._sim.ways[way],) * 3
+    games._sim.step_functions = (games._sim.step_functions[way],) * 3
     games._sim._cars[0][0].demolish()
     rng = np.random.default_rng(seed)
     seen, wrecks = [], 0

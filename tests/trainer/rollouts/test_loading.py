@@ -13,7 +13,7 @@ from tests.helpers import v1_bytes
 from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
-from trainer.rollouts.holdout import held_out
+from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import choose_rollouts, load_rollouts
 
 
@@ -69,7 +69,7 @@ def test_without_new_rollouts_the_youngest_are_chosen():
 @pytest.mark.parametrize("sizes", [[7] * 40, [200, 1, 1, 1], [100], [1, 1], [2], [30, 500, 2, 90, 4]], ids=str)
 def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
     segment_B = np.repeat(np.arange(len(sizes)), sizes)
-    held = held_out(segment_B, fraction, np.random.default_rng(0))
+    held = choose_held_out(segment_B, fraction, np.random.default_rng(0))
     assert 0 < held.sum() < len(segment_B)
     touched = [held[segment_B == s].mean() for s in range(len(sizes))]
     assert sum(0 < t < 1 for t in touched) <= 1  # only if no whole segment can be held out
@@ -77,7 +77,7 @@ def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
 
 def test_about_the_fraction_asked_for_is_held_out():
     segment_B = np.repeat(np.arange(200), 50)
-    assert held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
+    assert choose_held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
 
 
 CONTRACT = PolicyContract(observation_size=4, action_space=STEER)
@@ -92,7 +92,7 @@ def load(*given):
     """Return the loaded rollouts' names and the notices."""
     reporter = MemoryReporter()
     loaded = load_rollouts(given, CONTRACT, Notices(reporter), PrefetchCache())
-    return [item.given.name for item in loaded], [event.message for event in reporter.events]
+    return [item.entry.name for item in loaded], [event.message for event in reporter.events]
 
 
 def test_a_rollout_that_cannot_be_used_is_left_out_with_the_reason(tmp_path):
@@ -142,4 +142,4 @@ def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
     given = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
     contract = read_rollout(path.read_bytes()).contract
     [item] = load_rollouts([given], contract, Notices(MemoryReporter()), PrefetchCache())
-    assert item.given == given
+    assert item.entry == given

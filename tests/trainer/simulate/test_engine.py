@@ -155,7 +155,7 @@ def test_a_file_appears_whole_and_a_slow_one_piece_by_piece(tmp_path):
     write_whole(tmp_path / "a.json", data)
     seen = []
     slow = tmp_path / "b.json"
-    write_slowly(slow, data, seconds=0.0, hurry=lambda: seen.append(slow.stat().st_size) or True, pieces=4)
+    write_slowly(slow, data, seconds=0.0, should_hurry=lambda: seen.append(slow.stat().st_size) or True, pieces=4)
     assert seen == [640, 1280, 1920, 2560]
     assert slow.read_bytes() == (tmp_path / "a.json").read_bytes() == data
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
