@@ -74,15 +74,6 @@ def parser(prog: str) -> CommandParser:
         help="train from scratch, completed milestones too; removes their work, models and videos",
     )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
-    numbers = p.add_argument_group("numbers")
-    for name, field in DaggerSettings.model_fields.items():
-        flag, default = f"--{name.replace('_', '-')}", field.default
-        if isinstance(default, str):
-            numbers.add_argument(
-                flag, choices=("linear", "exponential", "constant"), help=f"{field.description} ({default})"
-            )
-        else:
-            numbers.add_argument(flag, type=type(default), metavar="X", help=f"{field.description} ({default})")
     p.add_argument(
         "--stall-timeout",
         type=float,
@@ -95,7 +86,21 @@ def parser(prog: str) -> CommandParser:
     p.add_argument("--wandb-entity", metavar="NAME", help="its entity (default: yours)")
     p.add_argument("--no-record-video", action="store_true", help="do not record videos")
     p.add_argument("--no-cuda", action="store_true", help="use the CPU only")
+    _add_settings(p)
     return p
+
+
+def _add_settings(p: CommandParser) -> None:
+    """Add a flag for each of the DaggerSettings."""
+    numbers = p.add_argument_group("settings of the training")
+    for name, field in DaggerSettings.model_fields.items():
+        flag, default = f"--{name.replace('_', '-')}", field.default
+        if isinstance(default, str):
+            numbers.add_argument(
+                flag, choices=("linear", "exponential", "constant"), help=f"{field.description} ({default})"
+            )
+        else:
+            numbers.add_argument(flag, type=type(default), metavar="X", help=f"{field.description} ({default})")
 
 
 def main(argv: Sequence[str], *, prog: str = "auto_dagger_pipeline.py") -> int:

@@ -92,7 +92,7 @@ def test_a_figure_is_shown_next_to_its_floor():
 
 def test_without_floors_the_table_has_no_columns_for_them():
     lines = Section("idle", "Idle", (Figure("CPU", "%", (0.25, 0.5)),)).markdown()
-    assert lines[-3:] == ["| | median | least to most |", "|---|---|---|", "| CPU | 0.375 % | 0.250 to 0.500 |"]
+    assert lines[-3:] == ["| | median | min to max |", "|---|---|---|", "| CPU | 0.375 % | 0.250 to 0.500 |"]
 
 
 def test_a_section_survives_json():

@@ -59,14 +59,14 @@ def test_a_bug_names_the_innermost_line_of_the_users_code(tmp_path, monkeypatch)
 
 
 def test_a_bug_without_the_users_code_names_our_innermost_line(monkeypatch):
-    monkeypatch.setattr(exit_codes, "_is_users_code", lambda filename: False)
+    monkeypatch.setattr(exit_codes, "_is_user_code", lambda filename: False)
     message = message_of(lambda: ppo_loss(None, None, None))
     assert "(loss.py, line " in message
     assert message.endswith("-> report it with the log [E_BUG]")
 
 
 def test_a_bug_in_a_library_alone_names_its_line(monkeypatch):
-    monkeypatch.setattr(exit_codes, "_is_users_code", lambda filename: False)
+    monkeypatch.setattr(exit_codes, "_is_user_code", lambda filename: False)
     assert "(functional.py, line " in message_of(lambda: torch.einsum("ij->ik", torch.zeros(2, 2)))
 
 

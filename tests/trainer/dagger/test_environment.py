@@ -108,7 +108,7 @@ def test_number_of_environments(env, num_envs, max_count, count):
         ("racng", "env racng cannot be created: NameNotFound: Environment `racng` doesn't exist"),
         ("racng", "-> did you mean racing?"),
         (f"{HERE}:raises", "RuntimeError: no cartridge"),
-        (f"{HERE}:Stateless", "has no save_state(), load_state()"),
+        (f"{HERE}:Stateless", "does not have save_state(), load_state()"),
         (f"{HERE}:tuple_actions", "DAgger cannot learn the action space Tuple(Discrete(2)) -> use Discrete"),
         (f"{HERE}:flat_images", "-> use a one-dimensional Box, or a Box [height, width, channels] of uint8"),
     ],
@@ -121,7 +121,9 @@ def test_environment_that_cannot_be_used_gives_one_line(env, message):
 
 
 def test_unknown_option_is_named_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"env racing has no option trak \(in env_options\) -> it has track, gust"):
+    with pytest.raises(
+        ConfigError, match=r"env racing does not have the option trak \(in env_options\) -> its options are track, gust"
+    ):
         open_environments(config("racing", trak=1), 1)
 
 

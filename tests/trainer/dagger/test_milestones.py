@@ -41,8 +41,11 @@ def test_encodings_that_editors_write_are_read(tmp_path, encoding):
 
 
 BAD = {
-    "two equal ids": (config(A, A), "2 milestones have the id A -> give each its own id"),
-    "ids that differ in case": (config(A, {**A, "id": "a"}), "2 milestones have the id A -> give each its own id"),
+    "two equal ids": (config(A, A), "2 milestones have the id A -> use a different id for each"),
+    "ids that differ in case": (
+        config(A, {**A, "id": "a"}),
+        "2 milestones have the id A -> use a different id for each",
+    ),
     "no milestones": (config(), "milestones is an empty list, but must contain at least one milestone"),
     "no env": ({"milestones": [A]}, "env is missing"),
     "a number too low": (

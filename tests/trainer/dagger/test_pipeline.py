@@ -141,16 +141,22 @@ def test_a_removed_start_state_is_made_again_with_the_same_content(tmp_path):
 
 
 BAD_LINES = {
-    "unknown milestone": (["--milestone", "X"], "--milestone X: the config has no such milestone -> it has A, B"),
-    "no config": (["--milestone-config", "none.json"], "--milestone-config none.json: there is no such file"),
-    "no experts": (["--expert-dir", "none"], "the folder of experts none does not exist"),
+    "unknown milestone": (
+        ["--milestone", "X"],
+        "--milestone X: the config does not have this milestone -> its ids are A, B",
+    ),
+    "no config": (
+        ["--milestone-config", "none.json"],
+        "--milestone-config none.json: neither a file nor a config of Hotlap has this name",
+    ),
+    "no experts": (["--expert-dir", "none"], "the folder of the experts, none, does not exist"),
     "a bad number": (
         ["--dagger-iterations", "0"],
         "--dagger-iterations is 0, but must be a whole number, at least 1 -> see --help",
     ),
     "a rate above 1": (["--beta-start", "2"], "--beta-start is 2.0, but must be a number from 0 to 1 -> see --help"),
     "no time": (["--stall-timeout", "0"], "--stall-timeout is 0, but must be above 0 -> see --help"),
-    "no jobs": (["--jobs", "0"], "--jobs 0, but must be at least 1"),
+    "no jobs": (["--jobs", "0"], "--jobs is 0, but must be at least 1"),
 }
 
 
@@ -170,7 +176,9 @@ def test_older_script_name_runs_the_same_program(tmp_path):
     command = [sys.executable, "scripts/auto_dagger_pipeline.py", *write_project(tmp_path), "--milestone", "X"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: --milestone X: the config has no such milestone -> it has A, B [E_CONFIG]\n"
+    assert (
+        done.stderr == "error: --milestone X: the config does not have this milestone -> its ids are A, B [E_CONFIG]\n"
+    )
 
 
 def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):

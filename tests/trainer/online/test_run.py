@@ -298,7 +298,9 @@ def test_a_second_run_in_the_same_folder_is_rejected(tmp_path, capsys):
     child = start(tmp_path)
     for arguments in ((), ("--resume",)):
         assert run(tmp_path, *arguments) == 78
-        assert f"process {child.pid} -> wait until it ends or stop it" in capsys.readouterr().err
+        folder = tmp_path / "logs" / "latest_run"
+        message = f"another run, process {child.pid}, uses {folder} -> wait until it ends or stop it"
+        assert message in capsys.readouterr().err
     child.kill()
     child.communicate()
     assert run(tmp_path, steps=512) == 0, "the lock of a killed run is free"
@@ -384,7 +386,7 @@ def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):
     path = config(tmp_path, env="racing")
     path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = false\nwandb = true"))
     assert main(["--config", str(path), "--logs", str(tmp_path / "logs")]) == 78
-    assert f"{pip} wandb, or set report.wandb = false" in capsys.readouterr().err
+    assert f"{pip} wandb, or leave out report.wandb = true" in capsys.readouterr().err
 
 
 def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):

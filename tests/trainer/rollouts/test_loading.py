@@ -117,9 +117,13 @@ def of_another_game(folder):
 
 
 UNUSABLE = {
-    "none given": ([], "E_NO_ROLLOUTS", "there is no rollout to train on"),
+    "none given": ([], "E_NO_ROLLOUTS", "the job has no rollout to train on"),
     "the only one is missing": ([missing], "E_OS", "missing cannot be read: "),
-    "the only one was replaced": ([replaced], "E_REPLACED", "replaced cannot be used: its file has other content now"),
+    "the only one was replaced": (
+        [replaced],
+        "E_REPLACED",
+        "replaced cannot be used: the content of its file has changed",
+    ),
     "the last one is of another game": ([missing, of_another_game], "E_CONTRACT", "other cannot be used: it has 9 obs"),
 }
 

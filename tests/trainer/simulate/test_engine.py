@@ -207,7 +207,7 @@ def broken(**changes):
     [
         ([], "not a model JSON"),
         (broken(policy_layers=[]), "1 layers, but"),
-        (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers, but its size asks for 24"),
+        (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers, but its size requires 24"),
         (broken(action_log_std=[0.0, math.nan, 0.0]), "not finite"),
         (broken(action_space={"type": "discrete", "n": 3}), "discrete"),
     ],
@@ -397,7 +397,7 @@ def test_it_ends_when_the_lifeline_does_even_while_it_waits(project):
     [
         (["--agents", "0"], "at least 1"),
         (["--noise-std", "nan"], "must be a number"),
-        (["--track", "6"], "track 6 is none of 0 to 5"),
+        (["--track", "6"], "track is 6, but must be from 0 to 5"),
         (["--project", "nowhere"], "the project folder nowhere does not exist"),
     ],
     ids=["agents", "noise", "track", "project"],

@@ -273,7 +273,7 @@ def test_whole_segments_are_held_out_of_the_training_set(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.worker.train.rescale_and_build", spy)
         loop.train(dataclasses.replace(rollout, observations=observations))
-    train, held = (set(batch.observation_BO[:, 3].tolist()) for batch in (seen["set"].train, seen["set"].held))
+    train, held = (set(batch.observation_BO[:, 3].tolist()) for batch in (seen["set"].train, seen["set"].held_out))
     assert len(train) + len(held) == len(np.unique(episode)) == 40
     assert len(held) == 10
 
