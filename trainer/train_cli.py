@@ -44,11 +44,11 @@ def parser(prog: str) -> CommandParser:
     p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, help="folder of checkpoints and the model JSON")
     p.add_argument("epochs", metavar="EPOCHS", nargs="?", type=int, help="passes over the experiences (default 10)")
     p.add_argument("device", metavar="DEVICE", nargs="?", help="auto, cpu, cuda or cuda:1 (default auto)")
-    p.add_argument("--seed", type=int, help="seed of all random numbers (default 0)")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers (default 0)")
     p.add_argument("--fresh", action="store_true", help="start with a new network, even if MODEL_DIR has a model")
-    p.add_argument("--batch-size", type=int, help="experiences in a gradient step (default 64)")
-    p.add_argument("--learning-rate", type=float, help="Adam's step size (default 3e-4)")
-    p.add_argument("--config", type=Path, help="a daemon.toml; its [trainer] and [agent] tables are used")
+    p.add_argument("--batch-size", type=int, metavar="N", help="experiences in a gradient step (default 64)")
+    p.add_argument("--learning-rate", type=float, metavar="X", help="Adam's step size (default 3e-4)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a daemon.toml (default: that of the current folder)")
     return p
 
 

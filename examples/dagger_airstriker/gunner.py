@@ -1,4 +1,4 @@
-"""An expert for Airstriker: it moves left and right under the targets and always fires; it only reads its own position."""
+"""An expert for Airstriker: it sweeps under the targets and always fires; it only reads its own position."""
 
 import numpy as np
 

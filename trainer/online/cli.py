@@ -57,17 +57,20 @@ def parser(prog: str) -> CommandParser:
     """Return the command line."""
     p = CommandParser(prog=prog, description="Train in environments that run in this process.", epilog=_EPILOG)
     p.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file, or the name of an installed config: cartpole"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file, or the name of an installed config, for example cartpole",
     )
-    p.add_argument("--env", metavar="ID", help="env.id: rocket, racing or a Gymnasium id; --config is not needed")
+    p.add_argument("--env", metavar="ID", help="rocket, racing or a Gymnasium id: env.id; --config is not needed")
     p.add_argument("--resume", action="store_true", help="continue from the last checkpoint in logs/latest_run")
     p.add_argument("--debug", action="store_true", help="a short run that uses every part once")
     p.add_argument("--validate", action="store_true", help="check this installation and exit")
     p.add_argument("--video", type=Path, metavar="FILE.mp4", help="record an episode of the best model and exit")
-    p.add_argument("--steps", type=int, help="run.total_steps")
-    p.add_argument("--seed", type=int, help="run.seed")
-    p.add_argument("--device", help="run.device")
-    p.add_argument("--logs", help="run.logs")
+    p.add_argument("--steps", type=int, metavar="N", help="agent steps of the whole run: run.total_steps")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers: run.seed")
+    p.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1: run.device")
+    p.add_argument("--logs", metavar="DIR", help="folder that contains latest_run: run.logs")
     return p
 
 

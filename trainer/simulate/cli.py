@@ -18,11 +18,11 @@ from trainer.simulate.options import SimulationOptions
 
 def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
     """Run one engine until it stops, and return the exit code."""
-    parser = _parser(prog)
-    options = vars(parser.parse_args(arguments))
+    p = parser(prog)
+    options = vars(p.parse_args(arguments))
     lifeline = options.pop("lifeline")
     if not options["project"].is_dir():
-        parser.error(f"the project folder {options['project']} does not exist")
+        p.error(f"the project folder {options['project']} does not exist")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A character that the console cannot show must not end the game.
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
     try:
         engine = Engine(SimulationOptions(**options))
     except ValueError as error:
-        parser.error(str(error))
+        p.error(str(error))
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: engine.stop())
@@ -51,12 +51,15 @@ def _stop_at_end_of_stdin(engine: Engine) -> None:
     engine.stop()
 
 
-def _parser(prog: str) -> CommandParser:
+def parser(prog: str) -> CommandParser:
+    """Return the command line."""
     p = CommandParser(
         prog=prog,
         description="A simulated engine with a racing game: loads models, drives with them, writes rollouts.",
     )
-    p.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="project folder (the current one)")
+    p.add_argument(
+        "--project", type=Path, default=Path(), metavar="DIR", help="project folder (default: the current one)"
+    )
     p.add_argument("--agents", type=_at_least(1), default=16, metavar="N", help="cars on the tracks (16)")
     p.add_argument("--experiences", type=_at_least(1), default=2048, metavar="N", help="steps of a rollout (2048)")
     p.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all random numbers (0)")
