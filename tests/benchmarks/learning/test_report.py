@@ -37,7 +37,7 @@ def test_the_verdict_is_that_of_the_ratio_of_the_means(ours, passed):
     assert comparisons[0].ratio == pytest.approx(ours / 0.9)
 
 
-def test_a_seed_of_only_one_side_is_not_compared():
+def test_a_seed_of_only_one_method_is_not_compared():
     played = outcomes(0.9)
     del played[ScenarioRun(Method.SB3, Scale.WELL, 1)]
     comparisons = compare(played)

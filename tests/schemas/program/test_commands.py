@@ -79,11 +79,11 @@ def test_packages_are_installed_with_what_the_environment_has(monkeypatch):
     assert commands.install_command("online") == f"uv pip install --python {python} gymnasium"
 
 
-def test_a_child_finds_our_packages_and_nothing_relative(monkeypatch):
+def test_the_import_path_of_a_child_has_hotlaps_packages_and_no_relative_entries(monkeypatch):
     separator = ";" if sys.platform == "win32" else ":"
     absolute = str(Path(sys.prefix).resolve())
-    given = {"PYTHONPATH": separator.join(["", ".", "here", absolute])}
-    assert import_path(environment=given) == {"PYTHONPATH": separator.join([str(CODE_ROOT), absolute])}
+    variables = {"PYTHONPATH": separator.join(["", ".", "here", absolute])}
+    assert import_path(environment=variables) == {"PYTHONPATH": separator.join([str(CODE_ROOT), absolute])}
     monkeypatch.setenv("PYTHONPATH", separator)
     assert child_environment()["PYTHONPATH"] == str(CODE_ROOT)
     assert module_command("trainer", "serve") == (sys.executable, "-P", "-m", "trainer", "serve")

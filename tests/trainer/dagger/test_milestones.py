@@ -1,4 +1,4 @@
-"""milestone_config.json is read as it is, or rejected with one line that names the place."""
+"""milestone_config.json is read completely, or rejected with one line that names the place."""
 
 import json
 
@@ -95,7 +95,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("document", "message"), BAD.values(), ids=BAD)
-def test_bad_config_gives_one_line(tmp_path, document, message):
+def test_bad_config_is_reported_in_one_line(tmp_path, document, message):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, document)
     line = str(caught.value)
@@ -105,7 +105,7 @@ def test_bad_config_gives_one_line(tmp_path, document, message):
     assert "Input should" not in line, "pydantic's own words"
 
 
-def test_a_key_of_the_environment_may_be_similar_to_a_known_one_that_is_there(tmp_path):
+def test_a_key_of_the_environment_can_be_similar_to_a_known_key_that_is_set(tmp_path):
     found = read(tmp_path, config({**A, "max_step": 3}))
     assert found.milestones[0].model_dump()["max_step"] == 3
 

@@ -160,16 +160,16 @@ BAD_LINES = {
 }
 
 
-@pytest.mark.parametrize(("more", "says"), BAD_LINES.values(), ids=BAD_LINES)
-def test_bad_command_line_gives_one_line(tmp_path, monkeypatch, capsys, more, says):
+@pytest.mark.parametrize(("more", "message"), BAD_LINES.values(), ids=BAD_LINES)
+def test_bad_command_line_is_reported_in_one_line(tmp_path, monkeypatch, capsys, more, message):
     from trainer.dagger.cli import main
 
     monkeypatch.chdir(tmp_path)
     assert main([*write_project(tmp_path), *more]) == 2
-    said = capsys.readouterr()
-    assert says in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
 
 
 def test_older_script_name_runs_the_same_program(tmp_path):
@@ -181,7 +181,7 @@ def test_older_script_name_runs_the_same_program(tmp_path):
     )
 
 
-def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):
+def test_a_second_pipeline_in_the_same_folder_is_rejected(tmp_path, capsys):
     from schemas.storage.file_lock import try_acquire
     from trainer.dagger.cli import main
 
@@ -257,10 +257,10 @@ start_descendants(Path(sys.argv[1]))
     ],
     ids=["stalled", "ended by itself"],
 )
-def test_what_the_environment_of_a_failed_milestone_started_is_ended(
+def test_processes_of_a_failed_milestones_environment_are_ended(
     tmp_path, monkeypatch, capsys, last_line, stall_timeout_s, reason
 ):
-    """A child in the same session, one in its own, and a double fork: each holds the worker's output open."""
+    """A child in the same session, one in its own, and a double fork: each keeps the worker's output open."""
     from trainer.dagger import pipeline
     from trainer.dagger.cli import main
 
@@ -291,7 +291,7 @@ def test_changed_settings_start_from_scratch_and_the_earlier_labels_are_kept(tmp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
-def test_progress_that_is_not_a_file_fails_the_milestone_and_removes_nothing(tmp_path):
+def test_progress_that_is_not_a_file_fails_the_milestone_and_no_file_is_removed(tmp_path):
     arguments = [*write_project(tmp_path, milestones=(("A", None),)), "--no-record-video"]
     assert run(arguments)[0] == 0
     progress = tmp_path / "out" / "work" / "A" / "progress.pt"

@@ -74,7 +74,7 @@ def test_of_two_runs_that_start_together_one_is_rejected(tmp_path, start):
         assert send(children, "end") == ["closed", "closed"]
 
 
-def test_a_killed_run_leaves_no_lock(tmp_path, start):
+def test_the_lock_of_a_killed_run_is_free(tmp_path, start):
     child = start()
     assert send([child], "# first") == ["open"]
     with pytest.raises(ConfigError, match=f"process {child.pid}"), open_run(tmp_path / "logs", config=b"", resume=True):

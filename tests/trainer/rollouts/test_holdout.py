@@ -1,4 +1,4 @@
-"""What is held out of training: whole segments of episodes, about the wanted fraction."""
+"""Held-out experiences: whole segments of episodes, about the requested fraction."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_a_segment_is_held_out_whole_or_not_at_all(segments, length, fraction, s
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
-def test_about_the_wanted_fraction_is_held_out(fraction):
+def test_about_the_requested_fraction_is_held_out(fraction):
     held_B = choose_held_out(interleaved(100, 20), fraction, np.random.default_rng(0))
     assert held_B.mean() == pytest.approx(fraction, abs=0.02)
 
 
-def test_one_long_episode_gives_its_end():
+def test_of_one_long_episode_the_end_is_held_out():
     held_B = choose_held_out(np.zeros(100, np.int64), 0.2, np.random.default_rng(0))
     assert held_B.tolist() == [False] * 80 + [True] * 20

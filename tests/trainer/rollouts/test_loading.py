@@ -1,4 +1,4 @@
-"""Which old rollouts a cycle uses, what happens to those that cannot be read, and what is held out."""
+"""The choice of old rollouts, rollouts that cannot be read, and held-out segments."""
 
 import numpy as np
 import pytest
@@ -35,12 +35,12 @@ def test_all_new_rollouts_and_a_bounded_share_of_the_old_ones_are_chosen():
 
 
 def test_the_same_seed_chooses_the_same_and_another_cycle_others():
-    given = rollouts(10, 1000)
-    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
-        given, history_ratio=1, seed=0, cycle=1
+    entries = rollouts(10, 1000)
+    assert choose_rollouts(entries, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
+        entries, history_ratio=1, seed=0, cycle=1
     )
-    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) != choose_rollouts(
-        given, history_ratio=1, seed=0, cycle=2
+    assert choose_rollouts(entries, history_ratio=1, seed=0, cycle=1) != choose_rollouts(
+        entries, history_ratio=1, seed=0, cycle=2
     )
 
 
@@ -67,7 +67,7 @@ def test_without_new_rollouts_the_youngest_are_chosen():
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.89])
 @pytest.mark.parametrize("sizes", [[7] * 40, [200, 1, 1, 1], [100], [1, 1], [2], [30, 500, 2, 90, 4]], ids=str)
-def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
+def test_whole_segments_are_held_out_and_some_are_trained_on(sizes, fraction):
     segment_B = np.repeat(np.arange(len(sizes)), sizes)
     held = choose_held_out(segment_B, fraction, np.random.default_rng(0))
     assert 0 < held.sum() < len(segment_B)
@@ -75,7 +75,7 @@ def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
     assert sum(0 < t < 1 for t in touched) <= 1  # only if no whole segment can be held out
 
 
-def test_about_the_fraction_asked_for_is_held_out():
+def test_about_the_requested_fraction_is_held_out():
     segment_B = np.repeat(np.arange(200), 50)
     assert choose_held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
 
@@ -88,10 +88,10 @@ def stored(folder, name, rollout):
     return RolloutInput(name=name, sha256="", source="", cache=str(folder / name), is_new=True)
 
 
-def load(*given):
+def load(*entries):
     """Return the loaded rollouts' names and the notices."""
     reporter = MemoryReporter()
-    loaded = load_rollouts(given, CONTRACT, Notices(reporter), PrefetchCache())
+    loaded = load_rollouts(entries, CONTRACT, Notices(reporter), PrefetchCache())
     return [item.entry.name for item in loaded], [event.message for event in reporter.events]
 
 
@@ -143,7 +143,7 @@ def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
     path = tmp_path / "rollout.json"
     path.write_bytes(v1_bytes() + space)
     sha256 = sha256_of(path.read_bytes())
-    given = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
+    entry = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
     contract = read_rollout(path.read_bytes()).contract
-    [item] = load_rollouts([given], contract, Notices(MemoryReporter()), PrefetchCache())
-    assert item.entry == given
+    [item] = load_rollouts([entry], contract, Notices(MemoryReporter()), PrefetchCache())
+    assert item.entry == entry
