@@ -7,8 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+CODE = "E_PACKAGE"
 _COMMAND_LINE = "daemon.cli"
-_CODE = "E_PACKAGE"
 _MARKER = b"IS_HOTLAP"
 """A text that only Hotlap's daemon/__init__.py contains."""
 
@@ -17,7 +17,7 @@ def main() -> int:
     """Run the daemon's command line and return its exit code."""
     problem = package_problem()
     if problem:
-        sys.stderr.write(f"hotlap: {problem} [{_CODE}]\n")
+        sys.stderr.write(f"hotlap: {problem} [{CODE}]\n")
         return 2
     try:
         # By name: only this command depends on the daemon; the rest of schemas does not.

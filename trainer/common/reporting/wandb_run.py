@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
-from schemas.program.commands import pip_install
+from schemas.program.commands import install_command
 from trainer.common.reporting.console import print_error
 
 
@@ -21,7 +21,7 @@ class WandbRun:
         except ImportError:
             raise ConfigError(
                 f"{needed_by} needs wandb, which is not installed",
-                hint=f"{pip_install('wandb')}, or leave out {needed_by}",
+                hint=f"{install_command('track')}, or leave out {needed_by}",
                 code="E_EXTRA",
             ) from None
         self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder
