@@ -30,10 +30,10 @@ class FakeLauncher:
         self.started: list[Child] = []
         self._mailbox = mailbox
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
-        if speaks_events:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
+        if sends_events:
             spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), self.mode))
-        child = Child(spec, speaks_events=speaks_events, wake=self._mailbox.wake)
+        child = Child(spec, sends_events=sends_events, wake=self._mailbox.wake)
         self.started.append(child)
         return child
 

@@ -18,10 +18,10 @@ FAKE = Path(__file__).with_name("trainer.py")
 class Launcher(app.ChildLauncher):
     """Starts the fake trainer in place of the real one."""
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
-        if speaks_events:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
+        if sends_events:
             spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), ""))
-        return super().start(spec, speaks_events=speaks_events)
+        return super().start(spec, sends_events=sends_events)
 
 
 if __name__ == "__main__":

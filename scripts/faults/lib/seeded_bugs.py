@@ -52,7 +52,7 @@ BUGS = (
     ),
     SeededBug(
         "published before the model is synced",
-        (Replacement("daemon/publishing/publish.py", "    disk.fsync_all(kept)\n", "    kept.sort()\n"),),
+        (Replacement("daemon/publishing/publish.py", "    disk.fsync_all(staged)\n", "    staged.sort()\n"),),
         ("tests/faults/storage/test_powerloss.py",),
     ),
     SeededBug(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.ledger.cycle import Failed
-from daemon.training.exit_reason import MEMORY_TRIES, exit_reason
+from daemon.training.exit_reason import MEMORY_ATTEMPTS, exit_reason
 from schemas.errors import split_code
 from schemas.job import ExitCode, Failure
 
@@ -42,5 +42,5 @@ def test_an_exit_without_a_failure_is_described(exit_code, is_script, words):
 
 
 def test_out_of_memory_is_tried_a_second_time():
-    assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_TRIES)
-    assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed("x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_TRIES)
+    assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_ATTEMPTS)
+    assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed("x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS)

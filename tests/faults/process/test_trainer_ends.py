@@ -87,7 +87,7 @@ def test_a_trainer_that_hangs_is_ended_and_the_daemon_does_not_wait_for_it(fresh
 def test_jobs_arrive_whole_and_in_order(tmp_path):
     program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
     spec = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=True, wake=lambda: None)
+    child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Line:
         def __init__(self, number: int) -> None:
@@ -108,7 +108,7 @@ def test_jobs_arrive_whole_and_in_order(tmp_path):
 @pytest.mark.fault(54)
 def test_the_daemon_does_not_wait_for_a_trainer_that_does_not_read_its_job(tmp_path):
     spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=True, wake=lambda: None)
+    child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Long:
         @staticmethod
@@ -147,7 +147,7 @@ class Undying(InstantChild):
 def test_a_trainer_that_cannot_be_killed_is_reported_and_no_other_starts(fresh_project):
     with Site(fresh_project(), silence_timeout_s=30.0) as site:
         before = site.layout.pointer.read_text()
-        site.launcher.start = lambda spec, *, speaks_events: (
+        site.launcher.start = lambda spec, *, sends_events: (
             site.launcher.started.append(Undying(lambda job: [Ready(versions={})])) or site.launcher.started[-1]
         )
         site.drop(1, 2)
@@ -171,7 +171,7 @@ def test_a_trainer_that_cannot_be_killed_is_reported_and_no_other_starts(fresh_p
 @pytest.mark.fault(55)
 def test_a_trainer_that_is_done_but_does_not_end_prevents_the_next_one(fresh_project):
     with Site(fresh_project()) as site:
-        site.launcher.start = lambda spec, *, speaks_events: (
+        site.launcher.start = lambda spec, *, sends_events: (
             site.launcher.started.append(Undying(site.launcher.answer)) or site.launcher.started[-1]
         )
         site.drop(1, 2)
@@ -208,7 +208,7 @@ def test_a_process_of_an_earlier_daemon_that_does_not_end_prevents_trainers(fres
 @pytest.mark.fault(55)
 def test_stop_waits_no_longer_than_its_grace_period(tmp_path, monkeypatch):
     spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=False, wake=lambda: None)
+    child = Child(spec, sends_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("terminate", "kill"):
             patched.setattr(PosixSession, name, lambda self, pid: None)

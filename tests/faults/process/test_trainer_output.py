@@ -207,7 +207,7 @@ def test_nothing_is_published_if_no_epoch_has_a_finite_loss(a_training, tmp_path
 @pytest.mark.fault(61)
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [("torn checkpoint", "is not what the trainer wrote"), ("no checkpoint", "is missing")],
+    [("torn checkpoint", "has changed since the trainer wrote it"), ("no checkpoint", "is missing")],
 )
 def test_a_checkpoint_that_is_not_what_the_trainer_wrote_is_not_published(fresh_project, mode, words):
     with opened(fresh_project()) as rig:

@@ -182,7 +182,7 @@ class ScriptedLauncher(InstantLauncher):
 
     behaviour = "ok"
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         return cast(Child, ScriptedChild(self.behaviour))
 
 

@@ -15,7 +15,7 @@ from daemon.process.child import Child, ChildSpec
 from daemon.publishing.ledger_recovery import open_or_rebuild
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.context import Context
-from daemon.runtime.failure_messages import PASSING, describe_failure
+from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.loop import Mailbox
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -113,7 +113,7 @@ class InstantLauncher:
         self.answer: Callable[[Job], list[Event]] = train
         self.started: list[InstantChild] = []
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         self.started.append(InstantChild(self.answer))
         return cast(Child, self.started[-1])
 
@@ -168,7 +168,7 @@ class Site:
         """Make one pass and let the time until the next one pass; record a failure, as the main loop does."""
         try:
             delay_s = self.service.tick()
-            self.project.clear_warning(*PASSING)
+            self.project.clear_warning(*CLEARED_BY_SUCCESS)
         except Exception as error:  # noqa: BLE001  as the loop does
             self.failures.append(error)
             self.project.warn(*describe_failure(error, self.layout))

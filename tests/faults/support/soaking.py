@@ -26,7 +26,7 @@ LINES = 100
 class SoakLauncher(InstantLauncher):
     """Writes to the cycle's log, as a trainer does, and keeps no children in memory."""
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         spec.log.write_text("training\n" * 20, "utf-8")
         return cast(Child, QuickChild(train))
 
