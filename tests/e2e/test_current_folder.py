@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -109,7 +109,7 @@ def test_no_module_of_the_folder_runs(game, entry, command):
 @ENTRIES
 def test_no_module_of_the_folder_runs_in_a_cycle(game, entry):
     """The daemon, its reader of large files, its trainer and what it imports."""
-    drop(ProjectPaths(game.folder).exports if _made(game) else Path(), 1, v1_bytes(seed=1, n=16_000))
+    write_rollout(ProjectPaths(game.folder).exports if _made(game) else Path(), 1, v1_bytes(seed=1, n=16_000))
     done = game.run(entry, "--once", "--project", ".", "--epochs", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert game.ran() == set()
@@ -139,7 +139,7 @@ def test_a_network_of_the_project_runs_once_it_is_approved_and_nothing_else_does
     (game.folder / "my_net.py").write_text(NETWORK.replace("{marks}", str(game.marks)))
     (game.folder / "daemon.toml").write_text('[trainer]\nnetwork = "my_net:Net"\n')
     _made(game)
-    drop(ProjectPaths(game.folder).exports, 1)
+    write_rollout(ProjectPaths(game.folder).exports, 1)
     refused = game.run(entry, "--once", "--epochs", "1")
     assert (refused.returncode, "E_UNTRUSTED" in refused.stderr) == (2, True)
     assert game.ran() == set()

@@ -20,7 +20,7 @@ from schemas.model import check_probe, read_model
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import SAMPLES, drop, v1_bytes
+from tests.helpers import SAMPLES, v1_bytes, write_rollout
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
@@ -124,7 +124,7 @@ def test_the_same_rollouts_and_seed_give_the_same_weights(tmp_path):
     for name in ("one", "two"):
         exports = make_exports(tmp_path / name)
         for i in range(3):
-            drop(exports, i, v1_bytes(seed=i, n=256))
+            write_rollout(exports, i, v1_bytes(seed=i, n=256))
         assert daemon("--once", "--project", tmp_path / name, "--seed", 5).returncode == 0
         path = Path(ProjectPaths(tmp_path / name).pointer.read_text(encoding="utf-8"))
         checksums.add(orjson.loads(path.read_bytes())["checksum"])
@@ -167,7 +167,7 @@ def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Pr
     """Return a daemon in the middle of a long training, and its trainers."""
     exports = make_exports(folder)
     for i in range(2):
-        drop(exports, i, v1_bytes(seed=i, n=2048))
+        write_rollout(exports, i, v1_bytes(seed=i, n=2048))
     first = running("--project", folder, "--after-n-rollouts", 2, "--epochs", 50)
     wait_until(lambda: status(folder).get("state") == "training" and status(folder)["cycle"] == 1)
     return first, psutil.Process(first.pid).children(recursive=True)

@@ -13,8 +13,8 @@ from daemon.runtime.instance_lock import ProjectLock
 from daemon.training.notices import remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, train
-from tests.helpers import open_project
+from tests.faults.support.harness import InstantHarness, train
+from tests.helpers import open_context
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +26,9 @@ def quick(monkeypatch):
 @pytest.fixture
 def project(tmp_path) -> ProjectPaths:
     """Make a project with three cycles; the daemon has ended."""
-    with Site(tmp_path) as site:
+    with InstantHarness(tmp_path) as harness:
         for number in (1, 2, 3):
-            site.cycle(10 * number)
+            harness.run_cycle(10 * number)
     return ProjectPaths(tmp_path)
 
 
@@ -110,13 +110,13 @@ def test_a_nearly_full_disk_is_wrong(project, capsys, monkeypatch):
 
 
 def test_a_failed_cycle_is_shown_with_its_log_and_the_next_step(project, capsys):
-    with Site(project.project, failures_before_parking=1) as site:
+    with InstantHarness(project.project, failures_before_parking=1) as harness:
         ready = Ready(versions={"fake": "1"})
-        site.launcher.answer = lambda job: [ready, Failure(code="E_DATA", message="these rollouts are no good")]
-        site.drop(91, 92)
-        site.until(lambda: site.runner.busy and site.launcher.started)
-        site.launcher.started[-1].end(ExitCode.BAD_DATA)
-        site.until(lambda: not site.runner.busy)
+        harness.launcher.answer = lambda job: [ready, Failure(code="E_DATA", message="these rollouts are no good")]
+        harness.write_rollouts(91, 92)
+        harness.until(lambda: harness.runner.busy and harness.launcher.started)
+        harness.launcher.started[-1].end(ExitCode.BAD_DATA)
+        harness.until(lambda: not harness.runner.busy)
     code, found = findings(capsys, project)
     [(level, text)] = found["last cycle"]
     assert (code, level) == (1, "wrong")
@@ -135,8 +135,8 @@ def test_a_notice_is_shown_until_a_cycle_without_it(project, capsys, check):
     assert (code, level) == (1, "wrong")
     assert "cycle 3: seen here" in text
     assert f"-> {check.remedy}" in text
-    with Site(project.project) as site:
-        site.cycle(80)
+    with InstantHarness(project.project) as harness:
+        harness.run_cycle(80)
     code, found = findings(capsys, project)
     assert (code, found[f"exporter, {check.topic}"][0][0]) == (0, "note")
     assert "not seen since" in found[f"exporter, {check.topic}"][0][1]
@@ -144,15 +144,15 @@ def test_a_notice_is_shown_until_a_cycle_without_it(project, capsys, check):
 
 def test_the_daemon_keeps_the_notices_of_a_cycle(project):
     """A notice of the fake trainer is in the ledger afterwards."""
-    with Site(project.project) as site:
+    with InstantHarness(project.project) as harness:
         said = Notice(code="W_DEAD_OBSERVATION", message="2 of 15 \x1b[2J")
-        site.launcher.answer = lambda job: [*(events := train(job))[:1], said, *events[1:]]
-        site.cycle(70)
-        assert remembered_notices(site.ledger)[4] == {"W_DEAD_OBSERVATION": "2 of 15 \\x1b[2J"}
+        harness.launcher.answer = lambda job: [*(events := train(job))[:1], said, *events[1:]]
+        harness.run_cycle(70)
+        assert remembered_notices(harness.ledger)[4] == {"W_DEAD_OBSERVATION": "2 of 15 \\x1b[2J"}
 
 
 def test_only_the_last_cycles_notices_are_kept(tmp_path):
-    ledger = open_project(tmp_path).ledger
+    ledger = open_context(tmp_path).ledger
     ledger._db.execute("PRAGMA synchronous = OFF")
     for cycle in range(1, 12):
         for i in range(40):

@@ -15,7 +15,7 @@ from daemon.rollouts.reader import Accepted, Incomplete, Rejected, ingest
 from daemon.rollouts.reader_process import ReaderProcess
 from schemas.rollout.cache import load_rollout
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 
 NAME = "rollout_1_20261121_120000.json"
 
@@ -72,14 +72,14 @@ def test_a_daemon_that_stops_does_not_wait_for_the_reader(layout):
     assert isinstance(reader_process.ingest(NAME, signature), Incomplete)
 
 
-def test_the_service_reads_a_large_file_in_the_child_process(rig, monkeypatch):
+def test_the_service_reads_a_large_file_in_the_child_process(make_harness, monkeypatch):
     monkeypatch.setattr(reader_module, "LARGE_BYTES", 1000)
     monkeypatch.setattr(reader_module, "ingest", None)  # in this process, not in the child
-    one = rig()
-    one.until_published(0)
-    drop(one.layout.exports, 1)
-    one.until(lambda: one.ledger.pending_count() == 1)
-    assert one.inbox.file_count == 1
+    harness = make_harness()
+    harness.until_published(0)
+    write_rollout(harness.paths.exports, 1)
+    harness.until(lambda: harness.ledger.pending_count() == 1)
+    assert harness.inbox.file_count == 1
 
 
 def test_a_file_of_16_mb_takes_almost_no_time_of_this_process(layout):

@@ -43,4 +43,6 @@ def test_an_exit_without_a_failure_is_described(exit_code, is_script, words):
 
 def test_out_of_memory_is_tried_a_second_time():
     assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_ATTEMPTS)
-    assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed("x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS)
+    assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed(
+        "x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS
+    )

@@ -22,8 +22,8 @@ from daemon.security.config_monitor import EVERY_S, ConfigMonitor
 from schemas.settings.loading import load
 from schemas.settings.models import TrainerSettings
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, violations
-from tests.helpers import drop
+from tests.faults.support.harness import InstantHarness, violations
+from tests.helpers import write_rollout
 
 ROOT = Path(__file__).parents[3]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="mode bits")
@@ -116,22 +116,22 @@ CHANGES = {
 def test_a_config_that_changes_while_the_daemon_runs_is_reported_and_not_used(fresh_project, text, words):
     folder = fresh_project()
     write(folder, "[trainer]\nepochs = 2\n")
-    with Site(folder) as site:
-        lock = ProjectLock(site.layout.lock)
+    with InstantHarness(folder) as harness:
+        lock = ProjectLock(harness.paths.lock)
         lock.acquire()
-        monitor = ConfigMonitor(site.project, lock, config=None)
-        settings = site.project.settings
-        site.drop(1, 2)
-        site.until(lambda: site.runner.busy or site.version == 1)
+        monitor = ConfigMonitor(harness.context, lock, config=None)
+        settings = harness.context.settings
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: harness.runner.busy or harness.version == 1)
         write(folder, text + "# longer than before\n")
         for _ in range(3):
-            site.clock.pass_s(EVERY_S)
+            harness.clock.pass_s(EVERY_S)
             monitor.check()
-        [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
+        [warning] = [w for w in harness.context.warnings() if w.code == "W_CONFIG"]
         assert words in warning.message
-        assert sum(words in line for line in site.log.lines) == 1
-        site.until_version(1)
-        assert site.project.settings is settings
+        assert sum(words in line for line in harness.log.lines) == 1
+        harness.until_version(1)
+        assert harness.context.settings is settings
         lock.release()
     assert violations(folder) == ()
 
@@ -140,17 +140,17 @@ def test_a_config_that_changes_while_the_daemon_runs_is_reported_and_not_used(fr
 @pytest.mark.fault(69)
 def test_a_config_that_becomes_writable_for_everybody_is_reported_and_not_read(fresh_project):
     folder = fresh_project()
-    with Site(folder) as site:
-        monitor = ConfigMonitor(site.project, ProjectLock(site.layout.lock), config=None)
+    with InstantHarness(folder) as harness:
+        monitor = ConfigMonitor(harness.context, ProjectLock(harness.paths.lock), config=None)
         write(folder, "[trainer]\nepochs = zero\n").chmod(0o666)
-        site.clock.pass_s(EVERY_S)
+        harness.clock.pass_s(EVERY_S)
         monitor.check()
-        [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
+        [warning] = [w for w in harness.context.warnings() if w.code == "W_CONFIG"]
         assert "can be written by everybody" in warning.message
         (folder / "daemon.toml").unlink()
-        site.clock.pass_s(EVERY_S)
+        harness.clock.pass_s(EVERY_S)
         monitor.check()
-        assert "W_CONFIG" not in site.warnings(), "the config is as it was at the start"
+        assert "W_CONFIG" not in harness.warnings(), "the config is as it was at the start"
 
 
 def make_foreign(path: Path, monkeypatch) -> None:
@@ -247,7 +247,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("command", ["--once", "", "doctor", "publish --epoch 1", "trust --show"])
 def test_no_program_that_a_project_names_runs_before_the_user_approves_it(tmp_path, capsys, text, command):
     mark = write_programs(tmp_path)
-    drop(tmp_path, 1)
+    write_rollout(tmp_path, 1)
     write(tmp_path, text.format(folder=tmp_path))
     code = main([*command.split(), "--project", str(tmp_path)])
     said = "".join(capsys.readouterr())
@@ -365,8 +365,8 @@ def odd_folder(parent: Path, name: str) -> Path:
 @pytest.mark.parametrize("name", ODD.values(), ids=ODD)
 def test_a_cycle_in_a_folder_with_an_odd_name(tmp_path, capsys, name):
     folder = odd_folder(tmp_path, name)
-    with Site(folder) as site:
-        site.cycle(1)
+    with InstantHarness(folder) as harness:
+        harness.run_cycle(1)
     assert violations(folder) == ()
     assert Path(ProjectPaths(folder).pointer.read_text(encoding="utf-8")).is_file()
     assert main(["history", "--json", f"--project={folder}"]) == 0
@@ -378,8 +378,8 @@ def test_a_cycle_in_a_path_of_more_than_300_characters(tmp_path):
     folder = tmp_path
     while len(str(folder)) < 320:
         folder = odd_folder(folder, "a folder of a name that is not short")
-    with Site(folder) as site:
-        site.cycle(1)
+    with InstantHarness(folder) as harness:
+        harness.run_cycle(1)
     assert violations(folder) == ()
 
 
@@ -407,7 +407,7 @@ def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
     folder = odd_folder(tmp_path, "-my [x] 100% \u00fc\u4e2d")
     layout = ProjectPaths(folder)
     layout.make()
-    drop(layout.exports, 1)
+    write_rollout(layout.exports, 1)
     done = subprocess.run(
         [sys.executable, "-m", "daemon", "--once", f"--project={folder}", "--epochs", "1"],
         cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
@@ -420,11 +420,11 @@ def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
 def test_the_pointer_follows_a_project_that_was_moved(fresh_project, tmp_path):
     """The old absolute path would name nothing, or the copy that stayed."""
     old = fresh_project()
-    with Site(old) as site:
-        site.cycle(1)
+    with InstantHarness(old) as harness:
+        harness.run_cycle(1)
     new = tmp_path / "moved"
     shutil.copytree(old, new)
     assert violations(new) != ()
-    with Site(new):
+    with InstantHarness(new):
         assert Path(ProjectPaths(new).pointer.read_text(encoding="utf-8")).is_relative_to(new.resolve())
     assert violations(new) == ()

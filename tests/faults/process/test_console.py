@@ -18,8 +18,8 @@ import orjson
 import pytest
 
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import violations
-from tests.helpers import drop
+from tests.faults.support.harness import violations
+from tests.helpers import write_rollout
 
 if sys.platform == "win32":
     pytest.skip("a Windows console is not a pty; daemon.ui.terminal turns QuickEdit off there", allow_module_level=True)
@@ -40,7 +40,7 @@ class Running:
 
     def __init__(self, folder: Path, *, master: int | None, process: subprocess.Popen) -> None:
         self.folder = folder
-        self.layout = ProjectPaths(folder)
+        self.paths = ProjectPaths(folder)
         self.process = process
         self.master = master
         self.output = bytearray()
@@ -78,7 +78,7 @@ class Running:
 
     def status(self) -> dict:
         try:
-            return orjson.loads(self.layout.status.read_bytes())
+            return orjson.loads(self.paths.status.read_bytes())
         except FileNotFoundError:
             return {}
 
@@ -92,7 +92,7 @@ class Running:
     def run_cycle(self, version: int = 1) -> None:
         """Drop two rollouts and wait until their model is published."""
         for i in (1, 2):
-            drop(self.layout.exports, 10 * version + i)
+            write_rollout(self.paths.exports, 10 * version + i)
         self.until(lambda: self.status().get("policy_version") == version)
 
     def stop(self) -> int:
@@ -170,7 +170,7 @@ def test_if_the_terminal_closes_only_the_log_file_is_written(start):
     ready(one)
     one.hang_up()
     one.run_cycle()
-    one.until(lambda: b"the dashboard is off" in one.layout.daemon_log.read_bytes())
+    one.until(lambda: b"the dashboard is off" in one.paths.daemon_log.read_bytes())
     assert one.stop() == 0
 
 
@@ -219,7 +219,7 @@ def test_a_daemon_without_standard_streams(tmp_path):
     command = f'"{sys.executable}" "{DAEMON}" --once "--project={folder}" <&- >&- 2>&-'
     layout = ProjectPaths(folder)
     layout.make()
-    drop(layout.exports, 1)
+    write_rollout(layout.exports, 1)
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
     assert violations(folder) == ()
 

@@ -17,7 +17,7 @@ import pytest
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
 ROOT = Path(__file__).parents[3]
 STARTERS = 20
@@ -232,11 +232,11 @@ def test_a_project_reached_through_a_link_has_one_lock(tmp_path):
 @pytest.mark.fault(67)
 def test_only_one_daemon_ever_wrote_to_the_ledger(fresh_project):
     """If a second daemon wrote to the ledger, the first one would find its cycle in another phase."""
-    with Site(fresh_project()) as site:
-        lock = ProjectLock(site.layout.lock)
+    with InstantHarness(fresh_project()) as harness:
+        lock = ProjectLock(harness.paths.lock)
         lock.acquire()
-        code, output = try_acquire(site.layout.lock)
+        code, output = try_acquire(harness.paths.lock)
         assert (code, "another daemon runs" in output) == (4, True)
-        site.cycle(1)
+        harness.run_cycle(1)
         lock.release()
-    assert violations(site.layout.project) == ()
+    assert violations(harness.paths.project) == ()

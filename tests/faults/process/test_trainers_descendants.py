@@ -24,8 +24,8 @@ from tests.fakes.trainer import PIDS_NAME
 from tests.faults.support.children import (
     begin_cycle,
     is_gone,
+    kill_and_wait,
     opened,
-    put_away,
     sleeper,
     until,
     until_ended,
@@ -47,28 +47,28 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions
     ],
 )
 def test_what_a_trainer_started_ends_with_it(fresh_project, mode, phase):
-    with opened(fresh_project(), attempts=1) as rig:
-        begin_cycle(rig, mode)
-        pids = rig.layout.state / PIDS_NAME
-        rig.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
-        object.__setattr__(rig.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
+    with opened(fresh_project(), attempts=1) as harness:
+        begin_cycle(harness, mode)
+        pids = harness.paths.state / PIDS_NAME
+        harness.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
+        object.__setattr__(harness.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
         descendants = [int(pid) for pid in pids.read_text().split()]
-        until_ended(rig, 1)
-        assert rig.runner.cycle.phase is phase
-        rig.until(lambda: rig.launcher.started[0].poll() is not None and not workers_of(rig.layout.project))
+        until_ended(harness, 1)
+        assert harness.runner.cycle.phase is phase
+        harness.until(lambda: harness.launcher.started[0].poll() is not None and not workers_of(harness.paths.project))
         assert [pid for pid in descendants if not is_gone(pid)] == []
 
 
 @posix
 @pytest.mark.fault(58)
 def test_what_a_trainer_started_ends_if_the_daemon_is_stopped_during_training(fresh_project):
-    with opened(fresh_project()) as rig:
-        begin_cycle(rig, "descendants, then hangs")
-        pids = rig.layout.state / PIDS_NAME
-        rig.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
-        assert len(workers_of(rig.layout.project)) == 5
-        rig.close()
-        assert workers_of(rig.layout.project) == []
+    with opened(fresh_project()) as harness:
+        begin_cycle(harness, "descendants, then hangs")
+        pids = harness.paths.state / PIDS_NAME
+        harness.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
+        assert len(workers_of(harness.paths.project)) == 5
+        harness.close()
+        assert workers_of(harness.paths.project) == []
 
 
 class FakeKernel:
@@ -121,7 +121,7 @@ def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_jobs_
         job.close()
         assert kernel.calls[3:] == [("terminate", 7), ("close", 7)]
     finally:
-        put_away(child)
+        kill_and_wait(child)
 
 
 @posix
@@ -138,7 +138,7 @@ def test_on_windows_a_child_runs_even_if_its_job_is_refused(call):
         until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
         assert kernel.calls[-1:] == ([("close", 7)] if call != "create_job" else [])
     finally:
-        put_away(child)
+        kill_and_wait(child)
 
 
 # Other processes
@@ -155,16 +155,16 @@ def test_a_process_that_the_lock_file_names_is_not_ended(fresh_project):
     folder = fresh_project()
     other_process = sleeper()
     try:
-        with opened(folder) as rig:
-            rig.layout.lock.write_text(f"{other_process.pid}\n")
-            lock = ProjectLock(rig.layout.lock)
+        with opened(folder) as harness:
+            harness.paths.lock.write_text(f"{other_process.pid}\n")
+            lock = ProjectLock(harness.paths.lock)
             lock.acquire()
             lock.release()
-            begin_cycle(rig, "")
-            rig.until_published(1)
+            begin_cycle(harness, "")
+            harness.until_published(1)
         assert other_process.poll() is None
     finally:
-        put_away(other_process)
+        kill_and_wait(other_process)
 
 
 @posix
@@ -188,7 +188,7 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
         alive = {name for name, process in processes.items() if process.poll() is None}
         assert alive == set(processes) - {"orphan"}
     finally:
-        put_away(*processes.values())
+        kill_and_wait(*processes.values())
 
 
 @posix
@@ -211,7 +211,7 @@ def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
         assert groups == []
         assert other_process.poll() is None
     finally:
-        put_away(other_process)
+        kill_and_wait(other_process)
 
 
 @posix
@@ -250,4 +250,4 @@ def test_kill_processes_returns_what_does_not_end_after_its_timeout(monkeypatch,
             assert time.monotonic() - began < 3.0
         assert kill_processes(lambda found: found == token) == []
     finally:
-        put_away(process)
+        kill_and_wait(process)

@@ -1,4 +1,4 @@
-"""Run a project's inbox until so many rollouts are pending and so many files rejected, then print the result as JSON.
+"""Run a project's inbox until PENDING rollouts are pending and REJECTED files rejected; print the result as JSON.
 
 Usage: inbox_run.py PROJECT PENDING REJECTED
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from daemon.rollouts.inbox import Inbox
-from tests.helpers import open_project
+from tests.helpers import open_context
 
 TIMEOUT_S = 30.0
 
 
 def main() -> None:
     folder, pending, rejected = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    project = open_project(folder)
+    project = open_context(folder)
     inbox = Inbox(project)
     codes: set[str] = set()
     end = time.monotonic() + TIMEOUT_S
