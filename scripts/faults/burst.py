@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from schemas.storage.paths import ProjectPaths
+from schemas.storage.layout import ProjectPaths
 from scripts.faults.lib.mutations import seeds
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.storage.paths import ProjectPaths
+from schemas.storage.layout import ProjectPaths
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0

@@ -23,7 +23,7 @@ import orjson
 
 from daemon.diagnostics.invariants import FileFingerprint, Invariant, Violation, check_invariants, fingerprints_of
 from daemon.runtime.instance_lock import is_held
-from schemas.storage.paths import ProjectPaths, is_rollout_name
+from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DAEMON = ROOT / "tests" / "fakes" / "whole_daemon.py"

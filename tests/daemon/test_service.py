@@ -1,4 +1,4 @@
-"""Whole cycles in one process, with the fake trainer as a real child: what is promised holds when things go wrong."""
+"""Whole cycles in one process, with the fake trainer as a real child process, also after failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers import v1_bytes, write_rollout
 
 
 def send(harness, **what):
-    """Write a command as the command line does, and return the reply."""
+    """Write a command as the command line does; return the reply."""
     write_atomic(harness.paths.commands / "1_1.command", Command(**what).to_bytes())
     harness.until(lambda: not waiting_commands(harness.paths))
     return orjson.loads((harness.paths.commands / "1_1.reply").read_bytes())
@@ -41,7 +41,7 @@ def test_the_first_run_publishes_version_0_before_any_training(make_harness):
     assert "\\" not in pointer_text(harness)
 
 
-def test_n_rollouts_become_a_published_model_with_all_that_the_contract_names(make_harness):
+def test_enough_rollouts_become_a_published_model_with_all_its_files(make_harness):
     harness = make_harness()
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2)
@@ -60,7 +60,7 @@ def test_n_rollouts_become_a_published_model_with_all_that_the_contract_names(ma
     assert not list(harness.paths.staging.iterdir())
 
 
-def test_the_epoch_that_the_settings_ask_for_is_the_one_that_is_published(make_harness):
+def test_the_epoch_in_the_settings_is_published(make_harness):
     harness = make_harness(auto_load_model_epoch=2)
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2)
@@ -90,7 +90,7 @@ def test_the_same_content_under_two_names_counts_once(make_harness):
     assert harness.ledger.pending_count() == 1
 
 
-def test_version_0_is_made_anew_where_the_first_rollouts_have_another_shape(make_harness):
+def test_version_0_is_made_again_if_the_first_rollouts_have_another_shape(make_harness):
     harness = make_harness()
     harness.until_published(0)
     first = pointer_text(harness)
@@ -103,7 +103,7 @@ def test_version_0_is_made_anew_where_the_first_rollouts_have_another_shape(make
 
 
 @pytest.mark.fault(19)
-def test_a_rollout_of_another_shape_is_rejected_with_the_difference_in_words(make_harness):
+def test_a_rollout_of_another_shape_is_rejected_with_the_difference(make_harness):
     harness = make_harness()
     write_rollout(harness.paths.exports, 1)
     harness.until(lambda: harness.ledger.pending_count() == 1)
@@ -116,7 +116,7 @@ def test_a_rollout_of_another_shape_is_rejected_with_the_difference_in_words(mak
 
 
 @pytest.mark.fault(18)
-def test_a_broken_rollout_costs_that_rollout_only(make_harness):
+def test_an_invalid_rollout_does_not_affect_the_others(make_harness):
     harness = make_harness()
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2, b'{"experiences": [{"state": []}]}')
@@ -126,7 +126,7 @@ def test_a_broken_rollout_costs_that_rollout_only(make_harness):
 
 
 @pytest.mark.fault(2)
-def test_a_file_written_slowly_in_place_counts_once_and_whole(make_harness):
+def test_a_file_written_slowly_in_place_counts_once_when_it_is_complete(make_harness):
     harness = make_harness()
     harness.until_published(0)
     data, path = v1_bytes(seed=5), harness.paths.exports / "rollout_5_x.json"
@@ -140,7 +140,7 @@ def test_a_file_written_slowly_in_place_counts_once_and_whole(make_harness):
 
 
 @pytest.mark.fault(1)
-def test_a_file_that_stays_incomplete_is_rejected_after_its_time(make_harness):
+def test_a_file_that_stays_incomplete_is_rejected_after_a_timeout(make_harness):
     harness = make_harness(incomplete_timeout_s=0.2)
     bad = write_rollout(harness.paths.exports, 1, v1_bytes()[:-100])
     harness.until(lambda: not bad.exists())
@@ -149,7 +149,7 @@ def test_a_file_that_stays_incomplete_is_rejected_after_its_time(make_harness):
 
 @pytest.mark.fault(20)
 @pytest.mark.fault(23)
-def test_temporary_files_and_odd_files_are_left_alone(make_harness):
+def test_temporary_files_and_files_that_are_not_rollouts_are_not_touched(make_harness):
     harness = make_harness()
     exports = harness.paths.exports
     (exports / "rollout_9_x.json.tmp").write_bytes(v1_bytes())
@@ -170,7 +170,7 @@ def test_temporary_files_and_odd_files_are_left_alone(make_harness):
         ("wrong probe", "probe"),
     ],
 )
-def test_a_failed_training_costs_that_cycle_only(make_harness, mode, words):
+def test_after_a_failed_training_the_next_cycle_is_published(make_harness, mode, words):
     harness = make_harness()
     harness.until_published(0)
     harness.launcher.mode = mode
@@ -186,7 +186,7 @@ def test_a_failed_training_costs_that_cycle_only(make_harness, mode, words):
     assert [cycle.state for cycle in harness.ledger.history()] == ["published", "failed", "published"]
 
 
-def test_a_killed_trainer_is_tried_once_more_and_then_costs_its_cycle(make_harness):
+def test_after_two_killed_trainers_the_cycle_fails(make_harness):
     harness = make_harness()
     harness.until_published(0)
     harness.launcher.mode = "dies"
@@ -197,7 +197,7 @@ def test_a_killed_trainer_is_tried_once_more_and_then_costs_its_cycle(make_harne
     assert "memory ran out" in harness.runner.cycle.why
 
 
-def test_three_failed_cycles_in_a_row_park_and_a_trigger_tries_again(make_harness):
+def test_after_three_failed_cycles_the_daemon_parks_until_a_trigger(make_harness):
     harness = make_harness(auto_train_after_n_rollouts=1)
     harness.until_published(0)
     harness.launcher.mode = "fails"
@@ -216,7 +216,7 @@ def test_three_failed_cycles_in_a_row_park_and_a_trigger_tries_again(make_harnes
 
 
 @pytest.mark.parametrize("mode", ["silent", "stubborn"])
-def test_a_trainer_that_hangs_is_ended_with_its_whole_family(make_harness, mode):
+def test_a_trainer_that_hangs_is_ended_with_its_descendants(make_harness, mode):
     harness = make_harness(attempts=1)
     harness.until_published(0)
     object.__setattr__(harness.settings.daemon, "silence_timeout_s", 0.5)
@@ -225,22 +225,22 @@ def test_a_trainer_that_hangs_is_ended_with_its_whole_family(make_harness, mode)
     write_rollout(harness.paths.exports, 2)
     harness.until(lambda: len(harness.launcher.started) == 2)
     pid = harness.launcher.started[1].pid
-    family: set[int] = set()
+    descendants: set[int] = set()
 
     def is_over() -> bool:
         if psutil.pid_exists(pid):
             with contextlib.suppress(psutil.Error):
-                family.update(child.pid for child in psutil.Process(pid).children(recursive=True))
+                descendants.update(child.pid for child in psutil.Process(pid).children(recursive=True))
         return harness.runner.cycle.phase is Phase.FAILED
 
     harness.until(is_over)
-    assert "no sign of life" in harness.runner.cycle.why
-    assert len(family) == (1 if mode == "stubborn" else 0)
-    for each in (pid, *family):
+    assert "sent no event for silence_timeout_s" in harness.runner.cycle.why
+    assert len(descendants) == (1 if mode == "stubborn" else 0)
+    for each in (pid, *descendants):
         assert not psutil.pid_exists(each) or psutil.Process(each).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_trainer_that_never_says_ready_is_ended(make_harness):
+def test_a_trainer_that_is_never_ready_is_ended(make_harness):
     harness = make_harness(attempts=1)
     harness.until_published(0)
     harness.launcher.mode = "never ready"
@@ -251,7 +251,7 @@ def test_a_trainer_that_never_says_ready_is_ended(make_harness):
     assert "not ready after" in harness.runner.cycle.why
 
 
-def test_noise_on_the_trainers_stdout_does_no_harm(make_harness):
+def test_lines_that_are_not_events_on_the_trainers_stdout_are_ignored(make_harness):
     harness = make_harness()
     harness.launcher.mode = "chatty"
     write_rollout(harness.paths.exports, 1)
@@ -259,7 +259,7 @@ def test_noise_on_the_trainers_stdout_does_no_harm(make_harness):
     harness.until_published(1)
 
 
-def test_what_a_trainer_says_is_made_safe(make_harness):
+def test_control_characters_in_a_notice_are_escaped(make_harness):
     harness = make_harness()
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2)
@@ -268,7 +268,7 @@ def test_what_a_trainer_says_is_made_safe(make_harness):
     assert warning.message == "something [bold]odd[/bold] \\x1b[2J"
 
 
-def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a_restart(make_harness, tmp_path):
+def test_a_pause_lasts_until_resume_also_after_a_restart(make_harness, tmp_path):
     harness = make_harness()
     harness.until_published(0)
     assert send(harness, what="pause")["ok"]
@@ -286,11 +286,11 @@ def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a
 def test_a_trigger_without_rollouts_is_refused_and_starts_no_cycle(make_harness):
     harness = make_harness(failures_before_parking=1)
     harness.until_published(0)
-    harness.until(lambda: harness.inbox.is_settled)
+    harness.until(lambda: harness.inbox.is_up_to_date)
     for _ in range(3):
         reply = send(harness, what="trigger")
         assert (reply["ok"], reply["exit_code"]) == (False, 3)
-        assert f"there is no rollout in {harness.paths.exports}" in reply["message"]
+        assert f"{harness.paths.exports} contains no rollouts" in reply["message"]
         assert reply["message"].endswith("[E_NO_ROLLOUTS]")
     harness.until(lambda: state_of(harness) == "idle")
     assert harness.ledger.last_cycle_id() == 0
@@ -307,13 +307,13 @@ def test_a_trigger_waits_for_the_rollouts_that_are_being_read(make_harness):
     harness.until_published(1)
 
 
-def test_a_trigger_whose_rollouts_turn_out_unusable_starts_no_cycle(make_harness):
+def test_a_trigger_whose_rollouts_are_rejected_starts_no_cycle(make_harness):
     harness = make_harness(auto_train_after_n_rollouts=100)
     harness.until_published(0)
     harness.service.trigger("trigger")
     bad = write_rollout(harness.paths.exports, 1, b"{}")
     harness.until(lambda: not bad.exists() and not harness.service.is_triggered)
-    assert "there is no rollout in" in harness.log
+    assert f"{harness.paths.exports} contains no rollouts" in harness.log
     assert harness.ledger.last_cycle_id() == 0
 
 
@@ -341,7 +341,7 @@ def test_a_trigger_while_paused_is_refused(make_harness):
     harness.until_published(1)
 
 
-def test_a_trigger_trains_on_fewer_than_n(make_harness):
+def test_a_trigger_trains_on_fewer_rollouts_than_usual(make_harness):
     harness = make_harness(auto_train_after_n_rollouts=100)
     write_rollout(harness.paths.exports, 1)
     harness.until(
@@ -351,7 +351,7 @@ def test_a_trigger_trains_on_fewer_than_n(make_harness):
     harness.until_published(1)
 
 
-def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_it(make_harness):
+def test_an_older_model_can_be_published_again_and_training_continues_from_it(make_harness):
     harness = make_harness(auto_train_after_n_rollouts=1)
     for i in (1, 2):
         write_rollout(harness.paths.exports, i)
@@ -366,7 +366,7 @@ def test_an_older_model_can_be_put_before_the_engine_and_training_goes_on_from_i
     assert parent == "cycle_000001/model_epoch_3.pt"
 
 
-def test_an_order_for_a_model_that_is_not_there_is_answered_with_the_reason(make_harness):
+def test_a_command_to_publish_a_missing_epoch_is_refused_and_the_pointer_file_stays(make_harness):
     harness = make_harness()
     harness.until_published(0)
     reply = send(harness, what="publish", epoch=9, cycle=0)
@@ -374,18 +374,18 @@ def test_an_order_for_a_model_that_is_not_there_is_answered_with_the_reason(make
     assert pointer_text(harness).endswith("model_epoch_0.json")
 
 
-def test_cleared_exports_are_those_of_the_cycle_alone(make_harness):
+def test_only_the_rollouts_of_the_cycle_are_cleared_from_exports(make_harness):
     harness = make_harness(clear_exports_after_training=True)
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2)
     harness.until(lambda: harness.runner.cycle is not None and harness.runner.cycle.kind == "train")
-    kept = write_rollout(harness.paths.exports, 3)
+    unused = write_rollout(harness.paths.exports, 3)
     harness.until_published(1)
-    harness.until(lambda: [path.name for path in harness.paths.exports.iterdir()] == [kept.name])
+    harness.until(lambda: [path.name for path in harness.paths.exports.iterdir()] == [unused.name])
 
 
 @pytest.mark.parametrize("limit_by", ["age", "quality"])
-def test_exports_are_limited_to_the_newest_or_the_best_used_ones(make_harness, limit_by):
+def test_only_the_newest_or_the_best_used_exports_are_kept(make_harness, limit_by):
     harness = make_harness(max_export_files=2, limit_by=limit_by)
     paths = [write_rollout(harness.paths.exports, i) for i in (1, 2)]
     harness.until_published(1)
@@ -398,7 +398,7 @@ def test_exports_are_limited_to_the_newest_or_the_best_used_ones(make_harness, l
     assert left == (by_quality if limit_by == "quality" else {path.name for path in paths[2:]})
 
 
-def test_a_deleted_exports_folder_is_waited_for(make_harness):
+def test_the_daemon_waits_for_a_deleted_exports_folder(make_harness):
     harness = make_harness()
     harness.until_published(0)
     shutil.rmtree(harness.paths.exports)
@@ -410,7 +410,7 @@ def test_a_deleted_exports_folder_is_waited_for(make_harness):
     assert not harness.context.warnings() or all(w.code == "W_DEMO" for w in harness.context.warnings())
 
 
-def test_a_stopped_daemon_does_its_cycle_again_and_no_rollout_counts_twice(make_harness):
+def test_after_a_restart_the_cycle_is_trained_again_and_no_rollout_counts_twice(make_harness):
     harness = make_harness()
     harness.until_published(0)
     harness.launcher.mode = "silent"
@@ -431,17 +431,17 @@ def test_a_users_training_script_is_called_with_the_positional_arguments(make_ha
         "import json, pathlib, sys\n"
         "exports, models, epochs, device = sys.argv[1:]\n"
         "pathlib.Path(models, 'model_epoch_1.pt').write_bytes(b'x')\n"
-        "pathlib.Path(exports, '..', 'seen.json').write_text(json.dumps([epochs, device]))\n"
+        "pathlib.Path(exports, '..', 'arguments.json').write_text(json.dumps([epochs, device]))\n"
     )
     harness = make_harness(training_script="my_training.py")
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2)
     harness.until_published(1)
-    assert orjson.loads((harness.paths.training / "seen.json").read_bytes()) == ["3", "auto"]
+    assert orjson.loads((harness.paths.training / "arguments.json").read_bytes()) == ["3", "auto"]
     assert "my_training.py" in harness.log
 
 
-def test_a_training_script_that_fails_is_named_with_its_last_words(make_harness, tmp_path):
+def test_the_last_output_line_of_a_failed_training_script_is_shown(make_harness, tmp_path):
     (tmp_path / "bad.py").write_text("raise SystemExit('no GPU here')\n")
     harness = make_harness(training_script="bad.py")
     write_rollout(harness.paths.exports, 1)

@@ -71,9 +71,9 @@ def status(folder: Path) -> dict:
 
 
 def make_exports(folder: Path) -> Path:
-    layout = ProjectPaths(folder)
-    layout.exports.mkdir(parents=True)
-    return layout.exports
+    paths = ProjectPaths(folder)
+    paths.exports.mkdir(parents=True)
+    return paths.exports
 
 
 def published_model(folder: Path):

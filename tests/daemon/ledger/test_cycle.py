@@ -25,7 +25,7 @@ from schemas.job import ExitCode
 
 RETRY_POLICY = RetryPolicy(attempts=3, failures_before_parking=3, retry_delay_s=10.0)
 OOM = Failed("killed", -9, max_attempts=2)
-HUNG = Failed("no sign of life")
+HUNG = Failed("sent no event")
 HISTORIES = {
     "published": ([Launching(), Trained(), Selected(), Published()], 0, Phase.PUBLISHED),
     "bad data is final": ([Launching(), Failed("bad", ExitCode.BAD_DATA)], 0, Phase.FAILED),

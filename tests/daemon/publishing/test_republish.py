@@ -18,7 +18,7 @@ MODEL = "cycle_000001/model_epoch_2.json"
 
 @pytest.fixture
 def paths(tmp_path) -> ProjectPaths:
-    """A project in which cycles 1 and 2 were published."""
+    """Make a project in which cycles 1 and 2 were published; return its paths."""
     with InstantHarness(tmp_path) as harness:
         harness.until_version(0)
         harness.run_cycle(1)
@@ -46,7 +46,7 @@ def test_without_a_daemon_the_epoch_is_published_under_the_lock(paths, capsys):
     assert_published(paths)
 
 
-def test_a_running_daemon_publishes_the_epoch_itself(paths, capsys):
+def test_a_running_daemon_publishes_the_epoch(paths, capsys):
     codes: list[int] = []
     lock = ProjectLock(paths.lock)
     lock.acquire()

@@ -74,7 +74,7 @@ VIEWS = {
     "nothing yet": view(
         status(cycle=0, rollouts_pending=0, policy_version=0, best_model_path=None), log_lines=(), machine=BARE
     ),
-    "initial model": view(status(DaemonState.TRAINING, step="making the initial model", cycle=0)),
+    "initial model": view(status(DaemonState.TRAINING, step="creating the initial model", cycle=0)),
     "idle": IDLE,
     "training": view(
         status(DaemonState.TRAINING, cycle=31, epochs=epochs(4), epochs_total=10, progress=0.4, training_seconds=17.0),

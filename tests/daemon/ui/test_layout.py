@@ -127,7 +127,7 @@ def test_the_error_of_a_cycle_is_on_the_screen_once_with_the_place_of_the_crash(
         log_lines=[f"2026-11-21 12:00:00 WARNING {ascii_safe(f'cycle 3 failed: {error} (log: cycle_3.log)')}"],
     )
     rows = text_of(failed, *size, glyphs)
-    words = " ".join(" ".join(row.split(glyphs.wall)[0].split()) for row in rows if glyphs.wall in row)
+    words = " ".join(" ".join(row.split(glyphs.vertical_line)[0].split()) for row in rows if glyphs.wall in row)
     assert glyphs.clean(error) in words, "the epochs panel shows all of it"
     screen = " ".join("\n".join(rows).split())
     assert screen.count("ValueError") == screen.count("E_BUG") == 1
@@ -226,15 +226,15 @@ def test_svg_is_well_formed_and_reproducible():
 
 
 def test_the_script_draws_a_project_without_its_daemon(tmp_path, monkeypatch):
-    layout = ProjectPaths(tmp_path / "RacingGame")
-    layout.make()
+    paths = ProjectPaths(tmp_path / "RacingGame")
+    paths.make()
     out = tmp_path / "dashboard.svg"
-    assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "no daemon has run there"
-    layout.status.write_bytes(IDLE.status.to_bytes())
-    layout.daemon_log.write_text("\n".join(LOG))
-    Ledger.open(layout.ledger).close()
+    assert dashboard_picture.main([str(paths.project), str(out)]) == 3, "no daemon has run there"
+    paths.status.write_bytes(IDLE.status.to_bytes())
+    paths.daemon_log.write_text("\n".join(LOG))
+    Ledger.open(paths.ledger).close()
     monkeypatch.setattr(dashboard_picture, "INTERVAL_S", 0.0)
-    assert dashboard_picture.main([str(layout.project), str(out), "80", "24"]) == 0
+    assert dashboard_picture.main([str(paths.project), str(out), "80", "24"]) == 0
     shown_text = "".join(ET.fromstring(out.read_text(encoding="utf-8")).itertext()).replace("\xa0", " ")
     assert "RacingGame" in shown_text
     assert "4 of 10" in shown_text

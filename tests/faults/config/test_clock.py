@@ -137,7 +137,7 @@ def test_a_silent_trainer_is_ended_if_the_machine_did_not_sleep(fresh_project):
     with InstantHarness(fresh_project(), silence_timeout_s=20.0) as harness:
         harness.launcher.answer = lambda job: [Ready(versions={})]
         harness.write_rollouts(1, 2)
-        harness.until(lambda: any("no sign of life" in line for line in harness.log.lines))
+        harness.until(lambda: any("sent no event" in line for line in harness.log.lines))
 
 
 SET_SIGHUP = (
@@ -231,15 +231,15 @@ def test_under_nohup_a_closed_terminal_does_not_end_the_daemon(tmp_path):
 @posix_only
 def test_a_daemon_and_its_trainer_continue_after_both_were_stopped(tmp_path):
     """Stop both for longer than any limit, as when the machine sleeps."""
-    layout = ProjectPaths(tmp_path)
-    layout.make()
+    paths = ProjectPaths(tmp_path)
+    paths.make()
     (tmp_path / "slow.py").write_text(
         "import sys, time\nfrom pathlib import Path\nPath(sys.argv[0]).with_suffix('.pid').touch()\ntime.sleep(4)\n"
     )
     with whole_daemon(tmp_path, training_script="slow.py", training_timeout_s=5) as process:
         wait_until(lambda: status(tmp_path).get("policy_version") == 0 and status(tmp_path).get("best_model_path"))
         for index in (1, 2):
-            write_rollout(layout.exports, index)
+            write_rollout(paths.exports, index)
         wait_until((tmp_path / "slow.pid").exists)
         processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         for one in processes:
@@ -247,5 +247,5 @@ def test_a_daemon_and_its_trainer_continue_after_both_were_stopped(tmp_path):
         time.sleep(LONGEST_GAP_S + 1.0)
         for one in processes:
             one.resume()
-        wait_until(lambda: "[3/5]" in layout.daemon_log.read_text())
-    assert "took longer" not in layout.daemon_log.read_text()
+        wait_until(lambda: "[3/5]" in paths.daemon_log.read_text())
+    assert "took longer" not in paths.daemon_log.read_text()

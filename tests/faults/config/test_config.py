@@ -179,13 +179,13 @@ def test_a_config_that_another_user_can_write_is_refused(tmp_path, capsys, monke
 @pytest.mark.fault(71)
 @pytest.mark.parametrize("what", ["project", "training", "models", "state"])
 def test_a_folder_that_everybody_can_write_is_refused_without_allow_shared(tmp_path, capsys, what):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    folder = getattr(layout, what)
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    folder = getattr(paths, what)
     folder.chmod(0o777)
     code, err = run_cli(capsys, "--once", "--project", tmp_path)
     assert (code, "E_SHARED_FOLDER" in err, "--allow-shared" in err) == (2, True, True)
-    assert not layout.ledger.exists()
+    assert not paths.ledger.exists()
     assert run_cli(capsys, "--once", "--allow-shared", "--project", tmp_path)[0] == 3
     folder.chmod(0o1777)
     assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3, (
@@ -405,9 +405,9 @@ def test_a_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, capsys):
 @pytest.mark.fault(72)
 def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
     folder = odd_folder(tmp_path, "-my [x] 100% \u00fc\u4e2d")
-    layout = ProjectPaths(folder)
-    layout.make()
-    write_rollout(layout.exports, 1)
+    paths = ProjectPaths(folder)
+    paths.make()
+    write_rollout(paths.exports, 1)
     done = subprocess.run(
         [sys.executable, "-m", "daemon", "--once", f"--project={folder}", "--epochs", "1"],
         cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,

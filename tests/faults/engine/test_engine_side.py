@@ -153,7 +153,7 @@ def looks_dead(status: Status) -> bool:
 
 @pytest.mark.fault(66)
 def test_a_killed_daemon_is_recognised_as_dead(tmp_path, capsys):
-    layout = ProjectPaths(tmp_path)
+    paths = ProjectPaths(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)],
         cwd=ROOT,
@@ -162,16 +162,16 @@ def test_a_killed_daemon_is_recognised_as_dead(tmp_path, capsys):
     )
     try:
         end = time.monotonic() + 30
-        while not layout.status.exists():
+        while not paths.status.exists():
             assert time.monotonic() < end
             time.sleep(0.02)
-        alive = Status.from_bytes(layout.status.read_bytes())
+        alive = Status.from_bytes(paths.status.read_bytes())
         assert alive.pid == process.pid
         assert not looks_dead(alive)
     finally:
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
-    dead = Status.from_bytes(layout.status.read_bytes())
+    dead = Status.from_bytes(paths.status.read_bytes())
     assert looks_dead(dead)
     stranger = dead.model_copy(update={"pid": os.getpid()})
     assert looks_dead(stranger), "its pid is used again by somebody else"
@@ -199,16 +199,16 @@ ELSEWHERE = {
 @pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_pointer_to_another_file_is_repaired_at_the_next_start(fresh_project, tmp_path, text):
     folder = fresh_project()
-    layout = ProjectPaths(folder)
+    paths = ProjectPaths(folder)
     with InstantHarness(folder) as harness:
         harness.run_cycle(1)
-        right = layout.pointer.read_text(encoding="utf-8")
+        right = paths.pointer.read_text(encoding="utf-8")
     outside = tmp_path / "outside"
-    shutil.copytree(layout.models / "cycle_000001", outside / "cycle_000001")
-    layout.pointer.write_text(text.format(outside=outside, models=layout.models), encoding="utf-8")
+    shutil.copytree(paths.models / "cycle_000001", outside / "cycle_000001")
+    paths.pointer.write_text(text.format(outside=outside, models=paths.models), encoding="utf-8")
     assert [violation.invariant for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
     with InstantHarness(folder):
-        assert layout.pointer.read_text(encoding="utf-8") == right
+        assert paths.pointer.read_text(encoding="utf-8") == right
     assert violations(folder) == ()
 
 

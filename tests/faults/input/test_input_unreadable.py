@@ -57,8 +57,8 @@ def as_nobody(work) -> None:
 def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
     def serve(folder: Path) -> None:
         clock = FakeClock()
-        project = open_context(folder / "project", clock=clock)
-        inbox = Inbox(project)
+        context = open_context(folder / "project", clock=clock)
+        inbox = Inbox(context)
 
         def check_until(condition) -> None:
             for _ in range(2000):
@@ -67,21 +67,21 @@ def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
                     return
                 clock.pass_s(0.5)
                 time.sleep(0.002)
-            raise AssertionError("\n".join(project.log.lines))
+            raise AssertionError("\n".join(context.log.lines))
 
-        locked = write_rollout(project.paths.exports, 1)
+        locked = write_rollout(context.paths.exports, 1)
         locked.chmod(0o000)
-        write_rollout(project.paths.exports, 2)
+        write_rollout(context.paths.exports, 2)
         check_until(lambda: clock.now > 1300.0)
-        [warning] = project.warnings()
+        [warning] = context.warnings()
         assert warning.code == "W_UNREADABLE"
         assert f"{locked.name}: reading it is not permitted" in warning.message
         assert "[E_PERMISSION]" in warning.message
-        assert len(project.log.lines) == 1
-        assert (project.ledger.pending_count(), project.ledger.rejected_count()) == (1, 0)  # the other one
+        assert len(context.log.lines) == 1
+        assert (context.ledger.pending_count(), context.ledger.rejected_count()) == (1, 0)  # the other one
         locked.chmod(0o644)
-        check_until(lambda: project.ledger.pending_count() == 2)
-        assert project.warnings() == ()
+        check_until(lambda: context.ledger.pending_count() == 2)
+        assert context.warnings() == ()
 
     with open_to_all() as folder:
         as_nobody(lambda: serve(folder))

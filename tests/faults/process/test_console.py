@@ -217,9 +217,9 @@ def test_a_daemon_without_standard_streams(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
     command = f'"{sys.executable}" "{DAEMON}" --once "--project={folder}" <&- >&- 2>&-'
-    layout = ProjectPaths(folder)
-    layout.make()
-    write_rollout(layout.exports, 1)
+    paths = ProjectPaths(folder)
+    paths.make()
+    write_rollout(paths.exports, 1)
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
     assert violations(folder) == ()
 

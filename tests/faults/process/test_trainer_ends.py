@@ -53,9 +53,9 @@ harness.until(lambda: False, timeout_s=60.0)
     ("mode", "limit", "words"),
     [
         ("never ready", "startup_timeout_s", "not ready after"),
-        ("silent", "silence_timeout_s", "no sign of life"),
-        ("stops", "silence_timeout_s", "no sign of life"),
-        ("deaf", "silence_timeout_s", "no sign of life"),
+        ("silent", "silence_timeout_s", "sent no event"),
+        ("stops", "silence_timeout_s", "sent no event"),
+        ("deaf", "silence_timeout_s", "sent no event"),
         ("talks on", "progress_timeout_s", "no progress"),
         ("talks on", "training_timeout_s", "took longer than"),
     ],
@@ -307,7 +307,7 @@ def test_the_next_start_ends_a_trainer_that_is_left_before_another_one_begins(fr
         assert not is_gone(orphan)
         with opened(folder) as harness:
             assert is_gone(orphan)
-            assert "1 processes that an earlier daemon had left were ended" in harness.log
+            assert "1 processes of an earlier daemon were ended" in harness.log
             assert harness.launcher.started == []
             harness.until_published(1)
     finally:

@@ -44,10 +44,10 @@ def project(finished, tmp_path) -> ProjectPaths:
     """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
-    layout = ProjectPaths(folder)
-    text = layout.pointer.read_text(encoding="utf-8")
-    layout.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
-    return layout
+    paths = ProjectPaths(folder)
+    text = paths.pointer.read_text(encoding="utf-8")
+    paths.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
+    return paths
 
 
 def sql(paths: ProjectPaths, statement: str) -> None:

@@ -40,9 +40,9 @@ def finished(tmp_path_factory) -> Path:
 def project(finished, tmp_path) -> ProjectPaths:
     """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    layout = ProjectPaths(tmp_path)
-    layout.pointer.write_text(layout.pointer.read_text().replace(str(finished), str(tmp_path)))
-    return layout
+    paths = ProjectPaths(tmp_path)
+    paths.pointer.write_text(paths.pointer.read_text().replace(str(finished), str(tmp_path)))
+    return paths
 
 
 def page_garbage(path: Path) -> None:

@@ -199,7 +199,7 @@ class InstantHarness:
     def until_version(self, version: int) -> None:
         self.until(lambda: self.version >= version and not self.runner.busy)
 
-    def write_rollout(self, *numbers: int) -> None:
+    def write_rollouts(self, *numbers: int) -> None:
         for number in numbers:
             write_rollout(self.paths.exports, number)
 

@@ -44,11 +44,9 @@ def die() -> None:
 
 def publish(folder: Path) -> None:
     """Finish a pending publish as the daemon does, and nothing else."""
-    layout = ProjectPaths(folder)
-    project = Context(
-        layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, SequentialDisk()
-    )
-    runner = Runner(project, InstantLauncher(), attempts=1)
+    paths = ProjectPaths(folder)
+    context = Context(paths, Settings(), Ledger.open(paths.ledger), ListLog(), Clock(), lambda: None, SequentialDisk())
+    runner = Runner(context, InstantLauncher(), attempts=1)
     runner.recover()
     os.kill(os.getpid(), signal.SIGSTOP)
     runner.tick()

@@ -216,7 +216,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     @invariant()
     def load_as_engine(self) -> None:
-        """Load the model that the pointer file names, as an engine does. It must be complete and not older than the last."""
+        """Load the named model, as an engine does. It must be complete and not older than at the last read."""
         COUNTS["engine reads"] += 1
         try:
             named = self.paths.pointer.read_text("utf-8")
