@@ -72,7 +72,7 @@ class ProcessHarness:
         self.service.start()
 
     @property
-    def layout(self):
+    def paths(self):
         return self.context.paths
 
     @property
