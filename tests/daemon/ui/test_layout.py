@@ -49,7 +49,7 @@ def test_nothing_wraps_or_overflows(name, size, glyphs):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_positions_depend_on_the_size_alone(size):
-    """Titles, labels and the wall are in the same place in every state."""
+    """Titles, labels and the vertical line are in the same place in every state."""
 
     def places(shown_view):
         rows = text_of(shown_view, *size)
@@ -127,7 +127,9 @@ def test_the_error_of_a_cycle_is_on_the_screen_once_with_the_place_of_the_crash(
         log_lines=[f"2026-11-21 12:00:00 WARNING {ascii_safe(f'cycle 3 failed: {error} (log: cycle_3.log)')}"],
     )
     rows = text_of(failed, *size, glyphs)
-    words = " ".join(" ".join(row.split(glyphs.vertical_line)[0].split()) for row in rows if glyphs.wall in row)
+    words = " ".join(
+        " ".join(row.split(glyphs.vertical_line)[0].split()) for row in rows if glyphs.vertical_line in row
+    )
     assert glyphs.clean(error) in words, "the epochs panel shows all of it"
     screen = " ".join("\n".join(rows).split())
     assert screen.count("ValueError") == screen.count("E_BUG") == 1
