@@ -1,4 +1,4 @@
-"""`hotlap doctor`: checks a project and reports what is wrong and what to do. It changes nothing."""
+"""`hotlap doctor`: checks a project and reports problems with their remedies. It changes nothing."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def read_ledger(paths: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
 
 @contextlib.contextmanager
 def _open_read_only(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
-    """Open the ledger without write access. A transaction that a killed daemon left open is rolled back in a copy."""
+    """Open the ledger without write access. An open transaction of a killed daemon is rolled back in a copy."""
     journal = path.with_name(f"{path.name}-journal")
     with contextlib.ExitStack() as stack:
         target, mode = path.absolute(), "ro"

@@ -58,9 +58,9 @@ def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) ->
 def remove_leftovers(context: Context, cycle: Cycle | None) -> None:
     """Remove temporary files and the staging folders of all cycles but `cycle`, or if it is None, a last failed one."""
     last = context.ledger.history(1)
-    kept = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
+    kept_cycles = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
     remove_temporaries(context.paths, now_s=context.clock.utc_s(), disk=context.disk)
-    remove_stale_staging(context.paths, keep=kept, disk=context.disk)
+    remove_stale_staging(context.paths, keep=kept_cycles, disk=context.disk)
 
 
 def surplus_exports(
@@ -136,9 +136,9 @@ def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
     """Remove all folders in staging except those of the cycles to keep."""
-    kept = {f"cycle_{cycle:06d}" for cycle in keep}
+    kept_names = {f"cycle_{cycle:06d}" for cycle in keep}
     for path in paths.staging.iterdir():
-        if path.is_dir() and path.name not in kept:
+        if path.is_dir() and path.name not in kept_names:
             with contextlib.suppress(OSError):
                 disk.remove_folder(path)
 

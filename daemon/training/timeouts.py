@@ -12,7 +12,7 @@ class Timeouts:
     """The times of one run, in seconds of an `AwakeClock`. Each event ends a silence; only some are progress."""
 
     settings: DaemonSettings
-    sends_events: bool  #: a user's script does not, so only its whole time is limited
+    sends_events: bool  #: a user's script sends none, so only its total time is limited
     started: float
     ready: bool = False
     last_event: float = 0.0

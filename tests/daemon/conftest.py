@@ -1,4 +1,4 @@
-"""A whole service in this process, with the fake trainer as real child processes."""
+"""A complete service in this process, with the fake trainer as real child processes."""
 
 from __future__ import annotations
 

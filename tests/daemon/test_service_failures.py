@@ -78,10 +78,10 @@ def test_a_result_is_stored_at_the_next_pass_if_the_ledger_fails_once(make_harne
     harness.until_published(0)
     real, refusals = harness.ledger.store_result, [sqlite3.OperationalError("disk full")]
 
-    def store(*arguments, **named):
+    def store(*arguments, **keywords):
         if refusals:
             raise refusals.pop()
-        return real(*arguments, **named)
+        return real(*arguments, **keywords)
 
     monkeypatch.setattr(type(harness.ledger), "store_result", lambda self, *a, **k: store(*a, **k))
     write_rollout(harness.paths.exports, 1)

@@ -49,7 +49,7 @@ class Net(Network):
 
 
 class Game:
-    """A folder full of modules that leave a mark when they run."""
+    """Make a folder full of modules that write a mark when they run; return the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.marks = folder / "game", folder / "marks"
@@ -91,7 +91,7 @@ ENTRIES = pytest.mark.parametrize("entry", ["hotlap", "python -m daemon"])
 
 
 def test_the_modules_leave_marks(game):
-    """The control: without our care Python runs them."""
+    """Check the control: without these precautions, Python runs the modules."""
     code = f"import {', '.join(sorted({*MODULES} - {*sys.builtin_module_names}))}"
     subprocess.run([sys.executable, "-S", "-c", code], cwd=game.folder, timeout=60, check=False)
     assert len(game.ran()) >= 20
@@ -108,7 +108,7 @@ def test_no_module_of_the_folder_runs(game, entry, command):
 @pytest.mark.slow
 @ENTRIES
 def test_no_module_of_the_folder_runs_in_a_cycle(game, entry):
-    """The daemon, its reader of large files, its trainer and what it imports."""
+    """Check the daemon, its reader of large files, its trainer and the modules that it imports."""
     write_rollout(ProjectPaths(game.folder).exports if _made(game) else Path(), 1, v1_bytes(seed=1, n=16_000))
     done = game.run(entry, "--once", "--project", ".", "--epochs", "1")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Whole cycles as users run them: real processes, the real trainer, and the two folders between them."""
+"""Whole cycles as users run them: with real processes, the real trainer and the two folders."""
 
 from __future__ import annotations
 

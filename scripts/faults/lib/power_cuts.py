@@ -34,16 +34,16 @@ class Cut:
 
 
 def _walk(
-    recorder: DiskRecorder, names: dict[int, dict[str, int]], folder: int, prefix: str, kept: dict[int, str]
+    recorder: DiskRecorder, names: dict[int, dict[str, int]], folder: int, prefix: str, contents: dict[int, str]
 ) -> Iterator[tuple[str, bytes | None]]:
     for name, node in sorted(names[folder].items()):
         path = f"{prefix}{name}"
         if recorder.nodes[node].is_folder:
             yield path, None
-            yield from _walk(recorder, names, node, f"{path}/", kept)
+            yield from _walk(recorder, names, node, f"{path}/", contents)
         else:
             data = recorder.nodes[node].data
-            yield path, data[: {"full": len(data), "half": len(data) // 2, "empty": 0}[kept.get(node, "full")]]
+            yield path, data[: {"full": len(data), "half": len(data) // 2, "empty": 0}[contents.get(node, "full")]]
 
 
 def cuts(recorder: DiskRecorder) -> Iterator[Cut]:

@@ -143,7 +143,7 @@ def test_a_notice_is_shown_until_a_cycle_without_it(paths, capsys, check):
 
 
 def test_the_daemon_keeps_the_notices_of_a_cycle(paths):
-    """A notice of a trainer is stored in the ledger, with control characters escaped."""
+    """Check that a notice of a trainer is stored in the ledger, with control characters escaped."""
     with InstantHarness(paths.project) as harness:
         notice = Notice(code="W_DEAD_OBSERVATION", message="2 of 15 \x1b[2J")
         harness.launcher.answer = lambda job: [*(events := train(job))[:1], notice, *events[1:]]

@@ -57,5 +57,5 @@ def test_a_job_names_the_candidates_of_each_rollout(tmp_path):
         os.utime(path, (second.at_s + 1.0, second.at_s + 1.0))
         harness.until_version(2)
     models = f"{harness.paths.models}{os.sep}"
-    candidates = {given.name.split("_")[1]: given.behaviours for given in jobs[-1].rollouts if given.is_new}
+    candidates = {rollout.name.split("_")[1]: rollout.behaviours for rollout in jobs[-1].rollouts if rollout.is_new}
     assert candidates == {"21": (models + first.model,), "22": (models + second.model, models + first.model)}

@@ -1,4 +1,4 @@
-"""The reason of a failed training contains the trainer's code once, and says what happened if there is no code."""
+"""The reason of a failed training contains the trainer's code once, or the cause of the exit without a code."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from schemas.job import ExitCode, Failure
 FAILURE = Failure(code="E_CONFIG", message="trainer.loss cannot be imported -> correct it [E_CONFIG]")
 
 
-def reason(exit_code, failure=None, **given):
+def reason(exit_code, failure=None, **arguments):
     known = {"last_words": "", "is_script": False, "was_ready": True, "command": "python -m trainer serve"}
-    return exit_reason(exit_code, failure, **(known | given))
+    return exit_reason(exit_code, failure, **(known | arguments))
 
 
 @pytest.mark.parametrize("was_ready", [True, False])

@@ -1,4 +1,4 @@
-"""One trainer is kept warm: a cycle uses it, another one follows, and none is left when the daemon ends."""
+"""The warm trainer: a cycle uses it, another one is started, and none runs after the daemon has ended."""
 
 from __future__ import annotations
 

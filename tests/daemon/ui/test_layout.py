@@ -57,9 +57,9 @@ def test_positions_depend_on_the_size_alone(size):
         found = [next(y for y, row in enumerate(rows) if label in row) for label in labels]
         return found, [y for y, row in enumerate(rows) if row.startswith("──")], [row.find("│") for row in rows]
 
-    seen = {name: places(shown_view) for name, shown_view in VIEWS.items()}
-    assert len(seen["idle"][1]) == 3
-    assert all(place == seen["idle"] for place in seen.values()), seen
+    places_of = {name: places(shown_view) for name, shown_view in VIEWS.items()}
+    assert len(places_of["idle"][1]) == 3
+    assert all(place == places_of["idle"] for place in places_of.values()), places_of
 
 
 @pytest.mark.parametrize("size", [(w, h) for w in (1, 2, 7, 20, 33, 59, 79) for h in (1, 2, 5, 8, 11, 14, 23)], ids=str)
@@ -200,7 +200,7 @@ def test_names_are_shown_as_text(name, encoding):
 
 
 def test_the_search_for_controls_finds_some(monkeypatch):
-    """The control of the test above: a dashboard that does not clean names shows them."""
+    """Check the control of the test above: a dashboard that does not clean names shows control characters."""
     monkeypatch.setattr(dashboard_module, "glyphs_for", lambda _: replace(BLOCKS, clean=str))
     written = Painter("utf-8").changes(with_name(HOSTILE["c1"]), 120, 40)
     assert "\x9b" in foreign_controls(written)

@@ -17,7 +17,7 @@ from tests.daemon.ui.snapshots import until
 
 
 class Ticks:
-    """A clock that moves when told to."""
+    """A clock whose time changes only in the test."""
 
     now_s = 1000.0
 
@@ -30,11 +30,11 @@ def no_gpu():
 
 
 def test_values_are_plausible():
-    seen = SystemStatsSampler(gpu=no_gpu).sample(None)
-    assert 0.0 <= seen.cpu_percent <= 100.0
-    assert 0 < seen.daemon_memory < seen.memory_total
-    assert 0 < seen.memory_used < seen.memory_total
-    assert (seen.trainer_memory, seen.gpu) == (0, "")
+    stats = SystemStatsSampler(gpu=no_gpu).sample(None)
+    assert 0.0 <= stats.cpu_percent <= 100.0
+    assert 0 < stats.daemon_memory < stats.memory_total
+    assert 0 < stats.memory_used < stats.memory_total
+    assert (stats.trainer_memory, stats.gpu) == (0, "")
 
 
 def test_a_sample_is_taken_every_two_seconds_at_most(monkeypatch):

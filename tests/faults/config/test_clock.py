@@ -149,8 +149,8 @@ SET_SIGHUP = (
 def whole_daemon(folder: Path, *, hangup: int = signal.SIG_DFL, **settings: object):
     """Run a real daemon with the fake trainer; `hangup` is how it treats SIGHUP at its start."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    wanted = {"auto_train_after_n_rollouts": 2, "scan_interval_s": 0.2, "settle_s": 0.05, **settings}
-    environment |= {f"HOTLAP_DAEMON__{name.upper()}": str(value) for name, value in wanted.items()}
+    values = {"auto_train_after_n_rollouts": 2, "scan_interval_s": 0.2, "settle_s": 0.05, **settings}
+    environment |= {f"HOTLAP_DAEMON__{name.upper()}": str(value) for name, value in values.items()}
     command = [sys.executable, str(ROOT / "tests" / "fakes" / "whole_daemon.py"), "--no-dashboard"]
     prefix = [] if sys.platform == "win32" else [sys.executable, "-c", SET_SIGHUP, str(int(hangup))]
     process = subprocess.Popen(
@@ -192,7 +192,7 @@ def test_a_signal_at_any_time_ends_the_daemon_soon_and_loses_nothing(tmp_path, n
     chance = random.Random(int(number))
     for attempt in range(2):
         with whole_daemon(tmp_path) as process:
-            if attempt:  # the first one may come before it has even begun
+            if attempt:  # the first attempt may be before the daemon has started
                 wait_until(lambda: status(tmp_path).get("pid") == process.pid)
             for index in (1, 2):
                 ProjectPaths(tmp_path).make()
@@ -202,9 +202,9 @@ def test_a_signal_at_any_time_ends_the_daemon_soon_and_loses_nothing(tmp_path, n
             if attempt % 2:
                 time.sleep(chance.uniform(0.0, 0.3))
                 process.send_signal(number)
-            asked = time.monotonic()
+            began = time.monotonic()
             code = process.wait(timeout=10.0)
-            assert time.monotonic() - asked < 10.0
+            assert time.monotonic() - began < 10.0
             assert code in {0, 1, -number}, process.communicate()
         wait_until(lambda: not violations(tmp_path), 5.0)
     with InstantHarness(tmp_path, hidden_sizes=(128, 128)) as harness:
@@ -242,10 +242,10 @@ def test_a_daemon_and_its_trainer_continue_after_both_were_stopped(tmp_path):
             write_rollout(paths.exports, index)
         wait_until((tmp_path / "slow.pid").exists)
         processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for one in processes:
-            one.suspend()
+        for each in processes:
+            each.suspend()
         time.sleep(LONGEST_GAP_S + 1.0)
-        for one in processes:
-            one.resume()
+        for each in processes:
+            each.resume()
         wait_until(lambda: "[3/5]" in paths.daemon_log.read_text())
     assert "took longer" not in paths.daemon_log.read_text()

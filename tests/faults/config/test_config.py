@@ -1,4 +1,4 @@
-"""Settings that are broken, changed or another user's; the programs that they name; odd paths: rows 69 to 72."""
+"""Settings that are invalid, changed or of another user; programs in settings; unusual paths: rows 69 to 72."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_config_that_becomes_writable_for_everybody_is_reported_and_not_read(f
 
 
 def make_foreign(path: Path, monkeypatch) -> None:
-    """Give a path to another user: by chown if we are root, else by changing who we seem to be."""
+    """Make another user own a path: with chown as root, else by a replaced `os.geteuid`."""
     if os.geteuid() == 0:
         os.chown(path, 65534, 65534)
     else:
@@ -250,35 +250,35 @@ def test_no_program_that_a_project_names_runs_before_the_user_approves_it(tmp_pa
     write_rollout(tmp_path, 1)
     write(tmp_path, text.format(folder=tmp_path))
     code = main([*command.split(), "--project", str(tmp_path)])
-    said = "".join(capsys.readouterr())
+    output = "".join(capsys.readouterr())
     assert code in {1, 2}
-    assert "not approved" in said
+    assert "not approved" in output
     if "trust" not in command:
-        assert "E_UNTRUSTED" in said
-        assert "`hotlap trust`" in said or " -m daemon trust`" in said
+        assert "E_UNTRUSTED" in output
+        assert "`hotlap trust`" in output or " -m daemon trust`" in output
     assert not mark.exists()
 
 
 @pytest.mark.fault(70)
 def test_an_approval_holds_only_for_the_same_values_in_the_same_project(tmp_path, capsys):
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder in (one, two):
+    approved, not_approved = tmp_path / "approved", tmp_path / "other"
+    for folder in (approved, not_approved):
         folder.mkdir()
         write_programs(folder)
         write(folder, PROGRAMS["a script"])
-    assert main(["trust", "--project", str(one)]) == 0
+    assert main(["trust", "--project", str(approved)]) == 0
     assert "daemon.training_script = 'evil.py'" in capsys.readouterr().out
-    approvals.check_approved(one, load(one, environment={}))
+    approvals.check_approved(approved, load(approved, environment={}))
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        approvals.check_approved(two, load(two, environment={}))
-    write(one, "[daemon]\ntraining_script = 'json.py'\n")
+        approvals.check_approved(not_approved, load(not_approved, environment={}))
+    write(approved, "[daemon]\ntraining_script = 'json.py'\n")
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        approvals.check_approved(one, load(one, environment={}))
-    write(one, PROGRAMS["a script"] + "warm_trainer = false\n")
-    approvals.check_approved(one, load(one, environment={}))
-    assert main(["trust", "--revoke", "--project", str(one)]) == 0
+        approvals.check_approved(approved, load(approved, environment={}))
+    write(approved, PROGRAMS["a script"] + "warm_trainer = false\n")
+    approvals.check_approved(approved, load(approved, environment={}))
+    assert main(["trust", "--revoke", "--project", str(approved)]) == 0
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        approvals.check_approved(one, load(one, environment={}))
+        approvals.check_approved(approved, load(approved, environment={}))
 
 
 @pytest.mark.fault(70)
@@ -320,7 +320,7 @@ def test_allow_shared_does_not_approve_programs(tmp_path):
 @pytest.mark.fault(70)
 @pytest.mark.parametrize(("network", "is_found"), [("", False), ("evil:Network", True)])
 def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_name_some(tmp_path, network, is_found):
-    """A `random.py` in a project must not be imported in place of Python's own."""
+    """Check that a `random.py` in a project is not imported instead of Python's own."""
     write_programs(tmp_path)
     settings = TrainerSettings(network=network)
     log = tmp_path / "log"
@@ -338,7 +338,7 @@ def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_na
     assert done.stdout.split() == [str(is_found), json.__file__]
 
 
-# Row 72: odd paths
+# Row 72: unusual paths
 
 
 ODD = {
@@ -418,7 +418,7 @@ def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
 
 @pytest.mark.fault(72)
 def test_the_pointer_follows_a_project_that_was_moved(fresh_project, tmp_path):
-    """The old absolute path would name nothing, or the copy that stayed."""
+    """Check that the pointer file is written again: the old absolute path is wrong after a move."""
     old = fresh_project()
     with InstantHarness(old) as harness:
         harness.run_cycle(1)

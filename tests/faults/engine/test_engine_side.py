@@ -40,7 +40,7 @@ def test_engines_that_load_models_during_publishes_never_fail(tmp_path):
 
 @pytest.mark.fault(64)
 def test_a_publish_that_overwrites_files_is_caught(tmp_path, monkeypatch):
-    """The control: if models are written in place, some reader sees a partial file."""
+    """Check the control: if models are written in place, a reader reads a partial file."""
     real = readers.Publisher.publish
 
     def careless(publisher: readers.Publisher, version: int) -> None:
@@ -68,17 +68,17 @@ def test_retention_keeps_the_newest_cycles_and_all_younger_than_an_hour(fresh_pr
             harness.run_cycle(10 * number)
             for cycle in range(number + 1):
                 os.utime(harness.paths.cycle_folder(cycle), (harness.clock.wall - 60,) * 2)
-        there = {path.name for path in harness.paths.models.glob("cycle_*")}
-        assert there == {f"cycle_{n:06d}" for n in range(10)}, "all are a minute old"
+        present = {path.name for path in harness.paths.models.glob("cycle_*")}
+        assert present == {f"cycle_{n:06d}" for n in range(10)}, "all are a minute old"
         held = harness.paths.cycle_folder(3) / "model_epoch_2.json"
         make_old(harness.paths, range(3), hours=2, now_s=harness.clock.wall)
         make_old(harness.paths, range(3, 5), hours=10 / 60, now_s=harness.clock.wall)
         make_old(harness.paths, range(5, 10), hours=5, now_s=harness.clock.wall)
         harness.run_cycle(200)
         assert held.exists(), "an engine took it up ten minutes ago"
-        kept = {int(path.name.removeprefix("cycle_")) for path in harness.paths.models.glob("cycle_*")}
-        assert kept >= set(range(3, 5)) | set(range(6, 11))
-        assert kept < set(range(11))
+        remaining = {int(path.name.removeprefix("cycle_")) for path in harness.paths.models.glob("cycle_*")}
+        assert remaining >= set(range(3, 5)) | set(range(6, 11))
+        assert remaining < set(range(11))
     assert violations(folder) == ()
 
 

@@ -27,7 +27,7 @@ from tests.helpers import FakeClock, write_rollout
 
 ROOT = Path(__file__).parents[3]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify, user namespaces and signals of Linux")
-#: one cycle of a project that has version 0, in a process of its own: FOLDER
+#: one cycle of a project that has version 0, in another process: FOLDER
 CYCLE = """
 import sys
 from pathlib import Path
@@ -42,7 +42,7 @@ try:
 finally:
     harness.close()
 """
-#: the same with Exports as a file system of its own, taken away and put back
+#: the same with Exports as another file system, which is unmounted and mounted again
 UNMOUNTED = """
 import subprocess, sys
 from pathlib import Path
@@ -171,7 +171,7 @@ def test_a_refused_watch_is_retried_with_growing_delay_and_leaves_nothing_open(t
     class Refused(watch.Observer):
         tries = 0
 
-        def schedule(self, *arguments: object, **named: object) -> None:
+        def schedule(self, *arguments: object, **keywords: object) -> None:
             Refused.tries += 1
             raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
@@ -220,8 +220,8 @@ def test_the_daemon_waits_for_a_missing_folder(fresh_project, vanish, when):
             harness.until(lambda: harness.ledger.pending_count() == 2)
         vanish(exports)
         harness.until(lambda: "W_EXPORTS" in codes(harness))
-        [told] = [warning.message for warning in harness.context.warnings() if warning.code == "W_EXPORTS"]
-        assert told.startswith("waiting for the folder Exports: ")
+        [message] = [warning.message for warning in harness.context.warnings() if warning.code == "W_EXPORTS"]
+        assert message.startswith("waiting for the folder Exports: ")
         assert len(harness.ledger.files()) == (2 if when == "while it runs" else 0)
         exports.unlink() if exports.is_file() else None
         exports.mkdir()
@@ -269,7 +269,7 @@ def test_an_empty_listing_does_not_count_as_deleted_files(fresh_project, monkeyp
         exports.with_name("away").rename(exports)
         real = harness.inbox._reader.request
         monkeypatch.setattr(
-            harness.inbox._reader, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
+            harness.inbox._reader, "request", lambda name, signature: (reads.append(name), real(name, signature))[1]
         )
         harness.write_rollouts(3)
         harness.until_version(1)
@@ -292,22 +292,22 @@ def test_nothing_is_lost_when_the_folder_is_unmounted_and_mounted_again(fresh_pr
 @pytest.mark.fault(32)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
-    "victim",
+    "ending",
     ["emitter", pytest.param("reader", marks=linux)],
 )
-def test_an_emitter_that_dies_is_started_again_at_the_next_check(tmp_path, victim):
+def test_an_emitter_that_dies_is_started_again_at_the_next_check(tmp_path, ending):
     nudges: list[int] = []
     clock = FakeClock()
     watcher = Watcher(tmp_path, lambda: nudges.append(1), clock=clock)
     assert watcher.check() is None
     observer = watcher._observer
     [emitter] = observer.emitters
-    thread = emitter if victim == "emitter" else observer._inotify_fd
+    thread = emitter if ending == "emitter" else observer._inotify_fd
 
-    def die(*arguments: object, **named: object) -> None:
+    def die(*arguments: object, **keywords: object) -> None:
         raise RuntimeError("the emitter dies")
 
-    setattr(thread, "queue_events" if victim == "emitter" else "handle_event", die)
+    setattr(thread, "queue_events" if ending == "emitter" else "handle_event", die)
     write_rollout(tmp_path, 1)
     until(lambda: not thread.is_alive())
     assert observer.is_alive()
@@ -406,7 +406,7 @@ def test_a_flood_of_messages_neither_blocks_the_loop_nor_fills_memory():
     assert time.monotonic() - began < 3.0
 
 
-# A share that fails now and then
+# A share that fails sometimes
 
 
 @pytest.mark.fault(35)
@@ -425,8 +425,8 @@ def test_a_listing_that_fails_sometimes_is_retried_with_growing_delay(fresh_proj
 
         monkeypatch.setattr(inbox, "scan_folder", fails)
         harness.until(lambda: "W_EXPORTS" in harness.warnings())
-        [told] = [warning.message for warning in harness.context.warnings() if warning.code == "W_EXPORTS"]
-        assert told.startswith("the folder Exports cannot be listed: ")
+        [message] = [warning.message for warning in harness.context.warnings() if warning.code == "W_EXPORTS"]
+        assert message.startswith("the folder Exports cannot be listed: ")
         while len(times) < 5:
             harness.inbox.request_scan()  # a share that fails may still send events
             harness.tick()

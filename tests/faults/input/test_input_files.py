@@ -73,15 +73,15 @@ def test_a_writer_that_stalls_is_waited_for(make_input_harness):
 @pytest.mark.fault(4)
 def test_a_name_with_new_content_is_a_new_rollout_and_the_old_one_is_kept(make_input_harness):
     harness = make_input_harness()
-    seen: list[list[float]] = []
-    harness.watch_jobs(lambda job: seen.append(trained_on(job)))
+    trained: list[list[float]] = []
+    harness.watch_jobs(lambda job: trained.append(trained_on(job)))
     first, second = v1_bytes(seed=1), v1_bytes(seed=2)
     write_rollout(harness.paths.exports, 1, first)
     harness.until(lambda: harness.ledger.pending_count() == 1)
     write_rollout(harness.paths.exports, 1, second)
     harness.until_version(1)
     assert [used.row.sha256 for used in harness.ledger.rollouts_of(1)] == [sha256_of(first), sha256_of(second)]
-    assert seen[0] == pytest.approx([rewards_of(first), rewards_of(second)])
+    assert trained[0] == pytest.approx([rewards_of(first), rewards_of(second)])
 
 
 @pytest.mark.fault(4)
@@ -100,18 +100,18 @@ def test_a_replaced_file_of_the_same_size_and_time_is_noticed(make_input_harness
 def test_a_file_overwritten_during_training_changes_nothing_in_it(make_input_harness):
     harness = make_input_harness()
     first, second = v1_bytes(seed=1), v1_bytes(seed=2)
-    seen: list[list[float]] = []
+    trained: list[list[float]] = []
 
     def overwrite(job):
-        for given in job.rollouts:
-            Path(given.source).write_bytes(v1_bytes(seed=77))
-        seen.append(trained_on(job))
+        for rollout in job.rollouts:
+            Path(rollout.source).write_bytes(v1_bytes(seed=77))
+        trained.append(trained_on(job))
 
     harness.watch_jobs(overwrite)
     write_rollout(harness.paths.exports, 1, first)
     write_rollout(harness.paths.exports, 2, second)
     harness.until_version(1)
-    assert seen[0] == pytest.approx([rewards_of(first), rewards_of(second)])
+    assert trained[0] == pytest.approx([rewards_of(first), rewards_of(second)])
     harness.until(
         lambda: harness.ledger.pending_count() == 1
     )  # the new content counts once, although two files have it
@@ -120,33 +120,33 @@ def test_a_file_overwritten_during_training_changes_nothing_in_it(make_input_har
 @pytest.mark.fault(5)
 def test_a_file_overwritten_after_its_arrays_were_lost_is_left_out_not_mistaken(make_input_harness):
     harness = make_input_harness()
-    seen: list[list[float]] = []
+    trained: list[list[float]] = []
 
     def lose(job):
         Path(job.rollouts[0].cache).unlink()
         Path(job.rollouts[0].source).write_bytes(v1_bytes(seed=77))
-        seen.append(trained_on(job))
+        trained.append(trained_on(job))
 
     harness.watch_jobs(lose)
     harness.write_rollouts(1, 2)
     harness.until_version(1)
-    assert seen[0] == pytest.approx([rewards_of(v1_bytes(seed=2))])
+    assert trained[0] == pytest.approx([rewards_of(v1_bytes(seed=2))])
 
 
 @pytest.mark.fault(6)
 def test_files_deleted_during_training_are_trained_on_all_the_same(make_input_harness):
     harness = make_input_harness()
-    seen: list[list[float]] = []
+    trained: list[list[float]] = []
 
     def delete(job):
-        for given in job.rollouts:
-            Path(given.source).unlink()
-        seen.append(trained_on(job))
+        for rollout in job.rollouts:
+            Path(rollout.source).unlink()
+        trained.append(trained_on(job))
 
     harness.watch_jobs(delete)
     harness.write_rollouts(1, 2)
     harness.until_version(1)
-    assert seen[0] == pytest.approx([rewards_of(v1_bytes(seed=1)), rewards_of(v1_bytes(seed=2))])
+    assert trained[0] == pytest.approx([rewards_of(v1_bytes(seed=1)), rewards_of(v1_bytes(seed=2))])
     assert {used.row.name for used in harness.ledger.rollouts_of(1)} == set(harness.ledger.history()[-1].rollouts)
 
 

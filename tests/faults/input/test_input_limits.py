@@ -25,7 +25,7 @@ SMALL = v1_bytes(n=8)
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("token", ["nan", "-nan(ind)", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999", "9" * 5000])
 def test_experiences_that_are_not_finite_are_left_out_with_a_warning(make_input_harness, token):
-    """The rest of the file is used: see 'Rollout JSON' in docs/reference/formats.md."""
+    """Check that the other experiences are used: see 'Rollout JSON' in docs/reference/formats.md."""
     harness = make_input_harness(auto_train_after_n_rollouts=100)
     for number, field in enumerate(["reward", "value", "log_prob"]):
         document = v1(lambda d, e, field=field: e[3].update({field: 12345.5}), seed=number)
@@ -135,7 +135,7 @@ def test_more_values_than_fit_are_refused_before_they_are_parsed(tmp_path, data)
 
 @pytest.mark.fault(15)
 def test_one_long_text_in_a_column_does_not_multiply_the_memory(tmp_path):
-    """An array of numpy would need 80 GB: each of its 20,000 rows would be as long as the longest."""
+    """Check the memory: a numpy array of these texts would need 80 GB, because all rows have the longest length."""
     document = v2(lambda d: d.update(rewards=["x" * 1_000_000] + ["y"] * 20_000))
     (tmp_path / "bomb").write_bytes(orjson.dumps(document))
     code, grown_mb = measure_read(tmp_path / "bomb")

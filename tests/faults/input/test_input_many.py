@@ -23,8 +23,8 @@ def test_many_bad_files_do_not_flood_the_log(make_input_harness):
     for number in range(200):
         write_rollout(harness.paths.exports, number, b'{"experiences": [], "n": %d}' % number)
     harness.until(lambda: harness.ledger.rejected_count() == 200)
-    said = [line for line in harness.log.lines if "was rejected" in line]
-    assert len(said) == BURST
+    rejections = [line for line in harness.log.lines if "was rejected" in line]
+    assert len(rejections) == BURST
     harness.clock.pass_s(WINDOW_S)
     write_rollout(harness.paths.exports, 999, b'{"experiences": []}')
     harness.until(lambda: harness.ledger.rejected_count() == 201)
@@ -38,9 +38,9 @@ def test_rollouts_that_are_read_together_are_recorded_together_and_in_order(make
     batches: list[int] = []
     real = Ledger.accept_all
 
-    def accept_all(ledger, rollouts, **named):
+    def accept_all(ledger, rollouts, **keywords):
         batches.append(len(rollouts))
-        return real(ledger, rollouts, **named)
+        return real(ledger, rollouts, **keywords)
 
     monkeypatch.setattr(Ledger, "accept_all", accept_all)
     for number in range(300):
@@ -58,10 +58,10 @@ def test_a_batch_that_the_ledger_refuses_is_read_again_and_not_lost(make_input_h
     harness = make_input_harness(auto_train_after_n_rollouts=1000)
     real, refusals = Ledger.accept_all, [sqlite3.OperationalError("disk I/O error")] * 2
 
-    def accept_all(ledger, rollouts, **named):
+    def accept_all(ledger, rollouts, **keywords):
         if rollouts and refusals:
             raise refusals.pop()
-        return real(ledger, rollouts, **named)
+        return real(ledger, rollouts, **keywords)
 
     monkeypatch.setattr(Ledger, "accept_all", accept_all)
     harness.write_rollouts(1, 2, 3)
@@ -104,7 +104,7 @@ def test_unusual_file_times_do_not_block_a_cycle(make_input_harness, time_s):
         os.utime(path, (time_of_file, time_of_file))
     harness.until_version(1)
     order = [used.row.sha256 for used in harness.ledger.rollouts_of(1)]
-    assert [given.sha256 for given in jobs[0].rollouts] == order
+    assert [rollout.sha256 for rollout in jobs[0].rollouts] == order
     for number in range(3):
         os.utime(
             harness.paths.exports / f"rollout_{number}_x.json", (5, 5)

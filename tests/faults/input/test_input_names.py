@@ -74,10 +74,10 @@ def test_every_name_is_accepted_and_only_shown_in_printable_form(make_input_harn
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR)", line) for line in printed.splitlines())
     status = orjson.loads(harness.paths.status.read_bytes())
     assert all(warning["message"].isprintable() for warning in status["warnings"])
-    painted = "\n".join(
+    shown = "\n".join(
         views.text_of(views.view(views.status(warnings=harness.context.warnings())), 120, 40, views.BLOCKS)
     )
-    assert "\x1b" not in painted
+    assert "\x1b" not in shown
     if not is_good:
         assert set(reasons(harness).values()) == {"E_EMPTY", "E_NAME"}
         assert all(len(os.fsencode(path.name)) <= 255 for path in harness.paths.rejected.iterdir())

@@ -20,7 +20,7 @@ from tests.helpers import v1_bytes, write_rollout
 GOOD = v1_bytes(seed=1)
 
 
-def make_odd_files(folder: Path) -> dict[str, str]:
+def make_skipped_files(folder: Path) -> dict[str, str]:
     """Create one of each kind; return their names with the expected codes."""
     os.mkfifo(folder / "rollout_fifo.json")
     (folder / "rollout_folder.json").mkdir()
@@ -43,17 +43,17 @@ def make_odd_files(folder: Path) -> dict[str, str]:
 @linux_only
 def test_skipped_files_are_warned_about_with_their_codes(make_input_harness):
     harness = make_input_harness()
-    odd = make_odd_files(harness.paths.exports)
+    skipped_files = make_skipped_files(harness.paths.exports)
     harness.write_rollouts(1, 2)
     harness.until_version(1)
-    assert scan_folder(harness.paths.exports).skipped == odd
+    assert scan_folder(harness.paths.exports).skipped == skipped_files
     [warning] = [w for w in harness.context.warnings() if w.code == "W_ODD_FILES"]
     shown = dict(re.findall(r"(rollout_\w+\.json) [^;]*\[(E_\w+)\]", warning.message))
     assert len(shown) == 5
-    assert shown.items() <= odd.items()
-    assert f"and {len(odd) - 5} more" in warning.message
+    assert shown.items() <= skipped_files.items()
+    assert f"and {len(skipped_files) - 5} more" in warning.message
     assert sum("skipped in Exports" in line for line in harness.log.lines) == 1
-    for name in odd:
+    for name in skipped_files:
         path = harness.paths.exports / name
         path.rmdir() if name == "rollout_folder.json" else path.unlink()
     harness.until(lambda: "W_ODD_FILES" not in harness.warnings())
@@ -62,7 +62,7 @@ def test_skipped_files_are_warned_about_with_their_codes(make_input_harness):
 @pytest.mark.fault(20)
 @linux_only
 def test_a_scan_of_skipped_files_is_fast(tmp_path):
-    make_odd_files(tmp_path)
+    make_skipped_files(tmp_path)
     for number in range(300):
         os.mkfifo(tmp_path / f"rollout_{number}.json")
     began = time.monotonic()
@@ -78,9 +78,16 @@ def test_a_scan_of_skipped_files_is_fast(tmp_path):
 def test_skipped_incomplete_and_huge_files_are_never_opened(tmp_path):
     exports = tmp_path / "Saved" / "Training" / "Exports"
     exports.mkdir(parents=True)
-    odd = make_odd_files(exports)
-    never = [*odd, "rollout_1_x.json.tmp", "~$rollout_2.json", ".rollout_3.json", "rollout_4.json.bak", "rollout_5.jso"]
-    for name in never[len(odd) :]:
+    skipped_files = make_skipped_files(exports)
+    never = [
+        *skipped_files,
+        "rollout_1_x.json.tmp",
+        "~$rollout_2.json",
+        ".rollout_3.json",
+        "rollout_4.json.bak",
+        "rollout_5.jso",
+    ]
+    for name in never[len(skipped_files) :]:
         (exports / name).write_bytes(GOOD)
     with (exports / "rollout_huge.json").open("wb") as file:
         file.truncate(1 << 40)

@@ -31,7 +31,7 @@ from tests.faults.support.harness import InstantChild, InstantHarness
 
 ROOT = Path(__file__).parents[3]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
-#: a daemon with the fake trainer in a process of its own: FOLDER MODE [TRAINING_SCRIPT]
+#: a daemon with the fake trainer in another process: FOLDER MODE [TRAINING_SCRIPT]
 DAEMON = """
 import sys
 from pathlib import Path
@@ -270,7 +270,7 @@ def test_a_training_script_and_its_workers_end_when_the_daemon_is_killed(fresh_p
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("way", ["lifeline", "parent death signal"])
 def test_our_trainer_ends_when_the_daemon_is_killed_by_either_way_alone(tmp_path, way):
-    """A third process holds the lifeline open, or the trainer does not ask for the kernel's signal."""
+    """Check each way alone: a third process keeps the lifeline open, or the trainer does not request the signal."""
     if way == "parent death signal" and sys.platform != "linux":
         pytest.skip("only Linux has this signal")
     parent = (

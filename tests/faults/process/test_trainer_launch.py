@@ -1,4 +1,4 @@
-"""Trainers that cannot start, that fail, or that leave no result (rows 51, 52, 53, 56)."""
+"""Trainers that cannot start, that fail, or that write no result (rows 51, 52, 53, 56)."""
 
 from __future__ import annotations
 
@@ -115,15 +115,15 @@ def failing(job: Job) -> list[object]:
 def launch_times(harness: InstantHarness, *, until_phase: Phase) -> list[float]:
     """Let every trainer fail with a temporary error; return the times at which they were started."""
     times: list[float] = []
-    seen = len(harness.launcher.started)
+    checked = len(harness.launcher.started)
     cycle = harness.runner.cycle
 
     def is_over() -> bool:
-        nonlocal seen
-        for child in harness.launcher.started[seen:]:
+        nonlocal checked
+        for child in harness.launcher.started[checked:]:
             times.append(harness.clock.now)
             child.end(75)
-        seen = len(harness.launcher.started)
+        checked = len(harness.launcher.started)
         now = harness.runner.cycle
         return now is not cycle and now.phase is until_phase and now.attempt > 0
 

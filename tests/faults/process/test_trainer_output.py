@@ -1,4 +1,4 @@
-"""What trainers send and leave: floods, false events, losses that are not finite, spoilt files (rows 59 to 62)."""
+"""Output of trainers: floods, false events, losses that are not finite, damaged files (rows 59 to 62)."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_the_chosen_epoch_in_simple_cases(losses, best):
     assert (chosen.candidate.epoch if chosen else None) == best
 
 
-def sample_job(folder, **given):
+def sample_job(folder, **changes):
     """Return a job on the sample rollouts for the real trainer."""
     contract = read_rollout(SAMPLES.joinpath("rollout_0_20241225_143022.json").read_bytes()).contract
     rollouts = tuple(
@@ -175,7 +175,7 @@ def sample_job(folder, **given):
         "hidden_sizes": (16, 16),
     }
     settings = TrainerSettings(epochs=2, device="cpu")
-    return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
+    return Job(**(known | {"rollouts": rollouts, "settings": settings} | changes))
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_what_a_trainer_started_ends_if_the_daemon_is_stopped_during_training(fr
 
 
 class FakeKernel:
-    """Stands in for Windows: records the calls, and refuses one of them."""
+    """Replaces the functions of Windows: records the calls, and refuses one of them."""
 
     def __init__(self, *, refuses: str = "") -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -170,11 +170,11 @@ def test_a_process_that_the_lock_file_names_is_not_ended(fresh_project):
 @posix
 @pytest.mark.fault(63)
 def test_only_orphans_of_this_project_are_ended(tmp_path):
-    mine, other = tmp_path / "mine", tmp_path / "other"
-    mine.mkdir()
+    project, other = tmp_path / "mine", tmp_path / "other"
+    project.mkdir()
     other.mkdir()
-    living = new_token(mine)
-    reused = Token(project_fingerprint(mine), os.getpid(), living.owner_born_s - 1000, "run")
+    living = new_token(project)
+    reused = Token(project_fingerprint(project), os.getpid(), living.owner_born_s - 1000, "run")
     processes = {
         "orphan": process_with(reused),
         "of another project": process_with(Token(project_fingerprint(other), os.getpid(), 1000, "run")),
@@ -184,7 +184,7 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
     }
     try:
         until(lambda: all(len(psutil.Process(p.pid).environ()) > 0 for p in processes.values()))
-        assert kill_orphans(mine) == (1, [])
+        assert kill_orphans(project) == (1, [])
         alive = {name for name, process in processes.items() if process.poll() is None}
         assert alive == set(processes) - {"orphan"}
     finally:
@@ -217,7 +217,7 @@ def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
 @posix
 @pytest.mark.fault(63)
 def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
-    """A daemon that a training script started has that training's token itself."""
+    """Check a daemon that was started by a training script, so that it has the training's token."""
     token = Token(project_fingerprint(tmp_path), 1, 1000, "run")
     program = (
         "import sys; from pathlib import Path; from daemon.process.orphans import kill_orphans\n"

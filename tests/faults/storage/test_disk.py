@@ -96,9 +96,9 @@ def test_no_file_descriptors_left(tmp_path):
 def test_a_publish_whose_sync_failed_is_not_recorded(tmp_path, syscall):
     projects = ProjectTemplates(tmp_path)
     with contextlib.closing(ChildForker()) as forker:
-        swept = sweep_failures(forker, projects.pending, check_after_kill, syscall, "EIO")
-    assert swept.violations == []
-    assert swept.points[syscall] >= 3
+        result = sweep_failures(forker, projects.pending, check_after_kill, syscall, "EIO")
+    assert result.violations == []
+    assert result.points[syscall] >= 3
 
 
 HELD = {f"winerror {number}": win_error(number) for number in (5, 32, 33)}

@@ -23,7 +23,7 @@ from tests.helpers import model_bytes, write_rollout
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A project after version 0 and two cycles, one rollout pending, one rejected; the daemon has ended."""
+    """Make a project with version 0, two cycles, a pending and a rejected rollout; the daemon has ended."""
     folder = tmp_path_factory.mktemp("finished")
     harness = ProcessHarness(folder)
     try:
@@ -41,7 +41,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(finished, tmp_path) -> ProjectPaths:
-    """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
+    """Make a copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
     paths = ProjectPaths(folder)

@@ -26,15 +26,15 @@ def forker():
 @pytest.mark.fault(36)
 @pytest.mark.skipif(not strace_works(), reason="strace is missing or not permitted; the next test does not need it")
 def test_a_publish_that_is_killed_at_a_syscall(projects, forker):
-    """Only calls that change something; `python -m scripts.faults.kill_sweep` includes the others."""
-    swept = sweep_syscalls(forker, projects.pending, check_after_kill, only=CHANGING - {"openat"}, every=2)
-    assert swept.violations == []
-    assert {"rename", "fsync", "pwrite64"} <= set(swept.points)
+    """Check only calls that change something; `python -m scripts.faults.kill_sweep` includes the others."""
+    result = sweep_syscalls(forker, projects.pending, check_after_kill, only=CHANGING - {"openat"}, every=2)
+    assert result.violations == []
+    assert {"rename", "fsync", "pwrite64"} <= set(result.points)
 
 
 @pytest.mark.fault(37)
 @pytest.mark.parametrize("what", ["disk", "ledger"])
 def test_a_daemon_that_is_killed_before_a_step_of_a_cycle(projects, forker, what):
-    swept = sweep_steps(forker, projects.fresh, check_after_kill, what, every=2)
-    assert swept.violations == []
-    assert swept.points.total() > 10
+    result = sweep_steps(forker, projects.fresh, check_after_kill, what, every=2)
+    assert result.violations == []
+    assert result.points.total() > 10

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A project after version 0 and two cycles, and one rollout pending."""
+    """Make a project with version 0, two cycles and a pending rollout."""
     folder = tmp_path_factory.mktemp("finished")
     with InstantHarness(folder) as harness:
         harness.until_version(0)
@@ -38,7 +38,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(finished, tmp_path) -> ProjectPaths:
-    """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
+    """Make a copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     paths = ProjectPaths(tmp_path)
     paths.pointer.write_text(paths.pointer.read_text().replace(str(finished), str(tmp_path)))
@@ -67,10 +67,10 @@ def trained_twice(harness: InstantHarness) -> list[str]:
     """Return the rollouts that are new in more than one model's lineage."""
     from schemas.model import read_model
 
-    seen: list[str] = []
+    rollouts: list[str] = []
     for path in harness.paths.models.glob("cycle_*/model_epoch_*.json"):
-        seen += read_model(path.read_bytes()).lineage.rollouts
-    return sorted({sha256 for sha256 in seen if seen.count(sha256) > 1})
+        rollouts += read_model(path.read_bytes()).lineage.rollouts
+    return sorted({sha256 for sha256 in rollouts if rollouts.count(sha256) > 1})
 
 
 @pytest.mark.fault(46)
@@ -149,7 +149,7 @@ def test_a_rebuilt_ledger_uses_no_number_twice_and_keeps_the_pointer(project):
 
 @pytest.mark.fault(46)
 def test_a_rebuild_that_the_disk_refuses_does_not_leave_a_partial_ledger(project):
-    """The new ledger is renamed at the end: the next start rebuilds it again."""
+    """Check that the next start rebuilds the ledger again: a new ledger is renamed only when it is complete."""
     project.ledger.unlink()
     disk = refusing(lambda op: op.kind == "rename", os_error(5))
     with pytest.raises(LedgerError, match="cannot be rebuilt"):

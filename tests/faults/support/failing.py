@@ -51,10 +51,10 @@ def sweep_faults(
     make_project: Callable[[], Path], faults_at: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
 ) -> SweepResult:
     """Run a cycle for each operation: it and the next `times` - 1 fail with the faults that `faults_at` names."""
-    swept = SweepResult()
+    result = SweepResult()
     for number in range(1, count_operations(make_project()) + 1, every):
         for name in faults_at(number):
             broken = run_a_cycle(make_project(), failing(number, FAULTS[name], times=times))
-            swept.points[name] += 1
-            swept.violations += [f"operation {number} failed {times} times with {name}: {wrong}" for wrong in broken]
-    return swept
+            result.points[name] += 1
+            result.violations += [f"operation {number} failed {times} times with {name}: {wrong}" for wrong in broken]
+    return result

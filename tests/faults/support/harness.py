@@ -1,4 +1,4 @@
-"""A whole daemon in one thread, for fast cycles: its trainer finishes at once, and the test moves its clock."""
+"""A complete daemon in one thread, for fast cycles: its trainer finishes at once, and the test moves its clock."""
 
 from __future__ import annotations
 

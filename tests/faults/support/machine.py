@@ -87,7 +87,9 @@ class DaemonMachine(RuleBasedStateMachine):
         self.behaviour = "ok"
         self.harness: MachineHarness | None = None
         self.lock = ProjectLock(self.paths.lock, clock=self.clock)
-        self.fingerprints: dict[str, FileFingerprint] = {}  #: of what the user wrote and nobody may touch
+        self.fingerprints: dict[
+            str, FileFingerprint
+        ] = {}  #: of the files that must not be changed
         self.good: set[str] = set()  #: every content that may count
         self.counted: dict[str, int | None] = {}  #: content -> the cycle that it counted toward; None if it is pending
         self.growing: dict[str, tuple[bytes, int]] = {}  #: incomplete files: all bytes, and how many are written
@@ -106,7 +108,7 @@ class DaemonMachine(RuleBasedStateMachine):
     # The engine and its user
 
     def _remember(self, name: str, data: bytes) -> None:
-        """Record a file that was just written, and give it an mtime of its own: the writes are too fast for the clock."""
+        """Record a file that was just written, with a new mtime: the writes are too fast for the system's clock."""
         self.writes += 1
         at = 1_795_000_000_000_000_000 + self.writes * 1_000_000_000
         os.utime(self.paths.exports / name, ns=(at, at))
@@ -153,9 +155,9 @@ class DaemonMachine(RuleBasedStateMachine):
         """Write the beginning of a file in place."""
         COUNTS["slow files"] += 1
         data = self._new()
-        there = int(len(data) * share)
-        name = self._write(index, data[:there], in_place=True)
-        self.growing[name] = (data, there)
+        written = int(len(data) * share)
+        name = self._write(index, data[:written], in_place=True)
+        self.growing[name] = (data, written)
         self._continue(afterwards)
 
     @precondition(lambda self: self.growing and not self.is_away)
@@ -163,18 +165,18 @@ class DaemonMachine(RuleBasedStateMachine):
     def grow(self, share: float, which: int, afterwards: tuple[int, int] = (0, 0)) -> None:
         """Append to an incomplete file if it was not rejected meanwhile."""
         name = sorted(self.growing)[which % len(self.growing)]
-        data, there = self.growing[name]
-        more = max(1, int((len(data) - there) * share))
+        data, written = self.growing[name]
+        more = max(1, int((len(data) - written) * share))
         path = self.paths.exports / name
         if not path.exists():
             del self.growing[name]
             return
         with path.open("ab") as file:
-            file.write(data[there : there + more])
-        there += more
-        self._remember(name, data[:there])
-        self.growing[name] = (data, there)
-        if there >= len(data):
+            file.write(data[written : written + more])
+        written += more
+        self._remember(name, data[:written])
+        self.growing[name] = (data, written)
+        if written >= len(data):
             del self.growing[name]
             COUNTS["slow files finished"] += 1
         self._continue(afterwards)
