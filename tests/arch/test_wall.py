@@ -94,7 +94,7 @@ def test_the_racing_game_loads_numpy_alone():
 
 
 def test_neither_the_dagger_pipeline_nor_an_expert_process_loads_torch():
-    """Both must start fast: one waits for workers, the other is started for every milestone."""
+    """Check that both start fast: one waits for workers, the other is started for every milestone."""
     assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.dagger.cli", "trainer.dagger.expert.server"))
 
 

@@ -135,7 +135,7 @@ def test_a_damaged_ledger_is_reported_without_a_traceback(tmp_path, capsys, comm
 
 
 def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path, capsys, monkeypatch):
-    """Without rollouts, no cycle must start."""
+    """Check that no cycle starts without rollouts."""
     from daemon.service import Service
 
     paths = ProjectPaths(tmp_path)

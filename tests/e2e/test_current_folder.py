@@ -1,4 +1,4 @@
-"""No module in the folder that a command is started in runs, in any of our processes: it is a game's folder."""
+"""No process of Hotlap imports modules from the folder in which a command is started, which is a game's folder."""
 
 from __future__ import annotations
 

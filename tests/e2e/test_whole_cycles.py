@@ -41,7 +41,7 @@ def daemon(*arguments: object, timeout: float = 110, env: dict[str, str] | None 
 
 @pytest.fixture
 def running(tmp_path):
-    """Start daemons; end them all."""
+    """Return a function that starts daemons; all of them are ended afterwards."""
     started: list[subprocess.Popen] = []
 
     def start(*arguments: object, stdout=subprocess.DEVNULL) -> subprocess.Popen:

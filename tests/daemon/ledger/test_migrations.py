@@ -112,14 +112,14 @@ def with_migrations(monkeypatch, added: dict[int, str]) -> None:
     monkeypatch.setattr(migrations, "VERSION", max(added))
 
 
-def test_a_ledger_goes_through_all_versions_that_it_lacks(path, monkeypatch):
+def test_a_ledger_is_migrated_through_all_later_versions(path, monkeypatch):
     with_migrations(monkeypatch, MORE)
     Ledger.open(path).close()
     assert version_of(path) == VERSION + 1
     assert {row[-1] for row in rows_of(path)["cycle"]} == {"none"}
 
 
-def test_reading_an_older_ledger_migrates_a_copy_and_leaves_the_file_alone(path, monkeypatch):
+def test_reading_an_older_ledger_migrates_a_copy_and_does_not_change_the_file(path, monkeypatch):
     with_migrations(monkeypatch, MORE)
     before = path.read_bytes()
     with closing(Ledger.open(path, read_only=True)) as ledger:

@@ -76,7 +76,7 @@ def test_a_model_that_changed_while_it_was_moved_is_not_published(paths):
     assert not paths.pointer.exists()
 
 
-def test_bytes_that_did_not_change_are_probed_once(paths, monkeypatch):
+def test_an_unchanged_model_is_probed_only_once(paths, monkeypatch):
     read, calls = module.read_model, []
     monkeypatch.setattr(module, "read_model", lambda data: calls.append(len(data)) or read(data))
     publish_one(paths, Disk())

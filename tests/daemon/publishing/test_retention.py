@@ -1,4 +1,4 @@
-"""Retention removes used rollouts and old cycles only, and never the best cycle."""
+"""Retention removes only used rollouts and old cycles, and never the best cycle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_without_a_limit_nothing_is_removed():
     assert surplus_exports(USED, present=3, limit=0, by="age") == []
 
 
-def test_the_oldest_or_the_worst_go_first():
+def test_the_oldest_or_the_worst_files_are_removed_first():
     assert surplus_exports(USED, present=3, limit=1, by="age") == ["a", "b"]
     assert surplus_exports(USED, present=3, limit=1, by="quality") == ["b", "a"]
 

@@ -1,4 +1,4 @@
-"""Which published models may have generated a rollout, the likeliest first."""
+"""Which published models may have generated a rollout, the most probable first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.faults.support.harness import InstantHarness, train
 
 @pytest.fixture(scope="module")
 def publications(tmp_path_factory):
-    """Five publications of a real daemon, ten minutes apart."""
+    """Return five publications of a real daemon, ten minutes apart."""
     with InstantHarness(tmp_path_factory.mktemp("project")) as harness:
         harness.until_version(0)
         for k in range(1, 5):

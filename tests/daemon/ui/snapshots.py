@@ -115,7 +115,7 @@ def text_of(shown_view, width, height, glyphs=BLOCKS):
 
 
 def until(happened, limit_s=10.0):
-    """Wait until it has happened, or fail."""
+    """Wait until a condition is true; fail after a timeout."""
     end = time.monotonic() + limit_s
     while not happened():
         assert time.monotonic() < end, "it did not happen"

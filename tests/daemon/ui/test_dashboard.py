@@ -109,7 +109,7 @@ def test_another_size_repaints_the_screen():
 
 
 @pty
-def test_a_terminal_that_hangs_blocks_nobody():
+def test_a_terminal_that_hangs_does_not_block_the_daemon():
     with terminal(200, 60) as (stream, _unread):
         dashboard = Dashboard(stream)
         dashboard.show(IDLE)

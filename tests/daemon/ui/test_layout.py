@@ -49,7 +49,7 @@ def test_nothing_wraps_or_overflows(name, size, glyphs):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_positions_depend_on_the_size_alone(size):
-    """Titles, labels and the vertical line are in the same place in every state."""
+    """Check that titles, labels and the vertical line are at the same positions in every state."""
 
     def places(shown_view):
         rows = text_of(shown_view, *size)
@@ -69,7 +69,7 @@ def test_a_tiny_terminal_shows_what_fits(name, size):
     assert [cell_len(line) for line in text_of(VIEWS[name], width, height)] == [width] * height
 
 
-def test_the_main_facts_at_80_by_24():
+def test_80_by_24_shows_state_rollouts_cycle_model_and_warnings():
     whole = "\n".join(text_of(VIEWS["training"], 80, 24))
     for fact in (
         "RacingGame",
@@ -213,7 +213,7 @@ def test_a_console_without_block_characters_gets_ascii(encoding):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "gb18030"])
-def test_a_console_with_them_gets_them(encoding):
+def test_a_console_with_block_characters_gets_them(encoding):
     assert glyphs_for(encoding) is BLOCKS
     assert "█" in Painter(encoding).changes(IDLE, 80, 24)
 

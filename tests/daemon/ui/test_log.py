@@ -146,7 +146,7 @@ def test_a_removed_log_is_created_again(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
-def test_a_log_that_is_not_a_regular_file_is_left_alone(tmp_path, kind):
+def test_a_log_that_is_not_a_regular_file_is_not_written(tmp_path, kind):
     path, target = tmp_path / "daemon.log", tmp_path / "victim"
     target.write_text("mine")
     {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link": lambda: path.symlink_to(target)}[kind]()
@@ -195,7 +195,7 @@ def test_the_console_gets_the_same_lines(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8", "utf-16"])
-def test_a_console_of_any_encoding_is_fine(tmp_path, encoding):
+def test_lines_are_printed_on_a_console_of_any_encoding(tmp_path, encoding):
     file = (tmp_path / "out.txt").open("w", encoding=encoding, newline="")
     log = Log(tmp_path / "daemon.log", console=file)
     log.info("賽車 \udcff ä")

@@ -1,4 +1,4 @@
-"""CPU, memory and GPU use: plausible, rarely sampled, and never a reason to fail or to wait."""
+"""The use of CPU, memory and GPU: plausible values, sampled rarely, without errors and without waiting."""
 
 import os
 import subprocess
@@ -84,7 +84,7 @@ def test_a_child_that_ends_meanwhile_counts_as_0(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(1), OSError("no /proc"), RuntimeError("odd"), KeyError("x")])
-def test_nothing_raises(monkeypatch, error):
+def test_errors_of_psutil_and_the_driver_are_ignored(monkeypatch, error):
     def broken(*_, **__):
         raise error
 
@@ -120,7 +120,7 @@ def test_the_gpu_is_read_on_another_thread():
 
 
 def fake_nvml(devices):
-    """Return a driver that lists (name, busy, used GB, total GB); busy None = not supported."""
+    """Return a driver with these GPUs: (name, utilisation or None if not supported, used GB, total GB)."""
 
     def utilization(device):
         if device[1] is None:

@@ -133,7 +133,7 @@ def test_a_trainer_is_not_ended_because_the_machine_slept(fresh_project, when):
 
 @pytest.mark.fault(48)
 def test_a_silent_trainer_is_ended_if_the_machine_did_not_sleep(fresh_project):
-    """Control for the test above: the same limits end the trainer."""
+    """Check the control of the test above: the same limits end the trainer."""
     with InstantHarness(fresh_project(), silence_timeout_s=20.0) as harness:
         harness.launcher.answer = lambda job: [Ready(versions={})]
         harness.write_rollouts(1, 2)

@@ -283,7 +283,7 @@ def test_an_approval_holds_only_for_the_same_values_in_the_same_project(tmp_path
 
 @pytest.mark.fault(70)
 def test_a_project_cannot_contain_its_own_approval(tmp_path, monkeypatch):
-    """Approvals are in the user's own folder, and one that another user can write does not count."""
+    """Check that approvals are read only from the user's own folder, and not from files that others can write."""
     write(tmp_path, PROGRAMS["a script"])
     loaded = load(tmp_path, environment={})
     path = approvals.approve(tmp_path, approvals.programs_of(loaded))

@@ -1,4 +1,4 @@
-"""What an engine reads, at any moment: rows 64 to 66 of the fault table."""
+"""What an engine reads at any time: rows 64 to 66 of the fault table."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_published_model_is_kept_however_old_it_is(fresh_project):
         make_old(harness.paths, range(9), hours=9, now_s=harness.clock.wall)
         apply_retention(harness.context, harness.version, harness.inbox)
         assert (harness.paths.models / publication.model).exists()
-        assert len(list(harness.paths.models.glob("cycle_*"))) <= 7, "five, the best, and the one before the engine"
+        assert len(list(harness.paths.models.glob("cycle_*"))) <= 7, "the newest five, the best, and the published one"
     assert violations(folder) == ()
 
 

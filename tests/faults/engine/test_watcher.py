@@ -110,7 +110,7 @@ def codes(harness) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.fault(28)
 def test_all_files_behind_an_overflown_queue_are_found_and_counted_once(fresh_project):
-    """2,000 files; `python -m scripts.faults.overflow` writes 20,000."""
+    """Check 2,000 files; `python -m scripts.faults.overflow` writes 20,000."""
     found = overflow.run(fresh_project(), 2000, timeout_s=60.0, settings={"HOTLAP_AGENT__HIDDEN_SIZES": "[8, 8]"})
     assert (found.files, found.found, found.rejected) == (2000, 2000, 0)
     assert found.seconds < 60.0
@@ -286,7 +286,7 @@ def test_nothing_is_lost_when_the_folder_is_unmounted_and_mounted_again(fresh_pr
     assert done.stdout.split() == ["0", "3"]
 
 
-# Threads that die
+# Threads that end
 
 
 @pytest.mark.fault(32)
@@ -349,7 +349,7 @@ def test_a_handler_that_raises_is_logged_and_the_thread_continues(tmp_path):
 @pytest.mark.slow
 @pytest.mark.fault(34)
 def test_only_the_timer_wakes_an_idle_daemon(fresh_project):
-    """Listing and reading cause events themselves; they must not wake the daemon."""
+    """Check that the events of the daemon's own listing and reading do not wake it."""
     idle_s = 10.0
     with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as harness:
         for number in range(20):

@@ -21,7 +21,7 @@ GOOD = v1_bytes(seed=1)
 
 
 def make_skipped_files(folder: Path) -> dict[str, str]:
-    """Create one of each kind; return their names with the expected codes."""
+    """Create a file of each kind that is skipped; return their names with the expected codes."""
     os.mkfifo(folder / "rollout_fifo.json")
     (folder / "rollout_folder.json").mkdir()
     (folder / "rollout_device.json").symlink_to("/dev/zero")

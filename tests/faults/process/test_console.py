@@ -90,7 +90,7 @@ class Running:
             time.sleep(0.02)
 
     def run_cycle(self, version: int = 1) -> None:
-        """Drop two rollouts and wait until their model is published."""
+        """Write two rollouts and wait until their model is published."""
         for i in (1, 2):
             write_rollout(self.paths.exports, 10 * version + i)
         self.until(lambda: self.status().get("policy_version") == version)
@@ -151,7 +151,7 @@ def test_a_cycle_ends_if_the_terminal_is_never_read(start):
 
 
 def test_a_terminal_that_stops_and_continues(start):
-    """Ctrl-S, or a click into a Windows console."""
+    """Check Ctrl-S, or a click into a Windows console."""
     terminal = start()
     terminal.drain()
     ready(terminal)
@@ -175,7 +175,7 @@ def test_if_the_terminal_closes_only_the_log_file_is_written(start):
 
 
 def test_closing_its_own_terminal_ends_the_daemon_in_order(start):
-    """SIGHUP ends it as Ctrl-C does."""
+    """Check that SIGHUP ends the daemon like Ctrl-C."""
     terminal = start(own=True)
     terminal.drain()
     ready(terminal)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def stub(folder: Path, *lines: str, mode: int = 0o755) -> Path:
-    """Write a shell script in place of a Python."""
+    """Write a shell script that replaces a Python."""
     path = folder / "python"
     path.write_text("\n".join(("#!/bin/sh", *lines, "")))
     path.chmod(mode)

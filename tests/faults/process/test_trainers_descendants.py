@@ -1,4 +1,4 @@
-"""What a trainer started ends with it, and nothing else does (rows 58, 63)."""
+"""Processes that a trainer started end with it, and no other processes (rows 58, 63)."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_rollouts_of_removed_cycles_are_not_trained_on_again(project):
 
 @pytest.mark.fault(46)
 def test_a_ledger_that_is_older_than_the_models_is_rebuilt(project):
-    """For example a restored backup, or a ledger in WAL mode whose -wal file was removed."""
+    """Check a restored backup, which may also be a ledger in WAL mode whose -wal file was removed."""
     backup = project.ledger.read_bytes()
     with InstantHarness(project.project) as harness:
         harness.write_rollouts(6)

@@ -87,9 +87,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self.behaviour = "ok"
         self.harness: MachineHarness | None = None
         self.lock = ProjectLock(self.paths.lock, clock=self.clock)
-        self.fingerprints: dict[
-            str, FileFingerprint
-        ] = {}  #: of the files that must not be changed
+        self.fingerprints: dict[str, FileFingerprint] = {}  #: of the files that must not be changed
         self.good: set[str] = set()  #: every content that may count
         self.counted: dict[str, int | None] = {}  #: content -> the cycle that it counted toward; None if it is pending
         self.growing: dict[str, tuple[bytes, int]] = {}  #: incomplete files: all bytes, and how many are written
