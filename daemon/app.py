@@ -151,7 +151,7 @@ def _serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: 
 
 
 def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
-    """Run one cycle on the rollouts that are there now, however few. Raises DaemonError if it fails."""
+    """Run one cycle on the rollouts in Exports, however few. Raises DaemonError if it fails."""
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, context = app.service, app.context
         if not app.run(until=lambda: service.inbox.is_up_to_date):

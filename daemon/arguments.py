@@ -12,7 +12,7 @@ EPILOG = """\
 examples:
   {prog} --project C:/MyGame          train after every 10 rollouts, until Ctrl-C; then start Play Mode
   {prog} --demo                       the same with a simulated engine: no game needed
-  {prog} --once --project C:/MyGame   one cycle on the rollouts that are there now
+  {prog} --once --project C:/MyGame   one cycle on the rollouts in Exports
   {prog} status --json                what runs now, for scripts
   {prog} publish --epoch 3 --cycle 7  publish an older model again
   {prog} online --env CartPole-v1     train in a Gymnasium environment, without an engine

@@ -170,7 +170,7 @@ def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
 
     commands = approvals.programs_of(_settings(options, paths.project))
     if not commands:
-        return _print_message(True, "the settings run nothing but Hotlap's own trainer: there is nothing to approve")
+        return _print_message(True, "the settings name no programs, so nothing needs an approval")
     for name, value in commands.items():
         _print_message(True, f"{name} = {value!r}")
     if options.show:

@@ -40,7 +40,7 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
         Figure("CPU, of a core", "%", tuple(cpu)),
         Figure("memory", "MB", (memory_mb,)),
         Figure("files of torch in the process", "", (float(torch_files),)),
-        Figure("memory of the spare trainer beside it", "MB", (spare_mb,)),
+        Figure("memory of the warm trainer", "MB", (spare_mb,)),
     )
     claims = (
         median_claim("The waiting daemon's CPU, of a core", Sense.UNDER, MOST_CPU_PERCENT, cpu, "%"),

@@ -85,7 +85,7 @@ def ingest(
     except OSError as error:
         return _unreadable(name, signature, error)
     except MemoryError:
-        reason = "there is not enough memory to read it -> write fewer experiences per file [E_TOO_BIG]"
+        reason = "the memory is not enough to read it -> write fewer experiences per file [E_TOO_BIG]"
         return Rejected(name, signature, sha256, "E_TOO_BIG", reason)
     try:
         store_rollout(paths.cached_rollout(sha256), rollout, disk=disk)

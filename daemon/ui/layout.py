@@ -38,16 +38,16 @@ class PanelSizes:
 def panel_sizes(width: int, height: int) -> PanelSizes:
     """Return the sizes of the panels for a size of the terminal."""
     gaps = 1 if height >= 30 else 0
-    spare = height - 8 - 3 * gaps  # five rows for project and state, three for titles
+    free_rows = height - 8 - 3 * gaps  # five rows for project and state, three for titles
     warnings = min(6, max(1, height // 10))
-    body = min(max(11, spare // 2), spare - warnings - 1)
+    body = min(max(11, free_rows // 2), free_rows - warnings - 1)
     if body < 2:
-        body, spare = 0, spare + 1
+        body, free_rows = 0, free_rows + 1
     left = max(34, min(58, width // 2 - 1))
     right = width - left - 3
     if right < 20:
         left, right = width, 0
-    return PanelSizes(gaps, body, left, right, warnings, max(0, spare - warnings - body))
+    return PanelSizes(gaps, body, left, right, warnings, max(0, free_rows - warnings - body))
 
 
 def render(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:

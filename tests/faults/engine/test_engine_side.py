@@ -173,9 +173,9 @@ def test_a_killed_daemon_is_recognised_as_dead(tmp_path, capsys):
         process.wait()
     dead = Status.from_bytes(paths.status.read_bytes())
     assert looks_dead(dead)
-    stranger = dead.model_copy(update={"pid": os.getpid()})
-    assert looks_dead(stranger), "its pid is used again by somebody else"
-    hung = stranger.model_copy(update={"create_time": psutil.Process().create_time()})
+    other_process = dead.model_copy(update={"pid": os.getpid()})
+    assert looks_dead(other_process), "another process has its pid now"
+    hung = other_process.model_copy(update={"create_time": psutil.Process().create_time()})
     assert not looks_dead(hung)
     assert looks_dead(hung.model_copy(update={"heartbeat": time.time() - 3 * hung.heartbeat_interval_s - 1}))
     end = time.monotonic() + 10
