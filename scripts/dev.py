@@ -2,7 +2,7 @@
 
 Each verb creates `.venv` in the checkout if it is missing, installs what the verb needs at the versions pinned in
 constraints.txt, and runs. A stamp records what is installed, so the next run starts at once. Standard library only,
-the same on Linux, macOS and Windows. Python 3.7 can read the code, so that an old Python can say that it is too old.
+the same on Linux, macOS and Windows. Python 3.7 can run the code, so that an old Python prints that it is too old.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINT_IMPORTS = ["-c", "from importlinter.cli import lint_imports_command; lint_i
 
 
 class Verb(NamedTuple):
-    """What a verb installs and runs."""
+    """A verb: what it installs and runs."""
 
     commands: Callable[[argparse.Namespace, list[str]], list[list[str]]]  #: arguments after the venv's python
     extras: tuple[str, ...]
@@ -39,12 +39,12 @@ class Verb(NamedTuple):
 
 def demo(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     """Start the daemon with a simulated engine, in a new folder unless `--project` names one."""
-    ours = ["-m", "daemon", "--demo", "--cycles", "12"]
+    command = ["-m", "daemon", "--demo", "--cycles", "12"]
     if not any(word.partition("=")[0] == "--project" for word in rest):
         folder = Path("demo") / time.strftime("run_%Y%m%d_%H%M%S")
         (args.root / folder).mkdir(parents=True, exist_ok=True)
-        ours += ["--project", folder.as_posix()]
-    return [[*ours, *rest]]
+        command += ["--project", folder.as_posix()]
+    return [[*command, *rest]]
 
 
 def test(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
@@ -81,7 +81,7 @@ VERBS = {
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Return our arguments, and those to pass on. Ends the program if the command line is invalid."""
+    """Return the parsed arguments, and those to pass on. Ends the program if the command line is invalid."""
     parser = argparse.ArgumentParser(
         prog="dev.py",
         description="One verb per task. The first run creates .venv and installs what the verb needs.",

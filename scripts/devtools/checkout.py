@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-OLDEST, NEWEST = (3, 11), (3, 14)  #: Pythons that every pin has a build for
+OLDEST, NEWEST = (3, 11), (3, 14)  #: every pinned package has builds for these Pythons
 
 
 class SetupError(Exception):
@@ -43,13 +43,13 @@ class Checkout:
         return {name: rest.strip() for name, found, rest in (line.partition("==") for line in lines) if found}
 
     def digest(self) -> str:
-        """Return a hash of what decides what is installed: both lists, the path, the venv's Python."""
+        """Return a hash of everything that determines the installation: both lists, the path, the venv's Python."""
         lists = [(self.root / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
         place = f"{self.root}\0{self.version()}".encode("utf-8", "replace")
         return hashlib.sha256(b"\0".join([*lists, place]).replace(b"\r\n", b"\n")).hexdigest()
 
     def read_stamp(self) -> tuple[str, frozenset[str]]:
-        """Return digest and extras of the last complete installation; a damaged stamp counts as none."""
+        """Return digest and extras of the last complete installation; empty if the stamp is missing or damaged."""
         try:
             stamp = json.loads(self.stamp.read_text(encoding="utf-8"))
             return str(stamp["digest"]), frozenset(map(str, stamp["extras"]))

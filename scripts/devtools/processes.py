@@ -1,4 +1,4 @@
-"""Run programs: with their lines handed over, or with our console and signals."""
+"""Runs programs: with their output passed to a function, or on the same console with the same signals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stream(argv: list[str], cwd: Path, on_line: Callable[[str], None], on_idle: 
             with contextlib.suppress(queue.Empty):
                 on_line(lines.get(timeout=0.25).decode("utf-8", "replace").rstrip())
         return child.wait()
-    except BaseException:  # after Ctrl-C nothing must go on writing into .venv
+    except BaseException:  # after Ctrl-C the program must not continue to write to .venv
         child.terminate()
         reader.join(timeout=10)
         raise
@@ -46,7 +46,7 @@ def run(argv: list[str], cwd: Path) -> int:
     child: list[subprocess.Popen[bytes]] = []
 
     def pass_on(signum: int, frame: Any) -> None:
-        # A terminal sends Ctrl-C to the child itself, and twice could mean "end at once".
+        # A terminal also sends Ctrl-C to the child. A second signal could make the child end at once.
         from_terminal = signum == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
         if child and os.name == "posix" and not from_terminal:
             child[0].send_signal(signum)
@@ -58,4 +58,4 @@ def run(argv: list[str], cwd: Path) -> int:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-    return 128 - code if code < 0 else code  # as shells do: 128 + n if signal n killed it
+    return 128 - code if code < 0 else code  # like shells: 128 + n if signal n killed it

@@ -99,7 +99,7 @@ def test_the_bug_form_asks_for_what_is_needed():
 
 
 def test_pre_commit_uses_the_pinned_tools_only():
-    """A hook of another repository would have versions of its own; ours run in .venv, which constraints.txt pins."""
+    """Check that hooks run in .venv, which constraints.txt pins. Hooks of other repositories have other versions."""
     text = PRE_COMMIT.read_text(encoding="utf-8")
     assert set(re.findall(r"repo: *(\S+)", text)) == {"local"}
     assert not re.search(r"^\s*(?:rev|additional_dependencies):", text, re.MULTILINE)

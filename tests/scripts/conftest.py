@@ -21,7 +21,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def fakes(root, monkeypatch):
-    """Replace venv, pip and the started programs: record what is asked for, fail if told to."""
+    """Replace venv, pip and the started programs: record the commands, and fail if the test requires it."""
     fakes = SimpleNamespace(steps=[], ran=[], fail="", output="", codes={})
 
     def stream(argv, cwd, on_line, on_idle):

@@ -1,4 +1,4 @@
-"""The ledger refuses what must never happen, and is consistent after a kill at any statement."""
+"""The ledger refuses illegal changes, and is consistent after a kill at any statement."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_ledger_of_a_newer_hotlap_is_refused(tmp_path):
         assert caught.value.code == "E_LEDGER_NEWER"
 
 
-def test_garbage_is_refused_as_a_ledger(tmp_path):
+def test_a_file_that_is_not_a_ledger_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite3"
     path.write_bytes(b"garbage" * 1000)
     with pytest.raises(LedgerError):

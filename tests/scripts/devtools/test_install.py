@@ -1,4 +1,4 @@
-"""What dev.py installs, when it installs again, and what it says if that fails."""
+"""What dev.py installs, when it installs again, and its message after a failure."""
 
 from types import SimpleNamespace
 
@@ -28,10 +28,10 @@ def test_another_verb_adds_its_extras_and_keeps_the_others(root, fakes):
     assert fakes.steps[-1][-1] == "."
     dev.main(["bench"], root)
     assert fakes.steps[-1][-1] == ".[bench,dev]"
-    asked = len(fakes.steps)
+    count = len(fakes.steps)
     for verb in ("demo", "test", "lint", "setup"):
         dev.main([verb], root)
-    assert len(fakes.steps) == asked
+    assert len(fakes.steps) == count
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])

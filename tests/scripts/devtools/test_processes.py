@@ -42,11 +42,15 @@ def test_a_signal_reaches_the_child_and_we_wait_for_it(tmp_path, signum):
         "print('up', flush=True); time.sleep(60)\n"
     )
     argv = [sys.executable, "-c", child]
-    ours = (
+    program = (
         f"from pathlib import Path; from scripts.devtools.processes import run; raise SystemExit(run({argv!r}, Path()))"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", ours], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
