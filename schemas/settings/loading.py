@@ -185,7 +185,7 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, GivenValue], error: Err
         hint = list_hint(given, schema)
     elif "enum" in schema and (close := difflib.get_close_matches(str(given.value), schema["enum"], n=1)):
         hint = f'did you mean "{close[0]}"?'
-    elif given.source == "file" and schema.get("type") == "string":
+    elif given.source == "file" and schema.get("type") == "string" and not isinstance(given.value, str):
         hint = f'texts need quotes: {path[1]} = "{given.value}"'
     else:
         default = schema.get("default")

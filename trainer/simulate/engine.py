@@ -115,7 +115,9 @@ class Engine:
             if self._load_new_model() and self.model is not None:
                 return
             if time.monotonic() >= say_at_s:
-                self.say(f"waiting for {what} in {self.pointer} (is the daemon running?)")
+                self.say(
+                    f"waiting for {what} in {self.pointer.absolute()}; is the daemon running with the same --project?"
+                )
                 say_at_s = math.inf
             time.sleep(POLL_S)
 
