@@ -1,4 +1,4 @@
-"""One verb per task: demo, test, setup, lint, bench. `python scripts/dev.py --help` explains them.
+"""One verb per task: demo, test, setup, lint, docs, bench. `python scripts/dev.py --help` explains them.
 
 Each verb creates `.venv` in the checkout if it is missing, installs what the verb needs at the versions pinned in
 constraints.txt, and runs. A stamp records what is installed, so the next run starts at once. Standard library only,
@@ -63,12 +63,18 @@ def bench(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     return [["-m", "benchmarks", *rest]]
 
 
+def docs(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
+    """Start the program that runs the code blocks of all pages."""
+    return [["-m", "scripts.devtools.run_docs", *rest]]
+
+
 _DEMO = """Twelve cycles, in demo/run_<date>_<time>. Other arguments go to the daemon:
   python scripts/dev.py demo --cycles 30 --no-dashboard"""
 _TEST = """Other arguments go to pytest:
   python scripts/dev.py test -x -k gae
   python scripts/dev.py test --all tests/e2e"""
 _BENCH = "Takes seven minutes. Other arguments go to `python -m benchmarks`; write -- before its --help."
+_DOCS = "Needs git and bash. `--only online` runs one page, `--list` prints what is done with each block."
 _SETUP = "pip's own settings (PIP_..., proxies) apply. Delete .venv to start from scratch."
 _LINT = "All four checks run, even if one fails."
 VERBS = {
@@ -76,6 +82,7 @@ VERBS = {
     "test": Verb(test, ("dev",), True, "run the tests, with --all the slow ones too", _TEST),
     "setup": Verb(lambda args, rest: [], ("dev",), False, "create .venv and install what test and lint need", _SETUP),
     "lint": Verb(lint, ("dev",), False, "check style (ruff), types (mypy) and imports (import-linter)", _LINT),
+    "docs": Verb(docs, ("dev",), True, "run every command and code block of the pages, as printed", _DOCS),
     "bench": Verb(bench, ("dev", "bench"), True, "run the benchmarks, and compare with stable-baselines3", _BENCH),
 }
 

@@ -17,6 +17,13 @@ if _CURRENT_FOLDER != _CHECKOUT:
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads compete with a game's, and torch's, for the cores
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # An import that Ctrl-C interrupts ends with a traceback, that of torch sometimes with an abort. `trainer.cli` sets
+    # the usual handler again when the program is imported.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from trainer.cli import main
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from pathlib import Path
 from schemas.program.parser import USAGE_EXIT_CODE, CommandParser, usage_name
 from trainer.programs import PROGRAMS
 
+STOPPED_EXIT_CODE = 130
 FROM_HOTLAP = "--from-hotlap"
 """The first argument if the command `hotlap` started this process: the help then uses the name `hotlap`."""
 
@@ -64,7 +66,12 @@ def _run(name: str, arguments: Sequence[str], prog: str) -> int:
         remedy = pip_install((error.name or "").partition(".")[0])
         sys.stderr.write(f"hotlap: {error.name} is not installed -> run `{remedy}` [E_EXTRA]\n")
         return USAGE_EXIT_CODE
-    return int(program(arguments, prog=f"{prog} {name}"))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `__main__` while modules are imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return int(program(arguments, prog=f"{prog} {name}"))
+    except KeyboardInterrupt:  # before the program could handle it
+        return STOPPED_EXIT_CODE
 
 
 def serve(argv: Sequence[str], *, prog: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.contract import ContinuousActions, PolicyContract
+from schemas.contract import MAX_NAME, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.text import printable
 
@@ -27,8 +27,6 @@ MAX_OBJECTS = 1 << 21
 MAX_OBSERVATION_SIZE = 1 << 17
 MAX_ACTIONS = 1024
 MAX_CHOICES = 1 << 16
-MAX_NAME = 128
-"""Characters in the name of an action or a reward part."""
 MAX_MAGNITUDE = 1e12
 """Larger numbers are treated as not finite: arithmetic on them could overflow float32."""
 

@@ -185,7 +185,7 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, SourceValue], error: Er
         hint = list_hint(entry, schema)
     elif "enum" in schema and (close := difflib.get_close_matches(str(entry.value), schema["enum"], n=1)):
         hint = f'did you mean "{close[0]}"?'
-    elif entry.source == "file" and schema.get("type") == "string":
+    elif entry.source == "file" and schema.get("type") == "string" and not isinstance(entry.value, str):
         hint = f'texts need quotes: {path[1]} = "{entry.value}"'
     else:
         default = schema.get("default")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
+from schemas.contract import MAX_NAME, ActionSpace, ContinuousActions, PolicyContract
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
@@ -88,6 +88,16 @@ class AgentSettings(SettingsGroup):
     """Upper bounds, one for each action; if not set: 1."""
     hidden_sizes: HiddenSizes = (128, 128)
 
+    @field_validator("actions")
+    @classmethod
+    def _has_names_that_an_engine_can_write(cls, actions: tuple[str, ...]) -> tuple[str, ...]:
+        for name in actions:
+            if actions.count(name) > 1:
+                raise ValueError(f"must be different names: {name!r} appears twice")
+            if not name or len(name) > MAX_NAME or not name.isprintable():
+                raise ValueError(f"must be printable names of 1 to {MAX_NAME} characters")
+        return actions
+
     @field_validator("action_low", "action_high")
     @classmethod
     def _has_one_for_each_action(
@@ -97,6 +107,17 @@ class AgentSettings(SettingsGroup):
         if bounds is not None and actions is not None and len(bounds) != len(actions):
             raise ValueError(f"must have one number for each of the {len(actions)} actions: {', '.join(actions)}")
         return bounds
+
+    @model_validator(mode="after")
+    def _has_bounds_in_order(self) -> AgentSettings:
+        space = self.contract().action_space
+        assert isinstance(space, ContinuousActions)
+        for name, low, high in zip(space.names, space.low, space.high, strict=True):
+            if not low < high:
+                raise ValueError(
+                    f"the bounds of {name} are [{low:g}, {high:g}], but the lower one must be below the upper"
+                )
+        return self
 
     def contract(self) -> PolicyContract:
         """Return the contract that these settings describe."""

@@ -1,5 +1,7 @@
 """The trainer's commands, by real processes on the sample rollouts, and the scripts with the old names."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +156,20 @@ def test_importing_the_package_does_not_import_torch():
         "import sys, trainer; assert 'torch' not in sys.modules; trainer.load_policy; print('torch' in sys.modules)",
     )
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
+@pytest.mark.parametrize("program", ["train", "online", "dagger"])
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(tmp_path, program):
+    (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "trainer", program, "in", "out"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (-signal.SIGINT, "")
 
 
 def test_load_policy_returns_the_same_policy_for_both_files(trained):

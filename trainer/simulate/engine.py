@@ -115,7 +115,10 @@ class Engine:
             if self._load_new_model() and self.model is not None:
                 return
             if time.monotonic() >= report_at_s:
-                self.print_line(f"waiting for {expected} in {self.pointer} (is the daemon running?)")
+                self.print_line(
+                    f"waiting for {expected} in {self.pointer.absolute()}; "
+                    "is the daemon running with the same --project?"
+                )
                 report_at_s = math.inf
             time.sleep(POLL_S)
 

@@ -125,6 +125,22 @@ IN_THE_FILE = {
     "[daemon]\nlimit_by = 'qualty'\n": (
         'daemon.toml, line 2: daemon.limit_by is "qualty", but must be "age" or "quality" -> did you mean "quality"?'
     ),
+    "[daemon]\nlimit_by = 'size'\n": (
+        'daemon.toml, line 2: daemon.limit_by is "size", but must be "age" or "quality"'
+        ' -> correct it or leave it out (default: "age")'
+    ),
+    "[agent]\nactions = ['a', 'b', 'a']\n": (
+        'daemon.toml, line 2: agent.actions is ["a", "b", "a"], but must be different names: \'a\' appears twice'
+        ' -> correct it or leave it out (default: ["steer", "throttle", "brake"])'
+    ),
+    "[agent]\nactions = ['']\n": (
+        'daemon.toml, line 2: agent.actions is [""], but must be printable names of 1 to 128 characters'
+        ' -> correct it or leave it out (default: ["steer", "throttle", "brake"])'
+    ),
+    "[agent]\naction_low = [1.0, 0.0, 0.0]\naction_high = [0.5, 1.0, 1.0]\n": (
+        "daemon.toml: [agent]: the bounds of steer are [1, 0.5], but the lower one must be below the upper"
+        " -> correct one of them"
+    ),
     "[daemon]\nallow_shared = true\n": (
         "daemon.toml, line 2: daemon.allow_shared cannot be set in a file -> use the flag --allow-shared or the"
         " environment variable HOTLAP_DAEMON__ALLOW_SHARED"
