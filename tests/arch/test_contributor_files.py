@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts import dev
 from scripts.devtools.checkout import NEWEST, OLDEST
@@ -82,7 +83,6 @@ def test_the_glossary_defines_the_term(term):
 
 @pytest.mark.parametrize("path", [*FORMS, *WORKFLOWS, PRE_COMMIT], ids=lambda path: path.name)
 def test_yaml_files_parse(path):
-    yaml = pytest.importorskip("yaml")
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "body" in document:
         fields = [field for field in document["body"] if field["type"] != "markdown"]

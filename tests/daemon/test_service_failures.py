@@ -134,6 +134,7 @@ def test_a_damaged_ledger_is_told_in_a_line(tmp_path, capsys, command, content):
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.torch
 def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path, capsys, monkeypatch):
     """It used to start a cycle on nothing."""
     from daemon.service import Service
