@@ -2,7 +2,8 @@
 
 Each verb creates `.venv` in the checkout if it is missing, installs what the verb needs at the versions pinned in
 constraints.txt, and runs. Two verbs use environments of their own beside it. A stamp records what is installed, so the
-next run starts at once. Standard library only, the same on Linux, macOS and Windows. Python 3.7 can read the code, so that an old Python can say that it is too old.
+next run starts at once. Standard library only, the same on Linux, macOS and Windows. Python 3.7 can read the code, so
+that an old Python can say that it is too old.
 """
 
 from __future__ import annotations
