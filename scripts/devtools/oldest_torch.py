@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TESTS = ["tests/trainer/ppo", "tests/trainer/networks", "tests/trainer/common"]
 #: pip's words if the index has no build for this Python and system
 NOT_OFFERED = re.compile(r"No matching distribution found for torch|ResolutionImpossible")
+#: without a network, pip's last words are the same
+UNREACHABLE = re.compile(r"Retrying|NewConnectionError|ProxyError|SSLError|[Tt]imed out")
 GPU_PACKAGE = re.compile(r"nvidia|cuda|triton|pytorch-triton|rocm")
 GPU_BUILD = re.compile(r"\+(?:cu|rocm|xpu)")
 
@@ -40,6 +42,8 @@ def oldest_torch(root: Path) -> str:
 def judge(code: int, report: str, version: str) -> Offer:
     """Return the offer that pip's report describes. Raises ValueError if pip failed for another reason."""
     if code:
+        if UNREACHABLE.search(report):
+            raise ValueError(report)
         if NOT_OFFERED.search(report):
             return Offer(False, f"the index has no torch {version} for this Python and system")
         raise ValueError(report)

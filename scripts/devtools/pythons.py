@@ -69,4 +69,6 @@ def run_with_all_pythons(root: Path, arguments: list[str]) -> int:
     for k in range(0, len(checkouts), at_once):
         code = run_tests(checkouts[k : k + at_once], arguments)
         result = result or code
+        if code in {2, 130, 143}:  # stopped by the user
+            break
     return result
