@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+CODE = "E_PACKAGE"
 _COMMAND_LINE = "daemon.cli"
 _MARKER = b"IS_HOTLAP"
 """What only our own daemon/__init__.py contains."""
@@ -16,7 +17,7 @@ def main() -> int:
     """Run the daemon's command line and return its exit code."""
     problem = package_problem()
     if problem:
-        sys.stderr.write(f"hotlap: {problem} [E_PACKAGE]\n")
+        sys.stderr.write(f"hotlap: {problem} [{CODE}]\n")
         return 2
     try:
         # By name: nothing in schemas depends on the daemon, except this program, which is the daemon.

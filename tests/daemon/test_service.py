@@ -284,7 +284,7 @@ def test_paused_rollouts_are_counted_but_start_nothing_until_resume_also_after_a
 def test_a_trigger_without_rollouts_is_refused_and_starts_no_cycle(rig):
     one = rig(failures_before_parking=1)
     one.until_published(0)
-    one.until(lambda: one.inbox.is_settled)
+    one.until(lambda: one.inbox.is_up_to_date)
     for _ in range(3):
         reply = send(one, what="trigger")
         assert (reply["ok"], reply["exit_code"]) == (False, 3)

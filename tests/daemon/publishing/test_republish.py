@@ -10,6 +10,7 @@ import pytest
 from daemon.cli import main
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.instance_lock import ProjectLock, is_held
+from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.site import Site, violations
 
@@ -73,7 +74,7 @@ def test_a_running_daemon_publishes_the_epoch_itself(paths, capsys):
 def test_a_missing_cycle_or_epoch_is_named(paths, arguments, message, capsys):
     before = paths.pointer.read_bytes()
     assert publish(paths, *arguments) == 2
-    assert f"{message} [E_NO_MODEL]" in capsys.readouterr().err
+    assert f"{usable(message)} [E_NO_MODEL]" in capsys.readouterr().err
     assert paths.pointer.read_bytes() == before
 
 

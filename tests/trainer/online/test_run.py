@@ -384,7 +384,7 @@ def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):
     path = config(tmp_path, env="racing")
     path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = false\nwandb = true"))
     assert main(["--config", str(path), "--logs", str(tmp_path / "logs")]) == 78
-    assert f"{pip} wandb, or set report.wandb = false" in capsys.readouterr().err
+    assert f"{pip} wandb, or do without report.wandb = true [E_EXTRA]" in capsys.readouterr().err
 
 
 def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):

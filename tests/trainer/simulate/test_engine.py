@@ -397,7 +397,7 @@ def test_it_ends_when_the_lifeline_does_even_while_it_waits(project):
     [
         (["--agents", "0"], "at least 1"),
         (["--noise-std", "nan"], "must be a number"),
-        (["--track", "6"], "track 6 is none of 0 to 5"),
+        (["--track", "6"], "track is 6, but must be from 0 to 5"),
         (["--project", "nowhere"], "the project folder nowhere does not exist"),
     ],
     ids=["agents", "noise", "track", "project"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
+from schemas.program.commands import install_command
 from trainer.common.reporting.console import say_error
 
 
@@ -20,7 +21,7 @@ class WandbRun:
         except ImportError:
             raise ConfigError(
                 f"{needed_by} needs wandb, which is not installed",
-                hint=f"pip install wandb, or do without {needed_by}",
+                hint=f"{install_command('track')}, or do without {needed_by}",
                 code="E_EXTRA",
             ) from None
         self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder

@@ -94,5 +94,5 @@ def test_without_an_encoder_one_line_says_so_unless_no_videos_are_wanted(tmp_pat
 
     monkeypatch.setattr(cli, "can_record", lambda: False)
     arguments = [*write_project(tmp_path), *([flag] if flag else [])]
-    assert not cli._options(cli.parser().parse_args(arguments)).record_video
+    assert not cli._options(cli.parser("dagger").parse_args(arguments)).record_video
     assert capsys.readouterr().err.count("no videos, since av is not installed") == (0 if flag else 1)
