@@ -65,7 +65,7 @@ def run_with_all_pythons(root: Path, arguments: list[str]) -> int:
     if list(pythons) == [own]:
         wanted = f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
         print(f"[pythons] of Python {wanted}, only {own} is installed here: the tests run with it, without torch")
-    result, at_once = 0, max(1, os.cpu_count() or 1)
+    result, at_once = 0, (os.cpu_count() or 1) + 1  # the tests often wait
     for k in range(0, len(checkouts), at_once):
         code = run_tests(checkouts[k : k + at_once], arguments)
         result = result or code

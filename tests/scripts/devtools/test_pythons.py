@@ -29,7 +29,7 @@ def started(monkeypatch):
         return [started.codes.get(name, 0) for name in names]
 
     monkeypatch.setattr(pythons, "run_together", run_together)
-    monkeypatch.setattr(pythons.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(pythons.os, "cpu_count", lambda: 1)
     return started
 
 
@@ -45,7 +45,7 @@ def test_torch_is_the_only_dependency_that_is_left_out():
     assert {name.lower() for name in wanted} <= pins
 
 
-def test_each_python_gets_an_environment_and_two_run_at_a_time(root, fakes, started, monkeypatch, capsys):
+def test_each_python_gets_an_environment_and_a_few_run_at_a_time(root, fakes, started, monkeypatch, capsys):
     use(monkeypatch, {"3.11": "/a/python", "3.12": "/b/python", "3.13": "/c/python"}, ["/d/python is skipped: why"])
     assert dev.main(["pythons", "-k", "ledger"], root) == 0
     assert [Path(step[-1]).name for step in fakes.steps if step[1] == "venv"] == [
