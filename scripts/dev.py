@@ -84,8 +84,8 @@ _BENCH = "Takes seven minutes. Other arguments go to `python -m benchmarks`; wri
 _SETUP = "pip's own settings (PIP_..., proxies) apply. Delete .venv to start from scratch."
 _LINT = "All checks run, even if one fails. --fix also writes the files that schemas.generate makes."
 _PYTHONS = """Looks for python3.11 to python3.14 on PATH, for the versions of pyenv, and on Windows for those of the py
-launcher. Creates .venv-3.11 and so on, without torch, and runs tests/schemas, tests/daemon and tests/arch in each, as
-many at the same time as there are CPU cores and one. Leaves out tests marked `torch` or `slow`. Other arguments go to pytest:
+launcher. Creates .venv-3.11 and so on, without torch, and runs tests/schemas, tests/daemon and tests/arch in each,
+several at the same time. Leaves out the tests marked `torch` or `slow`. Other arguments go to pytest:
   python scripts/dev.py pythons -x -k ledger"""
 _OLDEST = """Creates .venv-oldest-torch with the oldest torch in pyproject.toml's range, and runs tests/trainer/ppo,
 tests/trainer/networks and tests/trainer/common. If the index has no CPU build of it, one line says so, and nothing is
