@@ -37,10 +37,10 @@ def test_an_interrupt_ends_the_program(tmp_path):
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_child_and_we_wait_for_it(tmp_path, signum):
     child = (
-        "import signal, sys, time\n"
-        "def tidy(*_): time.sleep(0.3); print('tidy', flush=True); sys.exit(7)\n"
+        "import os, signal, sys, time\n"  # not print: the signal may come while it is still in its first call
+        "def tidy(*_): time.sleep(0.3); os.write(1, b'tidy\\n'); sys.exit(7)\n"
         f"signal.signal({int(signum)}, tidy)\n"
-        "print('up', flush=True); time.sleep(60)\n"
+        "os.write(1, b'up\\n'); time.sleep(60)\n"
     )
     argv = [sys.executable, "-c", child]
     ours = (
@@ -77,9 +77,9 @@ def test_programs_that_run_together_wait_for_each_other_and_have_their_own_outpu
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_a_signal_reaches_all_programs_that_run_together(tmp_path):
     child = (
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-        "print('up', flush=True); time.sleep(60)\n"
+        "os.write(1, b'up\\n'); time.sleep(60)\n"
     )
     logs = [tmp_path / "a.log", tmp_path / "b.log"]
     ours = (
