@@ -124,6 +124,16 @@ def test_the_workflow_covers_what_is_supported():
         dev.parse(command.partition(" ${{")[0].split())
 
 
+def test_ci_has_a_stage_for_every_check():
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    stages = re.findall(r"^stage \S+ (\d+) ([^|#\n]+)", text, re.MULTILINE)
+    verbs = [dev.parse(words.split())[0].verb for _, words in stages]
+    assert {"setup", "lint", "test", "pythons", "oldest-torch"} <= set(verbs)
+    assert "test --all" in [words.strip() for _, words in stages], "the slow tests run too"
+    limit_s = int(re.findall(r"^limit_s=(\d+)", text, re.MULTILINE)[0])
+    assert all(0 < int(limit) < limit_s for limit, _ in stages)
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_named_files_and_links_exist(path):
     text = path.read_text(encoding="utf-8")
