@@ -66,14 +66,14 @@ def _errors(function: Callable[[Any], Any], labels: int, is_damped: bool, seed: 
     from trainer.dagger.training.dataset import Dataset, RoundWriter
     from trainer.dagger.training.learner import INPUT_DAMPING_LABELS, DaggerLearner, LearnerConfig
 
-    actions = {
+    actions: dict[Callable[[Any], Any], ActionSpec] = {
         smooth: ActionSpec("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),
         tree: ActionSpec("discrete", ("a", "b", "c", "d")),
-    }[function]
+    }
     rng = np.random.default_rng(seed)
     x, held_out = (rng.normal(size=(n, COLUMNS)).astype(np.float32) for n in (labels, HELD_OUT))
     config, errors = LearnerConfig("INPUTS", 256, 3e-4, seed, "cpu", INPUT_DAMPING_LABELS if is_damped else 0.0), []
-    learner = DaggerLearner(ObservationSpec((COLUMNS,), is_image=False), actions, config)
+    learner = DaggerLearner(ObservationSpec((COLUMNS,), is_image=False), actions[function], config)
     learner.update_normaliser(x)
     with tempfile.TemporaryDirectory() as folder:
         writer = RoundWriter(Path(folder), 0)

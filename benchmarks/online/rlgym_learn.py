@@ -47,7 +47,7 @@ class TimeIsOver(BaseException):
     """Ends the run. Not an Exception, because rlgym-learn would print it and save a checkpoint."""
 
 
-class IterationClock(PPOMetricsLogger):
+class IterationClock(PPOMetricsLogger):  # type: ignore[misc]  # the package has no types
     """Measures whole iterations after the first, wall and CPU time, and ends the run."""
 
     def __init__(self, seconds: float) -> None:
@@ -78,7 +78,7 @@ def cpu_seconds() -> float:
     return sum(sum(p.cpu_times()[:2]) for p in (own, *own.children(recursive=True)))
 
 
-class Buffer(NumpyExperienceBuffer):
+class Buffer(NumpyExperienceBuffer):  # type: ignore[misc]
     """Use ordinary memory instead of pinned memory, which PyTorch refuses without a GPU."""
 
     def load(self, config: Any) -> None:

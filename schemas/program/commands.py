@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from schemas.program.children import CODE_ROOT
@@ -58,10 +59,9 @@ def usable(text: str) -> str:
 
 def pip_install(*arguments: str) -> str:
     """Return the command that installs packages for this Python, also if its environment does not have pip."""
-    from importlib.util import find_spec
-
     python, packages = quoted(sys.executable), " ".join(map(quoted, arguments))
-    if find_spec("pip") is None:  # environments of `uv` do not have pip
+    # Environments of `uv` do not have pip. Not importlib.util.find_spec: setuptools warns if it is asked for pip.
+    if PathFinder.find_spec("pip") is None:
         return f"uv pip install --python {python} {packages}"
     return f"{python} -m pip install {packages}"
 

@@ -135,6 +135,7 @@ def test_a_damaged_ledger_is_reported_without_a_traceback(tmp_path, capsys, comm
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.torch
 def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path, capsys, monkeypatch):
     """Check that no cycle starts without rollouts."""
     from daemon.service import Service
