@@ -24,7 +24,8 @@ OVERRIDES = "mscoree,mshtml,winemenubuilder.exe=;ucrtbase=n,b;wucrt=n"  #: ours 
 END_S = 15.0  #: for `wineserver -k`
 
 #: Variables that do not reach Windows Python: they speak of Linux, or of Linux's Python.
-DROPPED = ("PYTHON", "OPENBLAS_", "VIRTUAL_ENV", "XDG_", "PIP_", "WINE", "LD_", "DISPLAY", "WAYLAND_DISPLAY")
+DROPPED = ("PYTHON", "OPENBLAS_", "VIRTUAL_ENV", "XDG_", "PIP_", "WINE", "LD_", "DISPLAY", "WAYLAND_DISPLAY",
+           "HOTLAP_WINDOWS_CACHE")  # fmt: skip
 
 
 def environment(cache: Cache, prefix: Path) -> dict[str, str]:
