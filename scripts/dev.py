@@ -304,6 +304,12 @@ def windows(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     return [["-m", "scripts.windows", *rest]]
 
 
+_WINDOWS = """Needs Debian or Ubuntu on x86-64. Installs Wine with apt if you are root. Other arguments go to pytest:
+  python scripts/dev.py windows tests/schemas -x
+  python scripts/dev.py windows --short         the part of the suite that CI runs, also without arguments
+  python scripts/dev.py windows --setup-only    make the environment in ~/.cache/hotlap-windows; --clean removes it
+  python scripts/dev.py windows run -- -m daemon --once    run any program of Python
+HOTLAP_WINDOWS_CACHE names another folder. With --optional the exit code is 0 if this machine cannot make it."""
 _DEMO = """Twelve cycles, in demo/run_<date>_<time>. Other arguments go to the daemon:
   python scripts/dev.py demo --cycles 30 --no-dashboard"""
 _TEST = """Other arguments go to pytest:
@@ -312,20 +318,14 @@ _TEST = """Other arguments go to pytest:
 _BENCH = "Takes seven minutes. Other arguments go to `python -m benchmarks`; write -- before its --help."
 _SETUP = "pip's own settings (PIP_..., proxies) are kept to. Delete .venv to begin anew."
 _LINT = "All four checks run, also after one has failed."
-_WINDOWS = """Needs Debian or Ubuntu on x86-64. Installs Wine with apt if you are root. Other arguments go to pytest:
-  python scripts/dev.py windows tests/schemas -x
-  python scripts/dev.py windows --short         the part of the suite that CI runs, also without arguments
-  python scripts/dev.py windows --setup-only    make the environment in ~/.cache/hotlap-windows; --clean removes it
-  python scripts/dev.py windows run -- -m daemon --version    run any program of Python
-HOTLAP_WINDOWS_CACHE names another folder. With --optional the exit code is 0 if this machine cannot make it."""
 VERBS = {
     "demo": Verb(demo, (), True, "train on a simulated engine: no game needed, under five minutes", _DEMO),
     "test": Verb(test, ("dev",), True, "run the tests, with --all the slow ones too", _TEST),
     "setup": Verb(lambda args, rest: [], ("dev",), False, "make .venv, install what test and lint need", _SETUP),
     "lint": Verb(lint, ("dev",), False, "check style (ruff), types (mypy), the wall (import-linter)", _LINT),
-    "windows": Verb(windows, (), True, "run the tests on Windows Python (Wine, on Debian)", _WINDOWS),
     "bench": Verb(bench, ("dev", "bench"), True, "run the benchmarks, stable-baselines3 beside ours", _BENCH),
 }
+VERBS["windows"] = Verb(windows, (), True, "run the tests on Windows Python, with Wine on Debian", _WINDOWS)
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
