@@ -26,8 +26,9 @@ USAGE = "python scripts/dev.py windows [--setup-only | --clean] [--short] [--opt
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return our options and the arguments of Windows Python."""
-    before = list(argv[: argv.index("run")]) if "run" in argv else list(argv)
-    program = list(argv[len(before) + 1 :])
+    first = next((place for place, word in enumerate(argv) if not word.startswith("--")), len(argv))
+    is_run = list(argv[first : first + 1]) == ["run"]  # not the `run` of `-k run`
+    before, program = (list(argv[:first]), list(argv[first + 1 :])) if is_run else (list(argv), [])
     parser = argparse.ArgumentParser(prog="dev.py windows", usage=USAGE, allow_abbrev=False)
     parser.add_argument("--setup-only", action="store_true", help="make the environment, run nothing")
     parser.add_argument("--clean", action="store_true", help="remove the environment first; with --setup-only make it")
@@ -36,13 +37,14 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--console", action="store_true", help="with run: use this terminal instead of pipes")
     args, rest = parser.parse_known_args(before)
     rest = rest[1:] if rest[:1] == ["--"] else rest
-    if "run" in argv:
+    if is_run:
         program = program[1:] if program[:1] == ["--"] else program
         if not program or rest:
             parser.error("run needs arguments for Python: `windows run -- -m daemon --help`")
         return args, program
     marker = [] if any(word == "-m" or word.startswith("-m=") for word in rest) else ["-m", "not slow"]
-    places = list(SHORT) if args.short or not rest else []
+    names_a_place = any((ROOT / word.partition("::")[0]).exists() for word in rest)
+    places = list(SHORT) if args.short or not names_a_place else []
     return args, ["-m", "pytest", "-o", "cache_dir=.pytest_cache/windows", *marker, *places, *rest]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import dev
 from scripts.windows import cli, dlls, host, interpreter, packages, pip_calls, prefix, program, setup
 from scripts.windows.cache import Cache, cache_folder, digest_of, file_digest
 from scripts.windows.progress import Progress, SetupError, Unavailable, run_program
@@ -613,6 +614,12 @@ def test_other_arguments_go_to_pytest(argv, arguments):
     assert cli.parse(argv)[1] == ["-m", "pytest", "-o", "cache_dir=.pytest_cache/windows", *arguments]
 
 
+def test_dev_py_passes_its_arguments_on():
+    for rest in (["run", "--", "-m", "daemon", "--once"], ["--short", "--optional"], ["tests/schemas", "-x"], []):
+        args, given = dev.parse(["windows", *rest])
+        assert dev.windows(args, given) == [["-m", "scripts.windows", *rest]]
+
+
 def test_run_passes_everything_after_it_to_python():
     for argv in (["run", "--", "-m", "daemon", "--short", "--"], ["run", "-m", "daemon", "--short", "--"]):
         args, arguments = cli.parse(argv)
@@ -620,6 +627,10 @@ def test_run_passes_everything_after_it_to_python():
         assert not args.short
     with pytest.raises(SystemExit):
         cli.parse(["run"])
+    assert cli.parse(["-k", "run"])[1][-3:] == [SHORT[-1], "-k", "run"]
+    args, arguments = cli.parse(["--optional", "run", "-V"])
+    assert args.optional
+    assert arguments == ["-V"]
 
 
 @pytest.mark.parametrize(("argv", "code"), [(["--optional"], 0), ([], 1)])
