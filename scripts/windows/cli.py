@@ -94,15 +94,17 @@ def run(cache: Cache, root: Path, args: argparse.Namespace, arguments: list[str]
 
 def stop(signum: int, frame: Any) -> None:
     """End in order: processes and the run's folder are removed on the way out."""
-    signal.signal(signum, signal.SIG_IGN)  # a second Ctrl-C must not interrupt that
+    for number in (signal.SIGINT, signal.SIGTERM, signum):
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt that
     raise KeyboardInterrupt
 
 
 def main(argv: Sequence[str], root: Path = ROOT) -> int:
     """Run the command and return the exit code: that of Windows Python, 1 after a problem of ours."""
     args, arguments = parse(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and gets its one line below
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
     try:
         return run(Cache(cache_folder()), root, args, arguments, Progress())
     except Unavailable as error:
