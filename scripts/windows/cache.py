@@ -115,7 +115,7 @@ class Cache:
                     continue
                 if status.st_ino not in seen:
                     seen.add(status.st_ino)
-                    total += status.st_blocks * 512
+                    total += getattr(status, "st_blocks", 0) * 512  # Windows has none
         return total
 
     # --- locks
