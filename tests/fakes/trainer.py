@@ -99,6 +99,10 @@ def start_family(output: Path) -> None:
 def misbehave(mode: str, output: Path) -> None:
     """What ends, or holds up, a trainer before it has done anything."""
     if mode == "dies":
+        if sys.platform == "win32":
+            import ctypes
+
+            ctypes.windll.kernel32.TerminateProcess(ctypes.c_void_p(-1), 0xC0000017)  # itself: no memory
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "fails":
         say("error", code="E_DATA", message="these rollouts are no good")

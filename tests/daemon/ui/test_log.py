@@ -136,6 +136,8 @@ def test_a_copy_that_fails_does_not_let_the_log_grow_for_ever(tmp_path):
 def test_a_log_that_someone_removed_comes_back(tmp_path):
     folder = tmp_path / "Logs"
     folder.mkdir()
+    if sys.platform == "win32":
+        pytest.skip("Windows removes no log that is open")
     log = Log(folder / "daemon.log")
     log.info("one")
     (folder / "daemon.log").unlink()
