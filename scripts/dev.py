@@ -80,6 +80,17 @@ def docs(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     return [["-m", "scripts.devtools.run_docs", *rest]]
 
 
+def windows(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
+    """Start the tests, or any other program, on Windows Python."""
+    return [["-m", "scripts.windows", *rest]]
+
+
+_WINDOWS = """Needs Debian or Ubuntu on x86-64. Installs Wine with apt if you are root. Other arguments go to pytest:
+  python scripts/dev.py windows tests/schemas -x
+  python scripts/dev.py windows --short         the part of the suite that CI runs, also without arguments
+  python scripts/dev.py windows --setup-only    make the environment in ~/.cache/hotlap-windows; --clean removes it
+  python scripts/dev.py windows run -- -m daemon --once    run any program of Python
+HOTLAP_WINDOWS_CACHE names another folder. With --optional the exit code is 0 if this machine cannot make it."""
 _DEMO = """Twelve cycles, in demo/run_<date>_<time>. Other arguments go to the daemon:
   python scripts/dev.py demo --cycles 30 --no-dashboard"""
 _TEST = """Other arguments go to pytest:
@@ -115,6 +126,7 @@ VERBS = {
         no_commands, (), True, "run the tests of the gradient with the oldest torch", _OLDEST, run_with_oldest_torch
     ),
 }
+VERBS["windows"] = Verb(windows, (), True, "run the tests on Windows Python, with Wine on Debian", _WINDOWS)
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

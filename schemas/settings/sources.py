@@ -17,7 +17,7 @@ from schemas.settings.allowed import example_list, schema_of
 from schemas.storage.files import read_regular
 
 PREFIX = "HOTLAP_"
-_NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT"})
+_NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT", "HOTLAP_WINDOWS_CACHE"})
 _LIMIT_BYTES = 1 << 20
 _AT_LINE = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)")
 _SUBJECTS = {"file": "{place}: {written}", "environment": "the environment variable {written}", "flags": "{written}"}

@@ -130,7 +130,7 @@ def test_status_and_history_work_before_the_first_daemon(tmp_path, capsys):
 def test_doctor_reports_a_missing_model_and_a_wrong_python(tmp_path, capsys):
     paths = ProjectPaths(tmp_path)
     paths.make()
-    paths.pointer.write_text(f"{paths.models}/cycle_000001/model_epoch_1.json", encoding="utf-8")
+    paths.pointer.write_text(f"{paths.models.as_posix()}/cycle_000001/model_epoch_1.json", encoding="utf-8")
     (tmp_path / "daemon.toml").write_text("[daemon]\npython_executable = '/none'\n", encoding="utf-8")
     code, out, _ = run(capsys, "doctor", "--project", tmp_path)
     assert code == 1
