@@ -20,8 +20,8 @@ import pytest
 from scripts import dev
 from scripts.windows import cli, dlls, host, interpreter, packages, pip_calls, prefix, program, setup
 from scripts.windows.cache import Cache, cache_folder, digest_of, file_digest
+from scripts.windows.cli import SHORT
 from scripts.windows.progress import Progress, SetupError, Unavailable, run_program
-from scripts.windows.short import SHORT
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environment is made on Debian")
