@@ -61,6 +61,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def _command(self) -> str:
         """Return what a user can type to start this program: `usable` knows `hotlap`."""
+        if self.prog.endswith(".py"):
+            return f"{quoted(sys.executable)} {quoted(sys.argv[0])}"
         trainer = f"{quoted(sys.executable)} -m trainer"
         return re.sub("^python -m trainer", lambda _: trainer, re.sub("^python -m daemon", NAME, self.prog))
 
