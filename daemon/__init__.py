@@ -1,4 +1,4 @@
-"""The service beside the engine: watch, count, run the trainer, publish, display. Never imports torch or trainer."""
+"""The daemon: detects rollouts, runs the trainer, publishes models, shows its state. Never imports torch or trainer."""
 
 IS_HOTLAP = True
-"""PyPI's python-daemon replaces this file by its own; `schemas.program.entry` looks for this name in it."""
+"""Missing if PyPI's python-daemon has overwritten this file; `schemas.program.entry` checks that it is here."""

@@ -1,4 +1,4 @@
-"""The construction of the service: settings and folders in, a running daemon out."""
+"""Builds the service from settings and folders, and runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daemon.publishing.ledger_recovery import open_or_rebuild
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.context import Context
-from daemon.runtime.failure_messages import PASSING, describe_failure
+from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
 from daemon.security.config_monitor import ConfigMonitor
@@ -43,32 +43,32 @@ MAX_REBUILDS = 3
 
 @dataclass(slots=True)
 class App:
-    """A service with the parts that it runs on."""
+    """A service, and the parts that its main loop needs."""
 
     service: Service
     context: Context
     mailbox: Mailbox
-    guard: ConfigMonitor
+    config_monitor: ConfigMonitor
 
     def run(self, until: Callable[[], bool] = lambda: False) -> bool:
-        """Serve until `until()` is true, or a signal or STOP comes; return whether `until()` ended it."""
+        """Run until `until()` is true or a signal stops the daemon; return whether `until()` was true."""
 
         def report(error: Exception, delay_s: float) -> None:
             self.context.warn(*describe_failure(error, self.context.paths))
-            _quietly(self.service.report_end)
+            _ignore_errors(self.service.report_end)
 
         def tick() -> float:
-            self.guard.check()
+            self.config_monitor.check()
             delay_s = self.service.tick()
-            self.context.clear_warning(*PASSING)
+            self.context.clear_warning(*CLEARED_BY_SUCCESS)
             return delay_s
 
         with stop_on_signals(self.mailbox):
             return run(tick, self.mailbox, until=until, on_error=report)
 
 
-def _quietly(report: Callable[[], None]) -> None:
-    """Write a status, or go on without: the next one follows."""
+def _ignore_errors(report: Callable[[], None]) -> None:
+    """Call `report` and ignore its errors: the status is written again soon."""
     with contextlib.suppress(OSError, sqlite3.Error, HotlapError):
         report()
 
@@ -77,7 +77,7 @@ def _quietly(report: Callable[[], None]) -> None:
 def open_service(
     paths: ProjectPaths, settings: Settings, *, dashboard: bool, automatic: bool = True, config: Path | None = None
 ) -> Iterator[App]:
-    """Open everything that a daemon needs, from the lock to the screen, and close it in order at the end."""
+    """Open everything that a daemon needs, from the lock to the dashboard; close it at the end, in reverse order."""
     with contextlib.ExitStack() as stack:
         check_python(settings.daemon.python_executable)
         if settings.daemon.training_script:
@@ -112,7 +112,7 @@ def open_service(
             context, inbox, runner, StatusWriter(context, SystemStatsSampler()), screen, automatic=automatic
         )
         service.start()
-        stack.callback(_quietly, service.report_end)
+        stack.callback(_ignore_errors, service.report_end)
         yield App(service, context, mailbox, ConfigMonitor(context, lock, config=config))
 
 
@@ -151,7 +151,7 @@ def _serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: 
 
 
 def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
-    """Run one cycle on the rollouts that are there now, however few. Raises DaemonError if it fails."""
+    """Run one cycle on the rollouts in Exports, however few. Raises DaemonError if it fails."""
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, context = app.service, app.context
         if not app.run(until=lambda: service.inbox.is_up_to_date):
@@ -165,7 +165,7 @@ def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
         ended = app.run(until=lambda: _cycle_is_over(service))
         cycle = service.runner.cycle
         if ended and (cycle is None or (cycle.kind != "train" and cycle.phase is Phase.PUBLISHED)):
-            raise nothing_to_train_on(paths.exports)  # they were removed after they were counted
+            raise nothing_to_train_on(paths.exports)  # the files were removed after they were counted
         if not ended or cycle is None or cycle.phase is not Phase.PUBLISHED:
             raise _cycle_error(cycle.why if cycle and ended else "it was stopped")
         publication = context.ledger.last_publication()

@@ -10,9 +10,9 @@ from schemas.program.parser import CommandParser, usage_name
 
 EPILOG = """\
 examples:
-  {prog} --project C:/MyGame          train after every 10 rollouts, until Ctrl-C; start it beside Play Mode
+  {prog} --project C:/MyGame          train after every 10 rollouts, until Ctrl-C; then start Play Mode
   {prog} --demo                       the same with a simulated engine: no game needed
-  {prog} --once --project C:/MyGame   one cycle on the rollouts that are there now
+  {prog} --once --project C:/MyGame   one cycle on the rollouts in Exports
   {prog} status --json                what runs now, for scripts
   {prog} publish --epoch 3 --cycle 7  publish an older model again
   {prog} online --env CartPole-v1     train in a Gymnasium environment, without an engine
@@ -29,7 +29,7 @@ TRAINER_COMMANDS = {
     "export-best": "export a folder's best checkpoint",
     "export": "convert one checkpoint to model JSON",
 }
-"""The trainer's commands and their help; the words after one of them are the trainer's."""
+"""The trainer's commands and their help; all arguments after one of them are passed to the trainer."""
 _START_FLAGS = {
     "once": "--once",
     "demo": "--demo",
@@ -79,9 +79,9 @@ def build_parser() -> CommandParser:
     trust = commands.add_parser(
         "trust", parents=[common], help="approve what daemon.toml runs: a Python, a script, a network, a loss"
     )
-    asked = trust.add_mutually_exclusive_group()
-    asked.add_argument("--show", action="store_true", help="only show what it is, and whether it is approved")
-    asked.add_argument("--revoke", action="store_true", help="withdraw the approval")
+    action = trust.add_mutually_exclusive_group()
+    action.add_argument("--show", action="store_true", help="only show what it is, and whether it is approved")
+    action.add_argument("--revoke", action="store_true", help="withdraw the approval")
     docs = commands.add_parser("docs", help="print a page of the documentation")
     docs.add_argument("page", nargs="?", metavar="PAGE", help="for example formats; without it, list the pages")
     explain = commands.add_parser("explain", help="print what a code such as E_CONFIG means, and what to do")
@@ -129,8 +129,8 @@ def _add_start_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
-    if not text.strip():  # a variable of a script that has no value
-        raise argparse.ArgumentTypeError("the name of a folder is missing")
+    if not text.strip():  # for example from an empty variable of a script
+        raise argparse.ArgumentTypeError("the folder's name is empty")
     return Path(text)
 
 
@@ -142,8 +142,8 @@ def _positive(text: str) -> int:
 
 
 def check_combination(options: argparse.Namespace) -> None:
-    """Refuse flags that the command would ignore. Raises DaemonError (E_USAGE) naming both."""
-    command, given = options.command, [flag for name, flag in _START_FLAGS.items() if getattr(options, name)]
+    """Raise DaemonError (E_USAGE) if a flag has no effect on the command; the message names both."""
+    command, used = options.command, [flag for name, flag in _START_FLAGS.items() if getattr(options, name)]
     if command is None:
         if options.cycles is not None and not options.demo:
             raise DaemonError("--cycles is only for --demo", hint="`hotlap --demo --cycles 12`", code="E_USAGE")
@@ -152,7 +152,7 @@ def check_combination(options: argparse.Namespace) -> None:
         raise DaemonError(
             f"flags of {command} go after the word {command}", hint=f"see `hotlap {command} --help`", code="E_USAGE"
         )
-    ignored = [flag for flag in given if flag != "--allow-shared" or command not in _USES_ALLOW_SHARED]
+    ignored = [flag for flag in used if flag != "--allow-shared" or command not in _USES_ALLOW_SHARED]
     if ignored:
         raise DaemonError(
             f"{ignored[0]} and {command} cannot be used together",

@@ -19,7 +19,7 @@ from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
 from schemas.text import ascii_safe
 
-if TYPE_CHECKING:  # what is imported inside a function here is not needed by every command
+if TYPE_CHECKING:  # functions here import what only some commands need, so that the others start faster
     from daemon.diagnostics.reports import Report
     from schemas.settings.loading import LoadedSettings
     from schemas.settings.models import Settings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what is imported inside a function here is not needed by ev
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed, as a service manager may do: what is printed is lost
+        if getattr(sys, name) is None:  # a service manager may close them: the output is then discarded
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] and words[0] in TRAINER_COMMANDS:
@@ -42,32 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except DaemonError as error:
-        return _complain(error, error.exit_code)
+        return _print_error(error, error.exit_code)
     except HotlapError as error:
-        return _complain(error, Exit.USAGE)
+        return _print_error(error, Exit.USAGE)
     except KeyboardInterrupt:
         return Exit.CYCLE_FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's flush at exit does not fail
         return Exit.DONE
     except sqlite3.Error as error:
         hint = "`hotlap doctor` shows more"
-        return _complain(LedgerError(f"the ledger cannot be used: {error}", hint=hint), Exit.USAGE)
+        return _print_error(LedgerError(f"the ledger cannot be used: {error}", hint=hint), Exit.USAGE)
     except OSError as error:
         what = f"{error.filename or 'a file'}: {error.strerror or error}"
-        return _complain(DaemonError(what, hint="check its rights and the disk", code="E_OS"), Exit.USAGE)
+        return _print_error(DaemonError(what, hint="check its rights and the disk", code="E_OS"), Exit.USAGE)
 
 
-def _complain(error: HotlapError, code: Exit) -> int:
+def _print_error(error: HotlapError, code: Exit) -> int:
     sys.stderr.write(f"hotlap: {ascii_safe(usable(error.line()))}\n")
     return int(code)
 
 
 def _dispatch(options: argparse.Namespace) -> Exit:
-    given: Path | None = getattr(options, "project", None)
+    project: Path | None = getattr(options, "project", None)
     match options.command:
         case None:
-            return _start(options, given)
+            return _start(options, project)
         case "docs":
             from daemon.pages import show_page
 
@@ -77,9 +77,9 @@ def _dispatch(options: argparse.Namespace) -> Exit:
 
             return explain(options.code)
         case "doctor":
-            return _doctor(options, project_paths(given or Path()))
+            return _doctor(options, project_paths(project or Path()))
     name = f"publish --epoch {options.epoch}" if options.command == "publish" else options.command
-    paths = find_project(given, name)
+    paths = find_project(project, name)
     match options.command:
         case "status":
             return _status(options, paths)
@@ -95,14 +95,14 @@ def _dispatch(options: argparse.Namespace) -> Exit:
     return _send(paths, options.command)
 
 
-def _start(options: argparse.Namespace, given: Path | None) -> Exit:
+def _start(options: argparse.Namespace, project: Path | None) -> Exit:
     """Watch and train, run one cycle, or run the demo."""
     if options.demo:
         from daemon.demo import run_demo
 
-        loaded = _checked_settings(options, None if given is None else ProjectPaths(given))
-        return run_demo(given, loaded.settings, cycles=options.cycles, dashboard=not options.no_dashboard)
-    paths = find_project(given, "--once" if options.once else "")
+        loaded = _checked_settings(options, None if project is None else ProjectPaths(project))
+        return run_demo(project, loaded.settings, cycles=options.cycles, dashboard=not options.no_dashboard)
+    paths = find_project(project, "--once" if options.once else "")
     settings = _checked_settings(options, paths).settings
     from daemon.app import run_once, serve
 
@@ -127,7 +127,7 @@ def _settings(options: argparse.Namespace, project: Path) -> LoadedSettings:
 
 
 def _checked_settings(options: argparse.Namespace, paths: ProjectPaths | None) -> LoadedSettings:
-    """Return the settings if nothing needs the user's approval. No `paths`: the demo makes its own folder."""
+    """Return the settings if nothing in them needs an approval. `paths` is None for a demo, which makes its folder."""
     from daemon.security.approvals import check_before_running
 
     project = Path() if paths is None else paths.project
@@ -147,7 +147,7 @@ def _print_report(report: Report, *, as_json: bool) -> Exit:
 
 
 def _status(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
-    """Show the status file; the settings say what is needed only if no daemon has written one."""
+    """Print the content of status.json. The settings are read only if no daemon has written that file."""
     from daemon.diagnostics.reports import status
     from schemas.settings.models import Settings
 
@@ -156,7 +156,7 @@ def _status(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
 
 
 def _doctor(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
-    """Check everything; settings that cannot be used are one more finding, not the end."""
+    """Run all checks. If the settings cannot be loaded, that is one of the findings."""
     from daemon.diagnostics.doctor import doctor
 
     try:
@@ -171,25 +171,25 @@ def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
 
     commands = approvals.programs_of(_settings(options, paths.project))
     if not commands:
-        return _say(True, "the settings run nothing but Hotlap's own trainer: there is nothing to approve")
+        return _print_message(True, "the settings name no programs, so nothing needs an approval")
     for name, value in commands.items():
-        _say(True, f"{name} = {value!r}")
+        _print_message(True, f"{name} = {value!r}")
     if options.show:
         is_approved = approvals.is_approved(paths.project, commands)
-        return _say(is_approved, "approved" if is_approved else "not approved")
+        return _print_message(is_approved, "approved" if is_approved else "not approved")
     if options.revoke:
         was_approved = approvals.revoke(paths.project, commands)
-        return _say(True, "the approval is withdrawn" if was_approved else "it was not approved")
+        return _print_message(True, "the approval is withdrawn" if was_approved else "it was not approved")
     path = approvals.approve(paths.project, commands)
-    return _say(True, f"approved for {paths.project} (stored in {path})")
+    return _print_message(True, f"approved for {paths.project} (stored in {path})")
 
 
 def _send(paths: ProjectPaths, what: str) -> Exit:
-    """Send a command to the running daemon. It needs no settings: a mistake in daemon.toml must not hold it up."""
+    """Send a command to the running daemon. Settings are not read: a mistake in daemon.toml must not prevent it."""
     from daemon.runtime.commands import Command, send_command
 
     reply = send_command(paths, Command.model_validate({"what": what}))
-    return _say(reply.ok, reply.message, failed=Exit(reply.exit_code))
+    return _print_message(reply.ok, reply.message, failed=Exit(reply.exit_code))
 
 
 def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
@@ -203,9 +203,9 @@ def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoc
         epoch=epoch,
         open_log=lambda: contextlib.closing(Log(paths.daemon_log, console=None)),
     )
-    return _say(reply.ok, reply.message)
+    return _print_message(reply.ok, reply.message)
 
 
-def _say(ok: bool, message: str, *, failed: Exit = Exit.CYCLE_FAILED) -> Exit:
+def _print_message(ok: bool, message: str, *, failed: Exit = Exit.CYCLE_FAILED) -> Exit:
     (sys.stdout if ok else sys.stderr).write(f"{ascii_safe(usable(message))}\n")
     return Exit.DONE if ok else failed

@@ -1,4 +1,4 @@
-"""`hotlap --demo`: the daemon with a simulated engine beside it, so that no game is needed."""
+"""`hotlap --demo`: the daemon and a simulated engine, so that no game is needed."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
         raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
     paths = ProjectPaths(folder.resolve())
     with open_service(paths, settings, dashboard=dashboard) as app:
-        app.context.log.info(f"demo in {paths.project}: a simulated engine drives; Ctrl-C ends it")
+        app.context.log.info(f"demo in {paths.project}: a simulated engine writes rollouts; Ctrl-C stops it")
         done_before = len(_trained(app))
         log = paths.logs / "engine.log"
-        engine = Child(_engine_command(paths, settings, log), speaks_events=False, wake=app.mailbox.wake)
+        engine = Child(_engine_command(paths, settings, log), sends_events=False, wake=app.mailbox.wake)
         try:
             app.run(until=lambda: engine.poll() is not None or _is_enough(app, cycles, done_before))
         finally:

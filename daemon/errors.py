@@ -19,7 +19,7 @@ class Exit(IntEnum):
 
 
 class DaemonError(HotlapError):
-    """A reason to stop, with its exit code."""
+    """An error that ends the command, with its exit code."""
 
     code = "E_DAEMON"
 
@@ -29,9 +29,9 @@ class DaemonError(HotlapError):
 
 
 def nothing_to_train_on(exports: Path) -> DaemonError:
-    """Return the error of a cycle that was asked for when there is no rollout."""
+    """Return the error of a cycle that was requested although Exports contains no rollouts."""
     return DaemonError(
-        f"there is no rollout in {exports}",
+        f"{exports} contains no rollouts",
         hint="let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
         code="E_NO_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
@@ -45,6 +45,6 @@ class LedgerError(DaemonError):
 
 
 class StaleCycle(DaemonError):
-    """Another process moved this cycle since it was read."""
+    """Another process changed the phase of this cycle after it was read."""
 
     code = "E_STALE_CYCLE"

@@ -11,7 +11,7 @@ from schemas.program.commands import usable
 from schemas.program.parser import nearest
 from schemas.text import ascii_safe
 
-_PLACES = (Path(__file__).with_name("docs"), CODE_ROOT / "docs")
+_FOLDERS = (Path(__file__).with_name("docs"), CODE_ROOT / "docs")
 """In an installed package; in a checkout."""
 _TRAINER_PREFIX = "W_TRAINER_"
 
@@ -28,18 +28,18 @@ def show_page(name: str | None) -> Exit:
     if wanted not in pages:
         close = nearest(wanted, pages)
         hint = f"did you mean `hotlap docs {close}`?" if close else "`hotlap docs` lists the pages"
-        raise DaemonError(f"there is no page {name}", hint=hint, code="E_PAGE")
+        raise DaemonError(f"the page {name} does not exist", hint=hint, code="E_PAGE")
     _print(pages[wanted].read_text(encoding="utf-8"))
     return Exit.DONE
 
 
 def _pages() -> dict[str, Path]:
-    """Return the pages by the stems of their files, a folder after the other. Raises DaemonError (E_PAGE)."""
-    folder = next((place for place in _PLACES if place.is_dir()), None)
+    """Return the pages by the stems of their files, in the order of the folders. Raises DaemonError (E_PAGE)."""
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
     found = sorted(folder.rglob("*.md"), key=lambda path: (path.parent, path.stem)) if folder else []
     if not found:
         raise DaemonError(
-            f"the documentation is not installed: {_PLACES[0]} does not exist",
+            f"the documentation is not installed: {_FOLDERS[0]} does not exist",
             hint="install hotlap again",
             code="E_PAGE",
         )
@@ -63,13 +63,13 @@ def explain(code: str | None) -> Exit:
     if known is None:
         close = nearest(name, CODES)
         hint = f"did you mean `hotlap explain {close}`?" if close else "`hotlap explain` lists the codes"
-        raise DaemonError(f"there is no code {code}", hint=hint, code="E_CODE")
+        raise DaemonError(f"the code {code} does not exist", hint=hint, code="E_CODE")
     _print(f"{name}: {known.cause}\nwhat to do: {usable(known.remedy)}\n")
     return Exit.DONE
 
 
 def _print(text: str) -> None:
-    """Write text with what it contains beyond ASCII as escapes if the console cannot show it."""
+    """Write text. If the console's encoding does not have all characters, those outside ASCII become escapes."""
     encoding = sys.stdout.encoding or "ascii"
     try:
         text.encode(encoding)

@@ -1,4 +1,4 @@
-"""The daemon's pass: handle commands, scan Exports, continue the cycle, start the next, apply retention, report."""
+"""One pass of the daemon: commands, scan of Exports, the running cycle, the next cycle, retention, status."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from schemas.text import printable
 
 
 class Screen(Protocol):
-    """Shows snapshots; its caller never waits for it."""
+    """Shows snapshots. `show` returns at once."""
 
     def show(self, snapshot: Snapshot) -> None:
         """Show the newest snapshot."""
 
 
 class Service:
-    """All decisions of one daemon, made on one thread by `tick`. If not `automatic`, only `trigger` starts a cycle."""
+    """Makes all decisions of one daemon, on one thread. If not `automatic`, only `trigger` starts a cycle."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Service:
         self._triggered: str | None = None
 
     def start(self) -> None:
-        """Continue what an earlier daemon left. Raises ContractError if the settings ask for another shape."""
+        """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
         clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
         self._runner.recover()
@@ -62,31 +62,31 @@ class Service:
 
     @property
     def is_paused(self) -> bool:
-        """Return whether triggering is stopped."""
+        """Return whether a user has paused the project: rollouts are counted, but do not start a cycle."""
         return self._context.ledger.meta("paused") is not None
 
     @property
     def runner(self) -> Runner:
-        """The runner of the cycles."""
+        """Return the runner of the cycles."""
         return self._runner
 
     @property
     def inbox(self) -> Inbox:
-        """The rollouts in Exports."""
+        """Return the inbox: the rollouts in Exports."""
         return self._inbox
 
     def trigger(self, cause: str) -> None:
-        """Start a cycle on the rollouts that are there, as soon as no other cycle runs."""
+        """Start a cycle on the rollouts in Exports as soon as no other cycle runs."""
         self._triggered = cause
 
     @property
     def is_triggered(self) -> bool:
-        """Return whether a trigger still waits for its cycle."""
+        """Return whether a trigger has not started its cycle yet."""
         return self._triggered is not None
 
     @property
     def has_rollouts(self) -> bool:
-        """Return whether a cycle has anything to train on: new rollouts, or old ones in Exports."""
+        """Return whether a cycle could train on something: new rollouts, or old ones in Exports."""
         return self._context.ledger.pending_count() > 0 or self._inbox.file_count > 0
 
     def tick(self) -> float:
@@ -97,8 +97,8 @@ class Service:
         delay_s = min(delay_s, self._runner.tick())
         if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
             self._after_publish(self._runner.cycle.id)
-        if self._start_what_is_due():
-            delay_s = min(delay_s, self._runner.tick())  # before the report, which takes some time
+        if self._start_due_cycle():
+            delay_s = min(delay_s, self._runner.tick())  # start the trainer before the report, which takes some time
         self._report()
         return delay_s
 
@@ -118,7 +118,7 @@ class Service:
 
     # Starting
 
-    def _start_what_is_due(self) -> bool:
+    def _start_due_cycle(self) -> bool:
         runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
         if runner.busy or not self._inbox.has_scanned or not (self._automatic or self._triggered):
             return False
@@ -141,7 +141,7 @@ class Service:
         return self._begin("train", "count") if is_due else False
 
     def _begin_triggered(self) -> bool:
-        """Begin the cycle that was asked for; without rollouts, wait for those being read, then drop the trigger."""
+        """Begin the triggered cycle. Without rollouts, wait until all files are read, then cancel the trigger."""
         if self.has_rollouts:
             cause, self._triggered = self._triggered or "", None
             return self._begin("train", cause)
@@ -151,7 +151,7 @@ class Service:
         return False
 
     def _can_launch(self) -> bool:
-        """Return whether the programs that a cycle starts exist; while they do not, nothing is claimed."""
+        """Return whether the programs that a cycle starts exist. As long as they do not, no cycle begins."""
         try:
             check_launch(self._context.settings.daemon, self._context.paths.project)
         except HotlapError as error:
@@ -168,7 +168,7 @@ class Service:
         return self._runner.retry()
 
     def _initial_is_due(self) -> bool:
-        """Return whether version 0 is missing, or the first rollouts have another shape and nothing was trained yet."""
+        """Return whether version 0 is missing, or has another contract than the first rollouts."""
         last = self._context.ledger.last_publication()
         if last is None:
             return True
@@ -200,7 +200,7 @@ class Service:
         return True
 
     def _check_shape(self) -> None:
-        """Refuse another shape: an engine keeps its old weights if a layer's size differs. Raises ContractError."""
+        """Raise ContractError if hidden_sizes were changed: a running engine cannot load a model of another shape."""
         last = self._context.ledger.last_publication()
         if last is None:
             return
@@ -215,8 +215,8 @@ class Service:
     def _repair_pointer(self) -> None:
         """Write the pointer file again if it does not name the last published model.
 
-        This is needed after a restored backup, a moved project or a deleted file. While a cycle is being published the
-        pointer file may name its model already, and must not go back.
+        This is needed after a backup was restored, the project was moved or the file was deleted. While a cycle is
+        being published, the pointer file may name the cycle's model already and is not changed.
         """
         last, cycle = self._context.ledger.last_publication(), self._runner.cycle
         is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
@@ -257,16 +257,16 @@ class Service:
         if self.is_paused:
             return _refusal(DaemonError("paused: `hotlap resume` first", code="E_PAUSED"))
         if self._runner.busy:
-            return Reply(ok=False, message="a cycle runs already; the next one starts by itself")
+            return Reply(ok=False, message="a cycle is running; the next one starts automatically")
         is_retry = self._is_parked or self._initial_has_failed()
         if self._inbox.is_up_to_date and not (is_retry or self.has_rollouts):
             return _refusal(nothing_to_train_on(self._context.paths.exports))
         self.trigger("trigger")
-        return Reply(ok=True, message="a cycle starts on the rollouts that are there")
+        return Reply(ok=True, message="a cycle starts on the rollouts in Exports")
 
     def _publish_older(self, command: Command) -> Reply:
         if self._runner.busy:
-            return Reply(ok=False, message="a cycle runs; try again when it is done")
+            return Reply(ok=False, message="a cycle is running; try again when it has ended")
         try:
             message = publish_exported_epoch(self._context, cycle=command.cycle, epoch=command.epoch)
         except (OSError, HotlapError) as error:

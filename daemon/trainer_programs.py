@@ -1,4 +1,4 @@
-"""The trainer's commands under `hotlap`: this process is replaced by the trainer, which the daemon never imports."""
+"""The trainer's commands of `hotlap`: the trainer replaces this process, because the daemon never imports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.program.parser import usage_name
 
 
 def run_trainer(arguments: Sequence[str]) -> int:
-    """Run `python -m trainer ARGUMENTS` in the place of this process; on Windows, as its child."""
+    """Replace this process by `python -m trainer ARGUMENTS`; on Windows, run it as a child."""
     from_hotlap = ("--from-hotlap",) if usage_name("daemon") == "hotlap" else ()
     command = module_command("trainer", *from_hotlap, *arguments)
     environment = child_environment()
@@ -22,5 +22,5 @@ def run_trainer(arguments: Sequence[str]) -> int:
     while True:
         try:
             return child.wait()
-        except KeyboardInterrupt:  # the console has sent it to the child as well, which ends in its own way
+        except KeyboardInterrupt:  # the console has also sent it to the child, which ends by itself
             continue

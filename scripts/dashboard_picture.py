@@ -1,6 +1,6 @@
 """Draw the dashboard of a project as SVG: `python scripts/dashboard_picture.py PROJECT OUT.svg [WIDTH HEIGHT]`.
 
-Reads status.json, the ledger and the log. The daemon may be running or not. For the picture in the README.
+Reads status.json, the ledger and the log; no daemon has to run. It draws the picture in the README.
 """
 
 from __future__ import annotations

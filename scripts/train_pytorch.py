@@ -1,4 +1,4 @@
-"""`hotlap train` under the name that users of the Unreal plugin know."""
+"""`hotlap train` under the name that the Unreal plugin uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several tests need: rollouts and models, a fake clock and log, and a project in a temporary folder."""
+"""Helpers for several tests: rollouts and models, a fake clock and log, and a context in a temporary folder."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def v1_bytes(*, seed: int = 0, n: int = 64, observation_size: int = 15) -> bytes
     return orjson.dumps(v1_document(make_rollout(seed=seed, n=n, observation_size=observation_size)))
 
 
-def drop(folder: Path, index: int, data: bytes | None = None, *, seed: int | None = None) -> Path:
-    """Write a rollout to Exports as Unreal does: with a temporary name, then renamed."""
+def write_rollout(folder: Path, index: int, data: bytes | None = None, *, seed: int | None = None) -> Path:
+    """Write a rollout to a folder as Unreal does: to a temporary file, which is then renamed."""
     path = folder / f"rollout_{index}_20261121_120000.json"
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(v1_bytes(seed=index if seed is None else seed) if data is None else data)
@@ -116,7 +116,7 @@ def model_bytes(**kwargs: int) -> bytes:
 
 
 class FakeClock(Clock):
-    """A clock that moves only by `pass_s`."""
+    """A clock whose time changes only in `pass_s`."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -134,7 +134,7 @@ class FakeClock(Clock):
 
 
 class ListLog:
-    """A log that keeps its lines in a list."""
+    """A log that stores its lines in a list."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -152,14 +152,14 @@ class ListLog:
         return tuple(self.lines[-n:])
 
 
-def open_project(
+def open_context(
     folder: Path,
     settings: Settings | None = None,
     *,
     clock: Clock | None = None,
     wake: Callable[[], None] | None = None,
 ) -> Context:
-    """Return the context of a project with real folders and a real ledger."""
+    """Return a context with real folders and a real ledger."""
     paths = ProjectPaths(folder)
     paths.make()
     ledger = Ledger.open(paths.ledger)

@@ -1,1 +1,1 @@
-"""What is wrong here: doctor, invariant checks, status and history reports."""
+"""Diagnosis of a project: doctor, invariant checks, status and history reports."""

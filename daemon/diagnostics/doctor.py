@@ -1,4 +1,4 @@
-"""`hotlap doctor`: checks a project and reports what is wrong and what to do. It changes nothing."""
+"""`hotlap doctor`: checks a project and reports problems with their remedies. It changes nothing."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
             text = f"{problem} -> start the daemon, which keeps a damaged ledger as a copy and rebuilds it from Models"
             yield Finding("wrong", "ledger", text)
             return
-        yield Finding("ok", "ledger", "sound")
+        yield Finding("ok", "ledger", "not damaged")
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
@@ -192,14 +192,14 @@ def _rollouts(ledger: Ledger) -> Iterator[Finding]:
 def _cycles(ledger: Ledger) -> Iterator[Finding]:
     cycles = ledger.history()
     if not cycles:
-        yield Finding("note", "last cycle", "none has ended yet")
+        yield Finding("note", "last cycle", "no cycle has ended yet")
         return
     last = cycles[-1]
     failed = [cycle for cycle in cycles if cycle.error]
     seconds = "" if last.seconds is None else f" in {last.seconds:.1f} s"
     if last.error:
-        again = "`hotlap trigger` tries again" if last.state == "parked" else "the next rollouts start another cycle"
-        text = f"{last.cycle} {last.state}: {last.error} -> see Saved/Training/Logs/cycle_{last.cycle}.log; {again}"
+        remedy = "`hotlap trigger` tries again" if last.state == "parked" else "the next rollouts start another cycle"
+        text = f"{last.cycle} {last.state}: {last.error} -> see Saved/Training/Logs/cycle_{last.cycle}.log; {remedy}"
         yield Finding("wrong", "last cycle", text)
         return
     yield Finding("ok", "last cycle", f"{last.cycle} published{seconds}, epoch {last.best_epoch}")
@@ -218,20 +218,20 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _model(paths: ProjectPaths) -> Iterator[Finding]:
-    named = read_pointer(paths)
-    if named is None:
+    model_name = read_pointer(paths)
+    if model_name is None:
         yield Finding("note", "model", "best_model_path.txt does not name a model yet")
         return
     try:
-        model = read_model(read_regular(paths.models / named, limit=MAX_MODEL_BYTES))
+        model = read_model(read_regular(paths.models / model_name, limit=MAX_MODEL_BYTES))
         check_probe(model)
     except OSError:
-        text = f"{named} does not exist -> start the daemon again, or publish another model with `hotlap publish`"
+        text = f"{model_name} does not exist -> start the daemon again, or publish another model with `hotlap publish`"
         yield Finding("wrong", "model", text)
     except HotlapError as error:
-        yield Finding("wrong", "model", f"{named}: {error.line()}")
+        yield Finding("wrong", "model", f"{model_name}: {error.line()}")
     else:
-        text = f"{named} is complete, version {model.policy_version}, and agrees with its probe"
+        text = f"{model_name} is complete, has version {model.policy_version}, and its outputs match its probe"
         yield Finding("ok", "model", text)
 
 
@@ -243,11 +243,13 @@ def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
         where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
         yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
     if not violations:
-        yield Finding("ok", "invariants", "nothing is lost or counted twice; no litter and no processes are left")
+        yield Finding(
+            "ok", "invariants", "no rollout is lost or counted twice; no temporary files or processes are left"
+        )
 
 
 def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
-    """Ask the trainer's Python for its torch, unless the user has not approved that Python."""
+    """Check torch in the trainer's Python; that Python runs only if the user has approved it."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     try:
         python = python_for(settings.daemon.python_executable)

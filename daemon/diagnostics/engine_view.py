@@ -1,4 +1,4 @@
-"""Invariant checks on what an engine reads: the pointer file, the models and status.json."""
+"""Invariant checks of the files that an engine reads: the pointer file, the models and status.json."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model_at(path: Path) -> Model | None:
 
 
 def check_pointer(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violation]:
-    """The pointer file names the model that the ledger says was published last."""
+    """Check that the pointer file names the model that was published last according to the ledger."""
 
     def wrong(text: str) -> Violation:
         return Violation(Invariant.ENGINE_VIEW, text, paths.pointer)
@@ -53,8 +53,8 @@ def check_pointer(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Viola
 
 def _load_as_engine(paths: ProjectPaths, ledger: LedgerContents, text: str) -> None:
     """Load the model that the pointer file names, and compare it with the ledger. Raises HotlapError."""
-    named = re.search(r"cycle_\d+/model_epoch_\d+\.json$", text)
-    model = named.group() if named else ""
+    found = re.search(r"cycle_\d+/model_epoch_\d+\.json$", text)
+    model = found.group() if found else ""
     match = _PUBLISHED.fullmatch(model)
     if match is None or text != str((paths.models / model).absolute()).replace(os.sep, "/"):
         raise HotlapError(f"it contains {text[:200]!r}, which is not a model of this project")
@@ -83,18 +83,18 @@ def _load_as_engine(paths: ProjectPaths, ledger: LedgerContents, text: str) -> N
 
 
 def _check_order(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violation]:
-    """Cycles are first published in their order. Only `hotlap publish` publishes an older one again."""
-    seen: set[int] = set()
+    """Check that each cycle was first published after all earlier ones. `hotlap publish` may publish it again later."""
+    published: set[int] = set()
     for publication in ledger.publications:
-        newest = max(seen, default=publication.cycle_id)
-        if publication.cycle_id not in seen and publication.cycle_id < newest:
+        newest = max(published, default=publication.cycle_id)
+        if publication.cycle_id not in published and publication.cycle_id < newest:
             text = f"cycle {publication.cycle_id} was first published after cycle {newest}"
             yield Violation(Invariant.ENGINE_VIEW, text, paths.ledger)
-        seen.add(publication.cycle_id)
+        published.add(publication.cycle_id)
 
 
 def check_engine_files(paths: ProjectPaths) -> Iterator[Violation]:
-    """The models directly in Models and status.json are complete, because an engine may read them at any time."""
+    """Check that the models directly in Models and status.json are complete: an engine may read them at any time."""
     if paths.models.is_dir():
         for path in sorted(paths.models.iterdir()):
             if _COPY.fullmatch(path.name) and path.is_file() and model_at(path) is None and path.exists():

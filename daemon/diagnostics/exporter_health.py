@@ -1,4 +1,4 @@
-"""Exporter health: what the trainers of the last cycles noticed in the engine's data."""
+"""Exporter health: the trainers' notices of the last cycles about the engine's data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHECKS = (
         "finite values",
         ("W_LEFT_OUT",),
         "all values are finite",
-        "look in the engine for a division by zero: steps with nan or inf are left out",
+        "check the engine for a division by zero: steps with nan or inf are left out",
     ),
     Check("actions", ("W_ACTION_BOUNDS",), "all actions are within their bounds", "record actions after clamping"),
     Check(
@@ -66,12 +66,12 @@ def judge_exporter(
     if not cycles:
         return None
     for level, codes in (("wrong", check.codes), ("note", check.expected)):
-        seen = [(cycle, code) for cycle in cycles for code in codes if code in notices.get(cycle, {})]
-        if seen:
-            cycle, code = seen[-1]
+        reported = [(cycle, code) for cycle in cycles for code in codes if code in notices.get(cycle, {})]
+        if reported:
+            cycle, code = reported[-1]
             is_over = cycle != cycles[-1]
             text = f"cycle {cycle}: {notices[cycle][code]} [{code}]"
             if is_over:
-                return "note", f"{text}; not seen since"
+                return "note", f"{text}; not reported since"
             return level, text if level == "note" else f"{text} -> {check.remedy}"
     return "ok", f"{check.fine} (last {len(cycles)} cycle{'s' if len(cycles) > 1 else ''})"

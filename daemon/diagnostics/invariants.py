@@ -1,9 +1,9 @@
-"""Invariant checks: whether a project folder keeps what Hotlap promises. They only read.
+"""Invariant checks: whether a project folder keeps what Hotlap promises. They change nothing.
 
 The checks may run at any time. While a daemon runs, a violation counts only if several consecutive checks find it,
-because a publish may be between two of its steps. The daemon's own processes and a rejected file that has no reason
-yet are then allowed. Right after a kill, before any restart, ENGINE_VIEW, COUNTED_ONCE, NOTHING_LOST and LEDGER hold
-already. The next start removes leftover files and restores the other invariants.
+because a publish may be between two of its steps. The daemon's own processes, and a rejected file whose reason is not
+written yet, are then allowed. ENGINE_VIEW, COUNTED_ONCE, NOTHING_LOST and LEDGER are true even right after a kill,
+before any restart. The next start removes leftover files and makes the other invariants true again.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def check_invariants(
     may_clear: bool = False,
     litter_age_s: float = LITTER_AGE_S,
 ) -> tuple[Violation, ...]:
-    """Return the violations in a project folder; none if all is well or if no daemon has run there yet.
+    """Return the violations in a project folder; none if no daemon has run there yet.
 
-    `before` contains the fingerprints (`fingerprints_of`) of files that were in Exports earlier. Each of them must
-    still be there unchanged, or be in Rejected, or, with `may_clear`, have been used and then removed by a setting.
-    Temporary files of Hotlap count as litter if they are older than `litter_age_s`.
+    `before` contains the fingerprints (`fingerprints_of`) of files that were in Exports earlier. Each of them must be
+    in Exports unchanged or in Rejected; with `may_clear`, a used one may also have been removed, as the settings allow.
+    Temporary files of Hotlap are violations if they are older than `litter_age_s`.
     """
     paths = ProjectPaths(folder.resolve())
     found = _check_once(paths, before, may_clear=may_clear, litter_age_s=litter_age_s)
@@ -71,7 +71,7 @@ def _check_once(
 
 
 def _check_processes(paths: ProjectPaths, *, daemon_runs: bool) -> Iterator[Violation]:
-    """Return the processes of this project that outlived the daemon that started them."""
+    """Check that no process of this project is left from a daemon that has ended."""
     fingerprint = project_fingerprint(paths.project)
 
     def is_left(token: Token) -> bool:

@@ -1,4 +1,4 @@
-"""What the invariant checks read: the ledger, without changing a byte, and the fingerprints of files in Exports."""
+"""What the invariant checks read: the ledger, which is not changed, and the fingerprints of files in Exports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALLOWED_STEPS = {(src.value, dst.value) for src, dst in LEGAL_STEPS}
 
 @dataclass(frozen=True, slots=True)
 class FileFingerprint:
-    """A file's content and time of change, to see later whether it was changed."""
+    """A file's hash and time of change, to find out later whether it was changed."""
 
     sha256: str
     mtime_ns: int
@@ -53,7 +53,7 @@ class RolloutRow:
 
 @dataclass(slots=True)
 class LedgerContents:
-    """The content of the ledger, and what is wrong with it."""
+    """The content of the ledger, and the problems that were found in it."""
 
     cycles: dict[int, CycleRow] = field(default_factory=dict)
     rollouts: list[RolloutRow] = field(default_factory=list)
@@ -63,7 +63,7 @@ class LedgerContents:
     problems: list[str] = field(default_factory=list)
 
     def is_open(self, cycle_id: int | None) -> bool:
-        """Return whether a rollout of this cycle may still have to be trained on."""
+        """Return whether the rollouts of this cycle (None: pending ones) may still have to be trained on."""
         cycle = self.cycles.get(cycle_id) if cycle_id is not None else None
         return cycle is None or cycle.phase == Phase.PARKED or cycle.phase in {phase.value for phase in RUNNING}
 
@@ -88,13 +88,13 @@ def sha256_at(path: Path) -> str | None:
 
 
 def read_ledger(paths: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
-    """Return the content of the ledger without changing the file. If it is damaged, `problems` says how."""
+    """Return the content of the ledger without changing the file. `problems` describes the damage, if any."""
     contents = LedgerContents()
     try:
         with _open_read_only(paths.ledger, daemon_runs=daemon_runs) as db:
             _check_database(db, contents)
             if not contents.problems:
-                db.execute("BEGIN")  # all reads that follow see one state
+                db.execute("BEGIN")  # so that all reads that follow return the same state
                 _read_rows(db, contents)
                 _check_phases(db, contents)
     except (sqlite3.Error, orjson.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
@@ -106,7 +106,7 @@ def read_ledger(paths: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
 
 @contextlib.contextmanager
 def _open_read_only(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
-    """Open the ledger without write access. A transaction that a killed daemon left open is rolled back in a copy."""
+    """Open the ledger without write access. An open transaction of a killed daemon is rolled back in a copy."""
     journal = path.with_name(f"{path.name}-journal")
     with contextlib.ExitStack() as stack:
         target, mode = path.absolute(), "ro"
@@ -130,9 +130,9 @@ def _check_database(db: sqlite3.Connection, ledger: LedgerContents) -> None:
     if version > VERSION:
         ledger.problems.append(f"a newer Hotlap wrote it (ledger version {version})")
         return
-    answer = str(db.execute("PRAGMA quick_check").fetchone()[0])
-    if answer != "ok":
-        ledger.problems.append(f"it is damaged: {answer}")
+    result = str(db.execute("PRAGMA quick_check").fetchone()[0])
+    if result != "ok":
+        ledger.problems.append(f"it is damaged: {result}")
     elif db.execute("PRAGMA foreign_key_check").fetchone() is not None:
         ledger.problems.append("a row names another row that does not exist")
 
@@ -157,18 +157,18 @@ def _read_rows(db: sqlite3.Connection, ledger: LedgerContents) -> None:
 
 
 def _check_phases(db: sqlite3.Connection, ledger: LedgerContents) -> None:
-    """Check that every phase is known and, if its steps are recorded, was reached by allowed steps."""
-    at: dict[int, str] = {}
+    """Check that every phase exists and, if its steps are recorded, was reached by allowed steps."""
+    phase_of: dict[int, str] = {}
     for cycle_id, src, dst in db.execute("SELECT cycle_id, src, dst FROM step ORDER BY seq"):
-        before = at.get(cycle_id, Phase.CLAIMED)
+        before = phase_of.get(cycle_id, Phase.CLAIMED)
         if (src, dst) not in _ALLOWED_STEPS or src != before:
             ledger.problems.append(f"cycle {cycle_id} went from {before} to {dst}, recorded as a step from {src}")
-        at[cycle_id] = dst
+        phase_of[cycle_id] = dst
     for cycle in ledger.cycles.values():
         if cycle.phase not in {phase.value for phase in Phase}:
             ledger.problems.append(f"cycle {cycle.id} is {cycle.phase!r}, which is not a phase")
-        elif at.get(cycle.id, cycle.phase) != cycle.phase:
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, but its last step led to {at[cycle.id]}")
+        elif phase_of.get(cycle.id, cycle.phase) != cycle.phase:
+            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, but its last step led to {phase_of[cycle.id]}")
     running = [cycle.id for cycle in ledger.cycles.values() if cycle.phase in {phase.value for phase in RUNNING}]
     if len(running) > 1:
         ledger.problems.append(f"several cycles run at once: {running}")

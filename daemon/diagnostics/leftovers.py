@@ -1,4 +1,4 @@
-"""Invariant checks on files: nothing temporary stays, and every rejected file has its reason."""
+"""Invariant checks of files: temporary files are removed, and every rejected file has its reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.storage.layout import ProjectPaths
 def check_leftovers(
     paths: ProjectPaths, ledger: LedgerContents, *, older_than_s: float, daemon_runs: bool
 ) -> Iterator[Violation]:
-    """No temporary file, staging folder or unexplained rejected file is older than this."""
+    """Check that no temporary file, staging folder or rejected file without a reason is older than `older_than_s`."""
 
     def is_old(path: Path) -> bool:
         try:
@@ -43,7 +43,7 @@ def _check_staging(paths: ProjectPaths, ledger: LedgerContents, is_old: Callable
 
 
 def _just_failed(ledger: LedgerContents, staging: Path) -> bool:
-    """The files of a failed cycle are kept for inspection until the next cycle has ended."""
+    """Return whether it is the staging folder of the last cycle, which failed: users may inspect its files."""
     ended = [cycle for cycle in ledger.cycles.values() if not ledger.is_open(cycle.id)]
     return bool(ended) and ended[-1].phase == Phase.FAILED and staging.name == f"cycle_{ended[-1].id:06d}"
 

@@ -1,4 +1,4 @@
-"""Invariant checks on rollouts: none is lost, none counts twice, and none is changed in Exports."""
+"""Invariant checks of rollouts: none is lost, none counts twice, and none is changed in Exports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 
 def check_nothing_lost(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violation]:
-    """Every rollout that still has to be trained on has its file or its arrays."""
+    """Check that every rollout that still has to be trained on has its file or its arrays."""
     names: dict[str, list[str]] = {}
     for name, (_, sha256) in ledger.files.items():
         names.setdefault(sha256, []).append(name)
@@ -39,13 +39,13 @@ def _has_data(paths: ProjectPaths, ledger: LedgerContents, rollout: RolloutRow, 
 
 
 def check_counted_once(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violation]:
-    """No rollout counts in two cycles.
+    """Check that no rollout counts in two cycles.
 
-    The ledger's rows are unique. The lineage of the published models is compared with them, because it does not
-    depend on the ledger.
+    The ledger refuses a second row for a rollout. The lineage of the published models is compared with its rows,
+    because it does not depend on the ledger.
     """
     counted = {rollout.sha256: rollout.cycle_id for rollout in ledger.rollouts}
-    seen: dict[str, int] = {}
+    first_cycles: dict[str, int] = {}
     first_models: dict[int, Publication] = {}
     for publication in ledger.publications:
         first_models.setdefault(publication.cycle_id, publication)
@@ -53,7 +53,7 @@ def check_counted_once(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[
         path = paths.models / publication.model
         model = model_at(path)
         for sha256 in model.lineage.rollouts if model else ():
-            earlier = seen.setdefault(sha256, cycle_id)
+            earlier = first_cycles.setdefault(sha256, cycle_id)
             if earlier != cycle_id:
                 text = f"the rollout {sha256[:12]} counted in cycle {earlier} and in cycle {cycle_id}"
                 yield Violation(Invariant.COUNTED_ONCE, text, path)
@@ -66,7 +66,7 @@ def check_counted_once(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[
 def check_user_files(
     paths: ProjectPaths, ledger: LedgerContents, before: Mapping[str, FileFingerprint], *, may_clear: bool
 ) -> Iterator[Violation]:
-    """The files that were in Exports before are unchanged, in Rejected, or were cleared as the settings allow."""
+    """Check that the files that were in Exports are unchanged, in Rejected, or removed as the settings allow."""
     if not before:
         return
     now = fingerprints_of(paths.exports) if paths.exports.is_dir() else {}

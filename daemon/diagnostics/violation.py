@@ -1,4 +1,4 @@
-"""What an invariant check reports: which invariant is broken, how, and by which file."""
+"""The result of an invariant check: which invariant is violated, how, and in which file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Invariant(StrEnum):
-    """What must always be true of a project folder."""
+    """What must always be true for a project folder."""
 
     NOTHING_LOST = "nothing lost"
     COUNTED_ONCE = "counted once"
@@ -21,7 +21,7 @@ class Invariant(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken invariant."""
+    """A violation of an invariant."""
 
     invariant: Invariant
     message: str

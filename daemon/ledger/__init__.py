@@ -1,1 +1,1 @@
-"""What must never be forgotten: rollouts, cycles and their states, in one SQLite file."""
+"""The ledger: rollouts, cycles and publications, in one SQLite file."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from daemon.ledger.sqlite_errors import LedgerDamaged, is_io_error, to_ledger_error
 
 LOCK_TIMEOUT_S = 10.0
-"""How long to wait for another program that holds the ledger."""
+"""How long to wait if another program has locked the ledger."""
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -42,16 +42,16 @@ class LedgerConnection:
         self._db.close()
 
     def check(self) -> str | None:
-        """Return what SQLite finds wrong with the file, or None."""
+        """Return the damage that SQLite finds in the file as a message, or None."""
         try:
-            answer = str(self._db.execute("PRAGMA quick_check").fetchone()[0])
+            result = str(self._db.execute("PRAGMA quick_check").fetchone()[0])
         except sqlite3.Error as error:
             return f"it is damaged: {error}"
-        return None if answer == "ok" else f"it is damaged: {answer}"
+        return None if result == "ok" else f"it is damaged: {result}"
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what the body does, or roll all of it back."""
+        """Commit all changes of the body, or none if it raises."""
         if self._must_reopen:
             self._reopen()
         try:
@@ -66,7 +66,7 @@ class LedgerConnection:
             raise
 
     def _reopen(self) -> None:
-        """Read the file again: after a failed fsync its content is unknown. Raises LedgerError."""
+        """Open the file again: after a failed fsync its content is unknown. Raises LedgerError."""
         try:
             fresh = connect(self._path, read_only=False)
         except sqlite3.Error as error:

@@ -20,7 +20,7 @@ _LONGEST_DELAY_S = 3600.0
 
 
 class Phase(StrEnum):
-    """How far a cycle has come."""
+    """The phase of a cycle."""
 
     CLAIMED = "claimed"
     TRAINING = "training"
@@ -46,7 +46,7 @@ LEGAL_STEPS: frozenset[tuple[Phase, Phase]] = frozenset(
         ),
     }
 )
-"""The steps from one phase to another that are allowed. The ledger has the same table and refuses all others."""
+"""The allowed steps from one phase to another. The ledger has the same table and refuses all other steps."""
 
 RUNNING = frozenset({Phase.CLAIMED, Phase.TRAINING, Phase.SELECTING, Phase.PUBLISHING})
 
@@ -100,22 +100,22 @@ class Failed:
 
     why: str
     code: int = ExitCode.TEMPORARY
-    max_attempts: int | None = None  #: stops the retries of this kind of failure earlier than the retry policy
+    max_attempts: int | None = None  #: for this kind of failure, if fewer than in the retry policy
 
     @property
     def is_final(self) -> bool:
-        """Return whether the same inputs would certainly fail again."""
+        """Return whether another attempt with the same inputs would certainly fail."""
         return self.code != ExitCode.TEMPORARY and self.code >= 0
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The daemon ended while the cycle ran. This does not count as an attempt."""
+    """The daemon ended while the cycle was running. This does not count as an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """A user asks to try a parked cycle again."""
+    """A user has requested another attempt at a parked cycle."""
 
 
 Event = Launching | Trained | Selected | Published | Failed | Interrupted | RetryRequested
@@ -123,10 +123,10 @@ Event = Launching | Trained | Selected | Published | Failed | Interrupted | Retr
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a failed cycle is tried again."""
+    """How often a failed attempt is repeated, and after which delay."""
 
-    attempts: int  #: per cycle, if another one may help
-    failures_before_parking: int  #: in a row; failed attempts of the current cycle count too
+    attempts: int  #: per cycle, for failures that may be temporary
+    failures_before_parking: int  #: in a row; failed attempts of the current cycle are included
     retry_delay_s: float
 
     def delay_s(self, attempt: int) -> float:

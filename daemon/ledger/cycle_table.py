@@ -1,4 +1,4 @@
-"""The ledger's cycles: how far each has come, what its trainer left, and which models were published."""
+"""The ledger's cycles: their phases, their trainers' results, and which models were published."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class CycleTable(LedgerConnection):
         return to_cycle(row)
 
     def last_cycle_id(self) -> int:
-        """Return the number of the newest cycle, 0 before the first."""
+        """Return the number of the newest cycle; 0 if no training cycle exists."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM cycle").fetchone()[0])
 
     def unfinished(self) -> Cycle | None:
-        """Return the cycle that is running or parked, also one that was left by a daemon that has ended."""
+        """Return the running or parked cycle, which may be from an earlier daemon; None if all cycles have ended."""
         row = self._db.execute(
             f"SELECT * FROM cycle WHERE phase IN ({UNFINISHED_SQL}) ORDER BY id DESC LIMIT 1"
         ).fetchone()
@@ -71,14 +71,14 @@ class CycleTable(LedgerConnection):
             )
 
     def result(self, cycle_id: int) -> Result | None:
-        """Return the result of a cycle's trainer, or None if it has not finished."""
+        """Return the result of a cycle's trainer, or None if it has not been stored."""
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
 
     def commit_publication(
         self, before: Cycle, after: Cycle, publication: Publication, *, seconds: float, contract: bytes
     ) -> None:
-        """End a cycle whose model the pointer file names."""
+        """Record a publication and move its cycle to `published`. The pointer file names the model already."""
         with self._transaction() as db:
             move_cycle(db, before, after, publication.at_s)
             db.execute("UPDATE cycle SET seconds = ? WHERE id = ?", (seconds, before.id))
@@ -86,23 +86,23 @@ class CycleTable(LedgerConnection):
             insert_publication(db, publication)
 
     def add_publication(self, publication: Publication) -> None:
-        """Record that a model of an ended cycle was published again."""
+        """Record another publication of a cycle that has ended."""
         with self._transaction() as db:
             insert_publication(db, publication)
 
     def publications(self, newest: int | None = None) -> list[Publication]:
-        """Return the newest publications, or all, oldest first."""
+        """Return the `newest` last publications, or all of them, oldest first."""
         sql = "SELECT * FROM publication ORDER BY seq DESC LIMIT ifnull(?, -1)"
         rows = self._db.execute(sql, (newest,)).fetchall()
         return [to_publication(row) for row in reversed(rows)]
 
     def last_publication(self) -> Publication | None:
-        """Return the publication of the model that the engine loads now."""
+        """Return the last publication: that of the model that engines load now."""
         row = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else to_publication(row)
 
     def has_trained(self) -> bool:
-        """Return whether a model other than version 0 was ever published."""
+        """Return whether any model other than version 0 was published."""
         return self._db.execute("SELECT 1 FROM publication WHERE policy_version > 0 LIMIT 1").fetchone() is not None
 
     def count_trained(self) -> int:
@@ -134,9 +134,9 @@ class CycleTable(LedgerConnection):
         return found
 
     def history(self, limit: int | None = None) -> list[CycleSummary]:
-        """Return the newest ended or parked cycles, or all, oldest first."""
+        """Return the last `limit` cycles that are published, failed or parked, or all of them, oldest first."""
         rows = self._db.execute(
-            # The plus makes SQLite go through the ids. It would sort all cycles if it used the index on the phase.
+            # The plus makes SQLite read the cycles in the order of their ids. With the index it would sort all of them.
             "SELECT * FROM cycle WHERE +phase IN ('published', 'failed', 'parked') ORDER BY id DESC"
             " LIMIT ifnull(?, -1)",
             (limit,),

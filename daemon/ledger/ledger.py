@@ -1,6 +1,6 @@
-"""What the daemon must never forget, in one SQLite file: which rollout was used where, and what each cycle did.
+"""The ledger, one SQLite file: which rollout was used in which cycle, and what each cycle did.
 
-One connection writes. Every method that changes something is one transaction.
+Only one connection writes. Every method that changes something is one transaction.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Ledger(RolloutTable, CycleTable):
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
-        """Open the ledger; create it or bring it to the newest version unless `read_only`. Raises LedgerError."""
+        """Open the ledger. Unless `read_only`, create it or migrate it to the newest version. Raises LedgerError."""
         db: sqlite3.Connection | None = None
         try:
             db = connect(path, read_only=read_only)
@@ -49,7 +49,7 @@ class Ledger(RolloutTable, CycleTable):
             write_meta(db, key, value)
 
     def restore(self, found: Sequence[PublishedCycle], *, highest: int, at_s: float) -> None:
-        """Fill an empty ledger with the published cycles that were found; `highest` is the last number in use."""
+        """Fill an empty ledger with published cycles; `highest` is the highest cycle number in use."""
         with self._transaction() as db:
             for published in found:
                 insert_published_cycle(db, published)

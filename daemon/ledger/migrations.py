@@ -1,4 +1,4 @@
-"""The ledger's versions: how a new ledger is created, and how one of an older version is brought up to date.
+"""The ledger's versions: creates new ledgers and migrates older ones.
 
 A ledger's version is SQLite's `user_version`. The caller holds the project's lock, so that only one program migrates.
 """
@@ -14,17 +14,17 @@ from daemon.ledger.cycle import LEGAL_STEPS
 from daemon.ledger.sqlite_errors import LedgerDamaged
 
 MIGRATIONS: Mapping[int, str] = {
-    # Ledgers of version 1 that were created early do not have this index.
+    # Only some ledgers of version 1 have this index.
     2: "CREATE INDEX IF NOT EXISTS cycle_of_phase ON cycle (phase);",
 }
-"""Version reached -> SQL. Each runs in one transaction that also sets the version. Never change a released one."""
+"""New version -> SQL, run in one transaction that also sets the version. Never change a migration after its release."""
 
 VERSION = max(MIGRATIONS)
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
 
 def create_or_migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring a ledger to the newest version, also one that is still empty. Raises LedgerError or sqlite3.Error."""
+    """Create the tables in an empty file, or migrate to the newest version. Raises LedgerError or sqlite3.Error."""
     version = version_of(db, path)
     if version == 0:
         legal_steps = ", ".join(f"('{src.value}', '{dst.value}')" for src, dst in sorted(LEGAL_STEPS))
@@ -37,7 +37,7 @@ def create_or_migrate(db: sqlite3.Connection, path: Path) -> None:
 def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     """Return a connection for reading at the newest version: `db`, or a migrated copy in memory if it is older.
 
-    The file is not changed: an older daemon may be running on it. Closes `db` if it returns a copy.
+    The file is not changed, because an older daemon may be using it. Closes `db` if it returns a copy.
     """
     version = version_of(db, path)
     if version == 0:
@@ -48,7 +48,7 @@ def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     try:
         copy.row_factory = sqlite3.Row
         db.execute("BEGIN")
-        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes the lock: `backup` would wait for it without end
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes the lock: `backup` would wait for it forever
         db.backup(copy)
         _migrate(copy, version)
     except sqlite3.Error:
@@ -70,7 +70,7 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
     if version == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
         raise LedgerDamaged(
             f"{path.name} is a file of another program, not a ledger",
-            hint="start the daemon again: it moves the file aside",
+            hint="start the daemon again: it renames the file and creates a new ledger",
         )
     return version
 

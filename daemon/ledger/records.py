@@ -14,7 +14,7 @@ _INT64_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class FileSignature:
-    """Size, time and inode of a file: they show a change without reading the file."""
+    """Size, time and inode of a file, to detect a change without reading the file."""
 
     size: int
     mtime_ns: int
@@ -24,7 +24,8 @@ class FileSignature:
     def of(cls, info: os.stat_result) -> FileSignature:
         """Return the signature of an `lstat` result.
 
-        SQLite's integers have 64 bits: times after 2262 and large inodes are cut. Inodes of Windows do not fit at all.
+        SQLite's integers have 64 bits: times after the year 2262 and large inodes are truncated. Windows' inodes do not
+        fit, so they are 0.
         """
         mtime_ns = max(-_INT64_MAX, min(_INT64_MAX, info.st_mtime_ns))
         return cls(info.st_size, mtime_ns, 0 if sys.platform == "win32" else info.st_ino & _INT64_MAX)
@@ -64,7 +65,7 @@ class Publication:
 
 
 class PublishedCycle(StrictModel):
-    """What is known about a published cycle without the ledger."""
+    """A published cycle, as far as it can be known without the ledger."""
 
     cycle: int
     policy_version: int
@@ -74,4 +75,4 @@ class PublishedCycle(StrictModel):
     at_s: float  #: s since 1970
     parent: str | None = None
     rollouts: tuple[str, ...] = ()  #: SHA-256 of those that it claimed
-    result: Result | None = None  #: None if its folder was removed
+    result: Result | None = None  #: None if the cycle's folder was removed

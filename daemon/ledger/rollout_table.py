@@ -18,13 +18,13 @@ class RolloutTable(LedgerConnection):
         return {r["name"]: (FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
 
     def accept(self, row: RolloutRow, signature: FileSignature, *, at_s: float, contract: bytes | None) -> bool:
-        """Record one rollout as `accept_all` does; return whether it is new."""
+        """Record one rollout, as `accept_all` does; return whether its content is new."""
         return self.accept_all([(row, signature)], at_s=at_s, contract=contract)[0]
 
     def accept_all(
         self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float, contract: bytes | None
     ) -> list[bool]:
-        """Record rollouts in this order, all or none, each content once; return for each whether it is new.
+        """Record all rollouts in one transaction, in this order; return for each whether its content is new.
 
         `contract` becomes the project's contract.
         """
@@ -92,7 +92,7 @@ class RolloutTable(LedgerConnection):
         return [(r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"])) for r in rows]
 
     def cache_needed(self) -> set[str]:
-        """Return the content hashes of the rollouts whose arrays a cycle may still need."""
+        """Return the SHA-256 of the rollouts whose arrays a cycle may still need."""
         rows = self._db.execute(
             "SELECT sha256 FROM file UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL"
             " UNION SELECT sha256 FROM cycle JOIN rollout ON rollout.cycle_id = cycle.id"

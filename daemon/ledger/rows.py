@@ -9,7 +9,7 @@ from daemon.ledger.cycle import RUNNING, Cycle, Phase
 from daemon.ledger.records import FileSignature, Publication, PublishedCycle, RolloutRow, UsedRollout
 
 UNFINISHED_SQL = ", ".join(f"'{phase.value}'" for phase in sorted({*RUNNING, Phase.PARKED}))
-"""The phases of a cycle that may still train, as a list in SQL."""
+"""The phases of cycles that are running or parked, as a list in SQL."""
 _ROLLOUT_COLUMNS = ("sha256", "name", "experiences", "left_out", "reward_mean", "policy_version", "written_s")
 
 
@@ -84,7 +84,7 @@ def to_used_rollout(row: sqlite3.Row) -> UsedRollout:
 def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycle_id: int | None = None) -> bool:
     """Add a rollout unless its content is known; return whether it is new.
 
-    A rebuilt ledger knows only the hash of a used rollout: what it does not know is filled in.
+    A rebuilt ledger contains only the hash of a used rollout: the other columns are then filled in.
     """
     known = tuple(getattr(row, name) for name in _ROLLOUT_COLUMNS)
     added = db.execute(
@@ -102,7 +102,7 @@ def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycl
 
 
 def insert_published_cycle(db: sqlite3.Connection, published: PublishedCycle) -> None:
-    """Add a published cycle with its rollouts to a ledger that is rebuilt."""
+    """Add a published cycle with its rollouts, to rebuild a ledger."""
     result, kind = published.result, "train" if published.policy_version else "initial"
     db.execute(
         "INSERT INTO cycle (id, kind, cause, phase, why, created_s, ended_s, parent, result, best_epoch, score)"
@@ -131,7 +131,7 @@ def insert_published_cycle(db: sqlite3.Connection, published: PublishedCycle) ->
 
 
 def insert_lost_cycle(db: sqlite3.Connection, cycle_id: int, at_s: float) -> None:
-    """Add a cycle of which only the number is known, so that the number is not used again."""
+    """Add a failed cycle with this number, so that the number is not used again."""
     db.execute(
         "INSERT INTO cycle (id, kind, cause, phase, why, created_s, ended_s)"
         " VALUES (?, 'train', 'rebuilt', ?, 'what it did was lost with the ledger', ?, ?)",

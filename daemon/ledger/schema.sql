@@ -1,5 +1,5 @@
 -- The newest version of the ledger; migrations.py brings older ledgers to the same tables.
--- What must never happen is refused here, and not only in the code.
+-- Constraints and triggers refuse illegal changes, even if the code has a bug.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 CREATE TABLE arrow (src TEXT NOT NULL, dst TEXT NOT NULL, PRIMARY KEY (src, dst)) STRICT, WITHOUT ROWID;
@@ -52,7 +52,7 @@ CREATE TABLE rollout (
     policy_version INTEGER,                -- as the engine wrote it
     written_s   REAL NOT NULL,             -- the file's time
     accepted_s  REAL NOT NULL,
-    cycle_id    INTEGER REFERENCES cycle (id)  -- the one that claimed it; NULL: pending
+    cycle_id    INTEGER REFERENCES cycle (id)  -- the cycle that claimed it; NULL: pending
 ) STRICT;
 CREATE INDEX rollout_pending ON rollout (id) WHERE cycle_id IS NULL;
 CREATE INDEX rollout_of_cycle ON rollout (cycle_id);

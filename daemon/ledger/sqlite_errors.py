@@ -1,4 +1,4 @@
-"""Errors of SQLite as errors for users: a stable code, the cause and the remedy."""
+"""Turns errors of SQLite into errors for users, with a stable code, the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class LedgerDamaged(LedgerError):
-    """The file is damaged or not a ledger: the next start moves it aside and rebuilds it."""
+    """The file is damaged or not a ledger: the next start renames it and rebuilds the ledger."""
 
     code = "E_LEDGER_DAMAGED"
 
@@ -25,18 +25,18 @@ def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
         case code if code in _DAMAGED:
             return LedgerDamaged(
                 f"the ledger {name} is damaged: {error}",
-                hint="start the daemon again: it moves the file aside and rebuilds it from Saved/Training/Models",
+                hint="start the daemon again: it renames the file and rebuilds the ledger from Saved/Training/Models",
             )
         case sqlite3.SQLITE_FULL:
             return LedgerError(
-                f"the disk is full, the ledger {name} cannot be written",
-                hint="make room; the daemon then continues by itself",
+                f"the disk is full: the ledger {name} cannot be written",
+                hint="free some disk space; the daemon then continues",
                 code="E_DISK_FULL",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LedgerError(
                 f"the ledger {name} is locked by {_holder(path)}",
-                hint="close that program; the daemon then continues by itself",
+                hint="close that program; the daemon then continues",
                 code="E_LEDGER_LOCKED",
             )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
@@ -55,21 +55,21 @@ def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
 
 
 def is_io_error(error: BaseException) -> bool:
-    """Return whether the disk failed. What SQLite has in memory may then differ from the file."""
+    """Return whether it is an I/O error. SQLite's memory may then differ from the file."""
     return isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_IOERR
 
 
 def _primary(error: sqlite3.Error) -> int:
-    """Return the primary code, the low byte of an extended one; -1 for errors of the module itself."""
+    """Return SQLite's primary error code (the low byte of the extended code); -1 for errors of the Python module."""
     code = getattr(error, "sqlite_errorcode", None)
     return -1 if code is None else int(code) & 0xFF
 
 
 def _holder(path: Path) -> str:
     """Return the names of the programs that have the file open, if they can be found."""
-    if sys.platform == "win32":  # asking for open files can hang there
+    if sys.platform == "win32":  # listing open files can hang there
         return "another program"
-    import psutil  # only here: not every program that opens a ledger needs it
+    import psutil  # here, because most programs that open a ledger do not need it
 
     target, found = str(path.resolve()), []
     for process in psutil.process_iter(["pid", "name"]):

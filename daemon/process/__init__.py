@@ -1,1 +1,1 @@
-"""Child processes of the daemon: their start, their log, and their end."""
+"""Child processes of the daemon: start, log and end."""

@@ -1,4 +1,4 @@
-"""A trainer or training script as a child process: its start, its events and log, and its end."""
+"""A trainer or training script as a child process: start, events, log and end."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from schemas.settings.models import TrainerSettings
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_WAITING_EVENTS = 1000
-"""A child that sends more than this between two passes must wait, so that events cannot fill our memory."""
+"""A child that sends more events than this between two passes must wait, so that they cannot fill our memory."""
 _CAN_WAIT = (EpochDone, Heartbeat)
-"""Progress does not wake the daemon: its next pass is soon enough, and more passes would take a core from training."""
+"""These events do not wake the daemon: the next pass handles them, and more passes would slow down training."""
 _CHUNK_BYTES = 1 << 16
 _DRAIN_TIMEOUT_S = 1.0
 
@@ -39,16 +39,16 @@ class ChildSpec:
 
     arguments: tuple[str, ...]
     folder: Path  #: its working folder
-    log: Path  #: for its standard error, and for its standard output if it sends no events
-    search_path: tuple[Path, ...]  #: where it finds modules
-    project: Path  #: the project that it works for
+    log: Path  #: for stderr, and for stdout if the child sends no events
+    search_path: tuple[Path, ...]  #: folders from which it may import modules
+    project: Path  #: the project folder
 
 
 def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
-    """Return the command of our own trainer, which sends events.
+    """Return the command of Hotlap's own trainer, which sends events.
 
-    It finds modules in the project only if the settings name some, and then after all others: a `random.py` in the
-    project must not be imported in place of Python's own.
+    It imports modules from the project only if the settings name some, and searches the project last: a `random.py`
+    in the project must not be imported instead of Python's own.
     """
     user_code = ("--modules-in", str(project)) if settings.network or settings.loss else ()
     command = module_command("trainer", "serve", *user_code, python=python)
@@ -66,23 +66,23 @@ def script_command(
 class Child:
     """A child process with its descendants; its standard input is its lifeline.
 
-    Ending it has three steps that do not wait: `terminate`, `kill` if it does not obey, `reap` once it has ended.
+    To end it without waiting: `terminate`, then `kill` if it does not end, then `reap` after it has ended.
     """
 
-    def __init__(self, spec: ChildSpec, *, speaks_events: bool, wake: Callable[[], None]) -> None:
-        self._speaks_events = speaks_events
+    def __init__(self, spec: ChildSpec, *, sends_events: bool, wake: Callable[[], None]) -> None:
+        self._sends_events = sends_events
         self._wake = wake
         self._events: queue.Queue[Event] = queue.Queue(MAX_WAITING_EVENTS)
         self._is_closing = threading.Event()
         self._jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._is_cut = False
-        self._tree = _start(spec, subprocess.PIPE if speaks_events else subprocess.STDOUT)
+        self._tree = _start(spec, subprocess.PIPE if sends_events else subprocess.STDOUT)
         self._log = ChildLog(spec.log)
         process = self._tree.process
         assert process.stdin is not None
         assert process.stdout is not None
         self._writer = self._thread(self._write_jobs, process.stdin)
-        self._readers = [self._thread(self._read_events if speaks_events else self._copy_to_log, process.stdout)]
+        self._readers = [self._thread(self._read_events if sends_events else self._copy_to_log, process.stdout)]
         if process.stderr is not None:
             self._readers.append(self._thread(self._copy_to_log, process.stderr))
 
@@ -93,7 +93,7 @@ class Child:
         return thread
 
     def _read_events(self, stream: IO[bytes]) -> None:
-        """Queue the events of a stream, one from each line; lines that are too long or not an event are skipped."""
+        """Queue the event of each line; lines that are too long or do not contain an event are skipped."""
         is_too_long = False
         with stream, contextlib.suppress(OSError, ValueError):
             while line := stream.readline(MAX_EVENT_BYTES):
@@ -114,7 +114,7 @@ class Child:
             self._wake()
 
     def _copy_to_log(self, stream: IO[bytes]) -> None:
-        """Read the pipe even if the log cannot be written: a full pipe would stop the child."""
+        """Copy the stream to the log. It is read even if the log cannot be written: a full pipe stops the child."""
         descriptor = stream.fileno()
         with stream, contextlib.suppress(OSError):
             while chunk := os.read(descriptor, _CHUNK_BYTES):
@@ -122,7 +122,7 @@ class Child:
         self._wake()
 
     def _write_jobs(self, stream: IO[bytes]) -> None:
-        """Write the queued jobs in their order, each whole; then cut the lifeline."""
+        """Write the queued jobs in order; then close the stream, which is the child's lifeline."""
         descriptor = stream.fileno()
         with contextlib.suppress(OSError), stream:
             while data := self._jobs.get():
@@ -131,19 +131,19 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The pid of the process."""
+        """Return the pid of the process."""
         return self._tree.pid
 
     def send(self, job: Job) -> None:
         """Queue a job; never blocks.
 
-        If the child has exited, `poll` reports it; if it does not read the job, the silence timeout ends it.
+        If the child has exited, `poll` returns its exit code; if it does not read the job, the silence timeout ends it.
         """
         if not self._is_cut:
             self._jobs.put(job.to_bytes())
 
     def redirect_log(self, log: Path) -> None:
-        """Append what the child writes from now on to another log."""
+        """Write all further output of the child to another log."""
         self._log.move_to(log)
 
     def events(self) -> list[Event]:
@@ -159,12 +159,12 @@ class Child:
         return self._tree.poll()
 
     def terminate(self) -> None:
-        """Ask it to end: by a signal if the system has one, and by cutting the lifeline.
+        """Ask it to end, by a signal (not on Windows) and by closing its lifeline.
 
-        A script's lifeline is cut only on Windows: it would kill the script's workers at once.
+        A script's lifeline is closed only on Windows: on other systems this would kill the script's workers at once.
         """
         self._tree.terminate()
-        if self._speaks_events or sys.platform == "win32":
+        if self._sends_events or sys.platform == "win32":
             self._cut_lifeline()
 
     def kill(self) -> None:
@@ -173,7 +173,7 @@ class Child:
         self._tree.kill()
 
     def reap(self) -> bool:
-        """Release an ended child and kill what is left of its descendants; return False if something is still alive."""
+        """Release an ended child and kill its remaining descendants; return whether all have ended."""
         if self.poll() is None:
             return False
         self._cut_lifeline()
@@ -185,9 +185,9 @@ class Child:
         return is_released
 
     def stop(self, grace_s: float) -> bool:
-        """End it and its descendants, and return whether all are gone.
+        """End it and its descendants; return whether all have ended.
 
-        Waits `grace_s` for the child to obey, and as long again after killing it.
+        Waits up to `grace_s` after asking it to end, and up to `grace_s` again after killing it.
         """
         self.terminate()
         if not self._tree.wait(grace_s):
@@ -225,7 +225,7 @@ def _start(spec: ChildSpec, stderr: int) -> ProcessTree:
 
 
 def _environment(spec: ChildSpec) -> dict[str, str]:
-    """Return the child's environment, without our settings: a job contains them, and can be repeated on its own."""
+    """Return the child's environment, without HOTLAP_ variables: a job contains all settings that it needs."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment = {name: value for name, value in inherited.items() if not name.startswith("HOTLAP_")}
     extra = [path for path in spec.search_path if path != CODE_ROOT]
@@ -241,6 +241,6 @@ class ChildLauncher:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         """Start a child. Raises DaemonError if the program cannot be started."""
-        return Child(spec, speaks_events=speaks_events, wake=self._wake)
+        return Child(spec, sends_events=sends_events, wake=self._wake)

@@ -1,4 +1,4 @@
-"""Checks the Python that runs trainers, and the user's training script, before they are used."""
+"""Checks the Python that runs trainers, and the user's training script, before they are started."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TORCH_TIMEOUT_S = 120.0
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return a command as a user would type it."""
+    """Return a command as one line that can be pasted into a shell."""
     return subprocess.list2cmdline(arguments) if sys.platform == "win32" else shlex.join(arguments)
 
 
 def python_for(executable: str) -> str:
-    """Return the Python that runs trainers; ours if `executable` is empty. Raises DaemonError if it cannot be run."""
+    """Return the Python that runs trainers: `executable`, or else the daemon's own. Raises DaemonError (E_PYTHON)."""
     if not executable:
         return sys.executable
     path = Path(executable).expanduser()
@@ -60,11 +60,11 @@ def script_for(training_script: str, project: Path) -> Path:
 
 
 def check_launch(settings: DaemonSettings, project: Path) -> None:
-    """Raise DaemonError if the Python or the script that a cycle starts does not exist. Starts nothing."""
+    """Raise DaemonError if the Python or the script that a cycle starts does not exist. Starts no process."""
     python = python_for(settings.python_executable)
     if not Path(python).is_file():
         raise DaemonError(
-            f"{python}, which runs the daemon, no longer exists", hint="install it again", code="E_PYTHON"
+            f"{python}, which runs the daemon, no longer exists", hint="install Python again", code="E_PYTHON"
         )
     if settings.training_script:
         script_for(settings.training_script, project)
@@ -115,7 +115,7 @@ def torch_in(python: str) -> tuple[str, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
-            f"{python} does not answer: {error}", hint="correct python_executable in daemon.toml", code="E_PYTHON"
+            f"{python} cannot be run: {error}", hint="correct python_executable in daemon.toml", code="E_PYTHON"
         ) from None
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     words = lines[-1].split("|") if lines else []

@@ -1,4 +1,4 @@
-"""Ends the processes that an earlier daemon of this project left behind."""
+"""Ends the processes that are left from an earlier daemon of the same project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.process.run_token import Token, find_processes, kill_processes, pro
 
 
 def kill_orphans(project: Path) -> tuple[int, list[psutil.Process]]:
-    """Kill the processes of this project whose daemon is gone; return their number, and those that do not end."""
+    """Kill the processes of this project whose daemon has ended; return their number, and those that still run."""
     fingerprint = project_fingerprint(project)
 
     def is_orphan(token: Token) -> bool:

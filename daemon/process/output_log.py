@@ -1,4 +1,4 @@
-"""The log of a child's output: limited in size, without control characters, and the child never waits for it."""
+"""The log of a child's output: limited in size and without control characters. The child never waits for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNSAFE = re.compile("[\x80-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class ChildLog:
-    """One file that any thread may write to. If the disk refuses, the text is lost and the child continues."""
+    """A log file for any thread. If a write fails, the text is lost and the child continues."""
 
     def __init__(self, path: Path, *, limit: int = LIMIT_BYTES, head: int = HEAD_BYTES) -> None:
         self._limit, self._head = limit, head
@@ -28,7 +28,7 @@ class ChildLog:
         self._open(path)
 
     def write(self, data: bytes) -> None:
-        """Append to the log; above the size limit, remove the middle and keep the beginning and the newest part."""
+        """Append to the log. Above the size limit, only the beginning and the newest part are kept."""
         text = self._decoder.decode(data.translate(_TO_QUESTION_MARKS))
         safe = text if text.isascii() else _UNSAFE.sub("?", text)
         with self._lock:
@@ -40,13 +40,13 @@ class ChildLog:
                     self._remove_middle(self._file)
 
     def move_to(self, path: Path) -> None:
-        """Close the file and append to another one from now on."""
+        """Close the file, and append to another file from now on."""
         with self._lock:
             self._close_file()
             self._open(path)
 
     def close(self) -> None:
-        """Close the log; what is written later is lost."""
+        """Close the log; later writes are ignored."""
         with self._lock:
             self._close_file()
 
@@ -63,9 +63,9 @@ class ChildLog:
             self._file = None
 
     def _remove_middle(self, file: IO[bytes]) -> None:
-        kept = self._limit // 2
-        file.seek(file.tell() - kept)
-        tail = _whole_characters(file.read(kept))
+        tail_bytes = self._limit // 2
+        file.seek(file.tell() - tail_bytes)
+        tail = _whole_characters(file.read(tail_bytes))
         file.seek(0)
         head = _whole_characters(file.read(self._head))
         file.seek(len(head))
@@ -79,7 +79,7 @@ def _whole_characters(data: bytes) -> bytes:
 
 
 def last_line(log: Path, *, limit: int = 8192) -> str:
-    """Return the last line of a log that is not empty, for a message; "" if there is none."""
+    """Return the last line of a log that is not empty, or "" if all are empty or the log cannot be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - limit))

@@ -1,4 +1,4 @@
-"""Ends trainers without waiting: each is asked to end, then killed, then reported as stuck."""
+"""Ends trainers without waiting for them: each is asked to end, then killed, then reported as stuck."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from daemon.process.child import Child
 from daemon.runtime.clock import Clock
 
 KILLED_TIMEOUT_S = 5.0
-"""A killed process that still exists after this long counts as stuck: it waits for a driver or a disk."""
+"""A process that still exists so long after it was killed counts as stuck: it waits for a driver or a disk."""
 
 
 class _Step(Enum):
-    EXPECTED = auto()  #: it should end by itself
+    EXPECTED = auto()  #: the process should end without being asked
     ASKED = auto()
     KILLED = auto()
     STUCK = auto()
@@ -25,11 +25,11 @@ class _Step(Enum):
 class _EndingChild:
     child: Child
     step: _Step
-    until: float  #: monotonic s; then the next step is due
+    until: float  #: monotonic s at which the next step is due
 
 
 class Reaper:
-    """The trainers that must end. While one of them lives, no other trainer may start."""
+    """The trainers that must end. No other trainer may start before all of them have ended."""
 
     def __init__(self, clock: Clock, grace_s: float) -> None:
         self._clock = clock
@@ -38,31 +38,31 @@ class Reaper:
         self._adopted: list[psutil.Process] = []
 
     def await_exit(self, child: Child) -> None:
-        """Take over a child that should end by itself; ask it to end after the grace period."""
+        """Wait for a child that should end by itself; ask it to end after the grace period."""
         self._ending.append(_EndingChild(child, _Step.EXPECTED, self._clock.monotonic() + self._grace_s))
 
     def terminate(self, child: Child) -> None:
-        """Take over a child, ask it to end now, and kill it after the grace period."""
+        """Ask a child to end now, and kill it after the grace period."""
         child.terminate()
         self._ending.append(_EndingChild(child, _Step.ASKED, self._clock.monotonic() + self._grace_s))
 
     def adopt(self, processes: list[psutil.Process]) -> None:
-        """Take over processes of an earlier daemon that were killed and did not end."""
+        """Also wait for processes of an earlier daemon that were killed and did not end."""
         self._adopted += processes
 
     @property
     def busy(self) -> bool:
-        """Return whether a process still lives."""
+        """Return whether a process has not ended yet."""
         return bool(self._ending or self._adopted)
 
     @property
     def stuck(self) -> tuple[int, ...]:
-        """Return the pids of processes that were killed and still live."""
-        ours = (ending.child.pid for ending in self._ending if ending.step is _Step.STUCK)
-        return (*ours, *(process.pid for process in self._adopted))
+        """Return the pids of processes that were killed and have not ended."""
+        children = (ending.child.pid for ending in self._ending if ending.step is _Step.STUCK)
+        return (*children, *(process.pid for process in self._adopted))
 
     def tick(self) -> None:
-        """Take the steps that are due."""
+        """Do the steps that are due."""
         now = self._clock.monotonic()
         self._ending = [ending for ending in self._ending if not self._is_gone(ending, now)]
         self._adopted = [process for process in self._adopted if process.is_running()]
@@ -91,7 +91,7 @@ class Reaper:
                 ending.step, ending.until = _Step.STUCK, now + KILLED_TIMEOUT_S
 
     def shut_down(self) -> None:
-        """End all children, waiting for each within the grace period; for the end of the daemon."""
+        """End all children, and wait for each up to the grace period. Called when the daemon ends."""
         for ending in self._ending:
             ending.child.stop(self._grace_s)
         self._ending = []

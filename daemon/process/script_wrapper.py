@@ -1,8 +1,8 @@
 """Runs a user's training script in a child that ends with the daemon; started as `script_wrapper.py SCRIPT ARG ...`.
 
-The user's Python may have none of our dependencies, so this file needs the standard library only. It loads
-schemas/process/lifeline.py by its path: an import would put our `schemas` in the place of a module of that name in the
-user's folder.
+The user's Python may not have Hotlap's dependencies, so this file needs only the standard library. It loads
+schemas/process/lifeline.py by its path: after an import of Hotlap's `schemas`, the script could not import a module of
+the same name from its own folder.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Where a model goes out: publish, pointer file, retention, recovery of the ledger."""
+"""The output of models: publish, pointer file, retention, and recovery of the ledger."""

@@ -1,4 +1,4 @@
-"""Opens the ledger. A lost or damaged one is rebuilt from what is known about the published cycles."""
+"""Opens the ledger. If it is lost or damaged, it is rebuilt from the published cycles in Models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.storage.layout import ProjectPaths
 
 
 def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
-    """Return the project's ledger, and a message if it had to be rebuilt. Raises LedgerError."""
+    """Return the project's ledger, and a message if it was rebuilt. Raises LedgerError."""
     damage: str | None = None
     if paths.ledger.exists() and paths.ledger.stat().st_size:
         try:
@@ -36,12 +36,12 @@ def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
             f"the ledger {paths.ledger.name} is {'damaged' if damage else 'missing'} and cannot be rebuilt: {error}",
-            hint="make room and check the rights of Saved/Training/State",
+            hint="free some disk space and check the rights of Saved/Training/State",
         ) from None
     what = f"was damaged and is now {moved.name}" if moved else "was missing"
     return Ledger.open(paths.ledger), (
-        f"the ledger {paths.ledger.name} {what}; it was rebuilt from {len(found)} published cycles in Models: rollouts"
-        " of failed cycles count again, and a pause is over"
+        f"the ledger {paths.ledger.name} {what}; it was rebuilt from {len(found)} published cycles in Models. Rollouts"
+        " of failed cycles count again, and the project is not paused any more"
     )
 
 
@@ -50,7 +50,7 @@ def _open_checked(paths: ProjectPaths) -> Ledger:
     ledger = Ledger.open(paths.ledger)
     problem = ledger.check()
     if problem is None and highest_published(paths) > ledger.last_cycle_id():
-        problem = "it is older than the cycles in Models"  # a restored backup: it would train on used rollouts again
+        problem = "it is older than the cycles in Models"  # from a backup: used rollouts would be trained on again
     if problem is not None:
         ledger.close()
         raise LedgerDamaged(f"the ledger {paths.ledger.name} cannot be used: {problem}")
@@ -73,7 +73,7 @@ def _move_aside(paths: ProjectPaths, now_s: float, disk: Disk) -> Path:
 
 
 def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: float, disk: Disk) -> None:
-    """Fill a new file and rename it at the end, so that a crash never leaves a partial ledger."""
+    """Write a new ledger under another name and rename it at the end, so that a crash never leaves a partial ledger."""
     new = paths.ledger.with_name(f"{paths.ledger.name}.new")
     for path in (new, new.with_name(f"{new.name}-journal"), paths.ledger):
         disk.unlink(path)
@@ -88,16 +88,16 @@ def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: flo
 
 
 def _record_pointer(ledger: Ledger, paths: ProjectPaths, found: Sequence[PublishedCycle], now_s: float) -> None:
-    """Record the model that the pointer file names as published last: a user may have chosen an older one."""
-    named = read_pointer(paths)
+    """Record the model that the pointer file names as the last publication: a user may have published an older one."""
+    pointer = read_pointer(paths)
     last = ledger.last_publication()
-    published = next((p for p in found if named and named.startswith(f"cycle_{p.cycle:06d}/")), None)
-    if named is None or last is None or published is None or named == last.model:
+    published = next((p for p in found if pointer and pointer.startswith(f"cycle_{p.cycle:06d}/")), None)
+    if pointer is None or last is None or published is None or pointer == last.model:
         return
     try:
-        data = read_regular(paths.models / named, limit=MAX_MODEL_BYTES)
+        data = read_regular(paths.models / pointer, limit=MAX_MODEL_BYTES)
         epoch = read_model(data).lineage.epoch
     except (OSError, HotlapError):
         return
     version, sha256 = published.policy_version, sha256_of(data)
-    ledger.add_publication(Publication(published.cycle, version, epoch, named, sha256, now_s))
+    ledger.add_publication(Publication(published.cycle, version, epoch, pointer, sha256, now_s))

@@ -30,9 +30,9 @@ def set_pointer(
     disk: Disk = REAL_DISK,
     checked: str | None = None,
 ) -> str:
-    """Read a published model back, check it and write its path to the pointer file; return its SHA-256.
+    """Read a published model, check it and write its path to the pointer file; return its SHA-256.
 
-    A model whose hash is `checked` was already checked with its probe and its contract.
+    `checked` is the hash of a model whose probe and contract were already checked.
     Raises PublishError, ModelError or OSError.
     """
     if not _PUBLISHED_MODEL.fullmatch(model):
@@ -56,9 +56,9 @@ def set_pointer(
 
 
 def read_pointer(paths: ProjectPaths) -> str | None:
-    """Return the model that the pointer file names, relative to Models; None if it is not a model of this folder.
+    """Return the model that the pointer file names, relative to Models; None if it names no model of this project.
 
-    After a project was moved or copied, the pointer file names a model elsewhere.
+    After a project was moved or copied, the pointer file still contains the old path.
     """
     try:
         text = read_regular(paths.pointer, limit=_MAX_POINTER_BYTES).decode("utf-8")

@@ -1,4 +1,4 @@
-"""Publishes a cycle's model: cycle folder, copies, read back, pointer file. Each step can be repeated after a crash."""
+"""Publishes a model: cycle folder, copies, check, pointer file. All steps can be repeated after a crash."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def publish(
     keep_checkpoints: bool,
     disk: Disk = REAL_DISK,
 ) -> PublishedModel:
-    """Publish the files in `staging`. Can be called again after a crash at any point.
+    """Publish the files in `staging`. After a crash at any point, it can be called again.
 
     Raises PublishError or ModelError if the files do not match the result, and OSError.
     """
@@ -68,7 +68,7 @@ def _essential(result: Result) -> tuple[str, ...]:
 
 
 def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
-    """Compare the files with their hashes, check the model, and return its hash."""
+    """Compare the files with their hashes and check the model; return the model's hash."""
     if any(name not in result.files for name in _essential(result)):
         raise PublishError(
             "the trainer's result does not contain a model and its checkpoint", hint="see the cycle's log"
@@ -76,13 +76,15 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
     model_data = b""
     for name, sha256 in result.files.items():
         if not _SAFE_NAME.fullmatch(name):
-            raise PublishError(f"the trainer names a file {name!r}", hint="use letters, digits, '_', '-' and '.'")
+            raise PublishError(
+                f"the trainer's file has the name {name!r}", hint="use letters, digits, '_', '-' and '.'"
+            )
         try:
             data = (staging / name).read_bytes()
         except FileNotFoundError:
             raise PublishError(f"the trainer's file {name} is missing", hint="see the cycle's log") from None
         if sha256_of(data) != sha256:
-            raise PublishError(f"{name} is not what the trainer wrote", hint="check the disk")
+            raise PublishError(f"{name} has changed since the trainer wrote it", hint="check the disk")
         if name == result.model:
             model_data = data
     model = read_model(model_data)
@@ -94,16 +96,16 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
 
 def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkpoints: bool, disk: Disk) -> None:
     """Flush the staged files to the disk and move their folder to Models in one step."""
-    keep = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
-    kept = []
+    names = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
+    staged = []
     for path in staging.iterdir():
-        if path.name in keep:
-            kept.append(path)
+        if path.name in names:
+            staged.append(path)
         elif path.is_dir():
             disk.remove_folder(path)
         else:
             disk.unlink(path)
-    disk.fsync_all(kept)
+    disk.fsync_all(staged)
     disk.fsync_dir(staging)
     if folder.exists():
         disk.remove_folder(folder)
@@ -112,7 +114,7 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
 
 
 def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> None:
-    """Copy the newest cycle's files to Models itself, and remove the copies that it does not have."""
+    """Copy the cycle's files to Models itself, and remove the copies of files that only an earlier cycle had."""
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
     for path in paths.models.iterdir():
         if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:

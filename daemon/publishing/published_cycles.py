@@ -1,6 +1,6 @@
-"""What is known about published cycles without the ledger: their folders, and gone_cycles.jsonl for removed folders.
+"""Finds published cycles without the ledger: in their folders, and in gone_cycles.jsonl for removed folders.
 
-A lost ledger is rebuilt from these, so that no rollout is trained on twice and no cycle's number is used again.
+A lost ledger is rebuilt from them, so that no rollout is trained on twice and no cycle's number is used again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_REMOVED_BYTES = 1 << 30
 
 
 def find_published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
-    """Return every published cycle of which something is left, in order. Raises OSError if Models cannot be listed."""
+    """Return the published cycles that can be found, in order. Raises OSError if Models cannot be listed."""
     found = {published.cycle: published for published in _read_removed_cycles(paths)}
     for folder in paths.models.iterdir() if paths.models.is_dir() else ():
         match = _FOLDER.fullmatch(folder.name)
@@ -51,14 +51,14 @@ def highest_number(paths: ProjectPaths) -> int:
 
 
 def record_removed_cycle(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_DISK) -> None:
-    """Write a line about a cycle whose folder will be removed. Raises OSError."""
+    """Append a cycle whose folder will be removed to gone_cycles.jsonl. Raises OSError."""
     published = _read_folder(paths.cycle_folder(cycle), cycle, with_result=False)
     if published is not None:
         disk.append(paths.gone_cycles, b"\n" + published.to_bytes())
 
 
 def _read_removed_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
-    """Return the cycles of all lines but damaged ones."""
+    """Return the cycles in gone_cycles.jsonl; damaged lines are skipped."""
     try:
         lines = read_regular(paths.gone_cycles, limit=_MAX_REMOVED_BYTES).splitlines()
     except (OSError, HotlapError):
@@ -73,7 +73,7 @@ def _read_removed_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
 
 
 def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCycle | None:
-    """Return what the model says that the cycle published, or None if no model can be read."""
+    """Return the cycle that published the model in a folder, or None if no model can be read."""
     for path in _models_likeliest_first(folder):
         try:
             data = read_regular(path, limit=MAX_MODEL_BYTES)
@@ -97,9 +97,10 @@ def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCyc
 
 
 def _models_likeliest_first(folder: Path) -> list[Path]:
-    """Return the folder's models, first the one that the cycle published.
+    """Return the folder's models; the model that the cycle published is the first.
 
-    Other epochs may have been exported later. The analysis names the chosen epoch; without it, the oldest file counts.
+    Other epochs may have been exported later. The analysis contains the chosen epoch; without it, the oldest file is
+    the first.
     """
     models = sorted(folder.glob("model_epoch_*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     try:

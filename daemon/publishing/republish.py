@@ -1,4 +1,4 @@
-"""Publishes an epoch of an earlier cycle, also one that was not exported at the time."""
+"""Publishes an epoch of an earlier cycle. If necessary, the trainer exports it first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def publish_epoch(
     epoch: int,
     open_log: Callable[[], contextlib.AbstractContextManager[LogLike]],
 ) -> Reply:
-    """Publish an epoch of a published cycle (None: the last one), through the running daemon or under its lock.
+    """Publish an epoch of a published cycle (None: the last one): the running daemon does it, or else this process.
 
     Raises HotlapError.
     """
@@ -73,7 +73,7 @@ def publish_exported_epoch(context: Context, *, cycle: int | None, epoch: int) -
 
 
 def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:
-    """Return the last publication, of this cycle or of any. Raises DaemonError if it does not exist."""
+    """Return the last publication, of this cycle or (None) of any. Raises DaemonError if it does not exist."""
     published = [p for p in ledger.publications() if cycle is None or p.cycle_id == cycle]
     if not published:
         what = "no model was published yet" if cycle is None else f"cycle {cycle} has not published a model"
@@ -82,7 +82,7 @@ def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:
 
 
 def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> int:
-    """Have the trainer write the epoch's model JSON if it does not exist; return the cycle. Raises DaemonError."""
+    """Let the trainer write the epoch's model JSON if it does not exist; return the cycle. Raises DaemonError."""
     with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
         last = _last_publication(ledger, cycle)
         result = ledger.result(last.cycle_id)
@@ -93,7 +93,7 @@ def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | No
     if result is None or not checkpoint.exists():
         raise DaemonError(
             f"cycle {last.cycle_id} does not have epoch {epoch}",
-            hint=f"its epochs are in {folder.relative_to(paths.project)}",
+            hint=f"its epochs are in {folder.relative_to(paths.project).as_posix()}",
             code="E_NO_MODEL",
         )
     job = Job(
@@ -116,7 +116,7 @@ def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
     python = python_for(settings.daemon.python_executable)
     child = Child(
         trainer_command(python, folder=paths.staging, log=log, project=paths.project, settings=settings.trainer),
-        speaks_events=True,
+        sends_events=True,
         wake=woken.set,
     )
     failure = f"it took longer than {TIMEOUT_S:.0f} s"

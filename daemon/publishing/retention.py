@@ -1,4 +1,4 @@
-"""Retention: which files and cycle folders are removed, decided by pure functions, and their removal."""
+"""Retention: pure functions that choose files and cycle folders to remove, and functions that remove them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from schemas.storage.layout import ProjectPaths
 
 HOUR_S = 3600.0
 TEMPORARY_S = 60.0
-"""Writing takes less than this: an older temporary file was left by a crash."""
+"""Writing a file takes less time than this, so an older temporary file is left from a crash."""
 LOGS_KEPT = 200
 _CYCLE_FOLDER = re.compile(r"cycle_(\d{6,})")
 _CYCLE_LOG = re.compile(r"cycle_(\d+)\.log")
 
 
 class AcceptedFiles(Protocol):
-    """The accepted files in Exports."""
+    """The accepted files in Exports. `Inbox` implements it."""
 
     @property
     def file_count(self) -> int:
-        """Return how many there are."""
+        """Return their number."""
 
     def forget_files(self, names: Iterable[str]) -> None:
         """Record that files are not in Exports any more."""
 
 
 def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) -> None:
-    """Remove what is not needed any more after cycle `cycle_id` was published."""
+    """Remove the files that are not needed any more after cycle `cycle_id` was published."""
     ledger, settings = context.ledger, context.settings.daemon
     if settings.clear_exports_after_training:
         _remove_exports(context, ledger.files_of_cycle(cycle_id), accepted)
@@ -56,17 +56,17 @@ def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) ->
 
 
 def remove_leftovers(context: Context, cycle: Cycle | None) -> None:
-    """Remove what an earlier daemon left, except the staging folder of its `cycle`, or of a cycle that just failed."""
+    """Remove temporary files and the staging folders of all cycles but `cycle`, or if it is None, a last failed one."""
     last = context.ledger.history(1)
-    kept = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
+    kept_cycles = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
     remove_temporaries(context.paths, now_s=context.clock.utc_s(), disk=context.disk)
-    remove_stale_staging(context.paths, keep=kept, disk=context.disk)
+    remove_stale_staging(context.paths, keep=kept_cycles, disk=context.disk)
 
 
 def surplus_exports(
     used: Sequence[tuple[str, float]], *, present: int, limit: int, by: Literal["age", "quality"]
 ) -> list[str]:
-    """Return the files to remove so that at most `limit` of the `present` files stay. Only used ones are removed.
+    """Return the used files to remove so that at most `limit` of the `present` files remain.
 
     `used` contains (name, reward per step), oldest first; `limit` 0 means no limit.
     """
@@ -85,7 +85,7 @@ def best_cycle(earned: Mapping[int, float]) -> int | None:
 def surplus_cycles(
     ages_s: Mapping[int, float], *, keep_newest: int, always: Collection[int | None], younger_than_s: float = HOUR_S
 ) -> list[int]:
-    """Return the cycle folders to remove: not the newest, not those in `always`, none younger than an hour.
+    """Return the cycle folders to remove: all but the newest, those in `always`, and those younger than an hour.
 
     `ages_s` contains the age of each cycle's folder.
     """
@@ -94,7 +94,7 @@ def surplus_cycles(
 
 
 def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
-    """Return the age of each cycle's folder in seconds. If the clock was set back, folders are young, never old."""
+    """Return the age of each cycle's folder in seconds; negative if the clock was set back."""
     ages = {}
     for path in models.iterdir():
         match = _CYCLE_FOLDER.fullmatch(path.name)
@@ -104,7 +104,7 @@ def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
 
 
 def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
-    """Remove published folders. Each disappears in one step for its readers; one that the disk refuses stays."""
+    """Remove cycle folders. Each disappears from Models in one step; if the disk refuses, the folder stays."""
     for cycle in cycles:
         folder = paths.cycle_folder(cycle)
         removed = paths.staging / f"removed_{folder.name}"
@@ -117,7 +117,7 @@ def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Di
 
 
 def remove_old_logs(paths: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
-    """Remove the logs of all but the newest cycles. A log that the disk refuses to remove stays."""
+    """Remove the logs of all but the newest cycles. If the disk refuses, a log stays."""
     found = {int(match.group(1)): path for path in paths.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
     for cycle in sorted(found)[:-keep_newest]:
         with contextlib.suppress(OSError):
@@ -125,7 +125,7 @@ def remove_old_logs(paths: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: 
 
 
 def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
-    """Remove the temporary files that a crash or a failing disk left."""
+    """Remove the temporary files that are left from a crash or a disk error."""
     for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
         for path in folder.iterdir():
             if TEMPORARY_NAME.fullmatch(path.name):
@@ -135,16 +135,16 @@ def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
-    """Remove the staging folders of all cycles but those to keep, and what is left of removed cycle folders."""
-    kept = {f"cycle_{cycle:06d}" for cycle in keep}
+    """Remove all folders in staging except those of the cycles to keep."""
+    kept_names = {f"cycle_{cycle:06d}" for cycle in keep}
     for path in paths.staging.iterdir():
-        if path.is_dir() and path.name not in kept:
+        if path.is_dir() and path.name not in kept_names:
             with contextlib.suppress(OSError):
                 disk.remove_folder(path)
 
 
 def remove_if_unchanged(folder: Path, name: str, signature: FileSignature, *, disk: Disk = REAL_DISK) -> bool:
-    """Remove a file from Exports unless it has changed; return whether it is gone."""
+    """Remove a file from Exports unless it has changed; return whether it does not exist any more."""
     path = folder / name
     try:
         if FileSignature.of(path.lstat()) != signature:

@@ -1,1 +1,1 @@
-"""Where a rollout comes in: watch, scan, read, check, accept or reject."""
+"""The input of rollouts: watch and scan Exports, read and check files, accept or reject them."""

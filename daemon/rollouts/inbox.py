@@ -1,4 +1,4 @@
-"""From the files in Exports to accepted rollouts in the ledger: each content counts once, bad files go to Rejected."""
+"""Records the rollouts in Exports in the ledger, each content once, and moves invalid files to Rejected."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from schemas.text import printable
 
 QUIET_S = 3.0
 """An incomplete file may still grow if it changed this recently."""
-_MAY_PASS = UNREADABLE | {"E_CHANGING", "E_GONE"}
-"""Reasons that may pass although the file's signature stays the same."""
+_TEMPORARY_CODES = UNREADABLE | {"E_CHANGING", "E_GONE"}
+"""These errors may disappear although the file's signature stays the same."""
 _MAX_OUTCOMES = 500
 _BUDGET_S = 0.25
-"""How long one check may handle what was read: the service has other work to do."""
+"""How long one check may reject files, because the service has other work to do."""
 _SCAN_SHARE = 4.0
-"""After a scan that took t seconds, the next one is at least this many times t later: a huge folder is slow to list."""
+"""After a scan that took t seconds, the next one begins at least this many times t later: large folders are slow."""
 _DUE_SHARE = 20.0
 _FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
-"""The delay before a folder that cannot be listed is listed again."""
+"""The first and the longest delay before a folder that could not be listed is listed again."""
 
 
 class Inbox:
-    """Scans Exports if that is due or requested. `check` costs little if nothing has changed."""
+    """Scans Exports when a scan is due or requested. `check` takes little time if nothing has changed."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -44,7 +44,7 @@ class Inbox:
         self._pending: dict[str, PendingFile] = {}
         self._unreadable: set[str] = set()
         self._to_reject: deque[Rejected] = deque()
-        self._ignored: dict[str, FileSignature] = {}  # rejected, but not moved to Rejected yet
+        self._ignored: dict[str, FileSignature] = {}  # rejected files that are still in Exports
         self._is_scan_requested = True
         self._next_scan = 0.0
         self._scan_not_before = 0.0
@@ -53,14 +53,14 @@ class Inbox:
         self.has_scanned = False
 
     def request_scan(self) -> None:
-        """Scan Exports at the next check. From any thread."""
+        """Scan Exports at the next check. May be called from any thread."""
         if not self._is_scan_requested:
             self._is_scan_requested = True
             self._context.wake()
 
     @property
     def is_up_to_date(self) -> bool:
-        """Return whether every file in Exports was read, and no incomplete one has changed for a while."""
+        """Return whether every file in Exports was read and no incomplete file has changed recently."""
         now = self._context.clock.monotonic()
         may_grow = any(
             file.code not in UNREADABLE and (not file.was_read or now - file.since_s < QUIET_S)
@@ -76,16 +76,16 @@ class Inbox:
 
     @property
     def incomplete(self) -> dict[str, str]:
-        """Return the files that were not accepted yet, with the reason."""
+        """Return the files that were not accepted yet: name -> reason."""
         return {name: file.reason for name, file in self._pending.items()}
 
     @property
     def _has_waiting_files(self) -> bool:
-        """Return whether a file waits for something else than its turn to be read."""
+        """Return whether a file waits although it is not queued for reading."""
         return len(self._pending) > self._reader.queued_count
 
     def check(self) -> float:
-        """Do what is due; return the seconds until the next check."""
+        """Scan and handle the files that were read; return the seconds until the next check."""
         now = self._context.clock.monotonic()
         has_more = self._handle_outcomes(now)
         is_due = now >= self._next_scan
@@ -94,11 +94,11 @@ class Inbox:
         if (is_due or self._is_scan_requested or self._has_waiting_files) and now >= self._scan_not_before:
             self._is_scan_requested = False
             self._scan(now)
-            took_s = self._context.clock.monotonic() - now
+            scan_s = self._context.clock.monotonic() - now
             unreachable_s = self._unreachable_s
-            self._scan_not_before = now + max(took_s * (1 + _SCAN_SHARE), unreachable_s)
+            self._scan_not_before = now + max(scan_s * (1 + _SCAN_SHARE), unreachable_s)
             if is_due:
-                wait_s = max(self._context.settings.daemon.scan_interval_s, took_s * _DUE_SHARE)
+                wait_s = max(self._context.settings.daemon.scan_interval_s, scan_s * _DUE_SHARE)
                 self._next_scan = now + (unreachable_s or wait_s)
         self._report_unreadable()
         if has_more:
@@ -116,7 +116,7 @@ class Inbox:
                 del self._accepted[name]
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the watcher, the reader process and the reader's thread."""
         self._watcher.stop()
         self._reader_process.stop()
         self._reader.close()
@@ -125,7 +125,7 @@ class Inbox:
 
     @property
     def _unreachable_s(self) -> float:
-        """Return how long to wait before an unreachable folder is listed again; 0 if it is reachable."""
+        """Return the seconds to wait before the folder is listed again after a failure; 0 if it could be listed."""
         if not self._unreachable_scans:
             return 0.0
         return backoff_s(self._unreachable_scans, first_s=_FIRST_UNREACHABLE_S, longest_s=_LONGEST_UNREACHABLE_S)
@@ -156,7 +156,7 @@ class Inbox:
         self.has_scanned = True
 
     def _forget_gone(self, found: Listing) -> None:
-        """Forget the files that are gone, unless the folder is empty: a network drive may be disconnected."""
+        """Forget files that do not exist any more, unless the folder is empty: a network drive may be disconnected."""
         self._is_empty = not found.files and not found.skipped
         if not self._is_empty:
             self.forget_files(
@@ -167,7 +167,7 @@ class Inbox:
                 del table[name]
 
     def _reconsider(self, name: str, signature: FileSignature, now: float) -> None:
-        """Read a pending file again if it changed and then stayed the same, or if its error may have passed."""
+        """Read a pending file again if it has changed or its error was temporary; reject it after a timeout."""
         settings, file = self._context.settings.daemon, self._pending[name]
         waited_s = now - file.since_s
         if file.signature != signature:
@@ -175,7 +175,7 @@ class Inbox:
         elif not file.was_read:
             if waited_s >= settings.settle_s or file.failed_reads:
                 self._reader.request(name, signature)
-        elif file.code in _MAY_PASS:
+        elif file.code in _TEMPORARY_CODES:
             if waited_s >= file.retry_s:
                 self._pending[name] = PendingFile(signature, now, False, file.code, file.reason, file.failed_reads)
                 self._reader.request(name, signature)
@@ -185,7 +185,7 @@ class Inbox:
     # Outcomes of reading
 
     def _handle_outcomes(self, now: float) -> bool:
-        """Handle what was read; return whether there is more than one check has time for."""
+        """Accept or reject the files that were read; return whether some are left for the next check."""
         outcomes = self._reader.collect_outcomes(_MAX_OUTCOMES)
         self._accept([outcome for outcome in outcomes if isinstance(outcome, Accepted)], now)
         for outcome in outcomes:
@@ -204,7 +204,7 @@ class Inbox:
         if file is None:
             return
         is_same = file.signature == found.signature
-        failed_reads = file.failed_reads + 1 if found.code in _MAY_PASS else 0
+        failed_reads = file.failed_reads + 1 if found.code in _TEMPORARY_CODES else 0
         since_s = file.since_s if is_same and not failed_reads else now
         updated = PendingFile(file.signature, since_s, is_same, found.code, found.reason, failed_reads)
         self._pending[found.name] = updated
@@ -218,7 +218,7 @@ class Inbox:
         self._messages.report_unreadable(unreadable)
 
     def _accept(self, batch: list[Accepted], now: float) -> None:
-        """Record rollouts with the project's contract in one transaction; the very first one sets the contract."""
+        """Record rollouts in one transaction; reject those with another contract than the project's first rollout."""
         context, fitting, first = self._context, [], None
         contract = context.contract if batch else None
         for accepted in batch:
@@ -242,13 +242,13 @@ class Inbox:
             self._messages.report_accepted(accepted, now, is_new=is_new)
 
     def _schedule_rejection(self, rejected: Rejected) -> None:
-        """Have a file moved to Rejected; until then it is not read again."""
+        """Mark a file to be moved to Rejected; it is not read again."""
         self._ignored[rejected.name] = rejected.signature
         self._pending.pop(rejected.name, None)
         self._to_reject.append(rejected)
 
     def _reject(self, rejected: Rejected, now: float) -> None:
-        """Move a file to Rejected. A file that cannot be moved stays and is ignored until it changes."""
+        """Move a file to Rejected. If it cannot be moved, it stays in Exports and is ignored until it changes."""
         context, name = self._context, rejected.name
         is_moved = True
         try:

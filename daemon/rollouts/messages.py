@@ -1,4 +1,4 @@
-"""What users read about the files in Exports."""
+"""Log lines and warnings about the files in Exports."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class InboxMessages:
         self._context.warn("W_EXPORTS", message)
 
     def report_listing(self, found: Listing) -> None:
-        """Clear the warning of `report_unreachable`; warn about the files that were skipped if these have changed."""
+        """Clear the warning of `report_unreachable`; warn about skipped files if they changed since the last scan."""
         self._context.clear_warning("W_EXPORTS")
         skipped = found.skipped
         if skipped == self._skipped:
@@ -72,7 +72,7 @@ class InboxMessages:
         context, row, name = self._context, accepted.row, printable(accepted.row.name)
         if accepted.has_costly_encoding and not self._has_reported_encoding:
             self._has_reported_encoding = True
-            context.log.info(f"{name} is in UTF-16 or UTF-32, which works; shorter: ForceUTF8WithoutBOM in Unreal")
+            context.log.info(f"{name} is in UTF-16 or UTF-32; ForceUTF8WithoutBOM in Unreal makes files smaller")
         if not is_new:
             if self._limit.allows("duplicate", now):
                 context.log.info(f"{name} has the same content as an earlier rollout: counted once")
@@ -80,21 +80,21 @@ class InboxMessages:
             context.warn(
                 "W_NONFINITE",
                 f"{name}: {row.left_out} of {row.left_out + row.experiences} experiences were not finite and are left"
-                " out -> look for a division by zero in the engine [E_NONFINITE]",
+                " out -> check the engine for a division by zero [E_NONFINITE]",
             )
 
     def report_rejected(self, rejected: Rejected, now: float, *, is_moved: bool) -> None:
-        """Warn that a file was rejected; many such warnings are summed up."""
+        """Warn that a file was rejected. After many such warnings, only their number is reported."""
         if not self._limit.allows("W_REJECTED", now):
             return
-        held_back = self._limit.held_back("W_REJECTED")
-        others = f" (and {held_back} others before it: see Saved/Training/Rejected)" if held_back else ""
+        suppressed = self._limit.take_suppressed("W_REJECTED")
+        others = f" (and {suppressed} others before it: see Saved/Training/Rejected)" if suppressed else ""
         where = "" if is_moved else " (it cannot be moved and stays in Exports)"
         self._context.warn("W_REJECTED", f"{printable(rejected.name)} was rejected{where}: {rejected.reason}{others}")
 
 
 def describe_skipped(skipped: Mapping[str, str], *, new: frozenset[str]) -> str:
-    """Return which files were skipped and why: the first few names, those in `new` before the others."""
+    """Return a message about the skipped files: the first few names with reasons, those in `new` first."""
     ordered = sorted(skipped, key=lambda name: (name not in new, name))[:_SKIPPED_NAMED]
     parts = [f"{printable(name, limit=300)} {_SKIPPED[skipped[name]]} [{skipped[name]}]" for name in ordered]
     return "skipped in Exports: " + _joined(parts, len(skipped))

@@ -1,4 +1,4 @@
-"""A file in Exports that was not accepted yet, and how long to wait before it is read again."""
+"""Files in Exports that were not accepted yet, and the delay before they are read again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from schemas.backoff import backoff_s
 
 UNREADABLE = frozenset({"E_PERMISSION", "E_UNREADABLE", "E_HELD_OPEN", "E_STORE"})
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 60.0
-_READS_HELD_OPEN = 3
-"""Users are not warned about a file that another program has open before this many failed reads."""
+_FAILED_READS_BEFORE_WARNING = 3
+"""Users are warned about a file that another program has open only after this many failed reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class PendingFile:
     """A file that was not accepted yet."""
 
     signature: FileSignature
-    since_s: float  #: monotonic time at which this signature was first seen, or the last read failed
+    since_s: float  #: monotonic time of the first scan with this signature, or of the last failed read
     was_read: bool  #: whether the file was read with this signature
     code: str
     reason: str
@@ -27,13 +27,14 @@ class PendingFile:
 
     @property
     def retry_s(self) -> float:
-        """Return how long to wait before the next read."""
+        """Return the seconds to wait before the next read."""
         return backoff_s(self.failed_reads, first_s=_FIRST_RETRY_S, longest_s=_LONGEST_RETRY_S)
 
     @property
     def deserves_warning(self) -> bool:
-        """Return whether users should know that the file cannot be read."""
-        return self.code in UNREADABLE and (self.code != "E_HELD_OPEN" or self.failed_reads >= _READS_HELD_OPEN)
+        """Return whether to warn users that the file cannot be read."""
+        is_open_elsewhere = self.code == "E_HELD_OPEN" and self.failed_reads < _FAILED_READS_BEFORE_WARNING
+        return self.code in UNREADABLE and not is_open_elsewhere
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:

@@ -1,4 +1,4 @@
-"""Reads, checks and stores rollouts on a thread of its own, so that the service never waits for it."""
+"""Reads, checks and stores rollouts on another thread, so that the service never waits for a file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """A file that ends too early or cannot be read at the moment. It is read again later."""
+    """A file that is not complete or cannot be read at the moment. It is read again later."""
 
     name: str
     signature: FileSignature
@@ -64,7 +64,7 @@ LARGE_BYTES = 4_000_000
 def ingest(
     folder: Path, name: str, signature: FileSignature, paths: ProjectPaths, *, disk: Disk = REAL_DISK
 ) -> Outcome:
-    """Read one file and store its arrays. Never raises because of what the file contains."""
+    """Read one file and store its arrays. Does not raise, whatever the file contains."""
     path = folder / name
     sha256 = None
     try:
@@ -85,18 +85,18 @@ def ingest(
     except OSError as error:
         return _unreadable(name, signature, error)
     except MemoryError:
-        reason = "there is not enough memory to read it -> write fewer experiences per file [E_TOO_BIG]"
+        reason = "the memory is not enough to read it -> write fewer experiences per file [E_TOO_BIG]"
         return Rejected(name, signature, sha256, "E_TOO_BIG", reason)
     try:
         store_rollout(paths.cached_rollout(sha256), rollout, disk=disk)
     except OSError as error:
-        reason = f"its arrays cannot be stored: {error.strerror} -> make room on the disk [E_STORE]"
+        reason = f"its arrays cannot be stored: {error.strerror} -> free some disk space [E_STORE]"
         return Incomplete(name, signature, "E_STORE", reason)
     return Accepted(signature, _row(name, signature, sha256, rollout), rollout.contract, is_costly_encoding(data))
 
 
 def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomplete:
-    """Return why a file cannot be read at the moment, and what a user can do about it."""
+    """Return the outcome for a file that cannot be read at the moment, with the reason and the remedy."""
     if isinstance(error, FileNotFoundError):
         return Incomplete(name, signature, "E_GONE", "it was removed while it was read")
     if getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS:
@@ -124,7 +124,7 @@ def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> 
 
 
 class RolloutReader:
-    """Reads the requested files one after the other; calls `wake` when the first outcome can be collected."""
+    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class RolloutReader:
         return collected
 
     def close(self) -> None:
-        """End the thread after the file that is being read."""
+        """End the thread as soon as the current file is read."""
         self._is_closed = True
         self._requests.put(None)
         self._thread.join(timeout=5.0)
@@ -185,7 +185,7 @@ class RolloutReader:
             name, signature = item
             try:
                 outcome = self._read(name, signature)
-            except Exception as error:  # noqa: BLE001  a bug here must not end the thread
+            except Exception as error:  # noqa: BLE001  a bug in `_read` must not end the thread
                 reason = printable(f"reading it failed: {type(error).__name__}: {error} -> please report it [E_BUG]")
                 outcome = Rejected(name, signature, None, "E_BUG", reason)
             is_first = self._outcomes.empty()

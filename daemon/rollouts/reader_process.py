@@ -1,4 +1,4 @@
-"""Reads a large rollout in a child process: parsing it here would block every thread and take much memory.
+"""Reads a large rollout in a child process: parsing it in the daemon would block all threads and use much memory.
 
 The child is `python -m daemon.rollouts.reader_process PROJECT NAME SIZE MTIME_NS INODE`. It stores the arrays and
 writes the outcome to stdout as JSON.
@@ -38,7 +38,7 @@ class ReaderProcess:
         self._tree: ProcessTree | None = None
 
     def ingest(self, name: str, signature: FileSignature) -> Outcome:
-        """Read one file. If the child dies or takes too long, only this file is rejected. Raises OSError."""
+        """Read one file. If the child dies or takes too long, the file is rejected. Raises OSError."""
         tree = self._start(name, signature)
         if tree is None:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
@@ -56,7 +56,7 @@ class ReaderProcess:
         )
 
     def stop(self) -> None:
-        """End the child and start no other. From any thread."""
+        """End the child and start no other. May be called from any thread."""
         with self._lock:
             self._is_stopped = True
             if self._tree is not None:
@@ -102,7 +102,7 @@ def _decode(output: bytes) -> Outcome:
 
 
 def main(project: str, name: str, *numbers: str) -> None:
-    """Read one file, unless the daemon ends before."""
+    """Read one file and write the outcome to stdout. Ends early if the daemon ends."""
     end_with_parent()
     paths = ProjectPaths(Path(project))
     outcome = ingest(paths.exports, name, FileSignature(*map(int, numbers)), paths)

@@ -13,9 +13,9 @@ LONGEST_NAME_BYTES = 200
 
 
 def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -> Path:
-    """Write the reason, move the file, and return its new path. Never overwrites what was rejected before.
+    """Write the reason, move the file, and return its new path. Never overwrites another rejected file.
 
-    Raises FileNotFoundError if the file is gone, and another OSError if it cannot be moved: it stays where it is.
+    Raises FileNotFoundError if the file does not exist any more, another OSError if it cannot be moved.
     """
     os.lstat(source)
     disk.make_folder(rejected)
@@ -40,7 +40,7 @@ def _free_name(folder: Path, name: str) -> Path:
 
 
 def _shortened(name: str) -> str:
-    """Shorten a name that is too long for another ending. A hash keeps two shortened names different."""
+    """Return the name, shortened if no suffix fits. A hash makes different shortened names differ."""
     raw = os.fsencode(name)
     if len(raw) <= LONGEST_NAME_BYTES:
         return name

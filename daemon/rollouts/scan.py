@@ -1,4 +1,4 @@
-"""The files in Exports, by name and signature: nothing is opened. What the scan finds counts, not the file events."""
+"""Lists the files in Exports with their signatures, without opening them. File events only trigger a scan."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from schemas.storage.layout import is_rollout_name
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The names in Exports that look like rollouts."""
+    """The files in Exports that are named like rollouts."""
 
     files: dict[str, FileSignature]  #: regular files
-    skipped: dict[str, str]  #: what is never opened: name -> code of the reason
+    skipped: dict[str, str]  #: files that are never opened: name -> code of the reason
 
 
 def scan_folder(folder: Path) -> Listing:

@@ -26,25 +26,25 @@ from schemas.backoff import backoff_s
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
 _RELEVANT = (FileCreatedEvent, FileMovedEvent, FileModifiedEvent, FileClosedEvent)
-"""Not the events for opening a file and for closing it unchanged: the daemon's own reading causes these."""
+"""Events for opening a file and closing it unchanged are not relevant: the daemon's own reading causes them."""
 _SYSCTL = {
     errno.ENOSPC: "raise the sysctl fs.inotify.max_user_watches",
     errno.EMFILE: "raise the sysctl fs.inotify.max_user_instances",
 }
 
 
-logging.getLogger("watchdog").addHandler(logging.NullHandler())  # or Python prints its warnings to the console
+logging.getLogger("watchdog").addHandler(logging.NullHandler())  # else Python prints its warnings to the console
 
 
 class _EventHandler(FileSystemEventHandler):
-    """Calls `notify` for file events. It runs on watchdog's thread, which an exception would end."""
+    """Calls `notify` for file events, on watchdog's thread, which an exception would end."""
 
     def __init__(self, notify: Callable[[], None]) -> None:
         self._notify = notify
         self.failure: str | None = None
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Notify if a file may have been finished."""
+        """Call `notify` if a file may be complete now."""
         if not isinstance(event, _RELEVANT) or _is_temporary(event):
             return
         try:
@@ -54,14 +54,14 @@ class _EventHandler(FileSystemEventHandler):
 
 
 class _LogHandler(logging.Handler):
-    """Calls `notify` if watchdog logs a warning: it has probably lost events."""
+    """Calls `notify` if watchdog logs a warning, because it has then probably lost events."""
 
     def __init__(self, notify: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
         self._notify = notify
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Notify instead of writing to the console."""
+        """Call `notify`. Nothing is written to the console."""
         with contextlib.suppress(Exception):
             self._notify()
 
@@ -72,9 +72,9 @@ def _is_temporary(event: FileSystemEvent) -> bool:
 
 
 class Watcher:
-    """Watches one folder if the system allows it. `check` restarts a watch that has ended.
+    """Watches one folder if the system allows it. `check` starts a watch again that has ended.
 
-    A watch that cannot be started is tried again after a delay that doubles up to a minute.
+    If a watch cannot be started, the delay before the next try doubles, up to a minute.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class Watcher:
         self._problem = ""
 
     def check(self) -> str | None:
-        """Start the watch again if it has ended; return why file events do not arrive, or None if they do.
+        """Start the watch again if it has ended. Return why file events do not arrive, or None if they arrive.
 
-        Returns None if the folder does not exist: the scan reports that.
+        Returns None if the folder does not exist, because the scan reports that.
         """
         try:
             info = self._folder.stat()
@@ -150,17 +150,17 @@ class Watcher:
 
     def _failure_of_handler(self) -> str | None:
         failure, self._handler.failure = self._handler.failure, None
-        return failure and f"a file event could not be handled: {failure}; Exports is listed anyway"
+        return failure and f"a file event could not be handled: {failure}; Exports is still listed every few seconds"
 
     @staticmethod
     def _is_alive(observer: BaseObserver) -> bool:
-        reader = getattr(observer, "_inotify_fd", None)  # watchdog 7 has another thread, which it does not list
+        reader = getattr(observer, "_inotify_fd", None)  # watchdog 7 has another thread, which is not in `emitters`
         threads = (observer, *observer.emitters, *([reader] if reader is not None else []))
         return all(thread.is_alive() for thread in threads)
 
 
 def _end(observer: BaseObserver) -> None:
-    """Stop an observer, also one that failed to start: it may have started threads."""
+    """Stop an observer. If it failed to start, it may have started threads nevertheless."""
     with contextlib.suppress(OSError, RuntimeError):
         observer.stop()
     with contextlib.suppress(RuntimeError):

@@ -1,1 +1,1 @@
-"""What all parts of the daemon use: clock, main loop, instance lock, commands, context."""
+"""Used by all parts of the daemon: clock, main loop, instance lock, commands, context."""

@@ -1,4 +1,4 @@
-"""The clock that is passed to everything that needs the time: monotonic for waiting, wall clock for records."""
+"""The clock of the daemon: monotonic time for delays, wall clock time for records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 
 
 class Clock:
-    """The only access to the time. Tests replace it."""
+    """The only access to the system's clocks. Tests replace it."""
 
     def monotonic(self) -> float:
-        """Return seconds for measuring durations; never goes back."""
+        """Return seconds that never decrease, to measure durations."""
         return time.monotonic()
 
     def utc_s(self) -> float:
-        """Return the seconds since 1970; for records only, because it can jump."""
+        """Return the seconds since 1970. Only for records, because this time can jump."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:

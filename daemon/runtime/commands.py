@@ -1,4 +1,4 @@
-"""Commands from the command line to a running daemon: a small file for each, and a file with the reply."""
+"""Commands to a running daemon: each is a small file, and the reply is another one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
 from schemas.storage.layout import ProjectPaths
 
-if TYPE_CHECKING:  # the command line needs no context, and starts faster without its imports
+if TYPE_CHECKING:  # the command line does not need a context, and starts faster without its imports
     from daemon.runtime.context import Context
 
 REPLY_TIMEOUT_S = 15.0
@@ -37,15 +37,15 @@ class Command(StrictModel):
 
 
 class Reply(StrictModel):
-    """Whether the daemon did what a command asks for."""
+    """The daemon's reply to a command."""
 
     ok: bool
     message: str
-    exit_code: int = Exit.CYCLE_FAILED  #: of the command if it was refused
+    exit_code: int = Exit.CYCLE_FAILED  #: of `hotlap`, if the command was refused
 
 
 def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
-    """Send a command to the running daemon and return its reply. Raises DaemonError if none runs or none replies."""
+    """Send a command to the running daemon and return the reply. Raises DaemonError if no daemon runs or replies."""
     if not is_held(paths.lock):
         raise DaemonError(
             f"no daemon runs on {paths.project}",
@@ -73,7 +73,7 @@ def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = RE
 
 
 def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
-    """Return the commands that wait, oldest first, with their files; None for a file that cannot be read."""
+    """Return the files of the waiting commands, oldest first, with the command; None if a file cannot be read."""
     found: list[tuple[Path, Command | None]] = []
     for path in sorted(paths.commands.glob(f"*{_COMMAND}")):
         try:
@@ -87,7 +87,7 @@ def handle_commands(context: Context, execute: Callable[[Command], Reply]) -> No
     """Execute the waiting commands and write their replies."""
     for path, command in waiting_commands(context.paths):
         try:
-            context.disk.unlink(path)  # first: a command that stays would be executed at every pass
+            context.disk.unlink(path)  # before it is executed: a remaining file would be executed again at every pass
         except OSError as error:
             context.warn("W_ORDER", f"the command file {path.name} cannot be removed: {error.strerror}")
             continue
@@ -98,12 +98,12 @@ def handle_commands(context: Context, execute: Callable[[Command], Reply]) -> No
 
 
 def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:
-    """Write the reply to a command, whose file was removed before. Raises OSError."""
+    """Write the reply to the command with this path. Raises OSError."""
     write_atomic(path.with_suffix(_REPLY), reply.to_bytes(), disk=disk, durable=False)
 
 
 def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
-    """Remove the commands and replies of an earlier daemon: their senders no longer wait."""
+    """Remove the commands and replies of an earlier daemon. Nobody waits for them any more."""
     for suffix in (_COMMAND, _REPLY):
         for path in paths.commands.glob(f"*{suffix}"):
             disk.unlink(path)

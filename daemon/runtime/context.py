@@ -1,4 +1,4 @@
-"""What all parts of a running daemon share: the project's folders, settings and ledger, the clock and the log."""
+"""The context that all parts of a running daemon share: folders, settings, ledger, clock and log of the project."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class LogLike(Protocol):
     """A log for users."""
 
     def info(self, text: str) -> None:
-        """Log what happens."""
+        """Log an event."""
 
     def warning(self, text: str) -> None:
-        """Log what users should look at."""
+        """Log something that users should check."""
 
     def error(self, text: str) -> None:
-        """Log what failed, and the remedy."""
+        """Log a failure and its remedy."""
 
     def tail(self, n: int) -> tuple[str, ...]:
         """Return the last lines."""
@@ -34,7 +34,7 @@ class LogLike(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One project while its daemon runs. `wake` starts another pass of the main loop, from any thread."""
+    """The context of one project's daemon. `wake` requests another pass of the main loop, from any thread."""
 
     paths: ProjectPaths
     settings: Settings
@@ -47,7 +47,7 @@ class Context:
 
     @property
     def contract(self) -> PolicyContract | None:
-        """The contract that the first rollouts set; None until then."""
+        """Return the contract that the first rollouts set, or None before the first rollout."""
         text = self.ledger.meta("contract")
         return None if text is None else PolicyContract.from_bytes(text.encode())
 
@@ -66,5 +66,5 @@ class Context:
             self._warnings.pop(code, None)
 
     def warnings(self) -> tuple[StatusWarning, ...]:
-        """Return the warnings, the newest first."""
+        """Return the warnings, newest first."""
         return tuple(sorted(self._warnings.values(), key=lambda warning: -warning.at_s))

@@ -10,8 +10,8 @@ from daemon.ledger.sqlite_errors import LedgerDamaged, to_ledger_error
 from schemas.errors import HotlapError, describe_exception
 from schemas.storage.layout import ProjectPaths
 
-PASSING = ("W_LEDGER", "W_SYSTEM")
-"""The warnings of failed passes that a successful pass clears."""
+CLEARED_BY_SUCCESS = ("W_LEDGER", "W_SYSTEM")
+"""The codes of warnings that the next successful pass clears."""
 _REMEDIES = {
     errno.ENOSPC: "free some disk space",
     errno.EDQUOT: "free some disk space: your quota is used up",
@@ -26,7 +26,7 @@ _REMEDIES = {
 
 
 def describe_failure(error: Exception, paths: ProjectPaths) -> tuple[str, str]:
-    """Return a warning's code and text. Raises LedgerDamaged if the daemon must start again to rebuild the ledger."""
+    """Return the code and text of a warning. Raises LedgerDamaged if the ledger must be opened again and rebuilt."""
     if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.ProgrammingError | sqlite3.IntegrityError):
         error = to_ledger_error(error, paths.ledger)
     if isinstance(error, LedgerDamaged):
@@ -36,5 +36,5 @@ def describe_failure(error: Exception, paths: ProjectPaths) -> tuple[str, str]:
     if isinstance(error, OSError):
         file = Path(str(error.filename)).name if error.filename else "the system"
         remedy = _REMEDIES.get(error.errno or 0, "check the disk and the permissions of Saved/Training")
-        return "W_SYSTEM", f"{file}: {error.strerror or error} -> {remedy}; the daemon tries again by itself"
-    return "W_INTERNAL", f"{describe_exception(error)}; the daemon tries again by itself"
+        return "W_SYSTEM", f"{file}: {error.strerror or error} -> {remedy}; the daemon tries again"
+    return "W_INTERNAL", f"{describe_exception(error)}; the daemon tries again"

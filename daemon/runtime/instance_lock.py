@@ -1,4 +1,4 @@
-"""One daemon for each project: an exclusive lock that is held as long as the process lives.
+"""The lock that allows only one daemon for each project. It is released when the process ends.
 
 The lock is on a file and, on POSIX, on the file's folder as well: if a user deletes the file, a second daemon still
 cannot start.
@@ -19,7 +19,7 @@ from schemas.storage.file_lock import try_lock
 from schemas.text import printable
 
 _TIMEOUT_S, _BETWEEN_S = 0.3, 0.02
-"""`is_held` takes the lock for a moment, so a daemon that starts tries for this long."""
+"""`is_held` takes the lock for a moment, so `acquire` tries for this long."""
 
 
 class ProjectLock:
@@ -32,7 +32,7 @@ class ProjectLock:
         self._folder: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises DaemonError with exit code 4, which names the holder, if another process has it."""
+        """Take the lock. If another process has it, raises DaemonError with exit code 4 and the holder's pid."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         until = self._clock.monotonic() + _TIMEOUT_S
         while not self._try_acquire():
@@ -64,14 +64,14 @@ class ProjectLock:
         return True
 
     def _write_holder(self) -> None:
-        """Write our pid and the time, in seconds since 1970, into the file: `123 1795273472`."""
+        """Write this process's pid and the time (s since 1970) to the file: `123 1795273472`."""
         if self._file is not None:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, f"{os.getpid()} {self._clock.utc_s():.0f}".encode("ascii"))
 
     def renew(self) -> str | None:
-        """Lock a new file if the old one was removed or replaced; return what prevents it, or None."""
+        """Lock a new file if the old one was removed or replaced; return a message if this fails, else None."""
         if self._file is None:
             return None
         with contextlib.suppress(OSError):
@@ -83,7 +83,9 @@ class ProjectLock:
             return f"the lock file {self._path} was removed and cannot be created again: {error}"
         if not try_lock(file):
             os.close(file)
-            return f"the lock file {self._path} was replaced, and {holder_of(self._path)} holds the new one: stop it"
+            return (
+                f"the lock file {self._path} was replaced and {holder_of(self._path)} has locked it: stop that process"
+            )
         os.close(self._file)
         self._file = file
         self._write_holder()
@@ -97,7 +99,7 @@ class ProjectLock:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the lock now."""
+    """Return whether a process has the lock."""
     folder = _open_folder(path.parent) if path.parent.is_dir() else None
     if folder is not None:
         is_free = try_lock(folder)
@@ -114,7 +116,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder_of(path: Path) -> str:
-    """Return the pid in the lock file, and since when that process runs, for a message."""
+    """Return the pid in the lock file and when that process started, for a message."""
     try:
         file = open_regular(path, os.O_RDONLY)
         try:
@@ -144,7 +146,7 @@ def _open_file(path: Path) -> int:
     except OSError as error:
         raise DaemonError(
             f"the lock file {path} cannot be used: {error.strerror or error}",
-            hint=f"remove what is there: {path}",
+            hint=f"remove {path}",
             code="E_LOCK",
         ) from None
 
@@ -157,7 +159,7 @@ def _close(descriptor: int | None) -> None:
 def _open_folder(path: Path) -> int | None:
     """Return a descriptor of the lock file's folder; None if it cannot be opened.
 
-    Windows needs no lock on the folder: an open file cannot be deleted there.
+    On Windows a lock on the folder is not necessary, because an open file cannot be deleted.
     """
     if sys.platform == "win32":
         return None

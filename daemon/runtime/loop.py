@@ -1,4 +1,4 @@
-"""The main loop, and the mailbox that wakes it: a message says that there is something to do, never what."""
+"""The main loop, and the mailbox that wakes it. A message only requests a pass; it has no content."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from daemon.runtime.clock import REAL_CLOCK
 from schemas.backoff import backoff_s
 
 LONGEST_WAIT_S = 1.0
-"""Windows handles Ctrl-C only between waits, so no wait is longer."""
+"""No wait is longer, because Windows handles Ctrl-C only between waits."""
 MERGE_S = 0.002
-"""The first message starts a pass at once; messages that come this soon after a pass began are merged into one."""
+"""The first message starts a pass at once. Messages that arrive so soon after it are merged into one pass."""
 LONGEST_MERGE_S = 0.05
 """Merging does not delay a pass for longer than this."""
 MAX_MESSAGES = 64
-"""More messages are dropped: they would say nothing new."""
+"""Further messages are dropped, because a pass is requested already."""
 
 
 _LONGEST_RETRY_S = 60.0
 
 
 class Wakeup(Enum):
-    """Why the main loop wakes."""
+    """The kinds of messages."""
 
     CHECK = auto()
     STOP = auto()
 
 
 class Mailbox:
-    """Messages to the main loop, from any thread and any signal handler: `SimpleQueue.put` is reentrant."""
+    """Messages to the main loop, from any thread and signal handler, because `SimpleQueue.put` is reentrant."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Wakeup] = queue.SimpleQueue()
         self._answered_at = REAL_CLOCK.monotonic() - MERGE_S
 
     def wake(self) -> None:
-        """Ask for another pass."""
+        """Request another pass."""
         if self._queue.qsize() < MAX_MESSAGES:
             self._queue.put(Wakeup.CHECK)
 
     def stop(self) -> None:
-        """Ask the loop to end."""
+        """Request the end of the loop."""
         self._queue.put(Wakeup.STOP)
 
     def wait(self, delay_s: float) -> Wakeup:
-        """Wait for a message, at most `delay_s`, and merge those that follow closely."""
+        """Wait for a message, at most `delay_s`, and merge the messages that follow within `MERGE_S`."""
         try:
             message = self._queue.get(timeout=max(0.0, min(delay_s, LONGEST_WAIT_S)))
             began = REAL_CLOCK.monotonic()
@@ -65,7 +65,7 @@ class Mailbox:
 
 @contextmanager
 def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
-    """Post STOP on Ctrl-C, on SIGTERM and when the console closes; a second signal raises KeyboardInterrupt.
+    """Send STOP on Ctrl-C, on SIGTERM and when the console closes. A second signal raises KeyboardInterrupt.
 
     If SIGHUP was ignored at the start, as under nohup, it stays ignored.
     """
@@ -96,7 +96,7 @@ def run(
     until: Callable[[], bool],
     on_error: Callable[[Exception, float], None],
 ) -> bool:
-    """Call `tick` on each message, and after the seconds that it returned, until STOP or `until()`.
+    """Call `tick` at each message, and after the seconds that it returned, until STOP or `until()`.
 
     A tick that fails is reported and tried again, with a delay that doubles up to a minute and that messages do not
     shorten. Return False if STOP ended the loop.
@@ -120,7 +120,7 @@ def run(
 
 
 def _stopped_within(mailbox: Mailbox, delay_s: float) -> bool:
-    """Wait the whole delay, whatever messages come, unless STOP comes; return whether it did."""
+    """Wait for the whole delay, also if messages arrive, unless one is STOP; return whether one was."""
     end = REAL_CLOCK.monotonic() + delay_s
     while (left := end - REAL_CLOCK.monotonic()) > 0:
         if mailbox.wait(left) is Wakeup.STOP:

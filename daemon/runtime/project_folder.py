@@ -1,4 +1,4 @@
-"""Which folder a command is for: the one that `--project` names, or the current one if it is a game's project."""
+"""Finds the project folder of a command: the argument of `--project`, or the current folder if it is a project."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.settings.loading import CONFIG_NAME
 from schemas.storage.layout import ProjectPaths
 
 ENGINE_FILES = ("*.uproject", "project.godot", "ProjectSettings", "*.yyp", "game.project")
-"""What engines keep in a project's folder: Unreal, Godot, Unity, GameMaker, Defold."""
+"""Files that identify a project folder of Unreal, Godot, Unity, GameMaker and Defold."""
 
 
 def project_paths(folder: Path) -> ProjectPaths:
@@ -24,7 +24,7 @@ def project_paths(folder: Path) -> ProjectPaths:
         str(paths.project).encode("utf-8")
     except UnicodeEncodeError:
         raise DaemonError(
-            f"the project's path {paths.project} is not valid UTF-8, so an engine cannot be given a model's path",
+            f"the project's path {paths.project} is not valid UTF-8, so the pointer file cannot contain a model's path",
             hint="rename the folder, or use a UTF-8 locale",
             code="E_PROJECT",
         ) from None
@@ -39,10 +39,10 @@ def is_project(folder: Path) -> bool:
 
 
 def find_project(given: Path | None, command: str = "") -> ProjectPaths:
-    """Return the paths of the project that a command is for.
+    """Return the paths of a command's project.
 
-    A folder that `--project` names is taken as it is. The current folder must be a project already, so that a command
-    in another folder creates nothing there and answers for no project by mistake. Raises DaemonError (E_PROJECT).
+    The folder `given` by `--project` may be empty. The current folder must be a project already, so that a command in
+    a wrong folder fails and creates nothing there. Raises DaemonError (E_PROJECT).
     """
     if given is not None:
         return project_paths(given)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 WINDOW_S = 60.0
 BURST = 20
-"""How many messages of one kind are logged in a window; the others are only counted."""
+"""How many messages of one kind are logged in a window. Further messages are only counted."""
 
 
 class RateLimit:
-    """Counts messages by kind."""
+    """Counts messages by kind and limits their number."""
 
     def __init__(self) -> None:
         self._windows: dict[str, tuple[float, int]] = {}
-        self._held_back: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
 
     def allows(self, kind: str, now: float) -> bool:
         """Return whether another message of this kind may be logged; `now` is in monotonic seconds."""
@@ -22,9 +22,9 @@ class RateLimit:
         self._windows[kind] = (since, count + 1)
         if count < BURST:
             return True
-        self._held_back[kind] = self._held_back.get(kind, 0) + 1
+        self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
         return False
 
-    def held_back(self, kind: str) -> int:
-        """Return how many messages of this kind were not logged since the last call."""
-        return self._held_back.pop(kind, 0)
+    def take_suppressed(self, kind: str) -> int:
+        """Return how many messages of this kind were suppressed since the last call."""
+        return self._suppressed.pop(kind, 0)

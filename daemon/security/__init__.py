@@ -1,1 +1,1 @@
-"""What the daemon may run and trust: approvals of programs, file permissions, changes of the config."""
+"""Security: approvals of programs, checks of file permissions, and changes of the settings file."""

@@ -23,11 +23,11 @@ from schemas.storage.files import sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
 
 PROGRAM_SETTINGS = ("daemon.python_executable", "daemon.training_script", "trainer.network", "trainer.loss")
-"""The settings that name code to run."""
+"""The settings whose values are programs or Python objects to run."""
 
 
 def programs_of(loaded: LoadedSettings) -> dict[str, str]:
-    """Return the code that the settings file names, by setting; the Python that runs the daemon does not count."""
+    """Return setting -> value for the programs in the settings file, without the Python that runs the daemon."""
     found = {}
     for name in PROGRAM_SETTINGS:
         group, _, key = name.partition(".")
@@ -40,7 +40,7 @@ def programs_of(loaded: LoadedSettings) -> dict[str, str]:
 def check_before_running(project: Path, loaded: LoadedSettings, *, folders: bool = True) -> None:
     """Raise DaemonError if another user can change the settings or the project, or if a program is not approved.
 
-    Runs nothing. Without `folders` only the settings are checked: a demo creates its own folder.
+    No program is run. Without `folders`, the project's folders are not checked: a demo creates its own.
     """
     if not loaded.settings.daemon.allow_shared:
         if loaded.config is not None:
@@ -67,9 +67,9 @@ def check_approved(project: Path, loaded: LoadedSettings) -> None:
 
 def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Return the folder of this user's approvals. Raises DaemonError if the user has no home folder."""
-    given = os.environ if environment is None else environment
-    named = [given.get("XDG_CONFIG_HOME"), given.get("APPDATA") if sys.platform == "win32" else None]
-    for base in filter(None, named):
+    variables = os.environ if environment is None else environment
+    bases = [variables.get("XDG_CONFIG_HOME"), variables.get("APPDATA") if sys.platform == "win32" else None]
+    for base in filter(None, bases):
         return Path(base) / "hotlap" / "trusted"
     try:
         home = Path.home()
@@ -82,19 +82,19 @@ def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def approval_path(project: Path, programs: Mapping[str, str]) -> Path:
-    """Return the path of the approval of these programs in this project."""
+    """Return the path of the approval file for these programs in this project."""
     approved = orjson.dumps([str(project.resolve()), dict(programs)], option=orjson.OPT_SORT_KEYS)
     return approvals_folder() / f"{sha256_of(approved)}.json"
 
 
 def is_approved(project: Path, programs: Mapping[str, str]) -> bool:
-    """Return whether the user approved these programs. An approval that another user can write does not count."""
+    """Return whether the user has approved these programs. A file that another user can write is not an approval."""
     path = approval_path(project, programs)
     return path.is_file() and others_can_write(path) is None and others_can_write(path.parent) is None
 
 
 def approve(project: Path, programs: Mapping[str, str]) -> Path:
-    """Write the user's approval and return its path. Raises OSError."""
+    """Write an approval file and return its path. Raises OSError."""
     path = approval_path(project, programs)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     document = {"project": str(project.resolve()), "commands": dict(programs), "approved_s": REAL_CLOCK.utc_s()}
@@ -103,7 +103,7 @@ def approve(project: Path, programs: Mapping[str, str]) -> Path:
 
 
 def revoke(project: Path, programs: Mapping[str, str]) -> bool:
-    """Remove the user's approval and return whether there was one. Raises OSError."""
+    """Remove an approval file and return whether it existed. Raises OSError."""
     path = approval_path(project, programs)
     existed = path.is_file()
     path.unlink(missing_ok=True)

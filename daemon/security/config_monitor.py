@@ -1,4 +1,4 @@
-"""Watches what must not change while a daemon runs: the lock file and the settings file."""
+"""Checks the files that must not change while a daemon runs: the lock file and the settings file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ EVERY_S = 2.0
 
 
 class ConfigMonitor:
-    """Checks every few seconds and warns. The daemon keeps the settings that it started with."""
+    """Checks every few seconds and warns of changes. The daemon continues with its old settings."""
 
     def __init__(self, context: Context, lock: ProjectLock, *, config: Path | None) -> None:
         self._context = context
         self._lock = lock
         self._config = config
-        self._at_start = self._config_signature()
-        self._seen = self._at_start
+        self._initial_signature = self._config_signature()
+        self._last_signature = self._initial_signature
         self._next = 0.0
 
     def check(self) -> None:
-        """Check the lock and the settings file, if the last check was long enough ago."""
+        """Check the lock and the settings file if the last check was at least `EVERY_S` ago."""
         now = self._context.clock.monotonic()
         if now < self._next:
             return
@@ -47,16 +47,16 @@ class ConfigMonitor:
 
     def _check_config(self) -> None:
         signature = self._config_signature()
-        if signature == self._seen:
+        if signature == self._last_signature:
             return
-        self._seen = signature
-        if signature == self._at_start:
+        self._last_signature = signature
+        if signature == self._initial_signature:
             self._context.clear_warning("W_CONFIG")
         else:
             self._context.warn("W_CONFIG", self._describe_change())
 
     def _describe_change(self) -> str:
-        """Return whether the changed file could be used, as a sentence."""
+        """Return a message about the changed file, and whether it could be used."""
         folder = self._context.paths.project
         path = config_path(folder, self._config)
         name = "daemon.toml" if path is None else path.name

@@ -1,4 +1,4 @@
-"""Refuses settings files and project folders that another user can change."""
+"""Checks whether another user can change the settings file or the project's folders."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _check(path: Path, what: str, code: str) -> None:
 if sys.platform == "win32":
 
     def others_can_write(_path: Path) -> str | None:
-        """Return None: on Windows the mode bits do not say who may write."""
+        """Return None, because mode bits do not show who can write on Windows."""
         return None
 
 else:
@@ -48,10 +48,10 @@ else:
     import pwd
 
     def others_can_write(path: Path) -> str | None:
-        """Return why a user other than us and root can write this; None if nobody can, or if it does not exist.
+        """Return why a user other than this one and root can write to a path; None if no other user can.
 
-        A group may write if it contains only the owner (umask 002 creates such files), and everybody may in a folder
-        with the sticky bit, such as /tmp.
+        Also None if the path does not exist, if only a group without other members can write (umask 002 creates such
+        files), or if it is a folder with the sticky bit, such as /tmp.
         """
         try:
             info = path.stat()

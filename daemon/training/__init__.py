@@ -1,1 +1,1 @@
-"""The training of one cycle: build the job, run the trainer, follow its progress, enforce timeouts."""
+"""The training of one cycle: build the job, run the trainer, track its progress, enforce time limits."""

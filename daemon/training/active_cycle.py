@@ -1,4 +1,4 @@
-"""The cycle that the daemon works on: its phase in the ledger, its files, and the publish of its model."""
+"""The current cycle: its phase in the ledger, its files, and the publish of its model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas.job import Result
 
 
 class ActiveCycle:
-    """A cycle, and its steps in the ledger. It stays after the cycle's end, until another cycle begins."""
+    """The current cycle, or the last one until another begins."""
 
     def __init__(self, context: Context, cycle: Cycle, retry_policy: RetryPolicy) -> None:
         self.cycle = cycle
@@ -26,7 +26,7 @@ class ActiveCycle:
 
     @property
     def phase(self) -> Phase:
-        """The cycle's phase."""
+        """Return the cycle's phase."""
         return self.cycle.phase
 
     @property
@@ -36,25 +36,25 @@ class ActiveCycle:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the cycle began."""
+        """Return the seconds since the cycle began."""
         return self._context.clock.monotonic() - self._began_s
 
     @property
     def staging(self) -> Path:
-        """The folder that the trainer writes to."""
+        """Return the folder that the trainer writes to."""
         return self._context.paths.staging / f"cycle_{self.cycle.id:06d}"
 
     @property
     def log(self) -> Path:
-        """The file for what the trainer prints."""
+        """Return the log file for the trainer's output."""
         return self._context.paths.cycle_log(self.cycle.id)
 
     def restart_timer(self) -> None:
-        """Count the elapsed time from now."""
+        """Let the elapsed time begin now."""
         self._began_s = self._context.clock.monotonic()
 
     def move(self, event: Event) -> None:
-        """Move the cycle in the ledger by an event."""
+        """Apply an event: move the cycle to its next phase, also in the ledger."""
         now_s = self._context.clock.utc_s()
         failures = self._context.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
         after = advance(self.cycle, event, now_s=now_s, retry_policy=self._retry_policy, failures_in_a_row=failures)
@@ -62,7 +62,7 @@ class ActiveCycle:
         self.cycle = after
 
     def store_result(self, result: Result) -> None:
-        """Store the trainer's result in the ledger; the cycle can be published then."""
+        """Store the trainer's result in the ledger. The cycle can then be published."""
         if self.phase is Phase.TRAINING:
             self.move(Trained())
         now_s = self._context.clock.utc_s()
@@ -72,13 +72,13 @@ class ActiveCycle:
         self.cycle = after
 
     def publish(self) -> Publication:
-        """Publish the stored result's model; `commit` must follow.
+        """Publish the model of the stored result. `commit` must follow.
 
-        Raises PublishError or ModelError if the files are not those of the result, OSError if the disk refuses.
+        Raises PublishError or ModelError if the files do not match the result, OSError if the disk fails.
         """
         context, cycle = self._context, self.cycle
         result = self._result()
-        placed = publish(
+        published = publish(
             result,
             staging=self.staging,
             cycle=cycle.id,
@@ -88,10 +88,10 @@ class ActiveCycle:
             disk=context.disk,
         )
         at_s = context.clock.utc_s()
-        return Publication(cycle.id, cycle.policy_version, result.epoch, placed.model, placed.sha256, at_s)
+        return Publication(cycle.id, cycle.policy_version, result.epoch, published.model, published.sha256, at_s)
 
     def commit(self, publication: Publication) -> None:
-        """Record in the ledger that the model is published."""
+        """Record the publication in the ledger, which ends the cycle."""
         result = self._result()
         after = advance(self.cycle, Published(), now_s=publication.at_s, retry_policy=self._retry_policy)
         self._context.ledger.commit_publication(

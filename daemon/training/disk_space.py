@@ -1,4 +1,4 @@
-"""Checks that the disk has room for another cycle before it begins, so that it does not fail at the last file."""
+"""Checks that the disk has enough space before a cycle begins, so that the cycle does not fail at its last file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from schemas.storage.layout import ProjectPaths
 
 MIN_FREE_BYTES = 16_000_000
 _COPIES = 3
-"""A cycle exists in staging or its folder, in the copies in Models, and a third time while these are replaced."""
+"""A cycle's files exist in its folder, as copies in Models, and a third time while these copies are replaced."""
 
 
 def has_room(context: Context) -> bool:
-    """Return whether there is room for a cycle, and warn if not."""
+    """Return whether the disk has enough space for a cycle, and warn if it does not."""
     missing = shortage(context.paths)
     if missing is None:
         context.clear_warning("W_DISK")
@@ -24,14 +24,14 @@ def has_room(context: Context) -> bool:
 
 
 def shortage(paths: ProjectPaths) -> str | None:
-    """Return a message if there is too little room for a cycle as large as the last one, else None."""
+    """Return a message if the space is not enough for a cycle as large as the last one, else None."""
     needed = max(MIN_FREE_BYTES, _COPIES * _newest_cycle_bytes(paths.models))
     free = shutil.disk_usage(paths.training).free
     if free >= needed:
         return None
     return (
-        f"the disk is full: {free / 1e6:.0f} MB are free, a cycle needs {needed / 1e6:.0f} MB; no cycle starts until "
-        "there is room, and the engine keeps its model"
+        f"the disk is full: {free / 1e6:.0f} MB are free, a cycle needs {needed / 1e6:.0f} MB; no cycle starts before "
+        "enough space is free, and the engine keeps its model"
     )
 
 

@@ -1,12 +1,12 @@
-"""Turns the exit of a trainer without a result into a failure: the reason, and whether to try again."""
+"""Turns the exit of a trainer without a result into a failure: its reason, and whether another attempt may help."""
 
 from __future__ import annotations
 
 from daemon.ledger.cycle import Failed
 from schemas.job import ExitCode, Failure
 
-MEMORY_TRIES = 2
-"""Memory that ran out once may have been used by another program; twice it is the training itself."""
+MEMORY_ATTEMPTS = 2
+"""If memory runs out once, another program may have used it; if it runs out twice, training needs too much."""
 _SIGKILL = -9
 _NO_MEMORY_ON_WINDOWS = frozenset({0xC0000017, 0xC000012D})  # STATUS_NO_MEMORY, STATUS_COMMITMENT_LIMIT
 
@@ -16,7 +16,8 @@ def exit_reason(
 ) -> Failed:
     """Return the failure of a trainer that exited without a result.
 
-    A trainer that never was ready has not read its job: its inputs did not cause the failure, so it may be tried again.
+    A trainer that was never ready has not read its job. So its inputs did not cause the failure, and another attempt
+    may help.
     """
     if failure is not None:
         code = f"[{failure.code}]"
@@ -31,7 +32,7 @@ def exit_reason(
     if not was_ready and not is_script:
         return Failed(f"the trainer was never ready (command: {command}): {reason}", ExitCode.TEMPORARY)
     if exit_code in {_SIGKILL, *_NO_MEMORY_ON_WINDOWS} or (failure is not None and failure.code == "E_MEMORY"):
-        return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_TRIES)
+        return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_ATTEMPTS)
     return Failed(reason, exit_code or ExitCode.BUG)
 
 

@@ -1,4 +1,4 @@
-"""Builds a trainer's job: its rollouts, its parent, and the models that may have generated each rollout."""
+"""Builds a trainer's job: rollouts, parent policy, and the models that may have generated each rollout."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput
 
 CANDIDATES = 3
-"""How many models may have generated a rollout: the newest at the file's time and those before it."""
+"""How many models are candidates for a rollout: the newest at the file's time, and those before it."""
 MAX_PUBLICATIONS = 256
-"""How many of the newest publications are searched for behaviour policies: older models were removed from Models."""
+"""How many of the newest publications are searched for behaviour policies; older models are removed anyway."""
 MAX_OLD_ROLLOUTS = 2000
 
 
 def behaviour_candidates(
     publications: Sequence[Publication], *, written_s: float, policy_version: int | None
 ) -> tuple[str, ...]:
-    """Return the models, relative to Models, that may have generated a rollout, the likeliest first.
+    """Return the models that may have generated a rollout, relative to Models, the most probable first.
 
-    `publications` are in order of time. The version that the engine named comes first, then the newest that was
-    published when the file was written.
+    `publications` are in order of time. First is the version that the engine wrote into the rollout, then the newest
+    version that was published when the file was written, then the versions before it.
     """
     newest = max(1, bisect_right(publications, written_s, key=lambda p: p.at_s))
     before = publications[max(0, newest - CANDIDATES) : newest]
@@ -36,12 +36,12 @@ def behaviour_candidates(
 
 
 def project_contract(context: Context) -> PolicyContract:
-    """Return the contract of the next model: that of the rollouts, or of the settings if there are no rollouts."""
+    """Return the contract of the next model: that of the rollouts, or before the first rollout that of the settings."""
     return context.contract or context.settings.agent.contract()
 
 
 def parent_checkpoint(context: Context) -> tuple[str, str] | None:
-    """Return the path and SHA-256 of the last published model's checkpoint; None if there is none."""
+    """Return the path and SHA-256 of the last published model's checkpoint, or None if it does not exist."""
     last = context.ledger.last_publication()
     if last is None:
         return None
@@ -67,7 +67,7 @@ def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> 
 
 
 def expected_job(context: Context, known: Collection[str]) -> Job:
-    """Return a preview of the next job for the warm trainer, without the rollouts whose hashes it knows."""
+    """Return a preview of the next job for the warm trainer, without the rollouts whose hashes are in `known`."""
     new = [used for used in context.ledger.pending_rollouts() if used.row.sha256 not in known]
     return _job(
         context,
@@ -104,7 +104,7 @@ def _job(
 
 
 def rollout_inputs(context: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
-    """Return the rollouts that a cycle may learn from: those of its trigger, and older ones that still exist."""
+    """Return the rollouts that a cycle may train on: those that it claimed, and older ones whose files still exist."""
     new = context.ledger.rollouts_of(cycle_id)
     old = context.ledger.older_rollouts(cycle_id)[-MAX_OLD_ROLLOUTS:]
     return _inputs(context, (*new, *old), cycle_id)
@@ -113,7 +113,7 @@ def rollout_inputs(context: Context, cycle_id: int) -> tuple[RolloutInput, ...]:
 def _inputs(context: Context, rollouts: Sequence[UsedRollout], cycle_id: int | None) -> tuple[RolloutInput, ...]:
     """Return the inputs for rollouts of a cycle, or of the next one if `cycle_id` is None.
 
-    There may be thousands, so paths are joined as text.
+    Paths are joined as text, which is faster for thousands of rollouts.
     """
     publications = context.ledger.publications(MAX_PUBLICATIONS)
     paths = context.paths

@@ -1,4 +1,4 @@
-"""What the log and the warnings say about a cycle and its trainer."""
+"""Log lines and warnings about a cycle and its trainer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from schemas.job import Job, Result
 
 
 def log_trainer_start(log: LogLike, job: Job) -> None:
-    """Log what a trainer was started for."""
+    """Log the start of a trainer and its job."""
     if job.kind == "initial":
         log.info(
-            f"making the initial model (version 0): {job.contract.observation_size} observations, "
+            f"creating the initial model (version 0): {job.contract.observation_size} observations, "
             f"{job.contract.action_space.in_words()}"
         )
     elif job.kind == "train":
         new = sum(rollout.is_new for rollout in job.rollouts)
         log.info(
-            f"[2/5] training: {new} new rollouts, {len(job.rollouts) - new} older to draw from, "
+            f"[2/5] training: {new} new rollouts, {len(job.rollouts) - new} older ones available, "
             f"{job.settings.epochs} epochs"
         )
 
 
 def log_script_start(log: LogLike, script: Path, epochs: int) -> None:
-    """Log that a user's training script was started."""
+    """Log the start of a user's training script."""
     log.info(f"[2/5] training with {script.name}: {epochs} epochs")
 
 
@@ -39,7 +39,7 @@ def log_publication(log: LogLike, publication: Publication, result: Result) -> N
 
 
 def report_failure(context: Context, cycle: Cycle) -> None:
-    """Report a failure by what came of the cycle: another attempt, parked, or failed."""
+    """Report a failed attempt and its effect on the cycle: another attempt, parked, or failed."""
     if cycle.phase is Phase.CLAIMED:
         delay_s = cycle.due_s - context.clock.utc_s()
         context.log.warning(f"cycle {cycle.id}: {cycle.why}; trying again in {delay_s:.0f} s")
@@ -51,7 +51,7 @@ def report_failure(context: Context, cycle: Cycle) -> None:
 
 
 def report_stuck(context: Context, pids: Sequence[int]) -> str:
-    """Warn that killed trainers do not end, and return what the daemon waits for."""
+    """Warn that killed trainers do not end; return a short message for the status."""
     stuck = f"stuck: the trainer (pid {', '.join(map(str, pids))}) was killed and does not end"
     context.warn(
         "W_STUCK", f"{stuck}; no other trainer starts -> a driver or a disk does not respond: restart the machine"

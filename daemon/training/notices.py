@@ -1,4 +1,4 @@
-"""Stores the notices of the last cycles' trainers in the ledger, for `hotlap doctor`."""
+"""Stores the trainers' notices of the last cycles in the ledger, for `hotlap doctor`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _KEY = "notices"
 
 
 def remember_notice(ledger: Ledger, cycle_id: int, code: str, message: str) -> None:
-    """Store a notice about a cycle; those of older cycles than the last few are removed."""
-    kept = remembered_notices(ledger)
-    of_cycle = kept.setdefault(cycle_id, {})
+    """Store a notice of a cycle's trainer, and remove the notices of all but the last few cycles."""
+    notices = remembered_notices(ledger)
+    of_cycle = notices.setdefault(cycle_id, {})
     if code in of_cycle or len(of_cycle) >= _CODES_KEPT:
         return
     of_cycle[code] = message[:500]
-    newest = {str(cycle): kept[cycle] for cycle in sorted(kept)[-CYCLES_KEPT:]}
+    newest = {str(cycle): notices[cycle] for cycle in sorted(notices)[-CYCLES_KEPT:]}
     ledger.set_meta(_KEY, orjson.dumps(newest).decode())
 
 

@@ -1,4 +1,4 @@
-"""A cycle's progress, from its trainer's events. Events that cannot be true are ignored."""
+"""The progress of a cycle, from the events of its trainer. Impossible events are ignored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_DOING_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class CycleProgress:
-    """How far the running cycle, or else the last one, has come."""
+    """The progress of the running cycle, or else of the last one."""
 
     epochs: tuple[EpochDone, ...] = ()
     epochs_total: int = 0
@@ -24,15 +24,15 @@ class CycleProgress:
         """Return the progress after an event. Epochs out of range and repeated epochs are ignored."""
         match event:
             case Heartbeat(doing=doing, progress=fraction):
-                farther = max(self.fraction, min(1.0, fraction)) if fraction == fraction else self.fraction
-                return replace(self, doing=printable(doing, limit=_MAX_DOING_CHARACTERS), fraction=farther)
+                highest = max(self.fraction, min(1.0, fraction)) if fraction == fraction else self.fraction
+                return replace(self, doing=printable(doing, limit=_MAX_DOING_CHARACTERS), fraction=highest)
             case EpochDone(epoch=epoch) if self._is_next(epoch):
                 fraction = max(self.fraction, epoch / self.epochs_total)
                 return replace(self, epochs=(*self.epochs, event), fraction=fraction)
         return self
 
     def is_ahead_of(self, before: CycleProgress) -> bool:
-        """Return whether work was done since `before`; another text for the same work does not count."""
+        """Return whether the fraction or the number of epochs is greater than in `before`."""
         return self.fraction > before.fraction or len(self.epochs) > len(before.epochs)
 
     def _is_next(self, epoch: int) -> bool:

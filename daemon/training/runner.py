@@ -1,4 +1,4 @@
-"""Carries one cycle through its phases: starts the trainer, handles its events, enforces its timeouts, publishes."""
+"""Runs one cycle: starts the trainer, handles its events, enforces its time limits, publishes its model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
 MAX_NOTICES = 20
-"""How many notices of one trainer are shown."""
+"""How many notices of one trainer are shown at most."""
 
 
 class Runner:
@@ -60,30 +60,30 @@ class Runner:
 
     @property
     def cycle(self) -> Cycle | None:
-        """The cycle that runs, or else the last one since the start."""
+        """Return the running cycle, or else the last one since the daemon started."""
         return self._active.cycle if self._active else None
 
     @property
     def busy(self) -> bool:
-        """Return whether a cycle runs; a parked one does not."""
+        """Return whether a cycle is running. A parked cycle is not."""
         return self._active is not None and not self._active.is_over
 
     @property
     def trainer_pid(self) -> int | None:
-        """The pid of the running trainer."""
+        """Return the pid of the running trainer, or None."""
         return self._run.child.pid if self._run else None
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the running cycle began."""
+        """Return the seconds since the running cycle began; 0 if none is running."""
         return self._active.elapsed_s if self._active and self.busy else 0.0
 
     def recover(self) -> None:
-        """Continue after an earlier daemon: end its trainers, finish its publish, train its cycle again."""
-        count, undying = kill_orphans(self._context.paths.project)
-        self._reaper.adopt(undying)
+        """Continue after an earlier daemon: end its trainers, then finish its publish or train its cycle again."""
+        count, remaining = kill_orphans(self._context.paths.project)
+        self._reaper.adopt(remaining)
         if count:
-            self._context.log.info(f"{count} processes that an earlier daemon had left were ended")
+            self._context.log.info(f"{count} processes of an earlier daemon were ended")
         cycle = self._context.ledger.unfinished()
         if cycle is None:
             return
@@ -116,10 +116,10 @@ class Runner:
             self._warm_trainer.stop()
 
     def tick(self) -> float:
-        """Do what is due; return the seconds until the next tick at the latest."""
+        """Do the work that is due; return the seconds after which the next tick must follow."""
         now = self._awake_clock.read()
         if self._run and self._awake_clock.resumed:
-            self._run.timeouts.excuse(now)
+            self._run.timeouts.restart_silence(now)
         self._end_trainers()
         if self._warm_trainer is not None:
             self._warm_trainer.tick(may_start=self._wants_warm_trainer())
@@ -130,7 +130,7 @@ class Runner:
     def _advance(self, active: ActiveCycle, now: float) -> float:
         is_training = active.phase in {Phase.TRAINING, Phase.SELECTING}
         if is_training and self._run is None and self._timed_out is None:
-            self._fail(active, Failed("its trainer was lost when the ledger or the disk refused a write"))
+            self._fail(active, Failed("its trainer was lost when a write to the ledger or the disk failed"))
         if active.phase is Phase.CLAIMED:
             wait_s = self._retry_timer.left_s(active.cycle, now, self._retry_policy)
             if wait_s > 0 or self._reaper.busy or not has_room(self._context):
@@ -158,7 +158,7 @@ class Runner:
             self._fail(active, Failed(str(error)))
 
     def _wants_warm_trainer(self) -> bool:
-        """Return whether a warm trainer is worth its memory: there is a parent for its job, and no trainer runs."""
+        """Return whether a warm trainer would be useful: a parent policy exists, and no trainer is running."""
         settings, active = self._context.settings.daemon, self._active
         is_idle = active is not None and active.phase in {Phase.PUBLISHED, Phase.FAILED} and not self._reaper.busy
         return is_idle and settings.enable_auto_training and not settings.training_script
@@ -172,15 +172,15 @@ class Runner:
         self.progress = CycleProgress(epochs_total=self._context.settings.trainer.epochs, doing="starting")
 
     def _follow(self, active: ActiveCycle, run: TrainerRun, now: float) -> None:
-        """Handle what the trainer sent, then its result, its exit, or a timeout."""
+        """Handle the trainer's events, then its result, its exit or an exceeded time limit."""
         exit_code = run.child.poll()
         if exit_code is not None and not run.child.reap():
             self._reaper.await_exit(run.child)
         run.unhandled += run.child.events()
-        while run.unhandled:  # if the ledger refuses one, the next tick handles the rest
+        while run.unhandled:  # if the ledger raises an error, the next tick handles the other events
             self._handle(active, run, run.unhandled.popleft(), now)
         if run.result is not None:
-            self._store_result(active, run.result)  # first: if the ledger refuses, the next tick tries again
+            self._store_result(active, run.result)  # before `_run` is cleared: if it raises, the next tick tries again
             self._run = None
             self._reaper.await_exit(run.child)
         elif exit_code is not None:
@@ -206,7 +206,7 @@ class Runner:
                 run.result = event
             case Failure():
                 run.failure = event
-        run.timeouts.hear(now, is_ready=isinstance(event, Ready), has_advanced=has_advanced)
+        run.timeouts.record_event(now, is_ready=isinstance(event, Ready), has_advanced=has_advanced)
 
     def _warn(self, active: ActiveCycle, notice: Notice) -> None:
         """Show a trainer's notice as a warning with its own code, until the next trainer starts."""
@@ -216,8 +216,8 @@ class Runner:
         remember_notice(self._context.ledger, active.cycle.id, code, message)
 
     def _handle_exit(self, active: ActiveCycle, run: TrainerRun, exit_code: int) -> None:
-        """Select among the checkpoints of a script that is done; else fail the cycle."""
-        is_script = not run.timeouts.speaks_events
+        """After a successful script, start the selection of an epoch; else fail the attempt."""
+        is_script = not run.timeouts.sends_events
         if is_script and exit_code == 0 and not self._reaper.busy:
             active.move(Trained())
             self._context.log.info("[3/5] selecting the best of the script's checkpoints")
@@ -237,7 +237,7 @@ class Runner:
         self._fail(active, failed)
 
     def _end_trainers(self) -> None:
-        """Take the reaper's next steps; fail the cycle of a timed-out trainer once that has ended."""
+        """Let the reaper do its next steps. After a trainer that exceeded a time limit has ended, fail its attempt."""
         self._reaper.tick()
         if pids := self._reaper.stuck:
             self.progress = replace(self.progress, doing=report_stuck(self._context, pids))
@@ -261,7 +261,7 @@ class Runner:
         try:
             publication = active.publish()
         except (PublishError, ModelError) as error:
-            if self._is_recovering:  # the crash left the files incomplete: not the trainer's failure
+            if self._is_recovering:  # the files are incomplete because of the crash, not because of the trainer
                 self._is_recovering = False
                 active.move(Interrupted())
             else:

@@ -1,4 +1,4 @@
-"""One run of a trainer or a training script: its start, and what it sent so far."""
+"""One run of a trainer or a training script: its start, and the events so far."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.job import Event, Failure, JobKind, Result
 
 @dataclass(slots=True)
 class TrainerRun:
-    """A running trainer, and what it sent so far."""
+    """A running trainer and its events so far."""
 
     child: Child
     spec: ChildSpec
@@ -38,16 +38,16 @@ def start_trainer(
     *,
     now: float,
 ) -> TrainerRun:
-    """Send a job to the warm trainer, or else to a new one. Raises DaemonError or OSError."""
+    """Send the cycle's job to the warm trainer, or else to a new trainer. Raises DaemonError or OSError."""
     settings, staging, log = context.settings, active.staging, active.log
     job = make_job(context, active.cycle, kind=kind, output=staging)
     python = python_for(settings.daemon.python_executable)
     spec = trainer_command(python, folder=staging, log=log, project=context.paths.project, settings=settings.trainer)
     warm = warm_trainer.hand_over(log) if warm_trainer is not None else None
-    child, is_ready = warm or (launcher.start(spec, speaks_events=True), False)
+    child, is_ready = warm or (launcher.start(spec, sends_events=True), False)
     child.send(job)
     log_trainer_start(context.log, job)
-    return TrainerRun(child, spec, Timeouts(settings.daemon, speaks_events=True, started=now, ready=is_ready))
+    return TrainerRun(child, spec, Timeouts(settings.daemon, sends_events=True, started=now, ready=is_ready))
 
 
 def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, now: float) -> TrainerRun:
@@ -57,6 +57,6 @@ def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, n
     python = python_for(settings.daemon.python_executable)
     arguments = (str(context.paths.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
     spec = script_command(python, script, arguments, folder=staging, log=active.log, project=project)
-    child = launcher.start(spec, speaks_events=False)
+    child = launcher.start(spec, sends_events=False)
     log_script_start(context.log, script, settings.trainer.epochs)
-    return TrainerRun(child, spec, Timeouts(settings.daemon, speaks_events=False, started=now))
+    return TrainerRun(child, spec, Timeouts(settings.daemon, sends_events=False, started=now))

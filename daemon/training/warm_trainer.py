@@ -1,4 +1,4 @@
-"""Keeps one trainer ready while the daemon waits, and sends it previews of its job, so that a cycle starts at once."""
+"""Keeps one trainer ready while the daemon waits, and sends it previews of its job, so that a cycle starts faster."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LONGEST_DELAY_S = 3600.0
 class Launcher(Protocol):
     """Starts children. Tests replace it."""
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         """Start a child. Raises DaemonError if the program cannot be started."""
 
 
 class WarmTrainer:
-    """At most one trainer that waits for a job. Each trainer runs one job only; this one is started before it."""
+    """At most one trainer that waits for a job. It runs only one; another warm trainer is started after the cycle."""
 
     def __init__(self, context: Context, launcher: Launcher) -> None:
         self._context = context
@@ -35,12 +35,12 @@ class WarmTrainer:
         self._child: Child | None = None
         self._is_ready = False
         self._preview = JobPreview(context)
-        self._heard_s = 0.0  #: monotonic s of the last event
+        self._last_event_s = 0.0  #: monotonic s of the last event
         self._failures = 0
         self._not_before = 0.0
 
     def tick(self, *, may_start: bool) -> None:
-        """Start a trainer if there is none and one may start; send previews; end a trainer that is silent."""
+        """Start the warm trainer if it does not run and `may_start`; send it previews; end it if it is silent."""
         if self._child is None:
             if may_start and self._context.clock.monotonic() >= self._not_before:
                 self._start()
@@ -48,14 +48,14 @@ class WarmTrainer:
         self._read_events(self._child)
         if self._child.poll() is not None:
             self._child.reap()
-            self._give_up(f"the warm trainer ended: {last_line(self._log)}")
+            self._end_and_start_later(f"the warm trainer ended: {last_line(self._log)}")
         elif self._is_silent():
-            self._give_up("the warm trainer gave no sign of life")
+            self._end_and_start_later("the warm trainer sent no event in time")
         elif self._is_ready and may_start and (job := self._preview.next_job()) is not None:
             self._child.send(job)
 
     def hand_over(self, log: Path) -> tuple[Child, bool] | None:
-        """Return the trainer, which writes to `log` from now on, and whether it is ready; None if there is none."""
+        """Return the trainer and whether it is ready, or None if none runs. It writes to `log` from now on."""
         child, self._child = self._child, None
         if child is None:
             return None
@@ -79,14 +79,14 @@ class WarmTrainer:
     def _read_events(self, child: Child) -> None:
         events = child.events()
         if events:
-            self._heard_s = self._context.clock.monotonic()
+            self._last_event_s = self._context.clock.monotonic()
         if any(isinstance(event, Ready) for event in events):
             self._is_ready, self._failures = True, 0
 
     def _is_silent(self) -> bool:
         limits = self._context.settings.daemon
         limit_s = limits.silence_timeout_s if self._is_ready else limits.startup_timeout_s
-        return self._context.clock.monotonic() - self._heard_s > limit_s
+        return self._context.clock.monotonic() - self._last_event_s > limit_s
 
     def _start(self) -> None:
         context = self._context
@@ -100,14 +100,14 @@ class WarmTrainer:
                 project=context.paths.project,
                 settings=context.settings.trainer,
             )
-            self._child = self._launcher.start(command, speaks_events=True)
+            self._child = self._launcher.start(command, sends_events=True)
         except (DaemonError, OSError) as error:
-            self._give_up(f"no warm trainer could be started: {error}")
-        self._is_ready, self._heard_s = False, context.clock.monotonic()
+            self._end_and_start_later(f"no warm trainer could be started: {error}")
+        self._is_ready, self._last_event_s = False, context.clock.monotonic()
         self._preview = JobPreview(context)
 
-    def _give_up(self, reason: str) -> None:
-        """Start another one later; until then each cycle starts its own trainer, and reports what is wrong."""
+    def _end_and_start_later(self, reason: str) -> None:
+        """End the warm trainer and start another one later. Until then, each cycle starts a trainer of its own."""
         if self._child is not None:
             self._child.stop(0.5)
             self._child = None
@@ -118,7 +118,7 @@ class WarmTrainer:
 
 
 class JobPreview:
-    """What one warm trainer knows about its next job, so that each preview contains only what is new."""
+    """The previews for one warm trainer. Each contains only what the earlier ones did not contain."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -128,7 +128,7 @@ class JobPreview:
     def next_job(self) -> Job | None:
         """Return the next preview; None if neither the parent nor the pending rollouts have changed.
 
-        The last rollout of a trigger needs no preview: the job follows at once.
+        Also None if enough rollouts for a cycle are pending, because the job itself follows at once.
         """
         ledger, needed = self._context.ledger, self._context.settings.daemon.auto_train_after_n_rollouts
         last = ledger.last_publication()

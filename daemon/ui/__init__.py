@@ -1,1 +1,1 @@
-"""What users see of a running daemon: dashboard, log, status.json."""
+"""Output of a running daemon for users: dashboard, log, status.json."""

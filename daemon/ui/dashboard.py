@@ -1,4 +1,4 @@
-"""The dashboard: a thread draws the latest snapshot. No other thread waits for it or for the terminal."""
+"""The dashboard: a thread that draws the latest snapshot. Other threads never wait for it or for the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Dashboard", "render", "snapshot_svg", "wants_dashboard"]
 
 CHECK_INTERVAL_S = 0.25  #: between two checks for a new snapshot
 REDRAW_INTERVAL_S = 1.0  #: of the same snapshot, because ages and times change
-REPAINT_INTERVAL_S = 5.0  #: of the whole screen, which removes what someone typed over it
+REPAINT_INTERVAL_S = 5.0  #: of the whole screen, which removes text that someone typed
 STOP_TIMEOUT_S = 1.0  #: how long `stop` waits
 
 SVG_THEME = TerminalTheme(
@@ -44,7 +44,7 @@ SVG_THEME = TerminalTheme(
 
 
 class Dashboard:
-    """Shows snapshots on a terminal, from the first `show` until `stop` or until a write fails."""
+    """Shows snapshots on a terminal, from the first `show` until `stop` or a failed write."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
@@ -55,23 +55,23 @@ class Dashboard:
 
     @property
     def alive(self) -> bool:
-        """Whether snapshots are shown: not after `stop`, and not after the terminal has failed."""
+        """Return whether snapshots are shown: True until `stop` or a failure of the terminal."""
         return not self._failure and not self._stopping.is_set()
 
     @property
     def failure(self) -> str:
-        """Why the dashboard ended by itself; empty if it did not."""
+        """Return the error that ended the dashboard, or an empty text."""
         return self._failure
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show this snapshot from now on. Returns at once; a snapshot that was not drawn yet is dropped."""
+        """Show this snapshot from now on; return at once. It replaces a snapshot that was not drawn yet."""
         self._latest = (snapshot, REAL_CLOCK.monotonic())
         if self._thread is None and self.alive:
             self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Restore the terminal, unless it does not respond within a second. May be called again."""
+        """Restore the terminal if it responds within `STOP_TIMEOUT_S`. May be called again."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_S)
@@ -106,18 +106,18 @@ class Dashboard:
 
 
 class Painter:
-    """Turns snapshots into the escape sequences that change the last picture into the next."""
+    """Draws snapshots: returns the escape sequences that change the last picture into the next."""
 
     def __init__(self, encoding: str | None) -> None:
         self._glyphs = glyphs_for(encoding)
         self._last: list[Cells] = []
 
     def repaint_all(self) -> None:
-        """Paint all lines next time."""
+        """Draw all lines at the next call of `changes`."""
         self._last = []
 
     def changes(self, snapshot: Snapshot, width: int, height: int) -> str:
-        """Return the changed lines, each at its place; an empty text if no line changed."""
+        """Return the escape sequences that draw the changed lines, or an empty text if no line changed."""
         picture = lines(snapshot, width=width, height=height, glyphs=self._glyphs)
         last = self._last if len(self._last) == height else [None] * height
         new = [(row, cells) for row, (cells, old) in enumerate(zip(picture, last, strict=True), 1) if cells != old]

@@ -1,4 +1,4 @@
-"""What panels consist of: characters that the console can print, charts, bars, numbers, cells of a fixed width."""
+"""Elements of panels: characters that the console can print, charts, bars, numbers, cells of a fixed width."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Glyphs:
     full: str  #: of a bar
     empty: str
     rule: str
-    wall: str
-    tee: str  #: a wall below a rule
-    foot: str  #: a wall above a rule
+    vertical_line: str
+    tee: str  #: where a vertical line begins below a rule
+    foot: str  #: where a vertical line ends above a rule
     mark: str
     dot: str
     more: str  #: the end of text that was cut
-    clean: Callable[[str], str]  #: makes text from outside safe to print here
+    clean: Callable[[str], str]  #: returns a text without control characters and with characters of this console
 
     def prints_in(self, encoding: str) -> bool:
-        """Return whether a console of this encoding has all of them."""
-        drawn = self.levels + self.full + self.empty + self.rule + self.wall + self.tee + self.foot
+        """Return whether an encoding has all these characters."""
+        drawn = self.levels + self.full + self.empty + self.rule + self.vertical_line + self.tee + self.foot
         try:
             (drawn + self.mark + self.dot + self.more).encode(encoding)
         except (UnicodeError, LookupError):
@@ -76,7 +76,7 @@ def bar(fraction: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def resample(values: Sequence[float | None], width: int) -> list[float | None]:
-    """Return at most `width` values: the values themselves, or the means of as many equal parts."""
+    """Return the values if they are at most `width`, else the means of `width` equal parts of them."""
     if len(values) <= width:
         return list(values)
     edges = [round(i * len(values) / width) for i in range(width + 1)]
@@ -88,9 +88,9 @@ def resample(values: Sequence[float | None], width: int) -> list[float | None]:
 
 
 def chart(values: Sequence[float | None], width: int, height: int, glyphs: Glyphs) -> list[str]:
-    """Draw columns from left to right, four, two or one per value, in `height` rows; a missing value is a gap.
+    """Return a chart of `height` rows with four, two or one columns for each value; a missing value is a gap.
 
-    The lowest value is the lowest mark and not empty, so that a flat line is visible.
+    The lowest value is drawn with the lowest character, not with a space, so that a flat line is visible.
     """
     known = [value for value in values if value is not None]
     if not known or height < 1:
@@ -112,7 +112,7 @@ def chart(values: Sequence[float | None], width: int, height: int, glyphs: Glyph
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number in `digits` figures, at most `digits` + 4 characters wide; "-" if it is missing."""
+    """Return a number with `digits` digits, in at most `digits` + 4 characters; "-" if it is None or not finite."""
     if value is None or not math.isfinite(value):
         return "-"
     size = abs(value)

@@ -1,6 +1,6 @@
 """The dashboard's layout: a pure function from a Snapshot and a size to lines.
 
-Positions depend on the size alone, never on the state, so that nothing jumps:
+Positions depend only on the size, so that nothing moves when the state changes:
 
     project, uptime
     state and step, rollouts toward the next cycle, the cycle, the model
@@ -35,19 +35,19 @@ class PanelSizes:
     log: int  #: rows
 
 
-def share_out(width: int, height: int) -> PanelSizes:
-    """Return the sizes for a terminal."""
+def panel_sizes(width: int, height: int) -> PanelSizes:
+    """Return the sizes of the panels for a size of the terminal."""
     gaps = 1 if height >= 30 else 0
-    spare = height - 8 - 3 * gaps  # five rows for project and state, three for titles
+    free_rows = height - 8 - 3 * gaps  # five rows for project and state, three for titles
     warnings = min(6, max(1, height // 10))
-    body = min(max(11, spare // 2), spare - warnings - 1)
+    body = min(max(11, free_rows // 2), free_rows - warnings - 1)
     if body < 2:
-        body, spare = 0, spare + 1
+        body, free_rows = 0, free_rows + 1
     left = max(34, min(58, width // 2 - 1))
     right = width - left - 3
     if right < 20:
         left, right = width, 0
-    return PanelSizes(gaps, body, left, right, warnings, max(0, spare - warnings - body))
+    return PanelSizes(gaps, body, left, right, warnings, max(0, free_rows - warnings - body))
 
 
 def render(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> RenderableType:
@@ -57,7 +57,7 @@ def render(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOC
 
 def lines(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCKS) -> list[Cells]:
     """Return exactly `height` lines of exactly `width` columns."""
-    sizes = share_out(width, height)
+    sizes = panel_sizes(width, height)
     shown_error = panels.cycle_error(snapshot) if sizes.body else None
     gap: list[Cells] = [[]] * sizes.gaps
     rows = [panels.title_row(snapshot, width, glyphs), *gap, *panels.state_rows(snapshot, width, glyphs), *gap]
@@ -77,7 +77,7 @@ def as_text(cells: Cells) -> Text:
 
 
 def _body(snapshot: Snapshot, width: int, sizes: PanelSizes, glyphs: Glyphs) -> list[Cells]:
-    """Return epochs and charts side by side, between a rule and the rule with the warnings' title."""
+    """Return the epochs and the charts side by side, with a rule above and the rule of the warnings below."""
     below = panels.warnings_title(snapshot, sizes.warnings)
     alarm = f"{STRONG} {ALERT}" if snapshot.status.warnings else STRONG
     if not sizes.body:
@@ -88,10 +88,10 @@ def _body(snapshot: Snapshot, width: int, sizes: PanelSizes, glyphs: Glyphs) -> 
         return [_rule(above, width, glyphs), *epochs, _rule(below, width, glyphs, alarm)]
     learning = panels.learning_rows(snapshot, sizes.right, sizes.body, glyphs)
     left, right = sizes.left + 1, sizes.right + 1
-    wall = (f" {glyphs.wall} ", QUIET)
+    line = (f" {glyphs.vertical_line} ", QUIET)
     return [
         [*_rule(above, left, glyphs), (glyphs.tee, QUIET), *_rule("Learning", right, glyphs)],
-        *([*glyphs.fit(a, sizes.left), wall, *b] for a, b in zip(epochs, learning, strict=True)),
+        *([*glyphs.fit(a, sizes.left), line, *b] for a, b in zip(epochs, learning, strict=True)),
         [*_rule(below, left, glyphs, alarm), (glyphs.foot, QUIET), *_rule("", right, glyphs)],
     ]
 

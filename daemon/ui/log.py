@@ -1,7 +1,7 @@
-"""The daemon's log: a file, the last lines in memory, and the console unless the dashboard uses it.
+"""The daemon's log: a file, the last lines in memory, and the console if the dashboard does not use it.
 
-After the log was opened, nothing here raises, and no caller waits for the console: a thread prints, and lines that
-it cannot keep up with are not printed.
+After the log was opened, no method raises, and no caller waits for the console: a thread prints the lines. If the
+console is too slow, lines are not printed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CLOSE_TIMEOUT_S = 1.0  #: how long `close` waits for the console
 
 
 class Log:
-    """Lines such as `2026-11-21 12:00:01 INFO  [2/5] training`, in local time and ASCII. Any thread may write."""
+    """Writes lines such as `2026-11-21 12:00:01 INFO  [2/5] training`, in local time and ASCII, from any thread."""
 
     def __init__(
         self,
@@ -49,19 +49,19 @@ class Log:
         self._utc_s = utc_s
 
     def info(self, text: str) -> None:
-        """Log what happens."""
+        """Log an event."""
         self._write("INFO", text)
 
     def warning(self, text: str) -> None:
-        """Log what the user should look at."""
+        """Log something that users should check."""
         self._write("WARNING", text)
 
     def error(self, text: str) -> None:
-        """Log what failed, and the remedy."""
+        """Log a failure and its remedy."""
         self._write("ERROR", text)
 
     def tail(self, n: int) -> tuple[str, ...]:
-        """Return the last `n` lines, or fewer if fewer are kept, oldest first."""
+        """Return the last `n` lines, oldest first; fewer if memory has fewer."""
         with self._lock:
             return tuple(self._lines)[-n:] if n > 0 else ()
 
@@ -74,7 +74,7 @@ class Log:
         self._muted = False
 
     def close(self) -> None:
-        """Print what the console takes within a second, and close the file. May be called again."""
+        """Print the waiting lines for at most `CLOSE_TIMEOUT_S`, and close the file. May be called again."""
         if self._console is not None:
             self._console.close()
         with self._lock:
@@ -104,7 +104,7 @@ class _LogFile:
         self._closed = False
 
     def write(self, line: str) -> None:
-        """Append a line. It is lost if the disk refuses it."""
+        """Append a line. If the write fails, the line is lost."""
         if self._closed:
             return
         with contextlib.suppress(OSError):
@@ -116,12 +116,12 @@ class _LogFile:
                 data = data[os.write(fd, data) :]
 
     def close(self) -> None:
-        """Close the file; later lines are dropped."""
+        """Close the file; later lines are ignored."""
         self._closed = True
         self._close()
 
     def _open(self) -> int:
-        """Return the open file, or a new one if someone removed it. Raises OSError."""
+        """Return the open file, or a new one if the file was removed. Raises OSError."""
         if self._fd is not None:
             try:
                 if os.path.samestat(os.fstat(self._fd), self._path.stat()):
@@ -139,7 +139,7 @@ class _LogFile:
         self._fd = None
 
     def _rotate(self, fd: int) -> None:
-        """Copy the oldest file first, then truncate. If a copy fails, the file may grow to twice the limit first."""
+        """Copy the files, oldest first, then truncate. If a copy fails, the file may first grow to twice the limit."""
         names = [self._path, *(self._path.with_suffix(f".{k}{self._path.suffix}") for k in range(1, OLD_FILES + 1))]
         try:
             for old, new in reversed(list(itertools.pairwise(names))):
@@ -162,12 +162,12 @@ class _Printer:
         self._thread.start()
 
     def print(self, line: str) -> None:
-        """Print soon, or not at all if too many lines wait."""
+        """Queue a line for printing; skip it if too many lines wait."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(line)
 
     def close(self) -> None:
-        """Stop within a second, even if the console hangs."""
+        """Stop after the waiting lines, or after `CLOSE_TIMEOUT_S` if the console is blocked."""
         with contextlib.suppress(queue.Full):
             self._lines.put_nowait(None)
         self._thread.join(CLOSE_TIMEOUT_S)

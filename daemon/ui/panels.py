@@ -1,4 +1,4 @@
-"""The panels of the dashboard. Each returns its rows; text from outside is never read as markup."""
+"""The panels of the dashboard. Each function returns rows; text from files is never interpreted as markup."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOG_STYLES = {"INFO": "", "WARNING": ALERT, "ERROR": BAD}
 
 
 def title_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Cells:
-    """Return the row with the project and how long the daemon has been running."""
+    """Return the row with the project and the daemon's uptime."""
     up = f" up {duration(snapshot.now_s - snapshot.status.started_at)} "
     name = [("   Hotlap".ljust(LABEL), STRONG), (glyphs.clean(snapshot.project), "")]
     return [*glyphs.fit(name, max(0, width - len(up))), (up, QUIET)]
@@ -73,7 +73,7 @@ def state_rows(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[Cells]:
 
 
 def _progress(snapshot: Snapshot) -> tuple[float, str, str]:
-    """Return the progress of the running or the last cycle: as a fraction, in words, and their style."""
+    """Return the progress of the running or the last cycle as a fraction and in words, and the style of the words."""
     status = snapshot.status
     if status.state in BUSY:
         epoch = f"epoch {len(status.epochs)} of {status.epochs_total}, " if status.epochs_total else ""
@@ -81,8 +81,8 @@ def _progress(snapshot: Snapshot) -> tuple[float, str, str]:
     last = _last_cycle(snapshot)
     if last is None or (last.cycle == 0 and not last.error):  # the initial model is not shown as a cycle
         return 0.0, "" if _cycle_number(snapshot) else "none yet", QUIET
-    took = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_seconds(last.seconds)}"
-    return (0.0, last.state + took, BAD) if last.error else (1.0, last.state + took, "")
+    duration_text = "" if last.seconds is None else f" {'after' if last.error else 'in'} {_seconds(last.seconds)}"
+    return (0.0, last.state + duration_text, BAD) if last.error else (1.0, last.state + duration_text, "")
 
 
 def _cycle_number(snapshot: Snapshot) -> int:
@@ -91,7 +91,7 @@ def _cycle_number(snapshot: Snapshot) -> int:
 
 
 def _last_cycle(snapshot: Snapshot) -> CycleSummary | None:
-    """Return the summary of that cycle if it has ended."""
+    """Return the summary of the cycle of `_cycle_number`, or None if it has not ended."""
     return next((cycle for cycle in reversed(snapshot.cycles) if cycle.cycle == _cycle_number(snapshot)), None)
 
 
@@ -100,13 +100,13 @@ def _seconds(seconds: float) -> str:
 
 
 def cycle_error(snapshot: Snapshot) -> str | None:
-    """Return why the last cycle failed, if it failed and no other one runs."""
+    """Return the error of the last cycle if it failed and no other cycle is running, else None."""
     last = None if snapshot.status.state in BUSY else _last_cycle(snapshot)
     return last.error if last else None
 
 
 def epochs_title(snapshot: Snapshot) -> str:
-    """Return the title: the cycle, the chosen epoch and why it was chosen."""
+    """Return the title: the cycle, the chosen epoch, and the reason for the choice."""
     cycle, known = _cycle_number(snapshot), snapshot.status.epochs
     chosen = next((epoch for epoch in known if epoch.chosen), None)
     if not cycle:
@@ -119,9 +119,9 @@ def epochs_title(snapshot: Snapshot) -> str:
 
 
 def epoch_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
-    """Return one row per epoch, also for those to come. The chosen one, or else the newest, is always among them.
+    """Return a row for each epoch, also for future ones. The chosen epoch, or else the newest, is always shown.
 
-    If the cycle failed, its error follows.
+    If the cycle failed, its error is shown below.
     """
     short = width < 39
     widths = (9, 9, 8) if short else (11, 12, 8) if width < 50 else (14, 15, 11)
@@ -149,7 +149,7 @@ def epoch_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> l
 
 
 def learning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
-    """Return the charts of reward and value loss over cycles, then the use of the stats."""
+    """Return the charts of reward and value loss over cycles, then the use of CPU, memory and GPU."""
     cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, snapshot.cycles))
     below = _system_rows(snapshot.system_stats, short=height < 9)
     each = (height - len(below)) // 2
@@ -169,7 +169,7 @@ def _chart(
     height: int,
     glyphs: Glyphs,
 ) -> list[Cells]:
-    """Return a title, a chart and, if there is space, the first, last and best value."""
+    """Return a title, a chart and, if `height` is at least 3, the first, last and best value."""
     known = [value for value in values if value is not None]
     first, last, top = (number(value, 4) for value in ((known[0], known[-1], best(known)) if known else (None,) * 3))
     if height >= 3:
@@ -200,7 +200,7 @@ def _system_rows(stats: SystemStats, *, short: bool) -> list[Cells]:
 
 
 def warnings_title(snapshot: Snapshot, height: int) -> str:
-    """Return the title: how many warnings there are, and whether all of them are shown."""
+    """Return the title: the number of warnings, and whether all of them are shown."""
     count = len(snapshot.status.warnings)
     if not count:
         return "No warnings"
@@ -215,7 +215,7 @@ def without_error(text: str, error: str | None, glyphs: Glyphs) -> str:
 
 
 def warning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
-    """Return the newest warnings, newest first. A long one takes the rows that the others leave."""
+    """Return the newest warnings, newest first. A long warning may use the rows that the others do not need."""
     newest = sorted(snapshot.status.warnings, key=lambda warning: -warning.at_s)[:height]
     rows: list[Cells] = []
     for others, warning in zip(range(len(newest) - 1, -1, -1), newest, strict=True):
@@ -228,7 +228,7 @@ def warning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs, sh
 
 
 def _wrapped(message: str, width: int, height: int, glyphs: Glyphs) -> list[str]:
-    """Return a message in one to `height` lines of about `width` columns. The last line may be longer."""
+    """Return a message as at most `height` lines of about `width` columns. The last line may be longer."""
     words = glyphs.clean(message)
     characters = max(10, width * len(words) // max(1, cell_len(words)))
     lines = textwrap.wrap(words, characters) or [""]
@@ -237,7 +237,7 @@ def _wrapped(message: str, width: int, height: int, glyphs: Glyphs) -> list[str]
 
 
 def log_rows(log_lines: tuple[str, ...], height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
-    """Return the last lines, the newest at the bottom, without the date."""
+    """Return the last lines of the log without the date, newest at the bottom."""
     rows: list[Cells] = []
     for line in log_lines[-height:] if height else ():
         text = without_error(glyphs.clean(line), shown_error, glyphs)

@@ -1,4 +1,4 @@
-"""The dashboard in place of log lines on the console; if it fails, the log lines come back."""
+"""Shows the dashboard on the console instead of log lines; if it fails, log lines are printed again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from daemon.ui.snapshot import Snapshot
 
 
 class DashboardScreen:
-    """Shows the dashboard, and the log lines again when the dashboard has failed or was stopped."""
+    """Shows the dashboard. Log lines are printed again after it has failed or was stopped."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -23,13 +23,13 @@ class DashboardScreen:
             failure, self._dashboard = self._dashboard.failure, None
             self._log.unmute_console()
             self._log.warning(
-                f"the dashboard was switched off: {failure or 'the terminal is gone'}; the daemon continues"
+                f"the dashboard was switched off: {failure or 'the terminal was closed'}; the daemon continues"
             )
             return
         self._dashboard.show(snapshot)
 
     def stop(self) -> None:
-        """Return the console to the log."""
+        """Stop the dashboard and print log lines again."""
         if self._dashboard is not None:
             self._dashboard.stop()
             self._dashboard = None

@@ -1,4 +1,4 @@
-"""What the dashboard shows at one moment: plain values that one thread makes and another draws."""
+"""The content of the dashboard at one moment: plain values from one thread, which another thread draws."""
 
 from __future__ import annotations
 

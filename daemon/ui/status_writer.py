@@ -27,7 +27,7 @@ _STEPS = {
 
 
 class SystemStatsSource(Protocol):
-    """Samples the use of CPU, memory and GPU."""
+    """A source of the use of CPU, memory and GPU. Tests replace it."""
 
     def sample(self, trainer_pid: int | None) -> SystemStats:
         """Return the newest values. Never raises or waits."""
@@ -50,7 +50,7 @@ def state_of(cycle: Cycle | None, *, is_paused: bool) -> DaemonState:
 def step_in_words(
     state: DaemonState, cycle: Cycle | None, progress: CycleProgress, *, pending: int, needed: int
 ) -> str:
-    """Return what the daemon is doing in a few words."""
+    """Return a few words about what the daemon is doing."""
     if state is DaemonState.PARKED:
         return "parked after failures: `hotlap trigger` tries again"
     if state is DaemonState.PAUSED:
@@ -67,7 +67,7 @@ def step_in_words(
 
 
 class StatusWriter:
-    """Writes status.json after changes and at every heartbeat; makes snapshots from the same values."""
+    """Writes status.json after changes and at every heartbeat, and makes snapshots from the same values."""
 
     def __init__(self, context: Context, system_stats: SystemStatsSource) -> None:
         self._context = context
@@ -140,7 +140,7 @@ class StatusWriter:
         return status.model_copy(update=changing) == self._written.model_copy(update=changing)
 
     def snapshot(self, status: Status, cycle: Cycle | None, trainer_pid: int | None) -> Snapshot:
-        """Return what the dashboard shows."""
+        """Return the snapshot for the dashboard."""
         key = (cycle.id, cycle.phase) if cycle else None
         if key != self._history_of:
             self._history, self._history_of = tuple(self._context.ledger.history(HISTORY_CYCLES)), key

@@ -1,4 +1,4 @@
-"""CPU, memory and GPU use for the dashboard: sampled at most every two seconds, and never an error."""
+"""The use of CPU, memory and GPU for the dashboard: sampled at most every two seconds; errors are ignored."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ T = TypeVar("T")
 
 
 def _or_default(read: Callable[[], T], default: T) -> T:
-    """Return what `read` returns, or the default if it raises: the daemon must not stop for a number on a screen."""
+    """Return the result of `read`, or the default if it raises: a missing number must not stop the daemon."""
     try:
         return read()
-    except Exception:  # noqa: BLE001  psutil in odd containers, drivers, permissions
+    except Exception:  # noqa: BLE001  psutil in some containers, drivers, permissions
         return default
 
 
 class SystemStatsSampler:
-    """Samples CPU, memory and GPU. For one thread."""
+    """Samples the use of CPU, memory and GPU. Must be used by one thread only."""
 
     def __init__(
         self, *, gpu: Callable[[], str] | None = None, monotonic: Callable[[], float] = REAL_CLOCK.monotonic
@@ -39,10 +39,10 @@ class SystemStatsSampler:
         self._gpu = None if gpu is None else _BackgroundReader(gpu)
         self._last: SystemStats | None = None
         self._sampled_at = 0.0
-        _or_default(psutil.cpu_percent, 0.0)  # the first call has nothing to compare with
+        _or_default(psutil.cpu_percent, 0.0)  # the first call returns 0: it measures from the previous call
 
     def sample(self, trainer_pid: int | None) -> SystemStats:
-        """Return the newest values, with the memory of this process and of the trainer. Never raises or waits."""
+        """Return the newest values, also the memory of the daemon and the trainer. Never raises or waits."""
         now = self._monotonic()
         if self._last is not None and now - self._sampled_at < INTERVAL_S:
             return self._last
@@ -74,7 +74,7 @@ def _process_tree(pid: int) -> list[psutil.Process]:
 
 
 def _tree_memory(pid: int) -> int:
-    """Return the bytes of a process and its descendants; those that end meanwhile count as 0."""
+    """Return the bytes that a process and its descendants use; those that end meanwhile count as 0."""
     nothing: list[psutil.Process] = []
     return sum(
         _or_default(partial(_resident, member), 0) for member in _or_default(partial(_process_tree, pid), nothing)
@@ -82,7 +82,7 @@ def _tree_memory(pid: int) -> int:
 
 
 class _BackgroundReader:
-    """Reads a value on another thread, because a driver can take seconds or hang."""
+    """Reads a value on another thread, because a driver can take seconds or block forever."""
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
@@ -91,7 +91,7 @@ class _BackgroundReader:
         threading.Thread(target=self._run, name="gpu stats", daemon=True).start()
 
     def newest(self) -> str:
-        """Return the last value, and have it read again."""
+        """Return the last value, and let the thread read it again."""
         self._wanted.set()
         return self._newest
 
@@ -102,7 +102,7 @@ class _BackgroundReader:
 
 
 class Nvidia:
-    """Reads the NVIDIA GPU that holds the most memory, through `pynvml` (the package nvidia-ml-py)."""
+    """Reads the use of the NVIDIA GPU on which most memory is used, with `pynvml` (the package nvidia-ml-py)."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
@@ -122,9 +122,7 @@ class Nvidia:
         )
         name = nvml.nvmlDeviceGetName(device)
         name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-        # with MIG there is no utilisation
-        busy = _or_default(
-            lambda: f"{nvml.nvmlDeviceGetUtilizationRates(device).gpu:3} %", "  - %"
-        )  # not available with MIG
+        # With MIG the utilisation is not available.
+        busy = _or_default(lambda: f"{nvml.nvmlDeviceGetUtilizationRates(device).gpu:3} %", "  - %")
         used = f"{memory.used / 1e9:.1f} of {memory.total / 1e9:.1f} GB"
         return f"{busy}   {used} {name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"

@@ -1,6 +1,6 @@
 """The terminal: its size, unbuffered writes, and its preparation on Windows.
 
-A write may block for as long as the terminal is stopped, so only threads that nobody waits for write here.
+A write blocks while the terminal is stopped, so only threads that no other thread waits for may write.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TextIO
 from daemon.runtime.clock import REAL_CLOCK
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
-"""Alternate screen, no cursor, no wrapping, nothing on it."""
+"""Switch to the alternate screen, hide the cursor, disable line wrapping, clear the screen."""
 LEAVE = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
-"""The reverse. The screen is emptied first, because tmux shows parts of it after a change of size."""
+"""Undo ENTER. The screen is cleared first, because tmux shows parts of it after a change of size."""
 
 
 def wants_dashboard(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal that can show the dashboard, and the daemon runs in its foreground."""
+    """Return whether a stream is a terminal that can show the dashboard and the daemon is in its foreground."""
     usual = "" if sys.platform == "win32" else "dumb"
     if os.environ.get("TERM", usual).lower() in {"dumb", "unknown"}:
         return False
@@ -32,12 +32,12 @@ def wants_dashboard(stream: TextIO | None) -> bool:
 
 
 def _is_in_foreground(fd: int) -> bool:
-    """Return False for `hotlap &`, because the shell continues to use the terminal."""
+    """Return whether this process may use the terminal: not after `hotlap &`, because the shell uses it."""
     if sys.platform == "win32":
         return True
     try:
         return os.tcgetpgrp(fd) == os.getpgrp()
-    except OSError:  # not the terminal of this session, so no shell uses it
+    except OSError:  # it is not the terminal of this session, so no shell uses it
         return True
 
 
@@ -51,10 +51,10 @@ def size_of(stream: TextIO) -> tuple[int, int]:
 
 
 def unbuffered(stream: TextIO) -> Callable[[str], None]:
-    """Return a function that writes text past the stream's buffer.
+    """Return a function that writes text without the stream's buffer.
 
-    A thread that hangs in a buffered write holds the buffer's lock, and the interpreter would wait for that lock
-    forever when it exits. Characters that the encoding does not have are written as escapes.
+    A thread that is blocked in a buffered write has locked the buffer, and the interpreter would wait for this lock
+    forever at its exit. Characters that the encoding does not have are written as escapes.
     """
     buffer = getattr(stream, "buffer", None)
     raw = getattr(buffer, "raw", buffer if isinstance(buffer, io.RawIOBase) else None)  # raw itself with `python -u`
@@ -86,7 +86,7 @@ if sys.platform == "win32":
 
     @contextlib.contextmanager
     def prepare_console(stream: TextIO) -> Iterator[None]:
-        """Enable escape sequences, and disable QuickEdit, with which a click into the window stops all output.
+        """Enable escape sequences, and disable QuickEdit, because with it a click into the window stops all output.
 
         Raises OSError if the console does not support escape sequences.
         """
@@ -120,5 +120,5 @@ else:
 
     @contextlib.contextmanager
     def prepare_console(_stream: TextIO) -> Iterator[None]:
-        """Do nothing: terminals on this system support escape sequences, and clicks do not stop them."""
+        """Do nothing: terminals of this system support escape sequences, and a click does not stop the output."""
         yield

@@ -1,4 +1,4 @@
-"""Every setting of daemon.toml, once: defaults, units, ranges and contradictions."""
+"""All settings of daemon.toml: defaults, units, ranges and contradictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from schemas.settings.fields import (
 
 
 class DaemonSettings(SettingsGroup):
-    """`[daemon]`: when a cycle starts, and what is kept. Some names are those of the Unreal widget."""
+    """`[daemon]`: the start of cycles, and retention. Some names are those of the Unreal widget."""
 
     auto_train_after_n_rollouts: PositiveInt = 10
     """A cycle starts when this many new rollouts are in Exports."""
@@ -137,7 +137,7 @@ class TrainerSettings(SettingsGroup):
     learning_rate: PositiveFloat = 3e-4
     """Adam's step size."""
     learning_rate_end: PositiveFloat | None = None
-    """Adam's step size at the end of a linear schedule; if not set, there is no schedule."""
+    """Adam's step size at the end of a linear schedule; if not set, it is constant."""
     gamma: Gamma = 0.99
     gae_lambda: GaeLambda = 0.95
     clip_range: ClipRange = 0.2
@@ -146,7 +146,7 @@ class TrainerSettings(SettingsGroup):
     entropy_coef: NotNegative = 0.01
     """Weight of the entropy bonus."""
     entropy_coef_end: NotNegative | None = None
-    """Weight of the entropy bonus at the end of a linear schedule; if not set, there is no schedule."""
+    """Weight of the entropy bonus at the end of a linear schedule; if not set, it is constant."""
     schedule_cycles: PositiveInt = 100
     """Over how many cycles the schedules run."""
     value_coef: ValueCoef = 0.5

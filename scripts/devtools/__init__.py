@@ -1,1 +1,1 @@
-"""The parts of scripts/dev.py. Standard library only, readable to Python 3.7."""
+"""The parts of scripts/dev.py. Standard library only; Python 3.7 can read them."""

@@ -1,4 +1,4 @@
-"""The checkout: its .venv, its pins, and what was installed."""
+"""The checkout: its virtual environments, its pins, and what was installed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-OLDEST, NEWEST = (3, 11), (3, 14)  #: Pythons that every pin has a build for
+OLDEST, NEWEST = (3, 11), (3, 14)  #: every pinned package has builds for these Pythons
 
 
 class SetupError(Exception):
@@ -21,13 +22,15 @@ class SetupError(Exception):
 
 
 class Checkout:
-    """The checkout and the paths in it."""
+    """The checkout, one virtual environment in it, and the Python that the environment is created with."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = ".venv", interpreter: str = sys.executable) -> None:
         self.root = root
-        self.venv = root / ".venv"
+        self.interpreter = interpreter
+        self.venv = root / name
         self.python = self.venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.config = self.venv / "pyvenv.cfg"
+        self.constraints = root / "constraints.txt"
         self.stamp = self.venv / "hotlap-setup.json"
         self.log = self.venv / "hotlap-setup.log"
 
@@ -39,17 +42,17 @@ class Checkout:
 
     def pins(self) -> dict[str, str]:
         """Return the exact versions in constraints.txt by name."""
-        lines = (self.root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        lines = self.constraints.read_text(encoding="utf-8").splitlines()
         return {name: rest.strip() for name, found, rest in (line.partition("==") for line in lines) if found}
 
     def digest(self) -> str:
-        """Return a hash of what decides what is installed: both lists, the path, the venv's Python."""
+        """Return a hash of everything that determines the installation: both lists, the path, the venv's Python."""
         lists = [(self.root / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
         place = f"{self.root}\0{self.version()}".encode("utf-8", "replace")
         return hashlib.sha256(b"\0".join([*lists, place]).replace(b"\r\n", b"\n")).hexdigest()
 
     def read_stamp(self) -> tuple[str, frozenset[str]]:
-        """Return digest and extras of the last complete installation; a damaged stamp counts as none."""
+        """Return digest and extras of the last complete installation; empty if the stamp is missing or damaged."""
         try:
             stamp = json.loads(self.stamp.read_text(encoding="utf-8"))
             return str(stamp["digest"]), frozenset(map(str, stamp["extras"]))

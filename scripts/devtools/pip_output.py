@@ -1,4 +1,4 @@
-"""What pip prints, in a few words: progress lines, and one line for a failure."""
+"""Summaries of pip's output: short progress lines, and one line for a failure."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ KNOWN_FAILURES = {
         "the package index did not answer: connect to the network (or set HTTPS_PROXY) and run this again"
     ),
     r"Permission denied|Access is denied|WinError (?:5|32)\b|Errno 13": (
-        "files in {venv} are in use or not yours: stop what runs from there, or delete that folder; then run this again"
+        "files in {venv} are in use or not yours: stop the programs in it, or delete that folder; then run this again"
     ),
     r"(?:No matching distribution found for|requested \(constraint\)) (\S+)": (
-        "the package index has no {what} for Python {python} on {machine}: take a 64-bit Python 3.11 to 3.14 "
+        "the package index has no {what} for Python {python} on {machine}: use a 64-bit Python 3.11 to 3.14 "
         "(on a Mac: Apple silicon), delete {venv} and run this again; pip's output is in {log}"
     ),
 }
@@ -51,7 +51,7 @@ class SetupProgress:
         self.doing = "starting"
 
     def tick(self) -> None:
-        """Show the current action if it is time to."""
+        """Show the current action if the last line is old enough."""
         if self._now() - self._shown_s >= (0.5 if self._tty else 10.0):
             self.show(self.doing, end="" if self._tty else "\n")
 
@@ -67,7 +67,7 @@ class SetupProgress:
 
 
 def describe_line(line: str, pins: dict[str, str]) -> str:
-    """Return what a line of pip's output is about in a few words, or "" if it does not matter."""
+    """Return a short text for a line of pip's output, or "" if the line is not shown."""
     if line.startswith("Installing collected packages:"):
         return "installing " + summarise_packages(line.partition(":")[2].split(","), pins)
     found = re.match(r"\s*(?:Downloading|Using cached|Processing) (?:\S*[/\\])?([\w.]+)-([\w.]+)\S*( \(\d.*\))?", line)

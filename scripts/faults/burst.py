@@ -1,4 +1,4 @@
-"""Very many rollouts: some exist before the daemon starts, others arrive at once while it runs.
+"""Very many rollouts: some exist when the daemon starts, others are written at once while it runs.
 
 python -m scripts.faults.burst --present 200000 --files 50000    print times and memory; takes some minutes
 """
@@ -29,13 +29,13 @@ _MARK = b'"timestamp": "'
 
 @dataclass(frozen=True, slots=True)
 class BurstResult:
-    """What was measured; times in seconds, memory in MB."""
+    """The measurements; times in seconds, memory in MB."""
 
     started_s: float  #: until status.json exists
     present_s: float  #: from the start until all rollouts that existed are counted
     burst_s: float  #: from the first new file until all are counted
     peak_mb: float
-    longest_silence_s: float  #: the longest time between two heartbeats
+    longest_silence_s: float  #: between two heartbeats
     counted: int
     twice: int
 
@@ -49,10 +49,10 @@ class BurstResult:
 
 
 class WatchedDaemon:
-    """A daemon in another process, measured from outside."""
+    """A daemon in another process, and its measurements."""
 
     def __init__(self, project: Path) -> None:
-        self.layout = ProjectPaths(project)
+        self.paths = ProjectPaths(project)
         command = [sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard"]
         environment = os.environ | {"HOTLAP_DAEMON__WARM_TRAINER": "false"}
         self._child = subprocess.Popen(
@@ -63,20 +63,20 @@ class WatchedDaemon:
         self.longest_silence_s = 0.0
 
     def until(self, condition: Callable[[], bool], *, timeout_s: float) -> float:
-        """Wait and return the seconds that it took. Raises TimeoutError."""
+        """Wait for a condition; return the seconds. Raises TimeoutError."""
         began = time.monotonic()
         while not condition():
             if time.monotonic() - began > timeout_s or self._child.poll() is not None:
-                raise TimeoutError(self.layout.daemon_log.read_text(encoding="utf-8")[-2000:])
+                raise TimeoutError(self.paths.daemon_log.read_text(encoding="utf-8")[-2000:])
             self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 1e6)
-            if self.layout.status.exists():
-                self.longest_silence_s = max(self.longest_silence_s, time.time() - self.layout.status.stat().st_mtime)
+            if self.paths.status.exists():
+                self.longest_silence_s = max(self.longest_silence_s, time.time() - self.paths.status.stat().st_mtime)
             time.sleep(0.05)
         return time.monotonic() - began
 
     def counts(self) -> tuple[int, int]:
         """Return the numbers of rollouts and of files in the ledger."""
-        db = sqlite3.connect(f"{self.layout.ledger.as_uri()}?mode=ro", uri=True, timeout=20.0)
+        db = sqlite3.connect(f"{self.paths.ledger.as_uri()}?mode=ro", uri=True, timeout=20.0)
         try:
             rollouts = db.execute("SELECT count(*) FROM rollout").fetchone()[0]
             return rollouts, db.execute("SELECT count(*) FROM file").fetchone()[0]
@@ -86,7 +86,7 @@ class WatchedDaemon:
             db.close()
 
     def stop(self) -> None:
-        """End it as SIGTERM does; kill it after 20 s."""
+        """Send SIGTERM; kill it if it has not ended after 20 s."""
         self._child.terminate()
         try:
             self._child.wait(20.0)
@@ -95,7 +95,7 @@ class WatchedDaemon:
             self._child.wait()
 
 
-def drop_many(folder: Path, first: int, count: int) -> None:
+def write_rollouts(folder: Path, first: int, count: int) -> None:
     """Write `count` small rollouts with different bytes, as Unreal does."""
     template = seeds()[1]
     head, _, tail = template.partition(_MARK)
@@ -107,18 +107,18 @@ def drop_many(folder: Path, first: int, count: int) -> None:
 
 
 def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.0) -> BurstResult:
-    """Start a daemon on `present` rollouts, drop `files` more. Raises TimeoutError."""
-    layout = ProjectPaths(project)
-    layout.make()
-    drop_many(layout.exports, 0, present)
+    """Start a daemon on `present` rollouts and write `files` more. Raises TimeoutError."""
+    paths = ProjectPaths(project)
+    paths.make()
+    write_rollouts(paths.exports, 0, present)
     daemon = WatchedDaemon(project)
     try:
         began = time.monotonic()
-        started_s = daemon.until(layout.status.exists, timeout_s=60.0)
+        started_s = daemon.until(paths.status.exists, timeout_s=60.0)
         daemon.until(lambda: daemon.counts()[0] >= present, timeout_s=timeout_s)
         present_s = time.monotonic() - began
         began = time.monotonic()
-        drop_many(layout.exports, present, files)
+        write_rollouts(paths.exports, present, files)
         daemon.until(lambda: daemon.counts()[0] >= present + files, timeout_s=timeout_s)
         burst_s = time.monotonic() - began
         counted, known = daemon.counts()
@@ -136,13 +136,13 @@ def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--present", type=int, default=200_000, metavar="N", help="files before the start (200000)")
     parser.add_argument("--files", type=int, default=50_000, metavar="N", help="files while it runs (50000)")
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="hotlap-burst-"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the daemon is ended and the folder removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` ends the daemon and removes the folder
     try:
         result = measure(folder, present=options.present, files=options.files)
     finally:

@@ -30,12 +30,12 @@ from scripts.faults.lib.mutations import mutated, seeds
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "faults" / "corpus"
 MAX_READ_S = 2.0
-"""For one small file, on a busy machine."""
+"""The longest time to read one small file on a busy machine."""
 _CODE = re.compile(r"E_[A-Z]+")
 
 
-def judge(data: bytes) -> tuple[str, list[str]]:
-    """Read a file; return the outcome, an error code or `ok`, and the broken rules."""
+def check_file(data: bytes) -> tuple[str, list[str]]:
+    """Read a file; return the outcome (an error code or `ok`) and the broken rules."""
     began = time.monotonic()
     try:
         rollout = read_rollout(data)
@@ -53,7 +53,7 @@ def judge(data: bytes) -> tuple[str, list[str]]:
 
 
 def wrong_with_rollout(rollout: Rollout) -> list[str]:
-    """Return how a rollout differs from its definition; empty if it does not."""
+    """Return the broken rules of an accepted rollout."""
     n, contract = rollout.size, rollout.contract
     width, finals = contract.action_space.width, len(rollout.final_agents)
     shapes = {
@@ -92,11 +92,11 @@ def _broken_by_error(error: RolloutError) -> list[str]:
         "it is too long": len(line) < 500,
         "it has no remedy": bool(error.hint),
     }
-    return [f"{rule}: {line[:500]!r}" for rule, holds in rules.items() if not holds]
+    return [f"{rule}: {line[:500]!r}" for rule, is_kept in rules.items() if not is_kept]
 
 
 def _broken_by_truncation(data: bytes) -> list[str]:
-    """Check that a file cut within its document counts as incomplete."""
+    """Check that a truncated file is incomplete, not rejected."""
     cut = data[: data.rindex(b"}")]
     try:
         read_rollout(cut)
@@ -122,12 +122,12 @@ def _broken_by_fast_reader(data: bytes) -> list[str]:
 
 
 def _kind_of(broken: str) -> str:
-    """Return a text that findings with the same cause share."""
+    """Return a text that is the same for findings with the same cause."""
     return re.sub(r"\d+|0x\w+|'.*?'", "", "".join(broken.splitlines()[-4:]))[:300]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fuzz for some time; return 1 if a rule was broken."""
+    """Read mutated files for some time; return 1 if a rule was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=180.0, metavar="N", help="how long (180)")
     parser.add_argument("--seed", type=int, default=None, metavar="S", help="to repeat a run")
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     end = time.monotonic() + options.seconds
     while time.monotonic() < end:
         data = mutated(rng, pool)
-        outcome, broken = judge(data)
+        outcome, broken = check_file(data)
         outcomes[outcome] += 1
         if broken and (kind := _kind_of(broken[0])) not in findings:
             findings.add(kind)

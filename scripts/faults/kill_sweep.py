@@ -1,4 +1,4 @@
-"""kill -9 at every syscall of a publish and before every step of a cycle, and every disk error; then invariant checks.
+"""kill -9 at every syscall of a publish and every step of a cycle, and every disk error; invariant checks after each.
 
 python -m scripts.faults.kill_sweep           sweep every point and print the counts; the syscalls need strace
 """
@@ -43,16 +43,16 @@ class SweepResult:
         return f"{sum(self.points.values())} points, {len(self.violations)} violations ({kinds})"
 
 
-Judge = Callable[[Path], list[str]]
+Check = Callable[[Path], list[str]]
 """Returns the violations in a project folder right after a kill and after the next start."""
 
 
-class Victims:
-    """Child processes to be killed, forked by one program that has imported everything."""
+class ChildForker:
+    """Forks the child processes that are killed, from one program that has imported all modules."""
 
     def __init__(self) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "faults" / "support" / "victim.py")],
+            [sys.executable, str(ROOT / "tests" / "faults" / "support" / "killed_program.py")],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -80,12 +80,12 @@ class Victims:
         return line.strip()
 
     def close(self) -> None:
-        """End the program."""
+        """End the program that forks."""
         self._server.communicate()
 
 
 def strace_works() -> bool:
-    """Return whether strace exists and may trace."""
+    """Return whether strace is installed and permitted."""
     if shutil.which("strace") is None:
         return False
     done = subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False)
@@ -114,11 +114,11 @@ def _wait_for(pid: int, what: str, until: float) -> None:
         time.sleep(0.001)
 
 
-def calls_of_a_publish(victims: Victims, folder: Path) -> list[str]:
+def calls_of_a_publish(forker: ChildForker, folder: Path) -> list[str]:
     """Return the lines that strace prints for a publish without a kill."""
     with tempfile.NamedTemporaryFile() as log:
-        with _traced(victims.start("publish", folder), "-y", "-o", log.name):
-            code, _ = victims.wait()
+        with _traced(forker.start("publish", folder), "-y", "-o", log.name):
+            code, _ = forker.wait()
         if code != 0:
             raise RuntimeError(f"the publish itself failed with {code}")
         lines = Path(log.name).read_text(errors="replace").splitlines()
@@ -126,87 +126,96 @@ def calls_of_a_publish(victims: Victims, folder: Path) -> list[str]:
 
 
 def sweep_syscalls(
-    victims: Victims, lay_out: Callable[[], Path], judge: Judge, *, only: Collection[str] | None = None, every: int = 1
+    forker: ChildForker,
+    make_project: Callable[[], Path],
+    check: Check,
+    *,
+    only: Collection[str] | None = None,
+    every: int = 1,
 ) -> SweepResult:
-    """Kill a publish on entry to each syscall in turn, until none is left. `every` n tries only each n-th point."""
+    """Kill a publish at the entry of each syscall in turn. With `every` n, only at each n-th."""
     result = SweepResult()
-    calls = calls_of_a_publish(victims, lay_out())
+    calls = calls_of_a_publish(forker, make_project())
     counts = collections.Counter(match.group(1) for line in calls if (match := _SYSCALL.match(line)))
     for name in sorted(counts if only is None else set(counts) & set(only)):
         for k in range(1, 2 * counts[name] + 100, every):
-            folder = lay_out()
+            folder = make_project()
             inject = f"inject={name}:signal=SIGKILL:when={k}"
-            with _traced(victims.start("publish", folder), "-o", os.devnull, "-e", f"trace={name}", "-e", inject):
-                code, _ = victims.wait()
+            with _traced(forker.start("publish", folder), "-o", os.devnull, "-e", f"trace={name}", "-e", inject):
+                code, _ = forker.wait()
             if code == 0:
                 break
             if code != -signal.SIGKILL:
                 result.violations.append(f"{name} {k}: it ended with {code}")
                 break
             result.points[name] += 1
-            result.violations += [f"killed at {name} {k}: {wrong}" for wrong in judge(folder)]
+            result.violations += [f"killed at {name} {k}: {wrong}" for wrong in check(folder)]
     return result
 
 
 def sweep_failures(
-    victims: Victims, lay_out: Callable[[], Path], judge: Judge, syscall: str, error: str
+    forker: ChildForker, make_project: Callable[[], Path], check: Check, syscall: str, error: str
 ) -> SweepResult:
-    """Make each call of `syscall` fail in turn. None of them may end in an acknowledged publish.
+    """Let each call of `syscall` fail in turn. The publish must not succeed then.
 
     Syncs of the folder State are left out: SQLite ignores their errors.
     """
     result = SweepResult()
-    calls = [line for line in calls_of_a_publish(victims, lay_out()) if f" {syscall}(" in line]
+    calls = [line for line in calls_of_a_publish(forker, make_project()) if f" {syscall}(" in line]
     for k, line in enumerate(calls, start=1):
         if syscall == "fdatasync" and line.partition("<")[2].partition(">")[0].endswith("/State"):
             continue
-        folder = lay_out()
+        folder = make_project()
         inject = f"inject={syscall}:error={error}:when={k}"
-        with _traced(victims.start("publish", folder), "-o", os.devnull, "-e", f"trace={syscall}", "-e", inject):
-            code, _ = victims.wait()
+        with _traced(forker.start("publish", folder), "-o", os.devnull, "-e", f"trace={syscall}", "-e", inject):
+            code, _ = forker.wait()
         result.points[syscall] += 1
         if code == 0:
-            result.violations.append(
-                f"{syscall} {k} of {len(calls)} failed with {error}, but the publish was acknowledged"
-            )
-        result.violations += [f"{syscall} {k} failed with {error}: {wrong}" for wrong in judge(folder)]
+            result.violations.append(f"{syscall} {k} of {len(calls)} failed with {error}, but the publish succeeded")
+        result.violations += [f"{syscall} {k} failed with {error}: {wrong}" for wrong in check(folder)]
     return result
 
 
 def sweep_steps(
-    victims: Victims, lay_out: Callable[[], Path], judge: Judge, what: str, *, every: int = 1, first: int = 1
+    forker: ChildForker, make_project: Callable[[], Path], check: Check, what: str, *, every: int = 1, first: int = 1
 ) -> SweepResult:
     """Kill a daemon before each disk operation, or each ledger statement, of one cycle."""
     result = SweepResult()
     for number in range(first, 100_000, every):
-        folder = lay_out()
-        victims.start("cycle", folder, what, number)
-        code, words = victims.wait()
+        folder = make_project()
+        forker.start("cycle", folder, what, number)
+        code, words = forker.wait()
         if code == 0:
             break
         if code != -signal.SIGKILL:
             result.violations.append(f"{what} {number}: it ended with {code}")
             break
         result.points[f"step of the {what}"] += 1
-        result.violations += [f"killed before {what} operation {words}: {wrong}" for wrong in judge(folder)]
+        result.violations += [f"killed before {what} operation {words}: {wrong}" for wrong in check(folder)]
     return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Sweep everything and print the counts."""
+    """Run all sweeps and print the counts."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.kill_sweep", description=__doc__)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try only each N-th point")
     options = parser.parse_args(arguments)
     from tests.faults.support.disk import FAULTS
     from tests.faults.support.failing import sweep_faults
-    from tests.faults.support.killing import ProjectTemplates, judge
+    from tests.faults.support.killing import ProjectTemplates, check_after_kill
 
     broken, every = 0, options.every
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Victims()) as victims:
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(ChildForker()) as forker:
         projects = ProjectTemplates(Path(folder).resolve())
         sweeps: list[tuple[str, Callable[[], SweepResult]]] = [
-            ("kills before a step, disk", lambda: sweep_steps(victims, projects.fresh, judge, "disk", every=every)),
-            ("kills before a step, ledger", lambda: sweep_steps(victims, projects.fresh, judge, "ledger", every=every)),
+            (
+                "kills before a step, disk",
+                lambda: sweep_steps(forker, projects.fresh, check_after_kill, "disk", every=every),
+            ),
+            (
+                "kills before a step, ledger",
+                lambda: sweep_steps(forker, projects.fresh, check_after_kill, "ledger", every=every),
+            ),
             ("failed operations", lambda: sweep_faults(projects.fresh, lambda number: FAULTS, every=every)),
             ("failed for a while", lambda: sweep_faults(projects.fresh, lambda number: FAULTS, times=12, every=every)),
         ]
@@ -214,13 +223,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sweeps += [
                 (
                     "kills at a syscall of a publish",
-                    lambda: sweep_syscalls(victims, projects.pending, judge, every=every),
+                    lambda: sweep_syscalls(forker, projects.pending, check_after_kill, every=every),
                 ),
-                ("failed fsync", lambda: sweep_failures(victims, projects.pending, judge, "fsync", "EIO")),
-                ("failed fdatasync", lambda: sweep_failures(victims, projects.pending, judge, "fdatasync", "EIO")),
+                ("failed fsync", lambda: sweep_failures(forker, projects.pending, check_after_kill, "fsync", "EIO")),
+                (
+                    "failed fdatasync",
+                    lambda: sweep_failures(forker, projects.pending, check_after_kill, "fdatasync", "EIO"),
+                ),
             ]
         else:
-            sys.stdout.write("syscalls of a publish: left out, because strace is missing or may not trace\n")
+            sys.stdout.write("syscalls of a publish: skipped, because strace is missing or not permitted\n")
         for name, sweep in sweeps:
             started = time.monotonic()
             result = sweep()

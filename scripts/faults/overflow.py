@@ -1,7 +1,7 @@
-"""More new files than the event queue can hold: `python -m scripts.faults.overflow`.
+"""More new files than the system's event queue can store: `python -m scripts.faults.overflow`.
 
-A daemon is stopped with SIGSTOP, more files are written than the system's event queue can hold, and the daemon
-continues. The events are lost, so every file must be found by the folder scan and counted once.
+The daemon is stopped with SIGSTOP while the files are written. The events are lost, so the folder scan must find every
+file and count it once.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ NO_TRAINING = {"HOTLAP_DAEMON__AUTO_TRAIN_AFTER_N_ROLLOUTS": "1000000", "HOTLAP_
 
 @dataclass(frozen=True, slots=True)
 class OverflowResult:
-    """What the daemon counted."""
+    """The counts after the daemon has continued."""
 
     count: int  #: files written
     found: int  #: rollouts in the ledger, each content once
     files: int  #: names in the ledger
     rejected: int
-    writing_s: float  #: how long they took to write
+    writing_s: float  #: for writing the files
     seconds: float  #: from SIGCONT until all were counted, or until the timeout
 
 
 def rollout(number: int) -> bytes:
-    """Return a small version 1 file; each number is another rollout."""
+    """Return a small version 1 file; each number gives another rollout."""
     step = {"state": [number / 1e6] * 15, "action": {"steer": 0.1, "throttle": 0.5, "brake": 0.0}, "reward": 0.5}
     rest = {"done": False, "log_prob": -1.2, "value": 0.3, "advantage": 0.0, "return": 0.0, "agent_index": 0}
     document = {"experiences": [step | rest] * 2, "num_experiences": 2, "timestamp": "2026.11.21-12.00.00"}
@@ -48,7 +48,7 @@ def rollout(number: int) -> bytes:
 
 
 def write(folder: Path, number: int) -> None:
-    """Write one file as Unreal does, with alternating events, so that the queue cannot merge them."""
+    """Write one file as Unreal does, with alternating kinds of events, which the queue cannot merge."""
     path = folder / f"rollout_{number}_20261121_120000.json"
     temporary = path.with_name(f"{path.name}.tmp")
     data = rollout(number)
@@ -83,7 +83,7 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
     """
     if sys.platform == "win32":
         raise RuntimeError("this needs SIGSTOP, which only POSIX systems have")
-    layout = ProjectPaths(project)
+    paths = ProjectPaths(project)
     command = (sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard")
     daemon = subprocess.Popen(
         command,
@@ -93,16 +93,16 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
         stdin=subprocess.DEVNULL,
     )
     try:
-        _wait_until_idle(daemon, layout)
+        _wait_until_idle(daemon, paths)
         daemon.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         for number in range(count):
-            write(layout.exports, number)
+            write(paths.exports, number)
         writing_s = time.monotonic() - began
         daemon.send_signal(signal.SIGCONT)
         began = time.monotonic()
         while True:
-            rollouts, files, rejected = counted(layout.ledger)
+            rollouts, files, rejected = counted(paths.ledger)
             seconds = time.monotonic() - began
             if files + rejected >= count or seconds > timeout_s or daemon.poll() is not None:
                 return OverflowResult(count, rollouts, files, rejected, writing_s, seconds)
@@ -135,7 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.overflow", description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="files to write (20000)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the daemon is ended
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that `finally` ends the daemon
     folder = Path(tempfile.mkdtemp(prefix="hotlap-overflow-"))
     try:
         counts = run(folder, options.count, timeout_s=120.0)

@@ -1,6 +1,6 @@
-"""Power cuts: every state that one could leave on the disk during a cycle, and the invariants in it.
+"""Power cuts: checks the invariants in every state that a power cut during a cycle can leave on the disk.
 
-python -m scripts.faults.powerloss            explore all states; prints the counts
+python -m scripts.faults.powerloss            check all states and print the counts
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from scripts.faults.lib.disk_recorder import DiskRecorder
 from scripts.faults.lib.power_cuts import cuts
 
 LEDGER = "Saved/Training/State/ledger.sqlite3"
-Judge = Callable[[Path, int, bool], list[str]]
+Check = Callable[[Path, int, bool], list[str]]
 """Returns the violations in (a project folder, after so many operations, whether to start a daemon on it)."""
 
 
-def lay_out(folder: Path, tree: dict[str, bytes | None]) -> None:
-    """Write a state to a real disk, in place of the folder's old content."""
+def write_state(folder: Path, tree: dict[str, bytes | None]) -> None:
+    """Write a state of the disk to a folder; the old content is removed."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -49,7 +49,7 @@ class Exploration:
         """Return the counts in words."""
         return (
             f"{self.operations} operations, {self.states} power cuts, {self.different} different states, "
-            f"{self.restarts} of them started on, {len(self.violations)} violations"
+            f"{self.restarts} of them with a start of the daemon, {len(self.violations)} violations"
         )
 
 
@@ -57,49 +57,49 @@ def explore(
     recorder: DiskRecorder,
     folder: Path,
     ledgers: Sequence[bytes],
-    judge: Judge,
+    check: Check,
     *,
     restart_every: int = 1,
 ) -> Exploration:
-    """Write every state to `folder`, with the ledger as it was then, and collect what `judge` returns.
+    """Write every state with its ledger to `folder`, and collect the violations that `check` returns.
 
-    Every `restart_every`-th different state is also judged after the next start.
+    Every `restart_every`-th different state is also checked after the next start of the daemon.
     """
     found = Exploration(operations=recorder.count)
-    seen: set[str] = set()
+    checked: set[str] = set()
     for cut in cuts(recorder):
         found.states += 1
         tree = cut.tree(recorder)
         tree[LEDGER] = ledgers[cut.at]
         fingerprint = sha256_of(repr(sorted((path, data and sha256_of(data)) for path, data in tree.items())).encode())
-        if fingerprint in seen:
+        if fingerprint in checked:
             continue
-        seen.add(fingerprint)
+        checked.add(fingerprint)
         found.different += 1
-        lay_out(folder, tree)
+        write_state(folder, tree)
         restarts = found.different % restart_every == 0
         found.restarts += restarts
         when = f"after {cut.at} operations ({recorder.labels[cut.at - 1] if cut.at else 'none'})"
         forgotten = [recorder.labels[recorder.name_changes[position].at] for position in sorted(cut.forgotten)]
         found.violations += [
-            f"{when}, lost {forgotten}, torn {dict(cut.contents)}: {wrong}" for wrong in judge(folder, cut.at, restarts)
+            f"{when}, lost {forgotten}, torn {dict(cut.contents)}: {wrong}" for wrong in check(folder, cut.at, restarts)
         ]
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Explore a cycle and print the counts."""
+    """Check the states of one cycle and print the counts."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.powerloss", description=__doc__)
     parser.add_argument("--restart-every", type=int, default=1, metavar="N", help="start a daemon on each N-th state")
     options = parser.parse_args(arguments)
+    from tests.faults.support.harness import InstantHarness
     from tests.faults.support.power import explore_a_cycle
-    from tests.faults.support.site import Site
 
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder).resolve() / "project"
-        with Site(project) as site:
-            site.until_version(0)
+        with InstantHarness(project) as harness:
+            harness.until_version(0)
         found = explore_a_cycle(project, restart_every=options.restart_every)
     sys.stdout.write(f"power loss: {found.line()}, {time.monotonic() - started:.0f} s\n")
     sys.stdout.write("".join(f"  {violation}\n" for violation in found.violations))

@@ -1,4 +1,4 @@
-"""kill -9 of a daemon at random moments, with invariant checks after each kill and each restart.
+"""kill -9 of a daemon at random times, with invariant checks after each kill and each restart.
 
 python -m scripts.faults.random_kills --count 200          with a fast fake trainer: many cycles
 python -m scripts.faults.random_kills --count 20 --real    with the demo's engine and the real trainer
@@ -27,7 +27,7 @@ from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DAEMON = ROOT / "tests" / "fakes" / "whole_daemon.py"
-AT_ONCE = {
+AFTER_KILL = {
     Invariant.ENGINE_VIEW,
     Invariant.LEDGER,
     Invariant.COUNTED_ONCE,
@@ -61,7 +61,7 @@ class KillResult:
 
 
 class Feeder:
-    """Writes rollouts as an engine does, until `stop`."""
+    """Writes rollouts as an engine does, on another thread, until `stop`."""
 
     def __init__(self, exports: Path, every_s: float) -> None:
         self._exports, self._every_s = exports, every_s
@@ -70,12 +70,12 @@ class Feeder:
         self._thread.start()
 
     def _feed(self) -> None:
-        from tests.helpers import drop
+        from tests.helpers import write_rollout
 
         index = 0
         while not self._stop.wait(self._every_s):
             index += 1
-            drop(self._exports, index)
+            write_rollout(self._exports, index)
 
     def stop(self) -> None:
         """Stop writing."""
@@ -84,7 +84,7 @@ class Feeder:
 
 
 def command_of(project: Path, *, real: bool) -> list[str]:
-    """Return the command of the daemon to be result."""
+    """Return the command of the daemon that is killed."""
     program = ["-m", "daemon", "--demo"] if real else [str(FAST_DAEMON)]
     return [sys.executable, *program, "--no-dashboard", "--project", str(project)]
 
@@ -97,7 +97,7 @@ def start(project: Path, *, real: bool) -> subprocess.Popen[bytes]:
         "SETTLE_S": 0.05,
         "RETRY_DELAY_S": 0.2,
     }
-    quick |= {"CLEAR_EXPORTS_AFTER_TRAINING": "true"}  # otherwise the folder would grow all the time
+    quick |= {"CLEAR_EXPORTS_AFTER_TRAINING": "true"}  # so that the folder does not grow
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOTLAP_TRAINER__EPOCHS": "2"}
     environment |= {f"HOTLAP_DAEMON__{name}": str(value) for name, value in quick.items()}
     return subprocess.Popen(
@@ -114,7 +114,7 @@ def is_up(paths: ProjectPaths, process: subprocess.Popen[bytes]) -> bool:
 
 
 def leftover_processes(paths: ProjectPaths) -> list[Violation]:
-    """Return the processes that are still running after the time that they may take to end."""
+    """Return the processes that are still running after `ORPHANS_TIMEOUT_S`."""
     until = time.monotonic() + ORPHANS_TIMEOUT_S
     while True:
         left = [v for v in check_invariants(paths.project) if v.invariant is Invariant.NO_PROCESS]
@@ -129,20 +129,20 @@ def rollout_fingerprints(paths: ProjectPaths) -> dict[str, FileFingerprint]:
 
 
 def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_s: float) -> KillResult:
-    """Kill a daemon `count` times, each time within `longest_s` seconds; in 4 of 5 cases after its start."""
-    layout, chance, result = ProjectPaths(project), random.Random(seed), KillResult()
-    layout.make()
-    feeder = None if real else Feeder(layout.exports, every_s=0.4)
+    """Kill a daemon `count` times, each time within `longest_s` seconds, in 4 of 5 cases after it has started."""
+    paths, rng, result = ProjectPaths(project), random.Random(seed), KillResult()
+    paths.make()
+    feeder = None if real else Feeder(paths.exports, every_s=0.4)
     known: dict[str, FileFingerprint] = {}
     try:
         for result.kills in range(1, count + 1):
             process = start(project, real=real)
             try:
-                waits_for_start, delay_s = chance.random() < 0.8, chance.uniform(0.0, longest_s)
+                waits_for_start, delay_s = rng.random() < 0.8, rng.uniform(0.0, longest_s)
                 until = time.monotonic() + (START_TIMEOUT_S if waits_for_start else delay_s)
                 checked = False
                 while time.monotonic() < until:
-                    if not checked and is_up(layout, process):
+                    if not checked and is_up(paths, process):
                         checked = True
                         until = time.monotonic() + delay_s
                         result.add("after the restart", check_invariants(project, before=known, may_clear=True))
@@ -155,9 +155,9 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             found = check_invariants(project, before=known, may_clear=True)
-            result.add("right after it", (v for v in found if v.invariant in AT_ONCE))
-            result.add("its processes", leftover_processes(layout))
-            known |= rollout_fingerprints(layout)
+            result.add("right after it", (v for v in found if v.invariant in AFTER_KILL))
+            result.add("its processes", leftover_processes(paths))
+            known |= rollout_fingerprints(paths)
     finally:
         if feeder is not None:
             feeder.stop()
@@ -167,32 +167,32 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
 
 def _finish(project: Path, result: KillResult, known: dict[str, FileFingerprint], *, real: bool) -> None:
     """Let the daemon publish one more model, stop it with SIGTERM, and check the invariants again."""
-    layout = ProjectPaths(project)
+    paths = ProjectPaths(project)
     process = start(project, real=real)
     try:
         until = time.monotonic() + START_TIMEOUT_S
         before = -1
         while time.monotonic() < until and process.poll() is None:
-            if is_up(layout, process):
-                version = int(orjson.loads(layout.status.read_bytes())["policy_version"])
+            if is_up(paths, process):
+                version = int(orjson.loads(paths.status.read_bytes())["policy_version"])
                 before = version if before < 0 else before
-                if not real and version >= before and orjson.loads(layout.status.read_bytes())["state"] == "idle":
+                if not real and version >= before and orjson.loads(paths.status.read_bytes())["state"] == "idle":
                     break
                 if real and version > before:
                     break
             time.sleep(0.1)
         else:
-            result.violations.append("the last start published no model")
+            result.violations.append("the daemon published no model after the last start")
         process.terminate()
         process.wait(timeout=20.0)
     finally:
         process.kill()
         process.wait()
-    assert not is_held(layout.lock)
+    assert not is_held(paths.lock)
     result.add("at the end", check_invariants(project, before=known, may_clear=True, litter_age_s=0.0))
     from daemon.ledger.ledger import Ledger
 
-    ledger = Ledger.open(layout.ledger, read_only=True)
+    ledger = Ledger.open(paths.ledger, read_only=True)
     result.cycles, result.versions = len(ledger.history()), len(ledger.publications())
     ledger.close()
 

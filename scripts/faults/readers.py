@@ -1,7 +1,7 @@
-"""Engines that load models while others are published: `python -m scripts.faults.readers --reads 50000`.
+"""Engines that load models while new ones are published: `python -m scripts.faults.readers --reads 50000`.
 
-Each read does what an engine does: read best_model_path.txt, open the file it names, parse it, compare its probe. The
-model must be complete, be identical to what was published, and never be older than the one before.
+Each read does what an engine does: it reads best_model_path.txt, opens that model, parses it and compares its probe.
+The model must be complete, identical to the published one, and not older than at the read before.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def small_model(version: int, *, hidden: int = 16) -> Model:
         probe=None,
         lineage=Lineage(cycle=version, epoch=1),
     )
-    seen = numbers(8, CONTRACT.observation_size)
-    return replace(model, probe=Probe(seen, model.mean(seen), model.value(seen)))
+    observations = numbers(8, CONTRACT.observation_size)
+    return replace(model, probe=Probe(observations, model.mean(observations), model.value(observations)))
 
 
 @dataclass(slots=True)
 class Tally:
-    """What all readers saw."""
+    """The results of all readers."""
 
     reads: int = 0
     is_published: bool = False  #: whether the last version was published
@@ -65,16 +65,16 @@ class Tally:
 
 
 class Publisher:
-    """Publishes one version after another, and records the hash of each beforehand."""
+    """Publishes one version after another, and records the hash of each before it is published."""
 
     def __init__(self, folder: Path) -> None:
-        self.layout = ProjectPaths(folder)
-        self.layout.make()
+        self.paths = ProjectPaths(folder)
+        self.paths.make()
         self.published: dict[str, str] = {}  #: path as in the pointer file -> SHA-256
 
     def publish(self, version: int) -> None:
-        """Publish a model as a cycle does at its end."""
-        staging = self.layout.staging / f"cycle_{version:06d}"
+        """Publish a model as a cycle does."""
+        staging = self.paths.staging / f"cycle_{version:06d}"
         staging.mkdir()
         files = {
             "model_epoch_1.json": model_to_bytes(small_model(version)),
@@ -92,19 +92,19 @@ class Publisher:
             contract=CONTRACT,
             hidden_sizes=(16,),
         )
-        path = self.layout.cycle_folder(version) / result.model
+        path = self.paths.cycle_folder(version) / result.model
         self.published[path.absolute().as_posix()] = result.files[result.model]
-        publish(result, staging=staging, cycle=version, contract=CONTRACT, paths=self.layout, keep_checkpoints=True)
+        publish(result, staging=staging, cycle=version, contract=CONTRACT, paths=self.paths, keep_checkpoints=True)
 
 
 def read_once(paths: ProjectPaths, published: dict[str, str], newest: int) -> int:
-    """Load the model that the pointer file names, and return its version. Raises if anything is wrong."""
+    """Load the model that the pointer file names; return its version. Raises if a check fails."""
     text = paths.pointer.read_bytes().decode("utf-8")
     path = Path(text)
     assert path.is_absolute(), f"{text!r} is not absolute"
     assert path.is_relative_to(paths.models.absolute()), f"{text} is outside of Models"
     data = path.read_bytes()
-    assert sha256_of(data) == published[text], f"{text} is not what was published"
+    assert sha256_of(data) == published[text], f"{text} was changed after it was published"
     model = read_model(data)
     check_probe(model)
     assert model.policy_version >= newest, f"version {model.policy_version} after version {newest}"
@@ -119,14 +119,14 @@ def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
                 return
             tally.reads += 1
         try:
-            newest = read_once(publisher.layout, publisher.published, newest)
+            newest = read_once(publisher.paths, publisher.published, newest)
             tally.versions.add(newest)
         except Exception as error:  # noqa: BLE001  any exception is a finding
             tally.failures.append(f"{type(error).__name__}: {error}")
 
 
 def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
-    """Publish at regular intervals during at least `reads` reads by all readers together."""
+    """Publish at regular intervals until all readers together have made at least `reads` reads."""
     publisher, tally = Publisher(folder), Tally()
     publisher.publish(0)
     threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
@@ -152,10 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tally = run(Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers)
-    took = time.monotonic() - began
+    seconds = time.monotonic() - began
     sys.stdout.write(
-        f"{tally.reads:,} reads by {options.readers} readers during {options.publishes} publishes in {took:.0f} s: "
-        f"{len(tally.failures)} failures, {len(tally.versions)} versions seen\n"
+        f"{tally.reads:,} reads by {options.readers} readers during {options.publishes} publishes in {seconds:.0f} s: "
+        f"{len(tally.failures)} failures, {len(tally.versions)} different versions\n"
     )
     sys.stdout.writelines(f"  {failure}\n" for failure in tally.failures)
     return 1 if tally.failures else 0

@@ -1,4 +1,4 @@
-"""Seeded bugs: put one bug at a time into a copy of the tree, and run the tests that must catch it.
+"""Seeded bugs: applies one bug at a time to a copy of the source, and runs the tests that must catch it.
 
 python -m scripts.faults.seeded_bug_run                  all bugs; exit code 1 if one survives or does not apply
 python -m scripts.faults.seeded_bug_run --only WORD      the bugs whose names contain the word
@@ -16,9 +16,12 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scripts.faults.lib.seeded_bugs import BUGS, Replacement, SeededBug
+from scripts.faults.lib.seeded_bug import Replacement, SeededBug
+from scripts.faults.lib.seeded_daemon_bugs import DAEMON_BUGS
+from scripts.faults.lib.seeded_trainer_bugs import TRAINER_BUGS
 
 ROOT = Path(__file__).resolve().parents[2]
+BUGS = (*DAEMON_BUGS, *TRAINER_BUGS)
 NEEDED = ("daemon", "trainer", "schemas", "scripts", "tests", "benchmarks", "pyproject.toml")
 TIMEOUT_S = 180.0
 _PASSED, _FAILED = 0, 1  #: exit codes of pytest; any other means that the tests could not be run
@@ -57,7 +60,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
 
 
 def is_caught(tree: Path, bug: SeededBug) -> tuple[bool, str]:
-    """Apply the bug, run its tests, and revert it; return whether they failed, and how. Raises ValueError."""
+    """Apply a bug, run its tests and revert it; return whether a test failed, and its output. Raises ValueError."""
     originals = {replacement.path: (tree / replacement.path).read_text("utf-8") for replacement in bug.replacements}
     try:
         for replacement in bug.replacements:
@@ -77,7 +80,7 @@ def is_caught(tree: Path, bug: SeededBug) -> tuple[bool, str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Change a module and remove its .pyc, which Python could take for current within the same second."""
+    """Write a module and remove its .pyc file, which Python could use if both are written within a second."""
     path.write_text(text, "utf-8")
     for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
         compiled.unlink()
@@ -100,7 +103,7 @@ def check_all(bugs: Iterable[SeededBug], tree: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tests without a bug, then with each bug; print which are caught."""
+    """Run the tests without a bug, then with each bug; print which bugs are caught."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.seeded_bug_run", description=__doc__)
     parser.add_argument("--only", default="", metavar="WORD", help="the bugs whose names contain this")
     options = parser.parse_args(arguments)

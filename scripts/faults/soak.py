@@ -1,6 +1,6 @@
-"""Ten thousand cycles of one daemon in one process: memory, handles, threads, logs, ledger and folders stay bounded.
+"""Ten thousand cycles of one daemon in one process: checks that memory, handles, threads and files are limited.
 
-python -m scripts.faults.soak --cycles 10000 --picture docs/lab/soak.svg    print what grew; exit code 1 if too much
+python -m scripts.faults.soak --cycles 10000 --picture docs/lab/soak.svg    print the growth; exit code 1 if too much
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from scripts.faults.lib.soak_plot import picture
 
 SAMPLES = 100
 WARM_UP = 0.2
-"""The share of samples that is left out: caches fill, and the first folders are not removed yet."""
+"""The share of samples that is ignored: at first, caches are filled and no folders are removed."""
 
 
 class Limit(NamedTuple):
-    """How much something may grow: per cycle, plus a constant."""
+    """The allowed growth of a value: per cycle, plus a constant."""
 
     what: str
     unit: str
@@ -52,14 +52,14 @@ LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was measured after some cycles: one value for each of `LIMITS`, in the same order."""
+    """The values after some cycles, one for each of `LIMITS`, in the same order."""
 
     cycle: int
     values: tuple[float, ...]
 
 
 def handles(process: psutil.Process) -> int:
-    """Return how many files, sockets and so on a process has open."""
+    """Return the number of open handles (files, sockets, pipes) of a process."""
     if sys.platform == "win32":
         return process.num_handles()
     return process.num_fds()
@@ -100,7 +100,7 @@ def growth(samples: Sequence[Sample], index: int) -> float:
 
 
 def excesses(samples: Sequence[Sample]) -> list[str]:
-    """Return what grew more than its limit, in words."""
+    """Return a message for each value that grew more than its limit."""
     late = samples[int(len(samples) * WARM_UP) :]
     cycles = late[-1].cycle - late[0].cycle
     found = []
@@ -115,24 +115,24 @@ def excesses(samples: Sequence[Sample]) -> list[str]:
 
 def soak(folder: Path, cycles: int, report: Callable[[str], None] = lambda text: None) -> list[Sample]:
     """Run the cycles in an empty project folder and return the samples."""
-    from tests.faults.support.soaking import soak_site
+    from tests.faults.support.soaking import soak_harness
 
     samples: list[Sample] = []
     every = max(1, cycles // SAMPLES)
-    with soak_site(folder) as site:
-        site.until_version(0)
+    with soak_harness(folder) as harness:
+        harness.until_version(0)
         started = time.process_time()
         for number in range(1, cycles + 1):
-            site.make_cycle(number)
+            harness.make_cycle(number)
             if number % every == 0:
                 seconds = (time.process_time() - started) / every
-                gc.collect()  # objects that wait for the collector are not a leak
-                samples.append(Sample(number, measure(site.layout.training, seconds)))
+                gc.collect()  # objects that wait for the garbage collector are not a leak
+                samples.append(Sample(number, measure(harness.paths.training, seconds)))
                 started = time.process_time()
                 if number % (10 * every) == 0:
                     report(f"{number} cycles: " + ", ".join(_in_words(samples[-1])))
-        if site.failures:
-            raise site.failures[0]
+        if harness.failures:
+            raise harness.failures[0]
     return samples
 
 

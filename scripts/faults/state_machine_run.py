@@ -1,4 +1,4 @@
-"""Many runs of the state machine in tests/faults/support/machine.py: new files, kills, disk errors and failures.
+"""Runs the state machine of tests/faults/support/machine.py many times: new files, kills, disk errors, failures.
 
 python -m scripts.faults.state_machine_run --runs 2000 --jobs 2    print the counts; exit code 1 after a violation
 """
@@ -19,7 +19,7 @@ _RUNS_AT_ONCE = 100
 
 
 class RunBatch(NamedTuple):
-    """A number of reproducible runs."""
+    """Several runs with one seed, which can be repeated."""
 
     runs: int
     steps: int
@@ -28,7 +28,7 @@ class RunBatch(NamedTuple):
 
 
 def run_batch(batch: RunBatch) -> tuple[Counter[str], str]:
-    """Return the counts, and the first violation in words; empty if there is none."""
+    """Run a batch; return the counts and the first violation, or an empty text."""
     from hypothesis import HealthCheck, Phase, settings
     from hypothesis import seed as seeded
     from hypothesis.stateful import run_state_machine_as_test

@@ -36,7 +36,7 @@ class Case:
 
     @property
     def module(self) -> str:
-        """The name of the test's file without folder and suffix."""
+        """Return the name of the test's file without folder and suffix."""
         return Path(self.test.partition("::")[0]).stem
 
 
@@ -65,7 +65,7 @@ def verdict(cases: Sequence[Case]) -> str:
 
 
 def summary(cases: Iterable[Case]) -> str:
-    """Return how many rows pass, in one line."""
+    """Return the number of rows for each outcome, in one line."""
     by_row = rows_of(cases)
     counts = Counter(verdict(by_row[number]) for number in ROWS)
     words = ", ".join(
@@ -86,17 +86,17 @@ def rows_of(cases: Iterable[Case]) -> dict[int, list[Case]]:
 
 
 def as_markdown(cases: Sequence[Case]) -> str:
-    """Return the table, section by section, and the reasons of skips."""
+    """Return the table in its sections, and the reasons of skipped tests."""
     by_row = rows_of(cases)
     lines = [f"**{summary(cases)}; {len(cases)} tests.**"]
     for title, numbers in SECTIONS.items():
         lines += ["", f"### {title}", "", "| # | fault | what happens | tests | outcome |", "|---|---|---|---|---|"]
         for number in numbers:
-            mine = by_row[number]
-            files = Counter(case.module for case in mine)
+            row_cases = by_row[number]
+            files = Counter(case.module for case in row_cases)
             tests = ", ".join(f"`{name}` {count}" for name, count in sorted(files.items())) or "none"
             row = ROWS[number]
-            lines.append(f"| {number} | {row.fault} | {row.outcome} | {tests} | {_outcome(mine)} |")
+            lines.append(f"| {number} | {row.fault} | {row.outcome} | {tests} | {_outcome(row_cases)} |")
     reasons = {(case.why, number) for case in cases if case.outcome == "skipped" for number in case.rows}
     if reasons:
         lines += ["", "Skipped, and why:", ""]
@@ -122,7 +122,7 @@ def page_with(page: str, table: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the rows and the counts; write the page if asked."""
+    """Print the rows and the counts; write the page with --write-docs."""
     parser = argparse.ArgumentParser(prog="python -m scripts.faults.table", description=__doc__)
     parser.add_argument("--run", action="store_true", help="run the tests instead of only collecting them")
     parser.add_argument("--write-docs", action="store_true", help="write the table into docs/lab/faults.md")
@@ -130,15 +130,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = collect(run=options.run)
     by_row = rows_of(cases)
     for number, row in ROWS.items():
-        mine = by_row[number]
-        sys.stdout.write(f"{number:3d}  {_outcome(mine):20s}  {len(mine):3d} tests  {row.fault}\n")
-        for why in sorted({case.why for case in mine if case.outcome in {"skipped", "failed"}}):
+        row_cases = by_row[number]
+        sys.stdout.write(f"{number:3d}  {_outcome(row_cases):20s}  {len(row_cases):3d} tests  {row.fault}\n")
+        for why in sorted({case.why for case in row_cases if case.outcome in {"skipped", "failed"}}):
             sys.stdout.write(f"     {why[:200]}\n")
     sys.stdout.write(f"{summary(cases)}; {len(cases)} tests\n")
     if options.write_docs:
         page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(page_with(page, as_markdown(cases)), encoding="utf-8", newline="\n")
-    return 1 if any(verdict(mine) in {"fails", "no test"} for mine in by_row.values()) else 0
+    return 1 if any(verdict(row_cases) in {"fails", "no test"} for row_cases in by_row.values()) else 0
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_the_page_lists_no_folder_that_does_not_exist():
 
 
 def test_rows_are_found():
-    """The control: prose is not a row, and folders of two levels are found."""
+    """Check the control: prose is not a row, and folders of two levels are found."""
     text = "`daemon/ui/` is text\n| `daemon/ui/` | the dashboard | `log`, `panels` |\n| `x/` | a | `b` |"
     assert rows_of(text) == {"daemon/ui/": ("the dashboard", {"log", "panels"})}
     assert {"daemon/", "trainer/ppo/analytic/", "schemas/rollout/"} <= set(FOLDERS)

@@ -99,7 +99,7 @@ def _is_seam(value: ast.expr) -> bool:
 
 
 def _opens_for_writing(call: ast.Call) -> bool:
-    """The mode is the second argument of `open` and the first of `Path.open`."""
+    """Return whether the mode is for writing: the second argument of `open`, the first of `Path.open`."""
     position = 1 if isinstance(call.func, ast.Name) else 0
     modes = [*call.args[position : position + 1], *(k.value for k in call.keywords if k.arg == "mode")]
     return any(isinstance(mode, ast.Constant) and set(str(mode.value)) & set("wax+") for mode in modes)

@@ -1,4 +1,4 @@
-"""The import direction daemon -> schemas <- trainer, checked in the source and in what is really loaded.
+"""The import direction daemon -> schemas <- trainer, checked in the source and in the loaded modules.
 
 import-linter (`python scripts/dev.py lint`) checks it as well. These tests also see imports by name
 (`importlib.import_module("torch")`) and what third-party packages import.
@@ -84,17 +84,18 @@ def test_neither_daemon_nor_schemas_load_torch_or_the_trainer():
     assert {"torch", "trainer"}.isdisjoint(loaded_by(*modules))
 
 
+@pytest.mark.torch
 def test_the_trainer_does_not_load_the_daemon():
     assert "daemon" not in loaded_by(*modules_of("trainer"))
 
 
 def test_the_racing_game_loads_numpy_alone():
-    """The simulated engine runs beside the daemon and must start fast, so `trainer/__init__.py` must not load torch."""
+    """Check that `trainer/__init__.py` does not load torch, so that the simulated engine starts fast."""
     assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.envs.racing.simulation"))
 
 
 def test_neither_the_dagger_pipeline_nor_an_expert_process_loads_torch():
-    """Both must start fast: one waits for workers, the other is started for every milestone."""
+    """Check that both start fast: one waits for workers, the other is started for every milestone."""
     assert {"torch", "daemon"}.isdisjoint(loaded_by("trainer.dagger.cli", "trainer.dagger.expert.server"))
 
 

@@ -1,4 +1,4 @@
-"""A whole service in this process, with the fake trainer as real child processes."""
+"""A complete service in this process, with the fake trainer as real child processes."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from daemon.training.runner import Runner
 from daemon.ui.snapshot import SystemStats
 from daemon.ui.status_writer import StatusWriter
 from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
-from tests.helpers import open_project
+from tests.helpers import open_context
 
 FAKE = Path(__file__).parents[1] / "fakes" / "trainer.py"
 
 
 class FakeLauncher:
-    """Starts the fake trainer where the real one is asked for; user scripts are started as they are."""
+    """Starts the fake trainer instead of the real one. Users' scripts are started unchanged."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.mode = ""
         self.started: list[Child] = []
         self._mailbox = mailbox
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
-        if speaks_events:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
+        if sends_events:
             spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), self.mode))
-        child = Child(spec, speaks_events=speaks_events, wake=self._mailbox.wake)
+        child = Child(spec, sends_events=sends_events, wake=self._mailbox.wake)
         self.started.append(child)
         return child
 
 
-class NoMachine:
+class NoSystemStats:
     def sample(self, trainer_pid: int | None) -> SystemStats:
         return SystemStats(0.0, 0, 1, 0, 0, "")
 
 
-class Rig:
-    """A service that a test drives."""
+class ProcessHarness:
+    """One daemon on one project folder, with real child processes and a real clock. `until` makes passes."""
 
     def __init__(
         self,
@@ -64,33 +64,33 @@ class Rig:
             agent=AgentSettings(hidden_sizes=hidden_sizes),
             trainer=TrainerSettings(epochs=epochs),
         )
-        self.project = open_project(folder, self.settings, wake=self.mailbox.wake)
+        self.context = open_context(folder, self.settings, wake=self.mailbox.wake)
         self.launcher = FakeLauncher(self.mailbox)
-        self.inbox = Inbox(self.project)
-        self.runner = Runner(self.project, self.launcher, attempts=attempts, keep_warm=keep_warm)
-        self.service = Service(self.project, self.inbox, self.runner, StatusWriter(self.project, NoMachine()), None)
+        self.inbox = Inbox(self.context)
+        self.runner = Runner(self.context, self.launcher, attempts=attempts, keep_warm=keep_warm)
+        self.service = Service(self.context, self.inbox, self.runner, StatusWriter(self.context, NoSystemStats()), None)
         self.service.start()
 
     @property
-    def layout(self):
-        return self.project.paths
+    def paths(self):
+        return self.context.paths
 
     @property
     def ledger(self):
-        return self.project.ledger
+        return self.context.ledger
 
     @property
     def log(self) -> str:
-        return "\n".join(self.project.log.lines)
+        return "\n".join(self.context.log.lines)
 
     def until(self, condition, *, timeout_s: float = 20.0) -> None:
-        """Tick until `condition()` holds; fail where it does not within `timeout_s`."""
+        """Make passes until `condition()` is true; fail after `timeout_s`."""
         end = time.monotonic() + timeout_s
         while True:
             delay_s = self.service.tick()
             if condition():
                 return
-            assert time.monotonic() < end, f"waited in vain; the log:\n{self.log}"
+            assert time.monotonic() < end, f"the condition did not become true in time; the log:\n{self.log}"
             self.mailbox.wait(min(delay_s, 0.05))
 
     def until_published(self, version: int) -> None:
@@ -101,7 +101,7 @@ class Rig:
         self.until(is_there)
 
     def close(self) -> None:
-        """End everything; may be called again."""
+        """Stop the daemon and its children. May be called again."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -112,14 +112,14 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path):
-    """Make rigs; all are closed at the end."""
-    made: list[Rig] = []
+def make_harness(tmp_path):
+    """Return a function that makes harnesses. All of them are closed at the end."""
+    made: list[ProcessHarness] = []
 
-    def make(folder: Path = tmp_path, **kwargs: object) -> Rig:
-        made.append(Rig(folder, **kwargs))
+    def make(folder: Path = tmp_path, **kwargs: object) -> ProcessHarness:
+        made.append(ProcessHarness(folder, **kwargs))
         return made[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for harness in made:
+        harness.close()

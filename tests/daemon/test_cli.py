@@ -1,4 +1,4 @@
-"""The command line of `hotlap`: its commands, and one clear line with the exit code for every mistake."""
+"""The command line of `hotlap`: its commands, and one clear line and an exit code for every mistake."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _hotlap_is_on_the_path(monkeypatch):
 
 
 def run(capsys, *arguments):
-    """Run a command in this process; return its exit code and what it printed."""
+    """Run a command in this process; return its exit code and output."""
     try:
         code = main([str(a) for a in arguments])
     except SystemExit as error:
@@ -38,9 +38,9 @@ def content(folder: Path) -> set[str]:
 
 BAD = {
     "missing folder": ([], {}, "", 2, "the project folder"),
-    "empty folder name": (["--project", "", "status"], {}, "", 2, "--project: the name of a folder is missing"),
+    "empty folder name": (["--project", "", "status"], {}, "", 2, "--project: the folder's name is empty"),
     "a file": (["--project", __file__, "status"], {}, "", 2, "test_cli.py is not a folder"),
-    "nothing to train on": (["--once"], {}, "", 3, "there is no rollout in"),
+    "nothing to train on": pytest.param(["--once"], {}, "", 3, "Exports contains no rollouts", marks=pytest.mark.torch),
     "unknown setting": (["--once"], {}, "[trainer]\nepoch = 1\n", 2, "did you mean trainer.epochs?"),
     "unknown variable": (["--once"], {"HOTLAP_TRAINER__EPOCH": "1"}, "", 2, "did you mean HOTLAP_TRAINER__EPOCHS?"),
     "no python": (["--once"], {}, f"[daemon]\npython_executable = {orjson.dumps(__file__).decode()}\n", 2, "python"),
@@ -68,8 +68,14 @@ BAD = {
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles is only for --demo"),
     "trigger without a daemon": (["trigger"], {}, "", 2, "no daemon runs on "),
     "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "no model was published yet"),
-    "mistyped command": (["statsu"], {}, "", 2, "there is no command statsu -> did you mean `hotlap status`?"),
-    "mistyped trainer command": (["onlin"], {}, "", 2, "there is no command onlin -> did you mean `hotlap online`?"),
+    "mistyped command": (["statsu"], {}, "", 2, "the command statsu does not exist -> did you mean `hotlap status`?"),
+    "mistyped trainer command": (
+        ["onlin"],
+        {},
+        "",
+        2,
+        "the command onlin does not exist -> did you mean `hotlap online`?",
+    ),
     "mistyped flag": (["--onec"], {}, "", 2, "unknown argument --onec -> did you mean --once?"),
     "mistyped flag of a command": (["status", "--jsn"], {}, "", 2, "did you mean --json?"),
     "no number": (["--epochs", "many"], {}, "", 2, "argument --epochs: invalid int value: 'many'"),
@@ -91,15 +97,16 @@ def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch, arguments, environ
     if "missing folder" not in request.node.name:
         folder.mkdir()
         (folder / "daemon.toml").write_text(config, encoding="utf-8")
-    given, _, err = run(capsys, "--project", folder, *arguments)
-    assert given == code
+    returned, _, err = run(capsys, "--project", folder, *arguments)
+    assert returned == code
     assert words in err
     assert len(err.splitlines()) == 1
     assert re.search(r"\[E_[A-Z_]+\]$", err.rstrip())
     assert "Traceback" not in err
 
 
-def test_a_second_daemon_is_turned_away(tmp_path, capsys):
+@pytest.mark.torch
+def test_a_second_daemon_is_refused(tmp_path, capsys):
     lock = ProjectLock(ProjectPaths(tmp_path).lock)
     lock.acquire()
     try:
@@ -110,7 +117,7 @@ def test_a_second_daemon_is_turned_away(tmp_path, capsys):
     assert "another daemon runs on this project" in err
 
 
-def test_status_and_history_answer_before_anything_ran(tmp_path, capsys):
+def test_status_and_history_work_before_the_first_daemon(tmp_path, capsys):
     code, out, _ = run(capsys, "status", "--json", "--project", tmp_path)
     assert code == 0
     wanted = {"state", "cycle", "rollouts_pending", "rollouts_needed", "policy_version", "best_model_path"}
@@ -120,10 +127,10 @@ def test_status_and_history_answer_before_anything_ran(tmp_path, capsys):
     assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
 
 
-def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    layout.pointer.write_text(f"{layout.models}/cycle_000001/model_epoch_1.json", encoding="utf-8")
+def test_doctor_reports_a_missing_model_and_a_wrong_python(tmp_path, capsys):
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    paths.pointer.write_text(f"{paths.models.as_posix()}/cycle_000001/model_epoch_1.json", encoding="utf-8")
     (tmp_path / "daemon.toml").write_text("[daemon]\npython_executable = '/none'\n", encoding="utf-8")
     code, out, _ = run(capsys, "doctor", "--project", tmp_path)
     assert code == 1
@@ -155,7 +162,7 @@ def test_doctor_names_a_folder_that_is_not_a_project_and_checks_the_installation
     assert content(tmp_path) == set()
 
 
-@pytest.mark.parametrize("command", ["status", "history", "doctor"])
+@pytest.mark.parametrize("command", ["status", "history", pytest.param("doctor", marks=pytest.mark.torch)])
 def test_reports_create_nothing_in_a_project(tmp_path, capsys, monkeypatch, command):
     (tmp_path / "My.uproject").touch()
     monkeypatch.chdir(tmp_path)
@@ -163,26 +170,28 @@ def test_reports_create_nothing_in_a_project(tmp_path, capsys, monkeypatch, comm
     assert content(tmp_path) == {"My.uproject"}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["Saved/", "daemon.toml", "My.uproject", "project.godot", "ProjectSettings/"])
 def test_the_first_start_in_a_games_folder_needs_no_flag(tmp_path, capsys, monkeypatch, name):
     path = tmp_path / name
     path.mkdir() if name.endswith("/") else path.touch()
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, "--once")
-    assert (code, "there is no rollout in" in err) == (3, True)
+    assert (code, "Exports contains no rollouts" in err) == (3, True)
     assert ProjectPaths(tmp_path).exports.is_dir()
     first = ProjectPaths(tmp_path).daemon_log.read_text(encoding="utf-8").splitlines()[0]
     assert f"hotlap {__version__}, Python " in first
     assert f"project {tmp_path}" in first
 
 
-def test_an_explicit_project_is_created_in(tmp_path, capsys, monkeypatch):
+@pytest.mark.torch
+def test_an_explicit_project_may_be_an_empty_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(capsys, "--once", "--project", ".")[0] == 3
     assert ProjectPaths(tmp_path).exports.is_dir()
 
 
-def test_a_folder_inside_a_project_is_told_which_one_it_belongs_to(tmp_path, capsys, monkeypatch):
+def test_in_a_subfolder_the_error_names_the_project(tmp_path, capsys, monkeypatch):
     ProjectPaths(tmp_path).make()
     (tmp_path / "Source").mkdir()
     monkeypatch.chdir(tmp_path / "Source")
@@ -196,9 +205,10 @@ def test_a_mistake_in_daemon_toml_does_not_stop_a_command(tmp_path, capsys, comm
     assert (code, "E_NO_DAEMON" in err, str(tmp_path) in err) == (2, True, True)
 
 
+@pytest.mark.torch
 @pytest.mark.skipif(sys.platform == "win32", reason="file rights")
 def test_a_project_that_cannot_be_written_is_refused(tmp_path, capsys):
-    (tmp_path / "Saved").write_text("a file where a folder is due")
+    (tmp_path / "Saved").write_text("a file instead of a folder")
     code, _, err = run(capsys, "--once", "--project", tmp_path)
     assert code == 2
     assert "cannot be created" in err
@@ -227,7 +237,7 @@ def test_docs_prints_pages_and_lists_them(capsys):
     assert "did you mean `hotlap docs glossary`?" in run(capsys, "docs", "glosary")[2]
 
 
-def test_explain_says_what_a_code_means(capsys):
+def test_explain_prints_the_meaning_of_a_code(capsys):
     code, out, _ = run(capsys, "explain", "e_other_daemon")
     assert (code, "E_OTHER_DAEMON: another daemon" in out, "what to do:" in out) == (0, True, True)
     assert run(capsys, "explain", "W_TRAINER_W_STALE")[0] == 0
@@ -237,17 +247,17 @@ def test_explain_says_what_a_code_means(capsys):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed")
 def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatch):
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
     code, _, err = run(capsys, "status")
     assert (code, "the current folder does not exist any more" in err) == (2, True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirections")
 @pytest.mark.parametrize(("arguments", "code"), [("status --project .", 0), ("nonsense", 2), ("docs", 0)])
-def test_closed_streams_do_no_harm(tmp_path, arguments, code):
+def test_commands_work_with_closed_streams(tmp_path, arguments, code):
     command = f'"{sys.executable}" -m daemon {arguments} <&- >&- 2>"{tmp_path}/err"'
     root = Path(__file__).parents[2]
     done = subprocess.run(command, shell=True, cwd=root, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""What a review found and must not come back: one odd file or one hiccup never stops the service."""
+"""Failures of single files, of the ledger and of training scripts never stop the service."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from daemon.cli import main
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import FileSignature
-from daemon.rollouts import reader as intake
+from daemon.rollouts import reader as reader_module
 from daemon.rollouts.scan import Listing, scan_folder
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 
 
-def test_the_listing_and_the_reader_stamp_a_file_alike(tmp_path):
-    path = drop(tmp_path, 1)
+def test_the_scan_and_the_reader_use_the_same_signature(tmp_path):
+    path = write_rollout(tmp_path, 1)
     assert scan_folder(tmp_path) == Listing({path.name: FileSignature.of(os.lstat(path))}, {})
 
 
-def test_rollouts_of_another_shape_that_arrive_while_version_0_is_made_only_cost_a_new_version_0(rig):
-    one = rig()
-    one.until(lambda: len(one.launcher.started) == 1)
+def test_version_0_is_made_again_if_rollouts_of_another_shape_arrive_meanwhile(make_harness):
+    harness = make_harness()
+    harness.until(lambda: len(harness.launcher.started) == 1)
     for i in (1, 2):
-        drop(one.layout.exports, i, v1_bytes(seed=i, observation_size=4))
-    one.until(lambda: one.ledger.has_trained() and not one.runner.busy)
-    assert [cycle.state for cycle in one.ledger.history()] == ["published"] * 3
+        write_rollout(harness.paths.exports, i, v1_bytes(seed=i, observation_size=4))
+    harness.until(lambda: harness.ledger.has_trained() and not harness.runner.busy)
+    assert [cycle.state for cycle in harness.ledger.history()] == ["published"] * 3
 
 
 @pytest.mark.fault(24)
-def test_one_unreadable_file_keeps_nobody_waiting(rig, monkeypatch):
-    real = intake.read_regular
+def test_an_unreadable_file_does_not_delay_the_others(make_harness, monkeypatch):
+    real = reader_module.read_regular
     refused = {"rollout_9_20261121_120000.json"}
 
     def read(path, *, limit):
@@ -44,104 +44,105 @@ def test_one_unreadable_file_keeps_nobody_waiting(rig, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return real(path, limit=limit)
 
-    monkeypatch.setattr(intake, "read_regular", read)
-    one = rig()
+    monkeypatch.setattr(reader_module, "read_regular", read)
+    harness = make_harness()
     for i in (1, 2, 9):
-        drop(one.layout.exports, i)
-    one.until_published(1)
-    assert any(w.code == "W_UNREADABLE" for w in one.project.warnings())
+        write_rollout(harness.paths.exports, i)
+    harness.until_published(1)
+    assert any(w.code == "W_UNREADABLE" for w in harness.context.warnings())
     refused.clear()
-    one.until(lambda: one.ledger.pending_count() == 1)
-    one.until(lambda: not any(w.code == "W_UNREADABLE" for w in one.project.warnings()))
+    harness.until(lambda: harness.ledger.pending_count() == 1)
+    harness.until(lambda: not any(w.code == "W_UNREADABLE" for w in harness.context.warnings()))
 
 
 @pytest.mark.fault(22)
 @pytest.mark.parametrize("name", ["rollout_1\u00b22.json", "rollout_[x].json", "rollout_\u202eabc.json"])
-def test_an_odd_name_is_no_obstacle(rig, name):
-    one = rig()
-    (one.layout.exports / name).write_bytes(v1_bytes(seed=1))
-    drop(one.layout.exports, 2)
-    one.until_published(1)
+def test_a_rollout_with_an_unusual_name_counts(make_harness, name):
+    harness = make_harness()
+    (harness.paths.exports / name).write_bytes(v1_bytes(seed=1))
+    write_rollout(harness.paths.exports, 2)
+    harness.until_published(1)
 
 
 @pytest.mark.fault(22)
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
-def test_a_name_that_is_no_text_is_rejected(rig):
-    one = rig()
-    odd = Path(os.fsdecode(os.fsencode(one.layout.exports) + b"/rollout_\xff.json"))
-    odd.write_bytes(v1_bytes())
-    one.until(lambda: not odd.exists())
-    assert one.ledger.rejected_count() == 1
+def test_a_name_that_is_not_valid_utf_8_is_rejected(make_harness):
+    harness = make_harness()
+    path = Path(os.fsdecode(os.fsencode(harness.paths.exports) + b"/rollout_\xff.json"))
+    path.write_bytes(v1_bytes())
+    harness.until(lambda: not path.exists())
+    assert harness.ledger.rejected_count() == 1
 
 
-def test_a_ledger_that_refuses_once_costs_one_try_of_the_cycle(rig, monkeypatch):
-    one = rig()
-    one.until_published(0)
-    real, refusals = one.ledger.store_result, [sqlite3.OperationalError("disk full")]
+def test_a_result_is_stored_at_the_next_pass_if_the_ledger_fails_once(make_harness, monkeypatch):
+    harness = make_harness()
+    harness.until_published(0)
+    real, refusals = harness.ledger.store_result, [sqlite3.OperationalError("disk full")]
 
-    def store(*arguments, **named):
+    def store(*arguments, **keywords):
         if refusals:
             raise refusals.pop()
-        return real(*arguments, **named)
+        return real(*arguments, **keywords)
 
-    monkeypatch.setattr(type(one.ledger), "store_result", lambda self, *a, **k: store(*a, **k))
-    drop(one.layout.exports, 1)
-    drop(one.layout.exports, 2)
+    monkeypatch.setattr(type(harness.ledger), "store_result", lambda self, *a, **k: store(*a, **k))
+    write_rollout(harness.paths.exports, 1)
+    write_rollout(harness.paths.exports, 2)
     with pytest.raises(sqlite3.OperationalError):
-        one.until_published(1)
-    one.until_published(1)
-    assert one.runner.cycle.phase is Phase.PUBLISHED
+        harness.until_published(1)
+    harness.until_published(1)
+    assert harness.runner.cycle.phase is Phase.PUBLISHED
 
 
-def test_a_commit_that_is_refused_leaves_no_transaction_open(rig):
-    one = rig()
-    one.until_published(0)
-    one.ledger._db.execute("PRAGMA busy_timeout = 50")
-    reader = sqlite3.connect(one.layout.ledger, isolation_level=None)
+def test_no_transaction_stays_open_after_a_failed_commit(make_harness):
+    harness = make_harness()
+    harness.until_published(0)
+    harness.ledger._db.execute("PRAGMA busy_timeout = 50")
+    reader = sqlite3.connect(harness.paths.ledger, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM cycle").fetchall()
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        one.ledger.set_meta("x", "1")
+        harness.ledger.set_meta("x", "1")
     reader.close()
-    one.ledger.set_meta("x", "2")
-    assert one.ledger.meta("x") == "2"
+    harness.ledger.set_meta("x", "2")
+    assert harness.ledger.meta("x") == "2"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a job object there")
-def test_workers_of_a_training_script_that_failed_do_not_live_on(rig, tmp_path):
+def test_workers_of_a_failed_training_script_are_ended(make_harness, tmp_path):
     (tmp_path / "bad.py").write_text(
         "import pathlib, subprocess, sys\n"
         "worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(worker.pid))\n"
         "raise SystemExit('no')\n"
     )
-    one = rig(training_script="bad.py")
-    drop(one.layout.exports, 1)
-    drop(one.layout.exports, 2)
-    one.until(lambda: one.runner.cycle and one.runner.cycle.kind == "train" and not one.runner.busy)
+    harness = make_harness(training_script="bad.py")
+    write_rollout(harness.paths.exports, 1)
+    write_rollout(harness.paths.exports, 2)
+    harness.until(lambda: harness.runner.cycle and harness.runner.cycle.kind == "train" and not harness.runner.busy)
     pid = int((tmp_path / "pid").read_text())
-    one.until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    harness.until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize("command", ["history", "doctor"])
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000], ids=["empty", "garbage"])
-def test_a_damaged_ledger_is_told_in_a_line(tmp_path, capsys, command, content):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    layout.ledger.write_bytes(content)
+def test_a_damaged_ledger_is_reported_without_a_traceback(tmp_path, capsys, command, content):
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    paths.ledger.write_bytes(content)
     assert main([command, "--project", str(tmp_path)]) in {1, 2}
     captured = capsys.readouterr()
     assert "ledger" in captured.out + captured.err
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.torch
 def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path, capsys, monkeypatch):
-    """It used to start a cycle on nothing."""
+    """Check that no cycle starts without rollouts."""
     from daemon.service import Service
 
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    path = drop(layout.exports, 1)
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    path = write_rollout(paths.exports, 1)
     assert main(["--once", "--project", str(tmp_path), "--epochs", "1"]) == 0
     monkeypatch.setattr(Service, "has_rollouts", property(lambda self: path.exists()))
     real = Service.trigger
@@ -153,13 +154,13 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     monkeypatch.setattr(Service, "trigger", remove_then_trigger)
     capsys.readouterr()
     assert main(["--once", "--project", str(tmp_path)]) == 3
-    assert "there is no rollout in" in capsys.readouterr().err
+    assert f"{paths.exports} contains no rollouts" in capsys.readouterr().err
 
 
 def test_once_after_an_interrupted_once_trains_that_cycle_and_no_other(tmp_path, monkeypatch):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    drop(layout.exports, 1)
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    write_rollout(paths.exports, 1)
 
     def interrupt_the_training(service):
         cycle = service.runner.cycle
@@ -172,7 +173,7 @@ def test_once_after_an_interrupted_once_trains_that_cycle_and_no_other(tmp_path,
         patch.setattr("daemon.app._cycle_is_over", interrupt_the_training)
         assert main(arguments) == 1
     assert main(arguments) == 0
-    ledger = Ledger.open(layout.ledger, read_only=True)
+    ledger = Ledger.open(paths.ledger, read_only=True)
     try:
         assert [record.cycle for record in ledger.history(10)] == [0, 1]
     finally:

@@ -1,4 +1,4 @@
-"""No module in the folder that a command is started in runs, in any of our processes: it is a game's folder."""
+"""No process of Hotlap imports modules from the folder in which a command is started, which is a game's folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -49,7 +49,7 @@ class Net(Network):
 
 
 class Game:
-    """A folder full of modules that leave a mark when they run."""
+    """Make a folder full of modules that write a mark when they run; return the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.marks = folder / "game", folder / "marks"
@@ -91,7 +91,7 @@ ENTRIES = pytest.mark.parametrize("entry", ["hotlap", "python -m daemon"])
 
 
 def test_the_modules_leave_marks(game):
-    """The control: without our care Python runs them."""
+    """Check the control: without these precautions, Python runs the modules."""
     code = f"import {', '.join(sorted({*MODULES} - {*sys.builtin_module_names}))}"
     subprocess.run([sys.executable, "-S", "-c", code], cwd=game.folder, timeout=60, check=False)
     assert len(game.ran()) >= 20
@@ -108,8 +108,8 @@ def test_no_module_of_the_folder_runs(game, entry, command):
 @pytest.mark.slow
 @ENTRIES
 def test_no_module_of_the_folder_runs_in_a_cycle(game, entry):
-    """The daemon, its reader of large files, its trainer and what it imports."""
-    drop(ProjectPaths(game.folder).exports if _made(game) else Path(), 1, v1_bytes(seed=1, n=16_000))
+    """Check the daemon, its reader of large files, its trainer and the modules that it imports."""
+    write_rollout(ProjectPaths(game.folder).exports if _made(game) else Path(), 1, v1_bytes(seed=1, n=16_000))
     done = game.run(entry, "--once", "--project", ".", "--epochs", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert game.ran() == set()
@@ -139,7 +139,7 @@ def test_a_network_of_the_project_runs_once_it_is_approved_and_nothing_else_does
     (game.folder / "my_net.py").write_text(NETWORK.replace("{marks}", str(game.marks)))
     (game.folder / "daemon.toml").write_text('[trainer]\nnetwork = "my_net:Net"\n')
     _made(game)
-    drop(ProjectPaths(game.folder).exports, 1)
+    write_rollout(ProjectPaths(game.folder).exports, 1)
     refused = game.run(entry, "--once", "--epochs", "1")
     assert (refused.returncode, "E_UNTRUSTED" in refused.stderr) == (2, True)
     assert game.ran() == set()

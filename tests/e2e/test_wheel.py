@@ -1,4 +1,4 @@
-"""The wheel: what it contains, and that everything it promises works from it, in an empty folder."""
+"""The wheel: its content, and that all commands work from it in an empty folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pip(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Build the wheel from a copy, so that neither an old build folder gets in nor a new one stays."""
+    """Build the wheel from a copy, so that it contains no old build folder and leaves no new one."""
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"

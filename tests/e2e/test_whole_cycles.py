@@ -1,4 +1,4 @@
-"""Whole cycles as users run them: real processes, the real trainer, and the two folders between them."""
+"""Whole cycles as users run them: with real processes, the real trainer and the two folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schemas.model import check_probe, read_model
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import SAMPLES, drop, v1_bytes
+from tests.helpers import SAMPLES, v1_bytes, write_rollout
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
@@ -41,7 +41,7 @@ def daemon(*arguments: object, timeout: float = 110, env: dict[str, str] | None 
 
 @pytest.fixture
 def running(tmp_path):
-    """Start daemons; end them all."""
+    """Return a function that starts daemons; all of them are ended afterwards."""
     started: list[subprocess.Popen] = []
 
     def start(*arguments: object, stdout=subprocess.DEVNULL) -> subprocess.Popen:
@@ -71,9 +71,9 @@ def status(folder: Path) -> dict:
 
 
 def make_exports(folder: Path) -> Path:
-    layout = ProjectPaths(folder)
-    layout.exports.mkdir(parents=True)
-    return layout.exports
+    paths = ProjectPaths(folder)
+    paths.exports.mkdir(parents=True)
+    return paths.exports
 
 
 def published_model(folder: Path):
@@ -124,7 +124,7 @@ def test_the_same_rollouts_and_seed_give_the_same_weights(tmp_path):
     for name in ("one", "two"):
         exports = make_exports(tmp_path / name)
         for i in range(3):
-            drop(exports, i, v1_bytes(seed=i, n=256))
+            write_rollout(exports, i, v1_bytes(seed=i, n=256))
         assert daemon("--once", "--project", tmp_path / name, "--seed", 5).returncode == 0
         path = Path(ProjectPaths(tmp_path / name).pointer.read_text(encoding="utf-8"))
         checksums.add(orjson.loads(path.read_bytes())["checksum"])
@@ -167,7 +167,7 @@ def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Pr
     """Return a daemon in the middle of a long training, and its trainers."""
     exports = make_exports(folder)
     for i in range(2):
-        drop(exports, i, v1_bytes(seed=i, n=2048))
+        write_rollout(exports, i, v1_bytes(seed=i, n=2048))
     first = running("--project", folder, "--after-n-rollouts", 2, "--epochs", 50)
     wait_until(lambda: status(folder).get("state") == "training" and status(folder)["cycle"] == 1)
     return first, psutil.Process(first.pid).children(recursive=True)

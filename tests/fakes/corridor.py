@@ -1,4 +1,4 @@
-"""An environment for DAgger: a corridor to walk along, with every kind of action and observation, and random wind."""
+"""An environment for DAgger: a corridor with random wind, and every kind of action and observation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LENGTH = 24
 
 
 class Corridor(gymnasium.Env):
-    """The walker begins at `x` = 0. A milestone is reached at its `at`; below -3 the walker falls."""
+    """The agent starts near `x` = 0. It reaches a milestone at the milestone's `at`, and fails below -3."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     num_envs = 4

@@ -1,7 +1,7 @@
-"""A trainer that learns nothing: it follows the protocol, and can fail in every way that a real one can.
+"""A trainer that does not train: it follows the protocol, and can fail in every way in which a real one can.
 
-Usage: trainer.py MODE; started by the tests in place of `python -m trainer serve`. It writes plain JSON and imports
-almost nothing, so that a failure takes a tenth of a second.
+Usage: trainer.py MODE. The tests start it instead of `python -m trainer serve`. It writes plain JSON and imports
+almost nothing, so that it ends within a tenth of a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PIDS_NAME = "descendants.txt"
-"""A file in State: the pids of what the trainer started, one in each line."""
+"""A file in State with the pids of the processes that the trainer started, one in each line."""
 SLEEPER = "import time; time.sleep(3600)"
 DOUBLE_FORKED = f"""
 import os, subprocess, sys
@@ -36,7 +36,7 @@ MARKER_VARIABLE = "MARKER_OF_A_PICKLE"
 
 
 class Poison:
-    """A pickle of it runs a command if it is loaded without `weights_only`."""
+    """An object whose pickle runs a command if it is loaded without `weights_only`."""
 
     def __init__(self, marker: str) -> None:
         self.marker = marker
@@ -45,7 +45,7 @@ class Poison:
         return os.system, (f"touch {self.marker}",)
 
 
-def say(event: str, **fields: object) -> None:
+def send(event: str, **fields: object) -> None:
     """Send an event."""
     sys.stdout.buffer.write(json.dumps({"event": event, **fields}).encode() + b"\n")
     sys.stdout.buffer.flush()
@@ -53,7 +53,7 @@ def say(event: str, **fields: object) -> None:
 
 def epoch_done(epoch: int, epochs: int, value_loss: float | None = None) -> None:
     losses = {"value_loss": value_loss}
-    say("epoch", epoch=epoch, epochs=epochs, losses=losses, score=0.5, seconds=0.01)
+    send("epoch", epoch=epoch, epochs=epochs, losses=losses, score=0.5, seconds=0.01)
 
 
 def lifeline() -> None:
@@ -64,7 +64,7 @@ def lifeline() -> None:
 
 
 def flood(megabytes: int) -> None:
-    """Write to both streams: without newlines, not UTF-8, escape sequences, and lines that look like epochs."""
+    """Write much to both streams: without newlines, invalid UTF-8, escape sequences, lines that look like epochs."""
     block = b"x" * (1 << 20)
     dirty = (b"\x1b[2J\x1b]52;c;aGk=\x07\xff\xfe epoch 99 of 1 \xc2\x9b31m tail \n" * 20_000)[: 1 << 20]
     for _ in range(megabytes):
@@ -75,19 +75,19 @@ def flood(megabytes: int) -> None:
 
 
 def send_false_events() -> None:
-    """Send events of the right form that cannot be true."""
+    """Send well-formed events with impossible values."""
     for epoch in (-1, 0, 10**9, 1, 1, 1):
         epoch_done(epoch, 0)
     for i in range(3000):
-        say("epoch", epoch=1, epochs=1, losses={}, score=None, seconds=-1.0)
-        say("heartbeat", doing="\x1b[31mred" * 100, progress=float("1e308") if i % 2 else -5.0)
-        say("notice", code=f"W_FALSE_\x1b[0m{i}", message=f"notice {i}")
+        send("epoch", epoch=1, epochs=1, losses={}, score=None, seconds=-1.0)
+        send("heartbeat", doing="\x1b[31mred" * 100, progress=float("1e308") if i % 2 else -5.0)
+        send("notice", code=f"W_FALSE_\x1b[0m{i}", message=f"notice {i}")
     sys.stdout.buffer.write(b'{"event": "epoch", "epoch": NaN}\n{"event": []}\n[]\n\x00\n' * 100)
     sys.stdout.buffer.flush()
 
 
 def start_descendants(names: Path) -> None:
-    """Start a child in the same session, one in its own, and a double fork with a child; write their pids to a file."""
+    """Start a child in this session, one in another, and a double fork with a child; write their pids to a file."""
     same = subprocess.Popen([sys.executable, "-c", SLEEPER])
     own = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     with names.open("a") as file:
@@ -98,14 +98,18 @@ def start_descendants(names: Path) -> None:
 
 
 def misbehave(mode: str, output: Path) -> None:
-    """End or stop this trainer before it has done anything, if the mode asks for it."""
+    """Fail, end or hang before the training, if this is the mode's fault."""
     if mode == "dies":
+        if sys.platform == "win32":
+            import ctypes
+
+            ctypes.windll.kernel32.TerminateProcess(ctypes.c_void_p(-1), 0xC0000017)  # itself: no memory
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "fails":
-        say("error", code="E_DATA", message="these rollouts are no good")
+        send("error", code="E_DATA", message="these rollouts are no good")
         sys.exit(65)
     if mode == "runs out of memory":
-        say("error", code="E_MEMORY", message="out of memory")
+        send("error", code="E_MEMORY", message="out of memory")
         sys.exit(75)
     if mode == "traceback":
         raise RuntimeError("a bug")
@@ -113,7 +117,7 @@ def misbehave(mode: str, output: Path) -> None:
         time.sleep(3600)
     if mode == "talks on":
         while True:
-            say("heartbeat", doing=f"thinking {time.monotonic()}", progress=0.1)
+            send("heartbeat", doing=f"thinking {time.monotonic()}", progress=0.1)
             sys.stderr.write("still thinking\n")
             time.sleep(0.02)
     if mode == "stops":
@@ -136,8 +140,8 @@ def misbehave(mode: str, output: Path) -> None:
         send_false_events()
 
 
-def spoilt(model: bytes, mode: str) -> bytes:
-    """Return the model JSON with the mistake that the mode asks for; its probe is unchanged."""
+def with_fault(model: bytes, mode: str) -> bytes:
+    """Return the model JSON with the mode's fault, and with an unchanged probe."""
     document = json.loads(model)
     first = document["policy_layers"][0]
     match mode:
@@ -163,19 +167,19 @@ def checkpoint(mode: str, cycle: int, epoch: int) -> bytes:
     return f"checkpoint {cycle} {epoch}".encode()
 
 
-def make_model(**given: int) -> bytes:
-    """Return a model JSON. The import is late: modes that never make a model are quicker without it."""
+def make_model(**arguments: int) -> bytes:
+    """Return a model JSON. The import is inside, because modes that make no model are faster without it."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     from tests.helpers import model_bytes
 
-    return model_bytes(**given)
+    return model_bytes(**arguments)
 
 
 def work(job: dict[str, Any], mode: str) -> None:
     output = Path(str(job["output"]))
-    say("heartbeat", doing="training", progress=0.1)
-    say("notice", code="W_DEMO", message="something [bold]odd[/bold] \x1b[2J")
+    send("heartbeat", doing="training", progress=0.1)
+    send("notice", code="W_DEMO", message="something [bold]odd[/bold] \x1b[2J")
     misbehave(mode, output)
     cycle, files = int(str(job["policy_version"])), {}
     epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))
@@ -185,10 +189,10 @@ def work(job: dict[str, Any], mode: str) -> None:
             epoch_done(epoch, len(epochs), 1.0 / epoch)
     if mode == "fails after its epochs":
         raise RuntimeError("a late bug")
-    say("selecting")
+    send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
     model = make_model(version=cycle, seed=cycle, observation_size=job["contract"]["observation_size"])
-    files[f"model_epoch_{best}.json"] = spoilt(model, mode)
+    files[f"model_epoch_{best}.json"] = with_fault(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():
         (output / name).write_bytes(content)
@@ -200,7 +204,7 @@ def work(job: dict[str, Any], mode: str) -> None:
         (output / chosen).unlink()
     if mode == "no metrics":
         hashes = {}
-    say(
+    send(
         "result",
         epoch=best,
         score=0.5,
@@ -223,7 +227,7 @@ def main() -> None:
     if mode in {"stubborn", "deaf"}:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if mode == "warm":
-        say("ready", versions={"fake": "1"})
+        send("ready", versions={"fake": "1"})
     job: dict[str, Any] = {"kind": "prefetch"}
     while job["kind"] == "prefetch":
         line = sys.stdin.buffer.readline()
@@ -237,8 +241,8 @@ def main() -> None:
     if mode == "never ready":
         time.sleep(3600)
     if not mode:
-        make_model(version=0)  # a trainer that is ready has done its imports
-    say("ready", versions={"fake": "1"})
+        make_model(version=0)  # a trainer must be ready only after its imports
+    send("ready", versions={"fake": "1"})
     work(job, "silent" if mode == "orphaned" else mode)
 
 

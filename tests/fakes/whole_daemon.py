@@ -1,4 +1,4 @@
-"""The real daemon as a program, with the fake trainer, so that a cycle is quick. Usage: whole_daemon.py ARGUMENT ..."""
+"""The real daemon with the fake trainer as a program, for fast cycles. Usage: whole_daemon.py ARGUMENT ..."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FAKE = Path(__file__).with_name("trainer.py")
 
 
 class Launcher(app.ChildLauncher):
-    """Starts the fake trainer in place of the real one."""
+    """Starts the fake trainer instead of the real one."""
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
-        if speaks_events:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
+        if sends_events:
             spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), ""))
-        return super().start(spec, speaks_events=speaks_events)
+        return super().start(spec, sends_events=sends_events)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.faults.lib.seeded_bugs import Replacement, SeededBug
+from scripts.faults.lib.seeded_bug import Replacement, SeededBug
 from scripts.faults.seeded_bug_run import BUGS, ROOT, applied, check_all
 
 

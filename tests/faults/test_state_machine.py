@@ -1,4 +1,4 @@
-"""Any order of drops, crashes, refusals and failing trainers: the promises hold after each step, and it recovers."""
+"""Any order of new files, crashes, disk errors and failing trainers: no invariant is violated, and it recovers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TestAnyOrder.settings = settings(
 )
 
 
-def test_the_command_counts_its_runs_and_tells_what_broke(monkeypatch, tmp_path):
+def test_the_command_counts_its_runs_and_reports_a_violation(monkeypatch, tmp_path):
     few = RunBatch(runs=2, steps=5, seed=0, shrinks=False)
     counts, broken = run_batch(few)
     assert broken == ""

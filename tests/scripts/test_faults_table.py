@@ -1,4 +1,4 @@
-"""Every row of the fault table has a test, or a skip that says why; the page tells of all of them."""
+"""Every row of the fault table has a test, or a skip with its reason; the page contains all rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def marked_rows(source: str) -> set[int]:
-    """Return the numbers in `pytest.mark.fault(n)`, wherever they stand."""
+    """Return the numbers in all `pytest.mark.fault(n)` of a file."""
     return {
         argument.value
         for node in ast.walk(ast.parse(source))

@@ -1,4 +1,4 @@
-"""Records all disk operations of a run, with what was synced when."""
+"""Records all disk operations of a run, and when files and names were synced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Node:
 
     is_folder: bool
     data: bytes = b""
-    synced_at: int | None = 0  #: the operation that made its bytes durable; None: none
+    synced_at: int | None = 0  #: the operation that made its bytes durable; None if they are not durable yet
     made_at: int = 0
     names: dict[str, int] = field(default_factory=dict)  #: the names in a folder after all operations
 
@@ -33,7 +33,7 @@ class NameChange:
 
     @property
     def folder(self) -> int:
-        """The folder whose fsync makes this change durable."""
+        """Return the folder whose fsync makes this change durable."""
         place = self.gains or self.loses
         assert place is not None
         return place[0]
@@ -67,7 +67,7 @@ class DiskRecorder(Disk):
 
     @property
     def count(self) -> int:
-        """The number of operations so far."""
+        """Return the number of operations so far."""
         return len(self.labels)
 
     def _find(self, path: Path) -> int | None:
@@ -131,7 +131,7 @@ class DiskRecorder(Disk):
         self._record(f"rename {target.name}")
 
     def fsync_all(self, paths: Sequence[Path]) -> None:
-        """Sync one file after another, so that the record has an order."""
+        """Sync one file after the other, so that each sync has a number."""
         for path in paths:
             self.fsync(path)
 

@@ -1,4 +1,4 @@
-"""Mutated rollout files: valid files of both versions, and random changes to them."""
+"""Mutated rollout files: valid files of both versions with random changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from trainer.simulate import rollout_file
 
 MAX_BYTES = 1 << 20
-"""The largest mutated file: very large files have their own tests."""
+"""The size limit of mutated files. Larger files have tests of their own."""
 
 _TOKENS = (
     *(b"nan", b"-nan(ind)", b"Infinity", b"-inf", b"1.#INF", b"1e999", b"-1e999", b"1e-999", b"5e-324", b"-0.0"),
@@ -152,7 +152,7 @@ def _change_encoding(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> 
 
 
 def _change_document(rng: random.Random, data: bytes, pool: Sequence[bytes]) -> bytes:
-    """Put an odd value into the document, remove a value, or add a name."""
+    """Replace a value by an unexpected one, remove or repeat a value, or add a name."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The states of the disk that a power cut could leave, computed from recorded operations."""
+"""Computes the states of the disk that a power cut can leave, from recorded operations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scripts.faults.lib.disk_recorder import ROOT, DiskRecorder, NameChange
 
 MAX_SUBSETS = 6
-"""With more unsynced names than this, only these subsets are tried: none, all, each one, all but each one."""
+"""With more unsynced names than this, only some subsets are tried: none, all, each alone, and all except each."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ class Cut:
 
 
 def _walk(
-    recorder: DiskRecorder, names: dict[int, dict[str, int]], folder: int, prefix: str, kept: dict[int, str]
+    recorder: DiskRecorder, names: dict[int, dict[str, int]], folder: int, prefix: str, contents: dict[int, str]
 ) -> Iterator[tuple[str, bytes | None]]:
     for name, node in sorted(names[folder].items()):
         path = f"{prefix}{name}"
         if recorder.nodes[node].is_folder:
             yield path, None
-            yield from _walk(recorder, names, node, f"{path}/", kept)
+            yield from _walk(recorder, names, node, f"{path}/", contents)
         else:
             data = recorder.nodes[node].data
-            yield path, data[: {"full": len(data), "half": len(data) // 2, "empty": 0}[kept.get(node, "full")]]
+            yield path, data[: {"full": len(data), "half": len(data) // 2, "empty": 0}[contents.get(node, "full")]]
 
 
 def cuts(recorder: DiskRecorder) -> Iterator[Cut]:
-    """Return the states after each operation: all that is synced, and any part of the rest."""
+    """Return the possible states after each operation: everything synced, and any part of the rest."""
     for at in range(recorder.count + 1):
         open_names = [
             position
@@ -75,7 +75,7 @@ def _subsets(positions: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _contents(recorder: DiskRecorder, at: int) -> Iterator[tuple[tuple[int, str], ...]]:
-    """Return the torn contents to try: all unsynced files at once, and each one alone."""
+    """Return the incomplete contents to try: those of all unsynced files at once, and of each alone."""
     unsynced = [
         number
         for number, node in recorder.nodes.items()

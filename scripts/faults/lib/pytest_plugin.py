@@ -21,7 +21,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Record how a test ended: the worst of setup, call and teardown."""
+    """Record the outcome of a test: the worst of setup, call and teardown."""
     if report.nodeid not in _rows:
         return
     known = _outcomes.get(report.nodeid, ("passed", ""))
@@ -35,7 +35,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write it all down."""
+    """Write the rows and outcomes to the file."""
     target = os.environ.get("FAULT_MARKS_FILE")
     if target:
         tests = [

@@ -1,4 +1,4 @@
-"""`hotlap doctor`: each check finds what is wrong and names a remedy."""
+"""`hotlap doctor`: each check finds its problems and names a remedy."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from daemon.runtime.instance_lock import ProjectLock
 from daemon.training.notices import remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, train
-from tests.helpers import open_project
+from tests.faults.support.harness import InstantHarness, train
+from tests.helpers import open_context
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Starting a Python with torch takes seconds, and these tests do not need it."""
+    """Replace the import of torch in another process, which takes seconds."""
     monkeypatch.setattr(doctor_module, "torch_in", lambda python: ("2.13.0", "cpu"))
 
 
 @pytest.fixture
-def project(tmp_path) -> ProjectPaths:
+def paths(tmp_path) -> ProjectPaths:
     """Make a project with three cycles; the daemon has ended."""
-    with Site(tmp_path) as site:
+    with InstantHarness(tmp_path) as harness:
         for number in (1, 2, 3):
-            site.cycle(10 * number)
+            harness.run_cycle(10 * number)
     return ProjectPaths(tmp_path)
 
 
@@ -40,8 +40,8 @@ def findings(capsys, paths: ProjectPaths, *flags: str) -> tuple[int, dict[str, l
     return code, found
 
 
-def test_a_healthy_project_has_no_problems(project, capsys):
-    code, found = findings(capsys, project)
+def test_a_healthy_project_has_no_problems(paths, capsys):
+    code, found = findings(capsys, paths)
     assert code == 0
     assert {level for several in found.values() for level, _ in several} == {"ok"}
     assert {
@@ -57,28 +57,28 @@ def test_a_healthy_project_has_no_problems(project, capsys):
         "device",
     } <= set(found)
     assert {f"exporter, {check.topic}" for check in CHECKS} <= set(found)
-    assert main(["doctor", "--project", str(project.project)]) == 0
+    assert main(["doctor", "--project", str(paths.project)]) == 0
     out = capsys.readouterr().out
     assert out.endswith("no problems found\n")
     assert out.isascii()
 
 
-def test_the_holder_of_the_lock_is_named_with_its_start(project, capsys):
-    lock = ProjectLock(project.lock)
+def test_the_holder_of_the_lock_is_named_with_its_start(paths, capsys):
+    lock = ProjectLock(paths.lock)
     lock.acquire()
     try:
-        _, found = findings(capsys, project)
+        _, found = findings(capsys, paths)
     finally:
         lock.release()
     assert found["daemon"][0][1].startswith("running: pid ")
     assert ", since 2" in found["daemon"][0][1]
-    assert found["daemon"][1][0] == "wrong", "the heartbeat comes from the tests' clock, which is long ago"
+    assert found["daemon"][1][0] == "wrong", "the heartbeat is from the tests' clock, which is far in the past"
     assert "s old -> the daemon or its disk may hang" in found["daemon"][1][1]
 
 
-def test_a_violation_is_wrong_and_has_a_remedy(project, capsys):
-    project.pointer.unlink()
-    code, found = findings(capsys, project)
+def test_a_violation_is_wrong_and_has_a_remedy(paths, capsys):
+    paths.pointer.unlink()
+    code, found = findings(capsys, paths)
     assert code == 1
     [(level, text)] = found["the engine's view is whole"]
     assert level == "wrong"
@@ -86,38 +86,38 @@ def test_a_violation_is_wrong_and_has_a_remedy(project, capsys):
     assert "-> start the daemon" in text
 
 
-def test_invalid_settings_are_one_finding_among_the_others(project, capsys):
-    (project.project / "daemon.toml").write_text("[trainer]\nepoch = 1\n")
-    code, found = findings(capsys, project)
+def test_invalid_settings_are_one_finding_among_the_others(paths, capsys):
+    (paths.project / "daemon.toml").write_text("[trainer]\nepoch = 1\n")
+    code, found = findings(capsys, paths)
     assert code == 1
     assert (
         "daemon.toml, line 2: unknown setting trainer.epoch -> did you mean trainer.epochs?" in found["settings"][0][1]
     )
-    assert found["ledger"] == [("ok", "sound")]
+    assert found["ledger"] == [("ok", "not damaged")]
 
 
-def test_a_configured_gpu_that_does_not_exist_is_wrong(project, capsys, monkeypatch):
+def test_a_configured_gpu_that_does_not_exist_is_wrong(paths, capsys, monkeypatch):
     monkeypatch.setenv("HOTLAP_TRAINER__DEVICE", "cuda")
-    code, found = findings(capsys, project)
+    code, found = findings(capsys, paths)
     assert (code, found["device"][0][0]) == (1, "wrong")
 
 
-def test_a_nearly_full_disk_is_wrong(project, capsys, monkeypatch):
+def test_a_nearly_full_disk_is_wrong(paths, capsys, monkeypatch):
     monkeypatch.setattr(doctor_module, "LOW_DISK_BYTES", 1 << 62)
-    code, found = findings(capsys, project)
+    code, found = findings(capsys, paths)
     assert (code, found["disk"][0][0]) == (1, "wrong")
     assert "free some space" in found["disk"][0][1]
 
 
-def test_a_failed_cycle_is_shown_with_its_log_and_the_next_step(project, capsys):
-    with Site(project.project, failures_before_parking=1) as site:
+def test_a_failed_cycle_is_shown_with_its_log_and_the_next_step(paths, capsys):
+    with InstantHarness(paths.project, failures_before_parking=1) as harness:
         ready = Ready(versions={"fake": "1"})
-        site.launcher.answer = lambda job: [ready, Failure(code="E_DATA", message="these rollouts are no good")]
-        site.drop(91, 92)
-        site.until(lambda: site.runner.busy and site.launcher.started)
-        site.launcher.started[-1].end(ExitCode.BAD_DATA)
-        site.until(lambda: not site.runner.busy)
-    code, found = findings(capsys, project)
+        harness.launcher.answer = lambda job: [ready, Failure(code="E_DATA", message="these rollouts are no good")]
+        harness.write_rollouts(91, 92)
+        harness.until(lambda: harness.runner.busy and harness.launcher.started)
+        harness.launcher.started[-1].end(ExitCode.BAD_DATA)
+        harness.until(lambda: not harness.runner.busy)
+    code, found = findings(capsys, paths)
     [(level, text)] = found["last cycle"]
     assert (code, level) == (1, "wrong")
     assert "these rollouts are no good" in text
@@ -126,33 +126,33 @@ def test_a_failed_cycle_is_shown_with_its_log_and_the_next_step(project, capsys)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.topic)
-def test_a_notice_is_shown_until_a_cycle_without_it(project, capsys, check):
-    ledger = Ledger.open(project.ledger)
-    remember_notice(ledger, 3, check.codes[0], "seen here")
+def test_a_notice_is_shown_until_a_cycle_without_it(paths, capsys, check):
+    ledger = Ledger.open(paths.ledger)
+    remember_notice(ledger, 3, check.codes[0], "the message")
     ledger.close()
-    code, found = findings(capsys, project)
+    code, found = findings(capsys, paths)
     [(level, text)] = found[f"exporter, {check.topic}"]
     assert (code, level) == (1, "wrong")
-    assert "cycle 3: seen here" in text
+    assert "cycle 3: the message" in text
     assert f"-> {check.remedy}" in text
-    with Site(project.project) as site:
-        site.cycle(80)
-    code, found = findings(capsys, project)
+    with InstantHarness(paths.project) as harness:
+        harness.run_cycle(80)
+    code, found = findings(capsys, paths)
     assert (code, found[f"exporter, {check.topic}"][0][0]) == (0, "note")
-    assert "not seen since" in found[f"exporter, {check.topic}"][0][1]
+    assert "not reported since" in found[f"exporter, {check.topic}"][0][1]
 
 
-def test_the_daemon_keeps_the_notices_of_a_cycle(project):
-    """A notice of the fake trainer is in the ledger afterwards."""
-    with Site(project.project) as site:
-        said = Notice(code="W_DEAD_OBSERVATION", message="2 of 15 \x1b[2J")
-        site.launcher.answer = lambda job: [*(events := train(job))[:1], said, *events[1:]]
-        site.cycle(70)
-        assert remembered_notices(site.ledger)[4] == {"W_DEAD_OBSERVATION": "2 of 15 \\x1b[2J"}
+def test_the_daemon_keeps_the_notices_of_a_cycle(paths):
+    """Check that a notice of a trainer is stored in the ledger, with control characters escaped."""
+    with InstantHarness(paths.project) as harness:
+        notice = Notice(code="W_DEAD_OBSERVATION", message="2 of 15 \x1b[2J")
+        harness.launcher.answer = lambda job: [*(events := train(job))[:1], notice, *events[1:]]
+        harness.run_cycle(70)
+        assert remembered_notices(harness.ledger)[4] == {"W_DEAD_OBSERVATION": "2 of 15 \\x1b[2J"}
 
 
 def test_only_the_last_cycles_notices_are_kept(tmp_path):
-    ledger = open_project(tmp_path).ledger
+    ledger = open_context(tmp_path).ledger
     ledger._db.execute("PRAGMA synchronous = OFF")
     for cycle in range(1, 12):
         for i in range(40):

@@ -1,4 +1,4 @@
-"""The cycle's state machine: sequences of events and where they end, and no step that is not legal."""
+"""The cycle's state machine: the phases after sequences of events, and illegal steps are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from schemas.job import ExitCode
 
 RETRY_POLICY = RetryPolicy(attempts=3, failures_before_parking=3, retry_delay_s=10.0)
 OOM = Failed("killed", -9, max_attempts=2)
-HUNG = Failed("no sign of life")
+HUNG = Failed("sent no event")
 HISTORIES = {
     "published": ([Launching(), Trained(), Selected(), Published()], 0, Phase.PUBLISHED),
     "bad data is final": ([Launching(), Failed("bad", ExitCode.BAD_DATA)], 0, Phase.FAILED),
@@ -48,7 +48,7 @@ EVENTS = [Launching(), Trained(), Selected(), Published(), OOM, Failed("bug", 1)
 
 
 @pytest.mark.parametrize(("events", "failures", "end"), HISTORIES.values(), ids=HISTORIES)
-def test_history(events, failures, end):
+def test_a_sequence_of_events_ends_in_the_expected_phase(events, failures, end):
     cycle = Cycle(1, "train", Phase.CLAIMED)
     for event in events:
         cycle = advance(cycle, event, now_s=1000.0, retry_policy=RETRY_POLICY, failures_in_a_row=failures)
@@ -85,7 +85,7 @@ def test_the_delay_after_a_failure_doubles_up_to_an_hour():
     assert RETRY_POLICY.delay_s(10_000) == 3600.0
 
 
-def test_a_restart_costs_no_attempt():
+def test_a_restart_does_not_count_as_an_attempt():
     cycle = Cycle(1, "train", Phase.CLAIMED)
     for _ in range(10):
         cycle = advance(cycle, Launching(), now_s=0.0, retry_policy=RETRY_POLICY)

@@ -1,4 +1,4 @@
-"""Ledgers of older versions: each opens, keeps its rows, and is never left between two versions.
+"""Ledgers of older versions: each opens, keeps its rows, and is never between two versions.
 
 `tests/data/ledger/version_1.sqlite3` was written by Hotlap at commit f3218e3: version 0, three trained cycles, one
 failed cycle, one older model published again, a pending rollout, a rejected file and a pause.
@@ -30,7 +30,7 @@ FIRST_LEDGER = ROOT / "tests" / "data" / "ledger" / "version_1.sqlite3"
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    """A ledger of version 1, created before it had an index on the phase."""
+    """Make a ledger of version 1 without the index on the phase; return its path."""
     copy = tmp_path / "ledger.sqlite3"
     shutil.copyfile(FIRST_LEDGER, copy)
     with closing(sqlite3.connect(copy)) as db:
@@ -83,11 +83,11 @@ def test_an_old_ledger_is_migrated_and_keeps_every_row(path):
     after = rows_of(path)
     claimed = before["rollout"].index(next(row for row in before["rollout"] if row[-1] is None))
     for table, rows in before.items():
-        kept = [row[: len(rows[0])] for row in after[table][: len(rows)]]  # a migration may add columns
+        rows_after = [row[: len(rows[0])] for row in after[table][: len(rows)]]  # a migration may add columns
         if table == "rollout":
-            assert (rows[claimed][:-1], kept[claimed][len(rows[0]) - 1]) == (kept[claimed][:-1], 5)
-            del rows[claimed], kept[claimed]
-        assert kept == rows
+            assert (rows[claimed][:-1], rows_after[claimed][len(rows[0]) - 1]) == (rows_after[claimed][:-1], 5)
+            del rows[claimed], rows_after[claimed]
+        assert rows_after == rows
 
 
 def test_a_migrated_ledger_has_the_schema_of_a_new_one(path, tmp_path):
@@ -112,14 +112,14 @@ def with_migrations(monkeypatch, added: dict[int, str]) -> None:
     monkeypatch.setattr(migrations, "VERSION", max(added))
 
 
-def test_a_ledger_goes_through_all_versions_that_it_lacks(path, monkeypatch):
+def test_a_ledger_is_migrated_through_all_later_versions(path, monkeypatch):
     with_migrations(monkeypatch, MORE)
     Ledger.open(path).close()
     assert version_of(path) == VERSION + 1
     assert {row[-1] for row in rows_of(path)["cycle"]} == {"none"}
 
 
-def test_reading_an_older_ledger_migrates_a_copy_and_leaves_the_file_alone(path, monkeypatch):
+def test_reading_an_older_ledger_migrates_a_copy_and_does_not_change_the_file(path, monkeypatch):
     with_migrations(monkeypatch, MORE)
     before = path.read_bytes()
     with closing(Ledger.open(path, read_only=True)) as ledger:
@@ -181,7 +181,7 @@ KILLED = textwrap.dedent(
 
 
 def test_a_kill_before_any_statement_leaves_the_old_or_the_new_version(path, tmp_path):
-    rows, seen = rows_of(path), []
+    rows, versions = rows_of(path), []
     for statement in range(1, 100):
         copy = tmp_path / f"{statement}.sqlite3"
         shutil.copyfile(path, copy)
@@ -189,10 +189,10 @@ def test_a_kill_before_any_statement_leaves_the_old_or_the_new_version(path, tmp
         if done.returncode == 0:
             break
         assert done.returncode == 9
-        seen.append(version_of(copy))
-        assert ("cycle_of_phase" in schema_of(copy)) == (seen[-1] >= 2)
+        versions.append(version_of(copy))
+        assert ("cycle_of_phase" in schema_of(copy)) == (versions[-1] >= 2)
         assert rows_of(copy) == rows
         Ledger.open(copy).close()
         assert version_of(copy) == VERSION
-    assert len(seen) >= 4
-    assert set(seen) <= set(range(1, VERSION + 1))
+    assert len(versions) >= 4
+    assert set(versions) <= set(range(1, VERSION + 1))

@@ -17,15 +17,15 @@ MODEL, CHECKPOINT = "model_epoch_2.json", "model_epoch_2.pt"
 
 
 @pytest.fixture
-def layout(tmp_path):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    return layout
+def paths(tmp_path):
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    return paths
 
 
-def publish_one(layout, disk):
+def publish_one(paths, disk):
     model = make_model(version=1)
-    staging = layout.staging / "cycle_000001"
+    staging = paths.staging / "cycle_000001"
     staging.mkdir()
     files = {MODEL: model_to_bytes(model), CHECKPOINT: b"2", "model_epoch_1.pt": b"1", "model_analysis.json": b"{}"}
     for name, data in files.items():
@@ -39,7 +39,7 @@ def publish_one(layout, disk):
         contract=model.contract,
         hidden_sizes=model.hidden_sizes,
     )
-    kwargs = {"contract": model.contract, "paths": layout, "keep_checkpoints": True, "disk": disk}
+    kwargs = {"contract": model.contract, "paths": paths, "keep_checkpoints": True, "disk": disk}
     return publish(result, staging=staging, cycle=1, **kwargs)
 
 
@@ -60,7 +60,7 @@ class Recorder(Disk):
         super().fsync_dir(path)
 
 
-def test_a_model_that_changed_while_it_was_moved_is_not_published(layout):
+def test_a_model_that_changed_while_it_was_moved_is_not_published(paths):
     class Corrupting(Disk):
         """Changes a byte of the model when its folder is moved to Models."""
 
@@ -72,21 +72,21 @@ def test_a_model_that_changed_while_it_was_moved_is_not_published(layout):
                 (target / MODEL).write_bytes(data[:at] + b"7" + data[at + 1 :])
 
     with pytest.raises(HotlapError):
-        publish_one(layout, Corrupting())
-    assert not layout.pointer.exists()
+        publish_one(paths, Corrupting())
+    assert not paths.pointer.exists()
 
 
-def test_bytes_that_did_not_change_are_probed_once(layout, monkeypatch):
+def test_an_unchanged_model_is_probed_only_once(paths, monkeypatch):
     read, calls = module.read_model, []
     monkeypatch.setattr(module, "read_model", lambda data: calls.append(len(data)) or read(data))
-    publish_one(layout, Disk())
+    publish_one(paths, Disk())
     assert len(calls) == 1
-    assert layout.pointer.read_text().endswith(f"/cycle_000001/{MODEL}")
+    assert paths.pointer.read_text().endswith(f"/cycle_000001/{MODEL}")
 
 
-def test_no_copy_is_renamed_before_all_are_written_and_the_folder_is_flushed_once(layout):
+def test_no_copy_is_renamed_before_all_are_written_and_the_folder_is_flushed_once(paths):
     disk = Recorder()
-    publish_one(layout, disk)
+    publish_one(paths, disk)
     copies = disk.ops[disk.ops.index(("fsync_dir", "Models")) + 1 :]
     kinds = [kind for kind, _ in copies]
     assert kinds == ["write"] * 4 + ["rename"] * 4 + ["fsync_dir"] + ["write", "rename", "fsync_dir"]

@@ -12,19 +12,19 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.instance_lock import ProjectLock, is_held
 from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
 MODEL = "cycle_000001/model_epoch_2.json"
 
 
 @pytest.fixture
 def paths(tmp_path) -> ProjectPaths:
-    """A project in which cycles 1 and 2 were published."""
-    with Site(tmp_path) as site:
-        site.until_version(0)
-        site.cycle(1)
-        site.cycle(3)
-    return site.layout
+    """Make a project in which cycles 1 and 2 were published; return its paths."""
+    with InstantHarness(tmp_path) as harness:
+        harness.until_version(0)
+        harness.run_cycle(1)
+        harness.run_cycle(3)
+    return harness.paths
 
 
 def publish(paths: ProjectPaths, *arguments: str) -> int:
@@ -47,17 +47,17 @@ def test_without_a_daemon_the_epoch_is_published_under_the_lock(paths, capsys):
     assert_published(paths)
 
 
-def test_a_running_daemon_publishes_the_epoch_itself(paths, capsys):
+def test_a_running_daemon_publishes_the_epoch(paths, capsys):
     codes: list[int] = []
     lock = ProjectLock(paths.lock)
     lock.acquire()
-    with Site(paths.project) as site:
+    with InstantHarness(paths.project) as harness:
         thread = threading.Thread(target=lambda: codes.append(publish(paths, "--epoch", "2", "--cycle", "1")))
         thread.start()
         while thread.is_alive():
-            site.tick()
+            harness.tick()
             thread.join(0.01)
-        assert any(f"published on request: {MODEL}" in line for line in site.log.lines)
+        assert any(f"published on request: {MODEL}" in line for line in harness.log.lines)
     lock.release()
     assert codes == [0]
     assert capsys.readouterr().out == f"published {MODEL}; the next cycle continues from it\n"

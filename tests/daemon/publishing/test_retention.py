@@ -1,4 +1,4 @@
-"""Retention removes used rollouts and old cycles only, and never the best cycle."""
+"""Retention removes only used rollouts and old cycles, and never the best cycle."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from daemon.publishing.retention import (
     surplus_exports,
 )
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site
-from tests.helpers import drop, make_rollout, v1_document
+from tests.faults.support.harness import InstantHarness
+from tests.helpers import make_rollout, v1_document, write_rollout
 
 USED = [("a", 0.5), ("b", 0.1), ("c", 0.9)]
 
@@ -27,7 +27,7 @@ def test_without_a_limit_nothing_is_removed():
     assert surplus_exports(USED, present=3, limit=0, by="age") == []
 
 
-def test_the_oldest_or_the_worst_go_first():
+def test_the_oldest_or_the_worst_files_are_removed_first():
     assert surplus_exports(USED, present=3, limit=1, by="age") == ["a", "b"]
     assert surplus_exports(USED, present=3, limit=1, by="quality") == ["b", "a"]
 
@@ -53,10 +53,11 @@ def test_a_file_that_has_changed_is_not_removed(tmp_path):
     path = tmp_path / "rollout_1.json"
     path.write_text("one")
     info = path.lstat()
-    old = FileSignature(info.st_size, info.st_mtime_ns - 1, info.st_ino)
+    same = FileSignature.of(info)
+    old = FileSignature(same.size, same.mtime_ns - 1, same.inode)
     assert not remove_if_unchanged(tmp_path, path.name, old)
     assert path.exists()
-    assert remove_if_unchanged(tmp_path, path.name, FileSignature(info.st_size, info.st_mtime_ns, info.st_ino))
+    assert remove_if_unchanged(tmp_path, path.name, same)
     assert not path.exists()
 
 
@@ -80,16 +81,16 @@ def test_the_newest_cycle_logs_and_all_other_files_stay(tmp_path):
 
 
 def test_the_folder_of_the_cycle_that_earned_most_is_kept(tmp_path):
-    with Site(tmp_path, keep_cycles=5) as site:
-        site.clock.wall = 4e9  # every folder is older than an hour
-        site.until_version(0)
+    with InstantHarness(tmp_path, keep_cycles=5) as harness:
+        harness.clock.wall = 4e9  # every folder is older than an hour
+        harness.until_version(0)
         for version in range(1, 10):
             reward = 100.0 if version == 3 else -1.0  # recorded with the model of cycle 2
             for number in (10 * version, 10 * version + 1):
                 document = v1_document(make_rollout(n=8, seed=number))
                 for experience in document["experiences"]:
                     experience["reward"] = reward
-                drop(site.layout.exports, number, json.dumps(document).encode())
-            site.until_version(version)
-        left = {int(path.name.removeprefix("cycle_")) for path in site.layout.models.glob("cycle_*")}
+                write_rollout(harness.paths.exports, number, json.dumps(document).encode())
+            harness.until_version(version)
+        left = {int(path.name.removeprefix("cycle_")) for path in harness.paths.models.glob("cycle_*")}
     assert left == {2, 5, 6, 7, 8, 9}

@@ -1,4 +1,4 @@
-"""Which published models may have generated a rollout, the likeliest first."""
+"""Which published models may have generated a rollout, the most probable first."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import pytest
 
 from daemon.training.job_builder import CANDIDATES, behaviour_candidates
 from schemas.job import Job
-from tests.faults.support.site import Site, train
+from tests.faults.support.harness import InstantHarness, train
 
 
 @pytest.fixture(scope="module")
 def publications(tmp_path_factory):
-    """Five publications of a real daemon, ten minutes apart."""
-    with Site(tmp_path_factory.mktemp("project")) as site:
-        site.until_version(0)
+    """Return five publications of a real daemon, ten minutes apart."""
+    with InstantHarness(tmp_path_factory.mktemp("project")) as harness:
+        harness.until_version(0)
         for k in range(1, 5):
-            site.clock.pass_s(600.0)
-            site.cycle(10 * k)
-        return site.ledger.publications()
+            harness.clock.pass_s(600.0)
+            harness.run_cycle(10 * k)
+        return harness.ledger.publications()
 
 
 @pytest.mark.parametrize("newest", range(5))
@@ -41,21 +41,21 @@ def test_the_version_that_the_engine_named_comes_before_the_newest(publications)
 
 def test_a_job_names_the_candidates_of_each_rollout(tmp_path):
     jobs: list[Job] = []
-    with Site(tmp_path) as site:
-        site.launcher.answer = lambda job: jobs.append(job) or train(job)
-        site.until_version(0)
-        site.clock.pass_s(600.0)
-        site.cycle(1)
-        site.clock.pass_s(600.0)
-        first, second = site.ledger.publications()
-        site.drop(21)
-        [path] = site.layout.exports.glob("rollout_21_*")
+    with InstantHarness(tmp_path) as harness:
+        harness.launcher.answer = lambda job: jobs.append(job) or train(job)
+        harness.until_version(0)
+        harness.clock.pass_s(600.0)
+        harness.run_cycle(1)
+        harness.clock.pass_s(600.0)
+        first, second = harness.ledger.publications()
+        harness.write_rollouts(21)
+        [path] = harness.paths.exports.glob("rollout_21_*")
         between_s = (first.at_s + second.at_s) / 2
         os.utime(path, (between_s, between_s))
-        site.drop(22)
-        [path] = site.layout.exports.glob("rollout_22_*")
+        harness.write_rollouts(22)
+        [path] = harness.paths.exports.glob("rollout_22_*")
         os.utime(path, (second.at_s + 1.0, second.at_s + 1.0))
-        site.until_version(2)
-    models = f"{site.layout.models}{os.sep}"
-    candidates = {given.name.split("_")[1]: given.behaviours for given in jobs[-1].rollouts if given.is_new}
+        harness.until_version(2)
+    models = f"{harness.paths.models}{os.sep}"
+    candidates = {rollout.name.split("_")[1]: rollout.behaviours for rollout in jobs[-1].rollouts if rollout.is_new}
     assert candidates == {"21": (models + first.model,), "22": (models + second.model, models + first.model)}

@@ -1,20 +1,20 @@
-"""The reason of a failed training contains the trainer's code once, and says what happened if there is no code."""
+"""The reason of a failed training contains the trainer's code once, or the cause of the exit without a code."""
 
 from __future__ import annotations
 
 import pytest
 
 from daemon.ledger.cycle import Failed
-from daemon.training.exit_reason import MEMORY_TRIES, exit_reason
+from daemon.training.exit_reason import MEMORY_ATTEMPTS, exit_reason
 from schemas.errors import split_code
 from schemas.job import ExitCode, Failure
 
 FAILURE = Failure(code="E_CONFIG", message="trainer.loss cannot be imported -> correct it [E_CONFIG]")
 
 
-def reason(exit_code, failure=None, **given):
+def reason(exit_code, failure=None, **arguments):
     known = {"last_words": "", "is_script": False, "was_ready": True, "command": "python -m trainer serve"}
-    return exit_reason(exit_code, failure, **(known | given))
+    return exit_reason(exit_code, failure, **(known | arguments))
 
 
 @pytest.mark.parametrize("was_ready", [True, False])
@@ -42,5 +42,7 @@ def test_an_exit_without_a_failure_is_described(exit_code, is_script, words):
 
 
 def test_out_of_memory_is_tried_a_second_time():
-    assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_TRIES)
-    assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed("x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_TRIES)
+    assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_ATTEMPTS)
+    assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed(
+        "x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS
+    )

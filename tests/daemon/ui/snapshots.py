@@ -74,7 +74,7 @@ VIEWS = {
     "nothing yet": view(
         status(cycle=0, rollouts_pending=0, policy_version=0, best_model_path=None), log_lines=(), machine=BARE
     ),
-    "initial model": view(status(DaemonState.TRAINING, step="making the initial model", cycle=0)),
+    "initial model": view(status(DaemonState.TRAINING, step="creating the initial model", cycle=0)),
     "idle": IDLE,
     "training": view(
         status(DaemonState.TRAINING, cycle=31, epochs=epochs(4), epochs_total=10, progress=0.4, training_seconds=17.0),
@@ -115,7 +115,7 @@ def text_of(shown_view, width, height, glyphs=BLOCKS):
 
 
 def until(happened, limit_s=10.0):
-    """Wait until it has happened, or fail."""
+    """Wait until a condition is true; fail after a timeout."""
     end = time.monotonic() + limit_s
     while not happened():
         assert time.monotonic() < end, "it did not happen"

@@ -33,8 +33,8 @@ def test_only_changed_lines_are_painted():
     assert painter.changes(IDLE, 80, 24).count("\x1b[H") == 1
     assert painter.changes(IDLE, 80, 24) == ""
     assert painter.changes(replace(IDLE, now_s=NOW_S + 1), 80, 24) == "", "no second is shown"
-    more = painter.changes(replace(IDLE, status=status(rollouts_pending=5, epochs=IDLE.status.epochs)), 80, 24)
-    assert re.findall(r"\x1b\[(\d+);1H", more) == ["3"]
+    changes = painter.changes(replace(IDLE, status=status(rollouts_pending=5, epochs=IDLE.status.epochs)), 80, 24)
+    assert re.findall(r"\x1b\[(\d+);1H", changes) == ["3"]
     assert len(re.findall(r"\x1b\[\d+;1H", painter.changes(IDLE, 100, 30))) == 30
     painter.repaint_all()
     assert len(re.findall(r"\x1b\[\d+;1H", painter.changes(IDLE, 100, 30))) == 30
@@ -49,16 +49,16 @@ def terminal(columns=80, rows=24):
     import termios
     import tty
 
-    ours, theirs = os.openpty()
-    tty.setraw(theirs)
-    termios.tcsetwinsize(theirs, (rows, columns))
-    with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
+    master, other_end = os.openpty()
+    tty.setraw(other_end)
+    termios.tcsetwinsize(other_end, (rows, columns))
+    with open(other_end, "w", encoding="utf-8", closefd=False) as stream:
         try:
-            yield stream, ours
+            yield stream, master
         finally:
             with contextlib.suppress(OSError):
-                os.close(ours)
-            os.close(theirs)
+                os.close(master)
+            os.close(other_end)
 
 
 class Reader:
@@ -109,7 +109,7 @@ def test_another_size_repaints_the_screen():
 
 
 @pty
-def test_a_terminal_that_hangs_blocks_nobody():
+def test_a_terminal_that_hangs_does_not_block_the_daemon():
     with terminal(200, 60) as (stream, _unread):
         dashboard = Dashboard(stream)
         dashboard.show(IDLE)
@@ -141,7 +141,7 @@ sys.exit(7)
 @pty
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_program_whose_terminal_hangs_still_ends(unbuffered):
-    """If a thread that hangs held the lock of stdout's buffer, the interpreter could not exit."""
+    """Check that the interpreter can exit: the blocked thread must not have locked stdout's buffer."""
     with terminal(200, 60) as (stream, _unread):
         child = subprocess.Popen(
             [sys.executable, "-c", HANG],

@@ -39,7 +39,8 @@ from tests.daemon.ui.snapshots import (
 @pytest.mark.parametrize("name", VIEWS)
 def test_nothing_wraps_or_overflows(name, size, glyphs):
     width, height = size
-    console = Console(file=io.StringIO(), width=width, height=height, markup=False, emoji=False, highlight=False)
+    plain = {"markup": False, "emoji": False, "highlight": False, "legacy_windows": False}
+    console = Console(file=io.StringIO(), width=width, height=height, **plain)
     console.print(render(VIEWS[name], width=width, height=height, glyphs=glyphs))
     printed = console.file.getvalue().splitlines()
     assert printed == text_of(VIEWS[name], width, height, glyphs)
@@ -49,7 +50,7 @@ def test_nothing_wraps_or_overflows(name, size, glyphs):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_positions_depend_on_the_size_alone(size):
-    """Titles, labels and the wall are in the same place in every state."""
+    """Check that titles, labels and the vertical line are at the same positions in every state."""
 
     def places(shown_view):
         rows = text_of(shown_view, *size)
@@ -57,9 +58,9 @@ def test_positions_depend_on_the_size_alone(size):
         found = [next(y for y, row in enumerate(rows) if label in row) for label in labels]
         return found, [y for y, row in enumerate(rows) if row.startswith("──")], [row.find("│") for row in rows]
 
-    seen = {name: places(shown_view) for name, shown_view in VIEWS.items()}
-    assert len(seen["idle"][1]) == 3
-    assert all(place == seen["idle"] for place in seen.values()), seen
+    places_of = {name: places(shown_view) for name, shown_view in VIEWS.items()}
+    assert len(places_of["idle"][1]) == 3
+    assert all(place == places_of["idle"] for place in places_of.values()), places_of
 
 
 @pytest.mark.parametrize("size", [(w, h) for w in (1, 2, 7, 20, 33, 59, 79) for h in (1, 2, 5, 8, 11, 14, 23)], ids=str)
@@ -69,7 +70,7 @@ def test_a_tiny_terminal_shows_what_fits(name, size):
     assert [cell_len(line) for line in text_of(VIEWS[name], width, height)] == [width] * height
 
 
-def test_the_main_facts_at_80_by_24():
+def test_80_by_24_shows_state_rollouts_cycle_model_and_warnings():
     whole = "\n".join(text_of(VIEWS["training"], 80, 24))
     for fact in (
         "RacingGame",
@@ -127,7 +128,9 @@ def test_the_error_of_a_cycle_is_on_the_screen_once_with_the_place_of_the_crash(
         log_lines=[f"2026-11-21 12:00:00 WARNING {ascii_safe(f'cycle 3 failed: {error} (log: cycle_3.log)')}"],
     )
     rows = text_of(failed, *size, glyphs)
-    words = " ".join(" ".join(row.split(glyphs.wall)[0].split()) for row in rows if glyphs.wall in row)
+    words = " ".join(
+        " ".join(row.split(glyphs.vertical_line)[0].split()) for row in rows if glyphs.vertical_line in row
+    )
     assert glyphs.clean(error) in words, "the epochs panel shows all of it"
     screen = " ".join("\n".join(rows).split())
     assert screen.count("ValueError") == screen.count("E_BUG") == 1
@@ -198,7 +201,7 @@ def test_names_are_shown_as_text(name, encoding):
 
 
 def test_the_search_for_controls_finds_some(monkeypatch):
-    """The control of the test above: a dashboard that does not clean names shows them."""
+    """Check the control of the test above: a dashboard that does not clean names shows control characters."""
     monkeypatch.setattr(dashboard_module, "glyphs_for", lambda _: replace(BLOCKS, clean=str))
     written = Painter("utf-8").changes(with_name(HOSTILE["c1"]), 120, 40)
     assert "\x9b" in foreign_controls(written)
@@ -211,7 +214,7 @@ def test_a_console_without_block_characters_gets_ascii(encoding):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "gb18030"])
-def test_a_console_with_them_gets_them(encoding):
+def test_a_console_with_block_characters_gets_them(encoding):
     assert glyphs_for(encoding) is BLOCKS
     assert "█" in Painter(encoding).changes(IDLE, 80, 24)
 
@@ -226,15 +229,15 @@ def test_svg_is_well_formed_and_reproducible():
 
 
 def test_the_script_draws_a_project_without_its_daemon(tmp_path, monkeypatch):
-    layout = ProjectPaths(tmp_path / "RacingGame")
-    layout.make()
+    paths = ProjectPaths(tmp_path / "RacingGame")
+    paths.make()
     out = tmp_path / "dashboard.svg"
-    assert dashboard_picture.main([str(layout.project), str(out)]) == 3, "no daemon has run there"
-    layout.status.write_bytes(IDLE.status.to_bytes())
-    layout.daemon_log.write_text("\n".join(LOG))
-    Ledger.open(layout.ledger).close()
+    assert dashboard_picture.main([str(paths.project), str(out)]) == 3, "no daemon has run there"
+    paths.status.write_bytes(IDLE.status.to_bytes())
+    paths.daemon_log.write_text("\n".join(LOG))
+    Ledger.open(paths.ledger).close()
     monkeypatch.setattr(dashboard_picture, "INTERVAL_S", 0.0)
-    assert dashboard_picture.main([str(layout.project), str(out), "80", "24"]) == 0
+    assert dashboard_picture.main([str(paths.project), str(out), "80", "24"]) == 0
     shown_text = "".join(ET.fromstring(out.read_text(encoding="utf-8")).itertext()).replace("\xa0", " ")
     assert "RacingGame" in shown_text
     assert "4 of 10" in shown_text

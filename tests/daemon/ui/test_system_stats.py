@@ -1,4 +1,4 @@
-"""CPU, memory and GPU use: plausible, rarely sampled, and never a reason to fail or to wait."""
+"""The use of CPU, memory and GPU: plausible values, sampled rarely, without errors and without waiting."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from tests.daemon.ui.snapshots import until
 
 
 class Ticks:
-    """A clock that moves when told to."""
+    """A clock whose time changes only in the test."""
 
     now_s = 1000.0
 
@@ -30,11 +30,11 @@ def no_gpu():
 
 
 def test_values_are_plausible():
-    seen = SystemStatsSampler(gpu=no_gpu).sample(None)
-    assert 0.0 <= seen.cpu_percent <= 100.0
-    assert 0 < seen.daemon_memory < seen.memory_total
-    assert 0 < seen.memory_used < seen.memory_total
-    assert (seen.trainer_memory, seen.gpu) == (0, "")
+    stats = SystemStatsSampler(gpu=no_gpu).sample(None)
+    assert 0.0 <= stats.cpu_percent <= 100.0
+    assert 0 < stats.daemon_memory < stats.memory_total
+    assert 0 < stats.memory_used < stats.memory_total
+    assert (stats.trainer_memory, stats.gpu) == (0, "")
 
 
 def test_a_sample_is_taken_every_two_seconds_at_most(monkeypatch):
@@ -84,7 +84,7 @@ def test_a_child_that_ends_meanwhile_counts_as_0(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied(1), OSError("no /proc"), RuntimeError("odd"), KeyError("x")])
-def test_nothing_raises(monkeypatch, error):
+def test_errors_of_psutil_and_the_driver_are_ignored(monkeypatch, error):
     def broken(*_, **__):
         raise error
 
@@ -120,7 +120,7 @@ def test_the_gpu_is_read_on_another_thread():
 
 
 def fake_nvml(devices):
-    """Return a driver that lists (name, busy, used GB, total GB); busy None = not supported."""
+    """Return a driver with these GPUs: (name, utilisation or None if not supported, used GB, total GB)."""
 
     def utilization(device):
         if device[1] is None:

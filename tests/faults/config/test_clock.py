@@ -19,8 +19,8 @@ from daemon.ledger.cycle import Cycle, Phase, RetryPolicy
 from daemon.training.timers import LONGEST_GAP_S, AwakeClock, RetryTimer
 from schemas.job import Event, Failure, Heartbeat, Job, Ready
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, train, violations
-from tests.helpers import FakeClock, drop
+from tests.faults.support.harness import InstantHarness, train, violations
+from tests.helpers import FakeClock, write_rollout
 
 ROOT = Path(__file__).parents[3]
 HOUR, YEAR = 3600.0, 365.25 * 86400.0
@@ -34,18 +34,18 @@ def fails(job: Job) -> list[Event]:
 @pytest.mark.fault(47)
 @pytest.mark.parametrize("jump_s", JUMPS.values(), ids=JUMPS)
 def test_jumps_of_the_wall_clock_do_not_change_the_delay_of_a_retry(fresh_project, jump_s):
-    with Site(fresh_project(), retry_delay_s=40.0) as site:
-        site.launcher.answer = fails
-        site.drop(1, 2)
-        site.until(lambda: site.runner.cycle is not None and site.runner.cycle.phase is Phase.TRAINING)
-        site.launcher.started[-1].end(75)
-        site.until(lambda: site.runner.cycle.phase is Phase.CLAIMED)
-        site.launcher.answer = train
-        failed_at = site.clock.now
-        site.tick()
-        site.clock.wall += jump_s
-        site.until_version(1)
-        assert 39.0 < site.clock.now - failed_at < 45.0
+    with InstantHarness(fresh_project(), retry_delay_s=40.0) as harness:
+        harness.launcher.answer = fails
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: harness.runner.cycle is not None and harness.runner.cycle.phase is Phase.TRAINING)
+        harness.launcher.started[-1].end(75)
+        harness.until(lambda: harness.runner.cycle.phase is Phase.CLAIMED)
+        harness.launcher.answer = train
+        failed_at = harness.clock.now
+        harness.tick()
+        harness.clock.wall += jump_s
+        harness.until_version(1)
+        assert 39.0 < harness.clock.now - failed_at < 45.0
 
 
 @pytest.mark.fault(47)
@@ -64,34 +64,34 @@ def test_a_delay_that_an_earlier_daemon_set_is_never_longer_than_the_retry_polic
 @pytest.mark.fault(47)
 def test_cycles_keep_their_order_and_folders_when_the_wall_clock_jumps(fresh_project):
     folder = fresh_project()
-    with Site(folder, keep_cycles=5) as site:
+    with InstantHarness(folder, keep_cycles=5) as harness:
         for number, jump_s in enumerate([-HOUR, 2 * HOUR, -10 * YEAR, 20 * YEAR, -3 * HOUR], start=1):
-            site.clock.wall += jump_s
-            site.cycle(10 * number)
-        assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2, 3, 4, 5]
-        assert [cycle.cycle for cycle in site.ledger.history()] == [0, 1, 2, 3, 4, 5]
+            harness.clock.wall += jump_s
+            harness.run_cycle(10 * number)
+        assert [p.policy_version for p in harness.ledger.publications()] == [0, 1, 2, 3, 4, 5]
+        assert [cycle.cycle for cycle in harness.ledger.history()] == [0, 1, 2, 3, 4, 5]
         newest = {f"cycle_{number:06d}" for number in range(1, 6)}
-        assert newest <= {path.name for path in site.layout.models.glob("cycle_*")}
+        assert newest <= {path.name for path in harness.paths.models.glob("cycle_*")}
     assert violations(folder) == ()
 
 
 @pytest.mark.fault(47)
 def test_failures_in_a_row_are_counted_by_cycle_number_not_by_time(fresh_project):
-    with Site(fresh_project(), failures_before_parking=3) as site:
+    with InstantHarness(fresh_project(), failures_before_parking=3) as harness:
         for number, answer in enumerate([fails, train, fails], start=1):
-            site.clock.wall -= HOUR
-            site.launcher.answer = answer
-            site.drop(10 * number, 10 * number + 1)
+            harness.clock.wall -= HOUR
+            harness.launcher.answer = answer
+            harness.write_rollouts(10 * number, 10 * number + 1)
 
             def is_over(number=number) -> bool:
-                if site.launcher.answer is fails and site.runner.trainer_pid is not None:
-                    site.launcher.started[-1].end(65)
-                last = site.ledger.history(1)[-1]
-                return last.cycle == number and not site.runner.busy
+                if harness.launcher.answer is fails and harness.runner.trainer_pid is not None:
+                    harness.launcher.started[-1].end(65)
+                last = harness.ledger.history(1)[-1]
+                return last.cycle == number and not harness.runner.busy
 
-            site.until(is_over)
-        assert [cycle.state for cycle in site.ledger.history()] == ["published", "failed", "published", "failed"]
-        assert site.ledger.failures_in_a_row() == 1
+            harness.until(is_over)
+        assert [cycle.state for cycle in harness.ledger.history()] == ["published", "failed", "published", "failed"]
+        assert harness.ledger.failures_in_a_row() == 1
 
 
 @pytest.mark.fault(48)
@@ -110,34 +110,34 @@ def test_the_awake_clock_does_not_count_time_asleep():
 @pytest.mark.parametrize("when", ["before it is ready", "while it works"])
 def test_a_trainer_is_not_ended_because_the_machine_slept(fresh_project, when):
     limits = {"startup_timeout_s": 20.0, "silence_timeout_s": 20.0, "progress_timeout_s": 20.0}
-    with Site(fresh_project(), **limits, training_timeout_s=60.0) as site:
+    with InstantHarness(fresh_project(), **limits, training_timeout_s=60.0) as harness:
         late: list[Event] = []
 
         def answer(job: Job) -> list[Event]:
             late.extend(train(job))
             return [] if when == "before it is ready" else [Ready(versions={}), Heartbeat(doing="work", progress=0.1)]
 
-        site.launcher.answer = answer
-        site.drop(1, 2)
-        site.until(lambda: bool(late))
+        harness.launcher.answer = answer
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: bool(late))
         for _ in range(10):
-            site.tick()
-        site.clock.pass_s(8 * HOUR)
+            harness.tick()
+        harness.clock.pass_s(8 * HOUR)
         for _ in range(10):
-            site.tick()
-        assert site.runner.cycle.phase is Phase.TRAINING
-        site.launcher.started[-1]._events += late
-        site.until_version(1)
-        assert len(site.launcher.started) == 1
+            harness.tick()
+        assert harness.runner.cycle.phase is Phase.TRAINING
+        harness.launcher.started[-1]._events += late
+        harness.until_version(1)
+        assert len(harness.launcher.started) == 1
 
 
 @pytest.mark.fault(48)
 def test_a_silent_trainer_is_ended_if_the_machine_did_not_sleep(fresh_project):
-    """Control for the test above: the same limits end the trainer."""
-    with Site(fresh_project(), silence_timeout_s=20.0) as site:
-        site.launcher.answer = lambda job: [Ready(versions={})]
-        site.drop(1, 2)
-        site.until(lambda: any("no sign of life" in line for line in site.log.lines))
+    """Check the control of the test above: the same limits end the trainer."""
+    with InstantHarness(fresh_project(), silence_timeout_s=20.0) as harness:
+        harness.launcher.answer = lambda job: [Ready(versions={})]
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: any("sent no event" in line for line in harness.log.lines))
 
 
 SET_SIGHUP = (
@@ -149,8 +149,8 @@ SET_SIGHUP = (
 def whole_daemon(folder: Path, *, hangup: int = signal.SIG_DFL, **settings: object):
     """Run a real daemon with the fake trainer; `hangup` is how it treats SIGHUP at its start."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    wanted = {"auto_train_after_n_rollouts": 2, "scan_interval_s": 0.2, "settle_s": 0.05, **settings}
-    environment |= {f"HOTLAP_DAEMON__{name.upper()}": str(value) for name, value in wanted.items()}
+    values = {"auto_train_after_n_rollouts": 2, "scan_interval_s": 0.2, "settle_s": 0.05, **settings}
+    environment |= {f"HOTLAP_DAEMON__{name.upper()}": str(value) for name, value in values.items()}
     command = [sys.executable, str(ROOT / "tests" / "fakes" / "whole_daemon.py"), "--no-dashboard"]
     prefix = [] if sys.platform == "win32" else [sys.executable, "-c", SET_SIGHUP, str(int(hangup))]
     process = subprocess.Popen(
@@ -192,23 +192,23 @@ def test_a_signal_at_any_time_ends_the_daemon_soon_and_loses_nothing(tmp_path, n
     chance = random.Random(int(number))
     for attempt in range(2):
         with whole_daemon(tmp_path) as process:
-            if attempt:  # the first one may come before it has even begun
+            if attempt:  # the first attempt may be before the daemon has started
                 wait_until(lambda: status(tmp_path).get("pid") == process.pid)
             for index in (1, 2):
                 ProjectPaths(tmp_path).make()
-                drop(ProjectPaths(tmp_path).exports, 10 * attempt + index)
+                write_rollout(ProjectPaths(tmp_path).exports, 10 * attempt + index)
             time.sleep(chance.uniform(0.0, 1.5))
             process.send_signal(number)
             if attempt % 2:
                 time.sleep(chance.uniform(0.0, 0.3))
                 process.send_signal(number)
-            asked = time.monotonic()
+            began = time.monotonic()
             code = process.wait(timeout=10.0)
-            assert time.monotonic() - asked < 10.0
+            assert time.monotonic() - began < 10.0
             assert code in {0, 1, -number}, process.communicate()
         wait_until(lambda: not violations(tmp_path), 5.0)
-    with Site(tmp_path, hidden_sizes=(128, 128)) as site:
-        site.until(lambda: site.version > 0 and site.ledger.pending_count() < 2 and not site.runner.busy)
+    with InstantHarness(tmp_path, hidden_sizes=(128, 128)) as harness:
+        harness.until(lambda: harness.version > 0 and harness.ledger.pending_count() < 2 and not harness.runner.busy)
     assert violations(tmp_path) == ()
 
 
@@ -219,7 +219,7 @@ def test_under_nohup_a_closed_terminal_does_not_end_the_daemon(tmp_path):
         wait_until(lambda: status(tmp_path).get("pid") == process.pid)
         process.send_signal(signal.SIGHUP)
         for index in (1, 2):
-            drop(ProjectPaths(tmp_path).exports, index)
+            write_rollout(ProjectPaths(tmp_path).exports, index)
         wait_until(lambda: status(tmp_path)["policy_version"] == 1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10.0) == 0
@@ -231,21 +231,21 @@ def test_under_nohup_a_closed_terminal_does_not_end_the_daemon(tmp_path):
 @posix_only
 def test_a_daemon_and_its_trainer_continue_after_both_were_stopped(tmp_path):
     """Stop both for longer than any limit, as when the machine sleeps."""
-    layout = ProjectPaths(tmp_path)
-    layout.make()
+    paths = ProjectPaths(tmp_path)
+    paths.make()
     (tmp_path / "slow.py").write_text(
         "import sys, time\nfrom pathlib import Path\nPath(sys.argv[0]).with_suffix('.pid').touch()\ntime.sleep(4)\n"
     )
     with whole_daemon(tmp_path, training_script="slow.py", training_timeout_s=5) as process:
         wait_until(lambda: status(tmp_path).get("policy_version") == 0 and status(tmp_path).get("best_model_path"))
         for index in (1, 2):
-            drop(layout.exports, index)
+            write_rollout(paths.exports, index)
         wait_until((tmp_path / "slow.pid").exists)
         processes = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for one in processes:
-            one.suspend()
+        for each in processes:
+            each.suspend()
         time.sleep(LONGEST_GAP_S + 1.0)
-        for one in processes:
-            one.resume()
-        wait_until(lambda: "[3/5]" in layout.daemon_log.read_text())
-    assert "took longer" not in layout.daemon_log.read_text()
+        for each in processes:
+            each.resume()
+        wait_until(lambda: "[3/5]" in paths.daemon_log.read_text())
+    assert "took longer" not in paths.daemon_log.read_text()

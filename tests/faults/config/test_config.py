@@ -1,4 +1,4 @@
-"""Settings that are broken, changed or another user's; the programs that they name; odd paths: rows 69 to 72."""
+"""Settings that are invalid, changed or of another user; programs in settings; unusual paths: rows 69 to 72."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from daemon.security.config_monitor import EVERY_S, ConfigMonitor
 from schemas.settings.loading import load
 from schemas.settings.models import TrainerSettings
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, violations
-from tests.helpers import drop
+from tests.faults.support.harness import InstantHarness, violations
+from tests.helpers import write_rollout
 
 ROOT = Path(__file__).parents[3]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="mode bits")
@@ -116,22 +116,22 @@ CHANGES = {
 def test_a_config_that_changes_while_the_daemon_runs_is_reported_and_not_used(fresh_project, text, words):
     folder = fresh_project()
     write(folder, "[trainer]\nepochs = 2\n")
-    with Site(folder) as site:
-        lock = ProjectLock(site.layout.lock)
+    with InstantHarness(folder) as harness:
+        lock = ProjectLock(harness.paths.lock)
         lock.acquire()
-        monitor = ConfigMonitor(site.project, lock, config=None)
-        settings = site.project.settings
-        site.drop(1, 2)
-        site.until(lambda: site.runner.busy or site.version == 1)
+        monitor = ConfigMonitor(harness.context, lock, config=None)
+        settings = harness.context.settings
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: harness.runner.busy or harness.version == 1)
         write(folder, text + "# longer than before\n")
         for _ in range(3):
-            site.clock.pass_s(EVERY_S)
+            harness.clock.pass_s(EVERY_S)
             monitor.check()
-        [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
+        [warning] = [w for w in harness.context.warnings() if w.code == "W_CONFIG"]
         assert words in warning.message
-        assert sum(words in line for line in site.log.lines) == 1
-        site.until_version(1)
-        assert site.project.settings is settings
+        assert sum(words in line for line in harness.log.lines) == 1
+        harness.until_version(1)
+        assert harness.context.settings is settings
         lock.release()
     assert violations(folder) == ()
 
@@ -140,21 +140,21 @@ def test_a_config_that_changes_while_the_daemon_runs_is_reported_and_not_used(fr
 @pytest.mark.fault(69)
 def test_a_config_that_becomes_writable_for_everybody_is_reported_and_not_read(fresh_project):
     folder = fresh_project()
-    with Site(folder) as site:
-        monitor = ConfigMonitor(site.project, ProjectLock(site.layout.lock), config=None)
+    with InstantHarness(folder) as harness:
+        monitor = ConfigMonitor(harness.context, ProjectLock(harness.paths.lock), config=None)
         write(folder, "[trainer]\nepochs = zero\n").chmod(0o666)
-        site.clock.pass_s(EVERY_S)
+        harness.clock.pass_s(EVERY_S)
         monitor.check()
-        [warning] = [w for w in site.project.warnings() if w.code == "W_CONFIG"]
+        [warning] = [w for w in harness.context.warnings() if w.code == "W_CONFIG"]
         assert "can be written by everybody" in warning.message
         (folder / "daemon.toml").unlink()
-        site.clock.pass_s(EVERY_S)
+        harness.clock.pass_s(EVERY_S)
         monitor.check()
-        assert "W_CONFIG" not in site.warnings(), "the config is as it was at the start"
+        assert "W_CONFIG" not in harness.warnings(), "the config is as it was at the start"
 
 
 def make_foreign(path: Path, monkeypatch) -> None:
-    """Give a path to another user: by chown if we are root, else by changing who we seem to be."""
+    """Make another user own a path: with chown as root, else by a replaced `os.geteuid`."""
     if os.geteuid() == 0:
         os.chown(path, 65534, 65534)
     else:
@@ -179,13 +179,13 @@ def test_a_config_that_another_user_can_write_is_refused(tmp_path, capsys, monke
 @pytest.mark.fault(71)
 @pytest.mark.parametrize("what", ["project", "training", "models", "state"])
 def test_a_folder_that_everybody_can_write_is_refused_without_allow_shared(tmp_path, capsys, what):
-    layout = ProjectPaths(tmp_path)
-    layout.make()
-    folder = getattr(layout, what)
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    folder = getattr(paths, what)
     folder.chmod(0o777)
     code, err = run_cli(capsys, "--once", "--project", tmp_path)
     assert (code, "E_SHARED_FOLDER" in err, "--allow-shared" in err) == (2, True, True)
-    assert not layout.ledger.exists()
+    assert not paths.ledger.exists()
     assert run_cli(capsys, "--once", "--allow-shared", "--project", tmp_path)[0] == 3
     folder.chmod(0o1777)
     assert run_cli(capsys, "--once", "--project", tmp_path)[0] == 3, (
@@ -247,43 +247,43 @@ PROGRAMS = {
 @pytest.mark.parametrize("command", ["--once", "", "doctor", "publish --epoch 1", "trust --show"])
 def test_no_program_that_a_project_names_runs_before_the_user_approves_it(tmp_path, capsys, text, command):
     mark = write_programs(tmp_path)
-    drop(tmp_path, 1)
+    write_rollout(tmp_path, 1)
     write(tmp_path, text.format(folder=tmp_path))
     code = main([*command.split(), "--project", str(tmp_path)])
-    said = "".join(capsys.readouterr())
+    output = "".join(capsys.readouterr())
     assert code in {1, 2}
-    assert "not approved" in said
+    assert "not approved" in output
     if "trust" not in command:
-        assert "E_UNTRUSTED" in said
-        assert "`hotlap trust`" in said or " -m daemon trust`" in said
+        assert "E_UNTRUSTED" in output
+        assert "`hotlap trust`" in output or " -m daemon trust`" in output
     assert not mark.exists()
 
 
 @pytest.mark.fault(70)
 def test_an_approval_holds_only_for_the_same_values_in_the_same_project(tmp_path, capsys):
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder in (one, two):
+    approved, not_approved = tmp_path / "approved", tmp_path / "other"
+    for folder in (approved, not_approved):
         folder.mkdir()
         write_programs(folder)
         write(folder, PROGRAMS["a script"])
-    assert main(["trust", "--project", str(one)]) == 0
+    assert main(["trust", "--project", str(approved)]) == 0
     assert "daemon.training_script = 'evil.py'" in capsys.readouterr().out
-    approvals.check_approved(one, load(one, environment={}))
+    approvals.check_approved(approved, load(approved, environment={}))
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        approvals.check_approved(two, load(two, environment={}))
-    write(one, "[daemon]\ntraining_script = 'json.py'\n")
+        approvals.check_approved(not_approved, load(not_approved, environment={}))
+    write(approved, "[daemon]\ntraining_script = 'json.py'\n")
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        approvals.check_approved(one, load(one, environment={}))
-    write(one, PROGRAMS["a script"] + "warm_trainer = false\n")
-    approvals.check_approved(one, load(one, environment={}))
-    assert main(["trust", "--revoke", "--project", str(one)]) == 0
+        approvals.check_approved(approved, load(approved, environment={}))
+    write(approved, PROGRAMS["a script"] + "warm_trainer = false\n")
+    approvals.check_approved(approved, load(approved, environment={}))
+    assert main(["trust", "--revoke", "--project", str(approved)]) == 0
     with pytest.raises(DaemonError, match="E_UNTRUSTED"):
-        approvals.check_approved(one, load(one, environment={}))
+        approvals.check_approved(approved, load(approved, environment={}))
 
 
 @pytest.mark.fault(70)
 def test_a_project_cannot_contain_its_own_approval(tmp_path, monkeypatch):
-    """Approvals are in the user's own folder, and one that another user can write does not count."""
+    """Check that approvals are read only from the user's own folder, and not from files that others can write."""
     write(tmp_path, PROGRAMS["a script"])
     loaded = load(tmp_path, environment={})
     path = approvals.approve(tmp_path, approvals.programs_of(loaded))
@@ -320,7 +320,7 @@ def test_allow_shared_does_not_approve_programs(tmp_path):
 @pytest.mark.fault(70)
 @pytest.mark.parametrize(("network", "is_found"), [("", False), ("evil:Network", True)])
 def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_name_some(tmp_path, network, is_found):
-    """A `random.py` in a project must not be imported in place of Python's own."""
+    """Check that a `random.py` in a project is not imported instead of Python's own."""
     write_programs(tmp_path)
     settings = TrainerSettings(network=network)
     log = tmp_path / "log"
@@ -338,7 +338,7 @@ def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_na
     assert done.stdout.split() == [str(is_found), json.__file__]
 
 
-# Row 72: odd paths
+# Row 72: unusual paths
 
 
 ODD = {
@@ -365,8 +365,8 @@ def odd_folder(parent: Path, name: str) -> Path:
 @pytest.mark.parametrize("name", ODD.values(), ids=ODD)
 def test_a_cycle_in_a_folder_with_an_odd_name(tmp_path, capsys, name):
     folder = odd_folder(tmp_path, name)
-    with Site(folder) as site:
-        site.cycle(1)
+    with InstantHarness(folder) as harness:
+        harness.run_cycle(1)
     assert violations(folder) == ()
     assert Path(ProjectPaths(folder).pointer.read_text(encoding="utf-8")).is_file()
     assert main(["history", "--json", f"--project={folder}"]) == 0
@@ -378,8 +378,8 @@ def test_a_cycle_in_a_path_of_more_than_300_characters(tmp_path):
     folder = tmp_path
     while len(str(folder)) < 320:
         folder = odd_folder(folder, "a folder of a name that is not short")
-    with Site(folder) as site:
-        site.cycle(1)
+    with InstantHarness(folder) as harness:
+        harness.run_cycle(1)
     assert violations(folder) == ()
 
 
@@ -405,9 +405,9 @@ def test_a_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, capsys):
 @pytest.mark.fault(72)
 def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
     folder = odd_folder(tmp_path, "-my [x] 100% \u00fc\u4e2d")
-    layout = ProjectPaths(folder)
-    layout.make()
-    drop(layout.exports, 1)
+    paths = ProjectPaths(folder)
+    paths.make()
+    write_rollout(paths.exports, 1)
     done = subprocess.run(
         [sys.executable, "-m", "daemon", "--once", f"--project={folder}", "--epochs", "1"],
         cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
@@ -418,13 +418,13 @@ def test_a_real_trainer_in_a_folder_with_an_odd_name(tmp_path):
 
 @pytest.mark.fault(72)
 def test_the_pointer_follows_a_project_that_was_moved(fresh_project, tmp_path):
-    """The old absolute path would name nothing, or the copy that stayed."""
+    """Check that the pointer file is written again: the old absolute path is wrong after a move."""
     old = fresh_project()
-    with Site(old) as site:
-        site.cycle(1)
+    with InstantHarness(old) as harness:
+        harness.run_cycle(1)
     new = tmp_path / "moved"
     shutil.copytree(old, new)
     assert violations(new) != ()
-    with Site(new):
+    with InstantHarness(new):
         assert Path(ProjectPaths(new).pointer.read_text(encoding="utf-8")).is_relative_to(new.resolve())
     assert violations(new) == ()

@@ -1,4 +1,4 @@
-"""What an engine reads, at any moment: rows 64 to 66 of the fault table."""
+"""What an engine reads at any time: rows 64 to 66 of the fault table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from daemon.training.progress import CycleProgress
 from schemas.status import Status
 from schemas.storage.layout import ProjectPaths
 from scripts.faults import readers
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,12 +40,12 @@ def test_engines_that_load_models_during_publishes_never_fail(tmp_path):
 
 @pytest.mark.fault(64)
 def test_a_publish_that_overwrites_files_is_caught(tmp_path, monkeypatch):
-    """The control: if models are written in place, some reader sees a partial file."""
+    """Check the control: if models are written in place, a reader reads a partial file."""
     real = readers.Publisher.publish
 
     def careless(publisher: readers.Publisher, version: int) -> None:
         real(publisher, version)
-        path = Path(publisher.layout.pointer.read_text(encoding="utf-8"))
+        path = Path(publisher.paths.pointer.read_text(encoding="utf-8"))
         data = path.read_bytes()
         for end in range(0, len(data), 512):
             path.write_bytes(data[:end])
@@ -63,44 +63,44 @@ def make_old(paths: ProjectPaths, cycles: range, *, hours: float, now_s: float) 
 @pytest.mark.fault(65)
 def test_retention_keeps_the_newest_cycles_and_all_younger_than_an_hour(fresh_project):
     folder = fresh_project()
-    with Site(folder, keep_cycles=5) as site:
+    with InstantHarness(folder, keep_cycles=5) as harness:
         for number in range(1, 10):
-            site.cycle(10 * number)
+            harness.run_cycle(10 * number)
             for cycle in range(number + 1):
-                os.utime(site.layout.cycle_folder(cycle), (site.clock.wall - 60,) * 2)
-        there = {path.name for path in site.layout.models.glob("cycle_*")}
-        assert there == {f"cycle_{n:06d}" for n in range(10)}, "all are a minute old"
-        held = site.layout.cycle_folder(3) / "model_epoch_2.json"
-        make_old(site.layout, range(3), hours=2, now_s=site.clock.wall)
-        make_old(site.layout, range(3, 5), hours=10 / 60, now_s=site.clock.wall)
-        make_old(site.layout, range(5, 10), hours=5, now_s=site.clock.wall)
-        site.cycle(200)
+                os.utime(harness.paths.cycle_folder(cycle), (harness.clock.wall - 60,) * 2)
+        present = {path.name for path in harness.paths.models.glob("cycle_*")}
+        assert present == {f"cycle_{n:06d}" for n in range(10)}, "all are a minute old"
+        held = harness.paths.cycle_folder(3) / "model_epoch_2.json"
+        make_old(harness.paths, range(3), hours=2, now_s=harness.clock.wall)
+        make_old(harness.paths, range(3, 5), hours=10 / 60, now_s=harness.clock.wall)
+        make_old(harness.paths, range(5, 10), hours=5, now_s=harness.clock.wall)
+        harness.run_cycle(200)
         assert held.exists(), "an engine took it up ten minutes ago"
-        kept = {int(path.name.removeprefix("cycle_")) for path in site.layout.models.glob("cycle_*")}
-        assert kept >= set(range(3, 5)) | set(range(6, 11))
-        assert kept < set(range(11))
+        remaining = {int(path.name.removeprefix("cycle_")) for path in harness.paths.models.glob("cycle_*")}
+        assert remaining >= set(range(3, 5)) | set(range(6, 11))
+        assert remaining < set(range(11))
     assert violations(folder) == ()
 
 
 @pytest.mark.fault(65)
 def test_the_published_model_is_kept_however_old_it_is(fresh_project):
     folder = fresh_project()
-    with Site(folder, keep_cycles=5) as site:
+    with InstantHarness(folder, keep_cycles=5) as harness:
         for number in range(1, 9):
-            site.cycle(10 * number)
-        publish_exported_epoch(site.project, cycle=1, epoch=2)
-        publication = site.ledger.last_publication()
+            harness.run_cycle(10 * number)
+        publish_exported_epoch(harness.context, cycle=1, epoch=2)
+        publication = harness.ledger.last_publication()
         assert publication.model == "cycle_000001/model_epoch_2.json"
-        make_old(site.layout, range(9), hours=9, now_s=site.clock.wall)
-        apply_retention(site.project, site.version, site.inbox)
-        assert (site.layout.models / publication.model).exists()
-        assert len(list(site.layout.models.glob("cycle_*"))) <= 7, "five, the best, and the one before the engine"
+        make_old(harness.paths, range(9), hours=9, now_s=harness.clock.wall)
+        apply_retention(harness.context, harness.version, harness.inbox)
+        assert (harness.paths.models / publication.model).exists()
+        assert len(list(harness.paths.models.glob("cycle_*"))) <= 7, "the newest five, the best, and the published one"
     assert violations(folder) == ()
 
 
 @pytest.mark.fault(66)
 def test_status_json_is_valid_at_every_read(fresh_project):
-    with Site(fresh_project()) as site:
+    with InstantHarness(fresh_project()) as harness:
         failures, reads = [], 0
         done = threading.Event()
 
@@ -108,7 +108,7 @@ def test_status_json_is_valid_at_every_read(fresh_project):
             nonlocal reads
             while not done.is_set():
                 try:
-                    Status.from_bytes(site.layout.status.read_bytes())
+                    Status.from_bytes(harness.paths.status.read_bytes())
                 except Exception as error:  # noqa: BLE001
                     failures.append(error)
                 reads += 1
@@ -116,10 +116,10 @@ def test_status_json_is_valid_at_every_read(fresh_project):
         threads = [threading.Thread(target=read) for _ in range(3)]
         for thread in threads:
             thread.start()
-        reporter = site.service._reporter
+        reporter = harness.service._reporter
         for pending in range(100):
             cycle = Cycle(1, "train", Phase.TRAINING)
-            site.clock.pass_s(10)
+            harness.clock.pass_s(10)
             status = reporter.status(cycle, CycleProgress(), is_paused=False, pending=pending, elapsed_s=1.0)
             reporter.write(status)
         done.set()
@@ -127,7 +127,7 @@ def test_status_json_is_valid_at_every_read(fresh_project):
             thread.join()
         assert failures == []
         assert reads > 100
-        assert Status.from_bytes(site.layout.status.read_bytes()).rollouts_pending == 99
+        assert Status.from_bytes(harness.paths.status.read_bytes()).rollouts_pending == 99
 
 
 @pytest.mark.fault(66)
@@ -153,7 +153,7 @@ def looks_dead(status: Status) -> bool:
 
 @pytest.mark.fault(66)
 def test_a_killed_daemon_is_recognised_as_dead(tmp_path, capsys):
-    layout = ProjectPaths(tmp_path)
+    paths = ProjectPaths(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)],
         cwd=ROOT,
@@ -162,20 +162,20 @@ def test_a_killed_daemon_is_recognised_as_dead(tmp_path, capsys):
     )
     try:
         end = time.monotonic() + 30
-        while not layout.status.exists():
+        while not paths.status.exists():
             assert time.monotonic() < end
             time.sleep(0.02)
-        alive = Status.from_bytes(layout.status.read_bytes())
+        alive = Status.from_bytes(paths.status.read_bytes())
         assert alive.pid == process.pid
         assert not looks_dead(alive)
     finally:
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
-    dead = Status.from_bytes(layout.status.read_bytes())
+    dead = Status.from_bytes(paths.status.read_bytes())
     assert looks_dead(dead)
-    stranger = dead.model_copy(update={"pid": os.getpid()})
-    assert looks_dead(stranger), "its pid is used again by somebody else"
-    hung = stranger.model_copy(update={"create_time": psutil.Process().create_time()})
+    other_process = dead.model_copy(update={"pid": os.getpid()})
+    assert looks_dead(other_process), "another process has its pid now"
+    hung = other_process.model_copy(update={"create_time": psutil.Process().create_time()})
     assert not looks_dead(hung)
     assert looks_dead(hung.model_copy(update={"heartbeat": time.time() - 3 * hung.heartbeat_interval_s - 1}))
     end = time.monotonic() + 10
@@ -199,28 +199,28 @@ ELSEWHERE = {
 @pytest.mark.parametrize("text", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_a_pointer_to_another_file_is_repaired_at_the_next_start(fresh_project, tmp_path, text):
     folder = fresh_project()
-    layout = ProjectPaths(folder)
-    with Site(folder) as site:
-        site.cycle(1)
-        right = layout.pointer.read_text(encoding="utf-8")
+    paths = ProjectPaths(folder)
+    with InstantHarness(folder) as harness:
+        harness.run_cycle(1)
+        right = paths.pointer.read_text(encoding="utf-8")
     outside = tmp_path / "outside"
-    shutil.copytree(layout.models / "cycle_000001", outside / "cycle_000001")
-    layout.pointer.write_text(text.format(outside=outside, models=layout.models), encoding="utf-8")
+    shutil.copytree(paths.models / "cycle_000001", outside / "cycle_000001")
+    paths.pointer.write_text(text.format(outside=outside, models=paths.models), encoding="utf-8")
     assert [violation.invariant for violation in violations(folder)] == [Invariant.ENGINE_VIEW]
-    with Site(folder):
-        assert layout.pointer.read_text(encoding="utf-8") == right
+    with InstantHarness(folder):
+        assert paths.pointer.read_text(encoding="utf-8") == right
     assert violations(folder) == ()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.fault(64)
 def test_a_symbolic_link_in_models_is_not_published(fresh_project, tmp_path):
-    with Site(fresh_project()) as site:
-        site.cycle(1)
-        site.cycle(3)
-        folder = site.layout.cycle_folder(1)
+    with InstantHarness(fresh_project()) as harness:
+        harness.run_cycle(1)
+        harness.run_cycle(3)
+        folder = harness.paths.cycle_folder(1)
         folder.rename(tmp_path / "elsewhere")
         folder.symlink_to(tmp_path / "elsewhere")
         with pytest.raises(PublishError, match="is a symbolic link"):
-            publish_exported_epoch(site.project, cycle=1, epoch=2)
-    assert violations(site.layout.project) == ()
+            publish_exported_epoch(harness.context, cycle=1, epoch=2)
+    assert violations(harness.paths.project) == ()

@@ -22,54 +22,54 @@ from daemon.rollouts.watcher import LONGEST_DELAY_S, Watcher
 from daemon.runtime import loop
 from scripts.faults import overflow
 from tests.faults.support.children import begin_cycle, opened, until
-from tests.faults.support.site import Site
-from tests.helpers import FakeClock, drop
+from tests.faults.support.harness import InstantHarness
+from tests.helpers import FakeClock, write_rollout
 
 ROOT = Path(__file__).parents[3]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify, user namespaces and signals of Linux")
-#: one cycle of a project that has version 0, in a process of its own: FOLDER
+#: one cycle of a project that has version 0, in another process: FOLDER
 CYCLE = """
 import sys
 from pathlib import Path
-from tests.daemon.conftest import Rig
+from tests.daemon.conftest import ProcessHarness
 from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
-rig = Rig(Path(sys.argv[1]), hidden_sizes=HIDDEN_SIZES)
+harness = ProcessHarness(Path(sys.argv[1]), hidden_sizes=HIDDEN_SIZES)
 try:
-    rig.until(lambda: rig.inbox.has_scanned)
-    begin_cycle(rig, "")
-    rig.until_published(1)
-    print(*(f"{w.code}: {w.message}" for w in rig.project.warnings()), sep="\\n")
+    harness.until(lambda: harness.inbox.has_scanned)
+    begin_cycle(harness, "")
+    harness.until_published(1)
+    print(*(f"{w.code}: {w.message}" for w in harness.context.warnings()), sep="\\n")
 finally:
-    rig.close()
+    harness.close()
 """
-#: the same with Exports as a file system of its own, taken away and put back
+#: the same with Exports as another file system, which is unmounted and mounted again
 UNMOUNTED = """
 import subprocess, sys
 from pathlib import Path
-from tests.daemon.conftest import Rig
+from tests.daemon.conftest import ProcessHarness
 from tests.faults.support.children import HIDDEN_SIZES
-from tests.helpers import drop
+from tests.helpers import write_rollout
 folder = Path(sys.argv[1])
 exports = folder / "Saved" / "Training" / "Exports"
 store = folder / "store"
 store.mkdir()
 subprocess.run(["mount", "--bind", store, exports], check=True)
-rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, auto_train_after_n_rollouts=3)
+harness = ProcessHarness(folder, hidden_sizes=HIDDEN_SIZES, auto_train_after_n_rollouts=3)
 try:
-    drop(exports, 1)
-    drop(exports, 2)
-    rig.until(lambda: rig.ledger.pending_count() == 2)
+    write_rollout(exports, 1)
+    write_rollout(exports, 2)
+    harness.until(lambda: harness.ledger.pending_count() == 2)
     subprocess.run(["umount", "-l", exports], check=True)
     for _ in range(20):
-        rig.service.tick()
-        rig.mailbox.wait(0.05)
-    assert len(rig.ledger.files()) == 2, "an empty folder is no proof"
+        harness.service.tick()
+        harness.mailbox.wait(0.05)
+    assert len(harness.ledger.files()) == 2, "an empty folder is no proof"
     subprocess.run(["mount", "--bind", store, exports], check=True)
-    drop(exports, 3)
-    rig.until_published(1)
-    print(*(len(cycle.rollouts) for cycle in rig.ledger.history()))
+    write_rollout(exports, 3)
+    harness.until_published(1)
+    print(*(len(cycle.rollouts) for cycle in harness.ledger.history()))
 finally:
-    rig.close()
+    harness.close()
     subprocess.run(["umount", "-l", exports], check=True)
 """
 
@@ -99,8 +99,8 @@ def null_observer() -> BaseObserver:
     return BaseObserver(NullEmitter)
 
 
-def codes(rig) -> set[str]:
-    return {warning.code for warning in rig.project.warnings()}
+def codes(harness) -> set[str]:
+    return {warning.code for warning in harness.context.warnings()}
 
 
 # Lost events
@@ -110,7 +110,7 @@ def codes(rig) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.fault(28)
 def test_all_files_behind_an_overflown_queue_are_found_and_counted_once(fresh_project):
-    """2,000 files; `python -m scripts.faults.overflow` writes 20,000."""
+    """Check 2,000 files; `python -m scripts.faults.overflow` writes 20,000."""
     found = overflow.run(fresh_project(), 2000, timeout_s=60.0, settings={"HOTLAP_AGENT__HIDDEN_SIZES": "[8, 8]"})
     assert (found.files, found.found, found.rejected) == (2000, 2000, 0)
     assert found.seconds < 60.0
@@ -128,22 +128,22 @@ def test_an_overflown_queue_causes_a_scan_and_no_console_output(tmp_path, capfd)
     assert capfd.readouterr().err == ""
 
 
-def outcome(rig) -> list[tuple[str, tuple[str, ...]]]:
-    begin_cycle(rig, "")
-    rig.until_published(1)
-    drop(rig.layout.exports, 3, b"{}")
-    rig.until(lambda: rig.ledger.rejected_count() == 1)
-    return [(cycle.state, cycle.rollouts) for cycle in rig.ledger.history()]
+def outcome(harness) -> list[tuple[str, tuple[str, ...]]]:
+    begin_cycle(harness, "")
+    harness.until_published(1)
+    write_rollout(harness.paths.exports, 3, b"{}")
+    harness.until(lambda: harness.ledger.rejected_count() == 1)
+    return [(cycle.state, cycle.rollouts) for cycle in harness.ledger.history()]
 
 
 @pytest.mark.fault(29)
 def test_without_any_event_the_result_is_the_same(fresh_project, monkeypatch):
-    with opened(fresh_project()) as rig:
-        expected = outcome(rig)
+    with opened(fresh_project()) as harness:
+        expected = outcome(harness)
     monkeypatch.setattr(watch, "Observer", null_observer)
-    with opened(fresh_project()) as rig:
-        assert outcome(rig) == expected
-        assert rig.inbox._watcher._observer is not None
+    with opened(fresh_project()) as harness:
+        assert outcome(harness) == expected
+        assert harness.inbox._watcher._observer is not None
 
 
 @linux
@@ -171,7 +171,7 @@ def test_a_refused_watch_is_retried_with_growing_delay_and_leaves_nothing_open(t
     class Refused(watch.Observer):
         tries = 0
 
-        def schedule(self, *arguments: object, **named: object) -> None:
+        def schedule(self, *arguments: object, **keywords: object) -> None:
             Refused.tries += 1
             raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
@@ -212,26 +212,26 @@ def replace_by_a_file(exports: Path) -> None:
 @pytest.mark.parametrize("vanish", [delete, rename_away, replace_by_a_file])
 @pytest.mark.parametrize("when", ["before the start", "while it runs"])
 def test_the_daemon_waits_for_a_missing_folder(fresh_project, vanish, when):
-    with opened(fresh_project(), auto_train_after_n_rollouts=3) as rig:
-        exports = rig.layout.exports
+    with opened(fresh_project(), auto_train_after_n_rollouts=3) as harness:
+        exports = harness.paths.exports
         if when == "while it runs":
-            drop(exports, 1)
-            drop(exports, 2)
-            rig.until(lambda: rig.ledger.pending_count() == 2)
+            write_rollout(exports, 1)
+            write_rollout(exports, 2)
+            harness.until(lambda: harness.ledger.pending_count() == 2)
         vanish(exports)
-        rig.until(lambda: "W_EXPORTS" in codes(rig))
-        [told] = [warning.message for warning in rig.project.warnings() if warning.code == "W_EXPORTS"]
-        assert told.startswith("waiting for the folder Exports: ")
-        assert len(rig.ledger.files()) == (2 if when == "while it runs" else 0)
+        harness.until(lambda: "W_EXPORTS" in codes(harness))
+        [message] = [warning.message for warning in harness.context.warnings() if warning.code == "W_EXPORTS"]
+        assert message.startswith("waiting for the folder Exports: ")
+        assert len(harness.ledger.files()) == (2 if when == "while it runs" else 0)
         exports.unlink() if exports.is_file() else None
         exports.mkdir()
         for number in (1, 2, 3):
-            drop(exports, number)
-        rig.until_published(1)
-        assert [len(cycle.rollouts) for cycle in rig.ledger.history()] == [0, 3]
-        rig.until(lambda: codes(rig).isdisjoint({"W_EXPORTS", "W_WATCHER"}))
+            write_rollout(exports, number)
+        harness.until_published(1)
+        assert [len(cycle.rollouts) for cycle in harness.ledger.history()] == [0, 3]
+        harness.until(lambda: codes(harness).isdisjoint({"W_EXPORTS", "W_WATCHER"}))
         info = exports.stat()
-        assert rig.inbox._watcher._identity == (info.st_dev, info.st_ino)
+        assert harness.inbox._watcher._identity == (info.st_dev, info.st_ino)
 
 
 @pytest.mark.fault(31)
@@ -244,10 +244,10 @@ def test_the_watch_follows_the_name_and_not_the_old_folder(tmp_path):
     folder.mkdir()
     assert watcher.check() is None
     nudges.clear()
-    drop(tmp_path / "old", 1)
+    write_rollout(tmp_path / "old", 1)
     time.sleep(0.2)
     assert nudges == []
-    drop(folder, 1)
+    write_rollout(folder, 1)
     until(lambda: bool(nudges))
     watcher.stop()
 
@@ -255,27 +255,27 @@ def test_the_watch_follows_the_name_and_not_the_old_folder(tmp_path):
 @pytest.mark.fault(31)
 def test_an_empty_listing_does_not_count_as_deleted_files(fresh_project, monkeypatch):
     reads: list[str] = []
-    with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
-        site.drop(1, 2)
-        site.until(lambda: site.ledger.pending_count() == 2)
-        exports = site.layout.exports
+    with InstantHarness(fresh_project(), auto_train_after_n_rollouts=3) as harness:
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: harness.ledger.pending_count() == 2)
+        exports = harness.paths.exports
         exports.rename(exports.with_name("away"))
         exports.mkdir()
         for _ in range(50):
-            site.tick()
-        assert len(site.ledger.files()) == 2
-        assert site.inbox.file_count == 0
+            harness.tick()
+        assert len(harness.ledger.files()) == 2
+        assert harness.inbox.file_count == 0
         exports.rmdir()
         exports.with_name("away").rename(exports)
-        real = site.inbox._reader.request
+        real = harness.inbox._reader.request
         monkeypatch.setattr(
-            site.inbox._reader, "request", lambda name, stamp: (reads.append(name), real(name, stamp))[1]
+            harness.inbox._reader, "request", lambda name, signature: (reads.append(name), real(name, signature))[1]
         )
-        site.drop(3)
-        site.until_version(1)
+        harness.write_rollouts(3)
+        harness.until_version(1)
         assert reads == ["rollout_3_20261121_120000.json"]
         (exports / "rollout_1_20261121_120000.json").unlink()
-        site.until(lambda: len(site.ledger.files()) == 2)
+        harness.until(lambda: len(harness.ledger.files()) == 2)
 
 
 @linux
@@ -286,29 +286,29 @@ def test_nothing_is_lost_when_the_folder_is_unmounted_and_mounted_again(fresh_pr
     assert done.stdout.split() == ["0", "3"]
 
 
-# Threads that die
+# Threads that end
 
 
 @pytest.mark.fault(32)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
-    "victim",
+    "ending",
     ["emitter", pytest.param("reader", marks=linux)],
 )
-def test_an_emitter_that_dies_is_started_again_at_the_next_check(tmp_path, victim):
+def test_an_emitter_that_dies_is_started_again_at_the_next_check(tmp_path, ending):
     nudges: list[int] = []
     clock = FakeClock()
     watcher = Watcher(tmp_path, lambda: nudges.append(1), clock=clock)
     assert watcher.check() is None
     observer = watcher._observer
     [emitter] = observer.emitters
-    thread = emitter if victim == "emitter" else observer._inotify_fd
+    thread = emitter if ending == "emitter" else observer._inotify_fd
 
-    def die(*arguments: object, **named: object) -> None:
+    def die(*arguments: object, **keywords: object) -> None:
         raise RuntimeError("the emitter dies")
 
-    setattr(thread, "queue_events" if victim == "emitter" else "handle_event", die)
-    drop(tmp_path, 1)
+    setattr(thread, "queue_events" if ending == "emitter" else "handle_event", die)
+    write_rollout(tmp_path, 1)
     until(lambda: not thread.is_alive())
     assert observer.is_alive()
     assert "the watch has ended" in watcher.check()
@@ -318,7 +318,7 @@ def test_an_emitter_that_dies_is_started_again_at_the_next_check(tmp_path, victi
     assert watcher.check() is None
     assert watcher._observer is not observer
     nudges.clear()
-    drop(tmp_path, 2)
+    write_rollout(tmp_path, 2)
     until(lambda: bool(nudges))
     watcher.stop()
 
@@ -333,10 +333,10 @@ def test_a_handler_that_raises_is_logged_and_the_thread_continues(tmp_path):
 
     watcher = Watcher(tmp_path, nudge)
     assert watcher.check() is None
-    drop(tmp_path, 1)
+    write_rollout(tmp_path, 1)
     until(lambda: bool(calls))
     before = len(calls)
-    drop(tmp_path, 2)
+    write_rollout(tmp_path, 2)
     until(lambda: len(calls) > before)
     assert watcher._observer.is_alive()
     assert "could not be handled: OSError: the mailbox is gone" in watcher.check()
@@ -349,30 +349,30 @@ def test_a_handler_that_raises_is_logged_and_the_thread_continues(tmp_path):
 @pytest.mark.slow
 @pytest.mark.fault(34)
 def test_only_the_timer_wakes_an_idle_daemon(fresh_project):
-    """Listing and reading cause events themselves; they must not wake the daemon."""
+    """Check that the events of the daemon's own listing and reading do not wake it."""
     idle_s = 10.0
-    with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as rig:
+    with opened(fresh_project(), auto_train_after_n_rollouts=100, scan_interval_s=1.0) as harness:
         for number in range(20):
-            drop(rig.layout.exports, number)
-        rig.until(lambda: rig.ledger.pending_count() == 20 and rig.inbox.is_up_to_date)
+            write_rollout(harness.paths.exports, number)
+        harness.until(lambda: harness.ledger.pending_count() == 20 and harness.inbox.is_up_to_date)
         time.sleep(0.5)
-        rig.service.tick()
+        harness.service.tick()
         wakes, ticks = [], 0
-        rig.project.wake = lambda: wakes.append(time.monotonic())
-        rig.inbox._watcher._handler._notify = rig.project.wake
+        harness.context.wake = lambda: wakes.append(time.monotonic())
+        harness.inbox._watcher._handler._notify = harness.context.wake
         end, busy_s = time.monotonic() + idle_s, time.process_time()
 
         def tick() -> float:
             nonlocal ticks
             ticks += 1
-            for path in rig.layout.exports.iterdir():
+            for path in harness.paths.exports.iterdir():
                 path.read_bytes()
-            return rig.service.tick()
+            return harness.service.tick()
 
         def is_over() -> bool:
             return time.monotonic() >= end
 
-        assert loop.run(tick, rig.mailbox, until=is_over, on_error=lambda error, delay_s: pytest.fail(str(error)))
+        assert loop.run(tick, harness.mailbox, until=is_over, on_error=lambda error, delay_s: pytest.fail(str(error)))
         assert wakes == []
         assert time.process_time() - busy_s < 0.05 * idle_s
         assert ticks <= 2 * idle_s / min(loop.LONGEST_WAIT_S, 1.0) + 2
@@ -406,34 +406,34 @@ def test_a_flood_of_messages_neither_blocks_the_loop_nor_fills_memory():
     assert time.monotonic() - began < 3.0
 
 
-# A share that fails now and then
+# A share that fails sometimes
 
 
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("number", [errno.EIO, errno.EBUSY, errno.ESTALE], ids=errno.errorcode.get)
 def test_a_listing_that_fails_sometimes_is_retried_with_growing_delay(fresh_project, monkeypatch, number):
-    with Site(fresh_project(), auto_train_after_n_rollouts=3) as site:
-        site.drop(1, 2)
-        site.until(lambda: site.ledger.pending_count() == 2)
+    with InstantHarness(fresh_project(), auto_train_after_n_rollouts=3) as harness:
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: harness.ledger.pending_count() == 2)
         real, times = inbox.scan_folder, []
 
         def fails(folder: Path) -> object:
             if len(times) == 5:
                 return real(folder)
-            times.append(site.clock.now)
+            times.append(harness.clock.now)
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(inbox, "scan_folder", fails)
-        site.until(lambda: "W_EXPORTS" in site.warnings())
-        [told] = [warning.message for warning in site.project.warnings() if warning.code == "W_EXPORTS"]
-        assert told.startswith("the folder Exports cannot be listed: ")
+        harness.until(lambda: "W_EXPORTS" in harness.warnings())
+        [message] = [warning.message for warning in harness.context.warnings() if warning.code == "W_EXPORTS"]
+        assert message.startswith("the folder Exports cannot be listed: ")
         while len(times) < 5:
-            site.inbox.request_scan()  # a share that fails may still send events
-            site.tick()
-        site.drop(3)
-        site.until_version(1)
+            harness.inbox.request_scan()  # a share that fails may still send events
+            harness.tick()
+        harness.write_rollouts(3)
+        harness.until_version(1)
         gaps = [after - before for before, after in itertools.pairwise(times)]
         assert all(later >= 1.5 * earlier for earlier, later in itertools.pairwise(gaps))
-        assert "W_EXPORTS" not in site.warnings()
-        assert len(site.ledger.files()) == 3
-        assert site.failures == []
+        assert "W_EXPORTS" not in harness.warnings()
+        assert len(harness.ledger.files()) == 3
+        assert harness.failures == []

@@ -18,32 +18,32 @@ from schemas.rollout.cache import load_rollout
 from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.faults.support.inputs import outcome, reasons, refusal, v1, v2
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 
 SMALL = v1_bytes(n=8)
 
 
-def cached(one, data: bytes):
-    rollout = load_rollout(one.layout.cached_rollout(sha256_of(data)))
+def cached(harness, data: bytes):
+    rollout = load_rollout(harness.paths.cached_rollout(sha256_of(data)))
     assert rollout is not None
     return rollout
 
 
 @pytest.mark.fault(1)
-def test_files_that_end_early_are_rejected_after_their_time_and_never_counted(input_site):
-    one = input_site(incomplete_timeout_s=60.0, auto_train_after_n_rollouts=100)
+def test_files_that_end_early_are_rejected_after_their_time_and_never_counted(make_input_harness):
+    harness = make_input_harness(incomplete_timeout_s=60.0, auto_train_after_n_rollouts=100)
     cuts = [0, 1, 2, len(SMALL) // 3, len(SMALL) // 2, len(SMALL) - 40, len(SMALL) - 1]
     for number, cut in enumerate(cuts):
-        drop(one.layout.exports, number, SMALL[:cut])
-    drop(one.layout.exports, 99)
-    began = one.clock.now
-    one.until(lambda: len(one.inbox.incomplete) == len(cuts) and one.ledger.pending_count() == 1)
-    while one.clock.now < began + 59.0:
-        one.tick()
-    assert one.ledger.rejected_count() == 0
-    one.until(lambda: one.ledger.rejected_count() == len(cuts))
-    assert set(reasons(one).values()) == {"E_TRUNCATED", "E_EMPTY"}
-    assert (one.ledger.pending_count(), one.failures) == (1, [])
+        write_rollout(harness.paths.exports, number, SMALL[:cut])
+    write_rollout(harness.paths.exports, 99)
+    began = harness.clock.now
+    harness.until(lambda: len(harness.inbox.incomplete) == len(cuts) and harness.ledger.pending_count() == 1)
+    while harness.clock.now < began + 59.0:
+        harness.tick()
+    assert harness.ledger.rejected_count() == 0
+    harness.until(lambda: harness.ledger.rejected_count() == len(cuts))
+    assert set(reasons(harness).values()) == {"E_TRUNCATED", "E_EMPTY"}
+    assert (harness.ledger.pending_count(), harness.failures) == (1, [])
 
 
 @pytest.mark.fault(1)
@@ -64,15 +64,15 @@ def test_a_file_cut_inside_a_character_is_incomplete():
 
 
 @pytest.mark.fault(9)
-def test_an_empty_file_is_rejected_after_its_timeout_with_the_reason_for_unreal(input_site):
-    one = input_site(incomplete_timeout_s=5.0)
-    drop(one.layout.exports, 1, b"")
-    one.until(lambda: one.inbox.incomplete and not one.inbox._reader.is_busy)
-    assert one.ledger.rejected_count() == 0
-    one.until(lambda: one.ledger.rejected_count() == 1)
-    [(name, code)] = reasons(one).items()
+def test_an_empty_file_is_rejected_after_its_timeout_with_the_reason_for_unreal(make_input_harness):
+    harness = make_input_harness(incomplete_timeout_s=5.0)
+    write_rollout(harness.paths.exports, 1, b"")
+    harness.until(lambda: harness.inbox.incomplete and not harness.inbox._reader.is_busy)
+    assert harness.ledger.rejected_count() == 0
+    harness.until(lambda: harness.ledger.rejected_count() == 1)
+    [(name, code)] = reasons(harness).items()
     assert code == "E_EMPTY"
-    assert "SaveStringToFile" in (one.layout.rejected / f"{name}.reason.txt").read_text(encoding="utf-8")
+    assert "SaveStringToFile" in (harness.paths.rejected / f"{name}.reason.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.fault(9)
@@ -82,14 +82,14 @@ def test_a_file_of_white_space_and_byte_order_marks_is_empty(data):
 
 
 @pytest.mark.fault(10)
-def test_allocated_but_unwritten_space_is_not_read_as_text(input_site):
-    one = input_site(incomplete_timeout_s=5.0)
+def test_allocated_but_unwritten_space_is_not_read_as_text(make_input_harness):
+    harness = make_input_harness(incomplete_timeout_s=5.0)
     for number, written in enumerate([b"", SMALL[: len(SMALL) // 2], SMALL]):
-        path = drop(one.layout.exports, number, written)
+        path = write_rollout(harness.paths.exports, number, written)
         with path.open("r+b") as file:
             file.truncate(1 << 20)
-    one.until(lambda: one.ledger.rejected_count() == 3)
-    assert set(reasons(one).values()) == {"E_NUL"}
+    harness.until(lambda: harness.ledger.rejected_count() == 3)
+    assert set(reasons(harness).values()) == {"E_NUL"}
 
 
 ENCODINGS = {
@@ -106,24 +106,24 @@ ENCODINGS = {
 
 
 @pytest.mark.fault(11)
-def test_every_encoding_gives_the_same_arrays_and_the_remedy_is_logged_once(input_site):
-    one = input_site(auto_train_after_n_rollouts=100)
+def test_every_encoding_gives_the_same_arrays_and_the_remedy_is_logged_once(make_input_harness):
+    harness = make_input_harness(auto_train_after_n_rollouts=100)
     text = json.dumps(v1(lambda d, e: d.update(level="Nürburgring \N{CHEQUERED FLAG}")), ensure_ascii=False)
     files = {name: bom + text.encode(encoding) for name, (bom, encoding) in ENCODINGS.items()}
     for number, data in enumerate(files.values()):
-        drop(one.layout.exports, number, data)
-    one.until(lambda: one.ledger.pending_count() == len(files))
+        write_rollout(harness.paths.exports, number, data)
+    harness.until(lambda: harness.ledger.pending_count() == len(files))
     plain = read_rollout(text.encode())
     for data in files.values():
-        rollout = cached(one, data)
+        rollout = cached(harness, data)
         for field in dataclasses.fields(plain):
             np.testing.assert_array_equal(getattr(rollout, field.name), getattr(plain, field.name))
-    assert sum("ForceUTF8WithoutBOM" in line for line in one.log.lines) == 1
+    assert sum("ForceUTF8WithoutBOM" in line for line in harness.log.lines) == 1
 
 
 @pytest.mark.fault(17)
-def test_lone_surrogates_and_nul_are_refused_or_kept_out_of_the_ledger(input_site):
-    one = input_site(auto_train_after_n_rollouts=100)
+def test_lone_surrogates_and_nul_are_refused_or_kept_out_of_the_ledger(make_input_harness):
+    harness = make_input_harness(auto_train_after_n_rollouts=100)
     named = {
         "half": rb"\ud800",
         "low half": rb"\udfff",
@@ -134,14 +134,14 @@ def test_lone_surrogates_and_nul_are_refused_or_kept_out_of_the_ledger(input_sit
         "long": b"x" * 200,
     }
     for number, name in enumerate(named.values()):
-        drop(one.layout.exports, number, SMALL.replace(b'"steer"', b'"' + name + b'"'))
+        write_rollout(harness.paths.exports, number, SMALL.replace(b'"steer"', b'"' + name + b'"'))
     for number, name in enumerate(named.values(), 50):
-        drop(one.layout.exports, number, v1_bytes(seed=number).replace(b"2026.11", name))
-    one.until(lambda: one.ledger.rejected_count() == len(named) + 2)
-    one.until(lambda: one.ledger.pending_count() == len(named) - 2)
-    assert set(reasons(one).values()) == {"E_ENCODING", "E_SCHEMA"}
-    assert one.failures == []
-    assert all(line.isprintable() for line in one.log.lines)
+        write_rollout(harness.paths.exports, number, v1_bytes(seed=number).replace(b"2026.11", name))
+    harness.until(lambda: harness.ledger.rejected_count() == len(named) + 2)
+    harness.until(lambda: harness.ledger.pending_count() == len(named) - 2)
+    assert set(reasons(harness).values()) == {"E_ENCODING", "E_SCHEMA"}
+    assert harness.failures == []
+    assert all(line.isprintable() for line in harness.log.lines)
 
 
 def test_a_reward_part_with_an_unprintable_name_is_refused():
@@ -228,46 +228,46 @@ def test_an_agent_has_one_final_observation():
 
 
 @pytest.mark.fault(18)
-def test_a_bad_file_does_not_affect_other_files(input_site):
-    one = input_site(auto_train_after_n_rollouts=3)
+def test_a_bad_file_does_not_affect_other_files(make_input_harness):
+    harness = make_input_harness(auto_train_after_n_rollouts=3)
     for number, change in enumerate([lambda d, e: e[0].pop("reward"), lambda d, e: e[7].update(done="yes")], 10):
-        drop(one.layout.exports, number, orjson.dumps(v1(change)))
-    one.drop(1, 2, 3)
-    one.until_version(1)
-    assert one.ledger.rejected_count() == 2
-    assert len(one.ledger.rollouts_of(1)) == 3
+        write_rollout(harness.paths.exports, number, orjson.dumps(v1(change)))
+    harness.write_rollouts(1, 2, 3)
+    harness.until_version(1)
+    assert harness.ledger.rejected_count() == 2
+    assert len(harness.ledger.rollouts_of(1)) == 3
 
 
 @pytest.mark.fault(19)
-def test_rollouts_of_another_size_are_rejected_with_a_reason_and_never_mixed(input_site):
-    one = input_site(auto_train_after_n_rollouts=5)
-    jobs = one.watch_jobs()
+def test_rollouts_of_another_size_are_rejected_with_a_reason_and_never_mixed(make_input_harness):
+    harness = make_input_harness(auto_train_after_n_rollouts=5)
+    jobs = harness.watch_jobs()
     for number in range(4):
-        drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=10))
-    one.until(lambda: one.ledger.pending_count() == 4 and not one.runner.busy)
+        write_rollout(harness.paths.exports, number, v1_bytes(seed=number, n=8, observation_size=10))
+    harness.until(lambda: harness.ledger.pending_count() == 4 and not harness.runner.busy)
     for number in range(4, 7):
-        drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=12))
-    one.until(lambda: one.ledger.rejected_count() == 3)
-    assert set(reasons(one).values()) == {"E_CONTRACT"}
-    assert "12 observations instead of 10" in one.log.lines[-1]
-    drop(one.layout.exports, 9, v1_bytes(seed=9, n=8, observation_size=10))
-    one.until(lambda: one.ledger.has_trained() and not one.runner.busy)
-    shapes = {load_rollout(one.layout.cached_rollout(r.sha256)).observations.shape for r in jobs[-1].rollouts}
+        write_rollout(harness.paths.exports, number, v1_bytes(seed=number, n=8, observation_size=12))
+    harness.until(lambda: harness.ledger.rejected_count() == 3)
+    assert set(reasons(harness).values()) == {"E_CONTRACT"}
+    assert "12 observations instead of 10" in harness.log.lines[-1]
+    write_rollout(harness.paths.exports, 9, v1_bytes(seed=9, n=8, observation_size=10))
+    harness.until(lambda: harness.ledger.has_trained() and not harness.runner.busy)
+    shapes = {load_rollout(harness.paths.cached_rollout(r.sha256)).observations.shape for r in jobs[-1].rollouts}
     assert (shapes, len(jobs[-1].rollouts)) == ({(8, 10)}, 5)
 
 
 @pytest.mark.fault(19)
-def test_sizes_that_arrive_together_are_never_mixed(input_site):
-    one = input_site(auto_train_after_n_rollouts=100)
+def test_sizes_that_arrive_together_are_never_mixed(make_input_harness):
+    harness = make_input_harness(auto_train_after_n_rollouts=100)
     for number in range(6):
-        drop(one.layout.exports, number, v1_bytes(seed=number, n=8, observation_size=10 + 2 * (number % 2)))
-    one.until(lambda: one.ledger.pending_count() == 3 and one.ledger.rejected_count() == 3)
-    assert {load_rollout(path).observations.shape[1] for path in _cached_pending(one)} == {10}
+        write_rollout(harness.paths.exports, number, v1_bytes(seed=number, n=8, observation_size=10 + 2 * (number % 2)))
+    harness.until(lambda: harness.ledger.pending_count() == 3 and harness.ledger.rejected_count() == 3)
+    assert {load_rollout(path).observations.shape[1] for path in _cached_pending(harness)} == {10}
 
 
-def _cached_pending(one):
-    rows = one.ledger._db.execute("SELECT sha256 FROM rollout")
-    return [one.layout.cached_rollout(row[0]) for row in rows]
+def _cached_pending(harness):
+    rows = harness.ledger._db.execute("SELECT sha256 FROM rollout")
+    return [harness.paths.cached_rollout(row[0]) for row in rows]
 
 
 @pytest.mark.fault(11)

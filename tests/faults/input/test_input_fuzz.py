@@ -16,7 +16,7 @@ from schemas.rollout.cache import load_rollout, store_rollout
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import Rollout
 from scripts.faults import fuzz
-from scripts.faults.fuzz import CORPUS, judge, wrong_with_rollout
+from scripts.faults.fuzz import CORPUS, check_file, wrong_with_rollout
 from scripts.faults.lib import mutations
 
 CORPUS_FILES = sorted(CORPUS.iterdir())
@@ -32,7 +32,7 @@ VALUES = st.recursive(
 @pytest.mark.parametrize("path", CORPUS_FILES, ids=lambda path: path.stem)
 def test_a_file_of_the_corpus_has_the_outcome_in_its_name(path, tmp_path):
     data = path.read_bytes()
-    outcome, broken = judge(data)
+    outcome, broken = check_file(data)
     assert broken == []
     assert outcome == path.stem.partition("-")[0]
     if outcome == "ok":
@@ -50,7 +50,7 @@ def test_the_corpus_is_small():
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_no_mutation_of_a_valid_file_breaks_a_rule(rng):
-    assert judge(mutations.mutated(rng, SEEDS))[1] == []
+    assert check_file(mutations.mutated(rng, SEEDS))[1] == []
 
 
 @pytest.mark.fault(18)
@@ -62,11 +62,11 @@ def test_no_value_in_any_place_breaks_a_rule(value, key):
         places = [document, *document.get("experiences", [])[:1]]
         for place in places:
             place[key] = value
-        assert judge(json.dumps(document).encode())[1] == []
+        assert check_file(json.dumps(document).encode())[1] == []
 
 
 def test_the_seeds_are_valid():
-    assert [judge(seed) for seed in SEEDS] == [("ok", [])] * len(SEEDS)
+    assert [check_file(seed) for seed in SEEDS] == [("ok", [])] * len(SEEDS)
 
 
 def test_the_check_finds_broken_rules(monkeypatch):
@@ -82,7 +82,7 @@ def test_the_check_finds_broken_rules(monkeypatch):
         raise KeyError("reward")
 
     monkeypatch.setattr(fuzz, "read_rollout", raises)
-    outcome, [broken] = judge(SEEDS[0])
+    outcome, [broken] = check_file(SEEDS[0])
     assert outcome == "raised"
     assert "KeyError" in broken
 

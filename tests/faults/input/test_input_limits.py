@@ -16,7 +16,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE
 from schemas.rollout.v1_fast import read_v1_fast
 from tests.faults.support.inputs import duplicate_key, measure_read, reasons, refusal, v1, v2
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 from trainer.networks.normaliser import ObservationNormaliser
 
 SMALL = v1_bytes(n=8)
@@ -24,29 +24,29 @@ SMALL = v1_bytes(n=8)
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("token", ["nan", "-nan(ind)", "NaN", "inf", "-inf", "Infinity", "1e999", "-1e999", "9" * 5000])
-def test_experiences_that_are_not_finite_are_left_out_with_a_warning(input_site, token):
-    """The rest of the file is used: see 'Rollout JSON' in docs/reference/formats.md."""
-    one = input_site(auto_train_after_n_rollouts=100)
+def test_experiences_that_are_not_finite_are_left_out_with_a_warning(make_input_harness, token):
+    """Check that the other experiences are used: see 'Rollout JSON' in docs/reference/formats.md."""
+    harness = make_input_harness(auto_train_after_n_rollouts=100)
     for number, field in enumerate(["reward", "value", "log_prob"]):
         document = v1(lambda d, e, field=field: e[3].update({field: 12345.5}), seed=number)
-        drop(one.layout.exports, number, orjson.dumps(document).replace(b"12345.5", token.encode()))
+        write_rollout(harness.paths.exports, number, orjson.dumps(document).replace(b"12345.5", token.encode()))
     state = v1(lambda d, e: e[3]["state"].__setitem__(2, 12345.5), seed=9)
-    drop(one.layout.exports, 9, orjson.dumps(state).replace(b"12345.5", token.encode()))
-    one.until(lambda: one.ledger.pending_count() == 4)
-    [warning] = [w for w in one.project.warnings() if w.code == "W_NONFINITE"]
+    write_rollout(harness.paths.exports, 9, orjson.dumps(state).replace(b"12345.5", token.encode()))
+    harness.until(lambda: harness.ledger.pending_count() == 4)
+    [warning] = [w for w in harness.context.warnings() if w.code == "W_NONFINITE"]
     assert "1 of 8 experiences were not finite" in warning.message
-    for path in one.layout.cache.glob("*.npz"):
+    for path in harness.paths.cache.glob("*.npz"):
         rollout = load_rollout(path)
         assert (rollout.size, rollout.left_out) == (7, 1)
         assert all(np.isfinite(getattr(rollout, f)).all() for f in ("observations", "rewards", "values", "log_probs"))
 
 
 @pytest.mark.fault(12)
-def test_a_file_without_one_finite_experience_is_rejected(input_site):
-    one = input_site()
-    drop(one.layout.exports, 1, orjson.dumps(v1(lambda d, e: [x.update(reward=None) for x in e])))
-    one.until(lambda: one.ledger.rejected_count() == 1)
-    assert list(reasons(one).values()) == ["E_NONFINITE"]
+def test_a_file_without_one_finite_experience_is_rejected(make_input_harness):
+    harness = make_input_harness()
+    write_rollout(harness.paths.exports, 1, orjson.dumps(v1(lambda d, e: [x.update(reward=None) for x in e])))
+    harness.until(lambda: harness.ledger.rejected_count() == 1)
+    assert list(reasons(harness).values()) == ["E_NONFINITE"]
 
 
 @pytest.mark.fault(12)
@@ -135,7 +135,7 @@ def test_more_values_than_fit_are_refused_before_they_are_parsed(tmp_path, data)
 
 @pytest.mark.fault(15)
 def test_one_long_text_in_a_column_does_not_multiply_the_memory(tmp_path):
-    """An array of numpy would need 80 GB: each of its 20,000 rows would be as long as the longest."""
+    """Check the memory: a numpy array of these texts would need 80 GB, because all rows have the longest length."""
     document = v2(lambda d: d.update(rewards=["x" * 1_000_000] + ["y"] * 20_000))
     (tmp_path / "bomb").write_bytes(orjson.dumps(document))
     code, grown_mb = measure_read(tmp_path / "bomb")

@@ -13,8 +13,8 @@ from daemon.rollouts.rejection import LONGEST_NAME_BYTES
 from daemon.ui.log import Log
 from schemas.storage.layout import is_rollout_name
 from tests.daemon.ui import snapshots as views
+from tests.faults.support.harness import InstantHarness
 from tests.faults.support.inputs import linux_only, reasons
-from tests.faults.support.site import Site
 from tests.helpers import v1_bytes
 
 GOOD = v1_bytes(seed=1)
@@ -40,10 +40,10 @@ NOT_UTF8 = os.fsdecode(b"rollout_\xff\xfe.json")
 WHITE_AROUND = ["rollout_7.json ", " rollout_8.json", "rollout_9.json\n"]
 
 
-def watched_console(one: Site) -> io.StringIO:
-    """Make a site write the daemon's real log; return its console."""
+def watched_console(harness: InstantHarness) -> io.StringIO:
+    """Make a harness write the daemon's real log; return its console."""
     console = io.StringIO()
-    one.project.log = Log(one.layout.daemon_log, console)
+    harness.context.log = Log(harness.paths.daemon_log, console)
     return console
 
 
@@ -52,49 +52,51 @@ def watched_console(one: Site) -> io.StringIO:
 @pytest.mark.parametrize(
     "content", [GOOD[:-10] + b', "seed": %d}', b'{"experiences": [], "seed": %d}'], ids=["good", "bad"]
 )
-def test_every_name_is_accepted_and_only_shown_in_printable_form(input_site, content):
-    one = input_site(auto_train_after_n_rollouts=len(ODD_NAMES))
-    console = watched_console(one)
+def test_every_name_is_accepted_and_only_shown_in_printable_form(make_input_harness, content):
+    harness = make_input_harness(auto_train_after_n_rollouts=len(ODD_NAMES))
+    console = watched_console(harness)
     for number, name in enumerate([*ODD_NAMES, NOT_UTF8, *WHITE_AROUND]):
         data = v1_bytes(seed=number, n=4) if content.startswith(GOOD[:20]) else content % number
-        (one.layout.exports / name).write_bytes(data)
+        (harness.paths.exports / name).write_bytes(data)
     is_good = content.startswith(GOOD[:20])
     if is_good:
-        one.until_version(1)
-        one.until(lambda: one.ledger.rejected_count() == 1)
+        harness.until_version(1)
+        harness.until(lambda: harness.ledger.rejected_count() == 1)
     else:
-        one.until(lambda: one.ledger.rejected_count() == len(ODD_NAMES) + 1)
-    assert one.failures == []
-    assert "W_ODD_FILES" in one.warnings()
-    one.service.report_end()
-    one.project.log.close()
-    printed = console.getvalue() + one.layout.daemon_log.read_text(encoding="utf-8")
+        harness.until(lambda: harness.ledger.rejected_count() == len(ODD_NAMES) + 1)
+    assert harness.failures == []
+    assert "W_ODD_FILES" in harness.warnings()
+    harness.service.report_end()
+    harness.context.log.close()
+    printed = console.getvalue() + harness.paths.daemon_log.read_text(encoding="utf-8")
     assert printed.isascii()
     assert all(line.isprintable() for line in printed.splitlines())
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR)", line) for line in printed.splitlines())
-    status = orjson.loads(one.layout.status.read_bytes())
+    status = orjson.loads(harness.paths.status.read_bytes())
     assert all(warning["message"].isprintable() for warning in status["warnings"])
-    painted = "\n".join(views.text_of(views.view(views.status(warnings=one.project.warnings())), 120, 40, views.BLOCKS))
-    assert "\x1b" not in painted
+    shown = "\n".join(
+        views.text_of(views.view(views.status(warnings=harness.context.warnings())), 120, 40, views.BLOCKS)
+    )
+    assert "\x1b" not in shown
     if not is_good:
-        assert set(reasons(one).values()) == {"E_EMPTY", "E_NAME"}
-        assert all(len(os.fsencode(path.name)) <= 255 for path in one.layout.rejected.iterdir())
-    left = {path.name for path in one.layout.exports.iterdir()}
+        assert set(reasons(harness).values()) == {"E_EMPTY", "E_NAME"}
+        assert all(len(os.fsencode(path.name)) <= 255 for path in harness.paths.rejected.iterdir())
+    left = {path.name for path in harness.paths.exports.iterdir()}
     assert left == {*WHITE_AROUND, *(ODD_NAMES if is_good else [])}
 
 
 @pytest.mark.fault(22)
 @linux_only
-def test_two_long_names_that_differ_at_their_ends_are_both_kept_in_rejected(input_site):
-    one = input_site()
+def test_two_long_names_that_differ_at_their_ends_are_both_kept_in_rejected(make_input_harness):
+    harness = make_input_harness()
     long = "x" * 241
     for end in "ab":
-        (one.layout.exports / f"rollout_{long}{end}.json").write_bytes(b'{"experiences": []}')
+        (harness.paths.exports / f"rollout_{long}{end}.json").write_bytes(b'{"experiences": []}')
     for _ in range(2):
-        one.until(lambda: one.inbox.is_up_to_date and not list(one.layout.exports.iterdir()))
-        (one.layout.exports / f"rollout_{long}a.json").write_bytes(b'{"experiences": []}')
-    one.until(lambda: one.ledger.rejected_count() == 4)
-    assert len(reasons(one)) == 4
+        harness.until(lambda: harness.inbox.is_up_to_date and not list(harness.paths.exports.iterdir()))
+        (harness.paths.exports / f"rollout_{long}a.json").write_bytes(b'{"experiences": []}')
+    harness.until(lambda: harness.ledger.rejected_count() == 4)
+    assert len(reasons(harness)) == 4
     assert len(f"rollout_{long}a.json") > LONGEST_NAME_BYTES
 
 
@@ -125,13 +127,13 @@ def test_which_names_are_rollouts(name, is_one):
 
 @pytest.mark.fault(23)
 @linux_only
-def test_variants_of_a_name_count_and_leftovers_are_left_where_they_are(input_site):
-    one = input_site(auto_train_after_n_rollouts=3)
-    exports = one.layout.exports
+def test_variants_of_a_name_count_and_leftovers_are_left_where_they_are(make_input_harness):
+    harness = make_input_harness(auto_train_after_n_rollouts=3)
+    exports = harness.paths.exports
     names = ["ROLLOUT_1_X.JSON", "rollout_1_x.json", "rollout_1_x..json"]
     leftovers = ["rollout_2.json.tmp", "~$rollout_1_x.json", ".rollout_1.json.swp"]
     for number, name in enumerate([*names, *leftovers]):
         (exports / name).write_bytes(v1_bytes(seed=number))
-    one.until_version(1)
-    assert sorted(used.row.name for used in one.ledger.rollouts_of(1)) == sorted(names)
+    harness.until_version(1)
+    assert sorted(used.row.name for used in harness.ledger.rollouts_of(1)) == sorted(names)
     assert {path.name for path in exports.iterdir()} == {*names, *leftovers}

@@ -15,13 +15,13 @@ import pytest
 from daemon.rollouts.scan import scan_folder
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from tests.faults.support.inputs import linux_only, needs_strace, reasons, run_inbox
-from tests.helpers import drop, v1_bytes
+from tests.helpers import v1_bytes, write_rollout
 
 GOOD = v1_bytes(seed=1)
 
 
-def make_odd_files(folder: Path) -> dict[str, str]:
-    """Create one of each kind; return their names with the expected codes."""
+def make_skipped_files(folder: Path) -> dict[str, str]:
+    """Create a file of each kind that is skipped; return their names with the expected codes."""
     os.mkfifo(folder / "rollout_fifo.json")
     (folder / "rollout_folder.json").mkdir()
     (folder / "rollout_device.json").symlink_to("/dev/zero")
@@ -41,28 +41,28 @@ def make_odd_files(folder: Path) -> dict[str, str]:
 @pytest.mark.fault(20)
 @pytest.mark.fault(21)
 @linux_only
-def test_skipped_files_are_warned_about_with_their_codes(input_site):
-    one = input_site()
-    odd = make_odd_files(one.layout.exports)
-    one.drop(1, 2)
-    one.until_version(1)
-    assert scan_folder(one.layout.exports).skipped == odd
-    [warning] = [w for w in one.project.warnings() if w.code == "W_ODD_FILES"]
+def test_skipped_files_are_warned_about_with_their_codes(make_input_harness):
+    harness = make_input_harness()
+    skipped_files = make_skipped_files(harness.paths.exports)
+    harness.write_rollouts(1, 2)
+    harness.until_version(1)
+    assert scan_folder(harness.paths.exports).skipped == skipped_files
+    [warning] = [w for w in harness.context.warnings() if w.code == "W_ODD_FILES"]
     shown = dict(re.findall(r"(rollout_\w+\.json) [^;]*\[(E_\w+)\]", warning.message))
     assert len(shown) == 5
-    assert shown.items() <= odd.items()
-    assert f"and {len(odd) - 5} more" in warning.message
-    assert sum("skipped in Exports" in line for line in one.log.lines) == 1
-    for name in odd:
-        path = one.layout.exports / name
+    assert shown.items() <= skipped_files.items()
+    assert f"and {len(skipped_files) - 5} more" in warning.message
+    assert sum("skipped in Exports" in line for line in harness.log.lines) == 1
+    for name in skipped_files:
+        path = harness.paths.exports / name
         path.rmdir() if name == "rollout_folder.json" else path.unlink()
-    one.until(lambda: "W_ODD_FILES" not in one.warnings())
+    harness.until(lambda: "W_ODD_FILES" not in harness.warnings())
 
 
 @pytest.mark.fault(20)
 @linux_only
 def test_a_scan_of_skipped_files_is_fast(tmp_path):
-    make_odd_files(tmp_path)
+    make_skipped_files(tmp_path)
     for number in range(300):
         os.mkfifo(tmp_path / f"rollout_{number}.json")
     began = time.monotonic()
@@ -78,13 +78,20 @@ def test_a_scan_of_skipped_files_is_fast(tmp_path):
 def test_skipped_incomplete_and_huge_files_are_never_opened(tmp_path):
     exports = tmp_path / "Saved" / "Training" / "Exports"
     exports.mkdir(parents=True)
-    odd = make_odd_files(exports)
-    never = [*odd, "rollout_1_x.json.tmp", "~$rollout_2.json", ".rollout_3.json", "rollout_4.json.bak", "rollout_5.jso"]
-    for name in never[len(odd) :]:
+    skipped_files = make_skipped_files(exports)
+    never = [
+        *skipped_files,
+        "rollout_1_x.json.tmp",
+        "~$rollout_2.json",
+        ".rollout_3.json",
+        "rollout_4.json.bak",
+        "rollout_5.jso",
+    ]
+    for name in never[len(skipped_files) :]:
         (exports / name).write_bytes(GOOD)
     with (exports / "rollout_huge.json").open("wb") as file:
         file.truncate(1 << 40)
-    drop(exports, 1, GOOD)
+    write_rollout(exports, 1, GOOD)
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2,creat", "-o", str(trace)]
     done = run_inbox(tmp_path, 1, 1, before=command)
@@ -97,9 +104,9 @@ def test_skipped_incomplete_and_huge_files_are_never_opened(tmp_path):
 
 @pytest.mark.fault(15)
 @linux_only
-def test_a_real_file_over_the_limit_is_refused_unread_and_costs_no_memory(input_site):
-    one = input_site()
-    path = one.layout.exports / "rollout_9_x.json"
+def test_a_real_file_over_the_limit_is_refused_unread_and_costs_no_memory(make_input_harness):
+    harness = make_input_harness()
+    path = harness.paths.exports / "rollout_9_x.json"
     with path.open("wb") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, 200_000_000)
@@ -107,8 +114,8 @@ def test_a_real_file_over_the_limit_is_refused_unread_and_costs_no_memory(input_
             pytest.skip(f"no room for 200 MB here: {error}")
     assert path.stat().st_size > MAX_ROLLOUT_BYTES
     before = peak_bytes()
-    one.until(lambda: one.ledger.rejected_count() == 1)
-    assert list(reasons(one).values()) == ["E_TOO_BIG"]
+    harness.until(lambda: harness.ledger.rejected_count() == 1)
+    assert list(reasons(harness).values()) == ["E_TOO_BIG"]
     assert peak_bytes() - before < 50_000_000
 
 
@@ -121,17 +128,17 @@ def peak_bytes() -> int:
 @pytest.mark.fault(21)
 @linux_only
 @pytest.mark.parametrize("content", [b"MARKER-4711 secret", b'{"MARKER-4711": 1}', b'{"experiences": ["MARKER-4711"]}'])
-def test_the_target_of_a_link_is_never_copied(input_site, tmp_path, content):
-    one = input_site(incomplete_timeout_s=0.5)
+def test_the_target_of_a_link_is_never_copied(make_input_harness, tmp_path, content):
+    harness = make_input_harness(incomplete_timeout_s=0.5)
     secret = tmp_path / "secret"
     secret.write_bytes(content)
-    (one.layout.exports / "rollout_link.json").symlink_to(secret)
-    os.link(secret, one.layout.exports / "rollout_hard.json")
-    one.until(lambda: one.ledger.rejected_count() == 1 and "W_ODD_FILES" in one.warnings())
-    assert (one.layout.exports / "rollout_link.json").is_symlink()
-    assert (secret.read_bytes(), (one.layout.rejected / "rollout_hard.json").samefile(secret)) == (content, True)
-    one.service.report_end()
-    for path in one.layout.project.rglob("*"):
+    (harness.paths.exports / "rollout_link.json").symlink_to(secret)
+    os.link(secret, harness.paths.exports / "rollout_hard.json")
+    harness.until(lambda: harness.ledger.rejected_count() == 1 and "W_ODD_FILES" in harness.warnings())
+    assert (harness.paths.exports / "rollout_link.json").is_symlink()
+    assert (secret.read_bytes(), (harness.paths.rejected / "rollout_hard.json").samefile(secret)) == (content, True)
+    harness.service.report_end()
+    for path in harness.paths.project.rglob("*"):
         if path.is_file() and not path.samefile(secret):
             assert b"MARKER-4711" not in path.read_bytes(), path
-    assert not any("MARKER-4711" in line for line in one.log.lines)
+    assert not any("MARKER-4711" in line for line in harness.log.lines)

@@ -17,7 +17,7 @@ import pytest
 from daemon.rollouts.inbox import Inbox
 from tests.faults.support.disk import os_error
 from tests.faults.support.inputs import linux_only, needs_strace, run_inbox
-from tests.helpers import FakeClock, drop, open_project, v1_bytes
+from tests.helpers import FakeClock, open_context, v1_bytes, write_rollout
 
 GOOD = v1_bytes(seed=1)
 
@@ -57,8 +57,8 @@ def as_nobody(work) -> None:
 def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
     def serve(folder: Path) -> None:
         clock = FakeClock()
-        project = open_project(folder / "project", clock=clock)
-        inbox = Inbox(project)
+        context = open_context(folder / "project", clock=clock)
+        inbox = Inbox(context)
 
         def check_until(condition) -> None:
             for _ in range(2000):
@@ -67,55 +67,57 @@ def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
                     return
                 clock.pass_s(0.5)
                 time.sleep(0.002)
-            raise AssertionError("\n".join(project.log.lines))
+            raise AssertionError("\n".join(context.log.lines))
 
-        locked = drop(project.paths.exports, 1)
+        locked = write_rollout(context.paths.exports, 1)
         locked.chmod(0o000)
-        drop(project.paths.exports, 2)
+        write_rollout(context.paths.exports, 2)
         check_until(lambda: clock.now > 1300.0)
-        [warning] = project.warnings()
+        [warning] = context.warnings()
         assert warning.code == "W_UNREADABLE"
         assert f"{locked.name}: reading it is not permitted" in warning.message
         assert "[E_PERMISSION]" in warning.message
-        assert len(project.log.lines) == 1
-        assert (project.ledger.pending_count(), project.ledger.rejected_count()) == (1, 0)  # the other one
+        assert len(context.log.lines) == 1
+        assert (context.ledger.pending_count(), context.ledger.rejected_count()) == (1, 0)  # the other one
         locked.chmod(0o644)
-        check_until(lambda: project.ledger.pending_count() == 2)
-        assert project.warnings() == ()
+        check_until(lambda: context.ledger.pending_count() == 2)
+        assert context.warnings() == ()
 
     with open_to_all() as folder:
         as_nobody(lambda: serve(folder))
 
 
 @pytest.mark.fault(24)
-def test_an_unreadable_file_is_read_again_after_growing_delays(input_site, monkeypatch):
+def test_an_unreadable_file_is_read_again_after_growing_delays(make_input_harness, monkeypatch):
     from daemon.rollouts import reader as reader_module
 
     reads: list[float] = []
-    one = input_site()
+    harness = make_input_harness()
     real = reader_module.read_regular
 
     def refuse(path, *, limit):
         if path.name.startswith("rollout_9"):
-            reads.append(one.clock.now)
+            reads.append(harness.clock.now)
             raise os_error(13)(path)
         return real(path, limit=limit)
 
     monkeypatch.setattr(reader_module, "read_regular", refuse)
-    one.drop(9)
+    harness.write_rollouts(9)
     for _ in range(1000):
-        one.inbox.check()
-        while one.inbox._reader.is_busy:  # the clock does not move while a file is read
+        harness.inbox.check()
+        while harness.inbox._reader.is_busy:  # the clock does not move while a file is read
             time.sleep(0.001)
-            one.inbox.check()
-        one.clock.pass_s(0.25)
+            harness.inbox.check()
+        harness.clock.pass_s(0.25)
     gaps = np.diff(reads)
     assert gaps[:8] == pytest.approx([0.5, 1, 2, 4, 8, 16, 32, 60], abs=0.25)
     assert gaps.max() < 61.0
 
 
 @pytest.mark.fault(24)
-def test_a_file_that_is_open_in_another_program_on_windows_is_not_warned_about_at_first(input_site, monkeypatch):
+def test_a_file_that_is_open_in_another_program_on_windows_is_not_warned_about_at_first(
+    make_input_harness, monkeypatch
+):
     from daemon.rollouts import reader as reader_module
     from tests.faults.support.disk import win_error
 
@@ -127,10 +129,10 @@ def test_a_file_that_is_open_in_another_program_on_windows_is_not_warned_about_a
         return real(path, limit=limit)
 
     monkeypatch.setattr(reader_module, "read_regular", read)
-    one = input_site()
-    one.drop(1)
-    one.until(lambda: one.ledger.pending_count() == 1)
-    assert not any("open" in line for line in one.log.lines)
+    harness = make_input_harness()
+    harness.write_rollouts(1)
+    harness.until(lambda: harness.ledger.pending_count() == 1)
+    assert not any("open" in line for line in harness.log.lines)
 
 
 @pytest.mark.fault(25)
@@ -140,7 +142,7 @@ def test_a_file_that_is_open_in_another_program_on_windows_is_not_warned_about_a
 def test_a_read_error_does_not_reject_the_file(tmp_path, when):
     exports = tmp_path / "Saved" / "Training" / "Exports"
     exports.mkdir(parents=True)
-    path = drop(exports, 1, GOOD)
+    path = write_rollout(exports, 1, GOOD)
     inject = ["-e", "trace=read,pread64", "-e", f"inject=read,pread64:error=EIO:when={when}"]
     trace = tmp_path / "trace"
     done = run_inbox(tmp_path, 1, 0, before=["strace", "-f", "-qq", "-o", str(trace), "-P", str(path), *inject])

@@ -18,8 +18,8 @@ import orjson
 import pytest
 
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import violations
-from tests.helpers import drop
+from tests.faults.support.harness import violations
+from tests.helpers import write_rollout
 
 if sys.platform == "win32":
     pytest.skip("a Windows console is not a pty; daemon.ui.terminal turns QuickEdit off there", allow_module_level=True)
@@ -40,7 +40,7 @@ class Running:
 
     def __init__(self, folder: Path, *, master: int | None, process: subprocess.Popen) -> None:
         self.folder = folder
-        self.layout = ProjectPaths(folder)
+        self.paths = ProjectPaths(folder)
         self.process = process
         self.master = master
         self.output = bytearray()
@@ -78,7 +78,7 @@ class Running:
 
     def status(self) -> dict:
         try:
-            return orjson.loads(self.layout.status.read_bytes())
+            return orjson.loads(self.paths.status.read_bytes())
         except FileNotFoundError:
             return {}
 
@@ -90,9 +90,9 @@ class Running:
             time.sleep(0.02)
 
     def run_cycle(self, version: int = 1) -> None:
-        """Drop two rollouts and wait until their model is published."""
+        """Write two rollouts and wait until their model is published."""
         for i in (1, 2):
-            drop(self.layout.exports, 10 * version + i)
+            write_rollout(self.paths.exports, 10 * version + i)
         self.until(lambda: self.status().get("policy_version") == version)
 
     def stop(self) -> int:
@@ -113,8 +113,8 @@ def start(tmp_path) -> Iterator[Callable[..., Running]]:
         folder.mkdir()
         ask = [str(DAEMON), f"--project={folder}", "--after-n-rollouts", "2"]
         command = [sys.executable, *(["-c", OWN_TERMINAL, *ask] if own else ask)]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
-        env = {**kept, "TERM": "xterm", "HOTLAP_DAEMON__WARM_TRAINER": "false", **environment}
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+        env = {**variables, "TERM": "xterm", "HOTLAP_DAEMON__WARM_TRAINER": "false", **environment}
         master = slave = None
         if pty:
             master, slave = os.openpty()
@@ -129,97 +129,97 @@ def start(tmp_path) -> Iterator[Callable[..., Running]]:
         return started[-1]
 
     yield make
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-        one.process.wait()
-        one.hang_up()
-        if one.process.stdout is not None:
-            one.process.stdout.close()
+    for terminal in started:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+        terminal.process.wait()
+        terminal.hang_up()
+        if terminal.process.stdout is not None:
+            terminal.process.stdout.close()
 
 
-def ready(one: Running) -> Running:
-    one.until(lambda: one.status().get("best_model_path") and one.status()["state"] == "idle")
-    return one
+def ready(terminal: Running) -> Running:
+    terminal.until(lambda: terminal.status().get("best_model_path") and terminal.status()["state"] == "idle")
+    return terminal
 
 
 def test_a_cycle_ends_if_the_terminal_is_never_read(start):
-    one = ready(start())
-    one.run_cycle()
-    assert one.stop() == 0
-    assert violations(one.folder) == ()
+    terminal = ready(start())
+    terminal.run_cycle()
+    assert terminal.stop() == 0
+    assert violations(terminal.folder) == ()
 
 
 def test_a_terminal_that_stops_and_continues(start):
-    """Ctrl-S, or a click into a Windows console."""
-    one = start()
-    one.drain()
-    ready(one)
-    one.is_read.clear()
-    one.run_cycle()
-    before = len(one.output)
-    one.is_read.set()
-    one.run_cycle(2)
-    one.until(lambda: len(one.output) > before, 10)
-    assert one.stop() == 0
+    """Check Ctrl-S, or a click into a Windows console."""
+    terminal = start()
+    terminal.drain()
+    ready(terminal)
+    terminal.is_read.clear()
+    terminal.run_cycle()
+    before = len(terminal.output)
+    terminal.is_read.set()
+    terminal.run_cycle(2)
+    terminal.until(lambda: len(terminal.output) > before, 10)
+    assert terminal.stop() == 0
 
 
 def test_if_the_terminal_closes_only_the_log_file_is_written(start):
-    one = start()
-    one.drain()
-    ready(one)
-    one.hang_up()
-    one.run_cycle()
-    one.until(lambda: b"the dashboard is off" in one.layout.daemon_log.read_bytes())
-    assert one.stop() == 0
+    terminal = start()
+    terminal.drain()
+    ready(terminal)
+    terminal.hang_up()
+    terminal.run_cycle()
+    terminal.until(lambda: b"the dashboard is off" in terminal.paths.daemon_log.read_bytes())
+    assert terminal.stop() == 0
 
 
 def test_closing_its_own_terminal_ends_the_daemon_in_order(start):
-    """SIGHUP ends it as Ctrl-C does."""
-    one = start(own=True)
-    one.drain()
-    ready(one)
-    one.hang_up()
-    assert one.process.wait(10) == 0
-    assert violations(one.folder) == ()
+    """Check that SIGHUP ends the daemon like Ctrl-C."""
+    terminal = start(own=True)
+    terminal.drain()
+    ready(terminal)
+    terminal.hang_up()
+    assert terminal.process.wait(10) == 0
+    assert violations(terminal.folder) == ()
 
 
 def test_terminals_of_unusual_sizes(start):
-    several = [start(size=size, name=str(size)) for size in [(1, 1), (7, 3), (0, 0), (1000, 2)]]
-    for one in several:
-        one.drain()
-    for one in several:
-        ready(one).run_cycle()
-    for one in several:
-        assert one.stop() == 0
-        assert b"Traceback" not in one.output
+    terminals = [start(size=size, name=str(size)) for size in [(1, 1), (7, 3), (0, 0), (1000, 2)]]
+    for terminal in terminals:
+        terminal.drain()
+    for terminal in terminals:
+        ready(terminal).run_cycle()
+    for terminal in terminals:
+        assert terminal.stop() == 0
+        assert b"Traceback" not in terminal.output
 
 
 def test_a_pipe_gets_plain_ascii_lines(start):
-    one = start(pty=False, name="p \u00fc\u4e2d")
-    one.drain()
-    ready(one).run_cycle()
-    assert one.stop() == 0
-    one.process.stdout.close()
-    assert b"[4/5] published: version 1" in one.output
-    assert b"\x1b" not in one.output
-    assert bytes(one.output).isascii()
+    terminal = start(pty=False, name="p \u00fc\u4e2d")
+    terminal.drain()
+    ready(terminal).run_cycle()
+    assert terminal.stop() == 0
+    terminal.process.stdout.close()
+    assert b"[4/5] published: version 1" in terminal.output
+    assert b"\x1b" not in terminal.output
+    assert bytes(terminal.output).isascii()
 
 
 def test_a_pipe_that_is_not_read_and_then_closed(start):
-    one = ready(start(pty=False))
-    one.process.stdout.close()
-    one.run_cycle()
-    assert one.stop() == 0
+    terminal = ready(start(pty=False))
+    terminal.process.stdout.close()
+    terminal.run_cycle()
+    assert terminal.stop() == 0
 
 
 def test_a_daemon_without_standard_streams(tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
     command = f'"{sys.executable}" "{DAEMON}" --once "--project={folder}" <&- >&- 2>&-'
-    layout = ProjectPaths(folder)
-    layout.make()
-    drop(layout.exports, 1)
+    paths = ProjectPaths(folder)
+    paths.make()
+    write_rollout(paths.exports, 1)
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == 0
     assert violations(folder) == ()
 
@@ -230,10 +230,10 @@ def test_a_daemon_without_standard_streams(tmp_path):
     ids=["TERM=dumb", "LC_ALL=C"],
 )
 def test_a_terminal_without_colours_or_unicode(start, environment):
-    one = start(name="p \u00fc\u4e2d", **environment)
-    one.drain()
-    ready(one).run_cycle()
-    assert one.stop() == 0
-    assert b"Traceback" not in one.output
-    assert bytes(one.output).isascii()
-    assert (b"\x1b" in one.output) is ("TERM" not in environment)
+    terminal = start(name="p \u00fc\u4e2d", **environment)
+    terminal.drain()
+    ready(terminal).run_cycle()
+    assert terminal.stop() == 0
+    assert b"Traceback" not in terminal.output
+    assert bytes(terminal.output).isascii()
+    assert (b"\x1b" in terminal.output) is ("TERM" not in environment)

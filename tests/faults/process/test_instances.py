@@ -17,7 +17,7 @@ import pytest
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
 ROOT = Path(__file__).parents[3]
 STARTERS = 20
@@ -37,7 +37,7 @@ sys.stdin.readline()
 
 
 def start_holder(lock: Path, **kwargs) -> subprocess.Popen:
-    """Start a process that takes the lock and holds it until its input ends."""
+    """Start a process that takes the lock and releases it when its input ends."""
     command = [sys.executable, "-c", HOLD, str(lock)]
     return subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
@@ -191,9 +191,9 @@ def test_a_folder_in_place_of_the_lock_file_is_reported(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="bind mounts")
 @pytest.mark.fault(67)
 def test_a_project_that_is_mounted_twice_has_one_lock(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    second.mkdir()
     unshare = shutil.which("unshare")
     script = (
         'mount --bind "$1" "$2" || exit 77; "$3" -c "$4" "$1/daemon.lock" <"$5" & sleep 0; '
@@ -207,7 +207,7 @@ def test_a_project_that_is_mounted_twice_has_one_lock(tmp_path):
     keeper = os.open(pipe, os.O_RDWR)
     try:
         done = subprocess.run(
-            [unshare, "-Urm", "sh", "-c", script, "sh", str(one), str(two), sys.executable, HOLD, str(pipe)],
+            [unshare, "-Urm", "sh", "-c", script, "sh", str(first), str(second), sys.executable, HOLD, str(pipe)],
             cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     finally:
@@ -231,12 +231,12 @@ def test_a_project_reached_through_a_link_has_one_lock(tmp_path):
 
 @pytest.mark.fault(67)
 def test_only_one_daemon_ever_wrote_to_the_ledger(fresh_project):
-    """If a second daemon wrote to the ledger, the first one would find its cycle in another phase."""
-    with Site(fresh_project()) as site:
-        lock = ProjectLock(site.layout.lock)
+    """Check that no cycle is in an unexpected phase, as after writes of a second daemon."""
+    with InstantHarness(fresh_project()) as harness:
+        lock = ProjectLock(harness.paths.lock)
         lock.acquire()
-        code, output = try_acquire(site.layout.lock)
+        code, output = try_acquire(harness.paths.lock)
         assert (code, "another daemon runs" in output) == (4, True)
-        site.cycle(1)
+        harness.run_cycle(1)
         lock.release()
-    assert violations(site.layout.project) == ()
+    assert violations(harness.paths.project) == ()

@@ -21,26 +21,26 @@ from tests.faults.support.children import (
     begin_cycle,
     end,
     is_gone,
+    kill_and_wait,
     opened,
-    put_away,
     sleeper,
     until,
     workers_of,
 )
-from tests.faults.support.site import InstantChild, Site
+from tests.faults.support.harness import InstantChild, InstantHarness
 
 ROOT = Path(__file__).parents[3]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
-#: a daemon with the fake trainer in a process of its own: FOLDER MODE [TRAINING_SCRIPT]
+#: a daemon with the fake trainer in another process: FOLDER MODE [TRAINING_SCRIPT]
 DAEMON = """
 import sys
 from pathlib import Path
-from tests.daemon.conftest import Rig
+from tests.daemon.conftest import ProcessHarness
 from tests.faults.support.children import HIDDEN_SIZES, begin_cycle
 folder, mode, script = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, training_script=script)
-begin_cycle(rig, mode)
-rig.until(lambda: False, timeout_s=60.0)
+harness = ProcessHarness(folder, hidden_sizes=HIDDEN_SIZES, training_script=script)
+begin_cycle(harness, mode)
+harness.until(lambda: False, timeout_s=60.0)
 """
 
 
@@ -53,41 +53,41 @@ rig.until(lambda: False, timeout_s=60.0)
     ("mode", "limit", "words"),
     [
         ("never ready", "startup_timeout_s", "not ready after"),
-        ("silent", "silence_timeout_s", "no sign of life"),
-        ("stops", "silence_timeout_s", "no sign of life"),
-        ("deaf", "silence_timeout_s", "no sign of life"),
+        ("silent", "silence_timeout_s", "sent no event"),
+        ("stops", "silence_timeout_s", "sent no event"),
+        ("deaf", "silence_timeout_s", "sent no event"),
         ("talks on", "progress_timeout_s", "no progress"),
         ("talks on", "training_timeout_s", "took longer than"),
     ],
 )
 def test_a_trainer_that_hangs_is_ended_and_the_daemon_does_not_wait_for_it(fresh_project, mode, limit, words):
-    with opened(fresh_project(), attempts=1, stop_grace_s=1.5) as rig:
-        object.__setattr__(rig.settings.daemon, limit, 0.5)
-        begin_cycle(rig, mode)
-        rig.until(lambda: len(rig.launcher.started) == 1)
-        longest_s, pid = 0.0, rig.launcher.started[0].pid
+    with opened(fresh_project(), attempts=1, stop_grace_s=1.5) as harness:
+        object.__setattr__(harness.settings.daemon, limit, 0.5)
+        begin_cycle(harness, mode)
+        harness.until(lambda: len(harness.launcher.started) == 1)
+        longest_s, pid = 0.0, harness.launcher.started[0].pid
 
         def is_over() -> bool:
             nonlocal longest_s
             began = time.monotonic()
-            rig.service.tick()
+            harness.service.tick()
             longest_s = max(longest_s, time.monotonic() - began)
-            return rig.runner.cycle.phase is Phase.FAILED
+            return harness.runner.cycle.phase is Phase.FAILED
 
-        rig.until(is_over)
-        assert words in rig.runner.cycle.why
+        harness.until(is_over)
+        assert words in harness.runner.cycle.why
         assert is_gone(pid)
         assert longest_s < 1.4
-        object.__setattr__(rig.settings.daemon, limit, 60.0)
-        begin_cycle(rig, "", first=3)
-        rig.until_published(2)
+        object.__setattr__(harness.settings.daemon, limit, 60.0)
+        begin_cycle(harness, "", first=3)
+        harness.until_published(2)
 
 
 @pytest.mark.fault(54)
 def test_jobs_arrive_whole_and_in_order(tmp_path):
     program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
     spec = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=True, wake=lambda: None)
+    child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Line:
         def __init__(self, number: int) -> None:
@@ -108,7 +108,7 @@ def test_jobs_arrive_whole_and_in_order(tmp_path):
 @pytest.mark.fault(54)
 def test_the_daemon_does_not_wait_for_a_trainer_that_does_not_read_its_job(tmp_path):
     spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=True, wake=lambda: None)
+    child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Long:
         @staticmethod
@@ -145,45 +145,45 @@ class Undying(InstantChild):
 
 @pytest.mark.fault(55)
 def test_a_trainer_that_cannot_be_killed_is_reported_and_no_other_starts(fresh_project):
-    with Site(fresh_project(), silence_timeout_s=30.0) as site:
-        before = site.layout.pointer.read_text()
-        site.launcher.start = lambda spec, *, speaks_events: (
-            site.launcher.started.append(Undying(lambda job: [Ready(versions={})])) or site.launcher.started[-1]
+    with InstantHarness(fresh_project(), silence_timeout_s=30.0) as harness:
+        before = harness.paths.pointer.read_text()
+        harness.launcher.start = lambda spec, *, sends_events: (
+            harness.launcher.started.append(Undying(lambda job: [Ready(versions={})])) or harness.launcher.started[-1]
         )
-        site.drop(1, 2)
-        site.until(lambda: "W_STUCK" in site.warnings())
-        [stuck] = site.launcher.started
-        site.drop(3)
-        site.until(lambda: site.ledger.pending_count() == 1)
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: "W_STUCK" in harness.warnings())
+        [stuck] = harness.launcher.started
+        harness.write_rollouts(3)
+        harness.until(lambda: harness.ledger.pending_count() == 1)
         for _ in range(300):
-            site.tick()
-        assert site.failures == []
-        assert site.launcher.started == [stuck]
-        assert site.runner.progress.doing.startswith("stuck: the trainer (pid 4000000)")
-        assert b"stuck: " in site.layout.status.read_bytes()
-        assert site.layout.pointer.read_text() == before
-        del site.launcher.start
+            harness.tick()
+        assert harness.failures == []
+        assert harness.launcher.started == [stuck]
+        assert harness.runner.progress.doing.startswith("stuck: the trainer (pid 4000000)")
+        assert b"stuck: " in harness.paths.status.read_bytes()
+        assert harness.paths.pointer.read_text() == before
+        del harness.launcher.start
         stuck.end(-9)
-        site.until_version(1)
-        assert "W_STUCK" not in site.warnings()
+        harness.until_version(1)
+        assert "W_STUCK" not in harness.warnings()
 
 
 @pytest.mark.fault(55)
 def test_a_trainer_that_is_done_but_does_not_end_prevents_the_next_one(fresh_project):
-    with Site(fresh_project()) as site:
-        site.launcher.start = lambda spec, *, speaks_events: (
-            site.launcher.started.append(Undying(site.launcher.answer)) or site.launcher.started[-1]
+    with InstantHarness(fresh_project()) as harness:
+        harness.launcher.start = lambda spec, *, sends_events: (
+            harness.launcher.started.append(Undying(harness.launcher.answer)) or harness.launcher.started[-1]
         )
-        site.drop(1, 2)
-        site.until_version(1)
-        site.drop(3, 4)
-        site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle.id == 2)
+        harness.write_rollouts(1, 2)
+        harness.until_version(1)
+        harness.write_rollouts(3, 4)
+        harness.until(lambda: "W_STUCK" in harness.warnings() and harness.runner.cycle.id == 2)
         for _ in range(100):
-            site.tick()
-        [stuck] = site.launcher.started
-        assert site.runner.cycle.phase is Phase.CLAIMED
+            harness.tick()
+        [stuck] = harness.launcher.started
+        assert harness.runner.cycle.phase is Phase.CLAIMED
         stuck.end(-9)
-        site.until_version(2)
+        harness.until_version(2)
 
 
 @posix
@@ -191,24 +191,24 @@ def test_a_trainer_that_is_done_but_does_not_end_prevents_the_next_one(fresh_pro
 def test_a_process_of_an_earlier_daemon_that_does_not_end_prevents_trainers(fresh_project):
     left = sleeper()
     try:
-        with Site(fresh_project()) as site:
-            site.runner._reaper.adopt([psutil.Process(left.pid)])
-            site.drop(1, 2)
-            site.until(lambda: "W_STUCK" in site.warnings() and site.runner.cycle is not None)
+        with InstantHarness(fresh_project()) as harness:
+            harness.runner._reaper.adopt([psutil.Process(left.pid)])
+            harness.write_rollouts(1, 2)
+            harness.until(lambda: "W_STUCK" in harness.warnings() and harness.runner.cycle is not None)
             for _ in range(100):
-                site.tick()
-            assert site.launcher.started == []
-            put_away(left)
-            site.until_version(1)
+                harness.tick()
+            assert harness.launcher.started == []
+            kill_and_wait(left)
+            harness.until_version(1)
     finally:
-        put_away(left)
+        kill_and_wait(left)
 
 
 @posix
 @pytest.mark.fault(55)
 def test_stop_waits_no_longer_than_its_grace_period(tmp_path, monkeypatch):
     spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=False, wake=lambda: None)
+    child = Child(spec, sends_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("terminate", "kill"):
             patched.setattr(PosixSession, name, lambda self, pid: None)
@@ -270,7 +270,7 @@ def test_a_training_script_and_its_workers_end_when_the_daemon_is_killed(fresh_p
 @pytest.mark.fault(57)
 @pytest.mark.parametrize("way", ["lifeline", "parent death signal"])
 def test_our_trainer_ends_when_the_daemon_is_killed_by_either_way_alone(tmp_path, way):
-    """A third process holds the lifeline open, or the trainer does not ask for the kernel's signal."""
+    """Check each way alone: a third process keeps the lifeline open, or the trainer does not request the signal."""
     if way == "parent death signal" and sys.platform != "linux":
         pytest.skip("only Linux has this signal")
     parent = (
@@ -291,7 +291,7 @@ def test_our_trainer_ends_when_the_daemon_is_killed_by_either_way_alone(tmp_path
         daemon.send_signal(signal.SIGKILL)
         until(lambda: is_gone(pid), timeout_s=5.0)
     finally:
-        put_away(daemon)
+        kill_and_wait(daemon)
         daemon.stdout.close()
         os.close(read)
         os.close(write)
@@ -305,10 +305,10 @@ def test_the_next_start_ends_a_trainer_that_is_left_before_another_one_begins(fr
     try:
         time.sleep(0.2)
         assert not is_gone(orphan)
-        with opened(folder) as rig:
+        with opened(folder) as harness:
             assert is_gone(orphan)
-            assert "1 processes that an earlier daemon had left were ended" in rig.log
-            assert rig.launcher.started == []
-            rig.until_published(1)
+            assert "1 processes of an earlier daemon were ended" in harness.log
+            assert harness.launcher.started == []
+            harness.until_published(1)
     finally:
         end(orphan)

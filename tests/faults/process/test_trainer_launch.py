@@ -1,4 +1,4 @@
-"""Trainers that cannot start, that fail, or that leave no result (rows 51, 52, 53, 56)."""
+"""Trainers that cannot start, that fail, or that write no result (rows 51, 52, 53, 56)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
 from daemon.process.interpreter import check_python
 from schemas.job import Failure, Job, Ready
-from tests.faults.support.children import begin_cycle, opened, pointed, until_ended
-from tests.faults.support.site import Site
+from tests.faults.support.children import begin_cycle, opened, pointer_text, until_ended
+from tests.faults.support.harness import InstantHarness
 
 ROOT = Path(__file__).parents[3]
 
 
 def stub(folder: Path, *lines: str, mode: int = 0o755) -> Path:
-    """Write a shell script in place of a Python."""
+    """Write a shell script that replaces a Python."""
     path = folder / "python"
     path.write_text("\n".join(("#!/bin/sh", *lines, "")))
     path.chmod(mode)
@@ -70,37 +70,41 @@ def test_a_python_without_torch_is_reported_with_the_command_that_installs_it(tm
 @pytest.mark.fault(51)
 def test_if_the_python_is_removed_rollouts_stay_pending_until_it_exists_again(fresh_project, tmp_path):
     python = stub(tmp_path, "exit 0")
-    with opened(fresh_project(), python_executable=str(python)) as rig:
+    with opened(fresh_project(), python_executable=str(python)) as harness:
         python.unlink()
-        begin_cycle(rig, "")
-        rig.until(lambda: any(w.code == "W_LAUNCH" for w in rig.project.warnings()) and rig.ledger.pending_count() == 2)
-        assert rig.launcher.started == []
-        assert str(python) in rig.log
+        begin_cycle(harness, "")
+        harness.until(
+            lambda: (
+                any(w.code == "W_LAUNCH" for w in harness.context.warnings()) and harness.ledger.pending_count() == 2
+            )
+        )
+        assert harness.launcher.started == []
+        assert str(python) in harness.log
         stub(tmp_path, "exit 0")
-        rig.until_published(1)
-        assert not any(w.code == "W_LAUNCH" for w in rig.project.warnings())
+        harness.until_published(1)
+        assert not any(w.code == "W_LAUNCH" for w in harness.context.warnings())
 
 
 @pytest.mark.fault(51)
 def test_a_program_that_cannot_be_started_is_reported_with_its_command(tmp_path):
     spec = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
     with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m 'my trainer', in "):
-        Child(spec, speaks_events=True, wake=lambda: None)
+        Child(spec, sends_events=True, wake=lambda: None)
 
 
 @pytest.mark.fault(51)
 def test_no_rollout_is_lost_if_torch_cannot_be_imported(fresh_project):
-    with opened(fresh_project(), retry_delay_s=0.01) as rig:
-        begin_cycle(rig, "no torch")
-        until_ended(rig, 1)
-        assert rig.runner.cycle.phase is Phase.PARKED
-        assert "No module named 'torch'" in rig.runner.cycle.why
-        assert rig.runner.cycle.why.startswith("the trainer was never ready (command: ")
-        assert len(rig.launcher.started) == 3
-        rig.launcher.mode = ""
-        rig.service.trigger("trigger")
-        rig.until_published(1)
-        assert len(rig.ledger.history()[-1].rollouts) == 2
+    with opened(fresh_project(), retry_delay_s=0.01) as harness:
+        begin_cycle(harness, "no torch")
+        until_ended(harness, 1)
+        assert harness.runner.cycle.phase is Phase.PARKED
+        assert "No module named 'torch'" in harness.runner.cycle.why
+        assert harness.runner.cycle.why.startswith("the trainer was never ready (command: ")
+        assert len(harness.launcher.started) == 3
+        harness.launcher.mode = ""
+        harness.service.trigger("trigger")
+        harness.until_published(1)
+        assert len(harness.ledger.history()[-1].rollouts) == 2
 
 
 def failing(job: Job) -> list[object]:
@@ -108,114 +112,114 @@ def failing(job: Job) -> list[object]:
     return [Ready(versions={}), Failure(code="E_DISK", message="no space left")]
 
 
-def launch_times(site: Site, *, until_phase: Phase) -> list[float]:
+def launch_times(harness: InstantHarness, *, until_phase: Phase) -> list[float]:
     """Let every trainer fail with a temporary error; return the times at which they were started."""
     times: list[float] = []
-    seen = len(site.launcher.started)
-    cycle = site.runner.cycle
+    checked = len(harness.launcher.started)
+    cycle = harness.runner.cycle
 
     def is_over() -> bool:
-        nonlocal seen
-        for child in site.launcher.started[seen:]:
-            times.append(site.clock.now)
+        nonlocal checked
+        for child in harness.launcher.started[checked:]:
+            times.append(harness.clock.now)
             child.end(75)
-        seen = len(site.launcher.started)
-        now = site.runner.cycle
+        checked = len(harness.launcher.started)
+        now = harness.runner.cycle
         return now is not cycle and now.phase is until_phase and now.attempt > 0
 
-    site.until(is_over)
+    harness.until(is_over)
     return times
 
 
 @pytest.mark.fault(52)
 def test_a_temporary_failure_is_tried_again_after_one_and_two_minutes_and_then_parks(fresh_project):
-    with Site(fresh_project(), retry_delay_s=60.0) as site:
-        site.launcher.answer = failing
-        site.drop(1, 2)
-        times = launch_times(site, until_phase=Phase.PARKED)
+    with InstantHarness(fresh_project(), retry_delay_s=60.0) as harness:
+        harness.launcher.answer = failing
+        harness.write_rollouts(1, 2)
+        times = launch_times(harness, until_phase=Phase.PARKED)
         assert [round((after - before) / 60.0) for before, after in pairwise(times)] == [1, 2]
-        assert "no space left [E_DISK]" in site.runner.cycle.why
-        site.drop(3, 4)
+        assert "no space left [E_DISK]" in harness.runner.cycle.why
+        harness.write_rollouts(3, 4)
         for _ in range(50):
-            site.tick()
-        assert len(site.launcher.started) == 3
-        assert site.ledger.pending_count() == 2
+            harness.tick()
+        assert len(harness.launcher.started) == 3
+        assert harness.ledger.pending_count() == 2
 
 
 @pytest.mark.fault(52)
 def test_the_number_of_failures_and_the_parked_state_survive_a_restart(fresh_project):
     folder = fresh_project()
-    with Site(folder) as site:
-        site.launcher.answer = failing
-        site.drop(1, 2)
-        launch_times(site, until_phase=Phase.CLAIMED)
-        assert site.runner.cycle.attempt == 1
-    with Site(folder) as site:
-        site.launcher.answer = failing
-        assert len(launch_times(site, until_phase=Phase.PARKED)) == 2
-    with Site(folder) as site:
+    with InstantHarness(folder) as harness:
+        harness.launcher.answer = failing
+        harness.write_rollouts(1, 2)
+        launch_times(harness, until_phase=Phase.CLAIMED)
+        assert harness.runner.cycle.attempt == 1
+    with InstantHarness(folder) as harness:
+        harness.launcher.answer = failing
+        assert len(launch_times(harness, until_phase=Phase.PARKED)) == 2
+    with InstantHarness(folder) as harness:
         for _ in range(50):
-            site.tick()
-        assert site.runner.cycle.phase is Phase.PARKED
-        assert site.launcher.started == []
-        site.service.trigger("trigger")
-        site.until_version(1)
+            harness.tick()
+        assert harness.runner.cycle.phase is Phase.PARKED
+        assert harness.launcher.started == []
+        harness.service.trigger("trigger")
+        harness.until_version(1)
 
 
 @pytest.mark.fault(52)
 def test_three_failed_cycles_in_a_row_park_even_with_restarts_between_them(fresh_project):
     folder = fresh_project()
     for i in (1, 2, 3):
-        with Site(folder, auto_train_after_n_rollouts=1) as site:
-            site.launcher.answer = lambda job: [Ready(versions={}), Failure(code="E_DATA", message="no good")]
-            site.drop(i)
+        with InstantHarness(folder, auto_train_after_n_rollouts=1) as harness:
+            harness.launcher.answer = lambda job: [Ready(versions={}), Failure(code="E_DATA", message="no good")]
+            harness.write_rollouts(i)
 
-            def is_over(site: Site = site) -> bool:
-                for child in site.launcher.started:
+            def is_over(harness: InstantHarness = harness) -> bool:
+                for child in harness.launcher.started:
                     child.end(65)
-                return site.runner.cycle is not None and site.runner.cycle.phase in {Phase.FAILED, Phase.PARKED}
+                return harness.runner.cycle is not None and harness.runner.cycle.phase in {Phase.FAILED, Phase.PARKED}
 
-            site.until(is_over)
-            assert site.runner.cycle.phase is (Phase.PARKED if i == 3 else Phase.FAILED)
-            assert len(site.launcher.started) == 1
+            harness.until(is_over)
+            assert harness.runner.cycle.phase is (Phase.PARKED if i == 3 else Phase.FAILED)
+            assert len(harness.launcher.started) == 1
 
 
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("mode", ["traceback", "fails after its epochs"])
 def test_a_traceback_is_one_line_in_the_message_and_whole_in_the_log(fresh_project, mode):
-    with opened(fresh_project()) as rig:
-        begin_cycle(rig, mode)
-        until_ended(rig, 1)
-        assert rig.runner.cycle.phase is Phase.FAILED
-        assert "exit code 1: RuntimeError: a " in rig.runner.cycle.why
-        assert "Traceback" not in rig.log
-        assert "Traceback" in rig.layout.cycle_log(1).read_text()
-        assert "/cycle_000000/" in pointed(rig)
+    with opened(fresh_project()) as harness:
+        begin_cycle(harness, mode)
+        until_ended(harness, 1)
+        assert harness.runner.cycle.phase is Phase.FAILED
+        assert "exit code 1: RuntimeError: a " in harness.runner.cycle.why
+        assert "Traceback" not in harness.log
+        assert "Traceback" in harness.paths.cycle_log(1).read_text()
+        assert "/cycle_000000/" in pointer_text(harness)
 
 
 @pytest.mark.fault(53)
 @pytest.mark.parametrize("mode", ["nothing", "no checkpoint", "no metrics"])
 def test_exit_code_0_without_a_usable_result_is_a_failure(fresh_project, mode):
-    with opened(fresh_project()) as rig:
-        before = pointed(rig)
-        begin_cycle(rig, mode)
-        until_ended(rig, 1)
-        assert rig.runner.cycle.phase is Phase.FAILED
-        assert pointed(rig) == before
-        assert not rig.layout.cycle_folder(1).exists()
-        begin_cycle(rig, "", first=3)
-        rig.until_published(2)
+    with opened(fresh_project()) as harness:
+        before = pointer_text(harness)
+        begin_cycle(harness, mode)
+        until_ended(harness, 1)
+        assert harness.runner.cycle.phase is Phase.FAILED
+        assert pointer_text(harness) == before
+        assert not harness.paths.cycle_folder(1).exists()
+        begin_cycle(harness, "", first=3)
+        harness.until_published(2)
 
 
 @pytest.mark.fault(56)
 @pytest.mark.parametrize("mode", ["dies", "runs out of memory"])
 def test_out_of_memory_is_named_and_tried_again_only_once(fresh_project, mode):
-    with opened(fresh_project(), retry_delay_s=0.01) as rig:
-        begin_cycle(rig, mode)
-        until_ended(rig, 1)
-        assert rig.runner.cycle.phase is Phase.FAILED
-        assert "memory" in rig.runner.cycle.why
-        assert len(rig.launcher.started) == 2
+    with opened(fresh_project(), retry_delay_s=0.01) as harness:
+        begin_cycle(harness, mode)
+        until_ended(harness, 1)
+        assert harness.runner.cycle.phase is Phase.FAILED
+        assert "memory" in harness.runner.cycle.why
+        assert len(harness.launcher.started) == 2
 
 
 @pytest.mark.fault(56)

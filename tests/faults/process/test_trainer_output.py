@@ -1,4 +1,4 @@
-"""What trainers send and leave: floods, false events, losses that are not finite, spoilt files (rows 59 to 62)."""
+"""Output of trainers: floods, false events, losses that are not finite, damaged files (rows 59 to 62)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
 from tests.fakes.trainer import MARKER_VARIABLE, Poison
-from tests.faults.support.children import begin_cycle, opened, pointed, until_ended
+from tests.faults.support.children import begin_cycle, opened, pointer_text, until_ended
 from tests.helpers import SAMPLES
 from trainer.checkpoints import checkpoint
 from trainer.checkpoints.checkpoint import load_document
@@ -42,40 +42,40 @@ FLOOD_MB = int(os.environ.get("FAULTS_FLOOD_MB", "64"))
 @pytest.mark.fault(59)
 @pytest.mark.timeout(600)
 def test_a_flood_of_output_neither_fills_the_disk_nor_our_memory_nor_blocks_the_trainer(fresh_project):
-    with opened(fresh_project()) as rig:
+    with opened(fresh_project()) as harness:
         before = psutil.Process().memory_info().rss
-        begin_cycle(rig, f"floods {FLOOD_MB}")
+        begin_cycle(harness, f"floods {FLOOD_MB}")
         most = 0
 
         def is_published() -> bool:
             nonlocal most
             most = max(most, psutil.Process().memory_info().rss)
-            return rig.runner.cycle is not None and rig.runner.cycle.phase is Phase.PUBLISHED
+            return harness.runner.cycle is not None and harness.runner.cycle.phase is Phase.PUBLISHED
 
-        rig.until(is_published, timeout_s=500.0)
-        log = rig.layout.cycle_log(1)
-        rig.until(lambda: b"the end of the flood" in log.read_bytes()[-4096:])
+        harness.until(is_published, timeout_s=500.0)
+        log = harness.paths.cycle_log(1)
+        harness.until(lambda: b"the end of the flood" in log.read_bytes()[-4096:])
         data = log.read_bytes()
         assert len(data) <= LIMIT_BYTES + (1 << 17)
         assert b"the middle was removed" in data[: 1 << 17]
         assert not any(control in data for control in (b"\x1b", b"\x07", b"\xff", b"\xc2\x9b"))
         data.decode("utf-8")
         assert most - before < 64 << 20
-        assert rig.runner.progress.epochs_total == 3
-        assert [epoch.epoch for epoch in rig.runner.progress.epochs] == [1, 2, 3]
+        assert harness.runner.progress.epochs_total == 3
+        assert [epoch.epoch for epoch in harness.runner.progress.epochs] == [1, 2, 3]
 
 
 @pytest.mark.fault(59)
 def test_events_that_cannot_be_true_change_nothing(fresh_project):
-    with opened(fresh_project()) as rig:
-        begin_cycle(rig, "false events")
-        rig.until_published(1)
-        progress = rig.runner.progress
+    with opened(fresh_project()) as harness:
+        begin_cycle(harness, "false events")
+        harness.until_published(1)
+        progress = harness.runner.progress
         assert [epoch.epoch for epoch in progress.epochs] == [1, 2, 3]
         assert 0.0 <= progress.fraction <= 1.0
-        shown = [warning for warning in rig.project.warnings() if warning.code.startswith("W_FALSE_")]
+        shown = [warning for warning in harness.context.warnings() if warning.code.startswith("W_FALSE_")]
         assert 0 < len(shown) <= MAX_NOTICES
-        assert "\x1b" not in rig.log + repr(shown)
+        assert "\x1b" not in harness.log + repr(shown)
 
 
 @pytest.mark.fault(59)
@@ -160,7 +160,7 @@ def test_the_chosen_epoch_in_simple_cases(losses, best):
     assert (chosen.candidate.epoch if chosen else None) == best
 
 
-def sample_job(folder, **given):
+def sample_job(folder, **changes):
     """Return a job on the sample rollouts for the real trainer."""
     contract = read_rollout(SAMPLES.joinpath("rollout_0_20241225_143022.json").read_bytes()).contract
     rollouts = tuple(
@@ -175,7 +175,7 @@ def sample_job(folder, **given):
         "hidden_sizes": (16, 16),
     }
     settings = TrainerSettings(epochs=2, device="cpu")
-    return Job(**(known | {"rollouts": rollouts, "settings": settings} | given))
+    return Job(**(known | {"rollouts": rollouts, "settings": settings} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -207,25 +207,25 @@ def test_nothing_is_published_if_no_epoch_has_a_finite_loss(a_training, tmp_path
 @pytest.mark.fault(61)
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [("torn checkpoint", "is not what the trainer wrote"), ("no checkpoint", "is missing")],
+    [("torn checkpoint", "has changed since the trainer wrote it"), ("no checkpoint", "is missing")],
 )
 def test_a_checkpoint_that_is_not_what_the_trainer_wrote_is_not_published(fresh_project, mode, words):
-    with opened(fresh_project()) as rig:
-        before = pointed(rig)
-        begin_cycle(rig, mode)
-        until_ended(rig, 1)
-        assert (rig.runner.cycle.phase, pointed(rig)) == (Phase.FAILED, before)
-        assert words in rig.runner.cycle.why
+    with opened(fresh_project()) as harness:
+        before = pointer_text(harness)
+        begin_cycle(harness, mode)
+        until_ended(harness, 1)
+        assert (harness.runner.cycle.phase, pointer_text(harness)) == (Phase.FAILED, before)
+        assert words in harness.runner.cycle.why
 
 
 @pytest.mark.fault(61)
 def test_the_daemon_never_opens_a_checkpoint(fresh_project, tmp_path, monkeypatch):
     marker = tmp_path / "marker"
     monkeypatch.setenv(MARKER_VARIABLE, str(marker))
-    with opened(fresh_project()) as rig:
-        begin_cycle(rig, "poisoned checkpoint")
-        rig.until_published(1)
-        assert b"touch" in (rig.layout.cycle_folder(1) / "model_epoch_3.pt").read_bytes()
+    with opened(fresh_project()) as harness:
+        begin_cycle(harness, "poisoned checkpoint")
+        harness.until_published(1)
+        assert b"touch" in (harness.paths.cycle_folder(1) / "model_epoch_3.pt").read_bytes()
     assert not marker.exists()
 
 
@@ -289,11 +289,11 @@ def test_a_checkpoint_without_our_keys_is_reported_in_one_line(what):
     "mode", ["nan weights", "wrong shapes", "another layer size", "wrong normaliser", "wrong probe"]
 )
 def test_a_model_that_is_not_what_was_trained_is_never_published(fresh_project, mode):
-    with opened(fresh_project()) as rig:
-        before = pointed(rig)
-        begin_cycle(rig, mode)
-        until_ended(rig, 1)
-        assert (rig.runner.cycle.phase, pointed(rig)) == (Phase.FAILED, before)
-        assert not rig.layout.cycle_folder(1).exists()
-        begin_cycle(rig, "", first=3)
-        rig.until_published(2)
+    with opened(fresh_project()) as harness:
+        before = pointer_text(harness)
+        begin_cycle(harness, mode)
+        until_ended(harness, 1)
+        assert (harness.runner.cycle.phase, pointer_text(harness)) == (Phase.FAILED, before)
+        assert not harness.paths.cycle_folder(1).exists()
+        begin_cycle(harness, "", first=3)
+        harness.until_published(2)

@@ -1,4 +1,4 @@
-"""What a trainer started ends with it, and nothing else does (rows 58, 63)."""
+"""Processes that a trainer started end with it, and no other processes (rows 58, 63)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.fakes.trainer import PIDS_NAME
 from tests.faults.support.children import (
     begin_cycle,
     is_gone,
+    kill_and_wait,
     opened,
-    put_away,
     sleeper,
     until,
     until_ended,
@@ -47,32 +47,32 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions
     ],
 )
 def test_what_a_trainer_started_ends_with_it(fresh_project, mode, phase):
-    with opened(fresh_project(), attempts=1) as rig:
-        begin_cycle(rig, mode)
-        pids = rig.layout.state / PIDS_NAME
-        rig.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
-        object.__setattr__(rig.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
+    with opened(fresh_project(), attempts=1) as harness:
+        begin_cycle(harness, mode)
+        pids = harness.paths.state / PIDS_NAME
+        harness.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
+        object.__setattr__(harness.settings.daemon, "silence_timeout_s", 0.5 if mode.endswith("hangs") else 60.0)
         descendants = [int(pid) for pid in pids.read_text().split()]
-        until_ended(rig, 1)
-        assert rig.runner.cycle.phase is phase
-        rig.until(lambda: rig.launcher.started[0].poll() is not None and not workers_of(rig.layout.project))
+        until_ended(harness, 1)
+        assert harness.runner.cycle.phase is phase
+        harness.until(lambda: harness.launcher.started[0].poll() is not None and not workers_of(harness.paths.project))
         assert [pid for pid in descendants if not is_gone(pid)] == []
 
 
 @posix
 @pytest.mark.fault(58)
 def test_what_a_trainer_started_ends_if_the_daemon_is_stopped_during_training(fresh_project):
-    with opened(fresh_project()) as rig:
-        begin_cycle(rig, "descendants, then hangs")
-        pids = rig.layout.state / PIDS_NAME
-        rig.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
-        assert len(workers_of(rig.layout.project)) == 5
-        rig.close()
-        assert workers_of(rig.layout.project) == []
+    with opened(fresh_project()) as harness:
+        begin_cycle(harness, "descendants, then hangs")
+        pids = harness.paths.state / PIDS_NAME
+        harness.until(lambda: pids.exists() and len(pids.read_text().split()) == 4)
+        assert len(workers_of(harness.paths.project)) == 5
+        harness.close()
+        assert workers_of(harness.paths.project) == []
 
 
 class FakeKernel:
-    """Stands in for Windows: records the calls, and refuses one of them."""
+    """Replaces the functions of Windows: records the calls, and refuses one of them."""
 
     def __init__(self, *, refuses: str = "") -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -121,7 +121,7 @@ def test_on_windows_a_child_is_in_its_job_before_it_runs_and_ends_with_the_jobs_
         job.close()
         assert kernel.calls[3:] == [("terminate", 7), ("close", 7)]
     finally:
-        put_away(child)
+        kill_and_wait(child)
 
 
 @posix
@@ -138,7 +138,7 @@ def test_on_windows_a_child_runs_even_if_its_job_is_refused(call):
         until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
         assert kernel.calls[-1:] == ([("close", 7)] if call != "create_job" else [])
     finally:
-        put_away(child)
+        kill_and_wait(child)
 
 
 # Other processes
@@ -155,26 +155,26 @@ def test_a_process_that_the_lock_file_names_is_not_ended(fresh_project):
     folder = fresh_project()
     other_process = sleeper()
     try:
-        with opened(folder) as rig:
-            rig.layout.lock.write_text(f"{other_process.pid}\n")
-            lock = ProjectLock(rig.layout.lock)
+        with opened(folder) as harness:
+            harness.paths.lock.write_text(f"{other_process.pid}\n")
+            lock = ProjectLock(harness.paths.lock)
             lock.acquire()
             lock.release()
-            begin_cycle(rig, "")
-            rig.until_published(1)
+            begin_cycle(harness, "")
+            harness.until_published(1)
         assert other_process.poll() is None
     finally:
-        put_away(other_process)
+        kill_and_wait(other_process)
 
 
 @posix
 @pytest.mark.fault(63)
 def test_only_orphans_of_this_project_are_ended(tmp_path):
-    mine, other = tmp_path / "mine", tmp_path / "other"
-    mine.mkdir()
+    project, other = tmp_path / "mine", tmp_path / "other"
+    project.mkdir()
     other.mkdir()
-    living = new_token(mine)
-    reused = Token(project_fingerprint(mine), os.getpid(), living.owner_born_s - 1000, "run")
+    living = new_token(project)
+    reused = Token(project_fingerprint(project), os.getpid(), living.owner_born_s - 1000, "run")
     processes = {
         "orphan": process_with(reused),
         "of another project": process_with(Token(project_fingerprint(other), os.getpid(), 1000, "run")),
@@ -184,18 +184,18 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
     }
     try:
         until(lambda: all(len(psutil.Process(p.pid).environ()) > 0 for p in processes.values()))
-        assert kill_orphans(mine) == (1, [])
+        assert kill_orphans(project) == (1, [])
         alive = {name for name, process in processes.items() if process.poll() is None}
         assert alive == set(processes) - {"orphan"}
     finally:
-        put_away(*processes.values())
+        kill_and_wait(*processes.values())
 
 
 @posix
 @pytest.mark.fault(63)
 def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
     spec = ChildSpec((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
-    child = Child(spec, speaks_events=False, wake=lambda: None)
+    child = Child(spec, sends_events=False, wake=lambda: None)
     until(lambda: child.poll() is not None)
     other_process = sleeper()
     remembered = psutil.Process(other_process.pid)
@@ -211,13 +211,13 @@ def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
         assert groups == []
         assert other_process.poll() is None
     finally:
-        put_away(other_process)
+        kill_and_wait(other_process)
 
 
 @posix
 @pytest.mark.fault(63)
 def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
-    """A daemon that a training script started has that training's token itself."""
+    """Check a daemon that was started by a training script, so that it has the training's token."""
     token = Token(project_fingerprint(tmp_path), 1, 1000, "run")
     program = (
         "import sys; from pathlib import Path; from daemon.process.orphans import kill_orphans\n"
@@ -250,4 +250,4 @@ def test_kill_processes_returns_what_does_not_end_after_its_timeout(monkeypatch,
             assert time.monotonic() - began < 3.0
         assert kill_processes(lambda found: found == token) == []
     finally:
-        put_away(process)
+        kill_and_wait(process)

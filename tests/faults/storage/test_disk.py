@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from daemon.diagnostics.invariants import fingerprints_of
-from scripts.faults.kill_sweep import Victims, strace_works, sweep_failures
+from scripts.faults.kill_sweep import ChildForker, strace_works, sweep_failures
 from tests.faults.support.disk import TestDisk, os_error, refusing, win_error
-from tests.faults.support.killing import ProjectTemplates, judge
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
+from tests.faults.support.killing import ProjectTemplates, check_after_kill
 
 ROOT = Path(__file__).parents[3]
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -63,17 +63,17 @@ def test_a_start_on_a_read_only_disk_is_refused(tmp_path):
 def test_a_disk_that_turns_read_only_under_the_daemon(fresh_project):
     folder = fresh_project()
     disk = TestDisk()
-    with Site(folder, disk=disk) as site:
-        prints = fingerprints_of(site.layout.exports)
+    with InstantHarness(folder, disk=disk) as harness:
+        prints = fingerprints_of(harness.paths.exports)
         disk.before = refusing(lambda op: True, os_error(errno.EROFS)).before
-        site.drop(1, 2)
+        harness.write_rollouts(1, 2)
         for _ in range(20):
-            site.tick()
-        assert site.warnings()
+            harness.tick()
+        assert harness.warnings()
         assert violations(folder, before=prints) == ()
         disk.before = TestDisk().before
-        site.until_version(1)
-        site.until(lambda: not site.warnings())
+        harness.until_version(1)
+        harness.until(lambda: not harness.warnings())
     assert violations(folder) == ()
 
 
@@ -95,10 +95,10 @@ def test_no_file_descriptors_left(tmp_path):
 @pytest.mark.parametrize("syscall", ["fsync", "fdatasync"])
 def test_a_publish_whose_sync_failed_is_not_recorded(tmp_path, syscall):
     projects = ProjectTemplates(tmp_path)
-    with contextlib.closing(Victims()) as victims:
-        swept = sweep_failures(victims, projects.pending, judge, syscall, "EIO")
-    assert swept.violations == []
-    assert swept.points[syscall] >= 3
+    with contextlib.closing(ChildForker()) as forker:
+        result = sweep_failures(forker, projects.pending, check_after_kill, syscall, "EIO")
+    assert result.violations == []
+    assert result.points[syscall] >= 3
 
 
 HELD = {f"winerror {number}": win_error(number) for number in (5, 32, 33)}
@@ -117,11 +117,11 @@ def test_a_rename_that_a_reader_blocks_briefly_is_repeated(fresh_project, fault)
         return False
 
     disk = refusing(refuses, fault)
-    with Site(fresh_project(), disk=disk) as site:
-        site.cycle(1)
+    with InstantHarness(fresh_project(), disk=disk) as harness:
+        harness.run_cycle(1)
         assert len(attempts) == 5
         assert 0.1 < disk.paused_s <= 2.5
-        assert not any("W_PUBLISH" in line or "cannot be published" in line for line in site.log.lines)
+        assert not any("W_PUBLISH" in line or "cannot be published" in line for line in harness.log.lines)
 
 
 @pytest.mark.fault(43)
@@ -130,34 +130,34 @@ def test_a_rename_that_a_reader_blocks_briefly_is_repeated(fresh_project, fault)
 def test_a_rename_that_stays_refused_leaves_the_publish_pending(fresh_project, fault, waits, name):
     folder = fresh_project()
     disk = refusing(lambda op: op.kind == "rename" and op.path.name == name, fault)
-    with Site(folder, disk=disk) as site:
-        old = site.layout.pointer.read_bytes()
-        site.drop(1, 2)
-        site.until(lambda: "W_PUBLISH" in site.warnings())
+    with InstantHarness(folder, disk=disk) as harness:
+        old = harness.paths.pointer.read_bytes()
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: "W_PUBLISH" in harness.warnings())
         assert (2.0 < disk.paused_s <= 2.5) == waits
         for _ in range(20):
-            site.tick()
-            assert site.layout.pointer.read_bytes() == old
-        assert site.version == 0
-        assert sum("cannot be published yet" in line for line in site.log.lines) == 1
+            harness.tick()
+            assert harness.paths.pointer.read_bytes() == old
+        assert harness.version == 0
+        assert sum("cannot be published yet" in line for line in harness.log.lines) == 1
         disk.before = TestDisk().before
-        site.until_version(1)
-        assert "W_PUBLISH" not in site.warnings()
-        assert [p.policy_version for p in site.ledger.publications()] == [0, 1]
-        assert len(site.launcher.started) == 1
+        harness.until_version(1)
+        assert "W_PUBLISH" not in harness.warnings()
+        assert [p.policy_version for p in harness.ledger.publications()] == [0, 1]
+        assert len(harness.launcher.started) == 1
     assert violations(folder) == ()
 
 
 @pytest.mark.fault(43)
 def test_a_cycle_folder_that_a_reader_has_open_is_not_removed_in_part(fresh_project):
     disk = refusing(lambda op: op.kind == "rename" and op.path.name.startswith("removed_"), win_error(32))
-    with Site(fresh_project(), disk=disk, keep_cycles=5) as site:
-        site.clock.wall = 4e9  # every folder is older than an hour
+    with InstantHarness(fresh_project(), disk=disk, keep_cycles=5) as harness:
+        harness.clock.wall = 4e9  # every folder is older than an hour
         for first in range(10, 26, 2):
-            site.cycle(first)
-        folders = sorted(site.layout.models.glob("cycle_*"))
+            harness.run_cycle(first)
+        folders = sorted(harness.paths.models.glob("cycle_*"))
         assert len(folders) == 9
         assert all(list(folder.glob("model_epoch_*.json")) for folder in folders)
         disk.before = TestDisk().before
-        site.cycle(30)
-        assert len(list(site.layout.models.glob("cycle_*"))) < 8
+        harness.run_cycle(30)
+        assert len(list(harness.paths.models.glob("cycle_*"))) < 8

@@ -17,37 +17,37 @@ from daemon.diagnostics.invariants import Invariant, check_invariants, fingerpri
 from daemon.runtime.instance_lock import ProjectLock
 from schemas.process.run_token import TOKEN_VARIABLE, new_token
 from schemas.storage.layout import ProjectPaths
-from tests.daemon.conftest import Rig
-from tests.helpers import drop, model_bytes
+from tests.daemon.conftest import ProcessHarness
+from tests.helpers import model_bytes, write_rollout
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A project after version 0 and two cycles, one rollout pending, one rejected; the daemon has ended."""
+    """Make a project with version 0, two cycles, a pending and a rejected rollout; the daemon has ended."""
     folder = tmp_path_factory.mktemp("finished")
-    rig = Rig(folder)
+    harness = ProcessHarness(folder)
     try:
         for version in (1, 2):
-            drop(rig.layout.exports, 10 * version)
-            drop(rig.layout.exports, 10 * version + 1)
-            rig.until_published(version)
-        drop(rig.layout.exports, 30)
-        (rig.layout.exports / "rollout_31_bad.json").write_bytes(b'{"experiences": 5}')
-        rig.until(lambda: rig.ledger.pending_count() == 1 and rig.ledger.rejected_count() == 1)
+            write_rollout(harness.paths.exports, 10 * version)
+            write_rollout(harness.paths.exports, 10 * version + 1)
+            harness.until_published(version)
+        write_rollout(harness.paths.exports, 30)
+        (harness.paths.exports / "rollout_31_bad.json").write_bytes(b'{"experiences": 5}')
+        harness.until(lambda: harness.ledger.pending_count() == 1 and harness.ledger.rejected_count() == 1)
     finally:
-        rig.close()
+        harness.close()
     return folder
 
 
 @pytest.fixture
 def project(finished, tmp_path) -> ProjectPaths:
-    """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
+    """Make a copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
-    layout = ProjectPaths(folder)
-    text = layout.pointer.read_text(encoding="utf-8")
-    layout.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
-    return layout
+    paths = ProjectPaths(folder)
+    text = paths.pointer.read_text(encoding="utf-8")
+    paths.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
+    return paths
 
 
 def sql(paths: ProjectPaths, statement: str) -> None:
@@ -74,18 +74,18 @@ def test_a_folder_without_a_daemon_has_no_violation(tmp_path):
 
 
 def test_a_running_daemon_has_no_violation_at_any_moment(tmp_path):
-    with contextlib.closing(Rig(tmp_path)) as rig:
-        lock = ProjectLock(rig.layout.lock)
+    with contextlib.closing(ProcessHarness(tmp_path)) as harness:
+        lock = ProjectLock(harness.paths.lock)
         lock.acquire()
         checks = 0
         for version in (1, 2):
-            drop(rig.layout.exports, 10 * version)
-            drop(rig.layout.exports, 10 * version + 1)
-            while (last := rig.ledger.last_publication()) is None or last.policy_version < version:
-                rig.service.tick()
+            write_rollout(harness.paths.exports, 10 * version)
+            write_rollout(harness.paths.exports, 10 * version + 1)
+            while (last := harness.ledger.last_publication()) is None or last.policy_version < version:
+                harness.service.tick()
                 assert check_invariants(tmp_path) == ()
                 checks += 1
-                rig.mailbox.wait(0.02)
+                harness.mailbox.wait(0.02)
         lock.release()
     assert checks > 5
 

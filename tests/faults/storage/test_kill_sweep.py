@@ -6,8 +6,8 @@ import contextlib
 
 import pytest
 
-from scripts.faults.kill_sweep import CHANGING, Victims, strace_works, sweep_steps, sweep_syscalls
-from tests.faults.support.killing import ProjectTemplates, judge
+from scripts.faults.kill_sweep import CHANGING, ChildForker, strace_works, sweep_steps, sweep_syscalls
+from tests.faults.support.killing import ProjectTemplates, check_after_kill
 
 pytestmark = pytest.mark.slow
 
@@ -18,23 +18,23 @@ def projects(tmp_path_factory) -> ProjectTemplates:
 
 
 @pytest.fixture(scope="module")
-def victims():
-    with contextlib.closing(Victims()) as found:
+def forker():
+    with contextlib.closing(ChildForker()) as found:
         yield found
 
 
 @pytest.mark.fault(36)
 @pytest.mark.skipif(not strace_works(), reason="strace is missing or not permitted; the next test does not need it")
-def test_a_publish_that_is_killed_at_a_syscall(projects, victims):
-    """Only calls that change something; `python -m scripts.faults.kill_sweep` includes the others."""
-    swept = sweep_syscalls(victims, projects.pending, judge, only=CHANGING - {"openat"}, every=2)
-    assert swept.violations == []
-    assert {"rename", "fsync", "pwrite64"} <= set(swept.points)
+def test_a_publish_that_is_killed_at_a_syscall(projects, forker):
+    """Check only calls that change something; `python -m scripts.faults.kill_sweep` includes the others."""
+    result = sweep_syscalls(forker, projects.pending, check_after_kill, only=CHANGING - {"openat"}, every=2)
+    assert result.violations == []
+    assert {"rename", "fsync", "pwrite64"} <= set(result.points)
 
 
 @pytest.mark.fault(37)
 @pytest.mark.parametrize("what", ["disk", "ledger"])
-def test_a_daemon_that_is_killed_before_a_step_of_a_cycle(projects, victims, what):
-    swept = sweep_steps(victims, projects.fresh, judge, what, every=2)
-    assert swept.violations == []
-    assert swept.points.total() > 10
+def test_a_daemon_that_is_killed_before_a_step_of_a_cycle(projects, forker, what):
+    result = sweep_steps(forker, projects.fresh, check_after_kill, what, every=2)
+    assert result.violations == []
+    assert result.points.total() > 10

@@ -18,31 +18,31 @@ from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.ledger_recovery import open_or_rebuild
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.disk import TestDisk, os_error, refusing
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A project after version 0 and two cycles, and one rollout pending."""
+    """Make a project with version 0, two cycles and a pending rollout."""
     folder = tmp_path_factory.mktemp("finished")
-    with Site(folder) as site:
-        site.until_version(0)
-        site.cycle(1)
-        site.cycle(3)
-        site.drop(5)
-        site.until(lambda: site.ledger.pending_count() == 1)
+    with InstantHarness(folder) as harness:
+        harness.until_version(0)
+        harness.run_cycle(1)
+        harness.run_cycle(3)
+        harness.write_rollouts(5)
+        harness.until(lambda: harness.ledger.pending_count() == 1)
     return folder
 
 
 @pytest.fixture
 def project(finished, tmp_path) -> ProjectPaths:
-    """A copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
+    """Make a copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    layout = ProjectPaths(tmp_path)
-    layout.pointer.write_text(layout.pointer.read_text().replace(str(finished), str(tmp_path)))
-    return layout
+    paths = ProjectPaths(tmp_path)
+    paths.pointer.write_text(paths.pointer.read_text().replace(str(finished), str(tmp_path)))
+    return paths
 
 
 def page_garbage(path: Path) -> None:
@@ -63,14 +63,14 @@ DAMAGE = {
 }
 
 
-def trained_twice(site: Site) -> list[str]:
+def trained_twice(harness: InstantHarness) -> list[str]:
     """Return the rollouts that are new in more than one model's lineage."""
     from schemas.model import read_model
 
-    seen: list[str] = []
-    for path in site.layout.models.glob("cycle_*/model_epoch_*.json"):
-        seen += read_model(path.read_bytes()).lineage.rollouts
-    return sorted({sha256 for sha256 in seen if seen.count(sha256) > 1})
+    rollouts: list[str] = []
+    for path in harness.paths.models.glob("cycle_*/model_epoch_*.json"):
+        rollouts += read_model(path.read_bytes()).lineage.rollouts
+    return sorted({sha256 for sha256 in rollouts if rollouts.count(sha256) > 1})
 
 
 @pytest.mark.fault(46)
@@ -78,58 +78,58 @@ def trained_twice(site: Site) -> list[str]:
 def test_a_damaged_ledger_is_rebuilt_from_what_was_published(project, damage):
     damage(project.ledger)
     was_there = project.ledger.exists() and project.ledger.stat().st_size > 0
-    with Site(project.project) as site:
-        [warning] = [w for w in site.project.warnings() if w.code == "W_LEDGER_REBUILT"]
+    with InstantHarness(project.project) as harness:
+        [warning] = [w for w in harness.context.warnings() if w.code == "W_LEDGER_REBUILT"]
         assert "rebuilt from 3 published cycles" in warning.message
-        assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2]
-        site.until(lambda: site.ledger.pending_count() == 1)
-        site.drop(6)
-        site.until_version(3)
-        assert trained_twice(site) == []
-        last = site.ledger.history()[-1]
+        assert [p.policy_version for p in harness.ledger.publications()] == [0, 1, 2]
+        harness.until(lambda: harness.ledger.pending_count() == 1)
+        harness.write_rollouts(6)
+        harness.until_version(3)
+        assert trained_twice(harness) == []
+        last = harness.ledger.history()[-1]
         assert (last.cycle, sorted(last.rollouts)) == (3, [f"rollout_{i}_20261121_120000.json" for i in (5, 6)])
-        assert sum("rebuilt" in line for line in site.log.lines) == 1
+        assert sum("rebuilt" in line for line in harness.log.lines) == 1
     assert violations(project.project) == ()
     assert len(list(project.state.glob("ledger.corrupt-*"))) == was_there
 
 
 @pytest.mark.fault(46)
 def test_rollouts_of_removed_cycles_are_not_trained_on_again(project):
-    with Site(project.project, keep_cycles=5) as site:
-        site.clock.wall = 4e9  # every folder is older than an hour
-        site.drop(6)
-        site.until_version(3)
+    with InstantHarness(project.project, keep_cycles=5) as harness:
+        harness.clock.wall = 4e9  # every folder is older than an hour
+        harness.write_rollouts(6)
+        harness.until_version(3)
         for first in range(10, 24, 2):
-            site.cycle(first)
+            harness.run_cycle(first)
     assert len(list(project.models.glob("cycle_*"))) < 8
     project.ledger.unlink()
-    with Site(project.project) as site:
-        assert len(site.ledger.publications()) == 11
-        site.until(lambda: site.inbox.is_up_to_date)
-        site.tick()
-        assert site.ledger.pending_count() == 0
-        site.drop(30, 31)
-        site.until_version(11)
-        assert trained_twice(site) == []
+    with InstantHarness(project.project) as harness:
+        assert len(harness.ledger.publications()) == 11
+        harness.until(lambda: harness.inbox.is_up_to_date)
+        harness.tick()
+        assert harness.ledger.pending_count() == 0
+        harness.write_rollouts(30, 31)
+        harness.until_version(11)
+        assert trained_twice(harness) == []
     assert violations(project.project) == ()
 
 
 @pytest.mark.fault(46)
 def test_a_ledger_that_is_older_than_the_models_is_rebuilt(project):
-    """For example a restored backup, or a ledger in WAL mode whose -wal file was removed."""
+    """Check a restored backup, which may also be a ledger in WAL mode whose -wal file was removed."""
     backup = project.ledger.read_bytes()
-    with Site(project.project) as site:
-        site.drop(6)
-        site.until_version(3)
+    with InstantHarness(project.project) as harness:
+        harness.write_rollouts(6)
+        harness.until_version(3)
     project.ledger.write_bytes(backup)
-    with Site(project.project) as site:
-        assert "W_LEDGER_REBUILT" in site.warnings()
-        site.until(lambda: site.inbox.is_up_to_date)
-        site.tick()
-        assert site.ledger.pending_count() == 0
-        site.drop(7, 8)
-        site.until_version(4)
-        assert trained_twice(site) == []
+    with InstantHarness(project.project) as harness:
+        assert "W_LEDGER_REBUILT" in harness.warnings()
+        harness.until(lambda: harness.inbox.is_up_to_date)
+        harness.tick()
+        assert harness.ledger.pending_count() == 0
+        harness.write_rollouts(7, 8)
+        harness.until_version(4)
+        assert trained_twice(harness) == []
     assert violations(project.project) == ()
 
 
@@ -139,24 +139,24 @@ def test_a_rebuilt_ledger_uses_no_number_twice_and_keeps_the_pointer(project):
     project.pointer.write_text(str(project.models / named))
     project.cycle_log(7).write_text("a cycle that failed")
     project.ledger.unlink()
-    with Site(project.project) as site:
-        assert site.ledger.last_publication().model == named
-        site.drop(6)
-        site.until(lambda: site.version > 1 and not site.runner.busy)
-        assert site.runner.cycle.id == 8
+    with InstantHarness(project.project) as harness:
+        assert harness.ledger.last_publication().model == named
+        harness.write_rollouts(6)
+        harness.until(lambda: harness.version > 1 and not harness.runner.busy)
+        assert harness.runner.cycle.id == 8
     assert violations(project.project) == ()
 
 
 @pytest.mark.fault(46)
 def test_a_rebuild_that_the_disk_refuses_does_not_leave_a_partial_ledger(project):
-    """The new ledger is renamed at the end: the next start rebuilds it again."""
+    """Check that the next start rebuilds the ledger again: a new ledger is renamed only when it is complete."""
     project.ledger.unlink()
     disk = refusing(lambda op: op.kind == "rename", os_error(5))
     with pytest.raises(LedgerError, match="cannot be rebuilt"):
         open_or_rebuild(project, now_s=0.0, disk=disk)
     assert not project.ledger.exists()
-    with Site(project.project) as site:
-        assert [p.policy_version for p in site.ledger.publications()] == [0, 1, 2]
+    with InstantHarness(project.project) as harness:
+        assert [p.policy_version for p in harness.ledger.publications()] == [0, 1, 2]
     assert violations(project.project) == ()
 
 
@@ -197,14 +197,14 @@ def test_a_locked_ledger_is_waited_for_and_the_program_that_holds_it_is_named(pr
 
 @pytest.mark.fault(46)
 def test_a_ledger_that_is_damaged_while_the_daemon_runs_is_rebuilt_at_the_next_start(project):
-    with Site(project.project) as site:
+    with InstantHarness(project.project) as harness:
         project.ledger.write_bytes(os.urandom(project.ledger.stat().st_size))
-        site.drop(6)
+        harness.write_rollouts(6)
         with pytest.raises(LedgerDamaged):
-            site.until_version(3)
-    with Site(project.project) as site:
-        site.until_version(3)
-        assert trained_twice(site) == []
+            harness.until_version(3)
+    with InstantHarness(project.project) as harness:
+        harness.until_version(3)
+        assert trained_twice(harness) == []
     assert violations(project.project) == ()
 
 
@@ -240,19 +240,19 @@ REFUSALS = {
 def test_a_refused_transaction_does_not_prevent_the_publish(fresh_project, statement, code, shown):
     for passes in range(100):
         folder = fresh_project()
-        with Site(folder, disk=TestDisk()) as site:
-            site.ledger._db.close()
-            db = sqlite3.connect(site.layout.ledger, isolation_level=None, factory=Refusing)
+        with InstantHarness(folder, disk=TestDisk()) as harness:
+            harness.ledger._db.close()
+            db = sqlite3.connect(harness.paths.ledger, isolation_level=None, factory=Refusing)
             db.statement, db.code, db.passes, db.refuses = statement, code, passes, 2
             db.row_factory = sqlite3.Row
-            site.ledger._db = db
-            site.drop(1, 2)
-            site.until_version(1)
+            harness.ledger._db = db
+            harness.write_rollouts(1, 2)
+            harness.until_version(1)
             if db.refuses == 2:
                 break
-            site.until(lambda: not site.warnings())
-            assert any(shown in line for line in site.log.lines)
-            assert [p.policy_version for p in site.ledger.publications()] == [0, 1]
-            assert len(site.launcher.started) == 1, "the cycle was trained again"
+            harness.until(lambda: not harness.warnings())
+            assert any(shown in line for line in harness.log.lines)
+            assert [p.policy_version for p in harness.ledger.publications()] == [0, 1]
+            assert len(harness.launcher.started) == 1, "the cycle was trained again"
         assert violations(folder) == ()
     assert passes > 5

@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.fault(40), pytest.mark.fault(42), pytest.mark.fault(43
 
 @pytest.mark.parametrize(("times", "every"), [(1, 1), (12, 3)], ids=["once", "for a while"])
 def test_any_operation_may_fail(fresh_project, times, every):
-    """One of the seven faults at each operation; `python -m scripts.faults.kill_sweep` tries all of them."""
-    swept = sweep_faults(fresh_project, lambda number: [NAMES[number % 7]], times=times, every=every)
-    assert swept.violations == []
-    assert swept.points.total() >= 10
-    assert set(swept.points) == set(NAMES)
+    """Check one of the seven faults at each operation; `python -m scripts.faults.kill_sweep` tries all of them."""
+    result = sweep_faults(fresh_project, lambda number: [NAMES[number % 7]], times=times, every=every)
+    assert result.violations == []
+    assert result.points.total() >= 10
+    assert set(result.points) == set(NAMES)

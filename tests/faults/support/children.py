@@ -1,4 +1,4 @@
-"""Rigs with version 0 published, and helpers of the tests about trainer processes."""
+"""Harnesses on a project with version 0, and helpers for the tests about trainer processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import psutil
 
 from daemon.ledger.cycle import Phase
 from schemas.process.run_token import find_processes, project_fingerprint
-from tests.daemon.conftest import Rig
+from tests.daemon.conftest import ProcessHarness
 from tests.fakes.trainer import SLEEPER
-from tests.helpers import drop
+from tests.helpers import write_rollout
 
 HIDDEN_SIZES = (8, 8)
 """Those of version 0 in `fresh_project`."""
@@ -24,20 +24,20 @@ ENDED = {Phase.PUBLISHED, Phase.FAILED, Phase.PARKED}
 
 
 @contextlib.contextmanager
-def opened(folder: Path, **settings: object) -> Iterator[Rig]:
-    """Open a rig on a project that has version 0, and close it afterwards."""
-    rig = Rig(folder, hidden_sizes=HIDDEN_SIZES, **settings)
+def opened(folder: Path, **settings: object) -> Iterator[ProcessHarness]:
+    """Open a harness on a project that has version 0, and close it afterwards."""
+    harness = ProcessHarness(folder, hidden_sizes=HIDDEN_SIZES, **settings)
     try:
-        yield rig
+        yield harness
     finally:
-        rig.close()
+        harness.close()
 
 
-def begin_cycle(rig: Rig, mode: str, *, first: int = 1) -> None:
-    """Set the mode of the next trainer, and drop two rollouts."""
-    rig.launcher.mode = mode
-    drop(rig.layout.exports, first)
-    drop(rig.layout.exports, first + 1)
+def begin_cycle(harness: ProcessHarness, mode: str, *, first: int = 1) -> None:
+    """Set the mode of the next trainer, and write two rollouts."""
+    harness.launcher.mode = mode
+    write_rollout(harness.paths.exports, first)
+    write_rollout(harness.paths.exports, first + 1)
 
 
 def sleeper(**options: object) -> subprocess.Popen[bytes]:
@@ -45,25 +45,25 @@ def sleeper(**options: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", SLEEPER], **options)
 
 
-def put_away(*processes: subprocess.Popen[bytes]) -> None:
-    """Kill child processes and wait for them."""
+def kill_and_wait(*processes: subprocess.Popen[bytes]) -> None:
+    """Kill child processes and wait for their end."""
     for process in processes:
         process.kill()
         process.wait()
 
 
-def until_ended(rig: Rig, cycle: int, *, timeout_s: float = 20.0) -> None:
-    """Tick until a cycle is published, failed or parked."""
+def until_ended(harness: ProcessHarness, cycle: int, *, timeout_s: float = 20.0) -> None:
+    """Make passes until a cycle is published, failed or parked."""
 
     def is_over() -> bool:
-        now = rig.runner.cycle
+        now = harness.runner.cycle
         return now is not None and now.id == cycle and now.phase in ENDED
 
-    rig.until(is_over, timeout_s=timeout_s)
+    harness.until(is_over, timeout_s=timeout_s)
 
 
 def is_gone(pid: int) -> bool:
-    """Return whether a process has ended; a zombie has."""
+    """Return whether a process has ended. A zombie has ended."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -79,14 +79,14 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
 
 
 def workers_of(project: Path) -> list[int]:
-    """Return the pids of all living processes that carry the project's token."""
+    """Return the pids of all running processes that have the project's token."""
     mark = project_fingerprint(project)
     return [process.pid for process in find_processes(lambda token: token.project == mark)]
 
 
-def pointed(rig: Rig) -> str:
+def pointer_text(harness: ProcessHarness) -> str:
     """Return the content of the pointer file."""
-    return rig.layout.pointer.read_text(encoding="utf-8")
+    return harness.paths.pointer.read_text(encoding="utf-8")
 
 
 def end(pid: int) -> None:

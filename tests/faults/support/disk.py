@@ -1,4 +1,4 @@
-"""Disks that count operations, fail, and write only in part; they replace `schemas.storage.files.Disk`."""
+"""Disks that count operations, fail, or write only a part of a file; they replace `schemas.storage.files.Disk`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Fault = Callable[[Path], OSError]
 
 
 def os_error(number: int) -> Fault:
-    """Return the system's error for an errno."""
+    """Return a fault that raises the system's error for an errno."""
     return lambda path: OSError(number, os.strerror(number), str(path))
 
 
 def win_error(number: int) -> Fault:
-    """Return the error of Windows for a file that another program has open."""
+    """Return a fault that raises a PermissionError with this error number of Windows."""
 
     def make(path: Path) -> OSError:
         error = PermissionError(errno.EACCES, "The process cannot access the file", str(path))
@@ -48,9 +48,9 @@ class Op:
 
 @dataclass
 class TestDisk(Disk):
-    """Calls `before` with the number of every operation (from 1), which may raise the disk's error.
+    """A disk that calls `before` with the number (from 1) of every operation; `before` may raise an error.
 
-    It does not sync: the power is not cut in these tests, and they are ten times as fast.
+    It does not sync, because these tests do not cut the power; they are ten times as fast without.
     """
 
     __test__ = False
@@ -58,51 +58,51 @@ class TestDisk(Disk):
     ops: list[Op] = field(default_factory=list)
     paused_s: float = 0.0
 
-    def _ask(self, kind: str, path: Path) -> None:
+    def _announce(self, kind: str, path: Path) -> None:
         self.ops.append(Op(kind, path))
         self.before(len(self.ops), self.ops[-1])
 
     def write(self, path: Path, data: bytes) -> None:
         try:
-            self._ask("write", path)
+            self._announce("write", path)
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EIO}:
-                super().write(path, data[: len(data) // 2])  # as a full disk does
+                super().write(path, data[: len(data) // 2])  # a full disk also writes only a part
             raise
         super().write(path, data)
 
     def append(self, path: Path, data: bytes) -> None:
-        self._ask("append", path)
+        self._announce("append", path)
         super().append(path, data)
 
     def truncate(self, path: Path) -> None:
-        self._ask("empty", path)
+        self._announce("empty", path)
         super().truncate(path)
 
     def fsync(self, path: Path) -> None:
-        self._ask("fsync", path)
+        self._announce("fsync", path)
 
     def fsync_all(self, paths: Sequence[Path]) -> None:
         for path in paths:  # one after the other, so that each has a number
             self.fsync(path)
 
     def rename(self, source: Path, target: Path) -> None:
-        self._ask("rename", target)
+        self._announce("rename", target)
         super().rename(source, target)
 
     def fsync_dir(self, path: Path) -> None:
-        self._ask("fsync_dir", path)
+        self._announce("fsync_dir", path)
 
     def unlink(self, path: Path) -> None:
-        self._ask("unlink", path)
+        self._announce("unlink", path)
         super().unlink(path)
 
     def make_folder(self, path: Path) -> None:
-        self._ask("make_folder", path)
+        self._announce("make_folder", path)
         super().make_folder(path)
 
     def remove_folder(self, path: Path) -> None:
-        self._ask("remove_folder", path)
+        self._announce("remove_folder", path)
         super().remove_folder(path)
 
     def pause(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""A cycle on a disk on which an operation fails, and the violations at that moment and at the end."""
+"""Runs a cycle on a disk on which an operation fails; finds violations at the failure and at the end."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from pathlib import Path
 from daemon.diagnostics.invariants import Invariant
 from scripts.faults.kill_sweep import SweepResult
 from tests.faults.support.disk import FAULTS, Op, TestDisk, failing
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
-AT_ANY_MOMENT = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
+AT_ANY_TIME = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
 
 
 def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
     """Run one cycle with this disk; return the violations at each failure and after the next start."""
     broken: list[str] = []
-    with Site(folder, disk=disk) as site:
-        site.drop(1, 2)
+    with InstantHarness(folder, disk=disk) as harness:
+        harness.write_rollouts(1, 2)
         fault = disk.before
 
         def before(number: int, op: Op) -> None:
             try:
                 fault(number, op)
             except OSError:
-                seen = [v for v in violations(folder) if v.invariant in AT_ANY_MOMENT]
-                broken.extend(f"at operation {number} ({op}): {violation}" for violation in seen)
+                found = [v for v in violations(folder) if v.invariant in AT_ANY_TIME]
+                broken.extend(f"at operation {number} ({op}): {violation}" for violation in found)
                 raise
 
         disk.before = before
-        site.until_version(1)
-        site.until(lambda: not site.warnings())
-        published = [p.policy_version for p in site.ledger.publications()]
+        harness.until_version(1)
+        harness.until(lambda: not harness.warnings())
+        published = [p.policy_version for p in harness.ledger.publications()]
         if published != [0, 1]:
             broken.append(f"published {published}")
-    with Site(folder) as site:  # removes what could not be removed before
-        site.tick()
+    with InstantHarness(folder) as harness:  # removes what could not be removed before
+        harness.tick()
     return broken + [f"at the end: {violation}" for violation in violations(folder)]
 
 
 def count_operations(folder: Path) -> int:
-    """Return how many operations an undisturbed cycle has. Raises AssertionError if it has violations."""
+    """Return the number of operations in a cycle without failures. Raises AssertionError if it has violations."""
     disk = TestDisk()
     broken = run_a_cycle(folder, disk)
     assert broken == [], broken
@@ -48,13 +48,13 @@ def count_operations(folder: Path) -> int:
 
 
 def sweep_faults(
-    lay_out: Callable[[], Path], choose: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
+    make_project: Callable[[], Path], faults_at: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
 ) -> SweepResult:
-    """Fail each operation of a cycle in turn, `times` operations long, with the faults that `choose(number)` names."""
-    swept = SweepResult()
-    for number in range(1, count_operations(lay_out()) + 1, every):
-        for name in choose(number):
-            broken = run_a_cycle(lay_out(), failing(number, FAULTS[name], times=times))
-            swept.points[name] += 1
-            swept.violations += [f"operation {number} failed {times} times with {name}: {wrong}" for wrong in broken]
-    return swept
+    """Run a cycle for each operation: it and the next `times` - 1 fail with the faults that `faults_at` names."""
+    result = SweepResult()
+    for number in range(1, count_operations(make_project()) + 1, every):
+        for name in faults_at(number):
+            broken = run_a_cycle(make_project(), failing(number, FAULTS[name], times=times))
+            result.points[name] += 1
+            result.violations += [f"operation {number} failed {times} times with {name}: {wrong}" for wrong in broken]
+    return result

@@ -17,38 +17,40 @@ from pathlib import Path
 from daemon.cli import main
 from daemon.diagnostics.invariants import Invariant, fingerprints_of
 from daemon.training import disk_space
-from tests.faults.support.site import Site, train, violations
+from tests.faults.support.harness import InstantHarness, train, violations
 
-AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST, Invariant.LEDGER}
+AT_ANY_TIME = {Invariant.ENGINE_VIEW, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST, Invariant.LEDGER}
 
 
-def expect(condition: object, what: str, site: Site) -> None:
+def expect(condition: object, what: str, harness: InstantHarness) -> None:
     if not condition:
-        raise AssertionError(what + "; the log:\n" + "\n".join(site.log.lines[-20:]))
+        raise AssertionError(what + "; the log:\n" + "\n".join(harness.log.lines[-20:]))
 
 
-def withstand(site: Site, fault: Callable[[], contextlib.AbstractContextManager[object]], *, passes: int = 12) -> bool:
-    """Run a daemon with two new rollouts during a `fault`, and after it until it has published.
+def run_through_fault(
+    harness: InstantHarness, fault: Callable[[], contextlib.AbstractContextManager[object]], *, passes: int = 12
+) -> bool:
+    """Run a daemon with two new rollouts during `fault`, then until it has published their model.
 
     Fails if an invariant is violated. Returns whether the daemon warned about the fault.
     """
-    before, lines = site.version, len(site.log.lines)
-    prints = fingerprints_of(site.layout.exports)
+    before, lines = harness.version, len(harness.log.lines)
+    fingerprints = fingerprints_of(harness.paths.exports)
     with fault():
         for _ in range(passes):
-            site.tick()
-    broken = [v for v in violations(site.layout.project, before=prints) if v.invariant in AT_ONCE]
-    expect(not broken, f"during the fault: {broken}", site)
-    site.until(lambda: site.version > before and not site.runner.busy)
-    site.until(lambda: not site.warnings())
-    published = [p.policy_version for p in site.ledger.publications()]
-    expect(published == list(range(len(published))), f"published {published}", site)
-    return any(line.startswith("WARNING") for line in site.log.lines[lines:])
+            harness.tick()
+    broken = [v for v in violations(harness.paths.project, before=fingerprints) if v.invariant in AT_ANY_TIME]
+    expect(not broken, f"during the fault: {broken}", harness)
+    harness.until(lambda: harness.version > before and not harness.runner.busy)
+    harness.until(lambda: not harness.warnings())
+    published = [p.policy_version for p in harness.ledger.publications()]
+    expect(published == list(range(len(published))), f"published {published}", harness)
+    return any(line.startswith("WARNING") for line in harness.log.lines[lines:])
 
 
-def nothing_left(folder: Path) -> None:
-    with Site(folder) as site:
-        site.tick()
+def check_restarted(folder: Path) -> None:
+    with InstantHarness(folder) as harness:
+        harness.tick()
     left = violations(folder)
     assert left == (), left
 
@@ -70,27 +72,27 @@ def filled(folder: Path, leave: int) -> Iterator[None]:
 
 
 def full_before(folder: Path) -> None:
-    """Start no cycle if there is too little room for it, and warn how much is missing."""
-    with Site(folder) as site:
-        site.until_version(0)
-        site.drop(1, 2)
-        site.until(lambda: site.ledger.pending_count() == 2 or site.runner.busy)
+    """Check that no cycle starts if the disk has too little space, and that the warning contains the needed space."""
+    with InstantHarness(folder) as harness:
+        harness.until_version(0)
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: harness.ledger.pending_count() == 2 or harness.runner.busy)
         for leave in (0, 100_000, 5_000_000):
             with filled(folder, leave):
-                site.until(lambda: "W_DISK" in site.warnings())
-                [warning] = [w for w in site.project.warnings() if w.code == "W_DISK"]
-                expect("a cycle needs 16 MB" in warning.message, warning.message, site)
-                expect(site.version == 0, "a cycle was published on a full disk", site)
-        site.until_version(1)
-        expect("W_DISK" not in site.warnings(), "the warning stayed", site)
-    nothing_left(folder)
+                harness.until(lambda: "W_DISK" in harness.warnings())
+                [warning] = [w for w in harness.context.warnings() if w.code == "W_DISK"]
+                expect("a cycle needs 16 MB" in warning.message, warning.message, harness)
+                expect(harness.version == 0, "a cycle was published on a full disk", harness)
+        harness.until_version(1)
+        expect("W_DISK" not in harness.warnings(), "the warning stayed", harness)
+    check_restarted(folder)
 
 
 def full_within(folder: Path) -> None:
-    """Fill the disk during training, so that the publish or the ledger is refused at different points."""
+    """Fill the disk during training, so that writes of the publish or of the ledger fail at different points."""
     disk_space.MIN_FREE_BYTES, disk_space._COPIES = 0, 0
-    with Site(folder) as site:
-        site.until_version(0)
+    with InstantHarness(folder) as harness:
+        harness.until_version(0)
         noticed = 0
         for number, leave in enumerate(range(0, 60_000, 6_000), start=1):
             stack = contextlib.ExitStack()
@@ -100,16 +102,16 @@ def full_within(folder: Path) -> None:
                 stack.enter_context(filled(folder, leave))
                 return events
 
-            site.launcher.answer = answer
-            site.drop(10 * number, 10 * number + 1)
-            noticed += withstand(site, lambda stack=stack: stack, passes=60)
-            site.launcher.answer = train
-        expect(noticed >= 3, f"the daemon warned {noticed} times only", site)
-    nothing_left(folder)
+            harness.launcher.answer = answer
+            harness.write_rollouts(10 * number, 10 * number + 1)
+            noticed += run_through_fault(harness, lambda stack=stack: stack, passes=60)
+            harness.launcher.answer = train
+        expect(noticed >= 3, f"the daemon warned {noticed} times only", harness)
+    check_restarted(folder)
 
 
 def read_only(folder: Path) -> None:
-    """Refuse to start on a read-only disk, and change nothing."""
+    """Check that the daemon does not start on a read-only disk and changes nothing."""
 
     @contextlib.contextmanager
     def remounted() -> Iterator[None]:
@@ -119,19 +121,19 @@ def read_only(folder: Path) -> None:
         finally:
             subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
 
-    with Site(folder) as site:
-        site.until_version(0)
+    with InstantHarness(folder) as harness:
+        harness.until_version(0)
     (folder / "Saved" / "Training" / "Exports" / "rollout_1.json").write_bytes(b"{}")
     before = fingerprints_of(folder / "Saved" / "Training" / "Exports")
-    with remounted():  # impossible while a file on it is open for writing
+    with remounted():  # would fail if a file on the disk were open for writing
         code = main(["--project", str(folder), "--no-dashboard", "--once"])
     assert code == 2, code
-    assert not [v for v in violations(folder, before=before) if v.invariant in AT_ONCE]
-    nothing_left(folder)
+    assert not [v for v in violations(folder, before=before) if v.invariant in AT_ANY_TIME]
+    check_restarted(folder)
 
 
 def limited(folder: Path) -> None:
-    """Limit the size of files, as a quota does."""
+    """Limit the size of files, like a quota."""
 
     @contextlib.contextmanager
     def limit(size: int) -> Iterator[None]:
@@ -142,8 +144,8 @@ def limited(folder: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
-    with Site(folder) as site:
-        site.until_version(0)
+    with InstantHarness(folder) as harness:
+        harness.until_version(0)
 
         def unlimited(job):
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -152,16 +154,16 @@ def limited(folder: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             return events
 
-        site.launcher.answer = unlimited
-        for number, size in enumerate((0, 100, 1000, 4096, 20_000, site.layout.ledger.stat().st_size), start=1):
-            site.drop(10 * number, 10 * number + 1)
-            noticed = withstand(site, lambda size=size: limit(size))
-            expect(noticed or size > 4096, f"a limit of {size} was not noticed", site)
-    nothing_left(folder)
+        harness.launcher.answer = unlimited
+        for number, size in enumerate((0, 100, 1000, 4096, 20_000, harness.paths.ledger.stat().st_size), start=1):
+            harness.write_rollouts(10 * number, 10 * number + 1)
+            noticed = run_through_fault(harness, lambda size=size: limit(size))
+            expect(noticed or size > 4096, f"a limit of {size} was not noticed", harness)
+    check_restarted(folder)
 
 
 def no_descriptors(folder: Path) -> None:
-    """Leave no or only a few file descriptors."""
+    """Leave no file descriptors, or only a few."""
 
     def count() -> int:
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
@@ -169,7 +171,7 @@ def no_descriptors(folder: Path) -> None:
     @contextlib.contextmanager
     def few(free: int) -> Iterator[None]:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        taken = [os.dup(0) for _ in range(40)]  # so that the limit is above every open one
+        taken = [os.dup(0) for _ in range(40)]  # so that the limit is higher than every open descriptor
         highest = max(taken)
         for descriptor in taken[:free]:
             os.close(descriptor)
@@ -181,15 +183,15 @@ def no_descriptors(folder: Path) -> None:
             for descriptor in taken[free:]:
                 os.close(descriptor)
 
-    with Site(folder) as site:
-        site.until_version(0)
+    with InstantHarness(folder) as harness:
+        harness.until_version(0)
         before = count()
         for free in range(6):
-            site.drop(10 + 10 * free, 11 + 10 * free)
-            noticed = withstand(site, lambda free=free: few(free))
-            expect(noticed or free > 0, f"{free} descriptors were enough", site)
-        expect(count() <= before, f"{count()} descriptors instead of {before}", site)
-    nothing_left(folder)
+            harness.write_rollouts(10 + 10 * free, 11 + 10 * free)
+            noticed = run_through_fault(harness, lambda free=free: few(free))
+            expect(noticed or free > 0, f"{free} descriptors were enough", harness)
+        expect(count() <= before, f"{count()} descriptors instead of {before}", harness)
+    check_restarted(folder)
 
 
 SCENARIOS = {f.__name__: f for f in (full_before, full_within, read_only, limited, no_descriptors)}

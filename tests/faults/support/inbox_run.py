@@ -1,4 +1,4 @@
-"""Run a project's inbox until so many rollouts are pending and so many files rejected, then print the result as JSON.
+"""Run a project's inbox until PENDING rollouts are pending and REJECTED files rejected; print the result as JSON.
 
 Usage: inbox_run.py PROJECT PENDING REJECTED
 """
@@ -13,27 +13,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from daemon.rollouts.inbox import Inbox
-from tests.helpers import open_project
+from tests.helpers import open_context
 
 TIMEOUT_S = 30.0
 
 
 def main() -> None:
     folder, pending, rejected = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    project = open_project(folder)
-    inbox = Inbox(project)
+    context = open_context(folder)
+    inbox = Inbox(context)
     codes: set[str] = set()
     end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
         delay_s = inbox.check()
-        codes |= {warning.code for warning in project.warnings()}
-        if (project.ledger.pending_count(), project.ledger.rejected_count()) == (pending, rejected):
+        codes |= {warning.code for warning in context.warnings()}
+        if (context.ledger.pending_count(), context.ledger.rejected_count()) == (pending, rejected):
             break
         time.sleep(min(delay_s, 0.05))
-    found = {"pending": project.ledger.pending_count(), "rejected": project.ledger.rejected_count()}
-    print(json.dumps(found | {"codes": sorted(codes), "log": project.log.lines}))
+    found = {"pending": context.ledger.pending_count(), "rejected": context.ledger.rejected_count()}
+    print(json.dumps(found | {"codes": sorted(codes), "log": context.log.lines}))
     inbox.close()
-    project.ledger.close()
+    context.ledger.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""For the tests of input files: sites that are checked at the end, and how much memory reading a file takes."""
+"""Helpers for the tests of input files: harnesses that are checked at the end, and the memory that a read takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.job import Event, Job
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import Rollout
 from schemas.rollout.v2 import rollout_to_v2
-from tests.faults.support.site import Site, train, violations
+from tests.faults.support.harness import InstantHarness, train, violations
 from tests.helpers import make_rollout, v1_document
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,11 +44,11 @@ print(code, (peak_kb() - before) / (1e6 if sys.platform == "darwin" else 1e3))
 """
 
 
-class InputSite(Site):
-    """A site that records its jobs."""
+class InputHarness(InstantHarness):
+    """A harness that records its jobs."""
 
     def watch_jobs(self, meanwhile: Callable[[Job], None] = lambda job: None) -> list[Job]:
-        """Return a list that will contain the job of each training; `meanwhile` is called during it."""
+        """Return a list to which the job of each training is added; `meanwhile` is called during the training."""
         jobs: list[Job] = []
 
         def answer(job: Job) -> list[Event]:
@@ -62,24 +62,24 @@ class InputSite(Site):
 
 
 @pytest.fixture
-def input_site(fresh_project) -> Iterator[Callable[..., InputSite]]:
-    """Start daemons on projects with version 0. At the end they stop, and no invariant may be violated."""
-    made: list[InputSite] = []
+def make_input_harness(fresh_project) -> Iterator[Callable[..., InputHarness]]:
+    """Return a function that starts a daemon on a project with version 0. Invariants are checked at the end."""
+    made: list[InputHarness] = []
     with contextlib.ExitStack() as stack:
 
-        def make(**daemon: object) -> InputSite:
-            made.append(stack.enter_context(InputSite(fresh_project(), **daemon)))
+        def make(**daemon: object) -> InputHarness:
+            made.append(stack.enter_context(InputHarness(fresh_project(), **daemon)))
             return made[-1]
 
         yield make
-    for one in made:
-        assert violations(one.layout.project) == ()
+    for harness in made:
+        assert violations(harness.paths.project) == ()
 
 
-def reasons(one: Site) -> dict[str, str]:
-    """Return the rejected files with the codes in their reasons."""
+def reasons(harness: InstantHarness) -> dict[str, str]:
+    """Return the rejected files: name -> code in its reason."""
     found = {}
-    for path in one.layout.rejected.iterdir():
+    for path in harness.paths.rejected.iterdir():
         if not path.name.endswith(".reason.txt"):
             note = path.with_name(f"{path.name}.reason.txt").read_text(encoding="utf-8")
             found[path.name] = note.rstrip().rpartition("[")[2].rstrip("]")
@@ -87,7 +87,7 @@ def reasons(one: Site) -> dict[str, str]:
 
 
 def measure_read(path: Path) -> tuple[str, float]:
-    """Read a file in a child process; return the code, and by how many MB the peak of its memory grew."""
+    """Read a file in a child process; return the error code or `whole`, and the growth of peak memory in MB."""
     command = [sys.executable, "-c", _MEASURE, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     code, grown = done.stdout.split()
@@ -95,7 +95,7 @@ def measure_read(path: Path) -> tuple[str, float]:
 
 
 def run_inbox(project: Path, pending: int, rejected: int, *, before: list[str]) -> dict[str, object]:
-    """Run `inbox_run.py` under another program; return what it printed."""
+    """Run `inbox_run.py` under the program `before`; return its output."""
     command = [*before, sys.executable, str(ROOT / "tests" / "faults" / "support" / "inbox_run.py"), str(project)]
     done = subprocess.run(
         [*command, str(pending), str(rejected)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=90
@@ -130,7 +130,7 @@ def outcome(data: bytes) -> Rollout | RolloutError:
 
 
 def duplicate_key(data: bytes, key: bytes, at: int = 0) -> bytes:
-    """Duplicate a key in the `at`-th object that has it."""
+    """Duplicate a key in the object number `at` (from 0) that has it."""
     place = -1
     for _ in range(at + 1):
         place = data.index(key, place + 1)

@@ -1,4 +1,4 @@
-"""Project folders for kills, and the checks after a kill."""
+"""Project folders for the tests that kill a daemon, and the checks after a kill."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
 from tests.faults.support.disk import os_error, refusing
-from tests.faults.support.site import Site, violations
+from tests.faults.support.harness import InstantHarness, violations
 
-AT_ONCE = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
+AFTER_KILL = {Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE, Invariant.NOTHING_LOST}
 
 
 class ProjectTemplates:
-    """Two projects that are copied into the same folder before each kill."""
+    """Two projects. One of them is copied to the same folder before each kill."""
 
     def __init__(self, base: Path) -> None:
         self._folder, self._fresh, self._pending = base / "project", base / "fresh", base / "pending"
-        with Site(self._folder) as site:
-            site.until_version(0)
+        with InstantHarness(self._folder) as harness:
+            harness.until_version(0)
         shutil.copytree(self._folder, self._fresh)
         leave_a_publish_pending(self._folder)
         shutil.copytree(self._folder, self._pending)
@@ -40,22 +40,22 @@ class ProjectTemplates:
 def leave_a_publish_pending(folder: Path) -> None:
     """Run a cycle up to its publish."""
     disk = refusing(lambda op: op.kind == "fsync" and op.path.parent.name == "cycle_000001", os_error(5))
-    site = Site(folder, disk=disk)
-    site.drop(1, 2)
-    site.until(lambda: "W_PUBLISH" in site.warnings())
-    site.crash()
+    harness = InstantHarness(folder, disk=disk)
+    harness.write_rollouts(1, 2)
+    harness.until(lambda: "W_PUBLISH" in harness.warnings())
+    harness.crash()
 
 
-def judge(folder: Path) -> list[str]:
+def check_after_kill(folder: Path) -> list[str]:
     """Return the violations right after the kill and after the next start has finished its cycle."""
-    found = [f"at once: {violation}" for violation in violations(folder) if violation.invariant in AT_ONCE]
+    found = [f"after the kill: {violation}" for violation in violations(folder) if violation.invariant in AFTER_KILL]
     try:
-        with Site(folder) as site:
-            site.until_version(0)
-            site.cycle(11)
-            if sum(len(cycle.rollouts) for cycle in site.ledger.history()) < 2:
+        with InstantHarness(folder) as harness:
+            harness.until_version(0)
+            harness.run_cycle(11)
+            if sum(len(cycle.rollouts) for cycle in harness.ledger.history()) < 2:
                 found.append("rollouts were not trained on")
-            site.until(lambda: not site.warnings())
+            harness.until(lambda: not harness.warnings())
     except Exception as error:  # noqa: BLE001  a failed start is a violation
         return [*found, f"the next start: {type(error).__name__}: {error}"]
     return found + [f"after the next start: {violation}" for violation in violations(folder)]

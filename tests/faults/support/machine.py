@@ -1,7 +1,7 @@
-"""A Hypothesis state machine on one project: rollouts, crashes, disk errors and trainer failures, checked after each.
+"""A Hypothesis state machine of one project: rollouts, crashes, disk errors, trainer failures; checks after each step.
 
-Besides the invariant checks it has a model of what was dropped: which content must count once, which never, and what a
-user wrote.
+Besides the invariant checks, it has a model of the written files: which content must count once, which never, and what
+a user wrote.
 """
 
 from __future__ import annotations
@@ -29,30 +29,37 @@ from schemas.errors import HotlapError
 from schemas.model import check_probe, read_model
 from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.machine_world import BEHAVIOURS, FaultyDisk, Killed, MachineSite, NoWaitClock, in_one_thread
+from tests.faults.support.machine_world import (
+    BEHAVIOURS,
+    FaultyDisk,
+    Killed,
+    MachineHarness,
+    NoWaitClock,
+    in_one_thread,
+)
 from tests.helpers import v1_bytes
 
-AT_ANY_MOMENT = {
+AT_ANY_TIME = {
     *(Invariant.ENGINE_VIEW, Invariant.LEDGER, Invariant.COUNTED_ONCE),
     *(Invariant.NOTHING_LOST, Invariant.USER_FILES),
 }
-MAX_PASSES = 3000  #: after so many, a daemon without faults must have recovered
+MAX_PASSES = 3000  #: a daemon without faults must recover in fewer passes
 BAD = ("truncated", "empty", "nul", "no json", "no rollout")
 NAMES = st.integers(0, 9)
-MOMENT = st.tuples(st.integers(0, 3), st.sampled_from((0, 1, 2, 3, 5, 12, 30)))
-"""What happens after a step: how many rollouts the engine drops, and how many passes the daemon makes."""
+AFTERWARDS = st.tuples(st.integers(0, 3), st.sampled_from((0, 1, 2, 3, 5, 12, 30)))
+"""What follows a step: how many rollouts the engine writes, and how many passes the daemon makes."""
 COUNTS: Counter[str] = Counter()
-"""What all machines of this process did, for the command that runs many."""
+"""The actions of all machines in this process, for the command that runs many of them."""
 
 
 @functools.lru_cache(maxsize=512)
 def good(seed: int) -> bytes:
-    """Return a small rollout; each seed gives another one."""
+    """Return a small valid rollout; each seed gives another one."""
     return v1_bytes(seed=seed, n=4)
 
 
 def bad(kind: str, seed: int) -> bytes:
-    """Return a file that cannot be used; a truncated one may still grow."""
+    """Return an invalid file. A truncated one may still grow."""
     match kind:
         case "truncated":
             return good(seed)[:-20]
@@ -74,13 +81,13 @@ class DaemonMachine(RuleBasedStateMachine):
         self._stack.enter_context(in_one_thread())
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-machine-"))
         self.folder = Path(folder).resolve() / "project"
-        self.layout = ProjectPaths(self.folder)
-        self.layout.make()
+        self.paths = ProjectPaths(self.folder)
+        self.paths.make()
         self.disk, self.clock = FaultyDisk(COUNTS), NoWaitClock()
         self.behaviour = "ok"
-        self.site: MachineSite | None = None
-        self.lock = ProjectLock(self.layout.lock, clock=self.clock)
-        self.prints: dict[str, FileFingerprint] = {}  #: of what the user wrote and nobody may touch
+        self.harness: MachineHarness | None = None
+        self.lock = ProjectLock(self.paths.lock, clock=self.clock)
+        self.fingerprints: dict[str, FileFingerprint] = {}  #: of the files that must not be changed
         self.good: set[str] = set()  #: every content that may count
         self.counted: dict[str, int | None] = {}  #: content -> the cycle that it counted toward; None if it is pending
         self.growing: dict[str, tuple[bytes, int]] = {}  #: incomplete files: all bytes, and how many are written
@@ -92,22 +99,22 @@ class DaemonMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         COUNTS["runs"] += 1
-        (self.layout.exports / "notes.txt").write_bytes(b"mine")
-        self._note_print("notes.txt", b"mine")
+        (self.paths.exports / "notes.txt").write_bytes(b"mine")
+        self._remember("notes.txt", b"mine")
         self.start()
 
     # The engine and its user
 
-    def _note_print(self, name: str, data: bytes) -> None:
-        """Record a file that was just written, with an mtime of its own: the writes are too quick."""
+    def _remember(self, name: str, data: bytes) -> None:
+        """Record a file that was just written, with a new mtime: the writes are too fast for the system's clock."""
         self.writes += 1
         at = 1_795_000_000_000_000_000 + self.writes * 1_000_000_000
-        os.utime(self.layout.exports / name, ns=(at, at))
-        self.prints[name] = FileFingerprint(sha256_of(data), at)
+        os.utime(self.paths.exports / name, ns=(at, at))
+        self.fingerprints[name] = FileFingerprint(sha256_of(data), at)
 
     def _write(self, index: int, data: bytes, *, in_place: bool = False) -> str:
         name = f"rollout_{index}_20261121_120000.json"
-        path = self.layout.exports / name
+        path = self.paths.exports / name
         if in_place:
             path.write_bytes(data)
         else:
@@ -115,7 +122,7 @@ class DaemonMachine(RuleBasedStateMachine):
             temporary.write_bytes(data)
             temporary.replace(path)
         self.growing.pop(name, None)
-        self._note_print(name, data)
+        self._remember(name, data)
         return name
 
     def _new(self) -> bytes:
@@ -125,94 +132,94 @@ class DaemonMachine(RuleBasedStateMachine):
         return self.newest
 
     @precondition(lambda self: not self.is_away)
-    @rule(index=NAMES, again=st.booleans(), moment=MOMENT)
-    def drop_good(self, index: int, again: bool, moment: tuple[int, int] = (0, 0)) -> None:
-        """Write a new rollout, or the newest again; it may overwrite another one."""
+    @rule(index=NAMES, again=st.booleans(), afterwards=AFTERWARDS)
+    def write_good(self, index: int, again: bool, afterwards: tuple[int, int] = (0, 0)) -> None:
+        """Write a new rollout, or the newest again. It may overwrite another file."""
         COUNTS["good files"] += 1
         self._write(index, self.newest if again and self.newest else self._new())
-        self._go_on(moment)
+        self._continue(afterwards)
 
     @precondition(lambda self: not self.is_away)
-    @rule(index=NAMES, kind=st.sampled_from(BAD), moment=MOMENT)
-    def drop_bad(self, index: int, kind: str, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(index=NAMES, kind=st.sampled_from(BAD), afterwards=AFTERWARDS)
+    def write_bad(self, index: int, kind: str, afterwards: tuple[int, int] = (0, 0)) -> None:
         COUNTS["bad files"] += 1
         self.seeds += 1
         self._write(index, bad(kind, self.seeds))
-        self._go_on(moment)
+        self._continue(afterwards)
 
     @precondition(lambda self: not self.is_away)
-    @rule(index=NAMES, share=st.floats(0.1, 0.9), moment=MOMENT)
-    def drop_slow(self, index: int, share: float, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(index=NAMES, share=st.floats(0.1, 0.9), afterwards=AFTERWARDS)
+    def write_slow(self, index: int, share: float, afterwards: tuple[int, int] = (0, 0)) -> None:
         """Write the beginning of a file in place."""
         COUNTS["slow files"] += 1
         data = self._new()
-        there = int(len(data) * share)
-        name = self._write(index, data[:there], in_place=True)
-        self.growing[name] = (data, there)
-        self._go_on(moment)
+        written = int(len(data) * share)
+        name = self._write(index, data[:written], in_place=True)
+        self.growing[name] = (data, written)
+        self._continue(afterwards)
 
     @precondition(lambda self: self.growing and not self.is_away)
-    @rule(share=st.sampled_from((0.0, 0.5, 1.0, 1.0)), which=st.integers(0, 9), moment=MOMENT)
-    def grow(self, share: float, which: int, moment: tuple[int, int] = (0, 0)) -> None:
-        """Append to an incomplete file, unless it was rejected meanwhile."""
+    @rule(share=st.sampled_from((0.0, 0.5, 1.0, 1.0)), which=st.integers(0, 9), afterwards=AFTERWARDS)
+    def grow(self, share: float, which: int, afterwards: tuple[int, int] = (0, 0)) -> None:
+        """Append to an incomplete file if it was not rejected meanwhile."""
         name = sorted(self.growing)[which % len(self.growing)]
-        data, there = self.growing[name]
-        more = max(1, int((len(data) - there) * share))
-        path = self.layout.exports / name
+        data, written = self.growing[name]
+        more = max(1, int((len(data) - written) * share))
+        path = self.paths.exports / name
         if not path.exists():
             del self.growing[name]
             return
         with path.open("ab") as file:
-            file.write(data[there : there + more])
-        there += more
-        self._note_print(name, data[:there])
-        self.growing[name] = (data, there)
-        if there >= len(data):
+            file.write(data[written : written + more])
+        written += more
+        self._remember(name, data[:written])
+        self.growing[name] = (data, written)
+        if written >= len(data):
             del self.growing[name]
             COUNTS["slow files finished"] += 1
-        self._go_on(moment)
+        self._continue(afterwards)
 
     @precondition(lambda self: not self.is_away)
-    @rule(index=NAMES, moment=MOMENT)
-    def overwrite_in_place(self, index: int, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(index=NAMES, afterwards=AFTERWARDS)
+    def overwrite_in_place(self, index: int, afterwards: tuple[int, int] = (0, 0)) -> None:
         name = f"rollout_{index}_20261121_120000.json"
-        if (self.layout.exports / name).exists():
+        if (self.paths.exports / name).exists():
             COUNTS["overwritten in place"] += 1
             self._write(index, self._new(), in_place=True)
-        self._go_on(moment)
+        self._continue(afterwards)
 
     @precondition(lambda self: not self.is_away)
-    @rule(index=NAMES, moment=MOMENT)
-    def delete(self, index: int, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(index=NAMES, afterwards=AFTERWARDS)
+    def delete(self, index: int, afterwards: tuple[int, int] = (0, 0)) -> None:
         name = f"rollout_{index}_20261121_120000.json"
-        if (self.layout.exports / name).exists():
+        if (self.paths.exports / name).exists():
             COUNTS["deleted"] += 1
-            (self.layout.exports / name).unlink()
-            self.prints.pop(name)
+            (self.paths.exports / name).unlink()
+            self.fingerprints.pop(name)
             self.growing.pop(name, None)
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @rule(recreated=st.booleans(), moment=MOMENT)
-    def rename_dir(self, recreated: bool, moment: tuple[int, int] = (0, 0)) -> None:
-        """Rename Exports, with or without an empty folder in its place; the next call renames it back."""
+    @rule(recreated=st.booleans(), afterwards=AFTERWARDS)
+    def rename_exports(self, recreated: bool, afterwards: tuple[int, int] = (0, 0)) -> None:
+        """Rename Exports, with or without an empty folder at its path. The next call renames it back."""
         COUNTS["Exports moved"] += 1
         away = self.folder / "away"
         if self.is_away:
-            shutil.rmtree(self.layout.exports, ignore_errors=True)
-            away.rename(self.layout.exports)
+            shutil.rmtree(self.paths.exports, ignore_errors=True)
+            away.rename(self.paths.exports)
         else:
-            self.layout.exports.rename(away)
+            self.paths.exports.rename(away)
             if recreated:
-                self.layout.exports.mkdir()
+                self.paths.exports.mkdir()
         self.is_away = not self.is_away
-        self._go_on(moment)
+        self._continue(afterwards)
 
     @invariant()
-    def engine_read(self) -> None:
-        """Load the model that the pointer file names, as an engine does: it must be whole and never older."""
+    def load_as_engine(self) -> None:
+        """Load the named model, as an engine does. It must be complete and not older than at the last read."""
         COUNTS["engine reads"] += 1
         try:
-            named = self.layout.pointer.read_text("utf-8")
+            named = self.paths.pointer.read_text("utf-8")
         except FileNotFoundError:
             assert self.version < 0, "the pointer is gone"
             return
@@ -223,15 +230,15 @@ class DaemonMachine(RuleBasedStateMachine):
 
     # The daemon
 
-    @precondition(lambda self: self.site is None)
-    @rule(moment=MOMENT)
-    def start(self, moment: tuple[int, int] = (0, 0)) -> None:
-        """Start the daemon; only a faulty disk may prevent it."""
+    @precondition(lambda self: self.harness is None)
+    @rule(afterwards=AFTERWARDS)
+    def start(self, afterwards: tuple[int, int] = (0, 0)) -> None:
+        """Start the daemon. Only a faulty disk may prevent this."""
         self.disk.is_dead = False
         is_hampered = self.disk.is_full or self.disk.denied or self.disk.fail_in is not None
         self.lock.acquire()
         try:
-            self.site = MachineSite(self.folder, disk=self.disk, clock=self.clock, behaviour=self.behaviour)
+            self.harness = MachineHarness(self.folder, disk=self.disk, clock=self.clock, behaviour=self.behaviour)
         except (OSError, HotlapError):
             self.lock.release()
             assert is_hampered
@@ -240,142 +247,142 @@ class DaemonMachine(RuleBasedStateMachine):
             self.lock.release()
         else:
             COUNTS["starts"] += 1
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @precondition(lambda self: self.site is not None)
-    @rule(moment=MOMENT)
-    def tick(self, moment: tuple[int, int]) -> None:
-        self._go_on(moment)
+    @precondition(lambda self: self.harness is not None)
+    @rule(afterwards=AFTERWARDS)
+    def tick(self, afterwards: tuple[int, int]) -> None:
+        self._continue(afterwards)
 
-    def _go_on(self, moment: tuple[int, int]) -> None:
-        """Let the engine drop rollouts and the daemon make passes, if they can."""
-        rollouts, passes = moment
+    def _continue(self, afterwards: tuple[int, int]) -> None:
+        """Let the engine write rollouts and the daemon make passes, if Exports and the daemon exist."""
+        rollouts, passes = afterwards
         for _ in range(0 if self.is_away else rollouts):
             COUNTS["good files"] += 1
             self._write(self.seeds % 10, self._new())
         try:
             for _ in range(passes):
-                if self.site is not None:
+                if self.harness is not None:
                     COUNTS["passes"] += 1
-                    self.site.tick()
+                    self.harness.tick()
         except Killed:
-            self._drop_daemon()
+            self._end_daemon()
 
-    @precondition(lambda self: self.site is not None)
+    @precondition(lambda self: self.harness is not None)
     @rule()
     def crash(self) -> None:
         """Kill the daemon between two passes."""
         COUNTS["killed between passes"] += 1
         self.disk.is_dead = True
-        self._drop_daemon()
+        self._end_daemon()
 
-    @precondition(lambda self: self.site is not None)
-    @rule(operations=st.integers(1, 60), moment=MOMENT)
-    def crash_soon(self, operations: int, moment: tuple[int, int] = (0, 0)) -> None:
+    @precondition(lambda self: self.harness is not None)
+    @rule(operations=st.integers(1, 60), afterwards=AFTERWARDS)
+    def crash_soon(self, operations: int, afterwards: tuple[int, int] = (0, 0)) -> None:
         """Kill the daemon before one of the next operations of the disk."""
         COUNTS["kills armed"] += 1
         self.disk.kill_in = operations
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @precondition(lambda self: self.site is not None)
+    @precondition(lambda self: self.harness is not None)
     @rule()
     def stop(self) -> None:
-        """End the daemon in order, as far as the disk allows."""
-        assert self.site is not None
+        """Stop the daemon normally, as far as the disk allows."""
+        assert self.harness is not None
         COUNTS["stopped"] += 1
         with suppress(Killed):
-            self.site.close()
-        self._drop_daemon()
+            self.harness.close()
+        self._end_daemon()
 
-    def _drop_daemon(self) -> None:
-        """Forget the daemon; only the disk may have made its passes fail."""
-        assert self.site is not None
-        failures = self.site.failures
-        self.site.crash()
-        self.site = None
+    def _end_daemon(self) -> None:
+        """End the daemon. Only errors of the disk may have made its passes fail."""
+        assert self.harness is not None
+        failures = self.harness.failures
+        self.harness.crash()
+        self.harness = None
         self.lock.release()
         for failure in failures:
             if not isinstance(failure, OSError | HotlapError | sqlite3.Error):
                 raise failure
 
-    @precondition(lambda self: self.site is not None)
-    @rule(moment=MOMENT)
-    def trigger(self, moment: tuple[int, int] = (0, 0)) -> None:
-        assert self.site is not None
+    @precondition(lambda self: self.harness is not None)
+    @rule(afterwards=AFTERWARDS)
+    def trigger(self, afterwards: tuple[int, int] = (0, 0)) -> None:
+        assert self.harness is not None
         COUNTS["triggers"] += 1
-        self.site.service.trigger("trigger")
-        self._go_on(moment)
+        self.harness.service.trigger("trigger")
+        self._continue(afterwards)
 
-    @rule(moment=MOMENT)
-    def second_daemon(self, moment: tuple[int, int] = (0, 0)) -> None:
-        """Start a second daemon: it is refused while this one lives, and not afterwards."""
+    @rule(afterwards=AFTERWARDS)
+    def second_daemon(self, afterwards: tuple[int, int] = (0, 0)) -> None:
+        """Start a second daemon: it is refused while the first one runs, and only then."""
         COUNTS["second daemons"] += 1
-        second = ProjectLock(self.layout.lock, clock=self.clock)
-        if self.site is None:
+        second = ProjectLock(self.paths.lock, clock=self.clock)
+        if self.harness is None:
             second.acquire()
             second.release()
             return
         with pytest.raises(DaemonError, match=f"pid {os.getpid()}") as refused:
             second.acquire()
         assert refused.value.exit_code == Exit.OTHER_DAEMON
-        self._go_on(moment)
+        self._continue(afterwards)
 
     # Faults
 
-    @rule(behaviour=st.sampled_from(BEHAVIOURS), moment=MOMENT)
-    def trainer_outcome(self, behaviour: str, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(behaviour=st.sampled_from(BEHAVIOURS), afterwards=AFTERWARDS)
+    def trainer_outcome(self, behaviour: str, afterwards: tuple[int, int] = (0, 0)) -> None:
         """Set the behaviour of the next trainers."""
         COUNTS[f"trainer: {behaviour}"] += 1
         self.behaviour = behaviour
-        if self.site is not None:
-            self.site.launcher.behaviour = behaviour
-        self._go_on(moment)
+        if self.harness is not None:
+            self.harness.launcher.behaviour = behaviour
+        self._continue(afterwards)
 
-    @rule(full=st.booleans(), moment=MOMENT)
-    def disk_full(self, full: bool, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(full=st.booleans(), afterwards=AFTERWARDS)
+    def disk_full(self, full: bool, afterwards: tuple[int, int] = (0, 0)) -> None:
         self.disk.is_full = full
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @rule(times=st.sampled_from((1, 3, 12, 40)), moment=MOMENT)
-    def replace_denied(self, times: int, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(times=st.sampled_from((1, 3, 12, 40)), afterwards=AFTERWARDS)
+    def replace_denied(self, times: int, afterwards: tuple[int, int] = (0, 0)) -> None:
         self.disk.denied = times
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @rule(operations=st.integers(1, 40), moment=MOMENT)
-    def fail_soon(self, operations: int, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(operations=st.integers(1, 40), afterwards=AFTERWARDS)
+    def fail_soon(self, operations: int, afterwards: tuple[int, int] = (0, 0)) -> None:
         """Let one of the next operations of the disk fail."""
         self.disk.fail_in = operations
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @rule(seconds=st.sampled_from((-3600.0, 3600.0, -3e8, 3e8, 90.0)), moment=MOMENT)
-    def clock_jump(self, seconds: float, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(seconds=st.sampled_from((-3600.0, 3600.0, -3e8, 3e8, 90.0)), afterwards=AFTERWARDS)
+    def clock_jump(self, seconds: float, afterwards: tuple[int, int] = (0, 0)) -> None:
         COUNTS["clock jumps"] += 1
         self.clock.wall += seconds
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    @rule(seconds=st.sampled_from((10.0, 8 * 3600.0)), moment=MOMENT)
-    def machine_sleeps(self, seconds: float, moment: tuple[int, int] = (0, 0)) -> None:
+    @rule(seconds=st.sampled_from((10.0, 8 * 3600.0)), afterwards=AFTERWARDS)
+    def sleep(self, seconds: float, afterwards: tuple[int, int] = (0, 0)) -> None:
         COUNTS["sleeps"] += 1
         self.clock.pass_s(seconds)
-        self._go_on(moment)
+        self._continue(afterwards)
 
-    # What must hold
+    # Invariants
 
     @invariant()
-    def promises_hold(self) -> None:
-        """Run the invariant checks that hold at any moment, and compare the ledger with the model."""
-        if not self.layout.ledger.exists():
+    def check_all_invariants(self) -> None:
+        """Run the invariant checks that must pass at any time, and compare the ledger with the model."""
+        if not self.paths.ledger.exists():
             return
         COUNTS["invariant checks"] += 1
-        before = {} if self.is_away else self.prints
-        broken = [v for v in check_invariants(self.folder, before=before) if v.invariant in AT_ANY_MOMENT]
+        before = {} if self.is_away else self.fingerprints
+        broken = [v for v in check_invariants(self.folder, before=before) if v.invariant in AT_ANY_TIME]
         assert broken == [], self._describe(broken)
         self._count()
 
     def _count(self) -> None:
-        facts = read_ledger(self.layout, daemon_runs=self.site is not None)
-        now = {rollout.sha256: rollout.cycle_id for rollout in facts.rollouts}
-        assert len(now) == len(facts.rollouts), "a content is in the ledger twice"
+        contents = read_ledger(self.paths, daemon_runs=self.harness is not None)
+        now = {rollout.sha256: rollout.cycle_id for rollout in contents.rollouts}
+        assert len(now) == len(contents.rollouts), "a content is in the ledger twice"
         assert now.keys() <= self.good, "something counts that is not a rollout"
         for sha256, cycle_id in self.counted.items():
             assert sha256 in now, f"{sha256[:12]} was accepted and is no longer in the ledger"
@@ -383,7 +390,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self.counted = now
 
     def _describe(self, what: object) -> str:
-        log = self.site.log.lines[-20:] if self.site is not None else []
+        log = self.harness.log.lines[-20:] if self.harness is not None else []
         return "\n".join([str(what), *log])
 
     # The end
@@ -392,63 +399,63 @@ class DaemonMachine(RuleBasedStateMachine):
         try:
             self._recovers()
         finally:
-            if self.site is not None:
-                self.site.crash()
+            if self.harness is not None:
+                self.harness.crash()
                 self.lock.release()
             self._stack.close()
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
-        assert self.site is not None
+        assert self.harness is not None
         for _ in range(MAX_PASSES):
-            self.site.tick()
+            self.harness.tick()
             if condition():
                 return
-            cycle = self.site.runner.cycle
+            cycle = self.harness.runner.cycle
             is_waiting = cycle is not None and (
                 cycle.phase is Phase.PARKED or (cycle.kind == "initial" and cycle.phase is Phase.FAILED)
             )
-            if is_waiting and not self.site.service.is_triggered:
-                self.site.service.trigger("drained")
+            if is_waiting and not self.harness.service.is_triggered:
+                self.harness.service.trigger("drained")
         raise AssertionError(self._describe(f"did not happen: {what}"))
 
     def _recovers(self) -> None:
-        """Check that without faults the next cycle is published, every rollout counts, and nothing is left behind."""
+        """Check that without faults the next cycle is published, every rollout counts, and no leftover files remain."""
         self.disk.heal()
         self.trainer_outcome("ok")
         if self.is_away:
-            self.rename_dir(False)
-        if self.site is None:
+            self.rename_exports(False)
+        if self.harness is None:
             self.start()
-        site = self.site
-        assert site is not None, "it does not start"
-        before = site.version
+        harness = self.harness
+        assert harness is not None, "it does not start"
+        before = harness.version
         for index in (100, 101):
             self._write(index, self._new())
-        self._until(lambda: site.version > max(0, before) and not site.runner.busy, "another model is published")
-        self._until(lambda: not self._left_over() & self.good and not site.runner.busy, "every rollout is accepted")
-        self.promises_hold()
-        self.engine_read()
-        assert self.version == site.version
+        self._until(lambda: harness.version > max(0, before) and not harness.runner.busy, "another model is published")
+        self._until(lambda: not self._left_over() & self.good and not harness.runner.busy, "every rollout is accepted")
+        self.check_all_invariants()
+        self.load_as_engine()
+        assert self.version == harness.version
         self.stop()
         self.start()
-        again = self.site
+        again = self.harness
         assert again is not None, "it does not start again"
         self._until(
             lambda: not self._left_over(), "the other files are rejected"
-        )  # a restart moves what could not be moved before
+        )  # a restart moves the files that could not be moved before
         self._until(lambda: not again.warnings() - {"W_REJECTED"}, "no warning is left")
-        self.promises_hold()
+        self.check_all_invariants()
         COUNTS["models published"] += again.version
         self.stop()
-        found = check_invariants(self.folder, before=self.prints, litter_age_s=0.0)
+        found = check_invariants(self.folder, before=self.fingerprints, litter_age_s=0.0)
         assert found == (), self._describe(found)
 
     def _left_over(self) -> set[str]:
-        """Return the contents in Exports that neither count nor were rejected."""
-        facts = read_ledger(self.layout, daemon_runs=True)
-        known = {rollout.sha256 for rollout in facts.rollouts}
+        """Return the hashes of files in Exports that neither count nor were rejected."""
+        contents = read_ledger(self.paths, daemon_runs=True)
+        counted = {rollout.sha256 for rollout in contents.rollouts}
         return {
-            known_print.sha256
-            for name, known_print in self.prints.items()
-            if name != "notes.txt" and (self.layout.exports / name).exists() and known_print.sha256 not in known
+            file.sha256
+            for name, file in self.fingerprints.items()
+            if name != "notes.txt" and (self.paths.exports / name).exists() and file.sha256 not in counted
         }

@@ -1,4 +1,4 @@
-"""What surrounds the state machine: a daemon without threads and processes, a faulty disk, a scripted trainer."""
+"""The environment of the state machine: a daemon without threads and processes, a faulty disk, scripted trainers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from daemon.rollouts.reader import Outcome, ingest
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
 from schemas.storage.files import Disk, sha256_of
 from schemas.storage.layout import ProjectPaths
-from tests.fakes.trainer import spoilt
+from tests.fakes.trainer import with_fault
 from tests.faults.support.disk import Op, TestDisk, os_error, win_error
-from tests.faults.support.site import InstantChild, InstantLauncher, Site, train
+from tests.faults.support.harness import InstantChild, InstantHarness, InstantLauncher, train
 from tests.helpers import FakeClock
 
-GOOD = ("ok",)
+SUCCEEDING = ("ok",)
 FAILING = ("fails", "asks for another try", "is killed", "hangs", "hangs and ignores", "ends without a result")
-SPOILT = ("nan weights", "wrong probe", "wrong shapes", "torn checkpoint", "no checkpoint", "nan losses")
-BEHAVIOURS = (*GOOD, *FAILING, *SPOILT)
+DAMAGING = ("nan weights", "wrong probe", "wrong shapes", "torn checkpoint", "no checkpoint", "nan losses")
+BEHAVIOURS = (*SUCCEEDING, *FAILING, *DAMAGING)
 
 
 class Killed(BaseException):
-    """Ends the daemon before an operation of the disk, as kill -9 does: no code of the daemon catches it."""
+    """Ends the daemon before an operation of the disk, like kill -9: no code of the daemon catches it."""
 
 
 class NoWaitClock(FakeClock):
@@ -39,38 +39,38 @@ class NoWaitClock(FakeClock):
 
 
 class FaultyDisk(TestDisk):
-    """A disk that can be full, refuse renames, fail once, or kill the daemon; `notes` counts what it did."""
+    """A disk that can be full, refuse renames, fail once, or kill the daemon; `counts` counts these events."""
 
-    def __init__(self, notes: Counter[str]) -> None:
-        super().__init__(self._answer)
-        self.notes = notes
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__(self._before)
+        self.counts = counts
         self.is_full = False
         self.denied = 0  #: how many renames are still refused, as on Windows
         self.kill_in: int | None = None  #: operations until the daemon is killed
         self.fail_in: int | None = None  #: operations until one fails
         self.is_dead = False
 
-    def _answer(self, number: int, op: Op) -> None:
+    def _before(self, number: int, op: Op) -> None:
         self.ops.clear()
         if self.kill_in is not None:
             self.kill_in -= 1
             if self.kill_in <= 0:
                 self.kill_in, self.is_dead = None, True
-                self.notes["killed at an operation"] += 1
+                self.counts["killed at an operation"] += 1
         if self.is_dead:
             raise Killed
         if self.fail_in is not None:
             self.fail_in -= 1
             if self.fail_in <= 0:
                 self.fail_in = None
-                self.notes["operations failed"] += 1
+                self.counts["operations failed"] += 1
                 raise os_error(errno.EIO)(op.path)
         if self.is_full and op.kind in {"write", "append", "make_folder"}:
-            self.notes["writes refused"] += 1
+            self.counts["writes refused"] += 1
             raise os_error(errno.ENOSPC)(op.path)
         if self.denied and op.kind == "rename":
             self.denied -= 1
-            self.notes["renames refused"] += 1
+            self.counts["renames refused"] += 1
             raise win_error(32)(op.path)
 
     def heal(self) -> None:
@@ -78,9 +78,9 @@ class FaultyDisk(TestDisk):
 
 
 class SilentWatcher:
-    """Replaces the watcher, which only triggers scans, and sends no events."""
+    """Replaces the watcher, which only triggers scans. It sends no events."""
 
-    def __init__(self, folder: Path, nudge: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, notify: Callable[[], None]) -> None:
         pass
 
     def check(self) -> str | None:
@@ -91,33 +91,35 @@ class SilentWatcher:
 
 
 class InThreadReader:
-    """Replaces the reader's thread: what one pass requests is read at the beginning of the next."""
+    """Replaces the reader's thread: files that one pass requests are read at the beginning of the next pass."""
 
-    def __init__(self, paths: ProjectPaths, wake: Callable[[], None], disk: Disk, aside: object) -> None:
+    def __init__(self, paths: ProjectPaths, wake: Callable[[], None], disk: Disk, read_large: object) -> None:
         self._paths, self._disk = paths, disk
-        self._wanted: dict[str, FileSignature] = {}
+        self._requested: dict[str, FileSignature] = {}
 
     def request(self, name: str, signature: FileSignature) -> None:
-        self._wanted.setdefault(name, signature)
+        self._requested.setdefault(name, signature)
 
     @property
-    def busy(self) -> bool:
-        return bool(self._wanted)
+    def is_busy(self) -> bool:
+        return bool(self._requested)
 
     @property
-    def under_way(self) -> int:
-        return len(self._wanted)
+    def queued_count(self) -> int:
+        return len(self._requested)
 
-    def outcomes(self, limit: int) -> list[Outcome]:
-        wanted, self._wanted = list(self._wanted.items()), {}
-        return [ingest(self._paths.exports, name, stamp, self._paths, disk=self._disk) for name, stamp in wanted]
+    def collect_outcomes(self, limit: int) -> list[Outcome]:
+        requested, self._requested = list(self._requested.items()), {}
+        return [
+            ingest(self._paths.exports, name, signature, self._paths, disk=self._disk) for name, signature in requested
+        ]
 
     def close(self) -> None:
         pass
 
 
 class ScriptedChild(InstantChild):
-    """A trainer that sends one event for each call of `events`, and ends as its behaviour says."""
+    """A trainer that sends one event at each call of `events`, and ends as its behaviour requires."""
 
     def __init__(self, behaviour: str) -> None:
         super().__init__(lambda job: [])
@@ -142,7 +144,7 @@ class ScriptedChild(InstantChild):
 
 
 def script_of(behaviour: str, job: Job) -> tuple[deque[Event], int | None]:
-    """Return the events and the exit code of a trainer's behaviour; None if it does not end by itself."""
+    """Return the events and the exit code of a behaviour; the code is None if the trainer does not end by itself."""
     ready = Ready(versions={"scripted": "1"})
     match behaviour:
         case "fails":
@@ -170,7 +172,7 @@ def script_of(behaviour: str, job: Job) -> tuple[deque[Event], int | None]:
             return deque([ready, *bad, Failure(code="E_DIVERGED", message="no epoch has a finite loss")]), 65
         case "nan weights" | "wrong probe" | "wrong shapes":
             model = output / result.model
-            model.write_bytes(spoilt(model.read_bytes(), behaviour))
+            model.write_bytes(with_fault(model.read_bytes(), behaviour))
             events[-1] = result.model_copy(
                 update={"files": {**result.files, result.model: sha256_of(model.read_bytes())}}
             )
@@ -182,11 +184,11 @@ class ScriptedLauncher(InstantLauncher):
 
     behaviour = "ok"
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         return cast(Child, ScriptedChild(self.behaviour))
 
 
-class MachineSite(Site):
+class MachineHarness(InstantHarness):
     """A daemon whose passes take no time and start no thread."""
 
     launcher: ScriptedLauncher
@@ -206,7 +208,7 @@ class MachineSite(Site):
         )
         self.launcher.behaviour = behaviour
 
-    def await_mail(self) -> None:
+    def await_reader(self) -> None:
         """Do nothing: the reader has no thread here."""
 
 
@@ -217,14 +219,14 @@ def no_processes(*arguments: object) -> list[object]:
 
 @contextlib.contextmanager
 def in_one_thread() -> Iterator[None]:
-    """Replace what needs threads, processes and file events while a `MachineSite` is used."""
+    """Replace what needs threads, processes and file events while a `MachineHarness` is used."""
     with contextlib.ExitStack() as stack:
-        for target, double in (
+        for target, replacement in (
             ("daemon.rollouts.inbox.Watcher", SilentWatcher),
             ("daemon.rollouts.inbox.RolloutReader", InThreadReader),
-            ("tests.faults.support.site.InstantLauncher", ScriptedLauncher),
+            ("tests.faults.support.harness.InstantLauncher", ScriptedLauncher),
             ("daemon.diagnostics.invariants.find_processes", no_processes),
             ("daemon.training.runner.kill_orphans", lambda project: (0, [])),
         ):
-            stack.enter_context(patch(target, double))
+            stack.enter_context(patch(target, replacement))
         yield

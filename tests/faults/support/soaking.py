@@ -13,26 +13,26 @@ from daemon.process.child import Child, ChildSpec
 from daemon.ui.log import Log
 from schemas.job import Event
 from tests.faults.support.disk import Op, TestDisk
-from tests.faults.support.site import InstantChild, InstantLauncher, Site, train
-from tests.helpers import FakeClock, drop, v1_bytes
+from tests.faults.support.harness import InstantChild, InstantHarness, InstantLauncher, train
+from tests.helpers import FakeClock, v1_bytes, write_rollout
 
 HOURS_AHEAD_S = 3 * 3600.0
 """The clock is ahead of the files' times, so that retention removes old files from the first cycle on."""
 
 LINES = 100
-"""Log lines in each cycle: a million in ten thousand cycles."""
+"""Log lines in each cycle, which are a million in ten thousand cycles."""
 
 
 class SoakLauncher(InstantLauncher):
-    """Writes to the cycle's log, as a trainer does, and keeps no children in memory."""
+    """Writes to the cycle's log, as a trainer does, and does not keep the children in memory."""
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         spec.log.write_text("training\n" * 20, "utf-8")
-        return cast(Child, QuickChild(train))
+        return cast(Child, DelayedChild(train))
 
 
-class QuickChild(InstantChild):
-    """Is done at the second call of `events`: no process is done at the first, in the pass that starts it."""
+class DelayedChild(InstantChild):
+    """Finishes at the second call of `events`: a real trainer cannot finish in the pass that starts it."""
 
     _calls = 0
 
@@ -44,21 +44,21 @@ class QuickChild(InstantChild):
         return super().events()
 
 
-class SoakSite(Site):
-    """Runs cycles as fast as it can."""
+class SoakHarness(InstantHarness):
+    """A harness for many fast cycles."""
 
     def make_cycle(self, number: int) -> None:
-        """Drop two rollouts, log many lines, and wait until their model is published."""
+        """Write two rollouts, log many lines, and wait until their model is published."""
         for index in (2 * number, 2 * number + 1):
-            drop(self.layout.exports, index, v1_bytes(seed=index, n=4))
+            write_rollout(self.paths.exports, index, v1_bytes(seed=index, n=4))
         for line in range(LINES):
-            self.project.log.info(f"line {line} of cycle {number}")
+            self.context.log.info(f"line {line} of cycle {number}")
         self.until_version(number)
 
 
 @contextlib.contextmanager
-def soak_site(folder: Path) -> Iterator[SoakSite]:
-    """Return the site; its disk syncs nothing and its clock needs no real time."""
+def soak_harness(folder: Path) -> Iterator[SoakHarness]:
+    """Open a harness whose disk does not sync and whose clock does not wait."""
     clock = FakeClock()
     clock.wall = time.time() + HOURS_AHEAD_S
     disk = TestDisk()
@@ -69,10 +69,10 @@ def soak_site(folder: Path) -> Iterator[SoakSite]:
     disk.before = forget
     path = folder / "Saved" / "Training" / "Logs" / "daemon.log"
     with contextlib.ExitStack() as stack:
-        stack.enter_context(patch("tests.faults.support.site.InstantLauncher", SoakLauncher))
-        stack.enter_context(patch("tests.faults.support.site.ListLog", lambda: Log(path)))
-        site = SoakSite(folder, disk=disk, clock=clock, clear_exports_after_training=True, keep_cycles=5)
-        assert isinstance(site.project.log, Log)
-        stack.callback(site.project.log.close)
-        stack.enter_context(site)
-        yield site
+        stack.enter_context(patch("tests.faults.support.harness.InstantLauncher", SoakLauncher))
+        stack.enter_context(patch("tests.faults.support.harness.ListLog", lambda: Log(path)))
+        harness = SoakHarness(folder, disk=disk, clock=clock, clear_exports_after_training=True, keep_cycles=5)
+        assert isinstance(harness.context.log, Log)
+        stack.callback(harness.context.log.close)
+        stack.enter_context(harness)
+        yield harness

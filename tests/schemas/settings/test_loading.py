@@ -18,7 +18,7 @@ def write(tmp_path, text):
     return tmp_path
 
 
-def test_defaults_are_those_the_readme_promises(tmp_path):
+def test_defaults_are_those_of_the_readme(tmp_path):
     settings = load_settings(tmp_path, environment={})
     assert settings == Settings()
     assert settings.daemon.auto_train_after_n_rollouts == 10
@@ -265,7 +265,7 @@ def test_a_setting_without_a_default_must_be_given(tmp_path):
     assert caught.value.line() == f"{path}: group.required is missing -> add it [E_CONFIG]"
 
 
-def test_every_setting_says_what_it_does():
+def test_every_setting_has_a_description():
     for group, field in Settings.model_fields.items():
         for name, setting in field.annotation.model_fields.items():
             assert setting.description, f"{group}.{name}"

@@ -57,7 +57,7 @@ def test_progress_rewrites_one_line_on_a_terminal_and_writes_few_lines_elsewhere
         progress.doing = "fetching torch"
         for _ in range(100):
             progress.tick()
-        said = out.getvalue()
-        assert said.count("fetching torch") >= shown
-        assert said.count("\n") == (0 if out.isatty() else said.count("fetching torch"))
-    assert said.startswith("[setup] fetching torch ... ")
+        output = out.getvalue()
+        assert output.count("fetching torch") >= shown
+        assert output.count("\n") == (0 if out.isatty() else output.count("fetching torch"))
+    assert output.startswith("[setup] fetching torch ... ")

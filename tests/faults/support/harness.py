@@ -1,4 +1,4 @@
-"""A whole daemon in one thread, with a trainer that is done at once and a clock that the test moves: fast cycles."""
+"""A complete daemon in one thread, for fast cycles: its trainer finishes at once, and the test moves its clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daemon.process.child import Child, ChildSpec
 from daemon.publishing.ledger_recovery import open_or_rebuild
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.context import Context
-from daemon.runtime.failure_messages import PASSING, describe_failure
+from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.loop import Mailbox
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -26,7 +26,7 @@ from schemas.model import model_to_bytes
 from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from schemas.storage.files import REAL_DISK, Disk, sha256_of
 from schemas.storage.layout import ProjectPaths
-from tests.helpers import FakeClock, ListLog, drop, make_model
+from tests.helpers import FakeClock, ListLog, make_model, write_rollout
 
 EPOCHS = 2
 MAX_PASSES = 3000  #: of one `until`
@@ -66,7 +66,7 @@ def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
 
 
 class InstantChild:
-    """Replaces `daemon.process.child.Child`: without a process, its work is done when it gets its job."""
+    """Replaces `daemon.process.child.Child`: it has no process and finishes its work in `send`."""
 
     pid = 0
 
@@ -107,24 +107,24 @@ class InstantChild:
 
 
 class InstantLauncher:
-    """Starts instant children; tests may replace `answer`, which does a trainer's work."""
+    """Starts instant children. Tests may replace `answer`, which does a trainer's work."""
 
     def __init__(self) -> None:
         self.answer: Callable[[Job], list[Event]] = train
         self.started: list[InstantChild] = []
 
-    def start(self, spec: ChildSpec, *, speaks_events: bool) -> Child:
+    def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         self.started.append(InstantChild(self.answer))
         return cast(Child, self.started[-1])
 
 
-class NoMachine:
+class NoSystemStats:
     def sample(self, trainer_pid: int | None) -> SystemStats:
         return SystemStats(0.0, 0, 1, 0, 0, "")
 
 
-class Site:
-    """One daemon on one project folder. `until` makes passes as the main loop does; failures are recorded."""
+class InstantHarness:
+    """One daemon on one project folder. `until` makes passes as the main loop does, and records failures."""
 
     def __init__(
         self,
@@ -132,11 +132,11 @@ class Site:
         *,
         disk: Disk = REAL_DISK,
         clock: FakeClock | None = None,
-        hidden_sizes: tuple[int, ...] = (8, 8),  # as `make_model` makes them
+        hidden_sizes: tuple[int, ...] = (8, 8),  # those of `make_model`
         **daemon: object,
     ) -> None:
-        self.layout = ProjectPaths(folder)
-        self.layout.make()
+        self.paths = ProjectPaths(folder)
+        self.paths.make()
         self.clock = clock or FakeClock()
         self.mailbox = Mailbox()
         self.launcher = InstantLauncher()
@@ -149,35 +149,37 @@ class Site:
             trainer=TrainerSettings(epochs=EPOCHS),
         )
         with contextlib.ExitStack() as stack:
-            self.ledger, mended = open_or_rebuild(self.layout, now_s=self.clock.utc_s(), disk=disk)
+            self.ledger, rebuilt = open_or_rebuild(self.paths, now_s=self.clock.utc_s(), disk=disk)
             stack.callback(self.ledger.close)
-            self.ledger._db.execute("PRAGMA synchronous = OFF")  # no power is cut here
-            self.project = Context(
-                self.layout, self.settings, self.ledger, self.log, self.clock, self.mailbox.wake, disk
+            self.ledger._db.execute("PRAGMA synchronous = OFF")  # faster; no test here cuts the power
+            self.context = Context(
+                self.paths, self.settings, self.ledger, self.log, self.clock, self.mailbox.wake, disk
             )
-            if mended:
-                self.project.warn("W_LEDGER_REBUILT", mended)
-            self.inbox = Inbox(self.project)
+            if rebuilt:
+                self.context.warn("W_LEDGER_REBUILT", rebuilt)
+            self.inbox = Inbox(self.context)
             stack.callback(self.inbox.close)
-            self.runner = Runner(self.project, self.launcher, attempts=3)
-            self.service = Service(self.project, self.inbox, self.runner, StatusWriter(self.project, NoMachine()), None)
+            self.runner = Runner(self.context, self.launcher, attempts=3)
+            self.service = Service(
+                self.context, self.inbox, self.runner, StatusWriter(self.context, NoSystemStats()), None
+            )
             self.service.start()
             stack.pop_all()
 
     def tick(self) -> None:
-        """Make one pass and let the time until the next one pass; record a failure, as the main loop does."""
+        """Make one pass, record a failure as the main loop does, and move the clock to the next pass."""
         try:
             delay_s = self.service.tick()
-            self.project.clear_warning(*PASSING)
+            self.context.clear_warning(*CLEARED_BY_SUCCESS)
         except Exception as error:  # noqa: BLE001  as the loop does
             self.failures.append(error)
-            self.project.warn(*describe_failure(error, self.layout))
+            self.context.warn(*describe_failure(error, self.paths))
             delay_s = 1.0
-        self.await_mail()
+        self.await_reader()
         self.clock.pass_s(min(max(delay_s, 0.05), 1.0))
 
-    def await_mail(self) -> None:
-        """Return the intake's thread a moment."""
+    def await_reader(self) -> None:
+        """Wait a short time if the reader's thread is busy."""
         self.mailbox.wait(0.02 if self.inbox._reader.is_busy else 0.0)
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -190,39 +192,39 @@ class Site:
 
     @property
     def version(self) -> int:
-        """The published version; -1 if there is none."""
+        """Return the published version, or -1 before the first publication."""
         last = self.ledger.last_publication()
         return -1 if last is None else last.policy_version
 
     def until_version(self, version: int) -> None:
         self.until(lambda: self.version >= version and not self.runner.busy)
 
-    def drop(self, *numbers: int) -> None:
+    def write_rollouts(self, *numbers: int) -> None:
         for number in numbers:
-            drop(self.layout.exports, number)
+            write_rollout(self.paths.exports, number)
 
-    def cycle(self, first: int) -> None:
-        """Drop two rollouts and wait until the next model is published."""
+    def run_cycle(self, first: int) -> None:
+        """Write two rollouts and wait until the next model is published."""
         before = self.version
-        self.drop(first, first + 1)
+        self.write_rollouts(first, first + 1)
         self.until(lambda: self.version > max(0, before) and not self.runner.busy and self.ledger.pending_count() < 2)
 
     def warnings(self) -> set[str]:
-        return {warning.code for warning in self.project.warnings()}
+        return {warning.code for warning in self.context.warnings()}
 
     def close(self) -> None:
-        """End the daemon in order."""
+        """Stop the daemon normally."""
         with contextlib.suppress(OSError, sqlite3.Error):
             self.service.report_end()
         self.crash()
 
     def crash(self) -> None:
-        """End without writing anything, as far as one process can."""
+        """Stop the daemon like a crash, as far as this is possible in one process: without writing anything."""
         self.runner.stop()
         self.inbox.close()
         self.ledger.close()
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> InstantHarness:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -230,5 +232,5 @@ class Site:
 
 
 def violations(folder: Path, **kwargs: object) -> tuple[Violation, ...]:
-    """Run the invariant checks, without tolerance for young temporary files."""
+    """Return the violations of invariants. Temporary files are violations at any age."""
     return check_invariants(folder, litter_age_s=0.0, **kwargs)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A program to be killed: it forks a child for each line on its standard input, with everything already imported.
+"""A program whose children are killed: it forks a child for each line on stdin, with all modules already imported.
 
 `publish FOLDER` finishes the publish that is pending there; it stops itself and waits for SIGCONT.
 `cycle FOLDER disk N` and `cycle FOLDER ledger N` run a daemon until version 1. It kills itself before its operation
@@ -26,12 +26,12 @@ from schemas.settings.models import Settings
 from schemas.storage.files import Disk
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.disk import TestDisk
-from tests.faults.support.site import InstantLauncher, Site
+from tests.faults.support.harness import InstantHarness, InstantLauncher
 from tests.helpers import ListLog
 
 
 class SequentialDisk(Disk):
-    """Syncs files one after the other, because strace counts the calls of each thread separately."""
+    """A disk that syncs files one after the other, because strace counts the calls of each thread separately."""
 
     def fsync_all(self, paths):
         for path in paths:
@@ -43,12 +43,10 @@ def die() -> None:
 
 
 def publish(folder: Path) -> None:
-    """Publish as the daemon does, and do nothing else."""
-    layout = ProjectPaths(folder)
-    project = Context(
-        layout, Settings(), Ledger.open(layout.ledger), ListLog(), Clock(), lambda: None, SequentialDisk()
-    )
-    runner = Runner(project, InstantLauncher(), attempts=1)
+    """Finish a pending publish as the daemon does, and nothing else."""
+    paths = ProjectPaths(folder)
+    context = Context(paths, Settings(), Ledger.open(paths.ledger), ListLog(), Clock(), lambda: None, SequentialDisk())
+    runner = Runner(context, InstantLauncher(), attempts=1)
     runner.recover()
     os.kill(os.getpid(), signal.SIGSTOP)
     runner.tick()
@@ -57,7 +55,7 @@ def publish(folder: Path) -> None:
 
 
 def cycle(folder: Path, what: str, at: int, report: int) -> None:
-    """Run a cycle. Write the last operation to the pipe `report`, so that it is known after the kill."""
+    """Run a cycle until operation number `at`. Write the last operation to the pipe `report` before the kill."""
 
     def before(number: int, name: object) -> None:
         if number == at:
@@ -69,9 +67,9 @@ def cycle(folder: Path, what: str, at: int, report: int) -> None:
         disk.before = before
     else:
         kill_at_statement(before)
-    with Site(folder, disk=disk) as site:
-        site.drop(1, 2)
-        site.until_version(1)
+    with InstantHarness(folder, disk=disk) as harness:
+        harness.write_rollouts(1, 2)
+        harness.until_version(1)
     count = len(disk.ops) if what == "disk" else STATEMENTS[0]
     os.write(report, f"{count} done".encode())
     os._exit(0)
@@ -81,7 +79,7 @@ STATEMENTS = [0]
 
 
 def kill_at_statement(before) -> None:
-    class Mortal(sqlite3.Connection):
+    class CountingConnection(sqlite3.Connection):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.set_trace_callback(self._count)
@@ -91,7 +89,7 @@ def kill_at_statement(before) -> None:
                 STATEMENTS[0] += 1
                 before(STATEMENTS[0], " ".join(sql.split())[:60])
 
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=Mortal)
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=CountingConnection)
 
 
 def serve() -> None:
