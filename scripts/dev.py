@@ -299,6 +299,17 @@ def bench(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     return [["-m", "benchmarks", *rest]]
 
 
+def windows(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
+    """Start the tests, or any other program, on Windows Python."""
+    return [["-m", "scripts.windows", *rest]]
+
+
+_WINDOWS = """Needs Debian or Ubuntu on x86-64. Installs Wine with apt if you are root. Other arguments go to pytest:
+  python scripts/dev.py windows tests/schemas -x
+  python scripts/dev.py windows --short         the part of the suite that CI runs, also without arguments
+  python scripts/dev.py windows --setup-only    make the environment in ~/.cache/hotlap-windows; --clean removes it
+  python scripts/dev.py windows run -- -m daemon --once    run any program of Python
+HOTLAP_WINDOWS_CACHE names another folder. With --optional the exit code is 0 if this machine cannot make it."""
 _DEMO = """Twelve cycles, in demo/run_<date>_<time>. Other arguments go to the daemon:
   python scripts/dev.py demo --cycles 30 --no-dashboard"""
 _TEST = """Other arguments go to pytest:
@@ -314,19 +325,6 @@ VERBS = {
     "lint": Verb(lint, ("dev",), False, "check style (ruff), types (mypy), the wall (import-linter)", _LINT),
     "bench": Verb(bench, ("dev", "bench"), True, "run the benchmarks, stable-baselines3 beside ours", _BENCH),
 }
-
-
-def windows(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
-    """Start the tests, or any other program, on Windows Python."""
-    return [["-m", "scripts.windows", *rest]]
-
-
-_WINDOWS = """Needs Debian or Ubuntu on x86-64. Installs Wine with apt if you are root. Other arguments go to pytest:
-  python scripts/dev.py windows tests/schemas -x
-  python scripts/dev.py windows --short         the part of the suite that CI runs, also without arguments
-  python scripts/dev.py windows --setup-only    make the environment in ~/.cache/hotlap-windows; --clean removes it
-  python scripts/dev.py windows run -- -m daemon --once    run any program of Python
-HOTLAP_WINDOWS_CACHE names another folder. With --optional the exit code is 0 if this machine cannot make it."""
 VERBS["windows"] = Verb(windows, (), True, "run the tests on Windows Python, with Wine on Debian", _WINDOWS)
 
 

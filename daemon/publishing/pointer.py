@@ -61,7 +61,7 @@ def read_pointer(paths: ProjectPaths) -> str | None:
     After a project was moved or copied, the pointer file names a model elsewhere.
     """
     try:
-        text = read_regular(paths.pointer, limit=_MAX_POINTER_BYTES).decode("utf-8").replace(os.sep, "/")
+        text = read_regular(paths.pointer, limit=_MAX_POINTER_BYTES).decode("utf-8")
     except (OSError, HotlapError, UnicodeDecodeError):
         return None
     model = "/".join(text.split("/")[-2:])

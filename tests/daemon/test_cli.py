@@ -77,7 +77,7 @@ def test_status_and_history_and_doctor_answer_before_anything_ran(tmp_path, caps
 def test_doctor_tells_a_missing_model_and_a_bad_python(tmp_path, capsys):
     layout = ProjectPaths(tmp_path)
     layout.make()
-    layout.pointer.write_text(f"{layout.models}/cycle_000001/model_epoch_1.json", encoding="utf-8")
+    layout.pointer.write_text(f"{layout.models.as_posix()}/cycle_000001/model_epoch_1.json", encoding="utf-8")
     (tmp_path / "daemon.toml").write_text("[daemon]\npython_executable = '/none'\n", encoding="utf-8")
     code, out, _ = run(capsys, "doctor", "--project", tmp_path)
     assert code == 1
