@@ -15,12 +15,12 @@ from benchmarks.online import scores as online_scores
 from benchmarks.online import throughput as online
 
 DESCRIPTION = """\
-Benchmarks of Hotlap. Without a name, all but the last seven run, in about seven minutes:
+Benchmarks of Hotlap. Without NAME, all but the last seven run, in about seven minutes. The output is
 tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/lab/performance.md.
 """
 EPILOG = """\
-`python -m benchmarks NAME --help` explains a benchmark.
-Exit codes: 0 every limit holds, 1 a limit does not hold or a part failed, 2 bad arguments.
+`python -m benchmarks NAME --help` describes a benchmark.
+Exit codes: 0 all limits are met, 1 a limit is not met or a part failed, 2 bad arguments.
 """
 
 
@@ -35,17 +35,17 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    for by_name_only in (learning, history_ratio, dagger, normalisation, showcase, online, online_scores):
-        by_name_only.add_to(commands)
-    parser.set_defaults(run=lambda given: bench.run_all(given, parser.parse_args))
+    for module in (learning, history_ratio, dagger, normalisation, showcase, online, online_scores):
+        module.add_to(commands)
+    parser.set_defaults(run=lambda arguments: bench.run_all(arguments, parser.parse_args))
     return parser
 
 
 def main() -> int:
-    """Run the benchmarks; return 0 only if all limits hold."""
-    given = build_parser().parse_args()
+    """Run the benchmarks; return 0 only if all limits are met."""
+    arguments = build_parser().parse_args()
     try:
-        return int(given.run(given))
+        return int(arguments.run(arguments))
     except RunError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -1,4 +1,4 @@
-"""All benchmarks in one run: measured, printed, written as JSON and to docs/lab/performance.md."""
+"""Run all benchmarks, print the results, and write them as JSON and to docs/lab/performance.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.lib import host_info as machine
 from benchmarks.lib.child_process import ROOT, RunError
 from benchmarks.lib.doc_tables import has_markers, markers, table, write_between
 from benchmarks.lib.measurement import Claim, Section
-from benchmarks.lib.progress import Say, sayer
+from benchmarks.lib.progress import PrintProgress, progress_printer
 from benchmarks.update import update
 from schemas.errors import HotlapError
 
@@ -41,17 +41,17 @@ class Part(Protocol):
     def add_flags(self, p: argparse.ArgumentParser) -> None:
         """Add the part's flags."""
 
-    def measure(self, given: argparse.Namespace, say: Say) -> Section:
+    def measure(self, arguments: argparse.Namespace, print_progress: PrintProgress) -> Section:
         """Measure. Raises RunError, HotlapError or OSError."""
 
 
-#: In this order: a trainer sets the number of threads for the whole process.
+#: The order matters, because a trainer sets the number of threads for the whole process.
 PARTS: tuple[Part, ...] = (intake, engine, hotload, update, cycle, history, holdups, idle)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What was measured, where and when."""
+    """The results of a run, with its date and machine."""
 
     date: str
     machine: dict[str, str | int]
@@ -60,17 +60,17 @@ class BenchReport:
 
     @property
     def claims(self) -> list[Claim]:
-        """The limits, in the order of the sections."""
+        """Return the limits, in the order of the sections."""
         return [claim for section in self.sections for claim in section.claims]
 
     @property
     def holds(self) -> bool:
-        """Whether everything was measured and every limit holds."""
+        """Return whether all parts were measured and all limits are met."""
         return all(section.holds for section in self.sections)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it contains every part, and none failed."""
+        """Return whether it contains every part, and none failed."""
         return [s.name for s in self.sections if not s.error] == [part.NAME for part in PARTS]
 
     def markdown(self) -> str:
@@ -96,7 +96,7 @@ class BenchReport:
 
 
 def load(path: Path) -> BenchReport:
-    """Return what `save` wrote. Raises RunError."""
+    """Return the report that `save` wrote. Raises RunError."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:
@@ -110,7 +110,11 @@ def load(path: Path) -> BenchReport:
 def add_flags_of_all(p: argparse.ArgumentParser) -> None:
     """Add the flags of a run of all benchmarks."""
     p.add_argument(
-        "--only", nargs="+", metavar="NAME", choices=[part.NAME for part in PARTS], help="only these parts (all)"
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=[part.NAME for part in PARTS],
+        help="measure only these parts (all)",
     )
     p.add_argument("--out", type=Path, default=OUT, metavar="FILE", help="the JSON file (benchmarks/out/bench.json)")
     p.add_argument("--report", action="store_true", help="print the report in --out without measuring")
@@ -132,45 +136,45 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _run_one(part: Part) -> Callable[[argparse.Namespace], int]:
-    def run(given: argparse.Namespace) -> int:
-        report = measured([(part, given)], given.out)
+    def run(arguments: argparse.Namespace) -> int:
+        report = measure_parts([(part, arguments)], arguments.out)
         print(report.markdown())
         return 0 if report.holds else 1
 
     return run
 
 
-def run_all(given: argparse.Namespace, parse: Callable[[list[str]], argparse.Namespace]) -> int:
-    """Measure everything, or print the last report; return the exit code. Raises RunError without a report."""
-    if given.write_docs and not has_markers(PAGE, MARKER):
+def run_all(arguments: argparse.Namespace, parse: Callable[[list[str]], argparse.Namespace]) -> int:
+    """Measure all parts, or print the last report; return the exit code. Raises RunError if no report exists."""
+    if arguments.write_docs and not has_markers(PAGE, MARKER):
         raise RunError(f"{PAGE.name} does not contain the lines {' and '.join(markers(MARKER))}")
-    if given.report:
-        report = load(given.out)
+    if arguments.report:
+        report = load(arguments.out)
     else:
-        chosen = [part for part in PARTS if part.NAME in (given.only or [p.NAME for p in PARTS])]
+        chosen = [part for part in PARTS if part.NAME in (arguments.only or [p.NAME for p in PARTS])]
         names = ", ".join(part.NAME for part in chosen)
         print(f"measuring {names}; learning and replay take over 20 minutes and run only by name", file=sys.stderr)
-        report = measured([(part, parse([part.NAME])) for part in chosen], given.out)
+        report = measure_parts([(part, parse([part.NAME])) for part in chosen], arguments.out)
     print(report.markdown())
-    if given.write_docs:
+    if arguments.write_docs:
         _write_docs(report)
     return 0 if report.holds else 1
 
 
-def measured(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None) -> BenchReport:
+def measure_parts(parts: Sequence[tuple[Part, argparse.Namespace]], out: Path | None) -> BenchReport:
     """Measure one part after another and save after each. A failed part is reported with its reason."""
     began_s = time.monotonic()
     signal.signal(signal.SIGTERM, _stop)
-    date, here = datetime.now(UTC).strftime("%Y-%m-%d"), machine.describe()
-    report = BenchReport(date, here, (), 0.0)
-    for part, given in parts:
-        say = sayer(part.NAME, began_s)
+    date, host = datetime.now(UTC).strftime("%Y-%m-%d"), machine.describe()
+    report = BenchReport(date, host, (), 0.0)
+    for part, arguments in parts:
+        print_progress = progress_printer(part.NAME, began_s)
         try:
-            section = part.measure(given, say)
+            section = part.measure(arguments, print_progress)
         except (RunError, HotlapError, OSError) as error:
-            say(f"FAILED: {error}")
+            print_progress(f"FAILED: {error}")
             section = Section(part.NAME, part.HELP, error=str(error))
-        report = BenchReport(date, here, (*report.sections, section), time.monotonic() - began_s)
+        report = BenchReport(date, host, (*report.sections, section), time.monotonic() - began_s)
         if out is not None:
             report.save(out)
     return report

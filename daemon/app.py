@@ -160,7 +160,8 @@ def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
             context.log.warning(f"{name} is not used and stays in Exports: {reason}")
         if not (service.has_rollouts or service.runner.busy):
             raise nothing_to_train_on(paths.exports)
-        service.trigger("once")
+        if not _continues_a_cycle(service) or context.ledger.pending_count():
+            service.trigger("once")
         ended = app.run(until=lambda: _cycle_is_over(service))
         cycle = service.runner.cycle
         if ended and (cycle is None or (cycle.kind != "train" and cycle.phase is Phase.PUBLISHED)):
@@ -178,6 +179,12 @@ def _cycle_error(reason: str) -> DaemonError:
     found = re.fullmatch(r"(?P<text>.*) \[(?P<code>E_[A-Z_]+)\]", reason, re.DOTALL)
     text, code = (found["text"], found["code"]) if found else (reason, "E_CYCLE")
     return DaemonError(f"the cycle failed: {text}", code=code, exit_code=Exit.CYCLE_FAILED)
+
+
+def _continues_a_cycle(service: Service) -> bool:
+    """Return whether a cycle that was interrupted is trained again: that is the one cycle."""
+    cycle = service.runner.cycle
+    return cycle is not None and cycle.kind == "train" and cycle.phase not in {Phase.FAILED, Phase.PARKED}
 
 
 def _cycle_is_over(service: Service) -> bool:

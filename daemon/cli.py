@@ -78,7 +78,8 @@ def _dispatch(options: argparse.Namespace) -> Exit:
             return explain(options.code)
         case "doctor":
             return _doctor(options, project_paths(project or Path()))
-    paths = find_project(project, options.command)
+    name = f"publish --epoch {options.epoch}" if options.command == "publish" else options.command
+    paths = find_project(project, name)
     match options.command:
         case "status":
             return _status(options, paths)

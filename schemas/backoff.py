@@ -1,4 +1,4 @@
-"""The delay before the next attempt, for everything that is tried again."""
+"""The delay before the next attempt of an operation that failed."""
 
 from __future__ import annotations
 

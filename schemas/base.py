@@ -1,4 +1,4 @@
-"""The base of every record that is written to a file or sent to another process."""
+"""The base class of records that are written to a file or sent to another process."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from schemas.base import StrictModel
 
 KNOWN_BOUNDS = {"steer": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0)}
 DEFAULT_BOUNDS = (-1.0, 1.0)
+MAX_NAME = 128
+"""Characters in the name of an action or a reward part."""
 
 
 class ContinuousActions(StrictModel):
@@ -23,18 +25,18 @@ class ContinuousActions(StrictModel):
 
     @classmethod
     def named(cls, names: tuple[str, ...]) -> ContinuousActions:
-        """Return the space of these names with their usual bounds, those in KNOWN_BOUNDS or DEFAULT_BOUNDS."""
+        """Return the space of these names with their usual bounds, from KNOWN_BOUNDS or DEFAULT_BOUNDS."""
         bounds = [KNOWN_BOUNDS.get(name, DEFAULT_BOUNDS) for name in names]
         return cls(names=names, low=tuple(low for low, _ in bounds), high=tuple(high for _, high in bounds))
 
     @property
     def output_size(self) -> int:
-        """How many numbers the policy head computes."""
+        """Return the number of outputs of the policy head."""
         return len(self.names)
 
     @property
     def width(self) -> int:
-        """How many numbers a recorded action has."""
+        """Return how many numbers a recorded action has."""
         return len(self.names)
 
     def in_words(self) -> str:
@@ -51,12 +53,12 @@ class DiscreteActions(StrictModel):
 
     @property
     def output_size(self) -> int:
-        """How many numbers the policy head computes."""
+        """Return the number of outputs of the policy head."""
         return self.n
 
     @property
     def width(self) -> int:
-        """How many numbers a recorded action has."""
+        """Return how many numbers a recorded action has."""
         return 1
 
     def in_words(self) -> str:

@@ -1,4 +1,4 @@
-"""The Markdown tables of the reference pages, made from the models: settings, and the fields of a document."""
+"""The Markdown tables of the reference pages, generated from the models: settings, and fields of documents."""
 
 from __future__ import annotations
 
@@ -38,14 +38,31 @@ def settings_tables(settings: type[BaseModel]) -> str:
             )
             for name, field in kind.model_fields.items()
         )
-        parts.append(f"### [{group}]\n\n{_table(header, rows)}")
+        parts.append(f"### [{group}]\n\n{markdown_table(header, rows)}")
     return "\n\n".join(parts)
+
+
+def plain_settings_table(settings: type[BaseModel]) -> str:
+    """Return one table of settings without environment variables; names in groups are dotted."""
+    is_grouped = all(isinstance(field.default, BaseModel) for field in settings.model_fields.values())
+    groups = {f"{group}.": kind for group, kind in groups_of(settings).items()} if is_grouped else {"": settings}
+    rows = (
+        (
+            f"`{prefix}{name}`",
+            _default(field.default),
+            allowed(schema_of(kind, [name])),
+            _one_line(field.description),
+        )
+        for prefix, kind in groups.items()
+        for name, field in kind.model_fields.items()
+    )
+    return markdown_table(("setting", "default", "allowed", "what it does"), rows)
 
 
 def fields_table(kind: type[BaseModel]) -> str:
     """Return the keys of a JSON document as a table, those of the objects in its lists below the list."""
     document = kind.model_json_schema()
-    return _table(("key", "type", "meaning"), _fields(document, document, ""))
+    return markdown_table(("key", "type", "meaning"), _fields(document, document, ""))
 
 
 def _fields(schema: dict[str, Any], document: dict[str, Any], prefix: str) -> Iterator[Sequence[str]]:
@@ -75,6 +92,7 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""Expected failures: what happened, what to do about it, and a stable code."""
+"""Expected failures: the cause, the remedy and a stable code."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ContractError(HotlapError):
 def split_code(line: str) -> tuple[str, str | None]:
     """Return the text of a line that ends with a code, and the code; None if it does not end with one.
 
-    For a message that quotes another one: it keeps the other's code instead of adding a second one.
+    For a message that contains another one: it keeps that code instead of adding a second one.
     """
     found = _CODE_AT_END.search(line)
     return (line[: found.start()], found[1]) if found else (line, None)

@@ -15,15 +15,15 @@ from schemas.storage.files import sha256_of
 
 
 class ExitCode(IntEnum):
-    """How a trainer ended. The numbers are those of sysexits(3) if it has a fitting one."""
+    """The exit codes of a trainer. The numbers are those of sysexits(3) if it has a suitable one."""
 
     OK = 0
     USAGE = 2  #: bad arguments
     NOTHING_TO_DO = 3  #: no usable rollout
-    BAD_DATA = 65  #: these inputs cannot be used, also not by another attempt
+    BAD_DATA = 65  #: these inputs cannot be used; another attempt would fail as well
     BUG = 70  #: an unexpected exception
     TEMPORARY = 75  #: out of memory or disk space: another attempt may work
-    BAD_CONFIG = 78  #: these settings cannot be used, also not by another attempt
+    BAD_CONFIG = 78  #: these settings cannot be used; another attempt would fail as well
 
 
 class RolloutInput(StrictModel):
@@ -31,7 +31,7 @@ class RolloutInput(StrictModel):
 
     name: str
     sha256: str
-    source: str  #: the file that the engine wrote; may be removed by now
+    source: str  #: the file that the engine wrote; it may have been removed
     cache: str  #: the file with its arrays; may be missing
     is_new: bool  #: whether it counted in this cycle's trigger
     behaviours: tuple[str, ...] = ()  #: model JSONs that may be its behaviour policy, the most likely first
@@ -43,10 +43,10 @@ JobKind = Literal["initial", "train", "select", "export", "prefetch"]
 
 
 class Job(StrictModel):
-    """Everything that a trainer needs; it reads no settings from files or variables."""
+    """All inputs of a trainer, which does not read settings from files or variables."""
 
     kind: JobKind
-    policy_version: int  #: of the model that the job makes; 0 for the initial model
+    policy_version: int  #: of the model that the job creates; 0 for the initial model
     output: str  #: folder for checkpoints, model JSON and analysis; exists, and is empty except for "select"
     contract: PolicyContract
     hidden_sizes: tuple[int, ...]
@@ -109,7 +109,7 @@ class RankedEpoch(StrictModel):
 
 
 class Result(StrictModel):
-    """What a job wrote to its output folder."""
+    """The output of a job."""
 
     event: Literal["result"] = "result"
     epoch: int  #: the chosen epoch
@@ -128,7 +128,7 @@ class Result(StrictModel):
 
 
 class Failure(StrictModel):
-    """Why a job failed. The exit code tells whether another attempt may work."""
+    """The reason why a job failed. The exit code shows whether another attempt may work."""
 
     event: Literal["error"] = "error"
     code: str

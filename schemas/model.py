@@ -1,4 +1,4 @@
-"""The model JSON that engines load: reading, writing, and the same computation as in the engine."""
+"""The model JSON that engines load: reading, writing, and computing the same outputs as an engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Float32 = npt.NDArray[np.float32]
 SCHEMA_NAME = "hotlap.model/1"
 PROBE_SIZE = 8
 PROBE_TOLERANCE = 1e-4
-"""Largest difference, relative to the size of the outputs, that float32 rounding can cause."""
+"""Largest difference that float32 rounding can cause, relative to the size of the outputs."""
 LOG_STD_MIN = math.log(0.01)
 LOG_STD_MAX = math.log(2.0)
 LOG_STD_START = math.log(0.5)
@@ -30,7 +30,7 @@ MAX_MODEL_BYTES = 512 * 1024 * 1024
 
 
 class Lineage(StrictModel):
-    """Where a model comes from; see 'Model JSON' in docs/reference/formats.md."""
+    """The origin of a model; see 'Model JSON' in docs/reference/formats.md."""
 
     cycle: int
     epoch: int
@@ -95,7 +95,7 @@ class Model:
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:
-        """The sizes of the hidden layers."""
+        """Return the sizes of the hidden layers."""
         return tuple(len(layer.biases) for layer in self.policy.hidden)
 
     def mean(self, observations: Float32) -> Float32:
@@ -157,9 +157,9 @@ def weights_checksum(model: Model) -> str:
 
 
 def read_model(data: bytes) -> Model:
-    """Return the model in a model JSON, ours or any with the fixed keys. Raises ModelError.
+    """Return the model in a model JSON, of Hotlap or of another program. Raises ModelError.
 
-    The keys are those of 'Model JSON' in docs/reference/formats.md.
+    The required keys are those of 'Model JSON' in docs/reference/formats.md.
     """
     try:
         document = orjson.loads(data)

@@ -1,4 +1,4 @@
-"""What the daemon writes to status.json, and what `hotlap history --json` prints."""
+"""The documents of status.json and of `hotlap history --json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Documented(StrictModel):
 
 
 class DaemonState(StrEnum):
-    """What the daemon is doing."""
+    """The activity of the daemon."""
 
     IDLE = "idle"
     TRAINING = "training"
@@ -43,20 +43,20 @@ class StatusWarning(_Documented):
     """Something that a user should look at."""
 
     code: str
-    """One of the codes in docs/reference/errors.md."""
+    """A code; `hotlap explain CODE` describes it."""
     message: str
     """The warning in words."""
     at_s: float
-    """When it was given, in seconds since 1970."""
+    """When it was sent, in seconds since 1970."""
 
 
 class Status(_Documented):
-    """status.json. The daemon is gone or stuck if `heartbeat` is older than three times `heartbeat_interval_s`."""
+    """status.json. The daemon has ended or is stuck if `heartbeat` is older than three times `heartbeat_interval_s`."""
 
     schema_name: str = "hotlap.status/1"
     """Name of this format."""
     state: DaemonState
-    """What the daemon is doing."""
+    """The activity of the daemon."""
     step: str
     """The current step in words."""
     cycle: int
@@ -80,7 +80,7 @@ class Status(_Documented):
     started_at: float
     """When the daemon started, in seconds since 1970."""
     warnings: tuple[StatusWarning, ...] = ()
-    """What a user should look at."""
+    """Warnings that a user should look at."""
     epochs: tuple[EpochStatus, ...] = ()
     """Epochs of the running or the last cycle."""
     epochs_total: int = 0
@@ -92,7 +92,7 @@ class Status(_Documented):
     rollouts_rejected: int = 0
     """How many rollouts were rejected so far."""
     hotlap_version: str = ""
-    """Version of the daemon that wrote this."""
+    """Version of Hotlap that wrote this."""
 
 
 class CycleSummary(_Documented):

@@ -1,4 +1,4 @@
-"""Making text from outside (file names, messages) safe for console, log and status.json."""
+"""Make text from outside (file names, messages) safe for console, log and status.json."""
 
 from __future__ import annotations
 

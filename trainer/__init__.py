@@ -1,6 +1,6 @@
-"""Everything that learns: rollouts in, checkpoints and model JSON out.
+"""The trainer: it reads rollouts, and writes checkpoints and model JSON.
 
-Import from here in code of your own: the names in `__all__` are stable, the modules that define them are not. Each is
+Import from here in your own code: the names in `__all__` are stable, the modules that define them are not. Each is
 imported when it is first used, so that `import trainer` does not import torch.
 """
 
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import what is public when it is first used (PEP 562)."""
+    """Import a public name when it is first used (PEP 562)."""
     if name in _MODULE_OF:
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""The commands for checkpoints: rank a folder's, export the best, convert one."""
+"""The commands for checkpoints: rank the checkpoints of a folder, export the best one, convert one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainer.checkpoints.output import Output
 from trainer.checkpoints.policy import CheckpointPolicy
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
 from trainer.common.exit_codes import failure_of
-from trainer.common.reporting.console import ConsoleReporter, say_error
+from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.advantages import average_returns
 from trainer.rollouts.experiences import by_agent, concatenate
@@ -41,10 +41,10 @@ def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
     p.add_argument("--model-dir", type=Path, default=MODELS, help=f"folder with model_epoch_<k>.pt (default {MODELS})")
     p.add_argument("--export-dir", type=Path, default=EXPORTS, help=f"folder with rollouts (default {EXPORTS})")
     p.add_argument(
-        "--evaluate", action="store_true", help="measure value losses on rollouts, instead of using the recorded ones"
+        "--evaluate", action="store_true", help="measure value losses on rollouts, instead of using the recorded losses"
     )
     p.add_argument(
-        "--test-split", type=float, default=0.2, help="fraction of the rollouts, the newest, to measure on (0.2)"
+        "--test-split", type=float, default=0.2, help="fraction of the rollouts, the newest ones, to measure on (0.2)"
     )
     arguments = p.parse_args(argv)
     if not 0.0 < arguments.test_split <= 1.0:
@@ -52,13 +52,13 @@ def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
 
     def work() -> None:
         test = newest(read_all(arguments.export_dir), arguments.test_split) if arguments.evaluate else []
-        ranked = ranking(arguments.model_dir, test)
+        ranked = rank_folder(arguments.model_dir, test)
         reporter = ConsoleReporter()
         for place, one in enumerate(ranked, start=1):
             score = "-" if one.terms is None else f"{one.terms.total:.4f}"
             reporter.line(f"{place}. {one.candidate.name}  score {score}  {one.reason}")
 
-    return _guarded(work)
+    return _run_command(work)
 
 
 def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_model.py") -> int:
@@ -79,7 +79,7 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
     arguments = p.parse_args(argv)
 
     def work() -> None:
-        best = ranking(arguments.model_dir, [])[0]
+        best = rank_folder(arguments.model_dir, [])[0]
         if best.terms is None:
             raise ModelError(f"no checkpoint can be used: {best.reason}", hint="train again", code="E_NO_MODEL")
         target = (arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json").resolve()
@@ -89,7 +89,7 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
         write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
         print(target.as_posix())
 
-    return _guarded(work)
+    return _run_command(work)
 
 
 def export_one(argv: Sequence[str], *, prog: str = "export_model_for_unreal.py") -> int:
@@ -101,39 +101,43 @@ def export_one(argv: Sequence[str], *, prog: str = "export_model_for_unreal.py")
 
     def work() -> None:
         if not arguments.source.is_file():
-            raise ModelError(f"the checkpoint {arguments.source} does not exist", hint="name a model_epoch_<k>.pt")
+            raise ModelError(
+                f"the checkpoint {arguments.source} does not exist", hint="name an existing model_epoch_<k>.pt"
+            )
         data = read_regular(arguments.source, limit=MAX_MODEL_BYTES)
         checkpoint = checkpoint_from(load_document(data, arguments.source.name))
         write_atomic(arguments.target, export(checkpoint, policy_version=checkpoint.lineage.cycle))
         ConsoleReporter().line(f"wrote {arguments.target}")
 
-    return _guarded(work)
+    return _run_command(work)
 
 
-def _guarded(work: Callable[[], None]) -> int:
+def _run_command(work: Callable[[], None]) -> int:
     """Run a command and return its exit code; every failure is one line on stderr."""
     try:
         work()
     except Exception as error:  # noqa: BLE001
         code, failure = failure_of(error)
-        say_error(f"error: {failure.message}")
+        print_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     return 0
 
 
-def ranking(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
+def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
     """Rank a folder's checkpoints by their recorded losses, or by those on `test`, and write model_analysis.json."""
     if not model_dir.is_dir():
         raise ModelError(f"the folder {model_dir} does not exist", hint="name the folder with model_epoch_<k>.pt")
     output = Output(model_dir)
     entries = candidates_in(output, Notices(ConsoleReporter(sys.stderr)))
     if not entries:
-        raise ModelError(f"no checkpoint in {model_dir}", hint="train first, with `hotlap train`", code="E_NO_MODEL")
+        raise ModelError(
+            f"{model_dir} does not contain a checkpoint", hint="train first, with `hotlap train`", code="E_NO_MODEL"
+        )
     if test:
         entries = with_measured_losses(entries, output, test)
     ranked = rank(entries)
-    chosen, why = choose(ranked, 0)
-    output.write("model_analysis.json", analysis(ranked, chosen, why))
+    chosen, reason = choose(ranked, 0)
+    output.write("model_analysis.json", analysis(ranked, chosen, reason))
     return ranked
 
 
@@ -153,7 +157,7 @@ def with_measured_losses(
 def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: float) -> float:
     """Return the mean squared error of a checkpoint's values to the discounted returns, in variances of the returns.
 
-    The returns do not depend on a checkpoint's values: where a trace is cut, the mean return is the bootstrap.
+    The returns do not depend on a checkpoint's values: if a trace is cut, the mean return is the bootstrap.
     """
     experiences = concatenate([by_agent(rollout) for rollout in rollouts])
     returns_B = average_returns(
@@ -171,11 +175,11 @@ def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: fl
 def read_all(folder: Path) -> list[Rollout]:
     """Read a folder's rollouts in the order of their names; one that cannot be read is reported and left out."""
     rollouts = []
-    for given in rollouts_in(folder):
+    for entry in rollouts_in(folder):
         try:
-            rollouts.append(read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)))
+            rollouts.append(read_rollout(read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)))
         except (HotlapError, OSError) as error:
-            say_error(f"note: {given.name} is left out: {error}")
+            print_error(f"note: {entry.name} is left out: {error}")
     if not rollouts:
         raise RolloutError(
             f"no rollout in {folder} can be read", hint="see `hotlap docs formats`", code="E_NO_ROLLOUTS"

@@ -1,7 +1,8 @@
-"""`python -m trainer COMMAND`: which program a command starts, and the form with folders alone."""
+"""`python -m trainer COMMAND`: start the program of a command; without a command, train."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,8 +11,9 @@ from pathlib import Path
 from schemas.program.parser import USAGE_EXIT_CODE, CommandParser, usage_name
 from trainer.programs import PROGRAMS
 
+STOPPED_EXIT_CODE = 130
 FROM_HOTLAP = "--from-hotlap"
-"""The first argument if the command `hotlap` started this process: then the help calls the program `hotlap`."""
+"""The first argument if the command `hotlap` started this process: the help then uses the name `hotlap`."""
 
 
 _EPILOG = """\
@@ -22,10 +24,8 @@ Without a command the arguments are those of `train`:
 
 
 def parser(prog: str) -> CommandParser:
-    """Return the parser of the first word; each program parses the words after it."""
-    result = CommandParser(
-        prog=prog, description="Hotlap's trainer: everything that learns.", epilog=_EPILOG.format(prog=prog)
-    )
+    """Return the parser of the first argument; each program parses the arguments after it."""
+    result = CommandParser(prog=prog, description="Hotlap's trainer.", epilog=_EPILOG.format(prog=prog))
     commands = result.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, program in PROGRAMS.items():
         commands.add_parser(name, help=program.help, add_help=False)
@@ -44,12 +44,12 @@ def main(argv: Sequence[str]) -> int:
         parser(prog).print_help(sys.stderr)
         return USAGE_EXIT_CODE
     if arguments[0] in {"-h", "--help", "--version"} or _is_word(arguments):
-        parser(prog).parse_args(arguments[:1])  # exits: with help, or because there is no such command
+        parser(prog).parse_args(arguments[:1])  # exits: with the help, or because the command does not exist
     return _run("train", arguments, prog)
 
 
 def _is_word(arguments: Sequence[str]) -> bool:
-    """Return whether the first argument was meant as a command, and not as EXPORT_DIR."""
+    """Return whether the first argument is probably a command, and not EXPORT_DIR."""
     word = arguments[0]
     if word.startswith("-") or Path(word).exists():
         return False
@@ -66,14 +66,19 @@ def _run(name: str, arguments: Sequence[str], prog: str) -> int:
         remedy = pip_install((error.name or "").partition(".")[0])
         sys.stderr.write(f"hotlap: {error.name} is not installed -> run `{remedy}` [E_EXTRA]\n")
         return USAGE_EXIT_CODE
-    return int(program(arguments, prog=f"{prog} {name}"))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `__main__` while modules are imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return int(program(arguments, prog=f"{prog} {name}"))
+    except KeyboardInterrupt:  # before the program could handle it
+        return STOPPED_EXIT_CODE
 
 
 def serve(argv: Sequence[str], *, prog: str) -> int:
-    """Serve one job."""
-    description = "Wait for a job (one JSON line on stdin), do it, and write events as JSON lines to stdout."
+    """Run one job that arrives on stdin."""
+    description = "Wait for a job (one JSON line on stdin), run it, and write events as JSON lines to stdout."
     p = CommandParser(prog=prog, description=description)
-    p.add_argument("--modules-in", metavar="DIR", help="searched last for modules that the settings name")
+    p.add_argument("--modules-in", metavar="DIR", help="folder to search last for modules that the settings name")
     folder = p.parse_args(argv).modules_in
     if folder is not None:
         sys.path.append(folder)

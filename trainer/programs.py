@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Program(NamedTuple):
     """One command."""
 
-    function: str  #: module:function, imported when it is asked for
+    function: str  #: module:function, imported when the command is used
     help: str
 
 
@@ -20,5 +20,5 @@ PROGRAMS = {
     "find-best": Program("trainer.checkpoint_cli:find_best", "rank a folder's checkpoints"),
     "export-best": Program("trainer.checkpoint_cli:find_and_export", "export a folder's best checkpoint"),
     "export": Program("trainer.checkpoint_cli:export_one", "convert one checkpoint to model JSON"),
-    "serve": Program("trainer.cli:serve", "what the daemon runs: a job on stdin, events on stdout"),
+    "serve": Program("trainer.cli:serve", "run one job for the daemon: job on stdin, events on stdout"),
 }

@@ -23,7 +23,7 @@ from schemas.storage.layout import is_rollout_name
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
 from trainer.common.exit_codes import failure_of
-from trainer.common.reporting.console import ConsoleReporter, say_error
+from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.programs import PROGRAMS
 from trainer.worker.jobs import run_job
 
@@ -41,14 +41,14 @@ def parser(prog: str) -> CommandParser:
     """Return the command line."""
     p = CommandParser(prog=prog, description=_DESCRIPTION, epilog=_EPILOG)
     p.add_argument("export_dir", metavar="EXPORT_DIR", type=Path, help="folder with rollout_*.json")
-    p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, help="folder for checkpoints and the model JSON")
+    p.add_argument("model_dir", metavar="MODEL_DIR", type=Path, help="folder of checkpoints and the model JSON")
     p.add_argument("epochs", metavar="EPOCHS", nargs="?", type=int, help="passes over the experiences (default 10)")
     p.add_argument("device", metavar="DEVICE", nargs="?", help="auto, cpu, cuda or cuda:1 (default auto)")
-    p.add_argument("--seed", type=int, help="seed of all random numbers (default 0)")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers (default 0)")
     p.add_argument("--fresh", action="store_true", help="start with a new network, even if MODEL_DIR has a model")
-    p.add_argument("--batch-size", type=int, help="experiences in a gradient step (default 64)")
-    p.add_argument("--learning-rate", type=float, help="Adam's step size (default 3e-4)")
-    p.add_argument("--config", type=Path, help="a daemon.toml; its [trainer] and [agent] tables are used")
+    p.add_argument("--batch-size", type=int, metavar="N", help="experiences in a gradient step (default 64)")
+    p.add_argument("--learning-rate", type=float, metavar="X", help="Adam's step size (default 3e-4)")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a daemon.toml (default: that of the current folder)")
     return p
 
 
@@ -58,20 +58,20 @@ def main(argv: Sequence[str], *, prog: str = "train_pytorch.py") -> int:
     try:
         result = _train(arguments)
     except KeyboardInterrupt:
-        say_error("stopped; MODEL_DIR is unchanged")
+        print_error("stopped; MODEL_DIR is unchanged")
         return 130
     except Exception as error:  # noqa: BLE001
         code, failure = failure_of(error)
-        say_error(f"error: {failure.message}")
+        print_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     model = (arguments.model_dir / result.model).resolve().as_posix()
     ConsoleReporter().line(
-        f"best: epoch {result.epoch}, score {_shown(result.score)}, {model} ({result.seconds:.1f} s)"
+        f"best: epoch {result.epoch}, score {_format_score(result.score)}, {model} ({result.seconds:.1f} s)"
     )
     return 0
 
 
-def _shown(score: float | None) -> str:
+def _format_score(score: float | None) -> str:
     return "unknown" if score is None else f"{score:.4f}"
 
 
@@ -111,37 +111,37 @@ def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
     if not folder.is_dir():
         raise RolloutError(
             f"the folder {folder} does not exist",
-            hint=f"name the engine's export folder{_or_command(folder)}",
+            hint=f"name the engine's export folder{_command_hint(folder)}",
             code="E_NO_ROLLOUTS",
         )
     paths = sorted(path for path in folder.iterdir() if is_rollout_name(path.name) and path.is_file())
     if not paths:
         hint = "let the engine export rollout_<i>_<YYYYMMDD_HHMMSS>.json there"
-        raise RolloutError(f"no rollouts in {folder}", hint=hint, code="E_NO_ROLLOUTS")
+        raise RolloutError(f"{folder} does not contain a rollout", hint=hint, code="E_NO_ROLLOUTS")
     rollouts = []
     for path in paths:
         try:
             sha256 = sha256_of(read_regular(path, limit=MAX_ROLLOUT_BYTES))
         except (HotlapError, OSError) as error:
-            say_error(f"note: {path.name} is left out: {error}")
+            print_error(f"note: {path.name} is left out: {error}")
             continue
         rollouts.append(RolloutInput(name=path.name, sha256=sha256, source=str(path), cache="", is_new=True))
     return tuple(rollouts)
 
 
-def _or_command(folder: Path) -> str:
-    """Return a hint for a mistyped command, whose place is that of EXPORT_DIR."""
+def _command_hint(folder: Path) -> str:
+    """Return a hint for a mistyped command, which is read as EXPORT_DIR."""
     command = nearest(str(folder), PROGRAMS)
     return f", or did you mean the command {command}?" if command else ""
 
 
 def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
     problem = ""
-    for given in rollouts:
+    for entry in rollouts:
         try:
-            return read_rollout(read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)).contract
+            return read_rollout(read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)).contract
         except (HotlapError, OSError) as error:
-            problem = f"{given.name}: {error}"
+            problem = f"{entry.name}: {error}"
     raise RolloutError(f"no rollout can be read: {problem}", hint="see `hotlap docs formats`")
 
 
@@ -161,7 +161,7 @@ def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
     if not isinstance(name, str) or not NAME.fullmatch(name) or not (model_dir / name).is_file():
         raise ContractError(
             f"{analysis} does not name a checkpoint in its folder",
-            hint="--fresh starts with a new network",
+            hint="use --fresh to start with a new network",
             code="E_PARENT",
         )
     return name, Output(model_dir).checkpoint(name, None)

@@ -13,15 +13,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.lib.child_process import RunError
-from benchmarks.lib.live_daemon import Live
+from benchmarks.lib.live_daemon import LiveDaemon
 from benchmarks.lib.measurement import Claim, Figure, Section, Sense, ratio_claim
-from benchmarks.lib.progress import Say
+from benchmarks.lib.progress import PrintProgress
 
 NAME = "history"
 HELP = "the cycle and the daemon's memory with 10, 100 and 1,000 old rollouts"
 ROLLOUTS = 10
 SEED_BATCH = 250  #: rollouts that become old in one cycle
-MOST_TIMES, MOST_MORE_MB = 2.0, 20.0
+MAX_RATIO, MAX_MORE_MB = 2.0, 20.0
 _ID = re.compile(rb'"rollout_id": "[^"]*"')
 
 SEEDING = """[daemon]
@@ -40,65 +40,70 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], metavar="N", help="(10 100 1000)")
 
 
-def measure(given: argparse.Namespace, say: Say) -> Section:
-    """Make the old rollouts of each daemon, then run cycles of all daemons alternately."""
-    sizes = sorted(given.sizes)
-    if odd := [size for size in sizes if size % min(size, SEED_BATCH)]:
-        raise RunError(f"{odd[0]} is not a multiple of {SEED_BATCH}")
-    with tempfile.TemporaryDirectory(prefix="hotlap-history-", ignore_cleanup_errors=True) as name, ExitStack() as all_:
+def measure(arguments: argparse.Namespace, print_progress: PrintProgress) -> Section:
+    """Create the old rollouts of each daemon, then run cycles of all daemons alternately."""
+    sizes = sorted(arguments.sizes)
+    if unsuitable := [size for size in sizes if size % min(size, SEED_BATCH)]:
+        raise RunError(f"{unsuitable[0]} is not a multiple of {SEED_BATCH}")
+    with (
+        tempfile.TemporaryDirectory(prefix="hotlap-history-", ignore_cleanup_errors=True) as name,
+        ExitStack() as stack,
+    ):
         folder = Path(name)
         for size in sizes:
-            say(f"making {size:,} old rollouts")
-            _age(folder / str(size), size)
-        idle = all_.enter_context(Live("idle", folder / "idle", ""))
-        lives = {size: all_.enter_context(Live(str(size), folder / str(size), _MEASURED)) for size in sizes}
+            print_progress(f"creating {size:,} old rollouts")
+            _make_old_rollouts(folder / str(size), size)
+        idle = stack.enter_context(LiveDaemon("idle", folder / "idle", ""))
+        daemons = {size: stack.enter_context(LiveDaemon(str(size), folder / str(size), _MEASURED)) for size in sizes}
         seconds: dict[int, list[float]] = {size: [] for size in sizes}
-        for k in range(given.rounds + 1):
-            files = {size: live.play(ROLLOUTS) for size, live in lives.items()}
-            for live in lives.values() if k else ():
-                live.wait_spare()
-            taken = {size: live.cycle(files[size]).seconds for size, live in lives.items()}
+        for k in range(arguments.rounds + 1):
+            files = {size: live.collect_rollouts(ROLLOUTS) for size, live in daemons.items()}
+            for live in daemons.values() if k else ():
+                live.wait_for_warm_trainer()
+            cycle_s = {size: live.cycle(files[size]).seconds for size, live in daemons.items()}
             if k:  # the first cycle after a start takes longer
-                for size, s in taken.items():
+                for size, s in cycle_s.items():
                     seconds[size].append(s)
-                say(f"round {k} of {given.rounds}: " + ", ".join(f"{n:,} old {s:.2f} s" for n, s in taken.items()))
-        for live in (idle, *lives.values()):
-            live.wait_spare()
-        idle_mb, memory_mb = idle.memory_mb(), {size: live.memory_mb() for size, live in lives.items()}
+                print_progress(
+                    f"round {k} of {arguments.rounds}: " + ", ".join(f"{n:,} old {s:.2f} s" for n, s in cycle_s.items())
+                )
+        for live in (idle, *daemons.values()):
+            live.wait_for_warm_trainer()
+        idle_mb, memory_mb = idle.memory_mb(), {size: live.memory_mb() for size, live in daemons.items()}
     return _section(seconds, memory_mb, idle_mb)
 
 
 _MEASURED = f"[daemon]\nauto_train_after_n_rollouts = {ROLLOUTS}\n"
 
 
-def _age(folder: Path, size: int) -> None:
-    """Make a project whose Exports contains `size` rollouts that earlier cycles used."""
+def _make_old_rollouts(folder: Path, size: int) -> None:
+    """Create a project whose Exports contains `size` rollouts that earlier cycles used."""
     count = min(size, SEED_BATCH)
-    with Live(f"making {size}", folder, SEEDING.format(count=count)) as live:
-        played = [file.read_bytes() for file in live.play(ROLLOUTS, form="v2-base64")]
+    with LiveDaemon(f"making {size}", folder, SEEDING.format(count=count)) as live:
+        rollouts = [file.read_bytes() for file in live.collect_rollouts(ROLLOUTS, form="v2-base64")]
         for first in range(0, size, count):
             numbers = range(first, first + count)
-            live.cycle([live.aside(_ID.sub(b'"rollout_id": "old_%d"' % k, played[k % ROLLOUTS])) for k in numbers])
+            live.cycle([live.add_file(_ID.sub(b'"rollout_id": "old_%d"' % k, rollouts[k % ROLLOUTS])) for k in numbers])
 
 
 def _section(seconds: dict[int, list[float]], memory_mb: dict[int, float], idle_mb: float) -> Section:
-    least, most = min(seconds), max(seconds)
-    floor, idle = f"warm cycle, {least:,} old rollouts", "memory, the daemon without rollouts"
+    smallest, largest = min(seconds), max(seconds)
+    floor, idle = f"warm cycle, {smallest:,} old rollouts", "memory, the daemon without rollouts"
     figures = []
-    for size, taken in seconds.items():
+    for size, cycle_s in seconds.items():
         name = f"warm cycle, {size:,} old rollouts"
-        figures.append(Figure(name, "s", tuple(taken), "" if name == floor else floor))
+        figures.append(Figure(name, "s", tuple(cycle_s), "" if name == floor else floor))
     figures.append(Figure(idle, "MB", (idle_mb,)))
     for size, mb in memory_mb.items():
         figures.append(Figure(f"memory, {size:,} old rollouts", "MB", (mb,), idle))
-    text = f"Cycle with {most:,} old rollouts, times that with {least:,}"
+    text = f"Cycle with {largest:,} old rollouts, times that with {smallest:,}"
     claims = (
-        ratio_claim(text, Sense.AT_MOST, MOST_TIMES, seconds[most], seconds[least]),
+        ratio_claim(text, Sense.AT_MOST, MAX_RATIO, seconds[largest], seconds[smallest]),
         Claim(
-            f"Daemon's memory with {most:,} old rollouts, above idle",
+            f"Daemon's memory with {largest:,} old rollouts, above idle",
             Sense.AT_MOST,
-            MOST_MORE_MB,
-            memory_mb[most] - idle_mb,
+            MAX_MORE_MB,
+            memory_mb[largest] - idle_mb,
             "MB",
         ),
     )

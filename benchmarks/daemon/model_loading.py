@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.lib.measurement import Figure, Section
-from benchmarks.lib.progress import Say
+from benchmarks.lib.progress import PrintProgress
 
 NAME = "hotload"
 HELP = "the model JSON: size, writing, reading with its probe"
@@ -25,7 +25,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rounds", type=int, default=20, metavar="N", help="rounds of all measurements (20)")
 
 
-def measure(given: argparse.Namespace, say: Say) -> Section:
+def measure(arguments: argparse.Namespace, print_progress: PrintProgress) -> Section:
     """Write and read version 0, two layers of 128."""
     from benchmarks.lib.samples import first_checkpoint
     from schemas.model import check_probe, read_model
@@ -36,17 +36,17 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
     checkpoint = first_checkpoint()
     data = export(checkpoint, policy_version=1)
     document = orjson.loads(data)
-    say(f"{len(data) / 1e6:.2f} MB, {given.rounds} rounds")
+    print_progress(f"{len(data) / 1e6:.2f} MB, {arguments.rounds} rounds")
 
     def by_json() -> None:
-        model, told = model_file.parse_model(data)
-        model_file.check_probe(model, told["probe"])
+        model, document = model_file.parse_model(data)
+        model_file.check_probe(model, document["probe"])
 
     with tempfile.TemporaryDirectory(prefix="hotlap-hotload-") as name:
         path = Path(name) / "model_epoch_1.json"
         parts: dict[str, tuple[str, Callable[[], object]]] = {
             "export, read back, probe": ("orjson.dumps alone", lambda: export(checkpoint, policy_version=1)),
-            "write whole or not at all": (WRITE_FLOOR, lambda: write_atomic(path, data)),
+            "write atomically": (WRITE_FLOOR, lambda: write_atomic(path, data)),
             "read with orjson, layers, probe": (READ_FLOOR, lambda: check_probe(read_model(data))),
             "read with json, layers, probe (the simulated engine)": (READ_FLOOR, by_json),
             "json.loads alone": (READ_FLOOR, lambda: json.loads(data)),
@@ -55,7 +55,7 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
             READ_FLOOR: ("", lambda: orjson.loads(data)),
         }
         times: dict[str, list[float]] = {name: [] for name in parts}
-        for k in range(given.rounds + 1):
+        for k in range(arguments.rounds + 1):
             for part, (_, run) in parts.items():
                 began = time.perf_counter()
                 run()

@@ -1,4 +1,4 @@
-"""How fast rollouts are read, compared with libraries that only parse: 2048 experiences, 15 observations, 3 actions."""
+"""Reading rollouts, compared with libraries that only parse: 2048 experiences, 15 observations, 3 actions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 import orjson
 
 from benchmarks.lib.measurement import Figure, Section, Sense, number, ratio_claim
-from benchmarks.lib.progress import Say
+from benchmarks.lib.progress import PrintProgress
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from trainer.simulate import rollout_file
 
 NAME = "intake"
-HELP = "reading rollouts, beside orjson, json, msgspec and simdjson alone"
+HELP = "reading rollouts, compared with orjson, json, msgspec and simdjson alone"
 EXPERIENCES, OBSERVATIONS = 2048, 15
-MOST_RATIO = 1.5
+MAX_RATIO = 1.5
 FLOOR, READ = "orjson.loads alone, version 1", "read_rollout, version 1"
 PACKED_FLOOR, PACKED = "orjson.loads alone, version 2 as base64", "read_rollout, version 2 as base64"
 
@@ -34,7 +34,7 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--rounds", type=int, default=40, metavar="N", help="rounds of all readers (40)")
 
 
-def measure(given: argparse.Namespace, say: Say) -> Section:
+def measure(arguments: argparse.Namespace, print_progress: PrintProgress) -> Section:
     """Read the same bytes with all readers alternately."""
     one = rollout_file.encode_text(version_1(random_rollout(EXPERIENCES)))
     rollout = read_rollout(one)
@@ -50,13 +50,13 @@ def measure(given: argparse.Namespace, say: Say) -> Section:
         PACKED_FLOOR: (packed, orjson.loads),
         PACKED: (packed, read_rollout),
     }
-    say(f"{given.rounds} rounds of {len(readers)} readers")
-    times_ms = _times_ms(readers, given.rounds)
+    print_progress(f"{arguments.rounds} rounds of {len(readers)} readers")
+    times_ms = _times_ms(readers, arguments.rounds)
     figures = [_figure(name, len(data), times_ms[name]) for name, (data, _) in readers.items()]
     claim = ratio_claim(
         "Reading version 1, times orjson.loads of the same bytes",
         Sense.UNDER,
-        MOST_RATIO,
+        MAX_RATIO,
         times_ms[READ],
         times_ms[FLOOR],
     )
@@ -77,7 +77,7 @@ def _simdjson(data: bytes) -> Readers:
 
     return {
         "simdjson.loads alone, version 1": (data, simdjson.loads),
-        "simdjson's parser alone, nothing taken out, version 1": (data, parsed_only),
+        "simdjson's parser alone, no values read, version 1": (data, parsed_only),
     }
 
 

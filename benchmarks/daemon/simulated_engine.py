@@ -1,4 +1,4 @@
-"""How fast the simulated engine plays and writes, compared with the racing environment alone."""
+"""The speed of the simulated engine, compared with the racing environment alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lib.measurement import Figure, Section
-from benchmarks.lib.progress import Say
+from benchmarks.lib.progress import PrintProgress
 from trainer.envs.racing.simulation import RacingSimulation
 from trainer.simulate.engine import Engine
 from trainer.simulate.options import SimulationOptions
 
 NAME = "engine"
-HELP = "the simulated engine's steps a second, beside the racing world alone"
+HELP = "the simulated engine's steps per second, compared with the racing environment alone"
 STEPS = 2048
 
 
@@ -27,17 +27,20 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     p.add_argument("--agents", type=int, nargs="+", default=[16, 128], metavar="N", help="numbers of cars (16 128)")
 
 
-def measure(given: argparse.Namespace, say: Say) -> Section:
+def measure(arguments: argparse.Namespace, print_progress: PrintProgress) -> Section:
     """Run engine and environment alternately for the same number of steps."""
     figures = []
-    for agents in given.agents:
-        say(f"{agents} agents, {given.rounds} rounds")
-        pairs = [(_engine(agents, given.rollouts), _world(agents, given.rollouts)) for _ in range(given.rounds)]
-        engine, world = zip(*pairs, strict=True)
-        floor = f"the racing world alone, {agents} agents"
+    for agents in arguments.agents:
+        print_progress(f"{agents} agents, {arguments.rounds} rounds")
+        pairs = [
+            (_engine(agents, arguments.rollouts), _simulation(agents, arguments.rollouts))
+            for _ in range(arguments.rounds)
+        ]
+        engine, simulation = zip(*pairs, strict=True)
+        floor = f"the racing environment alone, {agents} agents"
         figures += [
             Figure(f"simulated engine, version 1, {agents} agents", "steps/s", engine, floor),
-            Figure(floor, "steps/s", world),
+            Figure(floor, "steps/s", simulation),
         ]
     notes = ("Steps of all agents together; the engine runs both networks, two layers of 128, and writes rollouts.",)
     return Section(NAME, "The simulated engine", tuple(figures), notes=notes)
@@ -52,13 +55,13 @@ def _engine(agents: int, rollouts: int) -> float:
         return engine.experiences / (time.perf_counter() - began)
 
 
-def _world(agents: int, rollouts: int) -> float:
-    world = RacingSimulation(agents, seed=0)
+def _simulation(agents: int, rollouts: int) -> float:
+    simulation = RacingSimulation(agents, seed=0)
     rng = np.random.default_rng(0)
-    shape = (64, agents, len(world.ACTION_NAMES))
-    actions = rng.uniform(world.ACTION_LOW, world.ACTION_HIGH, shape).astype(np.float32)
+    shape = (64, agents, len(simulation.ACTION_NAMES))
+    actions = rng.uniform(simulation.ACTION_LOW, simulation.ACTION_HIGH, shape).astype(np.float32)
     steps = rollouts * STEPS // agents
     began = time.perf_counter()
     for k in range(steps):
-        world.step(actions[k % len(actions)])
+        simulation.step(actions[k % len(actions)])
     return steps * agents / (time.perf_counter() - began)

@@ -23,67 +23,67 @@ from schemas.storage.layout import ProjectPaths
 TICK_S = 0.001
 
 
-class Watch:
-    """The worst values since the last line on stdin, in ms."""
+class LatencyRecorder:
+    """Records the worst values since the last line on stdin, in ms."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._worst = {"late": 0.0, "wake": 0.0, "pass": 0.0}
         self._woken_at: float | None = None
 
-    def ask(self) -> str:
+    def pop_line(self) -> str:
         """Return the worst values as a line, and start again."""
         with self._lock:
             line = json.dumps(self._worst)
             self._worst = dict.fromkeys(self._worst, 0.0)
         return line
 
-    def woken(self) -> None:
+    def record_wake(self) -> None:
         """Record a wake-up."""
         if self._woken_at is None:
             self._woken_at = time.perf_counter()
 
-    def passing(self) -> None:
+    def record_pass_start(self) -> None:
         """Record the start of a pass."""
         woken_at, self._woken_at = self._woken_at, None
         if woken_at is not None:
-            self.note("wake", time.perf_counter() - woken_at)
+            self.record("wake", time.perf_counter() - woken_at)
 
-    def note(self, what: str, seconds: float) -> None:
+    def record(self, name: str, seconds: float) -> None:
         """Keep the larger value."""
         with self._lock:
-            self._worst[what] = max(self._worst[what], seconds * 1e3)
+            self._worst[name] = max(self._worst[name], seconds * 1e3)
 
-    def beat(self) -> None:
+    def measure_lateness(self) -> None:
         """Run every millisecond, and record how late that was."""
         while True:
             due = time.perf_counter() + TICK_S
             time.sleep(TICK_S)
-            self.note("late", max(0.0, time.perf_counter() - due))
+            self.record("late", max(0.0, time.perf_counter() - due))
 
 
 class WatchedMailbox(Mailbox):
     """A mailbox that reports every wake-up."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, recorder: LatencyRecorder) -> None:
         super().__init__()
-        self._watch = watch
+        self._recorder = recorder
 
     def wake(self) -> None:
         """Request another pass."""
-        self._watch.woken()
+        self._recorder.record_wake()
         super().wake()
 
 
-def watch_passes(app: App, watch: Watch) -> None:
+def watch_passes(app: App, recorder: LatencyRecorder) -> None:
     """Measure every pass from now on."""
     tick = app.service.tick
 
     def timed() -> float:
-        watch.passing()
+        recorder.record_pass_start()
         began = time.perf_counter()
         delay_s = tick()
-        watch.note("pass", time.perf_counter() - began)
+        recorder.record("pass", time.perf_counter() - began)
         return delay_s
 
     app.service.tick = timed  # type: ignore[method-assign]
@@ -91,20 +91,20 @@ def watch_passes(app: App, watch: Watch) -> None:
 
 def main() -> int:
     """Serve until standard input closes."""
-    layout, watch = ProjectPaths(Path(sys.argv[1])), Watch()
-    settings = load_settings(layout.project)
-    answers, sys.stdout = sys.stdout, sys.stderr  # log lines go to stderr
-    setattr(daemon_app, "Mailbox", partial(WatchedMailbox, watch))  # noqa: B010
-    with open_service(layout, settings, dashboard=False) as app:
-        watch_passes(app, watch)
+    paths, recorder = ProjectPaths(Path(sys.argv[1])), LatencyRecorder()
+    settings = load_settings(paths.project)
+    output, sys.stdout = sys.stdout, sys.stderr  # log lines go to stderr
+    setattr(daemon_app, "Mailbox", partial(WatchedMailbox, recorder))  # noqa: B010
+    with open_service(paths, settings, dashboard=False) as app:
+        watch_passes(app, recorder)
 
-        def answer() -> None:
+        def answer_lines() -> None:
             for _ in sys.stdin:
-                print(watch.ask(), file=answers, flush=True)
+                print(recorder.pop_line(), file=output, flush=True)
             app.mailbox.stop()
 
-        threading.Thread(target=watch.beat, daemon=True).start()
-        threading.Thread(target=answer, daemon=True).start()
+        threading.Thread(target=recorder.measure_lateness, daemon=True).start()
+        threading.Thread(target=answer_lines, daemon=True).start()
         app.run()
     return 0
 

@@ -1,10 +1,10 @@
 """The `imitation` package's DAgger on one racing milestone: a task on stdin, a result on stdout.
 
-The same game, seeds, network, batches and gradient steps per round, and in each round as many labels as ours had: if
-its episodes end early it plays more of them, and cuts the last one. With "further_rounds" each round has as many
-episodes as ours instead, and rounds are added, with their gradient steps, until it has had at least as many labels.
+The same game, seeds, network, batches and gradient steps per round, and in each round as many labels as Hotlap: if
+its episodes end early, more episodes are run, and the last one is truncated. With "further_rounds" each round has as
+many episodes as Hotlap instead, and rounds are added, with their gradient steps, until it has at least as many labels.
 
-Its experts see observations only. So an observation contains the expert's state after the car's fifteen numbers, and
+Its experts get only observations. So an observation contains the car's fifteen numbers and then the expert's state;
 the learner's network uses only those fifteen.
 """
 
@@ -30,8 +30,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from trainer.common.rng import key_for
 from trainer.envs.racing.milestones import AHEAD_M, RacingMilestones
 
-OWN = 15
-EXTRA = 4 + 3 * len(AHEAD_M)
+OBSERVATION_SIZE = 15
+EXPERT_STATE_SIZE = 4 + 3 * len(AHEAD_M)
 
 
 class Episodes(gymnasium.Env):
@@ -43,9 +43,11 @@ class Episodes(gymnasium.Env):
         milestone = next(m for m in document["milestones"] if m["id"] == task["milestone"])
         start = milestone["starting_state"]
         self._start = (Path(task["states"]) / Path(start).name).read_bytes() if start else None
-        self.labels_left = math.inf  #: an episode is cut after this many
+        self.labels_left = math.inf  #: an episode is truncated after this many
         self._name, self._limit, self._rng = task["milestone"], task["limit"], np.random.default_rng(seed)
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OWN + EXTRA,), np.float32)
+        self.observation_space = gymnasium.spaces.Box(
+            -np.inf, np.inf, (OBSERVATION_SIZE + EXPERT_STATE_SIZE,), np.float32
+        )
         self.action_space = self._env.action_space
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -53,7 +55,7 @@ class Episodes(gymnasium.Env):
         if self._start is not None:
             self._env.load_state(self._start)
         self._steps = 0
-        return self._seen(), {}
+        return self._observation(), {}
 
     def step(self, action: Any) -> Any:
         _, reward, crashed, _, info = self._env.step(action)
@@ -61,12 +63,12 @@ class Episodes(gymnasium.Env):
         self.labels_left -= 1
         success = self._name in info["milestones"]
         cut = self._steps >= self._limit or self.labels_left <= 0
-        return self._seen(), reward, crashed or success, cut, {"success": success}
+        return self._observation(), reward, crashed or success, cut, {"success": success}
 
-    def _seen(self) -> Any:
+    def _observation(self) -> Any:
         s = self._env.expert_state()
-        told = [[s["speed"], s["offset"], s["heading"], s["steer_max"]], s["ahead"].ravel(), s["curvature"]]
-        return np.concatenate([self._env.observe(), *told]).astype(np.float32)
+        expert_state = [[s["speed"], s["offset"], s["heading"], s["steer_max"]], s["ahead"].ravel(), s["curvature"]]
+        return np.concatenate([self._env.observe(), *expert_state]).astype(np.float32)
 
 
 class Pursuit(BasePolicy):
@@ -79,7 +81,7 @@ class Pursuit(BasePolicy):
         from pursuit import drive
 
         rows = []
-        for row in observation.cpu().numpy()[:, OWN:]:
+        for row in observation.cpu().numpy()[:, OBSERVATION_SIZE:]:
             ahead = row[4 : 4 + 2 * len(AHEAD_M)].reshape(-1, 2)
             curvature = row[4 + 2 * len(AHEAD_M) :]
             named = dict(zip(("speed", "offset", "heading", "steer_max"), map(float, row[:4]), strict=True))
@@ -87,14 +89,14 @@ class Pursuit(BasePolicy):
         return torch.tensor(rows, dtype=torch.float32)
 
 
-class OwnNumbers(BaseFeaturesExtractor):
+class ObservationOnly(BaseFeaturesExtractor):
     """Return the car's observation without the expert's state."""
 
     def __init__(self, space: Any) -> None:
-        super().__init__(space, OWN)
+        super().__init__(space, OBSERVATION_SIZE)
 
     def forward(self, observation: Any) -> Any:
-        return observation[:, :OWN]
+        return observation[:, :OBSERVATION_SIZE]
 
 
 def _play(collector: Any, expert: Pursuit) -> int:
@@ -118,7 +120,7 @@ def main() -> None:
     venv = DummyVecEnv([lambda: env])
     policy = ActorCriticPolicy(
         venv.observation_space, venv.action_space, lambda _: 3e-4,
-        net_arch=[256, 256], activation_fn=torch.nn.ReLU, features_extractor_class=OwnNumbers,
+        net_arch=[256, 256], activation_fn=torch.nn.ReLU, features_extractor_class=ObservationOnly,
     )  # fmt: skip
     rng = np.random.default_rng(task["seed"])
     learner = bc.BC(
@@ -140,19 +142,19 @@ def main() -> None:
                 labels += _play(collector, expert)
                 episodes += 1
             rounds += 1
-            # Without rollouts for its log, which cost time and give no labels.
+            # Without rollouts for its log, which cost time and do not add labels.
             quiet = {"progress_bar": False, "log_interval": 10**9, "log_rollouts_venv": None}
             trainer.extend_and_update({"n_batches": task["steps"], **quiet})
         seconds = time.monotonic() - began
-    judge, wins = Episodes(task, 0), 0
+    evaluation_env, wins = Episodes(task, 0), 0
     for k in range(task["final_episodes"]):
-        # The same episodes that evaluate our policies.
+        # The episodes that evaluate Hotlap's policies.
         seed = key_for(task["seed"], "dagger", task["milestone"], "final", k) % 2**31
-        observation, _ = judge.reset(seed=seed)
+        observation, _ = evaluation_env.reset(seed=seed)
         over = False
         while not over:
             action, _ = policy.predict(observation, deterministic=True)
-            observation, _, terminated, truncated, info = judge.step(action)
+            observation, _, terminated, truncated, info = evaluation_env.step(action)
             over = terminated or truncated
         wins += info["success"]
     print(json.dumps({"success_rate": wins / task["final_episodes"], "labels": labels, "seconds": seconds}))

@@ -24,8 +24,8 @@ FEW, MANY = 300, 7000
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this benchmark's flags."""
     p = commands.add_parser("dagger-inputs", help="normalisation of DAgger's observations", description=__doc__)
-    p.add_argument("--seeds", type=int, default=2, metavar="N", help="how many (2)")
-    p.add_argument("--rounds", type=int, default=5, metavar="N", help=f"of {STEPS} steps each (5)")
+    p.add_argument("--seeds", type=int, default=2, metavar="N", help="number of seeds (2)")
+    p.add_argument("--rounds", type=int, default=5, metavar="N", help=f"rounds of {STEPS} gradient steps (5)")
     p.set_defaults(run=main)
 
 
@@ -41,39 +41,39 @@ def tree(x: NDArray[np.float32]) -> NDArray[Any]:
     return (2 * (x[:, 0] > 0.3) + low).astype(np.int64)
 
 
-def main(given: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Print the table."""
     import torch
 
     torch.set_num_threads(1)
     print(f"on {machine.in_words(machine.describe())}\n")
-    rounds = " | ".join(f"{STEPS * (number + 1)} steps" for number in range(given.rounds))
-    print(f"| labels of | how many | units | {rounds} |\n|---|---|---|" + "---|" * given.rounds)
+    rounds = " | ".join(f"{STEPS * (number + 1)} steps" for number in range(arguments.rounds))
+    print(f"| labels of | how many | units | {rounds} |\n|---|---|---|" + "---|" * arguments.rounds)
     for name, function in (("smooth, rms error", smooth), ("tree, wrong choices", tree)):
         for labels in (FEW, MANY):
-            for units, calm in (("small with few labels", True), ("one deviation", False)):
+            for units, is_damped in (("small with few labels", True), ("one deviation", False)):
                 errors = np.mean(
-                    [_errors(function, labels, calm, seed, given.rounds) for seed in range(given.seeds)], 0
+                    [_errors(function, labels, is_damped, seed, arguments.rounds) for seed in range(arguments.seeds)], 0
                 )
                 print(f"| {name} | {labels} | {units} | " + " | ".join(f"{e:.3f}" for e in errors) + " |", flush=True)
     return 0
 
 
-def _errors(function: Callable[[Any], Any], labels: int, calm: bool, seed: int, rounds: int) -> list[float]:
+def _errors(function: Callable[[Any], Any], labels: int, is_damped: bool, seed: int, rounds: int) -> list[float]:
     """Return the error on held-out states after each round."""
     from trainer.dagger.actions import ActionSpec
     from trainer.dagger.environment import ObservationSpec
     from trainer.dagger.training.dataset import Dataset, RoundWriter
     from trainer.dagger.training.learner import INPUT_DAMPING_LABELS, DaggerLearner, LearnerConfig
 
-    actions = {
+    actions: dict[Callable[[Any], Any], ActionSpec] = {
         smooth: ActionSpec("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),
         tree: ActionSpec("discrete", ("a", "b", "c", "d")),
-    }[function]
+    }
     rng = np.random.default_rng(seed)
     x, held_out = (rng.normal(size=(n, COLUMNS)).astype(np.float32) for n in (labels, HELD_OUT))
-    config, errors = LearnerConfig("INPUTS", 256, 3e-4, seed, "cpu", INPUT_DAMPING_LABELS if calm else 0.0), []
-    learner = DaggerLearner(ObservationSpec((COLUMNS,), is_image=False), actions, config)
+    config, errors = LearnerConfig("INPUTS", 256, 3e-4, seed, "cpu", INPUT_DAMPING_LABELS if is_damped else 0.0), []
+    learner = DaggerLearner(ObservationSpec((COLUMNS,), is_image=False), actions[function], config)
     learner.update_normaliser(x)
     with tempfile.TemporaryDirectory() as folder:
         writer = RoundWriter(Path(folder), 0)

@@ -13,8 +13,8 @@ Curve = Sequence[tuple[int, float]]
 
 
 def picture(curves: Mapping[str, Sequence[Curve]]) -> str:
-    """Return the SVG; `curves` maps a way to the curves of its runs."""
-    means = {way: _mean_curve(curves[way]) for way in COLOURS if curves.get(way)}
+    """Return the SVG; `curves` maps a method to the curves of its runs."""
+    means = {method: _mean_curve(curves[method]) for method in COLOURS if curves.get(method)}
     series = [Series(points, COLOURS[way], has_dots=True) for way, points in means.items()]
     legend = [(way, COLOURS[way]) for way in means]
     panel = Panel("success rate, mean over milestones", series, "expert labels per milestone")

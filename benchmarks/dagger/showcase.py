@@ -1,6 +1,6 @@
 """The five racing milestones from scratch, timed, and every policy compared with its expert on the same episodes.
 
-With --milestone-config the milestones of another game; with --judge-only an existing run.
+--milestone-config selects the milestones of another game, --evaluate-only an existing run.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from benchmarks.lib import host_info as machine
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "dagger_racing.json"
-MOST_S = 300.0
-LEAST_RATIO = 0.95
+MAX_S = 300.0
+MIN_RATIO = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,46 +30,56 @@ class Pair:
     expert: float  #: success rate
     policy: float
 
-    def is_enough(self) -> bool:
-        """Return whether the policy does nearly as well."""
-        return self.policy >= LEAST_RATIO * self.expert
+    def is_good_enough(self) -> bool:
+        """Return whether the policy is nearly as good as the expert."""
+        return self.policy >= MIN_RATIO * self.expert
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this benchmark's flags."""
     p = commands.add_parser("dagger-show", help="five racing milestones, timed and evaluated", description=__doc__)
-    p.add_argument("--milestone-config", type=Path, default=CONFIG, metavar="FILE", help="(dagger_racing.json)")
-    p.add_argument("--judge-only", action="store_true", help="evaluate the run in --out; without a time limit")
-    p.add_argument("--jobs", type=int, default=2, metavar="N", help="milestones at a time (2)")
+    p.add_argument(
+        "--milestone-config", type=Path, default=CONFIG, metavar="FILE", help="the milestones (dagger_racing.json)"
+    )
+    p.add_argument("--evaluate-only", action="store_true", help="evaluate the run in --out; without a time limit")
+    p.add_argument("--jobs", type=int, default=2, metavar="N", help="milestones at the same time (2)")
     p.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "dagger_show", metavar="DIR")
     p.set_defaults(run=main)
 
 
-def main(given: argparse.Namespace) -> int:
-    """Run the pipeline; return 0 if it took under five minutes and every policy does nearly as well as its expert."""
-    took_s = 0.0
-    if not given.judge_only:
-        shutil.rmtree(given.out, ignore_errors=True)
+def main(arguments: argparse.Namespace) -> int:
+    """Run the pipeline; return 0 if it took less than MAX_S and every policy is nearly as good as its expert."""
+    elapsed_s = 0.0
+    if not arguments.evaluate_only:
+        shutil.rmtree(arguments.out, ignore_errors=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", "trainer", "dagger", "--milestone-config", str(given.milestone_config)]
-        command += ["--jobs", str(given.jobs), "--output-dir", str(given.out), "--state-dir", str(given.out / "states")]
+        command = [sys.executable, "-m", "trainer", "dagger", "--milestone-config", str(arguments.milestone_config)]
+        command += [
+            "--jobs",
+            str(arguments.jobs),
+            "--output-dir",
+            str(arguments.out),
+            "--state-dir",
+            str(arguments.out / "states"),
+        ]
         if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
             return code
-        took_s = time.monotonic() - began
-    pairs = judge(given.out, given.milestone_config)
+        elapsed_s = time.monotonic() - began
+    pairs = evaluate_experts(arguments.out, arguments.milestone_config)
     print(f"on {machine.in_words(machine.describe())}")
-    if took_s:
-        print(
-            f"{took_s:.0f} s for {len(pairs)} milestones with --jobs {given.jobs}; the limit for five is {MOST_S:.0f} s"
-        )
+    if elapsed_s:
+        limit = f"the limit for five is {MAX_S:.0f} s"
+        print(f"{elapsed_s:.0f} s for {len(pairs)} milestones with --jobs {arguments.jobs}; {limit}")
     print()
     print("| milestone | expert | policy | enough |\n|---|---|---|---|")
     for pair in pairs:
-        print(f"| {pair.milestone} | {pair.expert:.2f} | {pair.policy:.2f} | {'yes' if pair.is_enough() else 'NO'} |")
-    return 0 if took_s < MOST_S and all(pair.is_enough() for pair in pairs) else 1
+        print(
+            f"| {pair.milestone} | {pair.expert:.2f} | {pair.policy:.2f} | {'yes' if pair.is_good_enough() else 'NO'} |"
+        )
+    return 0 if elapsed_s < MAX_S and all(pair.is_good_enough() for pair in pairs) else 1
 
 
-def judge(out: Path, config_file: Path) -> list[Pair]:
+def evaluate_experts(out: Path, config_file: Path) -> list[Pair]:
     """Run every expert on the episodes, and with the step limit, of its policy's final evaluation."""
     from trainer.common.rng import key_for
     from trainer.dagger.environment import open_environments

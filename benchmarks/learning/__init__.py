@@ -1,1 +1,1 @@
-"""How fast Hotlap learns from files, compared with Stable-Baselines3."""
+"""Learning from files, compared with Stable-Baselines3."""

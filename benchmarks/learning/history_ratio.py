@@ -35,7 +35,7 @@ AGES = (1, 2, 4, 8)
 
 @dataclass(frozen=True, slots=True)
 class HistoryOutcome:
-    """One run: the reward per step of each batch, and how much a batch overlaps with later policies."""
+    """The outcome of one run: the reward per step of each batch, and its overlap with later policies."""
 
     rewards: list[float]
     overlaps: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))  #: by age in cycles
@@ -50,12 +50,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     p.set_defaults(run=main)
 
 
-def main(given: argparse.Namespace) -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Print both tables."""
-    outcomes: dict[float, list[HistoryOutcome]] = {ratio: [] for ratio in given.ratios}
-    for seed in given.seeds:
-        for ratio in given.ratios:
-            outcomes[ratio].append(play(ratio, seed, given.cycles))
+    outcomes: dict[float, list[HistoryOutcome]] = {ratio: [] for ratio in arguments.ratios}
+    for seed in arguments.seeds:
+        for ratio in arguments.ratios:
+            outcomes[ratio].append(run_cycles(ratio, seed, arguments.cycles))
             print(f"seed {seed}, history_ratio {ratio:g}: {outcomes[ratio][-1].rewards[-1]:.3f}", file=sys.stderr)
     print(f"on {machine.in_words(machine.describe())}")
     print("\n".join(_reward_table(outcomes)))
@@ -64,13 +64,13 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
-def play(ratio: float, seed: int, cycles: int) -> HistoryOutcome:
+def run_cycles(ratio: float, seed: int, cycles: int) -> HistoryOutcome:
     """Train for `cycles` cycles, and collect once more with the last model."""
     with tempfile.TemporaryDirectory(prefix="hotlap-replay-") as name:
         loop = _Loop(Path(name), TrainerSettings(seed=seed, history_ratio=ratio, device="cpu"))
         for _ in range(cycles):
-            loop.turn()
-        loop.batch()
+            loop.run_cycle()
+        loop.collect_batch()
         return loop.outcome
 
 
@@ -85,18 +85,18 @@ class _Loop:
         self.outcome = HistoryOutcome([])
         self._last = self._run("initial", ())
 
-    def turn(self) -> None:
+    def run_cycle(self) -> None:
         """Collect a batch and train on it."""
-        new = self.batch()
+        new = self.collect_batch()
         inputs = [
-            given.model_copy(update={"is_new": given in new, "age": len(self._batches) - 1 - i})
+            arguments.model_copy(update={"is_new": arguments in new, "age": len(self._batches) - 1 - i})
             for i, batch in enumerate(self._batches)
-            for given in batch
+            for arguments in batch
         ]
         self._cycle += 1
         self._last = self._run("train", tuple(inputs))
 
-    def batch(self) -> list[RolloutInput]:
+    def collect_batch(self) -> list[RolloutInput]:
         """Collect a batch, and record its reward and the overlap of the old batches."""
         engine, model = self._engine, str(self._model_path())
         engine.model = load_model(self._model_path())
@@ -147,9 +147,9 @@ def _rewards(path: Path) -> float:
     return float(read_rollout(path.read_bytes()).rewards.mean(dtype=np.float64))
 
 
-def _overlap(given: RolloutInput, now: Model) -> float:
+def _overlap(entry: RolloutInput, now: Model) -> float:
     """Return the mean of min(1, now / then) over the densities of a rollout's actions."""
-    rollout = read_rollout(Path(given.source).read_bytes())
+    rollout = read_rollout(Path(entry.source).read_bytes())
     mean = now.mean(rollout.observations).astype(np.float64)
     std = np.exp(now.action_log_std.astype(np.float64))
     z = (rollout.actions - mean) / std

@@ -7,62 +7,62 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.learning.scenarios import Scale, Scenario, ScenarioOutcome, ScenarioRun, Way
+from benchmarks.learning.scenarios import Method, Scale, Scenario, ScenarioOutcome, ScenarioRun
 from benchmarks.lib.doc_tables import table
 from benchmarks.lib.host_info import in_words
 
-LEAST_RATIO = 0.95
+MIN_RATIO = 0.95
 OBSERVATIONS = {Scale.WELL: "well scaled", Scale.BADLY: "x 30 + 100"}
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One of our ways compared with Stable-Baselines3 at one scale, over the seeds that both have."""
+    """One method of Hotlap compared with Stable-Baselines3 at one scale, over the seeds of both."""
 
-    way: Way
+    method: Method
     scale: Scale
     seeds: tuple[int, ...]
-    ours: tuple[float, ...]  #: reward per step after the last cycle, one per seed
-    theirs: tuple[float, ...]
+    hotlap: tuple[float, ...]  #: reward per step after the last cycle, one per seed
+    sb3: tuple[float, ...]
 
     @property
     def ratio(self) -> float:
-        """The ratio of the means."""
-        return statistics.fmean(self.ours) / statistics.fmean(self.theirs)
+        """Return the ratio of the means."""
+        return statistics.fmean(self.hotlap) / statistics.fmean(self.sb3)
 
     @property
     def passed(self) -> bool:
-        """Whether our final reward is high enough."""
-        return self.ratio >= LEAST_RATIO
+        """Return whether Hotlap's final reward is high enough."""
+        return self.ratio >= MIN_RATIO
 
     def plain(self) -> dict[str, Any]:
         """Return the document for JSON."""
         return {
-            "way": self.way,
+            "method": self.method,
             "scale": self.scale,
             "seeds": self.seeds,
-            "ours": self.ours,
-            "sb3": self.theirs,
-            "ours_mean": statistics.fmean(self.ours),
-            "sb3_mean": statistics.fmean(self.theirs),
-            "ours_deviation": deviation(self.ours),
-            "sb3_deviation": deviation(self.theirs),
+            "ours": self.hotlap,
+            "sb3": self.sb3,
+            "ours_mean": statistics.fmean(self.hotlap),
+            "sb3_mean": statistics.fmean(self.sb3),
+            "ours_deviation": deviation(self.hotlap),
+            "sb3_deviation": deviation(self.sb3),
             "ratio": self.ratio,
             "passed": self.passed,
         }
 
 
 def compare(outcomes: Mapping[ScenarioRun, ScenarioOutcome]) -> list[Comparison]:
-    """Return the comparisons for which both sides have outcomes."""
+    """Return the comparisons for which both have outcomes."""
     found = []
     for scale in Scale:
-        for way in (Way.OURS, Way.OWN):
-            played = {run.seed for run in outcomes if (run.way, run.scale) == (way, scale)}
-            seeds = tuple(sorted(seed for seed in played if ScenarioRun(Way.SB3, scale, seed) in outcomes))
+        for way in (Method.OURS, Method.OWN):
+            run_seeds = {run.seed for run in outcomes if (run.method, run.scale) == (way, scale)}
+            seeds = tuple(sorted(seed for seed in run_seeds if ScenarioRun(Method.SB3, scale, seed) in outcomes))
             if seeds:
-                ours = tuple(outcomes[ScenarioRun(way, scale, seed)].final for seed in seeds)
-                theirs = tuple(outcomes[ScenarioRun(Way.SB3, scale, seed)].final for seed in seeds)
-                found.append(Comparison(way, scale, seeds, ours, theirs))
+                hotlap = tuple(outcomes[ScenarioRun(way, scale, seed)].final for seed in seeds)
+                sb3 = tuple(outcomes[ScenarioRun(Method.SB3, scale, seed)].final for seed in seeds)
+                found.append(Comparison(way, scale, seeds, hotlap, sb3))
     return found
 
 
@@ -74,19 +74,19 @@ def deviation(values: Sequence[float]) -> float:
 def verdicts(comparisons: Iterable[Comparison]) -> list[str]:
     """Return one line per comparison for the terminal."""
     return [
-        f"{c.way:<11} {c.scale:<5} seeds {' '.join(map(str, c.seeds))}:"
-        f"  ours {_spread(c.ours)}  sb3 {_spread(c.theirs)}  ratio {c.ratio:.3f}  {_verdict(c)}"
+        f"{c.method:<11} {c.scale:<5} seeds {' '.join(map(str, c.seeds))}:"
+        f"  ours {_spread(c.hotlap)}  sb3 {_spread(c.sb3)}  ratio {c.ratio:.3f}  {_verdict(c)}"
         for c in comparisons
     ]
 
 
 def is_complete(comparisons: Sequence[Comparison]) -> bool:
-    """Return whether both ways were compared at both scales, over the same seeds."""
+    """Return whether both methods were compared at both scales, over the same seeds."""
     return len(comparisons) == 4 and len({comparison.seeds for comparison in comparisons}) == 1
 
 
 def markdown(outcomes: Mapping[ScenarioRun, ScenarioOutcome], plan: Scenario, machine: dict[str, str | int]) -> str:
-    """Return both tables, with what is needed to reproduce them."""
+    """Return both tables, with the command that reproduces them."""
     seeds = " ".join(map(str, sorted({run.seed for run in outcomes})))
     command = f"python -m benchmarks learning --seeds {seeds} --cycles {plan.cycles}"
     dates = sorted({outcome.date for outcome in outcomes.values()})
@@ -106,21 +106,21 @@ def markdown(outcomes: Mapping[ScenarioRun, ScenarioOutcome], plan: Scenario, ma
 
 def _final_table(comparisons: Sequence[Comparison]) -> list[str]:
     seeds = ", ".join(map(str, comparisons[0].seeds)) if comparisons else ""
-    of_ours, of_theirs = f"Hotlap, seeds {seeds}", f"Stable-Baselines3, seeds {seeds}"
+    hotlap_head, sb3_head = f"Hotlap, seeds {seeds}", f"Stable-Baselines3, seeds {seeds}"
     heads = [
         "observations",
-        "engine begins with",
-        of_ours,
+        "engine starts with",
+        hotlap_head,
         "mean",
-        of_theirs,
+        sb3_head,
         "mean",
         "ratio",
-        f"at least {LEAST_RATIO}",
+        f"at least {MIN_RATIO}",
     ]
     rows = []
     for c in comparisons:
-        start = "weights of its own" if c.way is Way.OWN else "version 0"
-        cells = [OBSERVATIONS[c.scale], start, _each(c.ours), _spread(c.ours), _each(c.theirs), _spread(c.theirs)]
+        start = "its own weights" if c.method is Method.OWN else "version 0"
+        cells = [OBSERVATIONS[c.scale], start, _each(c.hotlap), _spread(c.hotlap), _each(c.sb3), _spread(c.sb3)]
         rows.append([*cells, f"**{c.ratio:.3f}**", _verdict(c)])
     return table(heads, rows)
 
@@ -128,8 +128,8 @@ def _final_table(comparisons: Sequence[Comparison]) -> list[str]:
 def _curve_table(outcomes: Mapping[ScenarioRun, ScenarioOutcome], plan: Scenario) -> list[str]:
     groups: dict[str, list[ScenarioOutcome]] = {}
     for scale in Scale:
-        for way in Way:
-            if chosen := [o for run, o in outcomes.items() if (run.way, run.scale) == (way, scale)]:
+        for way in Method:
+            if chosen := [o for run, o in outcomes.items() if (run.method, run.scale) == (way, scale)]:
                 groups[f"{way.label}, {OBSERVATIONS[scale]}"] = chosen
     rows = []
     for k in range(plan.cycles + 1):

@@ -30,20 +30,20 @@ from trainer.envs.racing.simulation import RacingSimulation
 class RacingVecEnv(AgentsVecEnv):
     """The racing environment for Stable-Baselines3, with the original rewards."""
 
-    def __init__(self, world: RacingSimulation) -> None:
-        self.world = world
+    def __init__(self, simulation: RacingSimulation) -> None:
+        self.simulation = simulation
         self.rewards: list[float] = []  #: mean over the agents, one per step
-        seen = gymnasium.spaces.Box(-np.inf, np.inf, (world.OBSERVATION_SIZE,), np.float32)
-        done = gymnasium.spaces.Box(world.ACTION_LOW, world.ACTION_HIGH, dtype=np.float32)
-        super().__init__(world.n_agents, seen, done)
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (simulation.OBSERVATION_SIZE,), np.float32)
+        action_space = gymnasium.spaces.Box(simulation.ACTION_LOW, simulation.ACTION_HIGH, dtype=np.float32)
+        super().__init__(simulation.n_agents, observation_space, action_space)
 
     def reset(self) -> VecEnvObs:
         """Start a new episode of all agents."""
-        return self.world.reset()
+        return self.simulation.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step; if an episode ended, the infos contain its true last observation."""
-        step = self.world.step(self._actions)
+        step = self.simulation.step(self._actions)
         self.rewards.append(float(step.reward.mean(dtype=np.float64)))
         done = step.terminated | step.truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -55,8 +55,8 @@ class RacingVecEnv(AgentsVecEnv):
         return step.observation, step.reward, done, infos
 
 
-class Teller(BaseCallback):
-    """Prints each batch's reward per step, and ends after the batch that follows the last update."""
+class BatchReporter(BaseCallback):
+    """Prints each batch's reward per step, and ends the training after the batch that follows the last update."""
 
     def __init__(self, env: RacingVecEnv, *, steps: int, batches: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def make_ppo(
     epochs: int | None = None,
     device: str = "cpu",
 ) -> PPO:
-    """Return PPO with our hyperparameters and two separate networks of our hidden sizes."""
+    """Return PPO with Hotlap's hyperparameters and two separate networks of the same hidden sizes."""
     s, hidden = TrainerSettings(), list(AgentSettings().hidden_sizes)
     model = PPO(
         "MlpPolicy",
@@ -102,7 +102,7 @@ def make_ppo(
             "log_std_init": LOG_STD_START,
         },
     )
-    model.set_logger(Logger(folder=None, output_formats=[]))  # the default one leaves a folder behind
+    model.set_logger(Logger(folder=None, output_formats=[]))  # the default one creates a folder
     return model
 
 
@@ -115,17 +115,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--observation-scale", type=float, default=1.0)
     parser.add_argument("--observation-shift", type=float, default=0.0)
-    given = parser.parse_args()
-    steps, rest = divmod(given.batch, given.agents)
-    if rest:
-        parser.error(f"a batch of {given.batch} steps cannot be shared by {given.agents} agents")
+    arguments = parser.parse_args()
+    steps, remainder = divmod(arguments.batch, arguments.agents)
+    if remainder:
+        parser.error(f"a batch of {arguments.batch} steps cannot be shared by {arguments.agents} agents")
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     torch.set_num_threads(1)
-    factor, shift = given.observation_scale, given.observation_shift
-    world = RacingSimulation(given.agents, seed=given.seed, observation_scale=factor, observation_shift=shift)
-    env = RacingVecEnv(world)
-    teller = Teller(env, steps=steps, batches=given.cycles + 1)
-    make_ppo(env, steps=steps, seed=given.seed).learn(given.batch * (given.cycles + 1), callback=teller)
+    factor, shift = arguments.observation_scale, arguments.observation_shift
+    simulation = RacingSimulation(
+        arguments.agents, seed=arguments.seed, observation_scale=factor, observation_shift=shift
+    )
+    env = RacingVecEnv(simulation)
+    reporter = BatchReporter(env, steps=steps, batches=arguments.cycles + 1)
+    make_ppo(env, steps=steps, seed=arguments.seed).learn(arguments.batch * (arguments.cycles + 1), callback=reporter)
     return 0
 
 

@@ -12,8 +12,8 @@ from typing import Any
 SCHEMA = "hotlap.benchmark.learning/1"
 
 
-class Way(StrEnum):
-    """A way to learn."""
+class Method(StrEnum):
+    """A method of learning."""
 
     SB3 = "sb3"  #: Stable-Baselines3's PPO with VecNormalize, in one process
     OURS = "ours"  #: engine, two folders, daemon
@@ -21,11 +21,11 @@ class Way(StrEnum):
 
     @property
     def label(self) -> str:
-        """The name in tables and plots."""
+        """Return the name in tables and plots."""
         return {
-            Way.SB3: "Stable-Baselines3",
-            Way.OURS: "Hotlap",
-            Way.OWN: "Hotlap, engine with own weights",
+            Method.SB3: "Stable-Baselines3",
+            Method.OURS: "Hotlap",
+            Method.OWN: "Hotlap, engine with own weights",
         }[self]
 
 
@@ -37,7 +37,7 @@ class Scale(StrEnum):
 
     @property
     def factor_and_shift(self) -> tuple[float, float]:
-        """(factor, shift): observations are x * factor + shift."""
+        """Return (factor, shift): observations are x * factor + shift."""
         return {Scale.WELL: (1.0, 0.0), Scale.BADLY: (30.0, 100.0)}[self]
 
 
@@ -45,12 +45,12 @@ class Scale(StrEnum):
 class ScenarioRun:
     """One training run from scratch."""
 
-    way: Way
+    method: Method
     scale: Scale
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.way:<11} {self.scale:<5} seed {self.seed}"
+        return f"{self.method:<11} {self.scale:<5} seed {self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class Scenario:
     agents: int = 32
     rollouts: int = 10  #: per batch
     steps: int = 2048  #: per rollout, of all agents together
-    config: str = ""  #: text of a daemon.toml for ours; empty = the defaults
+    config: str = ""  #: text of a daemon.toml for Hotlap; empty = the defaults
 
     @property
     def batch(self) -> int:
-        """The experiences of one batch."""
+        """Return the number of experiences of one batch."""
         return self.rollouts * self.steps
 
 
@@ -77,18 +77,18 @@ class ScenarioOutcome:
     curve: tuple[float, ...]  #: reward per step of each batch; entry k is after k cycles
     seconds: float
     date: str
-    details: list[dict[str, Any]] = field(default_factory=list)  #: ours: the history of cycles, and warnings
+    details: list[dict[str, Any]] = field(default_factory=list)  #: Hotlap: the history of cycles, and warnings
 
     @property
     def final(self) -> float:
-        """The reward per step after the last cycle."""
+        """Return the reward per step after the last cycle."""
         return self.curve[-1]
 
 
-def runs_of(ways: Iterable[Way], scales: Iterable[Scale], seeds: Sequence[int]) -> list[ScenarioRun]:
-    """Return all combinations; the first seed of every way comes before any second one."""
-    scales, ways = list(scales), list(ways)
-    return [ScenarioRun(way, scale, seed) for seed in seeds for scale in scales for way in ways]
+def runs_of(methods: Iterable[Method], scales: Iterable[Scale], seeds: Sequence[int]) -> list[ScenarioRun]:
+    """Return all combinations; all methods with the first seed come before those with the second one."""
+    scales, methods = list(scales), list(methods)
+    return [ScenarioRun(way, scale, seed) for seed in seeds for scale in scales for way in methods]
 
 
 def save(path: Path, plan: Scenario, outcomes: Iterable[ScenarioOutcome], about: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def save(path: Path, plan: Scenario, outcomes: Iterable[ScenarioOutcome], about:
 
 
 def load(path: Path, plan: Scenario) -> tuple[dict[ScenarioRun, ScenarioOutcome], dict[str, Any]]:
-    """Return the outcomes saved for this plan, and the rest of the document; both are empty if there are none."""
+    """Return the outcomes that were saved for this plan, and the document; both are empty if none was saved."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or Scenario(**document["plan"]) != plan:
@@ -118,5 +118,5 @@ def _plain(outcome: ScenarioOutcome) -> dict[str, Any]:
 
 
 def _outcome(entry: dict[str, Any]) -> ScenarioOutcome:
-    run = ScenarioRun(Way(entry["way"]), Scale(entry["scale"]), int(entry["seed"]))
+    run = ScenarioRun(Method(entry["method"]), Scale(entry["scale"]), int(entry["seed"]))
     return ScenarioOutcome(run, tuple(entry["curve"]), entry["seconds"], entry["date"], entry["details"])

@@ -1,1 +1,1 @@
-"""What the benchmarks share: child processes, measurement, tables, sample rollouts."""
+"""Shared parts of the benchmarks: child processes, measurement, tables, sample rollouts."""

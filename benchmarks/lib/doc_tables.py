@@ -1,4 +1,4 @@
-"""Tables in the docs that programs write, between two comment lines."""
+"""Tables in pages of the docs, between two comment lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine that measures."""
+"""A description of this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "numpy", "stable-baselines3", "gymnasium")
 
 
 def describe() -> dict[str, str | int]:
-    """Return processor, cores, system and versions; no names of machines or users."""
+    """Return processor, cores, system and versions; without names of machines or users."""
     found: dict[str, str | int] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,

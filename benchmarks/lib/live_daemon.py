@@ -1,4 +1,4 @@
-"""A real daemon in its own folder, and rollouts that arrive there exactly when a benchmark wants."""
+"""A real daemon in its own folder, and rollouts that are delivered when a benchmark needs them."""
 
 from __future__ import annotations
 
@@ -24,46 +24,47 @@ from trainer.simulate.options import SimulationOptions
 
 TIMEOUT_S = 180.0
 POLL_S = 0.002  #: between two reads of the pointer file while a cycle is timed
-GLANCE_S = 0.05
+CHECK_S = 0.05
 QUIET_S = 0.4  #: a warm trainer that uses no CPU for this long waits for its job
 AGENTS = 32
 _FIRST_STEP = re.compile(r"first gradient step .* after the job arrived, at (\d+\.\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedCycle:
     """One cycle, timed from the last rollout's rename."""
 
     seconds: float  #: until best_model_path.txt names another model
     first_step_ms: float | None  #: until the first gradient step; None if it was not logged
 
 
-class Live:
-    """A daemon, started as users do when entering `with`, and an engine whose files are held back.
+class LiveDaemon:
+    """A daemon, started in the `with` block as users start it, and an engine whose files wait until `deliver`.
 
-    `module` replaces the daemon by another program: called with the project folder, it answers lines with lines.
+    `module` names another program to start instead of the daemon. Its argument is the project folder, and it answers
+    each line on stdin with a line.
     """
 
     def __init__(self, name: str, folder: Path, config: str, *, module: str | None = None) -> None:
-        self.name, self.layout, self._module = name, ProjectPaths(folder.resolve()), module
+        self.name, self.paths, self._module = name, ProjectPaths(folder.resolve()), module
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "daemon.toml").write_text(config, encoding="utf-8")
-        self._held = folder / "held_back"
-        self._held.mkdir(exist_ok=True)
-        self._landed = len(list(self.layout.exports.glob("rollout_*.json")))
+        self._waiting_folder = folder / "waiting"
+        self._waiting_folder.mkdir(exist_ok=True)
+        self._file_count = len(list(self.paths.exports.glob("rollout_*.json")))
         self._child: BenchChild | None = None
 
     def __enter__(self) -> Self:
-        project, other = self.layout.project, self._module
+        project, other = self.paths.project, self._module
         arguments = ["-m", other, str(project)] if other else _daemon(project)
-        self._child = BenchChild(self.name, arguments, folder=project, hears_lines=bool(other), one_thread=False)
+        self._child = BenchChild(self.name, arguments, folder=project, captures_output=bool(other), one_thread=False)
         started_at = time.time()
 
         def is_up() -> bool:
-            return self._pointed() != "" and self.layout.status.exists() and self._status().heartbeat >= started_at
+            return self._read_pointer() != "" and self.paths.status.exists() and self._status().heartbeat >= started_at
 
         try:
-            self.wait_until(is_up, "it runs and has a model to show")
+            self.wait_until(is_up, "it runs and has published a model")
         except BaseException:
             self._child.stop()
             raise
@@ -75,87 +76,87 @@ class Live:
         assert self._child is not None
         self._child.stop()
 
-    def ask(self) -> str:
+    def request(self) -> str:
         """Send a line to the other program and return its answer. Raises RunError."""
         assert self._child is not None
-        self._child.ask("")
-        line = self._child.line(TIMEOUT_S, threading.Event())
+        self._child.send_line("")
+        line = self._child.next_line(TIMEOUT_S, threading.Event())
         if line is None:
-            raise RunError(f"{self.name} ended:\n{self._last_words()}")
+            raise RunError(f"{self.name} ended:\n{self._log_tail()}")
         return line
 
     # --- rollouts
 
-    def play(self, count: int, *, form: str = "v1", experiences: int = 2048) -> list[Path]:
-        """Collect rollouts with the published model; the files are held back until `land`."""
+    def collect_rollouts(self, count: int, *, form: str = "v1", experiences: int = 2048) -> list[Path]:
+        """Collect rollouts with the published model; the files wait until `deliver`."""
         options = SimulationOptions(
-            project=self.layout.project,
+            project=self.paths.project,
             agents=AGENTS,
             experiences=experiences,
-            seed=self._landed,
+            seed=self._file_count,
             rollouts=count,
             format=form,
             quiet=True,
         )
         engine = Engine(options)
-        engine.exports = self._held
+        engine.exports = self._waiting_folder
         engine.run()
-        return self._named(sorted(self._held.glob("rollout_*.json")))
+        return self._rename_in_order(sorted(self._waiting_folder.glob("rollout_*.json")))
 
-    def aside(self, data: bytes) -> Path:
-        """Hold back a file that no model generated."""
-        self._landed += 1
-        file = self._held / _held_name(self._landed)
+    def add_file(self, data: bytes) -> Path:
+        """Add a waiting file that was not collected with a model."""
+        self._file_count += 1
+        file = self._waiting_folder / _waiting_name(self._file_count)
         file.write_bytes(data)
         return file
 
-    def _named(self, files: Sequence[Path]) -> list[Path]:
-        """Return held files under the names that they will have in Exports."""
+    def _rename_in_order(self, files: Sequence[Path]) -> list[Path]:
+        """Rename waiting files to the names that they will have in Exports."""
         named = []
         for file in files:
-            self._landed += 1
-            named.append(file.rename(file.with_name(_held_name(self._landed))))
+            self._file_count += 1
+            named.append(file.rename(file.with_name(_waiting_name(self._file_count))))
         return named
 
-    def land(self, files: Sequence[Path]) -> None:
-        """Rename held files into Exports."""
+    def deliver(self, files: Sequence[Path]) -> None:
+        """Rename waiting files into Exports."""
         for file in files:
-            os.replace(file, self.layout.exports / f"{file.stem}.json")
+            os.replace(file, self.paths.exports / f"{file.stem}.json")
 
     # --- cycles
 
-    def cycle(self, files: Sequence[Path]) -> Timed:
+    def cycle(self, files: Sequence[Path]) -> TimedCycle:
         """Deliver all files but one, wait until they are accepted, deliver the last, and time the publish."""
-        self.land(files[:-1])
-        self.wait_pending(len(files) - 1)
-        before = self._pointed()
-        landed_at, began = time.time(), time.perf_counter()
-        self.land(files[-1:])
+        self.deliver(files[:-1])
+        self.wait_for_pending(len(files) - 1)
+        before = self._read_pointer()
+        delivered_at, began = time.time(), time.perf_counter()
+        self.deliver(files[-1:])
         until = began + TIMEOUT_S
-        while self._pointed() == before:
+        while self._read_pointer() == before:
             if time.perf_counter() > until:
-                raise RunError(f"{self.name}: no new model after {TIMEOUT_S:.0f} s:\n{self._last_words()}")
+                raise RunError(f"{self.name}: no new model after {TIMEOUT_S:.0f} s:\n{self._log_tail()}")
             time.sleep(POLL_S)
-        taken = time.perf_counter() - began
+        seconds = time.perf_counter() - began
         self.wait_until(lambda: self._status().state is DaemonState.IDLE, "the cycle is over")
-        return Timed(taken, self._first_step_ms(landed_at))
+        return TimedCycle(seconds, self._first_step_ms(delivered_at))
 
-    def _first_step_ms(self, landed_at: float) -> float | None:
-        cycle = int(Path(self._pointed()).parent.name.removeprefix("cycle_"))
-        log = self.layout.cycle_log(cycle).read_text(encoding="utf-8", errors="replace")
+    def _first_step_ms(self, delivered_at: float) -> float | None:
+        cycle = int(Path(self._read_pointer()).parent.name.removeprefix("cycle_"))
+        log = self.paths.cycle_log(cycle).read_text(encoding="utf-8", errors="replace")
         found = _FIRST_STEP.search(log)
-        return None if found is None else (float(found[1]) - landed_at) * 1e3
+        return None if found is None else (float(found[1]) - delivered_at) * 1e3
 
-    def wait_pending(self, count: int) -> None:
-        """Wait until so many rollouts are accepted and no cycle runs."""
+    def wait_for_pending(self, count: int) -> None:
+        """Wait until `count` rollouts are pending and no cycle runs."""
 
         def is_so() -> bool:
             status = self._status()
             return status.rollouts_pending == count and status.state is DaemonState.IDLE
 
-        self.wait_until(is_so, f"{count} rollouts are taken in")
+        self.wait_until(is_so, f"{count} rollouts are pending")
 
-    def wait_spare(self) -> psutil.Process:
+    def wait_for_warm_trainer(self) -> psutil.Process:
         """Wait until a trainer has finished its imports and waits for a job; return it."""
         found: list[psutil.Process] = []
 
@@ -163,33 +164,33 @@ class Live:
             found[:] = [child for child in self.process().children() if _has_torch(child) and _is_quiet(child)]
             return len(found) == 1
 
-        self.wait_until(is_ready, "a spare trainer is ready")
+        self.wait_until(is_ready, "a warm trainer is ready")
         return found[0]
 
-    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until a condition holds. Raises RunError at the timeout, or if the daemon ends."""
+    def wait_until(self, condition: Callable[[], bool], description: str) -> None:
+        """Wait until a condition is true. Raises RunError at the timeout, or if the daemon ends."""
         assert self._child is not None
         until = time.monotonic() + TIMEOUT_S
         while not condition():
             if (code := self._child.poll()) is not None:
-                raise RunError(f"{self.name} ended with code {code}:\n{self._last_words()}")
+                raise RunError(f"{self.name} ended with code {code}:\n{self._log_tail()}")
             if time.monotonic() > until:
-                raise RunError(f"{self.name}: waited {TIMEOUT_S:.0f} s until {what}:\n{self._last_words()}")
-            time.sleep(GLANCE_S)
+                raise RunError(f"{self.name}: waited {TIMEOUT_S:.0f} s until {description}:\n{self._log_tail()}")
+            time.sleep(CHECK_S)
 
     # --- logs and memory
 
     def process(self) -> psutil.Process:
-        """The daemon itself."""
+        """Return the daemon's process."""
         return psutil.Process(self._status().pid)
 
     def memory_mb(self) -> float:
-        """The daemon's memory without its trainers."""
+        """Return the daemon's memory without its trainers."""
         return float(self.process().memory_info().rss / 1e6)
 
     def last_result(self) -> Result:
-        """The log of the last published cycle's trainer."""
-        ledger = Ledger.open(self.layout.ledger, read_only=True)
+        """Return the result of the last published cycle."""
+        ledger = Ledger.open(self.paths.ledger, read_only=True)
         try:
             last = ledger.last_publication()
             result = None if last is None else ledger.result(last.cycle_id)
@@ -200,24 +201,24 @@ class Live:
         return result
 
     def _status(self) -> Status:
-        return Status.from_bytes(self.layout.status.read_bytes())
+        return Status.from_bytes(self.paths.status.read_bytes())
 
-    def _pointed(self) -> str:
+    def _read_pointer(self) -> str:
         try:
-            return self.layout.pointer.read_text(encoding="utf-8")
+            return self.paths.pointer.read_text(encoding="utf-8")
         except OSError:
             return ""
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         assert self._child is not None
-        return self._child.last_words()
+        return self._child.log_tail()
 
 
 def _daemon(project: Path) -> list[str]:
     return ["-m", "daemon", "--no-dashboard", "--project", str(project)]
 
 
-def _held_name(index: int) -> str:
+def _waiting_name(index: int) -> str:
     return f"rollout_{index}_20261121_120000.held"
 
 

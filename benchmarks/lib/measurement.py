@@ -23,7 +23,7 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The median of all rounds."""
+        """Return the median of all rounds."""
         return statistics.median(self.values)
 
     def in_words(self) -> str:
@@ -38,7 +38,7 @@ class Figure:
 
 
 class Sense(StrEnum):
-    """How a limit is compared."""
+    """The comparison of a value with a limit."""
 
     AT_LEAST = "at least"
     AT_MOST = "at most"
@@ -47,7 +47,7 @@ class Sense(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A limit and the measured value. A limit without a value does not hold."""
+    """A limit and the measured value. A limit without a value is not met."""
 
     text: str
     sense: Sense
@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the measured value is within the limit."""
+        """Return whether the measured value is within the limit."""
         if self.measured is None:
             return False
         match self.sense:
@@ -90,7 +90,7 @@ class Section:
 
     @property
     def holds(self) -> bool:
-        """Whether it was measured and all its limits hold."""
+        """Return whether it was measured and all its limits are met."""
         return not self.error and all(claim.holds for claim in self.claims)
 
     def markdown(self, *, heading: str = "##") -> list[str]:
@@ -100,7 +100,7 @@ class Section:
             lines[-1] += f". {' '.join(self.notes)}"
         if self.error:
             return [*lines, "", f"**It failed**: {self.error.splitlines()[0]}"]
-        heads = ["", "median", "least to most", "floor", "times its floor", *self.heads]
+        heads = ["", "median", "min to max", "floor", "times its floor", *self.heads]
         has_floors = any(figure.floor for figure in self.figures)
         rows = [self._row(figure) for figure in self.figures]
         if not has_floors:
@@ -109,11 +109,11 @@ class Section:
 
     def _row(self, figure: Figure) -> list[str]:
         floor = next((other for other in self.figures if other.name == figure.floor), None)
-        beside = ["", ""]
+        floor_cells = ["", ""]
         if floor is not None and all(floor.values):
-            beside = [floor.name, f"{statistics.median(ratios(figure.values, floor.values)):.2f}"]
+            floor_cells = [floor.name, f"{statistics.median(ratios(figure.values, floor.values)):.2f}"]
         more = [*figure.more, *[""] * (len(self.heads) - len(figure.more))]
-        return [figure.name, figure.in_words(), figure.spread(), *beside, *more]
+        return [figure.name, figure.in_words(), figure.spread(), *floor_cells, *more]
 
     def plain(self) -> dict[str, Any]:
         """Return the document for JSON."""
@@ -136,7 +136,7 @@ class Section:
 
 
 def ratios(values: Sequence[float], others: Sequence[float]) -> list[float]:
-    """Return ratios within each round, because load changes between rounds; of medians if the rounds differ."""
+    """Return the ratio of each round, because load changes between rounds; with other rounds, that of the medians."""
     if len(values) == len(others):
         return [value / other for value, other in zip(values, others, strict=True)]
     return [statistics.median(values) / statistics.median(others)]
@@ -174,5 +174,5 @@ def number(value: float) -> str:
 
 
 def in_words(value: float, unit: str) -> str:
-    """Return a number with its unit; a ratio has none."""
+    """Return a number with its unit; a ratio does not have one."""
     return f"{number(value)} {unit}".strip()

@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Callable
 
-Say = Callable[[str], None]
+PrintProgress = Callable[[str], None]
 
 
-def sayer(name: str, began_s: float | None = None) -> Say:
-    """Return a function that writes lines with the time since `began_s`, monotonic, or since now."""
+def progress_printer(name: str, began_s: float | None = None) -> PrintProgress:
+    """Return a function that prints lines with the seconds since `began_s` (monotonic) or since now."""
     since = time.monotonic() if began_s is None else began_s
 
-    def say(line: str) -> None:
+    def print_progress(line: str) -> None:
         print(f"{time.monotonic() - since:5.0f} s  {name}: {line}", file=sys.stderr, flush=True)
 
-    return say
+    return print_progress

@@ -33,7 +33,7 @@ from trainer.worker.jobs import run_job
 ROLLOUT = 2048  #: experiences
 ROLLOUTS = 10  #: per cycle
 AGENTS = 32
-_LOST = 0.15  #: part of the experiences that is held out or has no next state
+_NOT_TRAINED = 0.15  #: part of the experiences that is held out or has no next state
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Samples:
 
     @property
     def batch(self) -> Batch:
-        """The training part."""
+        """Return the training part."""
         return self.prepared.train
 
     @property
     def actions(self) -> Any:
-        """The actions as the engine wrote them, clamped, float32 [n, A]."""
+        """Return the actions as the engine wrote them, clamped, float32 [n, A]."""
         return self.batch.action_BC[:, : self.job.contract.action_space.width]
 
     def first(self, n: int) -> Samples:
@@ -68,7 +68,7 @@ class Samples:
 @lru_cache(maxsize=1)
 def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
     """Collect rollouts with version 0 and prepare them as a cycle does; return exactly `n` experiences."""
-    rollouts = ceil(n / (1.0 - _LOST) / ROLLOUT)
+    rollouts = ceil(n / (1.0 - _NOT_TRAINED) / ROLLOUT)
     with first_version() as (folder, checkpoint):
         model = folder / "model_epoch_0.json"
         engine = Engine(
@@ -76,7 +76,7 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
         )
         engine.model = load_model(model)
         engine.run()
-        given = [
+        inputs = [
             RolloutInput(
                 name=path.name,
                 sha256=sha256_of(path.read_bytes()),
@@ -87,15 +87,17 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
             )
             for path in sorted(engine.exports.iterdir())
         ]
-        job = _job("train", folder, rollouts=tuple(given), parent=str(folder / checkpoint))
+        job = _job("train", folder, rollouts=tuple(inputs), parent=str(folder / checkpoint))
         notices = Notices(MemoryReporter())
         cache, distribution = PrefetchCache(), distribution_for(job.contract.action_space)
         parent = open_parent(job, notices, cache)
-        loaded = load_rollouts(given, job.contract, notices, cache)
+        loaded = load_rollouts(inputs, job.contract, notices, cache)
         attributed = attribute_rollouts(loaded, parent, job, notices, cache)
         prepared = rescale_and_build(attributed, parent, distribution, job, notices)
     if prepared.train.size < n:
-        raise RuntimeError(f"{rollouts} rollouts gave {prepared.train.size} experiences to train on, {n} were wanted")
+        raise RuntimeError(
+            f"{rollouts} rollouts contain {prepared.train.size} experiences to train on, but {n} are needed"
+        )
     return Samples(job, prepared, prepared.network, distribution).first(n)
 
 
@@ -107,7 +109,7 @@ def first_checkpoint() -> Checkpoint:
 
 @contextmanager
 def first_version() -> Iterator[tuple[Path, str]]:
-    """Return a folder with version 0, and its checkpoint's name."""
+    """Yield a folder with version 0, and the name of its checkpoint."""
     with tempfile.TemporaryDirectory(prefix="hotlap-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         result = run_job(_job("initial", folder), MemoryReporter())

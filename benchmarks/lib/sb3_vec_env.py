@@ -1,4 +1,4 @@
-"""The methods that Stable-Baselines3 requires of a vectorised environment and that agents of one game do not need."""
+"""Methods that Stable-Baselines3 requires of a vectorised environment, but agents of one game do not need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AgentsVecEnv(VecEnv):
     _actions: npt.NDArray[Any]
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Keep the actions."""
+        """Store the actions."""
         self._actions = actions
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ def binned(points: Sequence[Progress], bins: int = BINS) -> list[Progress]:
     """Return the means of equal parts of the run."""
     width = points[-1][0] / bins
     parts = [[p for p in points if i * width < p[0] <= (i + 1) * width] for i in range(bins)]
-    return [tuple(sum(column) / len(part) for column in zip(*part, strict=True)) for part in parts if part]  # type: ignore[misc]
+    return [tuple(sum(column) / len(part) for column in zip(*part, strict=True)) for part in parts if part]
 
 
 def picture(points: Sequence[Progress]) -> str:

@@ -19,8 +19,8 @@ class RlgymVecEnv(AgentsVecEnv):
         self._envs = [make_env() for _ in range(arenas)]
         first = self._envs[0].reset()
         self._size = len(next(iter(first.values())))
-        seen = gymnasium.spaces.Box(-np.inf, np.inf, (self._size,), np.float32)
-        super().__init__(2 * arenas, seen, gymnasium.spaces.Discrete(90))
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self._size,), np.float32)
+        super().__init__(2 * arenas, observation_space, gymnasium.spaces.Discrete(90))
 
     def reset(self) -> npt.NDArray[np.float32]:
         """Reset every game."""
@@ -34,10 +34,10 @@ class RlgymVecEnv(AgentsVecEnv):
         rows, rewards, dones, infos = [], [], [], []
         for i, env in enumerate(self._envs):
             agents = env.agents
-            given = {agent: np.array([self._actions[2 * i + k]]) for k, agent in enumerate(agents)}
-            seen, reward, terminated, truncated = env.step(given)
+            actions = {agent: np.array([self._actions[2 * i + k]]) for k, agent in enumerate(agents)}
+            observation, reward, terminated, truncated = env.step(actions)
             over = any(terminated.values()) or any(truncated.values())
-            last = self._rows(seen)
+            last = self._rows(observation)
             rewards += [reward[agent] for agent in agents]
             dones += [over] * 2
             infos += [

@@ -29,7 +29,7 @@ def make_env() -> Any:
 
 
 def make_batch_env() -> Any:
-    """Return the same game in a batch-scheduled process, which does not interrupt the process that woke it."""
+    """Return the same game in a batch-scheduled process, which does not interrupt the process that wakes it up."""
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     return make_env()

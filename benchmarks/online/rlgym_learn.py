@@ -2,9 +2,9 @@
 
 Learning rates, reward scaling and inference are rlgym-learn's defaults; network, epochs, minibatches and steps per
 iteration are those of the other rows. Its minibatches only add gradients, and the optimizer steps after each of its
-batches: one of its batches is one of our minibatches, and old steps are not used again.
+batches: one of its batches is one of Hotlap's minibatches, and old steps are not used again.
 
-rlgym-learn 2.0.0 drops answers that arrive before it has finished sending commands. A worker that answers at once is
+rlgym-learn 2.0.0 drops answers that arrive before it has finished sending commands. The worker is
 then lost. So the workers here are batch-scheduled processes, which run later.
 """
 
@@ -43,30 +43,30 @@ from rlgym_learn_algos.ppo import (
 from benchmarks.online.rlgym_game import make_batch_env, make_env
 
 
-class Enough(BaseException):
-    """The time is over. Not an Exception, because rlgym-learn would print it and save a checkpoint."""
+class TimeIsOver(BaseException):
+    """Ends the run. Not an Exception, because rlgym-learn would print it and save a checkpoint."""
 
 
-class IterationClock(PPOMetricsLogger):
+class IterationClock(PPOMetricsLogger):  # type: ignore[misc]  # the package has no types
     """Measures whole iterations after the first, wall and CPU time, and ends the run."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
-        self._began: tuple[float, float, int] | None = None
-        self.told: dict[str, float] = {}
+        self._start: tuple[float, float, int] | None = None
+        self.rates: dict[str, float] = {}
 
     def collect_agent_metrics(self, data: Any) -> None:
         """Record the end of an iteration."""
         print(f"learned from {data.cumulative_timesteps:,} steps", flush=True)
         now = time.perf_counter(), cpu_seconds(), data.cumulative_timesteps
-        if self._began is None:
-            self._began = now
+        if self._start is None:
+            self._start = now
             return
-        wall, cpu, steps = (end - begin for end, begin in zip(now, self._began, strict=True))
+        wall, cpu, steps = (end - begin for end, begin in zip(now, self._start, strict=True))
         if wall >= self._seconds:
-            self.told = {"wall": steps / wall, "cpu": steps / cpu}
-            raise Enough
+            self.rates = {"wall": steps / wall, "cpu": steps / cpu}
+            raise TimeIsOver
 
     def report_metrics(self) -> None:
         """Do nothing."""
@@ -74,11 +74,11 @@ class IterationClock(PPOMetricsLogger):
 
 def cpu_seconds() -> float:
     """Return the CPU time of this process and its descendants."""
-    me = psutil.Process()
-    return sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True)))
+    own = psutil.Process()
+    return sum(sum(p.cpu_times()[:2]) for p in (own, *own.children(recursive=True)))
 
 
-class Buffer(NumpyExperienceBuffer):
+class Buffer(NumpyExperienceBuffer):  # type: ignore[misc]
     """Use ordinary memory instead of pinned memory, which PyTorch refuses without a GPU."""
 
     def load(self, config: Any) -> None:
@@ -101,7 +101,11 @@ def networks(hidden: tuple[int, ...]) -> Any:
 def optimizers(both: Any, settings: dict[str, Any], name: str | None) -> list[torch.optim.Optimizer]:
     """Return Adam for policy and critic."""
     parts = (("actor", both.actor), ("critic", both.critic))
-    return [torch.optim.Adam([{"params": part.parameters(), **settings.get(which, {})} for which, part in parts])]
+    return [
+        torch.optim.Adam(
+            [{"params": part.parameters(), **settings.get(name_of_part, {})} for name_of_part, part in parts]
+        )
+    ]
 
 
 def serdes(size: int) -> Any:
@@ -148,6 +152,6 @@ def measure(
         coordinator.cleanup = lambda: None  # it would wait for lost answers; the workers end with this process
         try:
             coordinator.start()
-        except Enough:
-            return clock.told
+        except TimeIsOver:
+            return clock.rates
     raise RuntimeError("it ended by itself")

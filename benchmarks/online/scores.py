@@ -1,6 +1,6 @@
-"""Scores of online training in Gymnasium's classics, compared with Stable-Baselines3's PPO: same steps, three seeds.
+"""Scores of online training in CartPole and Pendulum, compared with Stable-Baselines3's PPO: same steps and seeds.
 
-Both keep the best policy of regular evaluations, as the config says. The score is that policy's mean return over new
+Both keep the best policy of regular evaluations, as the config defines. The score is that policy's mean return over new
 episodes, the same ones for both, deterministic. Stable-Baselines3 has the hyperparameters of its own zoo.
 """
 
@@ -32,7 +32,7 @@ Act = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """An environment and the settings of both sides."""
+    """An environment and the settings of both trainers."""
 
     config: str
     zoo: dict[str, Any]  #: Stable-Baselines3's arguments
@@ -67,17 +67,17 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> int:
-    """Train both for each seed, print the table; return 0 if ours solves CartPole and is not worse."""
+def run(arguments: argparse.Namespace) -> int:
+    """Train both for each seed, print the table; return 0 if Hotlap solves CartPole and is not worse."""
     print(in_words(describe()))
     print("\n| environment | seed | steps | ours | Stable-Baselines3 |\n|---|---|---|---|---|")
     holds = True
-    for name in given.games:
+    for name in arguments.games:
         game = GAMES[name]
         config = tomllib.loads((ROOT / "configs" / game.config).read_text(encoding="utf-8"))
         pairs = []
-        for seed in given.seeds:
-            pairs.append((ours(name, game, seed), theirs(name, game, config, seed)))
+        for seed in arguments.seeds:
+            pairs.append((hotlap_score(name, game, seed), sb3_score(name, game, config, seed)))
             steps = config["run"]["total_steps"]
             print(f"| {name} | {seed} | {steps:,} | {pairs[-1][0]:.1f} | {pairs[-1][1]:.1f} |", flush=True)
         means = [statistics.fmean(side) for side in zip(*pairs, strict=True)]
@@ -89,7 +89,7 @@ def run(given: argparse.Namespace) -> int:
     return 0 if holds else 1
 
 
-def ours(name: str, game: Game, seed: int) -> float:
+def hotlap_score(name: str, game: Game, seed: int) -> float:
     """Train with the command that users run, and evaluate the model JSON."""
     from trainer.checkpoints.policy import load_policy
 
@@ -103,10 +103,10 @@ def ours(name: str, game: Game, seed: int) -> float:
         mean = policy.mean(observations)
         return mean.argmax(axis=1) if name == "CartPole-v1" else 2.0 * np.clip(mean, -1.0, 1.0)
 
-    return played(name, act)
+    return mean_return(name, act)
 
 
-def theirs(name: str, game: Game, config: dict[str, Any], seed: int) -> float:
+def sb3_score(name: str, game: Game, config: dict[str, Any], seed: int) -> float:
     """Train with Stable-Baselines3 and evaluate its best model."""
     import torch
     from stable_baselines3 import PPO
@@ -124,20 +124,20 @@ def theirs(name: str, game: Game, config: dict[str, Any], seed: int) -> float:
         model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **game.zoo)
         model.learn(config["run"]["total_steps"], callback=callback)
         best = PPO.load(Path(folder) / "best_model.zip", device="cpu")
-    return played(name, lambda observations: best.predict(observations, deterministic=True)[0])
+    return mean_return(name, lambda observations: best.predict(observations, deterministic=True)[0])
 
 
-def played(name: str, act: Act) -> float:
+def mean_return(name: str, act: Act) -> float:
     """Return the mean return of episodes with different seeds."""
     import gymnasium
 
     environments = [gymnasium.make(name) for _ in range(EPISODES)]
     observations = np.stack([env.reset(seed=EPISODE_SEED + k)[0] for k, env in enumerate(environments)])
-    returns, going = np.zeros(EPISODES), np.ones(EPISODES, dtype=bool)
-    while going.any():
+    returns, running = np.zeros(EPISODES), np.ones(EPISODES, dtype=bool)
+    while running.any():
         actions = act(observations.astype(np.float32))
-        for k in np.flatnonzero(going):
+        for k in np.flatnonzero(running):
             observations[k], reward, terminated, truncated, _ = environments[k].step(actions[k])
             returns[k] += float(reward)
-            going[k] = not (terminated or truncated)
+            running[k] = not (terminated or truncated)
     return float(returns.mean())

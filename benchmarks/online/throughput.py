@@ -2,7 +2,7 @@
 
 Floors: the simulator alone (controls set, arenas stepped, states read) and the update alone. Every row runs in its own
 process, with a 2x128 network, 4 epochs, tick skip 8 and the same batch. CPU seconds are those of the row's processes.
-They can be compared even on a busy machine; wall seconds can not.
+They can be compared even on a busy machine; wall seconds cannot.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(given: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Measure each row in a new process and print the table."""
     print(in_words(describe()))
-    print(f"{'':34}{'a second':>12}{'a CPU second':>14}")
-    for row in given.rows:
+    print(f"{'':34}{'per second':>12}{'per CPU second':>16}")
+    for row in arguments.rows:
         try:
-            told = measured(row, given.seconds)
+            rates = measure_row(row, arguments.seconds)
         except RunError as error:
             print(f"{row:34}{str(error).splitlines()[-1].strip()}")
             continue
-        print(f"{row:34}{told['wall']:>12,.0f}{told['cpu']:>14,.0f}")
+        print(f"{row:34}{rates['wall']:>12,.0f}{rates['cpu']:>16,.0f}")
     return 0
 
 
-def measured(row: str, seconds: float) -> dict[str, float]:
+def measure_row(row: str, seconds: float) -> dict[str, float]:
     """Run a row in its own process, and end all its descendants. Raises RunError if it prints no figures."""
     argv, timeout_s = ["-m", "benchmarks.online.throughput", row, str(seconds)], seconds + TIMEOUT_S
     with (
         tempfile.TemporaryDirectory() as folder,
-        BenchChild("row", argv, folder=Path(folder), hears_lines=True, one_thread=False) as child,
+        BenchChild("row", argv, folder=Path(folder), captures_output=True, one_thread=False) as child,
     ):
-        end_s, said = time.monotonic() + timeout_s, "nothing"
+        end_s, last_line = time.monotonic() + timeout_s, "nothing"
         while (left_s := end_s - time.monotonic()) > 0:
             try:
-                line = child.line(left_s, threading.Event())
+                line = child.next_line(left_s, threading.Event())
             except RunError:
                 break
             if line is None:
-                raise RunError(child.last_words())
+                raise RunError(child.log_tail())
             if line.startswith("{"):
                 return dict(json.loads(line))
-            said = line or said
-    raise RunError(f"no figures after {timeout_s:.0f} s; its last output: {said}")
+            last_line = line or last_line
+    raise RunError(f"no figures after {timeout_s:.0f} s; its last output: {last_line}")
 
 
 def timed(work: Callable[[], int], seconds: float) -> dict[str, float]:
@@ -104,8 +104,8 @@ def raw_simulator(seconds: float, *, together: bool) -> dict[str, float]:
     return timed(work, seconds)
 
 
-def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = False) -> dict[str, float]:
-    """Measure our trainer on the batched environment: collecting, learning from one batch repeatedly, or both.
+def hotlap(seconds: float, *, collects: bool, learns: bool, one_thread: bool = False) -> dict[str, float]:
+    """Measure Hotlap's trainer on the batched environment: collecting, learning from one batch repeatedly, or both.
 
     One thread, so that CPU seconds can be compared.
     """
@@ -128,19 +128,19 @@ def ours(seconds: float, *, collects: bool, learns: bool, one_thread: bool = Fal
         run=RunSettings(threads=int(one_thread)),
         train=TrainSettings(hidden_sizes=HIDDEN, epochs=EPOCHS, batch_size=MINIBATCH),
     )
-    learner, player = OnlineLearner(games.contract, settings), Collector(games, 0)
+    learner, collector = OnlineLearner(games.contract, settings), Collector(games, 0)
     rng, rates, iteration = np.random.default_rng(0), ScheduledValues.at(0, settings), 0
-    kept = None
+    experiences = None
 
     def work() -> int:
-        nonlocal iteration, kept
-        if collects or kept is None:
+        nonlocal iteration, experiences
+        if collects or experiences is None:
             actor = Actor.of(learner.network, learner.normalisers, learner.contract)
-            kept = player.collect(actor, STEPS, rng)
+            experiences = collector.collect(actor, STEPS, rng)
         if learns:
-            learner.learn(kept, iteration, rates)
+            learner.learn(experiences, iteration, rates)
         iteration += 1
-        return kept.size
+        return experiences.size
 
     return timed(work, seconds)
 
@@ -164,8 +164,8 @@ def sb3(seconds: float) -> dict[str, float]:
         seed=0,
         policy_kwargs={"net_arch": {"pi": list(HIDDEN), "vf": list(HIDDEN)}, "activation_fn": torch.nn.ReLU},
     )
-    began: list[float] = []
-    told: dict[str, float] = {}
+    start: list[float] = []
+    rates: dict[str, float] = {}
 
     class Clock(BaseCallback):
         """Measures whole rounds of collecting and learning, after the first."""
@@ -174,17 +174,17 @@ def sb3(seconds: float) -> dict[str, float]:
             return True
 
         def _on_rollout_start(self) -> None:
-            if len(began) == 0 and self.num_timesteps > 0:
-                began.extend([time.perf_counter(), time.process_time(), float(self.num_timesteps)])
-            elif began and (passed := time.perf_counter() - began[0]) > seconds:
-                steps = self.num_timesteps - began[2]
-                told.update(wall=steps / passed, cpu=steps / (time.process_time() - began[1]))
+            if len(start) == 0 and self.num_timesteps > 0:
+                start.extend([time.perf_counter(), time.process_time(), float(self.num_timesteps)])
+            elif start and (elapsed_s := time.perf_counter() - start[0]) > seconds:
+                steps = self.num_timesteps - start[2]
+                rates.update(wall=steps / elapsed_s, cpu=steps / (time.process_time() - start[1]))
                 raise StopIteration
 
     try:
         model.learn(10**9, callback=Clock())
     except StopIteration:
-        return told
+        return rates
     raise RuntimeError("it ended by itself")
 
 
@@ -214,19 +214,19 @@ def racing(seconds: float, cars: int) -> dict[str, float]:
             return self.answer_NA
 
     threads.limit_numpy_to_one_thread()
-    player, rng = Collector(RacingVecEnv(cars), 0), np.random.default_rng(0)
-    return timed(lambda: player.collect(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
+    collector, rng = Collector(RacingVecEnv(cars), 0), np.random.default_rng(0)
+    return timed(lambda: collector.collect(Straight(), STEPS, rng).size, seconds)  # type: ignore[arg-type]
 
 
 ROWS: dict[str, Callable[[float], dict[str, float]]] = {
     "raw simulator, one thread": lambda seconds: raw_simulator(seconds, together=False),
     "raw simulator, multi_step": lambda seconds: raw_simulator(seconds, together=True),
-    "ours, collecting, one thread": lambda seconds: ours(seconds, collects=True, learns=False, one_thread=True),
-    "ours, the update, one thread": lambda seconds: ours(seconds, collects=False, learns=True, one_thread=True),
-    "ours, both, one thread": lambda seconds: ours(seconds, collects=True, learns=True, one_thread=True),
-    "ours, collecting": lambda seconds: ours(seconds, collects=True, learns=False),
-    "ours, the update alone": lambda seconds: ours(seconds, collects=False, learns=True),
-    "ours, collecting and learning": lambda seconds: ours(seconds, collects=True, learns=True),
+    "ours, collecting, one thread": lambda seconds: hotlap(seconds, collects=True, learns=False, one_thread=True),
+    "ours, the update, one thread": lambda seconds: hotlap(seconds, collects=False, learns=True, one_thread=True),
+    "ours, both, one thread": lambda seconds: hotlap(seconds, collects=True, learns=True, one_thread=True),
+    "ours, collecting": lambda seconds: hotlap(seconds, collects=True, learns=False),
+    "ours, the update alone": lambda seconds: hotlap(seconds, collects=False, learns=True),
+    "ours, collecting and learning": lambda seconds: hotlap(seconds, collects=True, learns=True),
     "Stable-Baselines3 over rlgym": sb3,
     "rlgym-learn, 1 process": lambda seconds: rlgym_learn(seconds, 1),
     "rlgym-learn, 2 processes": lambda seconds: rlgym_learn(seconds, 2),

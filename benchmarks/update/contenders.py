@@ -1,4 +1,4 @@
-"""The contenders: ours, Stable-Baselines3, a plain eager loop, and the matrix products, on the same training set."""
+"""The contenders: Hotlap, Stable-Baselines3, a plain eager loop, and the matrix products, on one training set."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from trainer.ppo.make_updater import make_updater
 from trainer.worker.train import update_config_for
 
 TRIALS, TRIAL_STEPS = 5, 20
-"""Trials of each number of threads, alternately, before a contender gets the faster one, and their length."""
-HOPELESS = 4.0
-"""A trial this many times slower than another is not repeated: too many threads can be a hundred times slower."""
+"""Trials of each number of threads, to choose the fastest one, and the steps of a trial."""
+MAX_TIMES_FASTEST = 4.0
+"""A trial that takes this many times the fastest one is not repeated: too many threads can be 100 times slower."""
 
 
-class Contestant(Protocol):
-    """Can repeat the same update."""
+class Contender(Protocol):
+    """An implementation that can repeat the same update."""
 
     name: str
 
@@ -47,13 +47,13 @@ def usual_threads() -> int:
     return torch.get_num_threads()
 
 
-def seconds(contestant: Contestant, device: torch.device) -> float:
+def seconds(contender: Contender, device: torch.device) -> float:
     """Return the time of one complete update."""
-    contestant.reset()
+    contender.reset()
     gc.collect()
     _finish(device)
     began = time.perf_counter()
-    contestant.run()
+    contender.run()
     _finish(device)
     return time.perf_counter() - began
 
@@ -63,8 +63,8 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-class Ours:
-    """What a cycle does with its training set, from the creation of the updater."""
+class HotlapUpdate:
+    """The update of a cycle, from the creation of the updater."""
 
     def __init__(self, samples: Samples, device: torch.device) -> None:
         self.name = "ours"
@@ -137,7 +137,7 @@ class StableBaselines3:
         self._ppo.train()
 
 
-class Eager:
+class EagerLoop:
     """The plain loop of `benchmarks.update.eager_ppo`."""
 
     def __init__(self, samples: Samples, device: torch.device, count: int) -> None:
@@ -167,7 +167,7 @@ class Eager:
         eager.update(self._now, self._adam, self._storage, self._settings)
 
 
-class Products:
+class MatrixProducts:
     """The matrix products of the update and nothing else."""
 
     def __init__(self, samples: Samples, device: torch.device, count: int, form: products.Form) -> None:
@@ -189,31 +189,31 @@ class Products:
                 product()
 
 
-def contestants(samples: Samples, device: torch.device) -> list[Contestant]:
-    """Return ours, the others with their fastest number of threads, and the floor with one and with all threads."""
+def contenders(samples: Samples, device: torch.device) -> list[Contender]:
+    """Return Hotlap, the others with their fastest number of threads, and the floor with one and with all threads."""
     counts, forms = sorted({1, usual_threads()}), (products.one_by_one, products.stacked)
-    ours = Ours(samples, device)
+    hotlap = HotlapUpdate(samples, device)
     sb3 = _fastest([partial(StableBaselines3, device=device, count=n) for n in counts], samples, device)
-    loop = _fastest([partial(Eager, device=device, count=n) for n in counts], samples, device)
+    loop = _fastest([partial(EagerLoop, device=device, count=n) for n in counts], samples, device)
     floors = [
-        _fastest([partial(Products, device=device, count=n, form=form) for form in forms], samples, device)
+        _fastest([partial(MatrixProducts, device=device, count=n, form=form) for form in forms], samples, device)
         for n in counts
     ]
-    seconds(Ours(samples.settings(epochs=1), device), device)
-    return [ours, sb3, loop, *floors]
+    seconds(HotlapUpdate(samples.settings(epochs=1), device), device)
+    return [hotlap, sb3, loop, *floors]
 
 
-def _fastest(makers: Sequence[Callable[[Samples], Contestant]], samples: Samples, device: torch.device) -> Contestant:
+def _fastest(makers: Sequence[Callable[[Samples], Contender]], samples: Samples, device: torch.device) -> Contender:
     """Return the contender that is fastest over a few minibatches, by medians of alternating trials."""
     few = samples.first(TRIAL_STEPS * samples.job.settings.batch_size).settings(epochs=1)
     trials = [make(few) for make in makers]
     seconds(trials[0], device)  # warm-up
     times = [[seconds(trial, device)] for trial in trials]
-    hope = [i for i, taken in enumerate(times) if taken[0] < HOPELESS * min(times)[0]]
+    candidates = [i for i, trial_s in enumerate(times) if trial_s[0] < MAX_TIMES_FASTEST * min(times)[0]]
     for _ in range(TRIALS - 1):
-        for i in hope:
+        for i in candidates:
             times[i].append(seconds(trials[i], device))
-    return makers[min(hope, key=lambda i: statistics.median(times[i]))](samples)
+    return makers[min(candidates, key=lambda i: statistics.median(times[i]))](samples)
 
 
 def _in_threads(count: int) -> str:

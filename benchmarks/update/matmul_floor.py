@@ -32,10 +32,10 @@ def one_by_one(hidden_in: Sequence[int], outputs: Sequence[int], batch: int, dev
 
 def stacked(hidden_in: Sequence[int], outputs: Sequence[int], batch: int, device: torch.device) -> list[Product]:
     """Return the products of one minibatch, stacked over the networks."""
-    n, (first, *rest) = len(outputs), pairwise((*hidden_in, max(outputs)))
+    n, (first, *others) = len(outputs), pairwise((*hidden_in, max(outputs)))
     joined = (first[0], n * first[1])
     products = _of_one(joined, batch, device)
-    for i, o in rest:
+    for i, o in others:
         x, dy = _filled(n, batch, i, device=device), _filled(n, batch, o, device=device)
         w = _filled(n, i, o, device=device)
         products += [_product(torch.bmm, x, w), _product(torch.bmm, x.mT, dy), _product(torch.bmm, dy, w.mT)]

@@ -93,7 +93,7 @@ def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | No
     if result is None or not checkpoint.exists():
         raise DaemonError(
             f"cycle {last.cycle_id} does not have epoch {epoch}",
-            hint=f"its epochs are in {folder.relative_to(paths.project)}",
+            hint=f"its epochs are in {folder.relative_to(paths.project).as_posix()}",
             code="E_NO_MODEL",
         )
     job = Job(

@@ -4,5 +4,5 @@ from gunner import fly
 
 
 def run(state):
-    """Fly on."""
+    """Return the buttons to press."""
     return fly(state)

@@ -1,4 +1,4 @@
-"""An Airstriker pilot that sweeps under the targets and fires all the time; it only looks for its own ship."""
+"""An expert for Airstriker: it sweeps under the targets and always fires; it only reads its own position."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ LEFT_END, RIGHT_END = 105, 215  #: pixels
 
 
 def fly(state):
-    """Return the buttons to press: go on as before, and turn at the ends."""
+    """Return the buttons to press: continue in the same direction, and turn at the ends."""
     white = np.asarray(state["screen"])[SHIP_ROWS].min(axis=2) > 110
     ship = np.flatnonzero(white.sum(axis=0) > 3)
     x = float(np.median(ship)) if len(ship) else 160.0

@@ -4,5 +4,5 @@ from pursuit import drive
 
 
 def run(state):
-    """Drive on."""
+    """Return steer, throttle and brake."""
     return drive(state)

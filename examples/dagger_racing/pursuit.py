@@ -1,10 +1,10 @@
-"""A pure-pursuit driver: aim at the centreline ahead, as fast as the bends that can be seen allow."""
+"""A pure-pursuit expert for the racing game: it steers toward the centreline ahead, and limits the speed in bends."""
 
 import math
 
 WHEELBASE_M = 2.6
-GRIP = 0.75 * 9.0  #: m/s^2 across that it trusts the tyres with
-BRAKING = 4.0  #: m/s^2 that it plans to slow down with
+GRIP = 0.75 * 9.0  #: m/s^2, the lateral acceleration that it uses at most
+BRAKING = 4.0  #: m/s^2, the deceleration that it plans with
 TOP_SPEED = 22.0  #: m/s
 
 
@@ -15,12 +15,12 @@ def drive(state):
     x, y = float(ahead[reach][0]), float(ahead[reach][1])
     wheels = math.atan(2.0 * WHEELBASE_M * y / max(x * x + y * y, 1.0))
     steer = max(-1.0, min(1.0, -wheels / state["steer_max"]))
-    wanted = min(_speed_here(i, float(c)) for i, c in enumerate(state["curvature"]))
-    push = 0.5 * (wanted - speed)
-    return [steer, max(0.0, min(1.0, push)), max(0.0, min(1.0, -push))]
+    target_speed = min(_max_speed(i, float(c)) for i, c in enumerate(state["curvature"]))
+    pedal = 0.5 * (target_speed - speed)
+    return [steer, max(0.0, min(1.0, pedal)), max(0.0, min(1.0, -pedal))]
 
 
-def _speed_here(i, curvature):
-    """How fast it may go now so that it can take the bend 2 i metres ahead."""
+def _max_speed(i, curvature):
+    """Return the highest speed now from which the car can brake for the bend 2 i metres ahead."""
     bend = GRIP / max(abs(curvature), 1e-4)
     return min(TOP_SPEED, math.sqrt(bend + 2.0 * BRAKING * 2.0 * i))

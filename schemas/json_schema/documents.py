@@ -88,7 +88,7 @@ class RolloutV2(_Document):
     terminated: list[bool] | list[int] | Base64Column
     """[steps], whether the episode ended by the rules of the game."""
     truncated: list[bool] | list[int] | Base64Column
-    """[steps], whether a limit cut the episode, which would have continued."""
+    """[steps], whether a limit ended the episode, which would have continued."""
     log_probs: list[float] | Base64Column
     """[steps], log densities of the clamped actions, in nats."""
     values: list[float] | Base64Column

@@ -1,1 +1,1 @@
-"""How a child process and its descendants are started, found and ended; shared by the daemon and the trainer."""
+"""Starting, finding and ending child processes and their descendants, for the daemon and the trainer."""

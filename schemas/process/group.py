@@ -1,4 +1,4 @@
-"""Keeps a child and what it starts together, so that they end together: a session on POSIX, a job object on Windows."""
+"""The group of a child and its descendants, which end together: a session on POSIX, a job object on Windows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ProcessGroup(Protocol):
         """Add the child, which was just started."""
 
     def terminate(self, pid: int) -> None:
-        """Ask the child to end, if the system has a way to."""
+        """Request the child to end, if the system can do that."""
 
     def kill(self, pid: int) -> None:
         """Kill the child and those of its descendants that are still in the group."""
@@ -34,7 +34,7 @@ class ProcessGroup(Protocol):
 
 
 class PosixSession:
-    """A session, and thus a process group, of its own."""
+    """A new session, which is also a new process group."""
 
     options: Mapping[str, Any] = {"start_new_session": True}
 
@@ -53,11 +53,11 @@ class PosixSession:
                 os.killpg(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Do nothing: a session holds no resources."""
+        """Do nothing: a session does not need resources."""
 
 
 class WindowsJob:
-    """A job object: Windows ends everything in it when our handle is closed, however this process ends."""
+    """A job object: Windows ends its processes when the handle is closed, also if this process is killed."""
 
     def __init__(self, job: JobObject | None = None) -> None:
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -65,24 +65,24 @@ class WindowsJob:
         self._job = job or JobObject()
 
     def assign(self, pid: int) -> None:
-        """Put the child into the job before it runs, so that what it starts is in the job as well."""
+        """Put the child into the job before it runs, so that its descendants are in the job as well."""
         try:
             self._job.assign(pid)
         finally:
             psutil.Process(pid).resume()
 
     def terminate(self, pid: int) -> None:
-        """Do nothing: without a console Windows has no signal that a child can handle. The lifeline asks it to end."""
+        """Do nothing: Windows has no signal for a child without a console. The end of the lifeline ends the child."""
 
     def kill(self, pid: int) -> None:
-        """End everything in the job."""
+        """End all processes in the job."""
         self._job.terminate()
 
     def close(self) -> None:
-        """Close the job, which ends what is still in it."""
+        """Close the job, which ends its remaining processes."""
         self._job.close()
 
 
 def process_group() -> ProcessGroup:
-    """Return a new group of the kind that this system has."""
+    """Return a new group of this system's kind."""
     return WindowsJob() if sys.platform == "win32" else PosixSession()

@@ -1,7 +1,7 @@
-"""Ends a child process when its parent is gone. Standard library only: script_wrapper.py loads this file by its path.
+"""End a child process when its parent has ended. Standard library only: script_wrapper.py loads this file by its path.
 
-The lifeline is the child's standard input: the parent holds the other end of the pipe, and the system closes that end
-when the parent ends, however it ends.
+The lifeline is the child's standard input: the parent has the other end of the pipe, and the system closes that end
+when the parent ends, also if it is killed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import partial
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
-_PARENT_IS_GONE = 75
-"""The exit code of a child whose parent is gone: `ExitCode.TEMPORARY`, because another try may work."""
+_PARENT_HAS_ENDED = 75
+"""The exit code of a child whose parent has ended: `ExitCode.TEMPORARY`, because another attempt may work."""
 
 
 def discard_input(descriptor: int = 0) -> None:
@@ -26,7 +26,7 @@ def discard_input(descriptor: int = 0) -> None:
 
 
 def end_with_parent(
-    read: Callable[[], object] = discard_input, *, exit_code: Callable[[], int] = lambda: _PARENT_IS_GONE
+    read: Callable[[], object] = discard_input, *, exit_code: Callable[[], int] = lambda: _PARENT_HAS_ENDED
 ) -> None:
     """End this process, and its process group if it leads one, when `read` returns or raises.
 
@@ -45,7 +45,7 @@ def _end_after(read: Callable[[], object], exit_code: Callable[[], int]) -> NoRe
 
 
 def _leads_group() -> bool:
-    """Return whether this process leads a process group, which then contains only what it started."""
+    """Return whether this process leads a process group, which then contains only its descendants."""
     return hasattr(os, "getpgrp") and os.getpgrp() == os.getpid()
 
 
@@ -53,7 +53,7 @@ def end_script_with_parent() -> None:
     """End this process and its process group when standard input ends, even if this process is stopped or hangs.
 
     For a process that runs code of others: on POSIX, a forked process waits for the end of standard input. Standard
-    input is empty afterwards. There is no parent-death signal here: it would end this process before its workers.
+    input is empty afterwards. A parent-death signal is not used: it would end this process before its workers.
     """
     lifeline = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)
@@ -75,14 +75,14 @@ def _guard(lifeline: int, null: int) -> NoReturn:
     discard_input(lifeline)
     if sys.platform != "win32":
         os.killpg(0, signal.SIGKILL)
-    os._exit(_PARENT_IS_GONE)
+    os._exit(_PARENT_HAS_ENDED)
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends; on other systems the lifeline alone does this.
+    """Let Linux kill this process when its parent ends; on other systems only the lifeline does this.
 
-    The kernel means the *thread* that started this process: a parent must start it from a thread that lives as long
-    as the parent.
+    For the kernel, the parent is the *thread* that started this process. So a parent must start it from a thread that
+    runs as long as the parent.
     """
     if sys.platform != "linux":
         return
@@ -90,5 +90,5 @@ def die_with_parent() -> None:
 
     parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended just before the call
-        os._exit(_PARENT_IS_GONE)
+    if os.getppid() != parent:  # the parent ended just before the call
+        os._exit(_PARENT_HAS_ENDED)

@@ -1,4 +1,4 @@
-"""Finds processes by a token in their environment, which everything that a child starts inherits."""
+"""Find processes by a token in their environment, which all descendants of a child inherit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import psutil
 
 TOKEN_VARIABLE = "HOTLAP_RUN_TOKEN"
 KILL_TIMEOUT_S = 2.0
-"""How long killed processes may take to end before they count as stuck."""
+"""Time that killed processes have to end before they count as stuck."""
 _BIRTH_TOLERANCE_S = 2.0
-"""psutil derives a process's start time from the machine's, which an adjustment of the clock shifts."""
+"""psutil derives a process's start time from the machine's boot time, which changes if the clock is adjusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Which folder a process works for, and which process started it."""
+    """The folder that a process works for, and the process that started it."""
 
     project: str  #: `project_fingerprint` of the folder
     owner_pid: int
@@ -34,7 +34,7 @@ class Token:
 
     @classmethod
     def parse(cls, text: str) -> Token | None:
-        """Return the token that `str` wrote; None if the text is something else."""
+        """Return the token in a text that `str` returned; None for any other text."""
         project, _, rest = text.partition("-")
         pid, _, rest = rest.partition("-")
         born, _, run = rest.partition("-")
@@ -43,7 +43,7 @@ class Token:
         return cls(project, int(pid), int(born), run)
 
     def owner_lives(self) -> bool:
-        """Return whether the process that started it still runs; another process with the same pid does not count."""
+        """Return whether the process that started it still runs, and not another process with the same pid."""
         try:
             return abs(psutil.Process(self.owner_pid).create_time() - self.owner_born_s) <= _BIRTH_TOLERANCE_S
         except psutil.Error:
@@ -67,17 +67,17 @@ def new_token(project: Path) -> Token:
 
 
 def find_processes(matches: Callable[[Token], bool]) -> list[psutil.Process]:
-    """Return the living processes whose token matches; never this one, its ancestors, or another user's."""
-    me = psutil.Process()
-    spared = {me.pid, *(parent.pid for parent in me.parents())}
+    """Return the living processes whose token matches; not this one, its ancestors, or those of other users."""
+    own = psutil.Process()
+    excluded = {own.pid, *(parent.pid for parent in own.parents())}
     found = []
     for process in psutil.process_iter():
-        if process.pid in spared:
+        if process.pid in excluded:
             continue
         try:
             token = Token.parse(process.environ().get(TOKEN_VARIABLE, ""))
             is_alive = process.status() != psutil.STATUS_ZOMBIE
-            if token is not None and is_alive and _is_same_user(process, me) and matches(token):
+            if token is not None and is_alive and _is_same_user(process, own) and matches(token):
                 found.append(process)
         except (psutil.Error, OSError):
             continue
@@ -91,7 +91,7 @@ def _is_same_user(process: psutil.Process, me: psutil.Process) -> bool:
 
 
 def kill_processes(matches: Callable[[Token], bool], *, timeout_s: float = KILL_TIMEOUT_S) -> list[psutil.Process]:
-    """Kill the processes whose token matches until none is left; return those that do not end in time.
+    """Kill the processes whose token matches until none remains; return those that do not end in time.
 
     psutil compares the start time before it signals, so a process that reuses a pid is not killed.
     """

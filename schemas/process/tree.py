@@ -1,4 +1,4 @@
-"""A child process with all its descendants: the only way to start one, and to end it with everything it started."""
+"""A child process with all its descendants: starting it, and ending it with all of them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _POLL_S = 0.02
 
 
 class ProcessTree:
-    """A child process, and whatever it starts.
+    """A child process and its descendants.
 
     Three things find the descendants: the session (POSIX) or job object (Windows) that they are started in, the list
-    of the child's descendants while it lives, and a token in their environment.
+    of the child's descendants while it runs, and a token in their environment.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class ProcessTree:
         self.token = new_token(project)
         self._group = process_group()
         self._descendants: dict[int, psutil.Process] = {}
-        given = os.environ if environment is None else environment
+        variables = os.environ if environment is None else environment
         process: subprocess.Popen[bytes] | None = None
         try:
             process = subprocess.Popen(
-                arguments, env={**given, TOKEN_VARIABLE: str(self.token)}, **options, **self._group.options
+                arguments, env={**variables, TOKEN_VARIABLE: str(self.token)}, **options, **self._group.options
             )
             self._group.assign(process.pid)
         except (OSError, psutil.Error):
@@ -59,7 +59,7 @@ class ProcessTree:
 
     @property
     def pid(self) -> int:
-        """The child's pid."""
+        """Return the child's pid."""
         return self.process.pid
 
     def poll(self) -> int | None:
@@ -88,20 +88,20 @@ class ProcessTree:
         return True
 
     def terminate(self) -> None:
-        """Ask the child to end, if the system has a way to; its descendants are not signalled."""
+        """Request the child to end, if the system can do that; its descendants are not signalled."""
         if self.poll() is None:
-            self._note_descendants()
+            self._record_descendants()
             self._group.terminate(self.pid)
 
     def kill(self) -> None:
-        """Kill the child and its descendants; does not wait. May be called again."""
+        """Kill the child and its descendants; does not wait. A second call is allowed."""
         if self.process.returncode is None:  # afterwards another process may have the pid
-            self._note_descendants()
+            self._record_descendants()
             self._group.kill(self.pid)
         _kill_all(list(self._descendants.values()))
 
     def release(self) -> bool:
-        """Kill what is left of an ended child's descendants; return False if something is still alive."""
+        """Kill the remaining descendants of an ended child; return False if the child or one of them still runs."""
         if self.poll() is None:
             return False
         self.kill()
@@ -121,8 +121,8 @@ class ProcessTree:
         self.release()
         return self.process.returncode
 
-    def _note_descendants(self) -> None:
-        """Remember the descendants while the child lives: afterwards they have another parent."""
+    def _record_descendants(self) -> None:
+        """Store the descendants while the child runs, because afterwards they have another parent."""
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(self.pid).children(recursive=True):
                 self._descendants[process.pid] = process

@@ -37,7 +37,7 @@ class JobObject:
     def __init__(self, kernel: Kernel | None = None) -> None:
         self._kernel = kernel or windows_kernel()
         self._handle: int | None = None
-        self.refusal: OSError | None = None  #: why the job is empty
+        self.refusal: OSError | None = None  #: the error, if Windows refused the job or the process
         try:
             self._handle = self._kernel.create_job()
             self._kernel.limit(self._handle, KILL_ON_JOB_CLOSE)
@@ -45,7 +45,7 @@ class JobObject:
             self._refuse(error)
 
     def assign(self, pid: int) -> None:
-        """Put a process into the job; what it starts from now on is in the job as well."""
+        """Put a process into the job; its future descendants are in the job as well."""
         if self._handle is None:
             return
         try:
@@ -62,7 +62,7 @@ class JobObject:
                 self.refusal = error
 
     def close(self) -> None:
-        """Close the only handle, which ends what is still in the job. May be called again."""
+        """Close the only handle, which ends the remaining processes. A second call does nothing."""
         handle, self._handle = self._handle, None
         if handle is not None:
             self._kernel.close(handle)
@@ -143,7 +143,7 @@ if sys.platform == "win32":
             self._dll.CloseHandle(job)
 
     def windows_kernel() -> Kernel:
-        """Return the system's own calls."""
+        """Return the calls of Windows."""
         return _Kernel32()
 
 else:

@@ -1,1 +1,1 @@
-"""How the two programs are started: the command `hotlap`, child processes, and the commands that messages name."""
+"""Starting the two programs: the command `hotlap`, child processes, and the commands in messages."""

@@ -1,4 +1,4 @@
-"""How child processes find our packages, and nothing in the folder that they or the daemon were started in."""
+"""The import path of child processes: Hotlap's packages, but not the current folder."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def module_command(module: str, *arguments: str, python: str = "") -> tuple[str, ...]:
-    """Return the command that runs one of our modules. `-P`: Python does not search the current folder first."""
+    """Return the command that runs a module of Hotlap. With `-P` Python does not search the current folder first."""
     return (python or sys.executable, "-P", "-m", module, *arguments)
 
 
 def import_path(
     *, python: str = "", extra: Sequence[Path] = (), environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return PYTHONPATH for a child, as a part of its environment; empty if the child needs none.
+    """Return PYTHONPATH for a child, as a part of its environment; empty if the child does not need it.
 
-    Our own folder comes first, unless the child's Python has it installed: site-packages in PYTHONPATH would come
-    before the standard library. Inherited entries that are empty or relative mean "the current folder", wherever that
-    is: they are left out.
+    Hotlap's folder comes first, unless the child's Python has it installed: site-packages in PYTHONPATH would come
+    before the standard library. Inherited entries that are empty or relative depend on the current folder, so they are
+    left out.
     """
-    given = os.environ if environment is None else environment
+    variables = os.environ if environment is None else environment
     is_installed = CODE_ROOT.name in _INSTALLED and python in {"", sys.executable}
-    ours = [*(() if is_installed else (str(CODE_ROOT),)), *map(str, extra)]
-    inherited = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]  # noqa: PTH117
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([*ours, *inherited]))} if ours or inherited else {}
+    own = [*(() if is_installed else (str(CODE_ROOT),)), *map(str, extra)]
+    inherited = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]  # noqa: PTH117
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([*own, *inherited]))} if own or inherited else {}
 
 
 def child_environment(*, python: str = "", extra: Sequence[Path] = ()) -> dict[str, str]:
-    """Return this process's environment with a PYTHONPATH for one of our modules."""
+    """Return this process's environment with a PYTHONPATH for a module of Hotlap."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return inherited | import_path(python=python, extra=extra)

@@ -1,4 +1,4 @@
-"""The commands that messages name: they work on this machine, for this installation."""
+"""The commands in messages, in the form that works for this installation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from schemas.program.children import CODE_ROOT
@@ -15,7 +16,7 @@ _IN_A_TEXT = re.compile(r"`hotlap(?=[ `])")
 
 
 def quoted(argument: str) -> str:
-    """Return an argument as a person would type it in a shell."""
+    """Return an argument as it is typed in a shell."""
     if sys.platform == "win32":
         return f'"{argument}"' if " " in argument else argument
     return shlex.quote(argument)
@@ -24,16 +25,16 @@ def quoted(argument: str) -> str:
 @cache
 def hotlap_command() -> str:
     """Return the command that starts this installation: `hotlap` if the shell finds it, else `PYTHON -m daemon`."""
-    import shutil  # here: most commands never print a hint
+    import shutil  # imported here, because most commands do not print a hint
 
     found = shutil.which(NAME)
-    if found is not None and _is_ours(Path(found)):
+    if found is not None and _belongs_to_this_python(Path(found)):
         return NAME
     return f"{quoted(sys.executable)} -m daemon"
 
 
-def _is_ours(script: Path) -> bool:
-    """Return whether a console command belongs to this Python: this process was started by it, or it is beside it."""
+def _belongs_to_this_python(script: Path) -> bool:
+    """Return whether a console command belongs to this Python: it started this process, or it is in the same folder."""
     if is_hotlap_script(sys.argv[0]):
         started = Path(sys.argv[0])
         for path in (started, started.with_suffix(".exe")):
@@ -57,34 +58,33 @@ def usable(text: str) -> str:
 
 
 def pip_install(*arguments: str) -> str:
-    """Return the command that installs packages for this Python, without or with pip in its environment."""
-    from importlib.util import find_spec
-
+    """Return the command that installs packages for this Python, also if its environment does not have pip."""
     python, packages = quoted(sys.executable), " ".join(map(quoted, arguments))
-    if find_spec("pip") is None:  # environments of `uv` have none
+    # Environments of `uv` do not have pip. Not importlib.util.find_spec: setuptools warns if it is asked for pip.
+    if PathFinder.find_spec("pip") is None:
         return f"uv pip install --python {python} {packages}"
     return f"{python} -m pip install {packages}"
 
 
 def install_command(extra: str) -> str:
-    """Return the command that installs what an extra of Hotlap needs, by the names of the packages.
+    """Return the command that installs the packages of one of Hotlap's extras, by their names.
 
-    Not `hotlap[extra]`: no index has a package of that name.
+    Not `hotlap[extra]`, because Hotlap is not on a package index.
     """
     return pip_install(*packages_of(extra))
 
 
 def packages_of(extra: str) -> tuple[str, ...]:
-    """Return the names of the packages of an extra, as the checkout or the installed package states them."""
+    """Return the names of the packages of an extra, from the checkout or from the installed package."""
     marker = re.compile(rf"""extra\s*==\s*["']{re.escape(extra)}["']""")
     project = CODE_ROOT / "pyproject.toml"
     if project.is_file():
         import tomllib
 
-        wanted = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"][extra]
+        requirements = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"][extra]
     else:
         from importlib.metadata import requires
 
-        wanted = [one for one in requires(NAME) or () if marker.search(one)]
-    names = [re.match(r"[\w.-]+", one) for one in wanted]
+        requirements = [one for one in requires(NAME) or () if marker.search(one)]
+    names = [re.match(r"[\w.-]+", one) for one in requirements]
     return tuple(name.group() for name in names if name is not None)

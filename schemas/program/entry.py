@@ -10,7 +10,7 @@ from pathlib import Path
 CODE = "E_PACKAGE"
 _COMMAND_LINE = "daemon.cli"
 _MARKER = b"IS_HOTLAP"
-"""What only our own daemon/__init__.py contains."""
+"""A text that only Hotlap's daemon/__init__.py contains."""
 
 
 def main() -> int:
@@ -20,17 +20,17 @@ def main() -> int:
         sys.stderr.write(f"hotlap: {problem} [{CODE}]\n")
         return 2
     try:
-        # By name: nothing in schemas depends on the daemon, except this program, which is the daemon.
+        # By name: only this command depends on the daemon; the rest of schemas does not.
         return int(import_module(_COMMAND_LINE).main())
-    except KeyboardInterrupt:  # while the modules were still being imported
+    except KeyboardInterrupt:  # during the imports
         return 1
 
 
 def package_problem() -> str:
-    """Return what is wrong with the package `daemon`, in one line with the remedy; empty if it is ours.
+    """Return the problem of the package `daemon` in one line with the remedy; empty if the package is Hotlap's.
 
-    PyPI's python-daemon installs a package of the same name: its `daemon/__init__.py` replaces ours, and uninstalling
-    it removes the file. So the file is read here before it is imported.
+    PyPI's python-daemon installs a package of the same name: its `daemon/__init__.py` replaces Hotlap's, and
+    uninstalling it removes the file. So the file is read here before it is imported.
     """
     spec = find_spec("daemon")
     path = Path(spec.origin) if spec is not None and spec.origin else None

@@ -1,1 +1,1 @@
-"""Rollout files: versions 1 and 2, from bytes to columns, and the cache of arrays."""
+"""Rollout files: reading versions 1 and 2 into columns, and the cache of arrays."""

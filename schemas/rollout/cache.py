@@ -1,6 +1,6 @@
 """Rollouts as arrays on disk, named by the hash of the rollout file; safe to delete at any time.
 
-A file is a mark, the checksum and the length of what follows, a head in JSON, and the bytes of the arrays. Reading it
+A file contains a mark, a checksum and the length of the remaining bytes, a head in JSON, and the arrays. Reading it
 takes a tenth of the time of an .npz file with the same arrays.
 """
 
@@ -40,7 +40,7 @@ _COLUMNS = (
 
 
 def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> None:
-    """Write the arrays of a rollout, completely or not at all. Not fsynced: they can be made again from the rollout."""
+    """Write the arrays of a rollout, completely or not at all. Not fsynced: they can be created again."""
     arrays = [getattr(rollout, name) for name in _COLUMNS] + list(rollout.reward_parts.values())
     head = orjson.dumps(
         {

@@ -1,4 +1,4 @@
-"""The check that no object of a rollout file contains a key twice. It is fast for regular files."""
+"""Check that no object of a rollout file contains a key twice; fast for regular files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def require_unique_keys(text: bytes, document: Any) -> None:
     """Raise RolloutError (E_DUPKEY) if an object of a document contains a key twice.
 
     `document` is the parsed `text`. Each key is followed by one colon, so if the text has as many colons as the parsed
-    document needs, no key was lost. Only otherwise is the text parsed again, slowly.
+    document needs, no key was lost. Otherwise the text is parsed again, which is slow.
     """
     if _count_colons(text) == _expected_colons(document):
         return
@@ -38,7 +38,7 @@ def require_unique_keys(text: bytes, document: Any) -> None:
 
 
 def first_experience(data: bytes) -> tuple[dict[str, Any], int] | None:
-    """Return the first experience of a version 1 file and how many colons its text has; None if it is not clear."""
+    """Return the first experience of a version 1 file and the colons in its text; None if it cannot be determined."""
     begin = max(0, data.find(b"{", data.find(b"[")))
     for window in (_WINDOW, _LARGE_WINDOW):
         try:

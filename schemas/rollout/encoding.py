@@ -1,4 +1,4 @@
-"""From the bytes that engines write to a JSON document: encodings, `nan`, incomplete and invalid files."""
+"""Parse the bytes that engines write as JSON: encodings, `nan`, incomplete and invalid files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WHITE_SPACE = b" \t\r\n"
 _UNCHECKED_BYTES = 4 * 1024 * 1024
 """A document of this size cannot contain too many values."""
 _NUL_RUN = b"\0\0\0\0"
-"""So many NUL bytes at the start or end are not text in any encoding: the space was reserved, but not written."""
+"""At the start or end this is not text in any encoding: the space was reserved, but not written."""
 
 
 def require_size_limits(data: bytes) -> None:
@@ -100,9 +100,9 @@ def _as_utf8(data: bytes) -> bytes:
     if not data.strip(_WHITE_SPACE):
         raise _empty(len(data))
     if not data.strip(b"\0") or data.startswith(_NUL_RUN) or data.endswith(_NUL_RUN):
-        what = "contains only NUL bytes" if not data.strip(b"\0") else "starts or ends with NUL bytes"
+        problem = "contains only NUL bytes" if not data.strip(b"\0") else "starts or ends with NUL bytes"
         raise RolloutError(
-            f"the file {what}",
+            f"the file {problem}",
             hint="the writer was interrupted; write to a temporary name, then rename",
             code="E_NUL",
             incomplete=True,
@@ -160,7 +160,7 @@ def _truncated(data: bytes) -> RolloutError:
 
 
 def _parse_error(text: bytes, reason: str) -> RolloutError:
-    """Return where a text that cannot be parsed is wrong, or that it ends too early."""
+    """Return the error for a text that cannot be parsed, with the place, or for one that ends too early."""
     decoded = _decoded(text, "utf-8")
     try:
         json.loads(decoded, parse_int=float)
@@ -182,7 +182,7 @@ def _parse_error(text: bytes, reason: str) -> RolloutError:
         )
     if _SURROGATE.search(text):
         return RolloutError(
-            "it contains half a character (an unpaired \\u surrogate)", hint="write UTF-8", code="E_ENCODING"
+            "it contains an incomplete character (an unpaired \\u surrogate)", hint="write UTF-8", code="E_ENCODING"
         )
     return RolloutError(
         f"it is not JSON: {reason}", hint="correct the exporter; any JSON validator shows the place", code="E_JSON"

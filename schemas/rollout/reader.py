@@ -1,4 +1,4 @@
-"""From the bytes of any rollout file to a rollout; see 'Rollout JSON' in docs/reference/formats.md."""
+"""Read a rollout file of any version; see 'Rollout JSON' in docs/reference/formats.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
 def read_rollout(data: bytes) -> Rollout:
     """Return the rollout in a file's bytes, of either version and in any encoding that engines use.
 
-    Raises RolloutError and nothing else. `incomplete` is set if the document ends too early, or if its writer may
+    Raises only RolloutError. `incomplete` is set if the document ends too early, or if its writer may
     still be writing it.
     """
     require_size_limits(data)

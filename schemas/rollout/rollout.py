@@ -1,4 +1,4 @@
-"""A rollout in memory: its columns, their limits, and leaving out experiences that are not finite."""
+"""A rollout in memory: its columns, their limits, and the removal of experiences that are not finite."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.contract import ContinuousActions, PolicyContract
+from schemas.contract import MAX_NAME, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.text import printable
 
@@ -27,8 +27,6 @@ MAX_OBJECTS = 1 << 21
 MAX_OBSERVATION_SIZE = 1 << 17
 MAX_ACTIONS = 1024
 MAX_CHOICES = 1 << 16
-MAX_NAME = 128
-"""Characters in the name of an action or a reward part."""
 MAX_MAGNITUDE = 1e12
 """Larger numbers are treated as not finite: arithmetic on them could overflow float32."""
 
@@ -45,7 +43,7 @@ class Rollout:
     actions: Float32  #: [n, A]; discrete actions: [n, 1], the index of the choice
     rewards: Float32  #: [n]
     terminated: Bools  #: [n], the episode ended by the rules of the game
-    truncated: Bools  #: [n], a limit cut the episode, which would have continued
+    truncated: Bools  #: [n], a limit ended the episode, which would have continued
     log_probs: Float32  #: [n], nats, as the engine recorded them
     values: Float32  #: [n], as the engine recorded them
     agents: Int32  #: [n]
@@ -59,7 +57,7 @@ class Rollout:
 
     @property
     def size(self) -> int:
-        """The number of experiences."""
+        """Return the number of experiences."""
         return len(self.rewards)
 
 
@@ -86,24 +84,24 @@ def require_contract_limits(contract: PolicyContract) -> None:
         raise RolloutError(f"a bound of `action_space` is larger than {MAX_MAGNITUDE:g}", hint=SEE_FORMATS)
 
 
-def require_plain_names(names: Iterable[str], whose: str) -> None:
+def require_plain_names(names: Iterable[str], owner: str) -> None:
     """Raise RolloutError (E_SCHEMA) for names that are empty, too long, used twice or not printable."""
-    seen: set[str] = set()
+    known: set[str] = set()
     for name in names:
         if not 0 < len(name) <= MAX_NAME or printable(name) != name:
             raise RolloutError(
-                f"the name of {whose} is not 1 to {MAX_NAME} printable characters: '{printable(name, limit=60)}'",
+                f"the name of {owner} is not 1 to {MAX_NAME} printable characters: '{printable(name, limit=60)}'",
                 hint="rename it in the engine",
             )
-        if name in seen:
-            raise RolloutError(f"the name '{name}' of {whose} is used twice", hint="rename one of them")
-        seen.add(name)
+        if name in known:
+            raise RolloutError(f"the name '{name}' of {owner} is used twice", hint="rename one of them")
+        known.add(name)
 
 
 def drop_not_finite(rollout: Rollout) -> Rollout:
     """Return the rollout without the experiences that contain a value that is not finite; count them and mark the gaps.
 
-    Raises RolloutError (E_NONFINITE) if none is left.
+    Raises RolloutError (E_NONFINITE) if all experiences contain such a value.
     """
     wide = (rollout.observations, rollout.actions)
     flat = (rollout.rewards, rollout.log_probs, rollout.values, *rollout.reward_parts.values())
@@ -123,16 +121,16 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
     after_gap = rollout.after_gap | _follows_bad(good, rollout.agents)
     last_is_good = {int(agent): bool(ok) for agent, ok in zip(rollout.agents, good, strict=True)}
     keep_final = good_final & np.array([last_is_good.get(int(a), False) for a in rollout.final_agents], dtype=bool)
-    kept: dict[str, Any] = {field.name: getattr(rollout, field.name) for field in fields(rollout)}
-    for name, value in kept.items():
+    columns: dict[str, Any] = {field.name: getattr(rollout, field.name) for field in fields(rollout)}
+    for name, value in columns.items():
         if isinstance(value, np.ndarray) and not name.startswith("final_"):
-            kept[name] = value[good]
-    kept["after_gap"] = after_gap[good]
-    kept["final_observations"] = rollout.final_observations[keep_final]
-    kept["final_agents"] = rollout.final_agents[keep_final]
-    kept["reward_parts"] = {name: part[good] for name, part in rollout.reward_parts.items()}
-    kept["left_out"] = rollout.left_out + int((~good).sum())
-    return Rollout(**kept)
+            columns[name] = value[good]
+    columns["after_gap"] = after_gap[good]
+    columns["final_observations"] = rollout.final_observations[keep_final]
+    columns["final_agents"] = rollout.final_agents[keep_final]
+    columns["reward_parts"] = {name: part[good] for name, part in rollout.reward_parts.items()}
+    columns["left_out"] = rollout.left_out + int((~good).sum())
+    return Rollout(**columns)
 
 
 def _is_finite(column: Float32) -> bool:

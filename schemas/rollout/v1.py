@@ -70,7 +70,7 @@ def _numbers(experiences: list[dict[str, Any]], name: str) -> Float32:
 
 
 def _to_float32(numbers: list[Any]) -> Float32:
-    """Return an array in which null is NaN and numbers too large for float32 are infinite; both are left out later."""
+    """Return an array in which null is NaN and numbers too large for float32 are infinite; both are removed later."""
     with np.errstate(over="ignore"):
         return np.array(numbers, dtype=np.float64).astype(np.float32)
 

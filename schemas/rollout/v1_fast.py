@@ -1,7 +1,7 @@
-"""A fast path for rollout version 1, which must agree with v1.py: decodes into typed records, then into columns.
+"""A fast reader of rollout version 1 with the same results as v1.py: it decodes typed records, then columns.
 
 It reads only complete, finite, well-formed UTF-8 documents. For all others `read_v1_fast` returns None; then v1.py
-reports what is wrong, or the values that are not finite are left out.
+reports the error, or removes experiences that are not finite.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _decoder(
 ) -> msgspec.json.Decoder[Any]:
     """Return a decoder of experiences with these action names and with the `others`.
 
-    The others are keys that are not used, each with whether its value is a number.
+    `others` has the keys that are not used, each with whether its value is a number.
     """
     fields = [f"a{i}" for i in range(len(names))]
     action = msgspec.defstruct(

@@ -190,7 +190,7 @@ def _from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
         and math.prod(shape) <= MAX_VALUES
     )
     if not good_shape or not isinstance(shape, list) or not isinstance(data, str):
-        raise RolloutError(f"`{name}` has no valid `shape` and `data`", hint=SEE_FORMATS)
+        raise RolloutError(f"`{name}` does not have a valid `shape` and `data`", hint=SEE_FORMATS)
     try:
         raw = msgspec.convert(data, bytes)  # at least as strict as b64decode(validate=True), and four times as fast
     except msgspec.ValidationError:

@@ -1,1 +1,1 @@
-"""Settings: their defaults and ranges, and loading them from a file, variables and flags."""
+"""The settings: defaults, ranges, and loading from a file, variables and flags."""

@@ -1,4 +1,4 @@
-"""What a setting may be, in plain words: for error messages and for docs/reference/settings.md."""
+"""Descriptions of the allowed values of settings, for error messages and docs/reference/settings.md."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic_core import ErrorDetails
 
 _NOUNS = {"integer": "whole number", "number": "number", "string": "text"}
 _EXAMPLES: Mapping[str, list[Any]] = {"integer": [128, 128], "number": [-1.0, 0.0], "string": ["steer", "brake"]}
-_SHOWN_CHARACTERS = 60
+_MAX_CHARACTERS = 60
 
 
 def schema_of(kind: type[BaseModel], path: Sequence[str | int]) -> dict[str, Any]:
-    """Return the JSON Schema of the value at `path` in a model; {} if there is none, or if it has several."""
+    """Return the JSON Schema of the value at `path` in a model; {} if it does not exist, or has several schemas."""
     document = _document(kind)
     schema = document
     for part in path:
@@ -35,7 +35,7 @@ def _document(kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def resolved(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """Return what a schema's `$ref` refers to, or the schema itself."""
+    """Return the schema that `$ref` refers to, or the schema itself."""
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     found: dict[str, Any] = document.get("$defs", {}).get(name, {}) if name else schema
     return found
@@ -47,7 +47,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def allowed(schema: Mapping[str, Any]) -> str:
-    """Return what a JSON Schema allows, such as "a whole number from 1 to 1000"; "" if it has no plain words."""
+    """Return a description of the allowed values, such as "a whole number from 1 to 1000"; "" if there is none."""
     if "enum" in schema:
         names = [json.dumps(value) for value in schema["enum"]]
         return f"{', '.join(names[:-1])} or {names[-1]}"
@@ -66,14 +66,14 @@ def allowed(schema: Mapping[str, Any]) -> str:
 
 
 def example_list(schema: Mapping[str, Any]) -> list[Any]:
-    """Return a list that a setting allows: its default, if it has one."""
+    """Return a list that a setting allows; if possible, its default."""
     return list(schema.get("default") or _EXAMPLES.get(schema.get("items", {}).get("type"), []))
 
 
 def _allowed_list(schema: Mapping[str, Any]) -> str:
     items = schema.get("items", {})
-    least, most = schema.get("minItems", 0), schema.get("maxItems")
-    count = f"{least} to {most} " if most else f"at least {least} " if least else ""
+    min_items, max_items = schema.get("minItems", 0), schema.get("maxItems")
+    count = f"{min_items} to {max_items} " if max_items else f"at least {min_items} " if min_items else ""
     each = _range(items).removeprefix(",").strip()
     noun = _NOUNS.get(items.get("type"), "value")
     plural = noun if count == "at least 1 " else f"{noun}s"
@@ -100,9 +100,9 @@ def _range(schema: Mapping[str, Any]) -> str:
 
 
 def reason(kind: type[BaseModel], error: ErrorDetails) -> str:
-    """Return why pydantic refused a value, in our words: "must be a whole number from 1 to 1000".
+    """Return the reason why pydantic rejected a value: "must be a whole number from 1 to 1000".
 
-    Messages that our own validators raise are returned as they are.
+    Messages of Hotlap's own validators are returned unchanged.
     """
     match error["type"]:
         case "missing":
@@ -127,4 +127,4 @@ def shown(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     text = f'"{value}"' if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."

@@ -1,4 +1,4 @@
-"""Settings that several programs have: ranges and descriptions, once. Each program has its own defaults."""
+"""Ranges and descriptions of settings that several programs have. The defaults are those of each program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ HiddenSizes = Annotated[
 ]
 BatchSize = Annotated[int, Field(ge=2, description="Experiences in a gradient step.")]
 Gamma = Annotated[float, Field(gt=0, le=1, description="Discount per step.")]
-GaeLambda = Annotated[Fraction, Field(description="Trades bias for variance of the advantages.")]
+GaeLambda = Annotated[
+    Fraction, Field(description="Lower values reduce the variance of the advantages and increase their bias.")
+]
 ClipRange = Annotated[
     PositiveFloat, Field(description="How far the probability ratio may move before the loss stops rewarding it.")
 ]

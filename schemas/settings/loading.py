@@ -1,4 +1,4 @@
-"""Settings from daemon.toml, then HOTLAP_ variables, then flags; every mistake is one line that says what to do."""
+"""Settings from daemon.toml, then HOTLAP_ variables, then flags; every error is one line with a remedy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pydantic_core import ErrorDetails
 from schemas.errors import ConfigError
 from schemas.settings.allowed import reason, schema_of, shown
 from schemas.settings.models import Settings
-from schemas.settings.sources import GivenValue, from_environment, from_file, from_flags, list_hint, variable_of
+from schemas.settings.sources import SourceValue, from_environment, from_file, from_flags, list_hint, variable_of
 
 CONFIG_NAME = "daemon.toml"
 S = TypeVar("S", bound=BaseModel)
 _NEVER_IN_A_FILE = frozenset({"daemon.allow_shared"})
-"""Whoever can write the file must not be able to allow it."""
+"""A user who can write the file must not be able to allow this."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and where they come from."""
+    """Settings and their sources."""
 
     settings: Settings
     config: Path | None  #: the file that was read
@@ -45,7 +45,7 @@ def load_settings(
 
 
 def config_path(project: Path, config: Path | None = None) -> Path | None:
-    """Return the settings file that `load` reads; None if there is none."""
+    """Return the settings file that `load` reads; None if it does not exist."""
     path = config or project / CONFIG_NAME
     return path if config is not None or path.exists() or path.is_symlink() else None
 
@@ -60,16 +60,16 @@ def load(
 ) -> LoadedSettings:
     """Merge the three sources, of which later ones win. Raises ConfigError.
 
-    A `config` that is given must exist; `daemon.toml` in the project need not. `flags` has dotted names, such as
-    {"trainer.epochs": 5}; None means not given. `flag_names` tells what a flag is called if it is not called like its
+    A `config` must exist; `daemon.toml` in the project need not. `flags` has dotted names, such as
+    {"trainer.epochs": 5}; None means not set. `flag_names` has the names of flags that are not named after their
     setting.
     """
     path = config_path(project, config)
     in_file = [] if path is None else from_file(path, str(config or path.name))
     variables = from_environment(Settings, os.environ if environment is None else environment)
-    given = _merged(Settings, [*in_file, *variables, *from_flags(flags, flag_names)])
-    names = frozenset(name for name, value in given.items() if value.source == "file")
-    return LoadedSettings(_validated(Settings, given, str(config or CONFIG_NAME)), path, names)
+    values = _merged(Settings, [*in_file, *variables, *from_flags(flags, flag_names)])
+    names = frozenset(name for name, value in values.items() if value.source == "file")
+    return LoadedSettings(_validated(Settings, values, str(config or CONFIG_NAME)), path, names)
 
 
 def load_file(
@@ -84,8 +84,8 @@ def load_file(
 
     `page` is the page of the docs that lists the settings.
     """
-    given = _merged(kind, [*from_file(path, str(path)), *from_flags(flags, flag_names)], page=page)
-    return _validated(kind, given, str(path))
+    values = _merged(kind, [*from_file(path, str(path)), *from_flags(flags, flag_names)], page=page)
+    return _validated(kind, values, str(path))
 
 
 def setting_names(settings: type[BaseModel] = Settings) -> tuple[str, ...]:
@@ -104,53 +104,53 @@ def groups_of(settings: type[BaseModel]) -> dict[str, type[BaseModel]]:
     return groups
 
 
-def _merged(kind: type[BaseModel], values: Iterable[GivenValue], *, page: str = "settings") -> dict[str, GivenValue]:
+def _merged(kind: type[BaseModel], values: Iterable[SourceValue], *, page: str = "settings") -> dict[str, SourceValue]:
     """Return the last value of each setting. Raises ConfigError for names that are not settings."""
     known = setting_names(kind)
     merged = {}
-    for given in values:
-        if given.name in kind.model_fields or (given.value == {} and "." not in given.name):
-            _require_table(kind, given, page)
-        elif given.name not in known:
-            raise _unknown("setting", given, _nearest(known, given.name), page)
-        elif given.source == "file" and given.name in _NEVER_IN_A_FILE:
-            flag = given.name.rpartition(".")[2].replace("_", "-")
+    for entry in values:
+        if entry.name in kind.model_fields or (entry.value == {} and "." not in entry.name):
+            _require_table(kind, entry, page)
+        elif entry.name not in known:
+            raise _unknown("setting", entry, _nearest(known, entry.name), page)
+        elif entry.source == "file" and entry.name in _NEVER_IN_A_FILE:
+            flag = entry.name.rpartition(".")[2].replace("_", "-")
             raise ConfigError(
-                f"{given.subject} cannot be set in a file",
-                hint=f"use the flag --{flag} or the environment variable {variable_of(given.name)}",
+                f"{entry.subject} cannot be set in a file",
+                hint=f"use the flag --{flag} or the environment variable {variable_of(entry.name)}",
             )
         else:
-            merged[given.name] = given
+            merged[entry.name] = entry
     return merged
 
 
-def _require_table(kind: type[BaseModel], given: GivenValue, page: str) -> None:
+def _require_table(kind: type[BaseModel], entry: SourceValue, page: str) -> None:
     """Accept an empty table of a known name. Raises ConfigError."""
-    if given.value != {}:
-        hint = f"write [{given.name}], and its settings in the lines below"
-        if given.source == "environment":
-            example = next(name for name in setting_names(kind) if name.startswith(f"{given.name}."))
+    if entry.value != {}:
+        hint = f"write [{entry.name}], and its settings in the lines below"
+        if entry.source == "environment":
+            example = next(name for name in setting_names(kind) if name.startswith(f"{entry.name}."))
             hint = f"set one variable for each setting, such as {variable_of(example)}"
-        raise ConfigError(f"{given.subject} is {shown(given.raw)}, but must be a table", hint=hint)
-    if given.name not in kind.model_fields:
-        close = difflib.get_close_matches(given.name, kind.model_fields, n=1)
-        raise _unknown("table", given, close[0] if close else "", page)
+        raise ConfigError(f"{entry.subject} is {shown(entry.raw)}, but must be a table", hint=hint)
+    if entry.name not in kind.model_fields:
+        close = difflib.get_close_matches(entry.name, kind.model_fields, n=1)
+        raise _unknown("table", entry, close[0] if close else "", page)
 
 
-def _unknown(what: str, given: GivenValue, nearest: str, page: str) -> ConfigError:
+def _unknown(kind: str, entry: SourceValue, nearest: str, page: str) -> ConfigError:
     hint = f"`hotlap docs {page}` lists all settings"
     if nearest:
-        is_variable = given.source == "environment"
-        written = variable_of(nearest) if is_variable else f"[{nearest}]" if what == "table" else nearest
+        is_variable = entry.source == "environment"
+        written = variable_of(nearest) if is_variable else f"[{nearest}]" if kind == "table" else nearest
         hint = f"did you mean {written}?"
-    if given.source == "file":
-        written = f"[{given.written}]" if what == "table" else given.written
-        return ConfigError(f"{given.place}: unknown {what} {written}", hint=hint)
-    return ConfigError(f"{given.subject} does not name a {what}", hint=hint)
+    if entry.source == "file":
+        written = f"[{entry.written}]" if kind == "table" else entry.written
+        return ConfigError(f"{entry.place}: unknown {kind} {written}", hint=hint)
+    return ConfigError(f"{entry.subject} does not name a {kind}", hint=hint)
 
 
 def _nearest(known: tuple[str, ...], name: str) -> str:
-    """Return the setting whose name is nearest to a wrong one; "" if none is near."""
+    """Return the setting whose name is nearest to a wrong one; "" if none is similar."""
     group, _, bare = name.rpartition(".")
     by_bare: dict[str, str] = {}
     for candidate in sorted(known, key=lambda other: not other.startswith(f"{group}.")):  # those of its table first
@@ -161,35 +161,35 @@ def _nearest(known: tuple[str, ...], name: str) -> str:
     return close[0] if close else ""
 
 
-def _validated(kind: type[S], merged: Mapping[str, GivenValue], label: str) -> S:
+def _validated(kind: type[S], merged: Mapping[str, SourceValue], label: str) -> S:
     nested: dict[str, dict[str, Any]] = {}
-    for name, given in merged.items():
+    for name, entry in merged.items():
         group, _, key = name.partition(".")
-        nested.setdefault(group, {})[key] = given.value
+        nested.setdefault(group, {})[key] = entry.value
     try:
         return kind.model_validate(nested)
     except ValidationError as error:
         raise _invalid(kind, merged, error.errors(include_url=False)[0], label) from None
 
 
-def _invalid(kind: type[BaseModel], merged: Mapping[str, GivenValue], error: ErrorDetails, label: str) -> ConfigError:
-    why = reason(kind, error)
+def _invalid(kind: type[BaseModel], merged: Mapping[str, SourceValue], error: ErrorDetails, label: str) -> ConfigError:
+    problem = reason(kind, error)
     path = [str(part) for part in error["loc"][:2]]
-    given = merged.get(".".join(path))
+    entry = merged.get(".".join(path))
     if error["type"] == "missing":
         return ConfigError(f"{label}: {'.'.join(path)} is missing", hint="add it")
-    if given is None:  # two settings contradict each other
-        return ConfigError(f"{label}: [{'.'.join(path)}]: {why}", hint="correct one of them")
+    if entry is None:  # two settings contradict each other
+        return ConfigError(f"{label}: [{'.'.join(path)}]: {problem}", hint="correct one of them")
     schema = schema_of(kind, path)
     if schema.get("type") == "array" and error["type"] != "value_error":
-        hint = list_hint(given, schema)
-    elif "enum" in schema and (close := difflib.get_close_matches(str(given.value), schema["enum"], n=1)):
+        hint = list_hint(entry, schema)
+    elif "enum" in schema and (close := difflib.get_close_matches(str(entry.value), schema["enum"], n=1)):
         hint = f'did you mean "{close[0]}"?'
-    elif given.source == "file" and schema.get("type") == "string":
-        hint = f'texts need quotes: {path[1]} = "{given.value}"'
+    elif entry.source == "file" and schema.get("type") == "string" and not isinstance(entry.value, str):
+        hint = f'texts need quotes: {path[1]} = "{entry.value}"'
     else:
         default = schema.get("default")
         hint = "correct it or leave it out" + (
             f" (default: {shown(default)})" if default is not None and default != "" else ""
         )
-    return ConfigError(f"{given.subject} is {shown(given.raw)}, but {why}", hint=hint)
+    return ConfigError(f"{entry.subject} is {shown(entry.raw)}, but {problem}", hint=hint)

@@ -1,12 +1,12 @@
-"""Every setting of daemon.toml, once: defaults, units, ranges and contradictions."""
+"""All settings of daemon.toml: defaults, units, ranges and contradictions."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
+from schemas.contract import MAX_NAME, ActionSpace, ContinuousActions, PolicyContract
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
@@ -27,7 +27,7 @@ from schemas.settings.fields import (
 
 
 class DaemonSettings(SettingsGroup):
-    """`[daemon]`: when a cycle starts, and what is kept. Some names are those of the Unreal widget."""
+    """`[daemon]`: the start of cycles, and retention. Some names are those of the Unreal widget."""
 
     auto_train_after_n_rollouts: PositiveInt = 10
     """A cycle starts when this many new rollouts are in Exports."""
@@ -88,6 +88,16 @@ class AgentSettings(SettingsGroup):
     """Upper bounds, one for each action; if not set: 1."""
     hidden_sizes: HiddenSizes = (128, 128)
 
+    @field_validator("actions")
+    @classmethod
+    def _has_names_that_an_engine_can_write(cls, actions: tuple[str, ...]) -> tuple[str, ...]:
+        for name in actions:
+            if actions.count(name) > 1:
+                raise ValueError(f"must be different names: {name!r} appears twice")
+            if not name or len(name) > MAX_NAME or not name.isprintable():
+                raise ValueError(f"must be printable names of 1 to {MAX_NAME} characters")
+        return actions
+
     @field_validator("action_low", "action_high")
     @classmethod
     def _has_one_for_each_action(
@@ -97,6 +107,17 @@ class AgentSettings(SettingsGroup):
         if bounds is not None and actions is not None and len(bounds) != len(actions):
             raise ValueError(f"must have one number for each of the {len(actions)} actions: {', '.join(actions)}")
         return bounds
+
+    @model_validator(mode="after")
+    def _has_bounds_in_order(self) -> AgentSettings:
+        space = self.contract().action_space
+        assert isinstance(space, ContinuousActions)
+        for name, low, high in zip(space.names, space.low, space.high, strict=True):
+            if not low < high:
+                raise ValueError(
+                    f"the bounds of {name} are [{low:g}, {high:g}], but the lower one must be below the upper"
+                )
+        return self
 
     def contract(self) -> PolicyContract:
         """Return the contract that these settings describe."""
@@ -116,7 +137,7 @@ class TrainerSettings(SettingsGroup):
     learning_rate: PositiveFloat = 3e-4
     """Adam's step size."""
     learning_rate_end: PositiveFloat | None = None
-    """Adam's step size at the end of a linear schedule; if not set, there is no schedule."""
+    """Adam's step size at the end of a linear schedule; if not set, it is constant."""
     gamma: Gamma = 0.99
     gae_lambda: GaeLambda = 0.95
     clip_range: ClipRange = 0.2
@@ -125,7 +146,7 @@ class TrainerSettings(SettingsGroup):
     entropy_coef: NotNegative = 0.01
     """Weight of the entropy bonus."""
     entropy_coef_end: NotNegative | None = None
-    """Weight of the entropy bonus at the end of a linear schedule; if not set, there is no schedule."""
+    """Weight of the entropy bonus at the end of a linear schedule; if not set, it is constant."""
     schedule_cycles: PositiveInt = 100
     """Over how many cycles the schedules run."""
     value_coef: ValueCoef = 0.5

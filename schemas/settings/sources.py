@@ -1,4 +1,4 @@
-"""The places that a setting can come from: a TOML file, environment variables, flags."""
+"""The sources of settings: a TOML file, environment variables, flags."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from schemas.settings.allowed import example_list, schema_of
 from schemas.storage.files import read_regular
 
 PREFIX = "HOTLAP_"
-_NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT"})
+_NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT", "HOTLAP_WINDOWS_CACHE"})
 _LIMIT_BYTES = 1 << 20
 _AT_LINE = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)")
 _SUBJECTS = {"file": "{place}: {written}", "environment": "the environment variable {written}", "flags": "{written}"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenValue:
-    """A value for one setting, and how its source writes it."""
+class SourceValue:
+    """A value for one setting, with its name and form in the source."""
 
     name: str  #: dotted, such as `trainer.epochs`
     value: Any
@@ -36,34 +36,34 @@ class GivenValue:
 
     @property
     def subject(self) -> str:
-        """Return how a message about this value begins."""
+        """Return the beginning of a message about this value."""
         return _SUBJECTS[self.source].format(place=self.place, written=self.written)
 
 
-def from_file(path: Path, label: str) -> list[GivenValue]:
+def from_file(path: Path, label: str) -> list[SourceValue]:
     """Return the values in a TOML file, which messages call `label`. Raises ConfigError."""
     text = _read(path, label)
     return [
-        GivenValue(name=name, value=value, raw=value, source="file", written=name, place=_place(text, name, label))
+        SourceValue(name=name, value=value, raw=value, source="file", written=name, place=_place(text, name, label))
         for name, value in _flat(_parsed(text, label))
     ]
 
 
-def from_environment(kind: type[BaseModel], environment: Mapping[str, str]) -> list[GivenValue]:
+def from_environment(kind: type[BaseModel], environment: Mapping[str, str]) -> list[SourceValue]:
     """Return the values of the variables that begin with HOTLAP_. Raises ConfigError."""
-    given = []
+    values = []
     for variable, text in environment.items():
         if variable.upper().startswith(PREFIX) and variable.upper() not in _NOT_SETTINGS:
             name = variable[len(PREFIX) :].lower().replace("__", ".", 1)
             value = _items(text) if schema_of(kind, name.split(".")).get("type") == "array" else text
-            given.append(GivenValue(name=name, value=value, raw=text, source="environment", written=variable))
-    return given
+            values.append(SourceValue(name=name, value=value, raw=text, source="environment", written=variable))
+    return values
 
 
-def from_flags(flags: Mapping[str, Any] | None, flag_names: Mapping[str, str] | None) -> list[GivenValue]:
-    """Return the flags that were given, those that are not None. Their names are those of the settings by default."""
+def from_flags(flags: Mapping[str, Any] | None, flag_names: Mapping[str, str] | None) -> list[SourceValue]:
+    """Return the values of the flags that are not None. By default, flags are named after their settings."""
     return [
-        GivenValue(
+        SourceValue(
             name=name, value=value, raw=value, source="flags", written=(flag_names or {}).get(name) or _flag(name)
         )
         for name, value in (flags or {}).items()
@@ -76,12 +76,12 @@ def variable_of(name: str) -> str:
     return PREFIX + name.replace(".", "__").upper()
 
 
-def list_hint(given: GivenValue, schema: Mapping[str, Any]) -> str:
-    """Return how to write a list where this value was given."""
+def list_hint(entry: SourceValue, schema: Mapping[str, Any]) -> str:
+    """Return how to write a list in the source of this value."""
     items = example_list(schema)
-    if given.source == "file":
-        return f"write it in square brackets, such as {given.name.rpartition('.')[2]} = {json.dumps(items)}"
-    return f"separate its items with commas, such as {given.written}={','.join(map(str, items))}"
+    if entry.source == "file":
+        return f"write it in square brackets, such as {entry.name.rpartition('.')[2]} = {json.dumps(items)}"
+    return f"separate its items with commas, such as {entry.written}={','.join(map(str, items))}"
 
 
 def _flag(name: str) -> str:
@@ -108,8 +108,8 @@ def _read(path: Path, label: str) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{label} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
     except (OSError, RuntimeError) as error:  # a link to itself is a RuntimeError in older Pythons
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{label} cannot be read: {why}", hint="correct its permissions") from None
+        problem = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{label} cannot be read: {problem}", hint="correct its permissions") from None
 
 
 def _parsed(text: str, label: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _parsed(text: str, label: str) -> dict[str, Any]:
 
 
 def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield dotted names of the values in tables, and the bare names of all else, also of empty tables."""
+    """Yield dotted names of the values in tables, and bare names of all other values, also of empty tables."""
     for group, value in document.items():
         if isinstance(value, dict) and value:
             yield from ((f"{group}.{name}", item) for name, item in value.items())
@@ -135,7 +135,7 @@ def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _place(text: str, name: str, label: str) -> str:
-    """Return where in the file a setting is, such as `daemon.toml, line 3`."""
+    """Return the place of a setting in the file, such as `daemon.toml, line 3`."""
     group, _, key = name.rpartition(".")
     table = ""
     for number, line in enumerate(text.splitlines(), 1):

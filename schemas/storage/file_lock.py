@@ -1,7 +1,7 @@
 """One process at a time: an exclusive lock on a file that is never removed.
 
-The library filelock is not used: it empties the file that it locks, so the holder could not be named, and it cannot
-lock a file or a folder that is already open.
+The library filelock is not used: it empties the file that it locks, so the process that has the lock
+could not be named, and it cannot lock a file or a folder that is already open.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from schemas.storage.careful_open import open_regular
 from schemas.text import printable
 
 _LOCKED_BYTE = 1 << 20
-"""Windows locks are mandatory: lock a byte far after the text, so that others can read who holds the lock."""
+"""Windows locks are mandatory: lock a byte far after the text, so that other processes can read the pid."""
 _HOLDER_BYTES = 200
 
 
 class FileLock:
-    """A lock that this process holds until `release`, the end of a `with` block, or its own end."""
+    """A lock of this process until `release`, the end of a `with` block, or the end of the process."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
@@ -34,16 +34,16 @@ class FileLock:
         self.release()
 
     def release(self) -> None:
-        """Let other processes have the lock. Does nothing the second time."""
+        """Release the lock. A second call does nothing."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
 
 
 def try_acquire(path: Path) -> tuple[FileLock | None, str]:
-    """Lock a file and write our pid into it, without waiting; return the lock and "".
+    """Lock a file without waiting, and write the own pid into it; return the lock and "".
 
-    If another process holds it, return None and that process's pid as text. Raises OSError.
+    If another process has locked it, return None and that process's pid as text. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
@@ -60,7 +60,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def try_lock(descriptor: int) -> bool:
-        """Lock an open file. Return whether no other process holds the lock."""
+        """Lock an open file. Return False if another process has locked it."""
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -75,9 +75,9 @@ else:
     import fcntl
 
     def try_lock(descriptor: int) -> bool:
-        """Lock an open file or folder. Return whether no other process holds the lock.
+        """Lock an open file or folder. Return False if another process has locked it.
 
-        Return True if the file system has no locks, as some network shares: nobody else can hold one there.
+        Return True if the file system does not support locks, like some network shares.
         """
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

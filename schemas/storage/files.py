@@ -21,20 +21,20 @@ from schemas.errors import HotlapError
 from schemas.storage.careful_open import open_regular
 
 RENAME_TIMEOUT_S = 2.5
-"""How long a rename is tried again if Windows holds the old file open."""
+"""How long a rename is repeated if a program on Windows has the old file open."""
 _HELD_OPEN_WINERRORS = frozenset({5, 32, 33})
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """The name that `write_atomic` gives to a file that is not complete yet; it matches no reader's pattern."""
 
 
 class Disk:
-    """All changes to the disk, so that tests can replace them by ones that fail or forget. All raise OSError."""
+    """All changes to the disk, so that tests can replace them by failing ones. All raise OSError."""
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a new file. Raises FileExistsError if it exists."""
         with path.open("xb") as file:
             file.write(data)
-            if sys.platform == "linux":  # starts the write now, so that the fsync has less to wait for
+            if sys.platform == "linux":  # starts the write now, so that the fsync takes less time
                 file.flush()
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -64,7 +64,7 @@ class Disk:
         os.replace(source, target)
 
     def fsync_dir(self, path: Path) -> None:
-        """Make the names in a folder safe against a power cut. Windows has no such call and needs none."""
+        """Make the names in a folder safe against a power cut. Windows does not have and does not need this call."""
         if sys.platform == "win32":
             return
         fd = os.open(path, os.O_RDONLY)
@@ -101,7 +101,7 @@ REAL_DISK = Disk()
 def rename_with_retries(
     source: Path, target: Path, *, disk: Disk = REAL_DISK, timeout_s: float = RENAME_TIMEOUT_S
 ) -> None:
-    """Rename; try again for `timeout_s` seconds while another program holds the target open on Windows."""
+    """Rename; on Windows, repeat it for `timeout_s` seconds while another program has the target open."""
     waited_s = 0.0
     for failures in itertools.count(1):
         delay_s = backoff_s(failures, first_s=0.01, longest_s=0.25)
@@ -157,7 +157,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
     """
     _require_regular(path.name, os.lstat(path), limit)
     with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
-        info = os.fstat(file.fileno())  # of the file that was opened: another one may have been there before
+        info = os.fstat(file.fileno())  # of the opened file: it may have been replaced after the first check
         _require_regular(path.name, info, limit)
         return file.read(info.st_size + 1)
 

@@ -20,82 +20,82 @@ class ProjectPaths:
 
     @property
     def training(self) -> Path:
-        """The folder that engine and daemon share."""
+        """Return the folder that engine and daemon share."""
         return self.project / "Saved" / "Training"
 
     @property
     def exports(self) -> Path:
-        """Rollouts, from the engine to the daemon."""
+        """Return the folder of rollouts, which the engine writes."""
         return self.training / "Exports"
 
     @property
     def rejected(self) -> Path:
-        """Rejected rollouts, each with a file that contains the reason."""
+        """Return the folder of rejected rollouts, each with a file that contains the reason."""
         return self.training / "Rejected"
 
     @property
     def models(self) -> Path:
-        """Models, from the daemon to the engine."""
+        """Return the folder of models, which the daemon writes."""
         return self.training / "Models"
 
     @property
     def logs(self) -> Path:
-        """Log files."""
+        """Return the folder of log files."""
         return self.training / "Logs"
 
     @property
     def state(self) -> Path:
-        """Files that only the daemon uses."""
+        """Return the folder of files that only the daemon uses."""
         return self.training / "State"
 
     @property
     def cache(self) -> Path:
-        """Rollouts as arrays, named by their content hash; safe to delete at any time."""
+        """Return the folder of rollouts as arrays, named by their content hash; safe to delete at any time."""
         return self.state / "cache"
 
     @property
     def staging(self) -> Path:
-        """The folder that a trainer writes to before anything is published."""
+        """Return the folder that a trainer writes to before a model is published."""
         return self.state / "staging"
 
     @property
     def commands(self) -> Path:
-        """Commands to a running daemon."""
+        """Return the folder of commands to a running daemon."""
         return self.state / "commands"
 
     @property
     def ledger(self) -> Path:
-        """The daemon's SQLite file."""
+        """Return the path of the ledger, the daemon's SQLite file."""
         return self.state / "ledger.sqlite3"
 
     @property
     def gone_cycles(self) -> Path:
-        """The rollouts of removed cycle folders, one line for each cycle, to rebuild a lost ledger from."""
+        """Return the file with the rollouts of removed cycle folders, one line for each, to rebuild a lost ledger."""
         return self.state / "gone_cycles.jsonl"
 
     @property
     def lock(self) -> Path:
-        """The file that the running daemon holds a lock on; never removed."""
+        """Return the file that the running daemon has locked; it is never removed."""
         return self.state / "daemon.lock"
 
     @property
     def status(self) -> Path:
-        """What the daemon is doing now."""
+        """Return the path of status.json."""
         return self.training / "status.json"
 
     @property
     def pointer(self) -> Path:
-        """The pointer file: the absolute path of the published model JSON, with forward slashes and no newline."""
+        """Return the pointer file: the absolute path of the published model JSON, with forward slashes, no newline."""
         return self.models / "best_model_path.txt"
 
     @property
     def analysis(self) -> Path:
-        """A copy of the newest cycle's ranking."""
+        """Return the copy of the newest cycle's ranking."""
         return self.models / "model_analysis.json"
 
     @property
     def daemon_log(self) -> Path:
-        """The daemon's log."""
+        """Return the daemon's log."""
         return self.logs / "daemon.log"
 
     def cycle_folder(self, cycle: int) -> Path:
@@ -116,7 +116,7 @@ class ProjectPaths:
         return f"{sha256}.columns"
 
     def folders(self) -> tuple[Path, ...]:
-        """Return all folders that must exist before the daemon works."""
+        """Return all folders that must exist before the daemon starts."""
         return (
             self.exports,
             self.rejected,

@@ -1,4 +1,4 @@
-"""The checkout: its .venv, its pins, and what was installed."""
+"""The checkout: its virtual environments, its pins, and what was installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,15 @@ class SetupError(Exception):
 
 
 class Checkout:
-    """The checkout and the paths in it."""
+    """The checkout, one virtual environment in it, and the Python that the environment is created with."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = ".venv", interpreter: str = sys.executable) -> None:
         self.root = root
-        self.venv = root / ".venv"
+        self.interpreter = interpreter
+        self.venv = root / name
         self.python = self.venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.config = self.venv / "pyvenv.cfg"
+        self.constraints = root / "constraints.txt"
         self.stamp = self.venv / "hotlap-setup.json"
         self.log = self.venv / "hotlap-setup.log"
 
@@ -39,7 +42,7 @@ class Checkout:
 
     def pins(self) -> dict[str, str]:
         """Return the exact versions in constraints.txt by name."""
-        lines = (self.root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        lines = self.constraints.read_text(encoding="utf-8").splitlines()
         return {name: rest.strip() for name, found, rest in (line.partition("==") for line in lines) if found}
 
     def digest(self) -> str:

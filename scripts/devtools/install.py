@@ -1,11 +1,9 @@
-"""Create .venv and install what a verb needs."""
+"""Create a virtual environment in the checkout and install what a verb needs."""
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from scripts.devtools.checkout import OLDEST, Checkout, SetupError
@@ -15,7 +13,9 @@ from scripts.devtools.processes import stream
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FIRST_INSTALL_GB = 2.0  #: the size of a new .venv with the CPU build of torch, and of the files while unpacking
+#: the size of a new environment, and of the files while unpacking: with the CPU build of torch, and without torch
+FIRST_INSTALL_GB, WITHOUT_TORCH_GB = 2.0, 0.4
+QUIET = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
 
 
 def run_step(checkout: Checkout, argv: list[str], progress: SetupProgress) -> list[str]:
@@ -36,17 +36,15 @@ def run_step(checkout: Checkout, argv: list[str], progress: SetupProgress) -> li
     return lines
 
 
-def create_venv(checkout: Checkout, progress: SetupProgress) -> None:
-    """Create `.venv`, or repair one whose Python or pip is missing."""
+def create_venv(checkout: Checkout, progress: SetupProgress, needed_gb: float = FIRST_INSTALL_GB) -> None:
+    """Create the environment, or repair one whose Python or pip is missing."""
     if not checkout.python.exists():
         free_gb = shutil.disk_usage(str(checkout.root)).free / 1e9
-        if free_gb < FIRST_INSTALL_GB:
-            raise SetupError(
-                f"{free_gb:.1f} GB free at {checkout.root}, {FIRST_INSTALL_GB} GB are needed: free some space"
-            )
-        progress.show(f"creating .venv with Python {platform.python_version()}")
+        if free_gb < needed_gb:
+            raise SetupError(f"{free_gb:.1f} GB free at {checkout.root}, {needed_gb} GB are needed: free some space")
+        progress.show(f"creating {checkout.venv.name} with {checkout.interpreter}")
         broken = ["--clear"] if checkout.config.exists() else []
-        run_step(checkout, [sys.executable, "-m", "venv", *broken, str(checkout.venv)], progress)
+        run_step(checkout, [checkout.interpreter, "-m", "venv", *broken, str(checkout.venv)], progress)
     elif subprocess.call([str(checkout.python), "-c", "import pip"], stderr=subprocess.DEVNULL):
         run_step(checkout, [str(checkout.python), "-m", "ensurepip", "--default-pip"], progress)
     if checkout.version() and checkout.version() < OLDEST:
@@ -55,29 +53,63 @@ def create_venv(checkout: Checkout, progress: SetupProgress) -> None:
         )
 
 
-def install(checkout: Checkout, extras: frozenset[str], progress: SetupProgress) -> None:
-    """Install Hotlap, editable, with these extras at the pinned versions. Writes the stamp at the end."""
-    checkout.stamp.unlink(missing_ok=True)
-    progress.show("installing what constraints.txt pins (the first time takes a few minutes)")
-    quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    pip = [str(checkout.python), "-m", "pip", "install", *quiet, "-c", "constraints.txt"]
-    # setuptools first and no isolation, so that the build also uses a pinned version. The tests need rlgym's meshes.
-    meshes = ["--no-deps", "rlgym-rocket-league"] if "dev" in extras else []
-    lines = run_step(checkout, [*pip, *meshes, "setuptools"], progress)
-    target = "." + (f"[{','.join(sorted(extras))}]" if extras else "")
-    lines += run_step(checkout, [*pip, "--no-build-isolation", "-e", target], progress)
-    checkout.write_stamp(extras)
+def pip_install(checkout: Checkout, progress: SetupProgress, *words: str) -> list[str]:
+    """Run `pip install` with the pinned versions and return its output lines."""
+    argv = [str(checkout.python), "-m", "pip", "install", *QUIET, "-c", str(checkout.constraints), *words]
+    return run_step(checkout, argv, progress)
+
+
+def show_installed(checkout: Checkout, lines: list[str], progress: SetupProgress) -> None:
+    """Show what pip installed."""
     new = [line.partition(":")[2] for line in lines if line.startswith("Installing collected packages:")]
     progress.show(f"ready, installed {summarise_packages(','.join(new).split(','), checkout.pins())}")
 
 
-def ensure_venv(checkout: Checkout, extras: Sequence[str]) -> None:
-    """Install these extras at the pinned versions into `.venv`, unless it already has them."""
+def install(checkout: Checkout, extras: frozenset[str], progress: SetupProgress, *requirements: str) -> None:
+    """Install Hotlap, editable, with these extras and requirements at the pinned versions. Writes the stamp at the end.
+
+    The environment gets setuptools first and the build is not isolated, so that it uses a pinned version too.
+    """
+    checkout.stamp.unlink(missing_ok=True)
+    progress.show("installing what constraints.txt pins (the first time takes a few minutes)")
+    # The tests need the meshes of rlgym-rocket-league, which asks for an old numpy.
+    meshes = ["--no-deps", "rlgym-rocket-league"] if "dev" in extras else []
+    lines = pip_install(checkout, progress, *meshes, "setuptools")
+    target = "." + (f"[{','.join(sorted(extras))}]" if extras else "")
+    lines += pip_install(checkout, progress, "--no-build-isolation", "-e", target, *requirements)
+    checkout.write_stamp(extras)
+    show_installed(checkout, lines, progress)
+
+
+def check_complete(checkout: Checkout) -> None:
+    """Raise SetupError if a list of packages is missing."""
     for name in ("pyproject.toml", "constraints.txt"):
         if not (checkout.root / name).is_file():
             raise SetupError(f"{name} is missing in {checkout.root}: run this from a complete checkout of Hotlap")
+
+
+def is_ready(checkout: Checkout, wanted: Sequence[str]) -> bool:
+    """Return whether the environment already has these extras or packages at the pinned versions."""
     digest, has = checkout.read_stamp()
-    if not (checkout.python.exists() and has.issuperset(extras) and digest == checkout.digest()):
+    return checkout.python.exists() and has.issuperset(wanted) and digest == checkout.digest()
+
+
+def ensure_venv(checkout: Checkout, extras: Sequence[str]) -> None:
+    """Install these extras at the pinned versions into `.venv`, unless it already has them."""
+    check_complete(checkout)
+    if not is_ready(checkout, extras):
         progress = SetupProgress()
         create_venv(checkout, progress)
-        install(checkout, has.union(extras), progress)
+        install(checkout, checkout.read_stamp()[1].union(extras), progress)
+
+
+def ensure_packages(checkout: Checkout, requirements: Sequence[str]) -> None:
+    """Install these packages, without Hotlap itself, into an environment of their own, unless it already has them."""
+    check_complete(checkout)
+    if not is_ready(checkout, requirements):
+        progress = SetupProgress()
+        create_venv(checkout, progress, WITHOUT_TORCH_GB)
+        checkout.stamp.unlink(missing_ok=True)
+        lines = pip_install(checkout, progress, *requirements)
+        checkout.write_stamp(frozenset(requirements))
+        show_installed(checkout, lines, progress)

@@ -1,4 +1,4 @@
-"""Runs programs: with their output passed to a function, or on the same console with the same signals."""
+"""Run programs: pass on their output, share the console and its signals, or run several at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -43,19 +43,45 @@ def stream(argv: list[str], cwd: Path, on_line: Callable[[str], None], on_idle: 
 
 def run(argv: list[str], cwd: Path) -> int:
     """Run a program to its end and return its exit code. Signals are passed on to it."""
-    child: list[subprocess.Popen[bytes]] = []
+    children: list[subprocess.Popen[bytes]] = []
+    with signals_passed_on(children):
+        children.append(subprocess.Popen(argv, cwd=str(cwd)))
+        code = children[0].wait()
+    return shell_code(code)
+
+
+def run_together(argvs: list[list[str]], logs: list[Path], cwd: Path) -> list[int]:
+    """Run programs at the same time, each with its output in a file, and return their exit codes."""
+    children: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack, signals_passed_on(children):
+        for argv, log in zip(argvs, logs, strict=True):
+            out = stack.enter_context(log.open("wb"))
+            children.append(
+                subprocess.Popen(argv, cwd=str(cwd), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+            )
+        codes = [child.wait() for child in children]
+    return [shell_code(code) for code in codes]
+
+
+@contextlib.contextmanager
+def signals_passed_on(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Pass Ctrl-C and SIGTERM on to the children in this list, instead of ending."""
 
     def pass_on(signum: int, frame: Any) -> None:
         # A terminal also sends Ctrl-C to the child. A second signal could make the child end at once.
         from_terminal = signum == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty()
-        if child and os.name == "posix" and not from_terminal:
-            child[0].send_signal(signum)
+        if os.name == "posix" and not from_terminal:
+            for child in children:
+                child.send_signal(signum)  # does nothing if the child has ended
 
     old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        child.append(subprocess.Popen(argv, cwd=str(cwd)))
-        code = child[0].wait()
+        yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-    return 128 - code if code < 0 else code  # like shells: 128 + n if signal n killed it
+
+
+def shell_code(code: int) -> int:
+    """Return an exit code as a shell does: 128 + n if signal n killed the program."""
+    return 128 - code if code < 0 else code

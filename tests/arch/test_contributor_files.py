@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts import dev
 from scripts.devtools.checkout import NEWEST, OLDEST
@@ -82,7 +83,6 @@ def test_the_glossary_defines_the_term(term):
 
 @pytest.mark.parametrize("path", [*FORMS, *WORKFLOWS, PRE_COMMIT], ids=lambda path: path.name)
 def test_yaml_files_parse(path):
-    yaml = pytest.importorskip("yaml")
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "body" in document:
         fields = [field for field in document["body"] if field["type"] != "markdown"]
@@ -122,6 +122,16 @@ def test_the_workflow_covers_what_is_supported():
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", action) for action in actions)
     for command in re.findall(r"run: python scripts/dev\.py (.+)", text):
         dev.parse(command.partition(" ${{")[0].split())
+
+
+def test_ci_has_a_stage_for_every_check():
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    stages = re.findall(r"^stage \S+ (\d+) ([^|#\n]+)", text, re.MULTILINE)
+    verbs = [dev.parse(words.split())[0].verb for _, words in stages]
+    assert {"setup", "lint", "test", "pythons", "oldest-torch"} <= set(verbs)
+    assert "test --all" in [words.strip() for _, words in stages], "the slow tests run too"
+    limit_s = int(re.findall(r"^limit_s=(\d+)", text, re.MULTILINE)[0])
+    assert all(0 < int(limit) < limit_s for limit, _ in stages)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -84,6 +84,7 @@ def test_neither_daemon_nor_schemas_load_torch_or_the_trainer():
     assert {"torch", "trainer"}.isdisjoint(loaded_by(*modules))
 
 
+@pytest.mark.torch
 def test_the_trainer_does_not_load_the_daemon():
     assert "daemon" not in loaded_by(*modules_of("trainer"))
 

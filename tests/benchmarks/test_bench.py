@@ -48,7 +48,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def test_a_run_in_which_all_limits_hold_exits_with_0_and_is_written_to_the_docs(run, tmp_path, capsys):
+def test_a_run_that_meets_all_limits_exits_with_0_and_is_written_to_the_docs(run, tmp_path, capsys):
     assert run(part("one"), part("two")) == 0
     page = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
     assert page.startswith("before\n<!-- bench: begin -->\n")
@@ -65,7 +65,7 @@ def test_a_run_in_which_all_limits_hold_exits_with_0_and_is_written_to_the_docs(
     assert "one: measuring" in err
 
 
-def test_a_limit_that_does_not_hold_exits_with_1(run):
+def test_a_limit_that_is_not_met_exits_with_1(run):
     assert run(part("one"), part("two", holds=False)) == 1
 
 
@@ -82,7 +82,7 @@ def test_a_run_of_some_parts_does_not_change_the_docs(run, tmp_path):
     assert "stale" in (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
 
 
-def test_a_report_measures_nothing_again(run, tmp_path, capsys):
+def test_a_report_is_printed_without_measuring(run, tmp_path, capsys):
     assert run(part("one"), write_docs=False) == 0
     told = capsys.readouterr().out
     assert run(part("one", error=RunError("it was measured")), report=True) == 0
@@ -91,13 +91,13 @@ def test_a_report_measures_nothing_again(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": "another"}'])
-def test_another_json_is_refused(run, tmp_path, text):
+def test_json_of_another_program_is_rejected(run, tmp_path, text):
     (tmp_path / "bench.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match="cannot be read"):
         run(part("one"), report=True)
 
 
-def test_a_page_without_markers_is_reported_before_anything_is_measured(run, tmp_path):
+def test_a_page_without_markers_is_reported_before_the_measurements(run, tmp_path):
     (tmp_path / "docs" / "performance.md").write_text("no markers\n", encoding="utf-8")
     with pytest.raises(RunError, match="bench: begin"):
         run(part("one", error=AssertionError("it was measured")))

@@ -12,6 +12,7 @@ import pytest
 
 from daemon.cli import main
 from daemon.ledger.cycle import Phase
+from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import FileSignature
 from daemon.rollouts import reader as reader_module
 from daemon.rollouts.scan import Listing, scan_folder
@@ -134,6 +135,7 @@ def test_a_damaged_ledger_is_reported_without_a_traceback(tmp_path, capsys, comm
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.torch
 def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path, capsys, monkeypatch):
     """Check that no cycle starts without rollouts."""
     from daemon.service import Service
@@ -153,3 +155,26 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     capsys.readouterr()
     assert main(["--once", "--project", str(tmp_path)]) == 3
     assert f"{paths.exports} contains no rollouts" in capsys.readouterr().err
+
+
+def test_once_after_an_interrupted_once_trains_that_cycle_and_no_other(tmp_path, monkeypatch):
+    paths = ProjectPaths(tmp_path)
+    paths.make()
+    write_rollout(paths.exports, 1)
+
+    def interrupt_the_training(service):
+        cycle = service.runner.cycle
+        if cycle is not None and cycle.kind == "train" and cycle.phase is Phase.TRAINING:
+            raise KeyboardInterrupt
+        return False
+
+    arguments = ["--once", "--project", str(tmp_path), "--epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.app._cycle_is_over", interrupt_the_training)
+        assert main(arguments) == 1
+    assert main(arguments) == 0
+    ledger = Ledger.open(paths.ledger, read_only=True)
+    try:
+        assert [record.cycle for record in ledger.history(10)] == [0, 1]
+    finally:
+        ledger.close()

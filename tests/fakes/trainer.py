@@ -100,6 +100,10 @@ def start_descendants(names: Path) -> None:
 def misbehave(mode: str, output: Path) -> None:
     """Fail, end or hang before the training, if this is the mode's fault."""
     if mode == "dies":
+        if sys.platform == "win32":
+            import ctypes
+
+            ctypes.windll.kernel32.TerminateProcess(ctypes.c_void_p(-1), 0xC0000017)  # itself: no memory
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "fails":
         send("error", code="E_DATA", message="these rollouts are no good")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import orjson
 import pytest
 
@@ -18,7 +19,6 @@ from schemas.status import CycleSummary, Status
 from tests.helpers import SAMPLES, make_model, make_rollout
 
 ROOT = Path(__file__).parents[2]
-jsonschema = pytest.importorskip("jsonschema")
 
 
 @pytest.mark.parametrize("path", generated_files(), ids=lambda path: path.name)

@@ -49,8 +49,8 @@ def test_the_fixed_keys_have_the_sizes_that_the_engine_expects():
 
 def test_a_model_without_hotlaps_own_keys_is_read():
     document = orjson.loads(model_to_bytes(make_model()))
-    ours = ("schema", "policy_version", "action_space", "contract", "checksum", "lineage", "probe")
-    model = read_model(orjson.dumps({k: v for k, v in document.items() if k not in ours}))
+    hotlap_keys = ("schema", "policy_version", "action_space", "contract", "checksum", "lineage", "probe")
+    model = read_model(orjson.dumps({k: v for k, v in document.items() if k not in hotlap_keys}))
     assert model.contract.action_space.names == ("steer", "throttle", "brake")
     assert model.probe is None
 

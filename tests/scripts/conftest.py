@@ -1,5 +1,6 @@
 """A checkout without an installation, and a replacement for pip and the programs that dev.py starts."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,9 @@ def root(tmp_path):
     """Make a checkout with a space in its path and nothing installed."""
     root = tmp_path / "hot lap"
     root.mkdir()
-    (root / "pyproject.toml").write_text("[project]\nname = 'hotlap'\n")
+    (root / "pyproject.toml").write_text(
+        "[project]\nname = 'hotlap'\ndependencies = [\n'rich>=14',\n\"torch>=2.4,<3\",\n'watchdog',\n]\n"
+    )
     (root / "constraints.txt").write_text("# pins\nrich==15.0.0\ntorch==2.13.0\n")
     return root
 
@@ -28,7 +31,7 @@ def fakes(root, monkeypatch):
         assert cwd == root
         fakes.steps.append(argv[1:])
         if argv[2] == "venv":
-            home = Checkout(root)
+            home = Checkout(root, Path(argv[-1]).name)
             home.python.parent.mkdir(parents=True)
             home.python.touch()
             home.config.write_text("home = somewhere\nversion = 3.11.7\n")

@@ -44,7 +44,14 @@ def test_lint_runs_every_check_and_returns_the_first_failure(root, fakes, capsys
     assert [argv[1] for argv in fakes.ran[:3]] == ["ruff", "ruff", "mypy"]
     assert fakes.ran[1] == ["-m", "ruff", "format", "--check", "."]
     assert "lint_imports_command" in fakes.ran[3][1]
+    assert fakes.ran[4] == ["-m", "schemas.generate", "--check"]
     assert "mypy: exit 2" in capsys.readouterr().out
+
+
+def test_lint_fix_also_writes_files(root, fakes):
+    dev.main(["lint", "--fix"], root)
+    assert not any("--check" in argv for argv in fakes.ran)
+    assert ["-m", "schemas.generate"] in fakes.ran
 
 
 def test_lint_stops_after_an_interrupt(root, fakes):
@@ -64,6 +71,22 @@ def test_an_invalid_command_line_is_refused_before_anything_is_installed(root, f
         dev.main(words, root)
     assert end.value.code == 2
     assert "dev.py: error:" in capsys.readouterr().err
+    assert fakes.steps == []
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("tset", "there is not a verb tset: did you mean test? The verbs are "),
+        ("python", "did you mean pythons?"),
+        ("oldest_torch", "did you mean oldest-torch?"),
+        ("xxxx", "there is not a verb xxxx: The verbs are demo, "),
+    ],
+)
+def test_an_unknown_verb_names_the_nearest(root, fakes, capsys, word, message):
+    with pytest.raises(SystemExit):
+        dev.main([word], root)
+    assert message in capsys.readouterr().err
     assert fakes.steps == []
 
 

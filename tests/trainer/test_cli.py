@@ -1,5 +1,7 @@
 """The trainer's commands, by real processes on the sample rollouts, and the scripts with the old names."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +42,7 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_it_leaves_what_the_contract_says(trained):
+def test_train_writes_the_files_of_the_formats_page(trained):
     folder, done = trained
     best = orjson.loads((folder / "model_analysis.json").read_bytes())["best_epoch"]
     expected = {f"model_epoch_{k}.pt" for k in (1, 2, 3)} | {f"model_epoch_{best}.json", "model_analysis.json"}
@@ -51,7 +53,7 @@ def test_it_leaves_what_the_contract_says(trained):
 
 
 def called(capsys, function, *arguments):
-    """Call a program in this process; give its exit code and what it printed."""
+    """Call a program in this process; return its exit code and output."""
     code = function([str(a) for a in arguments])
     printed = capsys.readouterr()
     return code, printed.out, printed.err
@@ -60,15 +62,15 @@ def called(capsys, function, *arguments):
 def test_training_continues_from_the_last_best_epoch_and_removes_old_files(tmp_path, capsys):
     runs = [called(capsys, main, SAMPLES, tmp_path, *rest) for rest in ((3, "cpu"), (2, "cpu"), (2, "cpu", "--fresh"))]
     assert [code for code, _, _ in runs] == [0, 0, 0]
-    said = [out for _, out, _ in runs]
-    assert "a new network" in said[0]
-    assert "continuing from model_epoch_" in said[1]
-    assert "a new network" in said[2]
+    outputs = [out for _, out, _ in runs]
+    assert "a new network" in outputs[0]
+    assert "continuing from model_epoch_" in outputs[1]
+    assert "a new network" in outputs[2]
     assert [n for n in names(tmp_path) if n.endswith(".pt")] == ["model_epoch_1.pt", "model_epoch_2.pt"]
     assert len([n for n in names(tmp_path) if n.endswith(".json")]) == 2
 
 
-def test_the_script_with_the_same_seed_gives_the_same_bytes(trained, tmp_path):
+def test_the_script_with_the_same_seed_writes_the_same_bytes(trained, tmp_path):
     folder, _ = trained
     assert run(ROOT / "scripts" / "train_pytorch.py", SAMPLES, tmp_path, 3, "cpu", cwd=tmp_path).returncode == 0
     assert names(tmp_path) == names(folder)
@@ -78,7 +80,7 @@ def test_the_script_with_the_same_seed_gives_the_same_bytes(trained, tmp_path):
 FAILURES = {
     "no folder": (["nowhere", "out"], 3, "the folder nowhere does not exist"),
     "a mistyped command with a word": (["onlin", "CartPole-v1"], 3, "did you mean the command online?"),
-    "no rollouts": ([".", "out"], 3, "no rollouts in"),
+    "no rollouts": ([".", "out"], 3, ". does not contain a rollout"),
     "a device that is none": ([SAMPLES, "out", "1", "abacus"], 78, "use auto, cpu or cuda"),
     "no epochs": ([SAMPLES, "out", "0"], 78, "EPOCHS is 0, but must be a whole number from 1 to 1000"),
     "a config that is not there": (
@@ -90,7 +92,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), FAILURES.values(), ids=FAILURES)
-def test_a_failure_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, code, words):
+def test_a_failure_is_reported_in_one_line(tmp_path, monkeypatch, capsys, arguments, code, words):
     monkeypatch.chdir(tmp_path)
     exit_code, _, err = called(capsys, main, *arguments)
     assert exit_code == code
@@ -98,13 +100,13 @@ def test_a_failure_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, c
     assert len(err.splitlines()) == 1
 
 
-def test_no_arguments_get_the_help(capsys):
+def test_without_arguments_the_help_is_printed(capsys):
     assert main([]) == 2
     assert "usage: python -m trainer" in capsys.readouterr().err
 
 
 def exited(capsys, *arguments):
-    """Call a program that exits by itself; return its exit code and what it printed."""
+    """Call a program that raises SystemExit; return its exit code and output."""
     with pytest.raises(SystemExit) as error:
         main(arguments)
     printed = capsys.readouterr()
@@ -132,13 +134,15 @@ def test_each_command_has_its_own_help_and_version(capsys, name):
     [(["onlin"], "online"), (["onlin", "--env", "CartPole-v1"], "online"), (["find_best"], "find-best")],
     ids=str,
 )
-def test_a_mistyped_command_gets_the_nearest_one(capsys, arguments, suggestion):
+def test_a_mistyped_command_is_answered_with_the_nearest_one(capsys, arguments, suggestion):
     code, _, err = exited(capsys, *arguments)
     assert (code, len(err.splitlines())) == (2, 1)
-    assert f"there is no command {arguments[0]} -> did you mean `{sys.executable} -m trainer {suggestion}`?" in err
+    assert (
+        f"the command {arguments[0]} does not exist -> did you mean `{sys.executable} -m trainer {suggestion}`?" in err
+    )
 
 
-def test_flags_may_come_before_the_folders(capsys, tmp_path):
+def test_flags_can_be_before_the_folders(capsys, tmp_path):
     assert called(capsys, main, "--seed", "1", SAMPLES, tmp_path, "1", "cpu")[0] == 0
 
 
@@ -154,7 +158,21 @@ def test_importing_the_package_does_not_import_torch():
     assert done.stdout.strip() == "True"
 
 
-def test_load_policy_gives_the_same_from_both_files(trained):
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
+@pytest.mark.parametrize("program", ["train", "online", "dagger"])
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(tmp_path, program):
+    (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "trainer", program, "in", "out"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (-signal.SIGINT, "")
+
+
+def test_load_policy_returns_the_same_policy_for_both_files(trained):
     folder, _ = trained
     model = next(folder.glob("model_epoch_*.json"))
     x = np.random.default_rng(0).normal(size=(100, 15)).astype(np.float32)
@@ -168,7 +186,7 @@ def test_load_policy_gives_the_same_from_both_files(trained):
 
 
 def foreign(path, losses, *, name="value_loss", extra=None):
-    """A checkpoint as another script might write it."""
+    """Return a checkpoint of another script."""
     sizes = [(15, 8), (8, 8)]
     state = {}
     for kind, outputs in (("policy", 3), ("value", 1)):
@@ -226,7 +244,7 @@ class Evil:
         return (print, ("executed",))
 
 
-def test_nothing_in_a_checkpoint_is_executed(tmp_path, capsys):
+def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
     path = tmp_path / "model_epoch_1.pt"
     torch.save({"policy_state_dict": {}, "optimizer_state_dict": {}, "training_history": Evil()}, path)
     with pytest.raises(ModelError, match="cannot be loaded") as error:
@@ -236,10 +254,10 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [{}, [1, 2], {"policy_state_dict": {}}], ids=str)
-def test_a_dict_without_the_keys_is_no_checkpoint(tmp_path, content):
+def test_a_dict_without_the_keys_is_not_a_checkpoint(tmp_path, content):
     path = tmp_path / "x.pt"
     torch.save(content, path)
-    with pytest.raises(ModelError, match="has no"):
+    with pytest.raises(ModelError, match=r"does not contain (policy|optimizer)_state_dict"):
         checkpoint_from(load_document(path.read_bytes()))
 
 

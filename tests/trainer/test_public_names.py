@@ -1,4 +1,4 @@
-"""`trainer` is what users import from: every public name is there, and costs nothing until it is used."""
+"""Users import from `trainer`: every public name exists, and is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEEDS_AN_EXTRA = {"RocketSimEnv", "RocketVectorEnv"}
 
 
 @pytest.mark.parametrize("name", trainer.__all__)
-def test_every_public_name_is_there(name):
+def test_every_public_name_exists(name):
     if name in NEEDS_AN_EXTRA:
         pytest.importorskip("gymnasium")
     assert getattr(trainer, name).__name__ == name
@@ -28,7 +28,7 @@ def test_another_name_is_an_attribute_error():
         _ = trainer.Knobs
 
 
-def test_the_packages_of_environments_hand_on_their_names():
+def test_the_packages_of_environments_export_their_names():
     pytest.importorskip("gymnasium")
     assert rocket.RocketSimEnv is trainer.RocketSimEnv
     assert rocket.RocketVectorEnv is trainer.RocketVectorEnv
@@ -37,8 +37,8 @@ def test_the_packages_of_environments_hand_on_their_names():
         _ = rocket.RocketWorld
 
 
-def test_importing_the_package_imports_nothing_else():
-    """Also not `typing`: `python -m trainer` imports the package while a game's folder is still searched first."""
+def test_importing_the_package_does_not_import_other_modules():
+    """Not even `typing`: `python -m trainer` imports the package while a game's folder is searched first."""
     code = "import sys; before = set(sys.modules); import trainer; print(sorted(set(sys.modules) - before))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True

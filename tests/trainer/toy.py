@@ -23,8 +23,8 @@ CHOICE = DiscreteActions(n=3)
 HIDDEN = (16, 16)
 
 
-def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int = 0, **given: Any) -> Rollout:
-    """Return a rollout of random columns, except for those that are given."""
+def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int = 0, **replaced: Any) -> Rollout:
+    """Return a rollout of random columns, except for the columns in the arguments."""
     rng = np.random.default_rng(seed)
     if isinstance(space, DiscreteActions):
         actions = rng.integers(0, 3, size=(n, 1)).astype(np.float32)
@@ -49,7 +49,7 @@ def columns(n: int, *, observation_size: int = 4, space: Any = STEER, seed: int 
         "noise_std": None,
         "left_out": 0,
     }
-    return Rollout(**(filled | given))
+    return Rollout(**(filled | replaced))
 
 
 def act(model: Model, observations: np.ndarray, rng: np.random.Generator, noise: float = 1.0) -> tuple[Any, Any]:
@@ -82,23 +82,23 @@ class Bandit:
         best = np.stack([0.8 * np.sign(raw[:, 0]), np.full(len(raw), 0.5)], axis=1)
         return (1.0 - np.square(action - best).sum(axis=1)).astype(np.float32)
 
-    def play(self, model: Model, steps: int, *, noise: float = 1.0, **given: Any) -> Rollout:
+    def play(self, model: Model, steps: int, *, noise: float = 1.0, **replaced: Any) -> Rollout:
         """Return a rollout of `steps` steps of every agent, interleaved as engines write them."""
         n = steps * self.agents
         raw = self.rng.normal(size=(n, 4)).astype(np.float32)
-        seen = (raw * self.scale + self.shift).astype(np.float32)
-        action, logp = act(model, seen, self.rng, noise)
+        observations = (raw * self.scale + self.shift).astype(np.float32)
+        action, logp = act(model, observations, self.rng, noise)
         rollout = columns(
             n,
             space=self.space,
-            observations=seen,
+            observations=observations,
             actions=action,
             rewards=self.reward(raw, action),
             log_probs=logp,
             terminated=np.repeat(np.arange(1, steps + 1) % 8 == 0, self.agents),
             agents=np.tile(np.arange(self.agents, dtype=np.int32), steps),
         )
-        return dataclasses.replace(rollout, **given)
+        return dataclasses.replace(rollout, **replaced)
 
 
 class Loop:
@@ -128,10 +128,10 @@ class Loop:
         return RolloutInput(**(known | {"is_new": True, "behaviours": behaviours} | kwargs))
 
     def train(self, *rollouts: Rollout | RolloutInput, **kwargs: Any) -> Model:
-        given = tuple(r if isinstance(r, RolloutInput) else self.given(r) for r in rollouts)
+        entries = tuple(r if isinstance(r, RolloutInput) else self.given(r) for r in rollouts)
         parent = str(self.output / self.result.checkpoint) if self.result else None
         self.cycle += 1
-        return self._run("train", **({"rollouts": given, "parent": parent} | kwargs))
+        return self._run("train", **({"rollouts": entries, "parent": parent} | kwargs))
 
     def _run(self, kind: Any, **kwargs: Any) -> Model:
         self.output.mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""What training writes and reads back: checkpoints, model JSON, the choice of the best epoch."""
+"""The output of training: checkpoints, model JSON, the choice of the best epoch."""

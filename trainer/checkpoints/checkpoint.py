@@ -36,7 +36,7 @@ _UNREADABLE = (
     pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
     AssertionError, OverflowError
 )  # fmt: skip
-"""What torch raises for a damaged file; `Unpickler` passes on whatever the damaged parts cause."""
+"""Exceptions of torch for a damaged file; they depend on which parts are damaged."""
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
 """Weights [out, in] and biases [out] of one stack. The head is the last layer."""
@@ -44,7 +44,7 @@ Layers = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What training continues from, and what is exported."""
+    """The state that training continues from, and that is exported."""
 
     policy_state_dict: dict[str, Tensor]
     optimizer_state_dict: dict[str, Any]
@@ -133,7 +133,7 @@ def document_bytes(document: dict[str, Any]) -> bytes:
 
 
 def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
-    """Load a checkpoint's dict: ours, or any with the three keys. Raises ModelError (E_CHECKPOINT)."""
+    """Load a checkpoint's dict, of Hotlap or any with the three keys. Raises ModelError (E_CHECKPOINT)."""
     try:
         document = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
@@ -141,12 +141,14 @@ def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{name} cannot be loaded: {reason}", hint="save tensors and plain values only", code="E_CHECKPOINT"
+            f"{name} cannot be loaded: {reason}", hint="save only tensors and plain values", code="E_CHECKPOINT"
         ) from None
     known = document if isinstance(document, dict) else {}
     missing = [key for key in ("policy_state_dict", "optimizer_state_dict", "training_history") if key not in known]
     if missing:
-        raise ModelError(f"{name} has no {', '.join(missing)}", hint="see `hotlap docs formats`", code="E_CHECKPOINT")
+        raise ModelError(
+            f"{name} does not contain {', '.join(missing)}", hint="see `hotlap docs formats`", code="E_CHECKPOINT"
+        )
     return known
 
 
@@ -156,7 +158,7 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
     Raises ModelError.
     """
     if document.get("format") == FORMAT:
-        return _from_our_document(document)
+        return _from_hotlap_document(document)
     state = {str(name): tensor for name, tensor in document["policy_state_dict"].items() if isinstance(tensor, Tensor)}
     policy, value = _named_layers(state)
     inputs, outputs = policy[0][0].shape[1], policy[-1][0].shape[0]
@@ -184,7 +186,7 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
     )
 
 
-def _from_our_document(document: dict[str, Any]) -> Checkpoint:
+def _from_hotlap_document(document: dict[str, Any]) -> Checkpoint:
     try:
         return Checkpoint(
             policy_state_dict=document["policy_state_dict"],
@@ -224,7 +226,9 @@ def _named_layers(state: Mapping[str, Tensor]) -> tuple[Layers, Layers]:
     for kind, layers in found.items():
         if not layers or any(set(pair) != {"weight", "bias"} for pair in layers.values()):
             hint = "name the layers policy_layers.<i>, policy_head, value_layers.<i>, value_head"
-            raise ModelError(f"`policy_state_dict` has no complete {kind} layers", hint=hint, code="E_CHECKPOINT")
+            raise ModelError(
+                f"`policy_state_dict` does not have complete {kind} layers", hint=hint, code="E_CHECKPOINT"
+            )
         stacks.append(tuple((pair["weight"], pair["bias"]) for _, pair in sorted(layers.items())))
     return stacks[0], stacks[1]
 
@@ -263,7 +267,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def copy_weights(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
-    """Return copies on the CPU of a network's state dict and both stacks. What is in both is copied and saved once."""
+    """Return copies of a network's state dict and both stacks on the CPU. A tensor in both is copied and saved once."""
     stacks: Stacks = network.stacks()
     layers = [tuple((layer.weight, layer.bias) for layer in stack) for stack in (stacks.policy, stacks.value)]
     state, policy, value = copy_tensors((dict(network.state_dict()), *layers))
@@ -271,7 +275,7 @@ def copy_weights(network: Network) -> tuple[dict[str, Tensor], Layers, Layers]:
 
 
 def lineage_of(job: Job, epoch: int) -> Lineage:
-    """Return the lineage of a model that this job makes."""
+    """Return the lineage of a model that this job creates."""
     parent = None
     if job.parent is not None:
         path = Path(job.parent)

@@ -65,7 +65,7 @@ def model_of(checkpoint: Checkpoint, *, policy_version: int, score: float | None
 
 
 def random_observations(checkpoint: Checkpoint) -> Float32:
-    """Return probe observations [p, O] if there is no training data: for version 0 and checkpoints of other scripts."""
+    """Return random probe observations [p, O], for checkpoints without training data: version 0, other scripts."""
     size = checkpoint.contract.observation_size
     normaliser = checkpoint.normalisers.observations
     noise = torch.randn(PROBE_SIZE, size, generator=rng_for(0, "probe")).double()

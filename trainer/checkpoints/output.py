@@ -22,10 +22,10 @@ MAX_QUEUED, MAX_QUEUED_BYTES = 16, 64 * 1024 * 1024
 MAX_QUEUED_S = 2.0
 """Checkpoints are written between epochs, several together: at this number, size, or time since the last write.
 
-A thread that writes during an update costs the update's threads five times its own work, since each matrix product
+A thread that writes during an update costs the update's threads five times its own work, because each matrix product
 waits for its slowest thread.
 """
-MAX_KEPT_BYTES = 64 * 1024 * 1024
+MAX_IN_MEMORY_BYTES = 64 * 1024 * 1024
 """Size of the checkpoints that are kept in memory, so that the chosen one is not read from the disk again."""
 
 
@@ -35,8 +35,8 @@ class Output:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, str] = {}
-        self._kept: dict[str, Checkpoint] = {}
-        self._kept_bytes = 0
+        self._in_memory: dict[str, Checkpoint] = {}
+        self._in_memory_bytes = 0
         self._queued: dict[str, Callable[[], bytes]] = {}
         self._queued_bytes = 0
         self._written_at = time.monotonic()
@@ -50,9 +50,9 @@ class Output:
 
     def queue_checkpoint(self, name: str, checkpoint: Checkpoint) -> None:
         """Write a checkpoint before the next epoch, or together with later ones. Raises OSError if a write failed."""
-        if self._kept_bytes < MAX_KEPT_BYTES:
-            self._kept[name] = checkpoint
-            self._kept_bytes += checkpoint.size_bytes
+        if self._in_memory_bytes < MAX_IN_MEMORY_BYTES:
+            self._in_memory[name] = checkpoint
+            self._in_memory_bytes += checkpoint.size_bytes
         self.queue_file(name, checkpoint.to_bytes)
         self._queued_bytes += checkpoint.size_bytes
         is_full = len(self._queued) >= MAX_QUEUED or self._queued_bytes >= MAX_QUEUED_BYTES
@@ -84,7 +84,7 @@ class Output:
             write.result()
 
     def wait(self) -> None:
-        """Wait until nothing is being written, even if a write fails: the caller may remove the folder then."""
+        """Wait until all writes have ended, also if one fails, because the caller may remove the folder afterwards."""
         wait(self._writes)
 
     def register(self, name: str) -> bytes:
@@ -95,8 +95,8 @@ class Output:
 
     def checkpoint(self, name: str, contract: PolicyContract | None) -> Checkpoint:
         """Return a checkpoint of this folder. One of another script is assumed to have this contract."""
-        if name in self._kept:
-            return self._kept[name]
+        if name in self._in_memory:
+            return self._in_memory[name]
         self.flush()
         data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
         return checkpoint_from(load_document(data, name), contract)
@@ -105,24 +105,24 @@ class Output:
 def select_and_export(job: Job, candidates: list[CheckpointCandidate], output: Output, reporter: Reporter) -> Result:
     """Rank the candidates, choose one and export it. Raises HotlapError (E_NO_MODEL) if none can be used."""
     reporter.send(Selecting())
-    reporter.doing("selecting", 0.96)
+    reporter.report_activity("selecting", 0.96)
     ranked = rank(candidates)
-    chosen, why = choose(ranked, job.use_epoch)
-    output.queue_file("model_analysis.json", lambda: analysis(ranked, chosen, why))
+    chosen, reason = choose(ranked, job.use_epoch)
+    output.queue_file("model_analysis.json", lambda: analysis(ranked, chosen, reason))
     try:
         output.start_writing()
         if chosen is None:
             output.flush()
             raise HotlapError(
-                f"no epoch can be used: {ranked[0].reason if ranked else 'there are no checkpoints'}",
+                f"no epoch can be used: {ranked[0].reason if ranked else 'no checkpoint was written'}",
                 hint="lower trainer.learning_rate, and check the rewards",
                 code="E_NO_MODEL",
             )
         if job.use_epoch and chosen.candidate.epoch != job.use_epoch:
             Notices(reporter).send(
-                "W_EPOCH", f"epoch {chosen.candidate.epoch} is published instead of {job.use_epoch}: {why}"
+                "W_EPOCH", f"epoch {chosen.candidate.epoch} is published instead of {job.use_epoch}: {reason}"
             )
-        reporter.doing("exporting", 0.98)
+        reporter.report_activity("exporting", 0.98)
         result = export_result(job, output, chosen)
     finally:
         output.wait()

@@ -22,7 +22,7 @@ from trainer.networks.normaliser import Normalisers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Where training starts, for one job.
+    """The parent policy of one job.
 
     The fields are fixed, but the network is not copied: `rescale_and_build` changes its weights, and training then
     continues on the same object. Until then it computes the parent's function with the parent's `normalisers`.
@@ -31,9 +31,9 @@ class Parent:
     network: Network
     normalisers: Normalisers
     optimizer_state: dict[str, Any]  #: Adam's state by parameter index; empty = none yet
-    trained: bool  #: false: the policy has learned nothing yet, so new normalisers may change its function
+    trained: bool  #: false: the policy is untrained, so new normalisers may change its function
     may_wait: bool  #: an engine will load this cycle's model, so rollouts of a published model will follow
-    checksum: str  #: of the parent's exported weights; empty = no parent
+    checksum: str  #: of the parent's exported weights; empty without a parent
 
 
 def open_parent(job: Job, notices: Notices, cache: PrefetchCache) -> Parent:
@@ -43,7 +43,7 @@ def open_parent(job: Job, notices: Notices, cache: PrefetchCache) -> Parent:
 
 
 def prefetch_parent(job: Job, cache: PrefetchCache) -> Parent:
-    """Load the parent before the job arrives. It is kept if its file is known by hash and causes no notice."""
+    """Load the parent before the job arrives. Keep it only if its file is known by hash and causes no notice."""
     reporter = MemoryReporter()
     parent: Parent = cache.get(_key(job)) or _open(job, Notices(reporter))
     if job.parent_sha256 and not reporter.events:
@@ -71,7 +71,9 @@ def _open(job: Job, notices: Notices) -> Parent:
     _load_weights(network, checkpoint, job)
     optimizer_state = _matching_state(checkpoint, network)
     if not optimizer_state:
-        notices.send("W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts again")
+        notices.send(
+            "W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts from scratch"
+        )
     return Parent(
         network=network,
         normalisers=checkpoint.normalisers,
@@ -101,7 +103,7 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
     if checkpoint.hidden_sizes != job.hidden_sizes:
         raise ContractError(
             f"{path.name} has hidden layers {list(checkpoint.hidden_sizes)}, the project {list(job.hidden_sizes)}",
-            hint="set hidden_sizes back, or use a new project folder",
+            hint="restore the old hidden_sizes, or use a new project folder",
         )
     if not checkpoint.is_finite():
         raise ModelError(
@@ -121,7 +123,7 @@ def _load_weights(network: Network, checkpoint: Checkpoint, job: Job) -> None:
             raise ContractError(
                 f"the parent was trained with {checkpoint.network_class or 'the built-in network'}, "
                 f"the settings name {job.settings.network or 'the built-in network'}",
-                hint="set trainer.network back, or use a new project folder",
+                hint="restore the old trainer.network, or use a new project folder",
             ) from None
         _load_layers(network, checkpoint)
 

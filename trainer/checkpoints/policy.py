@@ -1,4 +1,4 @@
-"""Trained policies for callers in Python: `load_policy` for checkpoints and for model JSON."""
+"""Trained policies in Python: `load_policy` loads checkpoints and model JSON."""
 
 from __future__ import annotations
 

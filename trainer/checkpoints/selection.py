@@ -95,14 +95,14 @@ def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCh
     best = next((r for r in ranked if r.terms is not None), None)
     if not use_epoch:
         return best, "the best score"
-    wanted = next((r for r in ranked if r.candidate.epoch == use_epoch), None)
-    if wanted is not None and wanted.candidate.finite:
-        return wanted, f"auto_load_model_epoch = {use_epoch}"
-    missing = "does not exist" if wanted is None else "contains weights that are not finite"
-    return best, f"the best score, since epoch {use_epoch} {missing}"
+    requested = next((r for r in ranked if r.candidate.epoch == use_epoch), None)
+    if requested is not None and requested.candidate.finite:
+        return requested, f"auto_load_model_epoch = {use_epoch}"
+    missing = "does not exist" if requested is None else "contains weights that are not finite"
+    return best, f"the best score, because epoch {use_epoch} {missing}"
 
 
-def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None, why: str) -> bytes:
+def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None, reason: str) -> bytes:
     """Return the content of model_analysis.json."""
     best = next((r for r in ranked if r.terms is not None), None)
     document: dict[str, Any] = {
@@ -112,7 +112,7 @@ def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None
         "best_model": best.candidate.name if best else None,
         "chosen_epoch": chosen.candidate.epoch if chosen else None,
         "chosen_model": chosen.candidate.name if chosen else None,
-        "chosen_because": why,
+        "chosen_because": reason,
         "ranking": [_line(place, r) for place, r in enumerate(ranked, start=1)],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

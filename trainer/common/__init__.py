@@ -1,1 +1,1 @@
-"""What every part of the trainer uses: seeds, axis letters, device, threads, reports, exit codes."""
+"""Shared parts of the trainer: seeds, axis letters, device, threads, reporting, exit codes."""

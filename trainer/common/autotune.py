@@ -11,7 +11,7 @@ Option = TypeVar("Option")
 
 
 class Autotuner(Generic[Option]):
-    """Names the option to use for the next piece of work, and chooses one from the seconds that each piece took.
+    """Chooses an option: `current` is the option for the next piece of work, `record` stores the time that it took.
 
     Put options that take more cores last: an option must be faster than the best one before it by `min_saving`, a
     part of the time. Several rounds try the options in turn, and the median of an option's times counts.
@@ -26,8 +26,10 @@ class Autotuner(Generic[Option]):
         give_up_factor: float = math.inf,
         stop_at_first_loss: bool = False,
     ) -> None:
-        """`give_up_factor`: an option that once takes so many times the first one's longest time is tried no more.
-        `stop_at_first_loss`: an option that is not chosen over those before it ends the trial; for one round.
+        """Create a trial of all options.
+
+        `give_up_factor`: an option that takes this many times the longest time of the first one is not tried again.
+        `stop_at_first_loss`: the trial ends at the first option that is not better than those before it; for one round.
         """
         self._options = options
         self._seconds: list[list[float]] = [[] for _ in options]
@@ -38,16 +40,16 @@ class Autotuner(Generic[Option]):
 
     @property
     def is_decided(self) -> bool:
-        """Return whether every option was tried as often as it will be."""
+        """Return whether the trial has ended."""
         return not self._queue
 
     @property
     def current(self) -> Option:
-        """The option to use now: the next one to try, or the chosen one."""
+        """Return the option to use now: the next one to try, or the chosen one."""
         return self._options[self._queue[0] if self._queue else self._chosen]
 
     def record(self, seconds: float) -> None:
-        """Note how long the work took with the current option. After the decision this changes nothing."""
+        """Record how long the work took with the current option. After the trial this changes nothing."""
         if self.is_decided:
             return
         option = self._queue.pop(0)

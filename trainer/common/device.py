@@ -12,7 +12,7 @@ from schemas.settings.models import TrainerSettings
 from trainer.common.autotune import Autotuner
 
 MIN_BFLOAT16_WIDTH = 512
-"""Hidden width from which on bfloat16 saves more time on a GPU than its conversions cost."""
+"""Smallest hidden width for which bfloat16 saves more time on a GPU than its conversions cost."""
 _TRIALS = 3
 
 
@@ -25,7 +25,7 @@ def candidates(settings: TrainerSettings) -> list[torch.device]:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(
-            f"trainer.device is {name}, but torch knows no such device", hint="use auto, cpu or cuda"
+            f"trainer.device is {name}, which is not a device of torch", hint="use auto, cpu or cuda"
         ) from None
     if device.type not in {"cpu", "cuda"}:
         raise ConfigError(f"trainer.device is {name}, which Hotlap does not support", hint="use auto, cpu or cuda")
@@ -39,7 +39,7 @@ def candidates(settings: TrainerSettings) -> list[torch.device]:
 def fastest(devices: list[torch.device], steps_on: Callable[[torch.device], Callable[[], None]]) -> torch.device:
     """Return the device on which a few real steps take the least time.
 
-    `steps_on` prepares the steps on a device, which is not timed, and returns the function that takes them.
+    `steps_on` prepares the steps on a device, which is not timed, and returns the function that does them.
     """
     if len(devices) == 1:
         return devices[0]
@@ -51,9 +51,9 @@ def _seconds(take_steps: Callable[[], None]) -> float:
     take_steps()
     trials: list[float] = []
     for _ in range(_TRIALS):
-        begin = time.perf_counter()
+        start_s = time.perf_counter()
         take_steps()
-        trials.append(time.perf_counter() - begin)
+        trials.append(time.perf_counter() - start_s)
     return min(trials)
 
 

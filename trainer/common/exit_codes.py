@@ -23,13 +23,13 @@ _CODES: tuple[tuple[type[HotlapError], ExitCode], ...] = (
     (ModelError, ExitCode.BAD_DATA),
 )
 _CODE_ROOT = Path(__file__).resolve().parents[2]
-_OUR_CODE = (_CODE_ROOT / "trainer", _CODE_ROOT / "schemas")
+_HOTLAP_FOLDERS = (_CODE_ROOT / "trainer", _CODE_ROOT / "schemas")
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
-_LONGEST_MESSAGE = 1500  #: characters of an unexpected exception's own text, so that the rest of the line is kept
+_LONGEST_MESSAGE = 1500  #: characters of an unexpected exception's own text, so that the end of the line is not cut off
 
 
 def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
-    """Return the exit code for an exception, and the failure that the daemon or the user is told."""
+    """Return the exit code for an exception, and the failure to report to the daemon or the user."""
     if isinstance(error, HotlapError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BAD_DATA)
         return code, Failure(code=error.code, message=str(error))
@@ -42,7 +42,7 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
         )
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         reason = printable(f"{error.strerror}: {error.filename or ''}")
-        return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> make room and try again [E_DISK]")
+        return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> free some space and try again [E_DISK]")
     return ExitCode.BUG, Failure(code="E_BUG", message=_describe_bug(error))
 
 
@@ -58,24 +58,28 @@ def _describe_bug(error: BaseException) -> str:
     """Return the line for an unexpected exception: its type, its text, the place, and what to do."""
     text = f"{type(error).__name__}: {printable(str(error), limit=_LONGEST_MESSAGE)}"
     frames = traceback.extract_tb(error.__traceback__)
-    users = [frame for frame in frames if _is_users_code(frame.filename)]
-    ours = [frame for frame in frames if _is_our_code(frame.filename)]
-    shown = users or ours or frames
-    place = f" ({Path(shown[-1].filename).name}, line {shown[-1].lineno})" if shown else ""
+    user_frames = [frame for frame in frames if _is_user_code(frame.filename)]
+    hotlap_frames = [frame for frame in frames if _is_hotlap_code(frame.filename)]
+    relevant_frames = user_frames or hotlap_frames or frames
+    place = (
+        f" ({Path(relevant_frames[-1].filename).name}, line {relevant_frames[-1].lineno})" if relevant_frames else ""
+    )
     remedy = (
-        f"correct {Path(users[-1].filename).name}; the log has the traceback" if users else "report it with the log"
+        f"correct {Path(user_frames[-1].filename).name}; the log has the traceback"
+        if user_frames
+        else "report it with the log"
     )
     return printable(f"{text}{place} -> {remedy} [E_BUG]")
 
 
-def _is_our_code(filename: str) -> bool:
-    return any(Path(filename).resolve().is_relative_to(folder) for folder in _OUR_CODE)
+def _is_hotlap_code(filename: str) -> bool:
+    return any(Path(filename).resolve().is_relative_to(folder) for folder in _HOTLAP_FOLDERS)
 
 
-def _is_users_code(filename: str) -> bool:
-    """Return whether a file is neither ours, nor Python's, nor an installed package's."""
+def _is_user_code(filename: str) -> bool:
+    """Return whether a file is not part of Hotlap, of Python or of an installed package."""
     if not Path(filename).is_absolute():  # "<string>", "<frozen importlib._bootstrap>"
         return False
     path = Path(filename).resolve()
     is_installed = {"site-packages", "dist-packages"} & set(path.parts)
-    return not is_installed and not _is_our_code(filename) and not path.is_relative_to(_STANDARD_LIBRARY)
+    return not is_installed and not _is_hotlap_code(filename) and not path.is_relative_to(_STANDARD_LIBRARY)

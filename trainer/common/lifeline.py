@@ -1,4 +1,4 @@
-"""Reads jobs from standard input, and ends this process if the daemon is gone: standard input ends then."""
+"""Jobs from standard input. At the end of standard input, the daemon has ended, and this process ends as well."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Lifeline:
 
     def __init__(self) -> None:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.exit_code = int(ExitCode.TEMPORARY)  #: of the process if stdin ends
+        self.exit_code = int(ExitCode.TEMPORARY)  #: exit code of the process if stdin ends
         end_with_parent(self._read_jobs, exit_code=lambda: self.exit_code)
 
     def next_line(self) -> bytes:
-        """Return the next line when it arrives."""
+        """Wait for the next line and return it."""
         return self._lines.get()
 
     @property

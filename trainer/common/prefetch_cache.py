@@ -1,4 +1,4 @@
-"""What a warm trainer has read before its job arrives. In every other program the cache is empty."""
+"""Values that a warm trainer has read before its job arrives. In every other program the cache is empty."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PrefetchCache:
         return self._values.get(key)
 
     def pop(self, key: Hashable) -> Any:
-        """Remove and return the value, for a caller that will change it. None if there is no value."""
+        """Remove and return the value, for a caller that will change it. None if the key has no value."""
         return self._values.pop(key, None)
 
     @property

@@ -1,4 +1,4 @@
-"""Random generators by purpose: each purpose has its own, so that adding one does not change the numbers of another."""
+"""Random generators by purpose: a new purpose does not change the random numbers of another one."""
 
 from __future__ import annotations
 

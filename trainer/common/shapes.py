@@ -22,7 +22,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 class ShapeError(TypeError):
-    """Raised if an array does not have the axes that its name says, or if an axis has several sizes."""
+    """An array does not have the axes in its name, or an axis has several sizes."""
 
 
 def check_shapes(record: DataclassInstance) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The configs and example experts that come with Hotlap: found by name, also in an installed package."""
+"""The configs and example experts of Hotlap, from the checkout or from the installed package."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ def shipped_folder(name: str) -> Path:
 
 
 def shipped_configs(suffix: str, *, prefix: str = "") -> dict[str, Path]:
-    """Return the shipped configs by name: the file's, without its suffix and prefix."""
+    """Return the paths of the configs by name: the file name without suffix and prefix."""
     found = sorted(shipped_folder("configs").glob(f"{prefix}*{suffix}"))
     return {path.stem.removeprefix(prefix): path for path in found}
 
 
-def find_config(given: Path, suffix: str, *, flag: str, prefix: str = "") -> tuple[Path, bool]:
-    """Return the config that a flag names, and whether it is a shipped one.
+def find_config(name_or_path: Path, suffix: str, *, flag: str, prefix: str = "") -> tuple[Path, bool]:
+    """Return the config that a flag names, and whether it is one of Hotlap's own configs.
 
-    A file that exists is taken as it is; otherwise the name of a shipped config is. Raises ConfigError.
+    An existing file has priority over the name of a config. Raises ConfigError.
     """
-    if given.is_file():
-        return given, False
+    if name_or_path.is_file():
+        return name_or_path, False
     known = shipped_configs(suffix, prefix=prefix)
-    name = given.stem.removeprefix(prefix)
-    if str(given) == given.name and name in known and given.suffix in {"", suffix}:
+    name = name_or_path.stem.removeprefix(prefix)
+    if str(name_or_path) == name_or_path.name and name in known and name_or_path.suffix in {"", suffix}:
         return known[name], True
-    close = nearest(name, known)
-    hint = f"did you mean {flag} {close}?" if close else f"name a file, or one of: {', '.join(known)}"
-    raise ConfigError(f"{flag} {given}: there is no such file, and no config of this name comes with Hotlap", hint=hint)
+    nearest_name = nearest(name, known)
+    hint = (
+        f"did you mean {flag} {nearest_name}?"
+        if nearest_name
+        else f"use the path of a file, or one of: {', '.join(known)}"
+    )
+    raise ConfigError(f"{flag} {name_or_path}: neither a file nor a config of Hotlap has this name", hint=hint)

@@ -1,12 +1,12 @@
-"""The number of CPU threads: where it is set, and how it is chosen.
+"""The number of CPU threads: setting it, and choosing it by measurement.
 
-More threads can change the order of additions, and with it the last bits of a model. What is learned must not depend on
-a measured time. So a number of threads is a candidate only if a few steps with it end in exactly the same bits as with
-one thread.
+More threads can change the order of additions, and with it the last bits of a model. The result of training must not
+depend on a measured time. So a number of threads is a candidate only if a few steps with it end in exactly the same
+bits as with one thread.
 
 A game runs on the same cores. Threads that wait for a core that the game uses make a step up to a hundred times slower.
-So the trial of a number ends once it has taken as long as one thread's trial, and step times are checked all the time:
-if the cores are contended, training falls back to one thread, for twice as long each time.
+So the trial of a number ends once it has taken as long as one thread's trial, and step times are checked continuously:
+if the cores are contended, training falls back to one thread, each time for twice as long.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 from trainer.common.autotune import Autotuner
 
 _MIN_SAVING = 0.07
-"""Part of a step's time that more threads must save: they take cores from the game."""
+"""Part of a step's time that more threads must save, because they use cores that the game could use."""
 _CONTENTION_FACTOR = 1.3
-"""Steps so many times slower than with one thread mean that the cores are contended."""
+"""The cores are contended if steps take this many times as long as with one thread."""
 _MAX_CHECKS_WITH_ONE = 64
 _MIN_WORK_FOR_MORE = 1e9
 """Minibatch size times parameters from which on more than one thread is used without measuring."""
@@ -58,7 +58,7 @@ class ThreadCount:
     tuned: int
     one_thread_step_s: float  #: seconds of a step with one thread; infinite = not measured
     checks_with_one: int = 0  #: checks for which one thread is used from now on
-    next_checks_with_one: int = 1  #: how many it will be after the next contention; doubles, to a limit
+    next_checks_with_one: int = 1  #: number of such checks after the next contention; doubles, up to a limit
 
     @property
     def is_measured(self) -> bool:
@@ -67,11 +67,11 @@ class ThreadCount:
 
     @property
     def current(self) -> int:
-        """The number to use now."""
+        """Return the number to use now."""
         return 1 if self.checks_with_one else self.tuned
 
     def checked(self, step_s: float) -> ThreadCount:
-        """Return the number for the next steps, given the mean seconds of a step since the last check."""
+        """Return the number for the next steps; `step_s` is the mean time of a step since the last check."""
         if self.checks_with_one:
             return replace(self, checks_with_one=self.checks_with_one - 1)
         if self.tuned > 1 and step_s > _CONTENTION_FACTOR * self.one_thread_step_s:
@@ -85,8 +85,8 @@ def tune_thread_count(
 ) -> ThreadCount:
     """Try numbers of threads as long as each one is faster than the one before.
 
-    `step_seconds` takes steps with so many threads and returns the seconds of one step. `has_same_result` returns
-    whether so many threads lead to the same bits as one thread.
+    `step_seconds` does steps with a number of threads and returns the seconds of one step. `has_same_result` returns
+    whether a number of threads leads to the same bits as one thread.
     """
     one_thread_step_s = step_seconds(1)
 

@@ -1,4 +1,4 @@
-"""Where code of the user's is found: the current folder, after everything that is installed."""
+"""The search path for code of users: the current folder, after all installed packages."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""DAgger for games cut into milestones: an expert for each becomes a policy. Importing this never imports torch."""
+"""DAgger: for each milestone, a policy learns to act as an expert does. Importing this does not import torch."""

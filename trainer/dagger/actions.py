@@ -18,7 +18,7 @@ from schemas.errors import ConfigError
 
 Labels = NDArray[Any]
 """[n] int64 choices, [n, A] uint8 buttons or [n, A] float32 numbers."""
-_SHOWN_CHARACTERS = 60
+_MAX_CHARACTERS = 60
 
 
 class InvalidActionError(ValueError):
@@ -30,19 +30,19 @@ class ActionSpec:
     """An environment's action space."""
 
     kind: Literal["discrete", "multi_binary", "continuous"]
-    names: tuple[str, ...]  #: of the choices, the buttons or the numbers
+    names: tuple[str, ...]  #: names of the choices, the buttons or the numbers
     low: tuple[float, ...] = ()  #: continuous: the environment's bounds
     high: tuple[float, ...] = ()
     first: int = 0  #: discrete: the environment's number of the first choice
 
     @property
     def label_dtype(self) -> type[Any]:
-        """The type that labels are stored as."""
+        """Return the type of stored labels."""
         return {"discrete": np.int64, "multi_binary": np.uint8, "continuous": np.float32}[self.kind]
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """The shape of one label."""
+        """Return the shape of one label."""
         return () if self.kind == "discrete" else (len(self.names),)
 
     def model_space(self) -> ActionSpace:
@@ -68,21 +68,23 @@ class ActionSpec:
                 raise TypeError
             numbers = np.asarray(action, dtype=np.float64)
         except (TypeError, ValueError):
-            raise InvalidActionError(f"{_shown(action)}, which is not an action") from None
+            raise InvalidActionError(f"{_format_action(action)}, which is not an action") from None
         if not np.isfinite(numbers).all():
-            raise InvalidActionError(f"{_shown(action)}, which is not finite")
+            raise InvalidActionError(f"{_format_action(action)}, which is not finite")
         if self.kind == "discrete":
             if numbers.size != 1:
-                raise InvalidActionError(f"{_shown(action)}: {numbers.size} numbers instead of one index")
+                raise InvalidActionError(f"{_format_action(action)}: {numbers.size} numbers instead of one index")
             index = self._index(float(numbers.reshape(())) - self.first, action)
             return np.asarray(index, np.int64)
         if self.kind == "multi_binary" and numbers.shape == ():
             return self._label_of_buttons([self._index(float(numbers), action)])
         if numbers.shape != (len(self.names),):
-            raise InvalidActionError(f"{_shown(action)} of shape {numbers.shape} instead of ({len(self.names)},)")
+            raise InvalidActionError(
+                f"{_format_action(action)} of shape {numbers.shape} instead of ({len(self.names)},)"
+            )
         if self.kind == "multi_binary":
             if not np.isin(numbers, (0.0, 1.0)).all():
-                raise InvalidActionError(f"{_shown(action)}, but a button is 0 or 1")
+                raise InvalidActionError(f"{_format_action(action)}, but a button is 0 or 1")
             return numbers.astype(np.uint8)
         return self._normalised(numbers)
 
@@ -103,7 +105,7 @@ class ActionSpec:
         return np.stack(labels).astype(self.label_dtype, copy=False)
 
     def in_words(self) -> str:
-        """Return what an expert can return, for messages."""
+        """Return a description of valid expert actions, for messages."""
         names = ", ".join(self.names)
         if self.kind == "discrete":
             last = self.first + len(self.names) - 1
@@ -119,20 +121,22 @@ class ActionSpec:
 
     def _label_of_names(self, names: Sequence[str]) -> Labels:
         if self.kind == "continuous":
-            raise InvalidActionError(f"{_shown(names[0])}, but real-valued actions have no names")
+            raise InvalidActionError(f"{_format_action(names[0])}, but real-valued actions have no names")
         unknown = [name for name in names if name not in self.names]
         if unknown:
-            raise InvalidActionError(f"{_shown(unknown[0])}, which is not the name of an action")
+            raise InvalidActionError(f"{_format_action(unknown[0])}, which is not the name of an action")
         indices = [self.names.index(name) for name in names]
         if self.kind == "multi_binary":
             return self._label_of_buttons(indices)
         if len(indices) != 1:
-            raise InvalidActionError(f"{_shown(names)}: {len(indices)} actions instead of one")
+            raise InvalidActionError(f"{_format_action(names)}: {len(indices)} actions instead of one")
         return np.asarray(indices[0], np.int64)
 
     def _index(self, number: float, action: Any) -> int:
         if number != int(number) or not 0 <= number < len(self.names):
-            raise InvalidActionError(f"{_shown(action)}, which is not an index of one of the {len(self.names)} actions")
+            raise InvalidActionError(
+                f"{_format_action(action)}, which is not an index of one of the {len(self.names)} actions"
+            )
         return int(number)
 
     def _label_of_buttons(self, indices: Sequence[int]) -> Labels:
@@ -141,9 +145,9 @@ class ActionSpec:
         return buttons
 
 
-def _shown(action: Any) -> str:
+def _format_action(action: Any) -> str:
     text = repr(action)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."
 
 
 def read_action_spec(env: Any) -> ActionSpec:

@@ -1,4 +1,4 @@
-"""`hotlap dagger`: milestones with experts in, policies out."""
+"""`hotlap dagger`: train a policy for each milestone from its expert."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import install_command, pip_install
 from schemas.program.parser import CommandParser
-from trainer.common.reporting.console import say_error
+from trainer.common.reporting.console import print_error
 from trainer.common.reporting.video import can_record
 from trainer.common.shipped_files import find_config, shipped_folder
 from trainer.dagger.milestones import MilestoneConfig, read_config
@@ -25,16 +25,16 @@ from trainer.dagger.schedule import Selection
 from trainer.dagger.settings import DaggerSettings, settings_from_flags
 
 _EPILOG = """\
-The same command continues where it was stopped, inside a milestone too. Failed milestones are tried again, completed
-ones are skipped (--fresh does them again). Exit codes: 0 all completed, 1 a milestone failed, 2 bad arguments or
-config, 130 stopped. `hotlap docs dagger` describes files, environments and experts."""
+After a stop, run the same command again: it continues after the last completed round. It trains failed milestones
+again and skips completed ones; --fresh trains these again, too. Exit codes: 0 all milestones completed, 1 a milestone
+failed, 2 bad arguments or config, 130 stopped. `hotlap docs dagger` describes files, environments and experts."""
 
 
 def parser(prog: str) -> CommandParser:
     """Return the command line."""
     p = CommandParser(
         prog=prog,
-        description="For each milestone: check its expert, train a policy with DAgger, record everything.",
+        description="For each milestone: evaluate its expert, then train a policy with DAgger.",
         epilog=_EPILOG,
     )
     p.add_argument(
@@ -42,23 +42,57 @@ def parser(prog: str) -> CommandParser:
         type=Path,
         default=Path("milestone_config.json"),
         metavar="FILE",
-        help="a JSON file, or the name of a shipped one: racing (default: milestone_config.json)",
+        help="a JSON file, or the name of an installed config: racing, airstriker (default: milestone_config.json)",
     )
-    p.add_argument("--state-dir", type=Path, default=Path("milestone_states"), metavar="DIR", help="start states")
+    p.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("milestone_states"),
+        metavar="DIR",
+        help="folder of the start states (default: milestone_states)",
+    )
     p.add_argument(
         *("--expert-dir", "--policy-dir"),
         type=Path,
         metavar="DIR",
-        help="experts, <MILESTONE_ID>.py (default: policy_dir in the config)",
+        help="folder of the experts, <MILESTONE_ID>.py (default: policy_dir in the config)",
     )
-    p.add_argument("--output-dir", type=Path, default=Path("dagger_pipeline_results"), metavar="DIR")
-    which = p.add_mutually_exclusive_group()
-    which.add_argument("--milestone", metavar="ID", help="only that one")
-    which.add_argument("--resume-from", metavar="ID", help="that one and those after it")
-    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="leave these out")
-    p.add_argument("--fresh", action="store_true", help="start from scratch, also what was completed")
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones trained at the same time (1)")
-    numbers = p.add_argument_group("numbers")
+    p.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("dagger_pipeline_results"),
+        metavar="DIR",
+        help="folder of the results (default: dagger_pipeline_results)",
+    )
+    selection = p.add_mutually_exclusive_group()
+    selection.add_argument("--milestone", metavar="ID", help="train only this milestone")
+    selection.add_argument("--resume-from", metavar="ID", help="train this milestone and those after it")
+    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="do not train these milestones")
+    p.add_argument(
+        "--fresh",
+        action="store_true",
+        help="train from scratch, completed milestones too; removes their work, models and videos",
+    )
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
+    p.add_argument(
+        "--stall-timeout",
+        type=float,
+        default=1800.0,
+        metavar="S",
+        help="end a milestone that makes no progress for S seconds (1800)",
+    )
+    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
+    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME", help="its project (hotlap-dagger)")
+    p.add_argument("--wandb-entity", metavar="NAME", help="its entity (default: yours)")
+    p.add_argument("--no-record-video", action="store_true", help="do not record videos")
+    p.add_argument("--no-cuda", action="store_true", help="use the CPU only")
+    _add_settings(p)
+    return p
+
+
+def _add_settings(p: CommandParser) -> None:
+    """Add a flag for each of the DaggerSettings."""
+    numbers = p.add_argument_group("settings of the training")
     for name, field in DaggerSettings.model_fields.items():
         flag, default = f"--{name.replace('_', '-')}", field.default
         if isinstance(default, str):
@@ -67,15 +101,6 @@ def parser(prog: str) -> CommandParser:
             )
         else:
             numbers.add_argument(flag, type=type(default), metavar="X", help=f"{field.description} ({default})")
-    p.add_argument(
-        "--stall-timeout", type=float, default=1800.0, metavar="S", help="end a milestone that hangs (1800 s)"
-    )
-    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
-    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME")
-    p.add_argument("--wandb-entity", metavar="NAME")
-    p.add_argument("--no-record-video", action="store_true", help="no videos")
-    p.add_argument("--no-cuda", action="store_true", help="CPU only")
-    return p
 
 
 def main(argv: Sequence[str], *, prog: str = "auto_dagger_pipeline.py") -> int:
@@ -94,59 +119,64 @@ def main(argv: Sequence[str], *, prog: str = "auto_dagger_pipeline.py") -> int:
                 listeners.append(tracker)
             results = Pipeline(options, tuple(listeners)).run()
     except HotlapError as error:
-        say_error(f"error: {error}")
+        print_error(f"error: {error}")
         return 2
     except OSError as error:
-        say_error(
-            f"error: {error.filename or ''}: {error.strerror} -> correct it and run the command again: no work is lost"
-        )
+        remedy = "correct it, then run the command again; finished rounds are not repeated"
+        print_error(f"error: {error.filename or ''}: {error.strerror} -> {remedy}")
         return 1
     except KeyboardInterrupt:
-        say_error("stopped; the same command continues from here")
+        print_error("stopped; run the same command again to continue")
         return 130
     print_summary(results, console)
     console.print(f"report: {(options.output_dir / 'report.html').as_posix()}", markup=False, soft_wrap=True)
-    return _code(results)
+    return _exit_code(results)
 
 
-def _code(results: Sequence[MilestoneResult]) -> int:
+def _exit_code(results: Sequence[MilestoneResult]) -> int:
     return 1 if any(result.status == "failed" for result in results) else 0
 
 
-def _options(given: argparse.Namespace) -> PipelineOptions:
+def _options(arguments: argparse.Namespace) -> PipelineOptions:
     """Return the options that the command line asks for. Raises ConfigError."""
-    path, is_shipped = find_config(given.milestone_config, ".json", flag="--milestone-config", prefix="dagger_")
+    path, is_shipped = find_config(arguments.milestone_config, ".json", flag="--milestone-config", prefix="dagger_")
     config = read_config(path)
-    settings = settings_from_flags({name: getattr(given, name) for name in DaggerSettings.model_fields})
-    if given.jobs < 1:
-        raise ConfigError(f"--jobs {given.jobs}, but must be at least 1", hint="see --help")
+    settings = settings_from_flags({name: getattr(arguments, name) for name in DaggerSettings.model_fields})
+    if arguments.jobs < 1:
+        raise ConfigError(f"--jobs is {arguments.jobs}, but must be at least 1", hint="see --help")
     if find_spec("gymnasium") is None:
         raise ConfigError("DAgger needs gymnasium", hint=install_command("dagger"), code="E_EXTRA")
-    record_video = not given.no_record_video
+    record_video = not arguments.no_record_video
     if record_video and not can_record():
-        say_error(f"note: no videos, since av is not installed -> {pip_install('av')}")
+        print_error(f"note: no videos are recorded, because av is not installed -> {pip_install('av')}")
         record_video = False
     return PipelineOptions(
         config=config,
         settings=settings,
-        selection=Selection(given.milestone, given.resume_from, tuple(given.skip_milestones), given.fresh),
-        expert_dir=_expert_dir(given.expert_dir, config, is_shipped=is_shipped),
-        state_dir=given.state_dir,
-        output_dir=given.output_dir,
-        device="cpu" if given.no_cuda else "auto",
+        selection=Selection(
+            arguments.milestone, arguments.resume_from, tuple(arguments.skip_milestones), arguments.fresh
+        ),
+        expert_dir=_expert_dir(arguments.expert_dir, config, is_shipped=is_shipped),
+        state_dir=arguments.state_dir,
+        output_dir=arguments.output_dir,
+        device="cpu" if arguments.no_cuda else "auto",
         record_video=record_video,
-        jobs=given.jobs,
-        stall_timeout_s=given.stall_timeout,
+        jobs=arguments.jobs,
+        stall_timeout_s=arguments.stall_timeout,
     )
 
 
-def _expert_dir(given: Path | None, config: MilestoneConfig, *, is_shipped: bool) -> Path:
-    """Return the folder of the experts; a shipped config's is relative to where it was shipped. Raises ConfigError."""
-    if given is None and config.policy_dir is None:
-        raise ConfigError("no folder of experts was named", hint="--expert-dir DIR, or policy_dir in the config")
-    folder = given or Path(config.policy_dir or "")
-    if given is None and is_shipped:
+def _expert_dir(flag_value: Path | None, config: MilestoneConfig, *, is_shipped: bool) -> Path:
+    """Return the folder of the experts. In an installed config it is relative to Hotlap's files. Raises ConfigError."""
+    if flag_value is None and config.policy_dir is None:
+        raise ConfigError(
+            "the folder of the experts is not set", hint="use --expert-dir DIR, or set policy_dir in the config"
+        )
+    folder = flag_value or Path(config.policy_dir or "")
+    if flag_value is None and is_shipped:
         folder = shipped_folder("examples").parent / folder
     if not folder.is_dir():
-        raise ConfigError(f"the folder of experts {folder} does not exist", hint="correct --expert-dir or policy_dir")
+        raise ConfigError(
+            f"the folder of the experts, {folder}, does not exist", hint="correct --expert-dir or policy_dir"
+        )
     return folder

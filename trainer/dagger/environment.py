@@ -1,4 +1,4 @@
-"""The environment that a config names: created, checked for what DAgger needs, and called safely."""
+"""Environments of DAgger: create the one that a config names, check it, and convert its exceptions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BUILT_IN = {
     "racing": "trainer.envs.racing.milestones:RacingMilestones",
     "retro": "trainer.envs.retro:RetroMilestones",
 }
-_NEEDED = ("reset", "step", "save_state", "load_state")
+_REQUIRED_METHODS = ("reset", "step", "save_state", "load_state")
 _HINT = "see `hotlap docs dagger`"
 T = TypeVar("T")
 
 
 class StateError(HotlapError):
-    """A start state that is missing, damaged, or of another game."""
+    """A start state is missing, damaged, or from another game."""
 
     code = "E_STATE"
 
@@ -63,7 +63,7 @@ class StatefulEnv(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObservationSpec:
-    """What policies observe: a vector, or an image [height, width, channels] of bytes."""
+    """The observations of policies: vectors, or images [height, width, channels] of bytes."""
 
     shape: tuple[int, ...]
     is_image: bool
@@ -93,19 +93,19 @@ class MilestoneEnv:
 
         Raises StateError if the state cannot be loaded.
         """
-        answer: Any = _call("reset", lambda: self._env.reset(seed=seed))
-        if not isinstance(answer, tuple) or len(answer) != 2:
+        result: Any = _call("reset", lambda: self._env.reset(seed=seed))
+        if not isinstance(result, tuple) or len(result) != 2:
             raise EnvironmentRaisedError("the environment's reset() must return (observation, info)", hint=_HINT)
-        self._observation = answer[0]
+        self._observation = result[0]
         if start_state is not None:
             self._observation = self._load(start_state)
-        return self._stored("reset")
+        return self._checked_observation("reset")
 
     def step(self, label: Labels) -> tuple[NDArray[Any], bool, frozenset[str]]:
         """Return the next observation, whether the game ended the episode, and the milestones that are reached."""
-        answer = _call("step", lambda: self._env.step(self.actions.env_action(label)))
+        result = _call("step", lambda: self._env.step(self.actions.env_action(label)))
         try:
-            self._observation, _, terminated, truncated, info = answer
+            self._observation, _, terminated, truncated, info = result
             reached = info.get("milestones", ())
             names = frozenset([reached] if isinstance(reached, str) else map(str, reached))
         except (TypeError, ValueError, AttributeError):
@@ -114,7 +114,7 @@ class MilestoneEnv:
                 'and info["milestones"] must be a list of ids',
                 hint=_HINT,
             ) from None
-        return self._stored("step"), bool(terminated or truncated), names
+        return self._checked_observation("step"), bool(terminated or truncated), names
 
     def expert_state(self) -> Any:
         """Return the state for the expert: the environment's `expert_state()` if it has one, else the observation."""
@@ -143,7 +143,7 @@ class MilestoneEnv:
         """Close the environment."""
         self._env.close()
 
-    def _stored(self, method: str) -> NDArray[Any]:
+    def _checked_observation(self, method: str) -> NDArray[Any]:
         try:
             return self.spec.as_array(self._observation)
         except (TypeError, ValueError) as error:
@@ -151,16 +151,16 @@ class MilestoneEnv:
 
     def _load(self, start_state: bytes) -> Any:
         try:
-            answer = self._env.load_state(start_state)
+            result = self._env.load_state(start_state)
         except Exception as error:  # noqa: BLE001
             raise StateError(
                 f"the start state cannot be loaded: {type(error).__name__}: {error}",
-                hint="remove the file: it is made again from the milestone before",
+                hint="remove the file; the previous milestone's expert creates it again",
             ) from None
-        if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], dict):
-            return answer[0]
-        if answer is not None and not isinstance(answer, bool):
-            return answer
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict):
+            return result[0]
+        if result is not None and not isinstance(result, bool):
+            return result
         observe = getattr(self._env, "observe", None)
         if not callable(observe):
             raise ConfigError(
@@ -193,7 +193,7 @@ def _make(config: MilestoneConfig) -> Any:
     """Create the environment. Raises ConfigError with one line for every failure."""
     name = BUILT_IN.get(config.env, config.env)
     try:
-        factory, options = _named(name) if ":" in name else _registered(name)
+        factory, options = _import_factory(name) if ":" in name else _find_registered(name)
         env = _create(factory, {**options, **config.env_options}, config)
     except HotlapError:
         raise
@@ -202,21 +202,21 @@ def _make(config: MilestoneConfig) -> Any:
         hint = f"did you mean {close[0]}?" if close and config.env not in BUILT_IN else _HINT
         if isinstance(error, ModuleNotFoundError):
             extra = {"stable_retro": "retro", "gymnasium": "dagger"}.get(error.name or "")
-            hint = install_command(extra) if extra else "is it installed, or in this folder?"
+            hint = install_command(extra) if extra else "install it, or run the command in its folder"
         raise ConfigError(f"env {config.env} cannot be created: {type(error).__name__}: {error}", hint=hint) from None
-    missing = [f"{name}()" for name in _NEEDED if not callable(getattr(env, name, None))]
+    missing = [f"{name}()" for name in _REQUIRED_METHODS if not callable(getattr(env, name, None))]
     if missing:
-        raise ConfigError(f"env {config.env} has no {', '.join(missing)}", hint=_HINT)
+        raise ConfigError(f"env {config.env} does not have {', '.join(missing)}", hint=_HINT)
     return env
 
 
-def _named(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+def _import_factory(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     search_current_folder()
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute), {}
 
 
-def _registered(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+def _find_registered(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the factory and the options of a Gymnasium id.
 
     `gymnasium.make` is not used: its wrappers hide save_state() and end episodes.
@@ -242,8 +242,8 @@ def _create(factory: Callable[..., Any], options: dict[str, Any], config: Milest
         unknown = [name for name in config.env_options if name not in parameters]
         if unknown:
             known = ", ".join(name for name in parameters if name not in {"milestones", "render_mode"})
-            hint = f"it has {known}" if known else "it has no options"
-            raise ConfigError(f"env {config.env} has no option {unknown[0]} (in env_options)", hint=hint)
+            hint = f"its options are {known}" if known else "it has no options"
+            raise ConfigError(f"env {config.env} does not have the option {unknown[0]} (in env_options)", hint=hint)
     return factory(**options)
 
 

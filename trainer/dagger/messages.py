@@ -13,7 +13,7 @@ from trainer.dagger.settings import DaggerSettings
 
 
 class MilestoneJob(StrictModel):
-    """What a worker has to do: one milestone."""
+    """The job of a worker: one milestone."""
 
     config: MilestoneConfig
     milestone_id: str
@@ -23,7 +23,7 @@ class MilestoneJob(StrictModel):
     output_dir: str
     device: str  #: auto or cpu
     record_video: bool
-    completed_ids: tuple[str, ...]  #: milestones whose completed state may be made again with their experts
+    completed_ids: tuple[str, ...]  #: milestones whose experts may create a missing start state
 
 
 class Message(StrictModel):

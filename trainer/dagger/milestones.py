@@ -72,7 +72,7 @@ def read_config(path: Path) -> MilestoneConfig:
     repeated = [name for name, count in Counter(name.lower() for name in config.ids()).items() if count > 1]
     if repeated:
         same = [name for name in config.ids() if name.lower() == repeated[0]]
-        raise ConfigError(f"{path}: {len(same)} milestones have the id {same[0]}", hint="give each its own id")
+        raise ConfigError(f"{path}: {len(same)} milestones have the id {same[0]}", hint="use a different id for each")
     return config
 
 
@@ -150,5 +150,5 @@ def require_known_ids(names: Sequence[str], flag: str, config: MilestoneConfig) 
     for name in names:
         if name not in config.ids():
             raise ConfigError(
-                f"{flag} {name}: the config has no such milestone", hint=f"it has {', '.join(config.ids())}"
+                f"{flag} {name}: the config does not have this milestone", hint=f"its ids are {', '.join(config.ids())}"
             )

@@ -1,4 +1,4 @@
-"""Runs the milestones, each in a worker process, and writes the results."""
+"""Run the milestones, each in a worker process, and write the results."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from trainer.dagger.settings import DaggerSettings
 
 _TIMEOUT_S = 0.5
 _EXIT_TIMEOUT_S = 5.0
-"""How long a worker that closed its output may take to end by itself."""
+"""Time that a worker has to end by itself after it closed its output."""
 _WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """What a run does, and where."""
+    """The options of one run."""
 
     config: MilestoneConfig
     settings: DaggerSettings
@@ -45,7 +45,7 @@ class PipelineOptions:
     device: str
     record_video: bool
     jobs: int
-    stall_timeout_s: float = 1800.0  #: a worker that makes no progress for so long is ended
+    stall_timeout_s: float = 1800.0  #: a worker that makes no progress for this time is ended
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a time limit that would end every worker at once."""
@@ -54,7 +54,7 @@ class PipelineOptions:
 
 
 class PipelineListener(Protocol):
-    """Receives what happens: the console, the tracker."""
+    """Receives the events of a run; the console and the tracker are listeners."""
 
     def run_started(self, schedule: Schedule, options: PipelineOptions) -> None:
         """Handle the start of the run."""
@@ -73,7 +73,7 @@ class PipelineListener(Protocol):
 class _Worker:
     tree: ProcessTree
     reader: threading.Thread
-    heard_s: float  #: time of the last event, monotonic
+    last_event_s: float  #: time of the last event, monotonic
     result: MilestoneResult | None = None
     stalled: bool = False
 
@@ -89,7 +89,7 @@ class Pipeline:
     _workers: dict[str, _Worker] = field(default_factory=dict)
 
     def run(self) -> tuple[MilestoneResult, ...]:
-        """Run the milestones that are left. Return the results of all selected ones, also from earlier runs.
+        """Run the milestones that are not completed. Return the results of all selected ones, also from earlier runs.
 
         Raises ConfigError if another pipeline uses the output folder.
         """
@@ -97,7 +97,7 @@ class Pipeline:
         if lock is None:
             raise ConfigError(
                 f"another pipeline (pid {holder}) uses {self.options.output_dir}",
-                hint="wait for it, or name another --output-dir",
+                hint="wait until it ends, or use another --output-dir",
             )
         with lock:
             return self._run()
@@ -168,7 +168,7 @@ class Pipeline:
         reader.start()
         stdin = tree.process.stdin
         assert stdin is not None
-        with suppress(OSError):  # if it ended at once, its missing result reports it
+        with suppress(OSError):  # if the worker has ended already, its missing result is reported
             stdin.write(job.to_bytes())
             stdin.flush()
         for listener in self.listeners:
@@ -182,14 +182,14 @@ class Pipeline:
         self._events.put((name, None))
 
     def _handle_event(self) -> None:
-        """Wait a moment for one event, and handle it."""
+        """Wait up to _TIMEOUT_S for one event, and handle it."""
         try:
             # Not without a time limit: on Windows, Ctrl-C has no effect while it waits.
             name, event = self._events.get(timeout=_TIMEOUT_S)
         except queue.Empty:
             return
         worker = self._workers[name]
-        worker.heard_s = time.monotonic()
+        worker.last_event_s = time.monotonic()
         if isinstance(event, MilestoneDone):
             worker.result = event.result
         elif event is not None:
@@ -205,13 +205,14 @@ class Pipeline:
                         pipe.close()
 
     def _end_stalled_workers(self) -> None:
-        """Kill workers that sent nothing for too long, with everything they started; their end comes as an event.
+        """Kill workers that sent nothing for too long, with all processes that they started.
 
-        A worker that ended by itself may have left a process that holds its output open: it is killed as well.
+        The end of a worker arrives as an event. If a worker that ended has left a process that keeps its output open,
+        that process is killed as well.
         """
         limit_s = self.options.stall_timeout_s
         for worker in self._workers.values():
-            is_stalled = time.monotonic() - worker.heard_s > limit_s
+            is_stalled = time.monotonic() - worker.last_event_s > limit_s
             if worker.tree.poll() is not None:
                 worker.tree.release()
             elif is_stalled and not worker.stalled:
@@ -223,8 +224,8 @@ class Pipeline:
             limit_s = self.options.stall_timeout_s
             cause = f"it made no progress for {limit_s:g} s: its environment hangs, or --stall-timeout is too short"
             return new_result(self.options.config, name, "failed", f"{cause} -> see logs/{name}.log")
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        reason = f"its process ended with {how} -> see logs/{name}.log"
+        ending = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        reason = f"its process ended with {ending} -> see logs/{name}.log"
         return new_result(self.options.config, name, "failed", reason)
 
     def _record(self, result: MilestoneResult) -> None:
@@ -236,6 +237,6 @@ class Pipeline:
 
 
 def _remove_files(output_dir: Path, name: str) -> None:
-    """Remove a milestone's labels, progress, models and videos, because --fresh asks for it."""
+    """Remove a milestone's labels, progress, models and videos, as --fresh requires."""
     for kind in ("work", "models", "expert_eval_videos", "dagger_videos"):
         shutil.rmtree(output_dir / kind / name, ignore_errors=True)

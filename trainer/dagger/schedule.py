@@ -29,7 +29,7 @@ class Schedule:
 
 
 def make_schedule(config: MilestoneConfig, selection: Selection, state: PipelineState) -> Schedule:
-    """Return what a run has to do. Raises ConfigError for ids that the config does not have."""
+    """Return the milestones that a run trains. Raises ConfigError for ids that the config does not have."""
     require_known_ids([selection.only] if selection.only else [], "--milestone", config)
     require_known_ids([selection.resume_from] if selection.resume_from else [], "--resume-from", config)
     require_known_ids(selection.skip, "--skip-milestones", config)
@@ -51,9 +51,9 @@ def make_schedule(config: MilestoneConfig, selection: Selection, state: Pipeline
 def can_start(
     milestone: Milestone, unfinished: Collection[str], completed: Collection[str], state_exists: Callable[[str], bool]
 ) -> bool:
-    """Return whether a milestone's start state exists, can be made now, or will not be made by waiting.
+    """Return whether a milestone can start: its start state exists, or can be created now.
 
-    In the last case the milestone starts and fails with the reason.
+    Return True also if no other milestone will create the state: then the milestone fails with the reason.
     """
     name = milestone.start_state_name()
     if name is None or state_exists(name):

@@ -1,4 +1,4 @@
-"""The numbers of a DAgger run: each is a flag, with its default and its limits."""
+"""The settings of a DAgger run; each is a flag."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DaggerSettings(StrictModel):
     final_eval_episodes: Annotated[int, Field(ge=1)] = Field(50, description="episodes that evaluate the best policy")
     min_success_rate: Annotated[float, Field(ge=0, le=1)] = Field(0.6, description="lowest success rate of an expert")
     step_multiplier: Annotated[float, Field(gt=0)] = Field(
-        2.0, description="step limit of the policy: this x the expert's mean"
+        2.0, description="step limit of the policy, in multiples of the expert's mean steps"
     )
     dagger_iterations: Annotated[int, Field(ge=1)] = Field(10, description="rounds of collecting and training")
     episodes_per_iter: Annotated[int, Field(ge=1)] = Field(10, description="episodes collected in a round")

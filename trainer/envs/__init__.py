@@ -1,1 +1,1 @@
-"""Worlds to learn in. Importing one never imports torch."""
+"""Environments. Importing one does not import torch."""

@@ -1,6 +1,6 @@
 """Any registered Gymnasium environment with array observations, through Gymnasium's own vector environments.
 
-A policy's mean is in [-1, 1]; a bounded action is scaled from there to the environment's own range.
+A policy's mean is in [-1, 1]; a bounded action is scaled from [-1, 1] to the environment's own range.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def check_id(name: str) -> None:
             import_module(module)
         gym.spec(known_name)
     except (gym.error.Error, ImportError) as error:
-        hint = "use racing, rocket or an id that gymnasium.make knows"
-        raise ConfigError(f"there is no environment {name}: {error}", hint=hint, code="E_ENV") from None
+        hint = "use racing, rocket or an id that is registered with Gymnasium"
+        raise ConfigError(f"the environment {name} does not exist: {error}", hint=hint, code="E_ENV") from None
 
 
 class GymnasiumVecEnv:
@@ -67,7 +67,7 @@ class GymnasiumVecEnv:
         self.n_agents = n_agents
         space = self._envs.single_observation_space
         if not isinstance(space, gym.spaces.Box):
-            hint = "use an environment whose observations are one array of numbers, or a wrapper that makes them one"
+            hint = "use an environment whose observations are one array of numbers, or a wrapper that returns one"
             message = f"the observations of {name} are a {type(space).__name__} space, not a Box"
             raise ConfigError(message, hint=hint, code="E_ENV")
         self.contract = PolicyContract(

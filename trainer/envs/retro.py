@@ -1,6 +1,6 @@
 """Any stable-retro game with milestones: emulator states, and conditions on the game's RAM variables, for DAgger.
 
-A milestone's `condition` compares variables with numbers, `{"score": {">=": 100}}`; all comparisons must hold. An
+A milestone's `condition` compares variables with numbers, `{"score": {">=": 100}}`; all comparisons must be true. An
 emulator is deterministic. Randomness comes from `sticky`, the probability that an action is held for one more step.
 """
 
@@ -25,7 +25,7 @@ _MAGIC = b"hotlap.retro/1\n"
 
 
 class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
-    """One game. The emulator allows only one of these in a process.
+    """One game. The emulator allows only one environment in a process.
 
     `observation` is "pixels" (grey, [height / 4, width / 4, frames] of uint8), "variables" (the game's RAM variables)
     or a list of RAM addresses. `buttons` are those that a policy may press. With `choices`, a list of lists of
@@ -34,7 +34,7 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 60 // FRAME_SKIP}  # noqa: RUF012
-    lanes = 1  #: how many of these environments run at the same time in one process
+    num_envs = 1  #: how many of these environments run at the same time in one process
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         self._game.img = self._game.em.get_screen()
 
     def close(self) -> None:
-        """Free the emulator, so that another one can be made."""
+        """Free the emulator, so that another one can be created."""
         self._game.close()
 
     def _clear_history(self) -> None:
@@ -168,7 +168,7 @@ class RetroMilestones(gymnasium.Env[NDArray[Any], Any]):
         return held
 
     def _info(self) -> dict[str, Any]:
-        reached = [name for name, holds in self._conditions.items() if holds(self._variables)]
+        reached = [name for name, condition in self._conditions.items() if condition(self._variables)]
         return {"milestones": reached, **self._variables}
 
 
@@ -211,7 +211,7 @@ def _unpack_state(state: bytes) -> tuple[str, bytes, bytes, bytes]:
     except zlib.error:
         body = b""
     if not body or zlib.crc32(body) != int.from_bytes(state[len(_MAGIC) : head], "little"):
-        raise ValueError("this is not a saved state of the retro milestones, or it is damaged")
+        raise ValueError("the bytes are not a saved state of the retro milestones, or are damaged")
     parts, offset = [], 0
     while offset < len(body):
         size = int.from_bytes(body[offset : offset + 8], "little")

@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
 
 class VecEnv(Protocol):
-    """N agents in one or more environments that step together; each episode that ends starts again by itself.
+    """N agents in one or more environments that step together; after an episode the next one starts automatically.
 
     Attributes:
         contract: The observation size O and the action space. The same for all agents, and constant.

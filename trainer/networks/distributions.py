@@ -1,7 +1,7 @@
-"""Action distributions: what the policy head's outputs mean, and the likelihood of an action.
+"""Action distributions: the meaning of the policy head's outputs, and the likelihood of an action.
 
 The engine samples from a normal and clamps the action to its bounds. So an action *at* a bound has the probability of
-everything beyond it, not the density of that point. The likelihood that training uses is that of a censored normal
+all values beyond it, not the density of that point. The likelihood that training uses is that of a censored normal
 (Tobin 1958):
 
     log P(a >= high) = log ndtr((mean - high) / std)    at the upper bound, likewise at the lower one
@@ -9,7 +9,7 @@ everything beyond it, not the density of that point. The likelihood that trainin
 
 The gradient of the point's density would be biased. This one is unbiased and has a lower variance: it is the Clipped
 Action Policy Gradient (Fujita and Maeda 2018, arXiv:1802.07564). The density of the clamped action, which the engine
-records, only serves to find the behaviour policy.
+records, is only used to find the behaviour policy.
 """
 
 from __future__ import annotations

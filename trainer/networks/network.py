@@ -104,7 +104,7 @@ class ActorCritic(Network):
         self.policy_layers = hidden_layers(shape.observation_size, shape.hidden_sizes)
         self.policy_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], shape.outputs), 0.01)
         self.value_layers = hidden_layers(shape.observation_size, shape.hidden_sizes)
-        # Small, unlike in common implementations: at first V is the average return, and adds no noise to advantages.
+        # Small, unlike in common implementations: so V starts as the average return and adds no noise to advantages.
         self.value_head = orthogonal(nn.Linear(shape.hidden_sizes[-1], 1), 0.01)
 
     def forward(self, observation_BO: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Normalisation of observations and returns, which never changes what the policy and the value function compute.
+"""Normalisation of observations and returns. It does not change the policy and the value function.
 
 When the statistics change, the layers that use them are recomputed in float64, so that policy and values stay the same
 functions. For returns this is PopArt (van Hasselt et al. 2016, arXiv:1602.07714). Normalised observations are not
-clipped: normalisation must fold into a linear layer at export, since engines do not implement it.
+clipped: normalisation must fold into a linear layer at export, because engines do not implement it.
 
 Adam's moments are not changed. Gradients keep their size in normalised units, and after a change of a few percent the
 moments adapt within 1 / (1 - beta2) = 1000 steps.
@@ -46,7 +46,7 @@ class ObservationNormaliser:
 
     @property
     def scale_O(self) -> Tensor:
-        """The divisors of the observations, float64."""
+        """Return the divisors of the observations, float64."""
         if self.count == 0:
             return torch.ones_like(self.mean_O)
         std_O, size_O = self.var_O.sqrt(), self.mean_O.abs()
@@ -87,7 +87,7 @@ class ReturnNormaliser:
     is_set: bool = False
 
     def updated(self, target_B: Float64) -> ReturnNormaliser:
-        """Return the statistics moved toward this cycle's targets. The first targets set them."""
+        """Return the statistics moved toward this cycle's targets. The first targets are used as they are."""
         mean, square = float(target_B.mean()), float(np.square(target_B).mean())
         if self.is_set:
             old_square = self.std**2 + self.mean**2

@@ -42,7 +42,7 @@ class Actor:
         if isinstance(space, ContinuousActions):
             noise_NA = rng.standard_normal(output_NK.shape, dtype=np.float32)
             return _clamp(np.tanh(output_NK) + noise_NA * np.exp(self.log_std_A), space)
-        # The largest of logit + Gumbel noise is distributed as the softmax (Gumbel 1954): no sums, no tables.
+        # The largest of logit + Gumbel noise is distributed as the softmax (Gumbel 1954).
         noise_NK = -np.log(rng.standard_exponential(output_NK.shape, dtype=np.float32) + np.float32(1e-30))
         return _largest(output_NK + noise_NK)
 

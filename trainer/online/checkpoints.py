@@ -1,4 +1,4 @@
-"""The checkpoints of a run: what they contain besides the policy, how they are saved, and which ones stay."""
+"""Checkpoints of an online run: their content, saving, removing old ones, and resuming."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ENVIRONMENTS = "ground"  #: its key in checkpoints, so that older ones can be r
 
 @dataclass(slots=True)
 class RunProgress:
-    """The progress of a run. With the weights this is all that a resumed run needs: random numbers depend on it."""
+    """The progress of a run. With the weights, a resumed run needs nothing else: random numbers are derived from it."""
 
     steps: int = 0  #: agent steps
     iteration: int = 0  #: batches
@@ -74,7 +74,7 @@ class CheckpointManager:
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
-        """Save the checkpoint of this step, then remove those that need not stay."""
+        """Save the checkpoint of this step, then remove old ones."""
         path = self.folder / f"model_step_{progress.steps:010d}.pt"
         progress.kept[path.name] = float("-inf") if progress.last is None else progress.last
         for name in names_to_remove(progress.kept, newest=self._newest, best=self._best):

@@ -15,7 +15,7 @@ import torch
 from schemas.errors import ConfigError
 from schemas.program.parser import CommandParser
 from trainer.common.exit_codes import failure_of
-from trainer.common.reporting.console import ConsoleReporter, say_error
+from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.common.shipped_files import find_config, shipped_configs
 from trainer.envs.gymnasium_env import check_id
 from trainer.online.checkpoints import CheckpointManager
@@ -38,13 +38,13 @@ _DEBUG = {
     "curriculum.patience_steps": 0,
     "curriculum.pool_every_steps": 4_000,
 }
-"""What --debug sets: a run of seconds that uses every part once."""
+"""The settings of --debug: a run of some seconds that uses every part once."""
 ANY_ENVIRONMENT = "gymnasium"
-"""The shipped config for Gymnasium ids that have none of their own."""
+"""The installed config for Gymnasium ids without a config of their own."""
 _EPILOG = """\
 examples:
-  hotlap online --env CartPole-v1        a Gymnasium environment, with settings that suit most
-  hotlap online --config cartpole        a shipped config: less than a minute on most machines
+  hotlap online --env CartPole-v1        a Gymnasium environment, with default settings
+  hotlap online --config cartpole        an installed config: less than a minute on most machines
   hotlap online --config rocket          Rocket League: 1v1, 1v2, 2v2
   hotlap online --resume                 continue the last run
 
@@ -56,16 +56,21 @@ Exit codes: 0 done, 2 bad arguments, 65 unusable data, 70 a bug, 75 out of memor
 def parser(prog: str) -> CommandParser:
     """Return the command line."""
     p = CommandParser(prog=prog, description="Train in environments that run in this process.", epilog=_EPILOG)
-    p.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, or the name of a shipped one: cartpole")
-    p.add_argument("--env", metavar="ID", help="env.id: rocket, racing or a Gymnasium id; enough without a config")
+    p.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file, or the name of an installed config, for example cartpole",
+    )
+    p.add_argument("--env", metavar="ID", help="rocket, racing or a Gymnasium id: env.id; --config is not needed")
     p.add_argument("--resume", action="store_true", help="continue from the last checkpoint in logs/latest_run")
     p.add_argument("--debug", action="store_true", help="a short run that uses every part once")
     p.add_argument("--validate", action="store_true", help="check this installation and exit")
     p.add_argument("--video", type=Path, metavar="FILE.mp4", help="record an episode of the best model and exit")
-    p.add_argument("--steps", type=int, help="run.total_steps")
-    p.add_argument("--seed", type=int, help="run.seed")
-    p.add_argument("--device", help="run.device")
-    p.add_argument("--logs", help="run.logs")
+    p.add_argument("--steps", type=int, metavar="N", help="agent steps of the whole run: run.total_steps")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers: run.seed")
+    p.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1: run.device")
+    p.add_argument("--logs", metavar="DIR", help="folder that contains latest_run: run.logs")
     return p
 
 
@@ -80,18 +85,18 @@ def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
             return int(validate(config))
         return train(arguments)
     except KeyboardInterrupt:
-        say_error("stopped; `hotlap online --resume` continues from the last checkpoint")
+        print_error("stopped; `hotlap online --resume` continues from the last checkpoint")
         return 130
     except Exception as error:  # noqa: BLE001
         code, failure = failure_of(error)
-        say_error(f"error: {failure.message}")
+        print_error(f"error: {failure.message}")
         return int(code)
 
 
 def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
     """Return the settings: those of a config, then flags. Raises ConfigError.
 
-    Without a config they are those of the shipped one for the environment, or of the run that is resumed.
+    Without --config, the config is the installed one for the environment, or that of the run that is resumed.
     """
     names = {
         "env": "env.id",
@@ -100,8 +105,8 @@ def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
         "device": "run.device",
         "logs": "run.logs",
     }
-    given = {setting: getattr(arguments, flag) for flag, setting in names.items()}
-    flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in given.items() if value is not None}
+    values = {setting: getattr(arguments, flag) for flag, setting in names.items()}
+    flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in values.items() if value is not None}
     return read_config(_config_path(arguments), flags)
 
 
@@ -120,14 +125,14 @@ def _config_path(arguments: argparse.Namespace) -> Path:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train as the arguments say. Raises HotlapError or OSError."""
+    """Train with the settings of the arguments. Raises HotlapError or OSError."""
     settings = read_settings(arguments)
     if arguments.video is not None:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
     if settings.env.id not in {"rocket", "racing"}:
-        check_id(settings.env.id)  # before the last run is moved aside
+        check_id(settings.env.id)  # before the last run is moved to another folder
     config = as_toml(settings, "the settings of this run; --config with this file repeats it").encode()
     with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
         return train_in(folder, settings, resume=arguments.resume)
@@ -136,23 +141,27 @@ def train(arguments: argparse.Namespace) -> int:
 def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
     """Train in the folder of a run and return the exit code. Raises HotlapError or OSError."""
     num_envs, note = choose_num_envs(settings)
-    kept = settings.checkpoints
-    start, torn = None, list[str]()
+    limits = settings.checkpoints
+    start, skipped = None, list[str]()
     if resume:
-        manager = CheckpointManager(folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best)
-        start, torn = manager.newest()
+        manager = CheckpointManager(folder / "checkpoints", keep_newest=limits.keep_newest, keep_best=limits.keep_best)
+        start, skipped = manager.newest()
     loggers, missing = make_loggers(folder, settings)
     console = RunConsole(
         folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
     )
     try:
-        for line in filter(None, (note, missing, *torn)):
+        for line in filter(None, (note, missing, *skipped)):
             console.line(line)
         run = OnlineRun(settings, folder, num_envs, console, from_checkpoint=start)
         for line in summary(run, settings, num_envs):
             console.line(line)
         if resume:
-            console.line(f"resumed at {run.progress.steps:,} steps" if start else "no checkpoint yet: from the start")
+            console.line(
+                f"resumed at {run.progress.steps:,} steps"
+                if start
+                else "no checkpoint exists yet: the run starts from the beginning"
+            )
         with Stopping() as stopping:
             run.stop = stopping
             run.train()
@@ -162,7 +171,7 @@ def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
 
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
-    """Return the lines that say what is trained, on what."""
+    """Return lines that describe the run: machine, environment, network, schedule."""
     train, env = settings.train, run.environments.env
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
@@ -194,21 +203,23 @@ class Stopping:
     """The first Ctrl-C (or request to terminate) ends the run after the current batch; the second ends it at once."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._is_requested = False
 
     def __call__(self) -> bool:
-        return self._asked
+        return self._is_requested
 
     def __enter__(self) -> Stopping:
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._previous_handlers = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self._asked:
+        if self._is_requested:
             raise KeyboardInterrupt
-        self._asked = True
+        self._is_requested = True

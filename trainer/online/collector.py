@@ -110,7 +110,7 @@ def check_step(step: Step) -> None:
 
 def require_finite(array_NX: Float32, name: str) -> Float32:
     """Return the array. Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite."""
-    # A sum is not finite if one of its terms is not. To check each number takes ten times as long.
+    # A sum is not finite if one of its terms is not. Checking each number takes ten times as long.
     if not np.isfinite(array_NX.sum(dtype=np.float64)):
         agent, column = np.argwhere(~np.isfinite(array_NX))[0].tolist()
         index = f"agent {agent}" + (f", column {column}" if array_NX.shape[1] > 1 else "")

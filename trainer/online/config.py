@@ -70,9 +70,9 @@ class RocketSettings(SettingsGroup):
     tick_skip: PositiveInt = 8
     """Physics ticks (1/120 s) for which an action is held."""
     time_limit_s: PositiveFloat = 60.0
-    """Game seconds after which an episode is cut."""
+    """Game seconds after which an episode is ended."""
     no_touch_s: PositiveFloat = 20.0
-    """Game seconds without a touch of the ball after which an episode is cut."""
+    """Game seconds without a touch of the ball after which an episode is ended."""
     random_starts: Fraction = 0.5
     """Part of the episodes that start with cars and ball at random places; the others start with a kickoff."""
 
@@ -98,7 +98,7 @@ class TrainSettings(SettingsGroup):
     value_coef: ValueCoef = 0.5
     max_grad_norm: MaxGradNorm = 0.5
     target_kl: PositiveFloat | None = None
-    """An epoch whose policy has moved further than this is the batch's last; default: no early stop."""
+    """An epoch whose policy has moved further than this is the batch's last; if not set, no epoch is left out."""
 
 
 class EvaluationSettings(SettingsGroup):
@@ -111,11 +111,11 @@ class EvaluationSettings(SettingsGroup):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """The best model has the highest lower bound, at this confidence, of its mean return."""
     stop_at: float | None = None
-    """End the run when an evaluation's mean return reaches this."""
+    """The run ends when an evaluation's mean return reaches this; if not set, it does not end early."""
 
 
 class CheckpointSettings(SettingsGroup):
-    """`[checkpoints]`: how often one is saved, and which ones stay."""
+    """`[checkpoints]`: how often checkpoints are saved, and how many stay."""
 
     every_steps: PositiveInt = 250_000
     """Agent steps between checkpoints."""
@@ -137,15 +137,15 @@ class CurriculumSettings(SettingsGroup):
     win_rate: Fraction = 0.55
     """A stage ends only if this part of the last matches against past policies was won."""
     matches: PositiveInt = 100
-    """How many matches count for that, and how many it takes."""
+    """How many of the last matches count for the win rate. A stage does not end before so many were played."""
     patience_steps: Count = 1_000_000
     """Agent steps after which a stage ends without the win rate."""
     pool_fraction: Fraction = 0.25
     """Part of the arenas, in self-play, in which a past policy controls one team."""
     pool_every_steps: PositiveInt = 100_000
-    """Agent steps between two policies that join the opponent pool."""
+    """Agent steps between two additions to the opponent pool."""
     pool_size: Annotated[int, Field(ge=2)] = 20
-    """Past policies that are kept; the first one always is."""
+    """Largest number of past policies in the pool; the first one always stays."""
 
     @model_validator(mode="after")
     def _stages_are_in_order(self) -> Self:

@@ -1,4 +1,4 @@
-"""The environments of a run: those for training and those for evaluation, and how many there are."""
+"""The environments of a run, for training and for evaluation, and their number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.online.evaluate import ReturnStatistics, evaluate
 
 
 class Environments(Protocol):
-    """What a run needs of its environments. A checkpoint contains `state`, for a resumed run."""
+    """The environments of a run. A checkpoint contains `state`, for a resumed run."""
 
     env: VecEnv
     stage: int  #: returns of different stages cannot be compared
@@ -27,7 +27,7 @@ class Environments(Protocol):
         """Prepare for the batch of this policy after `steps` agent steps. Return whether `env` is a new one."""
 
     def after_batch(self) -> None:
-        """Process what happened in the batch."""
+        """Process the results of the batch."""
 
     def evaluate(self, actor: Actor) -> ReturnStatistics:
         """Run evaluation episodes."""
@@ -49,7 +49,7 @@ class Environments(Protocol):
 
 
 class SingleEnvironments:
-    """The same kind of environment for the whole run. Nothing of it is in checkpoints."""
+    """The same kind of environment for the whole run. Checkpoints contain nothing of it."""
 
     def __init__(self, settings: OnlineSettings, num_envs: int) -> None:
         self._settings = settings
@@ -110,15 +110,15 @@ _DEFAULTS, _OTHER_DEFAULT = {"rocket": 32, "racing": 64}, 8
 def choose_num_envs(settings: OnlineSettings) -> tuple[int, str]:
     """Return how many environments to run, and a line for the log if that is not the number in the config."""
     kind, configured = settings.env.id, settings.env.num_envs
-    free = int(psutil.virtual_memory().available * 0.5)
-    most = max(1, free // _BYTES.get(kind, _OTHER_BYTES))
+    free_bytes = int(psutil.virtual_memory().available * 0.5)
+    limit = max(1, free_bytes // _BYTES.get(kind, _OTHER_BYTES))
     if settings.env.workers:
-        most = min(most, 4 * (os.cpu_count() or 1))
-    wanted = configured or _DEFAULTS.get(kind, _OTHER_DEFAULT)
-    chosen = min(wanted, most)
-    if chosen < wanted:
-        reason = f"this machine has {free / 1e9:.1f} GB of free memory for it and {os.cpu_count()} CPU cores"
-        return chosen, f"num_envs {wanted} -> {chosen}: {reason}"
+        limit = min(limit, 4 * (os.cpu_count() or 1))
+    requested = configured or _DEFAULTS.get(kind, _OTHER_DEFAULT)
+    chosen = min(requested, limit)
+    if chosen < requested:
+        reason = f"this machine has {free_bytes / 1e9:.1f} GB of free memory for it and {os.cpu_count()} CPU cores"
+        return chosen, f"num_envs {requested} -> {chosen}: {reason}"
     return chosen, "" if configured else f"num_envs 0 -> {chosen} (set env.num_envs to choose)"
 
 

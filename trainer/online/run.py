@@ -43,9 +43,9 @@ class OnlineRun:
         threads.limit_numpy_to_one_thread()
         threads.set_thread_count(settings.run.threads or 1)
         self.settings, self._console = settings, console
-        kept = settings.checkpoints
+        limits = settings.checkpoints
         self._checkpoints = CheckpointManager(
-            folder / "checkpoints", keep_newest=kept.keep_newest, keep_best=kept.keep_best
+            folder / "checkpoints", keep_newest=limits.keep_newest, keep_best=limits.keep_best
         )
         self.environments: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
         self.learner = OnlineLearner(self.environments.env.contract, settings)

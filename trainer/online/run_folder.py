@@ -33,7 +33,7 @@ def open_run(logs: Path, *, config: bytes, resume: bool) -> Iterator[Path]:
     lock, holder = try_acquire(logs / _LOCK)
     if lock is None:
         hint = "wait until it ends or stop it, or use another folder (--logs)"
-        raise ConfigError(f"a run in {folder} still runs, process {holder}", hint=hint, code="E_BUSY")
+        raise ConfigError(f"another run, process {holder}, uses {folder}", hint=hint, code="E_BUSY")
     with lock:
         if not resume:
             _start_folder(folder)
@@ -50,7 +50,7 @@ def _start_folder(folder: Path) -> None:
 
 
 def _start_time(folder: Path) -> str:
-    """Return when a run started, from its run.json; if that cannot be used, the time of the folder."""
+    """Return the start time of a run from its run.json, or the time of the folder if that cannot be used."""
     try:
         started = str(json.loads((folder / _INFO).read_text(encoding="utf-8"))["started"])
     except (OSError, ValueError, LookupError, TypeError):

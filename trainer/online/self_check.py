@@ -1,4 +1,4 @@
-"""`hotlap online --validate`: check that this installation can train what the config names."""
+"""`hotlap online --validate`: check that this installation can train with a config."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _check_meshes(*, needed: bool) -> str:
 
 
 def _check_step(settings: OnlineSettings) -> str:
-    """Let an untrained policy take one step with each agent in two environments."""
+    """Do one step with an untrained policy and each agent in two environments."""
     with tempfile.TemporaryDirectory() as pool:
         environments = make_environments(settings, 2, Path(pool))
         learner = OnlineLearner(environments.env.contract, settings)

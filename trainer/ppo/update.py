@@ -67,25 +67,25 @@ def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -
 
 
 @torch.no_grad()
-def evaluate_values(network: Network, held: Batch) -> dict[str, float]:
+def evaluate_values(network: Network, held_out: Batch) -> dict[str, float]:
     """Return the value loss (mean squared error, normalised units) and the explained variance on held-out data.
 
     The explained variance is 1 - Var(target - value) / Var(target). It is nan if all targets are equal.
     """
-    value_B = network.values(held.observation_BO).float()
-    error_B = value_B - held.target_B
-    variance = held.target_B.var(correction=0)
+    value_B = network.values(held_out.observation_BO).float()
+    error_B = value_B - held_out.target_B
+    variance = held_out.target_B.var(correction=0)
     explained = 1.0 - error_B.var(correction=0) / variance if variance > 0 else torch.tensor(math.nan)
     return {"value_loss": float(error_B.square().mean()), "explained_variance": float(explained)}
 
 
-def run_epochs(updater: Updater, held: Batch) -> Iterator[tuple[int, dict[str, float]]]:
+def run_epochs(updater: Updater, held_out: Batch) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield (epoch, losses) after each epoch, from 1. Ends early above the target KL, or if the loss is not finite."""
     config = updater.config
     for epoch in range(1, config.epochs + 1):
         terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")
-        losses = evaluate_values(updater.network, held) | terms
+        losses = evaluate_values(updater.network, held_out) | terms
         losses |= {"learning_rate": config.learning_rate, "entropy_coef": config.loss.entropy_coef}
         yield epoch, losses
         above_target = config.target_kl is not None and losses["approx_kl"] > config.target_kl

@@ -25,7 +25,7 @@ def attribute_rollouts(
 ) -> AttributedRollouts:
     """Put the rollouts into agent-major order and find the behaviour policy of each step.
 
-    The parent's network must not be rescaled yet: it is evaluated with the parent's own normalisers.
+    Call it before the parent's network is rescaled: it is evaluated with the parent's own normalisers.
     """
     candidates = CandidateModels(parent, job, cache)
     parts = []
@@ -45,14 +45,14 @@ def prefetch_attribution(
 ) -> None:
     """Attribute a rollout before its job arrives, if all its candidates can be read."""
     attributed = _attribute(item, parent, job, candidates)
-    if len(candidates.at(item.given.behaviours)) == len(item.given.behaviours):
+    if len(candidates.at(item.entry.behaviours)) == len(item.entry.behaviours):
         cache.put(_key(item, parent), attributed, size_bytes=2 * attributed.experiences.observation_BO.nbytes)
 
 
 def _attribute(item: LoadedRollout, parent: Parent, job: Job, candidates: CandidateModels) -> AttributedRollouts:
-    experiences = by_agent(item.rollout, is_new=item.given.is_new)
+    experiences = by_agent(item.rollout, is_new=item.entry.is_new)
     space = job.contract.action_space
-    attributed = find_behaviour_policy(experiences, candidates.at(item.given.behaviours), item.rollout.noise_std, space)
+    attributed = find_behaviour_policy(experiences, candidates.at(item.entry.behaviours), item.rollout.noise_std, space)
     if not parent.trained:
         return attributed
     outputs = evaluate_policy(
@@ -74,5 +74,5 @@ def _concatenate(parts: Sequence[AttributedRollouts]) -> AttributedRollouts:
 
 
 def _key(item: LoadedRollout, parent: Parent) -> tuple[object, ...]:
-    given = item.given
-    return "attributed", given.sha256, given.is_new, given.behaviours, parent.checksum
+    entry = item.entry
+    return "attributed", entry.sha256, entry.is_new, entry.behaviours, parent.checksum

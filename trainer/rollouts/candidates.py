@@ -18,18 +18,18 @@ class CandidateModels:
 
     def __init__(self, parent: Parent, job: Job, cache: PrefetchCache) -> None:
         self._parent, self._job, self._cache = parent, job, cache
-        self._read: dict[str, CandidatePolicy | None] = {}
+        self._candidates: dict[str, CandidatePolicy | None] = {}
 
     def at(self, paths: tuple[str, ...]) -> list[CandidatePolicy]:
         """Return the models at these paths, without those that cannot be read or do not fit the job's contract."""
         for path in paths:
-            if path not in self._read:
-                self._read[path] = self._candidate(Path(path))
-        return [candidate for path in paths if (candidate := self._read[path]) is not None]
+            if path not in self._candidates:
+                self._candidates[path] = self._candidate(Path(path))
+        return [candidate for path in paths if (candidate := self._candidates[path]) is not None]
 
-    def put_into_cache(self) -> None:
-        """Keep the models that were read for the next job. Raises OSError if a file no longer exists."""
-        for path, candidate in self._read.items():
+    def store_in_cache(self) -> None:
+        """Store the models that were read in the cache. Raises OSError if a file no longer exists."""
+        for path, candidate in self._candidates.items():
             if candidate is not None:
                 self._cache.put(_key(Path(path)), candidate.model)
 

@@ -45,7 +45,7 @@ class Experiences:
 
 
 def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
-    """Return a rollout in agent-major order, with what follows each step."""
+    """Return a rollout in agent-major order, with the columns that state what follows each step."""
     order = np.argsort(rollout.agents, kind="stable")
     agents = rollout.agents[order]
     terminated_B, truncated_B = rollout.terminated[order], rollout.truncated[order] & ~rollout.terminated[order]
@@ -72,7 +72,7 @@ def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
 
 
 def _final_rows(agents: npt.NDArray[np.int32], last_B: Bools, final_agents: npt.NDArray[np.int32]) -> Int64:
-    """Return the row of the final observation for each agent's last step, and -1 elsewhere or if there is none."""
+    """Return the row of the final observation for each agent's last step, and -1 for all other steps."""
     row_of = {int(agent): row for row, agent in enumerate(final_agents)}
     final_B = np.full(len(agents), -1, dtype=np.int64)
     for row in np.flatnonzero(last_B) if row_of else ():

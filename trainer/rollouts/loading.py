@@ -22,14 +22,14 @@ from trainer.common.rng import numpy_rng_for
 from trainer.rollouts.quality import RolloutQuality, measure_quality
 
 OLD_ROLLOUTS_WITHOUT_NEW = 10
-"""How many old rollouts are used if none is new."""
+"""Number of old rollouts that are used if no rollout is new."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedRollout:
     """A rollout and its entry in the job."""
 
-    given: RolloutInput
+    entry: RolloutInput
     rollout: Rollout
 
 
@@ -45,12 +45,12 @@ def choose_rollouts(
     old = [r for r in rollouts if not r.is_new]
     if not new:
         return sorted(old, key=lambda r: r.age)[:OLD_ROLLOUTS_WITHOUT_NEW]
-    wanted = min(len(old), math.ceil(history_ratio * len(new)))
-    if not wanted:
+    count = min(len(old), math.ceil(history_ratio * len(new)))
+    if not count:
         return new
     odds = np.array([1.0 / (1.0 + r.age) for r in old])
     rng = numpy_rng_for(seed, "history", cycle)
-    chosen = rng.choice(len(old), size=wanted, replace=False, p=odds / odds.sum())
+    chosen = rng.choice(len(old), size=count, replace=False, p=odds / odds.sum())
     return [*new, *(old[i] for i in sorted(chosen))]
 
 
@@ -59,29 +59,29 @@ def load_rollouts(
 ) -> list[LoadedRollout]:
     """Read the rollouts. Those that are missing, broken or of another contract are left out, with a notice.
 
-    Raises RolloutError if none is left.
+    Raises RolloutError if no rollout can be used.
     """
     loaded: list[LoadedRollout] = []
     left_out: list[str] = []
     problem = RolloutError(
-        "there is no rollout to train on", hint="let the engine write rollouts into Exports", code="E_NO_ROLLOUTS"
+        "the job has no rollout to train on", hint="let the engine write rollouts into Exports", code="E_NO_ROLLOUTS"
     )
-    for given in chosen:
+    for entry in chosen:
         try:
-            rollout = _read(given, cache)
+            rollout = _read(entry, cache)
             if difference := contract.differences(rollout.contract):
                 raise RolloutError(
-                    f"it has {' and '.join(difference)}", hint="is it of another game?", code="E_CONTRACT"
+                    f"it has {' and '.join(difference)}", hint="remove it if it is of another game", code="E_CONTRACT"
                 )
-            loaded.append(LoadedRollout(given, rollout))
+            loaded.append(LoadedRollout(entry, rollout))
         except HotlapError as error:
-            left_out.append(given.name)
-            problem = RolloutError(f"{given.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
+            left_out.append(entry.name)
+            problem = RolloutError(f"{entry.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
         except OSError as error:
-            left_out.append(given.name)
+            left_out.append(entry.name)
             problem = RolloutError(
-                f"{given.name} cannot be read: {error.strerror or error}",
-                hint="check the file's rights and the disk",
+                f"{entry.name} cannot be read: {error.strerror or error}",
+                hint="check the permissions of the file, and the disk",
                 code="E_OS",
             )
     if not loaded:
@@ -94,28 +94,30 @@ def load_rollouts(
     return loaded
 
 
-def _read(given: RolloutInput, cache: PrefetchCache) -> Rollout:
-    prefetched: Rollout | None = cache.get(("rollout", given.sha256)) if given.sha256 else None
+def _read(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
+    prefetched: Rollout | None = cache.get(("rollout", entry.sha256)) if entry.sha256 else None
     if prefetched is not None:
         return prefetched
-    stored = load_rollout(Path(given.cache)) if given.cache else None
+    stored = load_rollout(Path(entry.cache)) if entry.cache else None
     if stored is not None:
         return stored
-    data = read_regular(Path(given.source), limit=MAX_ROLLOUT_BYTES)
-    if sha256_of(data) != given.sha256:
-        raise RolloutError("its file has other content now", hint="it counts as a new rollout", code="E_REPLACED")
+    data = read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
+    if sha256_of(data) != entry.sha256:
+        raise RolloutError(
+            "the content of its file has changed", hint="the new content counts as another rollout", code="E_REPLACED"
+        )
     return read_rollout(data)
 
 
-def prefetch_rollout(given: RolloutInput, cache: PrefetchCache) -> Rollout:
+def prefetch_rollout(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
     """Read and measure a rollout before its job arrives. Raises HotlapError or OSError."""
-    rollout = _read(given, cache)
-    cache.put(("rollout", given.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
-    cache.put(("quality", given.sha256), measure_quality(rollout))
+    rollout = _read(entry, cache)
+    cache.put(("rollout", entry.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
+    cache.put(("quality", entry.sha256), measure_quality(rollout))
     return rollout
 
 
 def quality_of(item: LoadedRollout, cache: PrefetchCache) -> RolloutQuality:
     """Return a rollout's quality measures, prefetched or measured now."""
-    prefetched: RolloutQuality | None = cache.get(("quality", item.given.sha256)) if item.given.sha256 else None
+    prefetched: RolloutQuality | None = cache.get(("quality", item.entry.sha256)) if item.entry.sha256 else None
     return prefetched or measure_quality(item.rollout)

@@ -1,4 +1,4 @@
-"""Notices about the data: usual mistakes in exporters and rewards. Nothing here changes the data."""
+"""Notices about common mistakes in exporters and rewards. The data are not changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RolloutQuality:
     high_O: Float32
     min_reward: float
     max_reward: float
-    mixed_agents: int  #: agents under one agent_index; 0 if each has its own
+    mixed_agents: int  #: number of agents that share one agent_index; 0 if each has its own
     outside_A: Bools  #: continuous actions with a value beyond a bound
 
 
@@ -43,12 +43,12 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
         min_reward=float(rollout.rewards.min()),
         max_reward=float(rollout.rewards.max()),
         mixed_agents=count_mixed_agents(rollout),
-        outside_A=_outside(rollout.actions, rollout.contract.action_space),
+        outside_A=_actions_outside_bounds(rollout.actions, rollout.contract.action_space),
     )
 
 
 def check_rollouts(measures: Sequence[RolloutQuality], contract: PolicyContract, notices: Notices) -> None:
-    """Report what is usually a mistake in an exporter or a reward. All rollouts must have this contract."""
+    """Send notices about common mistakes in exporters and rewards. All rollouts must have this contract."""
     if left_out := sum(one.left_out for one in measures):
         notices.send("W_LEFT_OUT", f"{left_out} experiences were not finite (nan or inf) and were left out")
     size = sum(one.size for one in measures)
@@ -56,15 +56,16 @@ def check_rollouts(measures: Sequence[RolloutQuality], contract: PolicyContract,
         _check_observations(measures, notices)
     low, high = min(one.min_reward for one in measures), max(one.max_reward for one in measures)
     if size > 1 and low == high:
-        notices.send("W_CONSTANT_REWARD", f"every reward is {low:g}: there is nothing to learn from")
+        notices.send("W_CONSTANT_REWARD", f"every reward is {low:g}: the policy cannot learn from it")
     elif not _SMALL_REWARD <= (largest := max(abs(low), abs(high))) <= _LARGE_REWARD:
         notices.send(
-            "W_REWARD_SCALE", f"the largest reward of a step is {largest:g}: scale rewards to about 0.01 to 100 a step"
+            "W_REWARD_SCALE",
+            f"the largest reward of a step is {largest:g}: scale rewards to about 0.01 to 100 per step",
         )
     if agents := next((one.mixed_agents for one in measures if one.mixed_agents), 0):
         notices.send(
             "W_AGENTS_MIXED",
-            f"about {agents} agents seem to share one agent_index, since only every {agents}th step is close to the "
+            f"about {agents} agents seem to share one agent_index, because only every {agents}th step is close to the "
             "one before: advantages are then computed across agents. Give each agent its own agent_index",
         )
     if isinstance(contract.action_space, ContinuousActions):
@@ -75,11 +76,11 @@ def _check_observations(measures: Sequence[RolloutQuality], notices: Notices) ->
     lows, highs = np.min([one.low_O for one in measures], axis=0), np.max([one.high_O for one in measures], axis=0)
     dead = np.flatnonzero(lows == highs)
     if len(dead):
-        which = ", ".join(map(str, dead[:20])) + (" ..." if len(dead) > 20 else "")
+        indices = ", ".join(map(str, dead[:20])) + (" ..." if len(dead) > 20 else "")
         notices.send(
             "W_DEAD_OBSERVATION",
-            f"{len(dead)} of {len(lows)} observations never change (index {which}, counted from 0): "
-            "check the sensors with these numbers",
+            f"{len(dead)} of {len(lows)} observations never change (index {indices}, counted from 0): "
+            "check the sensors with these indices",
         )
 
 
@@ -103,7 +104,7 @@ def count_mixed_agents(rollout: Rollout) -> int:
     return closest if is_mixed else 0
 
 
-def _outside(action_BA: Float32, space: ActionSpace) -> Bools:
+def _actions_outside_bounds(action_BA: Float32, space: ActionSpace) -> Bools:
     if not isinstance(space, ContinuousActions):
         return np.zeros(0, dtype=bool)
     low, high = np.array(space.low), np.array(space.high)
@@ -143,7 +144,8 @@ def check_policy_sources(policy_source_B: PolicySources, *, anything_trained: bo
     else:
         notices.send(
             "W_STRANGER",
-            f"the engine uses another policy ({foreign:.0%} of the steps): expected until it loads a published model",
+            f"the engine uses another policy ({foreign:.0%} of the steps); this is expected until it loads a published "
+            "model",
         )
 
 

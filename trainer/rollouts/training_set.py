@@ -23,28 +23,28 @@ from trainer.rollouts.batch import Batch
 from trainer.rollouts.behaviour_policy import AttributedRollouts, PolicySource, importance_weights
 from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
-from trainer.rollouts.holdout import held_out
+from trainer.rollouts.holdout import choose_held_out
 
 LARGEST_WEIGHT = 10.0
-"""No experience weighs more than ten average ones, however small the other weights are."""
+"""Largest weight of an experience, in units of the average weight."""
 ENOUGH_OVERLAP = 0.7
 """Mean of min(1, parent / behaviour policy) below which an untrained policy does not learn from another policy's data.
 
 Importance weights this small are mostly noise, and the normalisers would be those of states that a better policy never
 visits. If the engine is about to load a published model, skipping one policy update is better than learning from such
-data: measured over 16 cycles.
+data (measured over 16 cycles).
 """
 _CANARY_TOLERANCE = 0.05  #: nats
-_CANARY_ROWS = 512  #: experiences that it compares, at most
+_CANARY_ROWS = 512  #: largest number of experiences to compare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
-    """All that the update needs."""
+    """The input of an update."""
 
     network: Network  #: the parent's network, rescaled to `normalisers`; training changes it further
     train: Batch
-    held: Batch
+    held_out: Batch
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
     values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
@@ -52,7 +52,7 @@ class TrainingSet:
     @property
     def size(self) -> int:
         """Return the number of experiences, including those held out."""
-        return self.train.size + self.held.size
+        return self.train.size + self.held_out.size
 
 
 def rescale_and_build(
@@ -106,7 +106,7 @@ def rescale_and_build(
     return TrainingSet(
         network=network,
         train=columns.batch(can_bootstrap_B & ~held_B),
-        held=columns.batch(held_B),
+        held_out=columns.batch(held_B),
         normalisers=normalisers,
         probe=_choose_probe(experiences, job),
         values_only=values_only,
@@ -117,7 +117,7 @@ def moves_policy(is_new_B: Bools) -> Bools:
     """Return which experiences the policy learns from: the new ones, or all if none is new.
 
     Old ones train only the value function. The policy was already updated along the noise in their advantages; a second
-    update would move it further in the same direction, which costs more than the data is worth.
+    update would move it further in the same direction, which costs more reward than the data adds.
     """
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
@@ -150,7 +150,7 @@ def _update_returns(network: Network, parent: Parent, normalisers: Normalisers, 
 
 
 def first_return_normaliser(experiences: Experiences, gamma: float) -> ReturnNormaliser:
-    """Return the return normaliser for training without a value function yet."""
+    """Return the first return normaliser, which does not need a value function."""
     returns = average_returns(
         reward_B=experiences.reward_B.astype(np.float64),
         terminated_B=experiences.terminated_B,
@@ -188,7 +188,9 @@ def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
     rng = numpy_rng_for(job.settings.seed, "holdout", job.policy_version)
     can_bootstrap_B = experiences.can_bootstrap_B
     held_B = np.zeros(experiences.size, dtype=bool)
-    held_B[can_bootstrap_B] = held_out(experiences.segment_B[can_bootstrap_B], job.settings.holdout_fraction, rng)
+    held_B[can_bootstrap_B] = choose_held_out(
+        experiences.segment_B[can_bootstrap_B], job.settings.holdout_fraction, rng
+    )
     return held_B
 
 
@@ -200,7 +202,7 @@ def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """The columns of the training set, of which batches are made."""
+    """The columns of the training set."""
 
     observation_BO: torch.Tensor
     outputs: PolicyOutputs

@@ -18,20 +18,19 @@ from trainer.simulate.options import SimulationOptions
 
 def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
     """Run one engine until it stops, and return the exit code."""
-    parser = _parser(prog)
-    given = vars(parser.parse_args(arguments))
-    lifeline = given.pop("lifeline")
-    if not given["project"].is_dir():
-        parser.error(f"the project folder {given['project']} does not exist")
+    p = parser(prog)
+    options = vars(p.parse_args(arguments))
+    lifeline = options.pop("lifeline")
+    if not options["project"].is_dir():
+        p.error(f"the project folder {options['project']} does not exist")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a character that the console cannot show must not end the game
+            # A character that the console cannot show must not end the game.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        engine = Engine(SimulationOptions(**given))
+        engine = Engine(SimulationOptions(**options))
     except ValueError as error:
-        parser.error(str(error))
+        p.error(str(error))
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: engine.stop())
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
         threading.Thread(target=_stop_at_end_of_stdin, args=(engine,), daemon=True).start()
     try:
         engine.run()
-        engine.say(f"stopped after {engine.rollouts} rollouts, {engine.experiences} steps")
+        engine.print_line(f"stopped after {engine.rollouts} rollouts, {engine.experiences} steps")
     except BrokenPipeError:  # the reader of stdout has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -52,14 +51,17 @@ def _stop_at_end_of_stdin(engine: Engine) -> None:
     engine.stop()
 
 
-def _parser(prog: str) -> CommandParser:
+def parser(prog: str) -> CommandParser:
+    """Return the command line."""
     p = CommandParser(
         prog=prog,
         description="A simulated engine with a racing game: loads models, drives with them, writes rollouts.",
     )
-    p.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="project folder (the current one)")
+    p.add_argument(
+        "--project", type=Path, default=Path(), metavar="DIR", help="project folder (default: the current one)"
+    )
     p.add_argument("--agents", type=_at_least(1), default=16, metavar="N", help="cars on the tracks (16)")
-    p.add_argument("--experiences", type=_at_least(1), default=2048, metavar="N", help="steps a rollout (2048)")
+    p.add_argument("--experiences", type=_at_least(1), default=2048, metavar="N", help="steps of a rollout (2048)")
     p.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all random numbers (0)")
     p.add_argument("--noise-std", type=_number(0.0), default=1.0, metavar="X", help="factor on the policy's noise (1)")
     p.add_argument("--rollouts", type=_at_least(0), default=0, metavar="N", help="stop after N rollouts (never)")
@@ -68,21 +70,21 @@ def _parser(prog: str) -> CommandParser:
         "--utf16", action="store_true", help="write UTF-16LE with a BOM, as Unreal does if a character is not ASCII"
     )
     p.add_argument(
-        "--slow", type=_number(0.0), default=0.0, metavar="S", help="write in place, taking S seconds a file"
+        "--slow", type=_number(0.0), default=0.0, metavar="S", help="write in place, and take S seconds for a file"
     )
     p.add_argument(
         "--steps-per-second",
         type=_number(0.0),
         default=0.0,
         metavar="X",
-        help="at most X steps a second, all agents together; 16 agents in real time make 160 (no limit)",
+        help="at most X steps a second of all agents together (no limit); 16 agents in real time: 160",
     )
     p.add_argument(
         "--pause-while-training",
         type=_at_least(0),
         default=0,
         metavar="N",
-        help="after every N rollouts wait for another model, as a game that pauses while training",
+        help="after every N rollouts wait for another model, as a game does that pauses while training",
     )
     p.add_argument("--own-weights", action="store_true", help="start with random weights and ignore policy version 0")
     p.add_argument("--nan-every", type=_at_least(0), default=0, metavar="K", help="write a nan in every K-th step")
@@ -90,7 +92,7 @@ def _parser(prog: str) -> CommandParser:
     p.add_argument("--observation-shift", type=_number(), default=0.0, metavar="X", help="observations plus X (0)")
     p.add_argument("--track", type=_at_least(0), metavar="K", help="all agents on track K (any)")
     p.add_argument("--lifeline", action="store_true", help="stop when stdin closes")
-    p.add_argument("--quiet", action="store_true", help="print no line for a rollout")
+    p.add_argument("--quiet", action="store_true", help="do not print a line for each rollout")
     p.add_argument("--json", action="store_true", dest="as_json", help="print one JSON line for each rollout")
     return p
 

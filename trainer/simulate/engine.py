@@ -2,7 +2,7 @@
 
 This engine and the daemon share two folders and nothing else:
 
-    Saved/Training/Models/best_model_path.txt    names the model to run; read between two rollouts
+    Saved/Training/Models/best_model_path.txt    the path of the model to run; read between two rollouts
     Saved/Training/Exports/                      the rollouts
 
 Each rollout comes from one model. With a seed, everything except file names and timestamps repeats, if the models
@@ -36,7 +36,7 @@ from trainer.simulate.rollout_file import (
 )
 
 HIDDEN = (128, 128)  #: layers of the engine's own random weights
-NOISE_STD_MIN = 0.01  #: the least factor on the standard deviation
+NOISE_STD_MIN = 0.01  #: lowest factor on the standard deviation
 POLL_S = 0.05  #: seconds between two checks of the stop flag, and of the pointer file while waiting
 TIMEOUT_S = 2.0  #: seconds of waiting before the engine prints what it waits for
 
@@ -62,21 +62,21 @@ class Engine:
         training = options.project / "Saved" / "Training"
         self.pointer = training / "Models" / "best_model_path.txt"
         self.exports = training / "Exports"
-        self.world = RacingSimulation(
+        self.simulation = RacingSimulation(
             options.agents,
             seed=options.seed,
             observation_scale=options.observation_scale,
             observation_shift=options.observation_shift,
             track=options.track,
         )
-        self.observation = self.world.observe()
+        self.observation = self.simulation.observe()
         self.rng = np.random.default_rng([options.seed, 1])  # the game has its own random numbers
         self.model: EngineModel | None = None
         if options.own_weights:
             self.model = random_model((self.inputs, *HIDDEN, self.outputs), np.random.default_rng([options.seed, 2]))
         self.rollouts = self.experiences = 0  #: written so far
         self.reward_per_step = math.nan  #: of the last rollout
-        self._pointed: str | None = None  #: content of the pointer file at the last load
+        self._loaded_path: str | None = None  #: content of the pointer file at the last load
         self._last_warning = ""
         self._step_due_s = 0.0  #: on the monotonic clock
         self._stopping = False
@@ -97,26 +97,29 @@ class Engine:
         while not self._stopping:
             if not every:
                 self._load_new_model()
-            if (played := self._collect_rollout()) is None:
+            if (collected := self._collect_rollout()) is None:
                 break
-            self._write(*played, index=index)
+            self._write(*collected, index=index)
             index += 1
             if self.rollouts == self.options.rollouts:
                 break
             if every and self.rollouts % every == 0:
                 self._wait_for_model("another model")
 
-    # --- models in ----------------------------------------------------------------------------------
+    # --- loading models -----------------------------------------------------------------------------
 
-    def _wait_for_model(self, what: str) -> None:
+    def _wait_for_model(self, expected: str) -> None:
         """Wait until the pointer file names another model than before, and one is loaded."""
-        say_at_s = time.monotonic() + TIMEOUT_S
+        report_at_s = time.monotonic() + TIMEOUT_S
         while not self._stopping:
             if self._load_new_model() and self.model is not None:
                 return
-            if time.monotonic() >= say_at_s:
-                self.say(f"waiting for {what} in {self.pointer} (is the daemon running?)")
-                say_at_s = math.inf
+            if time.monotonic() >= report_at_s:
+                self.print_line(
+                    f"waiting for {expected} in {self.pointer.absolute()}; "
+                    "is the daemon running with the same --project?"
+                )
+                report_at_s = math.inf
             time.sleep(POLL_S)
 
     def _load_new_model(self) -> bool:
@@ -125,19 +128,19 @@ class Engine:
         If it cannot be run, the engine keeps the old weights.
         """
         try:
-            pointed = read_pointer(self.pointer)
-            if pointed is None or pointed == self._pointed:
+            path = read_pointer(self.pointer)
+            if path is None or path == self._loaded_path:
                 return False
-            model = load_model(self.options.project / pointed)
+            model = load_model(self.options.project / path)
             self._check_shape(model)
         except OSError as error:
             self._warn(f"cannot read the newest model, trying again: {error}")
             return False
         except ModelFileError as error:
-            self._warn(f"keeping the old weights: {pointed} cannot be run: {error}")
-            self._pointed = pointed
+            self._warn(f"keeping the old weights: {path} cannot be run: {error}")
+            self._loaded_path = path
             return True
-        self._pointed = pointed
+        self._loaded_path = path
         if self.options.own_weights and model.policy_version == 0:
             return False
         self.model = model
@@ -154,7 +157,7 @@ class Engine:
         if self.model is not None and sizes != self.model.sizes:
             raise ModelFileError(f"its layers have the sizes {sizes}, this engine runs {self.model.sizes}")
 
-    # --- rollouts out -------------------------------------------------------------------------------
+    # --- writing rollouts ---------------------------------------------------------------------------
 
     def _collect_rollout(self) -> tuple[ExportedRollout, int] | None:
         """Return one rollout and how many episodes ended in it; None if stopped before it was complete."""
@@ -177,9 +180,11 @@ class Engine:
         observation = self.observation
         mean = model.mean(observation).astype(np.float64)
         std = np.exp(model.action_log_std.astype(np.float64)) * max(self.options.noise_std, NOISE_STD_MIN)
-        action = np.clip(self.rng.normal(mean, std), self.world.ACTION_LOW, self.world.ACTION_HIGH).astype(np.float32)
+        action = np.clip(self.rng.normal(mean, std), self.simulation.ACTION_LOW, self.simulation.ACTION_HIGH).astype(
+            np.float32
+        )
         log_prob = -0.5 * ((action - mean) / std) ** 2 - np.log(std) - 0.5 * math.log(2.0 * math.pi)
-        step = self.world.step(action)
+        step = self.simulation.step(action)
         self.observation = step.observation
         experience = EngineStep(
             observation,
@@ -206,9 +211,9 @@ class Engine:
             log_probs=np.concatenate([s.log_prob for s in steps]),
             values=np.concatenate([s.value for s in steps]),
             agents=np.tile(np.arange(self.options.agents, dtype=np.int32), len(steps)),
-            action_names=self.world.ACTION_NAMES,
-            action_low=tuple(self.world.ACTION_LOW.tolist()),
-            action_high=tuple(self.world.ACTION_HIGH.tolist()),
+            action_names=self.simulation.ACTION_NAMES,
+            action_low=tuple(self.simulation.ACTION_LOW.tolist()),
+            action_high=tuple(self.simulation.ACTION_HIGH.tolist()),
             final_observations=final_observations,
             reward_parts={name: np.concatenate([s.reward_parts[name] for s in steps]) for name in names},
             policy_version=self.model.policy_version,
@@ -229,7 +234,7 @@ class Engine:
             text = version_2(rollout, path.stem, as_base64=o.format == "v2-base64")
         data = encode_text(text, utf16=o.utf16)
         if o.slow:
-            write_slowly(path, data, seconds=o.slow, hurry=lambda: self._stopping)
+            write_slowly(path, data, seconds=o.slow, should_hurry=lambda: self._stopping)
         else:
             write_whole(path, data)
         self.rollouts += 1
@@ -241,9 +246,9 @@ class Engine:
         if not self.options.nan_every:
             return
         number = self.experiences + np.arange(len(rollout.rewards))
-        hit = np.flatnonzero(number % self.options.nan_every == self.options.nan_every - 1)
+        rows = np.flatnonzero(number % self.options.nan_every == self.options.nan_every - 1)
         for k, column in enumerate((rollout.rewards, rollout.values, rollout.observations[:, 0])):
-            column[hit[k::3]] = np.nan
+            column[rows[k::3]] = np.nan
 
     def _keep_pace(self) -> None:
         """Sleep until the next step is due."""
@@ -256,8 +261,8 @@ class Engine:
 
     # --- messages -----------------------------------------------------------------------------------
 
-    def say(self, message: str) -> None:
-        """Print one line; with JSON lines on stdout it goes to stderr."""
+    def print_line(self, message: str) -> None:
+        """Print one line to stdout, or to stderr if JSON lines are written to stdout."""
         print(message, file=sys.stderr if self.options.as_json else sys.stdout, flush=True)
 
     def _warn(self, message: str) -> None:
@@ -278,8 +283,6 @@ class Engine:
             }
             print(json.dumps(report), flush=True)
         elif not self.options.quiet:
-            who = "own weights" if self._pointed is None and version is None else f"model {version}"
-            print(
-                f"{name}  reward per step {self.reward_per_step:.3f}  {who}  {episodes} episodes ended  {count} steps",
-                flush=True,
-            )
+            model_name = "own weights" if self._loaded_path is None and version is None else f"model {version}"
+            reward = f"reward per step {self.reward_per_step:.3f}"
+            print(f"{name}  {reward}  {model_name}  {episodes} episodes ended  {count} steps", flush=True)

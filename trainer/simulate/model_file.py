@@ -25,7 +25,7 @@ START_LOG_STD = math.log(0.5)  #: a new policy's standard deviation is one half
 
 
 class ModelFileError(Exception):
-    """A model that this engine must not run. The old weights stay."""
+    """A model that this engine must not run. The engine continues with its old weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class EngineModel:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The shape in one tuple: observations, hidden sizes, actions."""
+        """Return the shape in one tuple: observations, hidden sizes, actions."""
         return (self.policy[0].weights.shape[1], *(len(layer.biases) for layer in self.policy))
 
 
@@ -82,7 +82,7 @@ def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> EngineMode
 def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | None:
     """Return the model path in `best_model_path.txt`; None if the file is missing or empty.
 
-    Reading is tried several times: Windows does not open the file while it is replaced. Raises OSError.
+    Reading is tried several times, because Windows does not open the file while it is replaced. Raises OSError.
     """
     for left in reversed(range(tries)):
         try:
@@ -146,7 +146,7 @@ def _forward(layers: tuple[DenseLayer, ...], x: Floats32) -> Floats32:
 
 def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[DenseLayer, ...]:
     if len(documents) != len(sizes) - 1:
-        raise ModelFileError(f"it has {len(documents)} layers, but network_config asks for {len(sizes) - 1}")
+        raise ModelFileError(f"it has {len(documents)} layers, but network_config requires {len(sizes) - 1}")
     return tuple(
         DenseLayer(
             _numbers(document["weights"], fan_in * fan_out, "weights").reshape(fan_out, fan_in),
@@ -159,7 +159,7 @@ def _stack(documents: list[dict[str, Any]], sizes: list[int]) -> tuple[DenseLaye
 def _numbers(values: list[float], count: int, name: str) -> Floats32:
     array = np.array(values, np.float32)
     if array.shape != (count,):
-        raise ModelFileError(f"a layer's `{name}` has {array.size} numbers, but its size asks for {count}")
+        raise ModelFileError(f"a layer's `{name}` has {array.size} numbers, but its size requires {count}")
     if not np.isfinite(array).all():
         raise ModelFileError(f"`{name}` contains a number that is not finite")
     return array

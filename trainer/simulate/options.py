@@ -22,7 +22,7 @@ class SimulationOptions:
     steps_per_second: float = 0.0  #: experiences of all agents together; 0 = as fast as possible
     pause_while_training: int = 0  #: wait for another model after this many rollouts; 0 = do not wait
     own_weights: bool = False  #: start with random weights and ignore policy version 0
-    nan_every: int = 0  #: write a nan in every this-many-th experience; 0 = none
+    nan_every: int = 0  #: K: write a nan in every K-th experience; 0 = never
     observation_scale: float = 1.0
     observation_shift: float = 0.0
     track: int | None = None

@@ -1,6 +1,6 @@
-"""Write experiences as rollout files: version 1 in Unreal's own byte layout, version 2 as columns.
+"""Write experiences as rollout files: version 1 byte for byte as Unreal writes it, version 2 as columns.
 
-The formats are described in docs/reference/formats.md. A reader must never see half a file: it is written as
+The formats are described in docs/reference/formats.md. A reader must never see an incomplete file: it is written as
 `<name>.json.tmp`, flushed, and renamed. `write_slowly` breaks this rule on purpose, as some engines do.
 """
 
@@ -27,20 +27,20 @@ _TAB, _EOL = "\t", "\r\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedRollout:
-    """n experiences of several agents, in the order they happened: all agents' first step, all agents' second, ..."""
+    """n experiences of several agents, in the order of time: all agents' first step, all agents' second, ..."""
 
-    observations: Floats32  #: [n, O], what the agent saw before it acted
+    observations: Floats32  #: [n, O], before the action
     actions: Floats32  #: [n, A], clamped to their bounds
     rewards: Floats32  #: [n]
-    terminated: NDArray[np.bool_]  #: [n], over by the game's own rules
-    truncated: NDArray[np.bool_]  #: [n], cut off by a time limit
+    terminated: NDArray[np.bool_]  #: [n], the episode ended by the rules of the game
+    truncated: NDArray[np.bool_]  #: [n], a time limit ended the episode
     log_probs: Floats32  #: [n], nats, density of the clamped action
-    values: Floats32  #: [n], the value network's
+    values: Floats32  #: [n], outputs of the value network
     agents: NDArray[np.int32]  #: [n]
     action_names: tuple[str, ...]  #: A names, in the order of the policy's outputs
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
-    final_observations: Floats32 | None = None  #: [agents, O], what each agent sees after its last step here
+    final_observations: Floats32 | None = None  #: [agents, O], after each agent's last step in this rollout
     reward_parts: dict[str, Floats32] = field(default_factory=dict)  #: name to [n]
     policy_version: int | None = None
     noise_std: float = 1.0
@@ -52,7 +52,7 @@ def rollout_name(index: int, now: datetime) -> str:
 
 
 def next_index(exports: Path) -> int:
-    """Return the next index: the highest one in the folder plus one, or 0 if there is no rollout."""
+    """Return the next index: the highest one in the folder plus one, or 0 if the folder does not contain a rollout."""
     found = (re.match(r"rollout_(\d+)_", path.name) for path in exports.iterdir())
     return max((int(match[1]) for match in found if match), default=-1) + 1
 
@@ -119,12 +119,12 @@ def version_2(rollout: ExportedRollout, rollout_id: str, *, as_base64: bool) -> 
 
 
 def encode_text(text: str, *, utf16: bool = False) -> bytes:
-    """Return the bytes that Unreal saves for a text: ASCII if possible, else (or if asked for) UTF-16LE with BOM."""
+    """Return the bytes that Unreal saves for a text: ASCII if possible and not `utf16`, otherwise UTF-16LE with BOM."""
     return b"\xff\xfe" + text.encode("utf-16-le") if utf16 or not text.isascii() else text.encode("ascii")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears whole: readers ignore names that end in .tmp."""
+    """Write a file of which readers never see a part, because they ignore names that end in .tmp."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
@@ -133,14 +133,16 @@ def write_whole(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def write_slowly(path: Path, data: bytes, *, seconds: float, hurry: Callable[[], bool], pieces: int = 100) -> None:
-    """Write under the final name, piece by piece over `seconds`; once `hurry()` is true, without waiting."""
+def write_slowly(
+    path: Path, data: bytes, *, seconds: float, should_hurry: Callable[[], bool], pieces: int = 100
+) -> None:
+    """Write under the final name, piece by piece over `seconds`; without waiting once `should_hurry()` is true."""
     size = -(-len(data) // pieces)
     with path.open("wb") as file:
         for start in range(0, len(data), size):
             file.write(data[start : start + size])
             file.flush()
-            if not hurry():
+            if not should_hurry():
                 time.sleep(seconds / pieces)
 
 

@@ -1,1 +1,1 @@
-"""The process that the daemon runs: jobs in, events out."""
+"""The trainer process that the daemon runs."""

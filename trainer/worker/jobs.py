@@ -1,4 +1,4 @@
-"""The four kinds of job: make version 0, train, select among existing checkpoints, export one epoch."""
+"""The four kinds of job: create version 0, train, select among existing checkpoints, export one epoch."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from trainer.worker.train import train
 
 
 def run_job(job: Job, reporter: Reporter, cache: PrefetchCache | None = None) -> Result:
-    """Do a job. `cache` contains what a warm trainer has prefetched for it. Raises HotlapError or OSError."""
-    begin = time.monotonic()
+    """Run a job. `cache` contains what a warm trainer has prefetched for it. Raises HotlapError or OSError."""
+    start_s = time.monotonic()
     cache = PrefetchCache() if cache is None else cache
     if not Path(job.output).is_dir():
         raise HotlapError(f"the output folder {job.output} does not exist", hint="create it first", code="E_OUTPUT")
@@ -45,13 +45,13 @@ def run_job(job: Job, reporter: Reporter, cache: PrefetchCache | None = None) ->
         case "export":
             result = _export(job, reporter)
         case "prefetch":
-            raise HotlapError("a preview is not a job", hint="send the job itself", code="E_JOB")
-    return result.model_copy(update={"seconds": time.monotonic() - begin})
+            raise HotlapError("a prefetch job has no result", hint="send the job itself", code="E_JOB")
+    return result.model_copy(update={"seconds": time.monotonic() - start_s})
 
 
 def _make_initial_model(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
-    """Make version 0: an untrained network that engine and trainer both start from."""
-    reporter.doing("making the initial model", 0.1)
+    """Create version 0, the untrained network that engine and trainer start from."""
+    reporter.report_activity("creating the initial model", 0.1)
     parent = open_parent(job.model_copy(update={"parent": None}), Notices(reporter), cache)
     checkpoint = Checkpoint.of(
         parent.network,
@@ -76,17 +76,17 @@ def _select(job: Job, reporter: Reporter) -> Result:
     if not candidates:
         raise ModelError(
             "the training script wrote no checkpoint",
-            hint="write model_epoch_<k>.pt to the folder that it is given",
+            hint="let it write model_epoch_<k>.pt to MODEL_DIR",
             code="E_NO_MODEL",
         )
     result = select_and_export(job, candidates, output, reporter)
-    _refuse_other_shape(job.contract, job.hidden_sizes, result)
+    _require_shape(job.contract, job.hidden_sizes, result)
     return result
 
 
 def _export(job: Job, reporter: Reporter) -> Result:
     """Export one epoch of the output folder."""
-    reporter.doing(f"exporting epoch {job.export_epoch}", 0.5)
+    reporter.report_activity(f"exporting epoch {job.export_epoch}", 0.5)
     output = Output(Path(job.output))
     name = f"model_epoch_{job.export_epoch}.pt"
     if not (output.folder / name).is_file():
@@ -97,7 +97,7 @@ def _export(job: Job, reporter: Reporter) -> Result:
         )
     losses = value_losses_of(history_of(load_document(output.register(name), name)))
     candidate = CheckpointCandidate(job.export_epoch, name, tuple(losses))
-    return export_result(job, output, RankedCheckpoint(candidate, score(losses), "asked for"))
+    return export_result(job, output, RankedCheckpoint(candidate, score(losses), "requested"))
 
 
 def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:
@@ -117,12 +117,12 @@ def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]
     return candidates
 
 
-def _refuse_other_shape(contract: PolicyContract, hidden_sizes: tuple[int, ...], result: Result) -> None:
+def _require_shape(contract: PolicyContract, hidden_sizes: tuple[int, ...], result: Result) -> None:
     differences = list(contract.differences(result.contract))
     if result.hidden_sizes != hidden_sizes:
         differences.append(f"hidden layers {list(result.hidden_sizes)} instead of {list(hidden_sizes)}")
     if differences:
         raise ContractError(
             f"{result.checkpoint} has {' and '.join(differences)}",
-            hint="write checkpoints of the project's shape: engines cannot load another one",
+            hint="write checkpoints of the project's shape: engines cannot load other shapes",
         )

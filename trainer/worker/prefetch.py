@@ -1,6 +1,6 @@
 """Read a warm trainer's parent and rollouts before its job arrives.
 
-Nothing depends on it: what was not prefetched is read when the job arrives, with the same results.
+Results do not depend on it: inputs that were not prefetched are read when the job arrives.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from trainer.rollouts.loading import LoadedRollout, prefetch_rollout
 
 
 def prefetch(preview: Job, cache: PrefetchCache) -> None:
-    """Read what a job like this preview needs. The job reports what cannot be read."""
+    """Read the inputs of a job that is similar to this preview. The job itself reports errors."""
     try:
         parent = prefetch_parent(preview, cache)
         candidates = CandidateModels(parent, preview, cache)
-        for given in preview.rollouts:
-            rollout = prefetch_rollout(given, cache)
+        for entry in preview.rollouts:
+            rollout = prefetch_rollout(entry, cache)
             if not preview.contract.differences(rollout.contract):
-                prefetch_attribution(LoadedRollout(given, rollout), parent, preview, candidates, cache)
-        candidates.put_into_cache()
+                prefetch_attribution(LoadedRollout(entry, rollout), parent, preview, candidates, cache)
+        candidates.store_in_cache()
     except (HotlapError, OSError):
         return

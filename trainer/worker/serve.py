@@ -1,6 +1,6 @@
 """`python -m trainer serve`: one job on stdin, events as JSON lines on stdout, the log on stderr, an exit code.
 
-The daemon can start it before there is a job: it imports torch, sends `ready` and waits.
+The daemon can start it ahead of time: it imports torch, sends `ready` and waits for the job.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("trainer")
 
 
 def serve() -> NoReturn:
-    """Serve one job and end the process with its exit code."""
+    """Run one job and end the process with its exit code."""
     events = EventWriter()
     die_with_parent()
     lifeline = Lifeline()
@@ -65,7 +65,7 @@ def _serve(events: EventWriter, lifeline: Lifeline) -> ExitCode:
 
 
 def _wait_for_job(lifeline: Lifeline, cache: PrefetchCache) -> Job:
-    """Return the job when it arrives. Until then prefetch what the previews name."""
+    """Wait for the job and return it. Until then, prefetch the inputs of previews."""
     from trainer.worker.prefetch import prefetch
     from trainer.worker.warmup import warm_up_for
 

@@ -41,36 +41,36 @@ _DEVICE_TRIAL = 20
 
 def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     """Train on the job's rollouts; write checkpoints, the chosen epoch's JSON and the analysis to its folder."""
-    begin = time.monotonic()
+    start_s = time.monotonic()
     notices = Notices(reporter)
     settings = job.settings
-    devices.candidates(settings)  # reports a wrong setting before anything is read
+    devices.candidates(settings)  # raises ConfigError for a wrong setting before anything is read
     loss: Loss = load_symbol(settings.loss, "loss") if settings.loss else ppo_loss
-    reporter.doing("loading the parent model", 0.0)
+    reporter.report_activity("loading the parent model", 0.0)
     parent = open_parent(job, notices, cache)
     threads.set_thread_count(settings.threads or 1)
     threads.limit_numpy_to_one_thread()
-    reporter.doing("reading rollouts", 0.01)
+    reporter.report_activity("reading rollouts", 0.01)
     chosen = choose_rollouts(
         job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.policy_version
     )
     loaded = load_rollouts(chosen, job.contract, notices, cache)
-    new = [item for item in loaded if item.given.is_new] or loaded
+    new = [item for item in loaded if item.entry.is_new] or loaded
     check_rollouts([quality_of(item, cache) for item in new], job.contract, notices)
-    reporter.doing("computing advantages", 0.05)
+    reporter.report_activity("computing advantages", 0.05)
     distribution = distribution_for(job.contract.action_space)
     attributed = attribute_rollouts(loaded, parent, job, notices, cache)
     training_set = rescale_and_build(attributed, parent, distribution, job, notices)
     training = Training(job, training_set, distribution, loss, parent.optimizer_state, reporter)
     candidates = training.run()
     times = "first gradient step %.3f s after the job arrived, at %.3f; training %.3f s"
-    _log.info(times, training.began - begin, training.first_step_at, time.monotonic() - training.began)
+    _log.info(times, training.first_step_s - start_s, training.first_step_at, time.monotonic() - training.first_step_s)
     result = select_and_export(job, candidates, training.output, reporter)
     extras: dict[str, Any] = {
         "experiences": training_set.size,
         "reward_mean": _reward_mean(new),
         "device": training.device.type,
-        "seconds": time.monotonic() - begin,
+        "seconds": time.monotonic() - start_s,
     }
     return result.model_copy(update=extras)
 
@@ -94,7 +94,7 @@ class Training:
         self.device = self._choose_device()
         self.config = update_config_for(job, self.device, training_set)
         self.first_step_at = 0.0  #: seconds since 1970
-        self.began = 0.0  #: the same moment on the monotonic clock
+        self.first_step_s = 0.0  #: the same moment on the monotonic clock
 
     def _choose_device(self) -> torch.device:
         candidates = devices.candidates(self.job.settings)
@@ -127,11 +127,11 @@ class Training:
     def run(self) -> list[CheckpointCandidate]:
         """Train epoch by epoch and queue a checkpoint after each. Return the candidates for the ranking."""
         updater = self._make_updater(self._training_set.network, self._training_set.train, self.device)
-        held = to_device(self._training_set.held, self.device)
+        held = to_device(self._training_set.held_out, self.device)
         history: dict[str, list[float]] = {}
         candidates: list[CheckpointCandidate] = []
-        self.first_step_at, self.began = time.time(), time.monotonic()
-        since = self.began
+        self.first_step_at, self.first_step_s = time.time(), time.monotonic()
+        since = self.first_step_s
         self._report_progress(0)
         try:
             for epoch, losses in run_epochs(updater, held):
@@ -157,7 +157,7 @@ class Training:
 
     def _report_progress(self, done: int) -> None:
         epochs = self.config.epochs
-        self.reporter.doing(f"epoch {min(done + 1, epochs)} of {epochs}", 0.1 + 0.85 * done / epochs)
+        self.reporter.report_activity(f"epoch {min(done + 1, epochs)} of {epochs}", 0.1 + 0.85 * done / epochs)
 
     def _queue_checkpoint(self, epoch: int, updater: Updater, history: dict[str, list[float]]) -> CheckpointCandidate:
         checkpoint = Checkpoint.of(

@@ -1,4 +1,4 @@
-"""Take a few made-up gradient steps before the job arrives, so that its first step is as fast as its second."""
+"""Do a few gradient steps on artificial data before the job arrives, so that its first step is as fast as others."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _EPOCHS = 3
 
 def warm_up() -> None:
     """Load torch's kernels and the optimizer with a small network on the CPU."""
-    threads.set_thread_count(1)  # until a job sets it: small products are faster, and so is the first one
+    threads.set_thread_count(1)  # until a job sets it: small products are faster with one thread
     contract = PolicyContract(observation_size=4, action_space=ContinuousActions.named(("steer",)))
     _take_steps(contract, (8, 8), TrainerSettings(), torch.device("cpu"))
 
 
 def warm_up_for(job: Job) -> None:
-    """Load what this job's settings need besides: a custom network or loss, the GPU. The job reports what fails."""
+    """Load a custom network or loss and the GPU, as this job's settings require. The job itself reports errors."""
     try:
         for device in devices.candidates(job.settings):
             _take_steps(job.contract, job.hidden_sizes, job.settings, device)
-    except Exception:  # noqa: BLE001  user code can raise anything, and made-up numbers can be a cause of their own
+    except Exception:  # noqa: BLE001  user code can raise anything, and the data are artificial
         return
 
 

@@ -46,8 +46,8 @@ TRAINER_BUGS = (
         (
             Replacement(
                 "trainer/rollouts/training_set.py",
-                "held_out(experiences.segment_B[can_bootstrap_B]",
-                "held_out(np.arange(int(can_bootstrap_B.sum()))",
+                "experiences.segment_B[can_bootstrap_B], job.settings",
+                "np.arange(int(can_bootstrap_B.sum())), job.settings",
             ),
         ),
         ("tests/trainer/worker/test_train.py::test_whole_segments_are_held_out_of_the_training_set",),
@@ -57,8 +57,8 @@ TRAINER_BUGS = (
         (
             Replacement(
                 "trainer/rollouts/attribution.py",
-                "given.is_new, given.behaviours, parent.checksum",
-                "given.is_new, parent.checksum",
+                "entry.is_new, entry.behaviours, parent.checksum",
+                "entry.is_new, parent.checksum",
             ),
         ),
         ("tests/trainer/worker/test_prefetch.py::test_a_job_with_other_candidates_than_the_preview_attributes_again",),
@@ -68,8 +68,8 @@ TRAINER_BUGS = (
         (
             Replacement(
                 "trainer/rollouts/loading.py",
-                "    if sha256_of(data) != given.sha256:\n",
-                "    if sha256_of(data.strip()) != given.sha256:\n",
+                "    if sha256_of(data) != entry.sha256:\n",
+                "    if sha256_of(data.strip()) != entry.sha256:\n",
             ),
         ),
         ("tests/trainer/rollouts/test_loading.py::test_a_file_is_recognised_by_the_hash_of_all_its_bytes",),

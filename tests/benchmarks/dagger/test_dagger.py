@@ -26,7 +26,7 @@ def test_the_table_has_means_over_seeds_and_over_all():
     assert rows[-1] == "| all | 0.950, 100, 2.0 | 0.550, 100, 2.0 |"
 
 
-def test_the_plot_is_xml_with_a_curve_for_each_way():
+def test_the_plot_is_xml_with_a_curve_for_each_method():
     other = MilestoneOutcome("imitation", "A", 0, 1.0, 100, 2.0, ())
     root = ET.fromstring(picture(curves_of([*OUTCOMES, other])))
     lines = root.findall(".//{http://www.w3.org/2000/svg}polyline")

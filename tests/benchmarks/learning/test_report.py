@@ -8,20 +8,23 @@ import pytest
 
 from benchmarks.learning.plot import picture
 from benchmarks.learning.report import compare, is_complete, markdown
-from benchmarks.learning.scenarios import Scale, Scenario, ScenarioOutcome, ScenarioRun, Way
+from benchmarks.learning.scenarios import Method, Scale, Scenario, ScenarioOutcome, ScenarioRun
 from benchmarks.lib.doc_tables import has_markers, write_between
 from benchmarks.lib.host_info import describe
 
 PLAN = Scenario(cycles=2)
 
 
-def outcome(way: Way, scale: Scale, seed: int, final: float) -> ScenarioOutcome:
+def outcome(way: Method, scale: Scale, seed: int, final: float) -> ScenarioOutcome:
     return ScenarioOutcome(run=ScenarioRun(way, scale, seed), curve=(0.1, 0.2, final), seconds=1.0, date="2026-11-21")
 
 
 def outcomes(ours: float) -> dict[ScenarioRun, ScenarioOutcome]:
     made = [
-        outcome(way, scale, seed, 0.9 if way is Way.SB3 else ours) for way in Way for scale in Scale for seed in (0, 1)
+        outcome(way, scale, seed, 0.9 if way is Method.SB3 else ours)
+        for way in Method
+        for scale in Scale
+        for seed in (0, 1)
     ]
     return {each.run: each for each in made}
 
@@ -34,9 +37,9 @@ def test_the_verdict_is_that_of_the_ratio_of_the_means(ours, passed):
     assert comparisons[0].ratio == pytest.approx(ours / 0.9)
 
 
-def test_a_seed_of_only_one_side_is_not_compared():
+def test_a_seed_of_only_one_method_is_not_compared():
     played = outcomes(0.9)
-    del played[ScenarioRun(Way.SB3, Scale.WELL, 1)]
+    del played[ScenarioRun(Method.SB3, Scale.WELL, 1)]
     comparisons = compare(played)
     assert {c.seeds for c in comparisons if c.scale is Scale.WELL} == {(0,)}
     assert not is_complete(comparisons)

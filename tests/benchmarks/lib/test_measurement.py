@@ -1,4 +1,4 @@
-"""Tables of measurements; a limit that was not measured does not hold."""
+"""Tables of measurements; a limit that was not measured is not met."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_ratio_has_no_unit():
 
 
 def test_ratios_are_taken_within_a_round():
-    """The machine is four times slower in the second round: the medians' ratio would be another."""
+    """The machine is four times slower in the second round: the ratio of the medians would be different."""
     ours, theirs = (1.0, 4.0, 1.1), (5.0, 20.0, 5.5)
     assert ratios(theirs, ours) == pytest.approx([5.0, 5.0, 5.0])
     assert ratio_claim("", Sense.AT_LEAST, 5.0, theirs, ours).measured == pytest.approx(5.0)
@@ -92,10 +92,10 @@ def test_a_figure_is_shown_next_to_its_floor():
 
 def test_without_floors_the_table_has_no_columns_for_them():
     lines = Section("idle", "Idle", (Figure("CPU", "%", (0.25, 0.5)),)).markdown()
-    assert lines[-3:] == ["| | median | least to most |", "|---|---|---|", "| CPU | 0.375 % | 0.250 to 0.500 |"]
+    assert lines[-3:] == ["| | median | min to max |", "|---|---|---|", "| CPU | 0.375 % | 0.250 to 0.500 |"]
 
 
-def test_a_section_survives_json():
+def test_a_section_written_as_json_is_read_as_the_same_section():
     plain = section().plain()
     assert plain["figures"][0]["median"] == 3.0
     assert plain["claims"][0]["holds"] is True
@@ -103,11 +103,11 @@ def test_a_section_survives_json():
     assert Section.from_plain(plain) == section()
 
 
-def test_a_failed_part_shows_its_reason_and_does_not_hold():
+def test_a_failed_part_shows_its_reason_and_does_not_pass():
     failed = Section("cycle", "The cycle", error="the daemon ended with code 1:\n    its log")
     assert not failed.holds
     assert failed.markdown()[-1] == "**It failed**: the daemon ended with code 1:"
 
 
-def test_empty_cells_keep_the_table_whole():
+def test_empty_cells_do_not_shift_the_table():
     assert table(["", "a"], [["x", ""]]) == ["| | a |", "|---|---|", "| x | |"]

@@ -32,7 +32,7 @@ def test_both_forms_contain_all_products():
 
 
 def test_the_plain_loop_learns():
-    """Actions above the mean pay and those below cost: the mean must rise."""
+    """Actions above the mean have positive advantages, those below negative ones: the mean must rise."""
     torch.manual_seed(0)
     settings = TrainerSettings(epochs=4, batch_size=32, learning_rate=1e-2)
     agent = eager.Agent(4, (16,), 1)

@@ -53,10 +53,11 @@ def test_a_file_that_has_changed_is_not_removed(tmp_path):
     path = tmp_path / "rollout_1.json"
     path.write_text("one")
     info = path.lstat()
-    old = FileSignature(info.st_size, info.st_mtime_ns - 1, info.st_ino)
+    same = FileSignature.of(info)
+    old = FileSignature(same.size, same.mtime_ns - 1, same.inode)
     assert not remove_if_unchanged(tmp_path, path.name, old)
     assert path.exists()
-    assert remove_if_unchanged(tmp_path, path.name, FileSignature(info.st_size, info.st_mtime_ns, info.st_ino))
+    assert remove_if_unchanged(tmp_path, path.name, same)
     assert not path.exists()
 
 

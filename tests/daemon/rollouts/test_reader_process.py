@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -34,7 +35,12 @@ def write(paths, data):
 
 
 def readers():
-    return [p for p in psutil.Process().children() if "daemon.rollouts.reader_process" in p.cmdline()]
+    found = []
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, OSError):  # it ended just now, or has not started yet
+            if "daemon.rollouts.reader_process" in process.cmdline():
+                found.append(process)
+    return found
 
 
 @pytest.mark.parametrize(

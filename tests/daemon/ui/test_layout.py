@@ -39,7 +39,8 @@ from tests.daemon.ui.snapshots import (
 @pytest.mark.parametrize("name", VIEWS)
 def test_nothing_wraps_or_overflows(name, size, glyphs):
     width, height = size
-    console = Console(file=io.StringIO(), width=width, height=height, markup=False, emoji=False, highlight=False)
+    plain = {"markup": False, "emoji": False, "highlight": False, "legacy_windows": False}
+    console = Console(file=io.StringIO(), width=width, height=height, **plain)
     console.print(render(VIEWS[name], width=width, height=height, glyphs=glyphs))
     printed = console.file.getvalue().splitlines()
     assert printed == text_of(VIEWS[name], width, height, glyphs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -75,15 +76,22 @@ def test_an_installed_packages_extra_is_read_from_its_metadata(monkeypatch, tmp_
 def test_packages_are_installed_with_what_the_environment_has(monkeypatch):
     python = commands.quoted(sys.executable)
     assert commands.install_command("online") == f"{python} -m pip install gymnasium"
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(commands.PathFinder, "find_spec", lambda name: None)
     assert commands.install_command("online") == f"uv pip install --python {python} gymnasium"
 
 
-def test_a_child_finds_our_packages_and_nothing_relative(monkeypatch):
+def test_a_process_that_uses_distutils_gets_no_warning_of_setuptools(monkeypatch):
+    """importlib.util.find_spec("pip") would warn in a process that has imported distutils."""
+    monkeypatch.setitem(sys.modules, "distutils", ModuleType("distutils"))
+    assert "-m pip install " in commands.install_command("online")
+    assert "distutils" in sys.modules
+
+
+def test_the_import_path_of_a_child_has_hotlaps_packages_and_no_relative_entries(monkeypatch):
     separator = ";" if sys.platform == "win32" else ":"
     absolute = str(Path(sys.prefix).resolve())
-    given = {"PYTHONPATH": separator.join(["", ".", "here", absolute])}
-    assert import_path(environment=given) == {"PYTHONPATH": separator.join([str(CODE_ROOT), absolute])}
+    variables = {"PYTHONPATH": separator.join(["", ".", "here", absolute])}
+    assert import_path(environment=variables) == {"PYTHONPATH": separator.join([str(CODE_ROOT), absolute])}
     monkeypatch.setenv("PYTHONPATH", separator)
     assert child_environment()["PYTHONPATH"] == str(CODE_ROOT)
     assert module_command("trainer", "serve") == (sys.executable, "-P", "-m", "trainer", "serve")

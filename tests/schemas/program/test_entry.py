@@ -18,7 +18,7 @@ THEIRS = '"""Library to implement a well-behaved Unix daemon process."""\nraise 
 
 
 def installed(folder: Path, content: str | None) -> Path:
-    """Copy the packages, as an installation has them, with another daemon/__init__.py, or none."""
+    """Copy the packages as in an installation, with another daemon/__init__.py or without one."""
     for name in ("daemon", "schemas"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "daemon" / "__init__.py"
@@ -35,14 +35,14 @@ def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_our_own_package_is_fine():
+def test_hotlaps_own_package_is_accepted():
     assert package_problem() == ""
 
 
 @pytest.mark.parametrize(
     ("content", "cause"), [(THEIRS, "is not Hotlap's"), (None, "is missing")], ids=["theirs", "no"]
 )
-def test_python_daemon_in_the_place_of_our_package_is_one_line(tmp_path, content, cause):
+def test_python_daemon_in_place_of_hotlaps_package_is_reported_in_one_line(tmp_path, content, cause):
     done = start(installed(tmp_path, content), "-c", RUN)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()

@@ -18,7 +18,7 @@ def write(tmp_path, text):
     return tmp_path
 
 
-def test_defaults_are_those_the_readme_promises(tmp_path):
+def test_defaults_are_those_of_the_readme(tmp_path):
     settings = load_settings(tmp_path, environment={})
     assert settings == Settings()
     assert settings.daemon.auto_train_after_n_rollouts == 10
@@ -124,6 +124,22 @@ IN_THE_FILE = {
     ),
     "[daemon]\nlimit_by = 'qualty'\n": (
         'daemon.toml, line 2: daemon.limit_by is "qualty", but must be "age" or "quality" -> did you mean "quality"?'
+    ),
+    "[daemon]\nlimit_by = 'size'\n": (
+        'daemon.toml, line 2: daemon.limit_by is "size", but must be "age" or "quality"'
+        ' -> correct it or leave it out (default: "age")'
+    ),
+    "[agent]\nactions = ['a', 'b', 'a']\n": (
+        'daemon.toml, line 2: agent.actions is ["a", "b", "a"], but must be different names: \'a\' appears twice'
+        ' -> correct it or leave it out (default: ["steer", "throttle", "brake"])'
+    ),
+    "[agent]\nactions = ['']\n": (
+        'daemon.toml, line 2: agent.actions is [""], but must be printable names of 1 to 128 characters'
+        ' -> correct it or leave it out (default: ["steer", "throttle", "brake"])'
+    ),
+    "[agent]\naction_low = [1.0, 0.0, 0.0]\naction_high = [0.5, 1.0, 1.0]\n": (
+        "daemon.toml: [agent]: the bounds of steer are [1, 0.5], but the lower one must be below the upper"
+        " -> correct one of them"
     ),
     "[daemon]\nallow_shared = true\n": (
         "daemon.toml, line 2: daemon.allow_shared cannot be set in a file -> use the flag --allow-shared or the"
@@ -249,7 +265,7 @@ def test_a_setting_without_a_default_must_be_given(tmp_path):
     assert caught.value.line() == f"{path}: group.required is missing -> add it [E_CONFIG]"
 
 
-def test_every_setting_says_what_it_does():
+def test_every_setting_has_a_description():
     for group, field in Settings.model_fields.items():
         for name, setting in field.annotation.model_fields.items():
             assert setting.description, f"{group}.{name}"

@@ -24,7 +24,7 @@ def test_a_file_is_opened_and_not_inherited(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs")
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link", "missing"])
-def test_anything_else_raises_without_waiting(tmp_path, kind, flags):
+def test_other_kinds_of_files_raise_without_waiting(tmp_path, kind, flags):
     path = tmp_path / kind
     (tmp_path / "target").write_bytes(b"")
     if kind == "fifo":

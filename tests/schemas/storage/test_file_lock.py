@@ -1,4 +1,4 @@
-"""A lock is held by one process at a time, names its holder, and is free after the holder's end."""
+"""Only one process at a time has a lock. Its file names that process, and the lock is free after its end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_released_lock_can_be_acquired_again(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege there")
-def test_a_link_in_place_of_the_lock_file_leaves_its_target_as_it_is(tmp_path):
+def test_a_link_in_place_of_the_lock_file_does_not_change_its_target(tmp_path):
     (tmp_path / "target").write_text("text", encoding="utf-8")
     (tmp_path / ".lock").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match=r"\.lock"):

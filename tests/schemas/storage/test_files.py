@@ -44,15 +44,15 @@ class DyingDisk(Disk):
         super().fsync_dir(path)
 
 
-def test_a_reader_sees_the_old_or_the_new_bytes_wherever_the_writer_dies(tmp_path):
+def test_a_reader_sees_the_old_or_the_new_bytes_whenever_the_writer_is_killed(tmp_path):
     path = tmp_path / "model.json"
-    seen = set()
+    contents = set()
     for left in range(5):
         path.write_bytes(b"old")
         with contextlib.suppress(CutError):
             write_atomic(path, b"new", disk=DyingDisk(left))
-        seen.add((left, path.read_bytes()))
-    assert seen == {(0, b"old"), (1, b"old"), (2, b"old"), (3, b"new"), (4, b"new")}
+        contents.add((left, path.read_bytes()))
+    assert contents == {(0, b"old"), (1, b"old"), (2, b"old"), (3, b"new"), (4, b"new")}
 
 
 def test_several_files_are_renamed_only_after_all_are_fsynced(tmp_path):
@@ -66,11 +66,11 @@ def test_several_files_are_renamed_only_after_all_are_fsynced(tmp_path):
             (tmp_path / name).write_bytes(b"old")
         with contextlib.suppress(CutError):
             write_all_atomic(tmp_path, {"a": lambda: b"new", "b": lambda: b"new"}, disk=Sequential(left))
-        seen = {name: (tmp_path / name).read_bytes() for name in "ab"}
-        assert seen == {"a": b"new" if left > 4 else b"old", "b": b"new" if left > 5 else b"old"}
+        contents = {name: (tmp_path / name).read_bytes() for name in "ab"}
+        assert contents == {"a": b"new" if left > 4 else b"old", "b": b"new" if left > 5 else b"old"}
 
 
-def test_a_failed_fsync_of_several_files_raises_and_leaves_no_file(tmp_path):
+def test_a_failed_fsync_of_several_files_raises_and_removes_all_files(tmp_path):
     class Full(Disk):
         def fsync(self, path):
             if path.name.startswith(".b."):
@@ -81,7 +81,7 @@ def test_a_failed_fsync_of_several_files_raises_and_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_fsync_leaves_no_temporary_file(tmp_path):
+def test_a_failed_fsync_removes_the_temporary_file(tmp_path):
     class Full(Disk):
         def fsync(self, path):
             raise OSError(28, "No space left on device")
@@ -91,7 +91,7 @@ def test_a_failed_fsync_leaves_no_temporary_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_rename_is_tried_again_while_windows_holds_the_target_open(tmp_path):
+def test_a_rename_is_tried_again_while_windows_has_the_target_open(tmp_path):
     class HeldOpen(Disk):
         refusals = 3
 

@@ -1,4 +1,4 @@
-"""Loading checkpoints: a damaged file is a bad checkpoint, memory that ran out is not."""
+"""Loading checkpoints: a damaged file is a bad checkpoint; running out of memory is not."""
 
 import pickle
 
@@ -13,7 +13,7 @@ from trainer.checkpoints.checkpoint import load_document
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The bytes of a real checkpoint."""
+    """Return the bytes of a real checkpoint."""
     loop = loop_for(Bandit(), tmp_path_factory.mktemp("loop"))
     loop.start()
     return (loop.output / loop.result.checkpoint).read_bytes()

@@ -1,4 +1,4 @@
-"""The lineage of a model names what it was trained on for the first time."""
+"""The lineage of a model names the rollouts that were new in its cycle."""
 
 from __future__ import annotations
 

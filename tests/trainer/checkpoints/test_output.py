@@ -61,16 +61,16 @@ def test_checkpoints_are_written_together_if_they_are_many_or_large_or_old(tmp_p
     for name, value in (limits | {setting: {"MAX_QUEUED": 3, "MAX_QUEUED_BYTES": 15}.get(setting, 0.05)}).items():
         monkeypatch.setattr(output_module, name, value)
     output, began = Output(tmp_path), time.monotonic()
-    kept = []
+    checkpoints = []
     while not names(tmp_path):
-        kept.append(f"model_epoch_{len(kept)}.pt")
-        output.queue_checkpoint(kept[-1], Small())
+        checkpoints.append(f"model_epoch_{len(checkpoints)}.pt")
+        output.queue_checkpoint(checkpoints[-1], Small())
         assert time.monotonic() - began < 10.0
-    assert names(tmp_path) == sorted(kept)
+    assert names(tmp_path) == sorted(checkpoints)
     if setting == "MAX_QUEUED_S":
         assert time.monotonic() - began >= 0.05
     else:
-        assert len(kept) == 3
+        assert len(checkpoints) == 3
 
 
 def test_a_failed_write_ends_the_training_between_epochs(tmp_path):
@@ -84,7 +84,7 @@ def test_a_checkpoint_that_is_not_kept_in_memory_is_read_from_its_file(tmp_path,
     loop = loop_for(Bandit(), tmp_path / "loop")
     loop.start()
     checkpoint = Output(loop.output).checkpoint(loop.result.checkpoint, None)
-    monkeypatch.setattr(output_module, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(output_module, "MAX_IN_MEMORY_BYTES", 0)
     (tmp_path / "out").mkdir()
     output = Output(tmp_path / "out")
     output.queue_checkpoint("model_epoch_1.pt", checkpoint)
@@ -111,7 +111,7 @@ def test_a_job_that_fails_during_a_write_waits_for_the_write(tmp_path, monkeypat
         assert refused.wait(10.0)
         write_all_atomic(folder, files, **how)
 
-    def refuse(*given, **more):
+    def refuse(*arguments, **more):
         refused.set()
         raise ModelError("no", hint="none")
 

@@ -1,4 +1,4 @@
-"""The score, by table, and that no broken checkpoint can be chosen."""
+"""The score, with a table of examples; a broken checkpoint cannot be chosen."""
 
 import math
 

@@ -6,7 +6,7 @@ from trainer.common.autotune import Autotuner
 
 
 def use(tuner, seconds, *, turns=100):
-    """Use the tuner for so many pieces of work; return how often it named each option, and the one that it chose."""
+    """Use the tuner for several pieces of work; return how often it used each option, and the chosen one."""
     count = dict.fromkeys(seconds, 0)
     for _ in range(turns):
         option = tuner.current
@@ -41,7 +41,7 @@ def test_one_slow_outlier_does_not_decide():
 @pytest.mark.parametrize(
     ("seconds", "tried", "chosen"), [((4, 2, 3, 1), [1, 1, 1, 0], 2), ((4, 5, 1, 1), [1, 1, 0, 0], 1)]
 )
-def test_the_first_loss_ends_the_trial_if_asked(seconds, tried, chosen):
+def test_the_trial_can_end_at_the_first_slower_option(seconds, tried, chosen):
     measured = []
 
     def measure(option):
@@ -52,7 +52,7 @@ def test_the_first_loss_ends_the_trial_if_asked(seconds, tried, chosen):
     assert [measured.count(option) for option in (1, 2, 3, 4)] == tried
 
 
-def test_what_is_recorded_after_the_decision_changes_nothing():
+def test_records_after_the_trial_do_not_change_the_choice():
     tuner = Autotuner("ab")
     assert not tuner.is_decided
     tuner.record(1.0)

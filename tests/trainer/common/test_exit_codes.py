@@ -49,7 +49,7 @@ def load(folder, monkeypatch, text):
     return my_losses
 
 
-def test_a_bug_names_the_innermost_line_of_the_users_code(tmp_path, monkeypatch):
+def test_a_bug_names_the_innermost_line_of_user_code(tmp_path, monkeypatch):
     """Also if a library that the user's code calls has raised."""
     text = "import torch\n\ndef loss():\n    return torch.stack([])\n"
     module = load(tmp_path, monkeypatch, text)
@@ -58,25 +58,25 @@ def test_a_bug_names_the_innermost_line_of_the_users_code(tmp_path, monkeypatch)
     )
 
 
-def test_a_bug_without_the_users_code_names_our_innermost_line(monkeypatch):
-    monkeypatch.setattr(exit_codes, "_is_users_code", lambda filename: False)
+def test_a_bug_without_user_code_names_hotlaps_innermost_line(monkeypatch):
+    monkeypatch.setattr(exit_codes, "_is_user_code", lambda filename: False)
     message = message_of(lambda: ppo_loss(None, None, None))
     assert "(loss.py, line " in message
     assert message.endswith("-> report it with the log [E_BUG]")
 
 
 def test_a_bug_in_a_library_alone_names_its_line(monkeypatch):
-    monkeypatch.setattr(exit_codes, "_is_users_code", lambda filename: False)
+    monkeypatch.setattr(exit_codes, "_is_user_code", lambda filename: False)
     assert "(functional.py, line " in message_of(lambda: torch.einsum("ij->ik", torch.zeros(2, 2)))
 
 
-def test_files_of_installed_packages_and_of_python_are_not_the_users():
-    assert not exit_codes._is_users_code(torch.__file__)
-    assert not exit_codes._is_users_code(errno.__spec__.origin or "built-in")
-    assert not exit_codes._is_users_code(pytest.__file__)
-    assert not exit_codes._is_users_code(exit_codes.__file__)
-    assert not exit_codes._is_users_code("<string>")
-    assert exit_codes._is_users_code(__file__)
+def test_files_of_installed_packages_and_of_python_are_not_user_code():
+    assert not exit_codes._is_user_code(torch.__file__)
+    assert not exit_codes._is_user_code(errno.__spec__.origin or "built-in")
+    assert not exit_codes._is_user_code(pytest.__file__)
+    assert not exit_codes._is_user_code(exit_codes.__file__)
+    assert not exit_codes._is_user_code("<string>")
+    assert exit_codes._is_user_code(__file__)
 
 
 def test_a_long_message_does_not_cut_the_place_off(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The linear schedule: its ends, its middle, and what is outside."""
+"""The linear schedule: at its ends, in its middle, and outside."""
 
 import pytest
 

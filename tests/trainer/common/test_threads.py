@@ -1,4 +1,4 @@
-"""The number of threads: more than one only if it pays and changes no result, and not while cores are contended."""
+"""The number of threads: more than one only if it saves time and keeps the result, and if cores are free."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from trainer.common.threads import ThreadCount, counts_to_try, tune_thread_count
         ({1: 1.0, 2: 0.5, 4: 0.3}, 4, 2),
     ],
 )
-def test_more_threads_are_used_only_if_they_pay_and_change_no_result(seconds, differs, chosen):
+def test_more_threads_are_used_only_if_they_save_time_and_keep_the_result(seconds, differs, chosen):
     count = tune_thread_count(seconds.__getitem__, lambda n: n != differs, [2, 4])
     assert count == ThreadCount(chosen, 1.0)
 

@@ -69,7 +69,7 @@ def test_stack_has_the_type_and_shape_of_labels_also_without_any():
     assert labels.dtype == BUTTONS.stack([]).dtype == np.uint8
 
 
-def test_words_for_an_expert_name_what_it_can_return():
+def test_the_description_for_experts_names_valid_actions():
     assert CHOICE.in_words() == "a whole number from 1 to 3, or one of the names LEFT, RIGHT, UP"
     assert BUTTONS.in_words() == "3 zeros and ones, an index, or some of the names A, B, C"
     assert STEER.in_words() == "an array of 2 numbers: steer, brake"

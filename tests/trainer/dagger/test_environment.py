@@ -1,4 +1,4 @@
-"""Environments are found by all their names and checked; one that cannot be used gives one line."""
+"""Environments are found by all forms of their name; an unusable one is reported in one line."""
 
 import gymnasium
 import numpy as np
@@ -70,7 +70,7 @@ def raises(**given):
     raise RuntimeError("no cartridge")
 
 
-def test_every_way_to_name_an_environment():
+def test_every_form_of_an_environment_name_is_accepted():
     from gymnasium.envs.registration import register, registry
 
     register("Corridor-v0", entry_point="tests.fakes.corridor:Corridor", kwargs={"milestones": []})
@@ -108,12 +108,12 @@ def test_number_of_environments(env, num_envs, max_count, count):
         ("racng", "env racng cannot be created: NameNotFound: Environment `racng` doesn't exist"),
         ("racng", "-> did you mean racing?"),
         (f"{HERE}:raises", "RuntimeError: no cartridge"),
-        (f"{HERE}:Stateless", "has no save_state(), load_state()"),
+        (f"{HERE}:Stateless", "does not have save_state(), load_state()"),
         (f"{HERE}:tuple_actions", "DAgger cannot learn the action space Tuple(Discrete(2)) -> use Discrete"),
         (f"{HERE}:flat_images", "-> use a one-dimensional Box, or a Box [height, width, channels] of uint8"),
     ],
 )
-def test_environment_that_cannot_be_used_gives_one_line(env, message):
+def test_environment_that_cannot_be_used_is_reported_in_one_line(env, message):
     with pytest.raises(ConfigError) as caught:
         open_environments(config(env), 2)
     assert message in str(caught.value)
@@ -121,7 +121,9 @@ def test_environment_that_cannot_be_used_gives_one_line(env, message):
 
 
 def test_unknown_option_is_named_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"env racing has no option trak \(in env_options\) -> it has track, gust"):
+    with pytest.raises(
+        ConfigError, match=r"env racing does not have the option trak \(in env_options\) -> its options are track, gust"
+    ):
         open_environments(config("racing", trak=1), 1)
 
 
@@ -183,7 +185,7 @@ def use_everything(env):
 
 
 @pytest.mark.parametrize(("methods", "message"), FAULTS.values(), ids=FAULTS)
-def test_fault_of_the_environment_is_reported_as_one(methods, message):
+def test_error_of_the_environment_is_reported_as_such(methods, message):
     kind = type("Faulty", (Corridor,), {name: staticmethod(function) for name, function in methods.items()})
     env = milestone_env(kind)
     with pytest.raises(EnvironmentRaisedError) as caught:

@@ -1,4 +1,4 @@
-"""milestone_config.json is read as it is, or rejected with one line that names the place."""
+"""milestone_config.json is read completely, or rejected with one line that names the place."""
 
 import json
 
@@ -41,8 +41,11 @@ def test_encodings_that_editors_write_are_read(tmp_path, encoding):
 
 
 BAD = {
-    "two equal ids": (config(A, A), "2 milestones have the id A -> give each its own id"),
-    "ids that differ in case": (config(A, {**A, "id": "a"}), "2 milestones have the id A -> give each its own id"),
+    "two equal ids": (config(A, A), "2 milestones have the id A -> use a different id for each"),
+    "ids that differ in case": (
+        config(A, {**A, "id": "a"}),
+        "2 milestones have the id A -> use a different id for each",
+    ),
     "no milestones": (config(), "milestones is an empty list, but must contain at least one milestone"),
     "no env": ({"milestones": [A]}, "env is missing"),
     "a number too low": (
@@ -92,7 +95,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("document", "message"), BAD.values(), ids=BAD)
-def test_bad_config_gives_one_line(tmp_path, document, message):
+def test_bad_config_is_reported_in_one_line(tmp_path, document, message):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, document)
     line = str(caught.value)
@@ -102,7 +105,7 @@ def test_bad_config_gives_one_line(tmp_path, document, message):
     assert "Input should" not in line, "pydantic's own words"
 
 
-def test_a_key_of_the_environment_may_be_similar_to_a_known_one_that_is_there(tmp_path):
+def test_a_key_of_the_environment_can_be_similar_to_a_known_key_that_is_set(tmp_path):
     found = read(tmp_path, config({**A, "max_step": 3}))
     assert found.milestones[0].model_dump()["max_step"] == 3
 

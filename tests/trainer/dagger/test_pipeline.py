@@ -141,39 +141,47 @@ def test_a_removed_start_state_is_made_again_with_the_same_content(tmp_path):
 
 
 BAD_LINES = {
-    "unknown milestone": (["--milestone", "X"], "--milestone X: the config has no such milestone -> it has A, B"),
-    "no config": (["--milestone-config", "none.json"], "--milestone-config none.json: there is no such file"),
-    "no experts": (["--expert-dir", "none"], "the folder of experts none does not exist"),
+    "unknown milestone": (
+        ["--milestone", "X"],
+        "--milestone X: the config does not have this milestone -> its ids are A, B",
+    ),
+    "no config": (
+        ["--milestone-config", "none.json"],
+        "--milestone-config none.json: neither a file nor a config of Hotlap has this name",
+    ),
+    "no experts": (["--expert-dir", "none"], "the folder of the experts, none, does not exist"),
     "a bad number": (
         ["--dagger-iterations", "0"],
         "--dagger-iterations is 0, but must be a whole number, at least 1 -> see --help",
     ),
     "a rate above 1": (["--beta-start", "2"], "--beta-start is 2.0, but must be a number from 0 to 1 -> see --help"),
     "no time": (["--stall-timeout", "0"], "--stall-timeout is 0, but must be above 0 -> see --help"),
-    "no jobs": (["--jobs", "0"], "--jobs 0, but must be at least 1"),
+    "no jobs": (["--jobs", "0"], "--jobs is 0, but must be at least 1"),
 }
 
 
-@pytest.mark.parametrize(("more", "says"), BAD_LINES.values(), ids=BAD_LINES)
-def test_bad_command_line_gives_one_line(tmp_path, monkeypatch, capsys, more, says):
+@pytest.mark.parametrize(("more", "message"), BAD_LINES.values(), ids=BAD_LINES)
+def test_bad_command_line_is_reported_in_one_line(tmp_path, monkeypatch, capsys, more, message):
     from trainer.dagger.cli import main
 
     monkeypatch.chdir(tmp_path)
     assert main([*write_project(tmp_path), *more]) == 2
-    said = capsys.readouterr()
-    assert says in said.err
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
 
 
 def test_older_script_name_runs_the_same_program(tmp_path):
     command = [sys.executable, "scripts/auto_dagger_pipeline.py", *write_project(tmp_path), "--milestone", "X"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: --milestone X: the config has no such milestone -> it has A, B [E_CONFIG]\n"
+    assert (
+        done.stderr == "error: --milestone X: the config does not have this milestone -> its ids are A, B [E_CONFIG]\n"
+    )
 
 
-def test_two_pipelines_in_one_folder_are_refused(tmp_path, capsys):
+def test_a_second_pipeline_in_the_same_folder_is_rejected(tmp_path, capsys):
     from schemas.storage.file_lock import try_acquire
     from trainer.dagger.cli import main
 
@@ -249,10 +257,10 @@ start_descendants(Path(sys.argv[1]))
     ],
     ids=["stalled", "ended by itself"],
 )
-def test_what_the_environment_of_a_failed_milestone_started_is_ended(
+def test_processes_of_a_failed_milestones_environment_are_ended(
     tmp_path, monkeypatch, capsys, last_line, stall_timeout_s, reason
 ):
-    """A child in the same session, one in its own, and a double fork: each holds the worker's output open."""
+    """A child in the same session, one in its own, and a double fork: each keeps the worker's output open."""
     from trainer.dagger import pipeline
     from trainer.dagger.cli import main
 
@@ -283,7 +291,7 @@ def test_changed_settings_start_from_scratch_and_the_earlier_labels_are_kept(tmp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
-def test_progress_that_is_not_a_file_fails_the_milestone_and_removes_nothing(tmp_path):
+def test_progress_that_is_not_a_file_fails_the_milestone_and_no_file_is_removed(tmp_path):
     arguments = [*write_project(tmp_path, milestones=(("A", None),)), "--no-record-video"]
     assert run(arguments)[0] == 0
     progress = tmp_path / "out" / "work" / "A" / "progress.pt"

@@ -39,7 +39,7 @@ def test_selection_decides_what_runs(selection, to_run, skipped, completed):
     ],
 )
 def test_unknown_id_names_its_flag_and_the_known_ids(selection, flag):
-    with pytest.raises(ConfigError, match=f"{flag}: the config has no such milestone -> it has A, B, C"):
+    with pytest.raises(ConfigError, match=f"{flag}: the config does not have this milestone -> its ids are A, B, C"):
         make_schedule(CONFIG, selection, PipelineState())
 
 

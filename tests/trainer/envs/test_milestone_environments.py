@@ -25,16 +25,16 @@ def driver():
 
 def lap(env, seed, steps=80, start=None):
     """Drive with the example's expert; return the observations and the milestones that were reached."""
-    drive, seen = driver(), [env.reset(seed=seed)[0]]
+    drive, observations = driver(), [env.reset(seed=seed)[0]]
     if start is not None:
         env.load_state(start)
-        seen = [env.observe()]
+        observations = [env.observe()]
     for _ in range(steps):
         observation, _, over, _, info = env.step(np.array(drive(env.expert_state()), np.float32))
-        seen.append(observation)
+        observations.append(observation)
         if over or len(info["milestones"]) == 2:
             break
-    return np.array(seen), info["milestones"]
+    return np.array(observations), info["milestones"]
 
 
 def test_a_lap_reaches_its_milestones_and_the_same_seed_repeats_it():
@@ -51,11 +51,11 @@ def test_a_state_contains_car_and_distance_and_the_seed_determines_the_gusts():
     env = RacingMilestones(milestones=LAP)
     lap(env, 3, steps=12)
     state = env.save_state()
-    seen, driven = env.observe(), env._driven
+    observations, driven = env.observe(), env._driven
     lap(env, 9, steps=12)
     env.reset(seed=1)
     env.load_state(state)
-    np.testing.assert_array_equal(env.observe(), seen)
+    np.testing.assert_array_equal(env.observe(), observations)
     assert env._driven == driven
     (a, _), (b, _), (c, _) = (lap(env, seed, steps=5, start=state) for seed in (1, 1, 2))
     np.testing.assert_array_equal(a, b)

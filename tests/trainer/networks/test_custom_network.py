@@ -47,8 +47,8 @@ def test_the_network_of_the_page_trains_and_its_shared_layers_are_exported_twice
 def test_the_loss_of_the_page_trains(tmp_path, project):
     world = Bandit()
     mild, usual = (
-        loop_for(world, tmp_path / name, **given)
-        for name, given in (("mild", {"loss": f"{project}:mild_loss"}), ("usual", {}))
+        loop_for(world, tmp_path / name, **keywords)
+        for name, keywords in (("mild", {"loss": f"{project}:mild_loss"}), ("usual", {}))
     )
     rollout = world.play(mild.start(), 40)
     usual.start()

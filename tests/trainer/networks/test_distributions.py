@@ -73,7 +73,7 @@ def test_the_gradient_of_log_ndtr_is_exact_for_very_negative_arguments():
 
 
 def test_the_score_of_sampled_and_clamped_actions_has_mean_zero():
-    """E[d log p / d parameter] = 0 holds for the right likelihood only: not for the density of the clamped action."""
+    """E[d log p / d parameter] = 0 for the correct likelihood, but not for the density of the clamped action."""
     rng = np.random.default_rng(0)
     log_std = torch.full((2,), math.log(0.5))
     drawn = np.clip(np.tanh(0.9) + 0.5 * rng.normal(size=(200_000, 2)), SPACE.low, SPACE.high)

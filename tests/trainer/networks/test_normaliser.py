@@ -1,4 +1,4 @@
-"""The statistics, and that a change of them changes neither policy nor values."""
+"""The statistics; new statistics change neither policy nor values."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ def test_a_state_dict_restores_the_normalisers():
 
 def test_action_log_std_is_limited_to_the_range_of_the_engine():
     net = network()
-    for given, expected in ((-9.0, np.log(0.01)), (3.0, np.log(2.0)), (-1.0, -1.0)):
-        net.action_log_std.data.fill_(given)
+    for value, expected in ((-9.0, np.log(0.01)), (3.0, np.log(2.0)), (-1.0, -1.0)):
+        net.action_log_std.data.fill_(value)
         net.clamp_log_std()
         assert net.action_log_std.item() == pytest.approx(expected)

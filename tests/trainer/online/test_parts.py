@@ -29,7 +29,7 @@ from trainer.online.selfplay.opponent_pool import OpponentPool, expected_score
 
 
 class Counter(gymnasium.Env):
-    """Observes its step count and a random number; the reward is 1 per step; an episode is cut after 5 steps."""
+    """Observes its step count and a random number; the reward is 1 per step; an episode is truncated after 5 steps."""
 
     def __init__(self, bad=False):
         self.observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
@@ -62,7 +62,7 @@ def actor_for(contract, bias=0.0):
 
 
 def test_each_cut_step_has_its_final_observation():
-    """Seven steps with episodes of five: the cut and the end of the batch have their true successors."""
+    """Seven steps with episodes of five: truncated steps and the batch's last step have their true successors."""
     env = GymnasiumVecEnv("Counter-v0", 3)
     collector = Collector(env, seed=1)
     e = collector.collect(actor_for(env.contract), 7, np.random.default_rng(0))
@@ -82,7 +82,7 @@ def test_each_cut_step_has_its_final_observation():
 
 
 def test_the_value_of_an_endless_environment_is_one_over_one_minus_gamma():
-    """A cut is not an end: with the bootstrap, the value is that of a reward of 1 forever."""
+    """Truncation is not termination: with the bootstrap, the value is that of a reward of 1 forever."""
     settings = OnlineSettings(run=RunSettings(total_steps=10**6))
     settings = settings.model_copy(
         update={
@@ -106,8 +106,8 @@ def test_the_value_of_an_endless_environment_is_one_over_one_minus_gamma():
             collector.collect(actor, 32, np.random.default_rng(iteration)), iteration, ScheduledValues.at(0, settings)
         )
     with torch.no_grad():
-        seen = learner.normalisers.observations(np.array([[2.0, 500.0]], np.float32))
-        value = learner.normalisers.returns.restored(learner.network(seen)[1].double().numpy())
+        observation = learner.normalisers.observations(np.array([[2.0, 500.0]], np.float32))
+        value = learner.normalisers.returns.restored(learner.network(observation)[1].double().numpy())
     assert value[0] == pytest.approx(10.0, rel=0.05)
     env.close()
 
@@ -129,11 +129,11 @@ def test_actions_are_distributed_as_training_assumes(space):
     with torch.no_grad():
         learner.network.policy_head.bias.add_(torch.linspace(-0.8, 0.8, space.output_size))
     actor = Actor.of(learner.network, learner.normalisers, contract)
-    seen = np.tile(np.array([[0.3, -1.0, 2.0]], np.float32), (40_000, 1))
-    action = torch.from_numpy(actor.sample(seen, np.random.default_rng(0)))
+    observation = np.tile(np.array([[0.3, -1.0, 2.0]], np.float32), (40_000, 1))
+    action = torch.from_numpy(actor.sample(observation, np.random.default_rng(0)))
     head = distribution_for(space)
     with torch.no_grad():
-        output, _ = learner.network(learner.normalisers.observations(seen))
+        output, _ = learner.network(learner.normalisers.observations(observation))
     if isinstance(space, DiscreteActions):
         share = torch.bincount(action[:, 0].long(), minlength=4) / len(action)
         assert torch.allclose(share, output[0].softmax(0), atol=0.01)
@@ -189,11 +189,11 @@ def test_the_lower_bound_uses_the_standard_error():
 
 
 def test_the_newest_and_the_best_checkpoints_stay():
-    kept = {f"model_step_{i:010d}.pt": float(score) for i, score in enumerate([5, 9, 1, 2, 8, 3, 4])}
-    gone = names_to_remove(kept, newest=2, best=2)
-    stay = {int(name[11:21]) for name in kept} - {int(name[11:21]) for name in gone}
+    checkpoints = {f"model_step_{i:010d}.pt": float(score) for i, score in enumerate([5, 9, 1, 2, 8, 3, 4])}
+    removed = names_to_remove(checkpoints, newest=2, best=2)
+    stay = {int(name[11:21]) for name in checkpoints} - {int(name[11:21]) for name in removed}
     assert stay == {5, 6, 1, 4}
-    assert names_to_remove(kept, newest=10, best=0) == []
+    assert names_to_remove(checkpoints, newest=10, best=0) == []
 
 
 def test_the_expected_score_follows_elo():
@@ -217,24 +217,24 @@ def test_the_opponent_pool_rates_and_is_restored(tmp_path):
     again.restore(state)
     assert again.rating == pool.rating
     assert [(o.name, o.rating) for o in again.opponents] == [(o.name, o.rating) for o in pool.opponents]
-    seen = np.zeros((1, 3), np.float32)
-    assert np.array_equal(again.opponents[2].actor.policy(seen), pool.opponents[2].actor.policy(seen))
+    observation = np.zeros((1, 3), np.float32)
+    assert np.array_equal(again.opponents[2].actor.policy(observation), pool.opponents[2].actor.policy(observation))
     again.remove_unused_files()
     assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
 def test_a_stage_ends_if_it_is_due_and_enough_was_won():
-    given = CurriculumSettings(matches=10, patience_steps=500_000)
+    settings = CurriculumSettings(matches=10, patience_steps=500_000)
     won, lost = [1.0] * 10, [0.0] * 10
     assert len(STAGES) == 3
-    assert next_stage(0, 1_999_999, won, given) == 0
-    assert next_stage(0, 2_000_000, won, given) == 1
-    assert next_stage(0, 2_000_000, lost, given) == 0
-    assert next_stage(0, 2_000_000, won[:9], given) == 0  # too few matches
-    assert next_stage(0, 2_500_000, lost, given) == 1  # patience
-    assert next_stage(1, 3_500_000, [0.5] * 4 + [1.0] * 6, given) == 2
-    assert next_stage(2, 10**9, won, given) == 2
-    assert next_stage(0, 10**9, won, given.model_copy(update={"enabled": False})) == 0
+    assert next_stage(0, 1_999_999, won, settings) == 0
+    assert next_stage(0, 2_000_000, won, settings) == 1
+    assert next_stage(0, 2_000_000, lost, settings) == 0
+    assert next_stage(0, 2_000_000, won[:9], settings) == 0  # too few matches
+    assert next_stage(0, 2_500_000, lost, settings) == 1  # patience
+    assert next_stage(1, 3_500_000, [0.5] * 4 + [1.0] * 6, settings) == 2
+    assert next_stage(2, 10**9, won, settings) == 2
+    assert next_stage(0, 10**9, won, settings.model_copy(update={"enabled": False})) == 0
 
 
 def test_num_envs_is_limited_by_memory_and_logged(monkeypatch):
@@ -242,8 +242,8 @@ def test_num_envs_is_limited_by_memory_and_logged(monkeypatch):
     monkeypatch.setattr("trainer.online.environments.psutil.virtual_memory", lambda: free)
     settings = OnlineSettings()
     wanted = settings.model_copy(update={"env": settings.env.model_copy(update={"num_envs": 512})})
-    given, note = choose_num_envs(wanted)
-    assert given == 6
+    num_envs, note = choose_num_envs(wanted)
+    assert num_envs == 6
     assert "num_envs 512 -> 6" in note
     free.available = 10**12
     assert choose_num_envs(wanted) == (512, "")

@@ -1,4 +1,4 @@
-"""Rocket League: actions, observations, rewards, and that everything can be repeated."""
+"""Rocket League: actions, observations, rewards, and repeatability."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_each_control_has_the_effect_of_its_name(duel):
 
 def test_the_touch_flag_covers_every_tick_of_a_step(duel):
     """The control is RocketSim's callback."""
-    sim, rng, seen = rocket_sim.load_simulator(), np.random.default_rng(0), 0
+    sim, rng, touches = rocket_sim.load_simulator(), np.random.default_rng(0), 0
     hits = []
     arena, car = duel._arenas[0], duel._cars[0][0]
     arena.set_ball_touch_callback(lambda arena, car, data: hits.append(car.id))
@@ -72,8 +72,8 @@ def test_the_touch_flag_covers_every_tick_of_a_step(duel):
             hits.clear()
             duel.step(controls, 8, rng)
             assert (duel.read().car[0, 0, 0, TOUCHED] > 0) == (car.id in hits)
-            seen += bool(hits)
-    assert seen > 15
+            touches += bool(hits)
+    assert touches > 15
 
 
 def test_the_lookup_table_equals_rlgyms():
@@ -96,10 +96,10 @@ def test_gymnasiums_checker_accepts_the_environment(discrete):
 def test_observations_have_the_same_size_for_all_teams(sides):
     blue, orange = sides
     games = RocketVecEnv(2, blue, orange, RULES)
-    seen = games.reset(3)
-    assert seen.shape == (2 * (blue + orange), OBSERVATION_SIZE)
+    observations = games.reset(3)
+    assert observations.shape == (2 * (blue + orange), OBSERVATION_SIZE)
     mate, first, second = (
-        seen.reshape(2, -1, OBSERVATION_SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3)
+        observations.reshape(2, -1, OBSERVATION_SIZE)[:, :blue, 86 + 31 * slot :][..., :31] for slot in range(3)
     )
     assert mate.any() == (blue == 2)
     assert first.any()
@@ -142,27 +142,27 @@ def test_an_episode_without_a_touch_is_cut():
     assert [i for i, over in enumerate(cut) if over] == [14, 29]
 
 
-def play(seed, *, way, steps=80):
+def play(seed, *, step_function, steps=80):
     games = RocketVecEnv(3, 2, 2, RULES)
     games.reset(seed)
-    games._sim.ways = (games._sim.ways[way],) * 3
+    games._sim.step_functions = (games._sim.step_functions[step_function],) * 3
     games._sim._cars[0][0].demolish()
     rng = np.random.default_rng(seed)
-    seen, wrecks = [], 0
+    observations, wrecks = [], 0
     for _ in range(steps):
         step = games.step(rng.integers(0, 90, (12, 1)).astype(np.float32))
         wrecks += int(games.arena_state.car[0, 0, 0, DEMOED])
-        seen.append(step.next_observation.copy())
-    return np.array(seen), wrecks
+        observations.append(step.next_observation.copy())
+    return np.array(observations), wrecks
 
 
-def test_the_same_seed_gives_the_same_game_with_any_number_of_threads():
-    """Demolished cars respawn by our seed: RocketSim alone would choose a random place."""
-    first, wrecks = play(4, way=0)
+def test_the_same_seed_leads_to_the_same_game_with_any_number_of_threads():
+    """Demolished cars respawn by Hotlap's seed: RocketSim alone would choose a random place."""
+    first, wrecks = play(4, step_function=0)
     assert 30 < wrecks < 60
-    for way in (1, 2):
-        assert np.array_equal(first, play(4, way=way)[0])
-    assert not np.array_equal(first, play(5, way=0)[0])
+    for step_function in (1, 2):
+        assert np.array_equal(first, play(4, step_function=step_function)[0])
+    assert not np.array_equal(first, play(5, step_function=0)[0])
 
 
 def test_a_kickoff_depends_on_the_seed_alone():

@@ -79,11 +79,11 @@ def checkpoints(folder):
 def weights(path):
     document = load_document(path.read_bytes())
     moments = document["optimizer_state_dict"]["state"]
-    kept = {name: tensor.numpy().tobytes() for name, tensor in document["policy_state_dict"].items()}
-    kept |= {f"moment {i}": state["exp_avg_sq"].numpy().tobytes() for i, state in moments.items()}
-    kept |= {"seen": document["normalisers"]["observations"]["mean"].numpy().tobytes()}
+    weight_bytes = {name: tensor.numpy().tobytes() for name, tensor in document["policy_state_dict"].items()}
+    weight_bytes |= {f"moment {i}": state["exp_avg_sq"].numpy().tobytes() for i, state in moments.items()}
+    weight_bytes |= {"seen": document["normalisers"]["observations"]["mean"].numpy().tobytes()}
     online = {k: v for k, v in document["online"].items() if k != "seconds"}
-    return kept, document["training_history"], online
+    return weight_bytes, document["training_history"], online
 
 
 def runs(folder):
@@ -102,7 +102,7 @@ def logs(tmp_path, capsys):
     [("Pendulum-v1", 8), ("racing", 8), pytest.param("rocket", 4, id="rocket through all stages")],
 )
 def test_a_resumed_run_ends_in_the_same_bits_as_an_uninterrupted_one(logs, env, envs):
-    """The cut run ends after its second checkpoint: its later files are removed before it is resumed."""
+    """The interrupted run ends after its second checkpoint: its later files are removed before it is resumed."""
     if env == "rocket":
         pytest.importorskip("RocketSim", reason="needs the extra `rocket`")
     whole, cut = logs / "whole", logs / "cut"
@@ -191,29 +191,29 @@ def test_the_files_of_a_run(logs, capsys):
     best = read_model((folder / "best_model.json").read_bytes())
     assert best.contract.observation_size == 3
     check_probe(best)
-    seen = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    assert np.allclose(best.mean(seen), load_policy(folder / "best_model.pt").mean(seen), atol=1e-5)
+    observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    assert np.allclose(best.mean(observations), load_policy(folder / "best_model.pt").mean(observations), atol=1e-5)
     assert json.loads((folder / "best_model.normaliser.json").read_text())["observations"]["count"] > 1000
     assert load_document((folder / "final_model.pt").read_bytes())["online"]["steps"] == 3072
 
 
 def recorded(logs):
-    """The settings in the config.toml of the last run."""
+    """Return the settings in the config.toml of the last run."""
     return read_config(logs / "latest_run" / "config.toml")
 
 
 def test_config_toml_records_the_settings_with_the_flags(logs):
     assert run(logs, "--seed", "7", "--device", "cpu", steps=512) == 0
-    given = read_config(logs / "config.toml")
+    settings = read_config(logs / "config.toml")
     settings = recorded(logs / "logs")
     assert (settings.run.seed, settings.run.device, settings.run.logs) == (7, "cpu", str(logs / "logs"))
-    assert settings.model_copy(update={"run": given.run}) == given
+    assert settings.model_copy(update={"run": settings.run}) == settings
     assert main(["--config", str(logs / "logs" / "latest_run" / "config.toml")]) == 0
     assert recorded(logs / "logs") == settings
 
 
 @pytest.mark.parametrize("name", ["", '"quoted" \\ back', "Spiel \u00fc\u4e2d\U0001f3ce", "tab\there"])
-def test_settings_survive_being_written_as_toml(tmp_path, name):
+def test_settings_written_as_toml_are_read_as_the_same_settings(tmp_path, name):
     settings = OnlineSettings.model_validate(
         {"run": {"logs": name}, "train": {"target_kl": 0.01, "learning_rate": 1e-7}, "evaluation": {"stop_at": -3.5}}
     )
@@ -222,7 +222,7 @@ def test_settings_survive_being_written_as_toml(tmp_path, name):
     assert read_config(path) == settings
 
 
-def test_an_environment_needs_no_config_and_a_resumed_run_neither(tmp_path, monkeypatch, capsys):
+def test_a_config_is_not_needed_for_an_environment_or_a_resumed_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--env", "Acrobot-v1", "--steps", "2000"]) == 0
     settings = recorded(tmp_path / "logs")
@@ -235,10 +235,10 @@ def test_an_environment_needs_no_config_and_a_resumed_run_neither(tmp_path, monk
 
 
 def test_an_environment_with_a_shipped_config_uses_it():
-    given = parser("online").parse_args(["--env", "Pendulum-v1"])
-    assert read_settings(given) == read_config(ROOT / "configs" / "pendulum.toml")
-    given = parser("online").parse_args(["--env", "rocket", "--seed", "3"])
-    assert read_settings(given).curriculum == read_config(ROOT / "configs" / "rocket.toml").curriculum
+    arguments = parser("online").parse_args(["--env", "Pendulum-v1"])
+    assert read_settings(arguments) == read_config(ROOT / "configs" / "pendulum.toml")
+    arguments = parser("online").parse_args(["--env", "rocket", "--seed", "3"])
+    assert read_settings(arguments).curriculum == read_config(ROOT / "configs" / "rocket.toml").curriculum
 
 
 def test_without_config_and_environment_both_are_named(tmp_path, monkeypatch, capsys):
@@ -249,7 +249,7 @@ def test_without_config_and_environment_both_are_named(tmp_path, monkeypatch, ca
     assert "cartpole" in err
 
 
-def test_an_environment_that_does_not_exist_leaves_the_last_run_in_place(logs):
+def test_the_last_run_is_not_moved_if_the_environment_does_not_exist(logs):
     assert run(logs, steps=512) == 0
     before = (logs / "logs" / "latest_run" / "run.json").read_bytes()
     assert run(logs, env="NoSuchGame-v0") == 78
@@ -298,14 +298,16 @@ def test_a_second_run_in_the_same_folder_is_rejected(tmp_path, capsys):
     child = start(tmp_path)
     for arguments in ((), ("--resume",)):
         assert run(tmp_path, *arguments) == 78
-        assert f"process {child.pid} -> wait until it ends or stop it" in capsys.readouterr().err
+        folder = tmp_path / "logs" / "latest_run"
+        message = f"another run, process {child.pid}, uses {folder} -> wait until it ends or stop it"
+        assert message in capsys.readouterr().err
     child.kill()
     child.communicate()
     assert run(tmp_path, steps=512) == 0, "the lock of a killed run is free"
     assert len(runs(tmp_path)) == 2
 
 
-def test_nothing_to_resume_is_one_line(tmp_path, capsys):
+def test_a_missing_run_to_resume_is_reported_in_one_line(tmp_path, capsys):
     assert run(tmp_path, "--resume") == 78
     assert "E_NO_RUN" in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
@@ -384,7 +386,7 @@ def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):
     path = config(tmp_path, env="racing")
     path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = false\nwandb = true"))
     assert main(["--config", str(path), "--logs", str(tmp_path / "logs")]) == 78
-    assert f"{pip} wandb, or do without report.wandb = true [E_EXTRA]" in capsys.readouterr().err
+    assert f"{pip} wandb, or leave out report.wandb = true [E_EXTRA]" in capsys.readouterr().err
 
 
 def test_running_out_of_memory_is_one_line(tmp_path, capsys, monkeypatch):
@@ -409,7 +411,7 @@ def test_an_episode_is_recorded_as_a_video(logs, capsys):
 
 @pytest.mark.slow
 def test_cartpole_is_solved(logs):
-    """475 is what Gymnasium calls solved; the control is the untrained policy's score."""
+    """Gymnasium defines 475 as solved; the control is the untrained policy's score."""
     argv = ["--config", str(ROOT / "configs" / "cartpole.toml"), "--logs", str(logs / "logs"), "--steps", "60000"]
     assert main(argv) == 0
     log = (logs / "logs" / "latest_run" / "train.log").read_text()

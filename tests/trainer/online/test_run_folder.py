@@ -66,13 +66,15 @@ def test_of_two_runs_that_start_together_one_is_rejected(tmp_path, start):
         assert answers.count("open") == 1, answers
         [rejected] = [answer for answer in answers if answer != "open"]
         winner = children[answers.index("open")]
-        assert re.search(f"still runs, process ({winner.pid}|unknown) .*E_BUSY", rejected), "unknown: not yet written"
+        assert re.search(f"another run, process ({winner.pid}|unknown), uses .*E_BUSY", rejected), (
+            "unknown: not yet written"
+        )
         folders = [path for path in (tmp_path / "logs").iterdir() if path.is_dir()]
         assert len(folders) == number, "one folder for each run that was opened"
         assert send(children, "end") == ["closed", "closed"]
 
 
-def test_a_killed_run_leaves_no_lock(tmp_path, start):
+def test_the_lock_of_a_killed_run_is_free(tmp_path, start):
     child = start()
     assert send([child], "# first") == ["open"]
     with pytest.raises(ConfigError, match=f"process {child.pid}"), open_run(tmp_path / "logs", config=b"", resume=True):

@@ -20,8 +20,8 @@ def loss_config(**given):
 
 def update_config(**given):
     usual = {"epochs": 1, "batch_size": 64, "learning_rate": 3e-4, "max_grad_norm": 0.5, "target_kl": None}
-    rest = {"loss": loss_config(), "seed": 3, "cycle": 1, "bfloat16": False, "threads": 1}
-    return UpdateConfig(**(usual | rest | given))
+    settings = {"loss": loss_config(), "seed": 3, "cycle": 1, "bfloat16": False, "threads": 1}
+    return UpdateConfig(**(usual | settings | given))
 
 
 def make_problem(space, n=300, *, seed=0, inputs=6, hidden=(32, 24), std_scale=1.0, at_bounds=0.4, far=0.3):

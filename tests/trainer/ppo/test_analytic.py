@@ -103,8 +103,8 @@ def test_epochs_lead_to_the_parameters_losses_and_moments_of_autograd(space):
         updater = make(own, distribution, update_config(), batch, {})
         terms = [updater.epoch(k) for k in (1, 2, 3)]
         both.append((own, terms, updater.optimizer_state()))
-    (ours, our_terms, our_state), (theirs, their_terms, their_state) = both
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+    (analytic, our_terms, our_state), (autograd, their_terms, their_state) = both
+    for a, b in zip(analytic.parameters(), autograd.parameters(), strict=True):
         assert torch.allclose(a, b, atol=3e-5)
     for a, b in zip(our_terms, their_terms, strict=True):
         assert a.keys() == b.keys()
@@ -121,10 +121,10 @@ def test_it_continues_from_an_optimizer_state_as_autograd_does():
     first = autograd_updater(network, distribution, update_config(), batch, {})
     first.epoch(1)
     moments = first.optimizer_state()["state"]
-    ours, theirs = copy.deepcopy(network), copy.deepcopy(network)
-    AnalyticUpdater(ours, distribution, update_config(), batch, moments).epoch(2)
-    autograd_updater(theirs, distribution, update_config(), batch, moments).epoch(2)
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+    analytic, autograd = copy.deepcopy(network), copy.deepcopy(network)
+    AnalyticUpdater(analytic, distribution, update_config(), batch, moments).epoch(2)
+    autograd_updater(autograd, distribution, update_config(), batch, moments).epoch(2)
+    for a, b in zip(analytic.parameters(), autograd.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
@@ -135,8 +135,8 @@ def test_with_another_batch_it_does_what_a_new_updater_with_its_moments_does(mak
     network, distribution, batch = make_problem(SPACES[kind], at_bounds=0.0)
     _, _, other = make_problem(SPACES[kind], n=170, seed=5)
     later = update_config(learning_rate=1e-3, cycle=2, loss=loss_config(entropy_coef=0.3, clip_range=0.05))
-    kept, fresh = copy.deepcopy(network), copy.deepcopy(network)
-    updater = make(kept, distribution, update_config(), batch, {})
+    reused, fresh = copy.deepcopy(network), copy.deepcopy(network)
+    updater = make(reused, distribution, update_config(), batch, {})
     updater.epoch(1)
     updater.set_batch(later, other)
     terms = updater.epoch(1)
@@ -144,7 +144,7 @@ def test_with_another_batch_it_does_what_a_new_updater_with_its_moments_does(mak
     before.epoch(1)
     expected = make(copy.deepcopy(fresh), distribution, later, other, before.optimizer_state()["state"])
     assert terms == expected.epoch(1)
-    for a, b in zip(kept.parameters(), expected.network.parameters(), strict=True):
+    for a, b in zip(reused.parameters(), expected.network.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -196,7 +196,7 @@ def test_only_as_many_thread_counts_are_tried_as_an_epoch_has_steps_for(monkeypa
 
 
 def test_a_trial_that_is_paused_before_its_first_step_still_measures_one(monkeypatch):
-    """As if another program takes the core just then: the time limit has passed when the trial begins."""
+    """As if another program used the core at that moment: the time limit has passed when the trial begins."""
     now = itertools.count(step=10.0)
     monkeypatch.setattr("trainer.ppo.analytic.updater.time.perf_counter", lambda: next(now))
     network, distribution, batch = make_problem(STEER, n=64 * 8)

@@ -14,8 +14,8 @@ CONFIG = LossConfig(clip_range=0.2, value_clip_range=None, value_coef=0.5, entro
 def batch(n=1, **given):
     zeros = torch.zeros(n)
     known = {"observation_BO": torch.zeros(n, 2), "action_BC": torch.zeros(n, 1), "logp_B": zeros, "value_B": zeros}
-    rest = {"advantage_B": zeros, "target_B": zeros, "importance_weight_B": torch.ones(n)}
-    return Batch(**(known | rest | given))
+    others = {"advantage_B": zeros, "target_B": zeros, "importance_weight_B": torch.ones(n)}
+    return Batch(**(known | others | given))
 
 
 def gradient_at(ratio, advantage, weight=1.0):
@@ -47,9 +47,9 @@ def test_the_terms_are_those_of_the_formula_in_float64():
     old, new, adv, target, value, weight = rng.normal(scale=0.3, size=(6, n))
     weight = np.abs(weight)
     tensors = {"logp_B": old, "advantage_B": adv, "target_B": target, "importance_weight_B": weight}
-    mine = batch(n, **{k: torch.tensor(v, dtype=torch.float32) for k, v in tensors.items()})
+    minibatch = batch(n, **{k: torch.tensor(v, dtype=torch.float32) for k, v in tensors.items()})
     terms = ppo_loss(
-        mine, Evaluation(torch.tensor(new).float(), torch.tensor(value).float(), torch.tensor(1.5)), CONFIG
+        minibatch, Evaluation(torch.tensor(new).float(), torch.tensor(value).float(), torch.tensor(1.5)), CONFIG
     )
     ratio = np.exp(new - old)
     expected = []

@@ -19,7 +19,7 @@ fused_adam_, relu_backward_ = private_torch.fused_adam_, private_torch.relu_back
 
 @pytest.fixture(autouse=True)
 def fresh_self_test():
-    """The self-test runs once in a process; each test needs its own result, and leaves none behind."""
+    """The self-test runs once in a process; each test needs its own result, which is removed afterwards."""
     self_test.find_problem.cache_clear()
     yield
     self_test.find_problem.cache_clear()

@@ -1,4 +1,4 @@
-"""Advantages: the definition, its limits, known answers, and two implementations that share no code with ours."""
+"""Advantages: the definition, its limits, known answers, and two independent implementations."""
 
 import numpy as np
 import pytest
@@ -36,8 +36,10 @@ def test_gae_equals_a_plain_loop(n, seed, gamma, lam):
     continues = rng.random(n) < 0.9
     continues[-1] = False
     rho = rng.random(n)
-    ours = gae(reward, value, next_value, continues, rho=rho, gamma=gamma, lam=lam)
-    np.testing.assert_allclose(ours, reference_gae(reward, value, next_value, continues, rho, gamma, lam), atol=1e-10)
+    computed = gae(reward, value, next_value, continues, rho=rho, gamma=gamma, lam=lam)
+    np.testing.assert_allclose(
+        computed, reference_gae(reward, value, next_value, continues, rho, gamma, lam), atol=1e-10
+    )
 
 
 def test_gae_equals_that_of_stable_baselines():
@@ -60,8 +62,8 @@ def test_gae_equals_that_of_stable_baselines():
     next_value = np.where(done, 0.0, np.vstack([value[1:], last]))
     continues = ~done
     continues[-1] = False
-    ours = [gae(reward[:, a], value[:, a], next_value[:, a], continues[:, a]) for a in range(agents)]
-    np.testing.assert_allclose(np.stack(ours, axis=1), buffer.advantages, atol=1e-5)
+    computed = [gae(reward[:, a], value[:, a], next_value[:, a], continues[:, a]) for a in range(agents)]
+    np.testing.assert_allclose(np.stack(computed, axis=1), buffer.advantages, atol=1e-5)
 
 
 def test_the_value_of_an_endless_episode_is_one_over_one_minus_gamma():
@@ -70,7 +72,7 @@ def test_the_value_of_an_endless_episode_is_one_over_one_minus_gamma():
     ones, values = np.ones(24), np.full(24, true)
     continues = np.arange(1, 25) % 8 != 0
     np.testing.assert_allclose(gae(ones, values, values, continues), 0.0, atol=1e-9)
-    ended = np.where(continues, values, 0.0)  # control: a cut is not an end
+    ended = np.where(continues, values, 0.0)  # control: truncation is not termination
     assert gae(ones, values, ended, continues).min() < -0.99 * GAMMA * true
 
 
@@ -95,8 +97,8 @@ def test_targets_with_traces_equal_those_of_v_trace():
     expected = [
         value[s] + sum(GAMMA ** (t - s) * np.prod(lam * rho[s:t]) * delta[t] for t in range(s, n)) for s in range(n)
     ]
-    ours = value + rho * gae(reward, value, next_value, continues, rho=rho, lam=lam)
-    np.testing.assert_allclose(ours, expected, atol=1e-12)
+    computed = value + rho * gae(reward, value, next_value, continues, rho=rho, lam=lam)
+    np.testing.assert_allclose(computed, expected, atol=1e-12)
 
 
 def test_sums_do_not_continue_into_the_sequence_before():

@@ -71,7 +71,7 @@ def test_a_model_loaded_in_the_middle_is_noticed(models):
     assert (source_B[40:] == PolicySource.PUBLISHED).mean() > 0.9
 
 
-def test_steps_of_another_policy_are_foreign_and_keep_their_recorded_log_prob(models):
+def test_steps_of_another_policy_keep_their_recorded_log_prob(models):
     rollout = Bandit(space=space_of(models[0])).play(models[2], 30)
     attributed = attribute(rollout, models[0])
     is_foreign_B = attributed.policy_source_B == PolicySource.FOREIGN

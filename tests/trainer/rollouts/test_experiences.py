@@ -75,7 +75,7 @@ def test_concatenating_keeps_rollouts_separate():
     assert not e.has_next_row_B[2]
 
 
-def test_the_order_of_the_agents_in_the_file_changes_nothing():
+def test_the_order_of_the_agents_in_the_file_does_not_matter():
     agents = np.arange(60, dtype=np.int32) % 3
     mixed = columns(60, agents=agents, terminated=np.random.default_rng(3).random(60) < 0.1)
     order = np.argsort(agents, kind="stable")

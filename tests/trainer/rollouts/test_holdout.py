@@ -1,4 +1,4 @@
-"""What is held out of training: whole segments of episodes, about the wanted fraction."""
+"""Held-out experiences: whole segments of episodes, about the requested fraction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.rollouts.holdout import held_out
+from trainer.rollouts.holdout import choose_held_out
 
 
 def interleaved(segments: int, length: int) -> np.ndarray:
@@ -18,17 +18,17 @@ def interleaved(segments: int, length: int) -> np.ndarray:
 @given(segments=st.integers(4, 40), length=st.integers(2, 30), fraction=st.floats(0.05, 0.5), seed=st.integers(0, 99))
 def test_a_segment_is_held_out_whole_or_not_at_all(segments, length, fraction, seed):
     segment_B = interleaved(segments, length)
-    held_B = held_out(segment_B, fraction, np.random.default_rng(seed))
+    held_B = choose_held_out(segment_B, fraction, np.random.default_rng(seed))
     parts = [held_B[segment_B == segment].mean() for segment in range(segments)]
     assert set(parts) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
-def test_about_the_wanted_fraction_is_held_out(fraction):
-    held_B = held_out(interleaved(100, 20), fraction, np.random.default_rng(0))
+def test_about_the_requested_fraction_is_held_out(fraction):
+    held_B = choose_held_out(interleaved(100, 20), fraction, np.random.default_rng(0))
     assert held_B.mean() == pytest.approx(fraction, abs=0.02)
 
 
-def test_one_long_episode_gives_its_end():
-    held_B = held_out(np.zeros(100, np.int64), 0.2, np.random.default_rng(0))
+def test_of_one_long_episode_the_end_is_held_out():
+    held_B = choose_held_out(np.zeros(100, np.int64), 0.2, np.random.default_rng(0))
     assert held_B.tolist() == [False] * 80 + [True] * 20

@@ -1,4 +1,4 @@
-"""Which old rollouts a cycle uses, what happens to those that cannot be read, and what is held out."""
+"""The choice of old rollouts, rollouts that cannot be read, and held-out segments."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.helpers import v1_bytes
 from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
-from trainer.rollouts.holdout import held_out
+from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import choose_rollouts, load_rollouts
 
 
@@ -35,12 +35,12 @@ def test_all_new_rollouts_and_a_bounded_share_of_the_old_ones_are_chosen():
 
 
 def test_the_same_seed_chooses_the_same_and_another_cycle_others():
-    given = rollouts(10, 1000)
-    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
-        given, history_ratio=1, seed=0, cycle=1
+    entries = rollouts(10, 1000)
+    assert choose_rollouts(entries, history_ratio=1, seed=0, cycle=1) == choose_rollouts(
+        entries, history_ratio=1, seed=0, cycle=1
     )
-    assert choose_rollouts(given, history_ratio=1, seed=0, cycle=1) != choose_rollouts(
-        given, history_ratio=1, seed=0, cycle=2
+    assert choose_rollouts(entries, history_ratio=1, seed=0, cycle=1) != choose_rollouts(
+        entries, history_ratio=1, seed=0, cycle=2
     )
 
 
@@ -67,17 +67,17 @@ def test_without_new_rollouts_the_youngest_are_chosen():
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.89])
 @pytest.mark.parametrize("sizes", [[7] * 40, [200, 1, 1, 1], [100], [1, 1], [2], [30, 500, 2, 90, 4]], ids=str)
-def test_whole_segments_are_held_out_and_some_are_left(sizes, fraction):
+def test_whole_segments_are_held_out_and_some_are_trained_on(sizes, fraction):
     segment_B = np.repeat(np.arange(len(sizes)), sizes)
-    held = held_out(segment_B, fraction, np.random.default_rng(0))
+    held = choose_held_out(segment_B, fraction, np.random.default_rng(0))
     assert 0 < held.sum() < len(segment_B)
     touched = [held[segment_B == s].mean() for s in range(len(sizes))]
     assert sum(0 < t < 1 for t in touched) <= 1  # only if no whole segment can be held out
 
 
-def test_about_the_fraction_asked_for_is_held_out():
+def test_about_the_requested_fraction_is_held_out():
     segment_B = np.repeat(np.arange(200), 50)
-    assert held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
+    assert choose_held_out(segment_B, 0.1, np.random.default_rng(1)).mean() == pytest.approx(0.1, abs=0.03)
 
 
 CONTRACT = PolicyContract(observation_size=4, action_space=STEER)
@@ -88,11 +88,11 @@ def stored(folder, name, rollout):
     return RolloutInput(name=name, sha256="", source="", cache=str(folder / name), is_new=True)
 
 
-def load(*given):
+def load(*entries):
     """Return the loaded rollouts' names and the notices."""
     reporter = MemoryReporter()
-    loaded = load_rollouts(given, CONTRACT, Notices(reporter), PrefetchCache())
-    return [item.given.name for item in loaded], [event.message for event in reporter.events]
+    loaded = load_rollouts(entries, CONTRACT, Notices(reporter), PrefetchCache())
+    return [item.entry.name for item in loaded], [event.message for event in reporter.events]
 
 
 def test_a_rollout_that_cannot_be_used_is_left_out_with_the_reason(tmp_path):
@@ -117,9 +117,13 @@ def of_another_game(folder):
 
 
 UNUSABLE = {
-    "none given": ([], "E_NO_ROLLOUTS", "there is no rollout to train on"),
+    "none given": ([], "E_NO_ROLLOUTS", "the job has no rollout to train on"),
     "the only one is missing": ([missing], "E_OS", "missing cannot be read: "),
-    "the only one was replaced": ([replaced], "E_REPLACED", "replaced cannot be used: its file has other content now"),
+    "the only one was replaced": (
+        [replaced],
+        "E_REPLACED",
+        "replaced cannot be used: the content of its file has changed",
+    ),
     "the last one is of another game": ([missing, of_another_game], "E_CONTRACT", "other cannot be used: it has 9 obs"),
 }
 
@@ -139,7 +143,7 @@ def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
     path = tmp_path / "rollout.json"
     path.write_bytes(v1_bytes() + space)
     sha256 = sha256_of(path.read_bytes())
-    given = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
+    entry = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
     contract = read_rollout(path.read_bytes()).contract
-    [item] = load_rollouts([given], contract, Notices(MemoryReporter()), PrefetchCache())
-    assert item.given == given
+    [item] = load_rollouts([entry], contract, Notices(MemoryReporter()), PrefetchCache())
+    assert item.entry == entry

@@ -52,8 +52,8 @@ def test_neither_noise_nor_one_slow_agent_is_reported():
 @pytest.mark.parametrize(("scale", "is_reported"), [(1e6, True), (1.0, False), (1e-7, True)])
 def test_rewards_of_unusual_size_are_reported(scale, is_reported):
     rollout = make_rollout()
-    odd = dataclasses.replace(rollout, rewards=(rollout.rewards * scale).astype(np.float32))
-    assert ("W_REWARD_SCALE" in codes(odd)) is is_reported
+    unusual = dataclasses.replace(rollout, rewards=(rollout.rewards * scale).astype(np.float32))
+    assert ("W_REWARD_SCALE" in codes(unusual)) is is_reported
 
 
 @pytest.mark.parametrize(("stale", "steps", "is_reported"), [(96, 100, True), (94, 100, False), (0, 0, False)])

@@ -55,7 +55,7 @@ def rollout_of(document, *, steer="steer"):
 
 
 def document_of(model, version, *, probe=True):
-    """A model JSON as the daemon publishes it."""
+    """Return a model JSON as the daemon publishes it."""
 
     def layer(dense):
         return {"weights": dense.weights.ravel().tolist(), "biases": dense.biases.tolist()}
@@ -82,7 +82,7 @@ def document_of(model, version, *, probe=True):
 
 
 class Project:
-    """A project folder with the daemon's side of it."""
+    """A project folder in which the test does the work of the daemon."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -104,7 +104,7 @@ class Project:
         )
 
     def rollouts(self):
-        """The rollouts written, in order."""
+        """Return the rollouts that were written, in order."""
         paths = sorted(self.exports.iterdir(), key=lambda p: int(p.name.split("_")[1]))
         return [read_rollout(p.read_bytes()) for p in paths]
 
@@ -140,7 +140,7 @@ def test_one_character_beyond_ascii_makes_the_file_utf_16():
 
 
 @pytest.mark.parametrize("as_base64", [False, True])
-def test_version_2_holds_the_same_columns(as_base64):
+def test_version_2_contains_the_same_columns(as_base64):
     document = json.loads((SAMPLES / "rollout_0_20241225_143022.json").read_bytes())
     original = rollout_of(document)
     found = read_rollout(version_2(original, "rollout_0", as_base64=as_base64).encode())
@@ -150,18 +150,18 @@ def test_version_2_holds_the_same_columns(as_base64):
     assert found.contract.action_space.names == original.action_names
 
 
-def test_a_file_appears_whole_and_a_slow_one_piece_by_piece(tmp_path):
+def test_a_file_appears_when_it_is_complete_and_a_slow_one_piece_by_piece(tmp_path):
     data = bytes(range(256)) * 10
     write_whole(tmp_path / "a.json", data)
-    seen = []
+    sizes = []
     slow = tmp_path / "b.json"
-    write_slowly(slow, data, seconds=0.0, hurry=lambda: seen.append(slow.stat().st_size) or True, pieces=4)
-    assert seen == [640, 1280, 1920, 2560]
+    write_slowly(slow, data, seconds=0.0, should_hurry=lambda: sizes.append(slow.stat().st_size) or True, pieces=4)
+    assert sizes == [640, 1280, 1920, 2560]
     assert slow.read_bytes() == (tmp_path / "a.json").read_bytes() == data
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
 
 
-def test_the_index_goes_on_after_the_highest_there(tmp_path):
+def test_the_next_index_follows_the_highest_one(tmp_path):
     assert next_index(tmp_path) == 0
     for name in ("rollout_9_20250101_000000.json", "rollout_10_20250101_000000.json.tmp", "rollout_x.json", "notes"):
         (tmp_path / name).touch()
@@ -171,8 +171,8 @@ def test_the_index_goes_on_after_the_highest_there(tmp_path):
 # --- model files ------------------------------------------------------------------------------------
 
 
-def test_a_model_computes_what_its_numbers_say():
-    """Two inputs, one hidden unit, one action: small enough to do by hand."""
+def test_a_model_computes_the_outputs_of_its_weights():
+    """Two inputs, one hidden unit, one action: small enough to compute by hand."""
     dense = lambda weights, biases: {"weights": weights, "biases": biases}  # noqa: E731
     model, _ = parse_model(
         json.dumps(
@@ -191,9 +191,9 @@ def test_a_model_computes_what_its_numbers_say():
             }
         ).encode()
     )
-    seen = np.array([[2.0, 0.5], [0.0, 4.0]], np.float32)
-    np.testing.assert_allclose(model.mean(seen)[:, 0], [math.tanh(0.25 * 1.5 + 0.1), math.tanh(0.1)], rtol=1e-6)
-    np.testing.assert_allclose(model.value(seen), [0.5, 11.0], rtol=1e-6)
+    observations = np.array([[2.0, 0.5], [0.0, 4.0]], np.float32)
+    np.testing.assert_allclose(model.mean(observations)[:, 0], [math.tanh(0.25 * 1.5 + 0.1), math.tanh(0.1)], rtol=1e-6)
+    np.testing.assert_allclose(model.value(observations), [0.5, 11.0], rtol=1e-6)
     assert model.policy_version is None
 
 
@@ -207,13 +207,13 @@ def broken(**changes):
     [
         ([], "not a model JSON"),
         (broken(policy_layers=[]), "1 layers, but"),
-        (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers, but its size asks for 24"),
+        (broken(policy_head={"weights": [1.0], "biases": [0.0]}), "1 numbers, but its size requires 24"),
         (broken(action_log_std=[0.0, math.nan, 0.0]), "not finite"),
         (broken(action_space={"type": "discrete", "n": 3}), "discrete"),
     ],
     ids=["no object", "layers missing", "a short layer", "nan", "discrete"],
 )
-def test_a_model_that_cannot_be_run_says_why(document, reason):
+def test_a_model_that_cannot_be_run_is_rejected_with_the_reason(document, reason):
     with pytest.raises(ModelFileError, match=reason):
         parse_model(json.dumps(document).encode())
 
@@ -240,7 +240,7 @@ def test_the_pointer_may_be_missing_empty_or_end_in_a_newline(tmp_path):
 # --- the loop ---------------------------------------------------------------------------------------
 
 
-def test_rollouts_hold_what_the_model_did(project):
+def test_rollouts_contain_the_outputs_of_the_model(project):
     project.publish(0)
     engine = project.engine(rollouts=2, noise_std=0.5, format="v2")
     engine.run()
@@ -270,7 +270,7 @@ def test_the_same_seed_writes_the_same_rollouts(tmp_path):
 
 
 def test_it_waits_for_the_first_model_and_after_each_pause_for_another(project, monkeypatch):
-    """The naps of the engine are the moments in which this test plays the daemon."""
+    """Whenever the engine sleeps, this test does the work of the daemon."""
     naps = []
 
     def publish_at_every_third_nap(seconds):
@@ -312,7 +312,7 @@ def spoil_the_probe(document):
     ],
     ids=["probe", "hidden sizes", "observations"],
 )
-def test_a_model_that_does_not_fit_leaves_the_old_weights_and_a_warning(project, capsys, bad, reason):
+def test_a_model_that_does_not_fit_is_reported_and_the_old_weights_stay(project, capsys, bad, reason):
     project.publish(0)
     engine = project.engine(rollouts=1)
     engine.run()
@@ -327,7 +327,7 @@ def test_a_model_that_does_not_fit_leaves_the_old_weights_and_a_warning(project,
     assert reason in warnings[0]
 
 
-def test_with_weights_of_its_own_it_starts_at_once_and_ignores_version_0(project):
+def test_with_own_weights_it_starts_without_waiting_and_ignores_version_0(project):
     engine = project.engine(rollouts=1, own_weights=True, format="v2")
     engine.run()
     own = engine.model
@@ -341,7 +341,7 @@ def test_with_weights_of_its_own_it_starts_at_once_and_ignores_version_0(project
 
 
 @pytest.mark.parametrize("layout", ["v1", "v2", "v2-base64"])
-def test_every_kth_experience_may_hold_a_nan(project, layout):
+def test_every_kth_experience_contains_a_nan(project, layout):
     project.publish(0)
     project.engine(rollouts=2, nan_every=5, format=layout).run()
     left_out = [32 - len(r.rewards) for r in project.rollouts()]
@@ -371,7 +371,7 @@ def test_the_program_reports_each_rollout_as_json_and_stops_after_the_last(proje
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that can be caught")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_and_leaves_no_part_of_a_rollout(project, number):
+def test_a_signal_ends_it_cleanly_without_a_partial_rollout(project, number):
     process = start(project, "--own-weights", "--slow", "5", "--experiences", "64", "--lifeline")
     while not (project.exports.is_dir() and any(project.exports.iterdir())):
         assert process.poll() is None
@@ -383,7 +383,7 @@ def test_a_signal_ends_it_cleanly_and_leaves_no_part_of_a_rollout(project, numbe
     assert len(project.rollouts()) == 1
 
 
-def test_it_ends_when_the_lifeline_does_even_while_it_waits(project):
+def test_it_ends_when_stdin_closes_also_while_it_waits(project):
     process = start(project, "--lifeline")
     assert "waiting for a first model" in process.stdout.readline()
     process.stdin.close()
@@ -402,7 +402,7 @@ def test_it_ends_when_the_lifeline_does_even_while_it_waits(project):
     ],
     ids=["agents", "noise", "track", "project"],
 )
-def test_bad_arguments_get_one_clear_line(project, flags, reason):
+def test_bad_arguments_are_reported_in_one_line(project, flags, reason):
     process = start(project, *flags)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2

@@ -25,11 +25,11 @@ def cache():
 
 @pytest.fixture
 def job(tmp_path):
-    """A job with a trained parent and three new rollouts."""
+    """Return a job with a trained parent and three new rollouts."""
     env = Bandit()
     loop = loop_for(env, tmp_path / "before")
     model = loop.train(env.play(loop.start(), 40))
-    given = tuple(loop.given(env.play(model, 40)) for _ in range(3))
+    entries = tuple(loop.given(env.play(model, 40)) for _ in range(3))
     parent = loop.output / loop.result.checkpoint
     (tmp_path / "out").mkdir()
     return Job(
@@ -39,7 +39,7 @@ def job(tmp_path):
         contract=loop.contract,
         hidden_sizes=HIDDEN,
         settings=loop.settings,
-        rollouts=given,
+        rollouts=entries,
         parent=str(parent),
         parent_sha256=sha256_of(parent.read_bytes()),
     )
@@ -69,8 +69,8 @@ def test_prefetched_files_are_not_read_again(job, cache):
     plain = outcome(job)
     prefetch(preview_of(job, *job.rollouts), cache)
     Path(job.parent).unlink()
-    for given in job.rollouts:
-        Path(given.cache).unlink()
+    for entries in job.rollouts:
+        Path(entries.cache).unlink()
     assert outcome(job, cache) == plain
 
 
@@ -92,7 +92,7 @@ def test_a_job_with_other_candidates_than_the_preview_attributes_again(job, cach
 
 
 @pytest.mark.parametrize("broken", ["parent", "rollout", "contract"])
-def test_a_file_that_cannot_be_prefetched_is_left_for_the_job(job, cache, broken):
+def test_a_file_that_cannot_be_prefetched_is_reported_by_the_job(job, cache, broken):
     plain = outcome(job)
     gone = job.rollouts[0].model_copy(update={"cache": "nowhere", "source": "nowhere"})
     other = job.contract.model_copy(update={"observation_size": 9})
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_prefetched_is_left_for_the_job(job, cache, broken
 
 
 @pytest.mark.parametrize("loss", ["nowhere:loss", "raising_loss:loss"])
-def test_warming_up_leaves_wrong_settings_and_user_code_for_the_job_to_report(job, tmp_path, monkeypatch, loss):
+def test_warming_up_does_not_report_wrong_settings_and_user_code(job, tmp_path, monkeypatch, loss):
     (tmp_path / "raising_loss.py").write_text("def loss(batch, new, config):\n    raise ValueError('zeros')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     job = job.model_copy(update={"settings": job.settings.model_copy(update={"loss": loss})})

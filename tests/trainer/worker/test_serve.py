@@ -95,7 +95,7 @@ def test_a_warm_trainer_waits_and_sends_heartbeats(tmp_path):
 
 
 @pytest.mark.parametrize("during", ["waiting", "training"])
-def test_no_trainer_outlives_its_daemon(tmp_path, during):
+def test_a_trainer_ends_when_its_daemon_ends(tmp_path, during):
     with trainer() as process:
         until(process, Ready)
         if during == "training":
@@ -108,8 +108,8 @@ def test_no_trainer_outlives_its_daemon(tmp_path, during):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel does this")
-def test_the_kernel_kills_the_trainer_when_its_parent_dies():
-    """The parent is killed while another process still holds the other end of the trainer's stdin."""
+def test_the_kernel_kills_the_trainer_when_its_parent_ends():
+    """The parent is killed while another process still has the other end of the trainer's stdin open."""
     read, write = os.pipe()
     script = (
         "import subprocess, sys, time\n"

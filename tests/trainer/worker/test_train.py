@@ -76,9 +76,9 @@ def test_json_and_checkpoint_compute_the_same(tmp_path, space, scale, shift):
     exported = load_policy(loop.output / loop.result.model)
     x = (np.random.default_rng(0).normal(size=(10_000, 4)) * scale + shift).astype(np.float32)
     for name in ("mean", "value"):
-        ours, theirs = getattr(checkpoint, name)(x), getattr(exported, name)(x)
-        assert ours.dtype == theirs.dtype == np.float32
-        assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(ours).max()
+        computed, expected = getattr(checkpoint, name)(x), getattr(exported, name)(x)
+        assert computed.dtype == expected.dtype == np.float32
+        assert np.abs(computed - expected).max() <= 1e-5 * np.abs(computed).max()
     assert check_probe(model) < 1e-5
 
 
@@ -89,22 +89,22 @@ def test_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     loop = loop_for(env, tmp_path)
     model = loop.train(env.play(loop.start(), 40))
     env.scale = 60.0
-    given = loop.given(env.play(model, 40))
-    seen = {}
+    entry = loop.given(env.play(model, 40))
+    captured = {}
 
     def spy(attributed, parent, distribution, job, notices):
         prepared = rescale_and_build(attributed, parent, distribution, job, notices)
         with torch.no_grad():
             new = evaluate(prepared.network, distribution_for(job.contract.action_space), prepared.train)
-        seen["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
-        seen["weight"] = prepared.train.importance_weight_B
+        captured["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
+        captured["weight"] = prepared.train.importance_weight_B
         return prepared
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.worker.train.rescale_and_build", spy)
-        loop.train(given)
-    torch.testing.assert_close(seen["ratio"], torch.ones_like(seen["ratio"]), atol=1e-5, rtol=0)
-    assert (seen["weight"] == 1.0).all()
+        loop.train(entry)
+    torch.testing.assert_close(captured["ratio"], torch.ones_like(captured["ratio"]), atol=1e-5, rtol=0)
+    assert (captured["weight"] == 1.0).all()
     assert loop.reporter.codes() == []
 
 
@@ -132,8 +132,8 @@ def test_training_starts_from_the_published_policy(tmp_path):
     frozen = loop.settings.model_copy(update={"learning_rate": 1e-12})
     same = loop.train(rollout, settings=frozen)
     for name in ("mean", "value"):
-        theirs = getattr(model, name)(rollout.observations)
-        assert np.abs(getattr(same, name)(rollout.observations) - theirs).max() <= 2e-5 * np.abs(theirs).max()
+        expected = getattr(model, name)(rollout.observations)
+        assert np.abs(getattr(same, name)(rollout.observations) - expected).max() <= 2e-5 * np.abs(expected).max()
     assert not np.array_equal(same.value_function.head.weights, model.value_function.head.weights)
 
 
@@ -154,14 +154,14 @@ def _model(loop):
     return read_model((loop.output / loop.result.model).read_bytes())
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
+def test_only_the_same_seed_leads_to_the_same_bytes(tmp_path):
     one, two, other = (two_cycles(tmp_path / str(i), seed=i // 2) for i in range(3))
     assert one == two
     assert one[0] != other[0]
 
 
 def test_the_order_of_agents_in_the_file_changes_no_weight(tmp_path):
-    """The same experiences, once as engines write them and once agent after agent, give the same weights."""
+    """The same experiences, once as engines write them and once agent after agent, lead to the same weights."""
     env = Bandit(agents=4)
     results = []
     for name in ("mixed", "sorted"):
@@ -171,8 +171,8 @@ def test_the_order_of_agents_in_the_file_changes_no_weight(tmp_path):
             mixed = env.play(model, 40)
         order = np.argsort(mixed.agents, kind="stable") if name == "sorted" else np.arange(mixed.size)
         rows = {f.name: getattr(mixed, f.name) for f in dataclasses.fields(mixed)}
-        given = {k: v[order] for k, v in rows.items() if isinstance(v, np.ndarray) and len(v) == mixed.size}
-        model = loop.train(loop.given(dataclasses.replace(mixed, **given), sha256="same"))
+        columns_in_order = {k: v[order] for k, v in rows.items() if isinstance(v, np.ndarray) and len(v) == mixed.size}
+        model = loop.train(loop.given(dataclasses.replace(mixed, **columns_in_order), sha256="same"))
         results.append((model.policy.head.weights, model.value_function.head.weights))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
@@ -264,21 +264,23 @@ def test_whole_segments_are_held_out_of_the_training_set(tmp_path):
     rollout = env.play(loop.start(), 80)
     episode = rollout.agents * 100 + np.arange(rollout.size) // (8 * env.agents)
     observations = np.concatenate([rollout.observations[:, :3], episode[:, None]], axis=1).astype(np.float32)
-    seen = {}
+    captured = {}
 
     def spy(*arguments):
-        seen["set"] = rescale_and_build(*arguments)
-        return seen["set"]
+        captured["set"] = rescale_and_build(*arguments)
+        return captured["set"]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.worker.train.rescale_and_build", spy)
         loop.train(dataclasses.replace(rollout, observations=observations))
-    train, held = (set(batch.observation_BO[:, 3].tolist()) for batch in (seen["set"].train, seen["set"].held))
+    train, held = (
+        set(batch.observation_BO[:, 3].tolist()) for batch in (captured["set"].train, captured["set"].held_out)
+    )
     assert len(train) + len(held) == len(np.unique(episode)) == 40
     assert len(held) == 10
 
 
-def test_the_epoch_asked_for_is_the_one_exported(tmp_path):
+def test_the_requested_epoch_is_exported(tmp_path):
     env = Bandit()
     loop = loop_for(env, tmp_path)
     loop.train(env.play(loop.start(), 40), use_epoch=2)
@@ -302,7 +304,7 @@ def test_the_standard_deviation_stays_in_the_engines_range(tmp_path):
     assert np.exp(model.action_log_std).max() == pytest.approx(2.0, rel=1e-5)
 
 
-def test_if_training_diverges_nothing_is_published(tmp_path):
+def test_if_training_diverges_no_model_is_published(tmp_path):
     env = Bandit()
     loop = loop_for(env, tmp_path, learning_rate=1e30)
     model = loop.start()
@@ -342,8 +344,8 @@ def test_a_problem_in_the_data_is_reported_once(tmp_path, code):
     loop = loop_for(env, tmp_path)
     model = loop.train(env.play(loop.start(), 40))
     assert loop.reporter.codes() == []
-    odd = [dataclasses.replace(r, **NOTICES[code](r)) for r in (env.play(model, 40), env.play(model, 40))]
-    loop.train(*odd)
+    faulty = [dataclasses.replace(r, **NOTICES[code](r)) for r in (env.play(model, 40), env.play(model, 40))]
+    loop.train(*faulty)
     assert loop.reporter.codes().count(code) == 1
     words = {
         "W_LEFT_OUT": "14 experiences", "W_DEAD_OBSERVATION": "index 1, 3", "W_CONSTANT_REWARD": "0.25",
@@ -424,7 +426,7 @@ def test_another_shape_than_the_parents_is_an_error_that_names_it(tmp_path):
         loop.train(rollout, parent=str(other.output / other.result.checkpoint))
 
 
-def test_a_thousand_old_rollouts_cost_no_more_than_ten(tmp_path):
+def test_a_thousand_old_rollouts_do_not_take_longer_than_ten(tmp_path):
     """Only the chosen ones are opened: the others need not even exist."""
     env = Bandit()
     loop = loop_for(env, tmp_path, epochs=1, history_ratio=0.5)
@@ -439,7 +441,7 @@ def test_a_thousand_old_rollouts_cost_no_more_than_ten(tmp_path):
     assert loop.result.experiences <= 3 * 64
 
 
-def test_without_a_next_state_there_is_nothing_to_learn_from(tmp_path):
+def test_rollouts_without_a_next_state_are_rejected(tmp_path):
     env = Bandit(agents=8)
     loop = loop_for(env, tmp_path)
     single = dataclasses.replace(env.play(loop.start(), 1), terminated=np.zeros(8, bool))
@@ -451,17 +453,17 @@ def test_the_attributed_columns_have_a_row_for_each_experience(tmp_path):
     env = Bandit()
     loop = loop_for(env, tmp_path)
     model = loop.train(env.play(loop.start(), 16))
-    given = loop.given(env.play(model, 16, noise=0.3), behaviours=(str(loop.output / loop.result.model),))
-    seen = {}
+    entry = loop.given(env.play(model, 16, noise=0.3), behaviours=(str(loop.output / loop.result.model),))
+    captured = {}
 
     def spy(*arguments):
-        seen["attributed"] = attribute_rollouts(*arguments)
-        return seen["attributed"]
+        captured["attributed"] = attribute_rollouts(*arguments)
+        return captured["attributed"]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.worker.train.attribute_rollouts", spy)
-        loop.train(given)
-    attributed = seen["attributed"]
+        loop.train(entry)
+    attributed = captured["attributed"]
     assert attributed.std_scale_B == pytest.approx(0.3, rel=0.01)
     assert len(attributed.policy_source_B) == len(attributed.behaviour_logp_B) == attributed.experiences.size
 

@@ -1,1 +1,1 @@
-"""What a training reports, and to whom: events, console lines, video, Weights & Biases."""
+"""Reporting of a training: events, console lines, video, Weights & Biases."""

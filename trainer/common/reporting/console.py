@@ -16,13 +16,13 @@ class ConsoleReporter:
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
 
-    def doing(self, what: str, progress: float) -> None:
-        """Print nothing: the epochs show the progress."""
+    def report_activity(self, activity: str, progress: float) -> None:
+        """Do nothing: the lines of the epochs show the progress."""
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
         """Print an event as one line."""
         if isinstance(event, Notice):
-            say_error(f"note: {event.message} [{event.code}]")
+            print_error(f"note: {event.message} [{event.code}]")
         elif isinstance(event, EpochDone):
             names = ("value_loss", "policy_loss", "entropy", "approx_kl")
             numbers = ", ".join(f"{name} {_number(event.losses.get(name))}" for name in names)
@@ -37,7 +37,7 @@ class ConsoleReporter:
         print(ascii_safe(text), file=self._out, flush=True)
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print one line to stderr that any console can show."""
     print(ascii_safe(usable(text)), file=sys.stderr, flush=True)
 

@@ -14,7 +14,7 @@ log = logging.getLogger("trainer")
 
 
 class EventWriter:
-    """Writes events to a private copy of stdout. What user code prints goes to stderr."""
+    """Writes events to a private copy of stdout. Output of user code goes to stderr."""
 
     def __init__(self) -> None:
         sys.stdout.flush()
@@ -22,7 +22,7 @@ class EventWriter:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         self._lock = threading.Lock()
-        self._doing, self._progress = "waiting for a job", 0.0
+        self._activity, self._progress = "waiting for a job", 0.0
 
     def emit(self, event: StrictModel) -> None:
         """Write one event as one JSON line."""
@@ -31,15 +31,15 @@ class EventWriter:
             while line:
                 line = line[os.write(self._fd, line) :]
 
-    def doing(self, what: str, progress: float) -> None:
+    def report_activity(self, activity: str, progress: float) -> None:
         """Set the activity for the heartbeats, and send one now."""
-        log.info("%s", what)
-        self._doing, self._progress = what, progress
+        log.info("%s", activity)
+        self._activity, self._progress = activity, progress
         self.heartbeat()
 
     def heartbeat(self) -> None:
         """Send a heartbeat with the current activity."""
-        self.emit(Heartbeat(doing=self._doing, progress=self._progress))
+        self.emit(Heartbeat(doing=self._activity, progress=self._progress))
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
         """Send an event, and write a line to the log."""

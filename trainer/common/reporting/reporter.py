@@ -10,7 +10,7 @@ from schemas.job import EpochDone, Notice, Selecting
 class Reporter(Protocol):
     """Receives a training's progress and events."""
 
-    def doing(self, what: str, progress: float) -> None:
+    def report_activity(self, activity: str, progress: float) -> None:
         """Report the current activity, and the progress of the whole job in [0, 1]."""
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:
@@ -37,7 +37,7 @@ class MemoryReporter:
     def __init__(self) -> None:
         self.events: list[Notice | EpochDone | Selecting] = []
 
-    def doing(self, what: str, progress: float) -> None:
+    def report_activity(self, activity: str, progress: float) -> None:
         """Ignore the activity."""
 
     def send(self, event: Notice | EpochDone | Selecting) -> None:

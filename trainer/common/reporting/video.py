@@ -1,4 +1,4 @@
-"""MP4 files from frames. A file gets its name when it is complete."""
+"""MP4 files from frames. A file has its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNFINISHED = ".recording-{}.mp4"
 
 
 def can_record() -> bool:
-    """Return whether the encoder is installed."""
+    """Return whether the video encoder is installed."""
     try:
         import av  # noqa: F401
     except ImportError:
@@ -32,7 +32,7 @@ def can_record() -> bool:
 
 
 class VideoWriter:
-    """One video. `finish` names it; without that, the end of the `with` block removes it."""
+    """One video. The end of the `with` block removes it, unless `finish` was called."""
 
     def __init__(self, folder: Path, frames_per_second: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class VideoWriter:
         self.frames += 1
 
     def finish(self, name: str) -> Path:
-        """Complete the file and name it; an older file of that name is replaced. Return its path."""
+        """Complete the file, rename it and return its path. An older file of that name is replaced."""
         if self._container is None or self._stream is None:
             raise ConfigError(f"{name} has no frames")
         self._container.mux(self._stream.encode(None))

@@ -8,11 +8,11 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.program.commands import install_command
-from trainer.common.reporting.console import say_error
+from trainer.common.reporting.console import print_error
 
 
 class WandbRun:
-    """One run, opened by `start`. WANDB_MODE=offline keeps all of it on this machine."""
+    """One run, opened by `start`. WANDB_MODE=offline keeps all data on this machine."""
 
     def __init__(self, *, project: str, entity: str | None, folder: Path, needed_by: str) -> None:
         """Import wandb. Raises ConfigError if it is not installed; `needed_by` is the flag or setting that needs it."""
@@ -21,7 +21,7 @@ class WandbRun:
         except ImportError:
             raise ConfigError(
                 f"{needed_by} needs wandb, which is not installed",
-                hint=f"{install_command('track')}, or do without {needed_by}",
+                hint=f"{install_command('track')}, or leave out {needed_by}",
                 code="E_EXTRA",
             ) from None
         self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder
@@ -34,11 +34,11 @@ class WandbRun:
         try:
             self._run = self._wandb.init(**options)
         except Exception as error:  # noqa: BLE001
-            say_error(f"note: wandb: {error}; logging offline instead")
+            print_error(f"note: wandb: {error}; logging offline instead")
             try:
                 self._run = self._wandb.init(**options, mode="offline")
             except Exception as offline_error:  # noqa: BLE001
-                say_error(f"note: wandb: {offline_error}; nothing is logged to it")
+                print_error(f"note: wandb: {offline_error}; nothing is logged to it")
 
     def log(self, values: Mapping[str, float], *, step: int | None = None) -> None:
         """Log numbers. The first failure ends the logging."""
@@ -47,7 +47,7 @@ class WandbRun:
         try:
             self._run.log(dict(values), step=step)
         except Exception as error:  # noqa: BLE001
-            say_error(f"note: wandb: {error}; nothing more is logged to it")
+            print_error(f"note: wandb: {error}; nothing more is logged to it")
             self._run = None
 
     def close(self) -> None:
@@ -58,4 +58,4 @@ class WandbRun:
         try:
             run.finish()
         except Exception as error:  # noqa: BLE001
-            say_error(f"note: wandb: {error}; the end of its run may be missing")
+            print_error(f"note: wandb: {error}; the end of its run may be missing")

@@ -1,1 +1,1 @@
-"""An expert in a process of its own: client, server and the messages between them."""
+"""Experts in processes of their own: client, server, and the messages between them."""

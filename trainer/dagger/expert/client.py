@@ -1,4 +1,4 @@
-"""The expert of a milestone: starts its process, asks it for actions, and ends it if it hangs or fails."""
+"""The client of an expert: it starts the expert's process, requests actions, and ends the process if it hangs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.dagger.actions import ActionSpec, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
 LOAD_TIMEOUT_S = 60.0
-"""How long the import of an expert's file may take."""
+"""Time limit for the import of an expert's file."""
 _SLACK_S = 0.25
 """Longer than the server waits before it sends actions, see `server.SEND_INTERVAL_S`."""
 MAX_STATES_PER_MESSAGE = 256
@@ -84,7 +84,7 @@ class Expert:
         return labels
 
     def close(self) -> None:
-        """End the process and whatever it started. May be called again."""
+        """End the process and all processes that it started. A second call does nothing."""
         tree, self._tree = self._tree, None
         if tree is None:
             return
@@ -99,7 +99,7 @@ class Expert:
         answer = self._receive(
             LOAD_TIMEOUT_S,
             f"{self._name} was not loaded within {LOAD_TIMEOUT_S:g} s",
-            "compute less when it is imported",
+            "do less work when the file is imported",
         )
         if "raised" in answer:
             raise ExpertError(f"{self._name} cannot be loaded: {answer['raised']}", hint=_HINT, code="E_EXPERT_RAISED")
@@ -136,10 +136,12 @@ class Expert:
             stdin.write(pack(message))
             stdin.flush()
         except OSError:
-            self._receive(0.5, f"{self._name} reads no states", "see the milestone's log", code="E_EXPERT_DIED")
+            self._receive(
+                0.5, f"{self._name} does not read its states", "see the milestone's log", code="E_EXPERT_DIED"
+            )
 
     def _receive(self, timeout_s: float, problem: str, hint: str, *, code: str = "E_EXPERT_HUNG") -> dict[str, Any]:
-        """Return the next message. Raises ExpertError: `problem` if none comes in time, or that the process ended."""
+        """Return the next message. Raises ExpertError if the process ended, or with `problem` at the timeout."""
         try:
             message = self._messages.get(timeout=timeout_s)
         except queue.Empty:

@@ -52,7 +52,7 @@ def pack(message: Any) -> bytes:
 
 
 def read_message(read: Callable[[int], bytes]) -> Any:
-    """Return the next message. `read` returns exactly as many bytes as asked for, or fewer at the end.
+    """Return the next message. `read` returns exactly the requested number of bytes, or fewer at the end.
 
     Raises EOFError at the end.
     """

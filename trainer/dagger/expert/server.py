@@ -25,7 +25,7 @@ SEND_INTERVAL_S = 0.02
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Answer requests until stdin ends."""
     die_with_parent()
     out = os.dup(1)
     os.dup2(2, 1)
@@ -57,7 +57,7 @@ def _send(out: int, message: Any) -> None:
 
 
 def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
-    """Return the expert's run(), or None; the client is sent the outcome."""
+    """Return the expert's run(), or None if it cannot be loaded. Send the outcome to the client."""
     sys.path.insert(0, str(path.parent))
     try:
         spec = importlib.util.spec_from_file_location("hotlap_expert", path)
@@ -66,7 +66,7 @@ def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-    except SyntaxError as error:  # its text contains the place
+    except SyntaxError as error:  # its text contains the line
         _send(out, {"raised": f"{type(error).__name__}: {error}"})
         return None
     except BaseException as error:  # noqa: BLE001
@@ -85,7 +85,7 @@ def _takes_one_argument(function: Callable[..., Any]) -> bool:
         inspect.signature(function).bind(None)
     except TypeError:
         return False
-    except ValueError:  # its parameters are unknown
+    except ValueError:  # its signature cannot be read
         return True
     return True
 

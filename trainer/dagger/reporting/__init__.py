@@ -1,1 +1,1 @@
-"""What users see of a run: console, report.html, Weights & Biases."""
+"""The output of a run: console, report.html, Weights & Biases."""

@@ -29,14 +29,14 @@ class LineConsole:
         self._rounds_left, self._jobs = 0, 1
 
     def run_started(self, schedule: Schedule, options: PipelineOptions) -> None:
-        """Print how much there is to do."""
+        """Print the number of milestones."""
         self._rounds_left, self._jobs = len(schedule.to_run) * options.settings.dagger_iterations, options.jobs
         before = f", {len(schedule.completed_before)} completed before" if schedule.completed_before else ""
         count = len(schedule.to_run)
         self._reporter.line(f"{count} milestone{'' if count == 1 else 's'} to do{before}")
 
     def milestone_started(self, milestone_id: str) -> None:
-        """Print which milestone starts."""
+        """Print that a milestone starts."""
         self._reporter.line(f"{milestone_id}: starts")
 
     def event_received(self, milestone_id: str, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""The files that a milestone leaves besides its result: models, and milestone_details/<ID>.json."""
+"""The output files of a milestone besides its result: models, and milestone_details/<ID>.json."""
 
 from __future__ import annotations
 

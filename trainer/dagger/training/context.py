@@ -1,4 +1,4 @@
-"""What all steps of a milestone need: its job, environments and expert."""
+"""The job, environments and expert that all steps of a milestone use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MilestoneContext:
 
     @property
     def labels_folder(self) -> Path:
-        """The folder of the labels."""
+        """Return the folder of the labels."""
         return labels_folder(self.folder)
 
     def heartbeat(self) -> None:
@@ -49,7 +49,7 @@ class MilestoneContext:
         return ended
 
     def episode_spec(self, max_steps: int) -> EpisodeSpec:
-        """Return what all episodes of the milestone have in common."""
+        """Return the settings of the milestone's episodes."""
         return EpisodeSpec(self.milestone.id, self.start_state, max_steps)
 
     def seeds(self, count: int, *purpose: str | int) -> list[int]:

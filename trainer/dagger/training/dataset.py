@@ -14,7 +14,7 @@ from schemas.storage.files import REAL_DISK
 from trainer.dagger.actions import Labels
 
 IN_MEMORY_BYTES = 256 * 1024 * 1024
-"""Observations up to this size are held in memory while training; larger ones stay on disk."""
+"""Observations up to this size are kept in memory during training; larger ones stay on disk."""
 
 
 def round_folder(folder: Path, number: int) -> Path:
@@ -26,7 +26,7 @@ class RoundWriter:
     """Writes the episodes of one round. The round counts when the milestone's progress is saved."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        """Create the round's folder; what an interrupted attempt at this round left is removed."""
+        """Create the round's folder. The files of an interrupted attempt at this round are removed."""
         self._folder = round_folder(folder, number)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
@@ -40,7 +40,7 @@ class RoundWriter:
         self._labels += len(labels)
 
     def finish(self) -> int:
-        """Make the round safe against a power cut, and return its number of labels."""
+        """Flush the round to the disk, and return its number of labels."""
         REAL_DISK.fsync_all(list(self._folder.iterdir()))
         REAL_DISK.fsync_dir(self._folder)
         return self._labels
@@ -84,7 +84,7 @@ class Dataset:
         return len(self.labels)
 
     def in_memory(self) -> NDArray[Any] | None:
-        """Return all observations, or None if they are too large to be held in memory."""
+        """Return all observations, or None if they are too large to be kept in memory."""
         return self._parts[0] if self._is_in_memory else None
 
     def batch(self, index_B: NDArray[np.int64]) -> tuple[NDArray[Any], Labels]:

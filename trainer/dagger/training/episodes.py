@@ -33,7 +33,7 @@ class FrameSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
-    """What all episodes of a milestone have in common."""
+    """The settings that all episodes of a milestone share."""
 
     milestone_id: str
     start_state: bytes | None  #: None: the state after the environment's reset
@@ -69,7 +69,7 @@ class _RunningEpisode:
     steps: int = 0
     observations: list[NDArray[Any]] = field(default_factory=list)
     labels: dict[int, Labels] = field(default_factory=dict)  #: by step
-    unlabelled: list[tuple[int, Any]] = field(default_factory=list)  #: steps, and what the expert is given
+    unlabelled: list[tuple[int, Any]] = field(default_factory=list)  #: steps, and the states for the expert
 
     def label_states(self, expert: Expert) -> None:
         """Let the expert label the states that have no label yet."""
@@ -168,7 +168,7 @@ def _start_episode(
 def _choose_actions(
     running: list[_RunningEpisode], by_expert: list[bool], policy: PolicyFn, expert: Expert
 ) -> list[Labels]:
-    """Return the action of each episode, and note its observation. States in which the policy acts are labelled later.
+    """Return the action of each episode, and store its observation. States in which the policy acts are labelled later.
 
     Labels that no step waits for are requested together, because each request costs time.
     """
@@ -205,10 +205,10 @@ def _step(running: _RunningEpisode, spec: EpisodeSpec, action: Labels) -> Episod
 
 @dataclass(frozen=True, slots=True)
 class EpisodeStatistics:
-    """Several episodes in numbers."""
+    """Statistics of several episodes."""
 
     success_rate: float
-    mean_steps: float | None  #: over the successes; None without any
+    mean_steps: float | None  #: over the successes; None if no episode succeeded
     std_steps: float | None
 
     @classmethod

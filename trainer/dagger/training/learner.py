@@ -29,7 +29,7 @@ IMAGE_FORMAT = "hotlap.dagger_pixels/1"
 _MINIBATCHES_PER_DRAW = 250  #: minibatches whose indices are drawn at the same time
 _LOG_STD_LABELS = 4096  #: labels that the deviation of the model is computed from
 INPUT_DAMPING_LABELS = 8000.0
-"""How many labels there must be for inputs of about the usual size, see `damped_normaliser`."""
+"""Number of labels from which inputs have about the usual size, see `damped_normaliser`."""
 
 
 def damped_normaliser(
@@ -48,7 +48,7 @@ def damped_normaliser(
 
 @dataclass(frozen=True, slots=True)
 class LearnerConfig:
-    """How a learner is created."""
+    """The settings of a learner."""
 
     milestone_id: str
     hidden: int
@@ -137,7 +137,7 @@ class DaggerLearner:
         return tensors_are_finite(self._network.module().state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to continue: weights, optimizer, statistics of the observations."""
+        """Return the state for `load_state_dict`: weights, optimizer, statistics of the observations."""
         return {
             "network": copy_tensors(self._network.module().state_dict()),
             "optimizer": copy_tensors(self._optimizer.state_dict()),
@@ -148,11 +148,11 @@ class DaggerLearner:
         """Continue from what `state_dict` returned."""
         self._network.module().load_state_dict(state["network"])
         self._optimizer.load_state_dict(copy_tensors(state["optimizer"]))  # torch would train on these tensors
-        seen = state["seen"]
-        self._set_statistics(ObservationNormaliser(seen["mean"], seen["var"], float(seen["count"])))
+        statistics = state["seen"]
+        self._set_statistics(ObservationNormaliser(statistics["mean"], statistics["var"], float(statistics["count"])))
 
     def checkpoint(self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]) -> bytes:
-        """Return a checkpoint's bytes. For images it has the trainer's three main keys, and others of its own."""
+        """Return a checkpoint's bytes. For images it has the trainer's three main keys and some additional ones."""
         if isinstance(self._network, VectorNetwork):
             return self.vector_checkpoint(round_number=round_number, history=history, probe=probe).to_bytes()
         document = {
@@ -220,7 +220,7 @@ class DaggerLearner:
 
     @torch.no_grad()
     def _set_log_std(self, observation: Tensor, target_BC: Tensor) -> None:
-        """Set the deviation of the model's actions to the errors that are left."""
+        """Set the deviation of the model's actions to the remaining errors."""
         errors_BA = self.loss.errors(self._network.outputs(observation), target_BC)
         deviation_A = errors_BA.square().mean(dim=0).sqrt()
         self._network.action_log_std.copy_(deviation_A.log().clamp(LOG_STD_MIN, LOG_STD_MAX))

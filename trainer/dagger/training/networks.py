@@ -14,7 +14,7 @@ from trainer.networks.network import Network, Shape, build_network, orthogonal, 
 
 
 class PolicyNetwork(Protocol):
-    """What the learner needs of a network."""
+    """The network of a learner."""
 
     action_log_std: nn.Parameter  #: [A], of real-valued actions, set after training; otherwise empty
 

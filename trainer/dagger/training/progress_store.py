@@ -22,12 +22,12 @@ from trainer.dagger.training.dataset import count_labels
 from trainer.dagger.training.episodes import EpisodeStatistics
 
 FORMAT = "hotlap.dagger_progress/2"
-"""Increased when progress that an older version saved would continue in another way than it began."""
+"""Increased if progress of an older version cannot be continued with the same result."""
 _MAX_PROGRESS_BYTES = 4 << 30
 _DAMAGED = (
     pickle.UnpicklingError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError
 )  # fmt: skip
-"""What `torch.load` raises for a file that is cut off or overwritten, and what unexpected content leads to."""
+"""Exceptions of `torch.load` for a truncated or overwritten file, and those that unexpected content causes."""
 
 
 class ProgressError(HotlapError):
@@ -60,7 +60,7 @@ class CompletedRound:
 
 @dataclass(frozen=True, slots=True)
 class MilestoneProgress:
-    """What is needed to continue a milestone."""
+    """The saved progress of a milestone."""
 
     fingerprint: str
     expert: ExpertEvaluation | None = None
@@ -72,7 +72,7 @@ class MilestoneProgress:
 
     @property
     def best_evaluation(self) -> EpisodeStatistics | None:
-        """The evaluation of the best round."""
+        """Return the evaluation of the best round; None before the first round."""
         return None if self.best_round is None else self.rounds[self.best_round].evaluation
 
     def with_round(self, done: CompletedRound, learner: dict[str, Any]) -> MilestoneProgress:
@@ -151,7 +151,7 @@ def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, st
 
 
 def _has_progress(path: Path) -> bool:
-    """Return whether the file exists. Raises OSError if this cannot be found out."""
+    """Return whether the file exists. Raises OSError if this cannot be checked."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -160,11 +160,13 @@ def _has_progress(path: Path) -> bool:
 
 
 def _start_from_scratch(folder: Path, fingerprint: str, reason: str, kind: str) -> tuple[MilestoneProgress, str]:
-    kept = _set_aside(folder, kind)
-    return MilestoneProgress(fingerprint), f"starts from scratch, because {reason}; the earlier work is kept in {kept}"
+    new_path = _rename_old(folder, kind)
+    return MilestoneProgress(
+        fingerprint
+    ), f"starts from scratch, because {reason}; the earlier work is kept in {new_path}"
 
 
-def _set_aside(folder: Path, kind: str) -> Path:
+def _rename_old(folder: Path, kind: str) -> Path:
     """Rename a work folder to `<ID>.<kind>-<time>` and return the new path. Raises ProgressError."""
     stem = f"{folder.name}.{kind}-{datetime.now(UTC):%Y%m%d_%H%M%S}"
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
@@ -219,8 +221,8 @@ def _from_document(document: dict[str, Any]) -> MilestoneProgress:
             expert["max_episode_steps"],
         ),
         rounds=tuple(
-            CompletedRound(beta, labels, loss, EpisodeStatistics(*evaluation), *rest)
-            for beta, labels, loss, evaluation, *rest in document["rounds"]
+            CompletedRound(beta, labels, loss, EpisodeStatistics(*evaluation), *numbers)
+            for beta, labels, loss, evaluation, *numbers in document["rounds"]
         ),
         learner=document["learner"],
         best=document["best"],

@@ -21,7 +21,7 @@ from trainer.dagger.training.start_states import episode_seed
 class DivergedError(HotlapError):
     """Training led to weights that are not finite."""
 
-    code = "E_NONFINITE"
+    code = "E_DIVERGED"
 
 
 def run_round(
@@ -39,7 +39,7 @@ def run_round(
         heartbeat=context.heartbeat,
     )
     if not learner.is_finite():
-        raise DivergedError("the policy's weights are not finite any more", hint="lower --learning-rate")
+        raise DivergedError("the policy contains weights that are not finite", hint="lower --learning-rate")
     trained_s = time.monotonic()
     evaluated = _evaluate(context, spec, learner, number)
     end_s = time.monotonic()

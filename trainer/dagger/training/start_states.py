@@ -1,4 +1,4 @@
-"""The states that a milestone's episodes start from: saved ones, or made with the expert of the milestone before."""
+"""Start states of milestones: read from a file, or created with the expert of the previous milestone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_EPISODES = 20
 
 
 def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> bytes | None:
-    """Return the start state, which is made if it is missing; None: the state after the env's reset.
+    """Return the start state, and create it if it is missing. None means the state after the environment's reset.
 
     Raises StateError.
     """
@@ -34,7 +34,7 @@ def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv,
     except OSError as error:
         raise StateError(f"the start state {path} cannot be read: {error.strerror}") from None
     if not state:
-        raise StateError(f"the start state {path} is empty", hint="remove it: it is made again")
+        raise StateError(f"the start state {path} is empty", hint="remove it; it is created again")
     try:
         env.reset(0, state)
     except StateError as error:
@@ -61,7 +61,7 @@ def _make_start_state(path: Path, milestone: Milestone, job: MilestoneJob, env: 
     expert_path = Path(job.expert_dir) / f"{before.id}.py"
     with Expert(expert_path, env.actions, call_timeout_s=job.settings.expert_timeout, log=log) as expert:
         for attempt in range(_MAX_EPISODES):
-            seed = episode_seed(job, before.id, "expert", attempt)  # those of its evaluation: the same state
+            seed = episode_seed(job, before.id, "expert", attempt)  # the seeds of its evaluation lead to the same state
             expert.seed(seed)
             episode, state = run_expert(env, spec, seed, expert, None)
             if episode.success:

@@ -1,7 +1,7 @@
-"""A simple car in the track's own coordinates: steering lag, drag, hills, a grip limit, a body that rolls and pitches.
+"""A simple car in track coordinates: steering lag, drag, hills, limited grip, a body that rolls and pitches.
 
 The car is a bicycle model that cannot slide: it turns by v tan(steer) / wheelbase up to the limit of its grip, and by
-what the grip allows above that (understeer). Acceleration along and across share one grip, so a car that brakes hard
+the limit above it (understeer). Acceleration along and across share one grip, so a car that brakes hard
 turns little. The state is (arc, offset, heading relative to the centreline), so that the nearest point of the track
 need not be searched:
 
@@ -75,7 +75,7 @@ class Cars:
 
 
 def drive(c: Cars, centreline: Centreline, action: Float64) -> Float64:
-    """Move every car by STEP_S and return how far it came along the centreline, [n] in m; negative if it drives back.
+    """Move every car by STEP_S and return the distance along the centreline, [n] in m; negative if it drives back.
 
     `centreline` is the centreline at the cars. `action` [n, 3] is steer in [-1, 1] with 1 to the right (as in engines),
     throttle and brake in [0, 1].

@@ -22,19 +22,19 @@ from trainer.envs.vec_env import Float32
 GUST = 0.06
 """Standard deviation of the gusts, which are added to the steering in [-1, 1]."""
 GUST_MEMORY = 0.8
-"""Part of a gust that is left one step later."""
+"""Part of a gust that remains one step later."""
 AHEAD_M = np.arange(0.0, 62.0, 2.0)
 """Distances ahead of the car, m, at which the expert gets the centreline."""
 _MAGIC = b"hotlap.racing/1\n"
-_ABOUT = struct.Struct("<dd")
+_HEADER = struct.Struct("<dd")
 
 
 class RacingMilestones(gymnasium.Env[Float32, Float32]):
-    """One car on one track. `milestones` are those of the config; each has `checkpoint_m`, metres to drive."""
+    """One car on one track. Each of the config's `milestones` has `checkpoint_m`, the metres to drive."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     action_names = RacingSimulation.ACTION_NAMES
-    lanes = 16  #: how many of these environments run at the same time in one process
+    num_envs = 16  #: how many of these environments run at the same time in one process
 
     def __init__(self, *, milestones: Sequence[Mapping[str, Any]], track: int = 0, gust: float = GUST) -> None:
         self.render_mode = "rgb_array"
@@ -90,9 +90,9 @@ class RacingMilestones(gymnasium.Env[Float32, Float32]):
         [31], 1/m, positive to the left.
         """
         cars, track = self._simulation.cars, self._simulation.tracks
-        which = np.repeat(self._simulation.track, len(AHEAD_M))
+        track_indices = np.repeat(self._simulation.track, len(AHEAD_M))
         arc = (cars.arc + AHEAD_M) % LENGTH
-        line = track.at(which, arc)
+        line = track.at(track_indices, arc)
         position = track.world_xy(self._simulation.track, cars.arc, cars.offset)[0]
         facing = float(track.at(self._simulation.track, cars.arc).heading[0] + cars.heading[0])
         x, y = line.x - position[0], line.y - position[1]
@@ -111,15 +111,15 @@ class RacingMilestones(gymnasium.Env[Float32, Float32]):
         return self._simulation.render(0)
 
     def save_state(self) -> bytes:
-        """Return the state of the car, the distance it has driven and the present gust, without the gusts to come."""
-        return _MAGIC + _ABOUT.pack(self._driven, self._gust) + self._simulation.save_state()
+        """Return the state of the car, the distance it has driven and the present gust, without future gusts."""
+        return _MAGIC + _HEADER.pack(self._driven, self._gust) + self._simulation.save_state()
 
     def load_state(self, state: bytes) -> None:
         """Restore a saved state; the gusts that follow are those of the last `reset`. Raises ValueError."""
-        head = len(_MAGIC) + _ABOUT.size
+        head = len(_MAGIC) + _HEADER.size
         if len(state) < head or not state.startswith(_MAGIC):
-            raise ValueError("this is not a saved state of the racing milestones")
-        driven, gust = _ABOUT.unpack(state[len(_MAGIC) : head])
+            raise ValueError("the bytes are not a saved state of the racing milestones")
+        driven, gust = _HEADER.unpack(state[len(_MAGIC) : head])
         self._simulation.load_state(state[head:])
         self._simulation.steps[:] = 0
         self._driven, self._gust = driven, gust

@@ -117,7 +117,7 @@ class RacingSimulation:
         last, last_track = c.select(ended), self.track[ended]
         self._start_episodes(ended)
         now = Cars(*(np.concatenate([a, b]) for a, b in zip(c.columns(), last.columns(), strict=True)))
-        both = self._observe(now, np.concatenate([self.track, last_track]))  # one call for both: half the time
+        both = self._observe(now, np.concatenate([self.track, last_track]))  # one call for both takes half the time
         observation = both[: self.n_agents]
         next_observation = observation
         if len(ended):
@@ -176,7 +176,7 @@ class RacingSimulation:
             rng.bit_generator.state = about["rng"]
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"this is not a saved state of the racing game ({reason})") from None
+            raise ValueError(f"the bytes are not a saved state of the racing game ({reason})") from None
         if identity != self._identity or any(column.shape != (self.n_agents,) for column in columns.values()):
             raise ValueError(f"the saved state is of '{identity}', not of '{self._identity}'")
         self.track, self.steps = columns.pop("track"), columns.pop("steps")

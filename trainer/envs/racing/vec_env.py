@@ -16,4 +16,4 @@ class RacingVecEnv(RacingSimulation):
         )
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing: the game has no resources to free."""

@@ -1,6 +1,6 @@
 """Rocket League as Gymnasium environments: one car, or many arenas at once. Needs the extra `rocket`.
 
-env = RocketSimEnv()                          # one car against one that stands still
+env = RocketSimEnv()                          # one car against one that does not move
 envs = RocketVectorEnv(32, blue=2, orange=2)  # 128 cars in 32 arenas
 """
 
@@ -18,7 +18,7 @@ from trainer.envs.rocket.vec_env import GameRules, RocketVecEnv
 from trainer.envs.vec_env import Float32
 
 _LARGEST = 10.0  #: bound on the absolute value of observations
-_STANDS_STILL = 8  #: index in the lookup table: all controls are 0
+_IDLE_ACTION = 8  #: index in the lookup table: all controls are 0
 
 
 def _rules(weights: Mapping[str, float] | None, *, discrete: bool, **rules: Any) -> GameRules:
@@ -26,7 +26,7 @@ def _rules(weights: Mapping[str, float] | None, *, discrete: bool, **rules: Any)
 
 
 class RocketSimEnv(gymnasium.Env[Any, Any]):
-    """One blue car is the agent. The others (a teammate, up to two opponents) are driven by `others` or stand still.
+    """One blue car is the agent. The others (a teammate, up to two opponents) are driven by `others` or do not move.
 
     `others` takes observations [n, 180] and returns actions [n, 8], or indices [n, 1] if `discrete`. `weights` maps
     reward parts to weights; default: those of `RewardWeights`. `rules` are other fields of `GameRules`.
@@ -59,14 +59,14 @@ class RocketSimEnv(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
         """Hold an action for `tick_skip` ticks. `info["reward_parts"]` contains each part of the reward, weighted."""
-        own = np.asarray(action, np.float32).reshape(1, -1)
-        seen_by_others = self._observation[1:]
-        if self._others is None or not len(seen_by_others):
-            still = _STANDS_STILL if self._discrete else 0.0
-            other_actions = np.full((len(seen_by_others), own.shape[1]), still, np.float32)
+        agent_action = np.asarray(action, np.float32).reshape(1, -1)
+        other_observations = self._observation[1:]
+        if self._others is None or not len(other_observations):
+            idle = _IDLE_ACTION if self._discrete else 0.0
+            other_actions = np.full((len(other_observations), agent_action.shape[1]), idle, np.float32)
         else:
-            other_actions = np.asarray(self._others(seen_by_others), np.float32)
-        step = self._env.step(np.concatenate([own, other_actions]))
+            other_actions = np.asarray(self._others(other_observations), np.float32)
+        step = self._env.step(np.concatenate([agent_action, other_actions]))
         self._observation = step.observation
         parts = {name: float(part[0]) for name, part in step.reward_parts.items()}
         ended = bool(step.terminated[0]), bool(step.truncated[0])

@@ -33,15 +33,15 @@ class RewardWeights(SettingsGroup):
     touch: float = 1.0
     """For each step in which the car touches the ball."""
     velocity_player_to_ball: float = 0.1
-    """Speed toward the ball, -1 to 1 of the car's highest."""
+    """Speed toward the ball, -1 to 1 in units of the car's top speed."""
     velocity_ball_to_goal: float = 0.2
-    """The ball's speed toward the other goal, -1 to 1 of its highest."""
+    """The ball's speed toward the other goal, -1 to 1 in units of its top speed."""
     boost: float = 0.002
-    """Square root of the boost that is kept, 0 to 1."""
+    """Square root of the boost that the car has, 0 to 1."""
     demo: float = 0.5
     """For each demolition."""
     align: float = 0.005
-    """Ball between the car and the other goal, -1 to 1."""
+    """How well the ball is between the car and the other goal, -1 to 1."""
     aerial: float = 0.002
     """Wheels off the ground, by height, 0 to 1."""
 

@@ -36,7 +36,7 @@ BALL_POS, BALL_VEL, BALL_SPIN = slice(0, 3), slice(7, 10), slice(10, 13)
 _RESPAWN_SOON_S = 0.1
 _TUNE_EVERY = 2000  #: steps
 _MIN_SAVING = 0.1
-"""Part of a step's time that more threads must save: they take cores from other programs."""
+"""Part of a step's time that more threads must save, because they use cores that other programs could use."""
 _GIVE_UP_FACTOR = 1.5
 """If other programs use the cores, threads wait for each other, and a step takes up to 40 times as long as with one."""
 _ROUNDS = 6
@@ -77,7 +77,7 @@ def find_meshes() -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class ArenaState:
-    """The state of G arenas with C cars each. The axis of 2 is the team whose view it is: blue, orange."""
+    """The state of G arenas with C cars each. The axis of size 2 is the view of the numbers: blue's, orange's."""
 
     car: Float32  #: [G, C, 2, 36]
     ball: Float32  #: [G, 2, 25]
@@ -123,8 +123,12 @@ class Arenas:
         self._pads = np.zeros((count, 2, 34), np.float32)
         self._flip = np.zeros((count, self.cars_per_arena), np.float32)
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="arenas")
-        #: ways to step that lead to the same states; the first one uses one thread
-        self.ways: tuple[Callable[[int], None], ...] = (self._alone, self._shared, self._multi_step)
+        #: functions that lead to the same states; the first one uses one thread
+        self.step_functions: tuple[Callable[[int], None], ...] = (
+            self._step_on_one_thread,
+            self._step_on_two_threads,
+            self._multi_step,
+        )
         self._tuner = self._new_tuner()
         self._steps = 0
 
@@ -147,17 +151,19 @@ class Arenas:
         if self._steps % _TUNE_EVERY == 0:
             self._tuner = self._new_tuner()
         self._steps += 1
-        began_s = time.perf_counter()
-        self.ways[self._tuner.current](ticks)
-        self._tuner.record(time.perf_counter() - began_s)
+        start_s = time.perf_counter()
+        self.step_functions[self._tuner.current](ticks)
+        self._tuner.record(time.perf_counter() - start_s)
 
     def _new_tuner(self) -> Autotuner[int]:
-        return Autotuner(range(len(self.ways)), rounds=_ROUNDS, min_saving=_MIN_SAVING, give_up_factor=_GIVE_UP_FACTOR)
+        return Autotuner(
+            range(len(self.step_functions)), rounds=_ROUNDS, min_saving=_MIN_SAVING, give_up_factor=_GIVE_UP_FACTOR
+        )
 
-    def _alone(self, ticks: int) -> None:
+    def _step_on_one_thread(self, ticks: int) -> None:
         _step_each(self._arenas, ticks)
 
-    def _shared(self, ticks: int) -> None:
+    def _step_on_two_threads(self, ticks: int) -> None:
         """Step half of the arenas in another thread; RocketSim releases the global interpreter lock."""
         half = self.count // 2
         other = self._helper.submit(_step_each, self._arenas[:half], ticks)

@@ -25,8 +25,8 @@ class GameRules:
     weights: Mapping[str, float]  #: reward part to weight; a part that is missing has the weight 0
     discrete: bool = True  #: indices of the lookup table, or 8 controls
     tick_skip: int = 8  #: physics ticks for which an action is held
-    time_limit_s: float = 60.0  #: game seconds after which an episode is cut
-    no_touch_s: float = 20.0  #: game seconds without a touch of the ball after which an episode is cut
+    time_limit_s: float = 60.0  #: game seconds after which an episode is ended
+    no_touch_s: float = 20.0  #: game seconds without a touch of the ball after which an episode is ended
     random_starts: float = 0.5  #: part of the episodes that start at random places
 
 
@@ -47,18 +47,18 @@ class RocketVecEnv:
     def __init__(self, arenas: int, blue: int, orange: int, rules: GameRules) -> None:
         if not (1 <= blue <= MAX_BLUE and 0 <= orange <= MAX_ORANGE):
             limits = f"1 to {MAX_BLUE} against 0 to {MAX_ORANGE}"
-            raise ValueError(f"{blue} cars against {orange} do not fit into the observations, only {limits}")
-        eight = ContinuousActions(
+            raise ValueError(f"{blue} cars against {orange} do not fit into the observations; allowed are {limits}")
+        controls = ContinuousActions(
             names=CONTROL_NAMES, low=(-1.0,) * len(CONTROL_NAMES), high=(1.0,) * len(CONTROL_NAMES)
         )
-        space = DiscreteActions(n=len(lookup_table())) if rules.discrete else eight
+        space = DiscreteActions(n=len(lookup_table())) if rules.discrete else controls
         self.contract = PolicyContract(observation_size=OBSERVATION_SIZE, action_space=space)
         self.arenas, self.blue, self.cars_per_arena = arenas, blue, blue + orange
         self.n_agents = arenas * self.cars_per_arena
         self.rules = rules
         self._orange = orange
         self._sim = Arenas(arenas, blue, orange)
-        self._used = False
+        self._has_started = False
         self.arena_state = self._sim.read()  #: the present state
         self._table = lookup_table()
         self._table_controls = self._sim.controls(self._table)
@@ -76,12 +76,12 @@ class RocketVecEnv:
 
         Used arenas are replaced: a kickoff does not clear all of their state.
         """
-        if self._used:
+        if self._has_started:
             self._sim.close()
             del self._sim  # first, so that the new ones can use its memory
             self._sim = Arenas(self.arenas, self.blue, self._orange)
             self.arena_state = self._sim.read()
-        self._used = True
+        self._has_started = True
         self._rng = np.random.default_rng(seed)
         self.ended_episodes = []
         all_arenas = np.arange(self.arenas)
@@ -116,7 +116,7 @@ class RocketVecEnv:
     def _finish_step(
         self, parts: dict[str, Float32], scored: npt.NDArray[np.int64], cut: npt.NDArray[np.bool_]
     ) -> Step:
-        """Weight the reward parts, start new episodes where one ended, and observe."""
+        """Weight the reward parts, start a new episode in each arena whose episode ended, and observe."""
         weighted = {name: (part * self._weights[name]).reshape(-1) for name, part in parts.items()}
         reward: Float32 = np.stack(list(weighted.values())).sum(axis=0)
         successor = self._observe(np.arange(self.arenas))
@@ -155,7 +155,7 @@ class RocketVecEnv:
 
     def use_one_thread(self) -> None:
         """Step on one thread until the next reset, even if more cores are free."""
-        self._sim.ways = self._sim.ways[:1] * len(self._sim.ways)
+        self._sim.step_functions = self._sim.step_functions[:1] * len(self._sim.step_functions)
 
     def close(self) -> None:
         """End the helper thread."""

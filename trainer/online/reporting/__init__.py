@@ -1,1 +1,1 @@
-"""What users see of an online run: console, metric loggers, video, system load."""
+"""The output of an online run: console, metric loggers, video, system load."""

@@ -11,13 +11,13 @@ from trainer.online.config import OnlineSettings
 
 
 class MetricLogger(Protocol):
-    """Where scalars are logged."""
+    """Logs scalars."""
 
     def scalars(self, steps: int, numbers: dict[str, float]) -> None:
-        """Log numbers after so many agent steps."""
+        """Log numbers, by name, after `steps` agent steps."""
 
     def close(self) -> None:
-        """Write what is left, and close."""
+        """Write the remaining numbers, and close."""
 
 
 class TensorBoard:
@@ -30,12 +30,12 @@ class TensorBoard:
         self._writer: Any = SummaryWriter(str(folder))
 
     def scalars(self, steps: int, numbers: dict[str, float]) -> None:
-        """Log numbers after so many agent steps."""
+        """Log numbers, by name, after `steps` agent steps."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, steps)
 
     def close(self) -> None:
-        """Write what is left, and close."""
+        """Write the remaining numbers, and close."""
         self._writer.close()
 
 
@@ -50,7 +50,7 @@ class WandB:
         self._run.start(settings.model_dump(mode="json"))
 
     def scalars(self, steps: int, numbers: dict[str, float]) -> None:
-        """Log numbers after so many agent steps."""
+        """Log numbers, by name, after `steps` agent steps."""
         self._run.log(numbers, step=steps)
 
     def close(self) -> None:
@@ -59,9 +59,9 @@ class WandB:
 
 
 def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[MetricLogger], str]:
-    """Return the loggers that the settings ask for, and a note if TensorBoard is asked for but not installed.
+    """Return the loggers that the settings enable, and a note if TensorBoard is enabled but not installed.
 
-    Raises ConfigError if wandb is asked for but not installed.
+    Raises ConfigError if wandb is enabled but not installed.
     """
     loggers: list[MetricLogger] = []
     note = ""
@@ -71,5 +71,6 @@ def make_loggers(folder: Path, settings: OnlineSettings) -> tuple[list[MetricLog
         try:
             loggers.append(TensorBoard(folder / "tensorboard"))
         except ImportError:
-            note = f"no TensorBoard scalars, since tensorboard is not installed -> {install_command('tensorboard')}"
+            remedy = install_command("tensorboard")
+            note = f"no TensorBoard scalars are written, because tensorboard is not installed -> {remedy}"
     return loggers, note

@@ -32,7 +32,7 @@ def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
 
 
 def _frames(settings: OnlineSettings, actor: Actor) -> tuple[Iterator[Frame], float]:
-    """Return the frames of an episode, and how many make a second."""
+    """Return the frames of an episode, and the frames per second."""
     seed = key_for(settings.run.seed, "evaluation")
     if settings.env.id == "racing":
         return _racing(settings, actor, seed), 10.0

@@ -1,4 +1,4 @@
-"""The three stages, and when one ends."""
+"""The three stages of the curriculum, and the condition for the end of a stage."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from trainer.online.config import CurriculumSettings
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The teams of a stage, and who learns."""
+    """The teams of a stage, and which of them learn."""
 
     name: str
     blue: int
     orange: int
-    self_play: (
-        bool  #: both teams learn, except in a part of the arenas; if False, only blue learns, against past policies
-    )
+    #: both teams learn, except in a part of the arenas; if False, only blue learns, against past policies
+    self_play: bool
 
 
 STAGES = (

@@ -113,7 +113,7 @@ class League:
         return {"stage": self.stage, "results": list(self._results), "steps": self._steps, "pool": self.pool.state()}
 
     def after_checkpoint(self) -> None:
-        """Remove the files of policies that have left the pool."""
+        """Remove the files of policies that are no longer in the pool."""
         self.pool.remove_unused_files()
 
     def restore(self, state: dict[str, Any]) -> None:

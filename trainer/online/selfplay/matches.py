@@ -36,8 +36,8 @@ class Matches:
             for arena, side in self._side.items()
         }
         all_past = np.concatenate([*self._past_agents.values(), np.zeros(0, np.int64)]).astype(np.intp)
-        self._own = np.setdiff1d(agents.reshape(-1), all_past)
-        self.contract, self.n_agents = env.contract, len(self._own)
+        self._learner_agents = np.setdiff1d(agents.reshape(-1), all_past)
+        self.contract, self.n_agents = env.contract, len(self._learner_agents)
         self._opponent: dict[int, Opponent] = {}
         self._rng = np.random.default_rng(0)
         self._observation: Float32 = np.zeros((0, 0), np.float32)
@@ -49,12 +49,12 @@ class Matches:
         self._observation = self.env.reset(seed)
         for arena in self._side:
             self._opponent[arena] = self._choose_opponent(self._rng)
-        return self._observation[self._own]
+        return self._observation[self._learner_agents]
 
     def step(self, action: Float32) -> Step:
         """Advance all games with the learner's actions; the opponents choose their own."""
         all_actions = np.zeros((self.env.n_agents, action.shape[1]), np.float32)
-        all_actions[self._own] = action
+        all_actions[self._learner_agents] = action
         for actor, agents in self._agents_by_opponent():
             all_actions[agents] = actor.sample(self._observation[agents], self._rng)
         step = self.env.step(all_actions)
@@ -65,14 +65,14 @@ class Matches:
                 self.results.append((self._opponent[episode.arena].name, score))
                 self._opponent[episode.arena] = self._choose_opponent(self._rng)
         self.env.ended_episodes = []
-        own = self._own
-        parts = {name: part[own] for name, part in step.reward_parts.items()}
+        agents = self._learner_agents
+        parts = {name: part[agents] for name, part in step.reward_parts.items()}
         return Step(
-            step.next_observation[own],
-            step.observation[own],
-            step.reward[own],
-            step.terminated[own],
-            step.truncated[own],
+            step.next_observation[agents],
+            step.observation[agents],
+            step.reward[agents],
+            step.terminated[agents],
+            step.truncated[agents],
             parts,
         )
 

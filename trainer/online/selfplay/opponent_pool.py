@@ -18,7 +18,7 @@ from schemas.storage.files import read_regular, write_atomic
 from trainer.online.actor import Actor
 
 START_RATING = 1000.0
-_K = 16.0  #: the most that a match changes a rating, in points
+_K = 16.0  #: largest change of a rating by one match, in points
 _SCALE = 400.0  #: difference in points at which the better one's expected score is ten times the other's
 
 
@@ -73,7 +73,7 @@ class OpponentPool:
         self.opponents = [Opponent(name, float(rating), self._load_actor(name)) for name, rating in state["members"]]
 
     def remove_unused_files(self) -> None:
-        """Remove the files of policies that have left. Call it after a checkpoint without them was saved."""
+        """Remove the files of policies that are no longer in the pool. Call it after a checkpoint was saved."""
         used = {opponent.name for opponent in self.opponents}
         for path in self.folder.glob("policy_*.npz"):
             if path.name not in used:

@@ -1,6 +1,6 @@
 """The private functions of torch that the analytic gradient calls.
 
-They are not documented, so another version of torch may lack or change them. `self_test` tries them before their first
+They are not documented, so another version of torch may lack or change them. `self_test` checks them before their first
 use. None stands for a missing function.
 """
 

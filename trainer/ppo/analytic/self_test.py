@@ -67,15 +67,15 @@ def _compare() -> str:
     plain_adam = torch.optim.Adam(parameters, lr=_CONFIG.learning_rate, eps=ADAM_EPS, foreach=False, fused=False)
     for _ in range(_STEPS):
         gradient.compute(slice(0, batch.size))
-        ours = [view.clone() for view in stacked.flat.views(stacked.flat.gradient)]
+        gradients = [view.clone() for view in stacked.flat.views(stacked.flat.gradient)]
         loss = ppo_loss(batch, evaluate(reference, distribution, batch), _CONFIG.loss).total
         expected = torch.autograd.grad(loss, parameters)
         norm = math.sqrt(sum(float(g.square().sum()) for g in expected))
-        if not _largest_difference(ours, expected) <= _GRADIENT_TOLERANCE * norm:  # true for nan, too
+        if not _largest_difference(gradients, expected) <= _GRADIENT_TOLERANCE * norm:  # true for nan, too
             return "the analytic gradient differs from that of autograd"
         adam.step()
-        for parameter, own in zip(parameters, ours, strict=True):
-            parameter.grad = own
+        for parameter, gradient_part in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient_part
         torch.nn.utils.clip_grad_norm_(parameters, _CONFIG.max_grad_norm)
         plain_adam.step()
         if not _largest_difference(stacked.flat.ordered, parameters) <= _STEP_TOLERANCE:
@@ -109,6 +109,6 @@ def _make_problem() -> tuple[ActorCritic, Batch]:
 
 
 @torch.no_grad()
-def _largest_difference(ours: list[Tensor], expected: list[Tensor] | tuple[Tensor, ...]) -> float:
-    differences = [(own - other).abs().max() for own, other in zip(ours, expected, strict=True)]
+def _largest_difference(computed: list[Tensor], expected: list[Tensor] | tuple[Tensor, ...]) -> float:
+    differences = [(own - other).abs().max() for own, other in zip(computed, expected, strict=True)]
     return float(torch.stack(differences).max())

@@ -40,7 +40,7 @@ _LOG_STD_MIN, _LOG_STD_MAX = np.float32(LOG_STD_MIN), np.float32(LOG_STD_MAX)
 
 
 class AnalyticUpdater:
-    """Does what AutogradUpdater does for the built-in network and loss, up to rounding.
+    """Computes the same as AutogradUpdater for the built-in network and loss, up to rounding.
 
     Sets the number of CPU threads of the process, and limits numpy to one thread.
     """
@@ -60,7 +60,9 @@ class AnalyticUpdater:
         self._norms: list[float] = []
         self._entropies: list[float] = []
         self._threads: threads.ThreadCount | None = None
-        self._epochs_done = self._next_trial = 0  # epochs; a trial of more threads begins after so many
+        self._epochs_done = self._next_trial = (
+            0  # epochs; `_next_trial`: a trial of more threads begins after so many epochs
+        )
         self._has_same_result: dict[int, bool] = {}
         self.set_batch(config, batch)
 
@@ -85,7 +87,7 @@ class AnalyticUpdater:
         self._norms, self._entropies = [], []
         with np.errstate(all="ignore"):  # values that are not finite show in the terms
             self._take_all_steps(iter(self._minibatches))
-        threads.set_thread_count(self.config.threads or 1)  # what follows is too small for more
+        threads.set_thread_count(self.config.threads or 1)  # the work after this is too small for more
         evaluation = self._gradient.evaluation(order, float(np.mean(self._entropies)))
         terms = ppo_loss(self._batch, evaluation, self.config.loss)
         means = {name: float(value) for name, value in zip(LossTerms._fields, terms, strict=True)}
@@ -94,7 +96,7 @@ class AnalyticUpdater:
     def _take_all_steps(self, minibatches: Iterator[slice]) -> None:
         """Take an epoch's steps. If the number of threads is not known yet, the first steps are a trial."""
         if self._threads is None or self._is_trial_due(self._threads):
-            # Longer from trial to trial: the other cores may have been in use only during the last one.
+            # The interval grows: the other cores may have been in use only during the last trial.
             self._next_trial = 2 * self._epochs_done + 1
             self._threads = self._tune_threads(minibatches)
         self._epochs_done += 1
@@ -146,13 +148,13 @@ class AnalyticUpdater:
         return None
 
     def _is_same_with(self, count: int) -> bool:
-        """Return whether `count` threads lead to the same bits as one thread. All state is as before afterwards."""
+        """Return whether `count` threads lead to the same bits as one thread. Afterwards all state is as before."""
         if count not in self._has_same_result:
             self._has_same_result[count] = self._result_with(count) == self._result_with(1)
         return self._has_same_result[count]
 
     def _result_with(self, count: int) -> list[bytes]:
-        """Return the bits of all state after a few steps with so many threads, and undo the steps."""
+        """Return the bits of all state after a few steps with `count` threads, and undo the steps."""
         state, norms, entropies = self._adam.copy_state(), list(self._norms), list(self._entropies)
         threads.set_thread_count(count)
         self._take_steps(self._minibatches[:_COMPARED_STEPS])
@@ -163,6 +165,6 @@ class AnalyticUpdater:
 
 
 def _seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start_s

@@ -50,7 +50,7 @@ def test_video_that_is_not_finished_is_removed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_and_finished_videos_are_kept(tmp_path):
+def test_videos_of_a_killed_process_are_removed_and_finished_videos_are_kept(tmp_path):
     (tmp_path / ".recording-123-456.mp4").write_bytes(b"half")
     (tmp_path / "rollout.mp4").write_bytes(b"whole")
     remove_unfinished(tmp_path)

@@ -1,4 +1,4 @@
-"""Experts are the user's own code: a bad one fails its milestone with one line, and nothing else."""
+"""Experts are the user's own code: a bad expert fails only its milestone, with one line."""
 
 import time
 
@@ -80,7 +80,7 @@ def living_experts():
     return [c for c in psutil.Process().children() if "trainer.dagger.expert.server" in " ".join(c.cmdline())]
 
 
-def test_expert_s_process_lives_as_long_as_its_block(tmp_path):
+def test_expert_s_process_runs_as_long_as_its_block(tmp_path):
     """The control of the tests below: they look for this process."""
     (tmp_path / "expert.py").write_text(f"{RUN}    return 1\n")
     with Expert(tmp_path / "expert.py", ACTIONS, call_timeout_s=20.0):
@@ -89,7 +89,7 @@ def test_expert_s_process_lives_as_long_as_its_block(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "code", "message"), BAD.values(), ids=BAD)
-def test_bad_expert_gives_one_line_and_leaves_no_process(tmp_path, text, code, message):
+def test_bad_expert_is_reported_in_one_line_and_its_process_ends(tmp_path, text, code, message):
     path = tmp_path / "expert.py"
     if text is not None:
         path.write_text(text)

@@ -88,11 +88,11 @@ def test_tracker_logs_rounds_and_final_success_rates(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("flag", [None, "--no-record-video"])
-def test_without_an_encoder_one_line_says_so_unless_no_videos_are_wanted(tmp_path, monkeypatch, capsys, flag):
+def test_a_missing_encoder_is_reported_in_one_line_unless_videos_are_off(tmp_path, monkeypatch, capsys, flag):
     from tests.fakes.corridor import write_project
     from trainer.dagger import cli
 
     monkeypatch.setattr(cli, "can_record", lambda: False)
     arguments = [*write_project(tmp_path), *([flag] if flag else [])]
-    assert not cli._options(cli.parser("dagger").parse_args(arguments)).record_video
-    assert capsys.readouterr().err.count("no videos, since av is not installed") == (0 if flag else 1)
+    assert not cli._options(cli.parser("hotlap dagger").parse_args(arguments)).record_video
+    assert capsys.readouterr().err.count("no videos are recorded, because av is not installed") == (0 if flag else 1)

@@ -21,7 +21,7 @@ SPEC = EpisodeSpec("A", None, 30)
 
 
 class AlwaysRight:
-    """Stands in for the expert's process."""
+    """Replaces the expert's process."""
 
     def __init__(self):
         self.requests = []
@@ -52,7 +52,7 @@ def collected(count, expert_acts, policy, seeds=(1, 2, 3)):
 
 
 def test_labels_are_the_expert_s_if_the_policy_acts():
-    """The policy walks left until it falls; the labels say right."""
+    """The policy walks left until it falls; the labels are right."""
     episodes, expert = collected(2, False, all_left)
     assert [one.episode.success for one in episodes] == [False] * 3
     for one in episodes:
@@ -69,7 +69,7 @@ def test_expert_acts_in_the_steps_that_are_marked():
 
 
 def test_expert_and_policy_can_take_turns():
-    """Right and left in turn lead nowhere; the labels of all steps say right and are in order."""
+    """Right and left in turn do not make progress; the labels of all steps are right and in order."""
     acts = [np.arange(SPEC.max_steps) % 2 == 0]
     [one] = collect_labels(corridors(1), SPEC, [1], acts, all_left, AlwaysRight())
     assert one.episode == Episode(0, False, SPEC.max_steps)
@@ -79,7 +79,7 @@ def test_expert_and_policy_can_take_turns():
     assert (moves[1::2] < -0.5).all()
 
 
-def test_number_of_environments_changes_nothing():
+def test_number_of_environments_does_not_change_the_result():
     one, many = collected(1, False, all_right)[0], collected(3, False, all_right)[0]
     for a, b in zip(one, many, strict=True):
         assert a.episode == b.episode

@@ -75,7 +75,7 @@ def test_learner_imitates_labels(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_continuing_from_a_saved_state_gives_the_same_bits(tmp_path, kind):
+def test_continuing_from_a_saved_state_leads_to_the_same_bits(tmp_path, kind):
     x, data = data_of(tmp_path, kind)
     straight = DaggerLearner(VECTOR, KINDS[kind], config())
     straight.update_normaliser(x)
@@ -83,7 +83,7 @@ def test_continuing_from_a_saved_state_gives_the_same_bits(tmp_path, kind):
     buffer = io.BytesIO()
     torch.save(straight.state_dict(), buffer)
     resumed = DaggerLearner(VECTOR, KINDS[kind], config())
-    resumed.train(data, steps=5, batch_size=16, round_number=7)  # it must not matter what it was before
+    resumed.train(data, steps=5, batch_size=16, round_number=7)  # its earlier state must not matter
     resumed.load_state_dict(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
     for learner in (straight, resumed):
         learner.update_normaliser(x[:50] * 2)

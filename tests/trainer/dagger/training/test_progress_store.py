@@ -85,7 +85,7 @@ def test_round_that_was_interrupted_does_not_count(tmp_path):
     ["", "progress.pt", "data/round_0001/labels_0000.npy", "data/round_0001/observations_0000.npy"],
     ids=["the folder", "progress.pt", "labels", "observations"],
 )
-def test_what_may_not_be_read_stops_the_milestone_and_changes_nothing(tmp_path, place):
+def test_progress_without_read_permission_stops_the_milestone_unchanged(tmp_path, place):
     """As after one run with sudo."""
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)  # another user must get as far as the folder
@@ -100,7 +100,7 @@ def test_what_may_not_be_read_stops_the_milestone_and_changes_nothing(tmp_path, 
     assert content(tmp_path) == before
 
 
-def test_disk_error_stops_the_milestone_and_changes_nothing(tmp_path, monkeypatch):
+def test_disk_error_stops_the_milestone_unchanged(tmp_path, monkeypatch):
     save_rounds(tmp_path / "A", 2)
     before = content(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The racing game: geometry against brute force, driving against plain integration, and what `step` promises."""
+"""The racing game: geometry against brute force, driving against plain integration, and the results of `step`."""
 
 import io
 import subprocess
@@ -21,7 +21,7 @@ def actions(simulation, rng, steps):
 
 
 def keep_to_the_middle(simulation, speed=14.0):
-    """Steer for the centreline some way ahead and hold a speed."""
+    """Steer toward the centreline ahead, at a constant speed."""
     c = simulation.cars
     ahead = 4.0 + 0.7 * c.speed
     target = simulation.tracks.world_xy(simulation.track, (c.arc + ahead) % track.LENGTH, np.zeros(simulation.n_agents))
@@ -116,7 +116,7 @@ def test_tracks_are_closed_have_equal_spacing_and_differ():
 # --- driving ----------------------------------------------------------------------------------------
 
 
-def test_track_coordinates_and_world_coordinates_move_alike():
+def test_track_coordinates_and_world_coordinates_describe_the_same_path():
     simulation = RacingSimulation(64, seed=1)
     worst = 0.0
     for _ in range(100):
@@ -169,14 +169,14 @@ def test_a_simple_driver_earns_several_times_as_much_as_noise():
     assert sum(s.terminated.sum() for s in steps) == 0
 
 
-# --- what `step` promises ------------------------------------------------------------------------------
+# --- the results of `step` -----------------------------------------------------------------------------
 
 
 def test_observations_are_finite_and_well_scaled():
     simulation, rng = RacingSimulation(64, seed=2), np.random.default_rng(2)
-    seen = [simulation.reset()] + [simulation.step(a).next_observation for a in actions(simulation, rng, 400)]
-    seen += [simulation.step(keep_to_the_middle(simulation, speed=20.0)).next_observation for _ in range(300)]
-    flat = np.concatenate(seen)
+    observations = [simulation.reset()] + [simulation.step(a).next_observation for a in actions(simulation, rng, 400)]
+    observations += [simulation.step(keep_to_the_middle(simulation, speed=20.0)).next_observation for _ in range(300)]
+    flat = np.concatenate(observations)
     assert flat.dtype == np.float32
     assert flat.shape[1] == simulation.OBSERVATION_SIZE == len(simulation.OBSERVATION_NAMES) == 15
     assert np.isfinite(flat).all()
@@ -213,7 +213,7 @@ def test_an_end_returns_the_last_observation_and_starts_a_new_episode():
     assert min(ends.values()) > 20
 
 
-def test_the_same_seed_gives_the_same_rewards_and_another_seed_does_not():
+def test_only_the_same_seed_leads_to_the_same_rewards():
     def play(seed):
         simulation, rng = RacingSimulation(16, seed=seed), np.random.default_rng(0)
         return np.stack([simulation.step(a).reward for a in actions(simulation, rng, 150)])
@@ -253,7 +253,7 @@ def test_a_state_that_is_damaged_foreign_or_a_pickle_is_rejected():
     np.testing.assert_array_equal(simulation.observe(), before)
 
 
-def test_scaled_observations_change_nothing_else():
+def test_scaled_observations_do_not_change_the_game():
     good, bad = (
         RacingSimulation(8, seed=1),
         RacingSimulation(8, seed=1, observation_scale=30.0, observation_shift=100.0),
