@@ -170,7 +170,7 @@ def test_if_the_terminal_closes_only_the_log_file_is_written(start):
     ready(terminal)
     terminal.hang_up()
     terminal.run_cycle()
-    terminal.until(lambda: b"the dashboard is off" in terminal.paths.daemon_log.read_bytes())
+    terminal.until(lambda: b"the dashboard was switched off" in terminal.paths.daemon_log.read_bytes())
     assert terminal.stop() == 0
 
 
