@@ -41,7 +41,7 @@ class Cache:
         self.executable = self.python / "python.exe"
         self.site_packages = self.python / "Lib" / "site-packages"
         self.prefix = folder / "prefix"  #: the Wine prefix that each run gets a copy of
-        self.home = folder / "home"  #: stands in for the home folder, so that Wine links nothing to the real one
+        self.home = folder / "home"  #: replaces the home folder, so that Wine makes no links to the real one
         self.bytecode = folder / "bytecode"  #: .pyc files, so that none are written into the checkout
         self.downloads = folder / "downloads"
         self.runs = folder / "runs"
@@ -122,7 +122,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, shared: bool, progress: Progress) -> Iterator[None]:
-        """Hold the folder: shared while a program runs in it, alone while it is changed."""
+        """Lock the folder: shared while a program runs in it, exclusively while it is changed."""
         with open_locked(self.folder / "lock", shared, progress):
             yield
 

@@ -65,7 +65,7 @@ def report(cache: Cache, progress: Progress) -> None:
 
 
 def clean(cache: Cache, progress: Progress) -> None:
-    """Remove the environment, and end what killed runs left in it."""
+    """End the processes of killed runs, and remove the environment."""
     if not cache.folder.is_dir():
         progress.say(f"{cache.folder} does not exist")
         return

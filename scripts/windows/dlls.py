@@ -71,14 +71,14 @@ def wine_runtime(cache: Cache) -> Path:
 
 
 def dlls_digest(cache: Cache) -> str:
-    """Return a hash of all inputs: sources, flags, Wine's runtime, and the interpreter they are put next to."""
+    """Return a hash of all inputs: sources, flags, Wine's runtime, and the interpreter that uses the DLLs."""
     sources = [file_digest(path) for path in sorted(SOURCES.glob("*.c"))]
     interpreter = cache.stamp("interpreter").get("digest")
     return digest_of(*sources, file_digest(SITE_FILE), FLAGS, file_digest(wine_runtime(cache)), interpreter)
 
 
 def ensure_dlls(cache: Cache, progress: Progress) -> None:
-    """Build the DLLs next to python.exe, and put our sitecustomize.py into the packages, unless that is done."""
+    """Build the DLLs next to python.exe and copy our sitecustomize.py to the packages, if this is not done yet."""
     digest = dlls_digest(cache)
     if cache.is_finished("dlls", digest):
         return

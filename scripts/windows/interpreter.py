@@ -33,7 +33,7 @@ DIGEST = digest_of(SHA256, INNER, FOLDER, LEFT_OUT)
 
 
 def ensure_interpreter(cache: Cache, progress: Progress) -> None:
-    """Unpack the Windows CPython unless that is done."""
+    """Unpack the Windows CPython if it is not unpacked yet."""
     if cache.is_finished("interpreter", DIGEST) and cache.executable.is_file():
         return
     with progress.step("interpreter", f"Windows CPython {PYTHON_VERSION}: fetching and unpacking"):

@@ -174,7 +174,7 @@ def unpack_wheel(wheel: Path, site_packages: Path, progress: Progress) -> None:
 
 
 def remove(info: Path) -> None:
-    """Remove an installed package. Its .dist-info folder goes last, so that a stopped removal is repeated."""
+    """Remove an installed package, its .dist-info folder last, so that an interrupted removal is repeated."""
     site_packages = info.parent
     record = info / "RECORD"
     rows = csv.reader(io.StringIO(record.read_text(encoding="utf-8") if record.exists() else ""))

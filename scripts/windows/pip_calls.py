@@ -42,7 +42,7 @@ def describe_line(line: str) -> str:
 
 
 def explain(output: str, cache: Cache) -> SetupError:
-    """Return the error for a failed download. Without a network pip also finds no match, so that comes first."""
+    """Return the error for a failed download. A missing network is checked first: pip then also finds no match."""
     if NO_SPACE.search(output):
         return SetupError(
             f"the disk of {cache.folder} or of the temporary folder is full: free a few GB, run this again"

@@ -23,7 +23,7 @@ WINDOWS_VERSION = "win10"
 OVERRIDES = "mscoree,mshtml,winemenubuilder.exe=;ucrtbase=n,b;wucrt=n"  #: ours before Wine's; no menus, no browser
 END_S = 15.0  #: for `wineserver -k`
 
-#: Variables that do not reach Windows Python: they speak of Linux, or of Linux's Python.
+#: Variables that Windows Python does not get: they are about Linux, or about Linux's Python.
 DROPPED = ("PYTHON", "OPENBLAS_", "VIRTUAL_ENV", "XDG_", "PIP_", "WINE", "LD_", "DISPLAY", "WAYLAND_DISPLAY",
            "HOTLAP_WINDOWS_CACHE")  # fmt: skip
 
@@ -157,7 +157,7 @@ def prefix_of_a_run(cache: Cache) -> Iterator[Path]:
 
 
 def remove_stale(cache: Cache) -> None:
-    """End and remove what a killed run left: its lock is free, because the system released it."""
+    """End and remove the prefixes of killed runs. The system has released their locks."""
     for lock in sorted(cache.runs.glob("run-*.lock")):
         with hold(lock) as held:
             if held:
@@ -168,7 +168,7 @@ def remove_stale(cache: Cache) -> None:
 
 @contextlib.contextmanager
 def hold(lock: Path) -> Iterator[bool]:
-    """Hold a lock file if it is free, and return whether it was."""
+    """Lock a file if it is free; return whether it was free."""
     if sys.platform == "win32":
         raise SetupError("this command runs on Debian only")
     import fcntl

@@ -29,7 +29,7 @@ def decode(line: bytes) -> str:
 
 
 def pass_lines(source: IO[bytes], target: IO[str]) -> None:
-    """Copy lines as they come. A closed console does not stop the reading: the program would wait for ever."""
+    """Copy each line as soon as it is complete. A closed console does not stop this: the program would hang."""
     with source:
         for line in source:
             with contextlib.suppress(OSError, ValueError):
@@ -70,7 +70,7 @@ def run_python(
 
 
 def end(child: subprocess.Popen[bytes], cache: Cache, prefix: Path, readers: list[threading.Thread]) -> None:
-    """End the program and all others in its prefix, then read what is left of its output."""
+    """End the program and all others in its prefix, then read the rest of its output."""
     end_processes(cache, prefix)
     try:
         child.wait(END_S)

@@ -109,7 +109,7 @@ def run_program(
                 output.append(line)
                 progress.detail = describe(line) or progress.detail
         return child.wait(), "\n".join(output)
-    except BaseException:  # after Ctrl-C nothing must go on writing into the cache
+    except BaseException:  # after Ctrl-C the program must not continue to write to the cache
         child.terminate()
         child.wait()
         raise

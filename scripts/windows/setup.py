@@ -1,4 +1,4 @@
-"""Make the environment step by step. Each step is skipped if its stamp says that it was done with today's inputs."""
+"""Makes the environment step by step. A step is skipped if its stamp has the hash of the current inputs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_complete(cache: Cache, root: Path) -> bool:
 
 
 def make(cache: Cache, root: Path, progress: Progress) -> None:
-    """Do what is missing. Raises SetupError; the next run continues after the last finished step."""
+    """Do the missing steps. Raises SetupError; the next run continues after the last finished step."""
     pins = wanted_pins(root / "constraints.txt")
     cache.log.unlink(missing_ok=True)
     ensure_programs(cache, progress)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environment
 
 @pytest.fixture
 def cache(tmp_path):
-    """An empty cache, with a space in its path."""
+    """Return an empty cache with a space in its path."""
     cache = Cache(tmp_path / "hot lap")
     cache.create()
     return cache
@@ -59,7 +59,7 @@ def wheel(folder, name, version, files=(("{name}/__init__.py", b"1"),), info="{n
 
 @pytest.fixture
 def index(cache, monkeypatch):
-    """Stands in for pip: writes the wheels that are asked for, and notes the requests."""
+    """Replaces pip: writes the requested wheels, and records the requests."""
     asked = []
 
     def download(cache, arguments, progress):
@@ -181,7 +181,7 @@ def test_versions_that_differ_in_zeros_are_the_same():
 
 @pytest.fixture
 def archive(cache, monkeypatch):
-    """A small archive in place of the real one, and what pip is asked for."""
+    """Replace the real archive by a small one; return the requests to pip."""
     inner, asked = io.BytesIO(), []
     with zipfile.ZipFile(inner, "w") as file:
         for name in ("python.exe", "Lib/os.py", "Lib/site-packages/pip/__init__.py", "DLLs/_wmi.pyd", "DLLs/_ssl.pyd"):
@@ -504,7 +504,7 @@ def test_links_to_the_users_folders_become_folders(tmp_path):
 
 @pytest.fixture
 def ended(monkeypatch):
-    """The prefixes whose processes were ended."""
+    """Return the prefixes whose processes were ended."""
     ended = []
     monkeypatch.setattr(prefix, "end_processes", lambda cache, folder: ended.append(folder.name))
     return ended

@@ -48,7 +48,7 @@ def missing_requirements() -> list[str]:
 
 
 def main() -> int:
-    """Print what is wrong, and return 1 if something is."""
+    """Print the problems; return 1 if one was found, else 0."""
     problems = missing_requirements()
     for name in LOADED:
         try:

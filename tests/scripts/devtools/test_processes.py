@@ -66,7 +66,7 @@ def test_the_exit_code_of_a_killed_program_is_that_of_a_shell(tmp_path):
 
 
 def test_programs_that_run_together_wait_for_each_other_and_have_their_own_output(tmp_path):
-    """Each writes its file and waits for the other's, so they end only if both run at the same time."""
+    """Check two programs that wait for each other's file: they end only if both run at the same time."""
     code = (
         "import sys, time; from pathlib import Path; mine, other, result = sys.argv[1:]; Path(mine).touch()\n"
         "while not Path(other).exists(): time.sleep(0.01)\n"
