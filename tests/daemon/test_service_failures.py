@@ -157,6 +157,7 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     assert f"{paths.exports} contains no rollouts" in capsys.readouterr().err
 
 
+@pytest.mark.torch
 def test_once_after_an_interrupted_once_trains_that_cycle_and_no_other(tmp_path, monkeypatch):
     paths = ProjectPaths(tmp_path)
     paths.make()
