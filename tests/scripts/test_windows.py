@@ -543,7 +543,7 @@ def fake_wine(cache, monkeypatch, tmp_path):
     """Linux's Python in place of `wine python.exe`."""
     script = tmp_path / "bin" / "wine"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\nunset PYTHONPYCACHEPREFIX\nshift\nexec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
     server = script.with_name("wineserver")
     server.write_text("#!/bin/sh\nexit 0\n")
