@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from pydantic import ConfigDict
 
 from schemas.base import StrictModel
+
+_HAS_A_CODE = re.compile(r"\[[EW]_[A-Z_]+\]")
 
 
 class _Documented(StrictModel):
@@ -48,6 +51,10 @@ class StatusWarning(_Documented):
     """The warning in words."""
     at_s: float
     """When it was sent, in seconds since 1970."""
+
+    def line(self) -> str:
+        """Return the message with its code; a message that quotes an error has the error's own."""
+        return self.message if _HAS_A_CODE.search(self.message) else f"{self.message} [{self.code}]"
 
 
 class Status(_Documented):

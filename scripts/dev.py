@@ -114,6 +114,7 @@ VERBS = {
     "lint": Verb(lint, ("dev",), False, "check style (ruff), types (mypy), imports (import-linter), files", _LINT),
     "docs": Verb(docs, ("dev",), True, "run every command and code block of the pages, as printed", _DOCS),
     "bench": Verb(bench, ("dev", "bench"), True, "run the benchmarks, and compare with stable-baselines3", _BENCH),
+    "windows": Verb(windows, (), True, "run the tests on Windows Python, with Wine on Debian", _WINDOWS),
     "pythons": Verb(
         no_commands,
         (),
@@ -126,7 +127,6 @@ VERBS = {
         no_commands, (), True, "run the tests of the gradient with the oldest torch", _OLDEST, run_with_oldest_torch
     ),
 }
-VERBS["windows"] = Verb(windows, (), True, "run the tests on Windows Python, with Wine on Debian", _WINDOWS)
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

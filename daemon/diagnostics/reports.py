@@ -66,7 +66,7 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
         f"rollouts   {pending} toward the next cycle, {found.rollouts_rejected} rejected so far",
         f"model      version {found.policy_version}  {found.best_model_path or 'none yet'}",
         f"version    hotlap {found.hotlap_version or 'before 0.1.0'}",
-        *(f"warning    {warning.message}" for warning in found.warnings),
+        *(f"warning    {warning.line()}" for warning in found.warnings),
     ]
     return Report(tuple(lines), found.model_dump(mode="json") | {"alive": is_alive})
 

@@ -55,9 +55,10 @@ class Context:
         """Show a warning until `clear_warning` is called with its code; log each new text once."""
         known = self._warnings.get(code)
         text = printable(message)
+        warning = StatusWarning(code=code, message=text, at_s=self.clock.utc_s())
         if known is None or known.message != text:
-            self.log.warning(text)
-        self._warnings[code] = StatusWarning(code=code, message=text, at_s=self.clock.utc_s())
+            self.log.warning(warning.line())
+        self._warnings[code] = warning
 
     def clear_warning(self, *codes: str) -> None:
         """Remove the warnings with these codes."""

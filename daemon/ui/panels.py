@@ -219,7 +219,7 @@ def warning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs, sh
     newest = sorted(snapshot.status.warnings, key=lambda warning: -warning.at_s)[:height]
     rows: list[Cells] = []
     for others, warning in zip(range(len(newest) - 1, -1, -1), newest, strict=True):
-        message = without_error(glyphs.clean(warning.message), shown_error, glyphs)
+        message = without_error(glyphs.clean(warning.line()), shown_error, glyphs)
         lines = _wrapped(message, width - LABEL - 1, height - len(rows) - others, glyphs)
         ago = f"{age(snapshot.now_s - warning.at_s)} ago"
         rows.append([(" ! ", f"{STRONG} {ALERT}"), (f"{ago:<10} ", QUIET), (lines[0], ALERT)])

@@ -61,6 +61,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def _command(self) -> str:
         """Return the command that starts this program; `usable` replaces `hotlap` if necessary."""
+        if self.prog.endswith(".py"):
+            return f"{quoted(sys.executable)} {quoted(sys.argv[0])}"
         trainer = f"{quoted(sys.executable)} -m trainer"
         return re.sub("^python -m trainer", lambda _: trainer, re.sub("^python -m daemon", NAME, self.prog))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scripts.windows.progress import Progress
 
 SOURCES = Path(__file__).with_name("dll")
-SITE_FILE = Path(__file__).with_name("site") / "sitecustomize.py"
+SITE_FILE = Path(__file__).with_name("inside") / "sitecustomize.py"
 SIGNATURE = b"Wine builtin DLL"  #: Wine loads its own file instead of a DLL that contains this
 SIGNATURE_SIZE = 32
 COPY_NAME = "wucrt"  #: the copy of Wine's ucrtbase.dll that ours passes calls on to

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scripts.windows.progress import Progress
 
 #: What Hotlap needs on Windows, with what these packages need there. pip cannot find that out from Linux: it decides
-#: by the system that it runs on. check.py compares the list with the packages' own requirements, on Windows Python.
+#: by the system that it runs on. inside/check.py compares the list with the packages' own requirements.
 RUNTIME = ("annotated-types", "colorama", "filelock", "fsspec", "Jinja2", "markdown-it-py", "MarkupSafe", "mdurl",
            "mpmath", "msgspec", "networkx", "numpy", "orjson", "psutil", "pydantic", "pydantic_core", "Pygments",
            "rich", "setuptools", "sympy", "threadpoolctl", "torch", "typing-inspection", "typing_extensions",

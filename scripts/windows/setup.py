@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def check_script(root: Path) -> Path:
     """Return the script that checks the finished environment."""
-    return root / "scripts" / "windows" / "check.py"
+    return root / "scripts" / "windows" / "inside" / "check.py"
 
 
 def check_digest(cache: Cache, pins: dict[str, str], root: Path) -> str:

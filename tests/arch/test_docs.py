@@ -150,6 +150,7 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", pages(), ids=name_of)
+@pytest.mark.torch  # the programs of the trainer load it before they parse
 @pytest.mark.usefixtures("stop_after_parsing")
 def test_commands_on_a_page_exist(path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
@@ -158,6 +159,7 @@ def test_commands_on_a_page_exist(path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.torch  # the programs of the trainer load it before they parse
 @pytest.mark.usefixtures("stop_after_parsing")
 def test_commands_in_messages_exist(path, monkeypatch):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
@@ -184,6 +186,7 @@ def test_commands_in_messages_exist(path, monkeypatch):
         "python scripts/tarin.py",
     ],
 )
+@pytest.mark.torch  # the programs of the trainer load it before they parse
 @pytest.mark.usefixtures("stop_after_parsing")
 def test_a_wrong_command_is_found(line, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", list(sys.argv))
@@ -255,6 +258,7 @@ def test_a_page_uses_only_public_names_of_trainer(path):
     assert re.findall(r"^(?:from|import) (?:trainer\.|daemon|schemas).*", code, re.MULTILINE) == []
 
 
+@pytest.mark.torch  # the programs of the trainer load it before they parse
 @pytest.mark.usefixtures("stop_after_parsing")
 def test_the_page_of_the_command_line_names_every_command_and_flag():
     text = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")

@@ -20,8 +20,8 @@ import pytest
 from scripts import dev
 from scripts.windows import cli, dlls, host, interpreter, packages, pip_calls, prefix, program, setup
 from scripts.windows.cache import Cache, cache_folder, digest_of, file_digest
+from scripts.windows.cli import SHORT
 from scripts.windows.progress import Progress, SetupError, Unavailable, run_program
-from scripts.windows.short import SHORT
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environment is made on Debian")
@@ -543,7 +543,7 @@ def fake_wine(cache, monkeypatch, tmp_path):
     """Linux's Python in place of `wine python.exe`."""
     script = tmp_path / "bin" / "wine"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\nunset PYTHONPYCACHEPREFIX\nshift\nexec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
     server = script.with_name("wineserver")
     server.write_text("#!/bin/sh\nexit 0\n")
