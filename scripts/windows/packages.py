@@ -32,6 +32,7 @@ TESTS = ("attrs", "cloudpickle", "Farama-Notifications", "gymnasium", "hypothesi
          "jsonschema-specifications", "packaging", "pluggy", "pytest", "pytest-timeout", "referencing", "rpds-py",
          "sortedcontainers")  # fmt: skip
 PACKAGES = RUNTIME + TESTS
+OF_THE_INTERPRETER = ("pip",)  #: at the version that the interpreter comes with
 LARGE = ("torch",)  #: fetched by itself, so that a stopped run does not fetch the others again
 
 PLATFORM = ["--platform", "win_amd64", "--python-version", PYTHON_VERSION, "--implementation", "cp",
@@ -86,7 +87,7 @@ def same_version(one: str, other: str) -> bool:
 
 def changes(wanted: dict[str, str], site_packages: Path) -> tuple[list[Path], dict[str, str]]:
     """Return the .dist-info folders of what has to go, and what has to be installed."""
-    has = installed(site_packages)
+    has = {name: found for name, found in installed(site_packages).items() if name not in OF_THE_INTERPRETER}
     right = {name for name, (version, _) in has.items() if name in wanted and same_version(version, wanted[name])}
     return (
         [folder for name, (_, folder) in has.items() if name not in right],

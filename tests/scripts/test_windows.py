@@ -184,8 +184,10 @@ def archive(cache, monkeypatch):
     """Replace the real archive by a small one; return the requests to pip."""
     inner, asked = io.BytesIO(), []
     with zipfile.ZipFile(inner, "w") as file:
-        for name in ("python.exe", "Lib/os.py", "Lib/site-packages/pip/__init__.py", "DLLs/_wmi.pyd", "DLLs/_ssl.pyd"):
+        for name in ("python.exe", "Lib/os.py", "DLLs/_wmi.pyd", "DLLs/_ssl.pyd"):
             file.writestr(f"cp313/{name}", name)
+        for name in ("pip/__init__.py", "pip-24.3.1.dist-info/RECORD", "wheel/__init__.py", "pipx/__init__.py"):
+            file.writestr(f"cp313/Lib/site-packages/{name}", name)
         file.writestr("cp312/python.exe", "other")
         file.writestr("cp313/../../outside", "x")
     path = cache.downloads / interpreter.ARCHIVE
@@ -208,7 +210,9 @@ def test_the_interpreter_is_unpacked_once_without_what_is_left_out(cache, archiv
     assert len(archive) == 1
     assert "--require-hashes" in archive[0]
     files = {path.relative_to(cache.python).as_posix() for path in cache.python.rglob("*") if path.is_file()}
-    assert files == {"python.exe", "Lib/os.py", "DLLs/_ssl.pyd"}
+    pip = {"Lib/site-packages/pip/__init__.py", "Lib/site-packages/pip-24.3.1.dist-info/RECORD"}
+    assert files == {"python.exe", "Lib/os.py", "DLLs/_ssl.pyd", *pip}
+    assert packages.changes({}, cache.site_packages) == ([], {})
     assert cache.executable.read_text() == "python.exe"
     assert not (cache.folder / "outside").exists()
 
@@ -543,7 +547,7 @@ def fake_wine(cache, monkeypatch, tmp_path):
     """Linux's Python in place of `wine python.exe`."""
     script = tmp_path / "bin" / "wine"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\nunset PYTHONPYCACHEPREFIX\nshift\nexec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
     server = script.with_name("wineserver")
     server.write_text("#!/bin/sh\nexit 0\n")
