@@ -42,8 +42,10 @@ def ensure_interpreter(cache: Cache, progress: Progress) -> None:
         cache.write_stamp("interpreter", None)
         archive = fetch(cache, progress)
         new = cache.folder / "python.new"
+        progress.detail = "removing what an earlier run left"
         for path in (new, cache.python):
             shutil.rmtree(path, ignore_errors=True)
+        progress.detail = "unpacking"
         with tarfile.open(archive) as outer:
             name = f"{archive.name.removesuffix('.tar.gz')}/{INNER}"
             try:
