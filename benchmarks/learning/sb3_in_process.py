@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import threading
 from typing import Any
 
 import gymnasium
@@ -23,6 +21,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from benchmarks.lib.sb3_vec_env import AgentsVecEnv
 from schemas.model import LOG_STD_START
+from schemas.process.lifeline import end_with_parent
 from schemas.settings.models import AgentSettings, TrainerSettings
 from trainer.envs.racing.simulation import RacingSimulation
 
@@ -119,7 +118,7 @@ def main() -> int:
     steps, remainder = divmod(arguments.batch, arguments.agents)
     if remainder:
         parser.error(f"a batch of {arguments.batch} steps cannot be shared by {arguments.agents} agents")
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     factor, shift = arguments.observation_scale, arguments.observation_shift
     simulation = RacingSimulation(
@@ -129,13 +128,6 @@ def main() -> int:
     reporter = BatchReporter(env, steps=steps, batches=arguments.cycles + 1)
     make_ppo(env, steps=steps, seed=arguments.seed).learn(arguments.batch * (arguments.cycles + 1), callback=reporter)
     return 0
-
-
-def _end_with_stdin() -> None:
-    """End this process when its standard input closes."""
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
@@ -19,25 +18,41 @@ _PARENT_HAS_ENDED = 75
 """The exit code of a child whose parent has ended: `ExitCode.TEMPORARY`, because another attempt may work."""
 
 
-def discard_input(descriptor: int = 0) -> None:
+def take_stdin() -> int:
+    """Return a copy of standard input, and put the null device in its place.
+
+    Whoever reads standard input on a thread must read this copy. On Windows, a read of descriptor 0 that waits holds a
+    lock of the C runtime. OpenBLAS asks for the state of descriptor 0 when numpy is imported, and would wait for it
+    forever (numpy issue 24290). Child processes do not inherit the copy.
+    """
+    copy = os.dup(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    return copy
+
+
+def discard_input(descriptor: int) -> None:
     """Read a descriptor to its end and discard what it contains."""
     while os.read(descriptor, 1024):
         pass
 
 
 def end_with_parent(
-    read: Callable[[], object] = discard_input, *, exit_code: Callable[[], int] = lambda: _PARENT_HAS_ENDED
+    read: Callable[[int], object] = discard_input, *, exit_code: Callable[[], int] = lambda: _PARENT_HAS_ENDED
 ) -> None:
     """End this process, and its process group if it leads one, when `read` returns or raises.
 
-    `read` runs on a thread of its own, and must return or raise when standard input ends.
+    `read` gets the descriptor of standard input's copy, runs on a thread of its own, and must return or raise when the
+    input ends. Standard input itself is empty afterwards.
     """
-    threading.Thread(target=_end_after, args=(read, exit_code), name="lifeline", daemon=True).start()
+    arguments = (read, take_stdin(), exit_code)
+    threading.Thread(target=_end_after, args=arguments, name="lifeline", daemon=True).start()
 
 
-def _end_after(read: Callable[[], object], exit_code: Callable[[], int]) -> NoReturn:
+def _end_after(read: Callable[[int], object], descriptor: int, exit_code: Callable[[], int]) -> NoReturn:
     try:
-        read()
+        read(descriptor)
     finally:
         if sys.platform != "win32" and _leads_group():
             os.killpg(0, signal.SIGKILL)
@@ -55,23 +70,20 @@ def end_script_with_parent() -> None:
     For a process that runs code of others: on POSIX, a forked process waits for the end of standard input. Standard
     input is empty afterwards. A parent-death signal is not used: it would end this process before its workers.
     """
-    lifeline = os.dup(0)
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0)
-    if sys.platform != "win32" and _leads_group():
-        if os.fork() == 0:
-            _guard(lifeline, null)
-        os.close(lifeline)
-    else:
-        end_with_parent(partial(discard_input, lifeline))
-    os.close(null)
+    if sys.platform == "win32" or not _leads_group():
+        end_with_parent()
+        return
+    lifeline = take_stdin()
+    if os.fork() == 0:
+        _guard(lifeline)
+    os.close(lifeline)
 
 
-def _guard(lifeline: int, null: int) -> NoReturn:
+def _guard(lifeline: int) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+    os.dup2(0, 1)
+    os.dup2(0, 2)
     discard_input(lifeline)
     if sys.platform != "win32":
         os.killpg(0, signal.SIGKILL)

@@ -58,7 +58,9 @@ def epoch_done(epoch: int, epochs: int, value_loss: float | None = None) -> None
 
 def lifeline() -> None:
     """End this process when standard input ends."""
-    while os.read(0, 1024):
+    copy = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # why: schemas.process.lifeline.take_stdin
+    while os.read(copy, 1024):
         pass
     os._exit(1)
 

@@ -26,9 +26,9 @@ class Lifeline:
         """Return whether a line has arrived that was not returned yet."""
         return not self._lines.empty()
 
-    def _read_jobs(self) -> None:
+    def _read_jobs(self, descriptor: int) -> None:
         line = b""
-        while chunk := os.read(0, 1 << 16):  # not sys.stdin: its lock would be held at exit
+        while chunk := os.read(descriptor, 1 << 16):  # not sys.stdin: its lock would be held at exit
             *whole, line = (line + chunk).split(b"\n")
             for job in whole:
                 self._lines.put(job)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from schemas.process.lifeline import discard_input, take_stdin
 from schemas.program.parser import CommandParser
 from trainer.simulate.engine import Engine
 from trainer.simulate.options import SimulationOptions
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: engine.stop())
     if lifeline:
-        threading.Thread(target=_stop_at_end_of_stdin, args=(engine,), daemon=True).start()
+        threading.Thread(target=_stop_at_end_of_input, args=(engine, take_stdin()), daemon=True).start()
     try:
         engine.run()
         engine.print_line(f"stopped after {engine.rollouts} rollouts, {engine.experiences} steps")
@@ -44,10 +45,9 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
     return 0
 
 
-def _stop_at_end_of_stdin(engine: Engine) -> None:
-    """Stop the engine when stdin closes: then the program that started it has ended."""
-    while os.read(0, 1024):  # not sys.stdin: this thread would hold its lock when the process ends
-        pass
+def _stop_at_end_of_input(engine: Engine, descriptor: int) -> None:
+    """Stop the engine when its input ends: then the program that started it has ended."""
+    discard_input(descriptor)
     engine.stop()
 
 

@@ -43,9 +43,9 @@ def main() -> None:
             _act(run, message["states"], out)
 
 
-def _read_messages(messages: queue.SimpleQueue[Any]) -> None:
-    """Queue the messages on standard input. Raises EOFError when it ends."""
-    with os.fdopen(0, "rb", closefd=False) as stdin:
+def _read_messages(messages: queue.SimpleQueue[Any], descriptor: int) -> None:
+    """Queue the messages of a descriptor. Raises EOFError when it ends."""
+    with os.fdopen(descriptor, "rb", closefd=False) as stdin:
         while True:
             messages.put(read_message(stdin.read))
 
