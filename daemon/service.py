@@ -259,8 +259,10 @@ class Service:
         if self._runner.busy:
             return Reply(ok=False, message="a cycle is running; the next one starts automatically")
         is_retry = self._is_parked or self._initial_has_failed()
-        if self._inbox.is_up_to_date and not (is_retry or self.has_rollouts):
-            return _refusal(nothing_to_train_on(self._context.paths.exports))
+        if not (is_retry or self.has_rollouts):
+            self._inbox.scan_now()  # a rollout may have been written just now, and its event arrives later
+            if self._inbox.is_up_to_date and not self.has_rollouts:
+                return _refusal(nothing_to_train_on(self._context.paths.exports))
         self.trigger("trigger")
         return Reply(ok=True, message="a cycle starts on the rollouts in Exports")
 

@@ -107,6 +107,11 @@ class Inbox:
             return max(0.0 if self._is_scan_requested else 0.1, self._scan_not_before - now)
         return max(0.0, self._next_scan - now)
 
+    def scan_now(self) -> None:
+        """Scan for a user's command, even if the last scan was a moment ago."""
+        self._is_scan_requested, self._scan_not_before = True, 0.0
+        self.check()
+
     def forget_files(self, names: Iterable[str]) -> None:
         """Record that these files are not in Exports any more."""
         gone = [name for name in names if name in self._accepted]
