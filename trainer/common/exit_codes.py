@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode, Failure
+from schemas.program.children import CODE_ROOT
 from schemas.text import printable
 
 _TRANSIENT = frozenset(
@@ -22,8 +23,7 @@ _CODES: tuple[tuple[type[HotlapError], ExitCode], ...] = (
     (ContractError, ExitCode.BAD_DATA),
     (ModelError, ExitCode.BAD_DATA),
 )
-_CODE_ROOT = Path(__file__).resolve().parents[2]
-_HOTLAP_FOLDERS = (_CODE_ROOT / "trainer", _CODE_ROOT / "schemas")
+_HOTLAP_FOLDERS = (CODE_ROOT / "trainer", CODE_ROOT / "schemas")
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 _LONGEST_MESSAGE = 1500  #: characters of an unexpected exception's own text, so that the end of the line is not cut off
 
