@@ -1,0 +1,117 @@
+"""Find out whether the rows under one agent_index are the steps of several agents."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.tracks.columns import Bools, Columns, Float64, Int64, scaled_actions, scaled_observations
+from schemas.tracks.continuity import is_continuous
+from schemas.tracks.step_model import Links, learned
+
+FEWEST_ROWS = 96
+"""Fewer rows under one index are not tested."""
+WINDOW = 128
+"""Rows among which a row's successor is searched: 32 agents in any order are at most 63 rows apart."""
+_CONCENTRATION = 4.0
+"""How clearly the successors must be nearer than at random, in units of Kolmogorov and Smirnov's statistic."""
+_CHAINED = 0.15
+"""How much of the error a prediction from the row before may remove if that row is of another agent."""
+_CHAINED_COLUMNS = 0.2
+_CHAINED_CLEARLY = 0.2
+_NEXT_ROW_IS_USUAL = 0.8
+_MANY, _NEARLY_ALL = 0.6, 0.85
+_LATER_CLEARLY, _LATER_VERY_CLEARLY = 2.5, 3.3
+_FAR = 12
+
+
+def has_several_agents(
+    observations: np.ndarray, actions: np.ndarray, ended: Bools
+) -> bool:
+    """Return whether rows, in the order of the file, are the steps of several agents that take turns.
+
+    It is so if the row before tells nothing about a row that an earlier row does not tell, but earlier rows at a
+    typical distance do.
+    """
+    if len(observations) < FEWEST_ROWS:
+        return False
+    columns = scaled_observations(observations)
+    if not columns.shape[1] or is_continuous(columns, ended):
+        return False
+    return _takes_turns(columns, scaled_actions(actions), ended)
+
+
+def _takes_turns(observations: Float64, actions: Float64, ended: Bools) -> bool:
+    n, window = len(observations), min(WINDOW, len(observations) // 2)
+    found = learned(observations, actions, ended, window)
+    if found is None:
+        return False
+    links = _changing(found[1], observations)
+    if not len(links):
+        return False
+    counts = np.bincount(links.gaps, minlength=window + 1)[1 : window + 1]
+    usual_gap = int(counts[1:].argmax()) + 2
+    if _concentration(counts, n) < _CONCENTRATION:
+        return False
+    share = len(links) / n
+    if not _comes_later(counts, _LATER_CLEARLY if share >= _MANY else _LATER_VERY_CLEARLY):
+        if share < _MANY or counts[0] >= _NEXT_ROW_IS_USUAL * counts.sum():
+            return False
+        multiple = usual_gap * -(-_FAR // usual_gap)
+        if share < _NEARLY_ALL and _is_chained(observations, actions, ended, multiple, _CHAINED / 2):
+            return False
+    return not _is_chained(observations, actions, ended, usual_gap, _CHAINED)
+
+
+def _changing(links: Links, observations: Float64) -> Links:
+    """Return the links whose rows differ: equal rows, as in games with few states, tell nothing about the order."""
+    differs = (observations[links.before] != observations[links.after]).any(axis=1)
+    return Links(links.before[differs], links.after[differs])
+
+
+def _concentration(counts: Int64, n: int) -> float:
+    """Return how much nearer the successors are than if any row in the window could be one; about 1 at random."""
+    at_random = n - np.arange(1.0, len(counts) + 1)
+    total = counts.sum()
+    excess = np.cumsum(counts) / total - np.cumsum(at_random) / at_random.sum()
+    return float(excess.max() * np.sqrt(total))
+
+
+def _comes_later(counts: Int64, clearly: float) -> bool:
+    """Return whether the successor is more often a later row than the next one, in deviations of such counts.
+
+    For one agent, even with noisy sensors, the next row is the successor at least as often as any later one.
+    """
+    lags = np.arange(1, len(counts))
+    later = np.cumsum(counts[1:]) / lags
+    return bool(((later - counts[0]) / np.sqrt(counts[0] + 1.0 + later / lags)).max() >= clearly)
+
+
+def _is_chained(observations: Float64, actions: Float64, ended: Bools, gap: int, largest: float) -> bool:
+    """Return whether the row before helps to predict a row, in addition to the row `gap` before.
+
+    It does not if it is of another agent. Games that swing to and fro, so that the row before is far away, are chained.
+    """
+    rows = np.arange(gap, len(observations))
+    rows = rows[~ended[rows - 1]]
+    if len(rows) < FEWEST_ROWS // 2:
+        return True
+    base = np.concatenate([observations[rows - gap], actions[rows - gap]], axis=1)
+    more = np.concatenate([base, observations[rows - 1], actions[rows - 1]], axis=1)
+    target = observations[rows]
+    removed = 1.0 - _error(more, target) / (_error(base, target) + 1e-9)
+    return bool(np.median(removed) > largest or (removed > _CHAINED_CLEARLY).mean() >= _CHAINED_COLUMNS)
+
+
+def _error(features: Float64, target: Float64) -> Float64:
+    """Return each column's mean error of a linear prediction, fitted to other parts of the file than it predicts."""
+    features = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-9)
+    features = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+    part = (np.arange(len(features)) * 8 // len(features)) % 2 == 0
+    error = np.empty_like(target)
+    for fitted, predicted in ((part, ~part), (~part, part)):
+        square = features[fitted].T @ features[fitted]
+        square[np.diag_indices_from(square)] += 1.0 + 0.01 * fitted.sum()
+        error[predicted] = target[predicted] - features[predicted] @ np.linalg.solve(
+            square, features[fitted].T @ target[fitted]
+        )
+    return np.asarray(np.minimum(np.abs(error), 3.0).mean(axis=0), dtype=np.float64)
