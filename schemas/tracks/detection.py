@@ -6,12 +6,13 @@ import numpy as np
 
 from schemas.tracks.columns import Bools, Columns, Float64, Int64, scaled_actions, scaled_observations
 from schemas.tracks.continuity import is_continuous
-from schemas.tracks.step_model import Links, learned
+from schemas.tracks.step_model import Links, best_model, mutual_links
 
 FEWEST_ROWS = 96
 """Fewer rows under one index are not tested."""
 WINDOW = 128
 """Rows among which a row's successor is searched: 32 agents in any order are at most 63 rows apart."""
+_TRIAL_WINDOWS = (4, 12, 40, 120)
 _CONCENTRATION = 4.0
 """How clearly the successors must be nearer than at random, in units of Kolmogorov and Smirnov's statistic."""
 _CHAINED = 0.15
@@ -42,10 +43,10 @@ def has_several_agents(
 
 def _takes_turns(observations: Float64, actions: Float64, ended: Bools) -> bool:
     n, window = len(observations), min(WINDOW, len(observations) // 2)
-    found = learned(observations, actions, ended, window)
-    if found is None:
+    model = best_model(observations, actions, ended, _TRIAL_WINDOWS)
+    if model is None:
         return False
-    links = _changing(found[1], observations)
+    links = _changing(mutual_links(model.costs(observations, actions, ended, window)), observations)
     if not len(links):
         return False
     counts = np.bincount(links.gaps, minlength=window + 1)[1 : window + 1]
