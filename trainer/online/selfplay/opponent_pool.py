@@ -14,7 +14,7 @@ import numpy as np
 from schemas.contract import PolicyContract
 from schemas.errors import ModelError
 from schemas.model import MAX_MODEL_BYTES, Dense, Stack
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import read_with_retries, write_atomic
 from trainer.online.actor import Actor
 
 START_RATING = 1000.0
@@ -80,7 +80,7 @@ class OpponentPool:
                 path.unlink(missing_ok=True)
 
     def _load_actor(self, name: str) -> Actor:
-        data = read_regular(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
                 layers = [
