@@ -111,7 +111,7 @@ def is_held(path: Path) -> bool:
             return True
     try:
         flags = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY
-        file = retry_while_held_open(lambda: open_regular(path, flags))
+        file = retry_while_held_open(lambda: open_regular(path, flags), pause=REAL_CLOCK.sleep)
     except OSError:
         return False
     is_free = try_lock(file)
@@ -140,7 +140,7 @@ def holder_of(path: Path) -> str:
 
 def _open_file(path: Path) -> int:
     try:
-        return retry_while_held_open(lambda: open_regular(path, os.O_RDWR | os.O_CREAT))
+        return retry_while_held_open(lambda: open_regular(path, os.O_RDWR | os.O_CREAT), pause=REAL_CLOCK.sleep)
     except PermissionError:
         raise DaemonError(
             f"the lock file {shown_path(path)} belongs to another user",

@@ -67,7 +67,7 @@ def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> No
 def load_rollout(path: Path) -> Rollout | None:
     """Return a stored rollout with read-only arrays; None if it is missing, damaged or in another format."""
     try:
-        data = retry_while_held_open(path.read_bytes)
+        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
     except OSError:
         return None
     begin = len(_MARK) + _HEAD.size

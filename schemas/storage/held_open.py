@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -42,8 +41,8 @@ def may_be_held_open(error: OSError) -> bool:
 def retry_while_held_open(
     operation: Callable[[], T],
     *,
+    pause: Callable[[float], None],
     is_temporary: Callable[[OSError], bool] = may_be_held_open,
-    pause: Callable[[float], None] = time.sleep,
     timeout_s: float = HELD_OPEN_TIMEOUT_S,
 ) -> T:
     """Return the result of `operation`; repeat it for up to `timeout_s` seconds while it raises a temporary error."""

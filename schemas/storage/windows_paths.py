@@ -101,7 +101,7 @@ def plain_path(path: Path) -> Path:
 
 
 def for_script(path: Path) -> str:
-    """Return the path of a folder for a user's program, which may append names with `/`: if possible, without prefix."""
+    """Return the path of a folder for a user's program, which may append names with `/`: mostly without prefix."""
     return prefixed_if_long(without_prefix(str(path)), reserve=_LONGEST_NAME) if sys.platform == "win32" else str(path)
 
 

@@ -15,7 +15,7 @@ import orjson
 import torch
 
 from schemas.errors import HotlapError
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import REAL_DISK, read_regular, write_atomic
 from schemas.storage.held_open import retry_while_held_open
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import MilestoneJob
@@ -134,7 +134,7 @@ def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, st
             if not any(labels.glob("round_*/labels_*.npy")):
                 return MilestoneProgress(fingerprint), ""
             return _start_from_scratch(folder, fingerprint, f"{shown_path(path)} does not exist", "unreadable")
-        data = retry_while_held_open(lambda: read_regular(path, limit=_MAX_PROGRESS_BYTES))
+        data = retry_while_held_open(lambda: read_regular(path, limit=_MAX_PROGRESS_BYTES), pause=REAL_DISK.pause)
         try:
             progress = _from_document(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         except _DAMAGED as error:
