@@ -15,7 +15,7 @@ import orjson
 import torch
 
 from schemas.errors import HotlapError
-from schemas.storage.files import REAL_DISK, read_regular, write_atomic
+from schemas.storage.files import REAL_DISK, read_regular, rename_with_retries, write_atomic
 from schemas.storage.held_open import retry_while_held_open
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import MilestoneJob
@@ -142,7 +142,7 @@ def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, st
                 folder, fingerprint, f"{shown_path(path)} is damaged ({type(error).__name__})", "unreadable"
             )
         if progress.rounds and count_labels(labels, len(progress.rounds)) != progress.rounds[-1].labels:
-            return _start_from_scratch(folder, fingerprint, f"labels are missing in {labels}", "unreadable")
+            return _start_from_scratch(folder, fingerprint, f"labels are missing in {shown_path(labels)}", "unreadable")
     except OSError as error:
         raise ProgressError(
             f"{error.filename or path} cannot be read: {error.strerror or error}",
@@ -176,7 +176,7 @@ def _rename_old(folder: Path, kind: str) -> Path:
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     target = next(path for path in map(folder.with_name, names) if not path.exists())
     try:
-        folder.rename(target)
+        rename_with_retries(folder, target)
     except OSError as error:
         raise ProgressError(
             f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror or error}",
