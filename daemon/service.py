@@ -93,13 +93,18 @@ class Service:
         """Make one pass; return the seconds until the next one is due."""
         handle_commands(self._context, self._execute)
         delay_s = self._inbox.check()
+        delay_s = min(delay_s, self._advance_cycle())
+        if self._start_due_cycle():
+            delay_s = min(delay_s, self._advance_cycle())  # start the trainer before the report, which takes some time
+        self._report()
+        return delay_s
+
+    def _advance_cycle(self) -> float:
+        """Let the cycle make one pass; return the seconds until the next one is due."""
         phase = self._runner.cycle.phase if self._runner.cycle else None
-        delay_s = min(delay_s, self._runner.tick())
+        delay_s = self._runner.tick()
         if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
             self._after_publish(self._runner.cycle.id)
-        if self._start_due_cycle():
-            delay_s = min(delay_s, self._runner.tick())  # start the trainer before the report, which takes some time
-        self._report()
         return delay_s
 
     def report_end(self) -> None:
