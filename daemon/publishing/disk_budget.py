@@ -44,12 +44,12 @@ class DiskUse:
 
     def short(self) -> str:
         """Return a few words for the dashboard."""
-        of = f" of {_gb(self.limit)}" if self.limit else ""
+        taken = f"{_gb(self.used)[:-3]} of {_gb(self.limit)}" if self.limit else _gb(self.used)
         days = self.days_left
         ahead = "" if days is None else ", limit reached" if days == 0.0 else f", full in {_days(days)}"
         if days is not None and self.disk_is_full_first:
             ahead = f", disk full in {_days(days)}"
-        return f"{_gb(self.used)}{of}{ahead}"
+        return f"{taken}{ahead}"
 
     def sentence(self) -> str:
         """Return the use and the forecast in words."""

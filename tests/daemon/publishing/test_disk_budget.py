@@ -32,13 +32,13 @@ def test_growth_is_per_day_and_unknown_in_the_first_minutes():
 
 
 def test_the_forecast_says_when_the_limit_is_reached():
-    assert use().short() == "2.0 GB of 50.0 GB"
-    assert use(per_day=20 * GB).short() == "2.0 GB of 50.0 GB, full in 2 days"
+    assert use().short() == "2.0 of 50.0 GB"
+    assert use(per_day=20 * GB).short() == "2.0 of 50.0 GB, full in 2 days"
     assert use(per_day=20 * GB).sentence() == (
         "rollouts and caches take 2.0 GB of 50.0 GB that they may take, 20.0 GB more each day;"
         " the oldest used rollouts are removed in 2 days"
     )
-    assert use(used=int(50 * GB), per_day=GB).short() == "50.0 GB of 50.0 GB, limit reached"
+    assert use(used=int(50 * GB), per_day=GB).short() == "50.0 of 50.0 GB, limit reached"
     assert (
         use(used=int(50 * GB), per_day=GB).sentence().endswith("the oldest used rollouts are removed after each cycle")
     )
@@ -47,7 +47,7 @@ def test_the_forecast_says_when_the_limit_is_reached():
         .sentence()
         .endswith("the disk is full in 18 hours -> set daemon.disk_budget_gb, or free some space")
     )
-    assert use(free=int(4 * GB), per_day=GB).short() == "2.0 GB of 50.0 GB, disk full in 4 days"
+    assert use(free=int(4 * GB), per_day=GB).short() == "2.0 of 50.0 GB, disk full in 4 days"
 
 
 def test_the_forecast_names_unused_rollouts_that_exceed_the_limit():
