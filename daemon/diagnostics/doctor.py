@@ -17,7 +17,7 @@ from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
-from daemon.process.interpreter import python_for, torch_in
+from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
@@ -267,16 +267,11 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
         python = python_for(settings.daemon.python_executable)
         if not isinstance(loaded, ConfigError):
             check_approved(paths.project, loaded)
-        version, device = torch_in(python)
+        torch = torch_in(python)
+        yield Finding("ok", "torch", f"{torch.version} in {python}")
+        require_device(torch, python, settings.trainer.device)
     except HotlapError as error:
-        yield Finding("wrong", "torch" if error.code == "E_TORCH" else "python", error.line())
+        topic = {"E_TORCH": "torch", "E_DEVICE": "device"}.get(error.code, "python")
+        yield Finding("wrong", topic, error.line())
         return
-    yield Finding("ok", "torch", f"{version} in {python}")
-    wanted = settings.trainer.device
-    if wanted.startswith("cuda") and device == "cpu":
-        text = (
-            f'trainer.device is {wanted}, but torch finds no GPU -> set it to "auto", or install a CUDA build of torch'
-        )
-        yield Finding("wrong", "device", text)
-    else:
-        yield Finding("ok", "device", f"{device} (trainer.device = {wanted})")
+    yield Finding("ok", "device", f"{torch.device} (trainer.device = {settings.trainer.device})")
