@@ -43,4 +43,4 @@ def settings_have_changed(context: Context) -> bool:
 
 
 def _hash(context: Context) -> str:
-    return sha256_of(orjson.dumps(context.settings.model_dump(mode="json"), option=orjson.OPT_SORT_PARKED_SETTINGSS))
+    return sha256_of(orjson.dumps(context.settings.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS))
