@@ -37,14 +37,15 @@ class Disk:
 
     def append(self, path: Path, data: bytes) -> None:
         """Append to a file, which is created if it does not exist, and make it safe against a power cut."""
-        with for_system(path).open("ab") as file:
+        with retry_while_held_open(lambda: for_system(path).open("ab"), pause=self.pause) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
     def fsync(self, path: Path) -> None:
         """Make the bytes of a file safe against a power cut."""
-        fd = os.open(for_system(path), os.O_RDWR | getattr(os, "O_BINARY", 0))
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
+        fd = retry_while_held_open(lambda: os.open(for_system(path), flags), pause=self.pause)
         try:
             os.fsync(fd)
         finally:
