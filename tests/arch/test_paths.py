@@ -10,7 +10,22 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for folder in ("daemon", "trainer", "schemas") for path in (ROOT / folder).rglob("*.py"))
 #: Names of variables and attributes that are a Path.
-NAMES = {"path", "folder", "project", "model_dir", "export_dir", "output_dir", "script", "pointer", "above", "here"}
+NAMES = {
+    "path",
+    "exports",
+    "config",
+    "target",
+    "log_path",
+    "folder",
+    "project",
+    "model_dir",
+    "export_dir",
+    "output_dir",
+    "script",
+    "pointer",
+    "above",
+    "here",
+}
 PROPERTIES = {
     "training",
     "exports",
