@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from daemon.errors import DaemonError
+from schemas.program.commands import quoted
 from schemas.settings.loading import CONFIG_NAME
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import LONGEST_PATH, absolute_path, engine_path, reserved_part, shown_path
@@ -16,15 +17,22 @@ ENGINE_FILES = ("*.uproject", "project.godot", "ProjectSettings", "*.yyp", "game
 _LONGEST_OF_AN_ENGINE = "/Saved/Training/Exports/rollout_1000_20241225_143022.json.tmp"
 
 
+_INNER = ("exports", "rejected", "models", "logs", "state", "receipts")
+
+
 def project_paths(folder: Path) -> ProjectPaths:
-    """Return the paths in a project folder. Raises DaemonError if it does not exist."""
+    """Return the paths in a project folder. Raises DaemonError if it does not exist or is a folder inside a project."""
     _require_usable_name(folder)
     paths = ProjectPaths(absolute_path(folder))
     if not paths.project.is_dir():
-        problem = "is not a folder" if paths.project.exists() else "does not exist"
+        problem, hint = ("is not a folder", f"name its folder: `--project {quoted(shown_path(folder.parent))}`")
+        if not paths.project.exists():
+            problem, hint = "does not exist", "create it, or correct --project"
+        raise DaemonError(f"the project folder {shown_path(folder)} {problem}", hint=hint, code="E_PROJECT")
+    if (project := enclosing_project(paths.project)) is not None:
         raise DaemonError(
-            f"the project folder {shown_path(folder)} {problem}",
-            hint="create it, or correct --project",
+            f"{shown_path(paths.project)} is a folder inside the project {shown_path(project)}",
+            hint=f"name the project's folder: `--project {quoted(shown_path(project))}`",
             code="E_PROJECT",
         )
     try:
@@ -67,11 +75,41 @@ def describe_long_path(characters: int) -> str | None:
     )
 
 
+def enclosing_project(folder: Path) -> Path | None:
+    """Return the project that `folder` is the Saved, Training, Exports, ... folder of; None if it is none of these."""
+    if (folder / "Saved").is_dir():
+        return None
+    names = [name.lower() for name in folder.parts]
+    if names[-1:] == ["saved"]:
+        is_inner = (folder / "Training").is_dir() or has_engine_file(folder.parent)
+        return folder.parent if is_inner else None
+    if names[-2:] == ["saved", "training"]:
+        return folder.parents[1]
+    return folder.parents[2] if names[-3:-1] == ["saved", "training"] and names[-1] in _INNER else None
+
+
+def has_engine_file(folder: Path) -> bool:
+    """Return whether a folder contains an engine's project file."""
+    return any(next(folder.glob(pattern), None) is not None for pattern in ENGINE_FILES)
+
+
+def note_without_engine_file(folder: Path) -> str | None:
+    """Return a note if a folder contains no engine's project file, with the folder that does if one is near."""
+    if has_engine_file(folder):
+        return None
+    near = [*(path for path in sorted(folder.glob("*/")) if path.is_dir()), *list(folder.parents)[:2]]
+    found = next((path for path in near if has_engine_file(path)), None)
+    text = "the project folder contains no engine's project file (.uproject, project.godot, ProjectSettings ...)"
+    if found is None:
+        return f"{text}: correct if your engine has none, else name the game's folder with --project"
+    return f"{text} -> did you mean `--project {quoted(shown_path(found))}`?"
+
+
 def is_project(folder: Path) -> bool:
     """Return whether a folder belongs to a game: it contains Saved/, daemon.toml, or an engine's project file."""
     if (folder / "Saved").is_dir() or (folder / CONFIG_NAME).is_file():
         return True
-    return any(next(folder.glob(pattern), None) is not None for pattern in ENGINE_FILES)
+    return has_engine_file(folder)
 
 
 def find_project(given: Path | None, command: str = "") -> ProjectPaths:
