@@ -7,11 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from daemon.errors import DaemonError
 from schemas.settings.models import DaemonSettings
+from schemas.storage.windows_paths import error_text, for_system, plain_path, shown_path
 
 _PROBE = (
     "import importlib.util as u, sys; print('hotlap', *sys.version_info[:2], int(u.find_spec('torch') is not None))"
@@ -19,7 +21,8 @@ _PROBE = (
 _PROBE_TIMEOUT_S = 30.0
 _TORCH_PROBE = (
     "import sys, torch; cuda = torch.cuda.is_available();"
-    " print('hotlap', torch.__version__, torch.cuda.get_device_name() if cuda else 'cpu', sep='|')"
+    " print('hotlap', torch.__version__, torch.cuda.get_device_name() if cuda else 'cpu', torch.cuda.device_count(),"
+    " sep='|')"
 )
 _TORCH_TIMEOUT_S = 120.0
 
@@ -49,10 +52,10 @@ def python_for(executable: str) -> str:
 
 def script_for(training_script: str, project: Path) -> Path:
     """Return the path of the user's training script. Raises DaemonError if it does not exist."""
-    script = project / training_script
+    script = for_system(plain_path(project) / training_script)
     if not script.is_file():
         raise DaemonError(
-            f"training_script {training_script} does not exist",
+            f"training_script {shown_path(training_script)} does not exist",
             hint="set it to an absolute path, or one relative to the project folder",
             code="E_SCRIPT",
         )
@@ -64,7 +67,9 @@ def check_launch(settings: DaemonSettings, project: Path) -> None:
     python = python_for(settings.python_executable)
     if not Path(python).is_file():
         raise DaemonError(
-            f"{python}, which runs the daemon, no longer exists", hint="install Python again", code="E_PYTHON"
+            f"{shown_path(python)}, which runs the daemon, no longer exists",
+            hint="install Python again",
+            code="E_PYTHON",
         )
     if settings.training_script:
         script_for(settings.training_script, project)
@@ -106,8 +111,40 @@ def check_python(executable: str) -> None:
         raise _no_torch(python)
 
 
-def torch_in(python: str) -> tuple[str, str]:
-    """Import torch in another process and return its version and device. Raises DaemonError."""
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """What torch in the trainer's Python can use."""
+
+    version: str
+    device: str  #: the name of the first GPU, or cpu
+    gpu_count: int
+
+
+def check_device(executable: str, device: str) -> None:
+    """Raise DaemonError (E_DEVICE) if `device` is a GPU that torch in this Python does not find.
+
+    Importing torch takes seconds, so other devices are not checked.
+    """
+    if device.startswith("cuda"):
+        python = python_for(executable)
+        require_device(torch_in(python), python, device)
+
+
+def require_device(torch: TorchBuild, python: str, device: str) -> None:
+    """Raise DaemonError (E_DEVICE) if `device` is a GPU that torch does not find."""
+    number = device.partition(":")[2]
+    if not device.startswith("cuda") or torch.gpu_count > int(number if number.isdecimal() else 0):
+        return
+    gpus = {0: "no GPU", 1: "one GPU"}.get(torch.gpu_count, f"{torch.gpu_count} GPUs")
+    raise DaemonError(
+        f"trainer.device is {device}, but torch {torch.version} in {python} finds {gpus}",
+        hint='set it to "auto" or "cpu", or install a CUDA build of torch',
+        code="E_DEVICE",
+    )
+
+
+def torch_in(python: str) -> TorchBuild:
+    """Import torch in another process and return what it can use. Raises DaemonError."""
     command = [python, "-P", "-c", _TORCH_PROBE]
     try:
         done = subprocess.run(
@@ -115,18 +152,20 @@ def torch_in(python: str) -> tuple[str, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
-            f"{python} cannot be run: {error}", hint="correct python_executable in daemon.toml", code="E_PYTHON"
+            f"{shown_path(python)} cannot be run: {error_text(error)}",
+            hint="correct python_executable in daemon.toml",
+            code="E_PYTHON",
         ) from None
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     words = lines[-1].split("|") if lines else []
-    if done.returncode != 0 or len(words) != 3 or words[0] != "hotlap":
+    if done.returncode != 0 or len(words) != 4 or words[0] != "hotlap":
         raise _no_torch(python)
-    return words[1], words[2]
+    return TorchBuild(words[1], words[2], int(words[3]))
 
 
 def _no_torch(python: str) -> DaemonError:
     return DaemonError(
-        f"{python} has no torch",
+        f"{shown_path(python)} has no torch",
         hint=f"run `{command_line([python, '-m', 'pip', 'install', 'torch'])}`",
         code="E_TORCH",
     )

@@ -24,14 +24,15 @@ from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import has_room
 from daemon.training.exit_reason import exit_reason
-from daemon.training.messages import report_failure, report_stuck
-from daemon.training.notices import remember_notice
+from daemon.training.messages import report_failure, report_parked, report_stuck
+from daemon.training.notices import remember_notice, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
 from daemon.training.timers import AwakeClock, RetryTimer
 from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
 from daemon.training.warm_trainer import Launcher, WarmTrainer
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Event, ExitCode, Failure, JobKind, Notice, Ready, Result, Selecting
+from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
@@ -92,6 +93,17 @@ class Runner:
             self._active.move(Interrupted())
             self._context.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is trained again")
         self._is_recovering = cycle.phase is Phase.PUBLISHING
+        if cycle.phase is Phase.PARKED:
+            self._recover_parked(cycle)
+
+    def _recover_parked(self, cycle: Cycle) -> None:
+        """Try a parked cycle once if the settings have changed since then; else report that it is parked."""
+        if settings_have_changed(self._context):
+            remember_settings(self._context)  # so that a start that is interrupted does not try again and again
+            self._context.log.info(f"the settings have changed since cycle {cycle.id} was parked: it is tried again")
+            self.retry()
+        else:
+            report_parked(self._context, cycle)
 
     def begin(self, cycle: Cycle) -> None:
         """Run a cycle that was just claimed."""
@@ -155,7 +167,7 @@ class Runner:
             else:
                 self._start_trainer(active, active.cycle.kind)
         except (DaemonError, OSError) as error:
-            self._fail(active, Failed(str(error)))
+            self._fail(active, Failed(error_text(error)))
 
     def _wants_warm_trainer(self) -> bool:
         """Return whether a warm trainer would be useful: a parent policy exists, and no trainer is running."""
@@ -224,7 +236,7 @@ class Runner:
             try:
                 self._start_trainer(active, "select")
             except (DaemonError, OSError) as error:
-                self._fail(active, Failed(str(error)))
+                self._fail(active, Failed(error_text(error)))
             return
         failed = exit_reason(
             exit_code,
@@ -249,6 +261,8 @@ class Runner:
 
     def _fail(self, active: ActiveCycle, failed: Failed) -> None:
         active.move(replace(failed, why=printable(failed.why)))
+        if active.phase is Phase.PARKED:
+            remember_settings(self._context)
         report_failure(self._context, active.cycle)
 
     def _store_result(self, active: ActiveCycle, result: Result) -> None:
@@ -265,11 +279,11 @@ class Runner:
                 self._is_recovering = False
                 active.move(Interrupted())
             else:
-                self._fail(active, Failed(str(error), ExitCode.BAD_DATA))
+                self._fail(active, Failed(error_text(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
             version = active.cycle.policy_version
-            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error}; trying again")
+            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
