@@ -13,6 +13,7 @@ KNOWN_BOUNDS = {"steer": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0
 DEFAULT_BOUNDS = (-1.0, 1.0)
 MAX_NAME = 128
 """Characters in the name of an action or a reward part."""
+MAX_CHOICES = 1 << 16
 
 
 class ContinuousActions(StrictModel):
