@@ -54,6 +54,7 @@ class Service:
         """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
         clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
+        self._inbox.start()
         self._runner.recover()
         remove_leftovers(self._context, self._runner.cycle)
         self._repair_pointer()
@@ -122,7 +123,7 @@ class Service:
         runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
         if runner.busy or not self._inbox.has_scanned or not (self._automatic or self._triggered):
             return False
-        if self._automatic and not self._can_launch():
+        if self._inbox.is_rereading or (self._automatic and not self._can_launch()):
             return False
         if self._is_parked:
             return self._retry_if_triggered()
@@ -138,11 +139,13 @@ class Service:
             return self._begin_triggered()
         may_start = self._automatic and settings.enable_auto_training and not self.is_paused
         is_due = may_start and pending >= settings.auto_train_after_n_rollouts
-        return self._begin("train", "count") if is_due else False
+        return self._begin("train", "count") if is_due and self._inbox.decide_contract(may_wait=True) else False
 
     def _begin_triggered(self) -> bool:
         """Begin the triggered cycle. Without rollouts, wait until all files are read, then cancel the trigger."""
         if self.has_rollouts:
+            if not self._inbox.decide_contract(may_wait=False):
+                return False
             cause, self._triggered = self._triggered or "", None
             return self._begin("train", cause)
         if self._inbox.is_up_to_date:

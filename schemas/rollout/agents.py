@@ -58,7 +58,7 @@ def agents_from_numbers(numbers: npt.NDArray[np.integer[Any]]) -> AgentColumn:
     found, first, which = np.unique(numbers, return_index=True, return_inverse=True)
     rank = np.empty(len(found), dtype=np.int32)
     rank[np.argsort(first)] = np.arange(len(found), dtype=np.int32)
-    names = {int(number): int(rank[i]) for i, number in enumerate(found)}
+    names: dict[AgentName, int] = {int(number): int(rank[i]) for i, number in enumerate(found)}
     return AgentColumn(rank[which].astype(np.int32), names)
 
 

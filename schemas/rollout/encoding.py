@@ -20,7 +20,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_WORDS = r"([+-]?)(?:(nan(?:\([a-z0-9]*\))?|1\.#(?:qnan|snan|ind)\w*)|inf(?:inity)?|1\.#inf\w*|" "\N{INFINITY})"
+_INFINITIES = rf"inf(?:inity)?|1\.#inf\w*|{chr(0x221E)}"
+_WORDS = rf"([+-]?)(?:(nan(?:\([a-z0-9]*\))?|1\.#(?:qnan|snan|ind)\w*)|{_INFINITIES})"
 """A sign, and a second group for what is not a number and not an infinity."""
 _NOT_FINITE = re.compile(rb"(?<=[\s:,\[])" + _WORDS.encode() + rb"(?=[\s,\]}])", re.IGNORECASE)
 """`nan`, `-nan(ind)`, `NaN`, `inf`, `Infinity`, `1.#INF` in the place of a JSON value."""

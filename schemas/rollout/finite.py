@@ -47,7 +47,7 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
 
 def in_words(causes: Sequence[LeftOut], total: int) -> str:
     """Return the causes in words: "observation 5 is 3.4e+38 in 240 of 800 experiences"."""
-    parts = [f"{cause.column} is {cause.value} in {cause.count} of {total} experiences" for cause in causes[:_NAMED]]
+    parts = [f"{cause.column} is {cause.value} in {cause.rows} of {total} experiences" for cause in causes[:_NAMED]]
     more = len(causes) - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more else "")
 
@@ -65,8 +65,8 @@ def merged(causes: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
     total: dict[str, LeftOut] = {}
     for cause in causes:
         known = total.get(cause.column)
-        total[cause.column] = cause if known is None else known._replace(count=known.count + cause.count)
-    return tuple(sorted(total.values(), key=lambda cause: -cause.count))
+        total[cause.column] = cause if known is None else known._replace(rows=known.rows + cause.rows)
+    return tuple(sorted(total.values(), key=lambda cause: -cause.rows))
 
 
 def _without_unneeded(rollout: Rollout) -> Rollout:
@@ -94,7 +94,7 @@ def _causes(rollout: Rollout, bad_columns: dict[str, Bools]) -> list[LeftOut]:
                 label = f"action {space.names[index]}"
             value = float(values[kind][np.argmax(bad[:, index]), index])
             found.append(LeftOut(label, int(counts[index]), f"{value:.2g}"))
-    return sorted(found, key=lambda cause: -cause.count)[:MAX_CAUSES]
+    return sorted(found, key=lambda cause: -cause.rows)[:MAX_CAUSES]
 
 
 def _only(rollout: Rollout, good: Bools, causes: tuple[LeftOut, ...]) -> Rollout:

@@ -23,6 +23,12 @@ _REMEDY = {
     "rollouts": "remove the file if it is of another game or map; [agent] in daemon.toml decides otherwise",
     "model": "a project has one contract: use another --project for another agent, and [agent] in its daemon.toml",
 }
+_SETTINGS = {
+    "observation_size": "agent.observation_size",
+    "actions": "agent.actions",
+    "bounds": "agent.action_low and agent.action_high",
+    "choices": "agent.choices",
+}
 _EXAMPLES = 3
 
 
@@ -85,9 +91,7 @@ def _as_real_numbers(rollout: Rollout, space: ContinuousActions, rules: ReadingR
     if rules.low is not None and rules.high is not None:
         wanted = ContinuousActions(names=names, low=rules.low, high=rules.high)
         if rollout.states_bounds and wanted != space:
-            raise _misfit(
-                f"it has actions {space.in_words()} instead of {wanted.in_words()}", "action_low and action_high", rules
-            )
+            raise _misfit(f"it has actions {space.in_words()} instead of {wanted.in_words()}", "bounds", rules)
         space = wanted
     if not rollout.states_bounds:
         _require_real_numbers(actions, space)
@@ -98,8 +102,9 @@ def _as_real_numbers(rollout: Rollout, space: ContinuousActions, rules: ReadingR
 def _other_names(wanted: tuple[str, ...], found: tuple[str, ...], rules: ReadingRules) -> RolloutError:
     pairs = name_pairs(wanted, found)
     if pairs:
+        origin = "settings" if "actions" in rules.stated else rules.origin
         listed = ", ".join(f"'{there}' and '{here}'" for there, here in pairs)
-        text = f"its action names differ only in case or in a prefix from those {_SETTLED_BY[rules.origin]}: {listed}"
+        text = f"its action names differ only in case or in a prefix from those {_SETTLED_BY[origin]}: {listed}"
         hint = "write them alike in the engine and in agent.actions of daemon.toml"
         return RolloutError(text, hint=hint, code="E_CONTRACT")
     return _misfit(f"it has actions {_in_words(found)} instead of {_in_words(wanted)}", "actions", rules)
@@ -110,10 +115,9 @@ def _in_words(names: tuple[str, ...] | None) -> str:
 
 
 def _misfit(difference: str, setting: str, rules: ReadingRules) -> RolloutError:
-    owner = f"agent.{setting.replace(' and ', ' and agent.')} " if rules.origin == "settings" else ""
-    return RolloutError(
-        f"{difference} ({owner}{_SETTLED_BY[rules.origin]})", hint=_REMEDY[rules.origin], code="E_CONTRACT"
-    )
+    origin = "settings" if setting in rules.stated else rules.origin
+    owner = f"{_SETTINGS[setting]} " if origin == "settings" else ""
+    return RolloutError(f"{difference} ({owner}{_SETTLED_BY[origin]})", hint=_REMEDY[origin], code="E_CONTRACT")
 
 
 def _require_real_numbers(actions: Float32, space: ContinuousActions) -> None:

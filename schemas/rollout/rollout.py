@@ -34,7 +34,7 @@ class LeftOut(NamedTuple):
     """One column in which a value made experiences unusable."""
 
     column: str  #: "observation 5", "action steer", "reward"
-    count: int  #: of the experiences whose value in this column cannot be used
+    rows: int  #: the number of experiences whose value in this column cannot be used
     value: str  #: the first such value: "3.4e+38", "inf" or "nan"
 
 

@@ -29,7 +29,8 @@ class ReadingRules(StrictModel):
     choice_names: tuple[str, ...] = ()  #: in the order of their numbers; () if they have none
     is_continuous: bool = False  #: the actions are known to be real-valued
     observation_limit: float | None = None  #: observations are clamped to [-limit, limit]
-    origin: Origin = "settings"
+    stated: tuple[str, ...] = ()  #: the settings of `[agent]` that define the contract
+    origin: Origin = "settings"  #: what defined the rest of the contract
 
     @classmethod
     def of(
@@ -81,6 +82,29 @@ class ReadingRules(StrictModel):
             and self.high in {None, space.high}
         )
 
+    def with_bounds_for(self, contract: PolicyContract) -> PolicyContract | None:
+        """Return a trained model's contract with the bounds of these rules, which may change later.
+
+        Return None if the rules contradict the contract in more than the bounds.
+        """
+        space = contract.action_space
+        if isinstance(space, ContinuousActions) and self.names == space.names and self.low and self.high:
+            space = ContinuousActions(names=space.names, low=self.low, high=self.high)
+            contract = PolicyContract(observation_size=contract.observation_size, action_space=space)
+        return contract if self.admits(contract) else None
+
+    def contradiction(self, contract: PolicyContract) -> str:
+        """Return in words how `[agent]` contradicts a model's contract."""
+        space = contract.action_space
+        if self.observation_size not in {None, contract.observation_size}:
+            return f"agent.observation_size is {self.observation_size}, but the model has {contract.observation_size}"
+        if self.choices is not None or not isinstance(space, ContinuousActions):
+            wanted = f"agent.choices describes {self.choices} choices" if self.choices else "agent.actions is set"
+            return f"{wanted}, but the model's action is {space.in_words()}"
+        names = self.names or ()
+        order = "the other order " if set(names) == set(space.names) else ""
+        return f"agent.actions is {', '.join(names)}, but the model has {order}{', '.join(space.names)}"
+
     @property
     def options(self) -> str:
         """Return a short hash over the rules that change numbers without changing the contract."""
@@ -98,13 +122,19 @@ def _stated(agent: AgentSettings) -> dict[str, Any]:
     size = agent.observation_size if "observation_size" in written else None
     if isinstance(space, DiscreteActions):
         names = agent.actions if "actions" in written else None
-        return {"observation_size": size, "choices": space.n, "names": names}
+        stated = ("choices", *_true({"observation_size": size is not None, "actions": names is not None}))
+        return {"observation_size": size, "choices": space.n, "names": names, "stated": stated}
     has_bounds = bool({"action_low", "action_high"} & written)
     has_names = has_bounds or "actions" in written
     return {
+        "stated": _true({"observation_size": size is not None, "actions": has_names, "bounds": has_bounds}),
         "observation_size": size,
         "names": space.names if has_names else None,
         "low": space.low if has_bounds else None,
         "high": space.high if has_bounds else None,
         "is_continuous": has_names,
     }
+
+
+def _true(flags: dict[str, bool]) -> tuple[str, ...]:
+    return tuple(name for name, is_set in flags.items() if is_set)

@@ -19,6 +19,7 @@ from schemas.errors import RolloutError
 from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
 from schemas.rollout.rollout import MAX_VALUES, SEE_FORMATS, Bools, Float32, Int32, Rollout, require_plain_names
 from schemas.rollout.v1 import number_of
+from schemas.text import printable
 
 SCHEMA_NAME = "hotlap.rollout/2"
 _DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1", "|u1", "|i1", "<i2"})
@@ -278,6 +279,12 @@ def _final_observations(document: dict[str, Any], size: int, agents: AgentColumn
     if len(set(names)) != len(names):
         raise RolloutError("`final_observations` contains an agent twice", hint=SEE_FORMATS)
     ids = [agents.id_of(name) for name in names]
+    unknown = [name for name, agent in zip(names, ids, strict=True) if agent is None and isinstance(name, str)]
+    if unknown:
+        raise RolloutError(
+            f"`final_observations` contains the agent '{printable(unknown[0], limit=40)}', which has no step",
+            hint="name the agents as in `agents`",
+        )
     rows = [row for row, agent in enumerate(ids) if agent is not None]
     return observations[rows], np.array([ids[row] for row in rows], dtype=np.int32)
 

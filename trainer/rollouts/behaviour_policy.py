@@ -19,7 +19,7 @@ import torch
 from schemas.contract import ActionSpace, ContinuousActions
 from schemas.model import NOISE_STD_MIN, Model
 from schemas.rollout.rollout import Bools, Float32
-from trainer.common.shapes import Float64
+from trainer.common.shapes import Float64, Int64
 from trainer.networks.distributions import LOG_SQRT_2PI, distribution_for
 from trainer.rollouts.evaluation import PolicyOutputs
 from trainer.rollouts.experiences import Experiences
@@ -45,7 +45,7 @@ class PolicySource(IntEnum):
     PARENT = 0  #: the model that training continues from
     PUBLISHED = 1  #: another published model
     FOREIGN = 2  #: a policy that is not a candidate; only its recorded log_prob is known
-    UNKNOWN = 3  #: the recorded log_prob cannot be a log density
+    UNKNOWN = 3  #: the log_prob is missing, or cannot be a log density
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,34 @@ def find_behaviour_policy(
 ) -> AttributedRollouts:
     """Attribute each step of one rollout to the candidate that fits best, or to none. The likeliest comes first.
 
-    `noise_std` is the engine's factor, or None if the rollout does not state it; then one is fitted if needed.
+    `noise_std` is the engine's factor, or None if the rollout does not state it; then one is fitted if needed. Steps
+    without a log_prob are UNKNOWN.
     """
+    has_log_prob_B: Bools = np.isfinite(experiences.log_prob_B)
+    if has_log_prob_B.all():
+        return _attribute(experiences, candidates, noise_std, space)
+    policy_source_B = np.full(experiences.size, PolicySource.UNKNOWN, dtype=np.int8)
+    logp_B, is_stale_B = np.zeros(experiences.size), np.zeros(experiences.size, dtype=bool)
+    factor = 1.0 if noise_std is None else max(noise_std, NOISE_STD_MIN)
+    std_scale_B = np.full(experiences.size, factor, dtype=np.float32)
+    if has_log_prob_B.any():
+        known = _attribute(experiences.at(has_log_prob_B), candidates, noise_std, space)
+        policy_source_B[has_log_prob_B], logp_B[has_log_prob_B] = known.policy_source_B, known.behaviour_logp_B
+        is_stale_B[has_log_prob_B] = known.is_stale_B
+        std_scale_B[:] = known.std_scale_B[0]
+    return AttributedRollouts(
+        experiences=experiences,
+        policy_source_B=policy_source_B,
+        behaviour_logp_B=logp_B,
+        std_scale_B=std_scale_B,
+        is_stale_B=is_stale_B,
+    )
+
+
+def _attribute(
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float | None, space: ActionSpace
+) -> AttributedRollouts:
+    """Attribute steps that all have a log_prob."""
     factor = 1.0 if noise_std is None else max(noise_std, NOISE_STD_MIN)
     fits, misfits = _compare(experiences, candidates, factor)
     if noise_std is None and fits and _matching_share(misfits) < FITTING_SHARE:
@@ -206,3 +232,17 @@ def importance_weights(
     ratio_B = np.exp(np.minimum(proximal_B - behaviour_logp_B, 0.0))
     is_one_B: Bools = (policy_source_B == PolicySource.PARENT) | (policy_source_B == PolicySource.UNKNOWN)
     return np.where(is_one_B, 1.0, ratio_B)
+
+
+def with_weights_of_unknown_steps(rho_B: Float64, policy_source_B: PolicySources, segment_B: Int64) -> Float64:
+    """Return the weights with that of each UNKNOWN step replaced by the mean of the other steps in its segment.
+
+    One policy usually generates a whole segment. In a segment of UNKNOWN steps only, the weights do not change.
+    """
+    known_B = policy_source_B != PolicySource.UNKNOWN
+    if known_B.all():
+        return rho_B
+    count = np.bincount(segment_B, weights=known_B)
+    total = np.bincount(segment_B, weights=np.where(known_B, rho_B, 0.0))
+    mean_B = (total / np.maximum(count, 1.0))[segment_B]
+    return np.where(known_B | (count[segment_B] == 0), rho_B, mean_B)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
-from schemas.rollout.rollout import Bools, Float32, Rollout
+from schemas.rollout.finite import in_words, merged, remedy
+from schemas.rollout.rollout import Bools, Float32, LeftOut, Rollout
 from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.behaviour_policy import PolicySource, PolicySources
 
@@ -25,6 +26,7 @@ class RolloutQuality:
 
     size: int
     left_out: int
+    causes: tuple[LeftOut, ...]  #: why experiences were left out
     low_O: Float32
     high_O: Float32
     min_reward: float
@@ -38,6 +40,7 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
     return RolloutQuality(
         size=rollout.size,
         left_out=rollout.left_out,
+        causes=rollout.causes,
         low_O=rollout.observations.min(axis=0),
         high_O=rollout.observations.max(axis=0),
         min_reward=float(rollout.rewards.min()),
@@ -49,9 +52,11 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
 
 def check_rollouts(measures: Sequence[RolloutQuality], contract: PolicyContract, notices: Notices) -> None:
     """Send notices about common mistakes in exporters and rewards. All rollouts must have this contract."""
-    if left_out := sum(one.left_out for one in measures):
-        notices.send("W_LEFT_OUT", f"{left_out} experiences were not finite (nan or inf) and were left out")
     size = sum(one.size for one in measures)
+    if left_out := sum(one.left_out for one in measures):
+        causes = merged(cause for one in measures for cause in one.causes)
+        text = f"{left_out} experiences were left out: {in_words(causes, size + left_out)} -> {remedy(causes)}"
+        notices.send("W_LEFT_OUT", text)
     if size > 1:
         _check_observations(measures, notices)
     low, high = min(one.min_reward for one in measures), max(one.max_reward for one in measures)
@@ -119,7 +124,8 @@ def _check_bounds(measures: Sequence[RolloutQuality], space: ContinuousActions, 
         notices.send(
             "W_ACTION_BOUNDS",
             f"recorded actions are outside their bounds ({', '.join(names)}); the bounds are {space.in_words()}. "
-            "They count as actions at the bound; record actions after clamping",
+            "They count as actions at the bound; record actions after clamping, or set agent.action_low and "
+            "agent.action_high",
         )
 
 
@@ -129,8 +135,8 @@ def check_policy_sources(policy_source_B: PolicySources, *, anything_trained: bo
     if unknown > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_BROKEN",
-            f"{unknown:.0%} of the recorded log_probs are all equal or are not log densities: the exporter does not "
-            "record them. These steps are used as if the published model had generated them",
+            f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities. These "
+            "steps are used as if the policy of the steps around them had generated them, or else the published model",
         )
     foreign = float((policy_source_B == PolicySource.FOREIGN).mean())
     if foreign <= _MISMATCH_TO_REPORT:

@@ -30,7 +30,7 @@ from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater, run_epochs
 from trainer.rollouts.attribution import attribute_rollouts
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of
+from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of, rules_of
 from trainer.rollouts.quality import check_rollouts
 from trainer.rollouts.training_set import TrainingSet, rescale_and_build
 
@@ -54,9 +54,10 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     chosen = choose_rollouts(
         job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.policy_version
     )
-    loaded = load_rollouts(chosen, job.contract, notices, cache)
+    rules = rules_of(job)
+    loaded = load_rollouts(chosen, rules, notices, cache)
     new = [item for item in loaded if item.entry.is_new] or loaded
-    check_rollouts([quality_of(item, cache) for item in new], job.contract, notices)
+    check_rollouts([quality_of(item, rules, cache) for item in new], job.contract, notices)
     reporter.report_activity("computing advantages", 0.05)
     distribution = distribution_for(job.contract.action_space)
     attributed = attribute_rollouts(loaded, parent, job, notices, cache)
