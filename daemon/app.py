@@ -154,12 +154,13 @@ def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
     """Run one cycle on the rollouts in Exports, however few. Raises DaemonError if it fails."""
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, context = app.service, app.context
+        rejected = context.ledger.rejected_count()
         if not app.run(until=lambda: service.inbox.is_up_to_date):
             return Exit.CYCLE_FAILED
         for name, reason in service.inbox.incomplete.items():
             context.log.warning(f"{name} is not used and stays in Exports: {reason}")
         if not (service.has_rollouts or service.runner.busy):
-            raise nothing_to_train_on(paths.exports)
+            raise nothing_to_train_on(paths.exports, rejected=context.ledger.rejected_count() - rejected)
         if not _continues_a_cycle(service) or context.ledger.pending_count():
             service.trigger("once")
         ended = app.run(until=lambda: _cycle_is_over(service))

@@ -28,11 +28,16 @@ class DaemonError(HotlapError):
         self.exit_code = exit_code
 
 
-def nothing_to_train_on(exports: Path) -> DaemonError:
-    """Return the error of a cycle that was requested although Exports contains no rollouts."""
+def nothing_to_train_on(exports: Path, *, rejected: int = 0) -> DaemonError:
+    """Return the error of a cycle that was requested although Exports contains no rollouts.
+
+    `rejected` is how many files were rejected just now.
+    """
+    what = f" that can be used: {rejected} rejected" if rejected else ""
+    hint = "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first"
     return DaemonError(
-        f"{exports} contains no rollouts",
-        hint="let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
+        f"{exports} contains no rollouts{what}",
+        hint="read the reasons above, or in Saved/Training/Rejected" if rejected else hint,
         code="E_NO_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
     )

@@ -35,6 +35,8 @@ from schemas.storage.files import read_regular
 from schemas.storage.layout import ProjectPaths
 
 LOW_DISK_BYTES = 1_000_000_000
+_NEWEST = 100
+"""How many files are counted to find out whether more are rejected than accepted."""
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
@@ -181,6 +183,11 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
 
 def _rollouts(ledger: Ledger) -> Iterator[Finding]:
     yield Finding("ok", "rollouts", f"{ledger.pending_count()} pending for the next cycle")
+    outcomes = ledger.newest_outcomes(_NEWEST)
+    rejected = outcomes.count(False)
+    if 2 * rejected > len(outcomes):
+        text = f"{rejected} of the last {len(outcomes)} files were rejected; the newest reasons are below"
+        yield Finding("wrong", "rejected", f"{text} -> correct the exporter, or [agent] in daemon.toml")
     if ledger.meta("paused") is not None:
         yield Finding("note", "paused", "no cycle starts until `hotlap resume`")
     for name, code, reason, _ in ledger.rejections(3):

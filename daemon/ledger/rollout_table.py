@@ -54,6 +54,15 @@ class RolloutTable(LedgerConnection):
         """Return how many files were rejected so far."""
         return int(self._db.execute("SELECT count(*) FROM rejection").fetchone()[0])
 
+    def newest_outcomes(self, limit: int) -> list[bool]:
+        """Return for each of the last files whether it was accepted, the newest first."""
+        rows = self._db.execute(
+            "SELECT accepted_s AS at_s, 1 AS is_accepted FROM rollout UNION ALL SELECT at_s, 0 FROM rejection"
+            " ORDER BY at_s DESC LIMIT ?",
+            (limit,),
+        )
+        return [bool(row["is_accepted"]) for row in rows]
+
     def rejections(self, limit: int) -> list[tuple[str, str, str, float]]:
         """Return the newest rejections as (name, code, reason, time)."""
         rows = self._db.execute("SELECT * FROM rejection ORDER BY seq DESC LIMIT ?", (limit,))
