@@ -17,7 +17,16 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
-from schemas.rollout.rollout import MAX_VALUES, SEE_FORMATS, Bools, Float32, Int32, Rollout, require_plain_names
+from schemas.rollout.rollout import (
+    MAX_MAGNITUDE,
+    MAX_VALUES,
+    SEE_FORMATS,
+    Bools,
+    Float32,
+    Int32,
+    Rollout,
+    require_plain_names,
+)
 from schemas.rollout.v1 import number_of
 from schemas.text import printable
 
@@ -316,7 +325,7 @@ def _reward_parts(document: dict[str, Any], n: int) -> dict[str, Float32]:
 
 def _whole_number(document: dict[str, Any], name: str) -> int | None:
     value = document.get(name)
-    if value is None:
+    if value is None or (isinstance(value, float) and abs(value) > MAX_MAGNITUDE):  # it was not finite
         return None
     if type(value) is not int or not 0 <= value < 2**53:
         raise RolloutError(f"`{name}` is not a whole number from 0", hint="0 is the initial model")
@@ -325,7 +334,7 @@ def _whole_number(document: dict[str, Any], name: str) -> int | None:
 
 def _positive(document: dict[str, Any], name: str) -> float | None:
     value = document.get(name)
-    if value is None:
+    if value is None or (isinstance(value, float) and abs(value) > MAX_MAGNITUDE):
         return None
     if type(value) not in {int, float} or not 0 <= value <= 100:
         raise RolloutError(f"`{name}` is not a number from 0 to 100", hint="1 is the trained amount of noise")

@@ -71,11 +71,11 @@ class AttributedRollouts:
 class _Fit:
     """One candidate compared with one rollout."""
 
-    def __init__(self, candidate: CandidatePolicy, experiences: Experiences) -> None:
+    def __init__(self, candidate: CandidatePolicy, experiences: Experiences, space: ActionSpace) -> None:
         model = candidate.model
         self.source = PolicySource.PARENT if candidate.is_parent else PolicySource.PUBLISHED
-        self._continuous = isinstance(model.contract.action_space, ContinuousActions)
-        self._distribution = distribution_for(model.contract.action_space)
+        self._continuous = isinstance(space, ContinuousActions)
+        self._distribution = distribution_for(space)
         self._output_BK = torch.from_numpy(model.policy(experiences.observation_BO)).double()
         self._log_std_A = torch.from_numpy(model.action_log_std.astype(np.float64))
         self._action_BA = torch.from_numpy(experiences.action_BA).double()
@@ -153,12 +153,21 @@ def find_behaviour_policy(
     )
 
 
+def matching_share(
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float | None, space: ActionSpace
+) -> float:
+    """Return the share of the steps with a log_prob that one of the candidates generated."""
+    attributed = find_behaviour_policy(experiences, candidates, noise_std, space)
+    known_B = np.isfinite(experiences.log_prob_B)
+    return float((attributed.policy_source_B[known_B] <= PolicySource.PUBLISHED).mean()) if known_B.any() else 0.0
+
+
 def _attribute(
     experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float | None, space: ActionSpace
 ) -> AttributedRollouts:
     """Attribute steps that all have a log_prob."""
     factor = 1.0 if noise_std is None else max(noise_std, NOISE_STD_MIN)
-    fits, misfits = _compare(experiences, candidates, factor)
+    fits, misfits = _compare(experiences, candidates, factor, space)
     if noise_std is None and fits and _matching_share(misfits) < FITTING_SHARE:
         for fit in fits:
             fitted = fit.fit_noise_std()
@@ -185,13 +194,13 @@ def _attribute(
 
 
 def _compare(
-    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float, space: ActionSpace
 ) -> tuple[list[_Fit], list[Float64]]:
     """Compare candidates until one matches all steps. For most rollouts the first one does."""
     fits: list[_Fit] = []
     misfits: list[Float64] = []
     for candidate in candidates:
-        fits.append(_Fit(candidate, experiences))
+        fits.append(_Fit(candidate, experiences, space))
         misfits.append(fits[-1].misfit(noise_std))
         if (misfits[-1] <= 1.0).all():
             break
