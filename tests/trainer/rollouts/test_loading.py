@@ -150,8 +150,8 @@ def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
     path.write_bytes(v1_bytes() + space)
     sha256 = sha256_of(path.read_bytes())
     entry = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
-    contract = read_rollout(path.read_bytes()).contract
-    [item] = load_rollouts([entry], NO_RULES.for_contract(contract, "model"), Notices(MemoryReporter()), PrefetchCache())
+    rules = NO_RULES.for_contract(read_rollout(path.read_bytes()).contract, "model")
+    [item] = load_rollouts([entry], rules, Notices(MemoryReporter()), PrefetchCache())
     assert item.entry == entry
 
 
