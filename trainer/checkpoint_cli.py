@@ -14,9 +14,9 @@ from schemas.errors import ConfigError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
 from schemas.program.parser import CommandParser
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.rollout.rules import NO_RULES, ReadingRules
 from schemas.settings.loading import load_settings
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_regular, write_atomic

@@ -15,10 +15,10 @@ from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, RolloutError
 from schemas.job import ExitCode, Job, Result, RolloutInput
 from schemas.program.parser import CommandParser, nearest
-from schemas.rollout.majority import Vote, majority_of
+from schemas.rollout.meaning.majority import Vote, majority_of
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
-from schemas.rollout.rules import ReadingRules
 from schemas.settings.loading import load_settings
 from schemas.settings.models import AgentSettings
 from schemas.storage.files import read_regular, sha256_of

@@ -7,8 +7,8 @@ from collections import Counter
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError
-from schemas.rollout.majority import Majority, Vote, majority_of
-from schemas.rollout.rules import ReadingRules
+from schemas.rollout.meaning.majority import Majority, Vote, majority_of
+from schemas.rollout.meaning.rules import ReadingRules
 
 _SHAPES_NAMED = 3
 

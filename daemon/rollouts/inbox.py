@@ -17,8 +17,8 @@ from daemon.rollouts.scan import Listing, scan_folder
 from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
 from schemas.backoff import backoff_s
-from schemas.rollout.majority import Vote
-from schemas.rollout.rules import NO_RULES, ReadingRules
+from schemas.rollout.meaning.majority import Vote
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.text import printable
 
 QUIET_S = 3.0

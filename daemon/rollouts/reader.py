@@ -17,9 +17,9 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.encoding import is_costly_encoding
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Rollout
-from schemas.rollout.rules import NO_RULES, ReadingRules
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.layout import ProjectPaths
 from schemas.text import printable

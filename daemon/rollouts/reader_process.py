@@ -21,8 +21,8 @@ from schemas.contract import PolicyContract
 from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.rollout import LeftOut
-from schemas.rollout.rules import NO_RULES, ReadingRules
 from schemas.storage.layout import ProjectPaths
 
 TIMEOUT_S = 300.0

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from daemon.ledger.records import FileSignature
 from daemon.rollouts.pending import PendingFile
 from daemon.runtime.context import Context
-from schemas.rollout.rules import ReadingRules
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.storage.files import sha256_of
 
 _RULES_KEY = "reading_rules"

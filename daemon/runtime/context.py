@@ -9,7 +9,7 @@ from typing import Protocol
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
 from schemas.contract import PolicyContract
-from schemas.rollout.rules import ReadingRules
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.settings.models import Settings
 from schemas.status import StatusWarning
 from schemas.storage.files import REAL_DISK, Disk

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import orjson
 
 from schemas.contract import PolicyContract
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.rollout import LeftOut, Rollout
-from schemas.rollout.rules import NO_RULES, ReadingRules
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
 
 _MARK = b"hotlap columns 3\n"

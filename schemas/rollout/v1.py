@@ -13,9 +13,9 @@ from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout.agents import agents_from_values
 from schemas.rollout.encoding import meaning_of_text
-from schemas.rollout.fit import choices_error
+from schemas.rollout.meaning.fit import choices_error
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Rollout
-from schemas.rollout.rules import ReadingRules
 from schemas.text import printable
 
 _NUMBERS: frozenset[type] = frozenset({int, float})

@@ -22,9 +22,9 @@ from schemas.contract import ContinuousActions
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
 from schemas.rollout.encoding import parse_document
+from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
-from schemas.rollout.rules import NO_RULES
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from scripts.faults.lib.mutations import mutated, seeds

@@ -12,9 +12,9 @@ import numpy as np
 from schemas.errors import HotlapError, RolloutError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.rollout.rules import ReadingRules
 from schemas.storage.files import read_regular, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import Notices

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.rollout.rules import NO_RULES
+from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from tests.helpers import SAMPLES, make_rollout, v1_document

@@ -7,8 +7,8 @@ from schemas.contract import PolicyContract
 from schemas.errors import RolloutError
 from schemas.job import RolloutInput
 from schemas.rollout.cache import store_rollout
+from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.reader import read_rollout
-from schemas.rollout.rules import NO_RULES
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.files import sha256_of
 from tests.helpers import v1_bytes

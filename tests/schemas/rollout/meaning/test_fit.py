@@ -11,9 +11,9 @@ import pytest
 
 from schemas.errors import RolloutError
 from schemas.rollout.cache import load_rollout, store_rollout
-from schemas.rollout.fit import name_pairs
+from schemas.rollout.meaning.fit import name_pairs
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.reader import read_rollout
-from schemas.rollout.rules import NO_RULES, ReadingRules
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.settings.models import AgentSettings
 from tests.helpers import make_rollout, v1_document

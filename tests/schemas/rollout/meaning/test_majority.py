@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
-from schemas.rollout.majority import Vote, majority_of
+from schemas.rollout.meaning.majority import Vote, majority_of
 
 
 def vote(size=15, names=("a", "b"), high=1.0, *, states_bounds=False, experiences=10) -> Vote:

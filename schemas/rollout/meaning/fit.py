@@ -10,8 +10,8 @@ import numpy as np
 
 from schemas.contract import KNOWN_BOUNDS, ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import RolloutError
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.rollout import Float32, Rollout
-from schemas.rollout.rules import ReadingRules
 
 _SETTLED_BY = {
     "settings": "in daemon.toml",
