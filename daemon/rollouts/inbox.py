@@ -6,18 +6,17 @@ from collections import deque
 from collections.abc import Iterable
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts.contract import ContractVotes, apply_settings
 from daemon.rollouts.messages import InboxMessages
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import UNREADABLE, PendingFile, natural_key
 from daemon.rollouts.reader import Accepted, Incomplete, Rejected, RolloutReader
 from daemon.rollouts.reader_process import ReaderProcess
-from daemon.rollouts.rejection import move_to_rejected
+from daemon.rollouts.rejection import RejectedFiles, move_to_rejected
 from daemon.rollouts.rereading import Rereading
 from daemon.rollouts.scan import Listing, scan_folder
 from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
 from schemas.backoff import backoff_s
-from schemas.rollout.meaning.majority import Vote
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.text import printable
 
@@ -31,6 +30,8 @@ _BUDGET_S = 0.25
 _SCAN_SHARE = 4.0
 """After a scan that took t seconds, the next one begins at least this many times t later: large folders are slow."""
 _DUE_SHARE = 20.0
+_MISPLACED_S = 60.0
+"""Seconds between two searches for rollouts in sub-folders or under other names."""
 _FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
 """The first and the longest delay before a folder that could not be listed is listed again."""
 
@@ -46,8 +47,7 @@ class Inbox:
         self._watcher = Watcher(context.paths.exports, self.request_scan)
         self._accepted = context.ledger.files()
         self._pending: dict[str, PendingFile] = {}
-        self._votes = ContractVotes(context)
-        self._rereading = Rereading(context, self._accepted, self._pending)
+        self.rereading = Rereading(context, self._accepted, self._pending, self.request_scan)
         self._unreadable: set[str] = set()
         self._to_reject: deque[Rejected] = deque()
         self._ignored: dict[str, FileSignature] = {}  # rejected files that are still in Exports
@@ -55,32 +55,10 @@ class Inbox:
         self._next_scan = 0.0
         self._scan_not_before = 0.0
         self._unreachable_scans = 0
+        self._rejected_files = RejectedFiles(context)
         self._is_empty = False
+        self._next_search = 0.0
         self.has_scanned = False
-
-    def start(self) -> None:
-        """Apply the settings to the contract. Pending rollouts that were read under other rules are read again.
-
-        Raises ContractError if the settings contradict the published model.
-        """
-        apply_settings(self._context)
-        self._rereading.start()
-
-    def decide_contract(self, *, may_wait: bool) -> bool:
-        """Let most rollouts define the contract, if nothing else does; return whether a cycle can begin.
-
-        It cannot while rollouts are read again, or while the next rollout must decide and may be waited for.
-        """
-        others = self._votes.decide(may_wait=may_wait)
-        if others:
-            self._rereading.add(others)
-            self.request_scan()
-        return others is not None and not self.is_rereading
-
-    @property
-    def is_rereading(self) -> bool:
-        """Return whether accepted rollouts are read again under other rules."""
-        return self._rereading.is_busy
 
     def request_scan(self) -> None:
         """Scan Exports at the next check. May be called from any thread."""
@@ -118,10 +96,12 @@ class Inbox:
         """Scan and handle the files that were read; return the seconds until the next check."""
         now = self._context.clock.monotonic()
         has_more = self._handle_outcomes(now)
-        self._rereading.check()
+        self.rereading.check()
         is_due = now >= self._next_scan
         if is_due:
             self._messages.report_watcher(self._watcher.check())
+            self._search_misplaced(now)
+            self._rejected_files.check(now)
         if (is_due or self._is_scan_requested or self._has_waiting_files) and now >= self._scan_not_before:
             self._is_scan_requested = False
             self._scan(now)
@@ -149,7 +129,7 @@ class Inbox:
         if gone:
             self._context.ledger.forget_files(gone)
             for name in gone:
-                self._rereading.discard(name)
+                self.rereading.discard(name)
                 del self._accepted[name]
 
     def close(self) -> None:
@@ -182,7 +162,7 @@ class Inbox:
             if self._ignored.get(name) == signature:
                 continue
             is_known = name in self._accepted and self._accepted[name][0] == signature
-            if is_known and name not in self._rereading:
+            if is_known and name not in self.rereading:
                 continue
             if name in self._pending:
                 self._reconsider(name, signature, now, rules)
@@ -192,6 +172,12 @@ class Inbox:
             self._pending[name] = PendingFile(signature, now, was_read=False, code="", reason="not read yet")
             self._reader.request(name, signature, rules)
         self.has_scanned = True
+
+    def _search_misplaced(self, now: float) -> None:
+        if now >= self._next_search:
+            self._messages.report_misplaced(find_misplaced(self._context.paths.exports))
+            search_s = self._context.clock.monotonic() - now
+            self._next_search = now + max(_MISPLACED_S, search_s * _DUE_SHARE)
 
     def _forget_gone(self, found: Listing) -> None:
         """Forget files that do not exist any more, unless the folder is empty: a network drive may be disconnected."""
@@ -218,7 +204,7 @@ class Inbox:
                 self._pending[name] = PendingFile(signature, now, False, file.code, file.reason, file.failed_reads)
                 self._reader.request(name, signature, rules)
         elif waited_s >= settings.incomplete_timeout_s:
-            self._schedule_rejection(Rejected(name, signature, None, file.code, file.reason))
+            self._schedule_rejection(Rejected(name, signature, None, file.code, file.reason, may_grow=True))
 
     # Outcomes of reading
 
@@ -274,11 +260,7 @@ class Inbox:
             row = accepted.row
             self._accepted[row.name] = (accepted.signature, row.sha256)
             self._pending.pop(row.name, None)
-            was_read = row.name in self._rereading
-            self._rereading.discard(row.name)
-            if is_new or was_read:
-                self._votes.add(row.sha256, Vote(accepted.contract, accepted.states_bounds, row.experiences))
-            if not was_read:
+            if not self.rereading.accept(accepted, is_new=is_new):
                 self._messages.report_accepted(accepted, now, is_new=is_new)
 
     def _schedule_rejection(self, rejected: Rejected) -> None:
@@ -292,7 +274,8 @@ class Inbox:
         context, name = self._context, rejected.name
         is_moved = True
         try:
-            move_to_rejected(context.paths.exports / name, context.paths.rejected, rejected.reason, disk=context.disk)
+            source, folder = context.paths.exports / name, context.paths.rejected
+            target = move_to_rejected(source, folder, rejected.reason, disk=context.disk)
         except FileNotFoundError:
             self._ignored.pop(name, None)
             return
@@ -300,9 +283,9 @@ class Inbox:
             is_moved = False
         else:
             self._ignored.pop(name, None)
-        if name in self._rereading:
-            self._votes.remove(rejected.sha256)
-            context.ledger.forget_pending(rejected.sha256)
+            if rejected.may_grow:
+                self._rejected_files.watch(target)
+        self.rereading.reject(rejected)
         self.forget_files([name])
         context.ledger.reject(
             printable(name), rejected.sha256, rejected.code, rejected.reason, at_s=context.clock.utc_s()
