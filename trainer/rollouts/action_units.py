@@ -52,7 +52,7 @@ class ActionUnits:
 
     def applied_to(self, rollout: Rollout) -> Rollout:
         """Return a rollout with its actions and log_probs in the policy's units."""
-        actions = (rollout.actions - np.float32(self.offset)) / np.float32(self.scale)
+        actions = (rollout.actions - np.array(self.offset, np.float32)) / np.array(self.scale, np.float32)
         log_probs = rollout.log_probs + np.float32(self.density_shift)
         return dataclasses.replace(rollout, actions=actions.astype(np.float32), log_probs=log_probs)
 
