@@ -183,6 +183,10 @@ _TRAINER = {
         "look for a division by zero in the engine, or set agent.observation_limit",
     ),
     "W_DEAD_OBSERVATION": Code("some observations never change", "check the sensors with the numbers that are named"),
+    "W_OBSERVATION_RANGE": Code(
+        "an observation is sometimes much larger than usual, so that its other values hardly count",
+        "set agent.observation_limit, and clamp in the engine too",
+    ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_AGENTS_MIXED": Code("several agents seem to share an agent_index", "give each agent its own"),
     "W_CONSTANT_REWARD": Code(

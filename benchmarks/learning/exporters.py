@@ -21,6 +21,7 @@ from benchmarks.lib.doc_tables import table
 from schemas.job import Job, Result, RolloutInput
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import sha256_of
+from trainer.common import threads
 from trainer.common.reporting.reporter import MemoryReporter
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
@@ -63,6 +64,7 @@ EXPORTERS: Mapping[str, Exporter] = {
     "keys in order": Exporter(lambda experience: None),
     "keys sorted": Exporter(_sort_keys),
     "own names, the usual bounds": Exporter(_rename, _own_names(1.0)),
+    "own names, gas in [0, 4]": Exporter(lambda experience: _rename(experience, 4.0), _own_names(4.0)),
     "own names, gas in [0, 5]": Exporter(lambda experience: _rename(experience, 5.0), _own_names(5.0)),
     "no log_prob at the bounds, no value": Exporter(_without_log_prob_at_bounds),
 }
@@ -79,6 +81,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the table of rewards per step."""
+    threads.limit_numpy_to_one_thread()  # otherwise the first run computes in several threads, and rounds differently
+    threads.set_thread_count(1)
     rows = []
     for name in arguments.only or EXPORTERS:
         curves = [run_cycles(EXPORTERS[name], seed, arguments.cycles) for seed in arguments.seeds]

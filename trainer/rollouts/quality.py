@@ -16,6 +16,8 @@ from trainer.rollouts.behaviour_policy import PolicySource, PolicySources
 _OUTSIDE = 1e-4
 _MISMATCH_TO_REPORT = 0.02
 _STALE_TO_REPORT = 0.95
+_OUTLIER = 1e4
+"""An observation this many times larger than half of its values, and than 1, makes its normalised values useless."""
 _LARGE_REWARD, _SMALL_REWARD = 1e4, 1e-4
 _STEPS_COMPARED, _MAX_AGENTS = 1024, 64
 
@@ -29,6 +31,7 @@ class RolloutQuality:
     causes: tuple[LeftOut, ...]  #: why experiences were left out
     low_O: Float32
     high_O: Float32
+    median_O: Float32  #: of the magnitudes
     min_reward: float
     max_reward: float
     mixed_agents: int  #: number of agents that share one agent_index; 0 if each has its own
@@ -43,6 +46,7 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
         causes=rollout.causes,
         low_O=rollout.observations.min(axis=0),
         high_O=rollout.observations.max(axis=0),
+        median_O=np.median(np.abs(rollout.observations), axis=0),
         min_reward=float(rollout.rewards.min()),
         max_reward=float(rollout.rewards.max()),
         mixed_agents=count_mixed_agents(rollout),
@@ -86,6 +90,14 @@ def _check_observations(measures: Sequence[RolloutQuality], notices: Notices) ->
             "W_DEAD_OBSERVATION",
             f"{len(dead)} of {len(lows)} observations never change (index {indices}, counted from 0): "
             "check the sensors with these indices",
+        )
+    largest = np.maximum(np.abs(lows), np.abs(highs))
+    usual = np.max([one.median_O for one in measures], axis=0)
+    for index in np.flatnonzero(largest > _OUTLIER * np.maximum(usual, 1.0))[:1]:
+        notices.send(
+            "W_OBSERVATION_RANGE",
+            f"observation {index} reaches {largest[index]:.2g}, but half of its values are within {usual[index]:.2g}: "
+            "a ray that hits nothing? Set agent.observation_limit, and clamp in the engine too",
         )
 
 
