@@ -112,7 +112,17 @@ _ROLLOUTS = {
     "E_BUG": Code("an unexpected exception was raised: a bug", "report it with the log"),
     "W_REJECTED": Code("a file could not be used and was moved to Rejected", "see the file <name>.reason.txt there"),
     "W_UNREADABLE": Code("a file in Exports cannot be read", "correct its permissions; the daemon tries again"),
-    "W_NONFINITE": Code("experiences with nan or inf were left out", "look for a division by zero in the engine"),
+    "E_CHOICES": Code(
+        "an action seems to be one of several choices, or does not fit agent.choices",
+        "set agent.choices in daemon.toml to the number of choices or to their names",
+    ),
+    "W_NONFINITE": Code(
+        "experiences with nan, inf or very large numbers were left out",
+        "look for a division by zero in the engine, or set agent.observation_limit",
+    ),
+    "W_CONTRACT_TIE": Code(
+        "as many rollouts have one shape as another, so no cycle starts", "remove the wrong ones, or set [agent]"
+    ),
     "W_EXPORTS": Code(
         "the folder Exports cannot be listed",
         "check that the folder or the network share exists; the daemon tries again",
@@ -172,8 +182,15 @@ _TRAINER = {
     "E_NO_EPOCH": Code("the epoch does not exist", "choose one of the checkpoints in the cycle's folder"),
     "E_MEMORY": Code("memory ran out", "use fewer rollouts, a smaller batch_size, or more memory"),
     "E_DISK": Code("the trainer cannot use the disk", "free some space; check the disk"),
-    "W_LEFT_OUT": Code("experiences with nan or inf were left out", "look for a division by zero in the engine"),
+    "W_LEFT_OUT": Code(
+        "experiences with nan, inf or very large numbers were left out",
+        "look for a division by zero in the engine, or set agent.observation_limit",
+    ),
     "W_DEAD_OBSERVATION": Code("some observations never change", "check the sensors with the numbers that are named"),
+    "W_OBSERVATION_RANGE": Code(
+        "an observation is sometimes much larger than usual, so that its other values hardly count",
+        "set agent.observation_limit, and clamp in the engine too",
+    ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_AGENTS_MIXED": Code("several agents seem to share an agent_index", "give each agent its own"),
     "W_CONSTANT_REWARD": Code(

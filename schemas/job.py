@@ -52,6 +52,8 @@ class Job(StrictModel):
     hidden_sizes: tuple[int, ...]
     settings: TrainerSettings
     rollouts: tuple[RolloutInput, ...] = ()
+    choice_names: tuple[str, ...] = ()  #: agent.choices, if they have names
+    observation_limit: float | None = None  #: agent.observation_limit
     parent: str | None = None  #: checkpoint of the parent policy
     parent_sha256: str | None = None
     use_epoch: int = 0  #: the epoch to choose; 0 = the best

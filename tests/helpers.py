@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -83,9 +84,19 @@ def write_rollout(folder: Path, index: int, data: bytes | None = None, *, seed: 
     return path
 
 
-def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_size: int = 15) -> Model:
+def make_model(
+    *,
+    version: int = 1,
+    seed: int = 0,
+    hidden: int = 8,
+    observation_size: int = 15,
+    contract: PolicyContract | None = None,
+) -> Model:
     """Return a small random model with a correct probe."""
     rng = np.random.default_rng(seed)
+    space = contract.action_space if contract else ContinuousActions.named(("steer", "throttle", "brake"))
+    contract = contract or PolicyContract(observation_size=observation_size, action_space=space)
+    observation_size, outputs = contract.observation_size, space.output_size
 
     def dense(inputs: int, outputs: int) -> Dense:
         weights = rng.normal(0.0, inputs**-0.5, size=(outputs, inputs))
@@ -95,13 +106,10 @@ def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_
         return Stack((dense(observation_size, hidden), dense(hidden, hidden)), dense(hidden, outputs))
 
     model = Model(
-        contract=PolicyContract(
-            observation_size=observation_size,
-            action_space=ContinuousActions.named(("steer", "throttle", "brake")),
-        ),
-        policy=stack(3),
+        contract=contract,
+        policy=stack(outputs),
         value_function=stack(1),
-        action_log_std=np.full(3, np.log(0.5), dtype=np.float32),
+        action_log_std=np.full(outputs if isinstance(space, ContinuousActions) else 0, np.log(0.5), dtype=np.float32),
         policy_version=version,
         probe=None,
         lineage=Lineage(cycle=version, epoch=1),
@@ -110,7 +118,7 @@ def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_
     return dataclasses.replace(model, probe=Probe(observations, model.mean(observations), model.value(observations)))
 
 
-def model_bytes(**kwargs: int) -> bytes:
+def model_bytes(**kwargs: Any) -> bytes:
     """Return the model JSON of `make_model`."""
     return model_to_bytes(make_model(**kwargs))
 

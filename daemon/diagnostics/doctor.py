@@ -39,6 +39,8 @@ from schemas.storage.layout import ProjectPaths, is_rollout_name
 from schemas.storage.windows_paths import shown_path
 
 LOW_DISK_BYTES = 1_000_000_000
+_NEWEST = 100
+"""How many files are counted to find out whether more are rejected than accepted."""
 SOON_DAYS = 3.0
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
@@ -195,6 +197,11 @@ def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
 
 def _rollouts(ledger: Ledger) -> Iterator[Finding]:
     yield Finding("ok", "rollouts", f"{ledger.pending_count()} pending for the next cycle")
+    outcomes = ledger.newest_outcomes(_NEWEST)
+    rejected = outcomes.count(False)
+    if 2 * rejected > len(outcomes):
+        text = f"{rejected} of the last {len(outcomes)} files were rejected; the newest reasons are below"
+        yield Finding("wrong", "rejected", f"{text} -> correct the exporter, or [agent] in daemon.toml")
     if ledger.meta("paused") is not None:
         yield Finding("note", "paused", "no cycle starts until `hotlap resume`")
     for name, code, reason, _ in ledger.rejections(3):

@@ -32,6 +32,12 @@ CHECKS = (
         "check the sensors with these numbers, and remove those that can never change",
     ),
     Check(
+        "range of the observations",
+        ("W_OBSERVATION_RANGE",),
+        "no observation is sometimes far larger than usual",
+        "set agent.observation_limit in daemon.toml, and clamp in the engine too",
+    ),
+    Check(
         "finite values",
         ("W_LEFT_OUT",),
         "all values are finite",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.records import FileSignature, RolloutRow, UsedRollout
-from daemon.ledger.rows import UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file, write_meta
+from daemon.ledger.rows import UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file
 
 
 class RolloutTable(LedgerConnection):
@@ -17,20 +17,13 @@ class RolloutTable(LedgerConnection):
         rows = self._db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
         return {r["name"]: (FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
 
-    def accept(self, row: RolloutRow, signature: FileSignature, *, at_s: float, contract: bytes | None) -> bool:
+    def accept(self, row: RolloutRow, signature: FileSignature, *, at_s: float) -> bool:
         """Record one rollout, as `accept_all` does; return whether its content is new."""
-        return self.accept_all([(row, signature)], at_s=at_s, contract=contract)[0]
+        return self.accept_all([(row, signature)], at_s=at_s)[0]
 
-    def accept_all(
-        self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float, contract: bytes | None
-    ) -> list[bool]:
-        """Record all rollouts in one transaction, in this order; return for each whether its content is new.
-
-        `contract` becomes the project's contract.
-        """
+    def accept_all(self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float) -> list[bool]:
+        """Record all rollouts in one transaction, in this order; return for each whether its content is new."""
         with self._transaction() as db:
-            if contract is not None:
-                write_meta(db, "contract", contract.decode())
             for row, signature in rollouts:
                 upsert_file(db, row.name, signature, row.sha256)
             return [insert_rollout(db, row, at_s=at_s) for row, _ in rollouts]
@@ -42,6 +35,11 @@ class RolloutTable(LedgerConnection):
                 "INSERT INTO rejection (name, sha256, code, reason, at_s) VALUES (?, ?, ?, ?, ?)",
                 (name, sha256, code, reason, at_s),
             )
+
+    def forget_pending(self, sha256: str | None) -> None:
+        """Remove a pending rollout, which turned out to be unusable when it was read again."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM rollout WHERE sha256 = ? AND cycle_id IS NULL", (sha256,))
 
     def forget_files(self, names: list[str]) -> None:
         """Record that these files are not in Exports any more."""
@@ -55,6 +53,15 @@ class RolloutTable(LedgerConnection):
     def rejected_count(self) -> int:
         """Return how many files were rejected so far."""
         return int(self._db.execute("SELECT count(*) FROM rejection").fetchone()[0])
+
+    def newest_outcomes(self, limit: int) -> list[bool]:
+        """Return for each of the last files whether it was accepted, the newest first."""
+        rows = self._db.execute(
+            "SELECT accepted_s AS at_s, 1 AS is_accepted FROM rollout UNION ALL SELECT at_s, 0 FROM rejection"
+            " ORDER BY at_s DESC LIMIT ?",
+            (limit,),
+        )
+        return [bool(row["is_accepted"]) for row in rows]
 
     def rejections(self, limit: int) -> list[tuple[str, str, str, float]]:
         """Return the newest rejections as (name, code, reason, time)."""

@@ -84,7 +84,8 @@ def to_used_rollout(row: sqlite3.Row) -> UsedRollout:
 def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycle_id: int | None = None) -> bool:
     """Add a rollout unless its content is known; return whether it is new.
 
-    A rebuilt ledger contains only the hash of a used rollout: the other columns are then filled in.
+    A rebuilt ledger contains only the hash of a used rollout: the other columns are then filled in. A pending rollout
+    that was read again, under other rules, gets its new numbers.
     """
     known = tuple(getattr(row, name) for name in _ROLLOUT_COLUMNS)
     added = db.execute(
@@ -97,6 +98,10 @@ def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycl
             "UPDATE rollout SET name = ?, experiences = ?, left_out = ?, reward_mean = ?, policy_version = ?,"
             " written_s = ? WHERE sha256 = ? AND experiences = 0",
             (*known[1:], row.sha256),
+        )
+        db.execute(
+            "UPDATE rollout SET experiences = ?, left_out = ?, reward_mean = ? WHERE sha256 = ? AND cycle_id IS NULL",
+            (row.experiences, row.left_out, row.reward_mean, row.sha256),
         )
     return added == 1
 

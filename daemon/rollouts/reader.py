@@ -17,8 +17,9 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.encoding import is_costly_encoding
-from schemas.rollout.reader import read_rollout
-from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.reader import finished, parse_rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Rollout
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
@@ -33,6 +34,8 @@ class Accepted:
     signature: FileSignature
     row: RolloutRow
     contract: PolicyContract
+    states_bounds: bool = True  #: whether the file itself states the bounds of its actions
+    causes: tuple[LeftOut, ...] = ()  #: why experiences were left out
     has_costly_encoding: bool = False  #: UTF-16 or UTF-32, which takes two to four times the space
 
 
@@ -65,9 +68,15 @@ LARGE_BYTES = 4_000_000
 
 
 def ingest(
-    folder: Path, name: str, signature: FileSignature, paths: ProjectPaths, *, disk: Disk = REAL_DISK
+    folder: Path,
+    name: str,
+    signature: FileSignature,
+    paths: ProjectPaths,
+    rules: ReadingRules = NO_RULES,
+    *,
+    disk: Disk = REAL_DISK,
 ) -> Outcome:
-    """Read one file and store its arrays. Does not raise, whatever the file contains."""
+    """Read one file under these rules and store its arrays. Does not raise, whatever the file contains."""
     path = folder / name
     sha256 = None
     try:
@@ -76,7 +85,8 @@ def ingest(
         if FileSignature.of(os.lstat(for_system(path))) != signature:
             return Incomplete(name, signature, "E_CHANGING", "it changed while it was read")
         sha256 = sha256_of(data)
-        rollout = read_rollout(data)
+        parsed = parse_rollout(data, rules)
+        rollout = finished(parsed, rules)
     except UnicodeEncodeError:
         return Rejected(name, signature, None, "E_NAME", "its name is not valid UTF-8 -> rename it [E_NAME]")
     except RolloutError as error:
@@ -91,11 +101,18 @@ def ingest(
         reason = "the memory is not enough to read it -> write fewer experiences per file [E_TOO_BIG]"
         return Rejected(name, signature, sha256, "E_TOO_BIG", reason)
     try:
-        store_rollout(paths.cached_rollout(sha256), rollout, disk=disk)
+        store_rollout(paths.cached_rollout(sha256), rollout, rules, disk=disk)
     except OSError as error:
         reason = f"its arrays cannot be stored: {error.strerror} -> free some disk space [E_STORE]"
         return Incomplete(name, signature, "E_STORE", reason)
-    return Accepted(signature, _row(name, signature, sha256, rollout), rollout.contract, is_costly_encoding(data))
+    return Accepted(
+        signature,
+        _row(name, signature, sha256, rollout),
+        rollout.contract,
+        states_bounds=parsed.states_bounds,
+        causes=rollout.causes,
+        has_costly_encoding=is_costly_encoding(data),
+    )
 
 
 def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomplete:
@@ -140,24 +157,24 @@ class RolloutReader:
         paths: ProjectPaths,
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
-        read_large: Callable[[str, FileSignature], Outcome] | None = None,
+        read_large: Callable[[str, FileSignature, ReadingRules], Outcome] | None = None,
     ) -> None:
         self._paths = paths
         self._read_large = read_large
         self._disk = disk
         self._wake = wake
-        self._requests: queue.SimpleQueue[tuple[str, FileSignature] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[str, FileSignature, ReadingRules] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._queued: set[str] = set()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="rollout reader", daemon=True)
         self._thread.start()
 
-    def request(self, name: str, signature: FileSignature) -> None:
+    def request(self, name: str, signature: FileSignature, rules: ReadingRules = NO_RULES) -> None:
         """Queue a file, unless it is queued already."""
         if name not in self._queued:
             self._queued.add(name)
-            self._requests.put((name, signature))
+            self._requests.put((name, signature, rules))
 
     @property
     def is_busy(self) -> bool:
@@ -184,16 +201,16 @@ class RolloutReader:
         self._requests.put(None)
         self._thread.join(timeout=5.0)
 
-    def _read(self, name: str, signature: FileSignature) -> Outcome:
+    def _read(self, name: str, signature: FileSignature, rules: ReadingRules) -> Outcome:
         if self._read_large is not None and signature.size > LARGE_BYTES:
-            return self._read_large(name, signature)
-        return ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
+            return self._read_large(name, signature, rules)
+        return ingest(self._paths.exports, name, signature, self._paths, rules, disk=self._disk)
 
     def _work(self) -> None:
         while (item := self._requests.get()) is not None and not self._is_closed:
-            name, signature = item
+            name, signature, rules = item
             try:
-                outcome = self._read(name, signature)
+                outcome = self._read(name, signature, rules)
             except Exception as error:  # noqa: BLE001  a bug in `_read` must not end the thread
                 reason = printable(f"reading it failed: {type(error).__name__}: {error} -> please report it [E_BUG]")
                 outcome = Rejected(name, signature, None, "E_BUG", reason)

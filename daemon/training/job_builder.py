@@ -36,8 +36,8 @@ def behaviour_candidates(
 
 
 def project_contract(context: Context) -> PolicyContract:
-    """Return the contract of the next model: that of the rollouts, or before the first rollout that of the settings."""
-    return context.contract or context.settings.agent.contract()
+    """Return the contract of the next model: the project's, or else most rollouts', or else that of the settings."""
+    return context.contract or context.likely_contract or context.settings.agent.contract()
 
 
 def parent_checkpoint(context: Context) -> tuple[str, str] | None:
@@ -99,6 +99,8 @@ def _job(
         rollouts=rollouts,
         parent=path,
         parent_sha256=sha256,
+        choice_names=context.settings.agent.choice_names,
+        observation_limit=context.settings.agent.observation_limit,
         use_epoch=context.settings.daemon.auto_load_model_epoch,
     )
 

@@ -16,7 +16,7 @@ from trainer.rollouts.behaviour_policy import AttributedRollouts, find_behaviour
 from trainer.rollouts.candidates import CandidateModels
 from trainer.rollouts.evaluation import concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import by_agent, concatenate
-from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.loading import LoadedRollout, rules_of
 from trainer.rollouts.quality import check_policy_sources, check_staleness
 
 
@@ -30,7 +30,7 @@ def attribute_rollouts(
     candidates = CandidateModels(parent, job, cache)
     parts = []
     for item in loaded:
-        prefetched: AttributedRollouts | None = cache.get(_key(item, parent))
+        prefetched: AttributedRollouts | None = cache.get(_key(item, parent, job))
         parts.append(prefetched or _attribute(item, parent, job, candidates))
     attributed = _concatenate(parts)
     is_new_B = attributed.experiences.is_new_B
@@ -46,7 +46,7 @@ def prefetch_attribution(
     """Attribute a rollout before its job arrives, if all its candidates can be read."""
     attributed = _attribute(item, parent, job, candidates)
     if len(candidates.at(item.entry.behaviours)) == len(item.entry.behaviours):
-        cache.put(_key(item, parent), attributed, size_bytes=2 * attributed.experiences.observation_BO.nbytes)
+        cache.put(_key(item, parent, job), attributed, size_bytes=2 * attributed.experiences.observation_BO.nbytes)
 
 
 def _attribute(item: LoadedRollout, parent: Parent, job: Job, candidates: CandidateModels) -> AttributedRollouts:
@@ -73,6 +73,6 @@ def _concatenate(parts: Sequence[AttributedRollouts]) -> AttributedRollouts:
     )
 
 
-def _key(item: LoadedRollout, parent: Parent) -> tuple[object, ...]:
+def _key(item: LoadedRollout, parent: Parent, job: Job) -> tuple[object, ...]:
     entry = item.entry
-    return "attributed", entry.sha256, entry.is_new, entry.behaviours, parent.checksum
+    return "attributed", entry.sha256, rules_of(job), entry.is_new, entry.behaviours, parent.checksum

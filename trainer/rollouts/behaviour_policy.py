@@ -19,7 +19,7 @@ import torch
 from schemas.contract import ActionSpace, ContinuousActions
 from schemas.model import NOISE_STD_MIN, Model
 from schemas.rollout.rollout import Bools, Float32
-from trainer.common.shapes import Float64
+from trainer.common.shapes import Float64, Int64
 from trainer.networks.distributions import LOG_SQRT_2PI, distribution_for
 from trainer.rollouts.evaluation import PolicyOutputs
 from trainer.rollouts.experiences import Experiences
@@ -45,7 +45,7 @@ class PolicySource(IntEnum):
     PARENT = 0  #: the model that training continues from
     PUBLISHED = 1  #: another published model
     FOREIGN = 2  #: a policy that is not a candidate; only its recorded log_prob is known
-    UNKNOWN = 3  #: the recorded log_prob cannot be a log density
+    UNKNOWN = 3  #: the log_prob is missing, or cannot be a log density
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class AttributedRollouts:
 class _Fit:
     """One candidate compared with one rollout."""
 
-    def __init__(self, candidate: CandidatePolicy, experiences: Experiences) -> None:
+    def __init__(self, candidate: CandidatePolicy, experiences: Experiences, space: ActionSpace) -> None:
         model = candidate.model
         self.source = PolicySource.PARENT if candidate.is_parent else PolicySource.PUBLISHED
-        self._continuous = isinstance(model.contract.action_space, ContinuousActions)
-        self._distribution = distribution_for(model.contract.action_space)
+        self._continuous = isinstance(space, ContinuousActions)
+        self._distribution = distribution_for(space)
         self._output_BK = torch.from_numpy(model.policy(experiences.observation_BO)).double()
         self._log_std_A = torch.from_numpy(model.action_log_std.astype(np.float64))
         self._action_BA = torch.from_numpy(experiences.action_BA).double()
@@ -129,10 +129,45 @@ def find_behaviour_policy(
 ) -> AttributedRollouts:
     """Attribute each step of one rollout to the candidate that fits best, or to none. The likeliest comes first.
 
-    `noise_std` is the engine's factor, or None if the rollout does not state it; then one is fitted if needed.
+    `noise_std` is the engine's factor, or None if the rollout does not state it; then one is fitted if needed. Steps
+    without a log_prob are UNKNOWN.
     """
+    has_log_prob_B: Bools = np.isfinite(experiences.log_prob_B)
+    if has_log_prob_B.all():
+        return _attribute(experiences, candidates, noise_std, space)
+    policy_source_B = np.full(experiences.size, PolicySource.UNKNOWN, dtype=np.int8)
+    logp_B, is_stale_B = np.zeros(experiences.size), np.zeros(experiences.size, dtype=bool)
     factor = 1.0 if noise_std is None else max(noise_std, NOISE_STD_MIN)
-    fits, misfits = _compare(experiences, candidates, factor)
+    std_scale_B = np.full(experiences.size, factor, dtype=np.float32)
+    if has_log_prob_B.any():
+        known = _attribute(experiences.at(has_log_prob_B), candidates, noise_std, space)
+        policy_source_B[has_log_prob_B], logp_B[has_log_prob_B] = known.policy_source_B, known.behaviour_logp_B
+        is_stale_B[has_log_prob_B] = known.is_stale_B
+        std_scale_B[:] = known.std_scale_B[0]
+    return AttributedRollouts(
+        experiences=experiences,
+        policy_source_B=policy_source_B,
+        behaviour_logp_B=logp_B,
+        std_scale_B=std_scale_B,
+        is_stale_B=is_stale_B,
+    )
+
+
+def matching_share(
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float | None, space: ActionSpace
+) -> float:
+    """Return the share of the steps with a log_prob that one of the candidates generated."""
+    attributed = find_behaviour_policy(experiences, candidates, noise_std, space)
+    known_B = np.isfinite(experiences.log_prob_B)
+    return float((attributed.policy_source_B[known_B] <= PolicySource.PUBLISHED).mean()) if known_B.any() else 0.0
+
+
+def _attribute(
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float | None, space: ActionSpace
+) -> AttributedRollouts:
+    """Attribute steps that all have a log_prob."""
+    factor = 1.0 if noise_std is None else max(noise_std, NOISE_STD_MIN)
+    fits, misfits = _compare(experiences, candidates, factor, space)
     if noise_std is None and fits and _matching_share(misfits) < FITTING_SHARE:
         for fit in fits:
             fitted = fit.fit_noise_std()
@@ -159,13 +194,13 @@ def find_behaviour_policy(
 
 
 def _compare(
-    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float
+    experiences: Experiences, candidates: Sequence[CandidatePolicy], noise_std: float, space: ActionSpace
 ) -> tuple[list[_Fit], list[Float64]]:
     """Compare candidates until one matches all steps. For most rollouts the first one does."""
     fits: list[_Fit] = []
     misfits: list[Float64] = []
     for candidate in candidates:
-        fits.append(_Fit(candidate, experiences))
+        fits.append(_Fit(candidate, experiences, space))
         misfits.append(fits[-1].misfit(noise_std))
         if (misfits[-1] <= 1.0).all():
             break
@@ -206,3 +241,17 @@ def importance_weights(
     ratio_B = np.exp(np.minimum(proximal_B - behaviour_logp_B, 0.0))
     is_one_B: Bools = (policy_source_B == PolicySource.PARENT) | (policy_source_B == PolicySource.UNKNOWN)
     return np.where(is_one_B, 1.0, ratio_B)
+
+
+def with_weights_of_unknown_steps(rho_B: Float64, policy_source_B: PolicySources, segment_B: Int64) -> Float64:
+    """Return the weights with that of each UNKNOWN step replaced by the mean of the other steps in its segment.
+
+    One policy usually generates a whole segment. In a segment of UNKNOWN steps only, the weights do not change.
+    """
+    known_B = policy_source_B != PolicySource.UNKNOWN
+    if known_B.all():
+        return rho_B
+    count = np.bincount(segment_B, weights=known_B)
+    total = np.bincount(segment_B, weights=np.where(known_B, rho_B, 0.0))
+    mean_B = (total / np.maximum(count, 1.0))[segment_B]
+    return np.where(known_B | (count[segment_B] == 0), rho_B, mean_B)

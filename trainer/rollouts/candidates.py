@@ -38,7 +38,7 @@ class CandidateModels:
             model = self._cache.get(_key(path)) or read_model(read_with_retries(path, limit=MAX_MODEL_BYTES))
         except (HotlapError, OSError):
             return None  # its steps are then attributed to another policy
-        if self._job.contract.differences(model.contract):
+        if not self._job.contract.has_outputs_of(model.contract):
             return None
         return CandidatePolicy(model, is_parent=weights_checksum(model) == self._parent.checksum)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
-from schemas.job import RolloutInput
+from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_with_retries, sha256_of
@@ -54,10 +54,16 @@ def choose_rollouts(
     return [*new, *(old[i] for i in sorted(chosen))]
 
 
+def rules_of(job: Job) -> ReadingRules:
+    """Return the rules under which the job's rollouts are read."""
+    rules = ReadingRules(choice_names=job.choice_names, observation_limit=job.observation_limit)
+    return rules.for_contract(job.contract, "model")
+
+
 def load_rollouts(
-    chosen: Sequence[RolloutInput], contract: PolicyContract, notices: Notices, cache: PrefetchCache
+    chosen: Sequence[RolloutInput], rules: ReadingRules, notices: Notices, cache: PrefetchCache
 ) -> list[LoadedRollout]:
-    """Read the rollouts. Those that are missing, broken or of another contract are left out, with a notice.
+    """Read the rollouts. Those that are missing, broken or do not fit the rules are left out, with a notice.
 
     Raises RolloutError if no rollout can be used.
     """
@@ -68,12 +74,7 @@ def load_rollouts(
     )
     for entry in chosen:
         try:
-            rollout = _read(entry, cache)
-            if difference := contract.differences(rollout.contract):
-                raise RolloutError(
-                    f"it has {' and '.join(difference)}", hint="remove it if it is of another game", code="E_CONTRACT"
-                )
-            loaded.append(LoadedRollout(entry, rollout))
+            loaded.append(LoadedRollout(entry, _read(entry, rules, cache)))
         except HotlapError as error:
             left_out.append(entry.name)
             problem = RolloutError(f"{entry.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
@@ -94,11 +95,11 @@ def load_rollouts(
     return loaded
 
 
-def _read(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
-    prefetched: Rollout | None = cache.get(("rollout", entry.sha256)) if entry.sha256 else None
+def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
+    prefetched: Rollout | None = cache.get(_key("rollout", entry, rules)) if entry.sha256 else None
     if prefetched is not None:
         return prefetched
-    stored = load_rollout(Path(entry.cache)) if entry.cache else None
+    stored = load_rollout(Path(entry.cache), rules) if entry.cache else None
     if stored is not None:
         return stored
     data = read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
@@ -106,18 +107,22 @@ def _read(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
         raise RolloutError(
             "the content of its file has changed", hint="the new content counts as another rollout", code="E_REPLACED"
         )
-    return read_rollout(data)
+    return read_rollout(data, rules)
 
 
-def prefetch_rollout(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
+def prefetch_rollout(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
     """Read and measure a rollout before its job arrives. Raises HotlapError or OSError."""
-    rollout = _read(entry, cache)
-    cache.put(("rollout", entry.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
-    cache.put(("quality", entry.sha256), measure_quality(rollout))
+    rollout = _read(entry, rules, cache)
+    cache.put(_key("rollout", entry, rules), rollout, size_bytes=2 * rollout.observations.nbytes)
+    cache.put(_key("quality", entry, rules), measure_quality(rollout))
     return rollout
 
 
-def quality_of(item: LoadedRollout, cache: PrefetchCache) -> RolloutQuality:
+def quality_of(item: LoadedRollout, rules: ReadingRules, cache: PrefetchCache) -> RolloutQuality:
     """Return a rollout's quality measures, prefetched or measured now."""
-    prefetched: RolloutQuality | None = cache.get(("quality", item.entry.sha256)) if item.entry.sha256 else None
+    prefetched: RolloutQuality | None = cache.get(_key("quality", item.entry, rules)) if item.entry.sha256 else None
     return prefetched or measure_quality(item.rollout)
+
+
+def _key(kind: str, entry: RolloutInput, rules: ReadingRules) -> tuple[object, ...]:
+    return kind, entry.sha256, rules

@@ -13,6 +13,7 @@ from trainer.rollouts.behaviour_policy import (
     find_behaviour_policy,
     importance_weights,
     log_probs_are_broken,
+    with_weights_of_unknown_steps,
 )
 from trainer.rollouts.experiences import by_agent
 
@@ -107,6 +108,31 @@ def test_log_probs_that_cannot_be_log_densities_are_unknown():
     even = columns(20, space=CHOICE, log_probs=np.full(20, -np.log(3), np.float32))
     assert (attribute(even).policy_source_B == PolicySource.FOREIGN).all()  # random choices, correctly recorded
     assert log_probs_are_broken(np.zeros(20, np.float32), CHOICE)
+
+
+def test_steps_without_a_log_prob_are_unknown_and_do_not_affect_the_others(models):
+    rollout = Bandit(space=space_of(models[0])).play(models[1], 30)
+    log_probs = rollout.log_probs.copy()
+    log_probs[::3] = np.nan
+    attributed = attribute(dataclasses.replace(rollout, log_probs=log_probs), *models)
+    recorded_B = np.isfinite(attributed.experiences.log_prob_B)
+    assert (attributed.policy_source_B[recorded_B] == PolicySource.PUBLISHED).all()
+    assert (attributed.policy_source_B[~recorded_B] == PolicySource.UNKNOWN).all()
+    assert np.isfinite(attributed.behaviour_logp_B).all()
+    complete = attribute(rollout, *models)
+    np.testing.assert_allclose(attributed.behaviour_logp_B[recorded_B], complete.behaviour_logp_B[recorded_B], 1e-6)
+
+
+def test_a_rollout_without_any_log_prob_is_unknown(models):
+    rollout = Bandit(space=space_of(models[0])).play(models[1], 30)
+    nothing = dataclasses.replace(rollout, log_probs=np.full(rollout.size, np.nan, np.float32))
+    assert (attribute(nothing, *models).policy_source_B == PolicySource.UNKNOWN).all()
+
+
+def test_an_unknown_step_has_the_weight_of_the_steps_around_it():
+    source = np.array([PolicySource.FOREIGN, PolicySource.UNKNOWN, PolicySource.FOREIGN, PolicySource.UNKNOWN], np.int8)
+    weights = with_weights_of_unknown_steps(np.array([0.25, 1.0, 0.75, 1.0]), source, np.array([0, 0, 0, 1]))
+    assert weights.tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_weights_are_one_for_the_parents_steps_and_never_more():
