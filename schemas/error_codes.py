@@ -86,6 +86,14 @@ _ROLLOUTS = {
     "E_DUPKEY": Code("an object in a rollout contains a key twice", "write each key once"),
     "E_TOO_BIG": Code("a file is larger than allowed, or than memory", "write fewer experiences in a file"),
     "E_VERSION": Code("this Hotlap does not know the version of a rollout", "update Hotlap, or write version 2"),
+    "E_AGENTS": Code(
+        "several agents share an agent_index in a rollout, and which row belongs to which cannot be recovered",
+        "set AgentIndex in the exporter, a different number for each agent; see `hotlap docs unreal`",
+    ),
+    "W_AGENTS_MIXED": Code(
+        "several agents share an agent_index; which row belongs to which was recovered from the observations",
+        "set AgentIndex in the exporter, a different number for each agent; see `hotlap docs unreal`",
+    ),
     "E_CONTRACT": Code(
         "a rollout, a model or a setting has another shape than the project",
         "use another --project for the other shape",
@@ -192,7 +200,6 @@ _TRAINER = {
         "set agent.observation_limit, and clamp in the engine too",
     ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
-    "W_AGENTS_MIXED": Code("several agents seem to share an agent_index", "give each agent its own"),
     "W_CONSTANT_REWARD": Code(
         "all rewards are equal, so the policy cannot learn from them", "reward better behaviour more"
     ),

@@ -198,7 +198,7 @@ def rules_for(model_dir: Path, export_dir: Path) -> ReadingRules:
         print_error(f"note: the settings are not applied: {error}")
     rules = ReadingRules.of(agent)
     for path in sorted(model_dir.glob("model_epoch_*.pt")):
-        document = load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
+        document = load_document(read_with_retries(path, limit=MAX_MODEL_BYTES), path.name)
         if "contract" in document:
             return rules.for_contract(checkpoint_from(document).contract, "model")
     return rules.for_contract(contract_for(agent, rollouts_in(export_dir)), "rollouts")

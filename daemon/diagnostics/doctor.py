@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
+from daemon.diagnostics.exporter_health import CHECKS, judge_agents, judge_exporter
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
@@ -21,6 +21,7 @@ from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
 from daemon.rollouts.misplaced import find_misplaced
+from daemon.rollouts.recoveries import remembered_recoveries
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
 from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file
@@ -236,6 +237,8 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
         judged = judge_exporter(check, cycles, notices)
         if judged is not None:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
+    level, text = judge_agents(remembered_recoveries(ledger))
+    yield Finding(level, "exporter, agents", text)
 
 
 def _disk_use(paths: ProjectPaths, ledger: Ledger, settings: Settings) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from daemon.rollouts.misplaced import Misplaced
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reader import Accepted, Rejected
+from daemon.rollouts.recoveries import Recoveries
 from daemon.rollouts.scan import Listing
 from daemon.runtime.context import Context
 from daemon.runtime.rate_limit import RateLimit
@@ -32,6 +33,7 @@ class InboxMessages:
         self._skipped: dict[str, str] = {}
         self._has_reported_encoding = False
         self._reported_causes: set[str] = set()
+        self._recoveries = Recoveries(context)
 
     def report_watcher(self, problem: str | None) -> None:
         """Show or clear the warning that file events do not arrive."""
@@ -88,6 +90,10 @@ class InboxMessages:
                 context.log.info(f"{name} has the same content as an earlier rollout: counted once")
         elif row.left_out:
             self._report_left_out(accepted)
+
+    def report_recovered(self, accepted: Sequence[Accepted]) -> None:
+        """Warn once if agents share an agent_index; remember the confidence of each file."""
+        self._recoveries.add(accepted)
 
     def _report_left_out(self, accepted: Accepted) -> None:
         """Warn of experiences that were left out, once for each column that causes it."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from schemas.tracks.columns import Bools, Columns, Float64, Int64, scaled_actions, scaled_observations
+from schemas.tracks.columns import Bools, Float64, Int64, scaled_actions, scaled_observations
 from schemas.tracks.continuity import is_continuous
 from schemas.tracks.step_model import Links, best_model, mutual_links
 
 FEWEST_ROWS = 96
 """Fewer rows under one index are not tested."""
+_TESTED_FIRST, _SAMPLE = 2, 40
 WINDOW = 128
 """Rows among which a row's successor is searched: 32 agents in any order are at most 63 rows apart."""
 _TRIAL_WINDOWS = (4, 12, 40, 120)
@@ -25,20 +27,48 @@ _LATER_CLEARLY, _LATER_VERY_CLEARLY = 2.5, 3.3
 _FAR = 12
 
 
-def has_several_agents(
-    observations: np.ndarray, actions: np.ndarray, ended: Bools
-) -> bool:
-    """Return whether rows, in the order of the file, are the steps of several agents that take turns.
+def has_several_agents(observations: npt.NDArray[np.float32], actions: npt.NDArray[np.float32], ended: Bools) -> bool:
+    """Return whether all rows, in the order of the file, are the steps of several agents that take turns."""
+    return bool(indices_of_several(observations, actions, ended, np.zeros(len(ended), dtype=np.int32)))
+
+
+def indices_of_several(
+    observations: npt.NDArray[np.float32], actions: npt.NDArray[np.float32], ended: Bools, agents: npt.NDArray[np.int32]
+) -> list[int]:
+    """Return the agent_index of which the rows are the steps of several agents that take turns.
 
     It is so if the row before tells nothing about a row that an earlier row does not tell, but earlier rows at a
-    typical distance do.
+    typical distance do. Of several indices, those with the most rows are tested first, and the others if these are.
     """
-    if len(observations) < FEWEST_ROWS:
+    if len(agents) < FEWEST_ROWS:
+        return []
+    if (agents == agents[0]).all():
+        rows = np.arange(len(agents))
+        return [int(agents[0])] if _is_several(observations, actions, ended, rows, sample=_SAMPLE) else []
+    indices, counts = np.unique(agents, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    tested = indices[order[counts[order] >= FEWEST_ROWS]].tolist()
+
+    def found(chosen: list[int]) -> list[int]:
+        parts = ((index, np.flatnonzero(agents == index)) for index in chosen)
+        return [i for i, rows in parts if _is_several(observations, actions, ended, rows, sample=_SAMPLE // 2)]
+
+    first = found(tested[:_TESTED_FIRST])
+    return first + found(tested[_TESTED_FIRST:]) if first else []
+
+
+def _is_several(
+    observations: npt.NDArray[np.float32],
+    actions: npt.NDArray[np.float32],
+    ended: Bools,
+    rows: Int64,
+    *,
+    sample: int,
+) -> bool:
+    if is_continuous(observations, ended, rows, sample=sample):
         return False
-    columns = scaled_observations(observations)
-    if not columns.shape[1] or is_continuous(columns, ended):
-        return False
-    return _takes_turns(columns, scaled_actions(actions), ended)
+    columns = scaled_observations(observations[rows])
+    return bool(columns.shape[1]) and _takes_turns(columns, scaled_actions(actions[rows]), ended[rows])
 
 
 def _takes_turns(observations: Float64, actions: Float64, ended: Bools) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.tracks.assignment import assigned
-from schemas.tracks.columns import Bools, Columns, Int64, scaled_actions, scaled_observations
+from schemas.tracks.columns import Bools, Int64, scaled_actions, scaled_observations
 from schemas.tracks.detection import WINDOW
 from schemas.tracks.step_model import Links, best_model, fitted, mutual_links
 from schemas.tracks.ticks import tick_starts
@@ -40,8 +40,9 @@ def recovered(observations: np.ndarray, actions: np.ndarray, ended: Bools) -> Tr
     window = min(WINDOW, n - 1)
     for turn in range(_ROUNDS):
         costs = model.costs(columns, controls, ended, window)
-        starts = tick_starts(mutual_links(costs), n)
-        links, probability = assigned(costs, starts, mutual_links(costs))
+        nearest = mutual_links(costs)
+        starts = tick_starts(nearest, n)
+        links, probability = assigned(costs, starts, nearest)
         if turn < _ROUNDS - 1 and len(links):
             model = fitted(columns, controls, links)
     certain = probability >= _LEAST_PROBABILITY

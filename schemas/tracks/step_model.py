@@ -78,7 +78,8 @@ def fitted(observations: Float64, actions: Float64, links: Links) -> StepModel:
         kept = size <= np.quantile(size, _KEPT)
     covariance = errors[kept].T @ errors[kept] / max(1, int(kept.sum()))
     covariance += 0.1 * np.diag(np.diag(covariance)) + _SMALLEST_ERROR**2 * np.eye(len(covariance))
-    return StepModel(coefficients, np.linalg.inv(np.linalg.cholesky(covariance)).T)
+    whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
+    return StepModel(np.asarray(coefficients, dtype=np.float64), np.asarray(whitening, dtype=np.float64))
 
 
 def best_model(

@@ -28,7 +28,8 @@ def tick_starts(links: Links, n: int) -> Int64:
     for end in range(1, n):
         rows = min(largest, end)
         next_sizes = min(largest, n - end)
-        totals = best[end, 1 : rows + 1, None] + _respected(following, end, rows, next_sizes) - change[:rows, :next_sizes]
+        respected = _respected(following, end, rows, next_sizes)
+        totals = best[end, 1 : rows + 1, None] + respected - change[:rows, :next_sizes]
         chosen = totals.argmax(axis=0)
         reached = end + sizes[:next_sizes]
         best[reached, sizes[:next_sizes]] = totals[chosen, np.arange(next_sizes)]

@@ -15,6 +15,7 @@ from schemas.rollout.cache import load_rollout
 from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.rollout.separation import REMEDY, in_words
 from schemas.storage.files import read_with_retries, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import Notices
@@ -87,12 +88,22 @@ def load_rollouts(
             )
     if not loaded:
         raise problem
+    _report_recovered(loaded, notices)
     if left_out:
         names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
         notices.send(
             "W_ROLLOUT_SKIPPED", f"{len(left_out)} of {len(chosen)} rollouts are left out ({names}): {problem.message}"
         )
     return loaded
+
+
+def _report_recovered(loaded: Sequence[LoadedRollout], notices: Notices) -> None:
+    """Send a notice if agents had to be separated and no daemon has reported it."""
+    found = {one.entry.name: one.rollout.recovered for one in loaded if one.rollout.recovered and not one.entry.cache}
+    lowest = min(found, key=lambda name: found[name].confidence, default=None)
+    if lowest is not None:
+        more = f"; {len(found)} of {len(loaded)} rollouts, this one with the least confidence" if len(found) > 1 else ""
+        notices.send("W_AGENTS_MIXED", f"{in_words(found[lowest], lowest)}{more}: {REMEDY}")
 
 
 def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
