@@ -31,8 +31,8 @@ DAEMON_BUGS = (
         (
             Replacement(
                 "daemon/rollouts/inbox.py",
-                "if name in self._accepted and self._accepted[name][0] == signature:",
-                "if name in self._accepted:",
+                "name in self._accepted and self._accepted[name][0] == signature",
+                "name in self._accepted",
             ),
         ),
         (
