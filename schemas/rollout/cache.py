@@ -21,6 +21,7 @@ from schemas.contract import PolicyContract
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.rollout import LeftOut, Rollout
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
+from schemas.storage.held_open import retry_while_held_open
 
 _MARK = b"hotlap columns 3\n"
 _HEAD = struct.Struct("<II")
@@ -75,7 +76,7 @@ def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | Non
     Also return None if these rules would read the file as other arrays.
     """
     try:
-        data = path.read_bytes()
+        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
     except OSError:
         return None
     begin = len(_MARK) + _HEAD.size
