@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from daemon.publishing.pointer import read_pointer
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file
+from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file, other_path_note
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
@@ -64,10 +64,12 @@ class Finding:
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
+    paths = replace(paths, engine_project=settings.daemon.engine_path)
     findings = [
         *_installation(paths),
         *_settings(paths, loaded),
         *_folders(paths, settings),
+        *_engine_path(paths),
         *_daemon(paths),
         *_ledger(paths, settings),
         *_model(paths),
@@ -129,6 +131,14 @@ def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(paths.project).free
     remedy = "" if free >= LOW_DISK_BYTES else " -> free some space: no cycle starts without it"
     yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
+
+
+def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
+    if paths.engine_project:
+        pointer = paths.for_engine(paths.pointer)
+        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
+    elif note := other_path_note(paths.project):
+        yield Finding("note", "engine path", note)
 
 
 def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
@@ -259,7 +269,11 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
 
 def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
     """Return the violations of invariants. `_ledger` already reports a damaged ledger."""
-    violations = [v for v in check_invariants(paths.project) if v.invariant is not Invariant.LEDGER]
+    violations = [
+        v
+        for v in check_invariants(paths.project, engine_project=paths.engine_project)
+        if v.invariant is not Invariant.LEDGER
+    ]
     for violation in violations:
         remedy = _REMEDIES[violation.invariant]
         where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()

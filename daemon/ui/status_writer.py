@@ -15,7 +15,6 @@ from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas import __version__
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
-from schemas.storage.windows_paths import engine_path
 
 HEARTBEAT_S = 5.0
 MIN_INTERVAL_S = 0.5
@@ -115,7 +114,7 @@ class StatusWriter:
         needed = context.settings.daemon.auto_train_after_n_rollouts
         state = state_of(cycle, is_paused=is_paused)
         last = context.ledger.last_publication()
-        path = None if last is None else engine_path(context.paths.models / last.model)
+        path = None if last is None else context.paths.for_engine(context.paths.models / last.model)
         return Status(
             state=state,
             step=step_in_words(state, cycle, progress, pending=pending, needed=needed),

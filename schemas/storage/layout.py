@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
-from schemas.storage.windows_paths import for_system
+from schemas.storage.windows_paths import engine_path, for_system
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
@@ -24,9 +24,17 @@ class ProjectPaths:
     """
 
     project: Path
+    engine_project: str = ""  #: the project folder as the engine names it, if that is another path
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "project", for_system(self.project, reserve=_LONGEST_BELOW))
+
+    def for_engine(self, path: Path) -> str:
+        """Return the path of one of these files as text for the engine: absolute, forward slashes, no prefix."""
+        if not self.engine_project:
+            return engine_path(path)
+        root = self.engine_project.replace("\\", "/").rstrip("/")
+        return f"{root}/{path.relative_to(self.project).as_posix()}"
 
     @property
     def training(self) -> Path:
