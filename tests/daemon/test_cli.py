@@ -125,7 +125,7 @@ def test_status_and_history_work_before_the_first_daemon(tmp_path, capsys):
     assert wanted | {"heartbeat", "pid", "warnings", "hotlap_version"} <= set(orjson.loads(out))
     assert tmp_path.as_posix() in run(capsys, "status", "--project", tmp_path)[1]
     assert run(capsys, "history", "--json", "--project", tmp_path)[1].strip() == "[]"
-    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
+    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path.as_posix()}\n"
 
 
 def test_doctor_reports_a_missing_model_and_a_wrong_python(tmp_path, capsys):
