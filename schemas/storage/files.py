@@ -98,6 +98,11 @@ class Disk:
 REAL_DISK = Disk()
 
 
+def is_held_open(error: OSError) -> bool:
+    """Return whether a program on Windows may have the file open that could not be replaced or removed."""
+    return getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS
+
+
 def rename_with_retries(
     source: Path, target: Path, *, disk: Disk = REAL_DISK, timeout_s: float = RENAME_TIMEOUT_S
 ) -> None:
@@ -109,8 +114,7 @@ def rename_with_retries(
             disk.rename(source, target)
             return
         except PermissionError as error:
-            is_held_open = getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS
-            if not is_held_open or waited_s + delay_s > timeout_s:
+            if not is_held_open(error) or waited_s + delay_s > timeout_s:
                 raise
         disk.pause(delay_s)
         waited_s += delay_s
