@@ -19,14 +19,20 @@ time.sleep(3600)
 """
 
 
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Return the first line of its output; "" if it ends or hangs."""
+    timer = threading.Timer(IMPORT_S, process.kill)
+    timer.start()
+    line = process.stdout.readline()
+    timer.cancel()
+    return line
+
+
 def test_numpy_can_be_imported_while_the_lifeline_waits_and_the_child_ends_with_code_75_when_its_input_closes():
     """On Windows the import hung forever: OpenBLAS asked for the state of a descriptor that was being read."""
     command = [sys.executable, "-c", IMPORT_LATE]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        timer = threading.Timer(IMPORT_S, process.kill)
-        timer.start()
-        line = process.stdout.readline()
-        timer.cancel()
+        line = first_line(process)
         assert line == "imported\n", f"numpy was not imported within {IMPORT_S} s: take_stdin must replace descriptor 0"
         process.stdin.close()
         assert process.wait(30) == 75
@@ -39,4 +45,6 @@ def test_standard_input_is_empty_once_the_lifeline_has_it():
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "b'' True\n"
+        assert first_line(process) == "b'' True\n", (
+            "the child waits for its input: take_stdin must replace descriptor 0"
+        )
