@@ -51,6 +51,7 @@ def try_acquire(lock: Path, **kwargs) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.fault(67)
 def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_name_it(tmp_path):
     command = [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)]
@@ -59,7 +60,7 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_na
         for _ in range(STARTERS)
     ]
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while sum(process.poll() is not None for process in started) < STARTERS - 1:
             assert time.monotonic() < end, "more than one runs"
             time.sleep(0.05)
