@@ -69,7 +69,7 @@ def wait_until(condition, timeout_s: float = LIMIT_S / 2):
 def status(folder: Path) -> dict:
     try:
         return orjson.loads(ProjectPaths(folder).status.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # Windows refuses a read at the moment of a rename
         return {}
 
 
