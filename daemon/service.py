@@ -12,6 +12,7 @@ from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.publishing.republish import publish_exported_epoch
 from daemon.publishing.retention import apply_retention, remove_leftovers
 from daemon.rollouts.inbox import Inbox
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
 from daemon.training.job_builder import parent_checkpoint, project_contract
@@ -19,6 +20,7 @@ from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
 from schemas.errors import ContractError, HotlapError
+from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 
@@ -90,7 +92,9 @@ class Service:
         used, exports = self._inbox.file_count, self._context.paths.exports
         if self._context.ledger.pending_count() > 0 or (again and used):
             return None
-        return nothing_new(exports, used) if used else nothing_to_train_on(exports)
+        if used:
+            return nothing_new(exports, used)
+        return nothing_to_train_on(exports, "; ".join(kind.sentence() for kind in find_misplaced(exports)))
 
     def tick(self) -> float:
         """Make one pass; return the seconds until the next one is due."""
@@ -234,7 +238,7 @@ class Service:
         try:
             set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
         except (OSError, HotlapError) as error:
-            self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error}")
+            self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error_text(error)}")
 
     def _after_publish(self, cycle_id: int) -> None:
         context, settings = self._context, self._context.settings.daemon
@@ -282,7 +286,7 @@ class Service:
         try:
             message = publish_exported_epoch(self._context, cycle=command.cycle, epoch=command.epoch)
         except (OSError, HotlapError) as error:
-            return Reply(ok=False, message=printable(str(error)))
+            return Reply(ok=False, message=printable(error_text(error)))
         return Reply(ok=True, message=message)
 
 

@@ -104,6 +104,10 @@ _ROLLOUTS = {
     "W_ODD_FILES": Code(
         "Exports contains links, pipes, folders or files with odd names; they are skipped", "remove them"
     ),
+    "W_MISPLACED": Code(
+        "files in Exports may be rollouts, but are in a sub-folder or have another name, so they are not read",
+        "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json to Exports itself",
+    ),
     "E_STORE": Code("the arrays of a rollout cannot be stored", "free some disk space; the daemon tries again"),
     "E_BUG": Code("an unexpected exception was raised: a bug", "report it with the log"),
     "W_REJECTED": Code("a file could not be used and was moved to Rejected", "see the file <name>.reason.txt there"),
@@ -112,6 +116,10 @@ _ROLLOUTS = {
     "W_EXPORTS": Code(
         "the folder Exports cannot be listed",
         "check that the folder or the network share exists; the daemon tries again",
+    ),
+    "W_LONG_PATH": Code(
+        "the project's path is so long that engines on Windows may be unable to open its files",
+        "move the project to a folder with a shorter path",
     ),
     "W_WATCHER": Code("the system reports no file events, so Exports is listed every few seconds", "nothing"),
 }

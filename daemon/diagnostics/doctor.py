@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,9 +20,10 @@ from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project
+from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file, other_path_note
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
@@ -33,8 +34,9 @@ from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
 from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
-from schemas.storage.files import read_regular
-from schemas.storage.layout import ProjectPaths
+from schemas.storage.files import read_with_retries
+from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.windows_paths import shown_path
 
 LOW_DISK_BYTES = 1_000_000_000
 SOON_DAYS = 3.0
@@ -62,10 +64,12 @@ class Finding:
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
+    paths = replace(paths, engine_project=settings.daemon.engine_path)
     findings = [
-        _installation(paths),
+        *_installation(paths),
         *_settings(paths, loaded),
         *_folders(paths, settings),
+        *_engine_path(paths),
         *_daemon(paths),
         *_ledger(paths, settings),
         *_model(paths),
@@ -80,12 +84,15 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
 
 
-def _installation(paths: ProjectPaths) -> Finding:
-    running = f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}"
+def _installation(paths: ProjectPaths) -> Iterator[Finding]:
+    running = f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}"
     if is_project(paths.project):
-        return Finding("ok", "version", running)
+        yield Finding("ok", "version", running)
+        if note := note_without_engine_file(paths.project):
+            yield Finding("note", "project", note)
+        return
     text = f"{running}, which is not a game's project yet -> name the game's folder: `hotlap doctor --project DIR`"
-    return Finding("note", "version", text)
+    yield Finding("note", "version", text)
 
 
 def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
@@ -116,6 +123,8 @@ def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
             check_folders(paths)
     except HotlapError as error:
         yield Finding("wrong", "folders", error.line())
+    if too_long := long_path_problem(paths):
+        yield Finding("note", "folders", f"{too_long} [W_LONG_PATH]")
     if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
         text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
         yield Finding("note", "folders", text)
@@ -124,16 +133,27 @@ def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
 
 
+def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
+    if paths.engine_project:
+        pointer = paths.for_engine(paths.pointer)
+        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
+    elif note := other_path_note(paths.project):
+        yield Finding("note", "engine path", note)
+
+
 def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
     refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
     missing = [f for f in paths.folders() if not f.is_dir()]
     for folder in refused:
-        text = f"{folder} cannot be written -> correct its permissions, or run the daemon as its owner"
+        text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
         yield Finding("wrong", "folders", text)
     for folder in missing:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
     if not refused and not missing:
         yield Finding("ok", "folders", "all exist and can be written")
+    has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
+    for kind in find_misplaced(paths.exports):
+        yield Finding("note" if has_rollouts else "wrong", "exports", kind.sentence())
     leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
     if leftovers:
         text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"
@@ -146,7 +166,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         return
     yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
     try:
-        status = Status.from_bytes(read_regular(paths.status, limit=1 << 24))
+        status = Status.from_bytes(read_with_retries(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
     age_s = REAL_CLOCK.utc_s() - status.heartbeat
@@ -235,7 +255,7 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "model", "best_model_path.txt does not name a model yet")
         return
     try:
-        model = read_model(read_regular(paths.models / model_name, limit=MAX_MODEL_BYTES))
+        model = read_model(read_with_retries(paths.models / model_name, limit=MAX_MODEL_BYTES))
         check_probe(model)
     except OSError:
         text = f"{model_name} does not exist -> start the daemon again, or publish another model with `hotlap publish`"
@@ -249,7 +269,11 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
 
 def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
     """Return the violations of invariants. `_ledger` already reports a damaged ledger."""
-    violations = [v for v in check_invariants(paths.project) if v.invariant is not Invariant.LEDGER]
+    violations = [
+        v
+        for v in check_invariants(paths.project, engine_project=paths.engine_project)
+        if v.invariant is not Invariant.LEDGER
+    ]
     for violation in violations:
         remedy = _REMEDIES[violation.invariant]
         where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
@@ -268,7 +292,7 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
         if not isinstance(loaded, ConfigError):
             check_approved(paths.project, loaded)
         torch = torch_in(python)
-        yield Finding("ok", "torch", f"{torch.version} in {python}")
+        yield Finding("ok", "torch", f"{torch.version} in {shown_path(python)}")
         require_device(torch, python, settings.trainer.device)
     except HotlapError as error:
         topic = {"E_TORCH": "torch", "E_DEVICE": "device"}.get(error.code, "python")

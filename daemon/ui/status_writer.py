@@ -114,7 +114,7 @@ class StatusWriter:
         needed = context.settings.daemon.auto_train_after_n_rollouts
         state = state_of(cycle, is_paused=is_paused)
         last = context.ledger.last_publication()
-        path = None if last is None else str((context.paths.models / last.model).absolute()).replace(os.sep, "/")
+        path = None if last is None else context.paths.for_engine(context.paths.models / last.model)
         return Status(
             state=state,
             step=step_in_words(state, cycle, progress, pending=pending, needed=needed),

@@ -7,16 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
+from schemas.storage.windows_paths import engine_path, for_system
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
+_LONGEST_BELOW = 140
+"""Characters of the longest path below the project folder: that of an incomplete file in `State/cache`, rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectPaths:
-    """The folders and files of one project."""
+    """The folders and files of one project.
+
+    On Windows, a project folder whose files would have paths that are too long gets the prefix that allows them, and so
+    do all paths below. Messages and files that engines read contain paths by `shown` and `engine_path`.
+    """
 
     project: Path
+    engine_project: str = ""  #: the project folder as the engine names it, if that is another path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "project", for_system(self.project, reserve=_LONGEST_BELOW))
+
+    def for_engine(self, path: Path) -> str:
+        """Return the path of one of these files as text for the engine: absolute, forward slashes, no prefix."""
+        if not self.engine_project:
+            return engine_path(path)
+        root = self.engine_project.replace("\\", "/").rstrip("/")
+        return f"{root}/{path.relative_to(self.project).as_posix()}"
 
     @property
     def training(self) -> Path:
