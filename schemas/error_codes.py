@@ -154,6 +154,10 @@ _CYCLES = {
     "W_PUBLISH": Code(
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"
     ),
+    "W_COPIES": Code(
+        "a file directly in Models is older than the published model, because a program has it open",
+        "close that program; engines must load the path in best_model_path.txt",
+    ),
     "W_POINTER": Code(
         "the file best_model_path.txt is wrong and cannot be repaired", "correct the permissions of Models"
     ),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 USAGE = "python scripts/dev.py windows [--setup-only | --clean] [--short] [--optional] [pytest arguments | run -- ...]"
-#: The part of the suite that CI runs on Windows Python, as arguments of pytest. A minute on two idle cores.
+#: The part of the suite that CI runs on Windows Python, as arguments of pytest. Two minutes on two idle cores.
 SHORT = (
     "tests/schemas",
     "tests/daemon/ledger",
@@ -31,6 +31,8 @@ SHORT = (
     "tests/daemon/runtime",
     "tests/daemon/test_cli.py",
     "tests/daemon/ui/test_system_stats.py",
+    "tests/faults/engine/test_held_open.py",
+    "tests/faults/process/test_daemon_killed.py",
 )
 
 

@@ -246,6 +246,21 @@ def test_help_names_every_command(capsys):
         assert word in out
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("online", "# Train without an engine"),
+        ("guides/online.md", "# Train without an engine"),
+        ("lab/online", "# Online training, measured"),
+        (r"docs\lab\online.md", "# Online training, measured"),
+        ("windows", "# Use Hotlap on Windows"),
+    ],
+)
+def test_docs_prints_the_guide_if_another_page_has_the_same_name(capsys, name, title):
+    assert run(capsys, "docs", name)[1].startswith(title)
+    assert name not in {"online", "lab/online"} or f"\n{name} " in run(capsys, "docs")[1]
+
+
 def test_docs_prints_pages_and_lists_them(capsys):
     code, listed, _ = run(capsys, "docs")
     assert code == 0
