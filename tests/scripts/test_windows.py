@@ -22,9 +22,10 @@ from scripts.windows import cli, dlls, host, interpreter, packages, pip_calls, p
 from scripts.windows.cache import Cache, cache_folder, digest_of, file_digest
 from scripts.windows.cli import SHORT
 from scripts.windows.progress import Progress, SetupError, Unavailable, run_program
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environment is made on Debian")
+pytestmark = needs_posix("the environment is made on Debian")
 
 
 @pytest.fixture

@@ -28,9 +28,10 @@ from tests.faults.support.children import (
     workers_of,
 )
 from tests.faults.support.harness import InstantChild, InstantHarness
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).parents[3]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
+posix = needs_posix("signals and sessions")
 #: a daemon with the fake trainer in another process: FOLDER MODE [TRAINING_SCRIPT]
 DAEMON = """
 import sys

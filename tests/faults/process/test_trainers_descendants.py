@@ -31,9 +31,10 @@ from tests.faults.support.children import (
     until_ended,
     workers_of,
 )
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).parents[3]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
+posix = needs_posix("signals and sessions")
 
 
 @posix
