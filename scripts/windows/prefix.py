@@ -35,7 +35,7 @@ def environment(cache: Cache, prefix: Path) -> dict[str, str]:
         WINEPREFIX=str(prefix),
         WINEARCH="win64",
         WINEDEBUG="-all",
-        WINEDLLOVERRIDES=OVERRIDES,
+        WINEDLLOVERRIDES=f"{OVERRIDES};winedbg.exe=",  # a debugger would end a crashed program with exit code 0
         HOME=str(cache.home),
         KMP_AFFINITY="disabled",  # otherwise torch's OpenMP calls a function that Wine lacks, and ends the program
         PYTHONPYCACHEPREFIX=windows_path(cache.bytecode),
