@@ -111,8 +111,10 @@ def test_status_json_is_valid_at_every_read(fresh_project):
                 try:
                     Status.from_bytes(harness.paths.status.read_bytes())
                 except Exception as error:  # noqa: BLE001
-                    failures.append(error)
+                    if sys.platform != "win32" or not isinstance(error, PermissionError):
+                        failures.append(error)  # Windows: a reader tries again while the file is replaced
                 reads += 1
+                done.wait(0.02 if sys.platform == "win32" else 0.0)  # an open file cannot be replaced there
 
         threads = [threading.Thread(target=read) for _ in range(3)]
         for thread in threads:
