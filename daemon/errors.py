@@ -38,6 +38,17 @@ def nothing_to_train_on(exports: Path) -> DaemonError:
     )
 
 
+def nothing_new(exports: Path, used: int) -> DaemonError:
+    """Return the error of a cycle that was requested although a cycle has used all rollouts in Exports."""
+    what = "its rollout was" if used == 1 else f"its {used} rollouts were all"
+    return DaemonError(
+        f"{exports} contains nothing new: {what} used by earlier cycles",
+        hint="let the engine write more; `hotlap --once --again` or `hotlap trigger --again` trains on them again",
+        code="E_NO_NEW_ROLLOUTS",
+        exit_code=Exit.NOTHING_TO_TRAIN_ON,
+    )
+
+
 class LedgerError(DaemonError):
     """The ledger is damaged, of a newer version, or cannot be written."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -16,7 +17,8 @@ from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
-from daemon.process.interpreter import python_for, torch_in
+from daemon.process.interpreter import python_for, require_device, torch_in
+from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
@@ -35,6 +37,7 @@ from schemas.storage.files import read_regular
 from schemas.storage.layout import ProjectPaths
 
 LOW_DISK_BYTES = 1_000_000_000
+SOON_DAYS = 3.0
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
@@ -64,7 +67,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
         *_settings(paths, loaded),
         *_folders(paths, settings),
         *_daemon(paths),
-        *_ledger(paths),
+        *_ledger(paths, settings),
         *_model(paths),
         *_invariants(paths),
         *_python(paths, loaded),
@@ -156,7 +159,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "warning", f"{text} [{warning.code}]")
 
 
-def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
+def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     if not paths.ledger.exists():
         yield Finding("note", "ledger", "it does not exist yet: no daemon has run here")
         return
@@ -175,6 +178,7 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
+        yield from _disk_use(paths, ledger, settings)
     finally:
         ledger.close()
 
@@ -217,6 +221,14 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
 
 
+def _disk_use(paths: ProjectPaths, ledger: Ledger, settings: Settings) -> Iterator[Finding]:
+    with contextlib.suppress(OSError):  # a missing folder is reported by `_folders`
+        use = measure(paths, ledger, REAL_CLOCK, budget_gb=settings.daemon.disk_budget_gb)
+        days = use.days_left
+        is_soon = use.disk_is_full_first and days is not None and days < SOON_DAYS
+        yield Finding("note" if is_soon else "ok", "disk use", use.sentence())
+
+
 def _model(paths: ProjectPaths) -> Iterator[Finding]:
     model_name = read_pointer(paths)
     if model_name is None:
@@ -255,16 +267,11 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
         python = python_for(settings.daemon.python_executable)
         if not isinstance(loaded, ConfigError):
             check_approved(paths.project, loaded)
-        version, device = torch_in(python)
+        torch = torch_in(python)
+        yield Finding("ok", "torch", f"{torch.version} in {python}")
+        require_device(torch, python, settings.trainer.device)
     except HotlapError as error:
-        yield Finding("wrong", "torch" if error.code == "E_TORCH" else "python", error.line())
+        topic = {"E_TORCH": "torch", "E_DEVICE": "device"}.get(error.code, "python")
+        yield Finding("wrong", topic, error.line())
         return
-    yield Finding("ok", "torch", f"{version} in {python}")
-    wanted = settings.trainer.device
-    if wanted.startswith("cuda") and device == "cpu":
-        text = (
-            f'trainer.device is {wanted}, but torch finds no GPU -> set it to "auto", or install a CUDA build of torch'
-        )
-        yield Finding("wrong", "device", text)
-    else:
-        yield Finding("ok", "device", f"{device} (trainer.device = {wanted})")
+    yield Finding("ok", "device", f"{torch.device} (trainer.device = {settings.trainer.device})")
