@@ -110,13 +110,20 @@ if sys.platform == "win32":
 
     def shows_escapes_as_text(kernel: ctypes.WinDLL, screen: int) -> bool:
         """Return whether a console moves its cursor for an escape sequence. Wine's does, although it sets the mode."""
+
+        def write(text: str) -> bool:
+            return bool(kernel.WriteConsoleW(screen, text, len(text), ctypes.byref(wintypes.DWORD()), None))
+
         before, after, text = ScreenInfo(), ScreenInfo(), "\x1b[0m"
-        return bool(
+        moved = (
             kernel.GetConsoleScreenBufferInfo(screen, ctypes.byref(before))
-            and kernel.WriteConsoleW(screen, text, len(text), ctypes.byref(wintypes.DWORD()), None)
+            and write(text)
             and kernel.GetConsoleScreenBufferInfo(screen, ctypes.byref(after))
             and (before.cursor.X, before.cursor.Y) != (after.cursor.X, after.cursor.Y)
         )
+        if moved:
+            write("\b \b" * len(text))
+        return bool(moved)
 
     @contextlib.contextmanager
     def prepare_console(stream: TextIO) -> Iterator[None]:
