@@ -18,6 +18,10 @@ def is_wine() -> bool:
     return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 
 
+PATIENCE = 4 if is_wine() else 1
+"""The factor on the time limits of conditions: starting a program takes longer on Wine."""
+
+
 def needs_posix(feature: str) -> pytest.MarkDecorator:
     """Skip a test on Windows, because it is about something that only POSIX has."""
     return pytest.mark.skipif(sys.platform == "win32", reason=f"POSIX: {feature}")

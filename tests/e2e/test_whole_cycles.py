@@ -21,7 +21,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import SAMPLES, v1_bytes, write_rollout
-from tests.platforms import needs_posix
+from tests.platforms import PATIENCE, needs_posix
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
@@ -57,7 +57,7 @@ def running(tmp_path):
 
 
 def wait_until(condition, timeout_s: float = 60.0):
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)

@@ -21,7 +21,7 @@ from schemas.job import Event, Failure, Heartbeat, Job, Ready
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.harness import InstantHarness, train, violations
 from tests.helpers import FakeClock, write_rollout
-from tests.platforms import needs_posix
+from tests.platforms import PATIENCE, needs_posix
 
 ROOT = Path(__file__).parents[3]
 HOUR, YEAR = 3600.0, 365.25 * 86400.0
@@ -176,7 +176,7 @@ def status(folder: Path) -> dict[str, object]:
 
 
 def wait_until(condition, timeout_s: float = 40.0) -> None:
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.02)
