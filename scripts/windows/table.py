@@ -1,9 +1,11 @@
-"""Run the suite folder by folder on Windows Python, and write what passed, failed and was skipped as a table."""
+"""Run the suite folder by folder and a few whole programs on Windows Python, and write the results as a table."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -16,7 +18,7 @@ from scripts.windows.program import run_python
 from scripts.windows.progress import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scripts.windows.cache import Cache
     from scripts.windows.progress import Progress
@@ -26,6 +28,15 @@ SPLIT = ("daemon", "faults", "trainer")  #: each of their folders is a run of it
 LEFT_OUT = ("arch", "data", "fakes")  #: about the source text, which is the same on all systems; and no tests
 TEST_TIMEOUT_S = 600  #: for each test; a test that takes longer ends its whole run
 MEASURE_S = 2.0  #: how long the load of other programs is measured, before and after a run
+
+SAMPLES = Path("tests") / "data" / "rollouts"
+PROGRAMS = {  #: Hotlap itself; {0} is a folder
+    "hotlap --once --project {0}\\once": "the two sample rollouts",
+    "hotlap --demo --cycles 2 --no-dashboard --project {0}\\demo": "a simulated engine",
+    "hotlap online --env CartPole-v1 --steps 5000 --logs {0}\\online": "",
+    "hotlap dagger --milestone-config racing --milestone CHECKPOINT_1 --dagger-iterations 2 --no-record-video "
+    "--output-dir {0}\\dagger": "one milestone",
+}
 
 
 @dataclass(slots=True)
@@ -105,12 +116,36 @@ def run_piece(cache: Cache, root: Path, name: str, places: Sequence[str]) -> Res
     return result
 
 
-def as_markdown(results: Iterable[Result], processors: int, version: str) -> str:
-    """Return the page's table, the skip reasons and the failures."""
+def run_program_of_ours(cache: Cache, root: Path, command: str, folder: Path) -> str:
+    """Run a command and return its row of the table."""
+    load, started_s = load_percent(), time.monotonic()
+    words = command.format(windows_path(folder)).split()[1:]
+    code = run_python(cache, ["-m", "daemon", *words], root)
+    seconds = time.monotonic() - started_s
+    shown = re.sub(r" --\S+ \{0\}\S*", "", command)
+    what = f" ({PROGRAMS[command]})" if PROGRAMS[command] else ""
+    return f"| `{shown}`{what} | {code} | {seconds:.0f} | {max(load, load_percent()):.0f} % |"
+
+
+def run_programs(cache: Cache, root: Path, progress: Progress) -> Iterator[str]:
+    """Run Hotlap's programs in a temporary folder; return the rows of the table one by one."""
+    with tempfile.TemporaryDirectory(dir=cache.folder) as name:
+        exports = Path(name) / "once" / "Saved" / "Training" / "Exports"
+        exports.mkdir(parents=True)
+        for sample in (root / SAMPLES).glob("rollout_*"):
+            shutil.copy(sample, exports)
+        for command in PROGRAMS:
+            progress.say(command.format("FOLDER"))
+            yield run_program_of_ours(cache, root, command, Path(name))
+
+
+def as_markdown(results: Iterable[Result], programs: Sequence[str], title: str) -> str:
+    """Return the page's tables: the programs, the folders of the suite, the skip reasons and the failures."""
     results = list(results)
-    lines = [
-        f"{version}, {processors} processors. `load`: used by other programs just before or after the run.",
-        "",
+    lines = [f"{title}. `load`: used by other programs of the machine just before or after a run.", ""]
+    if programs:
+        lines += ["| program | exit code | s | load |", "|---|---|---|---|", *programs, ""]
+    lines += [
         "| folder | passed | failed | skipped | s | load |",
         "|---|---|---|---|---|---|",
     ]
@@ -146,7 +181,7 @@ def replace_table(page: Path, table: str) -> None:
 
 
 def make_table(cache: Cache, root: Path, page: Path, only: Sequence[str], version: str, progress: Progress) -> int:
-    """Run all pieces, or those in the folders `only`; return 1 if a test failed."""
+    """Run the programs and all pieces, or only the pieces in some folders; return 1 if a test failed."""
     chosen = {
         name: places
         for name, places in pieces(root / "tests").items()
@@ -154,9 +189,14 @@ def make_table(cache: Cache, root: Path, page: Path, only: Sequence[str], versio
     }
     if not chosen:
         raise SetupError(f"{', '.join(only)}: no such folders of tests. There are {', '.join(pieces(root / 'tests'))}")
+    title = f"{time.strftime('%Y-%m-%d')}, {version}, {os.cpu_count() or 1} processors"
     results: list[Result] = []
+    programs: list[str] = []
+    for row in () if only else run_programs(cache, root, progress):
+        programs.append(row)
+        replace_table(page, as_markdown(results, programs, title))
     for name, places in chosen.items():
         progress.say(f"{len(results) + 1} of {len(chosen)}: {name}")
         results.append(run_piece(cache, root, name, places))
-        replace_table(page, as_markdown(results, os.cpu_count() or 1, version))
+        replace_table(page, as_markdown(results, programs, title))
     return int(any(result.failed or result.problem for result in results))

@@ -43,10 +43,13 @@ def test_the_table_replaces_the_earlier_one_and_nothing_else(tmp_path):
     page = tmp_path / "windows.md"
     page.write_text(f"# Windows\n\n{table.BEGIN}\nearlier\n{table.END}\n\nend\n", encoding="utf-8")
     crashed = table.Result("tests/e2e", problem="ended with exit code 5 and without a result", seconds=3.0)
-    lines = table.as_markdown([table.read_result("tests/daemon/ui", REPORT), crashed], 2, "Python 3.13")
+    lines = table.as_markdown(
+        [table.read_result("tests/daemon/ui", REPORT), crashed], ["| `hotlap` | 0 | 9 | 1 % |"], "Python 3.13"
+    )
     table.replace_table(page, lines)
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"# Windows\n\n{table.BEGIN}\nPython 3.13, 2 processors.")
+    assert text.startswith(f"# Windows\n\n{table.BEGIN}\nPython 3.13. `load`")
+    assert "| program | exit code | s | load |\n|---|---|---|---|\n| `hotlap` | 0 | 9 | 1 % |\n" in text
     assert text.endswith(f"\n{table.END}\n\nend\n")
     assert "| `tests/daemon/ui` | 2 | 2 | 2 | 0 | 0 % |" in text
     assert "| `tests/e2e` | ended with exit code 5 and without a result ||| 3 | 0 % |" in text

@@ -266,7 +266,7 @@ def script_in(folder: Path, *last_lines: str) -> str:
 def test_a_training_script_and_its_workers_end_when_the_daemon_is_killed(fresh_project, last_lines):
     folder = fresh_project()
     workers, killed_at = killed_daemon(folder, "", script_in(folder, *last_lines))
-    assert len(workers) == 3
+    assert len(workers) == (2 if sys.platform == "win32" else 3)  # POSIX: another process watches the lifeline
     until(lambda: all(map(is_gone, workers)), timeout_s=5.0)
     assert time.monotonic() - killed_at < 5.0
 
