@@ -46,7 +46,7 @@ def project(finished, tmp_path) -> ProjectPaths:
     shutil.copytree(finished, folder)
     paths = ProjectPaths(folder)
     text = paths.pointer.read_text(encoding="utf-8")
-    paths.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
+    paths.pointer.write_text(text.replace(finished.as_posix(), folder.as_posix()), encoding="utf-8")
     return paths
 
 

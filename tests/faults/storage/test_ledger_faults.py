@@ -41,7 +41,7 @@ def project(finished, tmp_path) -> ProjectPaths:
     """Make a copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     paths = ProjectPaths(tmp_path)
-    paths.pointer.write_text(paths.pointer.read_text().replace(str(finished), str(tmp_path)))
+    paths.pointer.write_text(paths.pointer.read_text().replace(finished.as_posix(), tmp_path.as_posix()))
     return paths
 
 
