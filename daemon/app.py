@@ -23,6 +23,7 @@ from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
+from daemon.runtime.project_folder import note_without_engine_file
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -146,6 +147,8 @@ def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: P
 def _serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
     with open_service(paths, settings, dashboard=dashboard, config=config) as app:
         needed = settings.daemon.auto_train_after_n_rollouts
+        if note := note_without_engine_file(paths.project):
+            app.context.log.info(note)
         app.context.log.info(f"watching {paths.exports.relative_to(paths.project)}: a cycle every {needed} rollouts")
         app.run()
     return Exit.DONE

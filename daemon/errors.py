@@ -28,11 +28,14 @@ class DaemonError(HotlapError):
         self.exit_code = exit_code
 
 
-def nothing_to_train_on(exports: Path) -> DaemonError:
-    """Return the error of a cycle that was requested although Exports contains no rollouts."""
+def nothing_to_train_on(exports: Path, misplaced: str = "") -> DaemonError:
+    """Return the error of a cycle that was requested although Exports contains no rollouts.
+
+    `misplaced` describes files that may be rollouts and are not read, with a remedy.
+    """
     return DaemonError(
-        f"{exports} contains no rollouts",
-        hint="let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
+        f"{exports} contains no rollouts{f', but {misplaced}' if misplaced else ''}",
+        hint="" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
         code="E_NO_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
     )

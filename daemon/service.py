@@ -12,6 +12,7 @@ from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.publishing.republish import publish_exported_epoch
 from daemon.publishing.retention import apply_retention, remove_leftovers
 from daemon.rollouts.inbox import Inbox
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
 from daemon.training.job_builder import parent_checkpoint, project_contract
@@ -90,7 +91,9 @@ class Service:
         used, exports = self._inbox.file_count, self._context.paths.exports
         if self._context.ledger.pending_count() > 0 or (again and used):
             return None
-        return nothing_new(exports, used) if used else nothing_to_train_on(exports)
+        if used:
+            return nothing_new(exports, used)
+        return nothing_to_train_on(exports, "; ".join(kind.sentence() for kind in find_misplaced(exports)))
 
     def tick(self) -> float:
         """Make one pass; return the seconds until the next one is due."""

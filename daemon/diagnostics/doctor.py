@@ -20,9 +20,10 @@ from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project
+from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
@@ -34,7 +35,7 @@ from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
 from schemas.storage.files import read_regular
-from schemas.storage.layout import ProjectPaths
+from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 LOW_DISK_BYTES = 1_000_000_000
 SOON_DAYS = 3.0
@@ -63,7 +64,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     findings = [
-        _installation(paths),
+        *_installation(paths),
         *_settings(paths, loaded),
         *_folders(paths, settings),
         *_daemon(paths),
@@ -80,12 +81,15 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
 
 
-def _installation(paths: ProjectPaths) -> Finding:
+def _installation(paths: ProjectPaths) -> Iterator[Finding]:
     running = f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}"
     if is_project(paths.project):
-        return Finding("ok", "version", running)
+        yield Finding("ok", "version", running)
+        if note := note_without_engine_file(paths.project):
+            yield Finding("note", "project", note)
+        return
     text = f"{running}, which is not a game's project yet -> name the game's folder: `hotlap doctor --project DIR`"
-    return Finding("note", "version", text)
+    yield Finding("note", "version", text)
 
 
 def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
@@ -134,6 +138,9 @@ def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
     if not refused and not missing:
         yield Finding("ok", "folders", "all exist and can be written")
+    has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
+    for kind in find_misplaced(paths.exports):
+        yield Finding("note" if has_rollouts else "wrong", "exports", kind.sentence())
     leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
     if leftovers:
         text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"

@@ -30,6 +30,7 @@ def paths(tmp_path) -> ProjectPaths:
     with InstantHarness(tmp_path) as harness:
         for number in (1, 2, 3):
             harness.run_cycle(10 * number)
+    (tmp_path / "Game.uproject").touch()
     return ProjectPaths(tmp_path)
 
 
