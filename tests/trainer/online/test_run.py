@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from schemas.model import check_probe, read_model
-from tests.platforms import needs_posix
+from tests.platforms import PATIENCE, needs_posix
 from trainer import load_policy
 from trainer.checkpoints.checkpoint import load_document
 from trainer.envs.gymnasium_env import check_id
@@ -150,7 +150,7 @@ def start(folder, *arguments, steps=1_000_000):
         *arguments,
     ]
     child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * PATIENCE
     while time.monotonic() < deadline and len(list(checkpoints(folder).glob("model_step_*.pt"))) < 2:
         assert child.poll() is None, child.stdout.read()
         time.sleep(0.02)
