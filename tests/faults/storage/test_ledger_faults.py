@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -59,8 +60,13 @@ DAMAGE = {
     "garbage": lambda path: path.write_bytes(os.urandom(50_000)),
     "empty": lambda path: path.write_bytes(b""),
     "missing": lambda path: path.unlink(),
-    "another program's": lambda path: (path.unlink(), sqlite3.connect(path).execute("CREATE TABLE x (y)")),
+    "another program's": lambda path: (path.unlink(), write_other_database(path)),
 }
+
+
+def write_other_database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE x (y)")
 
 
 def trained_twice(harness: InstantHarness) -> list[str]:
