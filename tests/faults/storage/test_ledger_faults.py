@@ -142,7 +142,7 @@ def test_a_ledger_that_is_older_than_the_models_is_rebuilt(project):
 @pytest.mark.fault(46)
 def test_a_rebuilt_ledger_uses_no_number_twice_and_keeps_the_pointer(project):
     named = "cycle_000001/model_epoch_2.json"
-    project.pointer.write_text(str(project.models / named))
+    project.pointer.write_text((project.models / named).as_posix())
     project.cycle_log(7).write_text("a cycle that failed")
     project.ledger.unlink()
     with InstantHarness(project.project) as harness:

@@ -20,6 +20,7 @@ def make_program(folder, text):
 
 
 def test_this_python_answers_with_its_version_and_path():
+    pytest.importorskip("ensurepip", reason="this Python was installed without ensurepip")
     assert ask([sys.executable]) == (OWN, sys.executable)
 
 
