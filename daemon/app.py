@@ -23,7 +23,7 @@ from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
-from daemon.runtime.project_folder import note_without_engine_file
+from daemon.runtime.project_folder import long_path_problem, note_without_engine_file
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -37,6 +37,7 @@ from schemas.errors import HotlapError
 from schemas.settings.models import Settings
 from schemas.storage.files import REAL_DISK
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import engine_path, shown_path
 
 MAX_ATTEMPTS = 3
 MAX_REBUILDS = 3
@@ -91,7 +92,7 @@ def open_service(
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
         log = Log(paths.daemon_log, console=sys.stdout)
         stack.callback(log.close)
-        log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}")
+        log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}")
         if automatic:
             stack.callback(log.info, "stopped; the next start continues from here")
         ledger, rebuilt = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())
@@ -100,6 +101,8 @@ def open_service(
         context = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
         if rebuilt is not None:
             context.warn("W_LEDGER_REBUILT", rebuilt)
+        if too_long := long_path_problem(paths):
+            context.warn("W_LONG_PATH", too_long)
         inbox = Inbox(context)
         stack.callback(inbox.close)
         keep_warm = automatic and settings.daemon.warm_trainer
@@ -123,7 +126,7 @@ def _make_folders(paths: ProjectPaths) -> None:
         paths.make()
     except OSError as error:
         raise DaemonError(
-            f"{paths.training} cannot be created: {error.strerror}",
+            f"{shown_path(paths.training)} cannot be created: {error.strerror}",
             hint="check the rights of the project folder",
             code="E_PROJECT",
         ) from None
@@ -179,7 +182,7 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
             raise _cycle_error(cycle.why if cycle and ended else "it was stopped")
         publication = context.ledger.last_publication()
         assert publication is not None
-        context.log.info(f"the engine's model is {paths.models / publication.model}")
+        context.log.info(f"the engine's model is {engine_path(paths.models / publication.model)}")
     return Exit.DONE
 
 

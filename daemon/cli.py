@@ -17,6 +17,7 @@ from daemon.runtime.project_folder import find_project, project_paths
 from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import shown_path
 from schemas.text import ascii_safe
 
 if TYPE_CHECKING:  # functions here import what only some commands need, so that the others start faster
@@ -194,7 +195,7 @@ def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
         was_approved = approvals.revoke(paths.project, commands)
         return _print_message(True, "the approval is withdrawn" if was_approved else "it was not approved")
     path = approvals.approve(paths.project, commands)
-    return _print_message(True, f"approved for {paths.project} (stored in {path})")
+    return _print_message(True, f"approved for {shown_path(paths.project)} (stored in {shown_path(path)})")
 
 
 def _send(paths: ProjectPaths, what: str, *, again: bool) -> Exit:

@@ -6,6 +6,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from schemas.errors import HotlapError
+from schemas.storage.windows_paths import shown_path
 
 
 class Exit(IntEnum):
@@ -34,7 +35,7 @@ def nothing_to_train_on(exports: Path, misplaced: str = "") -> DaemonError:
     `misplaced` describes files that may be rollouts and are not read, with a remedy.
     """
     return DaemonError(
-        f"{exports} contains no rollouts{f', but {misplaced}' if misplaced else ''}",
+        f"{shown_path(exports)} contains no rollouts{f', but {misplaced}' if misplaced else ''}",
         hint="" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
         code="E_NO_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
@@ -45,7 +46,7 @@ def nothing_new(exports: Path, used: int) -> DaemonError:
     """Return the error of a cycle that was requested although a cycle has used all rollouts in Exports."""
     what = "its rollout was" if used == 1 else f"its {used} rollouts were all"
     return DaemonError(
-        f"{exports} contains nothing new: {what} used by earlier cycles",
+        f"{shown_path(exports)} contains nothing new: {what} used by earlier cycles",
         hint="let the engine write more; `hotlap --once --again` or `hotlap trigger --again` trains on them again",
         code="E_NO_NEW_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,

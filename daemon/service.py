@@ -20,6 +20,7 @@ from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
 from schemas.errors import ContractError, HotlapError
+from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 
@@ -237,7 +238,7 @@ class Service:
         try:
             set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
         except (OSError, HotlapError) as error:
-            self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error}")
+            self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error_text(error)}")
 
     def _after_publish(self, cycle_id: int) -> None:
         context, settings = self._context, self._context.settings.daemon
@@ -285,7 +286,7 @@ class Service:
         try:
             message = publish_exported_epoch(self._context, cycle=command.cycle, epoch=command.epoch)
         except (OSError, HotlapError) as error:
-            return Reply(ok=False, message=printable(str(error)))
+            return Reply(ok=False, message=printable(error_text(error)))
         return Reply(ok=True, message=message)
 
 

@@ -117,6 +117,10 @@ _ROLLOUTS = {
         "the folder Exports cannot be listed",
         "check that the folder or the network share exists; the daemon tries again",
     ),
+    "W_LONG_PATH": Code(
+        "the project's path is so long that engines on Windows may be unable to open its files",
+        "move the project to a folder with a shorter path",
+    ),
     "W_WATCHER": Code("the system reports no file events, so Exports is listed every few seconds", "nothing"),
 }
 

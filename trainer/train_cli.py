@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from schemas.program.parser import CommandParser, nearest
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from schemas.settings.loading import load_settings
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, rename_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.layout import is_rollout_name
+from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
 from trainer.common.exit_codes import failure_of
@@ -64,7 +64,7 @@ def main(argv: Sequence[str], *, prog: str = "train_pytorch.py") -> int:
         code, failure = failure_of(error)
         print_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
-    model = (arguments.model_dir / result.model).resolve().as_posix()
+    model = engine_path(absolute_path(arguments.model_dir / result.model))
     ConsoleReporter().line(
         f"best: epoch {result.epoch}, score {_format_score(result.score)}, {model} ({result.seconds:.1f} s)"
     )
@@ -110,20 +110,20 @@ def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
     """Return a folder's rollouts, the oldest name first. Raises RolloutError (E_NO_ROLLOUTS)."""
     if not folder.is_dir():
         raise RolloutError(
-            f"the folder {folder} does not exist",
+            f"the folder {shown_path(folder)} does not exist",
             hint=f"name the engine's export folder{_command_hint(folder)}",
             code="E_NO_ROLLOUTS",
         )
     paths = sorted(path for path in folder.iterdir() if is_rollout_name(path.name) and path.is_file())
     if not paths:
         hint = "let the engine export rollout_<i>_<YYYYMMDD_HHMMSS>.json there"
-        raise RolloutError(f"{folder} does not contain a rollout", hint=hint, code="E_NO_ROLLOUTS")
+        raise RolloutError(f"{shown_path(folder)} does not contain a rollout", hint=hint, code="E_NO_ROLLOUTS")
     rollouts = []
     for path in paths:
         try:
-            sha256 = sha256_of(read_regular(path, limit=MAX_ROLLOUT_BYTES))
+            sha256 = sha256_of(read_with_retries(path, limit=MAX_ROLLOUT_BYTES))
         except (HotlapError, OSError) as error:
-            print_error(f"note: {path.name} is left out: {error}")
+            print_error(f"note: {path.name} is left out: {error_text(error)}")
             continue
         rollouts.append(RolloutInput(name=path.name, sha256=sha256, source=str(path), cache="", is_new=True))
     return tuple(rollouts)
@@ -139,9 +139,9 @@ def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
     problem = ""
     for entry in rollouts:
         try:
-            return read_rollout(read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)).contract
+            return read_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)).contract
         except (HotlapError, OSError) as error:
-            problem = f"{entry.name}: {error}"
+            problem = f"{entry.name}: {error_text(error)}"
     raise RolloutError(f"no rollout can be read: {problem}", hint="see `hotlap docs formats`")
 
 
@@ -154,13 +154,13 @@ def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
     if not analysis.is_file():
         return None, None
     try:
-        document = orjson.loads(read_regular(analysis, limit=1 << 24))
+        document = orjson.loads(read_with_retries(analysis, limit=1 << 24))
         name = document.get("chosen_model") or document.get("best_model")
     except (orjson.JSONDecodeError, AttributeError):
         name = None
     if not isinstance(name, str) or not NAME.fullmatch(name) or not (model_dir / name).is_file():
         raise ContractError(
-            f"{analysis} does not name a checkpoint in its folder",
+            f"{shown_path(analysis)} does not name a checkpoint in its folder",
             hint="use --fresh to start with a new network",
             code="E_PARENT",
         )
@@ -178,6 +178,6 @@ def _move_into_place(staging: Path, model_dir: Path, result: Result) -> None:
     """Move the new files into MODEL_DIR, the analysis last, and remove those of an earlier training."""
     for old in [*model_dir.glob("model_epoch_*.pt"), *model_dir.glob("model_epoch_*.json")]:
         if old.name not in result.files:
-            old.unlink()
+            unlink_with_retries(old)
     for name in sorted(result.files, key=lambda name: name == "model_analysis.json"):
-        os.replace(staging / name, model_dir / name)
+        rename_with_retries(staging / name, model_dir / name)

@@ -23,7 +23,7 @@ from daemon.publishing.pointer import read_pointer
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project, note_without_engine_file
+from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
@@ -34,8 +34,9 @@ from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
 from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.windows_paths import shown_path
 
 LOW_DISK_BYTES = 1_000_000_000
 SOON_DAYS = 3.0
@@ -82,7 +83,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
 
 
 def _installation(paths: ProjectPaths) -> Iterator[Finding]:
-    running = f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}"
+    running = f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}"
     if is_project(paths.project):
         yield Finding("ok", "version", running)
         if note := note_without_engine_file(paths.project):
@@ -120,6 +121,8 @@ def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
             check_folders(paths)
     except HotlapError as error:
         yield Finding("wrong", "folders", error.line())
+    if too_long := long_path_problem(paths):
+        yield Finding("note", "folders", f"{too_long} [W_LONG_PATH]")
     if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
         text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
         yield Finding("note", "folders", text)
@@ -132,7 +135,7 @@ def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
     refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
     missing = [f for f in paths.folders() if not f.is_dir()]
     for folder in refused:
-        text = f"{folder} cannot be written -> correct its permissions, or run the daemon as its owner"
+        text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
         yield Finding("wrong", "folders", text)
     for folder in missing:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
@@ -153,7 +156,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         return
     yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
     try:
-        status = Status.from_bytes(read_regular(paths.status, limit=1 << 24))
+        status = Status.from_bytes(read_with_retries(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
     age_s = REAL_CLOCK.utc_s() - status.heartbeat
@@ -242,7 +245,7 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "model", "best_model_path.txt does not name a model yet")
         return
     try:
-        model = read_model(read_regular(paths.models / model_name, limit=MAX_MODEL_BYTES))
+        model = read_model(read_with_retries(paths.models / model_name, limit=MAX_MODEL_BYTES))
         check_probe(model)
     except OSError:
         text = f"{model_name} does not exist -> start the daemon again, or publish another model with `hotlap publish`"
@@ -275,7 +278,7 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
         if not isinstance(loaded, ConfigError):
             check_approved(paths.project, loaded)
         torch = torch_in(python)
-        yield Finding("ok", "torch", f"{torch.version} in {python}")
+        yield Finding("ok", "torch", f"{torch.version} in {shown_path(python)}")
         require_device(torch, python, settings.trainer.device)
     except HotlapError as error:
         topic = {"E_TORCH": "torch", "E_DEVICE": "device"}.get(error.code, "python")

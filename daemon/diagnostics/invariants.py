@@ -20,6 +20,7 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.process.run_token import Token, find_processes, project_fingerprint
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import absolute_path
 
 __all__ = ["FileFingerprint", "Invariant", "Violation", "check_invariants", "fingerprints_of"]
 
@@ -40,7 +41,7 @@ def check_invariants(
     in Exports unchanged or in Rejected; with `may_clear`, a used one may also have been removed, as the settings allow.
     Temporary files of Hotlap are violations if they are older than `litter_age_s`.
     """
-    paths = ProjectPaths(folder.resolve())
+    paths = ProjectPaths(absolute_path(folder))
     found = _check_once(paths, before, may_clear=may_clear, litter_age_s=litter_age_s)
     for _ in range(_CHECKS_WHILE_RUNNING - 1):
         if not found or not is_held(paths.lock):

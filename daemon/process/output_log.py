@@ -9,8 +9,12 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from schemas.storage.files import REAL_DISK
+from schemas.storage.held_open import retry_while_held_open
+
 LIMIT_BYTES = 8 << 20
 HEAD_BYTES = 64 << 10
+_HELD_OPEN_TIMEOUT_S = 0.5
 """How much of the beginning is kept when the middle is removed."""
 _CONTROLS = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r") + b"\x7f"
 _TO_QUESTION_MARKS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
@@ -53,7 +57,9 @@ class ChildLog:
     def _open(self, path: Path) -> None:
         with contextlib.suppress(OSError):
             path.touch()
-            self._file = path.open("r+b", buffering=0)
+            self._file = retry_while_held_open(
+                lambda: path.open("r+b", buffering=0), pause=REAL_DISK.pause, timeout_s=_HELD_OPEN_TIMEOUT_S
+            )
             self._file.seek(0, 2)
 
     def _close_file(self) -> None:
@@ -81,7 +87,7 @@ def _whole_characters(data: bytes) -> bytes:
 def last_line(log: Path, *, limit: int = 8192) -> str:
     """Return the last line of a log that is not empty, or "" if all are empty or the log cannot be read."""
     try:
-        with log.open("rb") as file:
+        with retry_while_held_open(lambda: log.open("rb"), pause=REAL_DISK.pause) as file:
             file.seek(max(0, log.stat().st_size - limit))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:

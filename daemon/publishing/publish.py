@@ -5,13 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from daemon.publishing.pointer import PublishError, set_pointer
 from schemas.contract import PolicyContract
 from schemas.job import Result
-from schemas.model import check_probe, read_model
-from schemas.storage.files import REAL_DISK, Disk, rename_with_retries, sha256_of, write_all_atomic
+from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.storage.files import (
+    REAL_DISK,
+    Disk,
+    read_with_retries,
+    rename_with_retries,
+    sha256_of,
+    unlink_with_retries,
+    write_all_atomic,
+)
 from schemas.storage.layout import ProjectPaths
 
 ANALYSIS_NAME = "model_analysis.json"
@@ -58,9 +67,13 @@ def publish(
 def _is_complete(folder: Path, result: Result) -> bool:
     """Return whether the cycle's folder already contains the chosen model as the trainer wrote it."""
     try:
-        return all(sha256_of((folder / name).read_bytes()) == result.files[name] for name in _essential(result))
+        return all(sha256_of(_read(folder / name)) == result.files[name] for name in _essential(result))
     except (OSError, KeyError):
         return False
+
+
+def _read(path: Path) -> bytes:
+    return read_with_retries(path, limit=MAX_MODEL_BYTES)
 
 
 def _essential(result: Result) -> tuple[str, ...]:
@@ -80,7 +93,7 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
                 f"the trainer's file has the name {name!r}", hint="use letters, digits, '_', '-' and '.'"
             )
         try:
-            data = (staging / name).read_bytes()
+            data = _read(staging / name)
         except FileNotFoundError:
             raise PublishError(f"the trainer's file {name} is missing", hint="see the cycle's log") from None
         if sha256_of(data) != sha256:
@@ -104,7 +117,7 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
         elif path.is_dir():
             disk.remove_folder(path)
         else:
-            disk.unlink(path)
+            unlink_with_retries(path, disk=disk)
     disk.fsync_all(staged)
     disk.fsync_dir(staging)
     if folder.exists():
@@ -118,5 +131,5 @@ def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> None:
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
     for path in paths.models.iterdir():
         if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:
-            disk.unlink(path)
-    write_all_atomic(paths.models, {name: wanted[name].read_bytes for name in sorted(wanted)}, disk=disk)
+            unlink_with_retries(path, disk=disk)
+    write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in sorted(wanted)}, disk=disk)

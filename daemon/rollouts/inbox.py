@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from daemon.ledger.records import FileSignature
 from daemon.rollouts.messages import InboxMessages
 from daemon.rollouts.misplaced import find_misplaced
-from daemon.rollouts.pending import UNREADABLE, PendingFile, natural_key
+from daemon.rollouts.pending import UNREADABLE, PendingFile, code_and_reason, natural_key
 from daemon.rollouts.reader import Accepted, Incomplete, Rejected, RolloutReader
 from daemon.rollouts.reader_process import ReaderProcess
 from daemon.rollouts.rejection import RejectedFiles, move_to_rejected
@@ -68,7 +68,8 @@ class Inbox:
         """Return whether every file in Exports was read and no incomplete file has changed recently."""
         now = self._context.clock.monotonic()
         may_grow = any(
-            file.code not in UNREADABLE and (not file.was_read or now - file.since_s < QUIET_S)
+            file.is_being_written
+            or (file.code not in UNREADABLE and (not file.was_read or now - file.since_s < QUIET_S))
             for file in self._pending.values()
         )
         is_idle = not self._reader.is_busy and not self._to_reject
@@ -224,7 +225,8 @@ class Inbox:
         is_same = file.signature == found.signature
         failed_reads = file.failed_reads + 1 if found.code in _TEMPORARY_CODES else 0
         since_s = file.since_s if is_same and not failed_reads else now
-        updated = PendingFile(file.signature, since_s, is_same, found.code, found.reason, failed_reads)
+        code, reason = code_and_reason(found, failed_reads)
+        updated = PendingFile(file.signature, since_s, is_same, code, reason, failed_reads)
         self._pending[found.name] = updated
         if updated.deserves_warning:
             self._unreadable.add(found.name)

@@ -15,7 +15,7 @@ from schemas.text import printable
 _SKIPPED = {
     "E_SYMLINK": "is a symbolic link -> write the file itself",
     "E_NOT_REGULAR": "is not a regular file -> remove it",
-    "E_NAME": "has white space around its name, so it is not read as a rollout -> rename it",
+    "E_NAME": "has white space around its name or a dot after it, so it is not read as a rollout -> rename it",
     "E_UNREADABLE": "cannot be read -> check the rights of the folder",
 }
 _SKIPPED_NAMED = 5

@@ -20,7 +20,9 @@ from schemas.rollout.encoding import is_costly_encoding
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
+from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import for_system
 from schemas.text import printable
 
 
@@ -42,6 +44,7 @@ class Incomplete:
     signature: FileSignature
     code: str
     reason: str
+    reason_if_lasting: str = ""  #: of E_PERMISSION, if Windows reports an open file and a missing permission alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,6 @@ class Rejected:
 
 
 Outcome = Accepted | Incomplete | Rejected
-_HELD_OPEN_WINERRORS = frozenset({32, 33})
 LARGE_BYTES = 4_000_000
 """Larger files are read in another process: parsing one would block all threads of this process."""
 
@@ -71,7 +73,7 @@ def ingest(
     try:
         name.encode()
         data = read_regular(path, limit=MAX_ROLLOUT_BYTES)
-        if FileSignature.of(os.lstat(path)) != signature:
+        if FileSignature.of(os.lstat(for_system(path))) != signature:
             return Incomplete(name, signature, "E_CHANGING", "it changed while it was read")
         sha256 = sha256_of(data)
         rollout = read_rollout(data)
@@ -100,14 +102,20 @@ def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomple
     """Return the outcome for a file that cannot be read at the moment, with the reason and the remedy."""
     if isinstance(error, FileNotFoundError):
         return Incomplete(name, signature, "E_GONE", "it was removed while it was read")
-    if getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS:
-        return Incomplete(name, signature, "E_HELD_OPEN", "another program has it open [E_HELD_OPEN]")
+    held_open = "another program has it open [E_HELD_OPEN]"
+    if is_surely_held_open(error):
+        return Incomplete(name, signature, "E_HELD_OPEN", held_open)
+    remedy = "allow the user who runs the daemon to read it"
+    if may_be_held_open(error):
+        lasting = f"reading it is not permitted, or another program has it open ({error.strerror})"
+        lasting += f" -> {remedy}, or end that program [E_PERMISSION]"
+        return Incomplete(name, signature, "E_HELD_OPEN", held_open, lasting)
     if isinstance(error, PermissionError):
         reason = f"reading it is not permitted ({error.strerror})"
-        remedy = "allow the user who runs the daemon to read it"
         return Incomplete(name, signature, "E_PERMISSION", f"{reason} -> {remedy} [E_PERMISSION]")
+    remedy = "check the disk, or the program that synchronises the folder, such as OneDrive"
     return Incomplete(
-        name, signature, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> check the disk [E_UNREADABLE]"
+        name, signature, "E_UNREADABLE", f"it cannot be read ({error.strerror}) -> {remedy} [E_UNREADABLE]"
     )
 
 

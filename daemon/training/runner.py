@@ -32,6 +32,7 @@ from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
 from daemon.training.warm_trainer import Launcher, WarmTrainer
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Event, ExitCode, Failure, JobKind, Notice, Ready, Result, Selecting
+from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
@@ -166,7 +167,7 @@ class Runner:
             else:
                 self._start_trainer(active, active.cycle.kind)
         except (DaemonError, OSError) as error:
-            self._fail(active, Failed(str(error)))
+            self._fail(active, Failed(error_text(error)))
 
     def _wants_warm_trainer(self) -> bool:
         """Return whether a warm trainer would be useful: a parent policy exists, and no trainer is running."""
@@ -235,7 +236,7 @@ class Runner:
             try:
                 self._start_trainer(active, "select")
             except (DaemonError, OSError) as error:
-                self._fail(active, Failed(str(error)))
+                self._fail(active, Failed(error_text(error)))
             return
         failed = exit_reason(
             exit_code,
@@ -278,11 +279,11 @@ class Runner:
                 self._is_recovering = False
                 active.move(Interrupted())
             else:
-                self._fail(active, Failed(str(error), ExitCode.BAD_DATA))
+                self._fail(active, Failed(error_text(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
             version = active.cycle.policy_version
-            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error}; trying again")
+            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")

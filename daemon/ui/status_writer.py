@@ -15,6 +15,7 @@ from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas import __version__
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
+from schemas.storage.windows_paths import engine_path
 
 HEARTBEAT_S = 5.0
 MIN_INTERVAL_S = 0.5
@@ -114,7 +115,7 @@ class StatusWriter:
         needed = context.settings.daemon.auto_train_after_n_rollouts
         state = state_of(cycle, is_paused=is_paused)
         last = context.ledger.last_publication()
-        path = None if last is None else str((context.paths.models / last.model).absolute()).replace(os.sep, "/")
+        path = None if last is None else engine_path(context.paths.models / last.model)
         return Status(
             state=state,
             step=step_in_words(state, cycle, progress, pending=pending, needed=needed),

@@ -20,6 +20,7 @@ import orjson
 from schemas.contract import PolicyContract
 from schemas.rollout.rollout import Rollout
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
+from schemas.storage.held_open import retry_while_held_open
 
 _MARK = b"hotlap columns 2\n"
 _HEAD = struct.Struct("<II")
@@ -66,7 +67,7 @@ def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> No
 def load_rollout(path: Path) -> Rollout | None:
     """Return a stored rollout with read-only arrays; None if it is missing, damaged or in another format."""
     try:
-        data = path.read_bytes()
+        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
     except OSError:
         return None
     begin = len(_MARK) + _HEAD.size

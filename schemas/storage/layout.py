@@ -7,16 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
+from schemas.storage.windows_paths import for_system
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
+_LONGEST_BELOW = 140
+"""Characters of the longest path below the project folder: that of an incomplete file in `State/cache`, rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectPaths:
-    """The folders and files of one project."""
+    """The folders and files of one project.
+
+    On Windows, a project folder whose files would have paths that are too long gets the prefix that allows them, and so
+    do all paths below. Messages and files that engines read contain paths by `shown` and `engine_path`.
+    """
 
     project: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "project", for_system(self.project, reserve=_LONGEST_BELOW))
 
     @property
     def training(self) -> Path:

@@ -124,7 +124,7 @@ def test_status_and_history_work_before_the_first_daemon(tmp_path, capsys):
     assert code == 0
     wanted = {"state", "cycle", "rollouts_pending", "rollouts_needed", "policy_version", "best_model_path"}
     assert wanted | {"heartbeat", "pid", "warnings", "hotlap_version"} <= set(orjson.loads(out))
-    assert str(tmp_path) in run(capsys, "status", "--project", tmp_path)[1]
+    assert tmp_path.as_posix() in run(capsys, "status", "--project", tmp_path)[1]
     assert run(capsys, "history", "--json", "--project", tmp_path)[1].strip() == "[]"
     assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
 
@@ -150,7 +150,7 @@ def test_a_folder_that_is_not_a_project_is_named_and_stays_empty(tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, *arguments.split())
     assert code == 2
-    assert f"{tmp_path} is not a game's project" in err
+    assert f"{tmp_path.as_posix()} is not a game's project" in err
     assert f"`hotlap {arguments.split(' --')[0] or '--project DIR'}"[:-2] in err
     assert content(tmp_path) == set()
 
@@ -159,7 +159,7 @@ def test_doctor_names_a_folder_that_is_not_a_project_and_checks_the_installation
     monkeypatch.chdir(tmp_path)
     out = run(capsys, "doctor")[1]
     assert f"hotlap {__version__}" in out
-    assert f"project {tmp_path}, which is not a game's project yet" in out
+    assert f"project {tmp_path.as_posix()}, which is not a game's project yet" in out
     assert "torch" in out
     assert content(tmp_path) == set()
 
@@ -183,7 +183,7 @@ def test_the_first_start_in_a_games_folder_needs_no_flag(tmp_path, capsys, monke
     assert ProjectPaths(tmp_path).exports.is_dir()
     first = ProjectPaths(tmp_path).daemon_log.read_text(encoding="utf-8").splitlines()[0]
     assert f"hotlap {__version__}, Python " in first
-    assert f"project {tmp_path}" in first
+    assert f"project {tmp_path.as_posix()}" in first
 
 
 @pytest.mark.torch
@@ -197,14 +197,14 @@ def test_in_a_subfolder_the_error_names_the_project(tmp_path, capsys, monkeypatc
     ProjectPaths(tmp_path).make()
     (tmp_path / "Source").mkdir()
     monkeypatch.chdir(tmp_path / "Source")
-    assert f"`hotlap status --project {tmp_path}`" in run(capsys, "status")[2]
+    assert f"`hotlap status --project {tmp_path.as_posix()}`" in run(capsys, "status")[2]
 
 
 @pytest.mark.parametrize("command", ["trigger", "pause", "resume"])
 def test_a_mistake_in_daemon_toml_does_not_stop_a_command(tmp_path, capsys, command):
     (tmp_path / "daemon.toml").write_text("[daemon]\nmisspelt = 1\n", encoding="utf-8")
     code, _, err = run(capsys, command, "--project", tmp_path)
-    assert (code, "E_NO_DAEMON" in err, str(tmp_path) in err) == (2, True, True)
+    assert (code, "E_NO_DAEMON" in err, tmp_path.as_posix() in err) == (2, True, True)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     capsys.readouterr()
     assert main(["--once", "--project", str(tmp_path)]) == 3
     error = capsys.readouterr().err
-    assert f"{paths.exports} contains nothing new: its rollout was used by earlier cycles -> " in error
+    assert f"{paths.exports.as_posix()} contains nothing new: its rollout was used by earlier cycles -> " in error
     assert error.count("--once --again") == 1
     real, real_trigger = Service.nothing_to_train_on, Service.trigger
     monkeypatch.setattr(
@@ -160,7 +160,7 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     monkeypatch.setattr(Service, "trigger", remove_then_trigger)
     capsys.readouterr()
     assert main(["--once", "--project", str(tmp_path)]) == 3
-    assert f"{paths.exports} contains no rollouts" in capsys.readouterr().err
+    assert f"{paths.exports.as_posix()} contains no rollouts" in capsys.readouterr().err
 
 
 @pytest.mark.torch

@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.errors import HotlapError
 from schemas.job import Job
 from schemas.model import MAX_MODEL_BYTES, read_model, weights_checksum
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
 from trainer.checkpoints.parent import Parent
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.rollouts.behaviour_policy import CandidatePolicy
@@ -35,7 +35,7 @@ class CandidateModels:
 
     def _candidate(self, path: Path) -> CandidatePolicy | None:
         try:
-            model = self._cache.get(_key(path)) or read_model(read_regular(path, limit=MAX_MODEL_BYTES))
+            model = self._cache.get(_key(path)) or read_model(read_with_retries(path, limit=MAX_MODEL_BYTES))
         except (HotlapError, OSError):
             return None  # its steps are then attributed to another policy
         if self._job.contract.differences(model.contract):

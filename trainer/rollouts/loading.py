@@ -15,7 +15,7 @@ from schemas.job import RolloutInput
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for
@@ -101,7 +101,7 @@ def _read(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
     stored = load_rollout(Path(entry.cache)) if entry.cache else None
     if stored is not None:
         return stored
-    data = read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
+    data = read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
     if sha256_of(data) != entry.sha256:
         raise RolloutError(
             "the content of its file has changed", hint="the new content counts as another rollout", code="E_REPLACED"

@@ -70,7 +70,7 @@ def _mapped(path: Path) -> NDArray[Any]:
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         if getattr(error, "winerror", None) == _MAP_BEYOND_END_WINERROR:
-            raise ValueError(f"{path} is cut off") from error
+            raise ValueError("the file is cut off") from error
         raise
     return mapped
 
