@@ -21,6 +21,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import SAMPLES, v1_bytes, write_rollout
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
@@ -176,7 +177,7 @@ def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Pr
     return first, psutil.Process(first.pid).children(recursive=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@needs_posix("SIGINT of another process")
 def test_ctrl_c_during_training_loses_nothing_and_the_next_start_continues(tmp_path, running):
     first, trainers = in_training(tmp_path, running)
     first.send_signal(signal.SIGINT)
