@@ -35,6 +35,8 @@ class RolloutInput(StrictModel):
     cache: str  #: the file with its arrays; may be missing
     is_new: bool  #: whether it counted in this cycle's trigger
     behaviours: tuple[str, ...] = ()  #: model JSONs that may be its behaviour policy, the most likely first
+    outdated: tuple[int, ...] = ()  #: positions in `behaviours` of models older than the newest of the rollout's time
+    is_older_than_models: bool = False  #: recorded before the oldest model that still exists was published
     age: int = 0  #: how many cycles ago it was new
 
 

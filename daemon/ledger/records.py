@@ -50,6 +50,7 @@ class UsedRollout:
 
     row: RolloutRow
     cycle_id: int | None  #: the cycle that claimed it; None if it is pending
+    accepted_s: float  #: when the daemon accepted it, s since 1970
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def insert_publication(db: sqlite3.Connection, publication: Publication) -> None
 def to_used_rollout(row: sqlite3.Row) -> UsedRollout:
     """Return a row of the table `rollout` as a UsedRollout."""
     values = (row[name] for name in _ROLLOUT_COLUMNS)
-    return UsedRollout(RolloutRow(*values), row["cycle_id"])
+    return UsedRollout(RolloutRow(*values), row["cycle_id"], row["accepted_s"])
 
 
 def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycle_id: int | None = None) -> bool:

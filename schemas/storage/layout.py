@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
+_TIME_STAMP = re.compile(r"_(\d{8}_\d{6})(?=[_.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,20 @@ class ProjectPaths:
         """Create the folders that are missing."""
         for folder in self.folders():
             REAL_DISK.make_folder(folder)
+
+
+def time_stamp_of(name: str) -> float | None:
+    """Return the time in a rollout's name in seconds since 1970, read as local time; None if it has none.
+
+    The engine may have another time zone, so the result can be hours off.
+    """
+    found = _TIME_STAMP.search(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp()  # noqa: DTZ007  local time is meant
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def is_rollout_name(name: str) -> bool:
