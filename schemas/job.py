@@ -38,6 +38,7 @@ class RolloutInput(StrictModel):
     outdated: tuple[int, ...] = ()  #: positions in `behaviours` of models older than the newest of the rollout's time
     is_older_than_models: bool = False  #: recorded before the oldest model that still exists was published
     age: int = 0  #: how many cycles ago it was new
+    repeated: str | None = None  #: experiences that were in earlier rollouts; None: the trainer has to compare them
 
 
 JobKind = Literal["initial", "train", "select", "export", "prefetch"]

@@ -42,6 +42,7 @@ class RolloutRow:
     reward_mean: float
     policy_version: int | None
     written_s: float  #: the file's time, s since 1970
+    repeated: str = ""  #: experiences that were in earlier rollouts and do not count; see schemas.rollout.repeats
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,13 @@ class Inbox:
         self._messages = InboxMessages(context)
         self._file_clock = FileClock(context)
         self._reader_process = ReaderProcess(context.paths)
-        self._reader = RolloutReader(context.paths, context.wake, context.disk, self._reader_process.ingest)
+        self._reader = RolloutReader(
+            context.paths,
+            context.wake,
+            context.disk,
+            self._reader_process.ingest,
+            context.ledger.rollouts_to_compare(),
+        )
         self._watcher = Watcher(context.paths.exports, self.request_scan)
         self._accepted = context.ledger.files()
         self._pending: dict[str, PendingFile] = {}

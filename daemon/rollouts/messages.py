@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from daemon.rollouts.data_messages import DataMessages
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reader import Accepted, Rejected
 from daemon.rollouts.scan import Listing
@@ -29,6 +30,7 @@ class InboxMessages:
         self._limit = RateLimit()
         self._skipped: dict[str, str] = {}
         self._has_reported_encoding = False
+        self._data = DataMessages(context)
 
     def report_watcher(self, problem: str | None) -> None:
         """Show or clear the warning that file events do not arrive."""
@@ -73,10 +75,10 @@ class InboxMessages:
         if accepted.has_costly_encoding and not self._has_reported_encoding:
             self._has_reported_encoding = True
             context.log.info(f"{name} is in UTF-16 or UTF-32; ForceUTF8WithoutBOM in Unreal makes files smaller")
-        if not is_new:
-            if self._limit.allows("duplicate", now):
-                context.log.info(f"{name} has the same content as an earlier rollout: counted once")
-        elif row.left_out and self._limit.allows("W_NONFINITE", now):
+        if is_new or self._limit.allows("duplicate", now):
+            earlier = None if is_new else context.ledger.other_file(row.sha256, row.name)
+            self._data.report(row.name, accepted.findings, experiences=row.experiences, earlier=earlier, is_new=is_new)
+        if is_new and row.left_out and self._limit.allows("W_NONFINITE", now):
             context.warn(
                 "W_NONFINITE",
                 f"{name}: {row.left_out} of {row.left_out + row.experiences} experiences were not finite and are left"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from daemon.ledger.records import FileSignature, RolloutRow
+from daemon.rollouts.examination import Examiner, Findings
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
@@ -32,6 +34,7 @@ class Accepted:
     row: RolloutRow
     contract: PolicyContract
     has_costly_encoding: bool = False  #: UTF-16 or UTF-32, which takes two to four times the space
+    findings: Findings = field(default_factory=Findings)  #: of a comparison with earlier rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,10 @@ def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> 
 
 
 class RolloutReader:
-    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected."""
+    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected.
+
+    `recent` are the rollouts that an earlier daemon accepted last, oldest first.
+    """
 
     def __init__(
         self,
@@ -132,8 +138,10 @@ class RolloutReader:
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
         read_large: Callable[[str, FileSignature], Outcome] | None = None,
+        recent: Sequence[RolloutRow] = (),
     ) -> None:
         self._paths = paths
+        self._examiner = Examiner(paths, [(row.name, row.sha256) for row in recent])
         self._read_large = read_large
         self._disk = disk
         self._wake = wake
@@ -177,8 +185,13 @@ class RolloutReader:
 
     def _read(self, name: str, signature: FileSignature) -> Outcome:
         if self._read_large is not None and signature.size > LARGE_BYTES:
-            return self._read_large(name, signature)
-        return ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
+            outcome = self._read_large(name, signature)
+        else:
+            outcome = ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
+        if not isinstance(outcome, Accepted):
+            return outcome
+        row, findings = self._examiner.examine(outcome.row)
+        return dataclasses.replace(outcome, row=row, findings=findings)
 
     def _work(self) -> None:
         while (item := self._requests.get()) is not None and not self._is_closed:

@@ -120,6 +120,7 @@ def _inputs(context: Context, rollouts: Sequence[UsedRollout], cycle_id: int | N
             behaviours=tuple(models + model for model in candidates.models),
             outdated=candidates.outdated,
             is_older_than_models=candidates.is_older_than_models,
+            repeated=row.repeated,
             age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
         )
 

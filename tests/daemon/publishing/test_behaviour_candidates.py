@@ -15,14 +15,16 @@ from tests.faults.support.harness import InstantHarness, train
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-NOON_S = datetime.datetime(2026, 11, 26, 12, 0).timestamp()
+NOON_S = datetime.datetime(2026, 11, 26, 12, 0).astimezone().timestamp()  # local time, as in the names of files
+
+
+def local_time(at_s: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(at_s).astimezone()
 
 
 def published(*times_s: float) -> list[Publication]:
     """Return publications of the cycles 0, 1, ... at these times."""
-    return [
-        Publication(k, k, 1, f"cycle_{k:06d}/model_epoch_1.json", "", at_s) for k, at_s in enumerate(times_s)
-    ]
+    return [Publication(k, k, 1, f"cycle_{k:06d}/model_epoch_1.json", "", at_s) for k, at_s in enumerate(times_s)]
 
 
 def five_minutes_apart(count: int) -> list[Publication]:
@@ -71,7 +73,7 @@ def test_after_the_clock_was_set_back_the_newest_model_comes_first(newest):
 def test_the_time_stamp_in_the_name_counts_if_the_file_was_copied():
     """A copy has the time of copying, and the daemon sees it then; only the name has the time of recording."""
     publications = published(*(NOON_S + DAY_S * k for k in range(6)))
-    recorded = datetime.datetime.fromtimestamp(publications[2].at_s + 60.0)
+    recorded = local_time(publications[2].at_s + 60.0)
     name, now_s = f"rollout_7_{recorded:%Y%m%d_%H%M%S}.json", publications[-1].at_s + 60.0
     found = behaviour_candidates(publications, written_s=now_s, policy_version=None, first_seen_s=now_s, name=name)
     assert set(versions(found.models)[:2]) == {5, 2}
@@ -82,7 +84,7 @@ def test_the_time_stamp_in_the_name_counts_if_the_file_was_copied():
 def test_a_time_stamp_of_another_time_zone_changes_nothing_but_the_order(zone_h):
     publications = five_minutes_apart(5)
     now_s = publications[-1].at_s + 60.0
-    local = datetime.datetime.fromtimestamp(now_s + zone_h * HOUR_S)
+    local = local_time(now_s + zone_h * HOUR_S)
     name = f"rollout_7_{local:%Y%m%d_%H%M%S}.json"
     found = behaviour_candidates(publications, written_s=now_s, policy_version=None, first_seen_s=now_s, name=name)
     assert versions(found.models)[0] == 4
@@ -109,7 +111,7 @@ def test_rollouts_from_before_the_first_model_are_marked():
     publications = five_minutes_apart(3)
     assert behaviour_candidates(publications, written_s=NOON_S - HOUR_S, policy_version=None).is_older_than_models
     assert not behaviour_candidates(publications, written_s=NOON_S + 1.0, policy_version=None).is_older_than_models
-    old = f"rollout_1_{datetime.datetime.fromtimestamp(NOON_S - 3 * DAY_S):%Y%m%d_%H%M%S}.json"
+    old = f"rollout_1_{local_time(NOON_S - 3 * DAY_S):%Y%m%d_%H%M%S}.json"
     copied = behaviour_candidates(publications, written_s=NOON_S + 900.0, policy_version=None, name=old)
     assert copied.is_older_than_models
 

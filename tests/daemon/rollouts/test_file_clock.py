@@ -1,4 +1,4 @@
-"""A clock that is off is reported once, with its offset; files of any age that are copied or found at the start are not."""
+"""A clock that is off is reported once, with its offset; old files that are copied, or found at the start, are not."""
 
 from __future__ import annotations
 
