@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from daemon.diagnostics.data_health import check_data
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
@@ -33,6 +34,7 @@ from schemas.settings.models import Settings
 from schemas.status import Status
 from schemas.storage.files import read_regular
 from schemas.storage.layout import ProjectPaths
+from schemas.text import printable
 
 LOW_DISK_BYTES = 1_000_000_000
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
@@ -175,6 +177,8 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
+        if not is_held(paths.lock):
+            yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
     finally:
         ledger.close()
 

@@ -73,7 +73,7 @@ class FileClock:
             return
         context.warn(
             "W_CLOCK",
-            f"the times of new rollouts are {_in_words(offset_s)} this machine's clock (last seen on "
+            f"the times of new rollouts are {offset_in_words(offset_s)} this machine's clock (last seen on "
             f"{printable(name)}): the model that recorded them is found by their log_probs, so nothing is lost -> set "
             "both clocks right, or let the tool that copies the files write new times",
         )
@@ -88,12 +88,12 @@ class FileClock:
             self._has_reported_own = True
             self._context.warn(
                 "W_CLOCK",
-                f"this machine's clock was set back: it is {_in_words(offset_s)} an earlier time. Cycles are ordered "
+                f"this machine's clock was set back: it is {offset_in_words(offset_s)} an earlier time. Cycles are ordered "
                 "by number and models are found by log_probs, so nothing is lost -> check the clock",
             )
 
 
-def _in_words(offset_s: float) -> str:
+def offset_in_words(offset_s: float) -> str:
     """Return an offset in words: `2 h 5 min behind`."""
     seconds = abs(round(offset_s))
     seconds = seconds if seconds < 600 else 60 * round(seconds / 60)
