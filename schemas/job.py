@@ -109,6 +109,7 @@ class RankedEpoch(StrictModel):
     score: float | None
     value_loss: float | None
     reason: str
+    policy_loss: float | None = None
 
 
 class Result(StrictModel):

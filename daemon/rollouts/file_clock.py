@@ -88,8 +88,8 @@ class FileClock:
             self._has_reported_own = True
             self._context.warn(
                 "W_CLOCK",
-                f"this machine's clock was set back: it is {offset_in_words(offset_s)} an earlier time. Cycles are ordered "
-                "by number and models are found by log_probs, so nothing is lost -> check the clock",
+                f"this machine's clock was set back: it is {offset_in_words(offset_s)} an earlier time. Cycles are "
+                "ordered by number and models are found by log_probs, so nothing is lost -> check the clock",
             )
 
 

@@ -18,6 +18,8 @@ from schemas.storage.files import write_atomic
 HEARTBEAT_S = 5.0
 MIN_INTERVAL_S = 0.5
 HISTORY_CYCLES = 120
+LOG_LINES = 60
+"""More than the dashboard shows, because it leaves out lines that it shows elsewhere."""
 
 _STEPS = {
     DaemonState.TRAINING: "[2/5] training",
@@ -78,7 +80,7 @@ class StatusWriter:
         self._written: Status | None = None
         self._written_at = -HEARTBEAT_S
         self._history: tuple[CycleSummary, ...] = ()
-        self._history_of: tuple[int, str] | None = None
+        self._history_of: object = self  # different from the key of any cycle, so that the first snapshot reads it
 
     def status(
         self, cycle: Cycle | None, progress: CycleProgress, *, is_paused: bool, pending: int, elapsed_s: float
@@ -147,7 +149,7 @@ class StatusWriter:
         return Snapshot(
             status=status,
             cycles=self._history,
-            log_lines=self._context.log.tail(30),
+            log_lines=self._context.log.tail(LOG_LINES),
             system_stats=self._system_stats.sample(trainer_pid),
             project=self._context.paths.project.name,
             now_s=self._context.clock.utc_s(),

@@ -1,4 +1,4 @@
-"""Repeated data at intake: only new experiences count, also after a restart, and users are told in status and doctor."""
+"""Repeated data at intake: only new experiences count, also after a restart, and status and doctor report it."""
 
 from __future__ import annotations
 
