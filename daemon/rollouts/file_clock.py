@@ -17,7 +17,7 @@ from schemas.text import printable
 LARGE_OFFSET_S = 60.0
 """A smaller difference is not reported: writing and copying take time, and some disks round to two seconds."""
 SCANS_COMPARED = 3
-"""An offset is known if the new files of this many scans in a row have the same one."""
+"""An offset is known if the new files of this many scans have the same one; it ends after as many without it."""
 SAME_OFFSET_S = 10.0
 _KEY = "file_clock_offset_s"
 
@@ -35,6 +35,7 @@ class FileClock:
         self._offsets: deque[float] = deque(maxlen=SCANS_COMPARED)
         self._scan = (0.0, 0.0)  # when it began: monotonic, wall clock
         self._has_scanned = False
+        self._right_in_a_row = 0
         self._reported_s = 0.0
         self._has_reported_own = False
 
@@ -52,9 +53,12 @@ class FileClock:
         name, written_s = max(names.items(), key=lambda item: item[1])  # if several came at once, the newest one
         offset_s = written_s - scan[1]
         if -waited_s - LARGE_OFFSET_S <= offset_s <= LARGE_OFFSET_S:
-            self._offsets.clear()
-            self._set_offset(0.0, name)
+            self._right_in_a_row += 1
+            if self._right_in_a_row >= SCANS_COMPARED:
+                self._offsets.clear()
+                self._set_offset(0.0, name)
             return
+        self._right_in_a_row = 0
         self._offsets.append(offset_s)
         is_steady = max(self._offsets) - min(self._offsets) <= SAME_OFFSET_S + waited_s
         if len(self._offsets) == SCANS_COMPARED and is_steady:

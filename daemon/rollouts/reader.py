@@ -126,6 +126,14 @@ def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> 
     )
 
 
+def compare_with_earlier(outcome: Outcome, examiner: Examiner) -> Outcome:
+    """Return an outcome in which, if it is a rollout, only experiences count that no earlier rollout has."""
+    if not isinstance(outcome, Accepted):
+        return outcome
+    row, findings = examiner.examine(outcome.row)
+    return dataclasses.replace(outcome, row=row, findings=findings)
+
+
 class RolloutReader:
     """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected.
 
@@ -188,10 +196,7 @@ class RolloutReader:
             outcome = self._read_large(name, signature)
         else:
             outcome = ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
-        if not isinstance(outcome, Accepted):
-            return outcome
-        row, findings = self._examiner.examine(outcome.row)
-        return dataclasses.replace(outcome, row=row, findings=findings)
+        return compare_with_earlier(outcome, self._examiner)
 
     def _work(self) -> None:
         while (item := self._requests.get()) is not None and not self._is_closed:

@@ -57,9 +57,18 @@ def test_a_steady_offset_is_reported_once_and_stored(harness, offset_s, words):
 def test_the_report_ends_when_the_clocks_agree_again(harness):
     for number in range(1, 4):
         write(harness, number, offset_s=-HOUR_S)
-    write(harness, 4)
+    for number in range(4, 7):
+        assert "W_CLOCK" in harness.warnings()
+        write(harness, number)
     assert harness.context.warnings() == ()
     assert stored_clock_offset_s(harness.ledger) == 0.0
+
+
+def test_a_file_that_is_seen_before_a_tool_sets_its_time_does_not_hide_the_offset(harness):
+    for number in range(1, 7):
+        write(harness, number, offset_s=0.0 if number in (2, 5) else -HOUR_S)
+    assert len(clock_lines(harness)) == 1
+    assert harness.warnings() == {"W_CLOCK"}
 
 
 @pytest.mark.parametrize("offset_s", [0.0, -2.0, 2.0, -50.0])

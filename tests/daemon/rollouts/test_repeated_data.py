@@ -16,11 +16,6 @@ from schemas.job import Event, Job
 from schemas.rollout.rollout import Rollout
 from tests.faults.support.harness import InstantHarness, train, violations
 from tests.helpers import make_rollout, v1_bytes, v1_document, write_rollout
-from trainer.common.prefetch_cache import PrefetchCache
-from trainer.common.reporting.reporter import MemoryReporter, Notices
-from trainer.rollouts.loading import load_rollouts
-
-pytestmark = pytest.mark.torch
 
 
 class Engine:
@@ -65,6 +60,10 @@ def make(tmp_path, jobs):
 
 def rows_trained_on(jobs: list[Job]) -> int:
     """Return how many experiences the trainer gets from the new rollouts of all jobs."""
+    from trainer.common.prefetch_cache import PrefetchCache
+    from trainer.common.reporting.reporter import MemoryReporter, Notices
+    from trainer.rollouts.loading import load_rollouts
+
     total = 0
     for job in jobs:
         if job.kind == "train":
@@ -74,6 +73,7 @@ def rows_trained_on(jobs: list[Job]) -> int:
     return total
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("window", [10**9, 160])
 def test_of_cumulative_files_only_new_experiences_count_also_after_a_restart(make, jobs, window, tmp_path):
     harness = make(auto_train_after_n_rollouts=2)
