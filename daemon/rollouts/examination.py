@@ -38,14 +38,19 @@ class Examiner:
         self._known: deque[tuple[str, RowSummary]] = deque()
 
     def examine(self, row: RolloutRow) -> tuple[RolloutRow, Findings]:
-        """Compare a rollout that was just stored; return its row with only the experiences that count."""
+        """Compare a rollout that was just stored; return its row with only the experiences that count.
+
+        A file that is read again is compared with the rollouts that came before it, so that the result is the same.
+        """
         self._load_recent()
         rollout = load_rollout(self._paths.cached_rollout(row.sha256))
-        if rollout is None or any(sha256 == row.sha256 for sha256, _ in self._known):
+        if rollout is None:
             return row, Findings()
         summary = RowSummary.of(row.name, rollout)
-        repeats = find_repeats(summary, [known for _, known in self._known])
-        self._remember(row.sha256, summary)
+        place = next((k for k, (sha256, _) in enumerate(self._known) if sha256 == row.sha256), None)
+        repeats = find_repeats(summary, [known for _, known in list(self._known)[:place]])
+        if place is None:
+            self._remember(row.sha256, summary)
         findings = Findings(repeats, find_double_done(rollout))
         if not repeats.count:
             return row, findings
