@@ -118,13 +118,11 @@ class RolloutTable(LedgerConnection):
         return [(r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"])) for r in rows]
 
     def cache_needed(self) -> set[str]:
-        """Return the SHA-256 of the rollouts whose arrays may be needed: by a cycle, or to compare later rollouts."""
+        """Return the SHA-256 of the rollouts whose arrays a cycle may still need."""
         rows = self._db.execute(
             "SELECT sha256 FROM file UNION SELECT sha256 FROM rollout WHERE cycle_id IS NULL"
-            " UNION SELECT sha256 FROM (SELECT sha256 FROM rollout ORDER BY id DESC LIMIT ?)"
             " UNION SELECT sha256 FROM cycle JOIN rollout ON rollout.cycle_id = cycle.id"
-            f" WHERE cycle.phase IN ({UNFINISHED_SQL})",
-            (ROLLOUTS_COMPARED,),
+            f" WHERE cycle.phase IN ({UNFINISHED_SQL})"
         )
         return {r[0] for r in rows}
 

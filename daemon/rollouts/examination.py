@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 
 from daemon.ledger.records import RolloutRow
 from daemon.ledger.rollout_table import ROLLOUTS_COMPARED
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.repeats import Repeats, RowSummary, find_repeats, rows_from_text
 from schemas.rollout.rollout import Rollout
+from schemas.storage.files import Disk, write_atomic
 from schemas.storage.layout import ProjectPaths
 
 ROWS_REMEMBERED = 1 << 20
@@ -59,11 +67,26 @@ class Examiner:
         counted = dataclasses.replace(row, experiences=len(rewards), reward_mean=mean, repeated=repeats.rows)
         return counted, findings
 
+    def save(self, disk: Disk) -> None:
+        """Store what is remembered, because the arrays of used rollouts may be removed. May be called on any thread."""
+        known = list(self._known)
+        if not known:
+            return
+        arrays: dict[str, Any] = {f"hashes_{k}": summary.hashes for k, (_, summary) in enumerate(known)}
+        arrays |= {f"sample_{k}": summary.sample_KC for k, (_, summary) in enumerate(known)}
+        names = orjson.dumps([(sha256, summary.name) for sha256, summary in known])
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, names=np.frombuffer(names, dtype=np.uint8), **arrays)
+        with contextlib.suppress(OSError):  # it is only needed after a restart, and written again
+            write_atomic(self._paths.compared_rollouts, file.getvalue(), disk=disk, durable=False)
+
     def _load_recent(self) -> None:
         recent, self._recent = self._recent, []
+        stored = _load_summaries(self._paths.compared_rollouts) if recent else {}
         for name, sha256 in recent:
-            rollout = load_rollout(self._paths.cached_rollout(sha256))
-            if rollout is not None:
+            if sha256 in stored:
+                self._remember(sha256, stored[sha256])
+            elif (rollout := load_rollout(self._paths.cached_rollout(sha256))) is not None:
                 self._remember(sha256, RowSummary.of(name, rollout))
 
     def _remember(self, sha256: str, summary: RowSummary) -> None:
@@ -72,6 +95,19 @@ class Examiner:
             len(self._known) > ROLLOUTS_COMPARED or sum(len(known.hashes) for _, known in self._known) > ROWS_REMEMBERED
         ):
             self._known.popleft()
+
+
+def _load_summaries(path: Path) -> dict[str, RowSummary]:
+    """Return the summaries that `save` stored, by content hash; none if the file is missing or damaged."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            names = orjson.loads(file["names"].tobytes())
+            return {
+                sha256: RowSummary.stored(name, file[f"hashes_{k}"], file[f"sample_{k}"])
+                for k, (sha256, name) in enumerate(names)
+            }
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return {}
 
 
 def find_double_done(rollout: Rollout) -> str:

@@ -131,6 +131,7 @@ class Inbox:
         """Record that these files are not in Exports any more."""
         gone = [name for name in names if name in self._accepted]
         if gone:
+            self._reader.save_comparison()  # retention removes their arrays
             self._context.ledger.forget_files(gone)
             for name in gone:
                 del self._accepted[name]

@@ -186,6 +186,10 @@ class RolloutReader:
             collected.append(outcome)
         return collected
 
+    def save_comparison(self) -> None:
+        """Store what is known of the last rollouts, to compare later ones after a restart."""
+        self._examiner.save(self._disk)
+
     def close(self) -> None:
         """End the thread as soon as the current file is read."""
         self._is_closed = True

@@ -54,8 +54,14 @@ class RowSummary:
         """Return the summary of a rollout."""
         rows = np.linspace(0, rollout.size - 1, _SAMPLE_ROWS).astype(np.int64)
         sample = np.concatenate([rollout.observations[rows], rollout.actions[rows]], axis=1)
-        hashes = row_hashes(rollout)
-        return cls(name, hashes, np.sort(hashes), sample)
+        return cls.stored(name, row_hashes(rollout), sample)
+
+    @classmethod
+    def stored(cls, name: str, hashes: UInt64, sample_KC: Float32) -> RowSummary:
+        """Return the summary with these columns. Raises ValueError if they are not those of a summary."""
+        if hashes.dtype != np.uint64 or hashes.ndim != 1 or not len(hashes) or sample_KC.ndim != 2:
+            raise ValueError(f"not a summary: {hashes.dtype} {hashes.shape} {sample_KC.shape}")
+        return cls(name, hashes, np.sort(hashes), sample_KC)
 
     def few_hashes(self) -> UInt64:
         """Return some of the hashes, always the same of equal rows: enough to notice a repetition at little cost."""

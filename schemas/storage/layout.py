@@ -76,6 +76,11 @@ class ProjectPaths:
         return self.state / "gone_cycles.jsonl"
 
     @property
+    def compared_rollouts(self) -> Path:
+        """Return the file with what is kept of the last rollouts, to compare later ones; safe to delete at any time."""
+        return self.state / "compared_rollouts.npz"
+
+    @property
     def lock(self) -> Path:
         """Return the file that the running daemon has locked; it is never removed."""
         return self.state / "daemon.lock"

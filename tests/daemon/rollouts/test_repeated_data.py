@@ -109,6 +109,20 @@ def test_the_comparison_survives_a_restart_if_used_files_are_removed(make):
     assert [used.row.experiences for used in harness.ledger.rollouts_of(2)] == [64]
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x93NUMPY"])
+def test_a_damaged_comparison_is_ignored(make, content):
+    harness = make(auto_train_after_n_rollouts=1, clear_exports_after_training=True)
+    engine = Engine(harness.paths.exports)
+    engine.export()
+    harness.until_version(1)
+    harness.close()
+    assert harness.paths.compared_rollouts.stat().st_size > 1000
+    harness.paths.compared_rollouts.write_bytes(content)
+    harness = make(auto_train_after_n_rollouts=1)
+    engine.export()
+    harness.until_version(2)
+
+
 @pytest.mark.parametrize("is_same_file", [True, False])
 def test_a_game_that_plays_the_same_each_time_is_a_warning_and_counts_once(make, is_same_file, tmp_path):
     harness = make(auto_train_after_n_rollouts=4)

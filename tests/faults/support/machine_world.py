@@ -117,6 +117,9 @@ class InThreadReader:
     def queued_count(self) -> int:
         return len(self._requested)
 
+    def save_comparison(self) -> None:
+        self._examiner.save(self._disk)
+
     def collect_outcomes(self, limit: int) -> list[Outcome]:
         requested, self._requested = list(self._requested.items()), {}
         return [
