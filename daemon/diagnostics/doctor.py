@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from daemon.diagnostics.data_health import check_data
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
@@ -37,6 +38,7 @@ from schemas.status import Status
 from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths, is_rollout_name
 from schemas.storage.windows_paths import shown_path
+from schemas.text import printable
 
 LOW_DISK_BYTES = 1_000_000_000
 _NEWEST = 100
@@ -200,6 +202,8 @@ def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
+        if not is_held(paths.lock):
+            yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
         yield from _disk_use(paths, ledger, settings)
     finally:
         ledger.close()

@@ -184,7 +184,8 @@ def make_model(*, contract: dict[str, Any] | None = None, **arguments: int) -> b
     """
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    from tests.helpers import PolicyContract, model_bytes
+    from schemas.contract import PolicyContract
+    from tests.helpers import model_bytes
 
     return model_bytes(contract=None if contract is None else PolicyContract.from_json_value(contract), **arguments)
 
