@@ -35,7 +35,8 @@ SHORT = (
     "tests/daemon/rollouts/test_reader.py",
     "tests/daemon/runtime",
     "tests/daemon/test_cli.py",
-    "tests/daemon/ui/test_system_stats.py",
+    "tests/daemon/training",
+    "tests/daemon/ui",
     "tests/faults/engine/test_held_open.py",
     "tests/faults/process/test_daemon_killed.py",
 )
