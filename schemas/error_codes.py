@@ -139,6 +139,22 @@ _ROLLOUTS = {
         "the project's path is so long that engines on Windows may be unable to open its files",
         "move the project to a folder with a shorter path",
     ),
+    "W_CLOCK": Code(
+        "the times of new rollouts, or this machine's clock, are wrong",
+        "set the clocks right; rollouts are attributed to models by their log_probs, so nothing is lost",
+    ),
+    "W_REPEATED": Code(
+        "rollouts have the same content as earlier ones, or nearly the same; equal content counts once",
+        "start the game with another random seed each time",
+    ),
+    "W_CUMULATIVE": Code(
+        "rollouts repeat experiences of earlier ones; only the new experiences count",
+        "empty the exporter's buffer after each export, and store each experience once",
+    ),
+    "W_DOUBLE_DONE": Code(
+        "an agent has two `done` in a row, without a step between them",
+        "write one `done` for each episode, and no row until the next episode begins",
+    ),
     "W_WATCHER": Code("the system reports no file events, so Exports is listed every few seconds", "nothing"),
 }
 
@@ -161,6 +177,10 @@ _CYCLES = {
     "W_PARKED": Code("several cycles failed in a row, so no cycle starts", "fix the cause, then run `hotlap trigger`"),
     "W_PUBLISH": Code(
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"
+    ),
+    "W_COPIES": Code(
+        "a file directly in Models is older than the published model, because a program has it open",
+        "close that program; engines must load the path in best_model_path.txt",
     ),
     "W_POINTER": Code(
         "the file best_model_path.txt is wrong and cannot be repaired", "correct the permissions of Models"
@@ -213,6 +233,10 @@ _TRAINER = {
     ),
     "W_STRANGER": Code(
         "the engine uses weights of its own", "nothing; this is expected until it loads a published model"
+    ),
+    "W_EARLY_ROLLOUTS": Code(
+        "rollouts that are older than the project's models, recorded with another policy, were trained on",
+        "nothing; they count less, the less the present policy would act like them",
     ),
     "W_FAR_STRANGER": Code(
         "the behaviour policy is too far from the new policy, so this cycle trains the value function only",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
@@ -34,7 +35,7 @@ def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, se
         observations=rng.normal(size=(n, observation_size)).astype(np.float32),
         actions=np.clip(rng.normal(0.0, 0.5, size=(n, 3)), low, high).astype(np.float32),
         rewards=rng.normal(0.3, 0.1, size=n).astype(np.float32),
-        terminated=rng.random(n) < 0.05,
+        terminated=_ends(rng.random(n) < 0.05, agents),
         truncated=np.zeros(n, dtype=bool),
         log_probs=rng.normal(-1.5, 0.5, size=n).astype(np.float32),
         values=rng.normal(size=n).astype(np.float32),
@@ -47,6 +48,13 @@ def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, se
         noise_std=None,
         left_out=0,
     )
+
+
+def _ends(ended: NDArray[np.bool_], agents: int) -> NDArray[np.bool_]:
+    """Return the ends without those of the same agent that follow another one at once."""
+    for row in range(agents, len(ended)):
+        ended[row] &= not ended[row - agents]
+    return ended
 
 
 def v1_document(rollout: Rollout) -> dict[str, object]:

@@ -177,8 +177,16 @@ class _Loop:
                 self._exporter.change(experience)
             data = json.dumps(document).encode()
             path.write_bytes(data)
-            known = {"name": path.name, "sha256": sha256_of(data), "source": str(path), "cache": ""}
-            inputs.append(RolloutInput(**known, is_new=True, behaviours=(str(model),)))
+            inputs.append(
+                RolloutInput(
+                    name=path.name,
+                    sha256=sha256_of(data),
+                    source=str(path),
+                    cache="",
+                    is_new=True,
+                    behaviours=(str(model),),
+                )
+            )
         self.rewards.append(statistics.fmean(rewards))
         return tuple(inputs)
 

@@ -26,7 +26,7 @@ CHECKS = (
         ("W_LOGP_BROKEN", "W_LOGP_MISMATCH"),
         "the recorded log_probs fit the published models",
         "record the log density of the clamped action under the loaded model: see `hotlap docs other-engine`",
-        expected=("W_STRANGER",),
+        expected=("W_STRANGER", "W_EARLY_ROLLOUTS"),
     ),
     Check(
         "observations",

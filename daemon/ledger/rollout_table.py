@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.records import FileSignature, RolloutRow, UsedRollout
-from daemon.ledger.rows import UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file
+from daemon.ledger.rows import COUNTS_SQL, UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file
+
+ROLLOUTS_COMPARED = 16
+"""A new rollout is compared with this many earlier ones, which is enough for several clients."""
 
 
 class RolloutTable(LedgerConnection):
@@ -48,7 +51,23 @@ class RolloutTable(LedgerConnection):
 
     def pending_count(self) -> int:
         """Return how many rollouts are pending."""
-        return int(self._db.execute("SELECT count(*) FROM rollout WHERE cycle_id IS NULL").fetchone()[0])
+        sql = f"SELECT count(*) FROM rollout WHERE cycle_id IS NULL AND {COUNTS_SQL}"
+        return int(self._db.execute(sql).fetchone()[0])
+
+    def other_file(self, sha256: str, name: str) -> str | None:
+        """Return the name of another file in Exports with this content, or None."""
+        sql = "SELECT name FROM file WHERE sha256 = ? AND name <> ? LIMIT 1"
+        row = self._db.execute(sql, (sha256, name)).fetchone()
+        return None if row is None else str(row[0])
+
+    def rollouts_to_compare(self) -> list[RolloutRow]:
+        """Return the rollouts that the next one is compared with: those that were accepted last, oldest first."""
+        return [used.row for used in reversed(self._rollouts("ORDER BY id DESC LIMIT ?", (ROLLOUTS_COMPARED,)))]
+
+    def count_same_files(self) -> int:
+        """Return how many files in Exports have the same content as another file there."""
+        row = self._db.execute("SELECT count(*) - count(DISTINCT sha256) FROM file").fetchone()
+        return int(row[0])
 
     def rejected_count(self) -> int:
         """Return how many files were rejected so far."""
@@ -70,16 +89,16 @@ class RolloutTable(LedgerConnection):
 
     def rollouts_of(self, cycle_id: int) -> list[UsedRollout]:
         """Return the rollouts that a cycle claimed, in the order in which they were accepted."""
-        return self._rollouts("WHERE cycle_id = ? ORDER BY id", (cycle_id,))
+        return self._rollouts(f"WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (cycle_id,))
 
     def pending_rollouts(self) -> list[UsedRollout]:
         """Return the pending rollouts, in the order in which they were accepted."""
-        return self._rollouts("WHERE cycle_id IS NULL ORDER BY id", ())
+        return self._rollouts(f"WHERE cycle_id IS NULL AND {COUNTS_SQL} ORDER BY id", ())
 
     def older_rollouts(self, before_cycle: int) -> list[UsedRollout]:
         """Return the rollouts of earlier cycles whose files are still in Exports, oldest first."""
         present = "sha256 IN (SELECT sha256 FROM file)"
-        return self._rollouts(f"WHERE cycle_id < ? AND {present} ORDER BY id", (before_cycle,))
+        return self._rollouts(f"WHERE cycle_id < ? AND {present} AND {COUNTS_SQL} ORDER BY id", (before_cycle,))
 
     def used_files(self) -> list[tuple[str, float]]:
         """Return (name, reward per step) of the files that ended cycles have used, oldest first."""

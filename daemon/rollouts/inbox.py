@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from daemon.ledger.records import FileSignature
+from daemon.rollouts.file_clock import FileClock
 from daemon.rollouts.messages import InboxMessages
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import UNREADABLE, PendingFile, code_and_reason, natural_key
@@ -42,8 +43,15 @@ class Inbox:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._messages = InboxMessages(context)
+        self._file_clock = FileClock(context)
         self._reader_process = ReaderProcess(context.paths)
-        self._reader = RolloutReader(context.paths, context.wake, context.disk, self._reader_process.ingest)
+        self._reader = RolloutReader(
+            context.paths,
+            context.wake,
+            context.disk,
+            self._reader_process.ingest,
+            context.ledger.rollouts_to_compare(),
+        )
         self._watcher = Watcher(context.paths.exports, self.request_scan)
         self._accepted = context.ledger.files()
         self._pending: dict[str, PendingFile] = {}
@@ -128,6 +136,7 @@ class Inbox:
         """Record that these files are not in Exports any more."""
         gone = [name for name in names if name in self._accepted]
         if gone:
+            self._reader.save_comparison()  # retention removes their arrays
             self._context.ledger.forget_files(gone)
             for name in gone:
                 self.rereading.discard(name)
@@ -149,6 +158,7 @@ class Inbox:
         return backoff_s(self._unreachable_scans, first_s=_FIRST_UNREACHABLE_S, longest_s=_LONGEST_UNREACHABLE_S)
 
     def _scan(self, now: float) -> None:
+        scan = (now, self._context.clock.utc_s())
         try:
             found = scan_folder(self._context.paths.exports)
         except OSError as error:
@@ -169,6 +179,7 @@ class Inbox:
                 self._reconsider(name, signature, now, rules)
             else:
                 new.append((name, signature))
+        self._file_clock.observe({name: signature.mtime_ns / 1e9 for name, signature in new}, scan=scan)
         for name, signature in sorted(new, key=lambda item: (item[1].mtime_ns, natural_key(item[0]))):
             self._pending[name] = PendingFile(signature, now, was_read=False, code="", reason="not read yet")
             self._reader.request(name, signature, rules)

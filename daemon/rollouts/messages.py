@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from daemon.rollouts.data_messages import DataMessages
 from daemon.rollouts.misplaced import Misplaced
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reader import Accepted, Rejected
@@ -34,6 +35,7 @@ class InboxMessages:
         self._has_reported_encoding = False
         self._reported_causes: set[str] = set()
         self._recoveries = Recoveries(context)
+        self._data = DataMessages(context)
 
     def report_watcher(self, problem: str | None) -> None:
         """Show or clear the warning that file events do not arrive."""
@@ -85,10 +87,10 @@ class InboxMessages:
         if accepted.has_costly_encoding and not self._has_reported_encoding:
             self._has_reported_encoding = True
             context.log.info(f"{name} is in UTF-16 or UTF-32; ForceUTF8WithoutBOM in Unreal makes files smaller")
-        if not is_new:
-            if self._limit.allows("duplicate", now):
-                context.log.info(f"{name} has the same content as an earlier rollout: counted once")
-        elif row.left_out:
+        if is_new or self._limit.allows("duplicate", now):
+            earlier = None if is_new else context.ledger.other_file(row.sha256, row.name)
+            self._data.report(row.name, accepted.findings, experiences=row.experiences, earlier=earlier, is_new=is_new)
+        if is_new and row.left_out:
             self._report_left_out(accepted)
 
     def report_recovered(self, accepted: Sequence[Accepted]) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from daemon.ledger.records import FileSignature, RolloutRow
+from daemon.rollouts.examination import Examiner, Findings
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
@@ -39,6 +41,7 @@ class Accepted:
     causes: tuple[LeftOut, ...] = ()  #: why experiences were left out
     recovered: Recovered | None = None  #: set if several agents shared an agent_index
     has_costly_encoding: bool = False  #: UTF-16 or UTF-32, which takes two to four times the space
+    findings: Findings = field(default_factory=Findings)  #: of a comparison with earlier rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +170,19 @@ def _require_separated(rollout: Rollout) -> Rollout:
     return rollout
 
 
+def compare_with_earlier(outcome: Outcome, examiner: Examiner) -> Outcome:
+    """Return an outcome in which, if it is a rollout, only experiences count that no earlier rollout has."""
+    if not isinstance(outcome, Accepted):
+        return outcome
+    row, findings = examiner.examine(outcome.row)
+    return dataclasses.replace(outcome, row=row, findings=findings)
+
+
 class RolloutReader:
-    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected."""
+    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected.
+
+    `recent` are the rollouts that an earlier daemon accepted last, oldest first.
+    """
 
     def __init__(
         self,
@@ -176,8 +190,10 @@ class RolloutReader:
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
         read_large: Callable[[str, FileSignature, ReadingRules], Outcome] | None = None,
+        recent: Sequence[RolloutRow] = (),
     ) -> None:
         self._paths = paths
+        self._examiner = Examiner(paths, [(row.name, row.sha256) for row in recent])
         self._read_large = read_large
         self._disk = disk
         self._wake = wake
@@ -213,6 +229,10 @@ class RolloutReader:
             collected.append(outcome)
         return collected
 
+    def save_comparison(self) -> None:
+        """Store what is known of the last rollouts, to compare later ones after a restart."""
+        self._examiner.save(self._disk)
+
     def close(self) -> None:
         """End the thread as soon as the current file is read."""
         self._is_closed = True
@@ -221,7 +241,13 @@ class RolloutReader:
 
     def _read(self, name: str, signature: FileSignature, rules: ReadingRules) -> Outcome:
         if self._read_large is not None and signature.size > LARGE_BYTES:
-            return self._read_large(name, signature, rules)
+            outcome = self._read_large(name, signature, rules)
+        else:
+            outcome = self._read_small(name, signature, rules)
+        return compare_with_earlier(outcome, self._examiner)
+
+    def _read_small(self, name: str, signature: FileSignature, rules: ReadingRules) -> Outcome:
+        """Read a file here, or in another process if its agents must be separated."""
         separate = separate_agents if self._read_large is None else _require_separated
         try:
             return ingest(self._paths.exports, name, signature, self._paths, rules, disk=self._disk, separate=separate)

@@ -14,7 +14,6 @@ from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
 from schemas.rollout.rollout import (
-    MAX_MAGNITUDE,
     SEE_FORMATS,
     Float32,
     Int32,
@@ -25,6 +24,7 @@ from schemas.rollout.v2_columns import as_float32, column_of, flags_of, from_bas
 from schemas.text import printable
 
 SCHEMA_NAME = "hotlap.rollout/2"
+_LARGEST = float(np.finfo(np.float32).max)
 _ACTION_SPACE: TypeAdapter[ActionSpace] = TypeAdapter(ActionSpace)
 
 
@@ -217,7 +217,7 @@ def _reward_parts(document: dict[str, Any], n: int) -> dict[str, Float32]:
 
 def _whole_number(document: dict[str, Any], name: str) -> int | None:
     value = document.get(name)
-    if value is None or (isinstance(value, float) and abs(value) > MAX_MAGNITUDE):  # it was not finite
+    if value is None or _is_infinite(value):
         return None
     if type(value) is not int or not 0 <= value < 2**53:
         raise RolloutError(f"`{name}` is not a whole number from 0", hint="0 is the initial model")
@@ -226,8 +226,13 @@ def _whole_number(document: dict[str, Any], name: str) -> int | None:
 
 def _positive(document: dict[str, Any], name: str) -> float | None:
     value = document.get(name)
-    if value is None or (isinstance(value, float) and abs(value) > MAX_MAGNITUDE):
+    if value is None or _is_infinite(value):
         return None
     if type(value) not in {int, float} or not 0 <= value <= 100:
         raise RolloutError(f"`{name}` is not a number from 0 to 100", hint="1 is the trained amount of noise")
     return float(value)
+
+
+def _is_infinite(value: Any) -> bool:
+    """Return whether a value of the document stands for an infinity."""
+    return isinstance(value, float) and abs(value) > _LARGEST

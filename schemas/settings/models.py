@@ -44,6 +44,8 @@ class DaemonSettings(SettingsGroup):
     disk_budget_gb: NotNegative = 50.0
     """Most GB that rollouts in Exports and their caches may take; 0 = no limit. The oldest used rollouts are
     removed first. Unused ones are never removed."""
+    engine_path: str = ""
+    """The project folder as the engine names it, if that is another path: WSL, a container, a share."""
     python_executable: str = ""
     """The Python that runs the trainer; empty = the one that runs the daemon."""
     warm_trainer: bool = True
@@ -76,6 +78,13 @@ class DaemonSettings(SettingsGroup):
     """How many cycle folders stay in Models, besides the best one and those younger than an hour."""
     keep_checkpoints: Literal["all", "best"] = "all"
     """Which checkpoints a cycle folder contains: those of all epochs (all), or the chosen one's (best)."""
+
+    @field_validator("engine_path")
+    @classmethod
+    def _is_one_absolute_path(cls, path: str) -> str:
+        if path and not (path.isprintable() and (path[0] in "/\\" or path[1:3] in {":/", ":\\"})):
+            raise ValueError("must be an absolute path, such as C:/Games/MyGame or /home/me/game")
+        return path
 
 
 class AgentSettings(SettingsGroup):

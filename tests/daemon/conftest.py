@@ -18,6 +18,7 @@ from daemon.ui.snapshot import SystemStats
 from daemon.ui.status_writer import StatusWriter
 from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from tests.helpers import open_context
+from tests.platforms import PATIENCE
 
 FAKE = Path(__file__).parents[1] / "fakes" / "trainer.py"
 
@@ -86,7 +87,7 @@ class ProcessHarness:
 
     def until(self, condition, *, timeout_s: float = 20.0) -> None:
         """Make passes until `condition()` is true; fail after `timeout_s`."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while True:
             delay_s = self.service.tick()
             if condition():

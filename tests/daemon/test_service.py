@@ -17,6 +17,7 @@ from schemas.model import check_probe, read_model
 from schemas.settings.models import AgentSettings
 from schemas.storage.files import write_atomic
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import needs_real_windows
 
 
 def send(harness, **what):
@@ -405,6 +406,7 @@ def test_only_the_newest_or_the_best_used_exports_are_kept(make_harness, limit_b
     assert left == (by_quality if limit_by == "quality" else {path.name for path in paths[2:]})
 
 
+@needs_real_windows("RemoveDirectoryW leaves a folder that ReadDirectoryChangesW watches")
 def test_the_daemon_waits_for_a_deleted_exports_folder(make_harness):
     harness = make_harness()
     harness.until_published(0)

@@ -64,7 +64,7 @@ def in_policy_units(
     space = job.contract.action_space
     if not isinstance(space, ContinuousActions) or not has_wide_bounds(space):
         return list(loaded), job
-    units = _choose([(item.rollout, models.at(item.entry.behaviours)) for item in loaded], space)
+    units = _choose([(item.rollout, list(models.of(item.entry))) for item in loaded], space)
     _log.info("bounds beyond [-1, 1]: the engine %s", units.name)
     converted = [dataclasses.replace(item, rollout=units.applied_to(item.rollout)) for item in loaded]
     contract = job.contract.model_copy(update={"action_space": units.space(space)})

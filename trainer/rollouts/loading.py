@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import read_rollout
+from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.rollout.separation import REMEDY, in_words
 from schemas.storage.files import read_with_retries, sha256_of
@@ -24,6 +26,10 @@ from trainer.rollouts.quality import RolloutQuality, measure_quality
 
 OLD_ROLLOUTS_WITHOUT_NEW = 10
 """Number of old rollouts that are used if no rollout is new."""
+
+
+ROLLOUTS_COMPARED = 16
+"""Without a daemon, each rollout is compared with this many earlier ones for repeated experiences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,15 @@ def load_rollouts(
     """
     loaded: list[LoadedRollout] = []
     left_out: list[str] = []
+    repetitions = _Repetitions()
     problem = RolloutError(
         "the job has no rollout to train on", hint="let the engine write rollouts into Exports", code="E_NO_ROLLOUTS"
     )
     for entry in chosen:
         try:
-            loaded.append(LoadedRollout(entry, _read(entry, rules, cache)))
+            rollout = repetitions.leave_out(entry, _read(entry, rules, cache))
+            if rollout is not None:
+                loaded.append(LoadedRollout(entry, rollout))
         except HotlapError as error:
             left_out.append(entry.name)
             problem = RolloutError(f"{entry.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
@@ -89,6 +98,7 @@ def load_rollouts(
     if not loaded:
         raise problem
     _report_recovered(loaded, notices)
+    repetitions.report(notices)
     if left_out:
         names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
         notices.send(
@@ -104,6 +114,42 @@ def _report_recovered(loaded: Sequence[LoadedRollout], notices: Notices) -> None
     if lowest is not None:
         more = f"; {len(found)} of {len(loaded)} rollouts, this one with the least confidence" if len(found) > 1 else ""
         notices.send("W_AGENTS_MIXED", f"{in_words(found[lowest], lowest)}{more}: {REMEDY}")
+
+
+class _Repetitions:
+    """Leaves out the experiences that were in earlier rollouts. A daemon has found them; otherwise they are found here.
+
+    So memory and time depend on the last rollouts only, and the first file that contains an experience keeps it.
+    """
+
+    def __init__(self) -> None:
+        self._earlier: deque[RowSummary] = deque(maxlen=ROLLOUTS_COMPARED)
+        self._rollouts = self._rows = 0
+
+    def leave_out(self, entry: RolloutInput, rollout: Rollout) -> Rollout | None:
+        """Return a rollout without repeated experiences; None if all were in earlier ones. Raises RolloutError."""
+        text = entry.repeated
+        if text is None:
+            summary = RowSummary.of(entry.name, rollout)
+            found = find_repeats(summary, self._earlier)
+            self._earlier.append(summary)
+            self._rollouts, self._rows, text = self._rollouts + bool(found.count), self._rows + found.count, found.rows
+        if not text:
+            return rollout
+        try:
+            is_repeated = rows_from_text(text, rollout.size)
+        except ValueError as error:
+            raise RolloutError(f"its repeated experiences are not known: {error}", code="E_REPLACED") from None
+        return None if is_repeated.all() else without_rows(rollout, is_repeated)
+
+    def report(self, notices: Notices) -> None:
+        """Send a notice about the repeated experiences that were found here."""
+        if self._rollouts:
+            notices.send(
+                "W_CUMULATIVE",
+                f"{self._rollouts} rollouts repeat {self._rows} experiences of earlier rollouts: each counts once. "
+                "Empty the exporter's buffer after each export",
+            )
 
 
 def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
@@ -123,8 +169,9 @@ def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rol
 
 def prefetch_rollout(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
     """Read and measure a rollout before its job arrives. Raises HotlapError or OSError."""
-    rollout = _read(entry, rules, cache)
-    cache.put(_key("rollout", entry, rules), rollout, size_bytes=2 * rollout.observations.nbytes)
+    complete = _read(entry, rules, cache)
+    cache.put(_key("rollout", entry, rules), complete, size_bytes=2 * complete.observations.nbytes)
+    rollout = _Repetitions().leave_out(entry, complete) or complete
     cache.put(_key("quality", entry, rules), measure_quality(rollout))
     return rollout
 

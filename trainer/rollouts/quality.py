@@ -112,8 +112,13 @@ def _check_bounds(measures: Sequence[RolloutQuality], space: ContinuousActions, 
         )
 
 
-def check_policy_sources(policy_source_B: PolicySources, *, anything_trained: bool, notices: Notices) -> None:
-    """Report recorded log_probs that match no published model. The sources are those of the new rollouts."""
+def check_policy_sources(
+    policy_source_B: PolicySources, is_early_B: Bools, *, anything_trained: bool, notices: Notices
+) -> None:
+    """Report recorded log_probs that match no published model. The columns are those of the new rollouts.
+
+    `is_early_B` marks steps that are older than the project's models: another policy is expected there.
+    """
     unknown = float((policy_source_B == PolicySource.UNKNOWN).mean())
     if unknown > _MISMATCH_TO_REPORT:
         notices.send(
@@ -121,20 +126,28 @@ def check_policy_sources(policy_source_B: PolicySources, *, anything_trained: bo
             f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities. These "
             "steps are used as if the policy of the steps around them had generated them, or else the published model",
         )
-    foreign = float((policy_source_B == PolicySource.FOREIGN).mean())
-    if foreign <= _MISMATCH_TO_REPORT:
+    is_foreign_B = policy_source_B == PolicySource.FOREIGN
+    if float(is_foreign_B.mean()) <= _MISMATCH_TO_REPORT:
         return
-    if anything_trained:
+    foreign, early = (float((is_foreign_B & some_B).mean()) for some_B in (~is_early_B, is_early_B))
+    if not anything_trained:
+        notices.send(
+            "W_STRANGER",
+            f"the engine uses another policy ({foreign + early:.0%} of the steps); this is expected until it loads a "
+            "published model",
+        )
+        return
+    if foreign > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_MISMATCH",
             f"{foreign:.0%} of the recorded log_probs do not match a published model: the engine uses another policy, "
             "or its exporter is broken",
         )
-    else:
+    if early > _MISMATCH_TO_REPORT:
         notices.send(
-            "W_STRANGER",
-            f"the engine uses another policy ({foreign:.0%} of the steps); this is expected until it loads a published "
-            "model",
+            "W_EARLY_ROLLOUTS",
+            f"{early:.0%} of the new steps were recorded before the oldest model that still exists, with another "
+            "policy: they count less, the less the present policy would act like them",
         )
 
 

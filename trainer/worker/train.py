@@ -177,7 +177,8 @@ class Training:
             probe_observations=self._training_set.probe,
         )
         name = f"model_epoch_{epoch}.pt"
-        candidate = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
+        policy_loss = history["policy_loss"][-1] if "policy_loss" in history else None
+        candidate = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite(), policy_loss)
         self.output.queue_checkpoint(name, checkpoint)
         return candidate
 

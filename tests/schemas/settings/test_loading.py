@@ -272,7 +272,7 @@ def test_a_file_that_is_named_is_named_in_messages(tmp_path):
     path.write_text("[trainer]\nepochs = 0\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path, config=path, environment={})
-    assert caught.value.line().startswith(f"{path}, line 2: trainer.epochs is 0")
+    assert caught.value.line().startswith(f"{path.as_posix()}, line 2: trainer.epochs is 0")
 
 
 def test_a_named_config_file_must_exist(tmp_path):
@@ -296,7 +296,7 @@ def test_a_setting_without_a_default_must_be_given(tmp_path):
     path.write_text("[group]\noptional = 2\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_file(Required, path)
-    assert caught.value.line() == f"{path}: group.required is missing -> add it [E_CONFIG]"
+    assert caught.value.line() == f"{path.as_posix()}: group.required is missing -> add it [E_CONFIG]"
 
 
 def test_every_setting_has_a_description():

@@ -11,7 +11,14 @@ from schemas.rollout.rollout import LeftOut
 from tests.helpers import make_rollout
 from tests.trainer.toy import columns
 from trainer.common.reporting.reporter import MemoryReporter, Notices
-from trainer.rollouts.quality import check_rollouts, check_staleness, count_mixed_agents, measure_quality
+from trainer.rollouts.behaviour_policy import PolicySource
+from trainer.rollouts.quality import (
+    check_policy_sources,
+    check_rollouts,
+    check_staleness,
+    count_mixed_agents,
+    measure_quality,
+)
 
 AGENTS, STEPS = 8, 128
 
@@ -60,6 +67,25 @@ def test_rewards_of_unusual_size_are_reported(scale, is_reported):
     rollout = make_rollout()
     unusual = dataclasses.replace(rollout, rewards=(rollout.rewards * scale).astype(np.float32))
     assert ("W_REWARD_SCALE" in codes(unusual)) is is_reported
+
+
+@pytest.mark.parametrize(
+    ("foreign", "early", "is_trained", "expected"),
+    [
+        (0.0, 0.0, True, []),
+        (0.5, 0.0, True, ["W_LOGP_MISMATCH"]),
+        (0.5, 1.0, True, ["W_EARLY_ROLLOUTS"]),
+        (1.0, 0.5, True, ["W_LOGP_MISMATCH", "W_EARLY_ROLLOUTS"]),
+        (0.5, 1.0, False, ["W_STRANGER"]),
+    ],
+)
+def test_old_rollouts_are_not_called_the_fault_of_the_exporter(foreign, early, is_trained, expected):
+    recorder = MemoryReporter()
+    order = np.arange(100)
+    source_B = np.where(order < 100 * foreign, PolicySource.FOREIGN, PolicySource.PARENT).astype(np.int8)
+    is_early_B = order % 2 < 2 * early if early != 0.5 else order % 2 == 0
+    check_policy_sources(source_B, is_early_B, anything_trained=is_trained, notices=Notices(recorder))
+    assert recorder.codes() == expected
 
 
 @pytest.mark.parametrize(("stale", "steps", "is_reported"), [(96, 100, True), (94, 100, False), (0, 0, False)])
