@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.rollout.meaning.separation import REMEDY
 from schemas.rollout.rollout import Recovered
-from schemas.rollout.separation import REMEDY
 
 
 @dataclass(frozen=True, slots=True)

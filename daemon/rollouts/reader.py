@@ -20,9 +20,9 @@ from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.encoding import is_costly_encoding
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.meaning.separation import has_shared_index, separate_agents
 from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Recovered, Rollout
-from schemas.rollout.separation import has_shared_index, separate_agents
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths

@@ -9,8 +9,8 @@ import orjson
 from daemon.ledger.ledger import Ledger
 from daemon.rollouts.reader import Accepted
 from daemon.runtime.context import Context
+from schemas.rollout.meaning.separation import REMEDY, in_words
 from schemas.rollout.rollout import Recovered
-from schemas.rollout.separation import REMEDY, in_words
 from schemas.text import printable
 
 CODE = "W_AGENTS_MIXED"

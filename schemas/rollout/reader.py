@@ -8,8 +8,8 @@ from schemas.rollout.encoding import parse_document, require_size_limits
 from schemas.rollout.finite import drop_not_finite
 from schemas.rollout.meaning.fit import fit
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.meaning.separation import separate_agents
 from schemas.rollout.rollout import SEE_FORMATS, Rollout, require_contract_limits
-from schemas.rollout.separation import separate_agents
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2

@@ -14,10 +14,10 @@ from schemas.errors import HotlapError, RolloutError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.meaning.rules import ReadingRules
+from schemas.rollout.meaning.separation import REMEDY, in_words
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.rollout.separation import REMEDY, in_words
 from schemas.storage.files import read_with_retries, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import Notices

@@ -62,8 +62,8 @@ def separate_agents(rollout: Rollout) -> Rollout:
 def in_words(result: Recovered, name: str) -> str:
     """Return what was recovered in a file, for a message."""
     return (
-        f"{name}: several agents share one agent_index, about {result.agents} at a time; which row belongs to which was "
-        f"recovered from the observations (confidence {result.confidence:.2f})"
+        f"{name}: several agents share one agent_index, about {result.agents} at a time; which row belongs to which"
+        f" was recovered from the observations (confidence {result.confidence:.2f})"
     )
 
 
