@@ -25,6 +25,7 @@ _NEXT_ROW_IS_USUAL = 0.8
 _MANY, _NEARLY_ALL = 0.6, 0.85
 _LATER_CLEARLY, _LATER_VERY_CLEARLY = 2.5, 3.3
 _FAR = 12
+_FEWEST_STEPS, _SIMILAR = 30, 0.4
 
 
 def has_several_agents(observations: npt.NDArray[np.float32], actions: npt.NDArray[np.float32], ended: Bools) -> bool:
@@ -90,7 +91,9 @@ def _takes_turns(observations: Float64, actions: Float64, ended: Bools) -> bool:
         multiple = usual_gap * -(-_FAR // usual_gap)
         if share < _NEARLY_ALL and _is_chained(observations, actions, ended, multiple, _CHAINED / 2):
             return False
-    return not _is_chained(observations, actions, ended, usual_gap, _CHAINED)
+    return not (
+        _steps_overlap(links, observations, usual_gap) or _is_chained(observations, actions, ended, usual_gap, _CHAINED)
+    )
 
 
 def _changing(links: Links, observations: Float64) -> Links:
@@ -115,6 +118,20 @@ def _comes_later(counts: Int64, clearly: float) -> bool:
     lags = np.arange(1, len(counts))
     later = np.cumsum(counts[1:]) / lags
     return bool(((later - counts[0]) / np.sqrt(counts[0] + 1.0 + later / lags)).max() >= clearly)
+
+
+def _steps_overlap(links: Links, observations: Float64, gap: int) -> bool:
+    """Return whether changes over `gap` rows are similar for neighbouring rows, because they are of the same agent."""
+    after = links.after[links.gaps == gap]
+    after = after[np.isin(after - 1, after)]
+    if len(after) < _FEWEST_STEPS:
+        return False
+    step, step_before = (observations[rows] - observations[rows - gap] for rows in (after, after - 1))
+    step, step_before = (np.clip(one / (one.std(axis=0) + 1e-9), -3.0, 3.0) for one in (step, step_before))
+    similarity = (step * step_before).mean(axis=0) / np.sqrt(
+        np.square(step).mean(axis=0) * np.square(step_before).mean(axis=0) + 1e-9
+    )
+    return bool(np.median(similarity) > _SIMILAR)
 
 
 def _is_chained(observations: Float64, actions: Float64, ended: Bools, gap: int, largest: float) -> bool:
