@@ -8,6 +8,8 @@ from typing import Protocol
 from daemon.errors import DaemonError, nothing_to_train_on
 from daemon.ledger.cycle import Phase
 from daemon.process.interpreter import check_launch
+from daemon.publishing.foreign_files import CODE as SET_ASIDE_CODE
+from daemon.publishing.foreign_files import first_free_cycle, remove_copied, set_aside
 from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.publishing.republish import publish_exported_epoch
 from daemon.publishing.retention import apply_retention, remove_leftovers
@@ -54,6 +56,7 @@ class Service:
         """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
         clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
+        self._set_aside()
         self._runner.recover()
         remove_leftovers(self._context, self._runner.cycle)
         self._repair_pointer()
@@ -188,7 +191,8 @@ class Service:
         context = self._context
         parent = parent_checkpoint(context)
         parent_name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
-        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=context.clock.utc_s())
+        first, now_s = first_free_cycle(context), context.clock.utc_s()
+        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=now_s, first=first)
         if kind == "train":
             rollouts = context.ledger.rollouts_of(cycle.id)
             experiences = sum(used.row.experiences for used in rollouts)
@@ -198,6 +202,13 @@ class Service:
             context.clear_warning("W_NONFINITE")
         self._runner.begin(cycle)
         return True
+
+    def _set_aside(self) -> None:
+        """Move the files of other programs in Models; one that cannot be moved now is moved before the next publish."""
+        try:
+            set_aside(self._context)
+        except (OSError, HotlapError) as error:
+            self._context.warn(SET_ASIDE_CODE, f"a file of another program cannot be moved yet: {error}")
 
     def _check_shape(self) -> None:
         """Raise ContractError if hidden_sizes were changed: a running engine cannot load a model of another shape."""
@@ -224,6 +235,7 @@ class Service:
             return
         try:
             set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
+            remove_copied(self._context)
         except (OSError, HotlapError) as error:
             self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error}")
 

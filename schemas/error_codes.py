@@ -129,6 +129,10 @@ _CYCLES = {
     "W_PUBLISH": Code(
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"
     ),
+    "W_SET_ASIDE": Code(
+        "files of another program have names in Models that Hotlap uses, so they were moved to before_hotlap_<date>",
+        "nothing; `hotlap adopt FILE` continues from a model among them",
+    ),
     "W_POINTER": Code(
         "the file best_model_path.txt is wrong and cannot be repaired", "correct the permissions of Models"
     ),

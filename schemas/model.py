@@ -156,6 +156,11 @@ def weights_checksum(model: Model) -> str:
     return digest.hexdigest()
 
 
+def is_own_format(data: bytes) -> bool:
+    """Return whether a model JSON names Hotlap's format, so that it was not written by another program."""
+    return f'"schema":"{SCHEMA_NAME}"'.encode() in data
+
+
 def read_model(data: bytes) -> Model:
     """Return the model in a model JSON, of Hotlap or of another program. Raises ModelError.
 

@@ -18,6 +18,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.set_aside import ANALYSIS_NAME, keep_foreign
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.checkpoints.output import Output
@@ -85,6 +86,7 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
         target = (arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json").resolve()
         checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
+        keep_foreign(arguments.model_dir, lambda path: path.name == target.name)
         write_atomic(target, export(checkpoint, policy_version=version, score=best.terms.total))
         write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
         print(target.as_posix())
@@ -137,7 +139,8 @@ def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoi
         entries = with_measured_losses(entries, output, test)
     ranked = rank(entries)
     chosen, reason = choose(ranked, 0)
-    output.write("model_analysis.json", analysis(ranked, chosen, reason))
+    keep_foreign(model_dir, lambda path: path.name == ANALYSIS_NAME)
+    output.write(ANALYSIS_NAME, analysis(ranked, chosen, reason))
     return ranked
 
 

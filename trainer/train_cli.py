@@ -20,6 +20,7 @@ from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from schemas.settings.loading import load_settings
 from schemas.storage.files import read_regular, sha256_of
 from schemas.storage.layout import is_rollout_name
+from schemas.storage.set_aside import MODEL_NAME, is_model_name, keep_foreign
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
 from trainer.common.exit_codes import failure_of
@@ -175,9 +176,14 @@ def _models_in(model_dir: Path, parent_name: str | None) -> tuple[str, ...]:
 
 
 def _move_into_place(staging: Path, model_dir: Path, result: Result) -> None:
-    """Move the new files into MODEL_DIR, the analysis last, and remove those of an earlier training."""
-    for old in [*model_dir.glob("model_epoch_*.pt"), *model_dir.glob("model_epoch_*.json")]:
-        if old.name not in result.files:
+    """Move the new files into MODEL_DIR, the analysis last, and remove those of an earlier training of Hotlap.
+
+    Files of other programs with such names are moved to a folder of their own.
+    """
+    if folder := keep_foreign(model_dir, lambda path: is_model_name(path.name)):
+        print_error(f"note: files in {model_dir} that Hotlap did not write are now in {folder.name}")
+    for old in model_dir.iterdir():
+        if MODEL_NAME.fullmatch(old.name) and old.name not in result.files:
             old.unlink()
     for name in sorted(result.files, key=lambda name: name == "model_analysis.json"):
         os.replace(staging / name, model_dir / name)

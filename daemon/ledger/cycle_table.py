@@ -17,10 +17,10 @@ from schemas.status import CycleSummary
 class CycleTable(LedgerConnection):
     """The tables `cycle`, `step` and `publication`."""
 
-    def claim(self, *, kind: str, cause: str, parent: str | None, at_s: float) -> Cycle:
-        """Open a cycle and assign all pending rollouts to it, in one transaction."""
+    def claim(self, *, kind: str, cause: str, parent: str | None, at_s: float, first: int = 0) -> Cycle:
+        """Open a cycle with a number of at least `first` and assign all pending rollouts to it, in one transaction."""
         with self._transaction() as db:
-            first = 0 if kind == "initial" else 1
+            first = max(first, 0 if kind == "initial" else 1)
             row = db.execute("SELECT max(?, coalesce(max(id) + 1, 0)) FROM cycle", (first,)).fetchone()
             cycle_id = int(row[0])
             db.execute(
@@ -75,6 +75,11 @@ class CycleTable(LedgerConnection):
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
 
+    def knows_file(self, sha256: str) -> bool:
+        """Return whether a trainer wrote a file with this content for some cycle."""
+        sql = "SELECT 1 FROM cycle WHERE instr(result, ?) > 0 ORDER BY id DESC LIMIT 1"
+        return self._db.execute(sql, (sha256,)).fetchone() is not None
+
     def commit_publication(
         self, before: Cycle, after: Cycle, publication: Publication, *, seconds: float, contract: bytes
     ) -> None:
@@ -100,6 +105,10 @@ class CycleTable(LedgerConnection):
         """Return the last publication: that of the model that engines load now."""
         row = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else to_publication(row)
+
+    def published_cycles(self) -> frozenset[int]:
+        """Return the numbers of all cycles that have published a model."""
+        return frozenset(row[0] for row in self._db.execute("SELECT DISTINCT cycle_id FROM publication"))
 
     def has_trained(self) -> bool:
         """Return whether any model other than version 0 was published."""

@@ -68,5 +68,11 @@ def read_pointer(paths: ProjectPaths) -> str | None:
     return model if _PUBLISHED_MODEL.fullmatch(model) and text == _as_pointer(paths.models / model) else None
 
 
+def names_a_cycle(data: bytes) -> bool:
+    """Return whether the content of a pointer file is one that Hotlap wrote, perhaps before the project was moved."""
+    text = data.decode("utf-8", "replace")
+    return _PUBLISHED_MODEL.fullmatch("/".join(text.split("/")[-2:])) is not None
+
+
 def _as_pointer(path: Path) -> str:
     return str(path.absolute()).replace(os.sep, "/")

@@ -6,6 +6,7 @@ import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from daemon.publishing.pointer import PublishError, set_pointer
 from schemas.contract import PolicyContract
@@ -13,10 +14,19 @@ from schemas.job import Result
 from schemas.model import check_probe, read_model
 from schemas.storage.files import REAL_DISK, Disk, rename_with_retries, sha256_of, write_all_atomic
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.set_aside import ANALYSIS_NAME
 
-ANALYSIS_NAME = "model_analysis.json"
-_COPY_NAME = re.compile(r"model_epoch_\d+\.(pt|json)")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class OtherFiles(Protocol):
+    """The files in Models that other programs wrote. `daemon.publishing.foreign_files` implements it."""
+
+    def set_aside(self) -> frozenset[str]:
+        """Move those whose names Hotlap uses; return the names of Hotlap's own models and checkpoints in Models."""
+
+    def remove_copied(self) -> None:
+        """Remove the originals that stayed because the pointer file named them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +45,12 @@ def publish(
     contract: PolicyContract,
     paths: ProjectPaths,
     keep_checkpoints: bool,
+    others: OtherFiles,
     disk: Disk = REAL_DISK,
 ) -> PublishedModel:
     """Publish the files in `staging`. After a crash at any point, it can be called again.
 
+    Files of other programs are moved out of the way, those that the pointer file names after it names another model.
     Raises PublishError or ModelError if the files do not match the result, and OSError.
     """
     folder = paths.cycle_folder(cycle)
@@ -49,9 +61,13 @@ def publish(
     else:
         checked = _check(staging, result, contract)
         _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
-    _refresh_copies(folder, paths, disk)
+    own = others.set_aside()
+    copied = _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
     sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
+    others.remove_copied()
+    for name in own - copied:
+        disk.unlink(paths.models / name)
     return PublishedModel(model, sha256)
 
 
@@ -108,15 +124,24 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
     disk.fsync_all(staged)
     disk.fsync_dir(staging)
     if folder.exists():
-        disk.remove_folder(folder)
+        _remove_incomplete(folder, result, disk)
     rename_with_retries(staging, folder, disk=disk)
     disk.fsync_dir(folder.parent)
 
 
-def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> None:
-    """Copy the cycle's files to Models itself, and remove the copies of files that only an earlier cycle had."""
+def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:
+    """Remove a cycle's folder that a power cut damaged. Raises PublishError if it contains other files."""
+    others = sorted(path.name for path in folder.iterdir() if path.name not in {*result.files, ANALYSIS_NAME})
+    if others:
+        raise PublishError(
+            f"the folder {folder.name} exists and contains {others[0]}, which Hotlap did not write",
+            hint=f"move {folder.name} out of Models",
+        )
+    disk.remove_folder(folder)
+
+
+def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> frozenset[str]:
+    """Copy the cycle's files to Models itself, and return their names."""
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
-    for path in paths.models.iterdir():
-        if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:
-            disk.unlink(path)
     write_all_atomic(paths.models, {name: wanted[name].read_bytes for name in sorted(wanted)}, disk=disk)
+    return frozenset(wanted)

@@ -13,6 +13,7 @@ from daemon.ledger.records import Publication
 from daemon.process.child import Child, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
+from daemon.publishing.foreign_files import remove_copied, set_aside
 from daemon.publishing.pointer import set_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
@@ -65,7 +66,9 @@ def publish_exported_epoch(context: Context, *, cycle: int | None, epoch: int) -
     """Publish an epoch whose model JSON exists, and return a message. Raises HotlapError or OSError."""
     last = _last_publication(context.ledger, cycle)
     model = f"{context.paths.cycle_folder(last.cycle_id).name}/model_epoch_{epoch}.json"
+    set_aside(context)
     sha256 = set_pointer(model, contract=context.contract, paths=context.paths, disk=context.disk)
+    remove_copied(context)
     publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=context.clock.utc_s())
     context.ledger.add_publication(publication)
     context.log.info(f"published on request: {model}")

@@ -33,7 +33,7 @@ def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -
 def _free_name(folder: Path, name: str) -> Path:
     short = _shortened(name)
     candidate, n = folder / short, 1
-    while os.path.lexists(candidate):
+    while os.path.lexists(candidate) or os.path.lexists(f"{candidate}.reason.txt"):
         n += 1
         candidate = folder / f"{short}.{n}"
     return candidate

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daemon.ledger.cycle import Cycle, Event, Failed, Phase, Published, RetryPolicy, Selected, Trained, advance
 from daemon.ledger.records import Publication
+from daemon.publishing.foreign_files import ForeignFiles
 from daemon.publishing.pointer import PublishError
 from daemon.publishing.publish import publish
 from daemon.runtime.context import Context
@@ -85,6 +86,7 @@ class ActiveCycle:
             contract=self._contract(result),
             paths=context.paths,
             keep_checkpoints=context.settings.daemon.keep_checkpoints == "all",
+            others=ForeignFiles(context),
             disk=context.disk,
         )
         at_s = context.clock.utc_s()

@@ -81,7 +81,7 @@ class CheckpointManager:
             del progress.kept[name]
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("model_step_*.pt"):
-            if old.name not in progress.kept:
+            if NAME.fullmatch(old.name) and old.name not in progress.kept:  # not a copy that a user made
                 old.unlink(missing_ok=True)
                 _normaliser_path(old).unlink(missing_ok=True)
         return path
