@@ -73,9 +73,7 @@ def _move_aside(paths: ProjectPaths, now_s: float, disk: Disk) -> Path:
     return target
 
 
-def _rebuild(
-    paths: ProjectPaths, found: Sequence[PublishedCycle], *, highest: int, now_s: float, disk: Disk
-) -> None:
+def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, highest: int, now_s: float, disk: Disk) -> None:
     """Write a new ledger under another name and rename it at the end, so that a crash never leaves a partial ledger."""
     new = paths.ledger.with_name(f"{paths.ledger.name}.new")
     for path in (new, new.with_name(f"{new.name}-journal"), paths.ledger):

@@ -42,12 +42,7 @@ def has_published_above(paths: ProjectPaths, cycle: int) -> bool:
 
 def highest_number(paths: ProjectPaths) -> int:
     """Return the highest cycle number in the name of a working folder or log, -1 if none exists."""
-    names = [
-        path.name
-        for folder in (paths.staging, paths.logs)
-        if folder.is_dir()
-        for path in folder.iterdir()
-    ]
+    names = [path.name for folder in (paths.staging, paths.logs) if folder.is_dir() for path in folder.iterdir()]
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 

@@ -106,9 +106,7 @@ def cycle_folder_ages(models: Path, *, now_s: float, own: Collection[int]) -> di
     return ages
 
 
-def remove_cycle_folders(
-    paths: ProjectPaths, files: Mapping[int, Collection[str]], *, disk: Disk = REAL_DISK
-) -> None:
+def remove_cycle_folders(paths: ProjectPaths, files: Mapping[int, Collection[str]], *, disk: Disk = REAL_DISK) -> None:
     """Remove cycle folders; `files` has the names of the files that the trainer wrote for each cycle.
 
     Each folder disappears from Models in one step; if the disk refuses, it stays. If a user has put other files into a
