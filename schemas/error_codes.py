@@ -115,6 +115,9 @@ _ROLLOUTS = {
 
 _CYCLES = {
     "E_NO_ROLLOUTS": Code("no rollout can be trained on (exit code 3)", "let the engine write rollouts to Exports"),
+    "E_ADOPT": Code(
+        "a trained model cannot be adopted", "see the message; `hotlap adopt FILE --dry-run` only checks it"
+    ),
     "E_NO_MODEL": Code("the model does not exist", "`hotlap history` lists the published models"),
     "E_CYCLE": Code("the cycle failed", "see the last lines of Saved/Training/Logs/cycle_<n>.log"),
     "E_PUBLISH": Code("the trainer's output cannot be published", "see the cycle's log"),

@@ -54,7 +54,7 @@ class Adoption(StrictModel):
 
     @property
     def origin(self) -> str:
-        """Return the file's name and the beginning of its checksum, for lineage and history."""
+        """Return the file's name and the beginning of its checksum, for messages."""
         return f"{Path(self.file).name} (sha256 {self.sha256[:16]})"
 
 

@@ -40,7 +40,7 @@ class Lineage(StrictModel):
     seed: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
     score: float | None = None
-    adopted: str | None = None  #: the file that the model was adopted from, with its checksum
+    adopted: str | None = None  #: the name of the file that the model was adopted from, a space, and its SHA-256
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from schemas import __version__
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary, Status
 from schemas.storage.layout import ProjectPaths
+from schemas.text import printable
 
 _SPARKS = " .:-=+*#"
 
@@ -101,4 +102,5 @@ def _history_line(cycle: CycleSummary) -> str:
         f"  {number(cycle.reward_mean, '.4f'):>12s}  {number(cycle.value_loss, '.4f'):>10s}"
         f"  {number(cycle.seconds, '.1f'):>7s}"
     )
-    return f"{line}  {cycle.error}" if cycle.error else line
+    remark = cycle.error or (f"adopted from {printable(cycle.adopted)}" if cycle.adopted else "")
+    return f"{line}  {remark}" if remark else line

@@ -9,16 +9,36 @@ from daemon.errors import LedgerError
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.ledger.records import Publication
-from daemon.ledger.rows import UNFINISHED_SQL, insert_publication, move_cycle, to_cycle, to_publication, write_meta
-from schemas.job import Result
+from daemon.ledger.rows import (
+    UNFINISHED_SQL,
+    adoption_key,
+    insert_publication,
+    move_cycle,
+    to_cycle,
+    to_publication,
+    write_meta,
+)
+from schemas.job import Adoption, Result
 from schemas.status import CycleSummary
 
 
 class CycleTable(LedgerConnection):
     """The tables `cycle`, `step` and `publication`."""
 
-    def claim(self, *, kind: str, cause: str, parent: str | None, at_s: float, first: int = 0) -> Cycle:
-        """Open a cycle with a number of at least `first` and assign all pending rollouts to it, in one transaction."""
+    def claim(
+        self,
+        *,
+        kind: str,
+        cause: str,
+        parent: str | None,
+        at_s: float,
+        first: int = 0,
+        adoption: Adoption | None = None,
+    ) -> Cycle:
+        """Open a cycle with a number of at least `first`, in one transaction.
+
+        All pending rollouts are assigned to a cycle that trains. One with an `adoption` gets none.
+        """
         with self._transaction() as db:
             first = max(first, 0 if kind == "initial" else 1)
             row = db.execute("SELECT max(?, coalesce(max(id) + 1, 0)) FROM cycle", (first,)).fetchone()
@@ -27,7 +47,9 @@ class CycleTable(LedgerConnection):
                 "INSERT INTO cycle (id, kind, cause, phase, created_s, parent) VALUES (?, ?, ?, ?, ?, ?)",
                 (cycle_id, kind, cause, Phase.CLAIMED, at_s, parent),
             )
-            if kind == "train":
+            if adoption is not None:
+                write_meta(db, adoption_key(cycle_id), adoption.to_bytes().decode())
+            elif kind == "train":
                 db.execute("UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL", (cycle_id,))
                 db.execute(
                     "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
@@ -75,6 +97,11 @@ class CycleTable(LedgerConnection):
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
 
+    def adoption(self, cycle_id: int) -> Adoption | None:
+        """Return the file that a cycle adopts or has adopted, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (adoption_key(cycle_id),)).fetchone()
+        return None if row is None else Adoption.from_bytes(row[0].encode())
+
     def knows_file(self, sha256: str) -> bool:
         """Return whether a trainer wrote a file with this content for some cycle."""
         sql = "SELECT 1 FROM cycle WHERE instr(result, ?) > 0 ORDER BY id DESC LIMIT 1"
@@ -87,7 +114,10 @@ class CycleTable(LedgerConnection):
         with self._transaction() as db:
             move_cycle(db, before, after, publication.at_s)
             db.execute("UPDATE cycle SET seconds = ? WHERE id = ?", (seconds, before.id))
-            write_meta(db, "contract" if before.kind == "train" else "initial_contract", contract.decode())
+            if before.kind == "train" or before.is_adoption:
+                write_meta(db, "contract", contract.decode())
+            if before.kind == "initial":
+                write_meta(db, "initial_contract", contract.decode())
             insert_publication(db, publication)
 
     def add_publication(self, publication: Publication) -> None:
@@ -155,6 +185,7 @@ class CycleTable(LedgerConnection):
     def _summary(self, row: sqlite3.Row) -> CycleSummary:
         names = self._db.execute("SELECT name FROM rollout WHERE cycle_id = ? ORDER BY id", (row["id"],))
         published = row["phase"] == Phase.PUBLISHED
+        adoption = self.adoption(row["id"])
         return CycleSummary(
             cycle=row["id"],
             state=row["phase"],
@@ -166,4 +197,5 @@ class CycleTable(LedgerConnection):
             value_loss=row["value_loss"],
             seconds=row["seconds"],
             error=None if published else row["why"],
+            adopted=None if adoption is None else adoption.origin,
         )

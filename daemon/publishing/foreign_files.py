@@ -78,6 +78,14 @@ def set_aside(context: Context) -> None:
         raise failure
 
 
+def set_aside_or_warn(context: Context) -> None:
+    """Do what `set_aside` does at a start. A file that cannot be moved now is moved before the next publish."""
+    try:
+        set_aside(context)
+    except (OSError, HotlapError) as error:
+        context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error}")
+
+
 def remove_copied(context: Context) -> None:
     """Remove the originals that stayed for the engine. Call it after the pointer file names a model of Hotlap.
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from daemon.ledger.records import PublishedCycle
 from schemas.errors import HotlapError
-from schemas.job import Result
+from schemas.job import Adoption, Result
 from schemas.model import MAX_MODEL_BYTES, Model, is_own_format, read_model
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.layout import ProjectPaths
@@ -90,8 +90,14 @@ def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCyc
             parent=model.lineage.parent,
             rollouts=model.lineage.rollouts,
             result=_rebuild_result(path, model, sha256) if with_result else None,
+            adoption=_adoption(model),
         )
     return None
+
+
+def _adoption(model: Model) -> Adoption | None:
+    name, _, sha256 = (model.lineage.adopted or "").rpartition(" ")
+    return Adoption(file=name, sha256=sha256) if name else None
 
 
 def _models_likeliest_first(folder: Path) -> list[Path]:

@@ -100,10 +100,11 @@ class ActiveCycle:
             self.cycle, after, publication, seconds=self.elapsed_s, contract=self._contract(result).to_bytes()
         )
         self.cycle = after
-        log_publication(self._context.log, publication, result)
+        log_publication(self._context.log, publication, result, self._context.ledger.adoption(self.cycle.id))
 
     def _contract(self, result: Result) -> PolicyContract:
-        return result.contract if self.cycle.kind == "initial" else project_contract(self._context)
+        is_own = self.cycle.kind == "initial" or self.cycle.is_adoption
+        return result.contract if is_own else project_contract(self._context)
 
     def _result(self) -> Result:
         result = self._context.ledger.result(self.cycle.id)

@@ -64,7 +64,7 @@ def read_trained_model(data: bytes, name: str, *, contract: PolicyContract | Non
             f"its value layers have the sizes {list(value_sizes)}, but must have {[*checkpoint.hidden_sizes, 1]}",
             hint="engines run two stacks with the same hidden layers",
         )
-    return read if read.names_actions or contract is None else _with_names(read, contract, name)
+    return read if read.names_actions else _with_names(read, contract or checkpoint.contract, name)
 
 
 def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -93,7 +93,7 @@ def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[
         epoch=max(1, int(match[1])) if match else 1,
         seed=job.settings.seed,
         versions={"torch": torch.__version__},
-        adopted=adoption.origin,
+        adopted=f"{name} {adoption.sha256}",
     )
     checkpoint, notes = into_network(found, job.settings, lineage)
     return checkpoint, (*_description(checkpoint), *read.notes, *notes)
