@@ -49,13 +49,14 @@ def adopt(file: Path, paths: ProjectPaths, settings: Settings, *, log_std: LogSt
         if ledger is not None and is_published(ledger, adoption):
             last = ledger.last_publication()
             version = last.policy_version if last else 0
-            return _print([f"version {version}, which is published, was adopted from this file: nothing to do"])
+            return _print([f"version {version}, which is published, is this model: nothing to do"])
         job, version = _trial_job(adoption, ledger, paths, settings)
     result = _try(job, settings, paths)
-    _print(result.notes)
     if dry_run:
+        _print(result.notes)
         return _print([f"nothing was changed: without --dry-run, this becomes version {version} of {paths.project}"])
     if is_held(paths.lock):
+        _print(result.notes)
         return _adopt_in_daemon(adoption, paths)
     return _adopt_here(adoption, paths, settings)
 

@@ -129,10 +129,9 @@ def insert_published_cycle(db: sqlite3.Connection, published: PublishedCycle) ->
         db, Publication(published.cycle, version, published.epoch, published.model, published.sha256, published.at_s)
     )
     if result is not None:
-        names = ("contract",) if version else ("initial_contract",)
-        if published.adoption is not None:
-            names = ("contract", "initial_contract")
-        for name in names:
+        is_adopted = published.adoption is not None
+        uses = {"contract": version or is_adopted, "initial_contract": not version or is_adopted}
+        for name in (name for name, is_used in uses.items() if is_used):
             write_meta(db, name, result.contract.to_bytes().decode())
     if published.adoption is not None:
         write_meta(db, adoption_key(published.cycle), published.adoption.to_bytes().decode())

@@ -72,10 +72,15 @@ def locate(paths: ProjectPaths, file: Path, sha256: str) -> Path:
 
 
 def is_published(ledger: Ledger, adoption: Adoption) -> bool:
-    """Return whether the model that engines load now was adopted from this content, read in the same way."""
+    """Return whether the file is the model that engines load now, or is what that model was adopted from."""
     last = ledger.last_publication()
-    earlier = None if last is None else ledger.adoption(last.cycle_id)
-    return earlier is not None and (earlier.sha256, earlier.log_std) == (adoption.sha256, adoption.log_std)
+    if last is None:
+        return False
+    earlier, result = ledger.adoption(last.cycle_id), ledger.result(last.cycle_id)
+    if earlier is not None and (earlier.sha256, earlier.log_std) == (adoption.sha256, adoption.log_std):
+        return True
+    checkpoint = f"{Path(last.model).stem}.pt"
+    return adoption.sha256 in {last.sha256, None if result is None else result.files.get(checkpoint)}
 
 
 def absolute(file: Path, project: Path) -> Path:

@@ -52,8 +52,9 @@ def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) ->
     last, best = ledger.last_publication(), best_cycle(ledger.rewards_earned(ages))
     always = {last.cycle_id if last else None, best} - {None}
     removed = surplus_cycles(ages, keep_newest=settings.keep_cycles, always=always)
-    files = {cycle: result.files for cycle in removed if (result := ledger.result(cycle)) is not None}
-    remove_cycle_folders(context.paths, files, disk=context.disk)
+    results = {cycle: ledger.result(cycle) for cycle in removed}
+    written = {cycle: result.files for cycle, result in results.items() if result is not None}
+    remove_cycle_folders(context.paths, written, disk=context.disk)
     remove_old_logs(context.paths, own_up_to=ledger.last_cycle_id(), disk=context.disk)
     remove_unneeded_arrays(context.paths, ledger.cache_needed(), disk=context.disk)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,13 +123,11 @@ def _natural_log_std(document: dict[str, Any], form: LogStdForm, name: str) -> t
     if form == "auto" and all(value == _PLACEHOLDER for value in values):
         return [LOG_STD_START] * len(values), ("action_log_std contains placeholders: the deviation 0.5 is used",)
     natural = [_from_log_of_log(value) for value in values]
-    before, after = (_numbers([math.exp(v) for v in numbers]) for numbers in (values, natural))
-    note = (
-        f"action_log_std is the log of the log, as the public scripts write it: the deviation is {after}, and not"
-        f" {before} (--log-std natural reads it as it is)"
-    )
+    note = f"action_log_std is the log of the log, as the public scripts write it: the deviation is {numbers(natural)}"
     if any(math.isnan(value) for value in values):
         note = f"{note}; nan is the log of a negative number, so 0.5 is used: the checkpoint (.pt) has the right number"
+    else:
+        note = f"{note}; engines have used {numbers(values)} for this file, and `--log-std natural` keeps that"
     return natural, (note,)
 
 
@@ -146,5 +145,7 @@ def _limited(value: float) -> float:
     return max(LOG_STD_MIN, min(LOG_STD_MAX, value))
 
 
-def _numbers(values: list[float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in values)
+def numbers(log_stds: Sequence[float]) -> str:
+    """Return deviations as text, from their logs; one number if they are equal."""
+    texts = [f"{math.exp(value):.2f}" for value in log_stds]
+    return texts[0] if len(set(texts)) == 1 else ", ".join(texts)

@@ -17,7 +17,7 @@ from schemas.errors import ContractError, ModelError
 from schemas.job import Adoption, Job, LogStdForm
 from schemas.model import Lineage, Stack
 from schemas.settings.models import TrainerSettings
-from trainer.checkpoints.adopted_json import read_any_json, require_relu
+from trainer.checkpoints.adopted_json import numbers, read_any_json, require_relu
 from trainer.checkpoints.checkpoint import FORMAT, Checkpoint, checkpoint_from, read_document, tensors_are_finite
 from trainer.checkpoints.layer_names import Layers
 from trainer.checkpoints.parent import load_weights, matching_state
@@ -96,7 +96,7 @@ def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[
         adopted=f"{name} {adoption.sha256}",
     )
     checkpoint, notes = into_network(found, job.settings, lineage)
-    return checkpoint, (*_description(checkpoint), *read.notes, *notes)
+    return checkpoint, (read.notes[0], *_description(checkpoint), *read.notes[1:], *notes)
 
 
 def into_network(found: Checkpoint, settings: TrainerSettings, lineage: Lineage) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -207,6 +207,5 @@ def _description(checkpoint: Checkpoint) -> tuple[str, ...]:
         f"hidden layers {', '.join(map(str, checkpoint.hidden_sizes))}",
     ]
     if isinstance(space, ContinuousActions):
-        deviations = ", ".join(f"{value:.2f}" for value in checkpoint.action_log_std.exp().tolist())
-        lines.append(f"deviations    {deviations}")
+        lines.append(f"deviation     {numbers(checkpoint.action_log_std.tolist())}")
     return tuple(lines)
