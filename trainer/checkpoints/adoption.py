@@ -27,6 +27,7 @@ from trainer.networks.normaliser import Normalisers
 _EPOCH = re.compile(r"model_epoch_(\d+)\.\w+", re.IGNORECASE)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _HINT = "name a model JSON or a checkpoint (.pt, .pth): see `hotlap docs formats`"
+_CONTRACT_HINT = "adopt a model of this project's agents, correct [agent] in daemon.toml, or use another --project"
 _STATE_KEYS = ("policy_state_dict", "model_state_dict", "state_dict")
 
 
@@ -39,7 +40,9 @@ class ReadModel:
     notes: tuple[str, ...]
 
 
-def read_trained_model(data: bytes, name: str, *, contract: PolicyContract | None, form: LogStdForm) -> ReadModel:
+def read_trained_model(
+    data: bytes, name: str, *, contract: PolicyContract | None, form: LogStdForm = "auto", contract_hint: str
+) -> ReadModel:
     """Return the model in a checkpoint or a model JSON. Raises ModelError with one line that names the file.
 
     `contract` names the actions of a file that does not name them itself, if its shape fits.
@@ -64,7 +67,7 @@ def read_trained_model(data: bytes, name: str, *, contract: PolicyContract | Non
             f"its value layers have the sizes {list(value_sizes)}, but must have {[*checkpoint.hidden_sizes, 1]}",
             hint="engines run two stacks with the same hidden layers",
         )
-    return read if read.names_actions else _with_names(read, contract or checkpoint.contract, name)
+    return read if read.names_actions else _with_names(read, contract or checkpoint.contract, name, contract_hint)
 
 
 def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -74,12 +77,12 @@ def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[
     """
     name = Path(adoption.file).name
     fixed = job.contract if adoption.is_contract_fixed else None
-    read = read_trained_model(data, name, contract=fixed, form=adoption.log_std)
+    read = read_trained_model(data, name, contract=fixed, form=adoption.log_std, contract_hint=_CONTRACT_HINT)
     found = read.checkpoint
     if fixed is not None and (differences := fixed.differences(found.contract)):
         raise ContractError(
             f"{name} has {' and '.join(differences)}",
-            hint="adopt a model of this project's agents, correct [agent] in daemon.toml, or use another --project",
+            hint=_CONTRACT_HINT,
         )
     if adoption.are_hidden_sizes_fixed and found.hidden_sizes != job.hidden_sizes:
         raise ContractError(
@@ -183,16 +186,13 @@ def _require_relu_in(document: Mapping[Any, Any], name: str) -> None:
             require_relu(str(key), value, name)
 
 
-def _with_names(read: ReadModel, contract: PolicyContract, name: str) -> ReadModel:
+def _with_names(read: ReadModel, contract: PolicyContract, name: str, hint: str) -> ReadModel:
     """Return a model whose file does not name its actions, with the names of the project, if the sizes fit."""
     found, space = read.checkpoint, contract.action_space
     sizes = found.contract.observation_size, found.contract.action_space.output_size
     if sizes != (contract.observation_size, space.output_size):
-        raise ContractError(
-            f"{name} has {sizes[0]} observations and {sizes[1]} actions, the project {contract.observation_size} and"
-            f" {space.output_size}",
-            hint="adopt a model of this project's agents, correct [agent] in daemon.toml, or use another --project",
-        )
+        wanted = f"{contract.observation_size} and {space.output_size}"
+        raise ContractError(f"{name} has {sizes[0]} observations and {sizes[1]} actions instead of {wanted}", hint=hint)
     log_std = found.action_log_std if isinstance(space, ContinuousActions) else torch.zeros(0)
     note = f"it does not name its actions: they are taken to be {space.in_words()}, in this order"
     checkpoint = replace(found, contract=contract, action_log_std=log_std)

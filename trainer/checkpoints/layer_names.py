@@ -52,13 +52,13 @@ def layers_of(state: Mapping[str, Tensor]) -> tuple[Layers, Layers, Tensor]:
             log_std = tensor.detach().float().reshape(-1)
         else:
             unknown.append(name)
-    stacks = [_stack(kind, {**hidden["shared"]}, hidden[kind], heads[kind]) for kind in ("policy", "value")]
     if unknown:
         raise ModelError(
-            f"`policy_state_dict` contains {unknown[0]}, which is not part of a plain stack of layers with ReLU",
+            f"`policy_state_dict` contains {unknown[0]}, which is not a part of two plain stacks of layers with ReLU",
             hint=_HINT,
             code="E_CHECKPOINT",
         )
+    stacks = [_stack(kind, {**hidden["shared"]}, hidden[kind], heads[kind]) for kind in ("policy", "value")]
     outputs = stacks[0][-1][0].shape[0]
     log_std = torch.full((outputs,), LOG_STD_START) if log_std is None else log_std
     if log_std.numel() not in {1, outputs}:

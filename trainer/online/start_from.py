@@ -11,6 +11,8 @@ from schemas.storage.files import read_regular
 from trainer.checkpoints.adoption import into_network, read_trained_model
 from trainer.online.learner import OnlineLearner
 
+_HINT = "start from a model of this environment's agents"
+
 
 def start_from(path: Path, learner: OnlineLearner) -> list[str]:
     """Load a model into a new learner, with its optimizer and normaliser if it has them; return lines for the log.
@@ -21,12 +23,10 @@ def start_from(path: Path, learner: OnlineLearner) -> list[str]:
         problem = "is not a file" if path.exists() else "does not exist"
         raise ConfigError(f"--from {path} {problem}", hint="name a model JSON or a checkpoint (.pt, .pth)")
     data = read_regular(path.resolve(), limit=MAX_MODEL_BYTES)
-    read = read_trained_model(data, path.name, contract=learner.contract, form="auto")
+    read = read_trained_model(data, path.name, contract=learner.contract, contract_hint=_HINT)
     found, sizes = read.checkpoint, learner.settings.train.hidden_sizes
     if differences := learner.contract.differences(found.contract):
-        raise ContractError(
-            f"{path.name} has {' and '.join(differences)}", hint="start from a model of this environment's agents"
-        )
+        raise ContractError(f"{path.name} has {' and '.join(differences)}", hint=_HINT)
     if found.hidden_sizes != sizes:
         raise ContractError(
             f"{path.name} has hidden layers {list(found.hidden_sizes)}, the run {list(sizes)}",
