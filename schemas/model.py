@@ -42,6 +42,10 @@ class Lineage(StrictModel):
     score: float | None = None
     adopted: str | None = None  #: the name of the file that the model was adopted from, a space, and its SHA-256
 
+    def document(self) -> dict[str, Any]:
+        """Return the JSON value. `adopted` is left out if it is not set: older readers reject unknown keys."""
+        return self.model_dump(mode="json", exclude=None if self.adopted else {"adopted"})
+
 
 @dataclass(frozen=True, slots=True)
 class Dense:
@@ -135,7 +139,7 @@ def model_to_bytes(model: Model) -> bytes:
         "action_space": space.model_dump(mode="json"),
         "contract": model.contract.digest(),
         "checksum": weights_checksum(model),
-        "lineage": model.lineage.model_dump(mode="json"),
+        "lineage": model.lineage.document(),
     }
     if model.probe is not None:
         probe = model.probe

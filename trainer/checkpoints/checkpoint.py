@@ -102,7 +102,7 @@ class Checkpoint:
             "hidden_sizes": list(self.hidden_sizes),
             "stacks": {"policy": [list(p) for p in self.policy_layers], "value": [list(p) for p in self.value_layers]},
             "action_log_std": self.action_log_std,
-            "lineage": self.lineage.model_dump(mode="json"),
+            "lineage": self.lineage.document(),
             "policy_trained": self.policy_trained,
             "network": self.network_class,
             "probe_observations": self.probe_observations,

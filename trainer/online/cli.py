@@ -139,6 +139,9 @@ def train(arguments: argparse.Namespace) -> int:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
+    start = settings.run.start_from
+    if start and not arguments.resume and not Path(start).is_file():
+        raise ConfigError(f"--from {start} is not a file", hint="name a model JSON or a checkpoint (.pt, .pth)")
     if settings.env.id not in {"rocket", "racing"}:
         check_id(settings.env.id)  # before the last run is moved to another folder
     config = as_toml(settings, "the settings of this run; --config with this file repeats it").encode()

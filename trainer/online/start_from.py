@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.errors import ConfigError, ContractError
+from schemas.errors import ContractError
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import read_regular
@@ -17,11 +17,8 @@ _HINT = "start from a model of this environment's agents"
 def start_from(path: Path, learner: OnlineLearner) -> list[str]:
     """Load a model into a new learner, with its optimizer and normaliser if it has them; return lines for the log.
 
-    Raises ConfigError, ModelError, ContractError or OSError.
+    Raises ModelError, ContractError or OSError.
     """
-    if not path.is_file():
-        problem = "is not a file" if path.exists() else "does not exist"
-        raise ConfigError(f"--from {path} {problem}", hint="name a model JSON or a checkpoint (.pt, .pth)")
     data = read_regular(path.resolve(), limit=MAX_MODEL_BYTES)
     read = read_trained_model(data, path.name, contract=learner.contract, contract_hint=_HINT)
     found, sizes = read.checkpoint, learner.settings.train.hidden_sizes

@@ -15,6 +15,7 @@ import orjson
 import torch
 
 from schemas.errors import HotlapError
+from schemas.model import MAX_MODEL_BYTES
 from schemas.storage.files import read_regular, write_atomic
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone
@@ -107,6 +108,8 @@ def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start
         "expert": hashlib.sha256(expert).hexdigest(),
         "start": None if start_state is None else hashlib.sha256(start_state).hexdigest(),
     }
+    if job.start_from:
+        document["start_from"] = hashlib.sha256(read_regular(Path(job.start_from), limit=MAX_MODEL_BYTES)).hexdigest()
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
