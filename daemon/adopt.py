@@ -28,7 +28,7 @@ from schemas.program.commands import usable
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from schemas.settings.models import Settings
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import REAL_DISK, read_regular, sha256_of
 from schemas.storage.layout import ProjectPaths, is_rollout_name
 from schemas.storage.set_aside import PREFIX
 from schemas.text import ascii_safe
@@ -123,7 +123,7 @@ def _try(job: Job, settings: Settings, paths: ProjectPaths) -> Result:
     """Let a trainer read and check the file; nothing in the project changes. Raises DaemonError."""
     with tempfile.TemporaryDirectory(prefix="hotlap-adopt-") as folder:
         output = Path(folder) / "output"
-        output.mkdir()
+        REAL_DISK.make_folder(output)
         trial = job.model_copy(update={"output": str(output)})
         try:
             return run_export(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,7 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
         target = (arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json").resolve()
         checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
-        keep_foreign(arguments.model_dir, lambda path: path.name == target.name)
+        keep_foreign(arguments.model_dir, lambda path: path.name == target.name, at_s=time.time())
         write_atomic(target, export(checkpoint, policy_version=version, score=best.terms.total))
         write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
         print(target.as_posix())
@@ -139,7 +140,7 @@ def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoi
         entries = with_measured_losses(entries, output, test)
     ranked = rank(entries)
     chosen, reason = choose(ranked, 0)
-    keep_foreign(model_dir, lambda path: path.name == ANALYSIS_NAME)
+    keep_foreign(model_dir, lambda path: path.name == ANALYSIS_NAME, at_s=time.time())
     output.write(ANALYSIS_NAME, analysis(ranked, chosen, reason))
     return ranked
 

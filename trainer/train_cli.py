@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def _move_into_place(staging: Path, model_dir: Path, result: Result) -> None:
 
     Files of other programs with such names are moved to a folder of their own.
     """
-    if folder := keep_foreign(model_dir, lambda path: is_model_name(path.name)):
+    if folder := keep_foreign(model_dir, lambda path: is_model_name(path.name), at_s=time.time()):
         print_error(f"note: files in {model_dir} that Hotlap did not write are now in {folder.name}")
     for old in model_dir.iterdir():
         if MODEL_NAME.fullmatch(old.name) and old.name not in result.files:

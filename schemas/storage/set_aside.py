@@ -54,7 +54,9 @@ def is_same_content(first: Path, second: Path) -> bool:
         return False
 
 
-def keep_foreign(folder: Path, is_in_the_way: Callable[[Path], bool], *, disk: Disk = REAL_DISK) -> Path | None:
+def keep_foreign(
+    folder: Path, is_in_the_way: Callable[[Path], bool], *, at_s: float, disk: Disk = REAL_DISK
+) -> Path | None:
     """Move entries that are in the way and were not written by Hotlap to a new folder in `folder`; return it.
 
     For programs without a ledger: the content of a file decides. Returns None if nothing was moved. Raises OSError.
@@ -62,7 +64,7 @@ def keep_foreign(folder: Path, is_in_the_way: Callable[[Path], bool], *, disk: D
     foreign = [path for path in sorted(folder.iterdir()) if is_in_the_way(path) and not has_marker(path)]
     if not foreign:
         return None
-    target = new_folder(folder, at_s=time.time())
+    target = new_folder(folder, at_s=at_s)
     disk.make_folder(target)
     for path in foreign:
         move_to(target, path, disk=disk)
@@ -85,7 +87,6 @@ def move_to(folder: Path, path: Path, *, disk: Disk = REAL_DISK) -> None:
 
 def copy_to(folder: Path, path: Path, *, disk: Disk = REAL_DISK) -> None:
     """Copy a regular file to an existing folder, completely or not at all. Raises OSError or HotlapError."""
-    info = path.lstat()
     write_atomic(folder / path.name, read_regular(path, limit=_NO_LIMIT), disk=disk)
     with contextlib.suppress(OSError):
-        os.utime(folder / path.name, ns=(info.st_atime_ns, info.st_mtime_ns))
+        disk.copy_time(path, folder / path.name)

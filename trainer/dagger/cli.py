@@ -73,13 +73,6 @@ def parser(prog: str) -> CommandParser:
         action="store_true",
         help="train from scratch, completed milestones too; removes their work, models and videos",
     )
-    p.add_argument(
-        "--from",
-        dest="start_from",
-        type=Path,
-        metavar="FILE",
-        help="start every policy from a model JSON or a checkpoint, for example of a daemon",
-    )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
     p.add_argument(
         "--stall-timeout",
@@ -98,7 +91,14 @@ def parser(prog: str) -> CommandParser:
 
 
 def _add_settings(p: CommandParser) -> None:
-    """Add a flag for each of the DaggerSettings."""
+    """Add --from and a flag for each of the DaggerSettings."""
+    p.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="FILE",
+        help="start every policy from a model JSON or a checkpoint, for example of a daemon",
+    )
     numbers = p.add_argument_group("settings of the training")
     for name, field in DaggerSettings.model_fields.items():
         flag, default = f"--{name.replace('_', '-')}", field.default
