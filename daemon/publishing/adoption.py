@@ -10,7 +10,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.publishing.foreign_files import first_free_cycle
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
-from schemas.errors import HotlapError
+from schemas.errors import ContractError, HotlapError
 from schemas.job import Adoption
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import AgentSettings
@@ -42,6 +42,18 @@ def hidden_sizes_of(context: Context) -> tuple[int, ...]:
     """Return the hidden sizes of the project's next model."""
     agent = context.settings.agent
     return fixed_hidden_sizes(context.ledger, agent) or agent.hidden_sizes
+
+
+def require_shape(context: Context) -> None:
+    """Raise ContractError if hidden_sizes were changed: a running engine cannot load a model of another shape."""
+    last = context.ledger.last_publication()
+    result = None if last is None else context.ledger.result(last.cycle_id)
+    wanted = fixed_hidden_sizes(context.ledger, context.settings.agent)
+    if result is not None and wanted is not None and tuple(result.hidden_sizes) != tuple(wanted):
+        raise ContractError(
+            f"agent.hidden_sizes is {list(wanted)}, this project's model has {list(result.hidden_sizes)}",
+            hint="set it back, or use another --project: a running engine cannot load another shape",
+        )
 
 
 def claim_adoption(context: Context, adoption: Adoption) -> Cycle:

@@ -36,6 +36,7 @@ class Command(StrictModel):
     epoch: int = 0
     cycle: int | None = None
     adoption: Adoption | None = None
+    again: bool = False  #: for trigger: also if no rollout is new
 
 
 class Reply(StrictModel):

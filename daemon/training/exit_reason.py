@@ -30,7 +30,7 @@ def exit_reason(
         what = "training script" if is_script else "trainer"
         reason = f"the {what} ended with exit code {exit_code}{_quoted(last_words) or ', no message'}"
     if not was_ready and not is_script:
-        return Failed(f"the trainer was never ready (command: {command}): {reason}", ExitCode.TEMPORARY)
+        return Failed(f"the trainer was never ready (command: {command}): {reason}", ExitCode.TEMPORARY, is_setup=True)
     if exit_code in {_SIGKILL, *_NO_MEMORY_ON_WINDOWS} or (failure is not None and failure.code == "E_MEMORY"):
         return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_ATTEMPTS)
     return Failed(reason, exit_code or ExitCode.BUG)
