@@ -97,6 +97,11 @@ class CycleTable(LedgerConnection):
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
 
+    def has_result(self, cycle_id: int) -> bool:
+        """Return whether the result of a cycle's trainer was stored."""
+        sql = "SELECT 1 FROM cycle WHERE id = ? AND result IS NOT NULL"
+        return self._db.execute(sql, (cycle_id,)).fetchone() is not None
+
     def adoption(self, cycle_id: int) -> Adoption | None:
         """Return the file that a cycle adopts or has adopted, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (adoption_key(cycle_id),)).fetchone()

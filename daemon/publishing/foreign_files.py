@@ -145,7 +145,7 @@ def _is_known(context: Context, path: Path) -> bool:
 
 
 def _is_own_cycle(context: Context, path: Path) -> bool:
-    return path.is_dir() and context.ledger.result(int(path.name.partition("_")[2])) is not None
+    return path.is_dir() and context.ledger.has_result(int(path.name.partition("_")[2]))
 
 
 def _is_foreign_status(path: Path) -> bool:

@@ -86,6 +86,7 @@ class WatchedDisk(Disk):
 def test_the_first_start_moves_all_of_them_and_the_pointer_always_names_a_file(tmp_path):
     paths = ProjectPaths(tmp_path)
     files = train_with_other_scripts(paths)
+    assert violations(tmp_path) == ()
 
     def check() -> None:
         assert pointer_names_a_file(paths)
