@@ -137,6 +137,8 @@ def read_document(data: bytes, name: str) -> dict[str, Any]:
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "Weights only load failed" in reason:  # torch then describes how to load it anyway
+            reason = "it contains Python objects, and loading them could run code"
         raise ModelError(
             f"{name} cannot be loaded: {reason}", hint="save only tensors and plain values", code="E_CHECKPOINT"
         ) from None

@@ -235,6 +235,7 @@ def test_a_network_that_engines_cannot_run_is_refused(tmp_path):
         (WithNorm(), {}, "contains norm.weight, which is not a part of two plain stacks"),
         (PublicNetwork(), {"config": {"activation": "nn.Tanh"}}, "use nn.Tanh"),
         (PublicNetwork(), {"format": "hotlap.dagger_pixels/1"}, "a policy for images"),
+        (PublicNetwork(), {"objects": WithNorm()}, "contains Python objects, and loading them could run code"),
         (nn.Linear(3, 4), {}, "contains weight, which is not a part"),
     ):
         with pytest.raises(HotlapError, match=message):
