@@ -152,6 +152,9 @@ _ROLLOUTS = {
 
 _CYCLES = {
     "E_NO_ROLLOUTS": Code("no rollout can be trained on (exit code 3)", "let the engine write rollouts to Exports"),
+    "E_ADOPT": Code(
+        "a trained model cannot be adopted", "see the message; `hotlap adopt FILE --dry-run` only checks it"
+    ),
     "E_NO_NEW_ROLLOUTS": Code(
         "all rollouts in Exports were used already (exit code 3)",
         "let the engine write new ones; `hotlap --once --again` or `hotlap trigger --again` uses the old ones again",
@@ -173,6 +176,10 @@ _CYCLES = {
     "W_COPIES": Code(
         "a file directly in Models is older than the published model, because a program has it open",
         "close that program; engines must load the path in best_model_path.txt",
+    ),
+    "W_SET_ASIDE": Code(
+        "files of another program have names in Models that Hotlap uses, so they were moved to before_hotlap_<date>",
+        "nothing; `hotlap adopt FILE` continues from a model among them",
     ),
     "W_POINTER": Code(
         "the file best_model_path.txt is wrong and cannot be repaired", "correct the permissions of Models"
