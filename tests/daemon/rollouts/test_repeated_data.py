@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from daemon.diagnostics.data_health import check_data
-from daemon.rollouts.examination import find_double_done
+from daemon.rollouts.reading.examination import find_double_done
 from schemas.job import Event, Job
 from schemas.rollout.rollout import Rollout
 from tests.faults.support.harness import InstantHarness, train, violations
