@@ -116,6 +116,7 @@ _ROLLOUTS = {
 _CYCLES = {
     "E_NO_ROLLOUTS": Code("no rollout can be trained on (exit code 3)", "let the engine write rollouts to Exports"),
     "E_NO_MODEL": Code("the model does not exist", "`hotlap history` lists the published models"),
+    "E_STOPPED": Code("Ctrl-C or a request to end stopped the cycle (exit code 130)", "start it again: it continues"),
     "E_CYCLE": Code("the cycle failed", "see the last lines of Saved/Training/Logs/cycle_<n>.log"),
     "E_PUBLISH": Code("the trainer's output cannot be published", "see the cycle's log"),
     "E_MODEL": Code(
@@ -155,6 +156,7 @@ _TRAINER = {
     "E_PARENT": Code("the parent model cannot be used", "publish another one with `hotlap publish`"),
     "E_CHECKPOINT": Code("a checkpoint cannot be loaded safely", "use one that a trainer of this version wrote"),
     "E_NO_EPOCH": Code("the epoch does not exist", "choose one of the checkpoints in the cycle's folder"),
+    "E_CRASH": Code("the system ended a trainer that crashed", "see the remedy in the message; try again"),
     "E_MEMORY": Code("memory ran out", "use fewer rollouts, a smaller batch_size, or more memory"),
     "E_DISK": Code("the trainer cannot use the disk", "free some space; check the disk"),
     "W_LEFT_OUT": Code("experiences with nan or inf were left out", "look for a division by zero in the engine"),

@@ -19,6 +19,7 @@ from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
 from daemon.runtime.instance_lock import ProjectLock, is_held
 from schemas.job import Failure, Job, Result
+from schemas.process.exit_codes import exit_words, with_remedy
 from schemas.settings.models import Settings
 from schemas.storage.layout import ProjectPaths
 
@@ -115,7 +116,7 @@ def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
     woken = threading.Event()
     python = python_for(settings.daemon.python_executable)
     child = Child(
-        trainer_command(python, folder=paths.staging, log=log, project=paths.project, settings=settings.trainer),
+        trainer_command(python, log=log, project=paths.project, settings=settings.trainer),
         sends_events=True,
         wake=woken.set,
     )
@@ -134,7 +135,7 @@ def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
                 failure = failures[-1]
                 break
             if exit_code is not None:
-                failure = last_line(log) or f"the trainer ended with exit code {exit_code}"
+                failure = with_remedy(last_line(log) or f"the trainer ended with {exit_words(exit_code)}", exit_code)
                 break
     finally:
         child.stop(2.0)

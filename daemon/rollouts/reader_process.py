@@ -18,6 +18,7 @@ import orjson
 from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
+from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
@@ -63,20 +64,22 @@ class ReaderProcess:
                 self._tree.kill()
 
     def _start(self, name: str, signature: FileSignature) -> ProcessTree | None:
+        project = self._paths.project
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        command = module_command("daemon.rollouts.reader_process", str(self._paths.project), name, *numbers)
+        command = module_command("daemon.rollouts.reader_process", str(project), name, *numbers)
         environment = child_environment()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:
-                self._tree = ProcessTree(command, project=self._paths.project, environment=environment, **streams)
+                self._tree = ProcessTree(command, project=project, environment=environment, cwd=project, **streams)
             return self._tree
 
     def _without_outcome(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
-        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s (exit code {exit_code})"
-        reason = f"{cause} -> write fewer experiences per file [E_TOO_BIG]"
+        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s, {exit_words(exit_code)}"
+        hint = remedy(exit_code) or "write fewer experiences per file"
+        reason = f"{cause} -> {hint} [E_TOO_BIG]"
         return Rejected(name, signature, None, "E_TOO_BIG", reason)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +129,15 @@ class ProjectPaths:
             self.staging,
             self.commands,
         )
+
+    def leave(self) -> None:
+        """If the current folder is in the folders that Hotlap changes, make the project folder the current one.
+
+        Windows does not rename or remove a folder that is a process's current folder.
+        """
+        with contextlib.suppress(OSError):
+            if Path.cwd().is_relative_to(self.training):
+                os.chdir(self.project)
 
     def make(self) -> None:
         """Create the folders that are missing."""
