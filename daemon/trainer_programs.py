@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from daemon.errors import Exit
+from daemon.errors import DaemonError, Exit
 from schemas.process.ending import end_in_order
-from schemas.process.exit_codes import CONTROL_C, exit_words, is_crash, system_code, unsigned, with_remedy
+from schemas.process.exit_codes import CONTROL_C, exit_words, is_crash, remedy, system_code, unsigned
 from schemas.process.group import WindowsJob
 from schemas.program.children import child_environment, module_command
 from schemas.program.parser import usage_name
+from schemas.text import ascii_safe
 
 
 def run_trainer(arguments: Sequence[str]) -> int:
@@ -47,6 +48,7 @@ def _result(exit_code: int) -> int:
     if unsigned(exit_code) == CONTROL_C:  # before the program could handle it
         return Exit.STOPPED
     if is_crash(exit_code):
-        message = with_remedy(f"the trainer ended with {exit_words(exit_code)}", exit_code)
-        sys.stderr.write(f"hotlap: {message} [E_CRASH]\n")
+        ending = f"the trainer ended with {exit_words(exit_code)}"
+        error = DaemonError(ending, hint=remedy(exit_code) or "try again", code="E_CRASH")
+        sys.stderr.write(f"hotlap: {ascii_safe(error.line())}\n")
     return system_code(exit_code)

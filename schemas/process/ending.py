@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -13,10 +14,12 @@ from typing import Any
 
 from schemas.process.session_window import SessionWindow
 
-CLOSE_EVENT, LOGOFF_EVENT, SHUTDOWN_EVENT = 2, 5, 6
+BREAK_EVENT, CLOSE_EVENT, LOGOFF_EVENT, SHUTDOWN_EVENT = 1, 2, 5, 6
 LIMIT_S = 5.0
 """After this time Windows ends a program whose console was closed, or whose session ends."""
 _is_closing = threading.Event()
+_terminals: list[int] = []
+"""The output descriptors that were a terminal when the program started."""
 
 
 def is_closing() -> bool:
@@ -38,6 +41,7 @@ def end_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _terminals[:] = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
     with contextlib.ExitStack() as stack:
         for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
@@ -46,7 +50,8 @@ def end_in_order() -> Iterator[None]:
                 stack.callback(_stop_handling, number)
         if sys.platform == "win32":
             stack.enter_context(_console_events())
-            stack.enter_context(SessionWindow(on_end=_end_session, on_close=_interrupt))
+            if not is_wine():  # it never ends a session, and would start its desktop for the window
+                stack.enter_context(SessionWindow(on_end=_end_session, on_close=_interrupt))
         yield
 
 
@@ -63,14 +68,26 @@ def act_as_ctrl_c(number: int, frame: FrameType | None) -> None:
     """
     if number == getattr(signal, "SIGHUP", None):
         signal.signal(number, signal.SIG_IGN)
+        _discard_output_to_closed_terminal()
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):
         raise KeyboardInterrupt
     handler(signal.SIGINT, frame)
 
 
+def _discard_output_to_closed_terminal() -> None:
+    """Connect the outputs that were a terminal to the null device: writing to a closed terminal is an error."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in _terminals:
+        if not os.isatty(descriptor):
+            os.dup2(null, descriptor)
+    os.close(null)
+
+
 def handle_console_event(event: int) -> bool:
     """Handle an event of Windows on a thread of Windows. Return whether it was handled; do not return from an end."""
+    if event == BREAK_EVENT:
+        return _interrupt()
     if event not in {CLOSE_EVENT, LOGOFF_EVENT, SHUTDOWN_EVENT}:
         return False
     if event == LOGOFF_EVENT and is_service():  # a service gets it if any user logs off, and continues
@@ -92,6 +109,13 @@ def _interrupt() -> bool:
         return False
     _thread.interrupt_main(signal.SIGINT)
     return True
+
+
+def is_wine() -> bool:
+    """Return whether this process runs on Wine, and not on Windows."""
+    import ctypes
+
+    return sys.platform == "win32" and hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 
 
 def is_service() -> bool:

@@ -68,14 +68,18 @@ WINDOWS_EXITS: Mapping[int, WindowsExit] = MappingProxyType(
 )
 
 
-def unsigned(code: int) -> int:
-    """Return an exit code of Windows as subprocess returns it: some programs print it as a negative number."""
-    return code if code >= -_SIGNALS else code & 0xFFFFFFFF
+def unsigned(code: int, *, windows: bool = sys.platform == "win32") -> int:
+    """Return an exit code of Windows as subprocess returns it: some programs print it as a negative number.
+
+    On other systems, subprocess returns a signal as a small negative number, which is returned unchanged.
+    """
+    return code if code >= 0 or (code >= -_SIGNALS and not windows) else code & 0xFFFFFFFF
 
 
-def is_crash(code: int) -> bool:
+def is_crash(code: int, *, windows: bool = sys.platform == "win32") -> bool:
     """Return whether Windows or a signal ended the process, and not the program itself."""
-    return -_SIGNALS <= code < 0 or 0x80000000 <= unsigned(code) < 0xFFFF0000
+    code = unsigned(code, windows=windows)
+    return code < 0 or 0x80000000 <= code < 0xFFFF0000
 
 
 def is_final(code: int) -> bool:
@@ -88,12 +92,12 @@ def exit_words(code: int | None, *, windows: bool = sys.platform == "win32") -> 
     """Return how a process ended, such as "exit code 3", "signal 9 (SIGKILL)", "exit code 0xC0000005 (...)"."""
     if code is None:
         return "no exit code"
-    if -_SIGNALS <= code < 0 and not windows:
+    code = unsigned(code, windows=windows)
+    if code < 0:
         return f"signal {-code}{_signal_name(-code)}"
-    code = unsigned(code)
     if known := WINDOWS_EXITS.get(code):
         return f"exit code 0x{code:08X} ({known.name})"
-    if is_crash(code):
+    if is_crash(code, windows=windows):
         return f"exit code 0x{code:08X}"
     return f"exit code {code if code < 0x80000000 else code - (1 << 32)}"
 
@@ -112,9 +116,9 @@ def with_remedy(text: str, code: int | None) -> str:
 
 def system_code(code: int) -> int:
     """Return a child's exit code as `sys.exit` can pass it on: Windows has 32 bits with a sign, a shell 128 + n."""
-    if -_SIGNALS <= code < 0 and sys.platform != "win32":
-        return 128 - code
     code = unsigned(code)
+    if code < 0:
+        return 128 - code
     return code if code < 0x80000000 else code - (1 << 32)
 
 

@@ -32,8 +32,8 @@ def test_a_failure_without_its_code_in_the_message_gets_it():
 @pytest.mark.parametrize(
     ("exit_code", "is_script", "words"),
     [
-        (-9, False, "the trainer was killed by the system (exit code -9), usually because memory ran out"),
-        (-11, False, "the trainer was ended by signal 11: the end"),
+        (-9, False, "the trainer was killed by the system with signal 9 (SIGKILL), usually because memory ran out"),
+        (-11, False, "the trainer was ended by signal 11 (SIGSEGV): the end"),
         (3, True, "the training script ended with exit code 3: the end"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_trainer_that_hangs_is_ended_and_the_daemon_does_not_wait_for_it(fresh
 @pytest.mark.fault(54)
 def test_jobs_arrive_whole_and_in_order(tmp_path):
     program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
-    spec = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", program), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Line:
@@ -107,7 +107,7 @@ def test_jobs_arrive_whole_and_in_order(tmp_path):
 @posix
 @pytest.mark.fault(54)
 def test_the_daemon_does_not_wait_for_a_trainer_that_does_not_read_its_job(tmp_path):
-    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Long:
@@ -207,7 +207,7 @@ def test_a_process_of_an_earlier_daemon_that_does_not_end_prevents_trainers(fres
 @posix
 @pytest.mark.fault(55)
 def test_stop_waits_no_longer_than_its_grace_period(tmp_path, monkeypatch):
-    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("terminate", "kill"):
