@@ -1,4 +1,4 @@
-"""No process of a project has its current folder in a folder that Hotlap renames or removes (row 57)."""
+"""No process of a project has its current folder in a folder that Hotlap renames or removes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
 from daemon.rollouts.inbox import Inbox
 from schemas.storage.layout import ProjectPaths
@@ -50,7 +49,6 @@ def assert_free(folder: Path) -> None:
     assert sys.platform != "win32" or {"Models", "Exports", "staging", "Saved"} <= set(renamed)
 
 
-@pytest.mark.fault(57)
 def test_a_trainer_and_a_warm_trainer(fresh_project):
     folder = fresh_project()
     with opened(folder, warm_trainer=True) as harness:
@@ -66,7 +64,6 @@ def test_a_trainer_and_a_warm_trainer(fresh_project):
         assert_free(folder)
 
 
-@pytest.mark.fault(57)
 def test_a_training_script_and_what_it_starts(fresh_project):
     folder = fresh_project()
     (folder / "slow.py").write_text(SCRIPT, encoding="utf-8")
@@ -78,7 +75,6 @@ def test_a_training_script_and_what_it_starts(fresh_project):
         assert_free(folder)
 
 
-@pytest.mark.fault(57)
 def test_the_selection_after_a_script(fresh_project):
     """The trainer that selects is still there while its staging folder becomes the cycle's folder."""
     folder = fresh_project()
@@ -90,7 +86,6 @@ def test_the_selection_after_a_script(fresh_project):
         assert harness.ledger.last_publication().policy_version == 1
 
 
-@pytest.mark.fault(57)
 def test_the_process_that_reads_a_large_rollout(fresh_project):
     folder = fresh_project()
     write_rollout(ProjectPaths(folder).exports, 1, v1_bytes(n=16_000))
