@@ -15,7 +15,7 @@ from daemon.errors import DaemonError, Exit, nothing_to_train_on
 from daemon.ledger.cycle import Phase
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.process.child import ChildLauncher
-from daemon.process.interpreter import check_python, script_for
+from daemon.process.interpreter import check_device, check_python, script_for
 from daemon.publishing.ledger_recovery import open_or_rebuild
 from daemon.rollouts.inbox import Inbox
 from daemon.runtime.clock import REAL_CLOCK
@@ -23,6 +23,7 @@ from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
+from daemon.runtime.project_folder import note_without_engine_file
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -81,6 +82,7 @@ def open_service(
     with contextlib.ExitStack() as stack:
         paths.leave()
         check_python(settings.daemon.python_executable)
+        check_device(settings.daemon.python_executable, settings.trainer.device)
         if settings.daemon.training_script:
             script_for(settings.daemon.training_script, paths.project)
         _make_folders(paths)
@@ -146,23 +148,30 @@ def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: P
 def _serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None) -> Exit:
     with open_service(paths, settings, dashboard=dashboard, config=config) as app:
         needed = settings.daemon.auto_train_after_n_rollouts
+        if note := note_without_engine_file(paths.project):
+            app.context.log.info(note)
         app.context.log.info(f"watching {paths.exports.relative_to(paths.project)}: a cycle every {needed} rollouts")
         app.run()
     return Exit.DONE
 
 
-def run_once(paths: ProjectPaths, settings: Settings) -> Exit:
-    """Run one cycle on the rollouts in Exports, however few. Raises DaemonError if it fails."""
+def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) -> Exit:
+    """Run one cycle on the new rollouts in Exports, however few; if `again`, also if none is new.
+
+    Raises DaemonError if it fails.
+    """
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, context = app.service, app.context
         if not app.run(until=lambda: service.inbox.is_up_to_date):
             raise _stopped()
         for name, reason in service.inbox.incomplete.items():
             context.log.warning(f"{name} is not used and stays in Exports: {reason}")
-        if not (service.has_rollouts or service.runner.busy):
-            raise nothing_to_train_on(paths.exports)
+        is_parked = service.runner.cycle is not None and service.runner.cycle.phase is Phase.PARKED
+        nothing = service.nothing_to_train_on(again=again)
+        if nothing is not None and not (service.runner.busy or is_parked):
+            raise nothing
         if not _continues_a_cycle(service) or context.ledger.pending_count():
-            service.trigger("once")
+            service.trigger("once", again=again)
         ended = app.run(until=lambda: _cycle_is_over(service))
         if not ended:
             raise _stopped()

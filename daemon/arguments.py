@@ -20,6 +20,7 @@ examples:
 Settings come from daemon.toml in the project folder, then HOTLAP_... variables, then flags.
 Exit codes: 0 done, 1 the cycle failed, 2 bad arguments or config, 3 nothing to train on, 4 another daemon runs.
 """
+AGAIN = "train even if no rollout is new, on those that were used already"
 TRAINER_COMMANDS = {
     "train": "train once on a folder of rollouts, without a daemon",
     "online": "train in environments that run in the trainer's process",
@@ -33,6 +34,7 @@ TRAINER_COMMANDS = {
 _START_FLAGS = {
     "once": "--once",
     "demo": "--demo",
+    "again": "--again",
     "cycles": "--cycles",
     "after_n_rollouts": "--after-n-rollouts",
     "epochs": "--epochs",
@@ -70,7 +72,8 @@ def build_parser() -> CommandParser:
     ):
         sub = commands.add_parser(name, parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}.")
         sub.add_argument("--json", action="store_true", help="for scripts")
-    commands.add_parser("trigger", parents=[common], help="train now; also retries a parked cycle")
+    trigger = commands.add_parser("trigger", parents=[common], help="train now; also retries a parked cycle")
+    trigger.add_argument("--again", dest="trigger_again", action="store_true", help=AGAIN)
     commands.add_parser("pause", parents=[common], help="start no more cycles; rollouts are still counted")
     commands.add_parser("resume", parents=[common], help="start cycles again")
     publish = commands.add_parser("publish", parents=[common], help="publish a model, for example an earlier epoch")
@@ -114,6 +117,7 @@ def _add_start_flags(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--once", action="store_true", help="run one cycle on the rollouts present now, then exit")
     mode.add_argument("--demo", action="store_true", help="train with a simulated engine; no game needed")
+    parser.add_argument("--again", action="store_true", help=f"with --once: {AGAIN}")
     parser.add_argument("--cycles", type=_positive, metavar="N", help="with --demo: stop after N cycles with a summary")
     parser.add_argument("--after-n-rollouts", type=int, metavar="N", help="start a cycle after N new rollouts (10)")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of a cycle (10)")
@@ -147,6 +151,8 @@ def check_combination(options: argparse.Namespace) -> None:
     if command is None:
         if options.cycles is not None and not options.demo:
             raise DaemonError("--cycles is only for --demo", hint="`hotlap --demo --cycles 12`", code="E_USAGE")
+        if options.again and not options.once:
+            raise DaemonError("--again is only for --once", hint="`hotlap --once --again`", code="E_USAGE")
         return
     if command in TRAINER_COMMANDS:
         raise DaemonError(

@@ -23,7 +23,6 @@ from schemas.text import ascii_safe
 if TYPE_CHECKING:  # functions here import what only some commands need, so that the others start faster
     from daemon.diagnostics.reports import Report
     from schemas.settings.loading import LoadedSettings
-    from schemas.settings.models import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,9 +88,10 @@ def _dispatch(options: argparse.Namespace) -> Exit:
         case "trust":
             return _trust(options, paths)
         case "publish":
-            loaded = _checked_settings(options, paths)
-            return _publish(paths, loaded.settings, cycle=options.cycle, epoch=options.epoch)
-    return _send(paths, options.command)
+            return _publish(
+                paths, _settings_or_defaults(options, paths.project), cycle=options.cycle, epoch=options.epoch
+            )
+    return _send(paths, options.command, again=getattr(options, "trigger_again", False))
 
 
 def _start(options: argparse.Namespace, project: Path | None) -> Exit:
@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace, project: Path | None) -> Exit:
     from daemon.app import run_once, serve
 
     if options.once:
-        return run_once(paths, settings)
+        return run_once(paths, settings, again=options.again)
     config: Path | None = getattr(options, "config", None)
     absolute = config.absolute() if config is not None else None
     return serve(paths, settings, dashboard=not options.no_dashboard, config=absolute)
@@ -143,6 +143,19 @@ def _checked_settings(options: argparse.Namespace, paths: ProjectPaths | None) -
     return loaded
 
 
+def _settings_or_defaults(options: argparse.Namespace, project: Path) -> LoadedSettings:
+    """Return the settings, or the defaults and a note if they are invalid: the command needs none of them."""
+    from schemas.settings.loading import LoadedSettings
+    from schemas.settings.models import DaemonSettings, Settings
+
+    try:
+        return _settings(options, project)
+    except ConfigError as error:
+        sys.stderr.write(f"hotlap: the settings are not used: {ascii_safe(usable(error.line()))}\n")
+    defaults = Settings(daemon=DaemonSettings(allow_shared=bool(options.allow_shared)))
+    return LoadedSettings(defaults, None, frozenset())
+
+
 def _print_report(report: Report, *, as_json: bool) -> Exit:
     if as_json:
         import orjson
@@ -158,7 +171,7 @@ def _status(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
     from daemon.diagnostics.reports import status
     from schemas.settings.models import Settings
 
-    settings = Settings() if paths.status.exists() else _settings(options, paths.project).settings
+    settings = Settings() if paths.status.exists() else _settings_or_defaults(options, paths.project).settings
     return _print_report(status(paths, settings), as_json=options.json)
 
 
@@ -191,21 +204,23 @@ def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
     return _print_message(True, f"approved for {paths.project} (stored in {path})")
 
 
-def _send(paths: ProjectPaths, what: str) -> Exit:
+def _send(paths: ProjectPaths, what: str, *, again: bool) -> Exit:
     """Send a command to the running daemon. Settings are not read: a mistake in daemon.toml must not prevent it."""
     from daemon.runtime.commands import Command, send_command
 
-    reply = send_command(paths, Command.model_validate({"what": what}))
+    reply = send_command(paths, Command.model_validate({"what": what, "again": again}))
     return _print_message(reply.ok, reply.message, failed=Exit(reply.exit_code))
 
 
-def _publish(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> Exit:
+def _publish(paths: ProjectPaths, loaded: LoadedSettings, *, cycle: int | None, epoch: int) -> Exit:
     from daemon.publishing.republish import publish_epoch
+    from daemon.security.approvals import check_before_running
     from daemon.ui.log import Log
 
+    check_before_running(paths.project, loaded)
     reply = publish_epoch(
         paths,
-        settings,
+        loaded.settings,
         cycle=cycle,
         epoch=epoch,
         open_log=lambda: contextlib.closing(Log(paths.daemon_log, console=None)),

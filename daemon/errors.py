@@ -29,12 +29,26 @@ class DaemonError(HotlapError):
         self.exit_code = exit_code
 
 
-def nothing_to_train_on(exports: Path) -> DaemonError:
-    """Return the error of a cycle that was requested although Exports contains no rollouts."""
+def nothing_to_train_on(exports: Path, misplaced: str = "") -> DaemonError:
+    """Return the error of a cycle that was requested although Exports contains no rollouts.
+
+    `misplaced` describes files that may be rollouts and are not read, with a remedy.
+    """
     return DaemonError(
-        f"{exports} contains no rollouts",
-        hint="let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
+        f"{exports} contains no rollouts{f', but {misplaced}' if misplaced else ''}",
+        hint="" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
         code="E_NO_ROLLOUTS",
+        exit_code=Exit.NOTHING_TO_TRAIN_ON,
+    )
+
+
+def nothing_new(exports: Path, used: int) -> DaemonError:
+    """Return the error of a cycle that was requested although a cycle has used all rollouts in Exports."""
+    what = "its rollout was" if used == 1 else f"its {used} rollouts were all"
+    return DaemonError(
+        f"{exports} contains nothing new: {what} used by earlier cycles",
+        hint="let the engine write more; `hotlap --once --again` or `hotlap trigger --again` trains on them again",
+        code="E_NO_NEW_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from daemon.errors import DaemonError, nothing_to_train_on
+from daemon.errors import DaemonError, nothing_new, nothing_to_train_on
 from daemon.ledger.cycle import Phase
 from daemon.process.interpreter import check_launch
 from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.publishing.republish import publish_exported_epoch
 from daemon.publishing.retention import apply_retention, remove_leftovers
 from daemon.rollouts.inbox import Inbox
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
 from daemon.training.job_builder import parent_checkpoint, project_contract
@@ -49,6 +50,7 @@ class Service:
         self._reporter = reporter
         self._screen = screen
         self._triggered: str | None = None
+        self._may_use_old = False
 
     def start(self) -> None:
         """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
@@ -75,31 +77,40 @@ class Service:
         """Return the inbox: the rollouts in Exports."""
         return self._inbox
 
-    def trigger(self, cause: str) -> None:
-        """Start a cycle on the rollouts in Exports as soon as no other cycle runs."""
-        self._triggered = cause
+    def trigger(self, cause: str, *, again: bool = False) -> None:
+        """Start a cycle on the new rollouts as soon as no other cycle runs; if `again`, also if none is new."""
+        self._triggered, self._may_use_old = cause, again
 
     @property
     def is_triggered(self) -> bool:
         """Return whether a trigger has not started its cycle yet."""
         return self._triggered is not None
 
-    @property
-    def has_rollouts(self) -> bool:
-        """Return whether a cycle could train on something: new rollouts, or old ones in Exports."""
-        return self._context.ledger.pending_count() > 0 or self._inbox.file_count > 0
+    def nothing_to_train_on(self, *, again: bool) -> DaemonError | None:
+        """Return why a trigger would have no effect, or None: new rollouts exist, or if `again`, old ones."""
+        used, exports = self._inbox.file_count, self._context.paths.exports
+        if self._context.ledger.pending_count() > 0 or (again and used):
+            return None
+        if used:
+            return nothing_new(exports, used)
+        return nothing_to_train_on(exports, "; ".join(kind.sentence() for kind in find_misplaced(exports)))
 
     def tick(self) -> float:
         """Make one pass; return the seconds until the next one is due."""
         handle_commands(self._context, self._execute)
         delay_s = self._inbox.check()
+        delay_s = min(delay_s, self._advance_cycle())
+        if self._start_due_cycle():
+            delay_s = min(delay_s, self._advance_cycle())  # start the trainer before the report, which takes some time
+        self._report()
+        return delay_s
+
+    def _advance_cycle(self) -> float:
+        """Let the cycle make one pass; return the seconds until the next one is due."""
         phase = self._runner.cycle.phase if self._runner.cycle else None
-        delay_s = min(delay_s, self._runner.tick())
+        delay_s = self._runner.tick()
         if self._runner.cycle and self._runner.cycle.phase is Phase.PUBLISHED and phase is not Phase.PUBLISHED:
             self._after_publish(self._runner.cycle.id)
-        if self._start_due_cycle():
-            delay_s = min(delay_s, self._runner.tick())  # start the trainer before the report, which takes some time
-        self._report()
         return delay_s
 
     def report_end(self) -> None:
@@ -142,12 +153,13 @@ class Service:
 
     def _begin_triggered(self) -> bool:
         """Begin the triggered cycle. Without rollouts, wait until all files are read, then cancel the trigger."""
-        if self.has_rollouts:
+        reason = self.nothing_to_train_on(again=self._may_use_old)
+        if reason is None:
             cause, self._triggered = self._triggered or "", None
             return self._begin("train", cause)
         if self._inbox.is_up_to_date:
             self._triggered = None
-            self._context.log.warning(nothing_to_train_on(self._context.paths.exports).line())
+            self._context.log.warning(reason.line())
         return False
 
     def _can_launch(self) -> bool:
@@ -240,7 +252,7 @@ class Service:
         ledger = self._context.ledger
         match command.what:
             case "trigger":
-                return self._handle_trigger()
+                return self._handle_trigger(again=command.again)
             case "pause":
                 ledger.set_meta("paused", f"{self._context.clock.utc_s():.0f}")
                 text = "paused: rollouts are counted, no cycle starts until `hotlap resume`"
@@ -253,17 +265,18 @@ class Service:
             case "publish":
                 return self._publish_older(command)
 
-    def _handle_trigger(self) -> Reply:
+    def _handle_trigger(self, *, again: bool) -> Reply:
         if self.is_paused:
             return _refusal(DaemonError("paused: `hotlap resume` first", code="E_PAUSED"))
         if self._runner.busy:
             return Reply(ok=False, message="a cycle is running; the next one starts automatically")
         is_retry = self._is_parked or self._initial_has_failed()
-        if not (is_retry or self.has_rollouts):
+        if not is_retry and self.nothing_to_train_on(again=again):
             self._inbox.scan_now()  # a rollout may have been written just now, and its event arrives later
-            if self._inbox.is_up_to_date and not self.has_rollouts:
-                return _refusal(nothing_to_train_on(self._context.paths.exports))
-        self.trigger("trigger")
+            reason = self.nothing_to_train_on(again=again)
+            if self._inbox.is_up_to_date and reason is not None:
+                return _refusal(reason)
+        self.trigger("trigger", again=again)
         return Reply(ok=True, message="a cycle starts on the rollouts in Exports")
 
     def _publish_older(self, command: Command) -> Reply:

@@ -39,6 +39,9 @@ _STARTING = {
     "E_PACKAGE": Code("another package replaced Hotlap's package `daemon`", "install hotlap in its own environment"),
     "E_PAGE": Code("the documentation has no such page", "`hotlap docs` lists the pages"),
     "E_CODE": Code("the code does not exist", "`hotlap explain` lists the codes"),
+    "E_DEVICE": Code(
+        "trainer.device is a GPU that torch does not find", 'set it to "auto", or install a CUDA build of torch'
+    ),
     "E_PYTHON": Code(
         "the file that python_executable names does not exist, or is not a Python that can be run",
         "correct it, or leave it empty",
@@ -101,6 +104,10 @@ _ROLLOUTS = {
     "W_ODD_FILES": Code(
         "Exports contains links, pipes, folders or files with odd names; they are skipped", "remove them"
     ),
+    "W_MISPLACED": Code(
+        "files in Exports may be rollouts, but are in a sub-folder or have another name, so they are not read",
+        "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json to Exports itself",
+    ),
     "E_STORE": Code("the arrays of a rollout cannot be stored", "free some disk space; the daemon tries again"),
     "E_BUG": Code("an unexpected exception was raised: a bug", "report it with the log"),
     "W_REJECTED": Code("a file could not be used and was moved to Rejected", "see the file <name>.reason.txt there"),
@@ -115,6 +122,10 @@ _ROLLOUTS = {
 
 _CYCLES = {
     "E_NO_ROLLOUTS": Code("no rollout can be trained on (exit code 3)", "let the engine write rollouts to Exports"),
+    "E_NO_NEW_ROLLOUTS": Code(
+        "all rollouts in Exports were used already (exit code 3)",
+        "let the engine write new ones; `hotlap --once --again` or `hotlap trigger --again` uses the old ones again",
+    ),
     "E_NO_MODEL": Code("the model does not exist", "`hotlap history` lists the published models"),
     "E_STOPPED": Code("Ctrl-C or a request to end stopped the cycle (exit code 130)", "start it again: it continues"),
     "E_CYCLE": Code("the cycle failed", "see the last lines of Saved/Training/Logs/cycle_<n>.log"),

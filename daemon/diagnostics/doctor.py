@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -16,11 +17,13 @@ from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
-from daemon.process.interpreter import python_for, torch_in
+from daemon.process.interpreter import python_for, require_device, torch_in
+from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project
+from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
@@ -32,9 +35,10 @@ from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
 from schemas.storage.files import read_regular
-from schemas.storage.layout import ProjectPaths
+from schemas.storage.layout import ProjectPaths, is_rollout_name
 
 LOW_DISK_BYTES = 1_000_000_000
+SOON_DAYS = 3.0
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
@@ -60,11 +64,11 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     findings = [
-        _installation(paths),
+        *_installation(paths),
         *_settings(paths, loaded),
         *_folders(paths, settings),
         *_daemon(paths),
-        *_ledger(paths),
+        *_ledger(paths, settings),
         *_model(paths),
         *_invariants(paths),
         *_python(paths, loaded),
@@ -77,12 +81,15 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     return Report(tuple(lines), document, Exit.CYCLE_FAILED if wrong else Exit.DONE)
 
 
-def _installation(paths: ProjectPaths) -> Finding:
+def _installation(paths: ProjectPaths) -> Iterator[Finding]:
     running = f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}"
     if is_project(paths.project):
-        return Finding("ok", "version", running)
+        yield Finding("ok", "version", running)
+        if note := note_without_engine_file(paths.project):
+            yield Finding("note", "project", note)
+        return
     text = f"{running}, which is not a game's project yet -> name the game's folder: `hotlap doctor --project DIR`"
-    return Finding("note", "version", text)
+    yield Finding("note", "version", text)
 
 
 def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterator[Finding]:
@@ -131,6 +138,9 @@ def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
     if not refused and not missing:
         yield Finding("ok", "folders", "all exist and can be written")
+    has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
+    for kind in find_misplaced(paths.exports):
+        yield Finding("note" if has_rollouts else "wrong", "exports", kind.sentence())
     leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
     if leftovers:
         text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"
@@ -156,7 +166,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "warning", f"{text} [{warning.code}]")
 
 
-def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
+def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     if not paths.ledger.exists():
         yield Finding("note", "ledger", "it does not exist yet: no daemon has run here")
         return
@@ -175,6 +185,7 @@ def _ledger(paths: ProjectPaths) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
+        yield from _disk_use(paths, ledger, settings)
     finally:
         ledger.close()
 
@@ -217,6 +228,14 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
 
 
+def _disk_use(paths: ProjectPaths, ledger: Ledger, settings: Settings) -> Iterator[Finding]:
+    with contextlib.suppress(OSError):  # a missing folder is reported by `_folders`
+        use = measure(paths, ledger, REAL_CLOCK, budget_gb=settings.daemon.disk_budget_gb)
+        days = use.days_left
+        is_soon = use.disk_is_full_first and days is not None and days < SOON_DAYS
+        yield Finding("note" if is_soon else "ok", "disk use", use.sentence())
+
+
 def _model(paths: ProjectPaths) -> Iterator[Finding]:
     model_name = read_pointer(paths)
     if model_name is None:
@@ -255,16 +274,11 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
         python = python_for(settings.daemon.python_executable)
         if not isinstance(loaded, ConfigError):
             check_approved(paths.project, loaded)
-        version, device = torch_in(python)
+        torch = torch_in(python)
+        yield Finding("ok", "torch", f"{torch.version} in {python}")
+        require_device(torch, python, settings.trainer.device)
     except HotlapError as error:
-        yield Finding("wrong", "torch" if error.code == "E_TORCH" else "python", error.line())
+        topic = {"E_TORCH": "torch", "E_DEVICE": "device"}.get(error.code, "python")
+        yield Finding("wrong", topic, error.line())
         return
-    yield Finding("ok", "torch", f"{version} in {python}")
-    wanted = settings.trainer.device
-    if wanted.startswith("cuda") and device == "cpu":
-        text = (
-            f'trainer.device is {wanted}, but torch finds no GPU -> set it to "auto", or install a CUDA build of torch'
-        )
-        yield Finding("wrong", "device", text)
-    else:
-        yield Finding("ok", "device", f"{device} (trainer.device = {wanted})")
+    yield Finding("ok", "device", f"{torch.device} (trainer.device = {settings.trainer.device})")

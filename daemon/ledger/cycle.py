@@ -101,6 +101,7 @@ class Failed:
     why: str
     code: int = ExitCode.TEMPORARY
     max_attempts: int | None = None  #: for this kind of failure, if fewer than in the retry policy
+    is_setup: bool = False  #: settings or the installation caused it, not the rollouts
 
     @property
     def is_final(self) -> bool:
@@ -169,5 +170,9 @@ def _after_failure(
         due_s = now_s + retry_policy.delay_s(cycle.attempt)
         return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=failed.why)
     failed_attempts = 1 if failed.is_final else max(1, cycle.attempt)
-    parks = failures_in_a_row + failed_attempts >= retry_policy.failures_before_parking
+    is_setup = failed.is_setup or failed.code == ExitCode.BAD_CONFIG
+    # A parked cycle keeps its rollouts. Every other cycle would fail in the same way, and would lose its own.
+    parks = failures_in_a_row + failed_attempts >= retry_policy.failures_before_parking or (
+        is_setup and cycle.kind == "train"
+    )
     return replace(cycle, phase=Phase.PARKED if parks else Phase.FAILED, why=failed.why)

@@ -83,6 +83,13 @@ class RolloutTable(LedgerConnection):
         )
         return [(r[0], r[1]) for r in rows]
 
+    def accepted_since(self, at_s: float) -> tuple[int, float]:
+        """Return how many rollouts were accepted since a time, and when the first of them was (s since 1970)."""
+        row = self._db.execute(
+            "SELECT count(*), coalesce(min(accepted_s), ?) FROM rollout WHERE accepted_s >= ?", (at_s, at_s)
+        ).fetchone()
+        return int(row[0]), float(row[1])
+
     def files_of_cycle(self, cycle_id: int) -> list[tuple[str, FileSignature]]:
         """Return the files in Exports whose rollouts a cycle claimed."""
         rows = self._db.execute(

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,8 @@ _PROBE = (
 _PROBE_TIMEOUT_S = 30.0
 _TORCH_PROBE = (
     "import sys, torch; cuda = torch.cuda.is_available();"
-    " print('hotlap', torch.__version__, torch.cuda.get_device_name() if cuda else 'cpu', sep='|')"
+    " print('hotlap', torch.__version__, torch.cuda.get_device_name() if cuda else 'cpu', torch.cuda.device_count(),"
+    " sep='|')"
 )
 _TORCH_TIMEOUT_S = 120.0
 
@@ -109,8 +111,40 @@ def check_python(executable: str) -> None:
         raise _no_torch(python)
 
 
-def torch_in(python: str) -> tuple[str, str]:
-    """Import torch in another process and return its version and device. Raises DaemonError."""
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """What torch in the trainer's Python can use."""
+
+    version: str
+    device: str  #: the name of the first GPU, or cpu
+    gpu_count: int
+
+
+def check_device(executable: str, device: str) -> None:
+    """Raise DaemonError (E_DEVICE) if `device` is a GPU that torch in this Python does not find.
+
+    Importing torch takes seconds, so other devices are not checked.
+    """
+    if device.startswith("cuda"):
+        python = python_for(executable)
+        require_device(torch_in(python), python, device)
+
+
+def require_device(torch: TorchBuild, python: str, device: str) -> None:
+    """Raise DaemonError (E_DEVICE) if `device` is a GPU that torch does not find."""
+    number = device.partition(":")[2]
+    if not device.startswith("cuda") or torch.gpu_count > int(number if number.isdecimal() else 0):
+        return
+    gpus = {0: "no GPU", 1: "one GPU"}.get(torch.gpu_count, f"{torch.gpu_count} GPUs")
+    raise DaemonError(
+        f"trainer.device is {device}, but torch {torch.version} in {python} finds {gpus}",
+        hint='set it to "auto" or "cpu", or install a CUDA build of torch',
+        code="E_DEVICE",
+    )
+
+
+def torch_in(python: str) -> TorchBuild:
+    """Import torch in another process and return what it can use. Raises DaemonError."""
     command = [python, "-P", "-c", _TORCH_PROBE]
     try:
         done = _run(command, timeout_s=_TORCH_TIMEOUT_S)
@@ -122,9 +156,9 @@ def torch_in(python: str) -> tuple[str, str]:
         raise _crashed(f"{python}, which imported torch,", command, done.returncode)
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     words = lines[-1].split("|") if lines else []
-    if done.returncode != 0 or len(words) != 3 or words[0] != "hotlap":
+    if done.returncode != 0 or len(words) != 4 or words[0] != "hotlap":
         raise _no_torch(python)
-    return words[1], words[2]
+    return TorchBuild(words[1], words[2], int(words[3]))
 
 
 def _run(command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[bytes]:

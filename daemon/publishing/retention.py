@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import FileSignature
+from daemon.publishing.disk_budget import GB, cache_sizes, over_budget, sizes_with_caches
 from daemon.publishing.published_cycles import record_removed_cycle
 from daemon.runtime.context import Context
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
@@ -43,6 +44,7 @@ def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) ->
     surplus = surplus_exports(used, present=accepted.file_count, limit=settings.max_export_files, by=settings.limit_by)
     files = ledger.files()
     _remove_exports(context, [(name, files[name][0]) for name in surplus if name in files], accepted)
+    _keep_disk_budget(context, accepted)
     now_s = context.clock.utc_s()
     remove_stale_staging(context.paths, keep=(), disk=context.disk)
     remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)
@@ -163,6 +165,24 @@ def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk
         if path.suffix != ".tmp" and path.stem not in needed:
             with contextlib.suppress(OSError):
                 disk.unlink(path)
+
+
+def _keep_disk_budget(context: Context, accepted: AcceptedFiles) -> None:
+    """Remove the oldest used rollouts if all of them together take more of the disk than they may."""
+    ledger = context.ledger
+    files, caches = ledger.files(), cache_sizes(context.paths)
+    sizes = sizes_with_caches(files, caches)
+    used = sum(signature.size for signature, _ in files.values()) + sum(caches.values())
+    limit = int(context.settings.daemon.disk_budget_gb * GB)
+    if not limit or used <= limit:
+        return
+    chosen = over_budget([name for name, _ in ledger.used_files()], sizes, excess=used - limit)
+    _remove_exports(context, [(name, files[name][0]) for name in chosen if name in files], accepted)
+    if chosen:
+        context.log.info(
+            f"removed the {len(chosen)} oldest used rollouts: all of them and their caches may take"
+            f" {limit / GB:.1f} GB (daemon.disk_budget_gb)"
+        )
 
 
 def _remove_exports(context: Context, files: Sequence[tuple[str, FileSignature]], accepted: AcceptedFiles) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from daemon.ledger.records import FileSignature
 from daemon.rollouts.messages import InboxMessages
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import UNREADABLE, PendingFile, natural_key
 from daemon.rollouts.reader import Accepted, Incomplete, Rejected, RolloutReader
 from daemon.rollouts.reader_process import ReaderProcess
-from daemon.rollouts.rejection import move_to_rejected
+from daemon.rollouts.rejection import RejectedFiles, move_to_rejected
 from daemon.rollouts.scan import Listing, scan_folder
 from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
@@ -27,6 +28,8 @@ _BUDGET_S = 0.25
 _SCAN_SHARE = 4.0
 """After a scan that took t seconds, the next one begins at least this many times t later: large folders are slow."""
 _DUE_SHARE = 20.0
+_MISPLACED_S = 60.0
+"""Seconds between two searches for rollouts in sub-folders or under other names."""
 _FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
 """The first and the longest delay before a folder that could not be listed is listed again."""
 
@@ -49,7 +52,9 @@ class Inbox:
         self._next_scan = 0.0
         self._scan_not_before = 0.0
         self._unreachable_scans = 0
+        self._rejected_files = RejectedFiles(context)
         self._is_empty = False
+        self._next_search = 0.0
         self.has_scanned = False
 
     def request_scan(self) -> None:
@@ -91,6 +96,8 @@ class Inbox:
         is_due = now >= self._next_scan
         if is_due:
             self._messages.report_watcher(self._watcher.check())
+            self._search_misplaced(now)
+            self._rejected_files.check(now)
         if (is_due or self._is_scan_requested or self._has_waiting_files) and now >= self._scan_not_before:
             self._is_scan_requested = False
             self._scan(now)
@@ -160,6 +167,12 @@ class Inbox:
             self._reader.request(name, signature)
         self.has_scanned = True
 
+    def _search_misplaced(self, now: float) -> None:
+        if now >= self._next_search:
+            self._messages.report_misplaced(find_misplaced(self._context.paths.exports))
+            search_s = self._context.clock.monotonic() - now
+            self._next_search = now + max(_MISPLACED_S, search_s * _DUE_SHARE)
+
     def _forget_gone(self, found: Listing) -> None:
         """Forget files that do not exist any more, unless the folder is empty: a network drive may be disconnected."""
         self._is_empty = not found.files and not found.skipped
@@ -185,7 +198,7 @@ class Inbox:
                 self._pending[name] = PendingFile(signature, now, False, file.code, file.reason, file.failed_reads)
                 self._reader.request(name, signature)
         elif waited_s >= settings.incomplete_timeout_s:
-            self._schedule_rejection(Rejected(name, signature, None, file.code, file.reason))
+            self._schedule_rejection(Rejected(name, signature, None, file.code, file.reason, may_grow=True))
 
     # Outcomes of reading
 
@@ -257,7 +270,8 @@ class Inbox:
         context, name = self._context, rejected.name
         is_moved = True
         try:
-            move_to_rejected(context.paths.exports / name, context.paths.rejected, rejected.reason, disk=context.disk)
+            source, folder = context.paths.exports / name, context.paths.rejected
+            target = move_to_rejected(source, folder, rejected.reason, disk=context.disk)
         except FileNotFoundError:
             self._ignored.pop(name, None)
             return
@@ -265,6 +279,8 @@ class Inbox:
             is_moved = False
         else:
             self._ignored.pop(name, None)
+            if rejected.may_grow:
+                self._rejected_files.watch(target)
         self._accepted.pop(name, None)
         context.ledger.reject(
             printable(name), rejected.sha256, rejected.code, rejected.reason, at_s=context.clock.utc_s()

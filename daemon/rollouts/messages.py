@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from daemon.rollouts.misplaced import Misplaced
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reader import Accepted, Rejected
 from daemon.rollouts.scan import Listing
@@ -57,6 +58,13 @@ class InboxMessages:
             self._context.warn("W_ODD_FILES", describe_skipped(skipped, new=new))
         else:
             self._context.clear_warning("W_ODD_FILES")
+
+    def report_misplaced(self, found: Sequence[Misplaced]) -> None:
+        """Show or clear the warning about files that are not read because of their place or name."""
+        if found:
+            self._context.warn("W_MISPLACED", "; ".join(kind.sentence() for kind in found))
+        else:
+            self._context.clear_warning("W_MISPLACED")
 
     def report_unreadable(self, files: Mapping[str, PendingFile]) -> None:
         """Show or clear the warning about files that cannot be read."""

@@ -53,6 +53,7 @@ class Rejected:
     sha256: str | None
     code: str
     reason: str
+    may_grow: bool = False  #: it was incomplete: its writer may still be writing it
 
 
 Outcome = Accepted | Incomplete | Rejected

@@ -34,6 +34,7 @@ class Command(StrictModel):
     what: Literal["trigger", "pause", "resume", "publish"]
     epoch: int = 0
     cycle: int | None = None
+    again: bool = False  #: for trigger: also if no rollout is new
 
 
 class Reply(StrictModel):

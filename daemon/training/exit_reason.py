@@ -26,16 +26,15 @@ def exit_reason(
         reason = failure.message if code in failure.message else f"{failure.message} {code}"
     elif _ran_out_of_memory(exit_code):
         reason = f"the {what} was killed by the system with {exit_words(exit_code)}, usually because memory ran out"
-    elif exit_code < 0 and is_crash(exit_code):
+    elif unsigned(exit_code) < 0:
         reason = f"the {what} was ended by {exit_words(exit_code)}{_quoted(last_words)}"
     else:
         reason = f"the {what} ended with {exit_words(exit_code)}{_quoted(last_words) or ', no message'}"
     if failure is None:
         reason = with_remedy(reason, exit_code)
     if not was_ready and not is_script:
-        cannot_start = failure is None and is_final(exit_code)
-        reason = f"the trainer was never ready (command: {command}): {reason}"
-        return Failed(reason, ExitCode.BUG if cannot_start else ExitCode.TEMPORARY)
+        kind = ExitCode.BUG if failure is None and is_final(exit_code) else ExitCode.TEMPORARY
+        return Failed(f"the trainer was never ready (command: {command}): {reason}", kind, is_setup=True)
     if _ran_out_of_memory(exit_code) or (failure is not None and failure.code == "E_MEMORY"):
         return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_ATTEMPTS)
     if failure is None and is_crash(exit_code):

@@ -44,10 +44,16 @@ def report_failure(context: Context, cycle: Cycle) -> None:
         delay_s = cycle.due_s - context.clock.utc_s()
         context.log.warning(f"cycle {cycle.id}: {cycle.why}; trying again in {delay_s:.0f} s")
     elif cycle.phase is Phase.PARKED:
-        context.warn("W_PARKED", f"cycle {cycle.id} is parked: {cycle.why} -> `hotlap trigger` tries it again")
+        report_parked(context, cycle)
     else:
         log = context.paths.cycle_log(cycle.id).name
         context.warn("W_CYCLE_FAILED", f"cycle {cycle.id} failed: {cycle.why} (log: Logs/{log})")
+
+
+def report_parked(context: Context, cycle: Cycle) -> None:
+    """Warn that a cycle is parked, why, and what continues it."""
+    remedy = "correct the cause; a start with changed settings, or `hotlap trigger`, tries it again with its rollouts"
+    context.warn("W_PARKED", f"cycle {cycle.id} is parked: {cycle.why} -> {remedy}")
 
 
 def report_stuck(context: Context, pids: Sequence[int]) -> str:

@@ -24,8 +24,8 @@ from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import has_room
 from daemon.training.exit_reason import ConsoleClosed, exit_reason
-from daemon.training.messages import report_failure, report_stuck
-from daemon.training.notices import remember_notice
+from daemon.training.messages import report_failure, report_parked, report_stuck
+from daemon.training.notices import remember_notice, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
 from daemon.training.timers import AwakeClock, RetryTimer
 from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
@@ -94,6 +94,17 @@ class Runner:
             self._active.move(Interrupted())
             self._context.log.info(f"cycle {cycle.id} was interrupted while {cycle.phase}: it is trained again")
         self._is_recovering = cycle.phase is Phase.PUBLISHING
+        if cycle.phase is Phase.PARKED:
+            self._recover_parked(cycle)
+
+    def _recover_parked(self, cycle: Cycle) -> None:
+        """Try a parked cycle once if the settings have changed since then; else report that it is parked."""
+        if settings_have_changed(self._context):
+            remember_settings(self._context)  # so that a start that is interrupted does not try again and again
+            self._context.log.info(f"the settings have changed since cycle {cycle.id} was parked: it is tried again")
+            self.retry()
+        else:
+            report_parked(self._context, cycle)
 
     def begin(self, cycle: Cycle) -> None:
         """Run a cycle that was just claimed."""
@@ -256,6 +267,8 @@ class Runner:
 
     def _fail(self, active: ActiveCycle, failed: Failed) -> None:
         active.move(replace(failed, why=printable(failed.why)))
+        if active.phase is Phase.PARKED:
+            remember_settings(self._context)
         report_failure(self._context, active.cycle)
 
     def _store_result(self, active: ActiveCycle, result: Result) -> None:

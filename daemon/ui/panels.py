@@ -151,7 +151,7 @@ def epoch_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> l
 def learning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> list[Cells]:
     """Return the charts of reward and value loss over cycles, then the use of CPU, memory and GPU."""
     cycles = list(dropwhile(lambda cycle: cycle.reward_mean is None and cycle.value_loss is None, snapshot.cycles))
-    below = _system_rows(snapshot.system_stats, short=height < 9)
+    below = _system_rows(snapshot.system_stats, snapshot.disk, short=height < 10)
     each = (height - len(below)) // 2
     span = f"cycles {cycles[0].cycle} to {cycles[-1].cycle}" if len(cycles) > 1 else ""
     rewards = _chart("reward per step", span, [c.reward_mean for c in cycles], max, width, each, glyphs)
@@ -182,8 +182,8 @@ def _chart(
     return [title, *([(row, ACCENT)] for row in drawn), *foot][:height]
 
 
-def _system_rows(stats: SystemStats, *, short: bool) -> list[Cells]:
-    """Return three rows: CPU and memory, memory of daemon and trainer, GPU. One row if `short`."""
+def _system_rows(stats: SystemStats, disk: str, *, short: bool) -> list[Cells]:
+    """Return four rows: CPU and memory, memory of daemon and trainer, GPU, rollouts on disk. One row if `short`."""
     cpu = f"{stats.cpu_percent:3.0f} %"
     if short:
         return [[("CPU ", QUIET), (cpu, ""), ("  mem ", QUIET), (size(stats.memory_used), "")]]
@@ -196,6 +196,7 @@ def _system_rows(stats: SystemStats, *, short: bool) -> list[Cells]:
         [("CPU    ", QUIET), (f"{cpu:<6}", ""), ("  memory ", QUIET), (memory, "")],
         users,
         [("GPU    ", QUIET), gpu],
+        [("disk   ", QUIET), (disk or "unknown", "" if disk else QUIET)],
     ]
 
 

@@ -29,3 +29,4 @@ class Snapshot:
     system_stats: SystemStats
     project: str  #: the folder's name
     now_s: float  #: s since 1970
+    disk: str = ""  #: what rollouts take of the disk, in a few words; empty if unknown

@@ -8,6 +8,7 @@ from typing import Protocol
 import psutil
 
 from daemon.ledger.cycle import Cycle, Phase
+from daemon.publishing.disk_budget import measure
 from daemon.runtime.context import Context
 from daemon.training.progress import CycleProgress
 from daemon.ui.snapshot import Snapshot, SystemStats
@@ -18,6 +19,7 @@ from schemas.storage.files import write_atomic
 HEARTBEAT_S = 5.0
 MIN_INTERVAL_S = 0.5
 HISTORY_CYCLES = 120
+DISK_INTERVAL_S = 60.0
 
 _STEPS = {
     DaemonState.TRAINING: "[2/5] training",
@@ -66,6 +68,29 @@ def step_in_words(
     return f"[5/5] waiting for {missing} more rollout{'s' if missing != 1 else ''}"
 
 
+class DiskUseSampler:
+    """Measures what rollouts and caches take, at most once a minute, and less often if that takes long."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._next_s = 0.0
+        self._text = ""
+
+    def sample(self) -> str:
+        """Return the newest use in a few words. Never raises: a missing number must not stop the daemon."""
+        context = self._context
+        began_s = context.clock.monotonic()
+        if began_s < self._next_s:
+            return self._text
+        try:
+            budget_gb = context.settings.daemon.disk_budget_gb
+            self._text = measure(context.paths, context.ledger, context.clock, budget_gb=budget_gb).short()
+        except OSError:
+            self._text = ""
+        self._next_s = began_s + DISK_INTERVAL_S + 200 * (context.clock.monotonic() - began_s)
+        return self._text
+
+
 class StatusWriter:
     """Writes status.json after changes and at every heartbeat, and makes snapshots from the same values."""
 
@@ -79,6 +104,7 @@ class StatusWriter:
         self._written_at = -HEARTBEAT_S
         self._history: tuple[CycleSummary, ...] = ()
         self._history_of: tuple[int, str] | None = None
+        self._disk = DiskUseSampler(context)
 
     def status(
         self, cycle: Cycle | None, progress: CycleProgress, *, is_paused: bool, pending: int, elapsed_s: float
@@ -151,4 +177,5 @@ class StatusWriter:
             system_stats=self._system_stats.sample(trainer_pid),
             project=self._context.paths.project.name,
             now_s=self._context.clock.utc_s(),
+            disk=self._disk.sample(),
         )

@@ -41,6 +41,9 @@ class DaemonSettings(SettingsGroup):
     """Keep at most this many rollouts in Exports; 0 = no limit. Rollouts that were not used yet are never removed."""
     limit_by: Literal["age", "quality"] = "age"
     """Which rollouts are removed first: the oldest (age), or those with the lowest reward per step (quality)."""
+    disk_budget_gb: NotNegative = 50.0
+    """Most GB that rollouts in Exports and their caches may take; 0 = no limit. The oldest used rollouts are
+    removed first. Unused ones are never removed."""
     python_executable: str = ""
     """The Python that runs the trainer; empty = the one that runs the daemon."""
     warm_trainer: bool = True

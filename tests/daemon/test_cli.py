@@ -65,6 +65,7 @@ BAD = {
         2,
         "--epochs is 0, but must be a whole number from 1 to 1000",
     ),
+    "again without once": (["--again"], {}, "", 2, "--again is only for --once"),
     "cycles without demo": (["--cycles", "3"], {}, "", 2, "--cycles is only for --demo"),
     "trigger without a daemon": (["trigger"], {}, "", 2, "no daemon runs on "),
     "publish of nothing": (["publish", "--epoch", "1"], {}, "", 2, "no model was published yet"),
@@ -203,6 +204,22 @@ def test_a_mistake_in_daemon_toml_does_not_stop_a_command(tmp_path, capsys, comm
     (tmp_path / "daemon.toml").write_text("[daemon]\nmisspelt = 1\n", encoding="utf-8")
     code, _, err = run(capsys, command, "--project", tmp_path)
     assert (code, "E_NO_DAEMON" in err, str(tmp_path) in err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("status", 0, "no daemon has run in"),
+        ("history", 0, ""),
+        ("publish --epoch 1", 2, "no model was published yet"),
+    ],
+)
+def test_reports_and_publish_do_not_need_valid_settings(tmp_path, capsys, command, code, words):
+    (tmp_path / "daemon.toml").write_text("[daemon]\nmisspelt = 1\n", encoding="utf-8")
+    found, out, err = run(capsys, *command.split(), "--project", tmp_path)
+    assert found == code
+    assert words in out + err
+    assert "daemon.misspelt" not in err.splitlines()[-1:]
 
 
 @pytest.mark.torch

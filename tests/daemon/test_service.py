@@ -318,12 +318,17 @@ def test_a_trigger_whose_rollouts_are_rejected_starts_no_cycle(make_harness):
     assert harness.ledger.last_cycle_id() == 0
 
 
-def test_a_trigger_trains_again_on_old_rollouts_if_none_is_new(make_harness):
+def test_a_trigger_with_nothing_new_trains_on_old_rollouts_only_if_told_to(make_harness):
     harness = make_harness()
     write_rollout(harness.paths.exports, 1)
     write_rollout(harness.paths.exports, 2)
     harness.until_published(1)
-    assert send(harness, what="trigger")["ok"]
+    reply = send(harness, what="trigger")
+    assert (reply["ok"], reply["exit_code"]) == (False, 3)
+    assert "contains nothing new: its 2 rollouts were all used by earlier cycles" in reply["message"]
+    assert "`hotlap trigger --again`" in reply["message"]
+    assert not harness.service.is_triggered
+    assert send(harness, what="trigger", again=True)["ok"]
     harness.until_published(2)
 
 

@@ -144,12 +144,19 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     paths.make()
     path = write_rollout(paths.exports, 1)
     assert main(["--once", "--project", str(tmp_path), "--epochs", "1"]) == 0
-    monkeypatch.setattr(Service, "has_rollouts", property(lambda self: path.exists()))
-    real = Service.trigger
+    capsys.readouterr()
+    assert main(["--once", "--project", str(tmp_path)]) == 3
+    error = capsys.readouterr().err
+    assert f"{paths.exports} contains nothing new: its rollout was used by earlier cycles -> " in error
+    assert error.count("--once --again") == 1
+    real, real_trigger = Service.nothing_to_train_on, Service.trigger
+    monkeypatch.setattr(
+        Service, "nothing_to_train_on", lambda self, again: None if path.exists() else real(self, again=again)
+    )
 
-    def remove_then_trigger(self, cause):
+    def remove_then_trigger(self, cause, *, again):
         path.unlink()
-        real(self, cause)
+        real_trigger(self, cause, again=again)
 
     monkeypatch.setattr(Service, "trigger", remove_then_trigger)
     capsys.readouterr()

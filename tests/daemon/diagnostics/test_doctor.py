@@ -9,6 +9,7 @@ from daemon.cli import main
 from daemon.diagnostics import doctor as doctor_module
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.ledger.ledger import Ledger
+from daemon.process.interpreter import TorchBuild
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.training.notices import remember_notice, remembered_notices
 from schemas.job import ExitCode, Failure, Notice, Ready
@@ -20,7 +21,7 @@ from tests.helpers import open_context
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Replace the import of torch in another process, which takes seconds."""
-    monkeypatch.setattr(doctor_module, "torch_in", lambda python: ("2.13.0", "cpu"))
+    monkeypatch.setattr(doctor_module, "torch_in", lambda python: TorchBuild("2.13.0", "cpu", 0))
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def paths(tmp_path) -> ProjectPaths:
     with InstantHarness(tmp_path) as harness:
         for number in (1, 2, 3):
             harness.run_cycle(10 * number)
+    (tmp_path / "Game.uproject").touch()
     return ProjectPaths(tmp_path)
 
 

@@ -41,7 +41,7 @@ HISTORIES = {
     ),
     "interrupted in training": ([Launching(), Interrupted()], 0, Phase.CLAIMED),
     "interrupted in publishing": ([Launching(), Trained(), Selected(), Interrupted()], 0, Phase.CLAIMED),
-    "python not found": ([Failed("no python", ExitCode.BAD_CONFIG)], 0, Phase.FAILED),
+    "python not found": ([Failed("no python", ExitCode.BAD_CONFIG)], 0, Phase.PARKED),
     "a bad model is not published": ([Launching(), Trained(), Selected(), Failed("x", 65)], 0, Phase.FAILED),
 }
 EVENTS = [Launching(), Trained(), Selected(), Published(), OOM, Failed("bug", 1), Interrupted(), RetryRequested()]

@@ -17,7 +17,7 @@ from daemon.process.child import Child, ChildSpec
 from daemon.process.interpreter import check_python
 from schemas.job import Failure, Job, Ready
 from tests.faults.support.children import begin_cycle, opened, pointer_text, until_ended
-from tests.faults.support.harness import InstantHarness
+from tests.faults.support.harness import InstantHarness, train
 
 ROOT = Path(__file__).parents[3]
 
@@ -252,3 +252,82 @@ def test_a_trainer_at_its_memory_limit_reports_it_as_temporary():
 @pytest.mark.skip(reason="cgroup memory.max needs a delegated cgroup; the test above covers the kill that it causes")
 def test_a_trainer_in_a_cgroup_without_memory():
     raise NotImplementedError
+
+
+def misconfigured(job: Job) -> list[object]:
+    return [Ready(versions={}), Failure(code="E_CONFIG", message="trainer.network: no class Net -> correct it")]
+
+
+def end_all(harness: InstantHarness, code: int) -> None:
+    for child in harness.launcher.started:
+        child.end(code)
+
+
+@pytest.mark.fault(52)
+def test_a_failure_caused_by_settings_parks_at_once_and_changed_settings_train_its_rollouts(fresh_project):
+    folder = fresh_project()
+    with InstantHarness(folder) as harness:
+        harness.launcher.answer = misconfigured
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: end_all(harness, 78) or is_parked(harness))
+        assert len(harness.launcher.started) == 1
+    with InstantHarness(folder) as harness:  # the same settings
+        for _ in range(20):
+            harness.tick()
+        assert harness.launcher.started == []
+        [warning] = harness.context.warnings()
+        assert warning.code == "W_PARKED"
+        assert "trainer.network: no class Net" in warning.message
+        assert "a start with changed settings, or `hotlap trigger`" in warning.message
+    with InstantHarness(folder, keep_cycles=19) as harness:
+        harness.until_version(1)
+        assert len(harness.launcher.started) == 1
+        assert len(harness.ledger.rollouts_of(1)) == 2
+        assert harness.warnings() == set()
+
+
+@pytest.mark.fault(52)
+def test_after_changed_settings_a_parked_cycle_is_tried_only_once(fresh_project):
+    folder = fresh_project()
+    launched = []
+    for keep_cycles in (20, 19, 19):
+        with InstantHarness(folder, keep_cycles=keep_cycles) as harness:
+            harness.launcher.answer = misconfigured
+            if keep_cycles == 20:
+                harness.write_rollouts(1, 2)
+            for _ in range(30):
+                harness.tick()
+                end_all(harness, 78)
+            assert is_parked(harness)
+            launched.append(len(harness.launcher.started))
+    assert launched == [1, 1, 0]
+
+
+@pytest.mark.fault(51)
+def test_a_trainer_that_never_starts_keeps_the_rollouts_of_its_cycle(fresh_project):
+    with InstantHarness(fresh_project(), failures_before_parking=20) as harness:
+        harness.launcher.answer = lambda job: []
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: end_all(harness, 1) or is_parked(harness))
+        assert len(harness.launcher.started) == 3
+        assert "was never ready" in harness.runner.cycle.why
+        harness.launcher.answer = train
+        harness.service.trigger("trigger")
+        harness.until_version(1)
+        assert len(harness.ledger.rollouts_of(1)) == 2
+
+
+def is_parked(harness: InstantHarness) -> bool:
+    return harness.runner.cycle is not None and harness.runner.cycle.phase is Phase.PARKED
+
+
+@pytest.mark.torch
+@pytest.mark.fault(51)
+@pytest.mark.parametrize("mode", ["--once", "--no-dashboard"])
+def test_a_gpu_that_does_not_exist_is_refused_before_the_project_is_touched(tmp_path, capsys, mode):
+    (tmp_path / "game").mkdir()
+    assert main(["--project", str(tmp_path / "game"), mode, "--device", "cuda:63"]) == 2
+    error = capsys.readouterr().err
+    assert "trainer.device is cuda:63, but torch 2." in error
+    assert error.endswith("[E_DEVICE]\n")
+    assert not (tmp_path / "game" / "Saved").exists()
