@@ -36,7 +36,8 @@ def _leave_to_child(*_: object) -> None:
 def _run_child(command: Sequence[str], environment: dict[str, str]) -> int:
     """Run a program that shares the console, and ends with this process; return its exit code."""
     job = WindowsJob(shares_ctrl_c=True)
-    child = subprocess.Popen(command, env=environment, **job.options)
+    # A child without a window of its own inherits the standard streams only if they are named.
+    child = subprocess.Popen(command, env=environment, stdin=0, stdout=1, stderr=2, **job.options)
     try:
         job.assign(child.pid)
         return child.wait()

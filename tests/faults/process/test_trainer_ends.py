@@ -14,7 +14,9 @@ import pytest
 
 from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
+from daemon.training.exit_reason import CLOSING_S
 from schemas.job import Ready
+from schemas.process.exit_codes import CONTROL_C
 from schemas.process.group import PosixSession
 from tests.fakes.trainer import SLEEPER
 from tests.faults.support.children import (
@@ -312,3 +314,23 @@ def test_the_next_start_ends_a_trainer_that_is_left_before_another_one_begins(fr
             harness.until_published(1)
     finally:
         end(orphan)
+
+
+# The console
+
+
+def test_trainers_that_end_with_the_console_of_windows_are_not_failures(fresh_project):
+    """Windows closes the console of the newest process first, so the daemon sees the trainer's end before its own."""
+    with InstantHarness(fresh_project()) as harness:
+        harness.launcher.answer = lambda job: [Ready(versions={})]
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: len(harness.launcher.started) == 1)
+        harness.launcher.started[0].end(CONTROL_C)
+        harness.until(lambda: harness.runner.cycle.phase is Phase.CLAIMED)
+        ended_s = harness.clock.now
+        assert harness.runner.cycle.attempt == 0
+        harness.until(lambda: len(harness.launcher.started) == 2)
+        assert harness.clock.now - ended_s >= CLOSING_S
+        harness.launcher.started[1].end(CONTROL_C)
+        harness.until(lambda: harness.runner.cycle.phase is Phase.CLAIMED and harness.runner.cycle.attempt == 1)
+        assert "exit code 0xC000013A (Ctrl-C, or its console was closed)" in harness.runner.cycle.why

@@ -17,7 +17,7 @@ import pytest
 from daemon.ledger.ledger import Ledger
 from schemas.process.session_window import CLOSE, END_SESSION
 from schemas.storage.layout import ProjectPaths
-from tests.faults.support.children import until
+from tests.faults.support.children import HIDDEN_SIZES, until
 from tests.faults.support.harness import violations
 from tests.helpers import SAMPLES, write_rollout
 
@@ -30,7 +30,11 @@ FAKES = Path(__file__).parents[2] / "fakes"
 ROOT = Path(__file__).parents[3]
 CTRL_C = 0
 START_S, END_S = 120.0, 15.0
-QUICK = {"HOTLAP_DAEMON__SETTLE_S": "0.02", "HOTLAP_DAEMON__SCAN_INTERVAL_S": "0.1", "PYTHONPATH": str(ROOT)}
+QUICK = {
+    "HOTLAP_DAEMON__SETTLE_S": "0.02",
+    "HOTLAP_DAEMON__SCAN_INTERVAL_S": "0.1",
+    "HOTLAP_AGENT__HIDDEN_SIZES": str(list(HIDDEN_SIZES)),
+}
 pytestmark = [pytest.mark.fault(68), pytest.mark.slow]
 
 
@@ -50,10 +54,10 @@ class Running:
         self.output = folder.with_name(f"{folder.name}.txt")
         self.trigger = folder.with_name(f"{folder.name}.trigger")
         self.event = event
-        environment = {**os.environ, **QUICK}
+        environment = {**os.environ, **QUICK, "PYTHONPATH": str(ROOT)}
         if event == CTRL_C:
-            start = FAKES / "whole_daemon.py" if program == "daemon" else ROOT / "scripts" / "simulate_engine.py"
-            command = [str(FAKES / "console.py"), str(self.output), sys.executable, str(start), *arguments]
+            start = [str(FAKES / "whole_daemon.py")] if program == "daemon" else ["-m", "daemon"]
+            command = [str(FAKES / "console.py"), str(self.output), sys.executable, *start, *arguments]
             self.process = subprocess.Popen(
                 [sys.executable, *command],
                 stdin=subprocess.PIPE,
@@ -98,8 +102,8 @@ def children_of(pid: int) -> list[psutil.Process]:
     """Return the descendants of a process that are Python programs: Wine adds processes of its own."""
     found = []
     for child in psutil.Process(pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error, OSError):
-            if "python" in child.exe().lower():
+        with contextlib.suppress(psutil.Error, OSError, IndexError):
+            if "python" in child.cmdline()[0].lower():
                 found.append(child)
     return found
 
@@ -118,10 +122,11 @@ def start(tmp_path) -> Iterator[Callable[..., Running]]:
 
     yield make
     for running in started:
-        for child in children_of(running.pid) if running.process.poll() is None else ():
-            child.kill()
+        with contextlib.suppress(psutil.Error):
+            for process in [*children_of(running.pid), psutil.Process(running.pid)]:
+                process.kill()
         running.process.kill()
-        running.process.wait()
+        running.process.communicate()
 
 
 def is_trained_again(folder: Path) -> bool:
@@ -167,8 +172,9 @@ def test_a_demo_before_its_last_cycle(start, fresh_project):
 
 @pytest.mark.parametrize("event", [CTRL_C, CLOSE_EVENT])
 def test_a_simulated_engine(start, fresh_project, event):
-    arguments = ("--project", str(fresh_project()), "--own-weights", "--experiences", "64")
-    engine = start(event, lambda text: "rollout_1" in text, "trainer", *("simulate",) * (event != CTRL_C), *arguments)
+    """With Ctrl-C it is a child of `hotlap`, which gets Ctrl-C as well."""
+    arguments = ("simulate", "--project", str(fresh_project()), "--own-weights", "--experiences", "64")
+    engine = start(event, lambda text: "rollout_1" in text, "trainer", *arguments)
     assert engine.end() == (0, [])
     assert "stopped after" in engine.text
 
@@ -186,12 +192,13 @@ def test_a_training(start, tmp_path):
 def test_a_trainers_command_ends_with_hotlap(tmp_path, fresh_project):
     """Check a `hotlap` that is killed, as by the Task Manager: on Windows the trainer is its child."""
     command = [sys.executable, "-m", "daemon", "simulate", "--project", str(fresh_project()), "--own-weights"]
-    process = subprocess.Popen(command, env={**os.environ, **QUICK}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env={**os.environ, **QUICK, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
     reader = threading.Thread(target=process.stdout.readline)
     reader.start()
-    reader.join(START_S)
+    reader.join(60.0)
+    assert not reader.is_alive()
     children = children_of(process.pid)
     process.kill()
-    process.wait()
+    process.communicate()
     assert len(children) == 1
     until(lambda: not children[0].is_running(), timeout_s=5.0)
