@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigError
 from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.tree import ProcessTree
-from schemas.program.children import child_environment, module_command
+from schemas.program.children import PYTHON, child_environment
 from schemas.storage.file_lock import try_acquire
 from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
 from trainer.dagger.milestones import MilestoneConfig
@@ -29,7 +29,7 @@ from trainer.dagger.settings import DaggerSettings
 _TIMEOUT_S = 0.5
 _EXIT_TIMEOUT_S = 5.0
 """Time that a worker has to end by itself after it closed its output."""
-_WORKER = "trainer.dagger.training.worker"
+_WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Pipeline:
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
             tree = ProcessTree(
-                module_command(_WORKER),
+                [PYTHON, *_WORKER],
                 project=options.output_dir,
                 environment=child_environment(),
                 stdin=subprocess.PIPE,

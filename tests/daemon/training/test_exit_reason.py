@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from daemon.ledger.cycle import Failed
@@ -11,6 +13,7 @@ from schemas.job import ExitCode, Failure
 from schemas.process.exit_codes import CONTROL_C, NO_MEMORY
 
 FAILURE = Failure(code="E_CONFIG", message="trainer.loss cannot be imported -> correct it [E_CONFIG]")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
 def reason(exit_code, failure=None, **arguments):
@@ -33,8 +36,15 @@ def test_a_failure_without_its_code_in_the_message_gets_it():
 @pytest.mark.parametrize(
     ("exit_code", "is_script", "words"),
     [
-        (-9, False, "the trainer was killed by the system with signal 9 (SIGKILL), usually because memory ran out"),
-        (-11, False, "the trainer was ended by signal 11 (SIGSEGV): the end"),
+        pytest.param(
+            *(
+                -9,
+                False,
+                "the trainer was killed by the system with signal 9 (SIGKILL), usually because memory ran out",
+            ),
+            marks=posix,
+        ),
+        pytest.param(-11, False, "the trainer was ended by signal 11 (SIGSEGV): the end", marks=posix),
         (3, True, "the training script ended with exit code 3: the end"),
     ],
 )
