@@ -16,6 +16,7 @@ from schemas.process.console import window_flags
 from schemas.process.exit_codes import exit_words, is_crash, remedy
 from schemas.program.children import PYTHON, console_python
 from schemas.settings.models import DaemonSettings
+from schemas.storage.windows_paths import error_text, for_system, plain_path, shown_path
 
 _PROBE = (
     "import importlib.util as u, sys; print('hotlap', *sys.version_info[:2], int(u.find_spec('torch') is not None))"
@@ -54,10 +55,10 @@ def python_for(executable: str) -> str:
 
 def script_for(training_script: str, project: Path) -> Path:
     """Return the path of the user's training script. Raises DaemonError if it does not exist."""
-    script = project / training_script
+    script = for_system(plain_path(project) / training_script)
     if not script.is_file():
         raise DaemonError(
-            f"training_script {training_script} does not exist",
+            f"training_script {shown_path(training_script)} does not exist",
             hint="set it to an absolute path, or one relative to the project folder",
             code="E_SCRIPT",
         )
@@ -69,7 +70,9 @@ def check_launch(settings: DaemonSettings, project: Path) -> None:
     python = python_for(settings.python_executable)
     if not Path(python).is_file():
         raise DaemonError(
-            f"{python}, which runs the daemon, no longer exists", hint="install Python again", code="E_PYTHON"
+            f"{shown_path(python)}, which runs the daemon, no longer exists",
+            hint="install Python again",
+            code="E_PYTHON",
         )
     if settings.training_script:
         script_for(settings.training_script, project)
@@ -150,7 +153,9 @@ def torch_in(python: str) -> TorchBuild:
         done = _run(command, timeout_s=_TORCH_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
-            f"{python} cannot be run: {error}", hint="correct python_executable in daemon.toml", code="E_PYTHON"
+            f"{shown_path(python)} cannot be run: {error_text(error)}",
+            hint="correct python_executable in daemon.toml",
+            code="E_PYTHON",
         ) from None
     if is_crash(done.returncode):
         raise _crashed(f"{python}, which imported torch,", command, done.returncode)
@@ -180,7 +185,7 @@ def _crashed(what: str, command: Sequence[str], exit_code: int) -> DaemonError:
 
 def _no_torch(python: str) -> DaemonError:
     return DaemonError(
-        f"{python} has no torch",
+        f"{shown_path(python)} has no torch",
         hint=f"run `{command_line([python, '-m', 'pip', 'install', 'torch'])}`",
         code="E_TORCH",
     )

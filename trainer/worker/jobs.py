@@ -11,6 +11,7 @@ import torch
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
+from schemas.storage.windows_paths import shown_path
 from trainer.checkpoints.checkpoint import (
     NAME,
     Checkpoint,
@@ -91,7 +92,7 @@ def _export(job: Job, reporter: Reporter) -> Result:
     name = f"model_epoch_{job.export_epoch}.pt"
     if not (output.folder / name).is_file():
         raise ModelError(
-            f"{name} does not exist in {output.folder}",
+            f"{name} does not exist in {shown_path(output.folder)}",
             hint="see model_analysis.json for the epochs that exist",
             code="E_NO_EPOCH",
         )

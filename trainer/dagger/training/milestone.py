@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError
+from schemas.storage.files import REAL_DISK
+from schemas.storage.held_open import retry_while_held_open
 from trainer.common.reporting.video import remove_unfinished
 from trainer.dagger.environment import MilestoneEnv, open_environments
 from trainer.dagger.expert.client import Expert
@@ -76,7 +78,8 @@ def _run_steps(
         timeout_s = job.settings.expert_timeout
         expert = stack.enter_context(Expert(path, envs[0].actions, call_timeout_s=timeout_s, log=expert_log))
         folder = work_folder(job)
-        progress, note = load_progress(folder, fingerprint_of(job, milestone, path.read_bytes(), start_state))
+        expert_source = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        progress, note = load_progress(folder, fingerprint_of(job, milestone, expert_source, start_state))
         if note:
             emit(Message(text=f"{milestone.id}: {note}"))
         for kind in (EXPERT_VIDEOS, POLICY_VIDEOS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -14,7 +15,7 @@ import numpy as np
 from schemas.contract import PolicyContract
 from schemas.errors import ModelError
 from schemas.model import MAX_MODEL_BYTES, Dense, Stack
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
 from trainer.online.actor import Actor
 
 START_RATING = 1000.0
@@ -77,10 +78,11 @@ class OpponentPool:
         used = {opponent.name for opponent in self.opponents}
         for path in self.folder.glob("policy_*.npz"):
             if path.name not in used:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # another program has it open: a later call removes it
+                    unlink_with_retries(path)
 
     def _load_actor(self, name: str) -> Actor:
-        data = read_regular(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
                 layers = [
