@@ -70,6 +70,7 @@ CYCLES = {
         "let the engine write new ones; `hotlap --once --again` or `hotlap trigger --again` uses the old ones again",
     ),
     "E_NO_MODEL": Code("the model does not exist", "`hotlap history` lists the published models"),
+    "E_STOPPED": Code("Ctrl-C or a request to end stopped the cycle (exit code 130)", "start it again: it continues"),
     "E_CYCLE": Code("the cycle failed", "see the last lines of Saved/Training/Logs/cycle_<n>.log"),
     "E_PUBLISH": Code("the trainer's output cannot be published", "see the cycle's log"),
     "E_MODEL": Code(

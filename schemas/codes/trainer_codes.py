@@ -5,6 +5,7 @@ from __future__ import annotations
 from schemas.codes.code import Code
 
 TRAINER = {
+    "E_CRASH": Code("the system ended a trainer that crashed", "see the remedy in the message; try again"),
     "E_JOB": Code("the trainer cannot read its job", "install daemon and trainer from the same version"),
     "E_OUTPUT": Code("the trainer cannot write to its folder", "correct its permissions; free some disk space"),
     "E_PARENT": Code("the parent model cannot be used", "publish another one with `hotlap publish`"),
