@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from daemon.diagnostics.data_health import check_data
-from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
+from daemon.diagnostics.exporter_health import CHECKS, judge_agents, judge_exporter
 from daemon.diagnostics.folder_checks import check_disk_use
 from daemon.diagnostics.violation import Finding
 from daemon.ledger.ledger import Ledger
+from daemon.rollouts.reading.recoveries import remembered_recoveries
 from daemon.runtime.instance_lock import is_held
 from daemon.training.notices import remembered_notices
 from schemas.error_codes import remedy_for
@@ -89,3 +90,5 @@ def _exporter(ledger: Ledger) -> Iterator[Finding]:
         judged = judge_exporter(check, cycles, notices)
         if judged is not None:
             yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
+    level, text = judge_agents(remembered_recoveries(ledger))
+    yield Finding(level, "exporter, agents", text)

@@ -259,6 +259,7 @@ class Inbox:
             return
         rows = [(accepted.row, accepted.signature) for accepted in fitting]
         are_new = context.ledger.accept_all(rows, at_s=context.clock.utc_s())
+        self._messages.report_recovered(fitting)
         for accepted, is_new in zip(fitting, are_new, strict=True):
             row = accepted.row
             self._accepted[row.name] = (accepted.signature, row.sha256)

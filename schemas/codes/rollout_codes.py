@@ -36,6 +36,14 @@ ROLLOUTS = {
     "E_REPLACED": Code(
         "the file of a rollout has other content now", "nothing; the new content counts as another rollout"
     ),
+    "E_AGENTS": Code(
+        "several agents share an agent_index in a rollout, and which row belongs to which cannot be recovered",
+        "set AgentIndex in the exporter, a different number for each agent; see `hotlap docs unreal`",
+    ),
+    "W_AGENTS_MIXED": Code(
+        "several agents share an agent_index; which row belongs to which was recovered from the observations",
+        "set AgentIndex in the exporter, a different number for each agent; see `hotlap docs unreal`",
+    ),
     "W_ODD_FILES": Code(
         "Exports contains links, pipes, folders or files with odd names; they are skipped", "remove them"
     ),

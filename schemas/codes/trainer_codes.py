@@ -23,7 +23,6 @@ TRAINER = {
         "set agent.observation_limit, and clamp in the engine too",
     ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
-    "W_AGENTS_MIXED": Code("several agents seem to share an agent_index", "give each agent its own"),
     "W_CONSTANT_REWARD": Code(
         "all rewards are equal, so the policy cannot learn from them", "reward better behaviour more"
     ),

@@ -1,4 +1,6 @@
-"""Reads a large rollout in a child process: parsing it in the daemon would block all threads and use much memory.
+"""Reads a large rollout, or one whose agents must be separated, in a child process.
+
+In the daemon, parsing a large file would block all threads, and separating agents would load scipy.
 
 The child is `python -m daemon.rollouts.reading.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON.
 It stores the arrays and writes the outcome to stdout as JSON.
@@ -23,7 +25,7 @@ from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
-from schemas.rollout.rollout import LeftOut
+from schemas.rollout.rollout import LeftOut, Recovered
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import working_folder
 
@@ -97,6 +99,7 @@ def _encode(outcome: Outcome) -> bytes:
     if isinstance(outcome, Accepted):
         document["contract"] = outcome.contract.model_dump(mode="json")
         document["causes"] = [list(cause) for cause in outcome.causes]
+        document["recovered"] = outcome.recovered and list(outcome.recovered)
         del document["findings"]  # the parent compares the rollout with earlier ones
     return orjson.dumps(document)
 
@@ -109,6 +112,7 @@ def _decode(output: bytes) -> Outcome:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
     document["causes"] = tuple(LeftOut(*cause) for cause in document["causes"])
+    document["recovered"] = Recovered(*document["recovered"]) if document["recovered"] else None
     document["contract"] = PolicyContract.from_json_value(document["contract"])
     return Accepted(**document)
 

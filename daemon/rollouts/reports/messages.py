@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reading.reader import Accepted, Rejected
+from daemon.rollouts.reading.recoveries import Recoveries
 from daemon.rollouts.reports.data_messages import DataMessages
 from daemon.rollouts.scan import Listing
 from daemon.runtime.context import Context
@@ -38,6 +39,7 @@ class InboxMessages:
         self._next_search = 0.0
         self._has_reported_encoding = False
         self._reported_causes: set[str] = set()
+        self._recoveries = Recoveries(context)
         self._data = DataMessages(context)
 
     def report_watcher(self, problem: str | None) -> None:
@@ -100,6 +102,10 @@ class InboxMessages:
             self._data.report(row.name, accepted.findings, experiences=row.experiences, earlier=earlier, is_new=is_new)
         if is_new and row.left_out:
             self._report_left_out(accepted)
+
+    def report_recovered(self, accepted: Sequence[Accepted]) -> None:
+        """Warn once if agents share an agent_index; remember the confidence of each file."""
+        self._recoveries.add(accepted)
 
     def _report_left_out(self, accepted: Accepted) -> None:
         """Warn of experiences that were left out, once for each column that causes it."""
