@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from daemon.diagnostics.exporter_health import judge_agents
-from daemon.rollouts import reader as reader_module
-from daemon.rollouts.recoveries import remembered_recoveries
+from daemon.rollouts.reading import reader as reader_module
+from daemon.rollouts.reports.recoveries import remembered_recoveries
 from schemas.rollout.cache import load_rollout
 from tests.cars import shared_index_rollout
 from tests.helpers import v1_document, write_rollout

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from daemon.ledger.ledger import Ledger
-from daemon.rollouts.reader import Accepted
+from daemon.rollouts.reading.reader import Accepted
 from daemon.runtime.context import Context
 from schemas.rollout.meaning.separation import REMEDY, in_words
 from schemas.rollout.rollout import Recovered
