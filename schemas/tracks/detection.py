@@ -25,7 +25,7 @@ _NEXT_ROW_IS_USUAL = 0.8
 _MANY, _NEARLY_ALL = 0.6, 0.85
 _LATER_CLEARLY, _LATER_VERY_CLEARLY = 2.5, 3.3
 _FAR = 12
-_FEWEST_STEPS, _SIMILAR = 30, 0.4
+_FEWEST_STEPS, _MORE_SIMILAR = 30, 0.35
 
 
 def has_several_agents(observations: npt.NDArray[np.float32], actions: npt.NDArray[np.float32], ended: Bools) -> bool:
@@ -121,17 +121,24 @@ def _comes_later(counts: Int64, clearly: float) -> bool:
 
 
 def _steps_overlap(links: Links, observations: Float64, gap: int) -> bool:
-    """Return whether changes over `gap` rows are similar for neighbouring rows, because they are of the same agent."""
+    """Return whether changes over `gap` rows resemble those of the row before, because they are of the same agent.
+
+    The changes of agents that act alike, as after a common start, resemble those before them at any distance.
+    """
     after = links.after[links.gaps == gap]
-    after = after[np.isin(after - 1, after)]
-    if len(after) < _FEWEST_STEPS:
+    next_to, apart = after[np.isin(after - 1, after)], after[np.isin(after - gap, after)]
+    if min(len(next_to), len(apart)) < _FEWEST_STEPS:
         return False
-    step, step_before = (observations[rows] - observations[rows - gap] for rows in (after, after - 1))
-    step, step_before = (np.clip(one / (one.std(axis=0) + 1e-9), -3.0, 3.0) for one in (step, step_before))
-    similarity = (step * step_before).mean(axis=0) / np.sqrt(
-        np.square(step).mean(axis=0) * np.square(step_before).mean(axis=0) + 1e-9
-    )
-    return bool(np.median(similarity) > _SIMILAR)
+    difference = _similarity(observations, next_to, gap, 1) - _similarity(observations, apart, gap, gap)
+    return bool(np.median(difference) > _MORE_SIMILAR)
+
+
+def _similarity(observations: Float64, rows: Int64, gap: int, shift: int) -> Float64:
+    """Return each column's correlation of changes over `gap` rows with those `shift` rows before."""
+    steps = [observations[at] - observations[at - gap] for at in (rows, rows - shift)]
+    one, other = (np.clip(step / (step.std(axis=0) + 1e-9), -3.0, 3.0) for step in steps)
+    size = np.sqrt(np.square(one).mean(axis=0) * np.square(other).mean(axis=0))
+    return np.asarray((one * other).mean(axis=0) / (size + 1e-9), dtype=np.float64)
 
 
 def _is_chained(observations: Float64, actions: Float64, ended: Bools, gap: int, largest: float) -> bool:
