@@ -8,6 +8,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,7 +214,7 @@ def _publish(paths: ProjectPaths, loaded: LoadedSettings, *, cycle: int | None, 
 
     check_before_running(paths.project, loaded)
     reply = publish_epoch(
-        paths,
+        replace(paths, engine_project=loaded.settings.daemon.engine_path),
         loaded.settings,
         cycle=cycle,
         epoch=epoch,

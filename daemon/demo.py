@@ -34,6 +34,8 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
             f"{shown_path(folder)} cannot be created: {error.strerror}", hint="use --project DIR"
         ) from None
     paths = ProjectPaths(absolute_path(folder))
+    daemon = settings.daemon.model_copy(update={"engine_path": ""})  # the simulated engine runs beside the daemon
+    settings = settings.model_copy(update={"daemon": daemon})
     with open_service(paths, settings, dashboard=dashboard) as app:
         app.context.log.info(
             f"demo in {shown_path(paths.project)}: a simulated engine writes rollouts; Ctrl-C stops it"

@@ -11,7 +11,6 @@ from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
-from schemas.storage.windows_paths import engine_path
 
 _PUBLISHED_MODEL = re.compile(r"cycle_\d+/model_epoch_\d+\.json")
 _MAX_POINTER_BYTES = 64 * 1024
@@ -52,7 +51,7 @@ def set_pointer(
         check_probe(loaded)
         if contract is not None and (differences := contract.differences(loaded.contract)):
             raise ModelError(f"{model} has {' and '.join(differences)}", hint="publish a model of this project")
-    write_atomic(paths.pointer, engine_path(path).encode("utf-8"), disk=disk)
+    write_atomic(paths.pointer, paths.for_engine(path).encode("utf-8"), disk=disk)
     return sha256
 
 
@@ -74,7 +73,7 @@ def model_named_by(text: str, paths: ProjectPaths) -> str | None:
     if not _PUBLISHED_MODEL.fullmatch(model):
         return None
     path = paths.models / model
-    return model if text == engine_path(path) or _is_other_name(text, path) else None
+    return model if text == paths.for_engine(path) or _is_other_name(text, path) else None
 
 
 def _is_other_name(text: str, path: Path) -> bool:

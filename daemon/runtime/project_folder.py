@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -103,6 +104,26 @@ def note_without_engine_file(folder: Path) -> str | None:
     if found is None:
         return f"{text}: correct if your engine has none, else name the game's folder with --project"
     return f"{text} -> did you mean `--project {quoted(shown_path(found))}`?"
+
+
+def other_path_note(project: Path) -> str | None:
+    """Return a note if an engine on this machine probably sees the project under another path than this process."""
+    version = Path("/proc/version")
+    is_wsl = version.is_file() and "microsoft" in version.read_text(errors="replace").lower()
+    is_container = any(Path(name).exists() for name in ("/.dockerenv", "/run/.containerenv"))
+    return describe_other_path(str(project), is_wsl=is_wsl, is_container=is_container)
+
+
+def describe_other_path(project: str, *, is_wsl: bool, is_container: bool) -> str | None:
+    """Return the note about a project in WSL or in a container, with the setting that an engine outside needs."""
+    set_to = "if the engine runs outside, set daemon.engine_path"
+    if is_wsl:
+        drive = re.match(r"/mnt/([a-z])(?:/|$)(.*)", project)
+        path = f"{drive[1].upper()}:/{drive[2]}" if drive else f"//wsl.localhost/<distribution>{project}"
+        return f'the daemon runs in WSL; an engine on Windows sees this project as {path} -> {set_to} = "{path}"'
+    if is_container:
+        return f"the daemon runs in a container -> {set_to} to the project's path on that machine"
+    return None
 
 
 def is_project(folder: Path) -> bool:

@@ -27,7 +27,7 @@ USAGE = (
     "python scripts/dev.py windows [--setup-only | --clean] [--short | --table PAGE] [--optional] "
     "[pytest arguments | run -- ...]"
 )
-#: The part of the suite that CI runs on Windows Python, as arguments of pytest. A minute on two idle cores.
+#: The part of the suite that CI runs on Windows Python, as arguments of pytest. Two minutes on two idle cores.
 SHORT = (
     "tests/schemas",
     "tests/daemon/ledger",
@@ -37,6 +37,8 @@ SHORT = (
     "tests/daemon/test_cli.py",
     "tests/daemon/training",
     "tests/daemon/ui",
+    "tests/faults/engine/test_held_open.py",
+    "tests/faults/process/test_daemon_killed.py",
 )
 
 

@@ -126,7 +126,7 @@ def test_status_and_history_work_before_the_first_daemon(tmp_path, capsys):
     assert wanted | {"heartbeat", "pid", "warnings", "hotlap_version"} <= set(orjson.loads(out))
     assert tmp_path.as_posix() in run(capsys, "status", "--project", tmp_path)[1]
     assert run(capsys, "history", "--json", "--project", tmp_path)[1].strip() == "[]"
-    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
+    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path.as_posix()}\n"
 
 
 def test_doctor_reports_a_missing_model_and_a_wrong_python(tmp_path, capsys):
@@ -244,6 +244,21 @@ def test_help_names_every_command(capsys):
     assert code == 0
     for word in ("--once", "--demo", "status", "publish", "online", "docs", "daemon.toml", "HOTLAP_", "Exit codes"):
         assert word in out
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("online", "# Train without an engine"),
+        ("guides/online.md", "# Train without an engine"),
+        ("lab/online", "# Online training, measured"),
+        (r"docs\lab\online.md", "# Online training, measured"),
+        ("windows", "# Use Hotlap on Windows"),
+    ],
+)
+def test_docs_prints_the_guide_if_another_page_has_the_same_name(capsys, name, title):
+    assert run(capsys, "docs", name)[1].startswith(title)
+    assert name not in {"online", "lab/online"} or f"\n{name} " in run(capsys, "docs")[1]
 
 
 def test_docs_prints_pages_and_lists_them(capsys):

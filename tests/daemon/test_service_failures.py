@@ -150,7 +150,7 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     assert error.count("--once --again") == 1
     real, real_trigger = Service.nothing_to_train_on, Service.trigger
     monkeypatch.setattr(
-        Service, "nothing_to_train_on", lambda self, again: None if path.exists() else real(self, again=again)
+        Service, "nothing_to_train_on", lambda self, **kwargs: None if path.exists() else real(self, **kwargs)
     )
 
     def remove_then_trigger(self, cause, *, again):

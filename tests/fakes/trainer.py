@@ -177,13 +177,17 @@ def checkpoint(mode: str, cycle: int, epoch: int) -> bytes:
     return f"checkpoint {cycle} {epoch}".encode()
 
 
-def make_model(**arguments: int) -> bytes:
-    """Return a model JSON. The import is inside, because modes that make no model are faster without it."""
+def make_model(*, contract: dict[str, Any] | None = None, **arguments: int) -> bytes:
+    """Return a model JSON with this contract.
+
+    The import is inside, because modes that make no model are faster without it.
+    """
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+    from schemas.contract import PolicyContract
     from tests.helpers import model_bytes
 
-    return model_bytes(**arguments)
+    return model_bytes(contract=None if contract is None else PolicyContract.from_json_value(contract), **arguments)
 
 
 def work(job: dict[str, Any], mode: str) -> None:
@@ -201,7 +205,7 @@ def work(job: dict[str, Any], mode: str) -> None:
         raise RuntimeError("a late bug")
     send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
-    model = make_model(version=cycle, seed=cycle, observation_size=job["contract"]["observation_size"])
+    model = make_model(version=cycle, seed=cycle, contract=job["contract"])
     files[f"model_epoch_{best}.json"] = with_fault(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():

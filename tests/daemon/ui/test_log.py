@@ -70,6 +70,31 @@ def test_memory_keeps_the_last_lines(tmp_path):
     assert (len(lines), lines[0].split()[-1], lines[-1].split()[-1]) == (LINES_KEPT, "50", str(LINES_KEPT + 49))
 
 
+def test_a_restart_shows_the_last_lines_of_the_daemon_before(tmp_path):
+    path = tmp_path / "daemon.log"
+    first = Log(path)
+    for k in range(3000):
+        first.info(f"line {k}")
+    first.close()
+    with path.open("ab") as file:
+        file.write(b"a line that a crash cut o")
+    second = Log(path)
+    assert [line.split()[-1] for line in second.tail(3)] == ["2997", "2998", "2999"]
+    assert len(second.tail(9999)) == LINES_KEPT
+    second.info("new")
+    assert second.tail(2)[1].endswith("new")
+    second.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x1b[2J\n", b"x" * 200_000, b"\n" * 9])
+def test_whatever_is_in_the_file_a_restart_shows_only_safe_lines(tmp_path, content):
+    path = tmp_path / "daemon.log"
+    path.write_bytes(content)
+    log = Log(path)
+    assert all(line.isprintable() for line in log.tail(9999))
+    log.close()
+
+
 def test_many_threads_write_whole_lines(tmp_path):
     log = Log(tmp_path / "daemon.log", limit_bytes=10_000)
 

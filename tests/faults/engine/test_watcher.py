@@ -270,7 +270,7 @@ def test_an_empty_listing_does_not_count_as_deleted_files(fresh_project, monkeyp
         exports.with_name("away").rename(exports)
         real = harness.inbox._reader.request
         monkeypatch.setattr(
-            harness.inbox._reader, "request", lambda name, signature: (reads.append(name), real(name, signature))[1]
+            harness.inbox._reader, "request", lambda name, *more: (reads.append(name), real(name, *more))[1]
         )
         harness.write_rollouts(3)
         harness.until_version(1)

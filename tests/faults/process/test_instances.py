@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from daemon.errors import DaemonError, Exit
@@ -52,6 +52,7 @@ def try_acquire(lock: Path, **kwargs) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.fault(67)
 def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_name_it(tmp_path):
     command = [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)]
@@ -60,20 +61,22 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_na
         for _ in range(STARTERS)
     ]
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while sum(process.poll() is not None for process in started) < STARTERS - 1:
             assert time.monotonic() < end, "more than one runs"
             time.sleep(0.05)
         [winner] = [process for process in started if process.poll() is None]
+        holder = psutil.Process(int(ProjectPaths(tmp_path).lock.read_text().split()[0]))
+        assert winner.pid in {holder.pid, holder.ppid()}, "the python.exe of an environment on Windows starts another"
         for loser in (process for process in started if process is not winner):
             output = loser.stderr.read()
             assert loser.returncode == Exit.OTHER_DAEMON, output
-            assert f"pid {winner.pid}," in output
+            assert f"pid {holder.pid}," in output
             assert str(ProjectPaths(tmp_path).lock) in output
             assert len(output.splitlines()) == 1
-        assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
-        winner.send_signal(signal.SIGTERM)
-        assert winner.wait(20) == 0
+        assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {holder.pid}, since ")
+        winner.terminate()
+        assert winner.wait(20) == (1 if sys.platform == "win32" else 0), "Windows kills it"
     finally:
         for process in started:
             process.kill()
