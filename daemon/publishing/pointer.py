@@ -73,7 +73,9 @@ def model_named_by(text: str, paths: ProjectPaths) -> str | None:
     if not _PUBLISHED_MODEL.fullmatch(model):
         return None
     path = paths.models / model
-    return model if text == paths.for_engine(path) or _is_other_name(text, path) else None
+    if text == paths.for_engine(path) or (not paths.engine_project and _is_other_name(text, path)):
+        return model
+    return None
 
 
 def _is_other_name(text: str, path: Path) -> bool:
