@@ -8,7 +8,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daemon.errors import DaemonError, Exit, nothing_to_train_on
@@ -23,7 +23,7 @@ from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
-from daemon.runtime.project_folder import note_without_engine_file
+from daemon.runtime.project_folder import long_path_problem, note_without_engine_file
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -37,6 +37,7 @@ from schemas.errors import HotlapError
 from schemas.settings.models import Settings
 from schemas.storage.files import REAL_DISK
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import shown_path
 
 MAX_ATTEMPTS = 3
 MAX_REBUILDS = 3
@@ -91,15 +92,18 @@ def open_service(
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
         log = Log(paths.daemon_log, console=sys.stdout)
         stack.callback(log.close)
-        log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}")
+        log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}")
         if automatic:
             stack.callback(log.info, "stopped; the next start continues from here")
         ledger, rebuilt = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())
         stack.callback(ledger.close)
         mailbox = Mailbox()
+        paths = replace(paths, engine_project=settings.daemon.engine_path)
         context = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
         if rebuilt is not None:
             context.warn("W_LEDGER_REBUILT", rebuilt)
+        if too_long := long_path_problem(paths):
+            context.warn("W_LONG_PATH", too_long)
         inbox = Inbox(context)
         stack.callback(inbox.close)
         keep_warm = automatic and settings.daemon.warm_trainer
@@ -123,7 +127,7 @@ def _make_folders(paths: ProjectPaths) -> None:
         paths.make()
     except OSError as error:
         raise DaemonError(
-            f"{paths.training} cannot be created: {error.strerror}",
+            f"{shown_path(paths.training)} cannot be created: {error.strerror}",
             hint="check the rights of the project folder",
             code="E_PROJECT",
         ) from None
@@ -161,12 +165,13 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
     """
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, context = app.service, app.context
+        rejected = context.ledger.rejected_count()
         if not app.run(until=lambda: service.inbox.is_up_to_date):
             return Exit.CYCLE_FAILED
         for name, reason in service.inbox.incomplete.items():
             context.log.warning(f"{name} is not used and stays in Exports: {reason}")
         is_parked = service.runner.cycle is not None and service.runner.cycle.phase is Phase.PARKED
-        nothing = service.nothing_to_train_on(again=again)
+        nothing = service.nothing_to_train_on(again=again, rejected=context.ledger.rejected_count() - rejected)
         if nothing is not None and not (service.runner.busy or is_parked):
             raise nothing
         if not _continues_a_cycle(service) or context.ledger.pending_count():
@@ -179,7 +184,7 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
             raise _cycle_error(cycle.why if cycle and ended else "it was stopped")
         publication = context.ledger.last_publication()
         assert publication is not None
-        context.log.info(f"the engine's model is {paths.models / publication.model}")
+        context.log.info(f"the engine's model is {context.paths.for_engine(paths.models / publication.model)}")
     return Exit.DONE
 
 

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from daemon.runtime.project_folder import find_project, project_paths
 from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import shown_path
 from schemas.text import ascii_safe
 
 if TYPE_CHECKING:  # functions here import what only some commands need, so that the others start faster
@@ -199,7 +201,7 @@ def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
         was_approved = approvals.revoke(paths.project, commands)
         return _print_message(True, "the approval is withdrawn" if was_approved else "it was not approved")
     path = approvals.approve(paths.project, commands)
-    return _print_message(True, f"approved for {paths.project} (stored in {path})")
+    return _print_message(True, f"approved for {shown_path(paths.project)} (stored in {shown_path(path)})")
 
 
 def _send(paths: ProjectPaths, what: str, *, again: bool) -> Exit:
@@ -217,7 +219,7 @@ def _publish(paths: ProjectPaths, loaded: LoadedSettings, *, cycle: int | None, 
 
     check_before_running(paths.project, loaded)
     reply = publish_epoch(
-        paths,
+        replace(paths, engine_project=loaded.settings.daemon.engine_path),
         loaded.settings,
         cycle=cycle,
         epoch=epoch,

@@ -19,6 +19,7 @@ from schemas.settings.models import Settings
 from schemas.status import CycleSummary
 from schemas.storage.files import REAL_DISK
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import absolute_path, shown_path
 
 AGENTS = 32
 
@@ -29,10 +30,16 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
     try:
         REAL_DISK.make_folder(folder)
     except OSError as error:
-        raise DaemonError(f"{folder} cannot be created: {error.strerror}", hint="use --project DIR") from None
-    paths = ProjectPaths(folder.resolve())
+        raise DaemonError(
+            f"{shown_path(folder)} cannot be created: {error.strerror}", hint="use --project DIR"
+        ) from None
+    paths = ProjectPaths(absolute_path(folder))
+    daemon = settings.daemon.model_copy(update={"engine_path": ""})  # the simulated engine runs beside the daemon
+    settings = settings.model_copy(update={"daemon": daemon})
     with open_service(paths, settings, dashboard=dashboard) as app:
-        app.context.log.info(f"demo in {paths.project}: a simulated engine writes rollouts; Ctrl-C stops it")
+        app.context.log.info(
+            f"demo in {shown_path(paths.project)}: a simulated engine writes rollouts; Ctrl-C stops it"
+        )
         done_before = len(_trained(app))
         log = paths.logs / "engine.log"
         engine = Child(_engine_command(paths, settings, log), sends_events=False, wake=app.mailbox.wake)
@@ -43,7 +50,7 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
             engine.stop(3.0)
         trained = _trained(app)[done_before:]
         if code is not None and code != 0:
-            raise HotlapError(f"the simulated engine ended: {last_line(log)}", hint=f"see {log}")
+            raise HotlapError(f"the simulated engine ended: {last_line(log)}", hint=f"see {shown_path(log)}")
     return _print_summary(trained, paths, wanted=cycles)
 
 
@@ -80,9 +87,9 @@ def _print_summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: 
         seconds = sorted(cycle.seconds for cycle in trained if cycle.seconds is not None)
         if seconds:
             lines.append(f"a cycle takes    {seconds[len(seconds) // 2]:.1f} s (median)")
-    lines.append(f"models           {paths.models}")
-    lines.append(f"pointer file     {paths.pointer}")
-    lines.append(f"continue with    {hotlap_command()} --demo --project {quoted(str(paths.project))}")
+    lines.append(f"models           {shown_path(paths.models)}")
+    lines.append(f"pointer file     {shown_path(paths.pointer)}")
+    lines.append(f"continue with    {hotlap_command()} --demo --project {quoted(shown_path(paths.project))}")
     sys.stdout.write("\n".join(lines) + "\n")
     is_complete = wanted is None or (len(trained) >= wanted and not failed)
     return Exit.DONE if is_complete else Exit.CYCLE_FAILED

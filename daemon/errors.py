@@ -6,6 +6,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from schemas.errors import HotlapError
+from schemas.storage.windows_paths import shown_path
 
 
 class Exit(IntEnum):
@@ -28,14 +29,17 @@ class DaemonError(HotlapError):
         self.exit_code = exit_code
 
 
-def nothing_to_train_on(exports: Path, misplaced: str = "") -> DaemonError:
+def nothing_to_train_on(exports: Path, misplaced: str = "", *, rejected: int = 0) -> DaemonError:
     """Return the error of a cycle that was requested although Exports contains no rollouts.
 
-    `misplaced` describes files that may be rollouts and are not read, with a remedy.
+    `misplaced` describes files that may be rollouts and are not read, with a remedy. `rejected` is how many files were
+    rejected just now.
     """
+    hint = "" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first"
     return DaemonError(
-        f"{exports} contains no rollouts{f', but {misplaced}' if misplaced else ''}",
-        hint="" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
+        f"{shown_path(exports)} contains no rollouts{f' that can be used: {rejected} rejected' if rejected else ''}"
+        f"{f', but {misplaced}' if misplaced else ''}",
+        hint="read the reasons above, or in Saved/Training/Rejected" if rejected else hint,
         code="E_NO_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
     )
@@ -45,7 +49,7 @@ def nothing_new(exports: Path, used: int) -> DaemonError:
     """Return the error of a cycle that was requested although a cycle has used all rollouts in Exports."""
     what = "its rollout was" if used == 1 else f"its {used} rollouts were all"
     return DaemonError(
-        f"{exports} contains nothing new: {what} used by earlier cycles",
+        f"{shown_path(exports)} contains nothing new: {what} used by earlier cycles",
         hint="let the engine write more; `hotlap --once --again` or `hotlap trigger --again` trains on them again",
         code="E_NO_NEW_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,

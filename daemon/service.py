@@ -22,6 +22,7 @@ from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
 from schemas.errors import HotlapError
 from schemas.job import Adoption
+from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 
@@ -59,6 +60,7 @@ class Service:
         clear_commands(self._context.paths, disk=self._context.disk)
         require_shape(self._context)
         set_aside_or_warn(self._context)
+        self._inbox.rereading.start()
         self._runner.recover()
         remove_leftovers(self._context, self._runner.cycle)
         if self._runner.cycle is None or self._runner.cycle.phase is not Phase.PUBLISHING:
@@ -90,14 +92,15 @@ class Service:
         """Return whether a trigger has not started its cycle yet."""
         return self._triggered is not None
 
-    def nothing_to_train_on(self, *, again: bool) -> DaemonError | None:
-        """Return why a trigger would have no effect, or None: new rollouts exist, or if `again`, old ones."""
+    def nothing_to_train_on(self, *, again: bool, rejected: int = 0) -> DaemonError | None:
+        """Return why a trigger would have no effect, or None. `rejected` files were rejected just now."""
         used, exports = self._inbox.file_count, self._context.paths.exports
         if self._context.ledger.pending_count() > 0 or (again and used):
             return None
         if used:
             return nothing_new(exports, used)
-        return nothing_to_train_on(exports, "; ".join(kind.sentence() for kind in find_misplaced(exports)))
+        misplaced = "; ".join(kind.sentence() for kind in find_misplaced(exports))
+        return nothing_to_train_on(exports, misplaced, rejected=rejected)
 
     def tick(self) -> float:
         """Make one pass; return the seconds until the next one is due."""
@@ -137,7 +140,7 @@ class Service:
         runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
         if runner.busy or not self._inbox.has_scanned or not (self._automatic or self._triggered):
             return False
-        if self._automatic and not self._can_launch():
+        if self._inbox.rereading.is_busy or (self._automatic and not self._can_launch()):
             return False
         if self._is_parked:
             return self._retry_if_triggered()
@@ -153,12 +156,15 @@ class Service:
             return self._begin_triggered()
         may_start = self._automatic and settings.enable_auto_training and not self.is_paused
         is_due = may_start and pending >= settings.auto_train_after_n_rollouts
+        is_due = is_due and self._inbox.rereading.decide_contract(may_wait=True)
         return self._begin("train", "count") if is_due else False
 
     def _begin_triggered(self) -> bool:
         """Begin the triggered cycle. Without rollouts, wait until all files are read, then cancel the trigger."""
         reason = self.nothing_to_train_on(again=self._may_use_old)
         if reason is None:
+            if not self._inbox.rereading.decide_contract(may_wait=False):
+                return False
             cause, self._triggered = self._triggered or "", None
             return self._begin("train", cause)
         if self._inbox.is_up_to_date:
@@ -267,6 +273,9 @@ class Service:
             return Reply(ok=False, message=text, exit_code=Exit.USAGE)
         if self._is_parked:
             return _refusal(DaemonError("a cycle is parked", hint="`hotlap trigger` first", code="W_PARKED"))
+        if not self._inbox.rereading.decide_contract(may_wait=False):
+            text = "rollouts are being read; try again in a moment"
+            return Reply(ok=False, message=text, exit_code=Exit.USAGE)
         cycle = claim_adoption(self._context, adoption)
         self._runner.begin(cycle)
         return Reply(ok=True, message=f"cycle {cycle.id} adopts {adoption.origin}", cycle=cycle.id)
@@ -277,7 +286,7 @@ class Service:
         try:
             message = publish_exported_epoch(self._context, cycle=command.cycle, epoch=command.epoch)
         except (OSError, HotlapError) as error:
-            return Reply(ok=False, message=printable(str(error)))
+            return Reply(ok=False, message=printable(error_text(error)))
         return Reply(ok=True, message=message)
 
 

@@ -19,7 +19,7 @@ from daemon.ui.dashboard import snapshot_svg
 from daemon.ui.snapshot import Snapshot, SystemStats
 from daemon.ui.system_stats import INTERVAL_S, SystemStatsSampler
 from schemas.status import DaemonState, Status
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     paths, out = ProjectPaths(Path(arguments[0]).resolve()), Path(arguments[1])
     width, height = map(int, arguments[2:] or ("100", "30"))
     try:
-        status = Status.from_bytes(read_regular(paths.status, limit=10_000_000))
+        status = Status.from_bytes(read_with_retries(paths.status, limit=10_000_000))
         log = paths.daemon_log.read_text(encoding="utf-8", errors="replace").splitlines()[-200:]
     except OSError as error:
         sys.stderr.write(f"{error.filename} cannot be read: {error.strerror}. Start a daemon in that project first.\n")

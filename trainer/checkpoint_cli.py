@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from schemas.errors import HotlapError, ModelError, RolloutError
+from schemas.errors import ConfigError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
 from schemas.program.parser import CommandParser
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.settings.models import TrainerSettings
-from schemas.storage.files import read_regular, write_atomic
+from schemas.settings.loading import load_settings
+from schemas.settings.models import AgentSettings, TrainerSettings
+from schemas.storage.files import read_with_retries, write_atomic
 from schemas.storage.set_aside import ANALYSIS_NAME, keep_foreign
+from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.checkpoints.output import Output
@@ -30,7 +33,7 @@ from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.advantages import average_returns
 from trainer.rollouts.experiences import by_agent, concatenate
-from trainer.train_cli import rollouts_in
+from trainer.train_cli import contract_for, rollouts_in
 from trainer.worker.jobs import candidates_in
 
 MODELS = Path("Saved/Training/Models")
@@ -40,8 +43,12 @@ EXPORTS = Path("Saved/Training/Exports")
 def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
     """Rank the checkpoints of a folder and write model_analysis.json."""
     p = CommandParser(prog=prog, description="Rank a folder's checkpoints and write model_analysis.json there.")
-    p.add_argument("--model-dir", type=Path, default=MODELS, help=f"folder with model_epoch_<k>.pt (default {MODELS})")
-    p.add_argument("--export-dir", type=Path, default=EXPORTS, help=f"folder with rollouts (default {EXPORTS})")
+    p.add_argument(
+        "--model-dir", type=Path, default=MODELS, help=f"folder with model_epoch_<k>.pt (default {MODELS.as_posix()})"
+    )
+    p.add_argument(
+        "--export-dir", type=Path, default=EXPORTS, help=f"folder with rollouts (default {EXPORTS.as_posix()})"
+    )
     p.add_argument(
         "--evaluate", action="store_true", help="measure value losses on rollouts, instead of using the recorded losses"
     )
@@ -53,7 +60,8 @@ def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
         p.error("--test-split must be above 0 and at most 1")
 
     def work() -> None:
-        test = newest(read_all(arguments.export_dir), arguments.test_split) if arguments.evaluate else []
+        rules = rules_for(arguments.model_dir, arguments.export_dir) if arguments.evaluate else NO_RULES
+        test = newest(read_all(arguments.export_dir, rules), arguments.test_split) if arguments.evaluate else []
         ranked = rank_folder(arguments.model_dir, test)
         reporter = ConsoleReporter()
         for place, one in enumerate(ranked, start=1):
@@ -84,13 +92,13 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
         best = rank_folder(arguments.model_dir, [])[0]
         if best.terms is None:
             raise ModelError(f"no checkpoint can be used: {best.reason}", hint="train again", code="E_NO_MODEL")
-        target = (arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json").resolve()
+        target = absolute_path(arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json")
         checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
         keep_foreign(arguments.model_dir, lambda path: path.name == target.name, at_s=time.time())
         write_atomic(target, export(checkpoint, policy_version=version, score=best.terms.total))
-        write_atomic(arguments.model_dir / "best_model_path.txt", target.as_posix().encode())
-        print(target.as_posix())
+        write_atomic(arguments.model_dir / "best_model_path.txt", engine_path(target).encode())
+        print(engine_path(target))
 
     return _run_command(work)
 
@@ -105,12 +113,13 @@ def export_one(argv: Sequence[str], *, prog: str = "export_model_for_unreal.py")
     def work() -> None:
         if not arguments.source.is_file():
             raise ModelError(
-                f"the checkpoint {arguments.source} does not exist", hint="name an existing model_epoch_<k>.pt"
+                f"the checkpoint {shown_path(arguments.source)} does not exist",
+                hint="name an existing model_epoch_<k>.pt",
             )
-        data = read_regular(arguments.source, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(arguments.source, limit=MAX_MODEL_BYTES)
         checkpoint = checkpoint_from(load_document(data, arguments.source.name))
         write_atomic(arguments.target, export(checkpoint, policy_version=checkpoint.lineage.cycle))
-        ConsoleReporter().line(f"wrote {arguments.target}")
+        ConsoleReporter().line(f"wrote {shown_path(arguments.target)}")
 
     return _run_command(work)
 
@@ -129,12 +138,16 @@ def _run_command(work: Callable[[], None]) -> int:
 def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
     """Rank a folder's checkpoints by their recorded losses, or by those on `test`, and write model_analysis.json."""
     if not model_dir.is_dir():
-        raise ModelError(f"the folder {model_dir} does not exist", hint="name the folder with model_epoch_<k>.pt")
+        raise ModelError(
+            f"the folder {shown_path(model_dir)} does not exist", hint="name the folder with model_epoch_<k>.pt"
+        )
     output = Output(model_dir)
     entries = candidates_in(output, Notices(ConsoleReporter(sys.stderr)))
     if not entries:
         raise ModelError(
-            f"{model_dir} does not contain a checkpoint", hint="train first, with `hotlap train`", code="E_NO_MODEL"
+            f"{shown_path(model_dir)} does not contain a checkpoint",
+            hint="train first, with `hotlap train`",
+            code="E_NO_MODEL",
         )
     if test:
         entries = with_measured_losses(entries, output, test)
@@ -176,17 +189,36 @@ def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: fl
     return float(np.square(value_B - returns_B).mean()) / spread
 
 
-def read_all(folder: Path) -> list[Rollout]:
-    """Read a folder's rollouts in the order of their names; one that cannot be read is reported and left out."""
+def rules_for(model_dir: Path, export_dir: Path) -> ReadingRules:
+    """Return the rules for reading the rollouts that a folder's checkpoints are measured on.
+
+    They are those of the checkpoints' contract, or of most rollouts for checkpoints of another script, which have none,
+    and of daemon.toml in the current folder. Settings that cannot be used are reported and not applied.
+    """
+    agent = AgentSettings()
+    try:
+        agent = load_settings(Path.cwd()).agent
+    except ConfigError as error:
+        print_error(f"note: the settings are not applied: {error}")
+    rules = ReadingRules.of(agent)
+    for path in sorted(model_dir.glob("model_epoch_*.pt")):
+        document = load_document(read_with_retries(path, limit=MAX_MODEL_BYTES), path.name)
+        if "contract" in document:
+            return rules.for_contract(checkpoint_from(document).contract, "model")
+    return rules.for_contract(contract_for(agent, rollouts_in(export_dir)), "rollouts")
+
+
+def read_all(folder: Path, rules: ReadingRules = NO_RULES) -> list[Rollout]:
+    """Read a folder's rollouts in the order of their names; one that cannot be used is reported and left out."""
     rollouts = []
     for entry in rollouts_in(folder):
         try:
-            rollouts.append(read_rollout(read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)))
+            rollouts.append(read_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES), rules))
         except (HotlapError, OSError) as error:
-            print_error(f"note: {entry.name} is left out: {error}")
+            print_error(f"note: {entry.name} is left out: {error_text(error)}")
     if not rollouts:
         raise RolloutError(
-            f"no rollout in {folder} can be read", hint="see `hotlap docs formats`", code="E_NO_ROLLOUTS"
+            f"no rollout in {shown_path(folder)} can be read", hint="see `hotlap docs formats`", code="E_NO_ROLLOUTS"
         )
     return rollouts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,12 +15,16 @@ from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, RolloutError
 from schemas.job import ExitCode, Job, Result, RolloutInput
 from schemas.program.parser import CommandParser, nearest
-from schemas.rollout.reader import read_rollout
+from schemas.rollout.meaning.majority import Vote, majority_of
+from schemas.rollout.meaning.rules import ReadingRules
+from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from schemas.settings.loading import load_settings
-from schemas.storage.files import read_regular, sha256_of
+from schemas.settings.models import AgentSettings
+from schemas.storage.files import read_with_retries, rename_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.layout import is_rollout_name
 from schemas.storage.set_aside import MODEL_NAME, is_model_name, keep_foreign
+from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
 from trainer.common.exit_codes import failure_of
@@ -29,6 +32,8 @@ from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.programs import PROGRAMS
 from trainer.worker.jobs import run_job
 
+_VOTERS = 50
+"""How many rollouts, the newest ones, define the contract of a new network."""
 _DESCRIPTION = """\
 Train a policy on the rollouts in EXPORT_DIR. Writes model_epoch_1.pt ... model_epoch_<EPOCHS>.pt, the best epoch's
 model_epoch_<k>.json and model_analysis.json to MODEL_DIR. If MODEL_DIR contains a trained model, training continues
@@ -66,7 +71,7 @@ def main(argv: Sequence[str], *, prog: str = "train_pytorch.py") -> int:
         code, failure = failure_of(error)
         print_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
-    model = (arguments.model_dir / result.model).resolve().as_posix()
+    model = engine_path(absolute_path(arguments.model_dir / result.model))
     ConsoleReporter().line(
         f"best: epoch {result.epoch}, score {_format_score(result.score)}, {model} ({result.seconds:.1f} s)"
     )
@@ -86,7 +91,7 @@ def _train(arguments: argparse.Namespace) -> Result:
     model_dir: Path = arguments.model_dir
     model_dir.mkdir(parents=True, exist_ok=True)
     parent_name, parent = (None, None) if arguments.fresh else best_checkpoint(model_dir)
-    contract = parent.contract if parent else _first_contract(rollouts)
+    contract = contract_for(settings.agent, rollouts, parent)
     behaviours = _models_in(model_dir, parent_name)
     with tempfile.TemporaryDirectory(dir=model_dir, prefix=".training-") as folder:
         job = Job(
@@ -98,6 +103,8 @@ def _train(arguments: argparse.Namespace) -> Result:
             settings=settings.trainer,
             rollouts=tuple(r.model_copy(update={"behaviours": behaviours}) for r in rollouts),
             parent=str(model_dir / parent_name) if parent_name else None,
+            choice_names=settings.agent.choice_names,
+            observation_limit=settings.agent.observation_limit,
             use_epoch=settings.daemon.auto_load_model_epoch,
         )
         reporter = ConsoleReporter()
@@ -112,20 +119,20 @@ def rollouts_in(folder: Path) -> tuple[RolloutInput, ...]:
     """Return a folder's rollouts, the oldest name first. Raises RolloutError (E_NO_ROLLOUTS)."""
     if not folder.is_dir():
         raise RolloutError(
-            f"the folder {folder} does not exist",
+            f"the folder {shown_path(folder)} does not exist",
             hint=f"name the engine's export folder{_command_hint(folder)}",
             code="E_NO_ROLLOUTS",
         )
     paths = sorted(path for path in folder.iterdir() if is_rollout_name(path.name) and path.is_file())
     if not paths:
         hint = "let the engine export rollout_<i>_<YYYYMMDD_HHMMSS>.json there"
-        raise RolloutError(f"{folder} does not contain a rollout", hint=hint, code="E_NO_ROLLOUTS")
+        raise RolloutError(f"{shown_path(folder)} does not contain a rollout", hint=hint, code="E_NO_ROLLOUTS")
     rollouts = []
     for path in paths:
         try:
-            sha256 = sha256_of(read_regular(path, limit=MAX_ROLLOUT_BYTES))
+            sha256 = sha256_of(read_with_retries(path, limit=MAX_ROLLOUT_BYTES))
         except (HotlapError, OSError) as error:
-            print_error(f"note: {path.name} is left out: {error}")
+            print_error(f"note: {path.name} is left out: {error_text(error)}")
             continue
         rollouts.append(RolloutInput(name=path.name, sha256=sha256, source=str(path), cache="", is_new=True))
     return tuple(rollouts)
@@ -137,14 +144,35 @@ def _command_hint(folder: Path) -> str:
     return f", or did you mean the command {command}?" if command else ""
 
 
-def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
-    problem = ""
-    for entry in rollouts:
+def contract_for(
+    agent: AgentSettings, rollouts: Sequence[RolloutInput], parent: Checkpoint | None = None
+) -> PolicyContract:
+    """Return the contract of the parent, or else of `[agent]`, or else of most of the newest rollouts.
+
+    Raises ContractError if `[agent]` contradicts the parent, RolloutError if no rollout can be read.
+    """
+    rules = ReadingRules.of(agent)
+    if parent is not None:
+        wanted = rules.with_bounds_for(parent.contract)
+        if wanted is None:
+            raise ContractError(
+                f"{rules.contradiction(parent.contract)}",
+                hint="correct daemon.toml, or use --fresh to start with a new network",
+            )
+        return wanted
+    votes, problem = [], ""
+    for entry in rollouts[-_VOTERS:]:
         try:
-            return read_rollout(read_regular(Path(entry.source), limit=MAX_ROLLOUT_BYTES)).contract
+            parsed = parse_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES), rules)
+            contract = finished(parsed, rules).contract
         except (HotlapError, OSError) as error:
-            problem = f"{entry.name}: {error}"
-    raise RolloutError(f"no rollout can be read: {problem}", hint="see `hotlap docs formats`")
+            problem = f"{entry.name}: {error_text(error)}"
+        else:
+            votes.append(Vote(contract, parsed.states_bounds, parsed.size))
+    majority = majority_of(votes, agent.contract())
+    if majority is None:
+        raise RolloutError(f"no rollout can be read: {problem}", hint="see `hotlap docs formats`")
+    return majority.contract
 
 
 def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
@@ -156,13 +184,13 @@ def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:
     if not analysis.is_file():
         return None, None
     try:
-        document = orjson.loads(read_regular(analysis, limit=1 << 24))
+        document = orjson.loads(read_with_retries(analysis, limit=1 << 24))
         name = document.get("chosen_model") or document.get("best_model")
     except (orjson.JSONDecodeError, AttributeError):
         name = None
     if not isinstance(name, str) or not NAME.fullmatch(name) or not (model_dir / name).is_file():
         raise ContractError(
-            f"{analysis} does not name a checkpoint in its folder",
+            f"{shown_path(analysis)} does not name a checkpoint in its folder",
             hint="use --fresh to start with a new network",
             code="E_PARENT",
         )
@@ -182,9 +210,9 @@ def _move_into_place(staging: Path, model_dir: Path, result: Result) -> None:
     Files of other programs with such names are moved to a folder of their own.
     """
     if folder := keep_foreign(model_dir, lambda path: is_model_name(path.name), at_s=time.time()):
-        print_error(f"note: files in {model_dir} that Hotlap did not write are now in {folder.name}")
+        print_error(f"note: files in {shown_path(model_dir)} that Hotlap did not write are now in {folder.name}")
     for old in model_dir.iterdir():
         if MODEL_NAME.fullmatch(old.name) and old.name not in result.files:
-            old.unlink()
+            unlink_with_retries(old)
     for name in sorted(result.files, key=lambda name: name == "model_analysis.json"):
-        os.replace(staging / name, model_dir / name)
+        rename_with_retries(staging / name, model_dir / name)

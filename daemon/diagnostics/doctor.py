@@ -7,11 +7,12 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from daemon.diagnostics.data_health import check_data
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.reports import Report
@@ -23,7 +24,7 @@ from daemon.publishing.pointer import read_pointer
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project, note_without_engine_file
+from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file, other_path_note
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config, check_folders
 from daemon.training.notices import remembered_notices
@@ -34,10 +35,14 @@ from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
 from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.windows_paths import shown_path
+from schemas.text import printable
 
 LOW_DISK_BYTES = 1_000_000_000
+_NEWEST = 100
+"""How many files are counted to find out whether more are rejected than accepted."""
 SOON_DAYS = 3.0
 SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
@@ -63,10 +68,12 @@ class Finding:
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
+    paths = replace(paths, engine_project=settings.daemon.engine_path)
     findings = [
         *_installation(paths),
         *_settings(paths, loaded),
         *_folders(paths, settings),
+        *_engine_path(paths),
         *_daemon(paths),
         *_ledger(paths, settings),
         *_model(paths),
@@ -82,7 +89,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
 
 
 def _installation(paths: ProjectPaths) -> Iterator[Finding]:
-    running = f"hotlap {__version__}, Python {platform.python_version()}, project {paths.project}"
+    running = f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}"
     if is_project(paths.project):
         yield Finding("ok", "version", running)
         if note := note_without_engine_file(paths.project):
@@ -120,6 +127,8 @@ def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
             check_folders(paths)
     except HotlapError as error:
         yield Finding("wrong", "folders", error.line())
+    if too_long := long_path_problem(paths):
+        yield Finding("note", "folders", f"{too_long} [W_LONG_PATH]")
     if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
         text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
         yield Finding("note", "folders", text)
@@ -128,11 +137,19 @@ def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
     yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
 
 
+def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
+    if paths.engine_project:
+        pointer = paths.for_engine(paths.pointer)
+        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
+    elif note := other_path_note(paths.project):
+        yield Finding("note", "engine path", note)
+
+
 def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
     refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
     missing = [f for f in paths.folders() if not f.is_dir()]
     for folder in refused:
-        text = f"{folder} cannot be written -> correct its permissions, or run the daemon as its owner"
+        text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
         yield Finding("wrong", "folders", text)
     for folder in missing:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
@@ -153,7 +170,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         return
     yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
     try:
-        status = Status.from_bytes(read_regular(paths.status, limit=1 << 24))
+        status = Status.from_bytes(read_with_retries(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
     age_s = REAL_CLOCK.utc_s() - status.heartbeat
@@ -185,6 +202,8 @@ def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
+        if not is_held(paths.lock):
+            yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
         yield from _disk_use(paths, ledger, settings)
     finally:
         ledger.close()
@@ -192,6 +211,11 @@ def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
 
 def _rollouts(ledger: Ledger) -> Iterator[Finding]:
     yield Finding("ok", "rollouts", f"{ledger.pending_count()} pending for the next cycle")
+    outcomes = ledger.newest_outcomes(_NEWEST)
+    rejected = outcomes.count(False)
+    if 2 * rejected > len(outcomes):
+        text = f"{rejected} of the last {len(outcomes)} files were rejected; the newest reasons are below"
+        yield Finding("wrong", "rejected", f"{text} -> correct the exporter, or [agent] in daemon.toml")
     if ledger.meta("paused") is not None:
         yield Finding("note", "paused", "no cycle starts until `hotlap resume`")
     for name, code, reason, _ in ledger.rejections(3):
@@ -242,7 +266,7 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("note", "model", "best_model_path.txt does not name a model yet")
         return
     try:
-        model = read_model(read_regular(paths.models / model_name, limit=MAX_MODEL_BYTES))
+        model = read_model(read_with_retries(paths.models / model_name, limit=MAX_MODEL_BYTES))
         check_probe(model)
     except OSError:
         text = f"{model_name} does not exist -> start the daemon again, or publish another model with `hotlap publish`"
@@ -256,7 +280,11 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
 
 def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
     """Return the violations of invariants. `_ledger` already reports a damaged ledger."""
-    violations = [v for v in check_invariants(paths.project) if v.invariant is not Invariant.LEDGER]
+    violations = [
+        v
+        for v in check_invariants(paths.project, engine_project=paths.engine_project)
+        if v.invariant is not Invariant.LEDGER
+    ]
     for violation in violations:
         remedy = _REMEDIES[violation.invariant]
         where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
@@ -275,7 +303,7 @@ def _python(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iterat
         if not isinstance(loaded, ConfigError):
             check_approved(paths.project, loaded)
         torch = torch_in(python)
-        yield Finding("ok", "torch", f"{torch.version} in {python}")
+        yield Finding("ok", "torch", f"{torch.version} in {shown_path(python)}")
         require_device(torch, python, settings.trainer.device)
     except HotlapError as error:
         topic = {"E_TORCH": "torch", "E_DEVICE": "device"}.get(error.code, "python")

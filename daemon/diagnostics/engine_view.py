@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 from daemon.diagnostics.ledger_audit import LedgerContents
 from daemon.diagnostics.violation import Invariant, Violation
 from daemon.ledger.cycle import Phase
-from daemon.publishing.pointer import names_a_cycle
+from daemon.publishing.pointer import model_named_by, names_a_cycle
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
 from schemas.status import Status
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import error_text
 
 _PUBLISHED = re.compile(r"cycle_(\d{6,})/model_epoch_(\d+)\.json")
 _COPY = re.compile(r"model_epoch_\d+\.json")
@@ -25,7 +25,7 @@ _STATUS_LIMIT_BYTES = 16 * 1024 * 1024
 def model_at(path: Path) -> Model | None:
     """Return the model in a file, or None if the file is missing or is not a valid model."""
     try:
-        return read_model(read_regular(path, limit=MAX_MODEL_BYTES))
+        return read_model(read_with_retries(path, limit=MAX_MODEL_BYTES))
     except (OSError, HotlapError):
         return None
 
@@ -38,7 +38,7 @@ def check_pointer(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Viola
 
     last = ledger.publications[-1] if ledger.publications else None
     try:
-        data = read_regular(paths.pointer, limit=65536)
+        data = read_with_retries(paths.pointer, limit=65536)
         if last is None and not names_a_cycle(data):
             return  # another program wrote it; it stays until a model is published
         text = data.decode("utf-8")
@@ -46,7 +46,7 @@ def check_pointer(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Viola
         if last is not None:
             yield wrong(f"it is missing, but version {last.policy_version} was published")
     except (OSError, HotlapError, UnicodeDecodeError) as error:
-        yield wrong(f"it cannot be read: {error}")
+        yield wrong(f"it cannot be read: {error_text(error)}")
     else:
         try:
             _load_as_engine(paths, ledger, text)
@@ -57,16 +57,15 @@ def check_pointer(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Viola
 
 def _load_as_engine(paths: ProjectPaths, ledger: LedgerContents, text: str) -> None:
     """Load the model that the pointer file names, and compare it with the ledger. Raises HotlapError."""
-    found = re.search(r"cycle_\d+/model_epoch_\d+\.json$", text)
-    model = found.group() if found else ""
+    model = model_named_by(text, paths) or ""
     match = _PUBLISHED.fullmatch(model)
-    if match is None or text != str((paths.models / model).absolute()).replace(os.sep, "/"):
+    if match is None:
         raise HotlapError(f"it contains {text[:200]!r}, which is not a model of this project")
     path = paths.models / model
     if path.parent.is_symlink():
         raise HotlapError(f"the folder {path.parent.name} that it names is a symbolic link")
     try:
-        data = read_regular(path, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(path, limit=MAX_MODEL_BYTES)
     except OSError as error:
         raise HotlapError(f"it names {model}, which cannot be read: {error.strerror}") from None
     loaded = read_model(data)
@@ -107,7 +106,7 @@ def check_engine_files(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[
             if _COPY.fullmatch(path.name) and path.is_file() and model_at(path) is None and path.exists():
                 yield Violation(Invariant.ENGINE_VIEW, "it is not a complete model", path)
     try:
-        Status.from_bytes(read_regular(paths.status, limit=_STATUS_LIMIT_BYTES))
+        Status.from_bytes(read_with_retries(paths.status, limit=_STATUS_LIMIT_BYTES))
     except FileNotFoundError:
         return
     except (OSError, HotlapError, ValueError) as error:

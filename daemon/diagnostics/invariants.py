@@ -20,6 +20,7 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.process.run_token import Token, find_processes, project_fingerprint
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import absolute_path
 
 __all__ = ["FileFingerprint", "Invariant", "Violation", "check_invariants", "fingerprints_of"]
 
@@ -31,6 +32,7 @@ def check_invariants(
     folder: Path,
     *,
     before: Mapping[str, FileFingerprint] | None = None,
+    engine_project: str = "",
     may_clear: bool = False,
     litter_age_s: float = LITTER_AGE_S,
 ) -> tuple[Violation, ...]:
@@ -38,9 +40,10 @@ def check_invariants(
 
     `before` contains the fingerprints (`fingerprints_of`) of files that were in Exports earlier. Each of them must be
     in Exports unchanged or in Rejected; with `may_clear`, a used one may also have been removed, as the settings allow.
-    Temporary files of Hotlap are violations if they are older than `litter_age_s`.
+    Temporary files of Hotlap are violations if they are older than `litter_age_s`. `engine_project` is the setting
+    `daemon.engine_path`.
     """
-    paths = ProjectPaths(folder.resolve())
+    paths = ProjectPaths(absolute_path(folder), engine_project)
     found = _check_once(paths, before, may_clear=may_clear, litter_age_s=litter_age_s)
     for _ in range(_CHECKS_WHILE_RUNNING - 1):
         if not found or not is_held(paths.lock):

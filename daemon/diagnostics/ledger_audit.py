@@ -13,11 +13,12 @@ from pathlib import Path
 
 import orjson
 
+from daemon.ledger.connection import uri_of
 from daemon.ledger.cycle import LEGAL_STEPS, RUNNING, Phase
 from daemon.ledger.migrations import VERSION
 from daemon.ledger.records import FileSignature, Publication
 from schemas.errors import HotlapError
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 
 _NO_LIMIT = 1 << 62  #: bytes
@@ -75,14 +76,16 @@ def fingerprints_of(exports: Path) -> dict[str, FileFingerprint]:
         with contextlib.suppress(FileNotFoundError):  # an engine may rename its temporary files now
             info = path.lstat()
             if stat.S_ISREG(info.st_mode):
-                found[path.name] = FileFingerprint(sha256_of(read_regular(path, limit=_NO_LIMIT)), info.st_mtime_ns)
+                found[path.name] = FileFingerprint(
+                    sha256_of(read_with_retries(path, limit=_NO_LIMIT)), info.st_mtime_ns
+                )
     return found
 
 
 def sha256_at(path: Path) -> str | None:
     """Return the hash of a regular file, or None if it cannot be read."""
     try:
-        return sha256_of(read_regular(path, limit=_NO_LIMIT))
+        return sha256_of(read_with_retries(path, limit=_NO_LIMIT))
     except (OSError, HotlapError):
         return None
 
@@ -109,14 +112,14 @@ def _open_read_only(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connec
     """Open the ledger without write access. An open transaction of a killed daemon is rolled back in a copy."""
     journal = path.with_name(f"{path.name}-journal")
     with contextlib.ExitStack() as stack:
-        target, mode = path.absolute(), "ro"
+        uri = uri_of(path, "ro")
         if not daemon_runs and journal.exists():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-audit-")))
             with contextlib.suppress(FileNotFoundError):  # a daemon that has just started has rolled it back
                 for source in (journal, path):
                     shutil.copyfile(source, folder / source.name)
-                target, mode = folder / path.name, "rw"
-        db = sqlite3.connect(f"{target.as_uri()}?mode={mode}", uri=True, timeout=10.0, isolation_level=None)
+                uri = uri_of(folder / path.name, "rw")
+        db = sqlite3.connect(uri, uri=True, timeout=10.0, isolation_level=None)
         stack.callback(db.close)
         db.row_factory = sqlite3.Row
         yield db

@@ -13,12 +13,16 @@ from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas import __version__
+from schemas.errors import HotlapError
 from schemas.settings.models import Settings
 from schemas.status import CycleSummary, Status
+from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import shown_path
 from schemas.text import printable
 
 _SPARKS = " .:-=+*#"
+_MAX_STATUS_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +46,18 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
     """Report what runs now."""
     is_alive = is_held(paths.lock)
     try:
-        found = Status.from_bytes(paths.status.read_bytes())
+        found = Status.from_bytes(read_with_retries(paths.status, limit=_MAX_STATUS_BYTES))
     except FileNotFoundError:
         document = {"state": "idle", "alive": is_alive, "cycle": 0, "rollouts_pending": 0, "policy_version": 0}
         document |= {"rollouts_needed": settings.daemon.auto_train_after_n_rollouts, "best_model_path": None}
         document |= {"heartbeat": 0.0, "pid": 0, "warnings": [], "hotlap_version": __version__}
-        return Report((f"no daemon has run in {paths.project} yet: start it there with `hotlap`",), document)
-    except (OSError, ValidationError) as error:
+        return Report(
+            (f"no daemon has run in {shown_path(paths.project)} yet: start it there with `hotlap`",), document
+        )
+    except (OSError, HotlapError, ValidationError) as error:
         raise DaemonError(
-            f"{paths.status} cannot be read: {type(error).__name__}", hint="start the daemon again with `hotlap`"
+            f"{shown_path(paths.status)} cannot be read: {type(error).__name__}",
+            hint="start the daemon again with `hotlap`",
         ) from None
     age_s = max(0.0, REAL_CLOCK.utc_s() - found.heartbeat)
     running = (
@@ -60,7 +67,7 @@ def status(paths: ProjectPaths, settings: Settings) -> Report:
     )
     pending = f"{found.rollouts_pending} of {found.rollouts_needed}"
     lines = [
-        f"project    {paths.project}",
+        f"project    {shown_path(paths.project)}",
         f"state      {found.state.value} ({running})",
         f"step       {found.step}",
         f"cycle      {found.cycle}",
@@ -78,7 +85,7 @@ def history(paths: ProjectPaths) -> Report:
     lines = ["cycle  state      version  rollouts  epoch    score   reward/step  value loss  seconds"]
     lines += [_history_line(cycle) for cycle in cycles]
     if not cycles:
-        lines = [f"no cycle has ended yet in {paths.project}"]
+        lines = [f"no cycle has ended yet in {shown_path(paths.project)}"]
     return Report(tuple(lines), [cycle.model_dump(mode="json") for cycle in cycles])
 
 

@@ -10,6 +10,7 @@ from daemon.diagnostics.violation import Invariant, Violation
 from daemon.ledger.records import FileSignature, Publication
 from schemas.rollout.cache import load_rollout
 from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.windows_paths import for_system
 
 
 def check_nothing_lost(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violation]:
@@ -28,7 +29,7 @@ def check_nothing_lost(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[
 
 def _has_data(paths: ProjectPaths, ledger: LedgerContents, rollout: RolloutRow, names: list[str]) -> bool:
     for name in names:
-        path = paths.exports / name
+        path = for_system(paths.exports / name)
         try:
             unchanged = FileSignature.of(path.lstat()) == ledger.files[name][0]
         except OSError:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from schemas.storage.windows_paths import shown_path
+
 
 class Invariant(StrEnum):
     """What must always be true for a project folder."""
@@ -28,4 +30,4 @@ class Violation:
     path: Path
 
     def __str__(self) -> str:
-        return f"{self.invariant}: {self.message} ({self.path})"
+        return f"{self.invariant}: {self.message} ({shown_path(self.path)})"

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 from daemon.ledger.sqlite_errors import LedgerDamaged, is_io_error, to_ledger_error
+from schemas.storage.windows_paths import for_system
 
 LOCK_TIMEOUT_S = 10.0
 """How long to wait if another program has locked the ledger."""
 
 
+def uri_of(path: Path, mode: Literal["ro", "rw", "rwc"]) -> str:
+    """Return the URI by which SQLite opens a file.
+
+    On Windows it has no `//`, because after that SQLite accepts no server's name, and names SQLite's own variant for
+    paths of more than 1,040 bytes.
+    """
+    if sys.platform != "win32":
+        return f"{path.absolute().as_uri()}?mode={mode}"
+    return f"file:{quote(str(for_system(path.absolute())))}?mode={mode}&vfs=win32-longpath"
+
+
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Return a connection with a rollback journal and a sync at every commit. Raises sqlite3.Error."""
-    target = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-    db = sqlite3.connect(target, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+    db = sqlite3.connect(
+        uri_of(path, "ro" if read_only else "rwc"), uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None
+    )
     try:
         db.row_factory = sqlite3.Row
         if not read_only:

@@ -10,6 +10,7 @@ from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.ledger.records import Publication
 from daemon.ledger.rows import (
+    COUNTS_SQL,
     UNFINISHED_SQL,
     adoption_key,
     insert_publication,
@@ -146,8 +147,12 @@ class CycleTable(LedgerConnection):
         return frozenset(row[0] for row in self._db.execute("SELECT DISTINCT cycle_id FROM publication"))
 
     def has_trained(self) -> bool:
-        """Return whether any model other than version 0 was published."""
-        return self._db.execute("SELECT 1 FROM publication WHERE policy_version > 0 LIMIT 1").fetchone() is not None
+        """Return whether any model other than an untrained version 0 was published."""
+        sql = (
+            "SELECT 1 FROM publication WHERE policy_version > 0"
+            " OR EXISTS (SELECT 1 FROM meta WHERE key = 'adoption:' || publication.cycle_id) LIMIT 1"
+        )
+        return self._db.execute(sql).fetchone() is not None
 
     def count_trained(self) -> int:
         """Return how many training cycles have been published or have failed."""
@@ -188,7 +193,9 @@ class CycleTable(LedgerConnection):
         return [self._summary(row) for row in reversed(rows)]
 
     def _summary(self, row: sqlite3.Row) -> CycleSummary:
-        names = self._db.execute("SELECT name FROM rollout WHERE cycle_id = ? ORDER BY id", (row["id"],))
+        names = self._db.execute(
+            f"SELECT name FROM rollout WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (row["id"],)
+        )
         published = row["phase"] == Phase.PUBLISHED
         adoption = self.adoption(row["id"])
         return CycleSummary(

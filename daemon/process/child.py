@@ -23,6 +23,7 @@ from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
 from schemas.process.tree import ProcessTree
 from schemas.program.children import CODE_ROOT, import_path, module_command
 from schemas.settings.models import TrainerSettings
+from schemas.storage.windows_paths import shown_path, working_folder
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_WAITING_EVENTS = 1000
@@ -209,7 +210,7 @@ def _start(spec: ChildSpec, stderr: int) -> ProcessTree:
             spec.arguments,
             project=spec.project,
             environment=_environment(spec),
-            cwd=spec.folder,
+            cwd=working_folder(spec.folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -218,7 +219,7 @@ def _start(spec: ChildSpec, stderr: int) -> ProcessTree:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DaemonError(
             f"{spec.arguments[0]} could not be started: {reason} "
-            f"(command: {command_line(spec.arguments)}, in {spec.folder})",
+            f"(command: {command_line(spec.arguments)}, in {shown_path(spec.folder)})",
             hint="set python_executable to the full path of a Python with torch, or remove it",
             code="E_PYTHON",
         ) from None

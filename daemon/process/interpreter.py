@@ -13,6 +13,7 @@ from pathlib import Path
 
 from daemon.errors import DaemonError
 from schemas.settings.models import DaemonSettings
+from schemas.storage.windows_paths import error_text, for_system, plain_path, shown_path
 
 _PROBE = (
     "import importlib.util as u, sys; print('hotlap', *sys.version_info[:2], int(u.find_spec('torch') is not None))"
@@ -51,10 +52,10 @@ def python_for(executable: str) -> str:
 
 def script_for(training_script: str, project: Path) -> Path:
     """Return the path of the user's training script. Raises DaemonError if it does not exist."""
-    script = project / training_script
+    script = for_system(plain_path(project) / training_script)
     if not script.is_file():
         raise DaemonError(
-            f"training_script {training_script} does not exist",
+            f"training_script {shown_path(training_script)} does not exist",
             hint="set it to an absolute path, or one relative to the project folder",
             code="E_SCRIPT",
         )
@@ -66,7 +67,9 @@ def check_launch(settings: DaemonSettings, project: Path) -> None:
     python = python_for(settings.python_executable)
     if not Path(python).is_file():
         raise DaemonError(
-            f"{python}, which runs the daemon, no longer exists", hint="install Python again", code="E_PYTHON"
+            f"{shown_path(python)}, which runs the daemon, no longer exists",
+            hint="install Python again",
+            code="E_PYTHON",
         )
     if settings.training_script:
         script_for(settings.training_script, project)
@@ -149,7 +152,9 @@ def torch_in(python: str) -> TorchBuild:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
-            f"{python} cannot be run: {error}", hint="correct python_executable in daemon.toml", code="E_PYTHON"
+            f"{shown_path(python)} cannot be run: {error_text(error)}",
+            hint="correct python_executable in daemon.toml",
+            code="E_PYTHON",
         ) from None
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     words = lines[-1].split("|") if lines else []
@@ -160,7 +165,7 @@ def torch_in(python: str) -> TorchBuild:
 
 def _no_torch(python: str) -> DaemonError:
     return DaemonError(
-        f"{python} has no torch",
+        f"{shown_path(python)} has no torch",
         hint=f"run `{command_line([python, '-m', 'pip', 'install', 'torch'])}`",
         code="E_TORCH",
     )

@@ -17,8 +17,9 @@ from pathlib import Path
 from daemon.publishing.pointer import names_a_cycle
 from daemon.runtime.context import Context
 from schemas.errors import HotlapError
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.set_aside import MODEL_NAME, copy_to, is_model_name, is_same_content, move_to, new_folder
+from schemas.storage.windows_paths import error_text
 
 CODE = "W_SET_ASIDE"
 _FOLDER_KEY = "set_aside"
@@ -83,7 +84,7 @@ def set_aside_or_warn(context: Context) -> None:
     try:
         set_aside(context)
     except (OSError, HotlapError) as error:
-        context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error}")
+        context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error_text(error)}")
 
 
 def remove_copied(context: Context) -> None:
@@ -137,7 +138,7 @@ def _is_known(context: Context, path: Path) -> bool:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return False
-        return context.ledger.knows_file(sha256_of(read_regular(path, limit=_NO_LIMIT)))
+        return context.ledger.knows_file(sha256_of(read_with_retries(path, limit=_NO_LIMIT)))
     except FileNotFoundError:
         return True  # it was removed in the meantime
     except OSError:
@@ -150,7 +151,7 @@ def _is_own_cycle(context: Context, path: Path) -> bool:
 
 def _is_foreign_status(path: Path) -> bool:
     try:
-        data = read_regular(path, limit=_NO_LIMIT)
+        data = read_with_retries(path, limit=_NO_LIMIT)
     except (OSError, HotlapError):
         return False
     return bool(data) and _STATUS_MARKER not in data
@@ -159,7 +160,7 @@ def _is_foreign_status(path: Path) -> bool:
 def _foreign_pointer(context: Context) -> bytes | None:
     """Return the content of the pointer file if another program wrote it, else None."""
     try:
-        data = read_regular(context.paths.pointer, limit=_MAX_POINTER_BYTES)
+        data = read_with_retries(context.paths.pointer, limit=_MAX_POINTER_BYTES)
     except FileNotFoundError:
         return None
     except (OSError, HotlapError):
@@ -189,7 +190,7 @@ def _remove_if_copied(context: Context, path: Path) -> bool:
     if not is_same_content(path, folder / path.name):
         return False
     try:
-        context.disk.unlink(path)
+        unlink_with_retries(path, disk=context.disk)
     except OSError:
         return False
     return True
@@ -200,9 +201,9 @@ def _report(context: Context, moved: list[Path], pointer: bytes | None) -> str:
     models = [path for path in moved if MODEL_NAME.fullmatch(path.name)]
     named = next((path for path in models if pointer is not None and _names(pointer, path)), None)
     newest = max(models, key=lambda path: (path.lstat().st_mtime_ns, path.suffix == ".json"), default=None)
-    folder = moved[-1].parent.relative_to(context.paths.project).as_posix()
+    place = moved[-1].parent.relative_to(context.paths.project).as_posix()
     many = "1 file" if len(moved) == 1 else f"{len(moved)} files"
-    text = f"{many} in Models that Hotlap did not write: moved, unchanged, to {folder}"
+    text = f"{many} in Models that Hotlap did not write: moved, unchanged, to {place}"
     example = named or newest
     if example is None:
         return text

@@ -15,8 +15,16 @@ from daemon.publishing.pointer import read_pointer
 from daemon.publishing.published_cycles import find_published_cycles, has_published_above, highest_number
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, read_model
-from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_with_retries, sha256_of
+from schemas.storage.files import (
+    REAL_DISK,
+    Disk,
+    read_with_retries,
+    rename_with_retries,
+    sha256_of,
+    unlink_with_retries,
+)
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import error_text
 
 
 def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
@@ -36,7 +44,8 @@ def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK
         _rebuild(paths, found, highest=highest, now_s=now_s, disk=disk)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
-            f"the ledger {paths.ledger.name} is {'damaged' if damage else 'missing'} and cannot be rebuilt: {error}",
+            f"the ledger {paths.ledger.name} is {'damaged' if damage else 'missing'} and cannot be rebuilt:"
+            f" {error_text(error)}",
             hint="free some disk space and check the rights of Saved/Training/State",
         ) from None
     what = f"was damaged and is now {moved.name}" if moved else "was missing"
@@ -77,7 +86,7 @@ def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, highest: i
     """Write a new ledger under another name and rename it at the end, so that a crash never leaves a partial ledger."""
     new = paths.ledger.with_name(f"{paths.ledger.name}.new")
     for path in (new, new.with_name(f"{new.name}-journal"), paths.ledger):
-        disk.unlink(path)
+        unlink_with_retries(path, disk=disk)
     ledger = Ledger.open(new)
     try:
         ledger.restore(found, highest=highest, at_s=now_s)
@@ -96,7 +105,7 @@ def _record_pointer(ledger: Ledger, paths: ProjectPaths, found: Sequence[Publish
     if pointer is None or last is None or published is None or pointer == last.model:
         return
     try:
-        data = read_regular(paths.models / pointer, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(paths.models / pointer, limit=MAX_MODEL_BYTES)
         epoch = read_model(data).lineage.epoch
     except (OSError, HotlapError):
         return

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
+import sys
 from pathlib import Path
 
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
-from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of, write_atomic
+from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
 
 _PUBLISHED_MODEL = re.compile(r"cycle_\d+/model_epoch_\d+\.json")
@@ -44,14 +44,14 @@ def set_pointer(
         raise PublishError(
             f"{path.parent.name} is a symbolic link", hint="publish a cycle whose folder is in Models itself"
         )
-    data = read_regular(path, limit=MAX_MODEL_BYTES)
+    data = read_with_retries(path, limit=MAX_MODEL_BYTES)
     sha256 = sha256_of(data)
     if sha256 != checked:
         loaded = read_model(data)
         check_probe(loaded)
         if contract is not None and (differences := contract.differences(loaded.contract)):
             raise ModelError(f"{model} has {' and '.join(differences)}", hint="publish a model of this project")
-    write_atomic(paths.pointer, _as_pointer(path).encode("utf-8"), disk=disk)
+    write_atomic(paths.pointer, paths.for_engine(path).encode("utf-8"), disk=disk)
     return sha256
 
 
@@ -61,11 +61,19 @@ def read_pointer(paths: ProjectPaths) -> str | None:
     After a project was moved or copied, the pointer file still contains the old path.
     """
     try:
-        text = read_regular(paths.pointer, limit=_MAX_POINTER_BYTES).decode("utf-8")
+        text = read_with_retries(paths.pointer, limit=_MAX_POINTER_BYTES).decode("utf-8")
     except (OSError, HotlapError, UnicodeDecodeError):
         return None
+    return model_named_by(text, paths)
+
+
+def model_named_by(text: str, paths: ProjectPaths) -> str | None:
+    """Return the model of this project that a pointer file with this text names, relative to Models, or None."""
     model = "/".join(text.split("/")[-2:])
-    return model if _PUBLISHED_MODEL.fullmatch(model) and text == _as_pointer(paths.models / model) else None
+    if not _PUBLISHED_MODEL.fullmatch(model):
+        return None
+    path = paths.models / model
+    return model if text == paths.for_engine(path) or _is_other_name(text, path) else None
 
 
 def names_a_cycle(data: bytes) -> bool:
@@ -74,5 +82,14 @@ def names_a_cycle(data: bytes) -> bool:
     return _PUBLISHED_MODEL.fullmatch("/".join(text.split("/")[-2:])) is not None
 
 
-def _as_pointer(path: Path) -> str:
-    return str(path.absolute()).replace(os.sep, "/")
+def _is_other_name(text: str, path: Path) -> bool:
+    """Return whether the text is another path of the same file, as of a drive of `subst`, or in another case.
+
+    Only on Windows, and only with a drive letter: opening `//server/share` would send a server this user's login.
+    """
+    if sys.platform != "win32" or not re.match(r"[A-Za-z]:/", text):
+        return False
+    try:
+        return path.samefile(text)
+    except OSError:
+        return False

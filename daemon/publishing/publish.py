@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from daemon.publishing.pointer import PublishError, set_pointer
 from schemas.contract import PolicyContract
 from schemas.job import Result
-from schemas.model import check_probe, read_model
-from schemas.storage.files import REAL_DISK, Disk, rename_with_retries, sha256_of, write_all_atomic
+from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.storage.files import (
+    REAL_DISK,
+    Disk,
+    read_with_retries,
+    rename_with_retries,
+    sha256_of,
+    unlink_with_retries,
+    write_all_atomic,
+)
+from schemas.storage.held_open import is_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.set_aside import ANALYSIS_NAME
 
@@ -35,6 +46,7 @@ class PublishedModel:
 
     model: str  #: relative to Models, forward slashes
     sha256: str
+    old_copies: tuple[str, ...] = ()  #: copies in Models that stay those of an older cycle: a program has them open
 
 
 def publish(
@@ -62,21 +74,24 @@ def publish(
         checked = _check(staging, result, contract)
         _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
     own = others.set_aside()
-    copied = _refresh_copies(folder, paths, disk)
+    copied, old_copies = _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
     sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
     others.remove_copied()
-    for name in own - copied:
-        disk.unlink(paths.models / name)
-    return PublishedModel(model, sha256)
+    old_copies += _remove_copies(paths, own - copied, disk)
+    return PublishedModel(model, sha256, old_copies)
 
 
 def _is_complete(folder: Path, result: Result) -> bool:
     """Return whether the cycle's folder already contains the chosen model as the trainer wrote it."""
     try:
-        return all(sha256_of((folder / name).read_bytes()) == result.files[name] for name in _essential(result))
+        return all(sha256_of(_read(folder / name)) == result.files[name] for name in _essential(result))
     except (OSError, KeyError):
         return False
+
+
+def _read(path: Path) -> bytes:
+    return read_with_retries(path, limit=MAX_MODEL_BYTES)
 
 
 def _essential(result: Result) -> tuple[str, ...]:
@@ -96,7 +111,7 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
                 f"the trainer's file has the name {name!r}", hint="use letters, digits, '_', '-' and '.'"
             )
         try:
-            data = (staging / name).read_bytes()
+            data = _read(staging / name)
         except FileNotFoundError:
             raise PublishError(f"the trainer's file {name} is missing", hint="see the cycle's log") from None
         if sha256_of(data) != sha256:
@@ -120,7 +135,7 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
         elif path.is_dir():
             disk.remove_folder(path)
         else:
-            disk.unlink(path)
+            unlink_with_retries(path, disk=disk)
     disk.fsync_all(staged)
     disk.fsync_dir(staging)
     if folder.exists():
@@ -140,8 +155,34 @@ def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:
     disk.remove_folder(folder)
 
 
-def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> frozenset[str]:
-    """Copy the cycle's files to Models itself, and return their names."""
+def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Copy the cycle's files to Models itself; return their names, and of them those that are still older files.
+
+    A program on Windows has these open. They stay as they are, because engines read the cycle's folder.
+    """
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
-    write_all_atomic(paths.models, {name: wanted[name].read_bytes for name in sorted(wanted)}, disk=disk)
-    return frozenset(wanted)
+
+    def write(*names: str) -> None:
+        write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)
+
+    names, old = sorted(wanted), []
+    if not _done_unless_held_open(partial(write, *names)):
+        old = [name for name in names if not _done_unless_held_open(partial(write, name))]
+    return frozenset(wanted), tuple(old)
+
+
+def _remove_copies(paths: ProjectPaths, names: Collection[str], disk: Disk) -> tuple[str, ...]:
+    """Remove the copies of files that only an earlier cycle had; return those that a program on Windows has open."""
+    removals = {name: partial(unlink_with_retries, paths.models / name, disk=disk) for name in sorted(names)}
+    return tuple(name for name, removal in removals.items() if not _done_unless_held_open(removal))
+
+
+def _done_unless_held_open(operation: Callable[[], None]) -> bool:
+    """Return False if the operation fails because a program on Windows has the file open."""
+    try:
+        operation()
+    except OSError as error:
+        if not is_held_open(error):
+            raise
+        return False
+    return True

@@ -15,7 +15,7 @@ from daemon.ledger.records import PublishedCycle
 from schemas.errors import HotlapError
 from schemas.job import Adoption, Result
 from schemas.model import MAX_MODEL_BYTES, Model, is_own_format, read_model
-from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
+from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 
 _FOLDER = re.compile(r"cycle_(\d{6,})")
@@ -56,7 +56,7 @@ def record_removed_cycle(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_D
 def _read_removed_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     """Return the cycles in gone_cycles.jsonl; damaged lines are skipped."""
     try:
-        lines = read_regular(paths.gone_cycles, limit=_MAX_REMOVED_BYTES).splitlines()
+        lines = read_with_retries(paths.gone_cycles, limit=_MAX_REMOVED_BYTES).splitlines()
     except (OSError, HotlapError):
         return []
     found = []
@@ -72,7 +72,7 @@ def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCyc
     """Return the cycle that published the model in a folder, or None if no model can be read."""
     for path in _models_likeliest_first(folder):
         try:
-            data = read_regular(path, limit=MAX_MODEL_BYTES)
+            data = read_with_retries(path, limit=MAX_MODEL_BYTES)
             if not is_own_format(data):
                 continue  # another program wrote it
             model = read_model(data)
@@ -108,7 +108,9 @@ def _models_likeliest_first(folder: Path) -> list[Path]:
     """
     models = sorted(folder.glob("model_epoch_*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     try:
-        epoch = orjson.loads(read_regular(folder / "model_analysis.json", limit=MAX_MODEL_BYTES)).get("chosen_epoch")
+        epoch = orjson.loads(read_with_retries(folder / "model_analysis.json", limit=MAX_MODEL_BYTES)).get(
+            "chosen_epoch"
+        )
     except (OSError, HotlapError, orjson.JSONDecodeError, AttributeError):
         return models
     return sorted(models, key=lambda path: path.name != f"model_epoch_{epoch}.json")
@@ -121,7 +123,8 @@ def _rebuild_result(path: Path, model: Model, sha256: str) -> Result:
         score=model.lineage.score,
         model=path.name,
         checkpoint=path.with_suffix(".pt").name,
-        files={path.name: sha256} | {other.name: sha256_of(other.read_bytes()) for other in others},
+        files={path.name: sha256}
+        | {other.name: sha256_of(read_with_retries(other, limit=MAX_MODEL_BYTES)) for other in others},
         contract=model.contract,
         hidden_sizes=model.hidden_sizes,
     )

@@ -15,6 +15,7 @@ from daemon.publishing.published_cycles import record_removed_cycle
 from daemon.runtime.context import Context
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import for_system
 
 HOUR_S = 3600.0
 TEMPORARY_S = 60.0
@@ -171,7 +172,7 @@ def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Di
 
 def remove_if_unchanged(folder: Path, name: str, signature: FileSignature, *, disk: Disk = REAL_DISK) -> bool:
     """Remove a file from Exports unless it has changed; return whether it does not exist any more."""
-    path = folder / name
+    path = for_system(folder / name)
     try:
         if FileSignature.of(path.lstat()) != signature:
             return False

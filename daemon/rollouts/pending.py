@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 
 from daemon.ledger.records import FileSignature
+from daemon.rollouts.reader import Incomplete
 from schemas.backoff import backoff_s
 
 UNREADABLE = frozenset({"E_PERMISSION", "E_UNREADABLE", "E_HELD_OPEN", "E_STORE"})
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.5, 60.0
-_FAILED_READS_BEFORE_WARNING = 3
-"""Users are warned about a file that another program has open only after this many failed reads."""
+_READS_WHILE_HELD_OPEN = 3
+"""This many failed reads of a file that another program has open are expected: the engine may be writing it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,21 @@ class PendingFile:
         return backoff_s(self.failed_reads, first_s=_FIRST_RETRY_S, longest_s=_LONGEST_RETRY_S)
 
     @property
+    def is_being_written(self) -> bool:
+        """Return whether another program has the file open, and may close it in a moment."""
+        return self.code == "E_HELD_OPEN" and self.failed_reads < _READS_WHILE_HELD_OPEN
+
+    @property
     def deserves_warning(self) -> bool:
         """Return whether to warn users that the file cannot be read."""
-        is_open_elsewhere = self.code == "E_HELD_OPEN" and self.failed_reads < _FAILED_READS_BEFORE_WARNING
-        return self.code in UNREADABLE and not is_open_elsewhere
+        return self.code in UNREADABLE and not self.is_being_written
+
+
+def code_and_reason(found: Incomplete, failed_reads: int) -> tuple[str, str]:
+    """Return why a file is not accepted, after this many failed reads."""
+    if found.reason_if_lasting and failed_reads >= _READS_WHILE_HELD_OPEN:
+        return "E_PERMISSION", found.reason_if_lasting
+    return found.code, found.reason
 
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:

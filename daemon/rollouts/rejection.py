@@ -11,13 +11,16 @@ from pathlib import Path
 
 from daemon.ledger.records import FileSignature
 from daemon.runtime.context import Context
-from schemas.storage.files import Disk, write_atomic
+from schemas.storage.files import Disk, rename_with_retries, write_atomic
+from schemas.storage.windows_paths import for_system
 from schemas.text import printable
 
 CHECK_S = 5.0
 _NOTE = ".reason.txt"
 LONGEST_NAME_BYTES = 200
 """File systems allow 255 bytes. `.reason.txt` and the ending of a temporary name must still fit."""
+_HELD_OPEN_TIMEOUT_S = 0.2
+"""How long to wait for a program that has the file open: the daemon does nothing else meanwhile."""
 
 
 def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -> Path:
@@ -25,13 +28,13 @@ def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -
 
     Raises FileNotFoundError if the file does not exist any more, another OSError if it cannot be moved.
     """
-    os.lstat(source)
+    os.lstat(for_system(source))
     disk.make_folder(rejected)
     target = _free_name(rejected, source.name)
     note = _note_of(target)
     write_atomic(note, f"{reason}\n".encode("utf-8", "backslashreplace"), disk=disk)
     try:
-        disk.rename(source, target)
+        rename_with_retries(source, target, disk=disk, timeout_s=_HELD_OPEN_TIMEOUT_S)
     except OSError:
         disk.unlink(note)
         raise
@@ -41,7 +44,7 @@ def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -
 def _free_name(folder: Path, name: str) -> Path:
     short = _shortened(name)
     candidate, n = folder / short, 1
-    while os.path.lexists(candidate) or os.path.lexists(f"{candidate}.reason.txt"):
+    while any(os.path.lexists(for_system(path)) for path in (candidate, Path(f"{candidate}.reason.txt"))):
         n += 1
         candidate = folder / f"{short}.{n}"
     return candidate

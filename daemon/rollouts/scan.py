@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.ledger.records import FileSignature
+from schemas.storage.held_open import may_be_held_open
 from schemas.storage.layout import is_rollout_name
+from schemas.storage.windows_paths import for_system
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +28,18 @@ def scan_folder(folder: Path) -> Listing:
         for entry in entries:
             name = entry.name
             if not is_rollout_name(name):
-                if is_rollout_name(name.strip()):
+                if is_rollout_name(name.strip().rstrip(". ")):
                     skipped[name] = "E_NAME"
                 continue
             try:
-                info = os.lstat(entry.path)  # the information in `entry` may be out of date on NTFS
+                info = os.lstat(for_system(Path(entry.path)))  # the information in `entry` may be out of date on NTFS
             except FileNotFoundError:
                 continue
-            except OSError:
-                skipped[name] = "E_UNREADABLE"
-                continue
+            except OSError as error:
+                if not may_be_held_open(error):
+                    skipped[name] = "E_UNREADABLE"
+                    continue
+                info = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(info.st_mode):
                 files[name] = FileSignature.of(info)
             else:

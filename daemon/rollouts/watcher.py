@@ -22,6 +22,7 @@ from watchdog.observers.api import BaseObserver
 
 from daemon.runtime.clock import REAL_CLOCK, Clock
 from schemas.backoff import backoff_s
+from schemas.storage.windows_paths import error_text
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
@@ -138,7 +139,7 @@ class Watcher:
             if observer is not None:
                 _end(observer)
             remedy = _SYSCTL.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-            self._retry_later(f"{error}" + (f" -> {remedy}" if remedy else ""))
+            self._retry_later(error_text(error) + (f" -> {remedy}" if remedy else ""))
         else:
             self._observer = observer
 

@@ -17,8 +17,10 @@ from daemon.runtime.instance_lock import is_held
 from schemas.base import StrictModel
 from schemas.errors import HotlapError
 from schemas.job import Adoption
-from schemas.storage.files import REAL_DISK, Disk, read_regular, write_atomic
+from schemas.storage.files import REAL_DISK, Disk, read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.held_open import may_be_held_open
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import shown_path
 
 if TYPE_CHECKING:  # the command line does not need a context, and starts faster without its imports
     from daemon.runtime.context import Context
@@ -26,6 +28,8 @@ if TYPE_CHECKING:  # the command line does not need a context, and starts faster
 REPLY_TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _MAX_COMMAND_BYTES = 64 * 1024
+_HELD_OPEN_TIMEOUT_S = 0.2
+"""How long one pass of the daemon waits for a command that another program has open."""
 _COMMAND, _REPLY = ".command", ".reply"
 
 
@@ -52,7 +56,7 @@ def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = RE
     """Send a command to the running daemon and return the reply. Raises DaemonError if no daemon runs or replies."""
     if not is_held(paths.lock):
         raise DaemonError(
-            f"no daemon runs on {paths.project}",
+            f"no daemon runs on {shown_path(paths.project)}",
             hint="start it with `hotlap`, or train once with `hotlap --once`",
             code="E_NO_DAEMON",
             exit_code=Exit.USAGE,
@@ -63,14 +67,16 @@ def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = RE
     until = REAL_CLOCK.monotonic() + timeout_s
     while REAL_CLOCK.monotonic() < until:
         if reply_path.exists():
-            reply = Reply.from_bytes(reply_path.read_bytes())
-            REAL_DISK.unlink(reply_path)
+            reply = Reply.from_bytes(read_with_retries(reply_path, limit=_MAX_COMMAND_BYTES))
+            with contextlib.suppress(OSError):  # the next start of the daemon removes it
+                unlink_with_retries(reply_path)
             return reply
         REAL_CLOCK.sleep(_POLL_S)
-    REAL_DISK.unlink(command_path)
+    with contextlib.suppress(OSError):
+        unlink_with_retries(command_path)
     raise DaemonError(
         f"the daemon did not reply within {timeout_s:.0f} s",
-        hint=f"see {paths.daemon_log}, or run `hotlap status`",
+        hint=f"see {shown_path(paths.daemon_log)}, or run `hotlap status`",
         code="E_NO_ANSWER",
         exit_code=Exit.CYCLE_FAILED,
     )
@@ -81,9 +87,11 @@ def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
     found: list[tuple[Path, Command | None]] = []
     for path in sorted(paths.commands.glob(f"*{_COMMAND}")):
         try:
-            found.append((path, Command.from_bytes(read_regular(path, limit=_MAX_COMMAND_BYTES))))
-        except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError):
-            found.append((path, None))
+            data = read_with_retries(path, limit=_MAX_COMMAND_BYTES, timeout_s=_HELD_OPEN_TIMEOUT_S)
+            found.append((path, Command.from_bytes(data)))
+        except (OSError, HotlapError, ValidationError, orjson.JSONDecodeError) as error:
+            if not (isinstance(error, OSError) and may_be_held_open(error)):  # else the next pass reads it
+                found.append((path, None))
     return found
 
 
@@ -91,7 +99,8 @@ def handle_commands(context: Context, execute: Callable[[Command], Reply]) -> No
     """Execute the waiting commands and write their replies."""
     for path, command in waiting_commands(context.paths):
         try:
-            context.disk.unlink(path)  # before it is executed: a remaining file would be executed again at every pass
+            unlink_with_retries(path, disk=context.disk, timeout_s=_HELD_OPEN_TIMEOUT_S)
+            # before it is executed: a remaining file would be executed again at every pass
         except OSError as error:
             context.warn("W_ORDER", f"the command file {path.name} cannot be removed: {error.strerror}")
             continue
@@ -110,4 +119,4 @@ def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
     """Remove the commands and replies of an earlier daemon. Nobody waits for them any more."""
     for suffix in (_COMMAND, _REPLY):
         for path in paths.commands.glob(f"*{suffix}"):
-            disk.unlink(path)
+            unlink_with_retries(path, disk=disk)

@@ -16,6 +16,8 @@ from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK, Clock
 from schemas.storage.careful_open import open_regular
 from schemas.storage.file_lock import try_lock
+from schemas.storage.held_open import retry_while_held_open
+from schemas.storage.windows_paths import error_text, shown_path
 from schemas.text import printable
 
 _TIMEOUT_S, _BETWEEN_S = 0.3, 0.02
@@ -38,7 +40,7 @@ class ProjectLock:
         while not self._try_acquire():
             if self._clock.monotonic() >= until:
                 raise DaemonError(
-                    f"another daemon runs on this project: {holder_of(self._path)} ({self._path})",
+                    f"another daemon runs on this project: {holder_of(self._path)} ({shown_path(self._path)})",
                     hint="stop it first; `hotlap status` shows what it does",
                     code="E_OTHER_DAEMON",
                     exit_code=Exit.OTHER_DAEMON,
@@ -80,12 +82,13 @@ class ProjectLock:
         try:
             file = _open_file(self._path)
         except (OSError, DaemonError) as error:
-            return f"the lock file {self._path} was removed and cannot be created again: {error}"
+            return (
+                f"the lock file {shown_path(self._path)} was removed and cannot be created again: {error_text(error)}"
+            )
         if not try_lock(file):
             os.close(file)
-            return (
-                f"the lock file {self._path} was replaced and {holder_of(self._path)} has locked it: stop that process"
-            )
+            holder = holder_of(self._path)
+            return f"the lock file {shown_path(self._path)} was replaced and {holder} has locked it: stop that process"
         os.close(self._file)
         self._file = file
         self._write_holder()
@@ -107,7 +110,8 @@ def is_held(path: Path) -> bool:
         if not is_free:
             return True
     try:
-        file = open_regular(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+        flags = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY
+        file = retry_while_held_open(lambda: open_regular(path, flags), pause=REAL_CLOCK.sleep)
     except OSError:
         return False
     is_free = try_lock(file)
@@ -136,17 +140,17 @@ def holder_of(path: Path) -> str:
 
 def _open_file(path: Path) -> int:
     try:
-        return open_regular(path, os.O_RDWR | os.O_CREAT)
+        return retry_while_held_open(lambda: open_regular(path, os.O_RDWR | os.O_CREAT), pause=REAL_CLOCK.sleep)
     except PermissionError:
         raise DaemonError(
-            f"the lock file {path} belongs to another user",
+            f"the lock file {shown_path(path)} belongs to another user",
             hint="run the daemon as the user who owns the project, or correct the permissions of Saved/Training",
             code="E_LOCK",
         ) from None
     except OSError as error:
         raise DaemonError(
-            f"the lock file {path} cannot be used: {error.strerror or error}",
-            hint=f"remove {path}",
+            f"the lock file {shown_path(path)} cannot be used: {error.strerror or error}",
+            hint=f"remove {shown_path(path)}",
             code="E_LOCK",
         ) from None
 

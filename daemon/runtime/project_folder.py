@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 
 from daemon.errors import DaemonError
 from schemas.program.commands import quoted
 from schemas.settings.loading import CONFIG_NAME
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import LONGEST_PATH, absolute_path, engine_path, reserved_part, shown_path
 
 ENGINE_FILES = ("*.uproject", "project.godot", "ProjectSettings", "*.yyp", "game.project")
 """Files that identify a project folder of Unreal, Godot, Unity, GameMaker and Defold."""
+
+_LONGEST_OF_AN_ENGINE = "/Saved/Training/Exports/rollout_1000_20241225_143022.json.tmp"
 
 
 _INNER = ("exports", "rejected", "models", "logs", "state", "receipts")
@@ -18,27 +23,57 @@ _INNER = ("exports", "rejected", "models", "logs", "state", "receipts")
 
 def project_paths(folder: Path) -> ProjectPaths:
     """Return the paths in a project folder. Raises DaemonError if it does not exist or is a folder inside a project."""
-    if not folder.is_dir():
-        problem, hint = ("is not a folder", f"name its folder: `--project {quoted(str(folder.parent))}`")
-        if not folder.exists():
+    _require_usable_name(folder)
+    paths = ProjectPaths(absolute_path(folder))
+    if not paths.project.is_dir():
+        problem, hint = ("is not a folder", f"name its folder: `--project {quoted(shown_path(folder.parent))}`")
+        if not paths.project.exists():
             problem, hint = "does not exist", "create it, or correct --project"
-        raise DaemonError(f"the project folder {folder} {problem}", hint=hint, code="E_PROJECT")
-    paths = ProjectPaths(folder.resolve())
+        raise DaemonError(f"the project folder {shown_path(folder)} {problem}", hint=hint, code="E_PROJECT")
     if (project := enclosing_project(paths.project)) is not None:
         raise DaemonError(
-            f"{paths.project} is a folder inside the project {project}",
-            hint=f"name the project's folder: `--project {quoted(str(project))}`",
+            f"{shown_path(paths.project)} is a folder inside the project {shown_path(project)}",
+            hint=f"name the project's folder: `--project {quoted(shown_path(project))}`",
             code="E_PROJECT",
         )
     try:
         str(paths.project).encode("utf-8")
     except UnicodeEncodeError:
         raise DaemonError(
-            f"the project's path {paths.project} is not valid UTF-8, so the pointer file cannot contain a model's path",
+            f"the project's path {shown_path(paths.project)} is not valid UTF-8, so the pointer file cannot contain a"
+            " model's path",
             hint="rename the folder, or use a UTF-8 locale",
             code="E_PROJECT",
         ) from None
     return paths
+
+
+def _require_usable_name(folder: Path) -> None:
+    part = reserved_part(str(folder)) if sys.platform == "win32" else None
+    if part is not None:
+        raise DaemonError(
+            f"the path of the project folder {shown_path(folder)} contains {part!r}, which programs on Windows cannot"
+            " open",
+            hint="rename that folder: a name cannot be that of a device, such as AUX, or end with a dot or a space",
+            code="E_PROJECT",
+        )
+
+
+def long_path_problem(paths: ProjectPaths) -> str | None:
+    """Return why an engine may be unable to open the files of a project on Windows, or None."""
+    return describe_long_path(len(engine_path(paths.project))) if sys.platform == "win32" else None
+
+
+def describe_long_path(characters: int) -> str | None:
+    """Return the message about a project's path of this many characters; None if it is short enough."""
+    allowed = LONGEST_PATH - len(_LONGEST_OF_AN_ENGINE)
+    if characters <= allowed:
+        return None
+    return (
+        f"the project's path has {characters} characters, so its files have paths of more than {LONGEST_PATH}: engines"
+        " that do not support long paths cannot open them -> move the project to a folder whose path has at most"
+        f" {allowed} characters"
+    )
 
 
 def enclosing_project(folder: Path) -> Path | None:
@@ -68,7 +103,27 @@ def note_without_engine_file(folder: Path) -> str | None:
     text = "the project folder contains no engine's project file (.uproject, project.godot, ProjectSettings ...)"
     if found is None:
         return f"{text}: correct if your engine has none, else name the game's folder with --project"
-    return f"{text} -> did you mean `--project {quoted(str(found))}`?"
+    return f"{text} -> did you mean `--project {quoted(shown_path(found))}`?"
+
+
+def other_path_note(project: Path) -> str | None:
+    """Return a note if an engine on this machine probably sees the project under another path than this process."""
+    version = Path("/proc/version")
+    is_wsl = version.is_file() and "microsoft" in version.read_text(errors="replace").lower()
+    is_container = any(Path(name).exists() for name in ("/.dockerenv", "/run/.containerenv"))
+    return describe_other_path(str(project), is_wsl=is_wsl, is_container=is_container)
+
+
+def describe_other_path(project: str, *, is_wsl: bool, is_container: bool) -> str | None:
+    """Return the note about a project in WSL or in a container, with the setting that an engine outside needs."""
+    set_to = "if the engine runs outside, set daemon.engine_path"
+    if is_wsl:
+        drive = re.match(r"/mnt/([a-z])(?:/|$)(.*)", project)
+        path = f"{drive[1].upper()}:/{drive[2]}" if drive else f"//wsl.localhost/<distribution>{project}"
+        return f'the daemon runs in WSL; an engine on Windows sees this project as {path} -> {set_to} = "{path}"'
+    if is_container:
+        return f"the daemon runs in a container -> {set_to} to the project's path on that machine"
+    return None
 
 
 def is_project(folder: Path) -> bool:
@@ -95,9 +150,10 @@ def find_project(given: Path | None, command: str = "") -> ProjectPaths:
     if is_project(here):
         return project_paths(here)
     above = next((folder for folder in here.parents if (folder / "Saved" / "Training").is_dir()), None)
+    words = ["hotlap", *filter(None, [command]), "--project", shown_path(above or "DIR")]
     raise DaemonError(
-        f"{here} is not a game's project: it contains no Saved folder, no {CONFIG_NAME} and no engine's project file",
-        hint=f"name the game's folder: `{' '.join(filter(None, ('hotlap', command)))} --project {above or 'DIR'}`"
-        " (`--project .` uses this one)",
+        f"{shown_path(here)} is not a game's project: it contains no Saved folder, no {CONFIG_NAME} and no engine's"
+        " project file",
+        hint=f"name the game's folder: `{' '.join(words)}` (`--project .` uses this one)",
         code="E_PROJECT",
     )

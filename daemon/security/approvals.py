@@ -19,8 +19,9 @@ from daemon.process.interpreter import check_launch
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.security.permissions import check_config, check_folders, others_can_write
 from schemas.settings.loading import LoadedSettings
-from schemas.storage.files import sha256_of, write_atomic
+from schemas.storage.files import sha256_of, unlink_with_retries, write_atomic
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import absolute_path, real_path
 
 PROGRAM_SETTINGS = ("daemon.python_executable", "daemon.training_script", "trainer.network", "trainer.loss")
 """The settings whose values are programs or Python objects to run."""
@@ -46,7 +47,7 @@ def check_before_running(project: Path, loaded: LoadedSettings, *, folders: bool
         if loaded.config is not None:
             check_config(loaded.config)
         if folders:
-            check_folders(ProjectPaths(project.resolve()))
+            check_folders(ProjectPaths(absolute_path(project)))
     check_launch(loaded.settings.daemon, project)
     check_approved(project, loaded)
 
@@ -83,7 +84,7 @@ def approvals_folder(environment: Mapping[str, str] | None = None) -> Path:
 
 def approval_path(project: Path, programs: Mapping[str, str]) -> Path:
     """Return the path of the approval file for these programs in this project."""
-    approved = orjson.dumps([str(project.resolve()), dict(programs)], option=orjson.OPT_SORT_KEYS)
+    approved = orjson.dumps([str(real_path(project)), dict(programs)], option=orjson.OPT_SORT_KEYS)
     return approvals_folder() / f"{sha256_of(approved)}.json"
 
 
@@ -97,7 +98,7 @@ def approve(project: Path, programs: Mapping[str, str]) -> Path:
     """Write an approval file and return its path. Raises OSError."""
     path = approval_path(project, programs)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    document = {"project": str(project.resolve()), "commands": dict(programs), "approved_s": REAL_CLOCK.utc_s()}
+    document = {"project": str(real_path(project)), "commands": dict(programs), "approved_s": REAL_CLOCK.utc_s()}
     write_atomic(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return path
 
@@ -106,5 +107,5 @@ def revoke(project: Path, programs: Mapping[str, str]) -> bool:
     """Remove an approval file and return whether it existed. Raises OSError."""
     path = approval_path(project, programs)
     existed = path.is_file()
-    path.unlink(missing_ok=True)
+    unlink_with_retries(path)
     return existed

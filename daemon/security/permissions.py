@@ -10,6 +10,7 @@ from pathlib import Path
 
 from daemon.errors import DaemonError
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import shown_path
 
 
 def check_config(path: Path) -> None:
@@ -31,7 +32,7 @@ def _check(path: Path, what: str, code: str) -> None:
     reason = others_can_write(path)
     if reason is not None:
         raise DaemonError(
-            f"{what} {path} {reason}",
+            f"{what} {shown_path(path)} {reason}",
             hint=f"`chmod go-w {path}`, or --allow-shared if you trust everybody who can write there",
             code=code,
         )

@@ -17,7 +17,7 @@ from daemon.ledger.cycle import (
 )
 from daemon.process.interpreter import command_line
 from daemon.process.orphans import kill_orphans
-from daemon.process.output_log import last_line
+from daemon.process.output_log import last_error
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
@@ -32,6 +32,7 @@ from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
 from daemon.training.warm_trainer import Launcher, WarmTrainer
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Event, ExitCode, Failure, JobKind, Notice, Ready, Result, Selecting
+from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
@@ -84,8 +85,11 @@ class Runner:
         self._reaper.adopt(remaining)
         if count:
             self._context.log.info(f"{count} processes of an earlier daemon were ended")
-        cycle = self._context.ledger.unfinished()
+        ledger = self._context.ledger
+        cycle = ledger.unfinished()
         if cycle is None:
+            result = ledger.result(ledger.last_cycle_id())
+            self.progress = CycleProgress() if result is None else CycleProgress.of_result(result)
             return
         self._active = ActiveCycle(self._context, cycle, self._retry_policy)
         if cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
@@ -166,7 +170,7 @@ class Runner:
             else:
                 self._start_trainer(active, active.cycle.job_kind)
         except (DaemonError, OSError) as error:
-            self._fail(active, Failed(str(error)))
+            self._fail(active, Failed(error_text(error)))
 
     def _wants_warm_trainer(self) -> bool:
         """Return whether a warm trainer would be useful: a parent policy exists, and no trainer is running."""
@@ -235,12 +239,12 @@ class Runner:
             try:
                 self._start_trainer(active, "select")
             except (DaemonError, OSError) as error:
-                self._fail(active, Failed(str(error)))
+                self._fail(active, Failed(error_text(error)))
             return
         failed = exit_reason(
             exit_code,
             run.failure,
-            last_words=last_line(run.spec.log),
+            last_words=last_error(run.spec.log),
             is_script=is_script,
             was_ready=run.timeouts.ready,
             command=command_line(run.spec.arguments),
@@ -278,11 +282,11 @@ class Runner:
                 self._is_recovering = False
                 active.move(Interrupted())
             else:
-                self._fail(active, Failed(str(error), ExitCode.BAD_DATA))
+                self._fail(active, Failed(error_text(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
             version = active.cycle.policy_version
-            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error}; trying again")
+            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")

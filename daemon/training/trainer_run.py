@@ -14,6 +14,7 @@ from daemon.training.messages import log_script_start, log_trainer_start
 from daemon.training.timeouts import Timeouts
 from daemon.training.warm_trainer import Launcher, WarmTrainer
 from schemas.job import Event, Failure, JobKind, Result
+from schemas.storage.windows_paths import for_script
 
 
 @dataclass(slots=True)
@@ -55,7 +56,12 @@ def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, n
     settings, staging, project = context.settings, active.staging, context.paths.project
     script = script_for(settings.daemon.training_script, project)
     python = python_for(settings.daemon.python_executable)
-    arguments = (str(context.paths.exports), str(staging), str(settings.trainer.epochs), settings.trainer.device)
+    arguments = (
+        for_script(context.paths.exports),
+        for_script(staging),
+        str(settings.trainer.epochs),
+        settings.trainer.device,
+    )
     spec = script_command(python, script, arguments, folder=staging, log=active.log, project=project)
     child = launcher.start(spec, sends_events=False)
     log_script_start(context.log, script, settings.trainer.epochs)

@@ -13,6 +13,7 @@ from daemon.runtime.context import Context
 from daemon.training.job_builder import expected_job
 from schemas.backoff import backoff_s
 from schemas.job import Job, Ready
+from schemas.storage.windows_paths import error_text
 
 LOG_NAME = "warm_trainer.log"
 FIRST_DELAY_S = 60.0
@@ -102,7 +103,7 @@ class WarmTrainer:
             )
             self._child = self._launcher.start(command, sends_events=True)
         except (DaemonError, OSError) as error:
-            self._end_and_start_later(f"no warm trainer could be started: {error}")
+            self._end_and_start_later(f"no warm trainer could be started: {error_text(error)}")
         self._is_ready, self._last_event_s = False, context.clock.monotonic()
         self._preview = JobPreview(context)
 

@@ -52,7 +52,10 @@ class Token:
 
 def project_fingerprint(project: Path) -> str:
     """Return a hash that identifies a folder on this machine; a copy of the folder has another one."""
-    resolved = project.resolve()
+    try:
+        resolved = project.resolve()
+    except OSError:  # on Windows, of a path that is too long
+        resolved = project.absolute()
     try:
         info = resolved.stat()
         place = f"{info.st_dev}:{info.st_ino}"

@@ -16,6 +16,7 @@ from schemas.errors import ConfigError
 from schemas.settings.allowed import reason, schema_of, shown
 from schemas.settings.models import Settings
 from schemas.settings.sources import SourceValue, from_environment, from_file, from_flags, list_hint, variable_of
+from schemas.storage.windows_paths import shown_path
 
 CONFIG_NAME = "daemon.toml"
 S = TypeVar("S", bound=BaseModel)
@@ -65,11 +66,11 @@ def load(
     setting.
     """
     path = config_path(project, config)
-    in_file = [] if path is None else from_file(path, str(config or path.name))
+    in_file = [] if path is None else from_file(path, shown_path(config or path.name))
     variables = from_environment(Settings, os.environ if environment is None else environment)
     values = _merged(Settings, [*in_file, *variables, *from_flags(flags, flag_names)])
     names = frozenset(name for name, value in values.items() if value.source == "file")
-    return LoadedSettings(_validated(Settings, values, str(config or CONFIG_NAME)), path, names)
+    return LoadedSettings(_validated(Settings, values, shown_path(config or CONFIG_NAME)), path, names)
 
 
 def load_file(
@@ -84,8 +85,8 @@ def load_file(
 
     `page` is the page of the docs that lists the settings.
     """
-    values = _merged(kind, [*from_file(path, str(path)), *from_flags(flags, flag_names)], page=page)
-    return _validated(kind, values, str(path))
+    values = _merged(kind, [*from_file(path, shown_path(path)), *from_flags(flags, flag_names)], page=page)
+    return _validated(kind, values, shown_path(path))
 
 
 def setting_names(settings: type[BaseModel] = Settings) -> tuple[str, ...]:
@@ -179,7 +180,8 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, SourceValue], error: Er
     if error["type"] == "missing":
         return ConfigError(f"{label}: {'.'.join(path)} is missing", hint="add it")
     if entry is None:  # two settings contradict each other
-        return ConfigError(f"{label}: [{'.'.join(path)}]: {problem}", hint="correct one of them")
+        table = f"[{'.'.join(path)}]: " if path else ""
+        return ConfigError(f"{label}: {table}{problem}", hint="correct one of them")
     schema = schema_of(kind, path)
     if schema.get("type") == "array" and error["type"] != "value_error":
         hint = list_hint(entry, schema)

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from schemas.errors import ConfigError, HotlapError
 from schemas.settings.allowed import example_list, schema_of
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
+from schemas.storage.windows_paths import real_path, shown_path
 
 PREFIX = "HOTLAP_"
 _NOT_SETTINGS = frozenset({"HOTLAP_RUN_TOKEN", "HOTLAP_FAILPOINT", "HOTLAP_WINDOWS_CACHE"})
@@ -100,9 +101,9 @@ def _items(text: str) -> Any:
 
 def _read(path: Path, label: str) -> str:
     try:
-        return read_regular(path.resolve(), limit=_LIMIT_BYTES).decode("utf-8-sig")
+        return read_with_retries(real_path(path), limit=_LIMIT_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"the settings file {path} does not exist", hint="correct --config") from None
+        raise ConfigError(f"the settings file {shown_path(path)} does not exist", hint="correct --config") from None
     except HotlapError as error:
         raise ConfigError(f"{label} cannot be read: {error.message}", hint="write a small text file") from None
     except UnicodeDecodeError as error:

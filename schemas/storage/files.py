@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 import re
 import secrets
@@ -16,13 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from schemas.backoff import backoff_s
 from schemas.errors import HotlapError
 from schemas.storage.careful_open import open_regular
+from schemas.storage.held_open import HELD_OPEN_TIMEOUT_S, is_held_open, retry_while_held_open
+from schemas.storage.windows_paths import for_system
 
-RENAME_TIMEOUT_S = 2.5
-"""How long a rename is repeated if a program on Windows has the old file open."""
-_HELD_OPEN_WINERRORS = frozenset({5, 32, 33})
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """The name that `write_atomic` gives to a file that is not complete yet; it matches no reader's pattern."""
 
@@ -32,7 +29,7 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a new file. Raises FileExistsError if it exists."""
-        with path.open("xb") as file:
+        with for_system(path).open("xb") as file:
             file.write(data)
             if sys.platform == "linux":  # starts the write now, so that the fsync takes less time
                 file.flush()
@@ -40,14 +37,15 @@ class Disk:
 
     def append(self, path: Path, data: bytes) -> None:
         """Append to a file, which is created if it does not exist, and make it safe against a power cut."""
-        with path.open("ab") as file:
+        with retry_while_held_open(lambda: for_system(path).open("ab"), pause=self.pause) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
     def fsync(self, path: Path) -> None:
         """Make the bytes of a file safe against a power cut."""
-        fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
+        fd = retry_while_held_open(lambda: os.open(for_system(path), flags), pause=self.pause)
         try:
             os.fsync(fd)
         finally:
@@ -61,7 +59,7 @@ class Disk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename `source` to `target`, which is replaced."""
-        os.replace(source, target)
+        os.replace(for_system(source), for_system(target))
 
     def fsync_dir(self, path: Path) -> None:
         """Make the names in a folder safe against a power cut. Windows does not have and does not need this call."""
@@ -75,20 +73,20 @@ class Disk:
 
     def unlink(self, path: Path) -> None:
         """Remove a file if it exists."""
-        path.unlink(missing_ok=True)
+        for_system(path).unlink(missing_ok=True)
 
     def truncate(self, path: Path) -> None:
         """Make a file empty; it is created if it does not exist."""
-        path.write_bytes(b"")
+        for_system(path).write_bytes(b"")
 
     def make_folder(self, path: Path) -> None:
         """Create a folder and its parents if they do not exist."""
-        path.mkdir(parents=True, exist_ok=True)
+        for_system(path).mkdir(parents=True, exist_ok=True)
 
     def remove_folder(self, path: Path) -> None:
         """Remove a folder and its content if it exists."""
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            shutil.rmtree(for_system(path))
 
     def copy_time(self, source: Path, target: Path) -> None:
         """Set the time of change of a copy to that of its original."""
@@ -104,21 +102,17 @@ REAL_DISK = Disk()
 
 
 def rename_with_retries(
-    source: Path, target: Path, *, disk: Disk = REAL_DISK, timeout_s: float = RENAME_TIMEOUT_S
+    source: Path, target: Path, *, disk: Disk = REAL_DISK, timeout_s: float = HELD_OPEN_TIMEOUT_S
 ) -> None:
-    """Rename; on Windows, repeat it for `timeout_s` seconds while another program has the target open."""
-    waited_s = 0.0
-    for failures in itertools.count(1):
-        delay_s = backoff_s(failures, first_s=0.01, longest_s=0.25)
-        try:
-            disk.rename(source, target)
-            return
-        except PermissionError as error:
-            is_held_open = getattr(error, "winerror", None) in _HELD_OPEN_WINERRORS
-            if not is_held_open or waited_s + delay_s > timeout_s:
-                raise
-        disk.pause(delay_s)
-        waited_s += delay_s
+    """Rename; on Windows, repeat it for `timeout_s` seconds while another program has one of the files open."""
+    retry_while_held_open(
+        lambda: disk.rename(source, target), is_temporary=is_held_open, pause=disk.pause, timeout_s=timeout_s
+    )
+
+
+def unlink_with_retries(path: Path, *, disk: Disk = REAL_DISK, timeout_s: float = HELD_OPEN_TIMEOUT_S) -> None:
+    """Remove a file if it exists; on Windows, repeat it while another program has the file open."""
+    retry_while_held_open(lambda: disk.unlink(path), is_temporary=is_held_open, pause=disk.pause, timeout_s=timeout_s)
 
 
 def write_atomic(path: Path, data: bytes, *, disk: Disk = REAL_DISK, durable: bool = True) -> None:
@@ -158,13 +152,22 @@ def write_all_atomic(
 def read_regular(path: Path, *, limit: int) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes. Other files are not opened.
 
+    A file of a OneDrive folder is a regular file, also if only reading it fetches its bytes.
     Raises HotlapError (E_NOT_REGULAR, E_SYMLINK, E_TOO_BIG) or OSError.
     """
+    path = for_system(path)
     _require_regular(path.name, os.lstat(path), limit)
     with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         info = os.fstat(file.fileno())  # of the opened file: it may have been replaced after the first check
         _require_regular(path.name, info, limit)
         return file.read(info.st_size + 1)
+
+
+def read_with_retries(
+    path: Path, *, limit: int, disk: Disk = REAL_DISK, timeout_s: float = HELD_OPEN_TIMEOUT_S
+) -> bytes:
+    """Read as `read_regular` does; on Windows, repeat it while another program writes or replaces the file."""
+    return retry_while_held_open(lambda: read_regular(path, limit=limit), pause=disk.pause, timeout_s=timeout_s)
 
 
 def _require_regular(name: str, info: os.stat_result, limit: int) -> None:

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
+from schemas.storage.windows_paths import engine_path, for_system
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
+_LONGEST_BELOW = 140
+"""Characters of the longest path below the project folder: that of an incomplete file in `State/cache`, rounded up."""
+_TIME_STAMP = re.compile(r"_(\d{8}_\d{6})(?=[_.])")
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectPaths:
-    """The folders and files of one project."""
+    """The folders and files of one project.
+
+    On Windows, a project folder whose files would have paths that are too long gets the prefix that allows them, and so
+    do all paths below. Messages and files that engines read contain paths by `shown` and `engine_path`.
+    """
 
     project: Path
+    engine_project: str = ""  #: the project folder as the engine names it, if that is another path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "project", for_system(self.project, reserve=_LONGEST_BELOW))
+
+    def for_engine(self, path: Path) -> str:
+        """Return the path of one of these files as text for the engine: absolute, forward slashes, no prefix."""
+        if not self.engine_project:
+            return engine_path(path)
+        root = self.engine_project.replace("\\", "/").rstrip("/")
+        return f"{root}/{path.relative_to(self.project).as_posix()}"
 
     @property
     def training(self) -> Path:
@@ -72,6 +92,11 @@ class ProjectPaths:
     def gone_cycles(self) -> Path:
         """Return the file with the rollouts of removed cycle folders, one line for each, to rebuild a lost ledger."""
         return self.state / "gone_cycles.jsonl"
+
+    @property
+    def compared_rollouts(self) -> Path:
+        """Return the file with what is kept of the last rollouts, to compare later ones; safe to delete at any time."""
+        return self.state / "compared_rollouts.npz"
 
     @property
     def lock(self) -> Path:
@@ -132,6 +157,20 @@ class ProjectPaths:
         """Create the folders that are missing."""
         for folder in self.folders():
             REAL_DISK.make_folder(folder)
+
+
+def time_stamp_of(name: str) -> float | None:
+    """Return the time in a rollout's name in seconds since 1970, read as local time; None if it has none.
+
+    The engine may have another time zone, so the result can be hours off.
+    """
+    found = _TIME_STAMP.search(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp()  # noqa: DTZ007  local time is meant
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def is_rollout_name(name: str) -> bool:

@@ -15,6 +15,7 @@ from daemon.runtime.instance_lock import ProjectLock
 from schemas import __version__
 from schemas.program import commands
 from schemas.storage.layout import ProjectPaths
+from tests.platforms import needs_posix
 
 
 @pytest.fixture(autouse=True)
@@ -123,9 +124,9 @@ def test_status_and_history_work_before_the_first_daemon(tmp_path, capsys):
     assert code == 0
     wanted = {"state", "cycle", "rollouts_pending", "rollouts_needed", "policy_version", "best_model_path"}
     assert wanted | {"heartbeat", "pid", "warnings", "hotlap_version"} <= set(orjson.loads(out))
-    assert str(tmp_path) in run(capsys, "status", "--project", tmp_path)[1]
+    assert tmp_path.as_posix() in run(capsys, "status", "--project", tmp_path)[1]
     assert run(capsys, "history", "--json", "--project", tmp_path)[1].strip() == "[]"
-    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path}\n"
+    assert run(capsys, "history", "--project", tmp_path)[1] == f"no cycle has ended yet in {tmp_path.as_posix()}\n"
 
 
 def test_doctor_reports_a_missing_model_and_a_wrong_python(tmp_path, capsys):
@@ -149,7 +150,7 @@ def test_a_folder_that_is_not_a_project_is_named_and_stays_empty(tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, *arguments.split())
     assert code == 2
-    assert f"{tmp_path} is not a game's project" in err
+    assert f"{tmp_path.as_posix()} is not a game's project" in err
     assert f"`hotlap {arguments.split(' --')[0] or '--project DIR'}"[:-2] in err
     assert content(tmp_path) == set()
 
@@ -158,7 +159,7 @@ def test_doctor_names_a_folder_that_is_not_a_project_and_checks_the_installation
     monkeypatch.chdir(tmp_path)
     out = run(capsys, "doctor")[1]
     assert f"hotlap {__version__}" in out
-    assert f"project {tmp_path}, which is not a game's project yet" in out
+    assert f"project {tmp_path.as_posix()}, which is not a game's project yet" in out
     assert "torch" in out
     assert content(tmp_path) == set()
 
@@ -182,7 +183,7 @@ def test_the_first_start_in_a_games_folder_needs_no_flag(tmp_path, capsys, monke
     assert ProjectPaths(tmp_path).exports.is_dir()
     first = ProjectPaths(tmp_path).daemon_log.read_text(encoding="utf-8").splitlines()[0]
     assert f"hotlap {__version__}, Python " in first
-    assert f"project {tmp_path}" in first
+    assert f"project {tmp_path.as_posix()}" in first
 
 
 @pytest.mark.torch
@@ -196,14 +197,14 @@ def test_in_a_subfolder_the_error_names_the_project(tmp_path, capsys, monkeypatc
     ProjectPaths(tmp_path).make()
     (tmp_path / "Source").mkdir()
     monkeypatch.chdir(tmp_path / "Source")
-    assert f"`hotlap status --project {tmp_path}`" in run(capsys, "status")[2]
+    assert f"`hotlap status --project {tmp_path.as_posix()}`" in run(capsys, "status")[2]
 
 
 @pytest.mark.parametrize("command", ["trigger", "pause", "resume"])
 def test_a_mistake_in_daemon_toml_does_not_stop_a_command(tmp_path, capsys, command):
     (tmp_path / "daemon.toml").write_text("[daemon]\nmisspelt = 1\n", encoding="utf-8")
     code, _, err = run(capsys, command, "--project", tmp_path)
-    assert (code, "E_NO_DAEMON" in err, str(tmp_path) in err) == (2, True, True)
+    assert (code, "E_NO_DAEMON" in err, tmp_path.as_posix() in err) == (2, True, True)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,6 @@ def test_reports_and_publish_do_not_need_valid_settings(tmp_path, capsys, comman
 
 
 @pytest.mark.torch
-@pytest.mark.skipif(sys.platform == "win32", reason="file rights")
 def test_a_project_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "Saved").write_text("a file instead of a folder")
     code, _, err = run(capsys, "--once", "--project", tmp_path)
@@ -246,6 +246,21 @@ def test_help_names_every_command(capsys):
         assert word in out
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("online", "# Train without an engine"),
+        ("guides/online.md", "# Train without an engine"),
+        ("lab/online", "# Online training, measured"),
+        (r"docs\lab\online.md", "# Online training, measured"),
+        ("windows", "# Use Hotlap on Windows"),
+    ],
+)
+def test_docs_prints_the_guide_if_another_page_has_the_same_name(capsys, name, title):
+    assert run(capsys, "docs", name)[1].startswith(title)
+    assert name not in {"online", "lab/online"} or f"\n{name} " in run(capsys, "docs")[1]
+
+
 def test_docs_prints_pages_and_lists_them(capsys):
     code, listed, _ = run(capsys, "docs")
     assert code == 0
@@ -262,7 +277,7 @@ def test_explain_prints_the_meaning_of_a_code(capsys):
     assert "E_CONFIG" in run(capsys, "explain")[1]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed")
+@needs_posix("the current folder can be removed")
 def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatch):
     removed = tmp_path / "removed"
     removed.mkdir()
@@ -272,7 +287,7 @@ def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatc
     assert (code, "the current folder does not exist any more" in err) == (2, True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirections")
+@needs_posix("a shell that closes standard streams")
 @pytest.mark.parametrize(("arguments", "code"), [("status --project .", 0), ("nonsense", 2), ("docs", 0)])
 def test_commands_work_with_closed_streams(tmp_path, arguments, code):
     command = f'"{sys.executable}" -m daemon {arguments} <&- >&- 2>"{tmp_path}/err"'

@@ -12,7 +12,7 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
 from schemas.job import Job, Result, Selecting, finite_or_none
 from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import read_regular, sha256_of, write_all_atomic, write_atomic
+from schemas.storage.files import read_with_retries, sha256_of, write_all_atomic, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, analysis, choose, rank
@@ -89,7 +89,7 @@ class Output:
 
     def register(self, name: str) -> bytes:
         """Return the bytes of a file that another program wrote here, and keep its hash."""
-        data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(self.folder / name, limit=MAX_MODEL_BYTES)
         self.files[name] = sha256_of(data)
         return data
 
@@ -98,7 +98,7 @@ class Output:
         if name in self._in_memory:
             return self._in_memory[name]
         self.flush()
-        data = read_regular(self.folder / name, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(self.folder / name, limit=MAX_MODEL_BYTES)
         return checkpoint_from(load_document(data, name), contract)
 
 

@@ -11,7 +11,7 @@ import torch
 from schemas.errors import ContractError, ModelError
 from schemas.job import Job
 from schemas.model import MAX_MODEL_BYTES, weights_checksum
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import model_of
 from trainer.common.prefetch_cache import PrefetchCache
@@ -89,7 +89,7 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
 
     Raises ModelError, ContractError or OSError.
     """
-    data = read_regular(path, limit=MAX_MODEL_BYTES)
+    data = read_with_retries(path, limit=MAX_MODEL_BYTES)
     if job.parent_sha256 and sha256_of(data) != job.parent_sha256:
         raise ModelError(
             f"{path.name} is not the file that was published",
@@ -97,8 +97,8 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
             code="E_PARENT",
         )
     checkpoint = checkpoint_from(load_document(data, path.name), job.contract)
-    differences = checkpoint.contract.differences(job.contract)
-    if differences:
+    if not checkpoint.contract.has_outputs_of(job.contract):
+        differences = checkpoint.contract.differences(job.contract)
         raise ContractError(f"the data has {' and '.join(differences)} of {path.name}", hint="use a new project folder")
     if checkpoint.hidden_sizes != job.hidden_sizes:
         raise ContractError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from schemas.errors import ModelError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.rollout.rollout import Float32
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.layer_names import Layers
 from trainer.networks.distributions import distribution_for
@@ -60,7 +60,7 @@ def _run(layers: Layers, x: Tensor) -> Tensor:
 def load_policy(path: str | Path) -> LoadedPolicy:
     """Load a checkpoint (`.pt`, `.pth`) or a model JSON. Raises ModelError or OSError."""
     path = Path(path)
-    data = read_regular(path, limit=MAX_MODEL_BYTES)
+    data = read_with_retries(path, limit=MAX_MODEL_BYTES)
     if path.suffix.lower() == ".json":
         return read_model(data)
     if path.suffix.lower() in (".pt", ".pth"):

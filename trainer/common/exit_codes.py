@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode, Failure
 from schemas.program.children import CODE_ROOT
+from schemas.storage.windows_paths import error_text, shown_path
 from schemas.text import printable
 
 _TRANSIENT = frozenset(
@@ -41,7 +42,7 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
             message="out of memory -> lower batch_size or history_ratio, or set device = cpu [E_MEMORY]",
         )
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
-        reason = printable(f"{error.strerror}: {error.filename or ''}")
+        reason = printable(f"{error.strerror}: {shown_path(error.filename or '')}")
         return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> free some space and try again [E_DISK]")
     return ExitCode.BUG, Failure(code="E_BUG", message=_describe_bug(error))
 
@@ -56,7 +57,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _describe_bug(error: BaseException) -> str:
     """Return the line for an unexpected exception: its type, its text, the place, and what to do."""
-    text = f"{type(error).__name__}: {printable(str(error), limit=_LONGEST_MESSAGE)}"
+    text = f"{type(error).__name__}: {printable(error_text(error), limit=_LONGEST_MESSAGE)}"
     frames = traceback.extract_tb(error.__traceback__)
     user_frames = [frame for frame in frames if _is_user_code(frame.filename)]
     hotlap_frames = [frame for frame in frames if _is_hotlap_code(frame.filename)]

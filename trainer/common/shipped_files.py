@@ -7,6 +7,7 @@ from pathlib import Path
 from schemas.errors import ConfigError
 from schemas.program.children import CODE_ROOT
 from schemas.program.parser import nearest
+from schemas.storage.windows_paths import shown_path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -40,4 +41,6 @@ def find_config(name_or_path: Path, suffix: str, *, flag: str, prefix: str = "")
         if nearest_name
         else f"use the path of a file, or one of: {', '.join(known)}"
     )
-    raise ConfigError(f"{flag} {name_or_path}: neither a file nor a config of Hotlap has this name", hint=hint)
+    raise ConfigError(
+        f"{flag} {shown_path(name_or_path)}: neither a file nor a config of Hotlap has this name", hint=hint
+    )

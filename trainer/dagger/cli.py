@@ -13,6 +13,7 @@ from rich.console import Console
 from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import install_command, pip_install
 from schemas.program.parser import CommandParser
+from schemas.storage.windows_paths import shown_path
 from trainer.common.reporting.console import print_error
 from trainer.common.reporting.video import can_record
 from trainer.common.shipped_files import find_config, shipped_folder
@@ -187,6 +188,7 @@ def _expert_dir(flag_value: Path | None, config: MilestoneConfig, *, is_shipped:
         folder = shipped_folder("examples").parent / folder
     if not folder.is_dir():
         raise ConfigError(
-            f"the folder of the experts, {folder}, does not exist", hint="correct --expert-dir or policy_dir"
+            f"the folder of the experts, {shown_path(folder)}, does not exist",
+            hint="correct --expert-dir or policy_dir",
         )
     return folder

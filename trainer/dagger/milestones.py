@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -14,7 +15,8 @@ from pydantic_core import ErrorDetails
 
 from schemas.errors import ConfigError
 from schemas.settings.allowed import reason, shown
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
+from schemas.storage.windows_paths import is_reserved, shown_path
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 _HINT = "see `hotlap docs dagger`"
@@ -67,33 +69,42 @@ def read_config(path: Path) -> MilestoneConfig:
     try:
         config = MilestoneConfig.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}", hint=_HINT) from None
+        raise ConfigError(f"{shown_path(path)}: {_first_problem(error)}", hint=_HINT) from None
     # Ids are file names, and file systems may ignore case.
     repeated = [name for name, count in Counter(name.lower() for name in config.ids()).items() if count > 1]
     if repeated:
         same = [name for name in config.ids() if name.lower() == repeated[0]]
-        raise ConfigError(f"{path}: {len(same)} milestones have the id {same[0]}", hint="use a different id for each")
+        raise ConfigError(
+            f"{shown_path(path)}: {len(same)} milestones have the id {same[0]}", hint="use a different id for each"
+        )
+    if sys.platform == "win32" and (reserved := next(filter(is_reserved, config.ids()), None)):
+        raise ConfigError(
+            f"{shown_path(path)}: {reserved} cannot be the id of a milestone, because Windows reserves such names",
+            hint="use another id: ids are names of files",
+        )
     return config
 
 
 def _read_json(path: Path) -> Any:
     try:
-        data = read_regular(path, limit=MAX_CONFIG_BYTES)
+        data = read_with_retries(path, limit=MAX_CONFIG_BYTES)
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist", hint="name the file with --milestone-config") from None
+        raise ConfigError(f"{shown_path(path)} does not exist", hint="name the file with --milestone-config") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="correct its permissions") from None
+        raise ConfigError(
+            f"{shown_path(path)} cannot be read: {error.strerror}", hint="correct its permissions"
+        ) from None
     try:
         return json.loads(data, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
+            f"{shown_path(path)}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}",
             hint="correct the file at this place or just before it",
         ) from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8", hint="save it as UTF-8") from None
+        raise ConfigError(f"{shown_path(path)} is not UTF-8", hint="save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}", hint=_HINT) from None
+        raise ConfigError(f"{shown_path(path)}: {error}", hint=_HINT) from None
 
 
 def _reject_constant(name: str) -> NoReturn:
@@ -113,7 +124,9 @@ def _require_no_misspelt_keys(path: Path, document: Any) -> None:
         for key in record if missing else ():
             close = [] if key in known else get_close_matches(key.lower(), missing, n=1, cutoff=_MISSPELT_CUTOFF)
             if close:
-                raise ConfigError(f"{path}: {place}{key} is not a known key", hint=f"did you mean {close[0]}?")
+                raise ConfigError(
+                    f"{shown_path(path)}: {place}{key} is not a known key", hint=f"did you mean {close[0]}?"
+                )
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -19,6 +19,7 @@ from schemas.errors import ConfigError
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment
 from schemas.storage.file_lock import try_acquire
+from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.reporting.html_report import write_report
@@ -97,7 +98,7 @@ class Pipeline:
         lock, holder = try_acquire(self.options.output_dir / ".lock")
         if lock is None:
             raise ConfigError(
-                f"another pipeline (pid {holder}) uses {self.options.output_dir}",
+                f"another pipeline (pid {holder}) uses {shown_path(self.options.output_dir)}",
                 hint="wait until it ends, or use another --output-dir",
             )
         with lock:

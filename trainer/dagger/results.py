@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from schemas.base import StrictModel
 from schemas.errors import ConfigError
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import read_with_retries, write_atomic
+from schemas.storage.windows_paths import shown_path
 from trainer.dagger.milestones import MilestoneConfig
 
 STATE_NAME = "pipeline_state.json"
@@ -74,14 +75,16 @@ def read_pipeline_state(folder: Path) -> PipelineState:
     """Return the state that an earlier run wrote, or an empty one. Raises ConfigError."""
     path = folder / STATE_NAME
     try:
-        return PipelineState.from_bytes(read_regular(path, limit=_MAX_STATE_BYTES))
+        return PipelineState.from_bytes(read_with_retries(path, limit=_MAX_STATE_BYTES))
     except FileNotFoundError:
         return PipelineState()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="correct its permissions") from None
+        raise ConfigError(
+            f"{shown_path(path)} cannot be read: {error.strerror}", hint="correct its permissions"
+        ) from None
     except ValidationError:
         raise ConfigError(
-            f"{path} is damaged, or another program wrote it",
+            f"{shown_path(path)} is damaged, or another program wrote it",
             hint="rename it and run the command again: finished rounds are kept in work/",
         ) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import torch
 
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
 from trainer.checkpoints.export import export
 from trainer.networks.normaliser import Normalisers
@@ -82,8 +83,9 @@ class CheckpointManager:
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("model_step_*.pt"):
             if NAME.fullmatch(old.name) and old.name not in progress.kept:  # not a copy that a user made
-                old.unlink(missing_ok=True)
-                _normaliser_path(old).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # another program has it open: a later save removes it
+                    unlink_with_retries(_normaliser_path(old))
+                    unlink_with_retries(old)
         return path
 
     def save_as(self, name: str, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
@@ -118,7 +120,7 @@ class CheckpointManager:
         )
         for path in names:
             try:
-                load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
+                load_document(read_with_retries(path, limit=MAX_MODEL_BYTES), path.name)
                 return path, skipped
             except (HotlapError, OSError) as error:
                 skipped.append(f"{path.name} is skipped: {error}")
@@ -153,7 +155,7 @@ def normaliser_json(normalisers: Normalisers) -> bytes:
 
 def resume(path: Path, learner: OnlineLearner) -> tuple[RunProgress, torch.Tensor]:
     """Load a checkpoint into a new learner, and return its progress and probe. Raises ModelError or OSError."""
-    document = load_document(read_regular(path, limit=MAX_MODEL_BYTES), path.name)
+    document = load_document(read_with_retries(path, limit=MAX_MODEL_BYTES), path.name)
     checkpoint = checkpoint_from(document)
     if "online" not in document:
         raise ModelError(f"{path.name} is not a checkpoint of an online run", hint="start without --resume")

@@ -11,6 +11,7 @@ from pathlib import Path
 from schemas.errors import ConfigError
 from schemas.storage.file_lock import try_acquire
 from schemas.storage.files import rename_with_retries, write_atomic
+from schemas.storage.windows_paths import shown_path
 
 LATEST = "latest_run"
 CONFIG = "config.toml"
@@ -28,12 +29,14 @@ def open_run(logs: Path, *, config: bytes, resume: bool) -> Iterator[Path]:
     """
     folder = logs / LATEST
     if resume and not (folder / "checkpoints").is_dir():
-        raise ConfigError(f"{folder} does not contain a run", hint="start without --resume", code="E_NO_RUN")
+        raise ConfigError(
+            f"{shown_path(folder)} does not contain a run", hint="start without --resume", code="E_NO_RUN"
+        )
     # The lock is outside of latest_run, which is renamed: Windows does not rename a folder with an open file.
     lock, holder = try_acquire(logs / _LOCK)
     if lock is None:
         hint = "wait until it ends or stop it, or use another folder (--logs)"
-        raise ConfigError(f"another run, process {holder}, uses {folder}", hint=hint, code="E_BUSY")
+        raise ConfigError(f"another run, process {holder}, uses {shown_path(folder)}", hint=hint, code="E_BUSY")
     with lock:
         if not resume:
             _start_folder(folder)

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import engine_path, error_text, for_system
 from trainer.envs.racing.simulation import RacingSimulation
 from trainer.simulate.model_file import EngineModel, Floats32, ModelFileError, load_model, random_model, read_pointer
 from trainer.simulate.options import SimulationOptions
@@ -59,9 +61,9 @@ class Engine:
 
     def __init__(self, options: SimulationOptions) -> None:
         self.options = options
-        training = options.project / "Saved" / "Training"
-        self.pointer = training / "Models" / "best_model_path.txt"
-        self.exports = training / "Exports"
+        paths = ProjectPaths(options.project.absolute())
+        self.pointer = paths.pointer
+        self.exports = paths.exports
         self.simulation = RacingSimulation(
             options.agents,
             seed=options.seed,
@@ -116,7 +118,7 @@ class Engine:
                 return
             if time.monotonic() >= report_at_s:
                 self.print_line(
-                    f"waiting for {expected} in {self.pointer.absolute()}; "
+                    f"waiting for {expected} in {engine_path(self.pointer)}; "
                     "is the daemon running with the same --project?"
                 )
                 report_at_s = math.inf
@@ -131,10 +133,10 @@ class Engine:
             path = read_pointer(self.pointer)
             if path is None or path == self._loaded_path:
                 return False
-            model = load_model(self.options.project / path)
+            model = load_model(for_system(self.options.project / path))
             self._check_shape(model)
         except OSError as error:
-            self._warn(f"cannot read the newest model, trying again: {error}")
+            self._warn(f"cannot read the newest model, trying again: {error_text(error)}")
             return False
         except ModelFileError as error:
             self._warn(f"keeping the old weights: {path} cannot be run: {error}")

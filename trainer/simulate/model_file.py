@@ -79,26 +79,29 @@ def random_model(sizes: tuple[int, ...], rng: np.random.Generator) -> EngineMode
     return EngineModel(stack(sizes[-1]), stack(1), np.full(sizes[-1], START_LOG_STD, np.float32), policy_version=None)
 
 
-def read_pointer(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> str | None:
-    """Return the model path in `best_model_path.txt`; None if the file is missing or empty.
+def read_pointer(path: Path) -> str | None:
+    """Return the model path in `best_model_path.txt`; None if the file is missing or empty. Raises OSError."""
+    try:
+        return _read(path).decode("utf-8-sig").strip() or None
+    except FileNotFoundError:
+        return None
 
-    Reading is tried several times, because Windows does not open the file while it is replaced. Raises OSError.
-    """
-    for left in reversed(range(tries)):
+
+def _read(path: Path, *, tries: int = 5, pause_s: float = 0.05) -> bytes:
+    """Read a file. This is tried several times, because Windows does not open a file while it is replaced."""
+    for _ in range(tries - 1):
         try:
-            return path.read_text("utf-8-sig").strip() or None
+            return path.read_bytes()
         except FileNotFoundError:
-            return None
+            raise
         except OSError:
-            if left == 0:
-                raise
             time.sleep(pause_s)
-    return None
+    return path.read_bytes()
 
 
 def load_model(path: Path) -> EngineModel:
     """Read, check and probe a model. Raises ModelFileError, or OSError if it cannot be read."""
-    model, document = parse_model(path.read_bytes())
+    model, document = parse_model(_read(path))
     check_probe(model, document.get("probe"))
     return model
 

@@ -12,7 +12,8 @@ from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
 from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import read_regular, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of
+from schemas.storage.windows_paths import shown_path
 from trainer.checkpoints.adoption import adopt
 from trainer.checkpoints.checkpoint import (
     NAME,
@@ -96,7 +97,7 @@ def _export(job: Job, reporter: Reporter) -> Result:
     name = f"model_epoch_{job.export_epoch}.pt"
     if not (output.folder / name).is_file():
         raise ModelError(
-            f"{name} does not exist in {output.folder}",
+            f"{name} does not exist in {shown_path(output.folder)}",
             hint="see model_analysis.json for the epochs that exist",
             code="E_NO_EPOCH",
         )
@@ -112,7 +113,7 @@ def _adopt(job: Job, reporter: Reporter) -> Result:
         raise HotlapError("the job does not name a file", hint="report it with the log", code="E_JOB")
     path = Path(adoption.file)
     reporter.report_activity(f"reading {path.name}", 0.1)
-    data = read_regular(path.resolve(), limit=MAX_MODEL_BYTES)
+    data = read_with_retries(path.resolve(), limit=MAX_MODEL_BYTES)
     if sha256_of(data) != adoption.sha256:
         raise ModelError(f"{path.name} has changed since it was checked", hint="run `hotlap adopt` again")
     checkpoint, notes = adopt(adoption, data, job)

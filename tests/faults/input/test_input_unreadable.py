@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from daemon.rollouts.inbox import Inbox
-from tests.faults.support.disk import os_error
-from tests.faults.support.inputs import linux_only, needs_strace, run_inbox
+from tests.faults.support.disk import open_error, os_error, win_error
+from tests.faults.support.inputs import needs_strace, run_inbox
 from tests.helpers import FakeClock, open_context, v1_bytes, write_rollout
+from tests.platforms import needs_linux
 
 GOOD = v1_bytes(seed=1)
 
@@ -53,7 +54,7 @@ def as_nobody(work) -> None:
 
 
 @pytest.mark.fault(24)
-@linux_only
+@needs_linux("os.fork and os.setuid")
 def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
     def serve(folder: Path) -> None:
         clock = FakeClock()
@@ -115,28 +116,62 @@ def test_an_unreadable_file_is_read_again_after_growing_delays(make_input_harnes
 
 
 @pytest.mark.fault(24)
+@pytest.mark.parametrize("faults", [[win_error(32), win_error(33)], [open_error()] * 2], ids=["winerror", "errno"])
 def test_a_file_that_is_open_in_another_program_on_windows_is_not_warned_about_at_first(
-    make_input_harness, monkeypatch
+    make_input_harness, monkeypatch, faults
 ):
-    from daemon.rollouts import reader as reader_module
-    from tests.faults.support.disk import win_error
-
-    real, refusals = reader_module.read_regular, [32, 33]
-
-    def read(path, *, limit):
-        if refusals:
-            raise win_error(refusals.pop())(path)
-        return real(path, limit=limit)
-
-    monkeypatch.setattr(reader_module, "read_regular", read)
+    refusals = refuse_to_read(monkeypatch, faults)
     harness = make_input_harness()
     harness.write_rollouts(1)
     harness.until(lambda: harness.ledger.pending_count() == 1)
-    assert not any("open" in line for line in harness.log.lines)
+    assert refusals == []
+    assert not any("open" in line or "permitted" in line for line in harness.log.lines)
+
+
+@pytest.mark.fault(24)
+def test_a_file_that_windows_never_opens_is_warned_about_as_a_missing_permission(make_input_harness, monkeypatch):
+    """Windows reports both alike, so the first reads wait for a program to close the file."""
+    refusals = refuse_to_read(monkeypatch, [open_error()] * 1000)
+    harness = make_input_harness()
+    harness.write_rollouts(1)
+    harness.until(lambda: len(refusals) == 998)
+    assert harness.log.lines == [] or not any("rollout_1" in line for line in harness.log.lines)
+    harness.until(lambda: "W_UNREADABLE" in harness.warnings())
+    assert len(refusals) == 997
+    [warning] = [warning for warning in harness.context.warnings() if warning.code == "W_UNREADABLE"]
+    assert "reading it is not permitted, or another program has it open" in warning.message
+    assert "[E_PERMISSION]" in warning.message
+    refusals.clear()
+    harness.until(lambda: harness.ledger.pending_count() == 1)
+    assert "W_UNREADABLE" not in harness.warnings()
+
+
+@pytest.mark.fault(24)
+def test_one_cycle_waits_for_a_file_that_is_open_in_another_program(make_input_harness, monkeypatch):
+    """As `hotlap --once` does: it takes the rollouts that are present when the inbox is up to date."""
+    refusals = refuse_to_read(monkeypatch, [open_error()] * 2)
+    harness = make_input_harness()
+    harness.write_rollouts(1)
+    harness.until(lambda: harness.inbox.is_up_to_date)
+    assert (refusals, harness.ledger.pending_count()) == ([], 1)
+
+
+def refuse_to_read(monkeypatch, faults):
+    """Let reads of rollouts fail with these faults, the last one first; return those that are left."""
+    from daemon.rollouts import reader as reader_module
+
+    real, left = reader_module.read_regular, list(faults)
+
+    def read(path, *, limit):
+        if left:
+            raise left.pop()(path)
+        return real(path, limit=limit)
+
+    monkeypatch.setattr(reader_module, "read_regular", read)
+    return left
 
 
 @pytest.mark.fault(25)
-@linux_only
 @needs_strace
 @pytest.mark.parametrize("when", [1, 2])
 def test_a_read_error_does_not_reject_the_file(tmp_path, when):

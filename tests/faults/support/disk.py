@@ -29,6 +29,20 @@ def win_error(number: int) -> Fault:
     return make
 
 
+def open_error() -> Fault:
+    """Return a fault that raises what `open` and `os.open` raise on Windows if another program has the file open.
+
+    They call the C runtime, which reports errno 13 and no error number of Windows, as for a missing permission.
+    """
+
+    def make(path: Path) -> OSError:
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        error.winerror = None  # type: ignore[attr-defined]  # only there on Windows
+        return error
+
+    return make
+
+
 FAULTS: dict[str, Fault] = {
     **{errno.errorcode[n]: os_error(n) for n in (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV)},
     **{f"winerror {n}": win_error(n) for n in (5, 32, 33)},

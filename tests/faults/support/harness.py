@@ -135,7 +135,7 @@ class InstantHarness:
         hidden_sizes: tuple[int, ...] = (8, 8),  # those of `make_model`
         **daemon: object,
     ) -> None:
-        self.paths = ProjectPaths(folder)
+        self.paths = ProjectPaths(folder, str(daemon.get("engine_path", "")))
         self.paths.make()
         self.clock = clock or FakeClock()
         self.mailbox = Mailbox()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import ConfigError
-from schemas.storage.files import REAL_DISK, rename_with_retries
+from schemas.storage.files import REAL_DISK, rename_with_retries, unlink_with_retries
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -83,7 +83,7 @@ class VideoWriter:
             try:
                 self._close()
             finally:
-                self._unfinished.unlink(missing_ok=True)
+                unlink_with_retries(self._unfinished)
 
     def _close(self) -> None:
         container, self._container, self._stream = self._container, None, None
@@ -94,4 +94,4 @@ class VideoWriter:
 def remove_unfinished(folder: Path) -> None:
     """Remove the videos that a killed process did not finish. Only for a folder that no other process writes to."""
     for path in folder.glob(_UNFINISHED.format("*")):
-        path.unlink(missing_ok=True)
+        unlink_with_retries(path)

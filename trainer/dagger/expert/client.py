@@ -15,6 +15,7 @@ import msgspec
 from schemas.errors import HotlapError
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
+from schemas.storage.windows_paths import shown_path
 from trainer.dagger.actions import ActionSpec, InvalidActionError, Labels
 from trainer.dagger.expert.codec import pack, read_message
 
@@ -44,7 +45,7 @@ class Expert:
     def __enter__(self) -> Self:
         if not self._path.is_file():
             raise ExpertError(
-                f"the expert {self._path} does not exist",
+                f"the expert {shown_path(self._path)} does not exist",
                 hint=f"write it: a file with the function run(state); {_HINT}",
                 code="E_EXPERT_MISSING",
             )

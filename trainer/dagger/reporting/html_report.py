@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from schemas.storage.files import write_atomic
+from schemas.errors import HotlapError
+from schemas.storage.files import read_with_retries, write_atomic
 from trainer.dagger.results import MilestoneResult
 
 _STYLE = """
@@ -22,6 +23,9 @@ figure{display:inline-block;margin:0 1em 1em 0}
 _WIDTH, _HEIGHT, _MARGIN = 340, 180, 34
 
 
+_MAX_DETAILS_BYTES = 64 << 20
+
+
 def write_report(folder: Path, results: Sequence[MilestoneResult]) -> None:
     """Write the page from the results and milestone_details."""
     details = {result.milestone_id: _details(folder, result.milestone_id) for result in results}
@@ -30,8 +34,9 @@ def write_report(folder: Path, results: Sequence[MilestoneResult]) -> None:
 
 def _details(folder: Path, milestone_id: str) -> dict[str, Any]:
     try:
-        document = json.loads((folder / "milestone_details" / f"{milestone_id}.json").read_bytes())
-    except (OSError, ValueError):
+        path = folder / "milestone_details" / f"{milestone_id}.json"
+        document = json.loads(read_with_retries(path, limit=_MAX_DETAILS_BYTES))
+    except (OSError, HotlapError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
 

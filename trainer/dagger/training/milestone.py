@@ -15,7 +15,8 @@ import torch
 
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import read_regular
+from schemas.storage.files import REAL_DISK, read_with_retries
+from schemas.storage.held_open import retry_while_held_open
 from trainer.common.reporting.video import remove_unfinished
 from trainer.dagger.environment import MilestoneEnv, open_environments
 from trainer.dagger.expert.client import Expert
@@ -78,7 +79,8 @@ def _run_steps(
         timeout_s = job.settings.expert_timeout
         expert = stack.enter_context(Expert(path, envs[0].actions, call_timeout_s=timeout_s, log=expert_log))
         folder = work_folder(job)
-        progress, note = load_progress(folder, fingerprint_of(job, milestone, path.read_bytes(), start_state))
+        expert_source = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        progress, note = load_progress(folder, fingerprint_of(job, milestone, expert_source, start_state))
         if note:
             emit(Message(text=f"{milestone.id}: {note}"))
         for kind in (EXPERT_VIDEOS, POLICY_VIDEOS):
@@ -145,7 +147,7 @@ def _train(context: MilestoneContext, progress: MilestoneProgress, limit: int) -
     learner = _new_learner(context, progress.learner)
     start_from = context.job.start_from
     if start_from and not progress.learner:
-        learner.start_from(read_regular(Path(start_from), limit=MAX_MODEL_BYTES), Path(start_from).name)
+        learner.start_from(read_with_retries(Path(start_from), limit=MAX_MODEL_BYTES), Path(start_from).name)
     while len(progress.rounds) < settings.dagger_iterations:
         progress = run_round(context, spec, learner, progress)
         save_progress(context.folder, progress)

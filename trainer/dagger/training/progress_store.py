@@ -16,7 +16,9 @@ import torch
 
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import REAL_DISK, read_regular, write_atomic
+from schemas.storage.held_open import is_held_open, retry_while_held_open
+from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone
 from trainer.dagger.training.dataset import count_labels
@@ -134,14 +136,16 @@ def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, st
         if not _has_progress(path):
             if not any(labels.glob("round_*/labels_*.npy")):
                 return MilestoneProgress(fingerprint), ""
-            return _start_from_scratch(folder, fingerprint, f"{path} does not exist", "unreadable")
-        data = read_regular(path, limit=_MAX_PROGRESS_BYTES)
+            return _start_from_scratch(folder, fingerprint, f"{shown_path(path)} does not exist", "unreadable")
+        data = retry_while_held_open(lambda: read_regular(path, limit=_MAX_PROGRESS_BYTES), pause=REAL_DISK.pause)
         try:
             progress = _from_document(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         except _DAMAGED as error:
-            return _start_from_scratch(folder, fingerprint, f"{path} is damaged ({type(error).__name__})", "unreadable")
+            return _start_from_scratch(
+                folder, fingerprint, f"{shown_path(path)} is damaged ({type(error).__name__})", "unreadable"
+            )
         if progress.rounds and count_labels(labels, len(progress.rounds)) != progress.rounds[-1].labels:
-            return _start_from_scratch(folder, fingerprint, f"labels are missing in {labels}", "unreadable")
+            return _start_from_scratch(folder, fingerprint, f"labels are missing in {shown_path(labels)}", "unreadable")
     except OSError as error:
         raise ProgressError(
             f"{error.filename or path} cannot be read: {error.strerror or error}",
@@ -166,7 +170,7 @@ def _start_from_scratch(folder: Path, fingerprint: str, reason: str, kind: str) 
     new_path = _rename_old(folder, kind)
     return MilestoneProgress(
         fingerprint
-    ), f"starts from scratch, because {reason}; the earlier work is kept in {new_path}"
+    ), f"starts from scratch, because {reason}; the earlier work is kept in {shown_path(new_path)}"
 
 
 def _rename_old(folder: Path, kind: str) -> Path:
@@ -175,10 +179,10 @@ def _rename_old(folder: Path, kind: str) -> Path:
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     target = next(path for path in map(folder.with_name, names) if not path.exists())
     try:
-        folder.rename(target)
+        retry_while_held_open(lambda: folder.rename(target), is_temporary=is_held_open, pause=REAL_DISK.pause)
     except OSError as error:
         raise ProgressError(
-            f"{folder} cannot be renamed to {target.name}: {error.strerror or error}",
+            f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror or error}",
             hint="rename or remove it, then run the command again",
         ) from None
     return target

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import read_with_retries, write_atomic
+from schemas.storage.windows_paths import shown_path
 from trainer.common.rng import key_for
 from trainer.dagger.environment import MilestoneEnv, StateError
 from trainer.dagger.expert.client import Expert
@@ -30,15 +31,15 @@ def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv,
     if not path.exists():
         _make_start_state(path, milestone, job, env, log)
     try:
-        state = read_regular(path, limit=MAX_STATE_BYTES)
+        state = read_with_retries(path, limit=MAX_STATE_BYTES)
     except OSError as error:
-        raise StateError(f"the start state {path} cannot be read: {error.strerror}") from None
+        raise StateError(f"the start state {shown_path(path)} cannot be read: {error.strerror}") from None
     if not state:
-        raise StateError(f"the start state {path} is empty", hint="remove it; it is created again")
+        raise StateError(f"the start state {shown_path(path)} is empty", hint="remove it; it is created again")
     try:
         env.reset(0, state)
     except StateError as error:
-        raise StateError(f"{path}: {error.message}", hint=error.hint) from None
+        raise StateError(f"{shown_path(path)}: {error.message}", hint=error.hint) from None
     return state
 
 
@@ -52,7 +53,7 @@ def save_completed_state(milestone_id: str, state: bytes, job: MilestoneJob) -> 
 
 def _make_start_state(path: Path, milestone: Milestone, job: MilestoneJob, env: MilestoneEnv, log: IO[bytes]) -> None:
     before = next((m for m in job.config.milestones if completed_state_name(m.id) == path.name), None)
-    problem = f"the start state {path} does not exist"
+    problem = f"the start state {shown_path(path)} does not exist"
     if before is None:
         raise StateError(problem, hint="save it there, or name the completed state of another milestone")
     if before.id not in job.completed_ids or before.id == milestone.id:
@@ -69,7 +70,7 @@ def _make_start_state(path: Path, milestone: Milestone, job: MilestoneJob, env: 
                 return
     raise StateError(
         f"{problem}, and the expert of {before.id} did not reach it in {_MAX_EPISODES} episodes",
-        hint=f"improve {expert_path}, or save the state there",
+        hint=f"improve {shown_path(expert_path)}, or save the state there",
     )
 
 

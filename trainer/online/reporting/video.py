@@ -8,7 +8,8 @@ from pathlib import Path
 from schemas.errors import ConfigError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.program.commands import install_command
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
+from schemas.storage.windows_paths import shown_path
 from trainer.common.reporting.video import Frame, VideoWriter, can_record
 from trainer.common.rng import key_for
 from trainer.online.actor import Actor
@@ -21,8 +22,10 @@ def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
         raise ConfigError("--video needs av, which is not installed", hint=install_command("video"), code="E_EXTRA")
     path = run / "checkpoints" / "best_model.json"
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist", hint="train until the first evaluation", code="E_NO_RUN")
-    actor = Actor.of_model(read_model(read_regular(path, limit=MAX_MODEL_BYTES)))
+        raise ConfigError(
+            f"{shown_path(path)} does not exist", hint="train until the first evaluation", code="E_NO_RUN"
+        )
+    actor = Actor.of_model(read_model(read_with_retries(path, limit=MAX_MODEL_BYTES)))
     frames, frames_per_second = _frames(settings, actor)
     with VideoWriter(target.parent, frames_per_second) as video:
         for frame in frames:

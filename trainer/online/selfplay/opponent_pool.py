@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -15,7 +16,7 @@ import numpy as np
 from schemas.contract import PolicyContract
 from schemas.errors import ModelError
 from schemas.model import MAX_MODEL_BYTES, Dense, Stack
-from schemas.storage.files import read_regular, write_atomic
+from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
 from trainer.online.actor import Actor
 
 _NAME = re.compile(r"policy_\d{10}\.npz")
@@ -79,10 +80,11 @@ class OpponentPool:
         used = {opponent.name for opponent in self.opponents}
         for path in self.folder.glob("policy_*.npz"):
             if _NAME.fullmatch(path.name) and path.name not in used:  # not a copy that a user made
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # another program has it open: a later call removes it
+                    unlink_with_retries(path)
 
     def _load_actor(self, name: str) -> Actor:
-        data = read_regular(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
+        data = read_with_retries(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
                 layers = [
