@@ -135,9 +135,7 @@ def _try(job: Job, settings: Settings, paths: ProjectPaths) -> Result:
         REAL_DISK.make_folder(output)
         trial = job.model_copy(update={"output": str(output)})
         try:
-            return run_export(
-                trial, settings, log=Path(folder) / "trainer.log", folder=Path(folder), project=paths.project
-            )
+            return run_export(trial, settings, log=Path(folder) / "trainer.log", project=paths.project)
         except DaemonError as error:
             raise DaemonError(error.message, code=error.code, exit_code=Exit.USAGE) from None
 

@@ -273,9 +273,7 @@ class Service:
             return Reply(ok=False, message=text, exit_code=Exit.USAGE)
         if self._is_parked:
             return _refusal(DaemonError("a cycle is parked", hint="`hotlap trigger` first", code="W_PARKED"))
-        if not self._inbox.rereading.decide_contract(may_wait=False):
-            text = "rollouts are being read; try again in a moment"
-            return Reply(ok=False, message=text, exit_code=Exit.USAGE)
+        self._inbox.rereading.decide_contract(may_wait=False)  # the model must fit the pending rollouts
         cycle = claim_adoption(self._context, adoption)
         self._runner.begin(cycle)
         return Reply(ok=True, message=f"cycle {cycle.id} adopts {adoption.origin}", cycle=cycle.id)

@@ -76,12 +76,6 @@ def model_named_by(text: str, paths: ProjectPaths) -> str | None:
     return model if text == paths.for_engine(path) or _is_other_name(text, path) else None
 
 
-def names_a_cycle(data: bytes) -> bool:
-    """Return whether the content of a pointer file is one that Hotlap wrote, perhaps before the project was moved."""
-    text = data.decode("utf-8", "replace")
-    return _PUBLISHED_MODEL.fullmatch("/".join(text.split("/")[-2:])) is not None
-
-
 def _is_other_name(text: str, path: Path) -> bool:
     """Return whether the text is another path of the same file, as of a drive of `subst`, or in another case.
 
@@ -93,3 +87,9 @@ def _is_other_name(text: str, path: Path) -> bool:
         return path.samefile(text)
     except OSError:
         return False
+
+
+def names_a_cycle(data: bytes) -> bool:
+    """Return whether the content of a pointer file is one that Hotlap wrote, perhaps before the project was moved."""
+    text = data.decode("utf-8", "replace")
+    return _PUBLISHED_MODEL.fullmatch("/".join(text.split("/")[-2:])) is not None

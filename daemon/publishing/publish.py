@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,12 +74,13 @@ def publish(
         checked = _check(staging, result, contract)
         _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
     own = others.set_aside()
-    copied, old_copies = _refresh_copies(folder, paths, disk)
+    copied, held_open = _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
     sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
     others.remove_copied()
-    old_copies += _remove_copies(paths, own - copied, disk)
-    return PublishedModel(model, sha256, old_copies)
+    surplus = {name: partial(unlink_with_retries, paths.models / name, disk=disk) for name in sorted(own - copied)}
+    held_open += [name for name, unlink in surplus.items() if not _done_unless_held_open(unlink)]
+    return PublishedModel(model, sha256, tuple(held_open))
 
 
 def _is_complete(folder: Path, result: Result) -> bool:
@@ -155,26 +156,20 @@ def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:
     disk.remove_folder(folder)
 
 
-def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Copy the cycle's files to Models itself; return their names, and of them those that are still older files.
+def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[frozenset[str], list[str]]:
+    """Copy the cycle's files to Models itself; return their names, and those of copies that a program has open.
 
-    A program on Windows has these open. They stay as they are, because engines read the cycle's folder.
+    Windows does not replace an open file. It stays as it is, because engines read the cycle's folder.
     """
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
 
     def write(*names: str) -> None:
         write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)
 
-    names, old = sorted(wanted), []
+    names, held_open = sorted(wanted), list[str]()
     if not _done_unless_held_open(partial(write, *names)):
-        old = [name for name in names if not _done_unless_held_open(partial(write, name))]
-    return frozenset(wanted), tuple(old)
-
-
-def _remove_copies(paths: ProjectPaths, names: Collection[str], disk: Disk) -> tuple[str, ...]:
-    """Remove the copies of files that only an earlier cycle had; return those that a program on Windows has open."""
-    removals = {name: partial(unlink_with_retries, paths.models / name, disk=disk) for name in sorted(names)}
-    return tuple(name for name, removal in removals.items() if not _done_unless_held_open(removal))
+        held_open = [name for name in names if not _done_unless_held_open(partial(write, name))]
+    return frozenset(wanted), held_open
 
 
 def _done_unless_held_open(operation: Callable[[], None]) -> bool:

@@ -22,6 +22,7 @@ from daemon.runtime.context import Context, LogLike
 from daemon.runtime.instance_lock import ProjectLock, is_held
 from schemas.errors import HotlapError, split_code
 from schemas.job import Failure, Job, Result
+from schemas.process.exit_codes import exit_words, with_remedy
 from schemas.settings.models import Settings
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import error_text
@@ -127,18 +128,18 @@ def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | No
         export_epoch=epoch,
     )
     try:
-        run_export(job, settings, log=paths.logs / "export.log", folder=paths.staging, project=paths.project)
+        run_export(job, settings, log=paths.logs / "export.log", project=paths.project)
     except DaemonError as error:
         text = f"epoch {epoch} could not be exported: {error.message}"
         raise DaemonError(text, code=error.code, exit_code=Exit.CYCLE_FAILED) from None
     return last.cycle_id
 
 
-def run_export(job: Job, settings: Settings, *, log: Path, folder: Path, project: Path) -> Result:
+def run_export(job: Job, settings: Settings, *, log: Path, project: Path) -> Result:
     """Run a short job in a trainer and return its result. Raises DaemonError with the trainer's message."""
     woken = threading.Event()
     python = python_for(settings.daemon.python_executable)
-    command = trainer_command(python, folder=folder, log=log, project=project, settings=settings.trainer)
+    command = trainer_command(python, log=log, project=project, settings=settings.trainer)
     child = Child(command, sends_events=True, wake=woken.set)
     failure = f"it took longer than {TIMEOUT_S:.0f} s"
     try:
@@ -155,7 +156,7 @@ def run_export(job: Job, settings: Settings, *, log: Path, folder: Path, project
                 failure = failures[-1]
                 break
             if exit_code is not None:
-                failure = last_line(log) or f"the trainer ended with exit code {exit_code}"
+                failure = with_remedy(last_line(log) or f"the trainer ended with {exit_words(exit_code)}", exit_code)
                 break
     finally:
         child.stop(2.0)

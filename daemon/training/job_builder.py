@@ -10,7 +10,7 @@ from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import UsedRollout
 from daemon.publishing.adoption import hidden_sizes_of
 from daemon.publishing.behaviour_candidates import FEW_CANDIDATES, MAX_CANDIDATES, CandidateFinder
-from daemon.rollouts.file_clock import stored_clock_offset_s
+from daemon.rollouts.reports.file_clock import stored_clock_offset_s
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput

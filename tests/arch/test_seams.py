@@ -42,6 +42,8 @@ ALLOWED = {
         {DISK, PROCESS},
         "runs inside the child, which it forks; it opens only the null device",
     ),
+    "schemas/process/ending.py": ({DISK}, "it opens only the null device"),
+    "schemas/program/streams.py": ({DISK}, "it opens only the null device"),
     "daemon/process/output_log.py": (
         {DISK},
         "output may be lost and is not state; a trainer must not wait for it",

@@ -211,7 +211,7 @@ def _user() -> str:
 
 
 class Stopping:
-    """The first Ctrl-C (or request to terminate) ends the run after the current batch; the second ends it at once."""
+    """The first Ctrl-C, or what acts as one, ends the run after the current batch; the second ends it at once."""
 
     def __init__(self) -> None:
         self._is_requested = False
@@ -220,14 +220,11 @@ class Stopping:
         return self._is_requested
 
     def __enter__(self) -> Stopping:
-        self._previous_handlers = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._previous_handler = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, self._previous_handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame

@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.errors import ContractError
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import TrainerSettings
-from schemas.storage.files import read_regular
+from schemas.storage.files import read_with_retries
 from trainer.checkpoints.adoption import into_network, read_trained_model
 from trainer.online.learner import OnlineLearner
 
@@ -19,7 +19,7 @@ def start_from(path: Path, learner: OnlineLearner) -> list[str]:
 
     Raises ModelError, ContractError or OSError.
     """
-    data = read_regular(path.resolve(), limit=MAX_MODEL_BYTES)
+    data = read_with_retries(path.resolve(), limit=MAX_MODEL_BYTES)
     read = read_trained_model(data, path.name, contract=learner.contract, contract_hint=_HINT)
     found, sizes = read.checkpoint, learner.settings.train.hidden_sizes
     if differences := learner.contract.differences(found.contract):

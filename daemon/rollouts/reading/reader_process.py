@@ -1,7 +1,7 @@
 """Reads a large rollout in a child process: parsing it in the daemon would block all threads and use much memory.
 
-The child is `python -m daemon.rollouts.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON. It stores
-the arrays and writes the outcome to stdout as JSON.
+The child is `python -m daemon.rollouts.reading.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON.
+It stores the arrays and writes the outcome to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from typing import Any
 import orjson
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
+from daemon.rollouts.reading.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
+from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.rollout import LeftOut
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import working_folder
 
 TIMEOUT_S = 300.0
 _KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
@@ -65,21 +67,25 @@ class ReaderProcess:
                 self._tree.kill()
 
     def _start(self, name: str, signature: FileSignature, rules: ReadingRules) -> ProcessTree | None:
+        project = self._paths.project
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        arguments = (str(self._paths.project), name, rules.model_dump_json(), *numbers)
-        command = module_command("daemon.rollouts.reader_process", *arguments)
+        arguments = (str(project), name, rules.model_dump_json(), *numbers)
+        command = module_command("daemon.rollouts.reading.reader_process", *arguments)
         environment = child_environment()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:
-                self._tree = ProcessTree(command, project=self._paths.project, environment=environment, **streams)
+                self._tree = ProcessTree(
+                    command, project=project, environment=environment, cwd=working_folder(project), **streams
+                )
             return self._tree
 
     def _without_outcome(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
-        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s (exit code {exit_code})"
-        reason = f"{cause} -> write fewer experiences per file [E_TOO_BIG]"
+        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s, {exit_words(exit_code)}"
+        hint = remedy(exit_code) or "write fewer experiences per file"
+        reason = f"{cause} -> {hint} [E_TOO_BIG]"
         return Rejected(name, signature, None, "E_TOO_BIG", reason)
 
 
