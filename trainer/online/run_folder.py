@@ -12,6 +12,7 @@ from schemas.errors import ConfigError
 from schemas.storage.file_lock import try_acquire
 from schemas.storage.files import rename_with_retries, write_atomic
 from schemas.storage.windows_paths import shown_path
+from schemas.storage.windows_paths import shown_path
 
 LATEST = "latest_run"
 CONFIG = "config.toml"
@@ -51,7 +52,7 @@ def _start_folder(folder: Path) -> None:
             rename_with_retries(folder, target)
         except PermissionError as error:
             raise ConfigError(
-                f"{folder} cannot be renamed to {target.name}: {error.strerror}",
+                f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror}",
                 hint="close the programs that use it, and the consoles whose current folder is in it",
                 code="E_BUSY",
             ) from None
