@@ -181,7 +181,7 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
         if not ended:
             raise _stopped()
         cycle = service.runner.cycle
-        if cycle is None or (cycle.kind != "train" and cycle.phase is Phase.PUBLISHED):
+        if cycle is None or (cycle.job_kind != "train" and cycle.phase is Phase.PUBLISHED):
             raise nothing_to_train_on(paths.exports)  # the files were removed after they were counted
         if cycle.phase is not Phase.PUBLISHED:
             raise _cycle_error(cycle.why)
@@ -206,7 +206,7 @@ def _cycle_error(reason: str) -> DaemonError:
 def _continues_a_cycle(service: Service) -> bool:
     """Return whether a cycle that was interrupted is trained again: that is the one cycle."""
     cycle = service.runner.cycle
-    return cycle is not None and cycle.kind == "train" and cycle.phase not in {Phase.FAILED, Phase.PARKED}
+    return cycle is not None and cycle.job_kind == "train" and cycle.phase not in {Phase.FAILED, Phase.PARKED}
 
 
 def _cycle_is_over(service: Service) -> bool:

@@ -89,6 +89,11 @@ def _dispatch(options: argparse.Namespace) -> Exit:
             return _print_report(history(paths), as_json=options.json)
         case "trust":
             return _trust(options, paths)
+        case "adopt":
+            from daemon.adopt import adopt
+
+            settings = _checked_settings(options, paths).settings
+            return adopt(options.file, paths, settings, log_std=options.log_std, dry_run=options.dry_run)
         case "publish":
             return _publish(
                 paths, _settings_or_defaults(options, paths.project), cycle=options.cycle, epoch=options.epoch

@@ -87,3 +87,9 @@ def _is_other_name(text: str, path: Path) -> bool:
         return path.samefile(text)
     except OSError:
         return False
+
+
+def names_a_cycle(data: bytes) -> bool:
+    """Return whether the content of a pointer file is one that Hotlap wrote, perhaps before the project was moved."""
+    text = data.decode("utf-8", "replace")
+    return _PUBLISHED_MODEL.fullmatch("/".join(text.split("/")[-2:])) is not None

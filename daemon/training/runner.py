@@ -167,10 +167,10 @@ class Runner:
         try:
             disk.remove_folder(active.staging)
             disk.make_folder(active.staging)
-            if settings.daemon.training_script and active.cycle.kind == "train":
+            if settings.daemon.training_script and active.cycle.job_kind == "train":
                 self._begin_run(start_script(active, self._context, self._launcher, now=self._awake_clock.read()))
             else:
-                self._start_trainer(active, active.cycle.kind)
+                self._start_trainer(active, active.cycle.job_kind)
         except (DaemonError, OSError) as error:
             self._fail(active, Failed(error_text(error)))
 

@@ -37,6 +37,7 @@ ALLOWED = {
         {DISK},
         "invariant checks write only to their own temporary folder",
     ),
+    "daemon/adopt.py": ({DISK}, "a trainer tries the file in a temporary folder outside of the project"),
     "schemas/process/lifeline.py": (
         {DISK, PROCESS},
         "runs inside the child, which it forks; it opens only the null device",

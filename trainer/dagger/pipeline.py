@@ -46,6 +46,7 @@ class PipelineOptions:
     device: str
     record_video: bool
     jobs: int
+    start_from: Path | None = None  #: a model whose weights every policy starts with
     stall_timeout_s: float = 1800.0  #: a worker that makes no progress for this time is ended
 
     def __post_init__(self) -> None:
@@ -152,6 +153,7 @@ class Pipeline:
             device=options.device,
             record_video=options.record_video,
             completed_ids=completed,
+            start_from="" if options.start_from is None else str(options.start_from.resolve()),
         )
         logs = options.output_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,8 @@ class RunSettings(SettingsGroup):
     """Agent steps of the whole run."""
     logs: str = "logs"
     """The folder that contains latest_run."""
+    start_from: str = ""
+    """A model JSON or a checkpoint that a new run starts from; empty = a new network."""
     seed: Seed = 0
     device: DeviceName = "auto"
     """Where gradients are computed: auto (measured), cpu, cuda or cuda:1. The policy always acts on the CPU."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from daemon.rollouts.data_messages import DataMessages
-from daemon.rollouts.misplaced import Misplaced
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import PendingFile
-from daemon.rollouts.reader import Accepted, Rejected
+from daemon.rollouts.reading.reader import Accepted, Rejected
+from daemon.rollouts.reports.data_messages import DataMessages
 from daemon.rollouts.scan import Listing
 from daemon.runtime.context import Context
 from daemon.runtime.rate_limit import RateLimit
@@ -20,6 +20,10 @@ _SKIPPED = {
     "E_NAME": "has white space around its name or a dot after it, so it is not read as a rollout -> rename it",
     "E_UNREADABLE": "cannot be read -> check the rights of the folder",
 }
+_MISPLACED_S = 60.0
+"""Seconds between two searches for rollouts in sub-folders or under other names."""
+_SEARCH_SHARE = 20.0
+"""After a search that took t seconds, the next one begins at least this many times t later."""
 _SKIPPED_NAMED = 5
 _UNREADABLE_NAMED = 3
 
@@ -31,6 +35,7 @@ class InboxMessages:
         self._context = context
         self._limit = RateLimit()
         self._skipped: dict[str, str] = {}
+        self._next_search = 0.0
         self._has_reported_encoding = False
         self._reported_causes: set[str] = set()
         self._data = DataMessages(context)
@@ -63,12 +68,17 @@ class InboxMessages:
         else:
             self._context.clear_warning("W_ODD_FILES")
 
-    def report_misplaced(self, found: Sequence[Misplaced]) -> None:
-        """Show or clear the warning about files that are not read because of their place or name."""
+    def report_misplaced(self, now: float) -> None:
+        """Show or clear the warning about files that are not read because of their place or name, if it is due."""
+        if now < self._next_search:
+            return
+        found = find_misplaced(self._context.paths.exports)
         if found:
             self._context.warn("W_MISPLACED", "; ".join(kind.sentence() for kind in found))
         else:
             self._context.clear_warning("W_MISPLACED")
+        search_s = self._context.clock.monotonic() - now
+        self._next_search = now + max(_MISPLACED_S, search_s * _SEARCH_SHARE)
 
     def report_unreadable(self, files: Mapping[str, PendingFile]) -> None:
         """Show or clear the warning about files that cannot be read."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.rollouts.examination import Examiner, Findings
+from daemon.rollouts.reading.examination import Examiner, Findings
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout

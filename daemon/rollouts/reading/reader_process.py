@@ -1,7 +1,7 @@
 """Reads a large rollout in a child process: parsing it in the daemon would block all threads and use much memory.
 
-The child is `python -m daemon.rollouts.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON. It stores
-the arrays and writes the outcome to stdout as JSON.
+The child is `python -m daemon.rollouts.reading.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON.
+It stores the arrays and writes the outcome to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
+from daemon.rollouts.reading.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
 from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.lifeline import end_with_parent
@@ -70,7 +70,7 @@ class ReaderProcess:
         project = self._paths.project
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
         arguments = (str(project), name, rules.model_dump_json(), *numbers)
-        command = module_command("daemon.rollouts.reader_process", *arguments)
+        command = module_command("daemon.rollouts.reading.reader_process", *arguments)
         environment = child_environment()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
