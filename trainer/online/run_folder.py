@@ -12,7 +12,6 @@ from schemas.errors import ConfigError
 from schemas.storage.file_lock import try_acquire
 from schemas.storage.files import rename_with_retries, write_atomic
 from schemas.storage.windows_paths import shown_path
-from schemas.storage.windows_paths import shown_path
 
 LATEST = "latest_run"
 CONFIG = "config.toml"
