@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
+from daemon.diagnostics.folder_checks import check_folders_of
 from daemon.diagnostics.invariants import Invariant, check_invariants
-from daemon.diagnostics.reports import Report
+from daemon.diagnostics.reports import Finding, Report
 from daemon.errors import Exit
 from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
-from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file, other_path_note
+from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
-from daemon.security.permissions import check_config, check_folders
+from daemon.security.permissions import check_config
 from daemon.training.notices import remembered_notices
 from schemas import __version__
 from schemas.error_codes import remedy_for
@@ -35,12 +34,11 @@ from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
 from schemas.storage.files import read_with_retries
-from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
 
 LOW_DISK_BYTES = 1_000_000_000
 SOON_DAYS = 3.0
-SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
     Invariant.COUNTED_ONCE: "please report this with daemon.log and the ledger",
@@ -52,15 +50,6 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    level: str  #: ok, note or wrong
-    topic: str
-    text: str
-
-
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
@@ -68,8 +57,8 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     findings = [
         *_installation(paths),
         *_settings(paths, loaded),
-        *_folders(paths, settings),
-        *_engine_path(paths),
+        *check_folders_of(paths, allow_shared=settings.daemon.allow_shared),
+        _disk(paths),
         *_daemon(paths),
         *_ledger(paths, settings),
         *_model(paths),
@@ -113,51 +102,11 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
 
 
-def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
-    if not paths.training.exists():
-        yield Finding("note", "folders", "Saved/Training does not exist yet; the daemon creates it at its first start")
-    else:
-        yield from _folder_permissions(paths)
-    try:
-        if not settings.daemon.allow_shared:
-            check_folders(paths)
-    except HotlapError as error:
-        yield Finding("wrong", "folders", error.line())
-    if too_long := long_path_problem(paths):
-        yield Finding("note", "folders", f"{too_long} [W_LONG_PATH]")
-    if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
-        text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
-        yield Finding("note", "folders", text)
+def _disk(paths: ProjectPaths) -> Finding:
     free = shutil.disk_usage(paths.project).free
-    remedy = "" if free >= LOW_DISK_BYTES else " -> free some space: no cycle starts without it"
-    yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
-
-
-def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
-    if paths.engine_project:
-        pointer = paths.for_engine(paths.pointer)
-        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
-    elif note := other_path_note(paths.project):
-        yield Finding("note", "engine path", note)
-
-
-def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
-    refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
-    missing = [f for f in paths.folders() if not f.is_dir()]
-    for folder in refused:
-        text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
-        yield Finding("wrong", "folders", text)
-    for folder in missing:
-        yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
-    if not refused and not missing:
-        yield Finding("ok", "folders", "all exist and can be written")
-    has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
-    for kind in find_misplaced(paths.exports):
-        yield Finding("note" if has_rollouts else "wrong", "exports", kind.sentence())
-    leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
-    if leftovers:
-        text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"
-        yield Finding("note", "exports", text)
+    if free >= LOW_DISK_BYTES:
+        return Finding("ok", "disk", f"{free / 1e9:.1f} GB free")
+    return Finding("wrong", "disk", f"{free / 1e9:.1f} GB free -> free some space: no cycle starts without it")
 
 
 def _daemon(paths: ProjectPaths) -> Iterator[Finding]:

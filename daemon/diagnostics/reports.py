@@ -33,6 +33,15 @@ class Report:
     exit_code: Exit = Exit.DONE
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    level: str  #: ok, note or wrong
+    topic: str
+    text: str
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """Draw values as one line of ASCII characters, the newest on the right."""
     shown = list(values)[-width:]
