@@ -9,7 +9,7 @@ from benchmarks import bench
 from benchmarks.dagger import compare as dagger
 from benchmarks.dagger import normalisation, showcase
 from benchmarks.learning import compare as learning
-from benchmarks.learning import history_ratio
+from benchmarks.learning import exporters, history_ratio
 from benchmarks.lib.child_process import RunError
 from benchmarks.online import scores as online_scores
 from benchmarks.online import throughput as online
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    for module in (learning, history_ratio, dagger, normalisation, showcase, online, online_scores):
+    for module in (learning, history_ratio, exporters, dagger, normalisation, showcase, online, online_scores):
         module.add_to(commands)
     parser.set_defaults(run=lambda arguments: bench.run_all(arguments, parser.parse_args))
     return parser

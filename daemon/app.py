@@ -165,12 +165,13 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
     """
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service, context = app.service, app.context
+        rejected = context.ledger.rejected_count()
         if not app.run(until=lambda: service.inbox.is_up_to_date):
             return Exit.CYCLE_FAILED
         for name, reason in service.inbox.incomplete.items():
             context.log.warning(f"{name} is not used and stays in Exports: {reason}")
         is_parked = service.runner.cycle is not None and service.runner.cycle.phase is Phase.PARKED
-        nothing = service.nothing_to_train_on(again=again)
+        nothing = service.nothing_to_train_on(again=again, rejected=context.ledger.rejected_count() - rejected)
         if nothing is not None and not (service.runner.busy or is_parked):
             raise nothing
         if not _continues_a_cycle(service) or context.ledger.pending_count():

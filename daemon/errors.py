@@ -29,14 +29,17 @@ class DaemonError(HotlapError):
         self.exit_code = exit_code
 
 
-def nothing_to_train_on(exports: Path, misplaced: str = "") -> DaemonError:
+def nothing_to_train_on(exports: Path, misplaced: str = "", *, rejected: int = 0) -> DaemonError:
     """Return the error of a cycle that was requested although Exports contains no rollouts.
 
-    `misplaced` describes files that may be rollouts and are not read, with a remedy.
+    `misplaced` describes files that may be rollouts and are not read, with a remedy. `rejected` is how many files were
+    rejected just now.
     """
+    hint = "" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first"
     return DaemonError(
-        f"{shown_path(exports)} contains no rollouts{f', but {misplaced}' if misplaced else ''}",
-        hint="" if misplaced else "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json there first",
+        f"{shown_path(exports)} contains no rollouts{f' that can be used: {rejected} rejected' if rejected else ''}"
+        f"{f', but {misplaced}' if misplaced else ''}",
+        hint="read the reasons above, or in Saved/Training/Rejected" if rejected else hint,
         code="E_NO_ROLLOUTS",
         exit_code=Exit.NOTHING_TO_TRAIN_ON,
     )

@@ -24,7 +24,10 @@ def show_page(name: str | None) -> Exit:
         _print("".join(f"{stem:{width}}  {_title(path)}\n" for stem, path in pages.items()))
         _print("\nhotlap docs PAGE prints one of these pages\n")
         return Exit.DONE
-    wanted = name.lower().removesuffix(".md").rpartition("/")[2]
+    parts = name.lower().removesuffix(".md").replace("\\", "/").split("/")
+    wanted = "/".join(parts[-2:])
+    if wanted not in pages:
+        wanted = parts[-1]
     if wanted not in pages:
         close = nearest(wanted, pages)
         hint = f"did you mean `hotlap docs {close}`?" if close else "`hotlap docs` lists the pages"
@@ -34,7 +37,10 @@ def show_page(name: str | None) -> Exit:
 
 
 def _pages() -> dict[str, Path]:
-    """Return the pages by the stems of their files, in the order of the folders. Raises DaemonError (E_PAGE)."""
+    """Return the pages by their names, in the order of the folders. Raises DaemonError (E_PAGE).
+
+    A name is the stem of the file. If an earlier folder has a page with this stem, the folder is part of the name.
+    """
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
     found = sorted(folder.rglob("*.md"), key=lambda path: (path.parent, path.stem)) if folder else []
     if not found:
@@ -43,7 +49,12 @@ def _pages() -> dict[str, Path]:
             hint="install hotlap again",
             code="E_PAGE",
         )
-    return {path.stem.lower(): path for path in found if path.stem != "README"}
+    pages: dict[str, Path] = {}
+    for path in found:
+        stem = path.stem.lower()
+        if stem != "readme":
+            pages[f"{path.parent.name}/{stem}" if stem in pages else stem] = path
+    return pages
 
 
 def _title(path: Path) -> str:

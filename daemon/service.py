@@ -57,6 +57,7 @@ class Service:
         """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
         clear_commands(self._context.paths, disk=self._context.disk)
         self._check_shape()
+        self._inbox.rereading.start()
         self._runner.recover()
         remove_leftovers(self._context, self._runner.cycle)
         self._repair_pointer()
@@ -87,14 +88,15 @@ class Service:
         """Return whether a trigger has not started its cycle yet."""
         return self._triggered is not None
 
-    def nothing_to_train_on(self, *, again: bool) -> DaemonError | None:
-        """Return why a trigger would have no effect, or None: new rollouts exist, or if `again`, old ones."""
+    def nothing_to_train_on(self, *, again: bool, rejected: int = 0) -> DaemonError | None:
+        """Return why a trigger would have no effect, or None. `rejected` files were rejected just now."""
         used, exports = self._inbox.file_count, self._context.paths.exports
         if self._context.ledger.pending_count() > 0 or (again and used):
             return None
         if used:
             return nothing_new(exports, used)
-        return nothing_to_train_on(exports, "; ".join(kind.sentence() for kind in find_misplaced(exports)))
+        misplaced = "; ".join(kind.sentence() for kind in find_misplaced(exports))
+        return nothing_to_train_on(exports, misplaced, rejected=rejected)
 
     def tick(self) -> float:
         """Make one pass; return the seconds until the next one is due."""
@@ -134,7 +136,7 @@ class Service:
         runner, ledger, settings = self._runner, self._context.ledger, self._context.settings.daemon
         if runner.busy or not self._inbox.has_scanned or not (self._automatic or self._triggered):
             return False
-        if self._automatic and not self._can_launch():
+        if self._inbox.rereading.is_busy or (self._automatic and not self._can_launch()):
             return False
         if self._is_parked:
             return self._retry_if_triggered()
@@ -150,12 +152,15 @@ class Service:
             return self._begin_triggered()
         may_start = self._automatic and settings.enable_auto_training and not self.is_paused
         is_due = may_start and pending >= settings.auto_train_after_n_rollouts
+        is_due = is_due and self._inbox.rereading.decide_contract(may_wait=True)
         return self._begin("train", "count") if is_due else False
 
     def _begin_triggered(self) -> bool:
         """Begin the triggered cycle. Without rollouts, wait until all files are read, then cancel the trigger."""
         reason = self.nothing_to_train_on(again=self._may_use_old)
         if reason is None:
+            if not self._inbox.rereading.decide_contract(may_wait=False):
+                return False
             cause, self._triggered = self._triggered or "", None
             return self._begin("train", cause)
         if self._inbox.is_up_to_date:

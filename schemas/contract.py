@@ -13,6 +13,7 @@ KNOWN_BOUNDS = {"steer": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0
 DEFAULT_BOUNDS = (-1.0, 1.0)
 MAX_NAME = 128
 """Characters in the name of an action or a reward part."""
+MAX_CHOICES = 1 << 16
 
 
 class ContinuousActions(StrictModel):
@@ -78,6 +79,15 @@ class PolicyContract(StrictModel):
     def digest(self) -> str:
         """Return a short hash over the observation size and the names, order, bounds and kind of the actions."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+
+    def has_outputs_of(self, other: PolicyContract) -> bool:
+        """Return whether a network for `other` fits this contract as well: all but the bounds are equal."""
+        space, others = self.action_space, other.action_space
+        if self.observation_size != other.observation_size:
+            return False
+        if isinstance(space, ContinuousActions) and isinstance(others, ContinuousActions):
+            return space.names == others.names
+        return space == others
 
     def differences(self, other: PolicyContract) -> tuple[str, ...]:
         """Return in words how `other` differs from this contract; () if it does not."""

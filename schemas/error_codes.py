@@ -112,7 +112,17 @@ _ROLLOUTS = {
     "E_BUG": Code("an unexpected exception was raised: a bug", "report it with the log"),
     "W_REJECTED": Code("a file could not be used and was moved to Rejected", "see the file <name>.reason.txt there"),
     "W_UNREADABLE": Code("a file in Exports cannot be read", "correct its permissions; the daemon tries again"),
-    "W_NONFINITE": Code("experiences with nan or inf were left out", "look for a division by zero in the engine"),
+    "E_CHOICES": Code(
+        "an action seems to be one of several choices, or does not fit agent.choices",
+        "set agent.choices in daemon.toml to the number of choices or to their names",
+    ),
+    "W_NONFINITE": Code(
+        "experiences with nan, inf or very large numbers were left out",
+        "look for a division by zero in the engine, or set agent.observation_limit",
+    ),
+    "W_CONTRACT_TIE": Code(
+        "as many rollouts have one shape as another, so no cycle starts", "remove the wrong ones, or set [agent]"
+    ),
     "W_EXPORTS": Code(
         "the folder Exports cannot be listed",
         "check that the folder or the network share exists; the daemon tries again",
@@ -120,6 +130,22 @@ _ROLLOUTS = {
     "W_LONG_PATH": Code(
         "the project's path is so long that engines on Windows may be unable to open its files",
         "move the project to a folder with a shorter path",
+    ),
+    "W_CLOCK": Code(
+        "the times of new rollouts, or this machine's clock, are wrong",
+        "set the clocks right; rollouts are attributed to models by their log_probs, so nothing is lost",
+    ),
+    "W_REPEATED": Code(
+        "rollouts have the same content as earlier ones, or nearly the same; equal content counts once",
+        "start the game with another random seed each time",
+    ),
+    "W_CUMULATIVE": Code(
+        "rollouts repeat experiences of earlier ones; only the new experiences count",
+        "empty the exporter's buffer after each export, and store each experience once",
+    ),
+    "W_DOUBLE_DONE": Code(
+        "an agent has two `done` in a row, without a step between them",
+        "write one `done` for each episode, and no row until the next episode begins",
     ),
     "W_WATCHER": Code("the system reports no file events, so Exports is listed every few seconds", "nothing"),
 }
@@ -143,6 +169,10 @@ _CYCLES = {
     "W_PARKED": Code("several cycles failed in a row, so no cycle starts", "fix the cause, then run `hotlap trigger`"),
     "W_PUBLISH": Code(
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"
+    ),
+    "W_COPIES": Code(
+        "a file directly in Models is older than the published model, because a program has it open",
+        "close that program; engines must load the path in best_model_path.txt",
     ),
     "W_POINTER": Code(
         "the file best_model_path.txt is wrong and cannot be repaired", "correct the permissions of Models"
@@ -172,8 +202,15 @@ _TRAINER = {
     "E_NO_EPOCH": Code("the epoch does not exist", "choose one of the checkpoints in the cycle's folder"),
     "E_MEMORY": Code("memory ran out", "use fewer rollouts, a smaller batch_size, or more memory"),
     "E_DISK": Code("the trainer cannot use the disk", "free some space; check the disk"),
-    "W_LEFT_OUT": Code("experiences with nan or inf were left out", "look for a division by zero in the engine"),
+    "W_LEFT_OUT": Code(
+        "experiences with nan, inf or very large numbers were left out",
+        "look for a division by zero in the engine, or set agent.observation_limit",
+    ),
     "W_DEAD_OBSERVATION": Code("some observations never change", "check the sensors with the numbers that are named"),
+    "W_OBSERVATION_RANGE": Code(
+        "an observation is sometimes much larger than usual, so that its other values hardly count",
+        "set agent.observation_limit, and clamp in the engine too",
+    ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_AGENTS_MIXED": Code("several agents seem to share an agent_index", "give each agent its own"),
     "W_CONSTANT_REWARD": Code(
@@ -189,6 +226,10 @@ _TRAINER = {
     ),
     "W_STRANGER": Code(
         "the engine uses weights of its own", "nothing; this is expected until it loads a published model"
+    ),
+    "W_EARLY_ROLLOUTS": Code(
+        "rollouts that are older than the project's models, recorded with another policy, were trained on",
+        "nothing; they count less, the less the present policy would act like them",
     ),
     "W_FAR_STRANGER": Code(
         "the behaviour policy is too far from the new policy, so this cycle trains the value function only",

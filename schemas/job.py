@@ -35,7 +35,10 @@ class RolloutInput(StrictModel):
     cache: str  #: the file with its arrays; may be missing
     is_new: bool  #: whether it counted in this cycle's trigger
     behaviours: tuple[str, ...] = ()  #: model JSONs that may be its behaviour policy, the most likely first
+    outdated: tuple[int, ...] = ()  #: positions in `behaviours` of models older than the newest of the rollout's time
+    is_older_than_models: bool = False  #: recorded before the oldest model that still exists was published
     age: int = 0  #: how many cycles ago it was new
+    repeated: str | None = None  #: experiences that were in earlier rollouts; None: the trainer has to compare them
 
 
 JobKind = Literal["initial", "train", "select", "export", "prefetch"]
@@ -52,6 +55,8 @@ class Job(StrictModel):
     hidden_sizes: tuple[int, ...]
     settings: TrainerSettings
     rollouts: tuple[RolloutInput, ...] = ()
+    choice_names: tuple[str, ...] = ()  #: agent.choices, if they have names
+    observation_limit: float | None = None  #: agent.observation_limit
     parent: str | None = None  #: checkpoint of the parent policy
     parent_sha256: str | None = None
     use_epoch: int = 0  #: the epoch to choose; 0 = the best
@@ -106,6 +111,7 @@ class RankedEpoch(StrictModel):
     score: float | None
     value_loss: float | None
     reason: str
+    policy_loss: float | None = None
 
 
 class Result(StrictModel):

@@ -6,9 +6,11 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
@@ -33,7 +35,7 @@ def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, se
         observations=rng.normal(size=(n, observation_size)).astype(np.float32),
         actions=np.clip(rng.normal(0.0, 0.5, size=(n, 3)), low, high).astype(np.float32),
         rewards=rng.normal(0.3, 0.1, size=n).astype(np.float32),
-        terminated=rng.random(n) < 0.05,
+        terminated=_ends(rng.random(n) < 0.05, agents),
         truncated=np.zeros(n, dtype=bool),
         log_probs=rng.normal(-1.5, 0.5, size=n).astype(np.float32),
         values=rng.normal(size=n).astype(np.float32),
@@ -46,6 +48,13 @@ def make_rollout(*, n: int = 64, observation_size: int = 15, agents: int = 4, se
         noise_std=None,
         left_out=0,
     )
+
+
+def _ends(ended: NDArray[np.bool_], agents: int) -> NDArray[np.bool_]:
+    """Return the ends without those of the same agent that follow another one at once."""
+    for row in range(agents, len(ended)):
+        ended[row] &= not ended[row - agents]
+    return ended
 
 
 def v1_document(rollout: Rollout) -> dict[str, object]:
@@ -83,9 +92,19 @@ def write_rollout(folder: Path, index: int, data: bytes | None = None, *, seed: 
     return path
 
 
-def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_size: int = 15) -> Model:
+def make_model(
+    *,
+    version: int = 1,
+    seed: int = 0,
+    hidden: int = 8,
+    observation_size: int = 15,
+    contract: PolicyContract | None = None,
+) -> Model:
     """Return a small random model with a correct probe."""
     rng = np.random.default_rng(seed)
+    space = contract.action_space if contract else ContinuousActions.named(("steer", "throttle", "brake"))
+    contract = contract or PolicyContract(observation_size=observation_size, action_space=space)
+    observation_size, outputs = contract.observation_size, space.output_size
 
     def dense(inputs: int, outputs: int) -> Dense:
         weights = rng.normal(0.0, inputs**-0.5, size=(outputs, inputs))
@@ -95,13 +114,10 @@ def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_
         return Stack((dense(observation_size, hidden), dense(hidden, hidden)), dense(hidden, outputs))
 
     model = Model(
-        contract=PolicyContract(
-            observation_size=observation_size,
-            action_space=ContinuousActions.named(("steer", "throttle", "brake")),
-        ),
-        policy=stack(3),
+        contract=contract,
+        policy=stack(outputs),
         value_function=stack(1),
-        action_log_std=np.full(3, np.log(0.5), dtype=np.float32),
+        action_log_std=np.full(outputs if isinstance(space, ContinuousActions) else 0, np.log(0.5), dtype=np.float32),
         policy_version=version,
         probe=None,
         lineage=Lineage(cycle=version, epoch=1),
@@ -110,7 +126,7 @@ def make_model(*, version: int = 1, seed: int = 0, hidden: int = 8, observation_
     return dataclasses.replace(model, probe=Probe(observations, model.mean(observations), model.value(observations)))
 
 
-def model_bytes(**kwargs: int) -> bytes:
+def model_bytes(**kwargs: Any) -> bytes:
     """Return the model JSON of `make_model`."""
     return model_to_bytes(make_model(**kwargs))
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from schemas.errors import HotlapError, ModelError, RolloutError
+from schemas.errors import ConfigError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE
 from schemas.program.parser import CommandParser
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
-from schemas.settings.models import TrainerSettings
+from schemas.settings.loading import load_settings
+from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_with_retries, write_atomic
 from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
@@ -29,7 +31,7 @@ from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.advantages import average_returns
 from trainer.rollouts.experiences import by_agent, concatenate
-from trainer.train_cli import rollouts_in
+from trainer.train_cli import contract_for, rollouts_in
 from trainer.worker.jobs import candidates_in
 
 MODELS = Path("Saved/Training/Models")
@@ -56,7 +58,8 @@ def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
         p.error("--test-split must be above 0 and at most 1")
 
     def work() -> None:
-        test = newest(read_all(arguments.export_dir), arguments.test_split) if arguments.evaluate else []
+        rules = rules_for(arguments.model_dir, arguments.export_dir) if arguments.evaluate else NO_RULES
+        test = newest(read_all(arguments.export_dir, rules), arguments.test_split) if arguments.evaluate else []
         ranked = rank_folder(arguments.model_dir, test)
         reporter = ConsoleReporter()
         for place, one in enumerate(ranked, start=1):
@@ -182,12 +185,31 @@ def value_loss_on(checkpoint: Checkpoint, rollouts: Sequence[Rollout], gamma: fl
     return float(np.square(value_B - returns_B).mean()) / spread
 
 
-def read_all(folder: Path) -> list[Rollout]:
-    """Read a folder's rollouts in the order of their names; one that cannot be read is reported and left out."""
+def rules_for(model_dir: Path, export_dir: Path) -> ReadingRules:
+    """Return the rules for reading the rollouts that a folder's checkpoints are measured on.
+
+    They are those of the checkpoints' contract, or of most rollouts for checkpoints of another script, which have none,
+    and of daemon.toml in the current folder. Settings that cannot be used are reported and not applied.
+    """
+    agent = AgentSettings()
+    try:
+        agent = load_settings(Path.cwd()).agent
+    except ConfigError as error:
+        print_error(f"note: the settings are not applied: {error}")
+    rules = ReadingRules.of(agent)
+    for path in sorted(model_dir.glob("model_epoch_*.pt")):
+        document = load_document(read_with_retries(path, limit=MAX_MODEL_BYTES), path.name)
+        if "contract" in document:
+            return rules.for_contract(checkpoint_from(document).contract, "model")
+    return rules.for_contract(contract_for(agent, rollouts_in(export_dir)), "rollouts")
+
+
+def read_all(folder: Path, rules: ReadingRules = NO_RULES) -> list[Rollout]:
+    """Read a folder's rollouts in the order of their names; one that cannot be used is reported and left out."""
     rollouts = []
     for entry in rollouts_in(folder):
         try:
-            rollouts.append(read_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)))
+            rollouts.append(read_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES), rules))
         except (HotlapError, OSError) as error:
             print_error(f"note: {entry.name} is left out: {error_text(error)}")
     if not rollouts:

@@ -14,9 +14,12 @@ from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, RolloutError
 from schemas.job import ExitCode, Job, Result, RolloutInput
 from schemas.program.parser import CommandParser, nearest
-from schemas.rollout.reader import read_rollout
+from schemas.rollout.meaning.majority import Vote, majority_of
+from schemas.rollout.meaning.rules import ReadingRules
+from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
 from schemas.settings.loading import load_settings
+from schemas.settings.models import AgentSettings
 from schemas.storage.files import read_with_retries, rename_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.layout import is_rollout_name
 from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
@@ -27,6 +30,8 @@ from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.programs import PROGRAMS
 from trainer.worker.jobs import run_job
 
+_VOTERS = 50
+"""How many rollouts, the newest ones, define the contract of a new network."""
 _DESCRIPTION = """\
 Train a policy on the rollouts in EXPORT_DIR. Writes model_epoch_1.pt ... model_epoch_<EPOCHS>.pt, the best epoch's
 model_epoch_<k>.json and model_analysis.json to MODEL_DIR. If MODEL_DIR contains a trained model, training continues
@@ -84,7 +89,7 @@ def _train(arguments: argparse.Namespace) -> Result:
     model_dir: Path = arguments.model_dir
     model_dir.mkdir(parents=True, exist_ok=True)
     parent_name, parent = (None, None) if arguments.fresh else best_checkpoint(model_dir)
-    contract = parent.contract if parent else _first_contract(rollouts)
+    contract = contract_for(settings.agent, rollouts, parent)
     behaviours = _models_in(model_dir, parent_name)
     with tempfile.TemporaryDirectory(dir=model_dir, prefix=".training-") as folder:
         job = Job(
@@ -96,6 +101,8 @@ def _train(arguments: argparse.Namespace) -> Result:
             settings=settings.trainer,
             rollouts=tuple(r.model_copy(update={"behaviours": behaviours}) for r in rollouts),
             parent=str(model_dir / parent_name) if parent_name else None,
+            choice_names=settings.agent.choice_names,
+            observation_limit=settings.agent.observation_limit,
             use_epoch=settings.daemon.auto_load_model_epoch,
         )
         reporter = ConsoleReporter()
@@ -135,14 +142,35 @@ def _command_hint(folder: Path) -> str:
     return f", or did you mean the command {command}?" if command else ""
 
 
-def _first_contract(rollouts: Sequence[RolloutInput]) -> PolicyContract:
-    problem = ""
-    for entry in rollouts:
+def contract_for(
+    agent: AgentSettings, rollouts: Sequence[RolloutInput], parent: Checkpoint | None = None
+) -> PolicyContract:
+    """Return the contract of the parent, or else of `[agent]`, or else of most of the newest rollouts.
+
+    Raises ContractError if `[agent]` contradicts the parent, RolloutError if no rollout can be read.
+    """
+    rules = ReadingRules.of(agent)
+    if parent is not None:
+        wanted = rules.with_bounds_for(parent.contract)
+        if wanted is None:
+            raise ContractError(
+                f"{rules.contradiction(parent.contract)}",
+                hint="correct daemon.toml, or use --fresh to start with a new network",
+            )
+        return wanted
+    votes, problem = [], ""
+    for entry in rollouts[-_VOTERS:]:
         try:
-            return read_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)).contract
+            parsed = parse_rollout(read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES), rules)
+            contract = finished(parsed, rules).contract
         except (HotlapError, OSError) as error:
             problem = f"{entry.name}: {error_text(error)}"
-    raise RolloutError(f"no rollout can be read: {problem}", hint="see `hotlap docs formats`")
+        else:
+            votes.append(Vote(contract, parsed.states_bounds, parsed.size))
+    majority = majority_of(votes, agent.contract())
+    if majority is None:
+        raise RolloutError(f"no rollout can be read: {problem}", hint="see `hotlap docs formats`")
+    return majority.contract
 
 
 def best_checkpoint(model_dir: Path) -> tuple[str | None, Checkpoint | None]:

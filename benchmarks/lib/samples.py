@@ -23,7 +23,7 @@ from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network
 from trainer.rollouts.attribution import attribute_rollouts
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.loading import load_rollouts
+from trainer.rollouts.loading import load_rollouts, rules_of
 from trainer.rollouts.training_set import TrainingSet, rescale_and_build
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
@@ -91,7 +91,7 @@ def make_samples(n: int = ROLLOUTS * ROLLOUT) -> Samples:
         notices = Notices(MemoryReporter())
         cache, distribution = PrefetchCache(), distribution_for(job.contract.action_space)
         parent = open_parent(job, notices, cache)
-        loaded = load_rollouts(inputs, job.contract, notices, cache)
+        loaded = load_rollouts(inputs, rules_of(job), notices, cache)
         attributed = attribute_rollouts(loaded, parent, job, notices, cache)
         prepared = rescale_and_build(attributed, parent, distribution, job, notices)
     if prepared.train.size < n:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from daemon.diagnostics.data_health import check_data
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.diagnostics.folder_checks import check_folders_of
 from daemon.diagnostics.invariants import Invariant, check_invariants
@@ -22,7 +23,7 @@ from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project, note_without_engine_file
+from daemon.runtime.project_folder import is_project, note_without_engine_file, other_path_note
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config
 from daemon.training.notices import remembered_notices
@@ -36,8 +37,11 @@ from schemas.status import Status
 from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
+from schemas.text import printable
 
 LOW_DISK_BYTES = 1_000_000_000
+_NEWEST = 100
+"""How many files are counted to find out whether more are rejected than accepted."""
 SOON_DAYS = 3.0
 _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
@@ -58,6 +62,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
         *_installation(paths),
         *_settings(paths, loaded),
         *check_folders_of(paths, allow_shared=settings.daemon.allow_shared),
+        *_engine_path(paths),
         _disk(paths),
         *_daemon(paths),
         *_ledger(paths, settings),
@@ -100,6 +105,14 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
         return
     commands = ", ".join(programs_of(loaded))
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
+
+
+def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
+    if paths.engine_project:
+        text = f"models are named as the engine sees them; it reads {paths.for_engine(paths.pointer)}"
+        yield Finding("ok", "engine path", text)
+    elif note := other_path_note(paths.project):
+        yield Finding("note", "engine path", note)
 
 
 def _disk(paths: ProjectPaths) -> Finding:
@@ -147,6 +160,8 @@ def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
+        if not is_held(paths.lock):
+            yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
         yield from _disk_use(paths, ledger, settings)
     finally:
         ledger.close()
@@ -154,6 +169,11 @@ def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
 
 def _rollouts(ledger: Ledger) -> Iterator[Finding]:
     yield Finding("ok", "rollouts", f"{ledger.pending_count()} pending for the next cycle")
+    outcomes = ledger.newest_outcomes(_NEWEST)
+    rejected = outcomes.count(False)
+    if 2 * rejected > len(outcomes):
+        text = f"{rejected} of the last {len(outcomes)} files were rejected; the newest reasons are below"
+        yield Finding("wrong", "rejected", f"{text} -> correct the exporter, or [agent] in daemon.toml")
     if ledger.meta("paused") is not None:
         yield Finding("note", "paused", "no cycle starts until `hotlap resume`")
     for name, code, reason, _ in ledger.rejections(3):

@@ -23,13 +23,19 @@ CHECKS = (
         ("W_LOGP_BROKEN", "W_LOGP_MISMATCH"),
         "the recorded log_probs fit the published models",
         "record the log density of the clamped action under the loaded model: see `hotlap docs other-engine`",
-        expected=("W_STRANGER",),
+        expected=("W_STRANGER", "W_EARLY_ROLLOUTS"),
     ),
     Check(
         "observations",
         ("W_DEAD_OBSERVATION",),
         "every observation changes",
         "check the sensors with these numbers, and remove those that can never change",
+    ),
+    Check(
+        "range of the observations",
+        ("W_OBSERVATION_RANGE",),
+        "no observation is sometimes far larger than usual",
+        "set agent.observation_limit in daemon.toml, and clamp in the engine too",
     ),
     Check(
         "finite values",

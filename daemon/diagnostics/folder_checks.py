@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from daemon.diagnostics.reports import Finding
 from daemon.rollouts.misplaced import find_misplaced
-from daemon.runtime.project_folder import long_path_problem, other_path_note
+from daemon.runtime.project_folder import long_path_problem
 from daemon.security.permissions import check_folders
 from schemas.errors import HotlapError
 from schemas.storage.layout import ProjectPaths, is_rollout_name
@@ -17,7 +17,7 @@ SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextc
 
 
 def check_folders_of(paths: ProjectPaths, *, allow_shared: bool) -> Iterator[Finding]:
-    """Check the folders of a project, and its path as the engine sees it."""
+    """Check the folders of a project, and the length of its path."""
     if not paths.training.exists():
         yield Finding("note", "folders", "Saved/Training does not exist yet; the daemon creates it at its first start")
     else:
@@ -32,15 +32,6 @@ def check_folders_of(paths: ProjectPaths, *, allow_shared: bool) -> Iterator[Fin
     if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
         text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
         yield Finding("note", "folders", text)
-    yield from _engine_path(paths)
-
-
-def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
-    if paths.engine_project:
-        text = f"models are named as the engine sees them; it reads {paths.for_engine(paths.pointer)}"
-        yield Finding("ok", "engine path", text)
-    elif note := other_path_note(paths.project):
-        yield Finding("note", "engine path", note)
 
 
 def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:

@@ -9,7 +9,15 @@ from daemon.errors import LedgerError
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.ledger.records import Publication
-from daemon.ledger.rows import UNFINISHED_SQL, insert_publication, move_cycle, to_cycle, to_publication, write_meta
+from daemon.ledger.rows import (
+    COUNTS_SQL,
+    UNFINISHED_SQL,
+    insert_publication,
+    move_cycle,
+    to_cycle,
+    to_publication,
+    write_meta,
+)
 from schemas.job import Result
 from schemas.status import CycleSummary
 
@@ -144,7 +152,9 @@ class CycleTable(LedgerConnection):
         return [self._summary(row) for row in reversed(rows)]
 
     def _summary(self, row: sqlite3.Row) -> CycleSummary:
-        names = self._db.execute("SELECT name FROM rollout WHERE cycle_id = ? ORDER BY id", (row["id"],))
+        names = self._db.execute(
+            f"SELECT name FROM rollout WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (row["id"],)
+        )
         published = row["phase"] == Phase.PUBLISHED
         return CycleSummary(
             cycle=row["id"],

@@ -16,6 +16,7 @@ from daemon.ledger.sqlite_errors import LedgerDamaged
 MIGRATIONS: Mapping[int, str] = {
     # Only some ledgers of version 1 have this index.
     2: "CREATE INDEX IF NOT EXISTS cycle_of_phase ON cycle (phase);",
+    3: "ALTER TABLE rollout ADD COLUMN repeated TEXT NOT NULL DEFAULT '';",
 }
 """New version -> SQL, run in one transaction that also sets the version. Never change a migration after its release."""
 

@@ -42,6 +42,7 @@ class RolloutRow:
     reward_mean: float
     policy_version: int | None
     written_s: float  #: the file's time, s since 1970
+    repeated: str = ""  #: experiences that were in earlier rollouts and do not count; see schemas.rollout.repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class UsedRollout:
 
     row: RolloutRow
     cycle_id: int | None  #: the cycle that claimed it; None if it is pending
+    accepted_s: float  #: when the daemon accepted it, s since 1970
 
 
 @dataclass(frozen=True, slots=True)

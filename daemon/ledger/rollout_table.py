@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.records import FileSignature, RolloutRow, UsedRollout
-from daemon.ledger.rows import UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file, write_meta
+from daemon.ledger.rows import COUNTS_SQL, UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file
+
+ROLLOUTS_COMPARED = 16
+"""A new rollout is compared with this many earlier ones, which is enough for several clients."""
 
 
 class RolloutTable(LedgerConnection):
@@ -17,20 +20,13 @@ class RolloutTable(LedgerConnection):
         rows = self._db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
         return {r["name"]: (FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"]) for r in rows}
 
-    def accept(self, row: RolloutRow, signature: FileSignature, *, at_s: float, contract: bytes | None) -> bool:
+    def accept(self, row: RolloutRow, signature: FileSignature, *, at_s: float) -> bool:
         """Record one rollout, as `accept_all` does; return whether its content is new."""
-        return self.accept_all([(row, signature)], at_s=at_s, contract=contract)[0]
+        return self.accept_all([(row, signature)], at_s=at_s)[0]
 
-    def accept_all(
-        self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float, contract: bytes | None
-    ) -> list[bool]:
-        """Record all rollouts in one transaction, in this order; return for each whether its content is new.
-
-        `contract` becomes the project's contract.
-        """
+    def accept_all(self, rollouts: Sequence[tuple[RolloutRow, FileSignature]], *, at_s: float) -> list[bool]:
+        """Record all rollouts in one transaction, in this order; return for each whether its content is new."""
         with self._transaction() as db:
-            if contract is not None:
-                write_meta(db, "contract", contract.decode())
             for row, signature in rollouts:
                 upsert_file(db, row.name, signature, row.sha256)
             return [insert_rollout(db, row, at_s=at_s) for row, _ in rollouts]
@@ -43,6 +39,11 @@ class RolloutTable(LedgerConnection):
                 (name, sha256, code, reason, at_s),
             )
 
+    def forget_pending(self, sha256: str | None) -> None:
+        """Remove a pending rollout, which turned out to be unusable when it was read again."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM rollout WHERE sha256 = ? AND cycle_id IS NULL", (sha256,))
+
     def forget_files(self, names: list[str]) -> None:
         """Record that these files are not in Exports any more."""
         with self._transaction() as db:
@@ -50,11 +51,36 @@ class RolloutTable(LedgerConnection):
 
     def pending_count(self) -> int:
         """Return how many rollouts are pending."""
-        return int(self._db.execute("SELECT count(*) FROM rollout WHERE cycle_id IS NULL").fetchone()[0])
+        sql = f"SELECT count(*) FROM rollout WHERE cycle_id IS NULL AND {COUNTS_SQL}"
+        return int(self._db.execute(sql).fetchone()[0])
+
+    def other_file(self, sha256: str, name: str) -> str | None:
+        """Return the name of another file in Exports with this content, or None."""
+        sql = "SELECT name FROM file WHERE sha256 = ? AND name <> ? LIMIT 1"
+        row = self._db.execute(sql, (sha256, name)).fetchone()
+        return None if row is None else str(row[0])
+
+    def rollouts_to_compare(self) -> list[RolloutRow]:
+        """Return the rollouts that the next one is compared with: those that were accepted last, oldest first."""
+        return [used.row for used in reversed(self._rollouts("ORDER BY id DESC LIMIT ?", (ROLLOUTS_COMPARED,)))]
+
+    def count_same_files(self) -> int:
+        """Return how many files in Exports have the same content as another file there."""
+        row = self._db.execute("SELECT count(*) - count(DISTINCT sha256) FROM file").fetchone()
+        return int(row[0])
 
     def rejected_count(self) -> int:
         """Return how many files were rejected so far."""
         return int(self._db.execute("SELECT count(*) FROM rejection").fetchone()[0])
+
+    def newest_outcomes(self, limit: int) -> list[bool]:
+        """Return for each of the last files whether it was accepted, the newest first."""
+        rows = self._db.execute(
+            "SELECT accepted_s AS at_s, 1 AS is_accepted FROM rollout UNION ALL SELECT at_s, 0 FROM rejection"
+            " ORDER BY at_s DESC LIMIT ?",
+            (limit,),
+        )
+        return [bool(row["is_accepted"]) for row in rows]
 
     def rejections(self, limit: int) -> list[tuple[str, str, str, float]]:
         """Return the newest rejections as (name, code, reason, time)."""
@@ -63,16 +89,16 @@ class RolloutTable(LedgerConnection):
 
     def rollouts_of(self, cycle_id: int) -> list[UsedRollout]:
         """Return the rollouts that a cycle claimed, in the order in which they were accepted."""
-        return self._rollouts("WHERE cycle_id = ? ORDER BY id", (cycle_id,))
+        return self._rollouts(f"WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (cycle_id,))
 
     def pending_rollouts(self) -> list[UsedRollout]:
         """Return the pending rollouts, in the order in which they were accepted."""
-        return self._rollouts("WHERE cycle_id IS NULL ORDER BY id", ())
+        return self._rollouts(f"WHERE cycle_id IS NULL AND {COUNTS_SQL} ORDER BY id", ())
 
     def older_rollouts(self, before_cycle: int) -> list[UsedRollout]:
         """Return the rollouts of earlier cycles whose files are still in Exports, oldest first."""
         present = "sha256 IN (SELECT sha256 FROM file)"
-        return self._rollouts(f"WHERE cycle_id < ? AND {present} ORDER BY id", (before_cycle,))
+        return self._rollouts(f"WHERE cycle_id < ? AND {present} AND {COUNTS_SQL} ORDER BY id", (before_cycle,))
 
     def used_files(self) -> list[tuple[str, float]]:
         """Return (name, reward per step) of the files that ended cycles have used, oldest first."""

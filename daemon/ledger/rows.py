@@ -10,7 +10,18 @@ from daemon.ledger.records import FileSignature, Publication, PublishedCycle, Ro
 
 UNFINISHED_SQL = ", ".join(f"'{phase.value}'" for phase in sorted({*RUNNING, Phase.PARKED}))
 """The phases of cycles that are running or parked, as a list in SQL."""
-_ROLLOUT_COLUMNS = ("sha256", "name", "experiences", "left_out", "reward_mean", "policy_version", "written_s")
+_ROLLOUT_COLUMNS = (
+    "sha256",
+    "name",
+    "experiences",
+    "left_out",
+    "reward_mean",
+    "policy_version",
+    "written_s",
+    "repeated",
+)
+COUNTS_SQL = "(experiences > 0 OR repeated = '')"
+"""Whether a rollout counts: not if all its experiences were in earlier ones. A rebuilt ledger has 0 and ''."""
 
 
 def to_cycle(row: sqlite3.Row) -> Cycle:
@@ -78,25 +89,31 @@ def insert_publication(db: sqlite3.Connection, publication: Publication) -> None
 def to_used_rollout(row: sqlite3.Row) -> UsedRollout:
     """Return a row of the table `rollout` as a UsedRollout."""
     values = (row[name] for name in _ROLLOUT_COLUMNS)
-    return UsedRollout(RolloutRow(*values), row["cycle_id"])
+    return UsedRollout(RolloutRow(*values), row["cycle_id"], row["accepted_s"])
 
 
 def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycle_id: int | None = None) -> bool:
     """Add a rollout unless its content is known; return whether it is new.
 
-    A rebuilt ledger contains only the hash of a used rollout: the other columns are then filled in.
+    A rebuilt ledger contains only the hash of a used rollout: the other columns are then filled in. A pending rollout
+    that was read again, under other rules, gets its new numbers.
     """
     known = tuple(getattr(row, name) for name in _ROLLOUT_COLUMNS)
     added = db.execute(
         f"INSERT INTO rollout ({', '.join(_ROLLOUT_COLUMNS)}, accepted_s, cycle_id)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
         (*known, at_s, cycle_id),
     ).rowcount
     if added != 1:
         db.execute(
             "UPDATE rollout SET name = ?, experiences = ?, left_out = ?, reward_mean = ?, policy_version = ?,"
-            " written_s = ? WHERE sha256 = ? AND experiences = 0",
+            " written_s = ?, repeated = ? WHERE sha256 = ? AND experiences = 0",
             (*known[1:], row.sha256),
+        )
+        db.execute(
+            "UPDATE rollout SET experiences = ?, left_out = ?, reward_mean = ?, repeated = ?"
+            " WHERE sha256 = ? AND cycle_id IS NULL",
+            (row.experiences, row.left_out, row.reward_mean, row.repeated, row.sha256),
         )
     return added == 1
 

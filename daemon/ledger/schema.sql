@@ -52,7 +52,8 @@ CREATE TABLE rollout (
     policy_version INTEGER,                -- as the engine wrote it
     written_s   REAL NOT NULL,             -- the file's time
     accepted_s  REAL NOT NULL,
-    cycle_id    INTEGER REFERENCES cycle (id)  -- the cycle that claimed it; NULL: pending
+    cycle_id    INTEGER REFERENCES cycle (id),  -- the cycle that claimed it; NULL: pending
+    repeated    TEXT NOT NULL DEFAULT ''   -- its experiences that were in earlier rollouts and do not count
 ) STRICT;
 CREATE INDEX rollout_pending ON rollout (id) WHERE cycle_id IS NULL;
 CREATE INDEX rollout_of_cycle ON rollout (cycle_id);

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from schemas.program.children import CODE_ROOT
 from schemas.storage.files import REAL_DISK
 from schemas.storage.held_open import retry_while_held_open
 
@@ -19,6 +20,9 @@ _HELD_OPEN_TIMEOUT_S = 0.5
 _CONTROLS = bytes(byte for byte in range(0x20) if byte not in b"\t\n\r") + b"\x7f"
 _TO_QUESTION_MARKS = bytes.maketrans(_CONTROLS, b"?" * len(_CONTROLS))
 _UNSAFE = re.compile("[\x80-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_FRAME = re.compile(r'\s+File "(?P<file>[^"<]+)", line (?P<line>\d+)')
+_LIBRARY = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python\d[\d.]*|Lib)[/\\]")
+_HOTLAP = tuple(CODE_ROOT / package for package in ("daemon", "trainer", "schemas"))
 
 
 class ChildLog:
@@ -86,10 +90,32 @@ def _whole_characters(data: bytes) -> bytes:
 
 def last_line(log: Path, *, limit: int = 8192) -> str:
     """Return the last line of a log that is not empty, or "" if all are empty or the log cannot be read."""
+    return next((line.strip() for line in reversed(_last_lines(log, limit)) if line.strip()), "")
+
+
+def last_error(log: Path, *, limit: int = 32768) -> str:
+    """Return the last line of a log. If a Python traceback ends the log, return its error with the place in user code.
+
+    `ValueError: too short (train.py, line 12)`. The place is left out if all of it is in Hotlap, Python or packages.
+    """
+    lines = _last_lines(log, limit)
+    frames = [(k, found) for k, line in enumerate(lines) if (found := _FRAME.match(line))]
+    after = lines[frames[-1][0] + 1 :] if frames else []
+    error = next((line for line in after if line[:1].strip()), "")
+    own = [found for _, found in frames if not _is_library(found["file"])]
+    if not error or not own:
+        return last_line(log)
+    return f"{error.strip()} ({Path(own[-1]['file']).name}, line {own[-1]['line']})"
+
+
+def _is_library(file: str) -> bool:
+    return _LIBRARY.search(file) is not None or any(Path(file).is_relative_to(folder) for folder in _HOTLAP)
+
+
+def _last_lines(log: Path, limit: int) -> list[str]:
     try:
         with retry_while_held_open(lambda: log.open("rb"), pause=REAL_DISK.pause) as file:
             file.seek(max(0, log.stat().st_size - limit))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            return file.read().decode("utf-8", "replace").splitlines()
     except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return []

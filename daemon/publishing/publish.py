@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from schemas.storage.files import (
     unlink_with_retries,
     write_all_atomic,
 )
+from schemas.storage.held_open import is_held_open
 from schemas.storage.layout import ProjectPaths
 
 ANALYSIS_NAME = "model_analysis.json"
@@ -34,6 +36,7 @@ class PublishedModel:
 
     model: str  #: relative to Models, forward slashes
     sha256: str
+    old_copies: tuple[str, ...] = ()  #: copies in Models that stay those of an older cycle: a program has them open
 
 
 def publish(
@@ -58,10 +61,10 @@ def publish(
     else:
         checked = _check(staging, result, contract)
         _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
-    _refresh_copies(folder, paths, disk)
+    old_copies = _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
     sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
-    return PublishedModel(model, sha256)
+    return PublishedModel(model, sha256, old_copies)
 
 
 def _is_complete(folder: Path, result: Result) -> bool:
@@ -126,10 +129,31 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
     disk.fsync_dir(folder.parent)
 
 
-def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> None:
-    """Copy the cycle's files to Models itself, and remove the copies of files that only an earlier cycle had."""
+def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[str, ...]:
+    """Copy the cycle's files to Models itself, and remove the copies of files that only an earlier cycle had.
+
+    Returns the names of the copies that a program on Windows has open. They stay as they are, because engines read the
+    cycle's folder.
+    """
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
-    for path in paths.models.iterdir():
-        if _COPY_NAME.fullmatch(path.name) and path.name not in wanted:
-            unlink_with_retries(path, disk=disk)
-    write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in sorted(wanted)}, disk=disk)
+    surplus = [path for path in paths.models.iterdir() if _COPY_NAME.fullmatch(path.name) and path.name not in wanted]
+    old = [path.name for path in surplus if not _done_unless_held_open(partial(unlink_with_retries, path, disk=disk))]
+
+    def write(*names: str) -> None:
+        write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)
+
+    names = sorted(wanted)
+    if not _done_unless_held_open(partial(write, *names)):
+        old += [name for name in names if not _done_unless_held_open(partial(write, name))]
+    return tuple(old)
+
+
+def _done_unless_held_open(operation: Callable[[], None]) -> bool:
+    """Return False if the operation fails because a program on Windows has the file open."""
+    try:
+        operation()
+    except OSError as error:
+        if not is_held_open(error):
+            raise
+        return False
+    return True

@@ -6,16 +6,19 @@ from collections import deque
 from collections.abc import Iterable
 
 from daemon.ledger.records import FileSignature
+from daemon.rollouts.file_clock import FileClock
 from daemon.rollouts.messages import InboxMessages
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import UNREADABLE, PendingFile, code_and_reason, natural_key
 from daemon.rollouts.reader import Accepted, Incomplete, Rejected, RolloutReader
 from daemon.rollouts.reader_process import ReaderProcess
 from daemon.rollouts.rejection import RejectedFiles, move_to_rejected
+from daemon.rollouts.rereading import Rereading
 from daemon.rollouts.scan import Listing, scan_folder
 from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
 from schemas.backoff import backoff_s
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.text import printable
 
 QUIET_S = 3.0
@@ -40,11 +43,19 @@ class Inbox:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._messages = InboxMessages(context)
+        self._file_clock = FileClock(context)
         self._reader_process = ReaderProcess(context.paths)
-        self._reader = RolloutReader(context.paths, context.wake, context.disk, self._reader_process.ingest)
+        self._reader = RolloutReader(
+            context.paths,
+            context.wake,
+            context.disk,
+            self._reader_process.ingest,
+            context.ledger.rollouts_to_compare(),
+        )
         self._watcher = Watcher(context.paths.exports, self.request_scan)
         self._accepted = context.ledger.files()
         self._pending: dict[str, PendingFile] = {}
+        self.rereading = Rereading(context, self._accepted, self._pending, self.request_scan)
         self._unreadable: set[str] = set()
         self._to_reject: deque[Rejected] = deque()
         self._ignored: dict[str, FileSignature] = {}  # rejected files that are still in Exports
@@ -94,6 +105,7 @@ class Inbox:
         """Scan and handle the files that were read; return the seconds until the next check."""
         now = self._context.clock.monotonic()
         has_more = self._handle_outcomes(now)
+        self.rereading.check()
         is_due = now >= self._next_scan
         if is_due:
             self._messages.report_watcher(self._watcher.check())
@@ -124,8 +136,10 @@ class Inbox:
         """Record that these files are not in Exports any more."""
         gone = [name for name in names if name in self._accepted]
         if gone:
+            self._reader.save_comparison()  # retention removes their arrays
             self._context.ledger.forget_files(gone)
             for name in gone:
+                self.rereading.discard(name)
                 del self._accepted[name]
 
     def close(self) -> None:
@@ -144,6 +158,7 @@ class Inbox:
         return backoff_s(self._unreachable_scans, first_s=_FIRST_UNREACHABLE_S, longest_s=_LONGEST_UNREACHABLE_S)
 
     def _scan(self, now: float) -> None:
+        scan = (now, self._context.clock.utc_s())
         try:
             found = scan_folder(self._context.paths.exports)
         except OSError as error:
@@ -153,19 +168,21 @@ class Inbox:
         self._unreachable_scans = 0
         self._messages.report_listing(found)
         self._forget_gone(found)
-        new = []
+        new, rules = [], self._context.reading_rules()
         for name, signature in found.files.items():
             if self._ignored.get(name) == signature:
                 continue
-            if name in self._accepted and self._accepted[name][0] == signature:
+            is_known = name in self._accepted and self._accepted[name][0] == signature
+            if is_known and name not in self.rereading:
                 continue
             if name in self._pending:
-                self._reconsider(name, signature, now)
+                self._reconsider(name, signature, now, rules)
             else:
                 new.append((name, signature))
+        self._file_clock.observe({name: signature.mtime_ns / 1e9 for name, signature in new}, scan=scan)
         for name, signature in sorted(new, key=lambda item: (item[1].mtime_ns, natural_key(item[0]))):
             self._pending[name] = PendingFile(signature, now, was_read=False, code="", reason="not read yet")
-            self._reader.request(name, signature)
+            self._reader.request(name, signature, rules)
         self.has_scanned = True
 
     def _search_misplaced(self, now: float) -> None:
@@ -185,7 +202,7 @@ class Inbox:
             for name in [name for name in table if name not in found.files]:
                 del table[name]
 
-    def _reconsider(self, name: str, signature: FileSignature, now: float) -> None:
+    def _reconsider(self, name: str, signature: FileSignature, now: float, rules: ReadingRules) -> None:
         """Read a pending file again if it has changed or its error was temporary; reject it after a timeout."""
         settings, file = self._context.settings.daemon, self._pending[name]
         waited_s = now - file.since_s
@@ -193,11 +210,11 @@ class Inbox:
             self._pending[name] = PendingFile(signature, now, was_read=False, code="", reason=file.reason)
         elif not file.was_read:
             if waited_s >= settings.settle_s or file.failed_reads:
-                self._reader.request(name, signature)
+                self._reader.request(name, signature, rules)
         elif file.code in _TEMPORARY_CODES:
             if waited_s >= file.retry_s:
                 self._pending[name] = PendingFile(signature, now, False, file.code, file.reason, file.failed_reads)
-                self._reader.request(name, signature)
+                self._reader.request(name, signature, rules)
         elif waited_s >= settings.incomplete_timeout_s:
             self._schedule_rejection(Rejected(name, signature, None, file.code, file.reason, may_grow=True))
 
@@ -238,28 +255,26 @@ class Inbox:
         self._messages.report_unreadable(unreadable)
 
     def _accept(self, batch: list[Accepted], now: float) -> None:
-        """Record rollouts in one transaction; reject those with another contract than the project's first rollout."""
-        context, fitting, first = self._context, [], None
-        contract = context.contract if batch else None
+        """Record rollouts in one transaction. Those that were read under rules that have changed are read again."""
+        context = self._context
+        rules = context.reading_rules() if batch else None
+        fitting = []
         for accepted in batch:
-            if contract is None:
-                contract, first = accepted.contract, accepted.contract.to_bytes()
-            if differences := contract.differences(accepted.contract):
-                remedy = "a project has one contract; use another --project for a new agent [E_CONTRACT]"
-                reason = f"it has {' and '.join(differences)} -> {remedy}"
-                row = accepted.row
-                self._schedule_rejection(Rejected(row.name, accepted.signature, row.sha256, "E_CONTRACT", reason))
-            else:
+            if rules is not None and rules.admits(accepted.contract):
                 fitting.append(accepted)
+            else:
+                self._pending[accepted.row.name] = PendingFile(accepted.signature, now, False, "", "not read yet")
+                self._reader.request(accepted.row.name, accepted.signature, rules or NO_RULES)
         if not fitting:
             return
         rows = [(accepted.row, accepted.signature) for accepted in fitting]
-        are_new = context.ledger.accept_all(rows, at_s=context.clock.utc_s(), contract=first)
+        are_new = context.ledger.accept_all(rows, at_s=context.clock.utc_s())
         for accepted, is_new in zip(fitting, are_new, strict=True):
-            name = accepted.row.name
-            self._accepted[name] = (accepted.signature, accepted.row.sha256)
-            self._pending.pop(name, None)
-            self._messages.report_accepted(accepted, now, is_new=is_new)
+            row = accepted.row
+            self._accepted[row.name] = (accepted.signature, row.sha256)
+            self._pending.pop(row.name, None)
+            if not self.rereading.accept(accepted, is_new=is_new):
+                self._messages.report_accepted(accepted, now, is_new=is_new)
 
     def _schedule_rejection(self, rejected: Rejected) -> None:
         """Mark a file to be moved to Rejected; it is not read again."""
@@ -283,7 +298,8 @@ class Inbox:
             self._ignored.pop(name, None)
             if rejected.may_grow:
                 self._rejected_files.watch(target)
-        self._accepted.pop(name, None)
+        self.rereading.reject(rejected)
+        self.forget_files([name])
         context.ledger.reject(
             printable(name), rejected.sha256, rejected.code, rejected.reason, at_s=context.clock.utc_s()
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from daemon.rollouts.data_messages import DataMessages
 from daemon.rollouts.misplaced import Misplaced
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reader import Accepted, Rejected
 from daemon.rollouts.scan import Listing
 from daemon.runtime.context import Context
 from daemon.runtime.rate_limit import RateLimit
+from schemas.rollout.finite import in_words, remedy
 from schemas.text import printable
 
 _SKIPPED = {
@@ -30,6 +32,8 @@ class InboxMessages:
         self._limit = RateLimit()
         self._skipped: dict[str, str] = {}
         self._has_reported_encoding = False
+        self._reported_causes: set[str] = set()
+        self._data = DataMessages(context)
 
     def report_watcher(self, problem: str | None) -> None:
         """Show or clear the warning that file events do not arrive."""
@@ -81,15 +85,21 @@ class InboxMessages:
         if accepted.has_costly_encoding and not self._has_reported_encoding:
             self._has_reported_encoding = True
             context.log.info(f"{name} is in UTF-16 or UTF-32; ForceUTF8WithoutBOM in Unreal makes files smaller")
-        if not is_new:
-            if self._limit.allows("duplicate", now):
-                context.log.info(f"{name} has the same content as an earlier rollout: counted once")
-        elif row.left_out and self._limit.allows("W_NONFINITE", now):
-            context.warn(
-                "W_NONFINITE",
-                f"{name}: {row.left_out} of {row.left_out + row.experiences} experiences were not finite and are left"
-                " out -> check the engine for a division by zero [E_NONFINITE]",
-            )
+        if is_new or self._limit.allows("duplicate", now):
+            earlier = None if is_new else context.ledger.other_file(row.sha256, row.name)
+            self._data.report(row.name, accepted.findings, experiences=row.experiences, earlier=earlier, is_new=is_new)
+        if is_new and row.left_out:
+            self._report_left_out(accepted)
+
+    def _report_left_out(self, accepted: Accepted) -> None:
+        """Warn of experiences that were left out, once for each column that causes it."""
+        row, causes = accepted.row, accepted.causes
+        new = [cause for cause in causes if cause.column not in self._reported_causes]
+        if new:
+            self._reported_causes |= {cause.column for cause in new}
+            found = in_words(new, row.left_out + row.experiences)
+            text = f"{printable(row.name)}: {found}: {row.left_out} experiences are left out -> {remedy(new)}"
+            self._context.warn("W_NONFINITE", text)
 
     def report_rejected(self, rejected: Rejected, now: float, *, is_moved: bool) -> None:
         """Warn that a file was rejected. After many such warnings, only their number is reported."""

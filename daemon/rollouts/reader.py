@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from daemon.ledger.records import FileSignature, RolloutRow
+from daemon.rollouts.examination import Examiner, Findings
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.encoding import is_costly_encoding
-from schemas.rollout.reader import read_rollout
-from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.reader import finished, parse_rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Rollout
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
@@ -33,7 +36,10 @@ class Accepted:
     signature: FileSignature
     row: RolloutRow
     contract: PolicyContract
+    states_bounds: bool = True  #: whether the file itself states the bounds of its actions
+    causes: tuple[LeftOut, ...] = ()  #: why experiences were left out
     has_costly_encoding: bool = False  #: UTF-16 or UTF-32, which takes two to four times the space
+    findings: Findings = field(default_factory=Findings)  #: of a comparison with earlier rollouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,15 @@ LARGE_BYTES = 4_000_000
 
 
 def ingest(
-    folder: Path, name: str, signature: FileSignature, paths: ProjectPaths, *, disk: Disk = REAL_DISK
+    folder: Path,
+    name: str,
+    signature: FileSignature,
+    paths: ProjectPaths,
+    rules: ReadingRules = NO_RULES,
+    *,
+    disk: Disk = REAL_DISK,
 ) -> Outcome:
-    """Read one file and store its arrays. Does not raise, whatever the file contains."""
+    """Read one file under these rules and store its arrays. Does not raise, whatever the file contains."""
     path = folder / name
     sha256 = None
     try:
@@ -76,7 +88,8 @@ def ingest(
         if FileSignature.of(os.lstat(for_system(path))) != signature:
             return Incomplete(name, signature, "E_CHANGING", "it changed while it was read")
         sha256 = sha256_of(data)
-        rollout = read_rollout(data)
+        parsed = parse_rollout(data, rules)
+        rollout = finished(parsed, rules)
     except UnicodeEncodeError:
         return Rejected(name, signature, None, "E_NAME", "its name is not valid UTF-8 -> rename it [E_NAME]")
     except RolloutError as error:
@@ -91,11 +104,18 @@ def ingest(
         reason = "the memory is not enough to read it -> write fewer experiences per file [E_TOO_BIG]"
         return Rejected(name, signature, sha256, "E_TOO_BIG", reason)
     try:
-        store_rollout(paths.cached_rollout(sha256), rollout, disk=disk)
+        store_rollout(paths.cached_rollout(sha256), rollout, rules, disk=disk)
     except OSError as error:
         reason = f"its arrays cannot be stored: {error.strerror} -> free some disk space [E_STORE]"
         return Incomplete(name, signature, "E_STORE", reason)
-    return Accepted(signature, _row(name, signature, sha256, rollout), rollout.contract, is_costly_encoding(data))
+    return Accepted(
+        signature,
+        _row(name, signature, sha256, rollout),
+        rollout.contract,
+        states_bounds=parsed.states_bounds,
+        causes=rollout.causes,
+        has_costly_encoding=is_costly_encoding(data),
+    )
 
 
 def _unreadable(name: str, signature: FileSignature, error: OSError) -> Incomplete:
@@ -132,32 +152,45 @@ def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> 
     )
 
 
+def compare_with_earlier(outcome: Outcome, examiner: Examiner) -> Outcome:
+    """Return an outcome in which, if it is a rollout, only experiences count that no earlier rollout has."""
+    if not isinstance(outcome, Accepted):
+        return outcome
+    row, findings = examiner.examine(outcome.row)
+    return dataclasses.replace(outcome, row=row, findings=findings)
+
+
 class RolloutReader:
-    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected."""
+    """Reads the requested files one after the other. Calls `wake` for the first outcome after all were collected.
+
+    `recent` are the rollouts that an earlier daemon accepted last, oldest first.
+    """
 
     def __init__(
         self,
         paths: ProjectPaths,
         wake: Callable[[], None],
         disk: Disk = REAL_DISK,
-        read_large: Callable[[str, FileSignature], Outcome] | None = None,
+        read_large: Callable[[str, FileSignature, ReadingRules], Outcome] | None = None,
+        recent: Sequence[RolloutRow] = (),
     ) -> None:
         self._paths = paths
+        self._examiner = Examiner(paths, [(row.name, row.sha256) for row in recent])
         self._read_large = read_large
         self._disk = disk
         self._wake = wake
-        self._requests: queue.SimpleQueue[tuple[str, FileSignature] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[str, FileSignature, ReadingRules] | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._queued: set[str] = set()
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="rollout reader", daemon=True)
         self._thread.start()
 
-    def request(self, name: str, signature: FileSignature) -> None:
+    def request(self, name: str, signature: FileSignature, rules: ReadingRules = NO_RULES) -> None:
         """Queue a file, unless it is queued already."""
         if name not in self._queued:
             self._queued.add(name)
-            self._requests.put((name, signature))
+            self._requests.put((name, signature, rules))
 
     @property
     def is_busy(self) -> bool:
@@ -178,22 +211,28 @@ class RolloutReader:
             collected.append(outcome)
         return collected
 
+    def save_comparison(self) -> None:
+        """Store what is known of the last rollouts, to compare later ones after a restart."""
+        self._examiner.save(self._disk)
+
     def close(self) -> None:
         """End the thread as soon as the current file is read."""
         self._is_closed = True
         self._requests.put(None)
         self._thread.join(timeout=5.0)
 
-    def _read(self, name: str, signature: FileSignature) -> Outcome:
+    def _read(self, name: str, signature: FileSignature, rules: ReadingRules) -> Outcome:
         if self._read_large is not None and signature.size > LARGE_BYTES:
-            return self._read_large(name, signature)
-        return ingest(self._paths.exports, name, signature, self._paths, disk=self._disk)
+            outcome = self._read_large(name, signature, rules)
+        else:
+            outcome = ingest(self._paths.exports, name, signature, self._paths, rules, disk=self._disk)
+        return compare_with_earlier(outcome, self._examiner)
 
     def _work(self) -> None:
         while (item := self._requests.get()) is not None and not self._is_closed:
-            name, signature = item
+            name, signature, rules = item
             try:
-                outcome = self._read(name, signature)
+                outcome = self._read(name, signature, rules)
             except Exception as error:  # noqa: BLE001  a bug in `_read` must not end the thread
                 reason = printable(f"reading it failed: {type(error).__name__}: {error} -> please report it [E_BUG]")
                 outcome = Rejected(name, signature, None, "E_BUG", reason)

@@ -1,7 +1,7 @@
 """Reads a large rollout in a child process: parsing it in the daemon would block all threads and use much memory.
 
-The child is `python -m daemon.rollouts.reader_process PROJECT NAME SIZE MTIME_NS INODE`. It stores the arrays and
-writes the outcome to stdout as JSON.
+The child is `python -m daemon.rollouts.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON. It stores
+the arrays and writes the outcome to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from schemas.contract import PolicyContract
 from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.rollout import LeftOut
 from schemas.storage.layout import ProjectPaths
 
 TIMEOUT_S = 300.0
@@ -37,9 +39,9 @@ class ReaderProcess:
         self._is_stopped = False
         self._tree: ProcessTree | None = None
 
-    def ingest(self, name: str, signature: FileSignature) -> Outcome:
+    def ingest(self, name: str, signature: FileSignature, rules: ReadingRules = NO_RULES) -> Outcome:
         """Read one file. If the child dies or takes too long, the file is rejected. Raises OSError."""
-        tree = self._start(name, signature)
+        tree = self._start(name, signature, rules)
         if tree is None:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
         timer = threading.Timer(self._timeout_s, tree.kill)
@@ -62,9 +64,10 @@ class ReaderProcess:
             if self._tree is not None:
                 self._tree.kill()
 
-    def _start(self, name: str, signature: FileSignature) -> ProcessTree | None:
+    def _start(self, name: str, signature: FileSignature, rules: ReadingRules) -> ProcessTree | None:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        command = module_command("daemon.rollouts.reader_process", str(self._paths.project), name, *numbers)
+        arguments = (str(self._paths.project), name, rules.model_dump_json(), *numbers)
+        command = module_command("daemon.rollouts.reader_process", *arguments)
         environment = child_environment()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
@@ -87,6 +90,8 @@ def _encode(outcome: Outcome) -> bytes:
     }
     if isinstance(outcome, Accepted):
         document["contract"] = outcome.contract.model_dump(mode="json")
+        document["causes"] = [list(cause) for cause in outcome.causes]
+        del document["findings"]  # the parent compares the rollout with earlier ones
     return orjson.dumps(document)
 
 
@@ -97,15 +102,17 @@ def _decode(output: bytes) -> Outcome:
     if kind in _KINDS:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
+    document["causes"] = tuple(LeftOut(*cause) for cause in document["causes"])
     document["contract"] = PolicyContract.from_json_value(document["contract"])
     return Accepted(**document)
 
 
-def main(project: str, name: str, *numbers: str) -> None:
+def main(project: str, name: str, rules: str, *numbers: str) -> None:
     """Read one file and write the outcome to stdout. Ends early if the daemon ends."""
     end_with_parent()
     paths = ProjectPaths(Path(project))
-    outcome = ingest(paths.exports, name, FileSignature(*map(int, numbers)), paths)
+    signature = FileSignature(*map(int, numbers))
+    outcome = ingest(paths.exports, name, signature, paths, ReadingRules.model_validate_json(rules))
     sys.stdout.buffer.write(_encode(outcome))
     sys.stdout.buffer.flush()
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import Clock
 from schemas.contract import PolicyContract
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.settings.models import Settings
 from schemas.status import StatusWarning
 from schemas.storage.files import REAL_DISK, Disk
@@ -43,13 +44,20 @@ class Context:
     clock: Clock
     wake: Callable[[], None]
     disk: Disk = REAL_DISK
+    likely_contract: PolicyContract | None = None  #: of most pending rollouts, until the project has a contract
     _warnings: dict[str, StatusWarning] = field(default_factory=dict)
 
     @property
     def contract(self) -> PolicyContract | None:
-        """Return the contract that the first rollouts set, or None before the first rollout."""
+        """Return the project's contract, or None until the settings, most rollouts or a model define it."""
         text = self.ledger.meta("contract")
         return None if text is None else PolicyContract.from_bytes(text.encode())
+
+    def reading_rules(self) -> ReadingRules:
+        """Return the rules for reading rollouts: those of the settings and of the project's contract."""
+        contract = self.contract
+        is_trained = contract is not None and self.ledger.has_trained()
+        return ReadingRules.of(self.settings.agent, contract, origin="model" if is_trained else "rollouts")
 
     def warn(self, code: str, message: str) -> None:
         """Show a warning until `clear_warning` is called with its code; log each new text once."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from daemon.ledger.cycle import Cycle, Event, Failed, Phase, Published, RetryPolicy, Selected, Trained, advance
 from daemon.ledger.records import Publication
 from daemon.publishing.pointer import PublishError
-from daemon.publishing.publish import publish
+from daemon.publishing.publish import PublishedModel, publish
 from daemon.runtime.context import Context
 from daemon.training.job_builder import project_contract
 from daemon.training.messages import log_publication
@@ -87,8 +87,17 @@ class ActiveCycle:
             keep_checkpoints=context.settings.daemon.keep_checkpoints == "all",
             disk=context.disk,
         )
+        self._report_old_copies(published)
         at_s = context.clock.utc_s()
         return Publication(cycle.id, cycle.policy_version, result.epoch, published.model, published.sha256, at_s)
+
+    def _report_old_copies(self, published: PublishedModel) -> None:
+        context, names = self._context, ", ".join(published.old_copies)
+        if names:
+            reason = "another program has them open, so they are those of an older model"
+            context.warn("W_COPIES", f"copies in Models were not replaced: {names}; {reason}")
+        else:
+            context.clear_warning("W_COPIES")
 
     def commit(self, publication: Publication) -> None:
         """Record the publication in the ledger, which ends the cycle."""

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from daemon.ledger.cycle import Cycle
-from daemon.ledger.records import Publication, UsedRollout
+from daemon.ledger.records import UsedRollout
+from daemon.publishing.behaviour_candidates import FEW_CANDIDATES, MAX_CANDIDATES, CandidateFinder
+from daemon.rollouts.file_clock import stored_clock_offset_s
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput
 
-CANDIDATES = 3
-"""How many models are candidates for a rollout: the newest at the file's time, and those before it."""
-MAX_PUBLICATIONS = 256
-"""How many of the newest publications are searched for behaviour policies; older models are removed anyway."""
+MAX_PUBLICATIONS = 64
+"""How many of the newest publications are searched for behaviour policies; retention removes most older models."""
+MANY_ROLLOUTS = 256
+"""If more rollouts than this are new, each has only a few candidates, so that the job stays small."""
 MAX_OLD_ROLLOUTS = 2000
 
 
-def behaviour_candidates(
-    publications: Sequence[Publication], *, written_s: float, policy_version: int | None
-) -> tuple[str, ...]:
-    """Return the models that may have generated a rollout, relative to Models, the most probable first.
-
-    `publications` are in order of time. First is the version that the engine wrote into the rollout, then the newest
-    version that was published when the file was written, then the versions before it.
-    """
-    newest = max(1, bisect_right(publications, written_s, key=lambda p: p.at_s))
-    before = publications[max(0, newest - CANDIDATES) : newest]
-    named = [p for p in publications if p.policy_version == policy_version] if policy_version is not None else []
-    ordered = dict.fromkeys(p.model for p in (*reversed(named), *reversed(before)))
-    return tuple(ordered)[:CANDIDATES]
-
-
 def project_contract(context: Context) -> PolicyContract:
-    """Return the contract of the next model: that of the rollouts, or before the first rollout that of the settings."""
-    return context.contract or context.settings.agent.contract()
+    """Return the contract of the next model: the project's, or else most rollouts', or else that of the settings."""
+    return context.contract or context.likely_contract or context.settings.agent.contract()
 
 
 def parent_checkpoint(context: Context) -> tuple[str, str] | None:
@@ -99,6 +85,8 @@ def _job(
         rollouts=rollouts,
         parent=path,
         parent_sha256=sha256,
+        choice_names=context.settings.agent.choice_names,
+        observation_limit=context.settings.agent.observation_limit,
         use_epoch=context.settings.daemon.auto_load_model_epoch,
     )
 
@@ -115,20 +103,26 @@ def _inputs(context: Context, rollouts: Sequence[UsedRollout], cycle_id: int | N
 
     Paths are joined as text, which is faster for thousands of rollouts.
     """
-    publications = context.ledger.publications(MAX_PUBLICATIONS)
     paths = context.paths
+    publications = context.ledger.publications(MAX_PUBLICATIONS)
+    existing = [p for p in publications if (paths.models / p.model).exists()]
+    finder = CandidateFinder(existing, clock_offset_s=stored_clock_offset_s(context.ledger))
+    limit = MAX_CANDIDATES if sum(used.cycle_id == cycle_id for used in rollouts) <= MANY_ROLLOUTS else FEW_CANDIDATES
     exports, models, cache = (f"{folder}{os.sep}" for folder in (paths.exports, paths.models, paths.cache))
 
     def to_input(used: UsedRollout) -> RolloutInput:
-        row = used.row
-        candidates = behaviour_candidates(publications, written_s=row.written_s, policy_version=row.policy_version)
+        row, is_new = used.row, used.cycle_id == cycle_id
+        candidates = finder.candidates_of(used, limit=limit if is_new else FEW_CANDIDATES)
         return RolloutInput(
             name=row.name,
             sha256=row.sha256,
             source=exports + row.name,
             cache=cache + paths.cache_name(row.sha256),
-            is_new=used.cycle_id == cycle_id,
-            behaviours=tuple(models + model for model in candidates),
+            is_new=is_new,
+            behaviours=tuple(models + model for model in candidates.models),
+            outdated=candidates.outdated,
+            is_older_than_models=candidates.is_older_than_models,
+            repeated=row.repeated,
             age=0 if cycle_id is None else max(0, cycle_id - (used.cycle_id or cycle_id)),
         )
 

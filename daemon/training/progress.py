@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from schemas.job import EpochDone, Event, Heartbeat
+from schemas.job import EpochDone, Event, Heartbeat, Result
 from schemas.text import printable
 
 _MAX_DOING_CHARACTERS = 200
@@ -30,6 +30,22 @@ class CycleProgress:
                 fraction = max(self.fraction, epoch / self.epochs_total)
                 return replace(self, epochs=(*self.epochs, event), fraction=fraction)
         return self
+
+    @classmethod
+    def of_result(cls, result: Result) -> CycleProgress:
+        """Return the progress of a cycle that has ended, from what the ledger stores of it."""
+        ranking = sorted(result.ranking, key=lambda ranked: ranked.epoch)
+        epochs = tuple(
+            EpochDone(
+                epoch=ranked.epoch,
+                epochs=len(ranking),
+                losses={"value_loss": ranked.value_loss, "policy_loss": ranked.policy_loss},
+                score=ranked.score,
+                seconds=0.0,
+            )
+            for ranked in ranking
+        )
+        return cls(epochs, epochs_total=len(epochs), chosen=result.epoch, fraction=1.0)
 
     def is_ahead_of(self, before: CycleProgress) -> bool:
         """Return whether the fraction or the number of epochs is greater than in `before`."""

@@ -17,7 +17,7 @@ from daemon.ledger.cycle import (
 )
 from daemon.process.interpreter import command_line
 from daemon.process.orphans import kill_orphans
-from daemon.process.output_log import last_line
+from daemon.process.output_log import last_error
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
@@ -85,8 +85,11 @@ class Runner:
         self._reaper.adopt(remaining)
         if count:
             self._context.log.info(f"{count} processes of an earlier daemon were ended")
-        cycle = self._context.ledger.unfinished()
+        ledger = self._context.ledger
+        cycle = ledger.unfinished()
         if cycle is None:
+            result = ledger.result(ledger.last_cycle_id())
+            self.progress = CycleProgress() if result is None else CycleProgress.of_result(result)
             return
         self._active = ActiveCycle(self._context, cycle, self._retry_policy)
         if cycle.phase in {Phase.TRAINING, Phase.SELECTING}:
@@ -241,7 +244,7 @@ class Runner:
         failed = exit_reason(
             exit_code,
             run.failure,
-            last_words=last_line(run.spec.log),
+            last_words=last_error(run.spec.log),
             is_script=is_script,
             was_ready=run.timeouts.ready,
             command=command_line(run.spec.arguments),

@@ -61,9 +61,9 @@ def lines(snapshot: Snapshot, *, width: int, height: int, glyphs: Glyphs = BLOCK
     shown_error = panels.cycle_error(snapshot) if sizes.body else None
     gap: list[Cells] = [[]] * sizes.gaps
     rows = [panels.title_row(snapshot, width, glyphs), *gap, *panels.state_rows(snapshot, width, glyphs), *gap]
-    rows += _body(snapshot, width, sizes, glyphs)
+    rows += _body(snapshot, width, sizes, glyphs, shown_error)
     rows += [*panels.warning_rows(snapshot, width, sizes.warnings, glyphs, shown_error), *gap]
-    rows += [_rule("Log", width, glyphs), *panels.log_rows(snapshot.log_lines, sizes.log, glyphs, shown_error)]
+    rows += [_rule("Log", width, glyphs), *panels.log_rows(snapshot, sizes.log, glyphs, shown_error)]
     rows += [[] for _ in range(height - len(rows))]
     return [glyphs.fit(row, width) for row in rows[:height]]
 
@@ -76,10 +76,10 @@ def as_text(cells: Cells) -> Text:
     return text
 
 
-def _body(snapshot: Snapshot, width: int, sizes: PanelSizes, glyphs: Glyphs) -> list[Cells]:
+def _body(snapshot: Snapshot, width: int, sizes: PanelSizes, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
     """Return the epochs and the charts side by side, with a rule above and the rule of the warnings below."""
-    below = panels.warnings_title(snapshot, sizes.warnings)
-    alarm = f"{STRONG} {ALERT}" if snapshot.status.warnings else STRONG
+    below = panels.warnings_title(snapshot, sizes.warnings, shown_error)
+    alarm = f"{STRONG} {ALERT}" if panels.shown_warnings(snapshot, shown_error) else STRONG
     if not sizes.body:
         return [_rule(below, width, glyphs, alarm)]
     above = panels.epochs_title(snapshot)

@@ -22,11 +22,13 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.terminal import unbuffered
 from schemas.program.commands import usable
 from schemas.storage.careful_open import open_regular
-from schemas.text import ascii_safe
+from schemas.text import ascii_safe, printable
 
 LIMIT_BYTES = 10_000_000  #: of one file
 OLD_FILES = 3  #: daemon.1.log is the youngest
 LINES_KEPT = 200  #: in memory
+TAIL_BYTES = 64 << 10  #: how much of the file of an earlier daemon is read
+LINE_LIMIT = 2000  #: characters of one of its lines
 CLOSE_TIMEOUT_S = 1.0  #: how long `close` waits for the console
 
 
@@ -44,7 +46,7 @@ class Log:
         self._file = _LogFile(path, limit_bytes)
         self._console = None if console is None else _Printer(console)
         self._muted = False
-        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._lines: deque[str] = deque(last_lines(path), maxlen=LINES_KEPT)
         self._lock = threading.Lock()
         self._utc_s = utc_s
 
@@ -88,6 +90,20 @@ class Log:
             self._file.write(line + "\n")
         if self._console is not None and not self._muted:
             self._console.print(line + "\n")
+
+
+def last_lines(path: Path) -> list[str]:
+    """Return the last complete lines that an earlier daemon wrote to its log; none if it cannot be read."""
+    try:
+        fd = open_regular(path, os.O_RDONLY)
+    except OSError:
+        return []
+    with contextlib.suppress(OSError), os.fdopen(fd, "rb") as file:
+        begin = max(0, os.fstat(fd).st_size - TAIL_BYTES)
+        file.seek(begin)
+        lines = file.read(TAIL_BYTES).decode("ascii", "replace").split("\n")[1 if begin else 0 : -1]
+        return [printable(line.rstrip("\r"), limit=LINE_LIMIT) for line in lines[-LINES_KEPT:]]
+    return []
 
 
 class _LogFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 from collections.abc import Callable
 from itertools import dropwhile
 
@@ -11,8 +12,9 @@ from rich.cells import cell_len
 
 from daemon.ui.glyphs import Cells, Glyphs, age, bar, chart, duration, number, size
 from daemon.ui.snapshot import Snapshot, SystemStats
-from schemas.status import CycleSummary, DaemonState
-from schemas.text import ascii_safe
+from schemas.program.commands import usable
+from schemas.status import CycleSummary, DaemonState, StatusWarning
+from schemas.text import ascii_safe, printable
 
 ACCENT, QUIET, STRONG, ALERT, BAD = "cyan", "dim", "bold", "yellow", "red"
 STATE_STYLES = {
@@ -26,7 +28,9 @@ STATE_STYLES = {
 BUSY = frozenset({DaemonState.TRAINING, DaemonState.SELECTING, DaemonState.PUBLISHING})
 LABEL = 14  #: columns of a label
 WIDE = 76  #: from this width on, sentences are written in full
-LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d) (\w+) +(.*)", re.DOTALL)
+LOG_LINE = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) (\w+) +(.*)", re.DOTALL)
+CYCLE_WARNINGS = frozenset({"W_CYCLE_FAILED", "W_PARKED"})
+CYCLE_END = re.compile(r"cycle \d+ (failed|is parked): ")
 LOG_STYLES = {"INFO": "", "WARNING": ALERT, "ERROR": BAD}
 
 
@@ -130,7 +134,8 @@ def epoch_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> l
     known = {epoch.epoch: epoch for epoch in snapshot.status.epochs}
     error = cycle_error(snapshot)
     room = (height - 1) // 2 if known else height - 1
-    reason: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(error, width - 4, room, glyphs)] if error else []
+    words = f"{error} (see Logs/cycle_{_cycle_number(snapshot)}.log)"
+    reason: list[Cells] = [[("   " + line, BAD)] for line in _wrapped(words, width - 4, room, glyphs)] if error else []
     left = height - 1 - len(reason)
     count = max(0 if error else snapshot.status.epochs_total, *known, 0)
     focus = next((epoch.epoch for epoch in known.values() if epoch.chosen), max(known, default=1))
@@ -200,11 +205,19 @@ def _system_rows(stats: SystemStats, disk: str, *, short: bool) -> list[Cells]:
     ]
 
 
-def warnings_title(snapshot: Snapshot, height: int) -> str:
+def shown_warnings(snapshot: Snapshot, shown_error: str | None) -> list[StatusWarning]:
+    """Return the warnings, newest first, without those about the error of the last cycle, which is shown elsewhere."""
+    warnings = sorted(snapshot.status.warnings, key=lambda warning: -warning.at_s)
+    if shown_error is None:
+        return warnings
+    return [w for w in warnings if w.code not in CYCLE_WARNINGS or printable(shown_error) not in w.message]
+
+
+def warnings_title(snapshot: Snapshot, height: int, shown_error: str | None) -> str:
     """Return the title: the number of warnings, and whether all of them are shown."""
-    count = len(snapshot.status.warnings)
+    count = len(shown_warnings(snapshot, shown_error))
     if not count:
-        return "No warnings"
+        return "No warnings" if shown_error is None else "No other warnings"
     return f"Warnings: {count}" if count <= height else f"Warnings: {count}, newest {height} shown"
 
 
@@ -217,7 +230,7 @@ def without_error(text: str, error: str | None, glyphs: Glyphs) -> str:
 
 def warning_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
     """Return the newest warnings, newest first. A long warning may use the rows that the others do not need."""
-    newest = sorted(snapshot.status.warnings, key=lambda warning: -warning.at_s)[:height]
+    newest = shown_warnings(snapshot, shown_error)[:height]
     rows: list[Cells] = []
     for others, warning in zip(range(len(newest) - 1, -1, -1), newest, strict=True):
         message = without_error(glyphs.clean(warning.line()), shown_error, glyphs)
@@ -237,13 +250,23 @@ def _wrapped(message: str, width: int, height: int, glyphs: Glyphs) -> list[str]
     return [*lines[:last], " ".join(lines[last:])] if len(lines) > last else lines
 
 
-def log_rows(log_lines: tuple[str, ...], height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
-    """Return the last lines of the log without the date, newest at the bottom."""
+def log_rows(snapshot: Snapshot, height: int, glyphs: Glyphs, shown_error: str | None) -> list[Cells]:
+    """Return the last lines of the log, newest at the bottom, without what another panel shows.
+
+    Lines of an earlier day have the date instead of the seconds.
+    """
+    shown = {ascii_safe(usable(warning.line())) for warning in snapshot.status.warnings}
+    today = time.strftime("%Y-%m-%d", time.localtime(snapshot.now_s))
     rows: list[Cells] = []
-    for line in log_lines[-height:] if height else ():
-        text = without_error(glyphs.clean(line), shown_error, glyphs)
-        found = LOG_LINE.fullmatch(text)
-        at, level, words = found.groups() if found else ("", "INFO", text)
-        shown = words if level == "INFO" else f"{level.lower()}: {words}"
-        rows.append([(f"   {at}".ljust(LABEL), QUIET), (shown, LOG_STYLES.get(level, ""))])
-    return [*rows, *([[]] * (height - len(rows)))]
+    for line in reversed(snapshot.log_lines):
+        if len(rows) >= height:
+            break
+        found = LOG_LINE.fullmatch(line)
+        date, at, level, words = found.groups() if found else (today, "", "INFO", line)
+        text = without_error(glyphs.clean(words), shown_error, glyphs)
+        if words in shown or (text != glyphs.clean(words) and CYCLE_END.match(words)):
+            continue
+        text = text if level == "INFO" else f"{level.lower()}: {text}"
+        when = f"   {at}" if date == today else f"  {date[5:]} {at[:5]} "
+        rows.append([(when.ljust(LABEL), QUIET), (text, LOG_STYLES.get(level, ""))])
+    return [*reversed(rows), *([[]] * (height - len(rows)))]

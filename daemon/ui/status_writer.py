@@ -19,6 +19,8 @@ from schemas.storage.files import write_atomic
 HEARTBEAT_S = 5.0
 MIN_INTERVAL_S = 0.5
 HISTORY_CYCLES = 120
+LOG_LINES = 60
+"""More than the dashboard shows, because it leaves out lines that it shows elsewhere."""
 DISK_INTERVAL_S = 60.0
 
 _STEPS = {
@@ -103,7 +105,7 @@ class StatusWriter:
         self._written: Status | None = None
         self._written_at = -HEARTBEAT_S
         self._history: tuple[CycleSummary, ...] = ()
-        self._history_of: tuple[int, str] | None = None
+        self._history_of: object = self  # different from the key of any cycle, so that the first snapshot reads it
         self._disk = DiskUseSampler(context)
 
     def status(
@@ -173,7 +175,7 @@ class StatusWriter:
         return Snapshot(
             status=status,
             cycles=self._history,
-            log_lines=self._context.log.tail(30),
+            log_lines=self._context.log.tail(LOG_LINES),
             system_stats=self._system_stats.sample(trainer_pid),
             project=self._context.paths.project.name,
             now_s=self._context.clock.utc_s(),

@@ -82,37 +82,78 @@ if sys.platform == "win32":
     from ctypes import wintypes
 
     STD_INPUT = wintypes.DWORD(-10)
-    QUICK_EDIT, EXTENDED_FLAGS, VIRTUAL_TERMINAL = 0x40, 0x80, 0x04
+    QUICK_EDIT, EXTENDED_FLAGS = 0x40, 0x80
+    WRAP, VIRTUAL_TERMINAL, DELAY_WRAP = 0x02, 0x04, 0x08
+
+    class ScreenInfo(ctypes.Structure):
+        """CONSOLE_SCREEN_BUFFER_INFO."""
+
+        _fields_ = [
+            ("size", wintypes._COORD),
+            ("cursor", wintypes._COORD),
+            ("attributes", wintypes.WORD),
+            ("window", wintypes.SMALL_RECT),
+            ("largest_window", wintypes._COORD),
+        ]
+
+    def kernel_functions() -> ctypes.WinDLL:
+        """Return kernel32 with the types of the console functions."""
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.GetStdHandle.argtypes, kernel.GetStdHandle.restype = [wintypes.DWORD], wintypes.HANDLE
+        kernel.GetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.LPDWORD]
+        kernel.SetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+        kernel.GetConsoleScreenBufferInfo.argtypes = [wintypes.HANDLE, ctypes.POINTER(ScreenInfo)]
+        kernel.WriteConsoleW.argtypes = [
+            wintypes.HANDLE, wintypes.LPCWSTR, wintypes.DWORD, wintypes.LPDWORD, wintypes.LPVOID,
+        ]  # fmt: skip
+        return kernel
+
+    def shows_escapes_as_text(kernel: ctypes.WinDLL, screen: int) -> bool:
+        """Return whether a console moves its cursor for an escape sequence. Wine's does, although it sets the mode."""
+
+        def write(text: str) -> bool:
+            return bool(kernel.WriteConsoleW(screen, text, len(text), ctypes.byref(wintypes.DWORD()), None))
+
+        before, after, text = ScreenInfo(), ScreenInfo(), "\x1b[0m"
+        moved = (
+            kernel.GetConsoleScreenBufferInfo(screen, ctypes.byref(before))
+            and write(text)
+            and kernel.GetConsoleScreenBufferInfo(screen, ctypes.byref(after))
+            and (before.cursor.X, before.cursor.Y) != (after.cursor.X, after.cursor.Y)
+        )
+        if moved:
+            write("\b \b" * len(text))
+        return bool(moved)
 
     @contextlib.contextmanager
     def prepare_console(stream: TextIO) -> Iterator[None]:
         """Enable escape sequences, and disable QuickEdit, because with it a click into the window stops all output.
 
-        Raises OSError if the console does not support escape sequences.
+        Also disable line wrapping, because the consoles of Windows 10 ignore the escape sequence for it and could
+        scroll when the last column of the last row is written. Raises OSError if the console does not support escape
+        sequences.
         """
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-        kernel.GetStdHandle.argtypes, kernel.GetStdHandle.restype = [wintypes.DWORD], wintypes.HANDLE
-        kernel.GetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.LPDWORD]
-        kernel.SetConsoleMode.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+        kernel = kernel_functions()
 
         @contextlib.contextmanager
-        def mode(handle: int | None, *, on: int, off: int) -> Iterator[bool]:
+        def mode(handle: int | None, *on: int, off: int) -> Iterator[bool]:
+            """Set the first of several modes that the console accepts, and restore the old one at the end."""
             before = wintypes.DWORD()
             if not kernel.GetConsoleMode(handle, ctypes.byref(before)):
                 yield False
                 return
-            done = kernel.SetConsoleMode(handle, before.value & ~off | on)
+            done = any(kernel.SetConsoleMode(handle, before.value & ~off | flags) for flags in on)
             try:
-                yield bool(done)
+                yield done
             finally:
                 kernel.SetConsoleMode(handle, before.value)
 
         screen, keyboard = msvcrt.get_osfhandle(stream.fileno()), kernel.GetStdHandle(STD_INPUT)
         with (
-            mode(screen, on=VIRTUAL_TERMINAL, off=0) as has_escapes,
-            mode(keyboard, on=EXTENDED_FLAGS, off=QUICK_EDIT),
+            mode(screen, VIRTUAL_TERMINAL | DELAY_WRAP, VIRTUAL_TERMINAL, off=WRAP) as has_escapes,
+            mode(keyboard, EXTENDED_FLAGS, off=QUICK_EDIT),
         ):
-            if not has_escapes:
+            if not has_escapes or shows_escapes_as_text(kernel, screen):
                 raise OSError("this console does not support escape sequences")
             yield
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from schemas.process.windows_job import CREATE_SUSPENDED, JobObject
+from schemas.process.windows_job import CREATE_SUSPENDED, JobObject, job_for_child
 
 
 class ProcessGroup(Protocol):
@@ -62,7 +62,7 @@ class WindowsJob:
     def __init__(self, job: JobObject | None = None) -> None:
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         self.options: Mapping[str, Any] = {"creationflags": group | CREATE_SUSPENDED}
-        self._job = job or JobObject()
+        self._job = job or job_for_child()
 
     def assign(self, pid: int) -> None:
         """Put the child into the job before it runs, so that its descendants are in the job as well."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import os
 import sys
 from typing import Any, Protocol
 
@@ -70,6 +72,24 @@ class JobObject:
     def _refuse(self, error: OSError) -> None:
         self.refusal = error
         self.close()
+
+
+def job_for_child() -> JobObject:
+    """Return a new job for a child, after putting this process into a job that ends with it."""
+    _job_of_this_process()
+    return JobObject()
+
+
+@functools.cache
+def _job_of_this_process() -> JobObject:
+    """Put this process into a job, so that Windows ends its children with it from the moment they exist.
+
+    A child's own job does this only after the child was put into it: if this process were killed just before, the
+    child would stay suspended forever. Nothing closes the job except the end of this process.
+    """
+    job = JobObject()
+    job.assign(os.getpid())
+    return job
 
 
 class _BasicLimits(ctypes.Structure):

@@ -18,11 +18,12 @@ import numpy.typing as npt
 import orjson
 
 from schemas.contract import PolicyContract
-from schemas.rollout.rollout import Rollout
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.rollout import LeftOut, Rollout
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
 from schemas.storage.held_open import retry_while_held_open
 
-_MARK = b"hotlap columns 2\n"
+_MARK = b"hotlap columns 3\n"
 _HEAD = struct.Struct("<II")
 _ALIGNMENT = 16
 _COLUMNS = (
@@ -40,8 +41,11 @@ _COLUMNS = (
 )
 
 
-def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> None:
-    """Write the arrays of a rollout, completely or not at all. Not fsynced: they can be created again."""
+def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, *, disk: Disk = REAL_DISK) -> None:
+    """Write the arrays of a rollout that was read under these rules, completely or not at all.
+
+    They are not fsynced, because they can be created again.
+    """
     arrays = [getattr(rollout, name) for name in _COLUMNS] + list(rollout.reward_parts.values())
     head = orjson.dumps(
         {
@@ -49,6 +53,8 @@ def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> No
             "policy_version": rollout.policy_version,
             "noise_std": rollout.noise_std,
             "left_out": rollout.left_out,
+            "causes": [list(cause) for cause in rollout.causes],
+            "options": rules.options,
             "reward_parts": list(rollout.reward_parts),
             "arrays": [(array.dtype.str, array.shape) for array in arrays],
         }
@@ -64,8 +70,11 @@ def store_rollout(path: Path, rollout: Rollout, *, disk: Disk = REAL_DISK) -> No
     write_atomic(path, _MARK + _HEAD.pack(zlib.crc32(body), len(body)) + body, disk=disk, durable=False)
 
 
-def load_rollout(path: Path) -> Rollout | None:
-    """Return a stored rollout with read-only arrays; None if it is missing, damaged or in another format."""
+def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | None:
+    """Return a stored rollout with read-only arrays; None if it is missing, damaged or in another format.
+
+    Also return None if these rules would read the file as other arrays.
+    """
     try:
         data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
     except OSError:
@@ -77,15 +86,19 @@ def load_rollout(path: Path) -> Rollout | None:
         return None
     end = begin + 4 + int.from_bytes(data[begin : begin + 4], "little")
     head = orjson.loads(data[begin + 4 : end])
+    contract = PolicyContract.from_json_value(head["contract"])
+    if rules is not None and not (rules.options == head["options"] and rules.admits(contract)):
+        return None
     arrays = _arrays(data, end, head["arrays"])
     columns: dict[str, Any] = dict(zip(_COLUMNS, arrays, strict=False))
     return Rollout(
-        contract=PolicyContract.from_json_value(head["contract"]),
+        contract=contract,
         **columns,
         reward_parts=dict(zip(head["reward_parts"], arrays[len(_COLUMNS) :], strict=True)),
         policy_version=head["policy_version"],
         noise_std=head["noise_std"],
         left_out=head["left_out"],
+        causes=tuple(LeftOut(*cause) for cause in head["causes"]),
     )
 
 

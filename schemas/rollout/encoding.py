@@ -20,12 +20,17 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_NOT_FINITE = re.compile(
-    rb"(?<=[\s:,\[])[+-]?(?:nan(?:\([a-z0-9]*\))?|inf(?:inity)?|1\.#\w+)(?=[\s,\]}])", re.IGNORECASE
-)
+_INFINITIES = rf"inf(?:inity)?|1\.#inf\w*|{chr(0x221E)}"
+_WORDS = rf"([+-]?)(?:(nan(?:\([a-z0-9]*\))?|1\.#(?:qnan|snan|ind)\w*)|{_INFINITIES})"
+"""A sign, and a second group for what is not a number and not an infinity."""
+_NOT_FINITE = re.compile(rb"(?<=[\s:,\[])" + _WORDS.encode() + rb"(?=[\s,\]}])", re.IGNORECASE)
 """`nan`, `-nan(ind)`, `NaN`, `inf`, `Infinity`, `1.#INF` in the place of a JSON value."""
+_TEXT_NOT_FINITE = re.compile(rf"\s*{_WORDS}\s*", re.IGNORECASE)
+_INFINITE = b"1e308"
+"""Written in place of an infinity, which JSON does not have: it is infinite in float32."""
 _MAYBE_TOO_LARGE = re.compile(rb"(?<=[\s:,\[])-?(?:\d{300,}(?:\.\d+)?|\d+(?:\.\d+)?[eE]\+?\d{3,})(?=[\s,\]}])")
 """Numbers such as 1e999, which the parser rejects because they do not fit into a double."""
+_LONGEST_WORD = 40
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _WHITE_SPACE = b" \t\r\n"
 _UNCHECKED_BYTES = 4 * 1024 * 1024
@@ -64,7 +69,9 @@ def is_costly_encoding(data: bytes) -> bool:
 
 
 def parse_document(data: bytes) -> tuple[bytes, Any]:
-    """Return a rollout file's text as UTF-8 and its parsed document, in which values that are not finite are None.
+    """Return a rollout file's text as UTF-8 and its parsed document.
+
+    In it, values that are not a number are None, and infinite ones are 1e308 or -1e308.
 
     Raises RolloutError: E_EMPTY, E_NUL, E_ENCODING, E_TRUNCATED, E_DEPTH, E_JSON.
     """
@@ -86,14 +93,27 @@ def _unchanged(text: bytes) -> bytes:
 
 
 def _without_not_finite(text: bytes) -> bytes:
-    return _NOT_FINITE.sub(b"null", text)
+    return _NOT_FINITE.sub(lambda match: b"null" if match[2] else _signed_infinity(match[1]), text)
 
 
 def _without_too_large(text: bytes) -> bytes:
     def replaced(match: re.Match[bytes]) -> bytes:
-        return match[0] if math.isfinite(float(match[0])) and len(match[0]) < 300 else b"null"
+        is_small = math.isfinite(float(match[0])) and len(match[0]) < 300
+        return match[0] if is_small else _signed_infinity(match[0][:1])
 
     return _MAYBE_TOO_LARGE.sub(replaced, text)
+
+
+def _signed_infinity(sign: bytes) -> bytes:
+    return b"-" + _INFINITE if sign == b"-" else _INFINITE
+
+
+def meaning_of_text(text: str) -> float | None:
+    """Return the number that a text such as "NaN" or "-Infinity" means; None for all other texts."""
+    found = _TEXT_NOT_FINITE.fullmatch(text) if len(text) <= _LONGEST_WORD else None
+    if found is None:
+        return None
+    return math.nan if found[2] else -math.inf if found[1] == "-" else math.inf
 
 
 def _as_utf8(data: bytes) -> bytes:

@@ -5,27 +5,40 @@ from __future__ import annotations
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
 from schemas.rollout.encoding import parse_document, require_size_limits
-from schemas.rollout.rollout import SEE_FORMATS, Rollout, drop_not_finite, require_contract_limits
+from schemas.rollout.finite import drop_not_finite
+from schemas.rollout.meaning.fit import fit
+from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.rollout import SEE_FORMATS, Rollout, require_contract_limits
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
 
 
-def read_rollout(data: bytes) -> Rollout:
+def read_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
     """Return the rollout in a file's bytes, of either version and in any encoding that engines use.
 
     Raises only RolloutError. `incomplete` is set if the document ends too early, or if its writer may
     still be writing it.
     """
+    return finished(parse_rollout(data, rules), rules)
+
+
+def parse_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
+    """Return the rollout in a file's bytes, as it is written; call `finished` on it. Raises RolloutError."""
     require_size_limits(data)
     rollout = read_v1_fast(data)
     if rollout is None:
-        rollout = _read_without_fast_path(data)
+        rollout = _parse_without_fast_path(data, rules)
     require_contract_limits(rollout.contract)
-    return drop_not_finite(rollout)
+    return rollout
 
 
-def _read_without_fast_path(data: bytes) -> Rollout:
+def finished(rollout: Rollout, rules: ReadingRules) -> Rollout:
+    """Return a parsed rollout as the rules read it, without experiences that are not finite. Raises RolloutError."""
+    return drop_not_finite(fit(rollout, rules))
+
+
+def _parse_without_fast_path(data: bytes, rules: ReadingRules) -> Rollout:
     text, document = parse_document(data)
     if not isinstance(document, dict):
         raise RolloutError("the file is not a JSON object", hint=SEE_FORMATS)
@@ -34,7 +47,7 @@ def _read_without_fast_path(data: bytes) -> Rollout:
     if schema == SCHEMA_NAME:
         return rollout_from_v2(document)
     if schema is None and "experiences" in document:
-        return rollout_from_v1(document)
+        return rollout_from_v1(document, rules)
     if schema is None:
         raise RolloutError("the file has no `experiences`", hint=f"check that this is a rollout; {SEE_FORMATS}")
     named = f"'{schema[:60]}'" if isinstance(schema, str) else f"of type {type(schema).__name__}"

@@ -1,15 +1,15 @@
-"""A rollout in memory: its columns, their limits, and the removal of experiences that are not finite."""
+"""A rollout in memory: its columns and their limits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.contract import MAX_NAME, ContinuousActions, PolicyContract
+from schemas.contract import MAX_CHOICES, MAX_NAME, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.text import printable
 
@@ -26,9 +26,16 @@ MAX_OBJECTS = 1 << 21
 """Objects and lists in a file; version 1 has three for each experience."""
 MAX_OBSERVATION_SIZE = 1 << 17
 MAX_ACTIONS = 1024
-MAX_CHOICES = 1 << 16
 MAX_MAGNITUDE = 1e12
 """Larger numbers are treated as not finite: arithmetic on them could overflow float32."""
+
+
+class LeftOut(NamedTuple):
+    """One column in which a value made experiences unusable."""
+
+    column: str  #: "observation 5", "action steer", "reward"
+    rows: int  #: the number of experiences whose value in this column cannot be used
+    value: str  #: the first such value: "3.4e+38", "inf" or "nan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +51,8 @@ class Rollout:
     rewards: Float32  #: [n]
     terminated: Bools  #: [n], the episode ended by the rules of the game
     truncated: Bools  #: [n], a limit ended the episode, which would have continued
-    log_probs: Float32  #: [n], nats, as the engine recorded them
-    values: Float32  #: [n], as the engine recorded them
+    log_probs: Float32  #: [n], nats, as the engine recorded them; NaN if it recorded none: the policy is unknown
+    values: Float32  #: [n], as the engine recorded them, 0 if it did not; never used
     agents: Int32  #: [n]
     after_gap: Bools  #: [n], the agent's experience before this one was left out
     final_observations: Float32  #: [k, O], the observation after an agent's last step
@@ -54,6 +61,8 @@ class Rollout:
     policy_version: int | None  #: as the engine recorded it; None in version 1
     noise_std: float | None  #: the engine's factor on the standard deviation; None in version 1
     left_out: int  #: how many experiences were left out because they were not finite
+    causes: tuple[LeftOut, ...] = ()  #: the columns that caused it
+    states_bounds: bool = True  #: whether the file itself states the bounds of the actions
 
     @property
     def size(self) -> int:
@@ -96,52 +105,3 @@ def require_plain_names(names: Iterable[str], owner: str) -> None:
         if name in known:
             raise RolloutError(f"the name '{name}' of {owner} is used twice", hint="rename one of them")
         known.add(name)
-
-
-def drop_not_finite(rollout: Rollout) -> Rollout:
-    """Return the rollout without the experiences that contain a value that is not finite; count them and mark the gaps.
-
-    Raises RolloutError (E_NONFINITE) if all experiences contain such a value.
-    """
-    wide = (rollout.observations, rollout.actions)
-    flat = (rollout.rewards, rollout.log_probs, rollout.values, *rollout.reward_parts.values())
-    if all(map(_is_finite, (*wide, *flat, rollout.final_observations))):
-        return rollout
-    with np.errstate(invalid="ignore"):
-        good = np.logical_and.reduce([(np.abs(column) <= MAX_MAGNITUDE).all(axis=1) for column in wide])
-        for column in flat:
-            good &= np.abs(column) <= MAX_MAGNITUDE
-        good_final = (np.abs(rollout.final_observations) <= MAX_MAGNITUDE).all(axis=1)
-    if not good.any():
-        raise RolloutError(
-            "every experience contains a value that is not finite",
-            hint="look for a division by zero where the engine computes observations or rewards",
-            code="E_NONFINITE",
-        )
-    after_gap = rollout.after_gap | _follows_bad(good, rollout.agents)
-    last_is_good = {int(agent): bool(ok) for agent, ok in zip(rollout.agents, good, strict=True)}
-    keep_final = good_final & np.array([last_is_good.get(int(a), False) for a in rollout.final_agents], dtype=bool)
-    columns: dict[str, Any] = {field.name: getattr(rollout, field.name) for field in fields(rollout)}
-    for name, value in columns.items():
-        if isinstance(value, np.ndarray) and not name.startswith("final_"):
-            columns[name] = value[good]
-    columns["after_gap"] = after_gap[good]
-    columns["final_observations"] = rollout.final_observations[keep_final]
-    columns["final_agents"] = rollout.final_agents[keep_final]
-    columns["reward_parts"] = {name: part[good] for name, part in rollout.reward_parts.items()}
-    columns["left_out"] = rollout.left_out + int((~good).sum())
-    return Rollout(**columns)
-
-
-def _is_finite(column: Float32) -> bool:
-    """Return whether all numbers are finite; a NaN is both the minimum and the maximum of its column."""
-    return not column.size or bool(column.min() >= -MAX_MAGNITUDE and column.max() <= MAX_MAGNITUDE)
-
-
-def _follows_bad(good: Bools, agents: Int32) -> Bools:
-    """Return which experiences follow a bad one of the same agent."""
-    order = np.argsort(agents, kind="stable")
-    same_agent = agents[order][1:] == agents[order][:-1]
-    follows = np.zeros(len(good), dtype=bool)
-    follows[order[1:]] = same_agent & ~good[order[:-1]]
-    return follows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -11,14 +11,22 @@ import numpy as np
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Int32, Rollout
+from schemas.rollout.agents import agents_from_values
+from schemas.rollout.encoding import meaning_of_text
+from schemas.rollout.meaning.fit import choices_error
+from schemas.rollout.meaning.rules import ReadingRules
+from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Rollout
+from schemas.text import printable
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
-_NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
+_SHOWN = 40
 
 
-def rollout_from_v1(document: dict[str, Any]) -> Rollout:
-    """Return the rollout of a parsed version 1 document. Raises RolloutError, which names the field."""
+def rollout_from_v1(document: dict[str, Any], rules: ReadingRules) -> Rollout:
+    """Return the rollout of a parsed version 1 document, as it is written. `fit` applies the rules to it.
+
+    Only the names of choices are replaced by their numbers here. Raises RolloutError, which names the field.
+    """
     experiences = document["experiences"]
     if not isinstance(experiences, list) or not experiences:
         raise RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
@@ -29,13 +37,13 @@ def rollout_from_v1(document: dict[str, Any]) -> Rollout:
     return Rollout(
         contract=contract,
         observations=_observations(experiences, contract.observation_size),
-        actions=_actions(experiences, contract.action_space),
-        rewards=_numbers(experiences, "reward"),
+        actions=_actions(experiences, contract.action_space, rules),
+        rewards=_to_float32(_column(experiences, "reward"), "reward"),
         terminated=_flags(experiences, "done"),
         truncated=np.zeros(n, dtype=bool),
-        log_probs=_numbers(experiences, "log_prob"),
-        values=_numbers(experiences, "value"),
-        agents=_agents(experiences),
+        log_probs=_optional(experiences, "log_prob", missing=math.nan),
+        values=_optional(experiences, "value", missing=0.0),
+        agents=agents_from_values([e.get("agent_index") for e in experiences], "agent_index").ids,
         after_gap=np.zeros(n, dtype=bool),
         final_observations=np.zeros((0, contract.observation_size), dtype=np.float32),
         final_agents=np.zeros(0, dtype=np.int32),
@@ -43,6 +51,7 @@ def rollout_from_v1(document: dict[str, Any]) -> Rollout:
         policy_version=None,
         noise_std=None,
         left_out=0,
+        states_bounds=False,
     )
 
 
@@ -63,23 +72,41 @@ def _column(experiences: list[dict[str, Any]], name: str) -> list[Any]:
         raise RolloutError(f"experience {index} has no `{name}`", hint=SEE_FORMATS) from None
 
 
-def _numbers(experiences: list[dict[str, Any]], name: str) -> Float32:
-    column = _column(experiences, name)
-    _require_types(column, _NUMBERS_OR_NULL, name)
-    return _to_float32(column)
+def _to_float32(values: list[Any], name: str, *, per_row: int = 1) -> Float32:
+    """Return an array in which null is NaN and numbers too large for float32 are infinite; both are handled later.
 
-
-def _to_float32(numbers: list[Any]) -> Float32:
-    """Return an array in which null is NaN and numbers too large for float32 are infinite; both are removed later."""
+    `values` has `per_row` values for each experience. Raises RolloutError for a value that is not a number.
+    """
+    if not set(map(type, values)) <= _NUMBERS:
+        values = [number_of(value, name, index // per_row) for index, value in enumerate(values)]
     with np.errstate(over="ignore"):
-        return np.array(numbers, dtype=np.float64).astype(np.float32)
+        return np.array(values, dtype=np.float64).astype(np.float32)
 
 
-def _require_types(values: Iterable[Any], allowed: frozenset[type], name: str) -> None:
-    found = set(map(type, values)) - allowed
-    if found:
-        wrong = ", ".join(sorted(kind.__name__ for kind in found))
-        raise RolloutError(f"`{name}` contains {wrong} instead of a number", hint=SEE_FORMATS)
+def number_of(value: Any, name: str, row: int) -> float:
+    """Return a JSON value as a number; null is NaN, as is the text "NaN". Raises RolloutError for all others."""
+    if value is None:
+        return math.nan
+    if type(value) in _NUMBERS:
+        return float(value)
+    meaning = meaning_of_text(value) if isinstance(value, str) else None
+    if meaning is not None:
+        return meaning
+    if isinstance(value, str):
+        shown = printable(value, limit=_SHOWN)
+        raise RolloutError(f'`{name}` is the text "{shown}" in experience {row}', hint="write numbers without quotes")
+    raise RolloutError(
+        f"`{name}` contains {type(value).__name__} instead of a number in experience {row}", hint=SEE_FORMATS
+    )
+
+
+def _optional(experiences: list[dict[str, Any]], name: str, *, missing: float) -> Float32:
+    """Return a column that no experience needs; `missing` stands for whatever is not a number."""
+    values = [e.get(name) for e in experiences]
+    if not set(map(type, values)) <= _NUMBERS:
+        values = [value if type(value) in _NUMBERS else missing for value in values]
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float64).astype(np.float32)
 
 
 def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
@@ -92,9 +119,7 @@ def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
             f"`state` has {lengths[index]} numbers in experience {index} and {size} in the first",
             hint="every agent must observe the same number of values",
         )
-    flat = list(chain.from_iterable(states))
-    _require_types(flat, _NUMBERS_OR_NULL, "state")
-    return _to_float32(flat).reshape(len(states), size)
+    return _to_float32(list(chain.from_iterable(states)), "state", per_row=size).reshape(len(states), size)
 
 
 def _require_lists(values: list[Any], name: str) -> None:
@@ -102,7 +127,7 @@ def _require_lists(values: list[Any], name: str) -> None:
         raise RolloutError(f"`{name}` is not always a list", hint=SEE_FORMATS)
 
 
-def _actions(experiences: list[dict[str, Any]], space: object) -> Float32:
+def _actions(experiences: list[dict[str, Any]], space: object, rules: ReadingRules) -> Float32:
     assert isinstance(space, ContinuousActions)
     actions = _column(experiences, "action")
     if set(map(type, actions)) != {dict}:
@@ -119,8 +144,34 @@ def _actions(experiences: list[dict[str, Any]], space: object) -> Float32:
             f"an `action` has no '{error.args[0][:60]}'", hint="write every action in every experience"
         ) from None
     flat = rows if width == 1 else list(chain.from_iterable(rows))
-    _require_types(flat, _NUMBERS_OR_NULL, "action")
-    return _to_float32(flat).reshape(len(actions), width)
+    if not set(map(type, flat)) <= _NUMBERS:
+        flat = [_action_number(value, index, space.names, rules) for index, value in enumerate(flat)]
+    return _to_float32(flat, "action", per_row=width).reshape(len(actions), width)
+
+
+def _action_number(value: Any, index: int, names: tuple[str, ...], rules: ReadingRules) -> Any:
+    """Return the number of a choice that is written as its name or as a flag, and numbers unchanged."""
+    row, name = index // len(names), names[index % len(names)]
+    if isinstance(value, str) and value in rules.choice_names:
+        return rules.choice_names.index(value)
+    if isinstance(value, bool):
+        if rules.choices is not None:
+            return int(value)
+        raise choices_error(f"the `action` '{name}' is true or false in experience {row}", len(names))
+    if not isinstance(value, str) or meaning_of_text(value) is not None or _is_number(value):
+        return number_of(value, "action", row)
+    problem = f"the `action` '{name}' is the text \"{printable(value, limit=_SHOWN)}\" in experience {row}"
+    if rules.choices is not None:
+        raise RolloutError(f"{problem}, which is not in agent.choices", hint="correct daemon.toml", code="E_CHOICES")
+    raise choices_error(problem, len(names))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
 
 
 def _flags(experiences: list[dict[str, Any]], name: str) -> Bools:
@@ -128,14 +179,3 @@ def _flags(experiences: list[dict[str, Any]], name: str) -> Bools:
     if not set(map(type, column)) <= {bool, int} or not set(column) <= {0, 1}:
         raise RolloutError(f"`{name}` is not always true or false", hint=SEE_FORMATS)
     return np.array(column, dtype=bool)
-
-
-def _agents(experiences: list[dict[str, Any]]) -> Int32:
-    if "agent_index" not in experiences[0]:
-        return np.zeros(len(experiences), dtype=np.int32)
-    column = _column(experiences, "agent_index")
-    _require_types(column, _NUMBERS, "agent_index")
-    numbers = np.array(column, dtype=np.float64)
-    if not (np.abs(numbers) < 2**31).all() or (numbers != np.floor(numbers)).any():
-        raise RolloutError("`agent_index` is not always a whole number", hint="number the agents from 0")
-    return numbers.astype(np.int32)

@@ -1,7 +1,7 @@
 """A fast reader of rollout version 1 with the same results as v1.py: it decodes typed records, then columns.
 
-It reads only complete, finite, well-formed UTF-8 documents. For all others `read_v1_fast` returns None; then v1.py
-reports the error, or removes experiences that are not finite.
+It reads only complete, finite, well-formed UTF-8 documents in which every experience has all fields. For all others
+`read_v1_fast` returns None; then v1.py reads the file, or reports the error.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
+from schemas.rollout.agents import agents_from_numbers
 from schemas.rollout.duplicate_keys import first_experience, has_unique_keys
 from schemas.rollout.rollout import Rollout
 
@@ -107,11 +108,9 @@ def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool
     try:
         observations = _flat(chain.from_iterable(states), n * size).reshape(n, size)
         reward, done, log_prob, value = (_flat(map(attrgetter(name), experiences), n) for name in _SCALARS)
-        agents = _flat(map(attrgetter("agent_index"), experiences), n) if has_agents else np.zeros(n)
+        agents = _whole(map(attrgetter("agent_index"), experiences), n) if has_agents else np.zeros(n, dtype=np.int64)
         columns = [_flat(map(attrgetter(f"a{i}"), actions), n) for i in range(len(names))]
     except (OverflowError, struct.error):
-        return None
-    if not (np.abs(agents) < 2**31).all():
         return None
     with np.errstate(over="ignore"):
         return Rollout(
@@ -123,7 +122,7 @@ def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool
             truncated=np.zeros(n, dtype=bool),
             log_probs=log_prob.astype(np.float32),
             values=value.astype(np.float32),
-            agents=agents.astype(np.int32),
+            agents=agents_from_numbers(agents).ids,
             after_gap=np.zeros(n, dtype=bool),
             final_observations=np.zeros((0, size), dtype=np.float32),
             final_agents=np.zeros(0, dtype=np.int32),
@@ -131,9 +130,15 @@ def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool
             policy_version=None,
             noise_std=None,
             left_out=0,
+            states_bounds=False,
         )
 
 
 def _flat(numbers: Iterable[float], count: int) -> npt.NDArray[np.float64]:
     """Return numbers as an array; `struct` converts them faster than numpy."""
     return np.frombuffer(struct.pack(f"{count}d", *numbers), dtype=np.float64)
+
+
+def _whole(numbers: Iterable[int], count: int) -> npt.NDArray[np.int64]:
+    """Return whole numbers as an array; a double would round those above 2**53."""
+    return np.frombuffer(struct.pack(f"{count}q", *numbers), dtype=np.int64)

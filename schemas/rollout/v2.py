@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import base64
-import math
-import re
-from itertools import chain
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
@@ -16,24 +12,31 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import MAX_VALUES, SEE_FORMATS, Bools, Float32, Int32, Rollout, require_plain_names
+from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
+from schemas.rollout.rollout import (
+    SEE_FORMATS,
+    Float32,
+    Int32,
+    Rollout,
+    require_plain_names,
+)
+from schemas.rollout.v2_columns import as_float32, column_of, flags_of, from_base64
+from schemas.text import printable
 
 SCHEMA_NAME = "hotlap.rollout/2"
-_DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1", "|u1", "|i1", "<i2"})
-_NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
-_FLAGS: frozenset[type] = frozenset({bool, int, float})
-_AGENTS_END = 2**24
-"""Agent numbers are exact in float32 up to here."""
-_AGENT_NUMBER = re.compile(r"-?[0-9]{1,10}")
+_LARGEST = float(np.finfo(np.float32).max)
 _ACTION_SPACE: TypeAdapter[ActionSpace] = TypeAdapter(ActionSpace)
 
 
 def rollout_from_v2(document: dict[str, Any]) -> Rollout:
-    """Return the rollout of a parsed version 2 document. Raises RolloutError, which names the column."""
+    """Return the rollout of a parsed version 2 document, as it is written. Raises RolloutError, which names the column.
+
+    Only `observations`, `actions`, `rewards` and `terminated` are needed.
+    """
     space = _action_space(document)
-    observations = _column(document, "observations", ndim=2)
+    observations = column_of(document, "observations", ndim=2)
     n, size = observations.shape
-    actions = _column(document, "actions", length=n)
+    actions = column_of(document, "actions", length=n)
     actions = actions.reshape(n, -1)
     if actions.shape[1] != space.width:
         raise RolloutError(
@@ -41,17 +44,18 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
         )
     if not isinstance(space, ContinuousActions):
         _require_indices(actions, space.n)
-    final_observations, final_agents = _final_observations(document, size)
+    agents = _agents(document, n)
+    final_observations, final_agents = _final_observations(document, size, agents)
     return Rollout(
         contract=PolicyContract(observation_size=size, action_space=space),
         observations=observations,
         actions=actions,
-        rewards=_column(document, "rewards", ndim=1, length=n),
-        terminated=_flags(document, "terminated", n),
-        truncated=_flags(document, "truncated", n),
-        log_probs=_column(document, "log_probs", ndim=1, length=n),
-        values=_column(document, "values", ndim=1, length=n),
-        agents=_agents(document, n),
+        rewards=column_of(document, "rewards", ndim=1, length=n),
+        terminated=flags_of(document, "terminated", n),
+        truncated=flags_of(document, "truncated", n) if "truncated" in document else np.zeros(n, dtype=bool),
+        log_probs=_log_probs(document, n),
+        values=_values(document, n),
+        agents=agents.ids,
         after_gap=np.zeros(n, dtype=bool),
         final_observations=final_observations,
         final_agents=final_agents,
@@ -115,141 +119,92 @@ def _action_space(document: dict[str, Any]) -> ActionSpace:
     return space
 
 
-def _column(
-    document: dict[str, Any],
-    name: str,
-    *,
-    ndim: int | None = None,
-    length: int | None = None,
-    allowed: frozenset[type] = _NUMBERS_OR_NULL,
-) -> Float32:
-    if name not in document:
-        raise RolloutError(f"it has no column `{name}`", hint=SEE_FORMATS)
-    return _as_float32(document[name], name, ndim=ndim, length=length, allowed=allowed)
-
-
-def _as_float32(
-    value: Any,
-    name: str,
-    *,
-    ndim: int | None = None,
-    length: int | None = None,
-    allowed: frozenset[type] = _NUMBERS_OR_NULL,
-) -> Float32:
-    column = _from_base64(value, name) if isinstance(value, dict) else _from_lists(value, name, allowed)
-    if not column.size:
-        raise RolloutError(f"`{name}` is empty", hint="export at least one step", code="E_EMPTY")
-    if ndim is not None and column.ndim != ndim:
-        raise RolloutError(f"`{name}` has {column.ndim} dimensions", hint=SEE_FORMATS)
-    if length is not None and len(column) != length:
-        raise RolloutError(
-            f"`{name}` has {len(column)} rows, but `observations` has {length}", hint="write one row for each step"
-        )
-    if column.dtype == np.float32:
-        return column
-    with np.errstate(over="ignore", invalid="ignore"):
-        return column.astype(np.float32)
-
-
-def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
-    if not isinstance(value, list):
-        raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint=SEE_FORMATS)
-    is_wide = bool(value) and isinstance(value[0], list)
-    if is_wide:
-        _require_equal_rows(value, name)
-    flat = list(chain.from_iterable(value)) if is_wide else value
-    found = set(map(type, flat)) - allowed
-    if found:
-        wrong = ", ".join(sorted(kind.__name__ for kind in found))
-        raise RolloutError(f"`{name}` contains {wrong} instead of a number", hint=SEE_FORMATS)
-    column = np.array(flat, dtype=np.float64)
-    return column.reshape(len(value), -1) if is_wide and flat else column
-
-
-def _require_equal_rows(rows: list[Any], name: str) -> None:
-    if set(map(type, rows)) != {list}:
-        raise RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
-    width = len(rows[0])
-    for index, row in enumerate(rows):
-        if len(row) != width:
-            raise RolloutError(
-                f"`{name}` is ragged: {len(row)} values in row {index}, but {width} in the first",
-                hint=SEE_FORMATS,
-            )
-
-
-def _from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
-    dtype, shape, data = value.get("dtype"), value.get("shape"), value.get("data")
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
-        named = f"'{dtype[:20]}'" if isinstance(dtype, str) else type(dtype).__name__
-        raise RolloutError(f"`{name}` has the dtype {named}", hint=f"use one of {', '.join(sorted(_DTYPES))}")
-    good_shape = (
-        isinstance(shape, list)
-        and len(shape) in {1, 2}
-        and all(type(s) is int and 0 <= s <= MAX_VALUES for s in shape)
-        and math.prod(shape) <= MAX_VALUES
-    )
-    if not good_shape or not isinstance(shape, list) or not isinstance(data, str):
-        raise RolloutError(f"`{name}` does not have a valid `shape` and `data`", hint=SEE_FORMATS)
-    try:
-        raw = msgspec.convert(data, bytes)  # at least as strict as b64decode(validate=True), and four times as fast
-    except msgspec.ValidationError:
-        raise RolloutError(f"`{name}` is not base64", hint="use the standard alphabet, with padding") from None
-    kind = np.dtype("|u1" if dtype == "|b1" else dtype)  # as bytes, because a byte of 2 is not a bool
-    if math.prod(shape) * kind.itemsize != len(raw):
-        raise RolloutError(
-            f"`{name}` has {len(raw)} bytes, but its shape needs {math.prod(shape) * kind.itemsize}",
-            hint=SEE_FORMATS,
-        )
-    return np.frombuffer(raw, dtype=kind).reshape(shape)
-
-
 def _require_indices(actions: Float32, n: int) -> None:
     finite = actions[np.isfinite(actions)]
     if (finite != np.floor(finite)).any() or (finite < 0).any() or (finite >= n).any():
         raise RolloutError(f"`actions` are not whole numbers from 0 to {n - 1}", hint=SEE_FORMATS)
 
 
-def _flags(document: dict[str, Any], name: str, n: int) -> Bools:
-    column = _column(document, name, ndim=1, length=n, allowed=_FLAGS)
-    if not ((column == 0) | (column == 1)).all():
-        raise RolloutError(f"`{name}` is not always true or false", hint=SEE_FORMATS)
-    return column.astype(bool)
+def _log_probs(document: dict[str, Any], n: int) -> Float32:
+    """Return the recorded log_probs; NaN marks a step of an unknown policy."""
+    if document.get("log_probs") is None:
+        return np.full(n, np.nan, dtype=np.float32)
+    return column_of(document, "log_probs", ndim=1, length=n)
 
 
-def _agents(document: dict[str, Any], n: int) -> Int32:
-    column = _column(document, "agents", ndim=1, length=n)
-    is_small = column.min() > -_AGENTS_END and column.max() < _AGENTS_END  # false if one is not finite
-    if not (is_small and (column == np.floor(column)).all()):
-        raise RolloutError("`agents` are not always whole numbers", hint="number the agents from 0")
-    return column.astype(np.int32)
+def _values(document: dict[str, Any], n: int) -> Float32:
+    """Return the recorded values, or zeros if they cannot be read: they are never used."""
+    try:
+        return column_of(document, "values", ndim=1, length=n)
+    except RolloutError:
+        return np.zeros(n, dtype=np.float32)
 
 
-def _final_observations(document: dict[str, Any], size: int) -> tuple[Float32, Int32]:
+def _agents(document: dict[str, Any], n: int) -> AgentColumn:
+    """Return the agent of each step, 0 if the column is missing."""
+    value = document.get("agents")
+    if value is None:
+        return AgentColumn(np.zeros(n, dtype=np.int32))
+    if isinstance(value, dict):
+        column = from_base64(value, "agents")
+        if column.ndim != 1 or (column.dtype.kind == "f" and not (np.abs(column) <= 2**53).all()):
+            raise RolloutError("`agents` are not always whole numbers", hint="number the agents from 0")
+        whole = column.astype(np.int64)
+        if (whole != column).any():
+            raise RolloutError("`agents` are not always whole numbers", hint="number the agents from 0")
+        agents = agents_from_numbers(whole)
+    elif isinstance(value, list):
+        agents = agents_from_values(value, "agents")
+    else:
+        raise RolloutError("`agents` is neither a list nor a base64 column", hint=SEE_FORMATS)
+    if len(agents.ids) != n:
+        raise RolloutError(
+            f"`agents` has {len(agents.ids)} rows, but `observations` has {n}", hint="write one row for each step"
+        )
+    return agents
+
+
+def _final_observations(document: dict[str, Any], size: int, agents: AgentColumn) -> tuple[Float32, Int32]:
+    """Return the observations after the agents' last steps, and the ids of these agents."""
     value = document.get("final_observations")
     if value is None or value in ([], {}):
         return np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.int32)
-    if isinstance(value, dict) and "dtype" not in value:
-        agents = np.array([_agent_number(agent) for agent in value], dtype=np.int32)
-        rows: Any = list(value.values())
-    else:
-        rows, agents = value, None
-    observations = _as_float32(rows, "final_observations", ndim=2)
-    if agents is None:
-        agents = np.arange(len(observations), dtype=np.int32)
-    if len(set(agents.tolist())) != len(agents):
-        raise RolloutError("`final_observations` contains an agent twice", hint=SEE_FORMATS)
+    names = [agent_name(name, "a key of `final_observations`") for name in value] if _is_by_agent(value) else None
+    observations = as_float32(value if names is None else list(value.values()), "final_observations", ndim=2)
     if observations.shape[1] != size:
         raise RolloutError(
             f"`final_observations` has {observations.shape[1]} columns, but `observations` has {size}", hint=SEE_FORMATS
         )
-    return observations, agents
+    if names is None:
+        return observations, _agents_of_list(len(observations), agents)
+    if len(set(names)) != len(names):
+        raise RolloutError("`final_observations` contains an agent twice", hint=SEE_FORMATS)
+    ids = [agents.id_of(name) for name in names]
+    unknown = [name for name, agent in zip(names, ids, strict=True) if agent is None and isinstance(name, str)]
+    if unknown:
+        raise RolloutError(
+            f"`final_observations` contains the agent '{printable(unknown[0], limit=40)}', which has no step",
+            hint="name the agents as in `agents`",
+        )
+    rows = [row for row, agent in enumerate(ids) if agent is not None]
+    return observations[rows], np.array([ids[row] for row in rows], dtype=np.int32)
 
 
-def _agent_number(text: str) -> int:
-    if not _AGENT_NUMBER.fullmatch(text) or abs(int(text)) >= _AGENTS_END:
-        raise RolloutError("the keys of `final_observations` are not agent numbers", hint=SEE_FORMATS)
-    return int(text)
+def _is_by_agent(value: Any) -> bool:
+    return isinstance(value, dict) and "dtype" not in value
+
+
+def _agents_of_list(count: int, agents: AgentColumn) -> Int32:
+    """Return the agents of a list of final observations, if its length leaves no doubt. Raises RolloutError."""
+    order, by_name = agents.in_order(), agents.ordered_by_name()
+    are_numbered = agents.names is None and by_name == list(range(len(by_name)))
+    if count != len(order) or not (are_numbered or order == by_name):
+        raise RolloutError(
+            f"`final_observations` is a list of {count}, but {len(order)} agents have steps, and a list does not state"
+            " which agents are meant",
+            hint="write an object: agent to observation",
+        )
+    return np.array(by_name, dtype=np.int32)
 
 
 def _reward_parts(document: dict[str, Any], n: int) -> dict[str, Float32]:
@@ -257,12 +212,12 @@ def _reward_parts(document: dict[str, Any], n: int) -> dict[str, Float32]:
     if not isinstance(parts, dict):
         raise RolloutError("`reward_parts` is not an object of columns", hint=SEE_FORMATS)
     require_plain_names(parts, "a reward part")
-    return {name: _as_float32(part, f"reward_parts.{name}", ndim=1, length=n) for name, part in parts.items()}
+    return {name: as_float32(part, f"reward_parts.{name}", ndim=1, length=n) for name, part in parts.items()}
 
 
 def _whole_number(document: dict[str, Any], name: str) -> int | None:
     value = document.get(name)
-    if value is None:
+    if value is None or _is_infinite(value):
         return None
     if type(value) is not int or not 0 <= value < 2**53:
         raise RolloutError(f"`{name}` is not a whole number from 0", hint="0 is the initial model")
@@ -271,8 +226,13 @@ def _whole_number(document: dict[str, Any], name: str) -> int | None:
 
 def _positive(document: dict[str, Any], name: str) -> float | None:
     value = document.get(name)
-    if value is None:
+    if value is None or _is_infinite(value):
         return None
     if type(value) not in {int, float} or not 0 <= value <= 100:
         raise RolloutError(f"`{name}` is not a number from 0 to 100", hint="1 is the trained amount of noise")
     return float(value)
+
+
+def _is_infinite(value: Any) -> bool:
+    """Return whether a value of the document stands for an infinity."""
+    return isinstance(value, float) and abs(value) > _LARGEST

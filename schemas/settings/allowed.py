@@ -51,6 +51,8 @@ def allowed(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         names = [json.dumps(value) for value in schema["enum"]]
         return f"{', '.join(names[:-1])} or {names[-1]}"
+    if "anyOf" in schema:
+        return " or ".join(filter(None, (allowed(option) for option in schema["anyOf"])))
     match schema.get("type"):
         case "boolean":
             return "true or false"

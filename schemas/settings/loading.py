@@ -180,7 +180,8 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, SourceValue], error: Er
     if error["type"] == "missing":
         return ConfigError(f"{label}: {'.'.join(path)} is missing", hint="add it")
     if entry is None:  # two settings contradict each other
-        return ConfigError(f"{label}: [{'.'.join(path)}]: {problem}", hint="correct one of them")
+        table = f"[{'.'.join(path)}]: " if path else ""
+        return ConfigError(f"{label}: {table}{problem}", hint="correct one of them")
     schema = schema_of(kind, path)
     if schema.get("type") == "array" and error["type"] != "value_error":
         hint = list_hint(entry, schema)

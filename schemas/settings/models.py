@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from schemas.contract import MAX_NAME, ActionSpace, ContinuousActions, PolicyContract
+from schemas.contract import MAX_CHOICES, MAX_NAME, ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
@@ -88,7 +88,7 @@ class DaemonSettings(SettingsGroup):
 
 
 class AgentSettings(SettingsGroup):
-    """`[agent]`: the shape of the policy, used until the first rollouts show another one."""
+    """`[agent]`: the shape of the policy. What is set here decides; the rest is that of the first rollouts."""
 
     observation_size: PositiveInt = 15
     """How many numbers an agent observes."""
@@ -98,6 +98,10 @@ class AgentSettings(SettingsGroup):
     """Lower bounds, one for each action; if not set: 0 for throttle and brake, -1 for all others."""
     action_high: tuple[float, ...] | None = None
     """Upper bounds, one for each action; if not set: 1."""
+    choices: Annotated[tuple[str, ...] | int | None, Field(union_mode="left_to_right")] = None
+    """The action is one of several choices: their names in the order of the policy's outputs, or their number."""
+    observation_limit: PositiveFloat | None = None
+    """Observations are clamped to [-limit, limit], for sensors that report a huge number; if not set, they are not."""
     hidden_sizes: HiddenSizes = (128, 128)
 
     @field_validator("actions")
@@ -109,6 +113,23 @@ class AgentSettings(SettingsGroup):
             if not name or len(name) > MAX_NAME or not name.isprintable():
                 raise ValueError(f"must be printable names of 1 to {MAX_NAME} characters")
         return actions
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _are_at_least_two(cls, choices: object) -> object:
+        """Return the number or the names; a variable's text is split at its commas."""
+        if isinstance(choices, str):
+            text = choices.strip()
+            choices = int(text) if text.isdecimal() else tuple(name.strip() for name in text.split(","))
+        if isinstance(choices, list | tuple):
+            names = [name for name in choices if isinstance(name, str) and 0 < len(name) <= MAX_NAME]
+            if len(names) == len(choices) and len(set(names)) == len(names) and 2 <= len(names) <= MAX_CHOICES:
+                return tuple(names)
+        elif type(choices) is int and 2 <= choices <= MAX_CHOICES:
+            return choices
+        elif choices is None:
+            return None
+        raise ValueError(f"must be a number from 2 to {MAX_CHOICES}, or a list of at least two different names")
 
     @field_validator("action_low", "action_high")
     @classmethod
@@ -123,7 +144,12 @@ class AgentSettings(SettingsGroup):
     @model_validator(mode="after")
     def _has_bounds_in_order(self) -> AgentSettings:
         space = self.contract().action_space
-        assert isinstance(space, ContinuousActions)
+        if isinstance(space, DiscreteActions):
+            if self.action_low is not None or self.action_high is not None:
+                raise ValueError("choices have no bounds: set either choices, or action_low and action_high")
+            if "actions" in self.model_fields_set and len(self.actions) > 1:
+                raise ValueError(f"choices are for one action, but actions has {len(self.actions)} names")
+            return self
         for name, low, high in zip(space.names, space.low, space.high, strict=True):
             if not low < high:
                 raise ValueError(
@@ -133,11 +159,19 @@ class AgentSettings(SettingsGroup):
 
     def contract(self) -> PolicyContract:
         """Return the contract that these settings describe."""
+        if self.choices is not None:
+            n = self.choices if isinstance(self.choices, int) else len(self.choices)
+            return PolicyContract(observation_size=self.observation_size, action_space=DiscreteActions(n=n))
         usual = ContinuousActions.named(self.actions)
         space: ActionSpace = ContinuousActions(
             names=self.actions, low=self.action_low or usual.low, high=self.action_high or usual.high
         )
         return PolicyContract(observation_size=self.observation_size, action_space=space)
+
+    @property
+    def choice_names(self) -> tuple[str, ...]:
+        """Return the names of the choices; () if they have none."""
+        return self.choices if isinstance(self.choices, tuple) else ()
 
 
 class TrainerSettings(SettingsGroup):
@@ -187,3 +221,12 @@ class Settings(SettingsGroup):
     daemon: DaemonSettings = DaemonSettings()
     agent: AgentSettings = AgentSettings()
     trainer: TrainerSettings = TrainerSettings()
+
+    @model_validator(mode="after")
+    def _publishes_an_epoch_that_exists(self) -> Settings:
+        epoch, epochs = self.daemon.auto_load_model_epoch, self.trainer.epochs
+        if epoch > epochs:
+            raise ValueError(
+                f"daemon.auto_load_model_epoch is {epoch}, but trainer.epochs is {epochs}: that epoch does not exist"
+            )
+        return self

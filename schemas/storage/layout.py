@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
@@ -13,6 +14,7 @@ ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
 _LONGEST_BELOW = 140
 """Characters of the longest path below the project folder: that of an incomplete file in `State/cache`, rounded up."""
+_TIME_STAMP = re.compile(r"_(\d{8}_\d{6})(?=[_.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class ProjectPaths:
         return self.state / "gone_cycles.jsonl"
 
     @property
+    def compared_rollouts(self) -> Path:
+        """Return the file with what is kept of the last rollouts, to compare later ones; safe to delete at any time."""
+        return self.state / "compared_rollouts.npz"
+
+    @property
     def lock(self) -> Path:
         """Return the file that the running daemon has locked; it is never removed."""
         return self.state / "daemon.lock"
@@ -150,6 +157,20 @@ class ProjectPaths:
         """Create the folders that are missing."""
         for folder in self.folders():
             REAL_DISK.make_folder(folder)
+
+
+def time_stamp_of(name: str) -> float | None:
+    """Return the time in a rollout's name in seconds since 1970, read as local time; None if it has none.
+
+    The engine may have another time zone, so the result can be hours off.
+    """
+    found = _TIME_STAMP.search(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1], "%Y%m%d_%H%M%S").timestamp()  # noqa: DTZ007  local time is meant
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def is_rollout_name(name: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+
+from scripts.devtools.progress_line import ProgressLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,28 +43,21 @@ KNOWN_FAILURES = {
 
 
 class SetupProgress:
-    """Progress as one line that is rewritten on a terminal, or as a plain line every ten seconds elsewhere."""
+    """What the setup does now, as a progress line."""
 
     def __init__(self, out: Any = None, now: Callable[[], float] = time.monotonic) -> None:
-        self._out, self._now = out or sys.stdout, now
-        self._tty = bool(self._out.isatty())
-        self._started_s = self._shown_s = now()
+        self._line = ProgressLine(out, now)
         self.doing = "starting"
 
     def tick(self) -> None:
         """Show the current action if the last line is old enough."""
-        if self._now() - self._shown_s >= (0.5 if self._tty else 10.0):
-            self.show(self.doing, end="" if self._tty else "\n")
+        if self._line.is_due():
+            self.show(self.doing, final=False)
 
-    def show(self, text: str, end: str = "\n") -> None:
+    def show(self, text: str, *, final: bool = True) -> None:
         """Show a line now."""
-        self.doing, self._shown_s = text, self._now()
-        line = f"[setup] {text} ... {self._shown_s - self._started_s:.0f} s"
-        if self._tty:  # a line of full width would wrap and stay on the screen
-            width = shutil.get_terminal_size().columns - 1
-            line = "\r" + line[:width].ljust(width)
-        self._out.write(line + end)
-        self._out.flush()
+        self.doing = text
+        self._line.write(f"[setup] {text} ... {self._line.elapsed_s():.0f} s", final=final)
 
 
 def describe_line(line: str, pins: dict[str, str]) -> str:

@@ -12,14 +12,24 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
-def stream(argv: list[str], cwd: Path, on_line: Callable[[str], None], on_idle: Callable[[], None]) -> int:
+def stream(
+    argv: Sequence[str],
+    cwd: Path | None,
+    on_line: Callable[[str], None],
+    on_idle: Callable[[], None],
+    env: Mapping[str, str] | None = None,
+) -> int:
     """Run a program, pass its output lines to `on_line`, and call `on_idle` a few times per second."""
-    env = dict(os.environ, PIP_USER="0", PYTHONUTF8="1", PYTHONUNBUFFERED="1")
-    child = subprocess.Popen(argv, cwd=str(cwd), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if env is None:
+        env = dict(os.environ, PIP_USER="0", PYTHONUTF8="1", PYTHONUNBUFFERED="1")
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(list(argv), cwd=cwd, env=dict(env), stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT)
+    assert child.stdin is not None
+    child.stdin.close()  # a pipe and not /dev/null, because Wine needs one
     lines: queue.Queue[bytes] = queue.Queue()
 
     def read() -> None:
@@ -35,7 +45,7 @@ def stream(argv: list[str], cwd: Path, on_line: Callable[[str], None], on_idle: 
             with contextlib.suppress(queue.Empty):
                 on_line(lines.get(timeout=0.25).decode("utf-8", "replace").rstrip())
         return child.wait()
-    except BaseException:  # after Ctrl-C the program must not continue to write to .venv
+    except BaseException:  # after Ctrl-C the program must not continue to write
         child.terminate()
         reader.join(timeout=10)
         raise

@@ -29,8 +29,8 @@ RUNTIME = ("annotated-types", "colorama", "filelock", "fsspec", "Jinja2", "markd
            "rich", "setuptools", "sympy", "threadpoolctl", "torch", "typing-inspection", "typing_extensions",
            "watchdog")  # fmt: skip
 TESTS = ("attrs", "cloudpickle", "Farama-Notifications", "gymnasium", "hypothesis", "iniconfig", "jsonschema",
-         "jsonschema-specifications", "packaging", "pluggy", "pytest", "pytest-timeout", "referencing", "rpds-py",
-         "sortedcontainers")  # fmt: skip
+         "jsonschema-specifications", "msvc-runtime", "packaging", "pluggy", "pytest", "pytest-timeout", "referencing",
+         "rpds-py", "sortedcontainers")  # fmt: skip
 PACKAGES = RUNTIME + TESTS
 OF_THE_INTERPRETER = ("pip",)  #: at the version that the interpreter comes with
 LARGE = ("torch",)  #: fetched by itself, so that a stopped run does not fetch the others again
@@ -125,9 +125,14 @@ def install(cache: Cache, pins: dict[str, str], progress: Progress) -> None:
 
 
 def place_of(name: str) -> PurePosixPath | None:
-    """Return where a wheel's file belongs in site-packages; None for scripts and data, which nothing here uses."""
+    """Return where a wheel's file belongs, from site-packages; None for scripts and most data: nothing here uses them.
+
+    DLLs that a wheel has as data belong next to python.exe: msvc-runtime consists of them.
+    """
     path = PurePosixPath(name)
     if path.parts[0].endswith(".data"):
+        if path.parts[1] == "data" and len(path.parts) == 3 and path.suffix == ".dll":
+            return PurePosixPath("..", "..", path.name)
         if path.parts[1] not in {"purelib", "platlib"}:
             return None
         path = PurePosixPath(*path.parts[2:])

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 WINDOWS_VERSION = "win10"
 OVERRIDES = "mscoree,mshtml,winemenubuilder.exe=;ucrtbase=n,b;wucrt=n"  #: ours before Wine's; no menus, no browser
+#: Microsoft's runtime for C++: with Wine's, some exceptions of torch damage the heap. No debugger: with it, a crashed
+#: program has exit code 0. A prefix does not depend on these.
+RUN_OVERRIDES = (
+    "vcruntime140,vcruntime140_1,msvcp140,msvcp140_1,msvcp140_2,msvcp140_atomic_wait,concrt140=n,b;winedbg.exe="
+)
 END_S = 15.0  #: for `wineserver -k`
 
 #: Variables that Windows Python does not get: they are about Linux, or about Linux's Python.
@@ -35,7 +40,7 @@ def environment(cache: Cache, prefix: Path) -> dict[str, str]:
         WINEPREFIX=str(prefix),
         WINEARCH="win64",
         WINEDEBUG="-all",
-        WINEDLLOVERRIDES=OVERRIDES,
+        WINEDLLOVERRIDES=f"{OVERRIDES};{RUN_OVERRIDES}",
         HOME=str(cache.home),
         KMP_AFFINITY="disabled",  # otherwise torch's OpenMP calls a function that Wine lacks, and ends the program
         PYTHONPYCACHEPREFIX=windows_path(cache.bytecode),

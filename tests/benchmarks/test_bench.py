@@ -17,6 +17,7 @@ from benchmarks.daemon import rollout_reading as intake
 from benchmarks.lib.child_process import ROOT, RunError
 from benchmarks.lib.host_info import describe
 from benchmarks.lib.measurement import Claim, Figure, Section, Sense
+from tests.platforms import needs_posix
 
 
 def part(name: str, *, holds: bool = True, error: Exception | None = None) -> SimpleNamespace:
@@ -118,6 +119,7 @@ def test_the_parser_does_not_load_torch():
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
 
 
+@needs_posix("a processor time in steps of less than 16 ms")
 def test_reading_is_measured_for_every_reader():
     given = argparse.ArgumentParser()
     intake.add_flags(given)

@@ -18,6 +18,7 @@ from daemon.ui.snapshot import SystemStats
 from daemon.ui.status_writer import StatusWriter
 from schemas.settings.models import AgentSettings, DaemonSettings, Settings, TrainerSettings
 from tests.helpers import open_context
+from tests.platforms import PATIENCE
 
 FAKE = Path(__file__).parents[1] / "fakes" / "trainer.py"
 
@@ -54,6 +55,7 @@ class ProcessHarness:
         epochs: int = 3,
         keep_warm: bool = False,
         hidden_sizes: tuple[int, ...] = (128, 128),
+        agent: AgentSettings | None = None,
         **daemon: object,
     ) -> None:
         self._is_closed = False
@@ -61,7 +63,7 @@ class ProcessHarness:
         quick = {"settle_s": 0.02, "scan_interval_s": 0.1, "stop_grace_s": 1.0, "retry_delay_s": 0.01}
         self.settings = Settings(
             daemon=DaemonSettings.model_validate({"auto_train_after_n_rollouts": 2, **quick, **daemon}),
-            agent=AgentSettings(hidden_sizes=hidden_sizes),
+            agent=agent or AgentSettings(hidden_sizes=hidden_sizes),
             trainer=TrainerSettings(epochs=epochs),
         )
         self.context = open_context(folder, self.settings, wake=self.mailbox.wake)
@@ -85,7 +87,7 @@ class ProcessHarness:
 
     def until(self, condition, *, timeout_s: float = 20.0) -> None:
         """Make passes until `condition()` is true; fail after `timeout_s`."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while True:
             delay_s = self.service.tick()
             if condition():

@@ -15,6 +15,7 @@ from daemon.runtime.instance_lock import ProjectLock
 from schemas import __version__
 from schemas.program import commands
 from schemas.storage.layout import ProjectPaths
+from tests.platforms import needs_posix
 
 
 @pytest.fixture(autouse=True)
@@ -223,7 +224,6 @@ def test_reports_and_publish_do_not_need_valid_settings(tmp_path, capsys, comman
 
 
 @pytest.mark.torch
-@pytest.mark.skipif(sys.platform == "win32", reason="file rights")
 def test_a_project_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "Saved").write_text("a file instead of a folder")
     code, _, err = run(capsys, "--once", "--project", tmp_path)
@@ -246,6 +246,21 @@ def test_help_names_every_command(capsys):
         assert word in out
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("online", "# Train without an engine"),
+        ("guides/online.md", "# Train without an engine"),
+        ("lab/online", "# Online training, measured"),
+        (r"docs\lab\online.md", "# Online training, measured"),
+        ("windows", "# Use Hotlap on Windows"),
+    ],
+)
+def test_docs_prints_the_guide_if_another_page_has_the_same_name(capsys, name, title):
+    assert run(capsys, "docs", name)[1].startswith(title)
+    assert name not in {"online", "lab/online"} or f"\n{name} " in run(capsys, "docs")[1]
+
+
 def test_docs_prints_pages_and_lists_them(capsys):
     code, listed, _ = run(capsys, "docs")
     assert code == 0
@@ -262,7 +277,7 @@ def test_explain_prints_the_meaning_of_a_code(capsys):
     assert "E_CONFIG" in run(capsys, "explain")[1]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be removed")
+@needs_posix("the current folder can be removed")
 def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatch):
     removed = tmp_path / "removed"
     removed.mkdir()
@@ -272,7 +287,7 @@ def test_a_current_folder_that_was_removed_is_named(tmp_path, capsys, monkeypatc
     assert (code, "the current folder does not exist any more" in err) == (2, True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell's redirections")
+@needs_posix("a shell that closes standard streams")
 @pytest.mark.parametrize(("arguments", "code"), [("status --project .", 0), ("nonsense", 2), ("docs", 0)])
 def test_commands_work_with_closed_streams(tmp_path, arguments, code):
     command = f'"{sys.executable}" -m daemon {arguments} <&- >&- 2>"{tmp_path}/err"'

@@ -14,8 +14,10 @@ import pytest
 from daemon.ledger.cycle import Phase
 from daemon.runtime.commands import Command, waiting_commands
 from schemas.model import check_probe, read_model
+from schemas.settings.models import AgentSettings
 from schemas.storage.files import write_atomic
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import needs_real_windows
 
 
 def send(harness, **what):
@@ -104,13 +106,13 @@ def test_version_0_is_made_again_if_the_first_rollouts_have_another_shape(make_h
 
 @pytest.mark.fault(19)
 def test_a_rollout_of_another_shape_is_rejected_with_the_difference(make_harness):
-    harness = make_harness()
+    harness = make_harness(agent=AgentSettings(observation_size=15))
     write_rollout(harness.paths.exports, 1)
     harness.until(lambda: harness.ledger.pending_count() == 1)
     bad = write_rollout(harness.paths.exports, 2, v1_bytes(seed=2, observation_size=16))
     harness.until(lambda: not bad.exists())
     reason = (harness.paths.rejected / f"{bad.name}.reason.txt").read_text(encoding="utf-8")
-    assert "16 observations instead of 15" in reason
+    assert "16 observations instead of 15 (agent.observation_size in daemon.toml)" in reason
     assert (harness.paths.rejected / bad.name).exists()
     assert harness.ledger.pending_count() == 1
 
@@ -404,6 +406,7 @@ def test_only_the_newest_or_the_best_used_exports_are_kept(make_harness, limit_b
     assert left == (by_quality if limit_by == "quality" else {path.name for path in paths[2:]})
 
 
+@needs_real_windows("RemoveDirectoryW leaves a folder that ReadDirectoryChangesW watches")
 def test_the_daemon_waits_for_a_deleted_exports_folder(make_harness):
     harness = make_harness()
     harness.until_published(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from pathlib import Path
 
 import psutil
@@ -18,6 +17,7 @@ from daemon.rollouts import reader as reader_module
 from daemon.rollouts.scan import Listing, scan_folder
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import needs_linux
 
 
 def test_the_scan_and_the_reader_use_the_same_signature(tmp_path):
@@ -65,7 +65,7 @@ def test_a_rollout_with_an_unusual_name_counts(make_harness, name):
 
 
 @pytest.mark.fault(22)
-@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@needs_linux("names of any bytes")
 def test_a_name_that_is_not_valid_utf_8_is_rejected(make_harness):
     harness = make_harness()
     path = Path(os.fsdecode(os.fsencode(harness.paths.exports) + b"/rollout_\xff.json"))
@@ -107,7 +107,6 @@ def test_no_transaction_stays_open_after_a_failed_commit(make_harness):
     assert harness.ledger.meta("x") == "2"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a job object there")
 def test_workers_of_a_failed_training_script_are_ended(make_harness, tmp_path):
     (tmp_path / "bad.py").write_text(
         "import pathlib, subprocess, sys\n"
@@ -151,7 +150,7 @@ def test_once_ends_if_its_rollouts_are_removed_before_the_cycle_starts(tmp_path,
     assert error.count("--once --again") == 1
     real, real_trigger = Service.nothing_to_train_on, Service.trigger
     monkeypatch.setattr(
-        Service, "nothing_to_train_on", lambda self, again: None if path.exists() else real(self, again=again)
+        Service, "nothing_to_train_on", lambda self, **kwargs: None if path.exists() else real(self, **kwargs)
     )
 
     def remove_then_trigger(self, cause, *, again):

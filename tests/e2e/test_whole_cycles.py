@@ -21,13 +21,17 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import SAMPLES, v1_bytes, write_rollout
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
-pytestmark = pytest.mark.slow
+LIMIT_S = 110.0 if sys.platform != "win32" else 500.0  #: of a cycle; on Wine importing torch takes up to a minute
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_S + 100)]
 
 
-def daemon(*arguments: object, timeout: float = 110, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def daemon(
+    *arguments: object, timeout: float = LIMIT_S, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "daemon", *map(str, arguments)],
         cwd=ROOT,
@@ -55,7 +59,7 @@ def running(tmp_path):
         process.wait()
 
 
-def wait_until(condition, timeout_s: float = 60.0):
+def wait_until(condition, timeout_s: float = LIMIT_S / 2):
     end = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < end, "it did not happen in time"
@@ -66,7 +70,7 @@ def wait_until(condition, timeout_s: float = 60.0):
 def status(folder: Path) -> dict:
     try:
         return orjson.loads(ProjectPaths(folder).status.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # Windows refuses a read at the moment of a rename
         return {}
 
 
@@ -173,7 +177,7 @@ def in_training(folder: Path, running) -> tuple[subprocess.Popen, list[psutil.Pr
     return first, psutil.Process(first.pid).children(recursive=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@needs_posix("SIGINT of another process")
 def test_ctrl_c_during_training_loses_nothing_and_the_next_start_continues(tmp_path, running):
     first, trainers = in_training(tmp_path, running)
     first.send_signal(signal.SIGINT)
@@ -185,7 +189,6 @@ def test_ctrl_c_during_training_loses_nothing_and_the_next_start_continues(tmp_p
     assert [(c["cycle"], c["state"], len(c["rollouts"])) for c in history][1:] == [(1, "published", 2)]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_no_trainer_outlives_a_killed_daemon(tmp_path, running):
     first, trainers = in_training(tmp_path, running)
     assert trainers
@@ -194,9 +197,9 @@ def test_no_trainer_outlives_a_killed_daemon(tmp_path, running):
     wait_until(lambda: not any(t.is_running() and t.status() != psutil.STATUS_ZOMBIE for t in trainers), 10)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(LIMIT_S + 190)
 def test_the_demo_learns_and_ends_with_a_summary(tmp_path):
-    done = daemon("--demo", "--cycles", 3, "--project", tmp_path / "demo", "--no-dashboard", timeout=280)
+    done = daemon("--demo", "--cycles", 3, "--project", tmp_path / "demo", "--no-dashboard", timeout=LIMIT_S + 170)
     assert done.returncode == 0, done.stdout + done.stderr
     first, last = map(float, re.search(r"reward per step  ([\d.]+) -> ([\d.]+)", done.stdout).groups())
     assert last > first

@@ -24,9 +24,14 @@ PIDS_NAME = "descendants.txt"
 SLEEPER = "import time; time.sleep(3600)"
 DOUBLE_FORKED = f"""
 import os, subprocess, sys
-if os.fork():
-    os._exit(0)
-os.setsid()
+if sys.platform == "win32":
+    if len(sys.argv) == 2:
+        subprocess.Popen([*sys.orig_argv, "again"], creationflags=subprocess.DETACHED_PROCESS)
+        os._exit(0)
+else:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
 child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}], start_new_session=True)
 with open(sys.argv[1], "a") as file:
     file.write(f"{{os.getpid()}}\\n{{child.pid}}\\n")
@@ -89,7 +94,10 @@ def send_false_events() -> None:
 
 
 def start_descendants(names: Path) -> None:
-    """Start a child in this session, one in another, and a double fork with a child; write their pids to a file."""
+    """Start a child in this session, one in another, and a double fork with a child; write their pids to a file.
+
+    Windows: the child of an ended process, without a console, takes the place of the double fork.
+    """
     same = subprocess.Popen([sys.executable, "-c", SLEEPER])
     own = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
     with names.open("a") as file:
@@ -169,13 +177,17 @@ def checkpoint(mode: str, cycle: int, epoch: int) -> bytes:
     return f"checkpoint {cycle} {epoch}".encode()
 
 
-def make_model(**arguments: int) -> bytes:
-    """Return a model JSON. The import is inside, because modes that make no model are faster without it."""
+def make_model(*, contract: dict[str, Any] | None = None, **arguments: int) -> bytes:
+    """Return a model JSON with this contract.
+
+    The import is inside, because modes that make no model are faster without it.
+    """
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
+    from schemas.contract import PolicyContract
     from tests.helpers import model_bytes
 
-    return model_bytes(**arguments)
+    return model_bytes(contract=None if contract is None else PolicyContract.from_json_value(contract), **arguments)
 
 
 def work(job: dict[str, Any], mode: str) -> None:
@@ -193,7 +205,7 @@ def work(job: dict[str, Any], mode: str) -> None:
         raise RuntimeError("a late bug")
     send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
-    model = make_model(version=cycle, seed=cycle, observation_size=job["contract"]["observation_size"])
+    model = make_model(version=cycle, seed=cycle, contract=job["contract"])
     files[f"model_epoch_{best}.json"] = with_fault(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():

@@ -1,8 +1,12 @@
-"""The real daemon with the fake trainer as a program, for fast cycles. Usage: whole_daemon.py ARGUMENT ..."""
+"""The real daemon with the fake trainer as a program, for fast cycles. Usage: whole_daemon.py ARGUMENT ...
+
+The variable FAKE_TRAINER is the trainer's mode.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +24,8 @@ class Launcher(app.ChildLauncher):
 
     def start(self, spec: ChildSpec, *, sends_events: bool) -> Child:
         if sends_events:
-            spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), ""))
+            mode = os.environ.get("FAKE_TRAINER", "")
+            spec = dataclasses.replace(spec, arguments=(sys.executable, str(FAKE), mode))
         return super().start(spec, sends_events=sends_events)
 
 

@@ -22,9 +22,10 @@ from scripts.windows import cli, dlls, host, interpreter, packages, pip_calls, p
 from scripts.windows.cache import Cache, cache_folder, digest_of, file_digest
 from scripts.windows.cli import SHORT
 from scripts.windows.progress import Progress, SetupError, Unavailable, run_program
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the environment is made on Debian")
+pytestmark = needs_posix("the environment is made on Debian")
 
 
 @pytest.fixture
@@ -159,6 +160,8 @@ def test_a_wheel_with_packages_inside_and_scripts_is_unpacked_into_its_places(ca
         ("a/_vendor/b-9.dist-info/RECORD", b""),
         ("a-1.0.data/purelib/a/late.py", b"x"),
         ("a-1.0.data/scripts/a.exe", b"MZ"),
+        ("a-1.0.data/data/a.dll", b"MZ"),
+        ("a-1.0.data/data/Scripts/b.dll", b"MZ"),
         ("../outside.py", b"x"),
     )
     packages.unpack_wheel(wheel(tmp_path, "a", "1.0", files), cache.site_packages, progress)
@@ -166,7 +169,9 @@ def test_a_wheel_with_packages_inside_and_scripts_is_unpacked_into_its_places(ca
     assert {"a/late.py", "a/_vendor/b-9.dist-info/RECORD", "a-1.0.dist-info/RECORD"} <= names
     assert not any("outside" in name or "a.exe" in name for name in names)
     assert not (cache.python / "Lib" / "outside.py").exists()
+    assert [path.name for path in cache.python.glob("*.dll")] == ["a.dll"], "next to python.exe"
     packages.remove(cache.site_packages / "a-1.0.dist-info")
+    assert list(cache.python.glob("*.dll")) == []
     assert list(cache.site_packages.iterdir()) == []
 
 

@@ -14,6 +14,7 @@ import torch
 from schemas import __version__
 from schemas.errors import ModelError
 from schemas.model import check_probe, read_model
+from tests.platforms import needs_posix
 from trainer import load_policy
 from trainer.checkpoint_cli import find_best
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
@@ -158,7 +159,7 @@ def test_importing_the_package_does_not_import_torch():
     assert done.stdout.strip() == "True"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT")
+@needs_posix("SIGINT of another process")
 @pytest.mark.parametrize("program", ["train", "online", "dagger"])
 def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(tmp_path, program):
     (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")

@@ -97,8 +97,8 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
             code="E_PARENT",
         )
     checkpoint = checkpoint_from(load_document(data, path.name), job.contract)
-    differences = checkpoint.contract.differences(job.contract)
-    if differences:
+    if not checkpoint.contract.has_outputs_of(job.contract):
+        differences = checkpoint.contract.differences(job.contract)
         raise ContractError(f"the data has {' and '.join(differences)} of {path.name}", hint="use a new project folder")
     if checkpoint.hidden_sizes != job.hidden_sizes:
         raise ContractError(

@@ -34,6 +34,7 @@ class CheckpointCandidate:
     name: str  #: file name
     losses: tuple[float, ...]  #: value losses up to this epoch
     finite: bool = True  #: whether all its weights are finite
+    policy_loss: float | None = None  #: of this epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,10 @@ class RankedCheckpoint:
         """Return the entry for the job's result."""
         score = None if self.terms is None else self.terms.total
         last = finite_or_none(self.candidate.losses[-1]) if self.candidate.losses else None
-        return RankedEpoch(epoch=self.candidate.epoch, score=score, value_loss=last, reason=self.reason)
+        policy_loss = None if self.candidate.policy_loss is None else finite_or_none(self.candidate.policy_loss)
+        return RankedEpoch(
+            epoch=self.candidate.epoch, score=score, value_loss=last, policy_loss=policy_loss, reason=self.reason
+        )
 
 
 def score(losses: Sequence[float]) -> ScoreTerms | None:

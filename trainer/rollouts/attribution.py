@@ -16,7 +16,7 @@ from trainer.rollouts.behaviour_policy import AttributedRollouts, find_behaviour
 from trainer.rollouts.candidates import CandidateModels
 from trainer.rollouts.evaluation import concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import by_agent, concatenate
-from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.loading import LoadedRollout, rules_of
 from trainer.rollouts.quality import check_policy_sources, check_staleness
 
 
@@ -30,12 +30,18 @@ def attribute_rollouts(
     candidates = CandidateModels(parent, job, cache)
     parts = []
     for item in loaded:
-        prefetched: AttributedRollouts | None = cache.get(_key(item, parent))
+        prefetched: AttributedRollouts | None = cache.get(_key(item, parent, job))
         parts.append(prefetched or _attribute(item, parent, job, candidates))
     attributed = _concatenate(parts)
     is_new_B = attributed.experiences.is_new_B
     checked_B = is_new_B if is_new_B.any() else np.ones_like(is_new_B)
-    check_policy_sources(attributed.policy_source_B[checked_B], anything_trained=parent.trained, notices=notices)
+    is_early_B = np.concatenate([np.full(item.rollout.size, item.entry.is_older_than_models) for item in loaded])
+    check_policy_sources(
+        attributed.policy_source_B[checked_B],
+        is_early_B[checked_B],
+        anything_trained=parent.trained,
+        notices=notices,
+    )
     check_staleness(attributed.is_stale_B[is_new_B], notices)
     return attributed
 
@@ -43,16 +49,16 @@ def attribute_rollouts(
 def prefetch_attribution(
     item: LoadedRollout, parent: Parent, job: Job, candidates: CandidateModels, cache: PrefetchCache
 ) -> None:
-    """Attribute a rollout before its job arrives, if all its candidates can be read."""
+    """Attribute a rollout before its job arrives, if the candidates that this needs can be read."""
     attributed = _attribute(item, parent, job, candidates)
-    if len(candidates.at(item.entry.behaviours)) == len(item.entry.behaviours):
-        cache.put(_key(item, parent), attributed, size_bytes=2 * attributed.experiences.observation_BO.nbytes)
+    if candidates.could_be_read(item.entry):
+        cache.put(_key(item, parent, job), attributed, size_bytes=2 * attributed.experiences.observation_BO.nbytes)
 
 
 def _attribute(item: LoadedRollout, parent: Parent, job: Job, candidates: CandidateModels) -> AttributedRollouts:
     experiences = by_agent(item.rollout, is_new=item.entry.is_new)
     space = job.contract.action_space
-    attributed = find_behaviour_policy(experiences, candidates.at(item.entry.behaviours), item.rollout.noise_std, space)
+    attributed = find_behaviour_policy(experiences, candidates.of(item.entry), item.rollout.noise_std, space)
     if not parent.trained:
         return attributed
     outputs = evaluate_policy(
@@ -73,6 +79,6 @@ def _concatenate(parts: Sequence[AttributedRollouts]) -> AttributedRollouts:
     )
 
 
-def _key(item: LoadedRollout, parent: Parent) -> tuple[object, ...]:
+def _key(item: LoadedRollout, parent: Parent, job: Job) -> tuple[object, ...]:
     entry = item.entry
-    return "attributed", entry.sha256, entry.is_new, entry.behaviours, parent.checksum
+    return "attributed", entry.sha256, rules_of(job), entry.is_new, entry.behaviours, entry.outdated, parent.checksum

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from schemas.errors import HotlapError
-from schemas.job import Job
+from schemas.job import Job, RolloutInput
 from schemas.model import MAX_MODEL_BYTES, read_model, weights_checksum
 from schemas.storage.files import read_with_retries
 from trainer.checkpoints.parent import Parent
@@ -20,12 +22,21 @@ class CandidateModels:
         self._parent, self._job, self._cache = parent, job, cache
         self._candidates: dict[str, CandidatePolicy | None] = {}
 
-    def at(self, paths: tuple[str, ...]) -> list[CandidatePolicy]:
-        """Return the models at these paths, without those that cannot be read or do not fit the job's contract."""
-        for path in paths:
+    def of(self, entry: RolloutInput) -> Iterator[CandidatePolicy]:
+        """Yield the models that may have generated a rollout. Each is read when it is needed.
+
+        Models that cannot be read or do not fit the job's contract are left out.
+        """
+        for index, path in enumerate(entry.behaviours):
             if path not in self._candidates:
                 self._candidates[path] = self._candidate(Path(path))
-        return [candidate for path in paths if (candidate := self._candidates[path]) is not None]
+            candidate = self._candidates[path]
+            if candidate is not None:
+                yield replace(candidate, is_outdated=index in entry.outdated)
+
+    def could_be_read(self, entry: RolloutInput) -> bool:
+        """Return whether every model that was needed for a rollout could be read."""
+        return all(self._candidates.get(path, True) is not None for path in entry.behaviours)
 
     def store_in_cache(self) -> None:
         """Store the models that were read in the cache. Raises OSError if a file no longer exists."""
@@ -38,7 +49,7 @@ class CandidateModels:
             model = self._cache.get(_key(path)) or read_model(read_with_retries(path, limit=MAX_MODEL_BYTES))
         except (HotlapError, OSError):
             return None  # its steps are then attributed to another policy
-        if self._job.contract.differences(model.contract):
+        if not self._job.contract.has_outputs_of(model.contract):
             return None
         return CandidatePolicy(model, is_parent=weights_checksum(model) == self._parent.checksum)
 

@@ -9,7 +9,7 @@ bootstrap of the step before it (`can_bootstrap_B` is false).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ class Experiences:
     observation_BO: Float32
     action_BA: Float32  #: as recorded, after clamping; discrete: the index of the choice
     reward_B: Float32  #: the game's own units
-    log_prob_B: Float32  #: nats, as recorded
+    log_prob_B: Float32  #: nats, as recorded; NaN if the engine recorded none
     terminated_B: Bools  #: the episode ended by the game's rules: the next value is 0
     can_bootstrap_B: Bools  #: the next state is known, so the step can be learned from
     has_next_row_B: Bools  #: the next row is the next state
@@ -42,6 +42,12 @@ class Experiences:
     def size(self) -> int:
         """Return the number of experiences."""
         return len(self.reward_B)
+
+    def at(self, rows_B: Bools) -> Experiences:
+        """Return only these experiences. The columns that refer to the next row are then not valid any more."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: column if name == "final_observation_FO" else column[rows_B] for name, column in columns.items()}
+        return Experiences(**kept)
 
 
 def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:

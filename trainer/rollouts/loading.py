@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
-from schemas.job import RolloutInput
+from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import read_rollout
+from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_with_retries, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
@@ -23,6 +25,10 @@ from trainer.rollouts.quality import RolloutQuality, measure_quality
 
 OLD_ROLLOUTS_WITHOUT_NEW = 10
 """Number of old rollouts that are used if no rollout is new."""
+
+
+ROLLOUTS_COMPARED = 16
+"""Without a daemon, each rollout is compared with this many earlier ones for repeated experiences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +60,30 @@ def choose_rollouts(
     return [*new, *(old[i] for i in sorted(chosen))]
 
 
+def rules_of(job: Job) -> ReadingRules:
+    """Return the rules under which the job's rollouts are read."""
+    rules = ReadingRules(choice_names=job.choice_names, observation_limit=job.observation_limit)
+    return rules.for_contract(job.contract, "model")
+
+
 def load_rollouts(
-    chosen: Sequence[RolloutInput], contract: PolicyContract, notices: Notices, cache: PrefetchCache
+    chosen: Sequence[RolloutInput], rules: ReadingRules, notices: Notices, cache: PrefetchCache
 ) -> list[LoadedRollout]:
-    """Read the rollouts. Those that are missing, broken or of another contract are left out, with a notice.
+    """Read the rollouts. Those that are missing, broken or do not fit the rules are left out, with a notice.
 
     Raises RolloutError if no rollout can be used.
     """
     loaded: list[LoadedRollout] = []
     left_out: list[str] = []
+    repetitions = _Repetitions()
     problem = RolloutError(
         "the job has no rollout to train on", hint="let the engine write rollouts into Exports", code="E_NO_ROLLOUTS"
     )
     for entry in chosen:
         try:
-            rollout = _read(entry, cache)
-            if difference := contract.differences(rollout.contract):
-                raise RolloutError(
-                    f"it has {' and '.join(difference)}", hint="remove it if it is of another game", code="E_CONTRACT"
-                )
-            loaded.append(LoadedRollout(entry, rollout))
+            rollout = repetitions.leave_out(entry, _read(entry, rules, cache))
+            if rollout is not None:
+                loaded.append(LoadedRollout(entry, rollout))
         except HotlapError as error:
             left_out.append(entry.name)
             problem = RolloutError(f"{entry.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
@@ -86,6 +96,7 @@ def load_rollouts(
             )
     if not loaded:
         raise problem
+    repetitions.report(notices)
     if left_out:
         names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
         notices.send(
@@ -94,11 +105,47 @@ def load_rollouts(
     return loaded
 
 
-def _read(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
-    prefetched: Rollout | None = cache.get(("rollout", entry.sha256)) if entry.sha256 else None
+class _Repetitions:
+    """Leaves out the experiences that were in earlier rollouts. A daemon has found them; otherwise they are found here.
+
+    So memory and time depend on the last rollouts only, and the first file that contains an experience keeps it.
+    """
+
+    def __init__(self) -> None:
+        self._earlier: deque[RowSummary] = deque(maxlen=ROLLOUTS_COMPARED)
+        self._rollouts = self._rows = 0
+
+    def leave_out(self, entry: RolloutInput, rollout: Rollout) -> Rollout | None:
+        """Return a rollout without repeated experiences; None if all were in earlier ones. Raises RolloutError."""
+        text = entry.repeated
+        if text is None:
+            summary = RowSummary.of(entry.name, rollout)
+            found = find_repeats(summary, self._earlier)
+            self._earlier.append(summary)
+            self._rollouts, self._rows, text = self._rollouts + bool(found.count), self._rows + found.count, found.rows
+        if not text:
+            return rollout
+        try:
+            is_repeated = rows_from_text(text, rollout.size)
+        except ValueError as error:
+            raise RolloutError(f"its repeated experiences are not known: {error}", code="E_REPLACED") from None
+        return None if is_repeated.all() else without_rows(rollout, is_repeated)
+
+    def report(self, notices: Notices) -> None:
+        """Send a notice about the repeated experiences that were found here."""
+        if self._rollouts:
+            notices.send(
+                "W_CUMULATIVE",
+                f"{self._rollouts} rollouts repeat {self._rows} experiences of earlier rollouts: each counts once. "
+                "Empty the exporter's buffer after each export",
+            )
+
+
+def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
+    prefetched: Rollout | None = cache.get(_key("rollout", entry, rules)) if entry.sha256 else None
     if prefetched is not None:
         return prefetched
-    stored = load_rollout(Path(entry.cache)) if entry.cache else None
+    stored = load_rollout(Path(entry.cache), rules) if entry.cache else None
     if stored is not None:
         return stored
     data = read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
@@ -106,18 +153,23 @@ def _read(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
         raise RolloutError(
             "the content of its file has changed", hint="the new content counts as another rollout", code="E_REPLACED"
         )
-    return read_rollout(data)
+    return read_rollout(data, rules)
 
 
-def prefetch_rollout(entry: RolloutInput, cache: PrefetchCache) -> Rollout:
+def prefetch_rollout(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rollout:
     """Read and measure a rollout before its job arrives. Raises HotlapError or OSError."""
-    rollout = _read(entry, cache)
-    cache.put(("rollout", entry.sha256), rollout, size_bytes=2 * rollout.observations.nbytes)
-    cache.put(("quality", entry.sha256), measure_quality(rollout))
+    complete = _read(entry, rules, cache)
+    cache.put(_key("rollout", entry, rules), complete, size_bytes=2 * complete.observations.nbytes)
+    rollout = _Repetitions().leave_out(entry, complete) or complete
+    cache.put(_key("quality", entry, rules), measure_quality(rollout))
     return rollout
 
 
-def quality_of(item: LoadedRollout, cache: PrefetchCache) -> RolloutQuality:
+def quality_of(item: LoadedRollout, rules: ReadingRules, cache: PrefetchCache) -> RolloutQuality:
     """Return a rollout's quality measures, prefetched or measured now."""
-    prefetched: RolloutQuality | None = cache.get(("quality", item.entry.sha256)) if item.entry.sha256 else None
+    prefetched: RolloutQuality | None = cache.get(_key("quality", item.entry, rules)) if item.entry.sha256 else None
     return prefetched or measure_quality(item.rollout)
+
+
+def _key(kind: str, entry: RolloutInput, rules: ReadingRules) -> tuple[object, ...]:
+    return kind, entry.sha256, rules

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
-from schemas.rollout.rollout import Bools, Float32, Rollout
+from schemas.rollout.finite import in_words, merged, remedy
+from schemas.rollout.rollout import Bools, Float32, LeftOut, Rollout
 from trainer.common.reporting.reporter import Notices
 from trainer.rollouts.behaviour_policy import PolicySource, PolicySources
 
 _OUTSIDE = 1e-4
 _MISMATCH_TO_REPORT = 0.02
 _STALE_TO_REPORT = 0.95
+_OUTLIER = 1e4
+"""An observation this many times larger than half of its values, and than 1, makes its normalised values useless."""
 _LARGE_REWARD, _SMALL_REWARD = 1e4, 1e-4
 _STEPS_COMPARED, _MAX_AGENTS = 1024, 64
 
@@ -25,8 +28,10 @@ class RolloutQuality:
 
     size: int
     left_out: int
+    causes: tuple[LeftOut, ...]  #: why experiences were left out
     low_O: Float32
     high_O: Float32
+    median_O: Float32  #: of the magnitudes
     min_reward: float
     max_reward: float
     mixed_agents: int  #: number of agents that share one agent_index; 0 if each has its own
@@ -38,8 +43,10 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
     return RolloutQuality(
         size=rollout.size,
         left_out=rollout.left_out,
+        causes=rollout.causes,
         low_O=rollout.observations.min(axis=0),
         high_O=rollout.observations.max(axis=0),
+        median_O=np.median(np.abs(rollout.observations), axis=0),
         min_reward=float(rollout.rewards.min()),
         max_reward=float(rollout.rewards.max()),
         mixed_agents=count_mixed_agents(rollout),
@@ -49,9 +56,11 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
 
 def check_rollouts(measures: Sequence[RolloutQuality], contract: PolicyContract, notices: Notices) -> None:
     """Send notices about common mistakes in exporters and rewards. All rollouts must have this contract."""
-    if left_out := sum(one.left_out for one in measures):
-        notices.send("W_LEFT_OUT", f"{left_out} experiences were not finite (nan or inf) and were left out")
     size = sum(one.size for one in measures)
+    if left_out := sum(one.left_out for one in measures):
+        causes = merged(cause for one in measures for cause in one.causes)
+        text = f"{left_out} experiences were left out: {in_words(causes, size + left_out)} -> {remedy(causes)}"
+        notices.send("W_LEFT_OUT", text)
     if size > 1:
         _check_observations(measures, notices)
     low, high = min(one.min_reward for one in measures), max(one.max_reward for one in measures)
@@ -81,6 +90,14 @@ def _check_observations(measures: Sequence[RolloutQuality], notices: Notices) ->
             "W_DEAD_OBSERVATION",
             f"{len(dead)} of {len(lows)} observations never change (index {indices}, counted from 0): "
             "check the sensors with these indices",
+        )
+    largest = np.maximum(np.abs(lows), np.abs(highs))
+    usual = np.max([one.median_O for one in measures], axis=0)
+    for index in np.flatnonzero(largest > _OUTLIER * np.maximum(usual, 1.0))[:1]:
+        notices.send(
+            "W_OBSERVATION_RANGE",
+            f"observation {index} reaches {largest[index]:.2g}, but half of its values are within {usual[index]:.2g}: "
+            "a ray that hits nothing? Set agent.observation_limit, and clamp in the engine too",
         )
 
 
@@ -119,33 +136,47 @@ def _check_bounds(measures: Sequence[RolloutQuality], space: ContinuousActions, 
         notices.send(
             "W_ACTION_BOUNDS",
             f"recorded actions are outside their bounds ({', '.join(names)}); the bounds are {space.in_words()}. "
-            "They count as actions at the bound; record actions after clamping",
+            "They count as actions at the bound; record actions after clamping, or set agent.action_low and "
+            "agent.action_high",
         )
 
 
-def check_policy_sources(policy_source_B: PolicySources, *, anything_trained: bool, notices: Notices) -> None:
-    """Report recorded log_probs that match no published model. The sources are those of the new rollouts."""
+def check_policy_sources(
+    policy_source_B: PolicySources, is_early_B: Bools, *, anything_trained: bool, notices: Notices
+) -> None:
+    """Report recorded log_probs that match no published model. The columns are those of the new rollouts.
+
+    `is_early_B` marks steps that are older than the project's models: another policy is expected there.
+    """
     unknown = float((policy_source_B == PolicySource.UNKNOWN).mean())
     if unknown > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_BROKEN",
-            f"{unknown:.0%} of the recorded log_probs are all equal or are not log densities: the exporter does not "
-            "record them. These steps are used as if the published model had generated them",
+            f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities. These "
+            "steps are used as if the policy of the steps around them had generated them, or else the published model",
         )
-    foreign = float((policy_source_B == PolicySource.FOREIGN).mean())
-    if foreign <= _MISMATCH_TO_REPORT:
+    is_foreign_B = policy_source_B == PolicySource.FOREIGN
+    if float(is_foreign_B.mean()) <= _MISMATCH_TO_REPORT:
         return
-    if anything_trained:
+    foreign, early = (float((is_foreign_B & some_B).mean()) for some_B in (~is_early_B, is_early_B))
+    if not anything_trained:
+        notices.send(
+            "W_STRANGER",
+            f"the engine uses another policy ({foreign + early:.0%} of the steps); this is expected until it loads a "
+            "published model",
+        )
+        return
+    if foreign > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_MISMATCH",
             f"{foreign:.0%} of the recorded log_probs do not match a published model: the engine uses another policy, "
             "or its exporter is broken",
         )
-    else:
+    if early > _MISMATCH_TO_REPORT:
         notices.send(
-            "W_STRANGER",
-            f"the engine uses another policy ({foreign:.0%} of the steps); this is expected until it loads a published "
-            "model",
+            "W_EARLY_ROLLOUTS",
+            f"{early:.0%} of the new steps were recorded before the oldest model that still exists, with another "
+            "policy: they count less, the less the present policy would act like them",
         )
 
 

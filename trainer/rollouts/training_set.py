@@ -20,7 +20,12 @@ from trainer.networks.network import Network
 from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
 from trainer.rollouts.advantages import advantages, average_returns
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.behaviour_policy import AttributedRollouts, PolicySource, importance_weights
+from trainer.rollouts.behaviour_policy import (
+    AttributedRollouts,
+    PolicySource,
+    importance_weights,
+    with_weights_of_unknown_steps,
+)
 from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
@@ -80,6 +85,7 @@ def rescale_and_build(
         attributed.policy_source_B,
         attributed.behaviour_logp_B,
     )
+    rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
     values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
     if values_only:

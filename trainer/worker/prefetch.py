@@ -5,13 +5,13 @@ Results do not depend on it: inputs that were not prefetched are read when the j
 
 from __future__ import annotations
 
-from schemas.errors import HotlapError
+from schemas.errors import HotlapError, RolloutError
 from schemas.job import Job
 from trainer.checkpoints.parent import prefetch_parent
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.rollouts.attribution import prefetch_attribution
 from trainer.rollouts.candidates import CandidateModels
-from trainer.rollouts.loading import LoadedRollout, prefetch_rollout
+from trainer.rollouts.loading import LoadedRollout, prefetch_rollout, rules_of
 
 
 def prefetch(preview: Job, cache: PrefetchCache) -> None:
@@ -19,10 +19,13 @@ def prefetch(preview: Job, cache: PrefetchCache) -> None:
     try:
         parent = prefetch_parent(preview, cache)
         candidates = CandidateModels(parent, preview, cache)
+        rules = rules_of(preview)
         for entry in preview.rollouts:
-            rollout = prefetch_rollout(entry, cache)
-            if not preview.contract.differences(rollout.contract):
-                prefetch_attribution(LoadedRollout(entry, rollout), parent, preview, candidates, cache)
+            try:
+                rollout = prefetch_rollout(entry, rules, cache)
+            except RolloutError:
+                continue
+            prefetch_attribution(LoadedRollout(entry, rollout), parent, preview, candidates, cache)
         candidates.store_in_cache()
     except (HotlapError, OSError):
         return

@@ -28,9 +28,11 @@ from trainer.networks.network import Network, load_symbol
 from trainer.ppo.loss import Loss, LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater, run_epochs
+from trainer.rollouts.action_units import in_policy_units
 from trainer.rollouts.attribution import attribute_rollouts
 from trainer.rollouts.batch import Batch
-from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of
+from trainer.rollouts.candidates import CandidateModels
+from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of, rules_of
 from trainer.rollouts.quality import check_rollouts
 from trainer.rollouts.training_set import TrainingSet, rescale_and_build
 
@@ -54,13 +56,15 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     chosen = choose_rollouts(
         job.rollouts, history_ratio=settings.history_ratio, seed=settings.seed, cycle=job.policy_version
     )
-    loaded = load_rollouts(chosen, job.contract, notices, cache)
+    rules = rules_of(job)
+    loaded = load_rollouts(chosen, rules, notices, cache)
     new = [item for item in loaded if item.entry.is_new] or loaded
-    check_rollouts([quality_of(item, cache) for item in new], job.contract, notices)
+    check_rollouts([quality_of(item, rules, cache) for item in new], job.contract, notices)
     reporter.report_activity("computing advantages", 0.05)
-    distribution = distribution_for(job.contract.action_space)
-    attributed = attribute_rollouts(loaded, parent, job, notices, cache)
-    training_set = rescale_and_build(attributed, parent, distribution, job, notices)
+    loaded, policy_job = in_policy_units(loaded, job, CandidateModels(parent, job, cache))
+    distribution = distribution_for(policy_job.contract.action_space)
+    attributed = attribute_rollouts(loaded, parent, policy_job, notices, cache)
+    training_set = rescale_and_build(attributed, parent, distribution, policy_job, notices)
     training = Training(job, training_set, distribution, loss, parent.optimizer_state, reporter)
     candidates = training.run()
     times = "first gradient step %.3f s after the job arrived, at %.3f; training %.3f s"
@@ -173,7 +177,8 @@ class Training:
             probe_observations=self._training_set.probe,
         )
         name = f"model_epoch_{epoch}.pt"
-        candidate = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite())
+        policy_loss = history["policy_loss"][-1] if "policy_loss" in history else None
+        candidate = CheckpointCandidate(epoch, name, tuple(history["value_loss"]), checkpoint.is_finite(), policy_loss)
         self.output.queue_checkpoint(name, checkpoint)
         return candidate
 

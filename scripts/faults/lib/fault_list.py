@@ -28,7 +28,7 @@ _INPUT = {
     4: Row("a name written again with other content, before it is used", "both contents count, each once"),
     5: Row("written again while it is trained on", "the training continues with the accepted content"),
     6: Row("deleted while it is trained on", "no effect: its arrays are stored"),
-    7: Row("the same content under two names", "counted once, with a log line"),
+    7: Row("the same content under two names", "counted once, with a warning"),
     8: Row("a name used again after a restart or a repeated hour", "counted if the content is new"),
     9: Row("0 bytes", "waits, then rejected as E_EMPTY"),
     10: Row("NUL bytes", "waits, then rejected as E_NUL"),

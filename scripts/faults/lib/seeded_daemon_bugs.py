@@ -31,8 +31,8 @@ DAEMON_BUGS = (
         (
             Replacement(
                 "daemon/rollouts/inbox.py",
-                "if name in self._accepted and self._accepted[name][0] == signature:",
-                "if name in self._accepted:",
+                "name in self._accepted and self._accepted[name][0] == signature",
+                "name in self._accepted",
             ),
         ),
         (
@@ -171,17 +171,23 @@ DAEMON_BUGS = (
         ("tests/daemon/ledger/test_migrations.py",),
     ),
     SeededBug(
-        "candidates that begin one model too late",
-        (Replacement("daemon/training/job_builder.py", " - CANDIDATES) : newest]", " - CANDIDATES) : newest + 1]"),),
-        ("tests/daemon/training/test_candidates.py",),
-    ),
-    SeededBug(
-        "candidates that leave out the oldest model",
+        "a candidate that was published after the rollout was claimed",
         (
             Replacement(
-                "daemon/training/job_builder.py", "max(0, newest - CANDIDATES) :", "max(0, newest - CANDIDATES) + 1 :"
+                "daemon/publishing/behaviour_candidates.py", "p.cycle_id >= cycle_id)", "p.cycle_id > cycle_id)"
             ),
         ),
-        ("tests/daemon/training/test_candidates.py",),
+        ("tests/daemon/publishing/test_behaviour_candidates.py",),
+    ),
+    SeededBug(
+        "candidates without the newest model",
+        (
+            Replacement(
+                "daemon/publishing/behaviour_candidates.py",
+                "last = len(publications) - 1",
+                "last = max(0, len(publications) - 2)",
+            ),
+        ),
+        ("tests/daemon/publishing/test_behaviour_candidates.py",),
     ),
 )

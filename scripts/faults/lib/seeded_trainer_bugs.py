@@ -57,7 +57,7 @@ TRAINER_BUGS = (
         (
             Replacement(
                 "trainer/rollouts/attribution.py",
-                "entry.is_new, entry.behaviours, parent.checksum",
+                "entry.is_new, entry.behaviours, entry.outdated, parent.checksum",
                 "entry.is_new, parent.checksum",
             ),
         ),

@@ -35,12 +35,12 @@ def ledger(tmp_path):
 
 def accept(ledger: Ledger, *numbers: int) -> None:
     for i in numbers:
-        ledger.accept(row(i, reward=i), FileSignature(1, i, i), at_s=1.0, contract=None)
+        ledger.accept(row(i, reward=i), FileSignature(1, i, i), at_s=1.0)
 
 
 def test_the_same_content_counts_once(ledger):
-    assert ledger.accept(row(1), FileSignature(1, 1, 1), at_s=1.0, contract=None)
-    assert not ledger.accept(replace(row(1), name="rollout_99.json"), FileSignature(1, 2, 2), at_s=2.0, contract=None)
+    assert ledger.accept(row(1), FileSignature(1, 1, 1), at_s=1.0)
+    assert not ledger.accept(replace(row(1), name="rollout_99.json"), FileSignature(1, 2, 2), at_s=2.0)
     assert ledger.pending_count() == 1
     assert set(ledger.files()) == {"rollout_1.json", "rollout_99.json"}
 
@@ -56,7 +56,7 @@ def test_a_claim_assigns_all_pending_rollouts_and_no_other_claim_gets_them(ledge
 
 
 def test_a_claim_includes_rollouts_of_which_experiences_were_left_out(ledger):
-    ledger.accept(replace(row(1), left_out=5), FileSignature(1, 1, 1), at_s=1.0, contract=None)
+    ledger.accept(replace(row(1), left_out=5), FileSignature(1, 1, 1), at_s=1.0)
     cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     assert [used.row.left_out for used in ledger.rollouts_of(cycle.id)] == [5]
     assert ledger.pending_count() == 0
@@ -65,7 +65,7 @@ def test_a_claim_includes_rollouts_of_which_experiences_were_left_out(ledger):
 def test_the_mean_reward_of_a_cycle_is_per_experience_not_per_rollout(ledger):
     for i, (experiences, reward) in enumerate([(10, 1.0), (30, 5.0)]):
         rollout = replace(row(i, reward), experiences=experiences)
-        ledger.accept(rollout, FileSignature(1, i, i), at_s=1.0, contract=None)
+        ledger.accept(rollout, FileSignature(1, i, i), at_s=1.0)
     cycle = ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     ledger.move(cycle, replace(cycle, phase=Phase.FAILED), at_s=2.0)
     assert ledger.history()[-1].reward_mean == pytest.approx(4.0)
@@ -166,7 +166,7 @@ def claim_two_rollouts_and_start(path: Path) -> None:
     ledger = Ledger.open(path)
     for i in range(2):
         row = RolloutRow(f"{i:064x}", f"rollout_{i}.json", 64, 0, 0.5, None, 1.0)
-        ledger.accept(row, FileSignature(1, i, i), at_s=1.0, contract=b"{}")
+        ledger.accept(row, FileSignature(1, i, i), at_s=1.0)
     cycle = ledger.unfinished() or ledger.claim(kind="train", cause="count", parent=None, at_s=1.0)
     if cycle.phase is Phase.CLAIMED:
         ledger.move(cycle, replace(cycle, phase=Phase.TRAINING, attempt=1), at_s=2.0)

@@ -138,6 +138,7 @@ def test_reading_an_older_ledger_that_another_program_locks_does_not_wait_foreve
 
 
 def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
+    Ledger.open(path).close()
     with_migrations(monkeypatch, {**MIGRATIONS, VERSION + 1: "CREATE TABLE half (a) STRICT; DROP TABLE missing;"})
     before = rows_of(path)
     with pytest.raises(LedgerError):
@@ -191,7 +192,9 @@ def test_a_kill_before_any_statement_leaves_the_old_or_the_new_version(path, tmp
         assert done.returncode == 9
         versions.append(version_of(copy))
         assert ("cycle_of_phase" in schema_of(copy)) == (versions[-1] >= 2)
-        assert rows_of(copy) == rows
+        now = rows_of(copy)
+        for table, known in rows.items():
+            assert [row[: len(known[0])] for row in now[table]] == known, "a migration may only add columns"
         Ledger.open(copy).close()
         assert version_of(copy) == VERSION
     assert len(versions) >= 4

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from daemon.ledger.cycle import Failed
+from daemon.process.output_log import last_error
 from daemon.training.exit_reason import MEMORY_ATTEMPTS, exit_reason
 from schemas.errors import split_code
 from schemas.job import ExitCode, Failure
@@ -46,3 +50,38 @@ def test_out_of_memory_is_tried_a_second_time():
     assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed(
         "x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "def f(x):\n    raise ValueError('too short: %d' % x)\nf(3)\n",
+            "ValueError: too short: 3 (my_train.py, line 2)",
+        ),
+        ("import json\n\njson.loads('{')\n", " (my_train.py, line 3)"),
+        ("x = (1,\n", " (my_train.py, line 1)"),
+        ("raise ValueError('two\\nlines')\n", "ValueError: two (my_train.py, line 1)"),
+        ("import sys\nsys.exit('no rollouts today')\n", "no rollouts today"),
+        (
+            "try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise KeyError('a')\n",
+            "KeyError: 'a' (my_train.py, line 4)",
+        ),
+    ],
+    ids=["function", "library", "syntax", "two lines", "message", "chained"],
+)
+def test_the_last_words_of_a_script_name_the_file_and_line(tmp_path, source, expected):
+    script, log = tmp_path / "my_train.py", tmp_path / "cycle_1.log"
+    script.write_text(source, encoding="utf-8")
+    with log.open("wb") as file:
+        file.write(b"epoch 1 of 10\n")
+        file.flush()
+        subprocess.run([sys.executable, str(script)], stderr=file, check=False)
+    assert last_error(log).endswith(expected)
+
+
+def test_a_log_without_a_traceback_ends_with_its_last_line(tmp_path):
+    log = tmp_path / "cycle_1.log"
+    assert last_error(log) == ""
+    log.write_bytes(b"one\n\ntwo \n\n")
+    assert last_error(log) == "two"

@@ -55,8 +55,8 @@ def cycle(k, error=None):
     )
 
 
-def warning(message, age_s=20.0):
-    return StatusWarning(code="W_TEST", message=message, at_s=NOW_S - age_s)
+def warning(message, age_s=20.0, code="W_TEST"):
+    return StatusWarning(code=code, message=message, at_s=NOW_S - age_s)
 
 
 MACHINE = SystemStats(34.2, 5_100_000_000, 16_700_000_000, 62_000_000, 612_000_000, " 41 %   5.1 of 24.0 GB RTX 4090")

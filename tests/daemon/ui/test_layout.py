@@ -122,8 +122,9 @@ CRASH = "ValueError: shapes (64,3) (64,) do not fit (losses.py, line 12) -> plea
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
 @pytest.mark.parametrize("error", [CRASH, CRASH.replace("fit", "pa\u00dfen")], ids=["ascii", "unicode"])
 def test_the_error_of_a_cycle_is_on_the_screen_once_with_the_place_of_the_crash(error, size, glyphs):
+    failed_3 = warning(f"cycle 3 failed: {error} (log: cycle_3.log)", code="W_CYCLE_FAILED")
     failed = view(
-        status(cycle=3, warnings=(warning(f"cycle 3 failed: {error} (log: cycle_3.log)"),), epochs=epochs(4)),
+        status(cycle=3, warnings=(failed_3,), epochs=epochs(4)),
         [cycle(1), cycle(2), cycle(3, error=error)],
         log_lines=[f"2026-11-21 12:00:00 WARNING {ascii_safe(f'cycle 3 failed: {error} (log: cycle_3.log)')}"],
     )
@@ -134,7 +135,39 @@ def test_the_error_of_a_cycle_is_on_the_screen_once_with_the_place_of_the_crash(
     assert glyphs.clean(error) in words, "the epochs panel shows all of it"
     screen = " ".join("\n".join(rows).split())
     assert screen.count("ValueError") == screen.count("E_BUG") == 1
-    assert screen.count("cycle 3 failed (log: cycle_3.log)") == 2, "the warning and the log line remain"
+    assert "cycle 3 failed" not in screen, "neither the warnings nor the log repeat it"
+    assert "see Logs/cycle_3.log" in words
+    assert "No other warnings" in screen
+
+
+def test_the_error_of_a_parked_cycle_is_on_the_screen_once():
+    parked = warning(f"cycle 3 is parked: {CRASH} -> `hotlap trigger` tries it again", code="W_PARKED")
+    shown = view(
+        status(DaemonState.PARKED, step="parked after failures: `hotlap trigger` tries again", warnings=(parked,)),
+        [cycle(30, error=CRASH)],
+        log_lines=[f"2026-11-21 12:00:00 WARNING {parked.line()}"],
+    )
+    screen = " ".join(" ".join(text_of(shown, 120, 40)).split())
+    assert (screen.count("ValueError"), screen.count("tries")) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+def test_a_warning_is_not_repeated_in_the_log(size):
+    one = warning("the engine uses an old model", code="W_STALE")
+    lines = [*LOG[:3], f"2026-11-21 11:59:00 WARNING {ascii_safe(one.line())}", *LOG[3:5]]
+    rows = text_of(replace(IDLE, status=status(warnings=(one,)), log_lines=tuple(lines)), *size)
+    screen = "\n".join(rows)
+    assert screen.count("an old model") == 1
+    assert "line 4" in screen, "its place in the log is used by other lines"
+    later = text_of(replace(IDLE, log_lines=tuple(lines)), *size)
+    assert "warning: the engine uses an old model [W_STALE]" in "\n".join(later), "when it is over, the log has it"
+
+
+def test_log_lines_of_an_earlier_day_have_the_date():
+    lines = ("2026-11-19 23:59:58 INFO  stopped; the next start continues from here", LOG[0])
+    rows = text_of(replace(IDLE, log_lines=lines), 80, 24)
+    assert any(row.startswith("  11-19 23:59 stopped; the next") for row in rows)
+    assert any(row.startswith("   12:00:00   [2/5]") for row in rows)
 
 
 def test_the_last_cycle_is_shown_after_a_restart():

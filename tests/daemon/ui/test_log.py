@@ -13,6 +13,7 @@ import pytest
 
 from daemon.ui.log import LINES_KEPT, Log
 from tests.daemon.ui.snapshots import until
+from tests.platforms import make_link, needs_posix
 
 ROOT = Path(__file__).resolve().parents[3]
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO |WARNING|ERROR) [\x20-\x7e]*")
@@ -67,6 +68,31 @@ def test_memory_keeps_the_last_lines(tmp_path):
     log.close()
     lines = log.tail(10_000)
     assert (len(lines), lines[0].split()[-1], lines[-1].split()[-1]) == (LINES_KEPT, "50", str(LINES_KEPT + 49))
+
+
+def test_a_restart_shows_the_last_lines_of_the_daemon_before(tmp_path):
+    path = tmp_path / "daemon.log"
+    first = Log(path)
+    for k in range(3000):
+        first.info(f"line {k}")
+    first.close()
+    with path.open("ab") as file:
+        file.write(b"a line that a crash cut o")
+    second = Log(path)
+    assert [line.split()[-1] for line in second.tail(3)] == ["2997", "2998", "2999"]
+    assert len(second.tail(9999)) == LINES_KEPT
+    second.info("new")
+    assert second.tail(2)[1].endswith("new")
+    second.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x1b[2J\n", b"x" * 200_000, b"\n" * 9])
+def test_whatever_is_in_the_file_a_restart_shows_only_safe_lines(tmp_path, content):
+    path = tmp_path / "daemon.log"
+    path.write_bytes(content)
+    log = Log(path)
+    assert all(line.isprintable() for line in log.tail(9999))
+    log.close()
 
 
 def test_many_threads_write_whole_lines(tmp_path):
@@ -126,11 +152,10 @@ def test_a_copy_that_fails_does_not_let_the_log_grow_without_limit(tmp_path):
     assert written(tmp_path / "daemon.log")[-1].endswith("line 0199")
 
 
+@needs_posix("an open file can be removed")
 def test_a_removed_log_is_created_again(tmp_path):
     folder = tmp_path / "Logs"
     folder.mkdir()
-    if sys.platform == "win32":
-        pytest.skip("Windows removes no log that is open")
     log = Log(folder / "daemon.log")
     log.info("one")
     (folder / "daemon.log").unlink()
@@ -146,12 +171,11 @@ def test_a_removed_log_is_created_again(tmp_path):
     assert [line.split()[-1] for line in log.tail(9)] == ["one", "two", "three", "four"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX files")
-@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+@pytest.mark.parametrize("kind", [pytest.param("fifo", marks=needs_posix("FIFOs")), "folder", "link"])
 def test_a_log_that_is_not_a_regular_file_is_not_written(tmp_path, kind):
     path, target = tmp_path / "daemon.log", tmp_path / "victim"
     target.write_text("mine")
-    {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link": lambda: path.symlink_to(target)}[kind]()
+    {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link": lambda: make_link(path, target)}[kind]()
     log = Log(path)
     log.info("said")
     log.close()
@@ -159,9 +183,8 @@ def test_a_log_that_is_not_a_regular_file_is_not_written(tmp_path, kind):
     assert target.read_text() == "mine"
 
 
+@needs_posix("FIFOs")
 def test_a_fifo_with_a_reader_is_left_alone(tmp_path):
-    if sys.platform == "win32":
-        pytest.skip("needs POSIX files")
     os.mkfifo(tmp_path / "daemon.log")
     reader = os.open(tmp_path / "daemon.log", os.O_RDONLY | os.O_NONBLOCK)
     log = Log(tmp_path / "daemon.log")
@@ -246,7 +269,7 @@ sys.exit(7)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs select on pipes")
+@needs_posix("select on pipes")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_program_whose_console_hangs_still_ends(tmp_path, unbuffered):
     """Check that the interpreter can exit: the blocked thread must not have locked stdout's buffer."""

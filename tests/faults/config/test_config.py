@@ -24,9 +24,10 @@ from schemas.settings.models import TrainerSettings
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.harness import InstantHarness, violations
 from tests.helpers import write_rollout
+from tests.platforms import needs_linux, needs_posix
 
 ROOT = Path(__file__).parents[3]
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="mode bits")
+POSIX = needs_posix("owners, mode bits and FIFOs")
 
 
 @pytest.fixture(autouse=True)
@@ -357,7 +358,9 @@ def odd_folder(parent: Path, name: str) -> Path:
     try:
         (parent / name).mkdir()
     except OSError as error:
-        pytest.skip(f"this system does not allow the name: {error}")
+        pytest.skip(f"{sys.platform}: it does not allow this name ({error.strerror})")
+    if sys.platform == "win32" and name.endswith("."):
+        pytest.skip("Windows: names cannot end with a dot")
     return parent / name
 
 
@@ -391,7 +394,7 @@ def test_a_relative_path_with_a_leading_dash(tmp_path, capsys, monkeypatch):
     assert "-x/Saved/Training/Exports" in capsys.readouterr().err.replace(os.sep, "/")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@needs_linux("names of any bytes")
 @pytest.mark.fault(72)
 def test_a_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, capsys):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/game\xff"))

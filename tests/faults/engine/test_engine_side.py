@@ -26,6 +26,7 @@ from schemas.status import Status
 from schemas.storage.layout import ProjectPaths
 from scripts.faults import readers
 from tests.faults.support.harness import InstantHarness, violations
+from tests.platforms import make_link
 
 ROOT = Path(__file__).parents[3]
 
@@ -110,8 +111,10 @@ def test_status_json_is_valid_at_every_read(fresh_project):
                 try:
                     Status.from_bytes(harness.paths.status.read_bytes())
                 except Exception as error:  # noqa: BLE001
-                    failures.append(error)
+                    if sys.platform != "win32" or not isinstance(error, PermissionError):
+                        failures.append(error)  # Windows: a reader tries again while the file is replaced
                 reads += 1
+                done.wait(0.02 if sys.platform == "win32" else 0.0)  # an open file cannot be replaced there
 
         threads = [threading.Thread(target=read) for _ in range(3)]
         for thread in threads:
@@ -212,7 +215,6 @@ def test_a_pointer_to_another_file_is_repaired_at_the_next_start(fresh_project, 
     assert violations(folder) == ()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.fault(64)
 def test_a_symbolic_link_in_models_is_not_published(fresh_project, tmp_path):
     with InstantHarness(fresh_project()) as harness:
@@ -220,7 +222,7 @@ def test_a_symbolic_link_in_models_is_not_published(fresh_project, tmp_path):
         harness.run_cycle(3)
         folder = harness.paths.cycle_folder(1)
         folder.rename(tmp_path / "elsewhere")
-        folder.symlink_to(tmp_path / "elsewhere")
+        make_link(folder, tmp_path / "elsewhere")
         with pytest.raises(PublishError, match="is a symbolic link"):
             publish_exported_epoch(harness.context, cycle=1, epoch=2)
     assert violations(harness.paths.project) == ()

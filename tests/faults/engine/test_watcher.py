@@ -24,9 +24,10 @@ from scripts.faults import overflow
 from tests.faults.support.children import begin_cycle, opened, until
 from tests.faults.support.harness import InstantHarness
 from tests.helpers import FakeClock, write_rollout
+from tests.platforms import needs_linux
 
 ROOT = Path(__file__).parents[3]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="inotify, user namespaces and signals of Linux")
+linux = needs_linux("inotify, user namespaces and signals")
 #: one cycle of a project that has version 0, in another process: FOLDER
 CYCLE = """
 import sys
@@ -269,7 +270,7 @@ def test_an_empty_listing_does_not_count_as_deleted_files(fresh_project, monkeyp
         exports.with_name("away").rename(exports)
         real = harness.inbox._reader.request
         monkeypatch.setattr(
-            harness.inbox._reader, "request", lambda name, signature: (reads.append(name), real(name, signature))[1]
+            harness.inbox._reader, "request", lambda name, *more: (reads.append(name), real(name, *more))[1]
         )
         harness.write_rollouts(3)
         harness.until_version(1)

@@ -12,7 +12,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.helpers import v1_bytes, write_rollout
 from trainer.common.prefetch_cache import PrefetchCache
-from trainer.rollouts.loading import load_rollouts
+from trainer.rollouts.loading import load_rollouts, rules_of
 
 GOOD = v1_bytes(seed=1)
 
@@ -26,7 +26,7 @@ class IgnoredNotices:
 
 def trained_on(job) -> list[str]:
     """Return the sum of the rewards of each rollout that the trainer loads for a job."""
-    loaded = load_rollouts(job.rollouts, job.contract, IgnoredNotices(), PrefetchCache())
+    loaded = load_rollouts(job.rollouts, rules_of(job), IgnoredNotices(), PrefetchCache())
     return [float(each.rollout.rewards.sum()) for each in loaded]
 
 

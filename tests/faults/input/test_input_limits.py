@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import sys
 import time
 
 import numpy as np
@@ -34,11 +33,15 @@ def test_experiences_that_are_not_finite_are_left_out_with_a_warning(make_input_
     write_rollout(harness.paths.exports, 9, orjson.dumps(state).replace(b"12345.5", token.encode()))
     harness.until(lambda: harness.ledger.pending_count() == 4)
     [warning] = [w for w in harness.context.warnings() if w.code == "W_NONFINITE"]
-    assert "1 of 8 experiences were not finite" in warning.message
-    for path in harness.paths.cache.glob("*.npz"):
+    assert "in 1 of 8 experiences: 1 experiences are left out" in warning.message
+    left_out = []
+    for path in sorted(harness.paths.cache.iterdir()):
         rollout = load_rollout(path)
-        assert (rollout.size, rollout.left_out) == (7, 1)
-        assert all(np.isfinite(getattr(rollout, f)).all() for f in ("observations", "rewards", "values", "log_probs"))
+        left_out.append(rollout.left_out)
+        assert rollout.size == 8 - rollout.left_out
+        assert all(np.isfinite(getattr(rollout, f)).all() for f in ("observations", "rewards", "values"))
+        assert not np.isinf(rollout.log_probs).any()
+    assert sorted(left_out) == [0, 0, 1, 1]
 
 
 @pytest.mark.fault(12)
@@ -50,9 +53,11 @@ def test_a_file_without_one_finite_experience_is_rejected(make_input_harness):
 
 
 @pytest.mark.fault(12)
-def test_a_reward_part_that_is_not_finite_leaves_its_experience_out():
+def test_a_reward_part_that_is_not_finite_counts_as_0():
     document = v2(lambda d: d.update(reward_parts={"speed": [1.0] * 7 + [None]}))
-    assert read_rollout(orjson.dumps(document)).left_out == 1
+    rollout = read_rollout(orjson.dumps(document))
+    assert rollout.left_out == 0
+    assert rollout.reward_parts["speed"].tolist() == [1.0] * 7 + [0.0]
 
 
 EXTREMES = {
@@ -87,7 +92,7 @@ def test_numbers_out_of_range_are_left_out_and_valid_extremes_are_kept(place, to
 
 
 @pytest.mark.fault(13)
-@pytest.mark.parametrize("value", [2**64, 10**400, -1, 1.5, 2**31])
+@pytest.mark.parametrize("value", [2**64, 10**400, -1, 1.5])
 def test_agents_and_versions_out_of_range_are_refused(value):
     if value != -1:
         assert refusal(json.dumps(v1(lambda d, e: e[3].update(agent_index=value))).encode()).code == "E_SCHEMA"
@@ -114,7 +119,6 @@ def test_a_nesting_bomb_is_refused_within_a_second(bomb):
 
 
 @pytest.mark.fault(14)
-@pytest.mark.skipif(sys.platform == "win32", reason="memory is measure_read by getrusage")
 def test_a_nesting_bomb_takes_less_than_50_mb(tmp_path):
     (tmp_path / "bomb").write_bytes(BOMBS["lists"])
     code, grown_mb = measure_read(tmp_path / "bomb")

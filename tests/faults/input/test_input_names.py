@@ -14,8 +14,9 @@ from daemon.ui.log import Log
 from schemas.storage.layout import is_rollout_name
 from tests.daemon.ui import snapshots as views
 from tests.faults.support.harness import InstantHarness
-from tests.faults.support.inputs import linux_only, reasons
+from tests.faults.support.inputs import reasons
 from tests.helpers import v1_bytes
+from tests.platforms import needs_linux
 
 GOOD = v1_bytes(seed=1)
 
@@ -36,7 +37,7 @@ ODD_NAMES = [
     "rollout_" + "x" * 242 + ".json",
     "rollout_" + "\N{CHEQUERED FLAG}" * 60 + ".json",
 ]
-NOT_UTF8 = os.fsdecode(b"rollout_\xff\xfe.json")
+NOT_UTF8 = "rollout_\udcff\udcfe.json"  # bytes that are not UTF-8
 WHITE_AROUND = ["rollout_7.json ", " rollout_8.json", "rollout_9.json\n"]
 
 
@@ -48,7 +49,7 @@ def watched_console(harness: InstantHarness) -> io.StringIO:
 
 
 @pytest.mark.fault(22)
-@linux_only
+@needs_linux("names of any bytes")
 @pytest.mark.parametrize(
     "content", [GOOD[:-10] + b', "seed": %d}', b'{"experiences": [], "seed": %d}'], ids=["good", "bad"]
 )
@@ -86,7 +87,6 @@ def test_every_name_is_accepted_and_only_shown_in_printable_form(make_input_harn
 
 
 @pytest.mark.fault(22)
-@linux_only
 def test_two_long_names_that_differ_at_their_ends_are_both_kept_in_rejected(make_input_harness):
     harness = make_input_harness()
     long = "x" * 241
@@ -126,7 +126,7 @@ def test_which_names_are_rollouts(name, is_one):
 
 
 @pytest.mark.fault(23)
-@linux_only
+@needs_linux("names that differ only in case")
 def test_variants_of_a_name_count_and_leftovers_are_left_where_they_are(make_input_harness):
     harness = make_input_harness(auto_train_after_n_rollouts=3)
     exports = harness.paths.exports

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 
 from daemon.rollouts.scan import scan_folder
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
-from tests.faults.support.inputs import linux_only, needs_strace, reasons, run_inbox
+from tests.faults.support.inputs import needs_strace, reasons, run_inbox
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import make_link, needs_linux, peak_bytes
 
 GOOD = v1_bytes(seed=1)
 
@@ -40,7 +42,7 @@ def make_skipped_files(folder: Path) -> dict[str, str]:
 
 @pytest.mark.fault(20)
 @pytest.mark.fault(21)
-@linux_only
+@needs_linux("FIFOs, sockets and devices")
 def test_skipped_files_are_warned_about_with_their_codes(make_input_harness):
     harness = make_input_harness()
     skipped_files = make_skipped_files(harness.paths.exports)
@@ -60,7 +62,7 @@ def test_skipped_files_are_warned_about_with_their_codes(make_input_harness):
 
 
 @pytest.mark.fault(20)
-@linux_only
+@needs_linux("FIFOs, sockets and devices")
 def test_a_scan_of_skipped_files_is_fast(tmp_path):
     make_skipped_files(tmp_path)
     for number in range(300):
@@ -73,7 +75,6 @@ def test_a_scan_of_skipped_files_is_fast(tmp_path):
 @pytest.mark.fault(20)
 @pytest.mark.fault(23)
 @pytest.mark.fault(15)
-@linux_only
 @needs_strace
 def test_skipped_incomplete_and_huge_files_are_never_opened(tmp_path):
     exports = tmp_path / "Saved" / "Training" / "Exports"
@@ -103,13 +104,15 @@ def test_skipped_incomplete_and_huge_files_are_never_opened(tmp_path):
 
 
 @pytest.mark.fault(15)
-@linux_only
 def test_a_real_file_over_the_limit_is_refused_unread_and_costs_no_memory(make_input_harness):
     harness = make_input_harness()
     path = harness.paths.exports / "rollout_9_x.json"
     with path.open("wb") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, 200_000_000)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, 200_000_000)
+            else:
+                file.truncate(200_000_000)
         except OSError as error:
             pytest.skip(f"no room for 200 MB here: {error}")
     assert path.stat().st_size > MAX_ROLLOUT_BYTES
@@ -119,20 +122,13 @@ def test_a_real_file_over_the_limit_is_refused_unread_and_costs_no_memory(make_i
     assert peak_bytes() - before < 50_000_000
 
 
-def peak_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @pytest.mark.fault(21)
-@linux_only
 @pytest.mark.parametrize("content", [b"MARKER-4711 secret", b'{"MARKER-4711": 1}', b'{"experiences": ["MARKER-4711"]}'])
 def test_the_target_of_a_link_is_never_copied(make_input_harness, tmp_path, content):
     harness = make_input_harness(incomplete_timeout_s=0.5)
     secret = tmp_path / "secret"
     secret.write_bytes(content)
-    (harness.paths.exports / "rollout_link.json").symlink_to(secret)
+    make_link(harness.paths.exports / "rollout_link.json", secret)
     os.link(secret, harness.paths.exports / "rollout_hard.json")
     harness.until(lambda: harness.ledger.rejected_count() == 1 and "W_ODD_FILES" in harness.warnings())
     assert (harness.paths.exports / "rollout_link.json").is_symlink()

@@ -16,8 +16,9 @@ import pytest
 
 from daemon.rollouts.inbox import Inbox
 from tests.faults.support.disk import open_error, os_error, win_error
-from tests.faults.support.inputs import linux_only, needs_strace, run_inbox
+from tests.faults.support.inputs import needs_strace, run_inbox
 from tests.helpers import FakeClock, open_context, v1_bytes, write_rollout
+from tests.platforms import needs_linux
 
 GOOD = v1_bytes(seed=1)
 
@@ -53,7 +54,7 @@ def as_nobody(work) -> None:
 
 
 @pytest.mark.fault(24)
-@linux_only
+@needs_linux("os.fork and os.setuid")
 def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
     def serve(folder: Path) -> None:
         clock = FakeClock()
@@ -171,7 +172,6 @@ def refuse_to_read(monkeypatch, faults):
 
 
 @pytest.mark.fault(25)
-@linux_only
 @needs_strace
 @pytest.mark.parametrize("when", [1, 2])
 def test_a_read_error_does_not_reject_the_file(tmp_path, when):

@@ -22,7 +22,7 @@ from tests.faults.support.harness import violations
 from tests.helpers import write_rollout
 
 if sys.platform == "win32":
-    pytest.skip("a Windows console is not a pty; daemon.ui.terminal turns QuickEdit off there", allow_module_level=True)
+    pytest.skip("POSIX: pseudo-terminals and signals", allow_module_level=True)
 
 import fcntl
 import termios

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,12 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.harness import InstantHarness, violations
+from tests.platforms import make_link, needs_linux, needs_posix
 
 ROOT = Path(__file__).parents[3]
 STARTERS = 20
@@ -51,6 +52,7 @@ def try_acquire(lock: Path, **kwargs) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.fault(67)
 def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_name_it(tmp_path):
     command = [sys.executable, "-m", "daemon", "--no-dashboard", "--project", str(tmp_path)]
@@ -59,20 +61,22 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_na
         for _ in range(STARTERS)
     ]
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while sum(process.poll() is not None for process in started) < STARTERS - 1:
             assert time.monotonic() < end, "more than one runs"
             time.sleep(0.05)
         [winner] = [process for process in started if process.poll() is None]
+        holder = psutil.Process(int(ProjectPaths(tmp_path).lock.read_text().split()[0]))
+        assert winner.pid in {holder.pid, holder.ppid()}, "the python.exe of an environment on Windows starts another"
         for loser in (process for process in started if process is not winner):
             output = loser.stderr.read()
             assert loser.returncode == Exit.OTHER_DAEMON, output
-            assert f"pid {winner.pid}," in output
+            assert f"pid {holder.pid}," in output
             assert str(ProjectPaths(tmp_path).lock) in output
             assert len(output.splitlines()) == 1
-        assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {winner.pid}, since ")
-        winner.send_signal(signal.SIGTERM)
-        assert winner.wait(20) == 0
+        assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {holder.pid}, since ")
+        winner.terminate()
+        assert winner.wait(20) == (1 if sys.platform == "win32" else 0), "Windows kills it"
     finally:
         for process in started:
             process.kill()
@@ -104,7 +108,7 @@ def test_checking_whether_the_lock_is_held_prevents_no_daemon_from_starting(tmp_
     assert not is_held(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+@needs_posix("an open file can be removed")
 @pytest.mark.fault(67)
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
 def test_if_the_lock_file_is_deleted_no_second_daemon_starts_and_the_file_is_restored(tmp_path, replaced):
@@ -128,7 +132,7 @@ def test_if_the_lock_file_is_deleted_no_second_daemon_starts_and_the_file_is_res
     assert try_acquire(path)[0] == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+@needs_posix("an open file can be removed")
 @pytest.mark.fault(67)
 def test_a_new_lock_file_that_another_process_holds_is_reported(tmp_path):
     import fcntl
@@ -155,9 +159,8 @@ def test_a_killed_process_no_longer_holds_the_lock(tmp_path):
     assert try_acquire(path)[0] == 0
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can start another user's process"
-)
+@needs_posix("os.setuid")
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="only root can start another user's process")
 @pytest.mark.fault(67)
 def test_the_lock_file_of_another_user_is_reported_in_one_line():
     folder = Path(tempfile.mkdtemp(prefix="hotlap-lock-"))
@@ -188,7 +191,7 @@ def test_a_folder_in_place_of_the_lock_file_is_reported(tmp_path):
     assert "cannot be used" in str(caught.value) or "another user" in str(caught.value)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="bind mounts")
+@needs_linux("bind mounts")
 @pytest.mark.fault(67)
 def test_a_project_that_is_mounted_twice_has_one_lock(tmp_path):
     first, second = tmp_path / "one", tmp_path / "two"
@@ -218,11 +221,10 @@ def test_a_project_that_is_mounted_twice_has_one_lock(tmp_path):
     assert "another daemon runs on this project: pid" in done.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.fault(67)
 def test_a_project_reached_through_a_link_has_one_lock(tmp_path):
     (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
+    make_link(tmp_path / "link", tmp_path / "real")
     lock = ProjectLock(tmp_path / "real" / "daemon.lock")
     lock.acquire()
     assert try_acquire(tmp_path / "link" / "daemon.lock")[0] == 4

@@ -18,6 +18,7 @@ from daemon.process.interpreter import check_python
 from schemas.job import Failure, Job, Ready
 from tests.faults.support.children import begin_cycle, opened, pointer_text, until_ended
 from tests.faults.support.harness import InstantHarness, train
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,7 +43,7 @@ def stub(folder: Path, *lines: str, mode: int = 0o755) -> Path:
     ],
     ids=["missing", "not executable", "no python", "too old", "no torch"],
 )
-@pytest.mark.skipif(sys.platform == "win32", reason="stubs are shell scripts")
+@needs_posix("shell scripts as programs")
 def test_a_python_that_cannot_train_is_reported_before_the_project_is_touched(
     tmp_path, monkeypatch, capsys, lines, mode, words
 ):
@@ -58,7 +59,7 @@ def test_a_python_that_cannot_train_is_reported_before_the_project_is_touched(
 
 
 @pytest.mark.fault(51)
-@pytest.mark.skipif(sys.platform == "win32", reason="stubs are shell scripts")
+@needs_posix("shell scripts as programs")
 def test_a_python_without_torch_is_reported_with_the_command_that_installs_it(tmp_path):
     python = stub(tmp_path, "echo hotlap 3 12 0")
     with pytest.raises(DaemonError) as error:
@@ -88,7 +89,7 @@ def test_if_the_python_is_removed_rollouts_stay_pending_until_it_exists_again(fr
 @pytest.mark.fault(51)
 def test_a_program_that_cannot_be_started_is_reported_with_its_command(tmp_path):
     spec = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
-    with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m 'my trainer', in "):
+    with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m ['\"]my trainer['\"], in "):
         Child(spec, sends_events=True, wake=lambda: None)
 
 
@@ -223,7 +224,7 @@ def test_out_of_memory_is_named_and_tried_again_only_once(fresh_project, mode):
 
 
 @pytest.mark.fault(56)
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+@needs_posix("RLIMIT_AS")
 def test_a_trainer_at_its_memory_limit_reports_it_as_temporary():
     program = (
         "import resource\n"
@@ -249,7 +250,7 @@ def test_a_trainer_at_its_memory_limit_reports_it_as_temporary():
 
 
 @pytest.mark.fault(56)
-@pytest.mark.skip(reason="cgroup memory.max needs a delegated cgroup; the test above covers the kill that it causes")
+@pytest.mark.skip(reason="Linux: cgroup memory.max needs a delegated cgroup; the test above covers the kill it causes")
 def test_a_trainer_in_a_cgroup_without_memory():
     raise NotImplementedError
 

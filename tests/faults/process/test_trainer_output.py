@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import sys
 from pathlib import Path
 
 import psutil
@@ -31,7 +30,6 @@ from trainer.checkpoints.selection import CheckpointCandidate, choose, rank
 from trainer.common.reporting.reporter import MemoryReporter
 from trainer.worker.jobs import run_job
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake trainer uses signals of POSIX")
 FLOOD_MB = int(os.environ.get("FAULTS_FLOOD_MB", "64"))
 """How much a flooding trainer writes to each stream; 1024 outside CI."""
 

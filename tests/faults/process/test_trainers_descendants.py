@@ -31,12 +31,12 @@ from tests.faults.support.children import (
     until_ended,
     workers_of,
 )
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).parents[3]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions of POSIX")
+posix = needs_posix("SIGSTOP and process groups")
 
 
-@posix
 @pytest.mark.fault(58)
 @pytest.mark.parametrize(
     ("mode", "phase"),
@@ -59,7 +59,6 @@ def test_what_a_trainer_started_ends_with_it(fresh_project, mode, phase):
         assert [pid for pid in descendants if not is_gone(pid)] == []
 
 
-@posix
 @pytest.mark.fault(58)
 def test_what_a_trainer_started_ends_if_the_daemon_is_stopped_during_training(fresh_project):
     with opened(fresh_project()) as harness:
@@ -149,7 +148,6 @@ def process_with(token: object) -> subprocess.Popen[bytes]:
     return sleeper(env={**os.environ, TOKEN_VARIABLE: str(token)})
 
 
-@posix
 @pytest.mark.fault(63)
 def test_a_process_that_the_lock_file_names_is_not_ended(fresh_project):
     folder = fresh_project()
@@ -167,7 +165,6 @@ def test_a_process_that_the_lock_file_names_is_not_ended(fresh_project):
         kill_and_wait(other_process)
 
 
-@posix
 @pytest.mark.fault(63)
 def test_only_orphans_of_this_project_are_ended(tmp_path):
     project, other = tmp_path / "mine", tmp_path / "other"
@@ -214,7 +211,6 @@ def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
         kill_and_wait(other_process)
 
 
-@posix
 @pytest.mark.fault(63)
 def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
     """Check a daemon that was started by a training script, so that it has the training's token."""
@@ -236,7 +232,6 @@ def test_neither_this_process_nor_its_ancestors_are_ever_ended(tmp_path):
     assert (done.returncode, done.stdout.strip()) == (Exit.DONE, "(0, [])"), done.stderr
 
 
-@posix
 @pytest.mark.fault(63)
 def test_kill_processes_returns_what_does_not_end_after_its_timeout(monkeypatch, tmp_path):
     token = new_token(tmp_path)

@@ -17,6 +17,7 @@ from scripts.faults.kill_sweep import ChildForker, strace_works, sweep_failures
 from tests.faults.support.disk import TestDisk, os_error, refusing, win_error
 from tests.faults.support.harness import InstantHarness, violations
 from tests.faults.support.killing import ProjectTemplates, check_after_kill
+from tests.platforms import needs_linux, needs_posix
 
 ROOT = Path(__file__).parents[3]
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -43,7 +44,7 @@ def run(scenario: str, folder: Path, *before: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-needs_mount = pytest.mark.skipif(not may_mount(), reason="no user namespaces in which to mount a small disk")
+needs_mount = pytest.mark.skipif(not may_mount(), reason="Linux: user namespaces in which to mount a small disk")
 
 
 @pytest.mark.fault(40)
@@ -78,20 +79,20 @@ def test_a_disk_that_turns_read_only_under_the_daemon(fresh_project):
 
 
 @pytest.mark.fault(41)
-@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+@needs_posix("RLIMIT_FSIZE")
 def test_a_limit_on_the_size_of_files(tmp_path):
     run("limited", tmp_path)
 
 
 @pytest.mark.fault(45)
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
+@needs_linux("RLIMIT_NOFILE and /proc/self/fd")
 def test_no_file_descriptors_left(tmp_path):
     run("no_descriptors", tmp_path)
 
 
 @pytest.mark.fault(42)
 @pytest.mark.slow
-@pytest.mark.skipif(not strace_works(), reason="strace is missing or not permitted")
+@pytest.mark.skipif(not strace_works(), reason="Linux: strace is missing or not permitted")
 @pytest.mark.parametrize("syscall", ["fsync", "fdatasync"])
 def test_a_publish_whose_sync_failed_is_not_recorded(tmp_path, syscall):
     projects = ProjectTemplates(tmp_path)

@@ -46,7 +46,7 @@ def project(finished, tmp_path) -> ProjectPaths:
     shutil.copytree(finished, folder)
     paths = ProjectPaths(folder)
     text = paths.pointer.read_text(encoding="utf-8")
-    paths.pointer.write_text(text.replace(str(finished), str(folder)), encoding="utf-8")
+    paths.pointer.write_text(text.replace(finished.as_posix(), folder.as_posix()), encoding="utf-8")
     return paths
 
 
@@ -179,7 +179,6 @@ def test_each_violation_is_found_under_its_invariant(project, break_it, invarian
     assert broken(project) == {invariant}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="os.utime of folders")
 def test_staging_of_an_ended_cycle_is_a_violation(project):
     staging = project.staging / "cycle_000002"
     staging.mkdir()
@@ -213,7 +212,6 @@ def test_each_file_must_be_unchanged_in_exports_or_in_rejected(project):
     assert broken(project, before=before, may_clear=True) == {Invariant.USER_FILES}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not give the folder of another process")
 def test_a_process_that_outlived_its_daemon_is_found(project):
     environment = {**os.environ, TOKEN_VARIABLE: str(new_token(project.project))}
     command = [sys.executable, "-c", "print(flush=True); input()"]

@@ -8,8 +8,9 @@ import pytest
 
 from scripts.faults.kill_sweep import CHANGING, ChildForker, strace_works, sweep_steps, sweep_syscalls
 from tests.faults.support.killing import ProjectTemplates, check_after_kill
+from tests.platforms import needs_posix
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_posix("os.fork and SIGSTOP")]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,9 @@ def forker():
 
 
 @pytest.mark.fault(36)
-@pytest.mark.skipif(not strace_works(), reason="strace is missing or not permitted; the next test does not need it")
+@pytest.mark.skipif(
+    not strace_works(), reason="Linux: strace is missing or not permitted; the next test does not need it"
+)
 def test_a_publish_that_is_killed_at_a_syscall(projects, forker):
     """Check only calls that change something; `python -m scripts.faults.kill_sweep` includes the others."""
     result = sweep_syscalls(forker, projects.pending, check_after_kill, only=CHANGING - {"openat"}, every=2)

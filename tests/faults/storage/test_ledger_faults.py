@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -41,7 +42,7 @@ def project(finished, tmp_path) -> ProjectPaths:
     """Make a copy that a test may damage. The pointer file contains an absolute path, so it is written again."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     paths = ProjectPaths(tmp_path)
-    paths.pointer.write_text(paths.pointer.read_text().replace(str(finished), str(tmp_path)))
+    paths.pointer.write_text(paths.pointer.read_text().replace(finished.as_posix(), tmp_path.as_posix()))
     return paths
 
 
@@ -59,8 +60,13 @@ DAMAGE = {
     "garbage": lambda path: path.write_bytes(os.urandom(50_000)),
     "empty": lambda path: path.write_bytes(b""),
     "missing": lambda path: path.unlink(),
-    "another program's": lambda path: (path.unlink(), sqlite3.connect(path).execute("CREATE TABLE x (y)")),
+    "another program's": lambda path: (path.unlink(), write_other_database(path)),
 }
+
+
+def write_other_database(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE x (y)")
 
 
 def trained_twice(harness: InstantHarness) -> list[str]:
@@ -136,7 +142,7 @@ def test_a_ledger_that_is_older_than_the_models_is_rebuilt(project):
 @pytest.mark.fault(46)
 def test_a_rebuilt_ledger_uses_no_number_twice_and_keeps_the_pointer(project):
     named = "cycle_000001/model_epoch_2.json"
-    project.pointer.write_text(str(project.models / named))
+    project.pointer.write_text((project.models / named).as_posix())
     project.cycle_log(7).write_text("a cycle that failed")
     project.ledger.unlink()
     with InstantHarness(project.project) as harness:

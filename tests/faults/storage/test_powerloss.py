@@ -8,7 +8,7 @@ from tests.faults.support.power import explore_a_cycle
 
 
 @pytest.mark.fault(39)
-@pytest.mark.skip(reason="needs LazyFS or dm-log-writes, a kernel module and its own disk; row 38 models the disk")
+@pytest.mark.skip(reason="Linux: LazyFS or dm-log-writes with a disk of its own; row 38 models the disk")
 def test_a_power_cut_on_a_real_file_system():
     """Run `python -m scripts.faults.powerloss` on LazyFS by hand."""
 

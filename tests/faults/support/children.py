@@ -17,6 +17,7 @@ from schemas.process.run_token import find_processes, project_fingerprint
 from tests.daemon.conftest import ProcessHarness
 from tests.fakes.trainer import SLEEPER
 from tests.helpers import write_rollout
+from tests.platforms import PATIENCE
 
 HIDDEN_SIZES = (8, 8)
 """Those of version 0 in `fresh_project`."""
@@ -72,7 +73,7 @@ def is_gone(pid: int) -> bool:
 
 def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
     """Wait until a condition is true; fail after `timeout_s`."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * PATIENCE
     while not condition():
         assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.02)

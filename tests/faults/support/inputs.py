@@ -22,25 +22,22 @@ from tests.faults.support.harness import InstantHarness, train, violations
 from tests.helpers import make_rollout, v1_document
 
 ROOT = Path(__file__).resolve().parents[3]
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="Linux: strace is missing")
 
 _MEASURE = """
-import resource, sys
+import sys
 from schemas.errors import RolloutError
 from schemas.rollout.reader import read_rollout
-
-def peak_kb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from tests.platforms import peak_bytes
 
 data = open(sys.argv[1], "rb").read()
-before = peak_kb()
+before = peak_bytes()
 try:
     read_rollout(data)
     code = "whole"
 except RolloutError as error:
     code = error.code
-print(code, (peak_kb() - before) / (1e6 if sys.platform == "darwin" else 1e3))
+print(code, (peak_bytes() - before) / 1e6)
 """
 
 

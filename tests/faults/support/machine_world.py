@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from unittest.mock import patch
 
-from daemon.ledger.records import FileSignature
+from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.process.child import Child, ChildSpec
-from daemon.rollouts.reader import Outcome, ingest
+from daemon.rollouts.examination import Examiner
+from daemon.rollouts.reader import Outcome, compare_with_earlier, ingest
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
 from schemas.storage.files import Disk, sha256_of
 from schemas.storage.layout import ProjectPaths
@@ -93,8 +94,16 @@ class SilentWatcher:
 class InThreadReader:
     """Replaces the reader's thread: files that one pass requests are read at the beginning of the next pass."""
 
-    def __init__(self, paths: ProjectPaths, wake: Callable[[], None], disk: Disk, read_large: object) -> None:
+    def __init__(
+        self,
+        paths: ProjectPaths,
+        wake: Callable[[], None],
+        disk: Disk,
+        read_large: object,
+        recent: Sequence[RolloutRow],
+    ) -> None:
         self._paths, self._disk = paths, disk
+        self._examiner = Examiner(paths, [(row.name, row.sha256) for row in recent])
         self._requested: dict[str, FileSignature] = {}
 
     def request(self, name: str, signature: FileSignature) -> None:
@@ -108,10 +117,16 @@ class InThreadReader:
     def queued_count(self) -> int:
         return len(self._requested)
 
+    def save_comparison(self) -> None:
+        self._examiner.save(self._disk)
+
     def collect_outcomes(self, limit: int) -> list[Outcome]:
         requested, self._requested = list(self._requested.items()), {}
         return [
-            ingest(self._paths.exports, name, signature, self._paths, disk=self._disk) for name, signature in requested
+            compare_with_earlier(
+                ingest(self._paths.exports, name, signature, self._paths, disk=self._disk), self._examiner
+            )
+            for name, signature in requested
         ]
 
     def close(self) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.platforms import is_wine
+
 _GENERIC_READ_AND_WRITE, _OPEN_EXISTING = 0xC0000000, 3
 SHARE_NOTHING, SHARE_READ_AND_WRITE = 0, 3
 LETTER = "S:"
@@ -23,7 +25,6 @@ if sys.platform == "win32":
     _KERNEL = ctypes.WinDLL("kernel32", use_last_error=True)
     _KERNEL.CreateFileW.restype = wintypes.HANDLE
     _KERNEL.CloseHandle.argtypes = [wintypes.HANDLE]
-    _IS_WINE = hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 
 
 @contextlib.contextmanager
@@ -44,7 +45,7 @@ def drive_letter(folder: Path) -> Iterator[Path]:
     root = Path(f"{LETTER}\\")
     if root.exists():
         pytest.skip(f"Windows: the drive {LETTER} is used")
-    if _IS_WINE:
+    if is_wine():
         link = f"{os.environ['WINEPREFIX']}/dosdevices/{LETTER.lower()}"
         target = subprocess.run(["winepath", "-u", str(folder)], capture_output=True, check=True, text=True).stdout
         _unix("/bin/ln", "-s", target.strip(), link)
@@ -67,7 +68,7 @@ def drive_letter(folder: Path) -> Iterator[Path]:
 
 def network_share(folder: Path) -> Path:
     r"""Return a folder as `\\server\share\...`. Skip the test if this computer does not share its disks."""
-    if _IS_WINE:  # it looks for shares in its prefix
+    if is_wine():  # it looks for shares in its prefix
         share = Path("Z:" + os.environ["WINEPREFIX"]) / "dosdevices" / "unc" / "server" / "share" / folder.name
         share.mkdir(parents=True, exist_ok=True)
         return Path("//server/share") / folder.name

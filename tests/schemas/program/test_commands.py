@@ -10,6 +10,7 @@ import pytest
 
 from schemas.program import commands
 from schemas.program.children import CODE_ROOT, child_environment, import_path, module_command
+from tests.platforms import needs_posix
 
 
 @pytest.fixture
@@ -40,10 +41,9 @@ def test_the_hotlap_that_started_this_process_is_named(found, monkeypatch):
     assert commands.hotlap_command() == "hotlap"
 
 
+@needs_posix("pipx and uv copy the command on Windows")
 def test_a_link_to_the_command_of_this_environment_is_named(found, monkeypatch, tmp_path):
     """As pipx and uv install it."""
-    if sys.platform == "win32":
-        pytest.skip("they copy there")
     venv = tmp_path / "venv"
     venv.mkdir()
     found.rename(venv / "hotlap")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from tests.helpers import SAMPLES, make_rollout, v1_document
@@ -40,14 +41,14 @@ def test_the_fast_path_returns_the_same_columns_as_v1(document):
     data = orjson.dumps(document)
     fast = read_v1_fast(data)
     if fast is not None:
-        assert_same(rollout_from_v1(orjson.loads(data)), fast)
+        assert_same(rollout_from_v1(orjson.loads(data), NO_RULES), fast)
 
 
 def test_the_unreal_sample_takes_the_fast_path():
     data = (SAMPLES / "rollout_0_20241225_143022.json").read_bytes()
     fast = read_v1_fast(data)
     assert fast is not None
-    assert_same(rollout_from_v1(orjson.loads(data)), fast)
+    assert_same(rollout_from_v1(orjson.loads(data), NO_RULES), fast)
     assert fast.actions.flags["C_CONTIGUOUS"]
 
 

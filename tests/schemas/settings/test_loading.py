@@ -52,6 +52,25 @@ def test_a_list_of_names_in_a_variable_is_read(tmp_path, text):
     assert agent.contract().action_space.low == (0.0, -2.5)
 
 
+@pytest.mark.parametrize(("text", "n", "names"), [("3", 3, ()), ("left, right", 2, ("left", "right"))])
+def test_choices_are_a_number_or_names_in_a_variable_too(tmp_path, text, n, names):
+    agent = load_settings(tmp_path, environment={"HOTLAP_AGENT__CHOICES": text}).agent
+    assert (agent.contract().action_space.output_size, agent.choice_names) == (n, names)
+    written = f"choices = {n}\n" if not names else 'choices = ["left", "right"]\n'
+    assert load_settings(write(tmp_path, f"[agent]\n{written}"), environment={}).agent == agent
+
+
+@pytest.mark.parametrize("place", ["file", "environment", "flag"])
+def test_an_epoch_that_no_training_reaches_is_refused(tmp_path, place):
+    write(tmp_path, "[daemon]\nauto_load_model_epoch = 5\n" + ("[trainer]\nepochs = 4\n" if place == "file" else ""))
+    environment = {"HOTLAP_TRAINER__EPOCHS": "4"} if place == "environment" else {}
+    flags = {"trainer.epochs": 4} if place == "flag" else {}
+    words = "daemon.auto_load_model_epoch is 5, but trainer.epochs is 4: that epoch does not exist"
+    with pytest.raises(ConfigError, match=words):
+        load_settings(tmp_path, environment=environment, flags=flags)
+    assert load_settings(tmp_path, environment={"HOTLAP_TRAINER__EPOCHS": "5"}).trainer.epochs == 5
+
+
 def test_a_text_in_a_variable_may_contain_brackets_and_commas(tmp_path):
     settings = load_settings(tmp_path, environment={"HOTLAP_TRAINER__NETWORK": "[a, b]"})
     assert settings.trainer.network == "[a, b]"
@@ -144,6 +163,21 @@ IN_THE_FILE = {
     "[daemon]\nallow_shared = true\n": (
         "daemon.toml, line 2: daemon.allow_shared cannot be set in a file -> use the flag --allow-shared or the"
         " environment variable HOTLAP_DAEMON__ALLOW_SHARED"
+    ),
+    "[agent]\nchoices = 1\n": (
+        "daemon.toml, line 2: agent.choices is 1, but must be a number from 2 to 65536, or a list of at least two"
+        " different names -> correct it or leave it out"
+    ),
+    '[agent]\nchoices = ["a", "a"]\n': (
+        'daemon.toml, line 2: agent.choices is ["a", "a"], but must be a number from 2 to 65536, or a list of at least'
+        " two different names -> correct it or leave it out"
+    ),
+    '[agent]\nchoices = 3\nactions = ["a", "b"]\n': (
+        "daemon.toml: [agent]: choices are for one action, but actions has 2 names -> correct one of them"
+    ),
+    "[agent]\nchoices = 3\naction_low = [0.0, 0.0, 0.0]\n": (
+        "daemon.toml: [agent]: choices have no bounds: set either choices, or action_low and action_high"
+        " -> correct one of them"
     ),
     "[agent]\naction_low = [0.0]\n": (
         "daemon.toml, line 2: agent.action_low is [0.0], but must have one number for each of the 3 actions:"

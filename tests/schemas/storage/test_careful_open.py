@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from schemas.storage.careful_open import open_regular
+from tests.platforms import needs_posix
 
 
 def test_a_file_is_opened_and_not_inherited(tmp_path):
@@ -21,7 +21,7 @@ def test_a_file_is_opened_and_not_inherited(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"a\nb"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs")
+@needs_posix("FIFOs and /dev/fd")
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link", "missing"])
 def test_other_kinds_of_files_raise_without_waiting(tmp_path, kind, flags):

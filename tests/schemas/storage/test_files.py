@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 
 import pytest
 
 from schemas.errors import HotlapError
 from schemas.storage.files import Disk, read_regular, write_all_atomic, write_atomic
+from tests.platforms import needs_posix
 
 
 class CutError(BaseException):
@@ -133,7 +133,7 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
 
 @pytest.mark.fault(20)
 @pytest.mark.fault(21)
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no FIFOs")
+@needs_posix("FIFOs")
 def test_a_fifo_and_a_link_are_rejected_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("/etc/hostname")

@@ -45,7 +45,8 @@ def test_a_changed_list_is_installed_again(root, fakes, name):
 def test_other_line_endings_are_not_a_change(root, fakes):
     dev.main(["setup"], root)
     path = root / "constraints.txt"
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    old, new = (b"\r\n", b"\n") if b"\r\n" in path.read_bytes() else (b"\n", b"\r\n")
+    path.write_bytes(path.read_bytes().replace(old, new))
     dev.main(["setup"], root)
     assert len(fakes.steps) == 3
 

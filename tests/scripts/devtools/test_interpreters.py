@@ -7,6 +7,7 @@ import pytest
 
 from scripts.devtools import interpreters
 from scripts.devtools.interpreters import ask, candidates, find_interpreters
+from tests.platforms import needs_posix
 
 OWN = sys.version_info[1]
 
@@ -19,10 +20,11 @@ def make_program(folder, text):
 
 
 def test_this_python_answers_with_its_version_and_path():
+    pytest.importorskip("ensurepip", reason="this Python was installed without ensurepip")
     assert ask([sys.executable]) == (OWN, sys.executable)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+@needs_posix("shell scripts as programs")
 @pytest.mark.parametrize(
     ("program", "reason"),
     [

@@ -1,6 +1,5 @@
 """Programs that dev.py starts: their output, signals and exit codes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from scripts.devtools.processes import run, run_together, stream
 from tests.faults.support.children import until
+from tests.platforms import needs_posix
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,7 +33,7 @@ def test_an_interrupt_ends_the_program(tmp_path):
     assert time.monotonic() - began_s < 20
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@needs_posix("signals")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_child_and_we_wait_for_it(tmp_path, signum):
     child = (
@@ -60,7 +60,7 @@ def test_a_signal_reaches_the_child_and_we_wait_for_it(tmp_path, signum):
     assert (out, err, process.returncode) == (b"tidy\n", b"", 7)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@needs_posix("signals")
 def test_the_exit_code_of_a_killed_program_is_that_of_a_shell(tmp_path):
     assert run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], tmp_path) == 137
 
@@ -78,7 +78,7 @@ def test_programs_that_run_together_wait_for_each_other_and_have_their_own_outpu
     assert [log.read_text().strip() for log in logs] == ["this is a", "this is b"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@needs_posix("signals")
 def test_a_signal_reaches_all_programs_that_run_together(tmp_path):
     child = (
         "import os, signal, sys, time\n"

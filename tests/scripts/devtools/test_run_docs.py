@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pytest
 from scripts.devtools import docs_workplace, run_docs
 from scripts.devtools.docs_workplace import Workplace
 from scripts.devtools.markdown_blocks import blocks_of
+from tests.platforms import needs_posix
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the pages' commands are for bash")
+pytestmark = needs_posix("the pages' commands are for bash")
 
 
 @pytest.fixture

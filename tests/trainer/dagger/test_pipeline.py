@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.corridor import write_project
 from tests.faults.support.children import is_gone
+from tests.platforms import make_link
 from trainer.dagger.results import COLUMNS
 
 ROOT = Path(__file__).parents[3]
@@ -207,7 +208,6 @@ def outcome(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="kill -9 is tested on POSIX")
 def test_a_run_that_is_killed_ten_times_ends_with_the_same_outcome(tmp_path):
     """Kill -9 shortly after a line of output, ten times; then let it end, and compare all of it."""
     (tmp_path / "straight").mkdir()
@@ -248,7 +248,6 @@ start_descendants(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sessions and double forks of POSIX")
 @pytest.mark.parametrize(
     ("last_line", "stall_timeout_s", "reason"),
     [
@@ -290,13 +289,12 @@ def test_changed_settings_start_from_scratch_and_the_earlier_labels_are_kept(tmp
     assert kept.is_dir(), "--fresh removes only the work that the milestone would continue"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
 def test_progress_that_is_not_a_file_fails_the_milestone_and_no_file_is_removed(tmp_path):
     arguments = [*write_project(tmp_path, milestones=(("A", None),)), "--no-record-video"]
     assert run(arguments)[0] == 0
     progress = tmp_path / "out" / "work" / "A" / "progress.pt"
     progress.rename(tmp_path / "elsewhere")
-    progress.symlink_to(progress.name)
+    make_link(progress, Path(progress.name))
     (tmp_path / "out" / "pipeline_state.json").unlink()
     assert run(arguments)[0] == 1
     assert "progress.pt is a symbolic link" in results_of(tmp_path)["A"]["reason"]

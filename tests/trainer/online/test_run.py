@@ -1,7 +1,6 @@
 """Whole online runs: they learn, they can be stopped at any time, and a resumed one ends like an uninterrupted one."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from schemas.model import check_probe, read_model
+from tests.platforms import PATIENCE, needs_posix
 from trainer import load_policy
 from trainer.checkpoints.checkpoint import load_document
 from trainer.envs.gymnasium_env import check_id
@@ -150,7 +150,7 @@ def start(folder, *arguments, steps=1_000_000):
         *arguments,
     ]
     child = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 60 * PATIENCE
     while time.monotonic() < deadline and len(list(checkpoints(folder).glob("model_step_*.pt"))) < 2:
         assert child.poll() is None, child.stdout.read()
         time.sleep(0.02)
@@ -168,7 +168,7 @@ def test_a_killed_run_continues_from_the_last_checkpoint(tmp_path, capsys):
     assert (checkpoints(tmp_path) / "final_model.json").is_file()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process there")
+@needs_posix("SIGINT of another process")
 def test_ctrl_c_saves_a_checkpoint(tmp_path):
     child = start(tmp_path)
     child.send_signal(signal.SIGINT)

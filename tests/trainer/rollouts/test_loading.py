@@ -7,14 +7,16 @@ from schemas.contract import PolicyContract
 from schemas.errors import RolloutError
 from schemas.job import RolloutInput
 from schemas.rollout.cache import store_rollout
+from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.reader import read_rollout
+from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.files import sha256_of
 from tests.helpers import v1_bytes
 from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.rollouts.holdout import choose_held_out
-from trainer.rollouts.loading import choose_rollouts, load_rollouts
+from trainer.rollouts.loading import choose_rollouts, load_rollouts, prefetch_rollout
 
 
 def rollouts(new, old):
@@ -84,14 +86,17 @@ CONTRACT = PolicyContract(observation_size=4, action_space=STEER)
 
 
 def stored(folder, name, rollout):
+    data = rollout_to_v2(rollout, rollout_id=name, base64_columns=True)
+    (folder / f"{name}.json").write_bytes(data)
     store_rollout(folder / name, rollout)
-    return RolloutInput(name=name, sha256="", source="", cache=str(folder / name), is_new=True)
+    known = {"sha256": sha256_of(data), "source": str(folder / f"{name}.json"), "cache": str(folder / name)}
+    return RolloutInput(name=name, is_new=True, **known)
 
 
 def load(*entries):
     """Return the loaded rollouts' names and the notices."""
     reporter = MemoryReporter()
-    loaded = load_rollouts(entries, CONTRACT, Notices(reporter), PrefetchCache())
+    loaded = load_rollouts(entries, NO_RULES.for_contract(CONTRACT, "model"), Notices(reporter), PrefetchCache())
     return [item.entry.name for item in loaded], [event.message for event in reporter.events]
 
 
@@ -99,7 +104,8 @@ def test_a_rollout_that_cannot_be_used_is_left_out_with_the_reason(tmp_path):
     good, other = stored(tmp_path, "good", columns(8)), stored(tmp_path, "other", columns(8, observation_size=9))
     names, notices = load(good, other)
     assert names == ["good"]
-    assert notices == ["1 of 2 rollouts are left out (other): other cannot be used: it has 9 observations instead of 4"]
+    text = "1 of 2 rollouts are left out (other): other cannot be used: it has 9 observations instead of 4"
+    assert notices == [f"{text} (in the published model)"]
 
 
 def missing(folder):
@@ -144,6 +150,16 @@ def test_a_file_is_recognised_by_the_hash_of_all_its_bytes(tmp_path, space):
     path.write_bytes(v1_bytes() + space)
     sha256 = sha256_of(path.read_bytes())
     entry = RolloutInput(name="rollout", sha256=sha256, source=str(path), cache="", is_new=True)
-    contract = read_rollout(path.read_bytes()).contract
-    [item] = load_rollouts([entry], contract, Notices(MemoryReporter()), PrefetchCache())
+    rules = NO_RULES.for_contract(read_rollout(path.read_bytes()).contract, "model")
+    [item] = load_rollouts([entry], rules, Notices(MemoryReporter()), PrefetchCache())
     assert item.entry == entry
+
+
+def test_arrays_that_were_read_under_other_rules_are_not_used(tmp_path):
+    """Also not those that a warm trainer has prefetched."""
+    entry, cache = stored(tmp_path, "one", columns(8)), PrefetchCache()
+    rules = NO_RULES.for_contract(CONTRACT, "model")
+    limited = rules.model_copy(update={"observation_limit": 0.5})
+    prefetch_rollout(entry, rules, cache)
+    [item] = load_rollouts([entry], limited, Notices(MemoryReporter()), cache)
+    assert np.abs(item.rollout.observations).max() == 0.5

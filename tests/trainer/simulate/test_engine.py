@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from schemas.rollout.reader import read_rollout
+from tests.platforms import needs_posix
 from trainer.simulate import engine as engine_module
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import ModelFileError, check_probe, parse_model, random_model, read_pointer
@@ -369,7 +369,7 @@ def test_the_program_reports_each_rollout_as_json_and_stops_after_the_last(proje
     assert all(p.read_bytes().startswith(b"\xff\xfe") for p in project.exports.iterdir())
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that can be caught")
+@needs_posix("SIGTERM and SIGINT of another process")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_without_a_partial_rollout(project, number):
     process = start(project, "--own-weights", "--slow", "5", "--experiences", "64", "--lifeline")

@@ -15,6 +15,7 @@ from schemas.job import ExitCode, Failure, Heartbeat, Job, Ready, Result, Rollou
 from schemas.rollout.reader import read_rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
+from tests.platforms import needs_linux
 from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.reporter import MemoryReporter
 from trainer.worker.jobs import run_job
@@ -107,7 +108,7 @@ def test_a_trainer_ends_when_its_daemon_ends(tmp_path, during):
         assert process.wait(5) == ExitCode.TEMPORARY
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel does this")
+@needs_linux("the signal at a parent's end")
 def test_the_kernel_kills_the_trainer_when_its_parent_ends():
     """The parent is killed while another process still has the other end of the trainer's stdin open."""
     read, write = os.pipe()

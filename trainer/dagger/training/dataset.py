@@ -15,6 +15,8 @@ from trainer.dagger.actions import Labels
 
 IN_MEMORY_BYTES = 256 * 1024 * 1024
 """Observations up to this size are kept in memory during training; larger ones stay on disk."""
+_MAP_BEYOND_END_WINERROR = 8
+"""What Windows reports if a file is shorter than its memory map: "not enough memory"."""
 
 
 def round_folder(folder: Path, number: int) -> Path:
@@ -55,12 +57,22 @@ def count_labels(folder: Path, rounds: int) -> int:
     for number in range(rounds):
         for path in sorted(round_folder(folder, number).glob("labels_*.npy")):
             try:
-                labels = np.load(path, mmap_mode="r", allow_pickle=False)
-                observations = np.load(_observations_of(path), mmap_mode="r", allow_pickle=False)
+                labels, observations = _mapped(path), _mapped(_observations_of(path))
             except (FileNotFoundError, ValueError, EOFError):
                 continue
             count += len(labels) if len(labels) == len(observations) else 0
     return count
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """Map an array's file. Raises ValueError if it is cut off, and OSError if it cannot be read."""
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        if getattr(error, "winerror", None) == _MAP_BEYOND_END_WINERROR:
+            raise ValueError("the file is cut off") from error
+        raise
+    return mapped
 
 
 def _observations_of(labels: Path) -> Path:
@@ -73,7 +85,7 @@ class Dataset:
     def __init__(self, folder: Path, rounds: int) -> None:
         paths = [path for k in range(rounds) for path in sorted(round_folder(folder, k).glob("labels_*.npy"))]
         self.labels: Labels = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
-        maps = [np.load(_observations_of(path), mmap_mode="r", allow_pickle=False) for path in paths]
+        maps = [_mapped(_observations_of(path)) for path in paths]
         self._starts = np.concatenate([[0], np.cumsum([len(part) for part in maps])])
         self._is_in_memory = sum(part.nbytes for part in maps) <= IN_MEMORY_BYTES
         self._parts: Sequence[NDArray[Any]] = [np.concatenate(maps)] if self._is_in_memory else maps

@@ -1,14 +1,19 @@
 """Experts are the user's own code: a bad expert fails only its milestone, with one line."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from tests.faults.support.children import is_gone, until
 from trainer.dagger.actions import ActionSpec
 from trainer.dagger.expert.client import Expert, ExpertError
 
+ROOT = Path(__file__).parents[4]
 ACTIONS = ActionSpec("discrete", ("LEFT", "RIGHT"))
 
 RUN = "def run(state):\n"
@@ -143,3 +148,33 @@ def test_seed_makes_a_random_expert_repeatable(tmp_path):
             labels.append([int(a) for a in expert.label([0] * 64)])
     assert labels[0] == labels[1]
     assert set(labels[0]) == {0, 1}
+
+
+BUSY = """
+import os, pathlib, time
+def run(state):
+    pathlib.Path(state + ".new").write_text(str(os.getpid()))
+    os.replace(state + ".new", state)
+    time.sleep(3600)
+"""
+CLIENT = """
+import sys
+from pathlib import Path
+from trainer.dagger.actions import ActionSpec
+from trainer.dagger.expert.client import Expert
+with Expert(Path(sys.argv[1]), ActionSpec("discrete", ("LEFT", "RIGHT")), call_timeout_s=3600.0) as expert:
+    expert.label([sys.argv[2]])
+"""
+
+
+def test_an_expert_ends_if_the_process_that_uses_it_is_killed(tmp_path):
+    (tmp_path / "expert.py").write_text(BUSY)
+    command = [sys.executable, "-c", CLIENT, str(tmp_path / "expert.py"), str(tmp_path / "pid")]
+    client = subprocess.Popen(command, cwd=ROOT)
+    try:
+        until((tmp_path / "pid").exists, timeout_s=60.0)
+        assert client.poll() is None
+    finally:
+        client.kill()
+        client.wait()
+    until(lambda: is_gone(int((tmp_path / "pid").read_text())))

@@ -159,3 +159,21 @@ def test_damaged_episodes_do_not_count(tmp_path):
     labels = round_folder(tmp_path, 0) / "labels_0001.npy"
     labels.write_bytes(labels.read_bytes()[:-1])
     assert count_labels(tmp_path, 1) == 4
+
+
+@pytest.mark.parametrize(("winerror", "counts"), [(8, True), (5, False)], ids=["cut off", "not permitted"])
+def test_on_windows_a_file_that_was_cut_off_is_damaged_and_not_unreadable(tmp_path, monkeypatch, winerror, counts):
+    """Windows reports the end of the file as too little memory."""
+    write_round(tmp_path, 0, *random_episodes(4))
+
+    def refuse(path, **_):
+        error = OSError(12, "Not enough memory resources are available")
+        error.winerror = winerror
+        raise error
+
+    monkeypatch.setattr(np, "load", refuse)
+    if counts:
+        assert count_labels(tmp_path, 1) == 0
+    else:
+        with pytest.raises(OSError, match="Not enough memory"):
+            count_labels(tmp_path, 1)

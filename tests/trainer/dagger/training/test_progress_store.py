@@ -1,13 +1,13 @@
 """Saved progress is continued, or kept in another folder. Labels are never removed."""
 
 import os
-import sys
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
+from tests.platforms import needs_posix
 from trainer.dagger.training.dataset import RoundWriter, round_folder
 from trainer.dagger.training.episodes import EpisodeStatistics
 from trainer.dagger.training.progress_store import (
@@ -79,7 +79,7 @@ def test_round_that_was_interrupted_does_not_count(tmp_path):
     assert len(loaded.rounds) == 2
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
+@needs_posix("mode bits")
 @pytest.mark.parametrize(
     "place",
     ["", "progress.pt", "data/round_0001/labels_0000.npy", "data/round_0001/observations_0000.npy"],

@@ -1,0 +1,123 @@
+"""The columns of rollout version 2: nested lists, or base64 of little-endian arrays."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from types import NoneType
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import RolloutError
+from schemas.rollout.rollout import MAX_VALUES, SEE_FORMATS, Bools, Float32
+from schemas.rollout.v1 import number_of
+
+_DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1", "|u1", "|i1", "<i2"})
+_NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
+_FLAGS: frozenset[type] = frozenset({bool, int, float})
+
+
+def column_of(
+    document: dict[str, Any],
+    name: str,
+    *,
+    ndim: int | None = None,
+    length: int | None = None,
+    allowed: frozenset[type] = _NUMBERS_OR_NULL,
+) -> Float32:
+    """Return a column of the document. Raises RolloutError if it is missing or wrong."""
+    if name not in document:
+        raise RolloutError(f"it has no column `{name}`", hint=SEE_FORMATS)
+    return as_float32(document[name], name, ndim=ndim, length=length, allowed=allowed)
+
+
+def as_float32(
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    length: int | None = None,
+    allowed: frozenset[type] = _NUMBERS_OR_NULL,
+) -> Float32:
+    """Return a column's numbers, in which null is NaN. Raises RolloutError."""
+    column = from_base64(value, name) if isinstance(value, dict) else _from_lists(value, name, allowed)
+    if not column.size:
+        raise RolloutError(f"`{name}` is empty", hint="export at least one step", code="E_EMPTY")
+    if ndim is not None and column.ndim != ndim:
+        raise RolloutError(f"`{name}` has {column.ndim} dimensions", hint=SEE_FORMATS)
+    if length is not None and len(column) != length:
+        raise RolloutError(
+            f"`{name}` has {len(column)} rows, but `observations` has {length}", hint="write one row for each step"
+        )
+    if column.dtype == np.float32:
+        return column
+    with np.errstate(over="ignore", invalid="ignore"):
+        return column.astype(np.float32)
+
+
+def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
+    if not isinstance(value, list):
+        raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint=SEE_FORMATS)
+    is_wide = bool(value) and isinstance(value[0], list)
+    if is_wide:
+        _require_equal_rows(value, name)
+    flat = list(chain.from_iterable(value)) if is_wide else value
+    found = set(map(type, flat)) - allowed
+    if found == {str} and NoneType in allowed:
+        width = len(value[0]) if is_wide else 1
+        flat = [number_of(item, name, index // width) for index, item in enumerate(flat)]
+    elif found:
+        wrong = ", ".join(sorted(kind.__name__ for kind in found))
+        raise RolloutError(f"`{name}` contains {wrong} instead of a number", hint=SEE_FORMATS)
+    column = np.array(flat, dtype=np.float64)
+    return column.reshape(len(value), -1) if is_wide and flat else column
+
+
+def _require_equal_rows(rows: list[Any], name: str) -> None:
+    if set(map(type, rows)) != {list}:
+        raise RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
+    width = len(rows[0])
+    for index, row in enumerate(rows):
+        if len(row) != width:
+            raise RolloutError(
+                f"`{name}` is ragged: {len(row)} values in row {index}, but {width} in the first",
+                hint=SEE_FORMATS,
+            )
+
+
+def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
+    """Return the array of a base64 column. Raises RolloutError."""
+    dtype, shape, data = value.get("dtype"), value.get("shape"), value.get("data")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        named = f"'{dtype[:20]}'" if isinstance(dtype, str) else type(dtype).__name__
+        raise RolloutError(f"`{name}` has the dtype {named}", hint=f"use one of {', '.join(sorted(_DTYPES))}")
+    good_shape = (
+        isinstance(shape, list)
+        and len(shape) in {1, 2}
+        and all(type(s) is int and 0 <= s <= MAX_VALUES for s in shape)
+        and math.prod(shape) <= MAX_VALUES
+    )
+    if not good_shape or not isinstance(shape, list) or not isinstance(data, str):
+        raise RolloutError(f"`{name}` does not have a valid `shape` and `data`", hint=SEE_FORMATS)
+    try:
+        raw = msgspec.convert(data, bytes)  # at least as strict as b64decode(validate=True), and four times as fast
+    except msgspec.ValidationError:
+        raise RolloutError(f"`{name}` is not base64", hint="use the standard alphabet, with padding") from None
+    kind = np.dtype("|u1" if dtype == "|b1" else dtype)  # as bytes, because a byte of 2 is not a bool
+    if math.prod(shape) * kind.itemsize != len(raw):
+        raise RolloutError(
+            f"`{name}` has {len(raw)} bytes, but its shape needs {math.prod(shape) * kind.itemsize}",
+            hint=SEE_FORMATS,
+        )
+    return np.frombuffer(raw, dtype=kind).reshape(shape)
+
+
+def flags_of(document: dict[str, Any], name: str, n: int) -> Bools:
+    """Return a column of n flags. Raises RolloutError."""
+    column = column_of(document, name, ndim=1, length=n, allowed=_FLAGS)
+    if not ((column == 0) | (column == 1)).all():
+        raise RolloutError(f"`{name}` is not always true or false", hint=SEE_FORMATS)
+    return column.astype(bool)
