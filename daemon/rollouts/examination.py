@@ -103,7 +103,8 @@ class Examiner:
 def _load_summaries(path: Path) -> dict[str, RowSummary]:
     """Return the summaries that `save` stored, by content hash; none if the file is missing or damaged."""
     try:
-        with np.load(io.BytesIO(retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)), allow_pickle=False) as file:
+        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             names = orjson.loads(file["names"].tobytes())
             return {
                 sha256: RowSummary.stored(name, file[f"hashes_{k}"], file[f"sample_{k}"])
