@@ -81,6 +81,7 @@ def open_service(
 ) -> Iterator[App]:
     """Open everything that a daemon needs, from the lock to the dashboard; close it at the end, in reverse order."""
     with contextlib.ExitStack() as stack:
+        paths.leave()
         check_python(settings.daemon.python_executable)
         check_device(settings.daemon.python_executable, settings.trainer.device)
         if settings.daemon.training_script:
@@ -167,7 +168,7 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
         service, context = app.service, app.context
         rejected = context.ledger.rejected_count()
         if not app.run(until=lambda: service.inbox.is_up_to_date):
-            return Exit.CYCLE_FAILED
+            raise _stopped()
         for name, reason in service.inbox.incomplete.items():
             context.log.warning(f"{name} is not used and stays in Exports: {reason}")
         is_parked = service.runner.cycle is not None and service.runner.cycle.phase is Phase.PARKED
@@ -177,15 +178,22 @@ def run_once(paths: ProjectPaths, settings: Settings, *, again: bool = False) ->
         if not _continues_a_cycle(service) or context.ledger.pending_count():
             service.trigger("once", again=again)
         ended = app.run(until=lambda: _cycle_is_over(service))
+        if not ended:
+            raise _stopped()
         cycle = service.runner.cycle
-        if ended and (cycle is None or (cycle.kind != "train" and cycle.phase is Phase.PUBLISHED)):
+        if cycle is None or (cycle.job_kind != "train" and cycle.phase is Phase.PUBLISHED):
             raise nothing_to_train_on(paths.exports)  # the files were removed after they were counted
-        if not ended or cycle is None or cycle.phase is not Phase.PUBLISHED:
-            raise _cycle_error(cycle.why if cycle and ended else "it was stopped")
+        if cycle.phase is not Phase.PUBLISHED:
+            raise _cycle_error(cycle.why)
         publication = context.ledger.last_publication()
         assert publication is not None
         context.log.info(f"the engine's model is {context.paths.for_engine(paths.models / publication.model)}")
     return Exit.DONE
+
+
+def _stopped() -> DaemonError:
+    hint = "the next start continues from here"
+    return DaemonError("stopped before the cycle was published", hint=hint, code="E_STOPPED", exit_code=Exit.STOPPED)
 
 
 def _cycle_error(reason: str) -> DaemonError:
@@ -198,7 +206,7 @@ def _cycle_error(reason: str) -> DaemonError:
 def _continues_a_cycle(service: Service) -> bool:
     """Return whether a cycle that was interrupted is trained again: that is the one cycle."""
     cycle = service.runner.cycle
-    return cycle is not None and cycle.kind == "train" and cycle.phase not in {Phase.FAILED, Phase.PARKED}
+    return cycle is not None and cycle.job_kind == "train" and cycle.phase not in {Phase.FAILED, Phase.PARKED}
 
 
 def _cycle_is_over(service: Service) -> bool:

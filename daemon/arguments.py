@@ -15,6 +15,7 @@ examples:
   {prog} --once --project C:/MyGame   one cycle on the rollouts in Exports
   {prog} status --json                what runs now, for scripts
   {prog} publish --epoch 3 --cycle 7  publish an older model again
+  {prog} adopt model_epoch_7.json     continue from a model that was trained elsewhere
   {prog} online --env CartPole-v1     train in a Gymnasium environment, without an engine
 
 Settings come from daemon.toml in the project folder, then HOTLAP_... variables, then flags.
@@ -43,7 +44,7 @@ _START_FLAGS = {
     "allow_shared": "--allow-shared",
     "no_dashboard": "--no-dashboard",
 }
-_USES_ALLOW_SHARED = frozenset({"publish", "doctor", "trust"})
+_USES_ALLOW_SHARED = frozenset({"publish", "adopt", "doctor", "trust"})
 
 
 def build_parser() -> CommandParser:
@@ -79,6 +80,17 @@ def build_parser() -> CommandParser:
     publish = commands.add_parser("publish", parents=[common], help="publish a model, for example an earlier epoch")
     publish.add_argument("--epoch", type=int, required=True, metavar="K", help="which epoch")
     publish.add_argument("--cycle", type=int, metavar="C", help="of which cycle (default: the last)")
+    adopt = commands.add_parser(
+        "adopt", parents=[common], help="continue from a trained model: publish it as the next version"
+    )
+    adopt.add_argument("file", metavar="FILE", type=Path, help="a model JSON or a checkpoint (.pt, .pth)")
+    adopt.add_argument("--dry-run", action="store_true", help="only check the file and show what would happen")
+    adopt.add_argument(
+        "--log-std",
+        choices=("auto", "natural", "log-of-log"),
+        default="auto",
+        help="how action_log_std of a model JSON is read (auto: recognise the files of the public Unreal scripts)",
+    )
     trust = commands.add_parser(
         "trust", parents=[common], help="approve what daemon.toml runs: a Python, a script, a network, a loss"
     )

@@ -17,6 +17,7 @@ from daemon.errors import DaemonError, Exit, LedgerError
 from daemon.runtime.project_folder import find_project, project_paths
 from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import usable
+from schemas.program.streams import open_standard_streams
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
 from schemas.text import ascii_safe
@@ -28,9 +29,7 @@ if TYPE_CHECKING:  # functions here import what only some commands need, so that
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # a service manager may close them: the output is then discarded
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] and words[0] in TRAINER_COMMANDS:
         from daemon.trainer_programs import run_trainer
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HotlapError as error:
         return _print_error(error, Exit.USAGE)
     except KeyboardInterrupt:
-        return Exit.CYCLE_FAILED
+        return Exit.STOPPED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's flush at exit does not fail
         return Exit.DONE
@@ -90,6 +89,11 @@ def _dispatch(options: argparse.Namespace) -> Exit:
             return _print_report(history(paths), as_json=options.json)
         case "trust":
             return _trust(options, paths)
+        case "adopt":
+            from daemon.adopt import adopt
+
+            settings = _checked_settings(options, paths).settings
+            return adopt(options.file, paths, settings, log_std=options.log_std, dry_run=options.dry_run)
         case "publish":
             return _publish(
                 paths, _settings_or_defaults(options, paths.project), cycle=options.cycle, epoch=options.epoch
@@ -98,7 +102,14 @@ def _dispatch(options: argparse.Namespace) -> Exit:
 
 
 def _start(options: argparse.Namespace, project: Path | None) -> Exit:
-    """Watch and train, run one cycle, or run the demo."""
+    """Watch and train, run one cycle, or run the demo. Every request to end is an orderly end."""
+    from schemas.process.ending import end_in_order
+
+    with end_in_order():
+        return _run(options, project)
+
+
+def _run(options: argparse.Namespace, project: Path | None) -> Exit:
     if options.demo:
         from daemon.demo import run_demo
 
@@ -111,7 +122,8 @@ def _start(options: argparse.Namespace, project: Path | None) -> Exit:
     if options.once:
         return run_once(paths, settings, again=options.again)
     config: Path | None = getattr(options, "config", None)
-    return serve(paths, settings, dashboard=not options.no_dashboard, config=config)
+    absolute = config.absolute() if config is not None else None
+    return serve(paths, settings, dashboard=not options.no_dashboard, config=absolute)
 
 
 def _settings(options: argparse.Namespace, project: Path) -> LoadedSettings:

@@ -13,6 +13,7 @@ from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
 from daemon.process.output_log import last_line
 from schemas.errors import HotlapError
+from schemas.process.exit_codes import CONTROL_C, exit_words, remedy, unsigned
 from schemas.program.children import CODE_ROOT, module_command
 from schemas.program.commands import hotlap_command, quoted
 from schemas.settings.models import Settings
@@ -25,7 +26,10 @@ AGENTS = 32
 
 
 def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, dashboard: bool) -> Exit:
-    """Train with the simulated engine until stopped, or for `cycles` cycles, and print a summary."""
+    """Train with the simulated engine until stopped, or for `cycles` cycles, and print a summary.
+
+    Ctrl-C is an orderly end, as it is without --demo: the exit code is 0, also before the last cycle.
+    """
     folder = project or Path("demo") / time.strftime("run_%Y%m%d_%H%M%S")
     try:
         REAL_DISK.make_folder(folder)
@@ -44,14 +48,17 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
         log = paths.logs / "engine.log"
         engine = Child(_engine_command(paths, settings, log), sends_events=False, wake=app.mailbox.wake)
         try:
-            app.run(until=lambda: engine.poll() is not None or _is_enough(app, cycles, done_before))
+            is_stopped = not app.run(until=lambda: engine.poll() is not None or _is_enough(app, cycles, done_before))
         finally:
             code = engine.poll()
             engine.stop(3.0)
         trained = _trained(app)[done_before:]
-        if code is not None and code != 0:
-            raise HotlapError(f"the simulated engine ended: {last_line(log)}", hint=f"see {shown_path(log)}")
-    return _print_summary(trained, paths, wanted=cycles)
+        is_stopped |= code is not None and (code == 0 or unsigned(code) == CONTROL_C)
+        if code and not is_stopped:
+            ending = f"the simulated engine ended with {exit_words(code)}: {last_line(log) or 'no message'}"
+            raise HotlapError(ending, hint="; ".join(filter(None, (remedy(code), f"see {shown_path(log)}"))))
+    is_complete = _print_summary(trained, paths, wanted=cycles)
+    return Exit.DONE if is_complete or is_stopped else Exit.CYCLE_FAILED
 
 
 def _engine_command(paths: ProjectPaths, settings: Settings, log: Path) -> ChildSpec:
@@ -60,7 +67,7 @@ def _engine_command(paths: ProjectPaths, settings: Settings, log: Path) -> Child
         *("--agents", str(AGENTS), "--seed", str(settings.trainer.seed)),
         *("--pause-while-training", str(settings.daemon.auto_train_after_n_rollouts)),
     )
-    return ChildSpec(arguments, paths.project, log, (CODE_ROOT,), paths.project)
+    return ChildSpec(arguments, log, (CODE_ROOT,), paths.project)
 
 
 def _trained(app: App) -> list[CycleSummary]:
@@ -77,7 +84,8 @@ def _is_enough(app: App, cycles: int | None, done_before: int) -> bool:
     return is_stuck or app.context.ledger.count_trained() - done_before >= cycles
 
 
-def _print_summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: int | None) -> Exit:
+def _print_summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: int | None) -> bool:
+    """Print what was trained, and return whether all wanted cycles were published."""
     rewards = [cycle.reward_mean for cycle in trained if cycle.reward_mean is not None]
     failed = [cycle for cycle in trained if cycle.state != "published"]
     lines = ["", f"{len(trained) - len(failed)} cycles published, {len(failed)} failed"]
@@ -91,5 +99,4 @@ def _print_summary(trained: list[CycleSummary], paths: ProjectPaths, *, wanted: 
     lines.append(f"pointer file     {shown_path(paths.pointer)}")
     lines.append(f"continue with    {hotlap_command()} --demo --project {quoted(shown_path(paths.project))}")
     sys.stdout.write("\n".join(lines) + "\n")
-    is_complete = wanted is None or (len(trained) >= wanted and not failed)
-    return Exit.DONE if is_complete else Exit.CYCLE_FAILED
+    return wanted is None or (len(trained) >= wanted and not failed)

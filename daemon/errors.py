@@ -17,6 +17,7 @@ class Exit(IntEnum):
     USAGE = 2
     NOTHING_TO_TRAIN_ON = 3
     OTHER_DAEMON = 4
+    STOPPED = 130  #: by Ctrl-C, before it had done what it was started for
 
 
 class DaemonError(HotlapError):

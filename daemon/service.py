@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from daemon.errors import DaemonError, nothing_new, nothing_to_train_on
+from daemon.errors import DaemonError, Exit, nothing_new, nothing_to_train_on
 from daemon.ledger.cycle import Phase
 from daemon.process.interpreter import check_launch
-from daemon.publishing.pointer import read_pointer, set_pointer
-from daemon.publishing.republish import publish_exported_epoch
+from daemon.publishing.adoption import claim_adoption, require_shape
+from daemon.publishing.foreign_files import first_free_cycle, set_aside_or_warn
+from daemon.publishing.republish import publish_exported_epoch, repair_pointer
 from daemon.publishing.retention import apply_retention, remove_leftovers
 from daemon.rollouts.inbox import Inbox
 from daemon.rollouts.misplaced import find_misplaced
@@ -19,7 +20,8 @@ from daemon.training.job_builder import parent_checkpoint, project_contract
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
-from schemas.errors import ContractError, HotlapError
+from schemas.errors import HotlapError
+from schemas.job import Adoption
 from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
@@ -56,11 +58,13 @@ class Service:
     def start(self) -> None:
         """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
         clear_commands(self._context.paths, disk=self._context.disk)
-        self._check_shape()
+        require_shape(self._context)
+        set_aside_or_warn(self._context)
         self._inbox.rereading.start()
         self._runner.recover()
         remove_leftovers(self._context, self._runner.cycle)
-        self._repair_pointer()
+        if self._runner.cycle is None or self._runner.cycle.phase is not Phase.PUBLISHING:
+            repair_pointer(self._context)  # while a cycle is being published, it may name its model already
         if self.is_paused:
             self._context.log.warning("this project is paused: `hotlap resume` starts cycles again")
 
@@ -200,13 +204,14 @@ class Service:
 
     def _initial_has_failed(self) -> bool:
         cycle = self._runner.cycle
-        return cycle is not None and cycle.kind == "initial" and cycle.phase is Phase.FAILED
+        return cycle is not None and cycle.job_kind == "initial" and cycle.phase is Phase.FAILED
 
     def _begin(self, kind: str, cause: str) -> bool:
         context = self._context
         parent = parent_checkpoint(context)
         parent_name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
-        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=context.clock.utc_s())
+        first, now_s = first_free_cycle(context), context.clock.utc_s()
+        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=now_s, first=first)
         if kind == "train":
             rollouts = context.ledger.rollouts_of(cycle.id)
             experiences = sum(used.row.experiences for used in rollouts)
@@ -216,34 +221,6 @@ class Service:
             context.clear_warning("W_NONFINITE")
         self._runner.begin(cycle)
         return True
-
-    def _check_shape(self) -> None:
-        """Raise ContractError if hidden_sizes were changed: a running engine cannot load a model of another shape."""
-        last = self._context.ledger.last_publication()
-        if last is None:
-            return
-        result = self._context.ledger.result(last.cycle_id)
-        wanted = self._context.settings.agent.hidden_sizes
-        if result is not None and tuple(result.hidden_sizes) != tuple(wanted):
-            raise ContractError(
-                f"agent.hidden_sizes is {list(wanted)}, this project's model has {list(result.hidden_sizes)}",
-                hint="set it back, or use another --project: a running engine cannot load another shape",
-            )
-
-    def _repair_pointer(self) -> None:
-        """Write the pointer file again if it does not name the last published model.
-
-        This is needed after a backup was restored, the project was moved or the file was deleted. While a cycle is
-        being published, the pointer file may name the cycle's model already and is not changed.
-        """
-        last, cycle = self._context.ledger.last_publication(), self._runner.cycle
-        is_publishing = cycle is not None and cycle.phase is Phase.PUBLISHING
-        if last is None or is_publishing or read_pointer(self._context.paths) == last.model:
-            return
-        try:
-            set_pointer(last.model, contract=None, paths=self._context.paths, disk=self._context.disk)
-        except (OSError, HotlapError) as error:
-            self._context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error_text(error)}")
 
     def _after_publish(self, cycle_id: int) -> None:
         context, settings = self._context, self._context.settings.daemon
@@ -270,6 +247,8 @@ class Service:
                 return Reply(ok=True, message="resumed")
             case "publish":
                 return self._publish_older(command)
+            case "adopt":
+                return self.adopt(command.adoption)
 
     def _handle_trigger(self, *, again: bool) -> Reply:
         if self.is_paused:
@@ -284,6 +263,20 @@ class Service:
                 return _refusal(reason)
         self.trigger("trigger", again=again)
         return Reply(ok=True, message="a cycle starts on the rollouts in Exports")
+
+    def adopt(self, adoption: Adoption | None) -> Reply:
+        """Begin the cycle that adopts a model; the reply has its number. Refuse while another cycle is not over."""
+        if adoption is None:
+            return Reply(ok=False, message="the command does not name a file", exit_code=Exit.USAGE)
+        if self._runner.busy:
+            text = "a cycle is running; try again when it has ended"
+            return Reply(ok=False, message=text, exit_code=Exit.USAGE)
+        if self._is_parked:
+            return _refusal(DaemonError("a cycle is parked", hint="`hotlap trigger` first", code="W_PARKED"))
+        self._inbox.rereading.decide_contract(may_wait=False)  # the model must fit the pending rollouts
+        cycle = claim_adoption(self._context, adoption)
+        self._runner.begin(cycle)
+        return Reply(ok=True, message=f"cycle {cycle.id} adopts {adoption.origin}", cycle=cycle.id)
 
     def _publish_older(self, command: Command) -> Reply:
         if self._runner.busy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
@@ -41,7 +42,26 @@ class RolloutInput(StrictModel):
     repeated: str | None = None  #: experiences that were in earlier rollouts; None: the trainer has to compare them
 
 
-JobKind = Literal["initial", "train", "select", "export", "prefetch"]
+LogStdForm = Literal["auto", "natural", "log-of-log"]
+"""How a model JSON stores the deviations of its actions; `auto`: see trainer/checkpoints/adopted_json.py."""
+
+
+class Adoption(StrictModel):
+    """A file whose model becomes the project's next version."""
+
+    file: str
+    sha256: str
+    log_std: LogStdForm = "auto"
+    is_contract_fixed: bool = False  #: false: nothing but defaults describes the project's agents yet
+    are_hidden_sizes_fixed: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Return the file's name and the beginning of its checksum, for messages."""
+        return f"{Path(self.file).name} (sha256 {self.sha256[:16]})"
+
+
+JobKind = Literal["initial", "train", "select", "export", "prefetch", "adopt"]
 """`prefetch`: the next job will be similar to this one, so the trainer can read its inputs ahead of time."""
 
 
@@ -61,6 +81,7 @@ class Job(StrictModel):
     parent_sha256: str | None = None
     use_epoch: int = 0  #: the epoch to choose; 0 = the best
     export_epoch: int = 0  #: for "export": which checkpoint of `output`
+    adoption: Adoption | None = None  #: for "adopt"
 
 
 class Ready(StrictModel):
@@ -131,6 +152,7 @@ class Result(StrictModel):
     losses: dict[str, float | None] = Field(default_factory=dict)
     device: str = ""
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()  #: for "adopt": lines that describe the adopted file
 
 
 class Failure(StrictModel):

@@ -40,6 +40,11 @@ class Lineage(StrictModel):
     seed: int = 0
     versions: dict[str, str] = Field(default_factory=dict)
     score: float | None = None
+    adopted: str | None = None  #: the name of the file that the model was adopted from, a space, and its SHA-256
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON value. `adopted` is left out if it is not set: older readers reject unknown keys."""
+        return self.model_dump(mode="json", exclude=None if self.adopted else {"adopted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ def model_to_bytes(model: Model) -> bytes:
         "action_space": space.model_dump(mode="json"),
         "contract": model.contract.digest(),
         "checksum": weights_checksum(model),
-        "lineage": model.lineage.model_dump(mode="json"),
+        "lineage": model.lineage.document(),
     }
     if model.probe is not None:
         probe = model.probe
@@ -154,6 +159,11 @@ def weights_checksum(model: Model) -> str:
         digest.update(np.ascontiguousarray(layer.biases, dtype="<f4").tobytes())
     digest.update(np.ascontiguousarray(model.action_log_std, dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def is_own_format(data: bytes) -> bool:
+    """Return whether a model JSON names Hotlap's format, so that it was not written by another program."""
+    return f'"schema":"{SCHEMA_NAME}"'.encode() in data
 
 
 def read_model(data: bytes) -> Model:

@@ -125,3 +125,5 @@ class CycleSummary(_Documented):
     """How long the cycle took."""
     error: str | None
     """Why the cycle failed."""
+    adopted: str | None = None
+    """The file that `hotlap adopt` took the model from, with its checksum; null for a cycle that trained."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trainer.checkpoint_cli import find_and_export
+from trainer.cli import run_script
 
 if __name__ == "__main__":
-    sys.exit(find_and_export(sys.argv[1:]))
+    sys.exit(run_script("export-best", sys.argv[1:]))

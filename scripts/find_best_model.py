@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from trainer.checkpoint_cli import find_best
+from trainer.cli import run_script
 
 if __name__ == "__main__":
-    sys.exit(find_best(sys.argv[1:]))
+    sys.exit(run_script("find-best", sys.argv[1:]))

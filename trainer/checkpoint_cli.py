@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.settings.loading import load_settings
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import read_with_retries, write_atomic
+from schemas.storage.set_aside import ANALYSIS_NAME, keep_foreign
 from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.checkpoints.export import export
@@ -93,6 +95,7 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
         target = absolute_path(arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json")
         checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
+        keep_foreign(arguments.model_dir, lambda path: path.name == target.name, at_s=time.time())
         write_atomic(target, export(checkpoint, policy_version=version, score=best.terms.total))
         write_atomic(arguments.model_dir / "best_model_path.txt", engine_path(target).encode())
         print(engine_path(target))
@@ -150,7 +153,8 @@ def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoi
         entries = with_measured_losses(entries, output, test)
     ranked = rank(entries)
     chosen, reason = choose(ranked, 0)
-    output.write("model_analysis.json", analysis(ranked, chosen, reason))
+    keep_foreign(model_dir, lambda path: path.name == ANALYSIS_NAME, at_s=time.time())
+    output.write(ANALYSIS_NAME, analysis(ranked, chosen, reason))
     return ranked
 
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from schemas.process.ending import end_in_order
 from schemas.program.parser import USAGE_EXIT_CODE, CommandParser, usage_name
+from schemas.program.streams import open_standard_streams
 from trainer.programs import PROGRAMS
 
 STOPPED_EXIT_CODE = 130
@@ -34,6 +36,7 @@ def parser(prog: str) -> CommandParser:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    open_standard_streams()
     arguments, is_from_hotlap = list(argv), False
     if arguments[:1] == [FROM_HOTLAP]:
         arguments, is_from_hotlap = arguments[1:], True
@@ -56,7 +59,13 @@ def _is_word(arguments: Sequence[str]) -> bool:
     return len(arguments) == 1 or arguments[1].startswith("-")
 
 
-def _run(name: str, arguments: Sequence[str], prog: str) -> int:
+def run_script(name: str, arguments: Sequence[str]) -> int:
+    """Run the program of a command for the file in `scripts` that replaces this command line."""
+    open_standard_streams()
+    return _run(name, arguments)
+
+
+def _run(name: str, arguments: Sequence[str], prog: str = "") -> int:
     module, _, function = PROGRAMS[name].function.partition(":")
     try:
         program = getattr(import_module(module), function)
@@ -68,8 +77,12 @@ def _run(name: str, arguments: Sequence[str], prog: str) -> int:
         return USAGE_EXIT_CODE
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `__main__` while modules are imported
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    options = {"prog": f"{prog} {name}"} if prog else {}
+    if name == "serve":  # it ends with the daemon
+        return int(program(arguments, **options))
     try:
-        return int(program(arguments, prog=f"{prog} {name}"))
+        with end_in_order():
+            return int(program(arguments, **options))
     except KeyboardInterrupt:  # before the program could handle it
         return STOPPED_EXIT_CODE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from schemas.settings.loading import load_settings
 from schemas.settings.models import AgentSettings
 from schemas.storage.files import read_with_retries, rename_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.layout import is_rollout_name
+from schemas.storage.set_aside import MODEL_NAME, is_model_name, keep_foreign
 from schemas.storage.windows_paths import absolute_path, engine_path, error_text, shown_path
 from trainer.checkpoints.checkpoint import NAME, Checkpoint
 from trainer.checkpoints.output import Output
@@ -203,9 +205,14 @@ def _models_in(model_dir: Path, parent_name: str | None) -> tuple[str, ...]:
 
 
 def _move_into_place(staging: Path, model_dir: Path, result: Result) -> None:
-    """Move the new files into MODEL_DIR, the analysis last, and remove those of an earlier training."""
-    for old in [*model_dir.glob("model_epoch_*.pt"), *model_dir.glob("model_epoch_*.json")]:
-        if old.name not in result.files:
+    """Move the new files into MODEL_DIR, the analysis last, and remove those of an earlier training of Hotlap.
+
+    Files of other programs with such names are moved to a folder of their own.
+    """
+    if folder := keep_foreign(model_dir, lambda path: is_model_name(path.name), at_s=time.time()):
+        print_error(f"note: files in {shown_path(model_dir)} that Hotlap did not write are now in {folder.name}")
+    for old in model_dir.iterdir():
+        if MODEL_NAME.fullmatch(old.name) and old.name not in result.files:
             unlink_with_retries(old)
     for name in sorted(result.files, key=lambda name: name == "model_analysis.json"):
         rename_with_retries(staging / name, model_dir / name)

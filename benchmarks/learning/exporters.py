@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from benchmarks.lib import host_info as machine
 from benchmarks.lib.doc_tables import table
 from schemas.job import Job, Result, RolloutInput
@@ -30,6 +32,7 @@ from trainer.simulate.options import SimulationOptions
 ROLLOUTS = 4
 _OWN_NAMES = {"steer": "turn", "throttle": "gas", "brake": "stop"}
 Experience = dict[str, Any]
+_PRESENT_TICKS, _ABSENT_TICKS = (15, 80), (5, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Exporter:
 
     change: Callable[[Experience], object]
     agent: Mapping[str, Any] = field(default_factory=dict)
+    arrange: Callable[[list[Experience], np.random.Generator], list[Experience]] | None = None
 
 
 def _sort_keys(experience: Experience) -> None:
@@ -60,6 +64,37 @@ def _own_names(high: float) -> dict[str, Any]:
     return {"actions": tuple(_OWN_NAMES.values()), "observation_size": 15, **bounds}
 
 
+def _forget_agents(experience: Experience) -> None:
+    experience["agent_index"] = 0
+
+
+def shuffled_ticks(experiences: list[Experience], rng: np.random.Generator) -> list[Experience]:
+    """Return the experiences in a random order within each tick, as an unstable sort by time leaves them."""
+    ticks = _ticks(experiences)
+    return [tick[i] for tick in ticks for i in rng.permutation(len(tick))]
+
+
+def come_and_go(experiences: list[Experience], rng: np.random.Generator) -> list[Experience]:
+    """Return the experiences of agents that are removed for some time, without `done`, in a random order in a tick."""
+    ticks = _ticks(experiences)
+    present = np.zeros((len(ticks), len(ticks[0])), dtype=bool)
+    for agent in range(present.shape[1]):
+        tick, is_present = 0, bool(rng.random() < 0.7)
+        while tick < len(ticks):
+            length = int(rng.integers(*(_PRESENT_TICKS if is_present else _ABSENT_TICKS)))
+            present[tick : tick + length, agent] = is_present
+            tick, is_present = tick + length, not is_present
+    here = [
+        [e for e, is_here in zip(tick, row, strict=True) if is_here] for tick, row in zip(ticks, present, strict=True)
+    ]
+    return [tick[i] for tick in here for i in rng.permutation(len(tick))]
+
+
+def _ticks(experiences: list[Experience]) -> list[list[Experience]]:
+    agents = 1 + max(e["agent_index"] for e in experiences)
+    return [experiences[i : i + agents] for i in range(0, len(experiences), agents)]
+
+
 EXPORTERS: Mapping[str, Exporter] = {
     "keys in order": Exporter(lambda experience: None),
     "keys sorted": Exporter(_sort_keys),
@@ -67,6 +102,9 @@ EXPORTERS: Mapping[str, Exporter] = {
     "own names, gas in [0, 4]": Exporter(lambda experience: _rename(experience, 4.0), _own_names(4.0)),
     "own names, gas in [0, 5]": Exporter(lambda experience: _rename(experience, 5.0), _own_names(5.0)),
     "no log_prob at the bounds, no value": Exporter(_without_log_prob_at_bounds),
+    "agent_index 0, fixed order": Exporter(_forget_agents),
+    "agent_index 0, any order in a tick": Exporter(_forget_agents, arrange=shuffled_ticks),
+    "agent_index 0, agents come and go": Exporter(_forget_agents, arrange=come_and_go),
 }
 
 
@@ -110,6 +148,7 @@ class _Loop:
     def __init__(self, folder: Path, exporter: Exporter, settings: TrainerSettings) -> None:
         self._folder, self._exporter, self._settings = folder, exporter, settings
         self._agent = AgentSettings(**exporter.agent)
+        self._rng = np.random.default_rng(settings.seed)
         self._engine = Engine(SimulationOptions(project=folder, seed=settings.seed, quiet=True))
         self._cycle = 0
         self.rewards: list[float] = []
@@ -131,6 +170,8 @@ class _Loop:
         inputs, rewards = [], []
         for path in sorted(set(engine.exports.glob("*.json")) - before):
             document = json.loads(path.read_text("utf-8"))
+            if self._exporter.arrange is not None:
+                document["experiences"] = self._exporter.arrange(document["experiences"], self._rng)
             for experience in document["experiences"]:
                 rewards.append(experience["reward"])
                 self._exporter.change(experience)

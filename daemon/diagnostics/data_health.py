@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from daemon.ledger.ledger import Ledger
-from daemon.rollouts.data_messages import stored_double_done
-from daemon.rollouts.file_clock import offset_in_words, stored_clock_offset_s
+from daemon.rollouts.reports.data_messages import stored_double_done
+from daemon.rollouts.reports.file_clock import offset_in_words, stored_clock_offset_s
 
 
 def check_data(ledger: Ledger) -> Iterator[tuple[str, str]]:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from daemon.diagnostics.data_health import check_data
-from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
+from daemon.diagnostics.folder_checks import check_engine_path, check_project_folders
 from daemon.diagnostics.invariants import Invariant, check_invariants
+from daemon.diagnostics.ledger_checks import check_ledger
 from daemon.diagnostics.reports import Report
+from daemon.diagnostics.violation import Finding
 from daemon.errors import Exit
-from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import python_for, require_device, torch_in
-from daemon.publishing.disk_budget import measure
 from daemon.publishing.pointer import read_pointer
-from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
-from daemon.runtime.project_folder import is_project, long_path_problem, note_without_engine_file, other_path_note
+from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
-from daemon.security.permissions import check_config, check_folders
-from daemon.training.notices import remembered_notices
+from daemon.security.permissions import check_config
 from schemas import __version__
 from schemas.error_codes import remedy_for
 from schemas.errors import ConfigError, HotlapError
@@ -36,15 +30,9 @@ from schemas.settings.loading import LoadedSettings
 from schemas.settings.models import Settings
 from schemas.status import Status
 from schemas.storage.files import read_with_retries
-from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
-from schemas.text import printable
 
-LOW_DISK_BYTES = 1_000_000_000
-_NEWEST = 100
-"""How many files are counted to find out whether more are rejected than accepted."""
-SOON_DAYS = 3.0
-SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
 _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
     Invariant.COUNTED_ONCE: "please report this with daemon.log and the ledger",
@@ -56,15 +44,6 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    level: str  #: ok, note or wrong
-    topic: str
-    text: str
-
-
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
@@ -72,10 +51,10 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     findings = [
         *_installation(paths),
         *_settings(paths, loaded),
-        *_folders(paths, settings),
-        *_engine_path(paths),
+        *check_project_folders(paths, settings),
+        *check_engine_path(paths),
         *_daemon(paths),
-        *_ledger(paths, settings),
+        *check_ledger(paths, settings),
         *_model(paths),
         *_invariants(paths),
         *_python(paths, loaded),
@@ -117,53 +96,6 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
 
 
-def _folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
-    if not paths.training.exists():
-        yield Finding("note", "folders", "Saved/Training does not exist yet; the daemon creates it at its first start")
-    else:
-        yield from _folder_permissions(paths)
-    try:
-        if not settings.daemon.allow_shared:
-            check_folders(paths)
-    except HotlapError as error:
-        yield Finding("wrong", "folders", error.line())
-    if too_long := long_path_problem(paths):
-        yield Finding("note", "folders", f"{too_long} [W_LONG_PATH]")
-    if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
-        text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
-        yield Finding("note", "folders", text)
-    free = shutil.disk_usage(paths.project).free
-    remedy = "" if free >= LOW_DISK_BYTES else " -> free some space: no cycle starts without it"
-    yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
-
-
-def _engine_path(paths: ProjectPaths) -> Iterator[Finding]:
-    if paths.engine_project:
-        pointer = paths.for_engine(paths.pointer)
-        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
-    elif note := other_path_note(paths.project):
-        yield Finding("note", "engine path", note)
-
-
-def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
-    refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
-    missing = [f for f in paths.folders() if not f.is_dir()]
-    for folder in refused:
-        text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
-        yield Finding("wrong", "folders", text)
-    for folder in missing:
-        yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
-    if not refused and not missing:
-        yield Finding("ok", "folders", "all exist and can be written")
-    has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
-    for kind in find_misplaced(paths.exports):
-        yield Finding("note" if has_rollouts else "wrong", "exports", kind.sentence())
-    leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
-    if leftovers:
-        text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"
-        yield Finding("note", "exports", text)
-
-
 def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
     if not is_held(paths.lock):
         yield Finding("ok", "daemon", "not running")
@@ -181,83 +113,6 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         remedy = remedy_for(warning.code)
         text = f"{warning.message}{f' -> {remedy}' if remedy and '->' not in warning.message else ''}"
         yield Finding("note", "warning", f"{text} [{warning.code}]")
-
-
-def _ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
-    if not paths.ledger.exists():
-        yield Finding("note", "ledger", "it does not exist yet: no daemon has run here")
-        return
-    try:
-        ledger = Ledger.open(paths.ledger, read_only=True)
-    except HotlapError as error:
-        yield Finding("wrong", "ledger", error.line())
-        return
-    try:
-        problem = ledger.check()
-        if problem:
-            text = f"{problem} -> start the daemon, which keeps a damaged ledger as a copy and rebuilds it from Models"
-            yield Finding("wrong", "ledger", text)
-            return
-        yield Finding("ok", "ledger", "not damaged")
-        yield from _rollouts(ledger)
-        yield from _cycles(ledger)
-        yield from _exporter(ledger)
-        if not is_held(paths.lock):
-            yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
-        yield from _disk_use(paths, ledger, settings)
-    finally:
-        ledger.close()
-
-
-def _rollouts(ledger: Ledger) -> Iterator[Finding]:
-    yield Finding("ok", "rollouts", f"{ledger.pending_count()} pending for the next cycle")
-    outcomes = ledger.newest_outcomes(_NEWEST)
-    rejected = outcomes.count(False)
-    if 2 * rejected > len(outcomes):
-        text = f"{rejected} of the last {len(outcomes)} files were rejected; the newest reasons are below"
-        yield Finding("wrong", "rejected", f"{text} -> correct the exporter, or [agent] in daemon.toml")
-    if ledger.meta("paused") is not None:
-        yield Finding("note", "paused", "no cycle starts until `hotlap resume`")
-    for name, code, reason, _ in ledger.rejections(3):
-        remedy = remedy_for(code)
-        text = reason if "->" in reason or not remedy else f"{reason} -> {remedy}"
-        yield Finding("note", "rejected", f"{name}: {text}{'' if f'[{code}]' in text else f' [{code}]'}")
-
-
-def _cycles(ledger: Ledger) -> Iterator[Finding]:
-    cycles = ledger.history()
-    if not cycles:
-        yield Finding("note", "last cycle", "no cycle has ended yet")
-        return
-    last = cycles[-1]
-    failed = [cycle for cycle in cycles if cycle.error]
-    seconds = "" if last.seconds is None else f" in {last.seconds:.1f} s"
-    if last.error:
-        remedy = "`hotlap trigger` tries again" if last.state == "parked" else "the next rollouts start another cycle"
-        text = f"{last.cycle} {last.state}: {last.error} -> see Saved/Training/Logs/cycle_{last.cycle}.log; {remedy}"
-        yield Finding("wrong", "last cycle", text)
-        return
-    yield Finding("ok", "last cycle", f"{last.cycle} published{seconds}, epoch {last.best_epoch}")
-    if failed:
-        text = f"cycle {failed[-1].cycle}: {failed[-1].error} (Saved/Training/Logs/cycle_{failed[-1].cycle}.log)"
-        yield Finding("note", "last failure", text)
-
-
-def _exporter(ledger: Ledger) -> Iterator[Finding]:
-    notices = remembered_notices(ledger)
-    cycles = [cycle.cycle for cycle in ledger.history(50) if cycle.rollouts and cycle.state == "published"][-5:]
-    for check in CHECKS:
-        judged = judge_exporter(check, cycles, notices)
-        if judged is not None:
-            yield Finding(judged[0], f"exporter, {check.topic}", judged[1])
-
-
-def _disk_use(paths: ProjectPaths, ledger: Ledger, settings: Settings) -> Iterator[Finding]:
-    with contextlib.suppress(OSError):  # a missing folder is reported by `_folders`
-        use = measure(paths, ledger, REAL_CLOCK, budget_gb=settings.daemon.disk_budget_gb)
-        days = use.days_left
-        is_soon = use.disk_is_full_first and days is not None and days < SOON_DAYS
-        yield Finding("note" if is_soon else "ok", "disk use", use.sentence())
 
 
 def _model(paths: ProjectPaths) -> Iterator[Finding]:

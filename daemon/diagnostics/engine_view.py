@@ -9,7 +9,7 @@ from pathlib import Path
 from daemon.diagnostics.ledger_audit import LedgerContents
 from daemon.diagnostics.violation import Invariant, Violation
 from daemon.ledger.cycle import Phase
-from daemon.publishing.pointer import model_named_by
+from daemon.publishing.pointer import model_named_by, names_a_cycle
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
 from schemas.status import Status
@@ -38,7 +38,10 @@ def check_pointer(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Viola
 
     last = ledger.publications[-1] if ledger.publications else None
     try:
-        text = read_with_retries(paths.pointer, limit=65536).decode("utf-8")
+        data = read_with_retries(paths.pointer, limit=65536)
+        if last is None and not names_a_cycle(data):
+            return  # another program wrote it; it stays until a model is published
+        text = data.decode("utf-8")
     except FileNotFoundError:
         if last is not None:
             yield wrong(f"it is missing, but version {last.policy_version} was published")
@@ -93,9 +96,12 @@ def _check_order(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violat
         published.add(publication.cycle_id)
 
 
-def check_engine_files(paths: ProjectPaths) -> Iterator[Violation]:
-    """Check that the models directly in Models and status.json are complete: an engine may read them at any time."""
-    if paths.models.is_dir():
+def check_engine_files(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[Violation]:
+    """Check that the models directly in Models and status.json are complete: an engine may read them at any time.
+
+    Before the first publish, models there are from other programs.
+    """
+    if paths.models.is_dir() and ledger.publications:
         for path in sorted(paths.models.iterdir()):
             if _COPY.fullmatch(path.name) and path.is_file() and model_at(path) is None and path.exists():
                 yield Violation(Invariant.ENGINE_VIEW, "it is not a complete model", path)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.rollout.meaning.separation import REMEDY
+from schemas.rollout.rollout import Recovered
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -45,12 +48,6 @@ CHECKS = (
     ),
     Check("actions", ("W_ACTION_BOUNDS",), "all actions are within their bounds", "record actions after clamping"),
     Check(
-        "agents",
-        ("W_AGENTS_MIXED",),
-        "each agent's steps are in order",
-        "give each agent its own agent_index, and keep it for the whole file",
-    ),
-    Check(
         "rewards",
         ("W_CONSTANT_REWARD", "W_REWARD_SCALE"),
         "they vary and have a usual size",
@@ -81,3 +78,17 @@ def judge_exporter(
                 return "note", f"{text}; not reported since"
             return level, text if level == "note" else f"{text} -> {check.remedy}"
     return "ok", f"{check.fine} (last {len(cycles)} cycle{'s' if len(cycles) > 1 else ''})"
+
+
+def judge_agents(recovered: Mapping[str, Recovered]) -> tuple[str, str]:
+    """Return (level, text) about the files whose agents had to be separated."""
+    if not recovered:
+        return "ok", "no agents share an agent_index"
+    lowest = min(recovered, key=lambda name: recovered[name].confidence)
+    agents = max(one.agents for one in recovered.values())
+    text = (
+        f"about {agents} agents share an agent_index: which row belongs to which was recovered in the last"
+        f" {len(recovered)} such files, confidence {recovered[lowest].confidence:.2f} ({lowest}) to"
+        f" {max(one.confidence for one in recovered.values()):.2f} -> {REMEDY}"
+    )
+    return "wrong", f"{text} [W_AGENTS_MIXED]"

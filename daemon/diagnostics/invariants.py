@@ -67,7 +67,7 @@ def _check_once(
         found.append(Violation(Invariant.LEDGER, "it is missing, but models were published", paths.ledger))
     if not found:
         found += [*check_nothing_lost(paths, ledger), *check_counted_once(paths, ledger), *check_pointer(paths, ledger)]
-    found += [*check_engine_files(paths), *check_user_files(paths, ledger, before or {}, may_clear=may_clear)]
+    found += [*check_engine_files(paths, ledger), *check_user_files(paths, ledger, before or {}, may_clear=may_clear)]
     found += check_leftovers(paths, ledger, older_than_s=litter_age_s, daemon_runs=daemon_runs)
     found += _check_processes(paths, daemon_runs=daemon_runs)
     return found

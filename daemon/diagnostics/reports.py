@@ -19,6 +19,7 @@ from schemas.status import CycleSummary, Status
 from schemas.storage.files import read_with_retries
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
+from schemas.text import printable
 
 _SPARKS = " .:-=+*#"
 _MAX_STATUS_BYTES = 16 << 20
@@ -108,4 +109,5 @@ def _history_line(cycle: CycleSummary) -> str:
         f"  {number(cycle.reward_mean, '.4f'):>12s}  {number(cycle.value_loss, '.4f'):>10s}"
         f"  {number(cycle.seconds, '.1f'):>7s}"
     )
-    return f"{line}  {cycle.error}" if cycle.error else line
+    remark = cycle.error or (f"adopted from {printable(cycle.adopted)}" if cycle.adopted else "")
+    return f"{line}  {remark}" if remark else line

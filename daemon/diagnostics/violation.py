@@ -1,4 +1,4 @@
-"""The result of an invariant check: which invariant is violated, how, and in which file."""
+"""What checks find: violations of invariants, and the findings of `hotlap doctor`."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.message} ({shown_path(self.path)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    level: str  #: ok, note or wrong
+    topic: str
+    text: str

@@ -14,7 +14,7 @@ from typing import Literal
 
 from daemon.errors import DaemonError
 from schemas.backoff import backoff_s
-from schemas.job import ExitCode
+from schemas.job import ExitCode, JobKind
 
 _LONGEST_DELAY_S = 3600.0
 
@@ -67,6 +67,17 @@ class Cycle:
     attempt: int = 0
     due_s: float = 0.0  #: not before this time, s since 1970
     why: str = ""
+    cause: str = ""  #: what started it: count, once, trigger, initial, adopt, rebuilt
+
+    @property
+    def is_adoption(self) -> bool:
+        """Return whether the cycle publishes a model that was trained elsewhere."""
+        return self.cause == "adopt"
+
+    @property
+    def job_kind(self) -> JobKind:
+        """Return the kind of job that the cycle's trainer gets."""
+        return "adopt" if self.is_adoption else self.kind
 
     @property
     def policy_version(self) -> int:

@@ -12,30 +12,45 @@ from daemon.ledger.records import Publication
 from daemon.ledger.rows import (
     COUNTS_SQL,
     UNFINISHED_SQL,
+    adoption_key,
     insert_publication,
     move_cycle,
     to_cycle,
     to_publication,
     write_meta,
 )
-from schemas.job import Result
+from schemas.job import Adoption, Result
 from schemas.status import CycleSummary
 
 
 class CycleTable(LedgerConnection):
     """The tables `cycle`, `step` and `publication`."""
 
-    def claim(self, *, kind: str, cause: str, parent: str | None, at_s: float) -> Cycle:
-        """Open a cycle and assign all pending rollouts to it, in one transaction."""
+    def claim(
+        self,
+        *,
+        kind: str,
+        cause: str,
+        parent: str | None,
+        at_s: float,
+        first: int = 0,
+        adoption: Adoption | None = None,
+    ) -> Cycle:
+        """Open a cycle with a number of at least `first`, in one transaction.
+
+        All pending rollouts are assigned to a cycle that trains. One with an `adoption` gets none.
+        """
         with self._transaction() as db:
-            first = 0 if kind == "initial" else 1
+            first = max(first, 0 if kind == "initial" else 1)
             row = db.execute("SELECT max(?, coalesce(max(id) + 1, 0)) FROM cycle", (first,)).fetchone()
             cycle_id = int(row[0])
             db.execute(
                 "INSERT INTO cycle (id, kind, cause, phase, created_s, parent) VALUES (?, ?, ?, ?, ?, ?)",
                 (cycle_id, kind, cause, Phase.CLAIMED, at_s, parent),
             )
-            if kind == "train":
+            if adoption is not None:
+                write_meta(db, adoption_key(cycle_id), adoption.to_bytes().decode())
+            elif kind == "train":
                 db.execute("UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL", (cycle_id,))
                 db.execute(
                     "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
@@ -83,6 +98,21 @@ class CycleTable(LedgerConnection):
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
         return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
 
+    def has_result(self, cycle_id: int) -> bool:
+        """Return whether the result of a cycle's trainer was stored."""
+        sql = "SELECT 1 FROM cycle WHERE id = ? AND result IS NOT NULL"
+        return self._db.execute(sql, (cycle_id,)).fetchone() is not None
+
+    def adoption(self, cycle_id: int) -> Adoption | None:
+        """Return the file that a cycle adopts or has adopted, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (adoption_key(cycle_id),)).fetchone()
+        return None if row is None else Adoption.from_bytes(row[0].encode())
+
+    def knows_file(self, sha256: str) -> bool:
+        """Return whether a trainer wrote a file with this content for some cycle."""
+        sql = "SELECT 1 FROM cycle WHERE instr(result, ?) > 0 ORDER BY id DESC LIMIT 1"
+        return self._db.execute(sql, (sha256,)).fetchone() is not None
+
     def commit_publication(
         self, before: Cycle, after: Cycle, publication: Publication, *, seconds: float, contract: bytes
     ) -> None:
@@ -90,7 +120,10 @@ class CycleTable(LedgerConnection):
         with self._transaction() as db:
             move_cycle(db, before, after, publication.at_s)
             db.execute("UPDATE cycle SET seconds = ? WHERE id = ?", (seconds, before.id))
-            write_meta(db, "contract" if before.kind == "train" else "initial_contract", contract.decode())
+            if before.kind == "train" or before.is_adoption:
+                write_meta(db, "contract", contract.decode())
+            if before.kind == "initial":
+                write_meta(db, "initial_contract", contract.decode())
             insert_publication(db, publication)
 
     def add_publication(self, publication: Publication) -> None:
@@ -109,9 +142,17 @@ class CycleTable(LedgerConnection):
         row = self._db.execute("SELECT * FROM publication ORDER BY seq DESC LIMIT 1").fetchone()
         return None if row is None else to_publication(row)
 
+    def published_cycles(self) -> frozenset[int]:
+        """Return the numbers of all cycles that have published a model."""
+        return frozenset(row[0] for row in self._db.execute("SELECT DISTINCT cycle_id FROM publication"))
+
     def has_trained(self) -> bool:
-        """Return whether any model other than version 0 was published."""
-        return self._db.execute("SELECT 1 FROM publication WHERE policy_version > 0 LIMIT 1").fetchone() is not None
+        """Return whether any model other than an untrained version 0 was published."""
+        sql = (
+            "SELECT 1 FROM publication WHERE policy_version > 0"
+            " OR EXISTS (SELECT 1 FROM meta WHERE key = 'adoption:' || publication.cycle_id) LIMIT 1"
+        )
+        return self._db.execute(sql).fetchone() is not None
 
     def count_trained(self) -> int:
         """Return how many training cycles have been published or have failed."""
@@ -156,6 +197,7 @@ class CycleTable(LedgerConnection):
             f"SELECT name FROM rollout WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (row["id"],)
         )
         published = row["phase"] == Phase.PUBLISHED
+        adoption = self.adoption(row["id"])
         return CycleSummary(
             cycle=row["id"],
             state=row["phase"],
@@ -167,4 +209,5 @@ class CycleTable(LedgerConnection):
             value_loss=row["value_loss"],
             seconds=row["seconds"],
             error=None if published else row["why"],
+            adopted=None if adoption is None else adoption.origin,
         )

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from schemas.base import StrictModel
-from schemas.job import Result
+from schemas.job import Adoption, Result
 
 _INT64_MAX = 2**63 - 1
 
@@ -78,3 +78,4 @@ class PublishedCycle(StrictModel):
     parent: str | None = None
     rollouts: tuple[str, ...] = ()  #: SHA-256 of those that it claimed
     result: Result | None = None  #: None if the cycle's folder was removed
+    adoption: Adoption | None = None  #: the file that the model was adopted from

@@ -26,12 +26,17 @@ COUNTS_SQL = "(experiences > 0 OR repeated = '')"
 
 def to_cycle(row: sqlite3.Row) -> Cycle:
     """Return a row of the table `cycle` as a Cycle."""
-    return Cycle(row["id"], row["kind"], Phase(row["phase"]), row["attempt"], row["due_s"], row["why"])
+    return Cycle(row["id"], row["kind"], Phase(row["phase"]), row["attempt"], row["due_s"], row["why"], row["cause"])
 
 
 def to_publication(row: sqlite3.Row) -> Publication:
     """Return a row of the table `publication` as a Publication."""
     return Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
+
+
+def adoption_key(cycle_id: int) -> str:
+    """Return the key under which the file is stored that a cycle adopts."""
+    return f"adoption:{cycle_id}"
 
 
 def write_meta(db: sqlite3.Connection, key: str, value: str | None) -> None:
@@ -141,7 +146,12 @@ def insert_published_cycle(db: sqlite3.Connection, published: PublishedCycle) ->
         db, Publication(published.cycle, version, published.epoch, published.model, published.sha256, published.at_s)
     )
     if result is not None:
-        write_meta(db, "contract" if version else "initial_contract", result.contract.to_bytes().decode())
+        is_adopted = published.adoption is not None
+        uses = {"contract": version or is_adopted, "initial_contract": not version or is_adopted}
+        for name in (name for name, is_used in uses.items() if is_used):
+            write_meta(db, name, result.contract.to_bytes().decode())
+    if published.adoption is not None:
+        write_meta(db, adoption_key(published.cycle), published.adoption.to_bytes().decode())
     for sha256 in published.rollouts:
         row = RolloutRow(sha256, sha256[:12], 0, 0, 0.0, None, published.at_s)
         insert_rollout(db, row, at_s=published.at_s, cycle_id=published.cycle)

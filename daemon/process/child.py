@@ -20,6 +20,7 @@ from daemon.errors import DaemonError
 from daemon.process.interpreter import command_line
 from daemon.process.output_log import ChildLog
 from schemas.job import EpochDone, Event, Heartbeat, Job, event_from_line
+from schemas.process.ending import is_closing
 from schemas.process.tree import ProcessTree
 from schemas.program.children import CODE_ROOT, import_path, module_command
 from schemas.settings.models import TrainerSettings
@@ -30,6 +31,7 @@ MAX_WAITING_EVENTS = 1000
 """A child that sends more events than this between two passes must wait, so that they cannot fill our memory."""
 _CAN_WAIT = (EpochDone, Heartbeat)
 """These events do not wake the daemon: the next pass handles them, and more passes would slow down training."""
+CLOSING_GRACE_S = 0.5
 _CHUNK_BYTES = 1 << 16
 _DRAIN_TIMEOUT_S = 1.0
 
@@ -39,13 +41,12 @@ class ChildSpec:
     """How to start a child."""
 
     arguments: tuple[str, ...]
-    folder: Path  #: its working folder
     log: Path  #: for stderr, and for stdout if the child sends no events
     search_path: tuple[Path, ...]  #: folders from which it may import modules
-    project: Path  #: the project folder
+    project: Path  #: the project folder, which is its current folder: Hotlap does not rename or remove it
 
 
-def trainer_command(python: str, *, folder: Path, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
+def trainer_command(python: str, *, log: Path, project: Path, settings: TrainerSettings) -> ChildSpec:
     """Return the command of Hotlap's own trainer, which sends events.
 
     It imports modules from the project only if the settings name some, and searches the project last: a `random.py`
@@ -53,15 +54,13 @@ def trainer_command(python: str, *, folder: Path, log: Path, project: Path, sett
     """
     user_code = ("--modules-in", str(project)) if settings.network or settings.loss else ()
     command = module_command("trainer", "serve", *user_code, python=python)
-    return ChildSpec(command, folder, log, (CODE_ROOT,), project)
+    return ChildSpec(command, log, (CODE_ROOT,), project)
 
 
-def script_command(
-    python: str, script: Path, arguments: Sequence[str], *, folder: Path, log: Path, project: Path
-) -> ChildSpec:
+def script_command(python: str, script: Path, arguments: Sequence[str], *, log: Path, project: Path) -> ChildSpec:
     """Return the command of a user's training script, wrapped so that it ends with the daemon."""
     wrapper = str(Path(__file__).with_name("script_wrapper.py"))
-    return ChildSpec((python, "-P", "-u", wrapper, str(script), *arguments), folder, log, (CODE_ROOT,), project)
+    return ChildSpec((python, "-P", "-u", wrapper, str(script), *arguments), log, (CODE_ROOT,), project)
 
 
 class Child:
@@ -188,8 +187,11 @@ class Child:
     def stop(self, grace_s: float) -> bool:
         """End it and its descendants; return whether all have ended.
 
-        Waits up to `grace_s` after asking it to end, and up to `grace_s` again after killing it.
+        Waits up to `grace_s` after asking it to end, and up to `grace_s` again after killing it. If Windows is about to
+        end this process, it waits less: its other children must end as well.
         """
+        if is_closing():
+            grace_s = min(grace_s, CLOSING_GRACE_S)
         self.terminate()
         if not self._tree.wait(grace_s):
             self.kill()
@@ -210,7 +212,7 @@ def _start(spec: ChildSpec, stderr: int) -> ProcessTree:
             spec.arguments,
             project=spec.project,
             environment=_environment(spec),
-            cwd=working_folder(spec.folder),
+            cwd=working_folder(spec.project),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -219,7 +221,7 @@ def _start(spec: ChildSpec, stderr: int) -> ProcessTree:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DaemonError(
             f"{spec.arguments[0]} could not be started: {reason} "
-            f"(command: {command_line(spec.arguments)}, in {shown_path(spec.folder)})",
+            f"(command: {command_line(spec.arguments)}, in {shown_path(spec.project)})",
             hint="set python_executable to the full path of a Python with torch, or remove it",
             code="E_PYTHON",
         ) from None

@@ -12,6 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from daemon.errors import DaemonError
+from schemas.process.console import window_flags
+from schemas.process.exit_codes import exit_words, is_crash, remedy
+from schemas.program.children import PYTHON, console_python
 from schemas.settings.models import DaemonSettings
 from schemas.storage.windows_paths import error_text, for_system, plain_path, shown_path
 
@@ -35,7 +38,7 @@ def command_line(arguments: Sequence[str]) -> str:
 def python_for(executable: str) -> str:
     """Return the Python that runs trainers: `executable`, or else the daemon's own. Raises DaemonError (E_PYTHON)."""
     if not executable:
-        return sys.executable
+        return PYTHON
     path = Path(executable).expanduser()
     if not path.is_file():
         raise DaemonError(
@@ -47,7 +50,7 @@ def python_for(executable: str) -> str:
         raise DaemonError(
             f"python_executable {executable} cannot be executed", hint=f"chmod +x {executable}", code="E_PYTHON"
         )
-    return str(path)
+    return console_python(str(path.absolute()))
 
 
 def script_for(training_script: str, project: Path) -> Path:
@@ -78,18 +81,18 @@ def check_launch(settings: DaemonSettings, project: Path) -> None:
 def check_python(executable: str) -> None:
     """Run `executable`, and raise DaemonError if it is not a Python of at least 3.11 with torch."""
     python = python_for(executable)
-    if python == sys.executable:
+    if python == PYTHON:
         if find_spec("torch") is None:
             raise _no_torch(python)
         return
     probe = [python, "-I", "-c", _PROBE]
     stderr = ""
     try:
-        done = subprocess.run(
-            probe, capture_output=True, timeout=_PROBE_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
-        )
+        done = _run(probe, timeout_s=_PROBE_TIMEOUT_S)
         answer = done.stdout.decode("utf-8", "replace").split()
         stderr = next(iter(reversed(done.stderr.decode("utf-8", "replace").strip().splitlines())), "")
+        if is_crash(done.returncode):
+            raise _crashed(f"python_executable {executable}", probe, done.returncode)
     except OSError as error:
         answer, stderr = [], error.strerror or str(error)
     except subprocess.TimeoutExpired:
@@ -147,20 +150,37 @@ def torch_in(python: str) -> TorchBuild:
     """Import torch in another process and return what it can use. Raises DaemonError."""
     command = [python, "-P", "-c", _TORCH_PROBE]
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_TORCH_TIMEOUT_S, check=False, stdin=subprocess.DEVNULL
-        )
+        done = _run(command, timeout_s=_TORCH_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DaemonError(
             f"{shown_path(python)} cannot be run: {error_text(error)}",
             hint="correct python_executable in daemon.toml",
             code="E_PYTHON",
         ) from None
+    if is_crash(done.returncode):
+        raise _crashed(f"{python}, which imported torch,", command, done.returncode)
     lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
     words = lines[-1].split("|") if lines else []
     if done.returncode != 0 or len(words) != 4 or words[0] != "hotlap":
         raise _no_torch(python)
     return TorchBuild(words[1], words[2], int(words[3]))
+
+
+def _run(command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    """Run a Python that answers a question. Raises OSError or subprocess.TimeoutExpired."""
+    return subprocess.run(
+        command,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        creationflags=window_flags(),
+    )
+
+
+def _crashed(what: str, command: Sequence[str], exit_code: int) -> DaemonError:
+    message = f"{what} ended with {exit_words(exit_code)} (command: {command_line(command)})"
+    return DaemonError(message, hint=remedy(exit_code) or "install it again", code="E_PYTHON")
 
 
 def _no_torch(python: str) -> DaemonError:

@@ -12,7 +12,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication, PublishedCycle
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from daemon.publishing.pointer import read_pointer
-from daemon.publishing.published_cycles import find_published_cycles, highest_number, highest_published
+from daemon.publishing.published_cycles import find_published_cycles, has_published_above, highest_number
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.storage.files import (
@@ -38,9 +38,10 @@ def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK
     try:
         moved = _move_aside(paths, now_s, disk) if damage else None
         found = find_published_cycles(paths)
-        if not found and highest_number(paths) < 0 and moved is None:
+        highest = max((highest_number(paths), *(published.cycle for published in found)))
+        if not found and highest < 0 and moved is None:
             return Ledger.open(paths.ledger), None
-        _rebuild(paths, found, now_s=now_s, disk=disk)
+        _rebuild(paths, found, highest=highest, now_s=now_s, disk=disk)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
             f"the ledger {paths.ledger.name} is {'damaged' if damage else 'missing'} and cannot be rebuilt:"
@@ -58,7 +59,7 @@ def _open_checked(paths: ProjectPaths) -> Ledger:
     """Open the ledger and check it. Raises LedgerDamaged, or LedgerError if it cannot be used for another reason."""
     ledger = Ledger.open(paths.ledger)
     problem = ledger.check()
-    if problem is None and highest_published(paths) > ledger.last_cycle_id():
+    if problem is None and has_published_above(paths, ledger.last_cycle_id()):
         problem = "it is older than the cycles in Models"  # from a backup: used rollouts would be trained on again
     if problem is not None:
         ledger.close()
@@ -81,14 +82,14 @@ def _move_aside(paths: ProjectPaths, now_s: float, disk: Disk) -> Path:
     return target
 
 
-def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, now_s: float, disk: Disk) -> None:
+def _rebuild(paths: ProjectPaths, found: Sequence[PublishedCycle], *, highest: int, now_s: float, disk: Disk) -> None:
     """Write a new ledger under another name and rename it at the end, so that a crash never leaves a partial ledger."""
     new = paths.ledger.with_name(f"{paths.ledger.name}.new")
     for path in (new, new.with_name(f"{new.name}-journal"), paths.ledger):
         unlink_with_retries(path, disk=disk)
     ledger = Ledger.open(new)
     try:
-        ledger.restore(found, highest=highest_number(paths), at_s=now_s)
+        ledger.restore(found, highest=highest, at_s=now_s)
         _record_pointer(ledger, paths, found, now_s)
     finally:
         ledger.close()

@@ -73,9 +73,8 @@ def model_named_by(text: str, paths: ProjectPaths) -> str | None:
     if not _PUBLISHED_MODEL.fullmatch(model):
         return None
     path = paths.models / model
-    if text == paths.for_engine(path) or (not paths.engine_project and _is_other_name(text, path)):
-        return model
-    return None
+    is_other_name = not paths.engine_project and _is_other_name(text, path)
+    return model if text == paths.for_engine(path) or is_other_name else None
 
 
 def _is_other_name(text: str, path: Path) -> bool:
@@ -89,3 +88,9 @@ def _is_other_name(text: str, path: Path) -> bool:
         return path.samefile(text)
     except OSError:
         return False
+
+
+def names_a_cycle(data: bytes) -> bool:
+    """Return whether the content of a pointer file is one that Hotlap wrote, perhaps before the project was moved."""
+    text = data.decode("utf-8", "replace")
+    return _PUBLISHED_MODEL.fullmatch("/".join(text.split("/")[-2:])) is not None

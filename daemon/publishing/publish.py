@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from daemon.publishing.pointer import PublishError, set_pointer
 from schemas.contract import PolicyContract
@@ -24,10 +25,19 @@ from schemas.storage.files import (
 )
 from schemas.storage.held_open import is_held_open
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.set_aside import ANALYSIS_NAME
 
-ANALYSIS_NAME = "model_analysis.json"
-_COPY_NAME = re.compile(r"model_epoch_\d+\.(pt|json)")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class OtherFiles(Protocol):
+    """The files in Models that other programs wrote. `daemon.publishing.foreign_files` implements it."""
+
+    def set_aside(self) -> frozenset[str]:
+        """Move those whose names Hotlap uses; return the names of Hotlap's own models and checkpoints in Models."""
+
+    def remove_copied(self) -> None:
+        """Remove the originals that stayed because the pointer file named them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +57,12 @@ def publish(
     contract: PolicyContract,
     paths: ProjectPaths,
     keep_checkpoints: bool,
+    others: OtherFiles,
     disk: Disk = REAL_DISK,
 ) -> PublishedModel:
     """Publish the files in `staging`. After a crash at any point, it can be called again.
 
+    Files of other programs are moved out of the way, those that the pointer file names after it names another model.
     Raises PublishError or ModelError if the files do not match the result, and OSError.
     """
     folder = paths.cycle_folder(cycle)
@@ -61,10 +73,14 @@ def publish(
     else:
         checked = _check(staging, result, contract)
         _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
-    old_copies = _refresh_copies(folder, paths, disk)
+    own = others.set_aside()
+    copied, held_open = _refresh_copies(folder, paths, disk)
     model = f"{folder.name}/{result.model}"
     sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
-    return PublishedModel(model, sha256, old_copies)
+    others.remove_copied()
+    surplus = {name: partial(unlink_with_retries, paths.models / name, disk=disk) for name in sorted(own - copied)}
+    held_open += [name for name, unlink in surplus.items() if not _done_unless_held_open(unlink)]
+    return PublishedModel(model, sha256, tuple(held_open))
 
 
 def _is_complete(folder: Path, result: Result) -> bool:
@@ -124,28 +140,36 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
     disk.fsync_all(staged)
     disk.fsync_dir(staging)
     if folder.exists():
-        disk.remove_folder(folder)
+        _remove_incomplete(folder, result, disk)
     rename_with_retries(staging, folder, disk=disk)
     disk.fsync_dir(folder.parent)
 
 
-def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[str, ...]:
-    """Copy the cycle's files to Models itself, and remove the copies of files that only an earlier cycle had.
+def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:
+    """Remove a cycle's folder that a power cut damaged. Raises PublishError if it contains other files."""
+    others = sorted(path.name for path in folder.iterdir() if path.name not in {*result.files, ANALYSIS_NAME})
+    if others:
+        raise PublishError(
+            f"the folder {folder.name} exists and contains {others[0]}, which Hotlap did not write",
+            hint=f"move {folder.name} out of Models",
+        )
+    disk.remove_folder(folder)
 
-    Returns the names of the copies that a program on Windows has open. They stay as they are, because engines read the
-    cycle's folder.
+
+def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[frozenset[str], list[str]]:
+    """Copy the cycle's files to Models itself; return their names, and those of copies that a program has open.
+
+    Windows does not replace an open file. It stays as it is, because engines read the cycle's folder.
     """
     wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
-    surplus = [path for path in paths.models.iterdir() if _COPY_NAME.fullmatch(path.name) and path.name not in wanted]
-    old = [path.name for path in surplus if not _done_unless_held_open(partial(unlink_with_retries, path, disk=disk))]
 
     def write(*names: str) -> None:
         write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)
 
-    names = sorted(wanted)
+    names, held_open = sorted(wanted), list[str]()
     if not _done_unless_held_open(partial(write, *names)):
-        old += [name for name in names if not _done_unless_held_open(partial(write, name))]
-    return tuple(old)
+        held_open = [name for name in names if not _done_unless_held_open(partial(write, name))]
+    return frozenset(wanted), held_open
 
 
 def _done_unless_held_open(operation: Callable[[], None]) -> bool:

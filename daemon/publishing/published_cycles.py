@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from daemon.ledger.records import PublishedCycle
 from schemas.errors import HotlapError
-from schemas.job import Result
-from schemas.model import MAX_MODEL_BYTES, Model, read_model
+from schemas.job import Adoption, Result
+from schemas.model import MAX_MODEL_BYTES, Model, is_own_format, read_model
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 
@@ -33,20 +33,16 @@ def find_published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     return [found[cycle] for cycle in sorted(found)]
 
 
-def highest_published(paths: ProjectPaths) -> int:
-    """Return the highest number of a published cycle's folder, -1 if none exists."""
-    names = [path.name for path in paths.models.iterdir()] if paths.models.is_dir() else []
-    return max((int(match.group(1)) for name in names if (match := _FOLDER.fullmatch(name))), default=-1)
+def has_published_above(paths: ProjectPaths, cycle: int) -> bool:
+    """Return whether Models contains the folder of a published cycle with a higher number."""
+    folders = paths.models.iterdir() if paths.models.is_dir() else ()
+    numbered = ((int(match.group(1)), path) for path in folders if (match := _FOLDER.fullmatch(path.name)))
+    return any(number > cycle and _read_folder(path, number, with_result=False) for number, path in numbered)
 
 
 def highest_number(paths: ProjectPaths) -> int:
-    """Return the highest cycle number in the name of a folder or log, -1 if none exists."""
-    names = [
-        path.name
-        for folder in (paths.models, paths.staging, paths.logs)
-        if folder.is_dir()
-        for path in folder.iterdir()
-    ]
+    """Return the highest cycle number in the name of a working folder or log, -1 if none exists."""
+    names = [path.name for folder in (paths.staging, paths.logs) if folder.is_dir() for path in folder.iterdir()]
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
@@ -77,6 +73,8 @@ def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCyc
     for path in _models_likeliest_first(folder):
         try:
             data = read_with_retries(path, limit=MAX_MODEL_BYTES)
+            if not is_own_format(data):
+                continue  # another program wrote it
             model = read_model(data)
             at_s = path.stat().st_mtime
         except (OSError, HotlapError):
@@ -92,8 +90,14 @@ def _read_folder(folder: Path, cycle: int, *, with_result: bool) -> PublishedCyc
             parent=model.lineage.parent,
             rollouts=model.lineage.rollouts,
             result=_rebuild_result(path, model, sha256) if with_result else None,
+            adoption=_adoption(model),
         )
     return None
+
+
+def _adoption(model: Model) -> Adoption | None:
+    name, _, sha256 = (model.lineage.adopted or "").rpartition(" ")
+    return Adoption(file=name, sha256=sha256) if name else None
 
 
 def _models_likeliest_first(folder: Path) -> list[Path]:

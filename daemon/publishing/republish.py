@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
@@ -13,14 +14,18 @@ from daemon.ledger.records import Publication
 from daemon.process.child import Child, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
-from daemon.publishing.pointer import set_pointer
+from daemon.publishing.foreign_files import remove_copied, set_aside
+from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
 from daemon.runtime.instance_lock import ProjectLock, is_held
+from schemas.errors import HotlapError, split_code
 from schemas.job import Failure, Job, Result
+from schemas.process.exit_codes import exit_words, with_remedy
 from schemas.settings.models import Settings
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import error_text
 
 TIMEOUT_S = 180.0
 _HISTORY = "`hotlap history` lists the cycles"
@@ -65,11 +70,28 @@ def publish_exported_epoch(context: Context, *, cycle: int | None, epoch: int) -
     """Publish an epoch whose model JSON exists, and return a message. Raises HotlapError or OSError."""
     last = _last_publication(context.ledger, cycle)
     model = f"{context.paths.cycle_folder(last.cycle_id).name}/model_epoch_{epoch}.json"
+    set_aside(context)
     sha256 = set_pointer(model, contract=context.contract, paths=context.paths, disk=context.disk)
+    remove_copied(context)
     publication = replace(last, epoch=epoch, model=model, sha256=sha256, at_s=context.clock.utc_s())
     context.ledger.add_publication(publication)
     context.log.info(f"published on request: {model}")
     return f"published {model}; the next cycle continues from it"
+
+
+def repair_pointer(context: Context) -> None:
+    """Write the pointer file again if it does not name the last published model.
+
+    This is needed after a backup was restored, the project was moved or the file was deleted.
+    """
+    last = context.ledger.last_publication()
+    if last is None or read_pointer(context.paths) == last.model:
+        return
+    try:
+        set_pointer(last.model, contract=None, paths=context.paths, disk=context.disk)
+        remove_copied(context)
+    except (OSError, HotlapError) as error:
+        context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error_text(error)}")
 
 
 def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:
@@ -105,20 +127,20 @@ def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | No
         settings=settings.trainer,
         export_epoch=epoch,
     )
-    _run(job, paths, settings)
+    try:
+        run_export(job, settings, log=paths.logs / "export.log", project=paths.project)
+    except DaemonError as error:
+        text = f"epoch {epoch} could not be exported: {error.message}"
+        raise DaemonError(text, code=error.code, exit_code=Exit.CYCLE_FAILED) from None
     return last.cycle_id
 
 
-def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
-    """Run an export job in a trainer. Raises DaemonError."""
-    log = paths.logs / "export.log"
+def run_export(job: Job, settings: Settings, *, log: Path, project: Path) -> Result:
+    """Run a short job in a trainer and return its result. Raises DaemonError with the trainer's message."""
     woken = threading.Event()
     python = python_for(settings.daemon.python_executable)
-    child = Child(
-        trainer_command(python, folder=paths.staging, log=log, project=paths.project, settings=settings.trainer),
-        sends_events=True,
-        wake=woken.set,
-    )
+    command = trainer_command(python, log=log, project=project, settings=settings.trainer)
+    child = Child(command, sends_events=True, wake=woken.set)
     failure = f"it took longer than {TIMEOUT_S:.0f} s"
     try:
         child.send(job)
@@ -128,14 +150,15 @@ def _run(job: Job, paths: ProjectPaths, settings: Settings) -> None:
             woken.clear()
             exit_code = child.poll()
             events = child.events()
-            if any(isinstance(event, Result) for event in events):
-                return
+            if results := [event for event in events if isinstance(event, Result)]:
+                return results[-1]
             if failures := [event.message for event in events if isinstance(event, Failure)]:
                 failure = failures[-1]
                 break
             if exit_code is not None:
-                failure = last_line(log) or f"the trainer ended with exit code {exit_code}"
+                failure = with_remedy(last_line(log) or f"the trainer ended with {exit_words(exit_code)}", exit_code)
                 break
     finally:
         child.stop(2.0)
-    raise DaemonError(f"epoch {job.export_epoch} could not be exported: {failure}", exit_code=Exit.CYCLE_FAILED)
+    text, code = split_code(failure)
+    raise DaemonError(text, code=code, exit_code=Exit.CYCLE_FAILED)

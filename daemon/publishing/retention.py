@@ -22,6 +22,8 @@ TEMPORARY_S = 60.0
 """Writing a file takes less time than this, so an older temporary file is left from a crash."""
 LOGS_KEPT = 200
 _CYCLE_FOLDER = re.compile(r"cycle_(\d{6,})")
+_WORKING_FOLDER = re.compile(r"(removed_)?cycle_\d{6,}")
+_ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
 _CYCLE_LOG = re.compile(r"cycle_(\d+)\.log")
 
 
@@ -49,12 +51,14 @@ def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) ->
     now_s = context.clock.utc_s()
     remove_stale_staging(context.paths, keep=(), disk=context.disk)
     remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)
-    ages = cycle_folder_ages(context.paths.models, now_s=now_s)
+    ages = cycle_folder_ages(context.paths.models, now_s=now_s, own=ledger.published_cycles())
     last, best = ledger.last_publication(), best_cycle(ledger.rewards_earned(ages))
     always = {last.cycle_id if last else None, best} - {None}
     removed = surplus_cycles(ages, keep_newest=settings.keep_cycles, always=always)
-    remove_cycle_folders(context.paths, removed, disk=context.disk)
-    remove_old_logs(context.paths, disk=context.disk)
+    results = {cycle: ledger.result(cycle) for cycle in removed}
+    written = {cycle: result.files for cycle, result in results.items() if result is not None}
+    remove_cycle_folders(context.paths, written, disk=context.disk)
+    remove_old_logs(context.paths, own_up_to=ledger.last_cycle_id(), disk=context.disk)
     remove_unneeded_arrays(context.paths, ledger.cache_needed(), disk=context.disk)
 
 
@@ -96,32 +100,52 @@ def surplus_cycles(
     return [cycle for cycle in old_ones if cycle not in always and ages_s[cycle] > younger_than_s]
 
 
-def cycle_folder_ages(models: Path, *, now_s: float) -> dict[int, float]:
-    """Return the age of each cycle's folder in seconds; negative if the clock was set back."""
+def cycle_folder_ages(models: Path, *, now_s: float, own: Collection[int]) -> dict[int, float]:
+    """Return the age of the folder of each cycle in `own`, in seconds; negative if the clock was set back."""
     ages = {}
     for path in models.iterdir():
         match = _CYCLE_FOLDER.fullmatch(path.name)
-        if match and path.is_dir():
+        if match and int(match.group(1)) in own and path.is_dir():
             ages[int(match.group(1))] = now_s - path.stat().st_mtime
     return ages
 
 
-def remove_cycle_folders(paths: ProjectPaths, cycles: Sequence[int], *, disk: Disk = REAL_DISK) -> None:
-    """Remove cycle folders. Each disappears from Models in one step; if the disk refuses, the folder stays."""
-    for cycle in cycles:
+def remove_cycle_folders(paths: ProjectPaths, files: Mapping[int, Collection[str]], *, disk: Disk = REAL_DISK) -> None:
+    """Remove cycle folders; `files` has the names of the files that the trainer wrote for each cycle.
+
+    Each folder disappears from Models in one step; if the disk refuses, it stays. If a user has put other files into a
+    folder, only Hotlap's files in it are removed.
+    """
+    for cycle, names in files.items():
         folder = paths.cycle_folder(cycle)
         removed = paths.staging / f"removed_{folder.name}"
         with contextlib.suppress(OSError):
+            own = {name for path in folder.iterdir() if _is_from_cycle(name := path.name, names)}
+            has_others = any(path.name not in own for path in folder.iterdir())
+            if has_others and not own:
+                continue
             record_removed_cycle(paths, cycle, disk=disk)
+            if has_others:
+                for name in sorted(own):
+                    disk.unlink(folder / name)
+                continue
             disk.remove_folder(removed)
             disk.rename(folder, removed)
             disk.fsync_dir(paths.models)
             disk.remove_folder(removed)
 
 
-def remove_old_logs(paths: ProjectPaths, *, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK) -> None:
-    """Remove the logs of all but the newest cycles. If the disk refuses, a log stays."""
-    found = {int(match.group(1)): path for path in paths.logs.iterdir() if (match := _CYCLE_LOG.fullmatch(path.name))}
+def _is_from_cycle(name: str, files: Collection[str]) -> bool:
+    """Return whether a file in a cycle's folder is from its trainer, or was exported from one of its checkpoints."""
+    return name in files or (name.startswith("model_epoch_") and f"{name.removesuffix('.json')}.pt" in files)
+
+
+def remove_old_logs(
+    paths: ProjectPaths, *, own_up_to: int, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK
+) -> None:
+    """Remove the logs of all but the newest cycles up to number `own_up_to`. If the disk refuses, a log stays."""
+    numbered = ((path, _CYCLE_LOG.fullmatch(path.name)) for path in paths.logs.iterdir())
+    found = {int(match.group(1)): path for path, match in numbered if match and int(match.group(1)) <= own_up_to}
     for cycle in sorted(found)[:-keep_newest]:
         with contextlib.suppress(OSError):
             disk.unlink(found[cycle])
@@ -138,10 +162,10 @@ def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
-    """Remove all folders in staging except those of the cycles to keep."""
+    """Remove the working folders of cycles in staging except those of the cycles to keep."""
     kept_names = {f"cycle_{cycle:06d}" for cycle in keep}
     for path in paths.staging.iterdir():
-        if path.is_dir() and path.name not in kept_names:
+        if _WORKING_FOLDER.fullmatch(path.name) and path.is_dir() and path.name not in kept_names:
             with contextlib.suppress(OSError):
                 disk.remove_folder(path)
 
@@ -163,7 +187,7 @@ def remove_if_unchanged(folder: Path, name: str, signature: FileSignature, *, di
 def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Remove the arrays of rollouts that no cycle will need."""
     for path in paths.cache.iterdir():
-        if path.suffix != ".tmp" and path.stem not in needed:
+        if _ARRAYS.fullmatch(path.name) and path.stem not in needed:
             with contextlib.suppress(OSError):
                 disk.unlink(path)
 

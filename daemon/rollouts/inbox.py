@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts.file_clock import FileClock
-from daemon.rollouts.messages import InboxMessages
-from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import UNREADABLE, PendingFile, code_and_reason, natural_key
-from daemon.rollouts.reader import Accepted, Incomplete, Rejected, RolloutReader
-from daemon.rollouts.reader_process import ReaderProcess
+from daemon.rollouts.reading.reader import Accepted, Incomplete, Rejected, RolloutReader
+from daemon.rollouts.reading.reader_process import ReaderProcess
 from daemon.rollouts.rejection import RejectedFiles, move_to_rejected
+from daemon.rollouts.reports.file_clock import FileClock
+from daemon.rollouts.reports.messages import InboxMessages
 from daemon.rollouts.rereading import Rereading
 from daemon.rollouts.scan import Listing, scan_folder
 from daemon.rollouts.watcher import Watcher
@@ -31,8 +30,6 @@ _BUDGET_S = 0.25
 _SCAN_SHARE = 4.0
 """After a scan that took t seconds, the next one begins at least this many times t later: large folders are slow."""
 _DUE_SHARE = 20.0
-_MISPLACED_S = 60.0
-"""Seconds between two searches for rollouts in sub-folders or under other names."""
 _FIRST_UNREACHABLE_S, _LONGEST_UNREACHABLE_S = 0.5, 10.0
 """The first and the longest delay before a folder that could not be listed is listed again."""
 
@@ -65,7 +62,6 @@ class Inbox:
         self._unreachable_scans = 0
         self._rejected_files = RejectedFiles(context)
         self._is_empty = False
-        self._next_search = 0.0
         self.has_scanned = False
 
     def request_scan(self) -> None:
@@ -109,7 +105,7 @@ class Inbox:
         is_due = now >= self._next_scan
         if is_due:
             self._messages.report_watcher(self._watcher.check())
-            self._search_misplaced(now)
+            self._messages.report_misplaced(now)
             self._rejected_files.check(now)
         if (is_due or self._is_scan_requested or self._has_waiting_files) and now >= self._scan_not_before:
             self._is_scan_requested = False
@@ -184,12 +180,6 @@ class Inbox:
             self._pending[name] = PendingFile(signature, now, was_read=False, code="", reason="not read yet")
             self._reader.request(name, signature, rules)
         self.has_scanned = True
-
-    def _search_misplaced(self, now: float) -> None:
-        if now >= self._next_search:
-            self._messages.report_misplaced(find_misplaced(self._context.paths.exports))
-            search_s = self._context.clock.monotonic() - now
-            self._next_search = now + max(_MISPLACED_S, search_s * _DUE_SHARE)
 
     def _forget_gone(self, found: Listing) -> None:
         """Forget files that do not exist any more, unless the folder is empty: a network drive may be disconnected."""
@@ -269,6 +259,7 @@ class Inbox:
             return
         rows = [(accepted.row, accepted.signature) for accepted in fitting]
         are_new = context.ledger.accept_all(rows, at_s=context.clock.utc_s())
+        self._messages.report_recovered(fitting)
         for accepted, is_new in zip(fitting, are_new, strict=True):
             row = accepted.row
             self._accepted[row.name] = (accepted.signature, row.sha256)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts.reader import Incomplete
+from daemon.rollouts.reading.reader import Incomplete
 from schemas.backoff import backoff_s
 
 UNREADABLE = frozenset({"E_PERMISSION", "E_UNREADABLE", "E_HELD_OPEN", "E_STORE"})

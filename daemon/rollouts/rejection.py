@@ -44,7 +44,7 @@ def move_to_rejected(source: Path, rejected: Path, reason: str, *, disk: Disk) -
 def _free_name(folder: Path, name: str) -> Path:
     short = _shortened(name)
     candidate, n = folder / short, 1
-    while os.path.lexists(for_system(candidate)):
+    while os.path.lexists(for_system(candidate)) or os.path.lexists(for_system(_note_of(candidate))):
         n += 1
         candidate = folder / f"{short}.{n}"
     return candidate

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from daemon.ledger.records import FileSignature
 from daemon.rollouts.contract import ContractVotes, apply_settings
 from daemon.rollouts.pending import PendingFile
-from daemon.rollouts.reader import Accepted, Rejected
+from daemon.rollouts.reading.reader import Accepted, Rejected
 from daemon.runtime.context import Context
 from schemas.rollout.meaning.majority import Vote
 from schemas.rollout.meaning.rules import ReadingRules

@@ -16,6 +16,7 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas.base import StrictModel
 from schemas.errors import HotlapError
+from schemas.job import Adoption
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, unlink_with_retries, write_atomic
 from schemas.storage.held_open import may_be_held_open
 from schemas.storage.layout import ProjectPaths
@@ -35,9 +36,10 @@ _COMMAND, _REPLY = ".command", ".reply"
 class Command(StrictModel):
     """A request to a running daemon."""
 
-    what: Literal["trigger", "pause", "resume", "publish"]
+    what: Literal["trigger", "pause", "resume", "publish", "adopt"]
     epoch: int = 0
     cycle: int | None = None
+    adoption: Adoption | None = None
     again: bool = False  #: for trigger: also if no rollout is new
 
 
@@ -47,6 +49,7 @@ class Reply(StrictModel):
     ok: bool
     message: str
     exit_code: int = Exit.CYCLE_FAILED  #: of `hotlap`, if the command was refused
+    cycle: int | None = None  #: the cycle that the command has started
 
 
 def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:

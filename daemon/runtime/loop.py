@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -65,10 +64,7 @@ class Mailbox:
 
 @contextmanager
 def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
-    """Send STOP on Ctrl-C, on SIGTERM and when the console closes. A second signal raises KeyboardInterrupt.
-
-    If SIGHUP was ignored at the start, as under nohup, it stays ignored.
-    """
+    """Send STOP on Ctrl-C, and on what acts as Ctrl-C by `end_in_order`. The second one raises KeyboardInterrupt."""
     received: list[int] = []
 
     def post(signum: int, frame: FrameType | None) -> None:
@@ -77,16 +73,11 @@ def stop_on_signals(mailbox: Mailbox) -> Iterator[None]:
             raise KeyboardInterrupt
         mailbox.stop()
 
-    names = ("SIGINT", "SIGTERM", "SIGBREAK") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGHUP")
-    numbers = [getattr(signal, name) for name in names]
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)
-    old = {number: signal.signal(number, post) for number in numbers}
+    old = signal.signal(signal.SIGINT, post)
     try:
         yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, old)
 
 
 def run(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daemon.ledger.cycle import Cycle, Event, Failed, Phase, Published, RetryPolicy, Selected, Trained, advance
 from daemon.ledger.records import Publication
+from daemon.publishing.foreign_files import ForeignFiles
 from daemon.publishing.pointer import PublishError
 from daemon.publishing.publish import PublishedModel, publish
 from daemon.runtime.context import Context
@@ -85,6 +86,7 @@ class ActiveCycle:
             contract=self._contract(result),
             paths=context.paths,
             keep_checkpoints=context.settings.daemon.keep_checkpoints == "all",
+            others=ForeignFiles(context),
             disk=context.disk,
         )
         self._report_old_copies(published)
@@ -107,10 +109,11 @@ class ActiveCycle:
             self.cycle, after, publication, seconds=self.elapsed_s, contract=self._contract(result).to_bytes()
         )
         self.cycle = after
-        log_publication(self._context.log, publication, result)
+        log_publication(self._context.log, publication, result, self._context.ledger.adoption(self.cycle.id))
 
     def _contract(self, result: Result) -> PolicyContract:
-        return result.contract if self.cycle.kind == "initial" else project_contract(self._context)
+        is_own = self.cycle.kind == "initial" or self.cycle.is_adoption
+        return result.contract if is_own else project_contract(self._context)
 
     def _result(self) -> Result:
         result = self._context.ledger.result(self.cycle.id)

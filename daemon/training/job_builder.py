@@ -8,8 +8,9 @@ from pathlib import Path
 
 from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import UsedRollout
+from daemon.publishing.adoption import hidden_sizes_of
 from daemon.publishing.behaviour_candidates import FEW_CANDIDATES, MAX_CANDIDATES, CandidateFinder
-from daemon.rollouts.file_clock import stored_clock_offset_s
+from daemon.rollouts.reports.file_clock import stored_clock_offset_s
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput
@@ -41,8 +42,8 @@ def parent_checkpoint(context: Context) -> tuple[str, str] | None:
 
 def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
     """Return the job for a cycle's next trainer."""
-    is_first = kind == "initial"
-    return _job(
+    is_first = kind in {"initial", "adopt"}
+    job = _job(
         context,
         kind=kind,
         policy_version=cycle.policy_version,
@@ -50,6 +51,7 @@ def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> 
         rollouts=() if is_first else rollout_inputs(context, cycle.id),
         parent=None if is_first else parent_checkpoint(context),
     )
+    return job.model_copy(update={"adoption": context.ledger.adoption(cycle.id)}) if kind == "adopt" else job
 
 
 def expected_job(context: Context, known: Collection[str]) -> Job:
@@ -80,7 +82,7 @@ def _job(
         policy_version=policy_version,
         output=output,
         contract=project_contract(context),
-        hidden_sizes=context.settings.agent.hidden_sizes,
+        hidden_sizes=hidden_sizes_of(context),
         settings=context.settings.trainer,
         rollouts=rollouts,
         parent=path,

@@ -8,7 +8,7 @@ from pathlib import Path
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.ledger.records import Publication
 from daemon.runtime.context import Context, LogLike
-from schemas.job import Job, Result
+from schemas.job import Adoption, Job, Result
 
 
 def log_trainer_start(log: LogLike, job: Job) -> None:
@@ -18,6 +18,8 @@ def log_trainer_start(log: LogLike, job: Job) -> None:
             f"creating the initial model (version 0): {job.contract.observation_size} observations, "
             f"{job.contract.action_space.in_words()}"
         )
+    elif job.adoption is not None:
+        log.info(f"adopting {job.adoption.origin}")
     elif job.kind == "train":
         new = sum(rollout.is_new for rollout in job.rollouts)
         log.info(
@@ -31,8 +33,14 @@ def log_script_start(log: LogLike, script: Path, epochs: int) -> None:
     log.info(f"[2/5] training with {script.name}: {epochs} epochs")
 
 
-def log_publication(log: LogLike, publication: Publication, result: Result) -> None:
+def log_publication(log: LogLike, publication: Publication, result: Result, adoption: Adoption | None) -> None:
     """Log which model was published."""
+    if adoption is not None:
+        for note in result.notes:
+            log.info(note)
+        version, origin = publication.policy_version, adoption.origin
+        log.info(f"[4/5] published: version {version} is adopted from {origin} ({publication.model})")
+        return
     score = "" if result.score is None else f", score {result.score:.4f}"
     chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}"
     log.info(f"[4/5] published: {chosen} ({publication.model})")

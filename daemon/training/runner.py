@@ -23,7 +23,7 @@ from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import has_room
-from daemon.training.exit_reason import exit_reason
+from daemon.training.exit_reason import ConsoleClosed, exit_reason
 from daemon.training.messages import report_failure, report_parked, report_stuck
 from daemon.training.notices import remember_notice, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
@@ -56,6 +56,7 @@ class Runner:
         self._awake_clock, self._retry_timer = AwakeClock(context.clock), RetryTimer(context.clock)
         self._next_publish = 0.0
         self._is_recovering = False
+        self._console_closed = ConsoleClosed()
         self._notice_codes: set[str] = set()
         self.progress = CycleProgress()
 
@@ -148,6 +149,7 @@ class Runner:
             self._fail(active, Failed("its trainer was lost when a write to the ledger or the disk failed"))
         if active.phase is Phase.CLAIMED:
             wait_s = self._retry_timer.left_s(active.cycle, now, self._retry_policy)
+            wait_s = max(wait_s, self._console_closed.left_s(now))
             if wait_s > 0 or self._reaper.busy or not has_room(self._context):
                 return min(max(wait_s, 0.1), 1.0)
             self._launch(active)
@@ -165,10 +167,10 @@ class Runner:
         try:
             disk.remove_folder(active.staging)
             disk.make_folder(active.staging)
-            if settings.daemon.training_script and active.cycle.kind == "train":
+            if settings.daemon.training_script and active.cycle.job_kind == "train":
                 self._begin_run(start_script(active, self._context, self._launcher, now=self._awake_clock.read()))
             else:
-                self._start_trainer(active, active.cycle.kind)
+                self._start_trainer(active, active.cycle.job_kind)
         except (DaemonError, OSError) as error:
             self._fail(active, Failed(error_text(error)))
 
@@ -240,6 +242,10 @@ class Runner:
                 self._start_trainer(active, "select")
             except (DaemonError, OSError) as error:
                 self._fail(active, Failed(error_text(error)))
+            return
+        if self._console_closed.interrupts(active.cycle.id, exit_code, self._awake_clock.read()):
+            active.move(Interrupted())
+            self._context.log.warning(f"cycle {active.cycle.id}: Windows ended its trainer with the console")
             return
         failed = exit_reason(
             exit_code,

@@ -43,7 +43,7 @@ def start_trainer(
     settings, staging, log = context.settings, active.staging, active.log
     job = make_job(context, active.cycle, kind=kind, output=staging)
     python = python_for(settings.daemon.python_executable)
-    spec = trainer_command(python, folder=staging, log=log, project=context.paths.project, settings=settings.trainer)
+    spec = trainer_command(python, log=log, project=context.paths.project, settings=settings.trainer)
     warm = warm_trainer.hand_over(log) if warm_trainer is not None else None
     child, is_ready = warm or (launcher.start(spec, sends_events=True), False)
     child.send(job)
@@ -62,7 +62,7 @@ def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, n
         str(settings.trainer.epochs),
         settings.trainer.device,
     )
-    spec = script_command(python, script, arguments, folder=staging, log=active.log, project=project)
+    spec = script_command(python, script, arguments, log=active.log, project=project)
     child = launcher.start(spec, sends_events=False)
     log_script_start(context.log, script, settings.trainer.epochs)
     return TrainerRun(child, spec, Timeouts(settings.daemon, sends_events=False, started=now))

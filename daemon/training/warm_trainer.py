@@ -13,6 +13,7 @@ from daemon.runtime.context import Context
 from daemon.training.job_builder import expected_job
 from schemas.backoff import backoff_s
 from schemas.job import Job, Ready
+from schemas.process.exit_codes import exit_words, with_remedy
 from schemas.storage.windows_paths import error_text
 
 LOG_NAME = "warm_trainer.log"
@@ -47,9 +48,10 @@ class WarmTrainer:
                 self._start()
             return
         self._read_events(self._child)
-        if self._child.poll() is not None:
+        if (exit_code := self._child.poll()) is not None:
             self._child.reap()
-            self._end_and_start_later(f"the warm trainer ended: {last_line(self._log)}")
+            ending = f"the warm trainer ended with {exit_words(exit_code)}: {last_line(self._log) or 'no message'}"
+            self._end_and_start_later(with_remedy(ending, exit_code))
         elif self._is_silent():
             self._end_and_start_later("the warm trainer sent no event in time")
         elif self._is_ready and may_start and (job := self._preview.next_job()) is not None:
@@ -96,7 +98,6 @@ class WarmTrainer:
             python = python_for(context.settings.daemon.python_executable)
             command = trainer_command(
                 python,
-                folder=context.paths.state,
                 log=self._log,
                 project=context.paths.project,
                 settings=context.settings.trainer,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from schemas.process.console import window_flags
 from schemas.process.windows_job import CREATE_SUSPENDED, JobObject, job_for_child
 
 
@@ -57,11 +58,15 @@ class PosixSession:
 
 
 class WindowsJob:
-    """A job object: Windows ends its processes when the handle is closed, also if this process is killed."""
+    """A job object: Windows ends its processes when the handle is closed, also if this process is killed.
 
-    def __init__(self, job: JobObject | None = None) -> None:
-        group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-        self.options: Mapping[str, Any] = {"creationflags": group | CREATE_SUSPENDED}
+    With `shares_ctrl_c` the child also gets the Ctrl-C of this process's console. Otherwise this process decides when
+    the child ends.
+    """
+
+    def __init__(self, job: JobObject | None = None, *, shares_ctrl_c: bool = False) -> None:
+        group = 0 if shares_ctrl_c else getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        self.options: Mapping[str, Any] = {"creationflags": group | CREATE_SUSPENDED | window_flags()}
         self._job = job or job_for_child()
 
     def assign(self, pid: int) -> None:

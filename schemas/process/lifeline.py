@@ -32,6 +32,16 @@ def take_stdin() -> int:
     return copy
 
 
+def leave_ctrl_c_to_parent() -> None:
+    """Ignore Ctrl-C and Ctrl-Break on Windows: the parent gets them as well, and decides when this process ends.
+
+    On POSIX a child is in a session of its own, to which the terminal sends nothing.
+    """
+    if sys.platform == "win32":
+        for number in (signal.SIGINT, signal.SIGBREAK):
+            signal.signal(number, signal.SIG_IGN)
+
+
 def discard_input(descriptor: int) -> None:
     """Read a descriptor to its end and discard what it contains."""
     while os.read(descriptor, 1024):
@@ -46,6 +56,7 @@ def end_with_parent(
     `read` gets the descriptor of standard input's copy, runs on a thread of its own, and must return or raise when the
     input ends. Standard input itself is empty afterwards.
     """
+    leave_ctrl_c_to_parent()
     arguments = (read, take_stdin(), exit_code)
     threading.Thread(target=_end_after, args=arguments, name="lifeline", daemon=True).start()
 

@@ -12,9 +12,23 @@ CODE_ROOT = Path(__file__).resolve().parents[2]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
+def console_python(python: str) -> str:
+    """Return python.exe for pythonw.exe, which has no console: each program that it starts would open a window."""
+    path = Path(python)
+    if path.stem.lower().startswith("pythonw"):
+        named = path.with_name(f"python{path.name[len('pythonw') :]}")
+        if named.is_file():
+            return str(named)
+    return python
+
+
+PYTHON = console_python(sys.executable)
+"""The Python that runs children, and that messages name: the one that runs this process."""
+
+
 def module_command(module: str, *arguments: str, python: str = "") -> tuple[str, ...]:
     """Return the command that runs a module of Hotlap. With `-P` Python does not search the current folder first."""
-    return (python or sys.executable, "-P", "-m", module, *arguments)
+    return (python or PYTHON, "-P", "-m", module, *arguments)
 
 
 def import_path(
@@ -27,7 +41,7 @@ def import_path(
     left out.
     """
     variables = os.environ if environment is None else environment
-    is_installed = CODE_ROOT.name in _INSTALLED and python in {"", sys.executable}
+    is_installed = CODE_ROOT.name in _INSTALLED and python in {"", PYTHON, sys.executable}
     own = [*(() if is_installed else (str(CODE_ROOT),)), *map(str, extra)]
     inherited = [entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]  # noqa: PTH117
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([*own, *inherited]))} if own or inherited else {}

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from schemas.program.children import CODE_ROOT
+from schemas.program.children import CODE_ROOT, PYTHON
 
 NAME = "hotlap"
 _IN_A_TEXT = re.compile(r"`hotlap(?=[ `])")
@@ -30,7 +30,7 @@ def hotlap_command() -> str:
     found = shutil.which(NAME)
     if found is not None and _belongs_to_this_python(Path(found)):
         return NAME
-    return f"{quoted(sys.executable)} -m daemon"
+    return f"{quoted(PYTHON)} -m daemon"
 
 
 def _belongs_to_this_python(script: Path) -> bool:
@@ -59,7 +59,7 @@ def usable(text: str) -> str:
 
 def pip_install(*arguments: str) -> str:
     """Return the command that installs packages for this Python, also if its environment does not have pip."""
-    python, packages = quoted(sys.executable), " ".join(map(quoted, arguments))
+    python, packages = quoted(PYTHON), " ".join(map(quoted, arguments))
     # Environments of `uv` do not have pip. Not importlib.util.find_spec: setuptools warns if it is asked for pip.
     if PathFinder.find_spec("pip") is None:
         return f"uv pip install --python {python} {packages}"

@@ -7,6 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from schemas.program.streams import open_standard_streams
+
 CODE = "E_PACKAGE"
 _COMMAND_LINE = "daemon.cli"
 _MARKER = b"IS_HOTLAP"
@@ -15,6 +17,7 @@ _MARKER = b"IS_HOTLAP"
 
 def main() -> int:
     """Run the daemon's command line and return its exit code."""
+    open_standard_streams()
     problem = package_problem()
     if problem:
         sys.stderr.write(f"hotlap: {problem} [{CODE}]\n")
@@ -23,7 +26,7 @@ def main() -> int:
         # By name: only this command depends on the daemon; the rest of schemas does not.
         return int(import_module(_COMMAND_LINE).main())
     except KeyboardInterrupt:  # during the imports
-        return 1
+        return 130
 
 
 def package_problem() -> str:

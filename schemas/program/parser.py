@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from schemas import __version__
+from schemas.program.children import PYTHON
 from schemas.program.commands import NAME, is_hotlap_script, quoted, usable
 from schemas.text import ascii_safe
 
@@ -62,8 +63,8 @@ class CommandParser(argparse.ArgumentParser):
     def _command(self) -> str:
         """Return the command that starts this program; `usable` replaces `hotlap` if necessary."""
         if self.prog.endswith(".py"):
-            return f"{quoted(sys.executable)} {quoted(sys.argv[0])}"
-        trainer = f"{quoted(sys.executable)} -m trainer"
+            return f"{quoted(PYTHON)} {quoted(sys.argv[0])}"
+        trainer = f"{quoted(PYTHON)} -m trainer"
         return re.sub("^python -m trainer", lambda _: trainer, re.sub("^python -m daemon", NAME, self.prog))
 
     def _explain(self, message: str) -> tuple[str, str]:

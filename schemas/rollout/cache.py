@@ -19,7 +19,7 @@ import orjson
 
 from schemas.contract import PolicyContract
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
-from schemas.rollout.rollout import LeftOut, Rollout
+from schemas.rollout.rollout import LeftOut, Recovered, Rollout
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
 from schemas.storage.held_open import retry_while_held_open
 
@@ -54,6 +54,7 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
             "noise_std": rollout.noise_std,
             "left_out": rollout.left_out,
             "causes": [list(cause) for cause in rollout.causes],
+            "recovered": rollout.recovered and list(rollout.recovered),
             "options": rules.options,
             "reward_parts": list(rollout.reward_parts),
             "arrays": [(array.dtype.str, array.shape) for array in arrays],
@@ -99,6 +100,7 @@ def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | Non
         noise_std=head["noise_std"],
         left_out=head["left_out"],
         causes=tuple(LeftOut(*cause) for cause in head["causes"]),
+        recovered=Recovered(*head["recovered"]) if head["recovered"] else None,
     )
 
 

@@ -8,6 +8,7 @@ from schemas.rollout.encoding import parse_document, require_size_limits
 from schemas.rollout.finite import drop_not_finite
 from schemas.rollout.meaning.fit import fit
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.meaning.separation import separate_agents
 from schemas.rollout.rollout import SEE_FORMATS, Rollout, require_contract_limits
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
@@ -20,7 +21,7 @@ def read_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
     Raises only RolloutError. `incomplete` is set if the document ends too early, or if its writer may
     still be writing it.
     """
-    return finished(parse_rollout(data, rules), rules)
+    return separate_agents(finished(parse_rollout(data, rules), rules))
 
 
 def parse_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
@@ -34,7 +35,10 @@ def parse_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
 
 
 def finished(rollout: Rollout, rules: ReadingRules) -> Rollout:
-    """Return a parsed rollout as the rules read it, without experiences that are not finite. Raises RolloutError."""
+    """Return a parsed rollout as the rules read it, without experiences that are not finite. Raises RolloutError.
+
+    Agents that share an agent_index are not separated: see `separate_agents`.
+    """
     return drop_not_finite(fit(rollout, rules))
 
 

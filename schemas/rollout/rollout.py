@@ -38,6 +38,13 @@ class LeftOut(NamedTuple):
     value: str  #: the first such value: "3.4e+38", "inf" or "nan"
 
 
+class Recovered(NamedTuple):
+    """What was recovered because several agents share an agent_index."""
+
+    agents: int  #: how many there usually are at the same time
+    confidence: float  #: from 0 to 1, the expected share of the steps whose next row is known
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """The experiences of a file as columns, in the order of the file; n experiences, O observations, A action numbers.
@@ -63,6 +70,7 @@ class Rollout:
     left_out: int  #: how many experiences were left out because they were not finite
     causes: tuple[LeftOut, ...] = ()  #: the columns that caused it
     states_bounds: bool = True  #: whether the file itself states the bounds of the actions
+    recovered: Recovered | None = None  #: set if `agents` are tracks that were recovered from the observations
 
     @property
     def size(self) -> int:

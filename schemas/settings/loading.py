@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from schemas.errors import ConfigError
 from schemas.settings.allowed import reason, schema_of, shown
+from schemas.settings.devices import require_device
 from schemas.settings.models import Settings
 from schemas.settings.sources import SourceValue, from_environment, from_file, from_flags, list_hint, variable_of
 from schemas.storage.windows_paths import shown_path
@@ -70,7 +71,10 @@ def load(
     variables = from_environment(Settings, os.environ if environment is None else environment)
     values = _merged(Settings, [*in_file, *variables, *from_flags(flags, flag_names)])
     names = frozenset(name for name, value in values.items() if value.source == "file")
-    return LoadedSettings(_validated(Settings, values, shown_path(config or CONFIG_NAME)), path, names)
+    settings = _validated(Settings, values, shown_path(config or CONFIG_NAME))
+    if "trainer.device" in values and not settings.daemon.training_script:  # a script may have devices of its own
+        require_device(values["trainer.device"])
+    return LoadedSettings(settings, path, names)
 
 
 def load_file(

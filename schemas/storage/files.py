@@ -88,6 +88,11 @@ class Disk:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(for_system(path))
 
+    def copy_time(self, source: Path, target: Path) -> None:
+        """Set the time of change of a copy to that of its original."""
+        info = source.stat()
+        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+
     def pause(self, seconds: float) -> None:
         """Wait before an operation that failed is tried again."""
         time.sleep(seconds)

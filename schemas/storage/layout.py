@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from schemas.storage.files import REAL_DISK
-from schemas.storage.windows_paths import engine_path, for_system
+from schemas.storage.windows_paths import engine_path, for_system, plain_path, working_folder
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
@@ -22,7 +24,7 @@ class ProjectPaths:
     """The folders and files of one project.
 
     On Windows, a project folder whose files would have paths that are too long gets the prefix that allows them, and so
-    do all paths below. Messages and files that engines read contain paths by `shown` and `engine_path`.
+    do all paths below. `shown_path` and `engine_path` return paths for messages and for files that engines read.
     """
 
     project: Path
@@ -152,6 +154,15 @@ class ProjectPaths:
             self.staging,
             self.commands,
         )
+
+    def leave(self) -> None:
+        """If the current folder is in the folders that Hotlap changes, make the project folder the current one.
+
+        Windows does not rename or remove a folder that is a process's current folder.
+        """
+        with contextlib.suppress(OSError):
+            if Path.cwd().is_relative_to(plain_path(self.training)):
+                os.chdir(working_folder(self.project))
 
     def make(self) -> None:
         """Create the folders that are missing."""

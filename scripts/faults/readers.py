@@ -64,6 +64,17 @@ class Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class NoOtherFiles:
+    """A project in which no other program writes to Models."""
+
+    def set_aside(self) -> frozenset[str]:
+        """Move nothing."""
+        return frozenset()
+
+    def remove_copied(self) -> None:
+        """Remove nothing."""
+
+
 class Publisher:
     """Publishes one version after another, and records the hash of each before it is published."""
 
@@ -94,7 +105,15 @@ class Publisher:
         )
         path = self.paths.cycle_folder(version) / result.model
         self.published[path.absolute().as_posix()] = result.files[result.model]
-        publish(result, staging=staging, cycle=version, contract=CONTRACT, paths=self.paths, keep_checkpoints=True)
+        publish(
+            result,
+            staging=staging,
+            cycle=version,
+            contract=CONTRACT,
+            paths=self.paths,
+            keep_checkpoints=True,
+            others=NoOtherFiles(),
+        )
 
 
 def read_once(paths: ProjectPaths, published: dict[str, str], newest: int) -> int:

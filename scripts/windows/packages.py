@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: by the system that it runs on. inside/check.py compares the list with the packages' own requirements.
 RUNTIME = ("annotated-types", "colorama", "filelock", "fsspec", "Jinja2", "markdown-it-py", "MarkupSafe", "mdurl",
            "mpmath", "msgspec", "networkx", "numpy", "orjson", "psutil", "pydantic", "pydantic_core", "Pygments",
-           "rich", "setuptools", "sympy", "threadpoolctl", "torch", "typing-inspection", "typing_extensions",
+           "rich", "scipy", "setuptools", "sympy", "threadpoolctl", "torch", "typing-inspection", "typing_extensions",
            "watchdog")  # fmt: skip
 TESTS = ("attrs", "cloudpickle", "Farama-Notifications", "gymnasium", "hypothesis", "iniconfig", "jsonschema",
          "jsonschema-specifications", "msvc-runtime", "packaging", "pluggy", "pytest", "pytest-timeout", "referencing",

@@ -37,10 +37,13 @@ ALLOWED = {
         {DISK},
         "invariant checks write only to their own temporary folder",
     ),
+    "daemon/adopt.py": ({DISK}, "a trainer tries the file in a temporary folder outside of the project"),
     "schemas/process/lifeline.py": (
         {DISK, PROCESS},
         "runs inside the child, which it forks; it opens only the null device",
     ),
+    "schemas/process/ending.py": ({DISK}, "it opens only the null device"),
+    "schemas/program/streams.py": ({DISK}, "it opens only the null device"),
     "daemon/process/output_log.py": (
         {DISK},
         "output may be lost and is not state; a trainer must not wait for it",

@@ -13,7 +13,7 @@ from daemon.cli import main
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import FileSignature
-from daemon.rollouts import reader as reader_module
+from daemon.rollouts.reading import reader as reader_module
 from daemon.rollouts.scan import Listing, scan_folder
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import v1_bytes, write_rollout

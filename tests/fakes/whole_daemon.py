@@ -29,6 +29,10 @@ class Launcher(app.ChildLauncher):
         return super().start(spec, sends_events=sends_events)
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> int:
     app.ChildLauncher = Launcher
-    sys.exit(main(sys.argv[1:]))
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

@@ -16,10 +16,11 @@ from schemas.errors import ModelError
 from schemas.model import check_probe, read_model
 from tests.platforms import needs_posix
 from trainer import load_policy
-from trainer.checkpoint_cli import find_best
+from trainer.checkpoint_cli import find_and_export, find_best
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.cli import main
 from trainer.programs import PROGRAMS
+from trainer.train_cli import main as train_main
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "data" / "rollouts"
@@ -199,6 +200,23 @@ def foreign(path, losses, *, name="value_loss", extra=None):
         state[f"{kind}_head.weight"], state[f"{kind}_head.bias"] = torch.randn(outputs, 8), torch.randn(outputs)
     document = {"policy_state_dict": state, "optimizer_state_dict": {}, "training_history": {name: losses}}
     torch.save(document | (extra or {}), path)
+
+
+def test_files_of_other_programs_are_moved_and_not_replaced(tmp_path):
+    foreign(tmp_path / "model_epoch_2.pt", [0.9, 0.3])
+    theirs = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    theirs |= {"model_epoch_2.json": b"theirs", "model_analysis.json": b'{"theirs": 1}', "model_best.pt": b"best"}
+    for name, data in theirs.items():
+        (tmp_path / name).write_bytes(data)
+    assert find_and_export([str(tmp_path), str(SAMPLES)]) == 0
+    kept = {path.name: path.read_bytes() for folder in tmp_path.glob("before_hotlap_*") for path in folder.iterdir()}
+    assert kept == {name: theirs[name] for name in ("model_epoch_2.json", "model_analysis.json")}
+    assert train_main([str(SAMPLES), str(tmp_path), "1", "cpu", "--fresh"]) == 0
+    kept = {path.name: path.read_bytes() for folder in tmp_path.glob("before_hotlap_*") for path in folder.iterdir()}
+    assert kept == {name: data for name, data in theirs.items() if name != "model_best.pt"}
+    assert (tmp_path / "model_best.pt").read_bytes() == b"best"
+    assert train_main([str(SAMPLES), str(tmp_path), "1", "cpu"]) == 0  # Hotlap's own files are replaced as before
+    assert len(list(tmp_path.glob("before_hotlap_*"))) == 3
 
 
 def test_checkpoints_of_other_scripts_are_ranked_and_exported(tmp_path):

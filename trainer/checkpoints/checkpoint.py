@@ -22,7 +22,8 @@ from torch import Tensor
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import ModelError
 from schemas.job import Job, config_hash
-from schemas.model import LOG_STD_START, Lineage
+from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
+from trainer.checkpoints.layer_names import Layers, layers_of
 from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common.exit_codes import is_out_of_memory
 from trainer.networks.network import Network, Stacks
@@ -30,16 +31,12 @@ from trainer.networks.normaliser import Normalisers
 
 FORMAT = "hotlap.checkpoint/1"
 NAME = re.compile(r"model_epoch_(\d+)\.pt")
-_LAYER = re.compile(r"(?:.*\.)?(policy|value)_(layers|head)(?:\.(\d+))?\.(weight|bias)")
 _VALUE_LOSSES = ("value_loss", "value_losses", "critic_loss", "critic_losses", "v_loss", "vf_loss", "val_loss", "loss")
 _UNREADABLE = (
     pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,
     AssertionError, OverflowError
 )  # fmt: skip
 """Exceptions of torch for a damaged file; they depend on which parts are damaged."""
-
-Layers = tuple[tuple[Tensor, Tensor], ...]
-"""Weights [out, in] and biases [out] of one stack. The head is the last layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +102,7 @@ class Checkpoint:
             "hidden_sizes": list(self.hidden_sizes),
             "stacks": {"policy": [list(p) for p in self.policy_layers], "value": [list(p) for p in self.value_layers]},
             "action_log_std": self.action_log_std,
-            "lineage": self.lineage.model_dump(mode="json"),
+            "lineage": self.lineage.document(),
             "policy_trained": self.policy_trained,
             "network": self.network_class,
             "probe_observations": self.probe_observations,
@@ -132,18 +129,25 @@ def document_bytes(document: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
-    """Load a checkpoint's dict, of Hotlap or any with the three keys. Raises ModelError (E_CHECKPOINT)."""
+def read_document(data: bytes, name: str) -> dict[str, Any]:
+    """Load the dict in a file of torch; {} if it contains something else. Raises ModelError (E_CHECKPOINT)."""
     try:
         document = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "Weights only load failed" in reason:  # torch then describes how to load it anyway
+            reason = "it contains Python objects, and loading them could run code"
         raise ModelError(
             f"{name} cannot be loaded: {reason}", hint="save only tensors and plain values", code="E_CHECKPOINT"
         ) from None
-    known = document if isinstance(document, dict) else {}
+    return document if isinstance(document, dict) else {}
+
+
+def load_document(data: bytes, name: str = "the checkpoint") -> dict[str, Any]:
+    """Load a checkpoint's dict, of Hotlap or any with the three keys. Raises ModelError (E_CHECKPOINT)."""
+    known = read_document(data, name)
     missing = [key for key in ("policy_state_dict", "optimizer_state_dict", "training_history") if key not in known]
     if missing:
         raise ModelError(
@@ -160,9 +164,8 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
     if document.get("format") == FORMAT:
         return _from_hotlap_document(document)
     state = {str(name): tensor for name, tensor in document["policy_state_dict"].items() if isinstance(tensor, Tensor)}
-    policy, value = _named_layers(state)
+    policy, value, log_std = layers_of(state)
     inputs, outputs = policy[0][0].shape[1], policy[-1][0].shape[0]
-    log_std = next((t for name, t in state.items() if name.endswith("log_std")), torch.full((outputs,), LOG_STD_START))
     contract = contract or PolicyContract(observation_size=inputs, action_space=_default_actions(outputs))
     if (contract.observation_size, contract.action_space.output_size) != (inputs, outputs):
         raise ModelError(
@@ -180,7 +183,7 @@ def checkpoint_from(document: dict[str, Any], contract: PolicyContract | None = 
         hidden_sizes=tuple(len(bias) for _, bias in policy[:-1]),
         policy_layers=policy,
         value_layers=value,
-        action_log_std=log_std.detach().float().reshape(-1),
+        action_log_std=log_std.clamp(LOG_STD_MIN, LOG_STD_MAX),
         lineage=Lineage(cycle=0, epoch=max(1, int(document.get("epoch") or 1))),
         policy_trained=True,
     )
@@ -212,25 +215,6 @@ def _from_hotlap_document(document: dict[str, Any]) -> Checkpoint:
 def _default_actions(outputs: int) -> ContinuousActions:
     names = ("steer", "throttle", "brake") if outputs == 3 else tuple(f"action_{i}" for i in range(outputs))
     return ContinuousActions.named(names)
-
-
-def _named_layers(state: Mapping[str, Tensor]) -> tuple[Layers, Layers]:
-    """Return both stacks, found by the layer names of the model JSON. Raises ModelError."""
-    found: dict[str, dict[tuple[int, int], dict[str, Tensor]]] = {"policy": {}, "value": {}}
-    for name, tensor in state.items():
-        match = _LAYER.fullmatch(name)
-        if match:
-            position = (int(match[2] == "head"), int(match[3] or 0))
-            found[match[1]].setdefault(position, {})[match[4]] = tensor.detach().float()
-    stacks = []
-    for kind, layers in found.items():
-        if not layers or any(set(pair) != {"weight", "bias"} for pair in layers.values()):
-            hint = "name the layers policy_layers.<i>, policy_head, value_layers.<i>, value_head"
-            raise ModelError(
-                f"`policy_state_dict` does not have complete {kind} layers", hint=hint, code="E_CHECKPOINT"
-            )
-        stacks.append(tuple((pair["weight"], pair["bias"]) for _, pair in sorted(layers.items())))
-    return stacks[0], stacks[1]
 
 
 def history_of(document: Mapping[str, Any]) -> dict[str, list[float]]:

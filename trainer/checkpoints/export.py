@@ -8,7 +8,8 @@ from torch import Tensor
 
 from schemas.model import PROBE_SIZE, Dense, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
 from schemas.rollout.rollout import Float32
-from trainer.checkpoints.checkpoint import Checkpoint, Layers
+from trainer.checkpoints.checkpoint import Checkpoint
+from trainer.checkpoints.layer_names import Layers
 from trainer.checkpoints.policy import CheckpointPolicy
 from trainer.common.rng import rng_for
 from trainer.networks.normaliser import Normalisers

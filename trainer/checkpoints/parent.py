@@ -68,9 +68,9 @@ def _open(job: Job, notices: Notices) -> Parent:
             may_wait=checkpoint is not None and checkpoint.lineage.epoch == 0,
             checksum="",
         )
-    _load_weights(network, checkpoint, job)
-    optimizer_state = _matching_state(checkpoint, network)
-    if not optimizer_state:
+    load_weights(network, checkpoint, job.settings.network)
+    optimizer_state = matching_state(checkpoint, network)
+    if not optimizer_state and checkpoint.optimizer_state_dict:
         notices.send(
             "W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts from scratch"
         )
@@ -114,15 +114,18 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
     return checkpoint
 
 
-def _load_weights(network: Network, checkpoint: Checkpoint, job: Job) -> None:
-    """Load a checkpoint's weights into the network; a state dict with other names is loaded layer by layer."""
+def load_weights(network: Network, checkpoint: Checkpoint, custom: str) -> None:
+    """Load a checkpoint's weights into the network; a state dict with other names is loaded layer by layer.
+
+    `custom` is the setting trainer.network. Raises ContractError if the classes of network and checkpoint differ.
+    """
     try:
         network.load_state_dict(checkpoint.policy_state_dict)
     except RuntimeError:
-        if job.settings.network or checkpoint.network_class:
+        if custom or checkpoint.network_class:
             raise ContractError(
-                f"the parent was trained with {checkpoint.network_class or 'the built-in network'}, "
-                f"the settings name {job.settings.network or 'the built-in network'}",
+                f"the model was trained with {checkpoint.network_class or 'the built-in network'}, "
+                f"the settings name {custom or 'the built-in network'}",
                 hint="restore the old trainer.network, or use a new project folder",
             ) from None
         _load_layers(network, checkpoint)
@@ -140,7 +143,7 @@ def _load_layers(network: Network, checkpoint: Checkpoint) -> None:
         network.clamp_log_std()
 
 
-def _matching_state(checkpoint: Checkpoint, network: Network) -> dict[str, Any]:
+def matching_state(checkpoint: Checkpoint, network: Network) -> dict[str, Any]:
     """Return Adam's moments if they fit the parameters one by one, otherwise {}."""
     state = checkpoint.optimizer_state_dict.get("state", {})
     parameters = [p for p in network.parameters() if p.numel()]

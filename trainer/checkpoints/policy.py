@@ -12,7 +12,8 @@ from schemas.errors import ModelError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.rollout.rollout import Float32
 from schemas.storage.files import read_with_retries
-from trainer.checkpoints.checkpoint import Checkpoint, Layers, checkpoint_from, load_document
+from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
+from trainer.checkpoints.layer_names import Layers
 from trainer.networks.distributions import distribution_for
 
 

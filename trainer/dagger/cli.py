@@ -92,7 +92,14 @@ def parser(prog: str) -> CommandParser:
 
 
 def _add_settings(p: CommandParser) -> None:
-    """Add a flag for each of the DaggerSettings."""
+    """Add --from and a flag for each of the DaggerSettings."""
+    p.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="FILE",
+        help="start every policy from a model JSON or a checkpoint, for example of a daemon",
+    )
     numbers = p.add_argument_group("settings of the training")
     for name, field in DaggerSettings.model_fields.items():
         flag, default = f"--{name.replace('_', '-')}", field.default
@@ -145,6 +152,8 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
     settings = settings_from_flags({name: getattr(arguments, name) for name in DaggerSettings.model_fields})
     if arguments.jobs < 1:
         raise ConfigError(f"--jobs is {arguments.jobs}, but must be at least 1", hint="see --help")
+    if arguments.start_from is not None and not arguments.start_from.is_file():
+        raise ConfigError(f"--from {arguments.start_from} is not a file", hint="name a model JSON or a checkpoint")
     if find_spec("gymnasium") is None:
         raise ConfigError("DAgger needs gymnasium", hint=install_command("dagger"), code="E_EXTRA")
     record_video = not arguments.no_record_video
@@ -164,6 +173,7 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
         record_video=record_video,
         jobs=arguments.jobs,
         stall_timeout_s=arguments.stall_timeout,
+        start_from=arguments.start_from,
     )
 
 

@@ -24,6 +24,7 @@ class MilestoneJob(StrictModel):
     device: str  #: auto or cpu
     record_video: bool
     completed_ids: tuple[str, ...]  #: milestones whose experts may create a missing start state
+    start_from: str = ""  #: a model whose weights the policy starts with; empty = new weights
 
 
 class Message(StrictModel):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,8 +15,9 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
+from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.tree import ProcessTree
-from schemas.program.children import child_environment
+from schemas.program.children import PYTHON, child_environment
 from schemas.storage.file_lock import try_acquire
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
@@ -46,6 +46,7 @@ class PipelineOptions:
     device: str
     record_video: bool
     jobs: int
+    start_from: Path | None = None  #: a model whose weights every policy starts with
     stall_timeout_s: float = 1800.0  #: a worker that makes no progress for this time is ended
 
     def __post_init__(self) -> None:
@@ -152,12 +153,13 @@ class Pipeline:
             device=options.device,
             record_video=options.record_video,
             completed_ids=completed,
+            start_from="" if options.start_from is None else str(options.start_from.resolve()),
         )
         logs = options.output_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / f"{name}.log").open("ab") as log:
             tree = ProcessTree(
-                [sys.executable, *_WORKER],
+                [PYTHON, *_WORKER],
                 project=options.output_dir,
                 environment=child_environment(),
                 stdin=subprocess.PIPE,
@@ -225,8 +227,8 @@ class Pipeline:
             limit_s = self.options.stall_timeout_s
             cause = f"it made no progress for {limit_s:g} s: its environment hangs, or --stall-timeout is too short"
             return new_result(self.options.config, name, "failed", f"{cause} -> see logs/{name}.log")
-        ending = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        reason = f"its process ended with {ending} -> see logs/{name}.log"
+        hint = "; ".join(filter(None, (remedy(code), f"see logs/{name}.log")))
+        reason = f"its process ended with {exit_words(code)} -> {hint}"
         return new_result(self.options.config, name, "failed", reason)
 
     def _record(self, result: MilestoneResult) -> None:

@@ -5,6 +5,8 @@ A policy's mean is in [-1, 1]; a bounded action is scaled from [-1, 1] to the en
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 from importlib import import_module
 from typing import Any
 
@@ -41,6 +43,18 @@ def check_id(name: str) -> None:
         raise ConfigError(f"the environment {name} does not exist: {error}", hint=hint, code="E_ENV") from None
 
 
+def _leave_end_to_parent(env: Any) -> Any:
+    """Let a worker's process ignore Ctrl-C and a closed terminal, which the console sends to it as well.
+
+    The run then ends after its current batch, for which it needs the workers. They end with their parent.
+    """
+    if multiprocessing.parent_process() is not None:
+        for name in ("SIGINT", "SIGHUP", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+    return env
+
+
 class GymnasiumVecEnv:
     """A `trainer.envs.vec_env.VecEnv` of n copies of one environment; each copy has one agent.
 
@@ -57,6 +71,7 @@ class GymnasiumVecEnv:
                 name,
                 num_envs=n_agents,
                 vectorization_mode="async" if workers else "sync",
+                wrappers=(*options.pop("wrappers", ()), *((_leave_end_to_parent,) if workers else ())),
                 vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
                 **options,
             )

@@ -82,7 +82,7 @@ class CheckpointManager:
             del progress.kept[name]
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("model_step_*.pt"):
-            if old.name not in progress.kept:
+            if NAME.fullmatch(old.name) and old.name not in progress.kept:  # not a copy that a user made
                 with contextlib.suppress(OSError):  # another program has it open: a later save removes it
                     unlink_with_retries(_normaliser_path(old))
                     unlink_with_retries(old)

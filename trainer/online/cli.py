@@ -47,6 +47,7 @@ examples:
   hotlap online --config cartpole        an installed config: less than a minute on most machines
   hotlap online --config rocket          Rocket League: 1v1, 1v2, 2v2
   hotlap online --resume                 continue the last run
+  hotlap online --env racing --from M.json   start from a model, for example one of a daemon
 
 A run is written to logs/latest_run; its config.toml has all settings, with those that the flags set.
 Exit codes: 0 done, 2 bad arguments, 65 unusable data, 70 a bug, 75 out of memory or disk (try again),
@@ -63,6 +64,12 @@ def parser(prog: str) -> CommandParser:
         help="a TOML file, or the name of an installed config, for example cartpole",
     )
     p.add_argument("--env", metavar="ID", help="rocket, racing or a Gymnasium id: env.id; --config is not needed")
+    p.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="FILE",
+        help="start from a trained model, for example one that a daemon published: run.start_from",
+    )
     p.add_argument("--resume", action="store_true", help="continue from the last checkpoint in logs/latest_run")
     p.add_argument("--debug", action="store_true", help="a short run that uses every part once")
     p.add_argument("--validate", action="store_true", help="check this installation and exit")
@@ -104,6 +111,7 @@ def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
         "seed": "run.seed",
         "device": "run.device",
         "logs": "run.logs",
+        "start_from": "run.start_from",
     }
     values = {setting: getattr(arguments, flag) for flag, setting in names.items()}
     flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in values.items() if value is not None}
@@ -131,6 +139,9 @@ def train(arguments: argparse.Namespace) -> int:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
+    start = settings.run.start_from
+    if start and not arguments.resume and not Path(start).is_file():
+        raise ConfigError(f"--from {start} is not a file", hint="name a model JSON or a checkpoint (.pt, .pth)")
     if settings.env.id not in {"rocket", "racing"}:
         check_id(settings.env.id)  # before the last run is moved to another folder
     config = as_toml(settings, "the settings of this run; --config with this file repeats it").encode()
@@ -200,7 +211,7 @@ def _user() -> str:
 
 
 class Stopping:
-    """The first Ctrl-C (or request to terminate) ends the run after the current batch; the second ends it at once."""
+    """The first Ctrl-C, or what acts as one, ends the run after the current batch; the second ends it at once."""
 
     def __init__(self) -> None:
         self._is_requested = False
@@ -209,14 +220,11 @@ class Stopping:
         return self._is_requested
 
     def __enter__(self) -> Stopping:
-        self._previous_handlers = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self._previous_handler = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, self._previous_handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame

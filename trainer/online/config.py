@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from schemas.settings.devices import DeviceName
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
@@ -37,8 +38,10 @@ class RunSettings(SettingsGroup):
     """Agent steps of the whole run."""
     logs: str = "logs"
     """The folder that contains latest_run."""
+    start_from: str = ""
+    """A model JSON or a checkpoint that a new run starts from; empty = a new network."""
     seed: Seed = 0
-    device: str = "auto"
+    device: DeviceName = "auto"
     """Where gradients are computed: auto (measured), cpu, cuda or cuda:1. The policy always acts on the CPU."""
     precision: Precision = "auto"
     compile: bool = False

@@ -24,6 +24,7 @@ from trainer.online.environments import Environments, SingleEnvironments
 from trainer.online.evaluate import ReturnStatistics
 from trainer.online.learner import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
+from trainer.online.start_from import start_from
 
 _LOSSES = ("total", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
 
@@ -53,6 +54,9 @@ class OnlineRun:
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
             self.environments.restore(self.progress.environments)
+        elif settings.run.start_from:
+            for line in start_from(Path(settings.run.start_from), self.learner):
+                console.line(line)
         self.stop: Callable[[], bool] = lambda: False
         self.score: ReturnStatistics | None = None
 

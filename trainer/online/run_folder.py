@@ -46,7 +46,15 @@ def open_run(logs: Path, *, config: bytes, resume: bool) -> Iterator[Path]:
 
 def _start_folder(folder: Path) -> None:
     if folder.exists():
-        rename_with_retries(folder, _free_path(folder.parent, _start_time(folder)))
+        target = _free_path(folder.parent, _start_time(folder))
+        try:
+            rename_with_retries(folder, target)
+        except PermissionError as error:
+            raise ConfigError(
+                f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror}",
+                hint="close the programs that use it, and the consoles whose current folder is in it",
+                code="E_BUSY",
+            ) from None
     (folder / "checkpoints").mkdir(parents=True)
     started = datetime.now().astimezone().strftime(_TIME)
     write_atomic(folder / _INFO, json.dumps({"started": started}).encode())

@@ -14,7 +14,8 @@ from schemas.errors import HotlapError, RolloutError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.meaning.rules import ReadingRules
-from schemas.rollout.reader import read_rollout
+from schemas.rollout.meaning.separation import REMEDY, in_words
+from schemas.rollout.reader import finished, read_rollout
 from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_with_retries, sha256_of
@@ -96,6 +97,7 @@ def load_rollouts(
             )
     if not loaded:
         raise problem
+    _report_recovered(loaded, notices)
     repetitions.report(notices)
     if left_out:
         names = ", ".join(left_out[:3]) + (" ..." if len(left_out) > 3 else "")
@@ -103,6 +105,15 @@ def load_rollouts(
             "W_ROLLOUT_SKIPPED", f"{len(left_out)} of {len(chosen)} rollouts are left out ({names}): {problem.message}"
         )
     return loaded
+
+
+def _report_recovered(loaded: Sequence[LoadedRollout], notices: Notices) -> None:
+    """Send a notice if agents had to be separated and no daemon has reported it."""
+    found = {one.entry.name: one.rollout.recovered for one in loaded if one.rollout.recovered and not one.entry.cache}
+    lowest = min(found, key=lambda name: found[name].confidence, default=None)
+    if lowest is not None:
+        more = f"; {len(found)} of {len(loaded)} rollouts, this one with the least confidence" if len(found) > 1 else ""
+        notices.send("W_AGENTS_MIXED", f"{in_words(found[lowest], lowest)}{more}: {REMEDY}")
 
 
 class _Repetitions:
@@ -148,6 +159,8 @@ def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rol
     stored = load_rollout(Path(entry.cache), rules) if entry.cache else None
     if stored is not None:
         return stored
+    if entry.cache and not Path(entry.source).is_file() and (other := load_rollout(Path(entry.cache))) is not None:
+        return finished(other, rules)  # the file is gone: its arrays are used if they fit
     data = read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
     if sha256_of(data) != entry.sha256:
         raise RolloutError(

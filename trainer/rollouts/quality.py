@@ -19,7 +19,6 @@ _STALE_TO_REPORT = 0.95
 _OUTLIER = 1e4
 """An observation this many times larger than half of its values, and than 1, makes its normalised values useless."""
 _LARGE_REWARD, _SMALL_REWARD = 1e4, 1e-4
-_STEPS_COMPARED, _MAX_AGENTS = 1024, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,6 @@ class RolloutQuality:
     median_O: Float32  #: of the magnitudes
     min_reward: float
     max_reward: float
-    mixed_agents: int  #: number of agents that share one agent_index; 0 if each has its own
     outside_A: Bools  #: continuous actions with a value beyond a bound
 
 
@@ -49,7 +47,6 @@ def measure_quality(rollout: Rollout) -> RolloutQuality:
         median_O=np.median(np.abs(rollout.observations), axis=0),
         min_reward=float(rollout.rewards.min()),
         max_reward=float(rollout.rewards.max()),
-        mixed_agents=count_mixed_agents(rollout),
         outside_A=_actions_outside_bounds(rollout.actions, rollout.contract.action_space),
     )
 
@@ -70,12 +67,6 @@ def check_rollouts(measures: Sequence[RolloutQuality], contract: PolicyContract,
         notices.send(
             "W_REWARD_SCALE",
             f"the largest reward of a step is {largest:g}: scale rewards to about 0.01 to 100 per step",
-        )
-    if agents := next((one.mixed_agents for one in measures if one.mixed_agents), 0):
-        notices.send(
-            "W_AGENTS_MIXED",
-            f"about {agents} agents seem to share one agent_index, because only every {agents}th step is close to the "
-            "one before: advantages are then computed across agents. Give each agent its own agent_index",
         )
     if isinstance(contract.action_space, ContinuousActions):
         _check_bounds(measures, contract.action_space, notices)
@@ -99,26 +90,6 @@ def _check_observations(measures: Sequence[RolloutQuality], notices: Notices) ->
             f"observation {index} reaches {largest[index]:.2g}, but half of its values are within {usual[index]:.2g}: "
             "a ray that hits nothing? Set agent.observation_limit, and clamp in the engine too",
         )
-
-
-def count_mixed_agents(rollout: Rollout) -> int:
-    """Return how many agents seem to be interleaved under one agent_index; 0 if each has its own.
-
-    An agent's observations change little from step to step. If consecutive steps under one index are as different as
-    any two steps, but steps that are k apart are close, k agents alternate under it.
-    """
-    index, count = np.unique(rollout.agents, return_counts=True)
-    rows = np.flatnonzero(rollout.agents == index[np.argmax(count)])[:_STEPS_COMPARED]
-    observations = rollout.observations[rows].astype(np.float64)
-    spread = observations.std(axis=0)
-    observations = observations[:, spread > 0] / spread[spread > 0]
-    if len(rows) < 4 * _MAX_AGENTS or observations.shape[1] == 0:
-        return 0
-    distances = [float(np.abs(observations[lag:] - observations[:-lag]).mean()) for lag in range(1, _MAX_AGENTS + 1)]
-    usual = float(np.median(distances))
-    closest = int(np.argmin(distances)) + 1
-    is_mixed = distances[0] > 0.7 * usual and distances[closest - 1] < 0.3 * usual
-    return closest if is_mixed else 0
 
 
 def _actions_outside_bounds(action_BA: Float32, space: ActionSpace) -> Bools:
@@ -152,8 +123,8 @@ def check_policy_sources(
     if unknown > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_BROKEN",
-            f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities. These "
-            "steps are used as if the policy of the steps around them had generated them, or else the published model",
+            f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities: correct "
+            "the exporter. These steps are used as if the policy of the steps around them had generated them",
         )
     is_foreign_B = policy_source_B == PolicySource.FOREIGN
     if float(is_foreign_B.mean()) <= _MISMATCH_TO_REPORT:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from schemas.process.lifeline import discard_input, take_stdin
 from schemas.program.parser import CommandParser
+from schemas.storage.layout import ProjectPaths
 from trainer.simulate.engine import Engine
 from trainer.simulate.options import SimulationOptions
 
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
     lifeline = options.pop("lifeline")
     if not options["project"].is_dir():
         p.error(f"the project folder {options['project']} does not exist")
+    options["project"] = options["project"].resolve()
+    ProjectPaths(options["project"]).leave()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A character that the console cannot show must not end the game.
@@ -32,9 +35,9 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
         engine = Engine(SimulationOptions(**options))
     except ValueError as error:
         p.error(str(error))
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: engine.stop())
+    signal.signal(signal.SIGINT, lambda *_: engine.stop())
+    if lifeline and hasattr(signal, "SIGBREAK"):
+        signal.signal(signal.SIGBREAK, signal.SIG_IGN)  # the console sends it to the parent as well, which decides
     if lifeline:
         threading.Thread(target=_stop_at_end_of_input, args=(engine, take_stdin()), daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""The four kinds of job: create version 0, train, select among existing checkpoints, export one epoch."""
+"""The kinds of job: create version 0, train, select among existing checkpoints, export an epoch, adopt a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import torch
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError, ModelError
 from schemas.job import Job, Result
+from schemas.model import MAX_MODEL_BYTES
+from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.windows_paths import shown_path
+from trainer.checkpoints.adoption import adopt
 from trainer.checkpoints.checkpoint import (
     NAME,
     Checkpoint,
@@ -45,6 +48,8 @@ def run_job(job: Job, reporter: Reporter, cache: PrefetchCache | None = None) ->
             result = _select(job, reporter)
         case "export":
             result = _export(job, reporter)
+        case "adopt":
+            result = _adopt(job, reporter)
         case "prefetch":
             raise HotlapError("a prefetch job has no result", hint="send the job itself", code="E_JOB")
     return result.model_copy(update={"seconds": time.monotonic() - start_s})
@@ -99,6 +104,27 @@ def _export(job: Job, reporter: Reporter) -> Result:
     losses = value_losses_of(history_of(load_document(output.register(name), name)))
     candidate = CheckpointCandidate(job.export_epoch, name, tuple(losses))
     return export_result(job, output, RankedCheckpoint(candidate, score(losses), "requested"))
+
+
+def _adopt(job: Job, reporter: Reporter) -> Result:
+    """Write a trained model of a file as a checkpoint and a model JSON of the project."""
+    adoption = job.adoption
+    if adoption is None:
+        raise HotlapError("the job does not name a file", hint="report it with the log", code="E_JOB")
+    path = Path(adoption.file)
+    reporter.report_activity(f"reading {path.name}", 0.1)
+    data = read_with_retries(path.resolve(), limit=MAX_MODEL_BYTES)
+    if sha256_of(data) != adoption.sha256:
+        raise ModelError(f"{path.name} has changed since it was checked", hint="run `hotlap adopt` again")
+    checkpoint, notes = adopt(adoption, data, job)
+    if not checkpoint.probe_observations.numel():
+        checkpoint = replace(checkpoint, probe_observations=torch.from_numpy(random_observations(checkpoint)))
+    output = Output(Path(job.output))
+    epoch = checkpoint.lineage.epoch
+    output.write(f"model_epoch_{epoch}.pt", checkpoint.to_bytes())
+    candidate = CheckpointCandidate(epoch, f"model_epoch_{epoch}.pt", ())
+    result = export_result(job, output, RankedCheckpoint(candidate, None, "adopted"))
+    return result.model_copy(update={"notes": notes})
 
 
 def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:

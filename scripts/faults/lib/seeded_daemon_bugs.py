@@ -54,7 +54,7 @@ DAEMON_BUGS = (
         "a file that is still being written is rejected at once",
         (
             Replacement(
-                "daemon/rollouts/reader.py",
+                "daemon/rollouts/reading/reader.py",
                 "        if error.incomplete:\n",
                 "        if error.incomplete and not data:\n",
             ),
@@ -152,7 +152,7 @@ DAEMON_BUGS = (
         "the hash of a file without the white space around it",
         (
             Replacement(
-                "daemon/rollouts/reader.py",
+                "daemon/rollouts/reading/reader.py",
                 "        sha256 = sha256_of(data)\n",
                 "        sha256 = sha256_of(data.strip())\n",
             ),

@@ -7,6 +7,7 @@ import pytest
 
 from daemon.cli import main
 from daemon.diagnostics import doctor as doctor_module
+from daemon.diagnostics import folder_checks
 from daemon.diagnostics.exporter_health import CHECKS, judge_exporter
 from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import TorchBuild
@@ -21,7 +22,7 @@ from tests.helpers import open_context
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Replace the import of torch in another process, which takes seconds."""
-    monkeypatch.setattr(doctor_module, "other_path_note", lambda project: None)  # tests may run in a container
+    monkeypatch.setattr(folder_checks, "other_path_note", lambda project: None)  # tests may run in a container
     monkeypatch.setattr(doctor_module, "torch_in", lambda python: TorchBuild("2.13.0", "cpu", 0))
 
 
@@ -106,7 +107,7 @@ def test_a_configured_gpu_that_does_not_exist_is_wrong(paths, capsys, monkeypatc
 
 
 def test_a_nearly_full_disk_is_wrong(paths, capsys, monkeypatch):
-    monkeypatch.setattr(doctor_module, "LOW_DISK_BYTES", 1 << 62)
+    monkeypatch.setattr(folder_checks, "LOW_DISK_BYTES", 1 << 62)
     code, found = findings(capsys, paths)
     assert (code, found["disk"][0][0]) == (1, "wrong")
     assert "free some space" in found["disk"][0][1]

@@ -23,6 +23,16 @@ def paths(tmp_path):
     return paths
 
 
+class NoOthers:
+    """A project in which no other program has written to Models."""
+
+    def set_aside(self):
+        return frozenset()
+
+    def remove_copied(self):
+        pass
+
+
 def publish_one(paths, disk):
     model = make_model(version=1)
     staging = paths.staging / "cycle_000001"
@@ -39,7 +49,7 @@ def publish_one(paths, disk):
         contract=model.contract,
         hidden_sizes=model.hidden_sizes,
     )
-    kwargs = {"contract": model.contract, "paths": paths, "keep_checkpoints": True, "disk": disk}
+    kwargs = {"contract": model.contract, "paths": paths, "keep_checkpoints": True, "disk": disk, "others": NoOthers()}
     return publish(result, staging=staging, cycle=1, **kwargs)
 
 

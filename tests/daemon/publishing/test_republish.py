@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import closing
 
@@ -9,6 +10,7 @@ import pytest
 
 from daemon.cli import main
 from daemon.ledger.ledger import Ledger
+from daemon.publishing import republish
 from daemon.runtime.instance_lock import ProjectLock, is_held
 from schemas.program.commands import usable
 from schemas.storage.layout import ProjectPaths
@@ -78,9 +80,11 @@ def test_a_missing_cycle_or_epoch_is_named(paths, arguments, message, capsys):
     assert paths.pointer.read_bytes() == before
 
 
-def test_a_pointer_file_that_cannot_be_written_is_reported(paths, capsys):
-    paths.pointer.unlink()
-    paths.pointer.mkdir()
+def test_a_pointer_file_that_cannot_be_written_is_reported(paths, capsys, monkeypatch):
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(paths.pointer))
+
+    monkeypatch.setattr(republish, "set_pointer", refuse)
     assert publish(paths, "--epoch", "2", "--cycle", "1") == 1
     assert "best_model_path.txt cannot be written" in capsys.readouterr().err
     assert not is_held(paths.lock)

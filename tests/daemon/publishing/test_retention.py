@@ -64,20 +64,21 @@ def test_a_file_that_has_changed_is_not_removed(tmp_path):
 def test_only_unneeded_arrays_are_removed(tmp_path):
     paths = ProjectPaths(tmp_path)
     paths.make()
-    for name in ("aa", "bb"):
+    for name in ("a" * 64, "b" * 64, "notes"):
         paths.cached_rollout(name).write_bytes(b"x")
-    remove_unneeded_arrays(paths, {"aa"})
-    assert [path.stem for path in paths.cache.iterdir()] == ["aa"]
+    remove_unneeded_arrays(paths, {"a" * 64})
+    assert sorted(path.stem for path in paths.cache.iterdir()) == ["a" * 64, "notes"]
 
 
 def test_the_newest_cycle_logs_and_all_other_files_stay(tmp_path):
     paths = ProjectPaths(tmp_path)
     paths.make()
-    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", "daemon.log", "warm_trainer.log", "cycle_1.txt"):
+    others = ("cycle_12.log", "daemon.log", "warm_trainer.log", "cycle_1.txt")
+    for name in ("cycle_9.log", "cycle_10.log", "cycle_11.log", *others):
         (paths.logs / name).write_bytes(b"x")
-    remove_old_logs(paths, keep_newest=2)
+    remove_old_logs(paths, own_up_to=11, keep_newest=2)
     left = {path.name for path in paths.logs.iterdir()}
-    assert left == {"cycle_10.log", "cycle_11.log", "daemon.log", "warm_trainer.log", "cycle_1.txt"}
+    assert left == {"cycle_10.log", "cycle_11.log", *others}
 
 
 def test_the_folder_of_the_cycle_that_earned_most_is_kept(tmp_path):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from daemon.rollouts.file_clock import stored_clock_offset_s
+from daemon.rollouts.reports.file_clock import stored_clock_offset_s
 from tests.faults.support.harness import InstantHarness
 
 HOUR_S = 3600.0

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts.reader import Accepted, Incomplete, ingest
+from daemon.rollouts.reading.reader import Accepted, Incomplete, ingest
 from schemas.rollout.cache import load_rollout
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import v1_bytes

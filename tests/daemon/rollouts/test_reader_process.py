@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from daemon.ledger.records import FileSignature
-from daemon.rollouts import reader as reader_module
-from daemon.rollouts.reader import Accepted, Incomplete, Rejected, ingest
-from daemon.rollouts.reader_process import ReaderProcess
+from daemon.rollouts.reading import reader as reader_module
+from daemon.rollouts.reading.reader import Accepted, Incomplete, Rejected, ingest
+from daemon.rollouts.reading.reader_process import ReaderProcess
 from schemas.rollout.cache import load_rollout
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import v1_bytes, write_rollout
@@ -38,7 +38,7 @@ def readers():
     found = []
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.Error, OSError):  # it ended just now, or has not started yet
-            if "daemon.rollouts.reader_process" in process.cmdline():
+            if "daemon.rollouts.reading.reader_process" in process.cmdline():
                 found.append(process)
     return found
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from daemon.diagnostics.data_health import check_data
-from daemon.rollouts.examination import find_double_done
+from daemon.rollouts.reading.examination import find_double_done
 from schemas.job import Event, Job
 from schemas.rollout.rollout import Rollout
 from tests.faults.support.harness import InstantHarness, train, violations
@@ -62,13 +62,13 @@ def rows_trained_on(jobs: list[Job]) -> int:
     """Return how many experiences the trainer gets from the new rollouts of all jobs."""
     from trainer.common.prefetch_cache import PrefetchCache
     from trainer.common.reporting.reporter import MemoryReporter, Notices
-    from trainer.rollouts.loading import load_rollouts
+    from trainer.rollouts.loading import load_rollouts, rules_of
 
     total = 0
     for job in jobs:
         if job.kind == "train":
             new = [rollout for rollout in job.rollouts if rollout.is_new]
-            loaded = load_rollouts(new, job.contract, Notices(MemoryReporter()), PrefetchCache())
+            loaded = load_rollouts(new, rules_of(job), Notices(MemoryReporter()), PrefetchCache())
             total += sum(item.rollout.size for item in loaded)
     return total
 

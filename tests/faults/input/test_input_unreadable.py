@@ -90,7 +90,7 @@ def test_an_unreadable_file_is_warned_about_and_counts_once_it_can_be_read():
 
 @pytest.mark.fault(24)
 def test_an_unreadable_file_is_read_again_after_growing_delays(make_input_harness, monkeypatch):
-    from daemon.rollouts import reader as reader_module
+    from daemon.rollouts.reading import reader as reader_module
 
     reads: list[float] = []
     harness = make_input_harness()
@@ -158,7 +158,7 @@ def test_one_cycle_waits_for_a_file_that_is_open_in_another_program(make_input_h
 
 def refuse_to_read(monkeypatch, faults):
     """Let reads of rollouts fail with these faults, the last one first; return those that are left."""
-    from daemon.rollouts import reader as reader_module
+    from daemon.rollouts.reading import reader as reader_module
 
     real, left = reader_module.read_regular, list(faults)
 

@@ -14,7 +14,9 @@ import pytest
 
 from daemon.ledger.cycle import Phase
 from daemon.process.child import Child, ChildSpec
+from daemon.training.exit_reason import CLOSING_S
 from schemas.job import Ready
+from schemas.process.exit_codes import CONTROL_C
 from schemas.process.group import PosixSession
 from tests.fakes.trainer import SLEEPER
 from tests.faults.support.children import (
@@ -86,7 +88,7 @@ def test_a_trainer_that_hangs_is_ended_and_the_daemon_does_not_wait_for_it(fresh
 @pytest.mark.fault(54)
 def test_jobs_arrive_whole_and_in_order(tmp_path):
     program = "import sys; [print(len(line), line[:1], file=sys.stderr) for line in sys.stdin]"
-    spec = ChildSpec((sys.executable, "-c", program), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", program), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Line:
@@ -106,7 +108,7 @@ def test_jobs_arrive_whole_and_in_order(tmp_path):
 
 @pytest.mark.fault(54)
 def test_the_daemon_does_not_wait_for_a_trainer_that_does_not_read_its_job(tmp_path):
-    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=True, wake=lambda: None)
 
     class Long:
@@ -205,7 +207,7 @@ def test_a_process_of_an_earlier_daemon_that_does_not_end_prevents_trainers(fres
 @posix
 @pytest.mark.fault(55)
 def test_stop_waits_no_longer_than_its_grace_period(tmp_path, monkeypatch):
-    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", SLEEPER), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=False, wake=lambda: None)
     with monkeypatch.context() as patched:
         for name in ("terminate", "kill"):
@@ -318,3 +320,23 @@ def test_the_next_start_ends_a_trainer_that_is_left_before_another_one_begins(fr
             harness.until_published(1)
     finally:
         end(orphan)
+
+
+# The console
+
+
+def test_trainers_that_end_with_the_console_of_windows_are_not_failures(fresh_project):
+    """Windows closes the console of the newest process first, so the daemon sees the trainer's end before its own."""
+    with InstantHarness(fresh_project()) as harness:
+        harness.launcher.answer = lambda job: [Ready(versions={})]
+        harness.write_rollouts(1, 2)
+        harness.until(lambda: len(harness.launcher.started) == 1)
+        harness.launcher.started[0].end(CONTROL_C)
+        harness.until(lambda: harness.runner.cycle.phase is Phase.CLAIMED)
+        ended_s = harness.clock.now
+        assert harness.runner.cycle.attempt == 0
+        harness.until(lambda: len(harness.launcher.started) == 2)
+        assert harness.clock.now - ended_s >= CLOSING_S
+        harness.launcher.started[1].end(CONTROL_C)
+        harness.until(lambda: harness.runner.cycle.phase is Phase.CLAIMED and harness.runner.cycle.attempt == 1)
+        assert "exit code 0xC000013A (Ctrl-C, or its console was closed)" in harness.runner.cycle.why

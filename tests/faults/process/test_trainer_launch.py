@@ -88,7 +88,7 @@ def test_if_the_python_is_removed_rollouts_stay_pending_until_it_exists_again(fr
 
 @pytest.mark.fault(51)
 def test_a_program_that_cannot_be_started_is_reported_with_its_command(tmp_path):
-    spec = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec(("/nowhere/python", "-m", "my trainer"), tmp_path / "log", (), tmp_path)
     with pytest.raises(DaemonError, match=r"\(command: /nowhere/python -m ['\"]my trainer['\"], in "):
         Child(spec, sends_events=True, wake=lambda: None)
 

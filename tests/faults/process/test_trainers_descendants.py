@@ -191,7 +191,7 @@ def test_only_orphans_of_this_project_are_ended(tmp_path):
 @posix
 @pytest.mark.fault(63)
 def test_a_process_that_reuses_a_pid_is_not_signalled(tmp_path, monkeypatch):
-    spec = ChildSpec((sys.executable, "-c", "pass"), tmp_path, tmp_path / "log", (), tmp_path)
+    spec = ChildSpec((sys.executable, "-c", "pass"), tmp_path / "log", (), tmp_path)
     child = Child(spec, sends_events=False, wake=lambda: None)
     until(lambda: child.poll() is not None)
     other_process = sleeper()

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.process.child import Child, ChildSpec
-from daemon.rollouts.examination import Examiner
-from daemon.rollouts.reader import Outcome, compare_with_earlier, ingest
+from daemon.rollouts.reading.examination import Examiner
+from daemon.rollouts.reading.reader import Outcome, compare_with_earlier, ingest
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
 from schemas.storage.files import Disk, sha256_of
 from schemas.storage.layout import ProjectPaths

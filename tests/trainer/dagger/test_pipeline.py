@@ -118,7 +118,7 @@ def test_a_bad_milestone_fails_and_the_others_are_trained(tmp_path):
     assert "the expert's success rate is 0.00, below 0.60" in reasons["WEAK"]
     assert results["WEAK"]["expert_success_rate"] == 0.0
     assert "run() did not return within 3 s" in reasons["HANGS"]
-    assert "its process ended with signal 9 -> see logs/KILLS.log" in reasons["KILLS"]
+    assert "its process ended with signal 9 (SIGKILL) -> see logs/KILLS.log" in reasons["KILLS"]
     assert "WEAK_completed.state does not exist, and WEAK is not completed -> complete WEAK first" in reasons["AFTER"]
     assert "TORN" not in reasons["TORN"]
     assert "SAVED_completed.state: the start state cannot be loaded" in reasons["TORN"]

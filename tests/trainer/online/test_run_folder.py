@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigError
+from trainer.online import run_folder
 from trainer.online.run_folder import open_run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,3 +100,18 @@ def test_a_run_without_a_usable_start_time_is_moved_as_well(tmp_path, info):
     [older] = [path for path in logs.iterdir() if path.is_dir() and path.name != "latest_run"]
     assert older.name.replace("_", "").isdigit()
     assert (older / "config.toml").read_bytes() == b"# first"
+
+
+def test_a_last_run_that_a_program_uses_is_reported(tmp_path, monkeypatch):
+    """On Windows, a console whose current folder is in the last run prevents its rename."""
+
+    def refuse(source, target):
+        raise PermissionError(13, "Permission denied", str(source))
+
+    logs = tmp_path / "logs"
+    with open_run(logs, config=b"", resume=False):
+        pass
+    monkeypatch.setattr(run_folder, "rename_with_retries", refuse)
+    words = r"latest_run cannot be renamed to \d+_\d+: .* -> close the programs .*E_BUSY"
+    with pytest.raises(ConfigError, match=words), open_run(logs, config=b"", resume=False):
+        pass

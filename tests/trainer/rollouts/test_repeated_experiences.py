@@ -10,6 +10,7 @@ import pytest
 from schemas.errors import RolloutError
 from schemas.job import RolloutInput
 from schemas.rollout.cache import store_rollout
+from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import Rollout
 from tests.helpers import make_rollout
@@ -93,7 +94,7 @@ def test_without_a_daemon_repeated_experiences_are_found_here(tmp_path):
     game = make_rollout(n=384)
     reporter = MemoryReporter()
     entries = entries_of(tmp_path, *(part(game, slice(0, 128 * k)) for k in (1, 2, 3)), game)
-    loaded = load_rollouts(entries, game.contract, Notices(reporter), PrefetchCache())
+    loaded = load_rollouts(entries, NO_RULES.for_contract(game.contract, "model"), Notices(reporter), PrefetchCache())
     assert [item.entry.name for item in loaded] == ["rollout_0.json", "rollout_1.json", "rollout_2.json"]
     assert [item.rollout.size - 128 <= 4 for item in loaded] == [True] * 3
     assert reporter.codes() == ["W_CUMULATIVE"]
@@ -102,4 +103,6 @@ def test_without_a_daemon_repeated_experiences_are_found_here(tmp_path):
 def test_repetitions_of_another_file_are_an_error_of_that_rollout(tmp_path):
     entries = entries_of(tmp_path, make_rollout(n=64), repeated="AAAA")
     with pytest.raises(RolloutError, match="E_REPLACED"):
-        load_rollouts(entries, make_rollout().contract, Notices(MemoryReporter()), PrefetchCache())
+        load_rollouts(
+            entries, NO_RULES.for_contract(make_rollout().contract, "model"), Notices(MemoryReporter()), PrefetchCache()
+        )

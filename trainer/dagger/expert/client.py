@@ -13,6 +13,7 @@ from typing import IO, Any, Self
 import msgspec
 
 from schemas.errors import HotlapError
+from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
 from schemas.storage.windows_paths import shown_path
@@ -151,9 +152,9 @@ class Expert:
             return message
         assert self._tree is not None
         status = self._tree.process.wait()
-        reason = f"signal {-status}" if status < 0 else f"exit code {status}"
+        hint = "; ".join(filter(None, (remedy(status), "see the milestone's log")))
         raise ExpertError(
-            f"the process of {self._name} ended with {reason}", hint="see the milestone's log", code="E_EXPERT_DIED"
+            f"the process of {self._name} ended with {exit_words(status)}", hint=hint, code="E_EXPERT_DIED"
         )
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:

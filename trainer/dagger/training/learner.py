@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.contract import ContinuousActions, PolicyContract
+from schemas.errors import ContractError
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
+from trainer.checkpoints.adoption import read_trained_model
 from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite
+from trainer.checkpoints.export import fold
 from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common.rng import numpy_rng_for
 from trainer.dagger.actions import ActionSpec, Labels
@@ -65,6 +68,7 @@ class DaggerLearner:
         self._spec, self._actions, self._config = spec, actions, config
         self._space = actions.model_space()
         self.loss = ImitationLoss(actions.kind, self._space)
+        self._has_started_from = False
         self._set_statistics(ObservationNormaliser.identity(1 if spec.is_image else spec.shape[0]))
         self._network: PolicyNetwork = self._build_network()
         self._network.module().to(config.device)
@@ -83,13 +87,36 @@ class DaggerLearner:
         self._statistics = statistics
         self._normaliser = damped_normaliser(statistics, self._config.damping_labels)
 
+    @torch.no_grad()
+    def start_from(self, data: bytes, name: str) -> None:
+        """Start from the weights of a model JSON or a checkpoint. Raises ModelError or ContractError."""
+        if self._spec.is_image or not isinstance(self._network, VectorNetwork):
+            raise ContractError(f"{name} cannot be used: this environment has images", hint="leave --from out")
+        contract = PolicyContract(observation_size=self._spec.shape[0], action_space=self._space)
+        hint = "start from a model of this environment's agents"
+        found = read_trained_model(data, name, contract=contract, contract_hint=hint).checkpoint
+        if differences := contract.differences(found.contract):
+            raise ContractError(f"{name} has {' and '.join(differences)}", hint=hint)
+        sizes = (self._config.hidden, self._config.hidden)
+        if found.hidden_sizes != sizes:
+            hint = f"use --hidden-dim {found.hidden_sizes[0]}" if len(set(found.hidden_sizes)) == 1 else hint
+            raise ContractError(
+                f"{name} has hidden layers {list(found.hidden_sizes)}, the run {list(sizes)}", hint=hint
+            )
+        stacks = self._network.network.stacks()
+        for layers, folded in zip((stacks.policy, stacks.value), fold(found), strict=True):
+            for layer, dense in zip(layers, folded.layers(), strict=True):
+                layer.weight.copy_(torch.from_numpy(dense.weights))
+                layer.bias.copy_(torch.from_numpy(dense.biases))
+        self._has_started_from = True
+
     def update_normaliser(self, observations: NDArray[Any]) -> None:
         """Add observations to the normaliser. The weights are rescaled, so that the policy does not change."""
         if self._spec.is_image:
             return
         before = self._normaliser
         self._set_statistics(self._statistics.updated(observations))
-        if before.count and isinstance(self._network, VectorNetwork):
+        if (before.count or self._has_started_from) and isinstance(self._network, VectorNetwork):
             rescale_inputs(self._network.network.stacks(), before, self._normaliser)
 
     def train(

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError
-from schemas.storage.files import REAL_DISK
+from schemas.model import MAX_MODEL_BYTES
+from schemas.storage.files import REAL_DISK, read_with_retries
 from schemas.storage.held_open import retry_while_held_open
 from trainer.common.reporting.video import remove_unfinished
 from trainer.dagger.environment import MilestoneEnv, open_environments
@@ -144,6 +145,9 @@ def _train(context: MilestoneContext, progress: MilestoneProgress, limit: int) -
     """Do the rounds that are left, write the models, and evaluate the best policy over many episodes."""
     settings, spec = context.job.settings, context.episode_spec(limit)
     learner = _new_learner(context, progress.learner)
+    start_from = context.job.start_from
+    if start_from and not progress.learner:
+        learner.start_from(read_with_retries(Path(start_from), limit=MAX_MODEL_BYTES), Path(start_from).name)
     while len(progress.rounds) < settings.dagger_iterations:
         progress = run_round(context, spec, learner, progress)
         save_progress(context.folder, progress)

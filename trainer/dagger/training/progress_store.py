@@ -15,7 +15,8 @@ import orjson
 import torch
 
 from schemas.errors import HotlapError
-from schemas.storage.files import REAL_DISK, read_regular, write_atomic
+from schemas.model import MAX_MODEL_BYTES
+from schemas.storage.files import REAL_DISK, read_regular, read_with_retries, write_atomic
 from schemas.storage.held_open import is_held_open, retry_while_held_open
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import MilestoneJob
@@ -109,6 +110,10 @@ def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start
         "expert": hashlib.sha256(expert).hexdigest(),
         "start": None if start_state is None else hashlib.sha256(start_state).hexdigest(),
     }
+    if job.start_from:
+        document["start_from"] = hashlib.sha256(
+            read_with_retries(Path(job.start_from), limit=MAX_MODEL_BYTES)
+        ).hexdigest()
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from schemas.model import MAX_MODEL_BYTES, Dense, Stack
 from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
 from trainer.online.actor import Actor
 
+_NAME = re.compile(r"policy_\d{10}\.npz")
 START_RATING = 1000.0
 _K = 16.0  #: largest change of a rating by one match, in points
 _SCALE = 400.0  #: difference in points at which the better one's expected score is ten times the other's
@@ -77,7 +79,7 @@ class OpponentPool:
         """Remove the files of policies that are no longer in the pool. Call it after a checkpoint was saved."""
         used = {opponent.name for opponent in self.opponents}
         for path in self.folder.glob("policy_*.npz"):
-            if path.name not in used:
+            if _NAME.fullmatch(path.name) and path.name not in used:  # not a copy that a user made
                 with contextlib.suppress(OSError):  # another program has it open: a later call removes it
                     unlink_with_retries(path)
 

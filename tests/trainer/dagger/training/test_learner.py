@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from schemas.errors import HotlapError
 from schemas.model import read_model
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.checkpoints.export import export
@@ -203,3 +204,20 @@ def test_gradient_of_each_column_is_relative_to_its_own_error():
     expected = error / (64 * (error.square().mean(0) + 1e-6).sqrt()) * (1 - mean.square())
     loss(output, loss.targets(labels)).backward()
     torch.testing.assert_close(output.grad.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_learner_starts_from_a_trained_model_and_keeps_its_policy(tmp_path, kind):
+    x, data = data_of(tmp_path, kind)
+    first = DaggerLearner(VECTOR, KINDS[kind], config())
+    first.update_normaliser(x)
+    first.train(data, steps=50, batch_size=16, round_number=0)
+    second = DaggerLearner(VECTOR, KINDS[kind], config())
+    second.start_from(first.checkpoint(round_number=0, history={}, probe=x[:8]), "model.pth")
+    for _ in range(2):  # before and after the normaliser is set
+        assert np.abs(second.act(x).astype(np.float64) - first.act(x)).mean() < 1e-4
+        second.update_normaliser(x)
+    with pytest.raises(HotlapError, match="--hidden-dim"):
+        DaggerLearner(VECTOR, KINDS[kind], config(hidden=9)).start_from(
+            first.checkpoint(round_number=0, history={}, probe=x[:8]), "model.pth"
+        )

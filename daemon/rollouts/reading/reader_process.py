@@ -1,7 +1,9 @@
-"""Reads a large rollout in a child process: parsing it in the daemon would block all threads and use much memory.
+"""Reads a large rollout, or one whose agents must be separated, in a child process.
 
-The child is `python -m daemon.rollouts.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON. It stores
-the arrays and writes the outcome to stdout as JSON.
+In the daemon, parsing a large file would block all threads, and separating agents would load scipy.
+
+The child is `python -m daemon.rollouts.reading.reader_process PROJECT NAME RULES SIZE MTIME_NS INODE`; RULES is JSON.
+It stores the arrays and writes the outcome to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ from typing import Any
 import orjson
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.rollouts.reader import Accepted, Incomplete, Outcome, Rejected, ingest
+from daemon.rollouts.reading.reader import Accepted, Incomplete, Outcome, Rejected, ingest
 from schemas.contract import PolicyContract
+from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.lifeline import end_with_parent
 from schemas.process.tree import ProcessTree
 from schemas.program.children import child_environment, module_command
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
-from schemas.rollout.rollout import LeftOut
+from schemas.rollout.rollout import LeftOut, Recovered
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import working_folder
 
 TIMEOUT_S = 300.0
 _KINDS = {kind.__name__: kind for kind in (Incomplete, Rejected)}
@@ -65,21 +69,25 @@ class ReaderProcess:
                 self._tree.kill()
 
     def _start(self, name: str, signature: FileSignature, rules: ReadingRules) -> ProcessTree | None:
+        project = self._paths.project
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
-        arguments = (str(self._paths.project), name, rules.model_dump_json(), *numbers)
-        command = module_command("daemon.rollouts.reader_process", *arguments)
-        environment = child_environment()
+        arguments = (str(project), name, rules.model_dump_json(), *numbers)
+        command = module_command("daemon.rollouts.reading.reader_process", *arguments)
+        environment = {**child_environment(), "OPENBLAS_NUM_THREADS": "1"}  # its threads would compete with the game
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:
-                self._tree = ProcessTree(command, project=self._paths.project, environment=environment, **streams)
+                self._tree = ProcessTree(
+                    command, project=project, environment=environment, cwd=working_folder(project), **streams
+                )
             return self._tree
 
     def _without_outcome(self, name: str, signature: FileSignature, exit_code: int) -> Outcome:
         if self._is_stopped:
             return Incomplete(name, signature, "E_CHANGING", "the daemon is stopping")
-        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s (exit code {exit_code})"
-        reason = f"{cause} -> write fewer experiences per file [E_TOO_BIG]"
+        cause = f"reading it took too much memory or more than {self._timeout_s:.0f} s, {exit_words(exit_code)}"
+        hint = remedy(exit_code) or "write fewer experiences per file"
+        reason = f"{cause} -> {hint} [E_TOO_BIG]"
         return Rejected(name, signature, None, "E_TOO_BIG", reason)
 
 
@@ -91,6 +99,7 @@ def _encode(outcome: Outcome) -> bytes:
     if isinstance(outcome, Accepted):
         document["contract"] = outcome.contract.model_dump(mode="json")
         document["causes"] = [list(cause) for cause in outcome.causes]
+        document["recovered"] = outcome.recovered and list(outcome.recovered)
         del document["findings"]  # the parent compares the rollout with earlier ones
     return orjson.dumps(document)
 
@@ -103,6 +112,7 @@ def _decode(output: bytes) -> Outcome:
         return _KINDS[kind](**document)
     document["row"] = RolloutRow(**document["row"])
     document["causes"] = tuple(LeftOut(*cause) for cause in document["causes"])
+    document["recovered"] = Recovered(*document["recovered"]) if document["recovered"] else None
     document["contract"] = PolicyContract.from_json_value(document["contract"])
     return Accepted(**document)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from daemon.rollouts.data_messages import DataMessages
-from daemon.rollouts.misplaced import Misplaced
+from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import PendingFile
-from daemon.rollouts.reader import Accepted, Rejected
+from daemon.rollouts.reading.reader import Accepted, Rejected
+from daemon.rollouts.reports.data_messages import DataMessages
+from daemon.rollouts.reports.recoveries import Recoveries
 from daemon.rollouts.scan import Listing
 from daemon.runtime.context import Context
 from daemon.runtime.rate_limit import RateLimit
@@ -20,6 +21,10 @@ _SKIPPED = {
     "E_NAME": "has white space around its name or a dot after it, so it is not read as a rollout -> rename it",
     "E_UNREADABLE": "cannot be read -> check the rights of the folder",
 }
+_MISPLACED_S = 60.0
+"""Seconds between two searches for rollouts in sub-folders or under other names."""
+_SEARCH_SHARE = 20.0
+"""After a search that took t seconds, the next one begins at least this many times t later."""
 _SKIPPED_NAMED = 5
 _UNREADABLE_NAMED = 3
 
@@ -31,8 +36,10 @@ class InboxMessages:
         self._context = context
         self._limit = RateLimit()
         self._skipped: dict[str, str] = {}
+        self._next_search = 0.0
         self._has_reported_encoding = False
         self._reported_causes: set[str] = set()
+        self._recoveries = Recoveries(context)
         self._data = DataMessages(context)
 
     def report_watcher(self, problem: str | None) -> None:
@@ -63,12 +70,17 @@ class InboxMessages:
         else:
             self._context.clear_warning("W_ODD_FILES")
 
-    def report_misplaced(self, found: Sequence[Misplaced]) -> None:
-        """Show or clear the warning about files that are not read because of their place or name."""
+    def report_misplaced(self, now: float) -> None:
+        """Show or clear the warning about files that are not read because of their place or name, if it is due."""
+        if now < self._next_search:
+            return
+        found = find_misplaced(self._context.paths.exports)
         if found:
             self._context.warn("W_MISPLACED", "; ".join(kind.sentence() for kind in found))
         else:
             self._context.clear_warning("W_MISPLACED")
+        search_s = self._context.clock.monotonic() - now
+        self._next_search = now + max(_MISPLACED_S, search_s * _SEARCH_SHARE)
 
     def report_unreadable(self, files: Mapping[str, PendingFile]) -> None:
         """Show or clear the warning about files that cannot be read."""
@@ -90,6 +102,10 @@ class InboxMessages:
             self._data.report(row.name, accepted.findings, experiences=row.experiences, earlier=earlier, is_new=is_new)
         if is_new and row.left_out:
             self._report_left_out(accepted)
+
+    def report_recovered(self, accepted: Sequence[Accepted]) -> None:
+        """Warn once if agents share an agent_index; remember the confidence of each file."""
+        self._recoveries.add(accepted)
 
     def _report_left_out(self, accepted: Accepted) -> None:
         """Warn of experiences that were left out, once for each column that causes it."""

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from daemon.ledger.records import FileSignature, RolloutRow
-from daemon.rollouts.examination import Examiner, Findings
+from daemon.rollouts.reading.examination import Examiner, Findings
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
 from schemas.rollout.encoding import is_costly_encoding
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.meaning.separation import has_shared_index, separate_agents
 from schemas.rollout.reader import finished, parse_rollout
-from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Rollout
+from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Recovered, Rollout
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
@@ -38,6 +39,7 @@ class Accepted:
     contract: PolicyContract
     states_bounds: bool = True  #: whether the file itself states the bounds of its actions
     causes: tuple[LeftOut, ...] = ()  #: why experiences were left out
+    recovered: Recovered | None = None  #: set if several agents shared an agent_index
     has_costly_encoding: bool = False  #: UTF-16 or UTF-32, which takes two to four times the space
     findings: Findings = field(default_factory=Findings)  #: of a comparison with earlier rollouts
 
@@ -78,8 +80,12 @@ def ingest(
     rules: ReadingRules = NO_RULES,
     *,
     disk: Disk = REAL_DISK,
+    separate: Callable[[Rollout], Rollout] = separate_agents,
 ) -> Outcome:
-    """Read one file under these rules and store its arrays. Does not raise, whatever the file contains."""
+    """Read one file under these rules and store its arrays.
+
+    Raises only what `separate` raises in addition to RolloutError, whatever the file contains.
+    """
     path = folder / name
     sha256 = None
     try:
@@ -89,7 +95,7 @@ def ingest(
             return Incomplete(name, signature, "E_CHANGING", "it changed while it was read")
         sha256 = sha256_of(data)
         parsed = parse_rollout(data, rules)
-        rollout = finished(parsed, rules)
+        rollout = separate(finished(parsed, rules))
     except UnicodeEncodeError:
         return Rejected(name, signature, None, "E_NAME", "its name is not valid UTF-8 -> rename it [E_NAME]")
     except RolloutError as error:
@@ -114,6 +120,7 @@ def ingest(
         rollout.contract,
         states_bounds=parsed.states_bounds,
         causes=rollout.causes,
+        recovered=rollout.recovered,
         has_costly_encoding=is_costly_encoding(data),
     )
 
@@ -150,6 +157,17 @@ def _row(name: str, signature: FileSignature, sha256: str, rollout: Rollout) -> 
         policy_version=rollout.policy_version,
         written_s=signature.mtime_ns / 1e9,
     )
+
+
+class _SharedIndexError(Exception):
+    """Several agents share an agent_index."""
+
+
+def _require_separated(rollout: Rollout) -> Rollout:
+    """Return the rollout. Raises _SharedIndexError if its agents must be separated, which takes much memory."""
+    if has_shared_index(rollout):
+        raise _SharedIndexError
+    return rollout
 
 
 def compare_with_earlier(outcome: Outcome, examiner: Examiner) -> Outcome:
@@ -225,8 +243,17 @@ class RolloutReader:
         if self._read_large is not None and signature.size > LARGE_BYTES:
             outcome = self._read_large(name, signature, rules)
         else:
-            outcome = ingest(self._paths.exports, name, signature, self._paths, rules, disk=self._disk)
+            outcome = self._read_small(name, signature, rules)
         return compare_with_earlier(outcome, self._examiner)
+
+    def _read_small(self, name: str, signature: FileSignature, rules: ReadingRules) -> Outcome:
+        """Read a file here, or in another process if its agents must be separated."""
+        separate = separate_agents if self._read_large is None else _require_separated
+        try:
+            return ingest(self._paths.exports, name, signature, self._paths, rules, disk=self._disk, separate=separate)
+        except _SharedIndexError:
+            assert self._read_large is not None
+            return self._read_large(name, signature, rules)
 
     def _work(self) -> None:
         while (item := self._requests.get()) is not None and not self._is_closed:

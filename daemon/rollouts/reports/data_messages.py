@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon.ledger.ledger import Ledger
-from daemon.rollouts.examination import Findings
+from daemon.rollouts.reading.examination import Findings
 from daemon.runtime.context import Context
 from schemas.text import printable
 

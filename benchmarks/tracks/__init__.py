@@ -1,0 +1,1 @@
+"""How well agents that share an index are detected and separated, in many games."""

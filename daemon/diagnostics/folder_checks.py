@@ -1,0 +1,86 @@
+"""The checks of `hotlap doctor` on folders, the disk, and the path that the engine sees."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+
+from daemon.diagnostics.violation import Finding
+from daemon.ledger.ledger import Ledger
+from daemon.publishing.disk_budget import measure
+from daemon.rollouts.misplaced import find_misplaced
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.project_folder import long_path_problem, other_path_note
+from daemon.security.permissions import check_folders
+from schemas.errors import HotlapError
+from schemas.settings.models import Settings
+from schemas.storage.layout import ProjectPaths, is_rollout_name
+from schemas.storage.windows_paths import shown_path
+
+LOW_DISK_BYTES = 1_000_000_000
+
+
+SOON_DAYS = 3.0
+
+
+SYNCED = ("onedrive", "dropbox", "google drive", "googledrive", "icloud", "nextcloud")
+
+
+def check_project_folders(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
+    """Check that the folders exist and can be written, and that the disk has space."""
+    if not paths.training.exists():
+        yield Finding("note", "folders", "Saved/Training does not exist yet; the daemon creates it at its first start")
+    else:
+        yield from _folder_permissions(paths)
+    try:
+        if not settings.daemon.allow_shared:
+            check_folders(paths)
+    except HotlapError as error:
+        yield Finding("wrong", "folders", error.line())
+    if too_long := long_path_problem(paths):
+        yield Finding("note", "folders", f"{too_long} [W_LONG_PATH]")
+    if any(word in part.lower() for part in paths.project.parts for word in SYNCED):
+        text = "a sync service seems to copy this folder and may damage the ledger -> move the project"
+        yield Finding("note", "folders", text)
+    free = shutil.disk_usage(paths.project).free
+    remedy = "" if free >= LOW_DISK_BYTES else " -> free some space: no cycle starts without it"
+    yield Finding("wrong" if remedy else "ok", "disk", f"{free / 1e9:.1f} GB free{remedy}")
+
+
+def check_engine_path(paths: ProjectPaths) -> Iterator[Finding]:
+    """Check under which path the engine sees the project."""
+    if paths.engine_project:
+        pointer = paths.for_engine(paths.pointer)
+        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
+    elif note := other_path_note(paths.project):
+        yield Finding("note", "engine path", note)
+
+
+def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
+    refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
+    missing = [f for f in paths.folders() if not f.is_dir()]
+    for folder in refused:
+        text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
+        yield Finding("wrong", "folders", text)
+    for folder in missing:
+        yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
+    if not refused and not missing:
+        yield Finding("ok", "folders", "all exist and can be written")
+    has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
+    for kind in find_misplaced(paths.exports):
+        yield Finding("note" if has_rollouts else "wrong", "exports", kind.sentence())
+    leftovers = sum(1 for _ in paths.exports.glob("*.tmp")) if paths.exports.is_dir() else 0
+    if leftovers:
+        text = f"{leftovers} .tmp files, left by an engine that was stopped -> remove them while no engine runs"
+        yield Finding("note", "exports", text)
+
+
+def check_disk_use(paths: ProjectPaths, ledger: Ledger, settings: Settings) -> Iterator[Finding]:
+    """Report what rollouts and caches take of the disk, with a forecast."""
+    with contextlib.suppress(OSError):  # a missing folder is reported by `check_project_folders`
+        use = measure(paths, ledger, REAL_CLOCK, budget_gb=settings.daemon.disk_budget_gb)
+        days = use.days_left
+        is_soon = use.disk_is_full_first and days is not None and days < SOON_DAYS
+        yield Finding("note" if is_soon else "ok", "disk use", use.sentence())

@@ -1,0 +1,1 @@
+"""The tables of all stable codes: what each means and what to do about it."""
