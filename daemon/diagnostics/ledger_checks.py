@@ -9,7 +9,7 @@ from daemon.diagnostics.exporter_health import CHECKS, judge_agents, judge_expor
 from daemon.diagnostics.folder_checks import check_disk_use
 from daemon.diagnostics.violation import Finding
 from daemon.ledger.ledger import Ledger
-from daemon.rollouts.reading.recoveries import remembered_recoveries
+from daemon.rollouts.reports.recoveries import remembered_recoveries
 from daemon.runtime.instance_lock import is_held
 from daemon.training.notices import remembered_notices
 from schemas.error_codes import remedy_for

@@ -73,7 +73,7 @@ class ReaderProcess:
         numbers = map(str, (signature.size, signature.mtime_ns, signature.inode))
         arguments = (str(project), name, rules.model_dump_json(), *numbers)
         command = module_command("daemon.rollouts.reading.reader_process", *arguments)
-        environment = child_environment()
+        environment = {**child_environment(), "OPENBLAS_NUM_THREADS": "1"}  # its threads would compete with the game
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with self._lock:
             if not self._is_stopped:

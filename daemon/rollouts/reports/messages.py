@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.rollouts.pending import PendingFile
 from daemon.rollouts.reading.reader import Accepted, Rejected
-from daemon.rollouts.reading.recoveries import Recoveries
 from daemon.rollouts.reports.data_messages import DataMessages
+from daemon.rollouts.reports.recoveries import Recoveries
 from daemon.rollouts.scan import Listing
 from daemon.runtime.context import Context
 from daemon.runtime.rate_limit import RateLimit

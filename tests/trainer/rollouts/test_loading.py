@@ -1,6 +1,7 @@
 """The choice of old rollouts, rollouts that cannot be read, and held-out segments."""
 
 import numpy as np
+import orjson
 import pytest
 
 from schemas.contract import PolicyContract
@@ -11,7 +12,8 @@ from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.files import sha256_of
-from tests.helpers import v1_bytes
+from tests.cars import shared_index_rollout
+from tests.helpers import v1_bytes, v1_document
 from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
@@ -163,3 +165,17 @@ def test_arrays_that_were_read_under_other_rules_are_not_used(tmp_path):
     prefetch_rollout(entry, rules, cache)
     [item] = load_rollouts([entry], limited, Notices(MemoryReporter()), cache)
     assert np.abs(item.rollout.observations).max() == 0.5
+
+
+def test_rollouts_whose_agents_share_an_index_are_separated_and_reported_once(tmp_path):
+    entries = []
+    for seed in (1, 2):
+        path = tmp_path / f"rollout_{seed}.json"
+        path.write_bytes(orjson.dumps(v1_document(shared_index_rollout(seed=seed))))
+        sha256 = sha256_of(path.read_bytes())
+        entries.append(RolloutInput(name=path.name, sha256=sha256, source=str(path), cache="", is_new=True))
+    recorder = MemoryReporter()
+    loaded = load_rollouts(entries, NO_RULES, Notices(recorder), PrefetchCache())
+    assert all(len(set(item.rollout.agents.tolist())) >= 6 for item in loaded)
+    assert recorder.codes() == ["W_AGENTS_MIXED"]
+    assert "2 of 2 rollouts" in recorder.events[0].message

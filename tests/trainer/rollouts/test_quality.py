@@ -1,4 +1,4 @@
-"""Notices about an exporter: mixed agents, rewards of unusual size, an engine that uses old models."""
+"""Notices about an exporter: rewards of unusual size, an engine that uses old models."""
 
 from __future__ import annotations
 
@@ -16,20 +16,8 @@ from trainer.rollouts.quality import (
     check_policy_sources,
     check_rollouts,
     check_staleness,
-    count_mixed_agents,
     measure_quality,
 )
-
-AGENTS, STEPS = 8, 128
-
-
-def drifting_agents(*, agents: np.ndarray, noise: float = 0.02, seed: int = 3):
-    """Return a rollout of agents that drift slowly, each around its own place, interleaved as engines write them."""
-    rng = np.random.default_rng(seed)
-    places = rng.normal(size=(1, AGENTS, 15)) * 2
-    drift = np.cumsum(rng.normal(scale=noise, size=(STEPS, AGENTS, 15)), axis=0)
-    observations = (places + drift).reshape(-1, 15).astype(np.float32)
-    return dataclasses.replace(make_rollout(n=STEPS * AGENTS), observations=observations, agents=agents)
 
 
 def notices(*rollouts) -> dict[str, str]:
@@ -40,26 +28,6 @@ def notices(*rollouts) -> dict[str, str]:
 
 def codes(*rollouts) -> list[str]:
     return list(notices(*rollouts))
-
-
-def test_agents_that_share_an_index_are_reported_with_their_number():
-    shared = drifting_agents(agents=np.zeros(STEPS * AGENTS, dtype=np.int32))
-    assert count_mixed_agents(shared) % AGENTS == 0
-    assert count_mixed_agents(shared) > 0
-    assert "W_AGENTS_MIXED" in codes(shared)
-
-
-@pytest.mark.parametrize("noise", [0.02, 0.5])
-def test_agents_with_an_index_each_are_not_reported(noise):
-    own = np.tile(np.arange(AGENTS), STEPS).astype(np.int32)
-    assert count_mixed_agents(dataclasses.replace(drifting_agents(agents=own, noise=noise))) == 0
-
-
-def test_neither_noise_nor_one_slow_agent_is_reported():
-    one = np.zeros(STEPS * AGENTS, dtype=np.int32)
-    assert count_mixed_agents(dataclasses.replace(make_rollout(n=1024), agents=one[:1024])) == 0
-    walk = np.cumsum(np.random.default_rng(0).normal(size=(1024, 15)), axis=0).astype(np.float32)
-    assert count_mixed_agents(dataclasses.replace(make_rollout(n=1024), observations=walk, agents=one)) == 0
 
 
 @pytest.mark.parametrize(("scale", "is_reported"), [(1e6, True), (1.0, False), (1e-7, True)])
