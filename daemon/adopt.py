@@ -6,7 +6,6 @@ import contextlib
 import stat
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
 from daemon.process.interpreter import check_python
-from daemon.publishing.adoption import absolute, fixed_contract, fixed_hidden_sizes, is_published
+from daemon.publishing.adoption import absolute, fixed_contract, fixed_hidden_sizes, is_published, require_settings
 from daemon.publishing.republish import run_export
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
@@ -25,12 +24,15 @@ from schemas.errors import HotlapError
 from schemas.job import Adoption, Job, LogStdForm, Result
 from schemas.model import MAX_MODEL_BYTES
 from schemas.program.commands import usable
+from schemas.rollout.meaning.majority import Vote, majority_of
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES
-from schemas.settings.models import Settings
+from schemas.settings.models import AgentSettings, Settings
 from schemas.storage.files import REAL_DISK, read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths, is_rollout_name
 from schemas.storage.set_aside import PREFIX
+from schemas.storage.windows_paths import shown_path
 from schemas.text import ascii_safe
 
 CODE = "E_ADOPT"
@@ -52,9 +54,12 @@ def adopt(file: Path, paths: ProjectPaths, settings: Settings, *, log_std: LogSt
             return _print([f"version {version}, which is published, is this model: nothing to do"])
         job, version = _trial_job(adoption, ledger, paths, settings)
     result = _try(job, settings, paths)
+    require_settings(result.contract, settings.agent)
     if dry_run:
         _print(result.notes)
-        return _print([f"nothing was changed: without --dry-run, this becomes version {version} of {paths.project}"])
+        return _print(
+            [f"nothing was changed: without --dry-run, this becomes version {version} of {shown_path(paths.project)}"]
+        )
     if is_held(paths.lock):
         _print(result.notes)
         return _adopt_in_daemon(adoption, paths)
@@ -65,14 +70,16 @@ def _read(path: Path, given: Path, paths: ProjectPaths) -> bytes:
     """Return the file's content. Raises DaemonError (E_ADOPT)."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DaemonError(f"{given} is not a file", hint="name a model JSON or a checkpoint (.pt, .pth)", code=CODE)
+            raise DaemonError(
+                f"{shown_path(given)} is not a file", hint="name a model JSON or a checkpoint (.pt, .pth)", code=CODE
+            )
         return read_with_retries(path.resolve(), limit=MAX_MODEL_BYTES)
     except FileNotFoundError:
         moved = next(iter(sorted(paths.models.glob(f"{PREFIX}*/{path.name}"))), None) if path.name else None
         hint = "correct the path" if moved is None else f"did you mean {moved.relative_to(paths.project).as_posix()}?"
-        raise DaemonError(f"{given} does not exist", hint=hint, code=CODE) from None
+        raise DaemonError(f"{shown_path(given)} does not exist", hint=hint, code=CODE) from None
     except OSError as error:
-        text = f"{given} cannot be read: {error.strerror or error}"
+        text = f"{shown_path(given)} cannot be read: {error.strerror or error}"
         raise DaemonError(text, hint="check its permissions", code=CODE) from None
 
 
@@ -90,7 +97,7 @@ def _trial_job(adoption: Adoption, ledger: Ledger | None, paths: ProjectPaths, s
     """Return the job that only reads and checks the file, without its output folder, and the version to publish."""
     text = None if ledger is None else ledger.meta("contract")
     stored = None if text is None else PolicyContract.from_bytes(text.encode())
-    contract = fixed_contract(stored, settings.agent) or _contract_of_rollouts(paths)
+    contract = fixed_contract(stored, settings.agent) or _contract_of_rollouts(paths, settings.agent)
     sizes = fixed_hidden_sizes(ledger, settings.agent)
     is_first = ledger is None or ledger.last_publication() is None
     version = 0 if is_first or ledger is None else ledger.last_cycle_id() + 1
@@ -108,15 +115,17 @@ def _trial_job(adoption: Adoption, ledger: Ledger | None, paths: ProjectPaths, s
     return job, version
 
 
-def _contract_of_rollouts(paths: ProjectPaths) -> PolicyContract | None:
+def _contract_of_rollouts(paths: ProjectPaths, agent: AgentSettings) -> PolicyContract | None:
     """Return the contract that most of the newest rollouts in Exports have; None if none can be read."""
-    found: Counter[PolicyContract] = Counter()
+    rules, votes = ReadingRules.of(agent), []
     names = (path for path in paths.exports.iterdir()) if paths.exports.is_dir() else iter(())
     rollouts = sorted((path for path in names if is_rollout_name(path.name)), key=lambda p: p.lstat().st_mtime_ns)
     for path in rollouts[-_ROLLOUTS_READ:]:
         with contextlib.suppress(OSError, HotlapError):
-            found[read_rollout(read_with_retries(path, limit=MAX_ROLLOUT_BYTES)).contract] += 1
-    return found.most_common(1)[0][0] if found else None
+            rollout = read_rollout(read_with_retries(path, limit=MAX_ROLLOUT_BYTES), rules)
+            votes.append(Vote(rollout.contract, rollout.states_bounds, rollout.size))
+    majority = majority_of(votes, agent.contract())
+    return None if majority is None else majority.contract
 
 
 def _try(job: Job, settings: Settings, paths: ProjectPaths) -> Result:
@@ -135,7 +144,12 @@ def _adopt_here(adoption: Adoption, paths: ProjectPaths, settings: Settings) -> 
     """Adopt as the daemon of this project, for as long as it takes. Raises DaemonError."""
     with open_service(paths, settings, dashboard=False, automatic=False) as app:
         service = app.service
-        if not app.run(until=lambda: service.inbox.is_up_to_date and not service.runner.busy):
+        inbox, runner = service.inbox, service.runner
+
+        def is_ready() -> bool:
+            return not runner.busy and inbox.is_up_to_date and inbox.rereading.decide_contract(may_wait=False)
+
+        if not app.run(until=is_ready):
             return Exit.CYCLE_FAILED
         reply = service.adopt(adoption)
         if not reply.ok:

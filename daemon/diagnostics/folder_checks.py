@@ -52,8 +52,8 @@ def check_project_folders(paths: ProjectPaths, settings: Settings) -> Iterator[F
 def check_engine_path(paths: ProjectPaths) -> Iterator[Finding]:
     """Check under which path the engine sees the project."""
     if paths.engine_project:
-        pointer = paths.for_engine(paths.pointer)
-        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {pointer}")
+        as_seen = paths.for_engine(paths.pointer)
+        yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {as_seen}")
     elif note := other_path_note(paths.project):
         yield Finding("note", "engine path", note)
 

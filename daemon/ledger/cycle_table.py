@@ -147,8 +147,12 @@ class CycleTable(LedgerConnection):
         return frozenset(row[0] for row in self._db.execute("SELECT DISTINCT cycle_id FROM publication"))
 
     def has_trained(self) -> bool:
-        """Return whether any model other than version 0 was published."""
-        return self._db.execute("SELECT 1 FROM publication WHERE policy_version > 0 LIMIT 1").fetchone() is not None
+        """Return whether any model other than an untrained version 0 was published."""
+        sql = (
+            "SELECT 1 FROM publication WHERE policy_version > 0"
+            " OR EXISTS (SELECT 1 FROM meta WHERE key = 'adoption:' || publication.cycle_id) LIMIT 1"
+        )
+        return self._db.execute(sql).fetchone() is not None
 
     def count_trained(self) -> int:
         """Return how many training cycles have been published or have failed."""

@@ -13,20 +13,27 @@ from schemas.contract import PolicyContract
 from schemas.errors import ContractError, HotlapError
 from schemas.job import Adoption
 from schemas.model import MAX_MODEL_BYTES
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.settings.models import AgentSettings
 from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.set_aside import PREFIX
 
-_CONTRACT_SETTINGS = frozenset({"observation_size", "actions", "action_low", "action_high", "choices"})
-
 
 def fixed_contract(stored: PolicyContract | None, agent: AgentSettings) -> PolicyContract | None:
-    """Return the contract that every model of a project must have; None as long as only defaults describe it.
+    """Return the contract that every model of a project must have; None if the settings leave something open.
 
     `stored` is that of the rollouts or of a model that was trained or adopted.
     """
-    return stored or (agent.contract() if _CONTRACT_SETTINGS & agent.model_fields_set else None)
+    return stored or ReadingRules.of(agent).contract()
+
+
+def require_settings(contract: PolicyContract, agent: AgentSettings) -> None:
+    """Raise ContractError if a model's contract contradicts what `[agent]` sets."""
+    rules = ReadingRules.of(agent)
+    if not rules.admits(contract):
+        hint = "correct [agent] in daemon.toml, or adopt another model"
+        raise ContractError(rules.contradiction(contract), hint=hint)
 
 
 def fixed_hidden_sizes(ledger: Ledger | None, agent: AgentSettings) -> tuple[int, ...] | None:

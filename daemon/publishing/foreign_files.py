@@ -17,8 +17,9 @@ from pathlib import Path
 from daemon.publishing.pointer import names_a_cycle
 from daemon.runtime.context import Context
 from schemas.errors import HotlapError
-from schemas.storage.files import read_with_retries, sha256_of
+from schemas.storage.files import read_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.set_aside import MODEL_NAME, copy_to, is_model_name, is_same_content, move_to, new_folder
+from schemas.storage.windows_paths import error_text
 
 CODE = "W_SET_ASIDE"
 _FOLDER_KEY = "set_aside"
@@ -83,7 +84,7 @@ def set_aside_or_warn(context: Context) -> None:
     try:
         set_aside(context)
     except (OSError, HotlapError) as error:
-        context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error}")
+        context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error_text(error)}")
 
 
 def remove_copied(context: Context) -> None:
@@ -189,7 +190,7 @@ def _remove_if_copied(context: Context, path: Path) -> bool:
     if not is_same_content(path, folder / path.name):
         return False
     try:
-        context.disk.unlink(path)
+        unlink_with_retries(path, disk=context.disk)
     except OSError:
         return False
     return True
@@ -200,9 +201,9 @@ def _report(context: Context, moved: list[Path], pointer: bytes | None) -> str:
     models = [path for path in moved if MODEL_NAME.fullmatch(path.name)]
     named = next((path for path in models if pointer is not None and _names(pointer, path)), None)
     newest = max(models, key=lambda path: (path.lstat().st_mtime_ns, path.suffix == ".json"), default=None)
-    folder = moved[-1].parent.relative_to(context.paths.project).as_posix()
+    place = moved[-1].parent.relative_to(context.paths.project).as_posix()
     many = "1 file" if len(moved) == 1 else f"{len(moved)} files"
-    text = f"{many} in Models that Hotlap did not write: moved, unchanged, to {folder}"
+    text = f"{many} in Models that Hotlap did not write: moved, unchanged, to {place}"
     example = named or newest
     if example is None:
         return text

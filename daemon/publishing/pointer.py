@@ -73,7 +73,8 @@ def model_named_by(text: str, paths: ProjectPaths) -> str | None:
     if not _PUBLISHED_MODEL.fullmatch(model):
         return None
     path = paths.models / model
-    return model if text == paths.for_engine(path) or _is_other_name(text, path) else None
+    is_other_name = not paths.engine_project and _is_other_name(text, path)
+    return model if text == paths.for_engine(path) or is_other_name else None
 
 
 def _is_other_name(text: str, path: Path) -> bool:

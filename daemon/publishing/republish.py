@@ -25,6 +25,7 @@ from schemas.job import Failure, Job, Result
 from schemas.process.exit_codes import exit_words, with_remedy
 from schemas.settings.models import Settings
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.windows_paths import error_text
 
 TIMEOUT_S = 180.0
 _HISTORY = "`hotlap history` lists the cycles"
@@ -90,7 +91,7 @@ def repair_pointer(context: Context) -> None:
         set_pointer(last.model, contract=None, paths=context.paths, disk=context.disk)
         remove_copied(context)
     except (OSError, HotlapError) as error:
-        context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error}")
+        context.warn("W_POINTER", f"best_model_path.txt cannot be repaired: {error_text(error)}")
 
 
 def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:

@@ -119,8 +119,8 @@ def describe_other_path(project: str, *, is_wsl: bool, is_container: bool) -> st
     set_to = "if the engine runs outside, set daemon.engine_path"
     if is_wsl:
         drive = re.match(r"/mnt/([a-z])(?:/|$)(.*)", project)
-        path = f"{drive[1].upper()}:/{drive[2]}" if drive else f"//wsl.localhost/<distribution>{project}"
-        return f'the daemon runs in WSL; an engine on Windows sees this project as {path} -> {set_to} = "{path}"'
+        seen_as = f"{drive[1].upper()}:/{drive[2]}" if drive else "//wsl.localhost/<distribution>" + project
+        return f'the daemon runs in WSL; an engine on Windows sees this project as {seen_as} -> {set_to} = "{seen_as}"'
     if is_container:
         return f"the daemon runs in a container -> {set_to} to the project's path on that machine"
     return None

@@ -24,7 +24,7 @@ class ProjectPaths:
     """The folders and files of one project.
 
     On Windows, a project folder whose files would have paths that are too long gets the prefix that allows them, and so
-    do all paths below. Messages and files that engines read contain paths by `shown` and `engine_path`.
+    do all paths below. `shown_path` and `engine_path` return paths for messages and for files that engines read.
     """
 
     project: Path

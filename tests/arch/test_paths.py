@@ -24,7 +24,6 @@ NAMES = {
     "script",
     "pointer",
     "above",
-    "here",
 }
 PROPERTIES = {
     "training",

@@ -12,8 +12,9 @@ import pytest
 
 from daemon.cli import main
 from daemon.ledger.cycle import Phase
-from daemon.publishing.adoption import fixed_contract, is_published
+from daemon.publishing.adoption import fixed_contract, is_published, require_settings
 from daemon.runtime.commands import Command
+from schemas.errors import ContractError
 from schemas.job import Adoption, Job, Result
 from schemas.model import model_to_bytes, read_model
 from schemas.settings.models import AgentSettings
@@ -161,10 +162,17 @@ def test_a_model_that_is_adopted_first_decides_which_rollouts_fit(tmp_path, file
         assert len(harness.ledger.publications()) == 1
 
 
-def test_only_settings_that_were_set_describe_the_agents():
+def test_only_settings_that_were_set_describe_the_agents(file):
     assert fixed_contract(None, AgentSettings()) is None
     assert fixed_contract(None, AgentSettings(hidden_sizes=(8,))) is None
-    assert fixed_contract(None, AgentSettings(observation_size=9)).observation_size == 9
+    agent = AgentSettings(observation_size=9, actions=("a",), action_low=(-1.0,), action_high=(2.0,))
+    assert fixed_contract(None, agent) == agent.contract()
+    contract = read_model(file.read_bytes()).contract
+    require_settings(contract, AgentSettings())
+    require_settings(contract, AgentSettings(observation_size=15))
+    for settings in (AgentSettings(observation_size=9), AgentSettings(actions=("throttle", "steer", "brake"))):
+        with pytest.raises(ContractError, match="the model has"):
+            require_settings(contract, settings)
 
 
 @pytest.mark.parametrize(

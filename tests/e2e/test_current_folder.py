@@ -11,6 +11,7 @@ import pytest
 
 from schemas.storage.layout import ProjectPaths
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -74,7 +75,7 @@ class Game:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=110 * PATIENCE,
             check=False,
         )
 

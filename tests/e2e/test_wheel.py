@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from schemas import __version__
+from tests.platforms import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("daemon", "schemas", "trainer", "docs", "configs", "examples")
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def pip(*arguments: object) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110 * PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -61,7 +62,7 @@ def hotlap(installed, tmp_path):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=110 * PATIENCE,
             check=False,
         )
 

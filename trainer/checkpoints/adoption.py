@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from schemas.contract import ContinuousActions, PolicyContract
+from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import ContractError, ModelError
 from schemas.job import Adoption, Job, LogStdForm
 from schemas.model import Lineage, Stack
@@ -41,11 +41,18 @@ class ReadModel:
 
 
 def read_trained_model(
-    data: bytes, name: str, *, contract: PolicyContract | None, form: LogStdForm = "auto", contract_hint: str
+    data: bytes,
+    name: str,
+    *,
+    contract: PolicyContract | None,
+    usual: ActionSpace | None = None,
+    form: LogStdForm = "auto",
+    contract_hint: str,
 ) -> ReadModel:
     """Return the model in a checkpoint or a model JSON. Raises ModelError with one line that names the file.
 
-    `contract` names the actions of a file that does not name them itself, if its shape fits.
+    `contract` names the actions of a file that does not name them itself; it must have its shape. Without a contract,
+    they are the `usual` ones, if it has as many.
     """
     begin = data.lstrip(b"\xef\xbb\xbf \t\r\n")[:2]
     if begin[:1] == b"{" or begin in _UTF16_MARKS:
@@ -67,7 +74,12 @@ def read_trained_model(
             f"its value layers have the sizes {list(value_sizes)}, but must have {[*checkpoint.hidden_sizes, 1]}",
             hint="engines run two stacks with the same hidden layers",
         )
-    return read if read.names_actions else _with_names(read, contract or checkpoint.contract, name, contract_hint)
+    if read.names_actions:
+        return read
+    found = checkpoint.contract
+    if usual is not None and usual.output_size == found.action_space.output_size:
+        found = PolicyContract(observation_size=found.observation_size, action_space=usual)
+    return _with_names(read, contract or found, name, contract_hint)
 
 
 def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -77,7 +89,10 @@ def adopt(adoption: Adoption, data: bytes, job: Job) -> tuple[Checkpoint, tuple[
     """
     name = Path(adoption.file).name
     fixed = job.contract if adoption.is_contract_fixed else None
-    read = read_trained_model(data, name, contract=fixed, form=adoption.log_std, contract_hint=_CONTRACT_HINT)
+    usual = job.contract.action_space
+    read = read_trained_model(
+        data, name, contract=fixed, usual=usual, form=adoption.log_std, contract_hint=_CONTRACT_HINT
+    )
     found = read.checkpoint
     if fixed is not None and (differences := fixed.differences(found.contract)):
         raise ContractError(

@@ -51,7 +51,7 @@ def _start_folder(folder: Path) -> None:
             rename_with_retries(folder, target)
         except PermissionError as error:
             raise ConfigError(
-                f"{folder} cannot be renamed to {target.name}: {error.strerror}",
+                f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror}",
                 hint="close the programs that use it, and the consoles whose current folder is in it",
                 code="E_BUSY",
             ) from None

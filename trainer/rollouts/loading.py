@@ -15,7 +15,7 @@ from schemas.job import Job, RolloutInput
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.meaning.separation import REMEDY, in_words
-from schemas.rollout.reader import read_rollout
+from schemas.rollout.reader import finished, read_rollout
 from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_with_retries, sha256_of
@@ -159,6 +159,8 @@ def _read(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCache) -> Rol
     stored = load_rollout(Path(entry.cache), rules) if entry.cache else None
     if stored is not None:
         return stored
+    if entry.cache and not Path(entry.source).is_file() and (other := load_rollout(Path(entry.cache))) is not None:
+        return finished(other, rules)  # the file is gone: its arrays are used if they fit
     data = read_with_retries(Path(entry.source), limit=MAX_ROLLOUT_BYTES)
     if sha256_of(data) != entry.sha256:
         raise RolloutError(

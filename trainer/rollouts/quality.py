@@ -123,8 +123,8 @@ def check_policy_sources(
     if unknown > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_BROKEN",
-            f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities. These "
-            "steps are used as if the policy of the steps around them had generated them, or else the published model",
+            f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities: correct "
+            "the exporter. These steps are used as if the policy of the steps around them had generated them",
         )
     is_foreign_B = policy_source_B == PolicySource.FOREIGN
     if float(is_foreign_B.mean()) <= _MISMATCH_TO_REPORT:

@@ -21,7 +21,8 @@ from daemon.ledger.rollout_table import ROLLOUTS_COMPARED
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.repeats import Repeats, RowSummary, find_repeats, rows_from_text
 from schemas.rollout.rollout import Rollout
-from schemas.storage.files import Disk, write_atomic
+from schemas.storage.files import REAL_DISK, Disk, write_atomic
+from schemas.storage.held_open import retry_while_held_open
 from schemas.storage.layout import ProjectPaths
 
 ROWS_REMEMBERED = 1 << 20
@@ -102,7 +103,8 @@ class Examiner:
 def _load_summaries(path: Path) -> dict[str, RowSummary]:
     """Return the summaries that `save` stored, by content hash; none if the file is missing or damaged."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             names = orjson.loads(file["names"].tobytes())
             return {
                 sha256: RowSummary.stored(name, file[f"hashes_{k}"], file[f"sample_{k}"])

@@ -103,7 +103,7 @@ def _other_names(wanted: tuple[str, ...], found: tuple[str, ...], rules: Reading
     pairs = name_pairs(wanted, found)
     if pairs:
         origin = "settings" if "actions" in rules.stated else rules.origin
-        listed = ", ".join(f"'{there}' and '{here}'" for there, here in pairs)
+        listed = ", ".join(f"'{other}' and '{name}'" for other, name in pairs)
         text = f"its action names differ only in case or in a prefix from those {_SETTLED_BY[origin]}: {listed}"
         hint = "write them alike in the engine and in agent.actions of daemon.toml"
         return RolloutError(text, hint=hint, code="E_CONTRACT")

@@ -18,14 +18,15 @@ def test_a_folder_inside_the_project_is_refused(tmp_path, capsys, inner, words):
     before = set(game.rglob("*"))
     assert main([*words, "--project", str(game / inner)]) == 2
     error = capsys.readouterr().err
-    assert f"{game / inner} is a folder inside the project {game} -> name the project's folder: `--project " in error
+    inside, project = (game / inner).as_posix(), game.as_posix()
+    assert f"{inside} is a folder inside the project {project} -> name the project's folder: `--project " in error
     assert set(game.rglob("*")) == before
 
 
 def test_a_project_file_is_refused_and_its_folder_is_offered(tmp_path, capsys):
     (tmp_path / "Game.uproject").touch()
     assert main(["--once", "--project", str(tmp_path / "Game.uproject")]) == 2
-    assert f"is not a folder -> name its folder: `--project {tmp_path}`" in capsys.readouterr().err
+    assert f"is not a folder -> name its folder: `--project {tmp_path.as_posix()}`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -54,5 +55,5 @@ def test_a_folder_without_an_engines_file_is_noted_and_one_that_is_near_is_offer
     assert "correct if your engine has none" in note_without_engine_file(tmp_path)
     (tmp_path / "MyGame").mkdir()
     (tmp_path / "MyGame" / "MyGame.uproject").touch()
-    assert note_without_engine_file(tmp_path).endswith(f"did you mean `--project {tmp_path / 'MyGame'}`?")
+    assert note_without_engine_file(tmp_path).endswith(f"did you mean `--project {(tmp_path / 'MyGame').as_posix()}`?")
     assert note_without_engine_file(tmp_path / "MyGame") is None

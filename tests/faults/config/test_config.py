@@ -325,7 +325,7 @@ def test_a_trainer_finds_modules_in_the_project_only_if_the_approved_settings_na
     write_programs(tmp_path)
     settings = TrainerSettings(network=network)
     log = tmp_path / "log"
-    command = trainer_command(sys.executable, folder=tmp_path, log=log, project=tmp_path, settings=settings)
+    command = trainer_command(sys.executable, log=log, project=tmp_path, settings=settings)
     assert "-P" in command.arguments
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, command.search_path))}
     code = (

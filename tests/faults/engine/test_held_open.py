@@ -142,11 +142,13 @@ def test_engines_that_hold_the_files_open_never_fail_and_no_publish_is_lost(tmp_
         engine.start()
     for version in range(1, PUBLISHES + 1):
         publisher.publish(version)
+        while any(engine.loads < version // 3 and not engine.failures for engine in engines):
+            time.sleep(0.002)
     for engine in engines:
         engine.stop()
     for engine in engines:
         assert engine.failures == []
-        assert len(engine.versions) > PUBLISHES / 5
+        assert len(engine.versions) > 5
     assert publisher.paths.pointer.read_text(encoding="utf-8") == list(publisher.published)[-1]
     for path, sha256 in publisher.published.items():
         assert sha256_of(Path(path).read_bytes()) == sha256
@@ -176,23 +178,19 @@ def test_a_pointer_file_that_is_held_for_longer_delays_the_publish(fresh_project
 
 
 @pytest.mark.fault(64)
-@pytest.mark.parametrize("name", ["model_epoch_2.json", "model_epoch_9.pt"], ids=["replaced", "removed"])
+@pytest.mark.parametrize("name", ["model_analysis.json", "model_epoch_0.pt"], ids=["replaced", "removed"])
 def test_a_copy_that_a_tool_holds_open_delays_nothing_and_is_replaced_later(fresh_project, name):
     folder = fresh_project()
     with InstantHarness(folder) as harness:
-        harness.run_cycle(1)
         copy = harness.paths.models / name
-        if not copy.exists():
-            copy.write_bytes(b"of an older cycle")
         with held(copy, 0) as before:
-            harness.run_cycle(3)
-            assert harness.version == 2
-            assert pointed_at(harness.paths) == "cycle_000002/model_epoch_2.json"
+            harness.run_cycle(1)
+            assert pointed_at(harness.paths) == "cycle_000001/model_epoch_2.json"
             assert harness.warnings() == ({"W_COPIES"} if sys.platform == "win32" else set())
         assert (copy.exists() and copy.read_bytes() == before) == (sys.platform == "win32")
-        harness.run_cycle(5)
+        harness.run_cycle(3)
         assert harness.warnings() == set()
-        published = harness.paths.cycle_folder(3) / name
+        published = harness.paths.cycle_folder(2) / name
         assert copy.exists() == published.exists()
         assert not copy.exists() or copy.read_bytes() == published.read_bytes()
     assert violations(folder) == ()

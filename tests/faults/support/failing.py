@@ -30,7 +30,7 @@ def run_a_cycle(folder: Path, disk: TestDisk) -> list[str]:
 
         disk.before = before
         harness.until_version(1)
-        harness.until(lambda: not harness.warnings())
+        harness.until(lambda: harness.warnings() <= {"W_COPIES"})  # it stays until the next publish
         published = [p.policy_version for p in harness.ledger.publications()]
         if published != [0, 1]:
             broken.append(f"published {published}")
