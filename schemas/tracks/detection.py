@@ -73,14 +73,13 @@ def _is_several(
 
 
 def _takes_turns(observations: Float64, actions: Float64, ended: Bools) -> bool:
-    n, window = len(observations), min(WINDOW, len(observations) // 2)
-    model = best_model(observations, actions, ended, _TRIAL_WINDOWS)
-    if model is None:
-        return False
-    links = _changing(mutual_links(model.costs(observations, actions, ended, window)), observations)
+    n = len(observations)
+    links = _links(observations, actions, ended, _TRIAL_WINDOWS)
+    if len(links) < _MANY * n:  # a model of few pairs may fit nearby pairs by chance if a short window offers no others
+        links = _links(observations, actions, ended, (min(_TRIAL_WINDOWS[-1], n // 2 - 1),))
     if not len(links):
         return False
-    counts = np.bincount(links.gaps, minlength=window + 1)[1 : window + 1]
+    counts = np.bincount(links.gaps, minlength=WINDOW + 1)[1 : min(WINDOW, n // 2) + 1]
     usual_gap = int(counts[1:].argmax()) + 2
     if _concentration(counts, n) < _CONCENTRATION:
         return False
@@ -94,6 +93,15 @@ def _takes_turns(observations: Float64, actions: Float64, ended: Bools) -> bool:
     return not (
         _steps_overlap(links, observations, usual_gap) or _is_chained(observations, actions, ended, usual_gap, _CHAINED)
     )
+
+
+def _links(observations: Float64, actions: Float64, ended: Bools, windows: tuple[int, ...]) -> Links:
+    """Return pairs of different rows that are each other's nearest by the best model of these windows."""
+    model = best_model(observations, actions, ended, windows)
+    if model is None:
+        return Links(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    costs = model.costs(observations, actions, ended, min(WINDOW, len(observations) // 2))
+    return _changing(mutual_links(costs), observations)
 
 
 def _changing(links: Links, observations: Float64) -> Links:

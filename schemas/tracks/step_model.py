@@ -17,7 +17,7 @@ _FITS = 3
 _KEPT = 0.85
 """The share of the pairs that a fit uses: a few wrong pairs must not spoil it."""
 _ENOUGH_PAIRS = 12
-_SMALLEST_ERROR = 0.003
+_SMALLEST_ERROR = 0.0005
 """An error of a prediction that counts as none, in deviations of the observation: sensors and float32 are coarse."""
 WINDOWS = (3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 _TRIAL_ROWS = 1024
