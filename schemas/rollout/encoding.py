@@ -31,6 +31,7 @@ _INFINITE = b"1e308"
 _MAYBE_TOO_LARGE = re.compile(rb"(?<=[\s:,\[])-?(?:\d{300,}(?:\.\d+)?|\d+(?:\.\d+)?[eE]\+?\d{3,})(?=[\s,\]}])")
 """Numbers such as 1e999, which the parser rejects because they do not fit into a double."""
 _LONGEST_WORD = 40
+_COMMA = re.compile(r"\d,\d")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _WHITE_SPACE = b" \t\r\n"
 _UNCHECKED_BYTES = 4 * 1024 * 1024
@@ -194,9 +195,13 @@ def _parse_error(text: bytes, reason: str) -> RolloutError:
         )
         if is_cut:
             return _truncated(text)
+        near = decoded[max(0, error.pos - 12) : error.pos + 6]
+        comma = (
+            "a decimal comma? write 0.5 and not 0,5 in every language of the system; " if _COMMA.search(near) else ""
+        )
         return RolloutError(
             f"it is not JSON: {error.msg} in line {error.lineno}, column {error.colno}",
-            hint="correct the exporter; any JSON validator shows the place",
+            hint=f"{comma}correct the exporter; any JSON validator shows the place",
             code="E_JSON",
             incomplete=True,
         )

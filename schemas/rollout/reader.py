@@ -13,6 +13,7 @@ from schemas.rollout.rollout import SEE_FORMATS, Rollout, require_contract_limit
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
+from schemas.text import printable
 
 
 def read_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
@@ -53,7 +54,9 @@ def _parse_without_fast_path(data: bytes, rules: ReadingRules) -> Rollout:
     if schema is None and "experiences" in document:
         return rollout_from_v1(document, rules)
     if schema is None:
-        raise RolloutError("the file has no `experiences`", hint=f"check that this is a rollout; {SEE_FORMATS}")
+        other = next((key for key in document if key.lower() == "experiences"), None)
+        hint = f"name `{printable(other)}` `experiences`" if other else f"check that this is a rollout; {SEE_FORMATS}"
+        raise RolloutError("the file has no `experiences`", hint=hint)
     named = f"'{schema[:60]}'" if isinstance(schema, str) else f"of type {type(schema).__name__}"
     raise RolloutError(
         f"the schema {named} is unknown", hint=f"write {SCHEMA_NAME}, or version 1 without a schema", code="E_VERSION"

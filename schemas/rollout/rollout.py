@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ Bools = npt.NDArray[np.bool_]
 
 SEE_FORMATS = "see `hotlap docs formats`"
 """The hint of most errors."""
+_FIELD_OF_SPELLING = {
+    name.replace("_", ""): name for name in ("state", "action", "reward", "done", "log_prob", "agent_index")
+}
 MAX_ROLLOUT_BYTES = 128 * 1024 * 1024
 MAX_VALUES = 1 << 24
 """Numbers in a file, and in a column: 2048 observations of 8192 values."""
@@ -99,6 +102,18 @@ def require_contract_limits(contract: PolicyContract) -> None:
     require_plain_names(space.names, "an action")
     if any(abs(bound) > MAX_MAGNITUDE for bound in (*space.low, *space.high)):
         raise RolloutError(f"a bound of `action_space` is larger than {MAX_MAGNITUDE:g}", hint=SEE_FORMATS)
+
+
+def misnamed_field(keys: Collection[str]) -> tuple[str, str] | None:
+    """Return a key of an experience that is a field of version 1 in another spelling, and the field; None if none is.
+
+    Unreal's FJsonObjectConverter, for example, writes `agentIndex` and `logProb`.
+    """
+    for key in keys:
+        field = _FIELD_OF_SPELLING.get(key.replace("_", "").replace(" ", "").replace("-", "").lower())
+        if field is not None and field not in keys:
+            return key, field
+    return None
 
 
 def require_plain_names(names: Iterable[str], owner: str) -> None:

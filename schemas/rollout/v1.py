@@ -15,10 +15,11 @@ from schemas.rollout.agents import agents_from_values
 from schemas.rollout.encoding import meaning_of_text
 from schemas.rollout.meaning.fit import choices_error
 from schemas.rollout.meaning.rules import ReadingRules
-from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Rollout
+from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Rollout, misnamed_field
 from schemas.text import printable
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
+_FLAGS: frozenset[type] = frozenset({bool, int, float})
 _SHOWN = 40
 
 
@@ -32,6 +33,8 @@ def rollout_from_v1(document: dict[str, Any], rules: ReadingRules) -> Rollout:
         raise RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
     if set(map(type, experiences)) != {dict}:
         raise RolloutError("an entry of `experiences` is not an object", hint=SEE_FORMATS)
+    if found := misnamed_field(experiences[0]):
+        raise RolloutError(f"the experiences have `{found[0]}` instead of `{found[1]}`", hint=f"name it `{found[1]}`")
     contract = _contract_of(experiences[0])
     n = len(experiences)
     return Rollout(
@@ -176,6 +179,8 @@ def _is_number(text: str) -> bool:
 
 def _flags(experiences: list[dict[str, Any]], name: str) -> Bools:
     column = _column(experiences, name)
-    if not set(map(type, column)) <= {bool, int} or not set(column) <= {0, 1}:
-        raise RolloutError(f"`{name}` is not always true or false", hint=SEE_FORMATS)
+    for row, value in enumerate(column):
+        if type(value) not in _FLAGS or value not in {0, 1}:
+            shown = printable(str(value).lower() if isinstance(value, bool) else repr(value), limit=_SHOWN)
+            raise RolloutError(f"`{name}` is {shown} in experience {row}", hint="write true or false, without quotes")
     return np.array(column, dtype=bool)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.agents import agents_from_numbers
 from schemas.rollout.duplicate_keys import first_experience, has_unique_keys
-from schemas.rollout.rollout import Rollout
+from schemas.rollout.rollout import Rollout, misnamed_field
 
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
 _TYPES: dict[str, Any] = {
@@ -45,7 +45,7 @@ def read_v1_fast(data: bytes) -> Rollout | None:
         return None
     experience, colons = first
     names, keys = _names_of(experience.get("action")), _names_of(experience)
-    if names is None or keys is None:
+    if names is None or keys is None or misnamed_field(keys) is not None:
         return None
     others = tuple((key, type(experience[key]) in {int, float}) for key in keys if key not in _TYPES)
     decoder = _decoder(names, others, has_agents="agent_index" in keys)

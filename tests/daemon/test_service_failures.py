@@ -178,7 +178,7 @@ def test_once_after_an_interrupted_once_trains_that_cycle_and_no_other(tmp_path,
     arguments = ["--once", "--project", str(tmp_path), "--epochs", "1"]
     with monkeypatch.context() as patch:
         patch.setattr("daemon.app._cycle_is_over", interrupt_the_training)
-        assert main(arguments) == 1
+        assert main(arguments) == 130
     assert main(arguments) == 0
     ledger = Ledger.open(paths.ledger, read_only=True)
     try:
