@@ -23,7 +23,6 @@ from benchmarks.lib.doc_tables import table
 from schemas.job import Job, Result, RolloutInput
 from schemas.settings.models import AgentSettings, TrainerSettings
 from schemas.storage.files import sha256_of
-from trainer.common import threads
 from trainer.common.reporting.reporter import MemoryReporter
 from trainer.simulate.engine import Engine
 from trainer.simulate.model_file import load_model
@@ -119,6 +118,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the table of rewards per step."""
+    from trainer.common import threads  # here, because it imports torch
+
     threads.limit_numpy_to_one_thread()  # otherwise the first run computes in several threads, and rounds differently
     threads.set_thread_count(1)
     rows = []

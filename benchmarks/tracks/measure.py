@@ -18,7 +18,6 @@ from benchmarks.lib.doc_tables import table
 from benchmarks.tracks.games import CORRECT, PHYSICAL, Play
 from schemas.tracks.detection import has_several_agents, indices_of_several
 from schemas.tracks.recovery import recovered
-from trainer.common import threads
 
 AGENTS, ORDERS, ROWS = (2, 4, 8, 16, 32), ("fixed", "any", "come and go"), (256, 1024, 4096)
 _CORRECT_ROWS = (2048, 1024, 512, 512, 256, 256, 256, 256)
@@ -51,6 +50,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the tables."""
+    from trainer.common import threads  # here, because it imports torch
+
     threads.limit_numpy_to_one_thread()
     print(f"on {machine.in_words(machine.describe())}")
     if arguments.only != "correct":

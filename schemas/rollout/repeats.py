@@ -84,6 +84,7 @@ class Repeats:
     rows: str = ""  #: the rows that do not count, because they were written before; see `rows_to_text`
     count: int = 0  #: how many these are
     earlier: str = ""  #: the name of an earlier rollout with the same rows, or nearly the same
+    is_same: bool = False  #: all rows are those of earlier rollouts: the same play again, not a repetition
     is_nearly_same: bool = False  #: all rows are new, but nearly those of `earlier`
     copies: int = 1  #: how many times the file contains each of its rows
 
@@ -136,6 +137,8 @@ def find_repeats(new: RowSummary, earlier: Iterable[RowSummary]) -> Repeats:
             longest = max(range(len(lengths)), key=lengths.__getitem__)
             is_repeated[rows[: lengths[longest]]] = True
             name = earlier[longest].name
+    if is_repeated.all():
+        return Repeats(earlier=name, is_same=True)
     if is_repeated.any():
         return Repeats(rows_to_text(is_repeated), int(is_repeated.sum()), name, copies=copies)
     for one in reversed(earlier[-_CONSECUTIVE:]):

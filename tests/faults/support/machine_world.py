@@ -15,6 +15,7 @@ from daemon.process.child import Child, ChildSpec
 from daemon.rollouts.reading.examination import Examiner
 from daemon.rollouts.reading.reader import Outcome, compare_with_earlier, ingest
 from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
+from schemas.rollout.meaning.rules import ReadingRules
 from schemas.storage.files import Disk, sha256_of
 from schemas.storage.layout import ProjectPaths
 from tests.fakes.trainer import with_fault
@@ -104,10 +105,10 @@ class InThreadReader:
     ) -> None:
         self._paths, self._disk = paths, disk
         self._examiner = Examiner(paths, [(row.name, row.sha256) for row in recent])
-        self._requested: dict[str, FileSignature] = {}
+        self._requested: dict[str, tuple[FileSignature, ReadingRules]] = {}
 
-    def request(self, name: str, signature: FileSignature) -> None:
-        self._requested.setdefault(name, signature)
+    def request(self, name: str, signature: FileSignature, rules: ReadingRules) -> None:
+        self._requested.setdefault(name, (signature, rules))
 
     @property
     def is_busy(self) -> bool:
@@ -124,9 +125,9 @@ class InThreadReader:
         requested, self._requested = list(self._requested.items()), {}
         return [
             compare_with_earlier(
-                ingest(self._paths.exports, name, signature, self._paths, disk=self._disk), self._examiner
+                ingest(self._paths.exports, name, signature, self._paths, rules, disk=self._disk), self._examiner
             )
-            for name, signature in requested
+            for name, (signature, rules) in requested
         ]
 
     def close(self) -> None:
