@@ -30,6 +30,8 @@ In a game with few states equal rows are usual. There only a long sequence of ro
 is the beginning of this one.
 """
 MIN_OVERLAP, MIN_DISTINCT_IN_OVERLAP = 32, 0.05
+SAME_SHARE = 0.9
+"""A file with only old rows is the same play again if it has at least this share of an earlier file's rows."""
 NEARLY_SAME = 0.02
 """Two files are nearly the same if most rows differ by at most this much, in standard deviations of each column."""
 _SAMPLE_ROWS = 64
@@ -84,7 +86,7 @@ class Repeats:
     rows: str = ""  #: the rows that do not count, because they were written before; see `rows_to_text`
     count: int = 0  #: how many these are
     earlier: str = ""  #: the name of an earlier rollout with the same rows, or nearly the same
-    is_same: bool = False  #: all rows are those of earlier rollouts: the same play again, not a repetition
+    is_same: bool = False  #: it is `earlier` again, in other bytes: the same play, not a buffer that was not emptied
     is_nearly_same: bool = False  #: all rows are new, but nearly those of `earlier`
     copies: int = 1  #: how many times the file contains each of its rows
 
@@ -137,7 +139,7 @@ def find_repeats(new: RowSummary, earlier: Iterable[RowSummary]) -> Repeats:
             longest = max(range(len(lengths)), key=lengths.__getitem__)
             is_repeated[rows[: lengths[longest]]] = True
             name = earlier[longest].name
-    if is_repeated.all():
+    if is_repeated.all() and any(one.name == name and n >= SAME_SHARE * len(one.hashes) for one in earlier):
         return Repeats(earlier=name, is_same=True)
     if is_repeated.any():
         return Repeats(rows_to_text(is_repeated), int(is_repeated.sum()), name, copies=copies)

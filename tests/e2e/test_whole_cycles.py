@@ -118,7 +118,7 @@ def test_once_trains_on_every_rollout_format(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     [cycle] = [c for c in orjson.loads(daemon("history", "--json", "--project", tmp_path).stdout) if c["cycle"] == 1]
     assert set(cycle["rollouts"]) == {*files, "rollout_6_slow.json"}
-    assert "3 of 64 experiences were not finite" in done.stdout
+    assert "reward is nan in 3 of 64 experiences: 3 experiences are left out" in done.stdout
     assert published_model(tmp_path).policy_version == 1
     assert not list(ProjectPaths(tmp_path).rejected.iterdir())
 

@@ -82,7 +82,9 @@ def load_rollouts(
     )
     for entry in chosen:
         try:
-            loaded.append(LoadedRollout(entry, repetitions.leave_out(entry, _read(entry, rules, cache))))
+            rollout = repetitions.leave_out(entry, _read(entry, rules, cache))
+            if rollout is not None:
+                loaded.append(LoadedRollout(entry, rollout))
         except HotlapError as error:
             left_out.append(entry.name)
             problem = RolloutError(f"{entry.name} cannot be used: {error.message}", hint=error.hint, code=error.code)
@@ -124,8 +126,8 @@ class _Repetitions:
         self._earlier: deque[RowSummary] = deque(maxlen=ROLLOUTS_COMPARED)
         self._rollouts = self._rows = 0
 
-    def leave_out(self, entry: RolloutInput, rollout: Rollout) -> Rollout:
-        """Return a rollout without the experiences of earlier ones, unless it has no others. Raises RolloutError."""
+    def leave_out(self, entry: RolloutInput, rollout: Rollout) -> Rollout | None:
+        """Return a rollout without repeated experiences; None if all were in earlier ones. Raises RolloutError."""
         text = entry.repeated
         if text is None:
             summary = RowSummary.of(entry.name, rollout)
@@ -138,7 +140,7 @@ class _Repetitions:
             is_repeated = rows_from_text(text, rollout.size)
         except ValueError as error:
             raise RolloutError(f"its repeated experiences are not known: {error}", code="E_REPLACED") from None
-        return rollout if is_repeated.all() else without_rows(rollout, is_repeated)
+        return None if is_repeated.all() else without_rows(rollout, is_repeated)
 
     def report(self, notices: Notices) -> None:
         """Send a notice about the repeated experiences that were found here."""
@@ -171,7 +173,7 @@ def prefetch_rollout(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCa
     """Read and measure a rollout before its job arrives. Raises HotlapError or OSError."""
     complete = _read(entry, rules, cache)
     cache.put(_key("rollout", entry, rules), complete, size_bytes=2 * complete.observations.nbytes)
-    rollout = _Repetitions().leave_out(entry, complete)
+    rollout = _Repetitions().leave_out(entry, complete) or complete
     cache.put(_key("quality", entry, rules), measure_quality(rollout))
     return rollout
 

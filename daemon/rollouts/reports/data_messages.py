@@ -54,13 +54,13 @@ class DataMessages:
         repeats = findings.repeats
         if not is_new:
             self._report_same(printable(name), earlier, "the same content as")
-        elif repeats.is_same:
-            self._report_same(printable(name), repeats.earlier, "the same experiences as", counts=True)
+        elif repeats.is_same or (repeats.count and not experiences):
+            self._report_same(printable(name), repeats.earlier, "the same experiences as", counts=repeats.is_same)
         elif repeats.is_nearly_same:
             self._report_same(printable(name), repeats.earlier, "nearly the same experiences as", counts=True)
         else:
             self._same.add_clean()
-        if is_new and repeats.count:
+        if is_new and repeats.count and experiences:
             self._report_cumulative(printable(name), findings, experiences)
         else:
             self._cumulative.add_clean()
