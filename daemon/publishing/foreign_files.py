@@ -11,13 +11,16 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.publishing.pointer import names_a_cycle
 from daemon.runtime.context import Context
 from schemas.errors import HotlapError
+from schemas.storage.careful_open import open_regular
 from schemas.storage.files import read_with_retries, sha256_of, unlink_with_retries
+from schemas.storage.held_open import may_be_held_open, retry_while_held_open
 from schemas.storage.set_aside import MODEL_NAME, copy_to, is_model_name, is_same_content, move_to, new_folder
 from schemas.storage.windows_paths import error_text
 
@@ -35,23 +38,45 @@ class ForeignFiles:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.unreadable: frozenset[str] = frozenset()
 
     def set_aside(self) -> frozenset[str]:
         """Move those that are in the way; return the names of Hotlap's own models and checkpoints in Models."""
-        set_aside(self._context)
-        return own_models(self._context)
+        self.unreadable = unreadable_models(self._context)
+        set_aside(self._context, leave=self.unreadable)
+        return own_models(self._context, leave=self.unreadable)
 
     def remove_copied(self) -> None:
         """Remove the originals that stayed because the pointer file named them."""
-        remove_copied(self._context)
+        remove_copied(self._context, leave=self.unreadable)
 
 
-def set_aside(context: Context) -> None:
+def unreadable_models(context: Context) -> frozenset[str]:
+    """Return the names in Models of files that cannot be read, because a program on Windows shares nothing of them.
+
+    It is not known whether they are Hotlap's, so they must stay as they are.
+    """
+    if sys.platform != "win32":
+        return frozenset()
+    models = [path for path in context.paths.models.iterdir() if is_model_name(path.name)]
+    return frozenset(path.name for path in models if _is_unreadable(context, path))
+
+
+def _is_unreadable(context: Context, path: Path) -> bool:
+    try:
+        retry_while_held_open(lambda: os.close(open_regular(path, os.O_RDONLY)), pause=context.disk.pause)
+    except OSError as error:
+        return may_be_held_open(error)
+    return False
+
+
+def set_aside(context: Context, *, leave: frozenset[str] | None = None) -> None:
     """Move the files of other programs that are in the way to a folder of their own, and report it in one line.
 
+    `leave` contains names of `unreadable_models`.
     Raises OSError or HotlapError if one of them cannot be moved; the others are moved.
     """
-    foreign = list(_foreign_files(context))
+    foreign = list(_foreign_files(context, unreadable_models(context) if leave is None else leave))
     if not foreign:
         return
     pointer = _foreign_pointer(context)
@@ -87,7 +112,7 @@ def set_aside_or_warn(context: Context) -> None:
         context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error_text(error)}")
 
 
-def remove_copied(context: Context) -> None:
+def remove_copied(context: Context, *, leave: frozenset[str] | None = None) -> None:
     """Remove the originals that stayed for the engine. Call it after the pointer file names a model of Hotlap.
 
     A file that is held open is removed the next time.
@@ -95,15 +120,17 @@ def remove_copied(context: Context) -> None:
     name = context.ledger.meta(_FOLDER_KEY)
     if name is None or _foreign_pointer(context) is not None:
         return
-    set_aside(context)
-    left = [path for path in _foreign_files(context) if not _remove_if_copied(context, path)]
+    leave = unreadable_models(context) if leave is None else leave
+    set_aside(context, leave=leave)
+    left = [path for path in _foreign_files(context, leave) if not _remove_if_copied(context, path)]
     if not left:
         context.ledger.set_meta(_FOLDER_KEY, None)
 
 
-def own_models(context: Context) -> frozenset[str]:
+def own_models(context: Context, *, leave: frozenset[str]) -> frozenset[str]:
     """Return the names of the checkpoints and models directly in Models that Hotlap wrote."""
-    paths = (path for path in sorted(context.paths.models.iterdir()) if MODEL_NAME.fullmatch(path.name))
+    names = sorted(path.name for path in context.paths.models.iterdir() if path.name not in leave)
+    paths = (context.paths.models / name for name in names if MODEL_NAME.fullmatch(name))
     return frozenset(path.name for path in paths if _is_known(context, path))
 
 
@@ -117,10 +144,12 @@ def first_free_cycle(context: Context) -> int:
     return max(numbers, default=-1) + 1
 
 
-def _foreign_files(context: Context) -> Iterator[Path]:
+def _foreign_files(context: Context, leave: frozenset[str]) -> Iterator[Path]:
     """Yield what is not Hotlap's and has a name that Hotlap uses."""
     paths = context.paths
     for path in sorted(paths.models.iterdir()):
+        if path.name in leave:
+            continue
         if path == paths.pointer:
             is_foreign = _foreign_pointer(context) is not None
         elif is_model_name(path.name):
@@ -158,12 +187,17 @@ def _is_foreign_status(path: Path) -> bool:
 
 
 def _foreign_pointer(context: Context) -> bytes | None:
-    """Return the content of the pointer file if another program wrote it, else None."""
+    """Return the content of the pointer file if another program wrote it, else None.
+
+    Raises OSError if a program on Windows has it open and shares nothing.
+    """
     try:
         data = read_with_retries(context.paths.pointer, limit=_MAX_POINTER_BYTES)
     except FileNotFoundError:
         return None
-    except (OSError, HotlapError):
+    except (OSError, HotlapError) as error:
+        if isinstance(error, OSError) and may_be_held_open(error):
+            raise
         return b""
     return None if names_a_cycle(data) else data
 

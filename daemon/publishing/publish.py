@@ -33,6 +33,8 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 class OtherFiles(Protocol):
     """The files in Models that other programs wrote. `daemon.publishing.foreign_files` implements it."""
 
+    unreadable: frozenset[str]  #: names of files that a program on Windows has open, after `set_aside`; they must stay
+
     def set_aside(self) -> frozenset[str]:
         """Move those whose names Hotlap uses; return the names of Hotlap's own models and checkpoints in Models."""
 
@@ -74,7 +76,7 @@ def publish(
         checked = _check(staging, result, contract)
         _move_into_place(staging, folder, result, keep_checkpoints=keep_checkpoints, disk=disk)
     own = others.set_aside()
-    copied, held_open = _refresh_copies(folder, paths, disk)
+    copied, held_open = _refresh_copies(folder, paths, disk, leave=others.unreadable)
     model = f"{folder.name}/{result.model}"
     sha256 = set_pointer(model, contract=contract, paths=paths, disk=disk, checked=checked)
     others.remove_copied()
@@ -156,7 +158,9 @@ def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:
     disk.remove_folder(folder)
 
 
-def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[frozenset[str], list[str]]:
+def _refresh_copies(
+    folder: Path, paths: ProjectPaths, disk: Disk, *, leave: frozenset[str]
+) -> tuple[frozenset[str], list[str]]:
     """Copy the cycle's files to Models itself; return their names, and those of copies that a program has open.
 
     Windows does not replace an open file. It stays as it is, because engines read the cycle's folder.
@@ -166,9 +170,9 @@ def _refresh_copies(folder: Path, paths: ProjectPaths, disk: Disk) -> tuple[froz
     def write(*names: str) -> None:
         write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)
 
-    names, held_open = sorted(wanted), list[str]()
+    names, held_open = sorted(wanted.keys() - leave), sorted(leave)
     if not _done_unless_held_open(partial(write, *names)):
-        held_open = [name for name in names if not _done_unless_held_open(partial(write, name))]
+        held_open += [name for name in names if not _done_unless_held_open(partial(write, name))]
     return frozenset(wanted), held_open
 
 

@@ -67,6 +67,8 @@ class Tally:
 class NoOtherFiles:
     """A project in which no other program writes to Models."""
 
+    unreadable: frozenset[str] = frozenset()
+
     def set_aside(self) -> frozenset[str]:
         """Move nothing."""
         return frozenset()

@@ -37,7 +37,6 @@ SHORT = (
     "tests/daemon/test_cli.py",
     "tests/daemon/training",
     "tests/daemon/ui",
-    "tests/faults/engine/test_held_open.py",
     "tests/faults/process/test_daemon_killed.py",
 )
 

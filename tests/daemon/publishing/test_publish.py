@@ -26,6 +26,8 @@ def paths(tmp_path):
 class NoOthers:
     """A project in which no other program has written to Models."""
 
+    unreadable = frozenset()
+
     def set_aside(self):
         return frozenset()
 

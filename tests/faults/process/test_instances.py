@@ -72,7 +72,7 @@ def test_of_twenty_daemons_started_at_once_one_runs_and_the_others_exit_4_and_na
             output = loser.stderr.read()
             assert loser.returncode == Exit.OTHER_DAEMON, output
             assert f"pid {holder.pid}," in output
-            assert str(ProjectPaths(tmp_path).lock) in output
+            assert ProjectPaths(tmp_path).lock.as_posix() in output
             assert len(output.splitlines()) == 1
         assert holder_of(ProjectPaths(tmp_path).lock).startswith(f"pid {holder.pid}, since ")
         winner.terminate()
