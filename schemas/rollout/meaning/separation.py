@@ -43,7 +43,7 @@ def separate_agents(rollout: Rollout) -> Rollout:
     result = Recovered(agents=sum(tracks.agents for tracks in found), confidence=min(t.confidence for t in found))
     if result.confidence < LEAST_CONFIDENCE:
         raise RolloutError(
-            f"about {result.agents} agents share {_in_words(shared)}, and which row belongs to which cannot be "
+            f"several agents share {_in_words(shared)}, and which row belongs to which cannot be "
             f"recovered (confidence {result.confidence:.2f}, needed {LEAST_CONFIDENCE:g})",
             hint=REMEDY,
             code="E_AGENTS",

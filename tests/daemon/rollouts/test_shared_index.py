@@ -13,8 +13,8 @@ from tests.cars import shared_index_rollout
 from tests.helpers import v1_document, write_rollout
 
 
-def shared(seed: int, **options: object) -> bytes:
-    return orjson.dumps(v1_document(shared_index_rollout(seed=seed, n=384, **options)))
+def shared(seed: int, n: int = 384, **options: object) -> bytes:
+    return orjson.dumps(v1_document(shared_index_rollout(seed=seed, n=n, **options)))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_warning_ends_when_the_exporter_is_corrected(harness):
 
 
 def test_a_file_that_cannot_be_separated_is_rejected_before_a_cycle(harness):
-    path = write_rollout(harness.paths.exports, 1, shared(1, cars=4, order="fixed", noise=0.8))
+    path = write_rollout(harness.paths.exports, 1, shared(1, n=1024, cars=4, order="fixed", noise=0.8))
     harness.until(lambda: not path.exists())
     [(name, code, reason, _)] = harness.ledger.rejections(5)
     assert (name, code) == (path.name, "E_AGENTS")
