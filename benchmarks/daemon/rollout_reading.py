@@ -21,7 +21,7 @@ from trainer.simulate import rollout_file
 
 NAME = "intake"
 HELP = "reading rollouts, compared with orjson, json, msgspec and simdjson alone"
-EXPERIENCES, OBSERVATIONS = 2048, 15
+EXPERIENCES, OBSERVATIONS, AGENTS = 2048, 15, 16
 MAX_RATIO = 1.5
 FLOOR, READ = "orjson.loads alone, version 1", "read_rollout, version 1"
 PACKED_FLOOR, PACKED = "orjson.loads alone, version 2 as base64", "read_rollout, version 2 as base64"
@@ -105,16 +105,17 @@ def version_1(rollout: rollout_file.ExportedRollout) -> str:
 
 
 def random_rollout(n: int) -> rollout_file.ExportedRollout:
-    """Return `n` random experiences."""
+    """Return `n` random experiences of agents whose observations change little in a step."""
     rng = np.random.default_rng(n)
+    steps = rng.normal(size=(-(-n // AGENTS), AGENTS, OBSERVATIONS))
     return rollout_file.ExportedRollout(
-        observations=rng.normal(size=(n, OBSERVATIONS)).astype(np.float32),
+        observations=np.cumsum(steps, axis=0).reshape(-1, OBSERVATIONS)[:n].astype(np.float32),
         actions=rng.uniform(0.0, 1.0, size=(n, 3)).astype(np.float32),
         rewards=rng.normal(size=n).astype(np.float32),
         terminated=rng.random(n) < 0.01,
         truncated=np.zeros(n, dtype=bool),
         log_probs=rng.normal(size=n).astype(np.float32),
         values=rng.normal(size=n).astype(np.float32),
-        agents=(np.arange(n) % 16).astype(np.int32),
+        agents=(np.arange(n) % AGENTS).astype(np.int32),
         action_names=("steer", "throttle", "brake"),
     )

@@ -11,7 +11,7 @@ from schemas.tracks.step_model import Links, best_model, mutual_links
 
 FEWEST_ROWS = 96
 """Fewer rows under one index are not tested."""
-_TESTED_FIRST, _SAMPLE = 2, 40
+_UNUSUALLY_MANY = 1.5
 WINDOW = 128
 """Rows among which a row's successor is searched: 32 agents in any order are at most 63 rows apart."""
 _TRIAL_WINDOWS = (4, 12, 40, 120)
@@ -39,23 +39,25 @@ def indices_of_several(
     """Return the agent_index of which the rows are the steps of several agents that take turns.
 
     It is so if the row before tells nothing about a row that an earlier row does not tell, but earlier rows at a
-    typical distance do. Of several indices, those with the most rows are tested first, and the others if these are.
+    typical distance do. Of several indices, that with the most rows and those with unusually many are tested first,
+    and the others if one of these is shared.
     """
     if len(agents) < FEWEST_ROWS:
         return []
     if (agents == agents[0]).all():
         rows = np.arange(len(agents))
-        return [int(agents[0])] if _is_several(observations, actions, ended, rows, sample=_SAMPLE) else []
+        return [int(agents[0])] if _is_several(observations, actions, ended, rows) else []
     indices, counts = np.unique(agents, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     tested = indices[order[counts[order] >= FEWEST_ROWS]].tolist()
 
     def found(chosen: list[int]) -> list[int]:
         parts = ((index, np.flatnonzero(agents == index)) for index in chosen)
-        return [i for i, rows in parts if _is_several(observations, actions, ended, rows, sample=_SAMPLE // 2)]
+        return [i for i, rows in parts if _is_several(observations, actions, ended, rows)]
 
-    first = found(tested[:_TESTED_FIRST])
-    return first + found(tested[_TESTED_FIRST:]) if first else []
+    many = int((counts[order] > _UNUSUALLY_MANY * np.median(counts)).sum())
+    first = found(tested[: max(1, many)])
+    return first + found(tested[max(1, many) :]) if first else []
 
 
 def _is_several(
@@ -63,10 +65,8 @@ def _is_several(
     actions: npt.NDArray[np.float32],
     ended: Bools,
     rows: Int64,
-    *,
-    sample: int,
 ) -> bool:
-    if is_continuous(observations, ended, rows, sample=sample):
+    if is_continuous(observations, ended, rows):
         return False
     columns = scaled_observations(observations[rows])
     return bool(columns.shape[1]) and _takes_turns(columns, scaled_actions(actions[rows]), ended[rows])
