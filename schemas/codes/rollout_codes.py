@@ -79,7 +79,7 @@ ROLLOUTS = {
         "set the clocks right; rollouts are attributed to models by their log_probs, so nothing is lost",
     ),
     "W_REPEATED": Code(
-        "rollouts have the same content as earlier ones, or nearly the same; equal content counts once",
+        "rollouts have the same content as earlier ones, or nearly the same; files with equal bytes count once",
         "start the game with another random seed each time",
     ),
     "W_CUMULATIVE": Code(
