@@ -71,7 +71,11 @@ class ProcessHarness:
         self.inbox = Inbox(self.context)
         self.runner = Runner(self.context, self.launcher, attempts=attempts, keep_warm=keep_warm)
         self.service = Service(self.context, self.inbox, self.runner, StatusWriter(self.context, NoSystemStats()), None)
-        self.service.start()
+        try:
+            self.service.start()
+        except Exception:
+            self.close()
+            raise
 
     @property
     def paths(self):
