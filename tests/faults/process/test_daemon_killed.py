@@ -144,7 +144,7 @@ def test_a_process_that_reads_a_large_rollout_ends(fresh_project):
         return bool(readers)
 
     with killed_when(folder, is_reading) as pids:
-        assert pids == [reader.pid for reader in readers]
+        assert {reader.pid for reader in readers} <= set(pids)  # the first trainer may have started too
         if sys.platform != "win32":  # there the job ends it while it is suspended
             readers[0].resume()
         all_end(folder, pids)
