@@ -71,15 +71,14 @@ class DiskUse:
 
 def measure(paths: ProjectPaths, ledger: Ledger, clock: Clock, *, budget_gb: float) -> DiskUse:
     """Return what rollouts and caches take now. Raises OSError if the disk cannot be read."""
-    now_s, caches, files = clock.utc_s(), cache_sizes(paths), ledger.files()
-    sizes = sizes_with_caches(files, caches)
-    used = sum(signature.size for signature, _ in files.values()) + sum(caches.values())
+    now_s = clock.utc_s()
+    sizes, used = bytes_taken(paths, ledger.files())
     count, first_s = ledger.accepted_since(now_s - DAY_S)
     each = used / len(sizes) if sizes else 0.0
     return DiskUse(
         used=used,
         removable=sum(sizes.get(name, 0) for name, _ in ledger.used_files()),
-        limit=int(budget_gb * GB),
+        limit=limit_bytes(budget_gb),
         free=shutil.disk_usage(paths.training).free,
         per_day=per_day(count * each, now_s - first_s),
     )
@@ -90,15 +89,20 @@ def per_day(added_bytes: float, observed_s: float) -> float | None:
     return None if observed_s < MIN_OBSERVED_S else added_bytes * DAY_S / min(observed_s, DAY_S)
 
 
-def cache_sizes(paths: ProjectPaths) -> dict[str, int]:
-    """Return the bytes of each rollout's arrays in the cache, by content hash."""
+def limit_bytes(budget_gb: float) -> int:
+    """Return how many bytes rollouts and caches may take together; 0 = no limit."""
+    return int(budget_gb * GB)
+
+
+def bytes_taken(paths: ProjectPaths, files: Mapping[str, tuple[FileSignature, str]]) -> tuple[dict[str, int], int]:
+    """Return the bytes that each file in Exports takes with its arrays in the cache, and those of all files and arrays.
+
+    `files` is what the ledger knows. Two files with the same content share their arrays. Raises OSError.
+    """
     with os.scandir(paths.cache) as entries:
-        return {Path(entry.name).stem: _size(entry) for entry in entries}
-
-
-def sizes_with_caches(files: Mapping[str, tuple[FileSignature, str]], caches: Mapping[str, int]) -> dict[str, int]:
-    """Return the bytes that each file in Exports takes together with its arrays."""
-    return {name: signature.size + caches.get(sha256, 0) for name, (signature, sha256) in files.items()}
+        caches = {Path(entry.name).stem: _size(entry) for entry in entries}
+    sizes = {name: signature.size + caches.get(sha256, 0) for name, (signature, sha256) in files.items()}
+    return sizes, sum(signature.size for signature, _ in files.values()) + sum(caches.values())
 
 
 def over_budget(used: Sequence[str], sizes: Mapping[str, int], *, excess: int) -> list[str]:

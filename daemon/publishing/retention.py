@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import FileSignature
-from daemon.publishing.disk_budget import GB, cache_sizes, over_budget, sizes_with_caches
+from daemon.publishing.disk_budget import GB, bytes_taken, limit_bytes, over_budget
 from daemon.publishing.published_cycles import record_removed_cycle
 from daemon.runtime.context import Context
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
@@ -194,14 +194,14 @@ def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk
 
 def _keep_disk_budget(context: Context, accepted: AcceptedFiles) -> None:
     """Remove the oldest used rollouts if all of them together take more of the disk than they may."""
-    ledger = context.ledger
-    files, caches = ledger.files(), cache_sizes(context.paths)
-    sizes = sizes_with_caches(files, caches)
-    used = sum(signature.size for signature, _ in files.values()) + sum(caches.values())
-    limit = int(context.settings.daemon.disk_budget_gb * GB)
-    if not limit or used <= limit:
+    limit = limit_bytes(context.settings.daemon.disk_budget_gb)
+    if not limit:
         return
-    chosen = over_budget([name for name, _ in ledger.used_files()], sizes, excess=used - limit)
+    files = context.ledger.files()
+    sizes, used = bytes_taken(context.paths, files)
+    if used <= limit:
+        return
+    chosen = over_budget([name for name, _ in context.ledger.used_files()], sizes, excess=used - limit)
     _remove_exports(context, [(name, files[name][0]) for name in chosen if name in files], accepted)
     if chosen:
         context.log.info(
