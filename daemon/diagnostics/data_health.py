@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from daemon.ledger.ledger import Ledger
 from daemon.rollouts.reports.data_messages import stored_double_done
 from daemon.rollouts.reports.file_clock import offset_in_words, stored_clock_offset_s
+from schemas.rollout.repeats import ROLLOUTS_COMPARED
 
 
 def check_data(ledger: Ledger) -> Iterator[tuple[str, str]]:
@@ -14,7 +15,7 @@ def check_data(ledger: Ledger) -> Iterator[tuple[str, str]]:
     if same := ledger.count_same_files():
         text = f"{same} files in Exports have the content of another file there, and count once -> does the game play "
         yield "repeated data", f"{text}the same each time? Start it with another random seed [W_REPEATED]"
-    rollouts = ledger.rollouts_to_compare()
+    rollouts = ledger.newest_rollouts(ROLLOUTS_COMPARED)
     repeating = [row for row in rollouts if row.repeated]
     if repeating:
         text = f"{len(repeating)} of the last {len(rollouts)} rollouts repeat experiences of earlier ones, the last is "

@@ -8,9 +8,6 @@ from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.records import FileSignature, RolloutRow, UsedRollout
 from daemon.ledger.rows import COUNTS_SQL, UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file
 
-ROLLOUTS_COMPARED = 16
-"""A new rollout is compared with this many earlier ones, which is enough for several clients."""
-
 
 class RolloutTable(LedgerConnection):
     """The tables `rollout`, `file` and `rejection`."""
@@ -60,9 +57,9 @@ class RolloutTable(LedgerConnection):
         row = self._db.execute(sql, (sha256, name)).fetchone()
         return None if row is None else str(row[0])
 
-    def rollouts_to_compare(self) -> list[RolloutRow]:
-        """Return the rollouts that the next one is compared with: those that were accepted last, oldest first."""
-        return [used.row for used in reversed(self._rollouts("ORDER BY id DESC LIMIT ?", (ROLLOUTS_COMPARED,)))]
+    def newest_rollouts(self, limit: int) -> list[RolloutRow]:
+        """Return the rollouts that were accepted last, oldest first."""
+        return [used.row for used in reversed(self._rollouts("ORDER BY id DESC LIMIT ?", (limit,)))]
 
     def count_same_files(self) -> int:
         """Return how many files in Exports have the same content as another file there."""

@@ -18,6 +18,7 @@ from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
 from schemas.backoff import backoff_s
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
+from schemas.rollout.repeats import ROLLOUTS_COMPARED
 from schemas.text import printable
 
 QUIET_S = 3.0
@@ -47,7 +48,7 @@ class Inbox:
             context.wake,
             context.disk,
             self._reader_process.ingest,
-            context.ledger.rollouts_to_compare(),
+            context.ledger.newest_rollouts(ROLLOUTS_COMPARED),
         )
         self._watcher = Watcher(context.paths.exports, self.request_scan)
         self._accepted = context.ledger.files()

@@ -21,6 +21,8 @@ from schemas.rollout.rollout import Bools, Float32, Int32, Rollout
 
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
+ROLLOUTS_COMPARED = 16
+"""A rollout is compared with this many earlier ones, which is enough for several clients."""
 MIN_ROWS = 8
 """Fewer equal rows are not taken for a repetition."""
 DISTINCT_SHARE = 0.98

@@ -16,7 +16,7 @@ from schemas.rollout.cache import load_rollout
 from schemas.rollout.meaning.rules import ReadingRules
 from schemas.rollout.meaning.separation import REMEDY, in_words
 from schemas.rollout.reader import finished, read_rollout
-from schemas.rollout.repeats import RowSummary, find_repeats, rows_from_text, without_rows
+from schemas.rollout.repeats import ROLLOUTS_COMPARED, RowSummary, find_repeats, rows_from_text, without_rows
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, Rollout
 from schemas.storage.files import read_with_retries, sha256_of
 from trainer.common.prefetch_cache import PrefetchCache
@@ -26,10 +26,6 @@ from trainer.rollouts.quality import RolloutQuality, measure_quality
 
 OLD_ROLLOUTS_WITHOUT_NEW = 10
 """Number of old rollouts that are used if no rollout is new."""
-
-
-ROLLOUTS_COMPARED = 16
-"""Without a daemon, each rollout is compared with this many earlier ones for repeated experiences."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,8 @@ import numpy as np
 import orjson
 
 from daemon.ledger.records import RolloutRow
-from daemon.ledger.rollout_table import ROLLOUTS_COMPARED
 from schemas.rollout.cache import load_rollout
-from schemas.rollout.repeats import Repeats, RowSummary, find_repeats, rows_from_text
+from schemas.rollout.repeats import ROLLOUTS_COMPARED, Repeats, RowSummary, find_repeats, rows_from_text
 from schemas.rollout.rollout import Rollout
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
 from schemas.storage.held_open import retry_while_held_open
