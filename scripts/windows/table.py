@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -9,7 +11,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,9 +88,13 @@ def read_result(name: str, report: str) -> Result:
 
 
 def processor_times() -> tuple[float, float]:
-    """Return the ticks that the processors were busy, and all ticks."""
+    """Return the ticks that the processors were busy, and all ticks.
+
+    Programs of low priority (`nice`) do not count: they only get what a run leaves over.
+    """
     numbers = [int(word) for word in Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]]
-    return sum(numbers) - numbers[3] - numbers[4], sum(numbers)
+    _, nice, _, idle, waiting, *_ = numbers
+    return sum(numbers) - nice - idle - waiting, sum(numbers)
 
 
 def load_percent() -> float:
@@ -142,7 +148,8 @@ def run_programs(cache: Cache, root: Path, progress: Progress) -> Iterator[str]:
 def as_markdown(results: Iterable[Result], programs: Sequence[str], title: str) -> str:
     """Return the page's tables: the programs, the folders of the suite, the skip reasons and the failures."""
     results = list(results)
-    lines = [f"{title}. `load`: used by other programs of the machine just before or after a run.", ""]
+    load = "`load`: used by other programs just before or after a run, except those of low priority"
+    lines = [f"{title}. {load}.", ""]
     if programs:
         lines += ["| program | exit code | s | load |", "|---|---|---|---|", *programs, ""]
     lines += [
@@ -181,7 +188,10 @@ def replace_table(page: Path, table: str) -> None:
 
 
 def make_table(cache: Cache, root: Path, page: Path, only: Sequence[str], version: str, progress: Progress) -> int:
-    """Run the programs and all pieces, or only the pieces in some folders; return 1 if a test failed."""
+    """Run the programs and all pieces, or only the pieces in some folders; return 1 if a test of these failed.
+
+    Some folders replace their rows of the table; the other rows stay.
+    """
     chosen = {
         name: places
         for name, places in pieces(root / "tests").items()
@@ -190,13 +200,23 @@ def make_table(cache: Cache, root: Path, page: Path, only: Sequence[str], versio
     if not chosen:
         raise SetupError(f"{', '.join(only)}: no such folders of tests. There are {', '.join(pieces(root / 'tests'))}")
     title = f"{time.strftime('%Y-%m-%d')}, {version}, {os.cpu_count() or 1} processors"
-    results: list[Result] = []
-    programs: list[str] = []
+    store = cache.folder / f"results-{hashlib.sha256(str(page).encode()).hexdigest()[:12]}.json"
+    programs, results = load_results(store) if only else ([], {})
     for row in () if only else run_programs(cache, root, progress):
         programs.append(row)
-        replace_table(page, as_markdown(results, programs, title))
-    for name, places in chosen.items():
-        progress.say(f"{len(results) + 1} of {len(chosen)}: {name}")
-        results.append(run_piece(cache, root, name, places))
-        replace_table(page, as_markdown(results, programs, title))
-    return int(any(result.failed or result.problem for result in results))
+        replace_table(page, as_markdown(results.values(), programs, title))
+    for place, (name, places) in enumerate(chosen.items(), start=1):
+        progress.say(f"{place} of {len(chosen)}: {name}")
+        results[name] = run_piece(cache, root, name, places)
+        replace_table(page, as_markdown(results.values(), programs, title))
+        store.write_text(json.dumps([programs, [asdict(result) for result in results.values()]]), encoding="utf-8")
+    return int(any(results[name].failed or results[name].problem for name in chosen))
+
+
+def load_results(store: Path) -> tuple[list[str], dict[str, Result]]:
+    """Return the programs' rows and the results of an earlier run for the same page; nothing if there was none."""
+    if not store.is_file():
+        return [], {}
+    programs, results = json.loads(store.read_text(encoding="utf-8"))
+    kept = [Result(**{**result, "skipped": Counter(result["skipped"])}) for result in results]
+    return programs, {result.name: result for result in kept}
