@@ -11,6 +11,7 @@ from schemas.errors import RolloutError
 from schemas.job import Job
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
+from schemas.settings.models import TrainerSettings
 from trainer.checkpoints.parent import Parent
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
@@ -29,6 +30,7 @@ from trainer.rollouts.behaviour_policy import (
 from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
+from trainer.rollouts.reward_signal import RewardSignal, is_rounding, report
 
 LARGEST_WEIGHT = 10.0
 """Largest weight of an experience, in units of the average weight."""
@@ -52,7 +54,8 @@ class TrainingSet:
     held_out: Batch
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
-    values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
+    trains_policy: bool  #: false: the update leaves the policy as it is, because the data says nothing about actions
+    policy_trained: bool  #: whether this cycle or an earlier one has trained the policy
 
     @property
     def size(self) -> int:
@@ -74,7 +77,9 @@ def rescale_and_build(
         raise RolloutError(
             "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
         )
-    normalisers = _update_normalisers(network, parent, experiences, settings.gamma)
+    counts_B = moves_policy(experiences.is_new_B)
+    signal = RewardSignal.of(experiences.reward_B[counts_B], experiences.terminated_B[counts_B])
+    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, keeps_policy=signal.is_missing)
     outputs = attributed.parent_outputs or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
@@ -87,14 +92,42 @@ def rescale_and_build(
     )
     rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
-    values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
-    if values_only:
+    is_far = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP) and not signal.is_missing
+    if is_far:
         notices.send(
             "W_FAR_STRANGER",
             f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
             "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
         )
-    value_B, final_value_F = outputs.values_in_reward_units(normalisers.returns)
+    value_B, advantage_B = _values_and_advantages(experiences, outputs, rho_B, normalisers.returns, settings)
+    target_B = value_B + rho_B * advantage_B
+    has_signal = not signal.is_missing and not is_rounding(advantage_B[counts_B], value_B, experiences.reward_B)
+    report(signal, steps=int(counts_B.sum()), keeps_policy=not has_signal, notices=notices)
+    trains_policy = has_signal and not is_far
+    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
+    held_B = _choose_held_out(experiences, job)
+    weight_B = rho_B * counts_B if trains_policy else np.zeros_like(rho_B)
+    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
+    return TrainingSet(
+        network=network,
+        train=columns.batch(can_bootstrap_B & ~held_B),
+        held_out=columns.batch(held_B),
+        normalisers=normalisers,
+        probe=_choose_probe(experiences, job),
+        trains_policy=trains_policy,
+        policy_trained=parent.trained or trains_policy,
+    )
+
+
+def _values_and_advantages(
+    experiences: Experiences,
+    outputs: PolicyOutputs,
+    rho_B: Float64,
+    returns: ReturnNormaliser,
+    settings: TrainerSettings,
+) -> tuple[Float64, Float64]:
+    """Return the value of each step and its advantage, in reward units."""
+    value_B, final_value_F = outputs.values_in_reward_units(returns)
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,
@@ -104,19 +137,7 @@ def rescale_and_build(
         gamma=settings.gamma,
         lam=settings.gae_lambda,
     )
-    target_B = value_B + rho_B * advantage_B
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
-    held_B = _choose_held_out(experiences, job)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
-    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
-    return TrainingSet(
-        network=network,
-        train=columns.batch(can_bootstrap_B & ~held_B),
-        held_out=columns.batch(held_B),
-        normalisers=normalisers,
-        probe=_choose_probe(experiences, job),
-        values_only=values_only,
-    )
+    return value_B, advantage_B
 
 
 def moves_policy(is_new_B: Bools) -> Bools:
@@ -128,18 +149,21 @@ def moves_policy(is_new_B: Bools) -> Bools:
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
-def _update_normalisers(network: Network, parent: Parent, experiences: Experiences, gamma: float) -> Normalisers:
+def _update_normalisers(
+    network: Network, parent: Parent, experiences: Experiences, gamma: float, *, keeps_policy: bool
+) -> Normalisers:
     """Return normalisers that include the new observations, and rescale the network's inputs to them.
 
     A trained network keeps computing the same function. An untrained one is not rescaled; its return normaliser is
-    computed from the rewards, without a value function.
+    computed from the rewards, without a value function. With `keeps_policy`, the inputs stay as they are, so that the
+    policy is the same to the last bit.
     """
     before = parent.normalisers
     counted_B = experiences.is_new_B
     if not parent.trained and not counted_B.any():
         counted_B = np.ones(experiences.size, dtype=bool)
     after = before.observations
-    if counted_B.any():
+    if counted_B.any() and not keeps_policy:
         after = after.updated(experiences.observation_BO[counted_B])
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))

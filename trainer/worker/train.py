@@ -170,7 +170,7 @@ class Training:
             contract=self.job.contract,
             hidden_sizes=self.job.hidden_sizes,
             lineage=lineage_of(self.job, epoch),
-            policy_trained=not self._training_set.values_only,
+            policy_trained=self._training_set.policy_trained,
             optimizer_state=updater.optimizer_state(),
             history=history,
             network_class=self.job.settings.network,
@@ -191,7 +191,7 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
         value_coef=s.value_coef,
-        entropy_coef=0.0 if training_set.values_only else entropy_coef,
+        entropy_coef=entropy_coef if training_set.trains_policy else 0.0,
     )
     return UpdateConfig(
         epochs=s.epochs,
@@ -204,6 +204,7 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
         cycle=job.policy_version,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
         threads=s.threads,
+        trains_policy=training_set.trains_policy,
     )
 
 
