@@ -51,6 +51,9 @@ class Updater(Protocol):
     def set_batch(self, config: UpdateConfig, batch: Batch) -> None:
         """Continue with another training set and other settings. Parameters, Adam's moments and the device stay."""
 
+    def stop_policy(self) -> None:
+        """Train only the value function from the next epoch on."""
+
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict in torch's layout. The next step may change its tensors."""
 
