@@ -30,6 +30,10 @@ TRAINER = {
         "nearly all steps earn the same reward, so there is little to learn from",
         "reward progress toward the goal, or explore with more noise",
     ),
+    "W_TIME_LIMIT": Code(
+        "version 1 rollouts show a time limit: many episodes end after exactly the same number of steps",
+        "nothing is lost; version 2 states how an episode ended",
+    ),
     "W_REWARD_SCALE": Code("rewards are very large or very small", "scale them to about 0.01 to 100 per step"),
     "W_LOGP_BROKEN": Code(
         "the recorded log_probs are missing, all equal, or not log densities",

@@ -179,6 +179,8 @@ class TrainerSettings(SettingsGroup):
 
     epochs: Epochs = 10
     """Passes over the cycle's experiences; each leaves a checkpoint."""
+    policy_epochs: PositiveInt | None = None
+    """How many of the epochs train the policy; later ones train only the value function. If not set, all do."""
     batch_size: BatchSize = 64
     learning_rate: PositiveFloat = 3e-4
     """Adam's step size."""

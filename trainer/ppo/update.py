@@ -24,6 +24,7 @@ class UpdateConfig:
     """The settings of one cycle's update."""
 
     epochs: int
+    policy_epochs: int  #: the epochs after this one train only the value function
     batch_size: int
     learning_rate: float
     max_grad_norm: float
@@ -84,9 +85,14 @@ def evaluate_values(network: Network, held_out: Batch) -> dict[str, float]:
 
 
 def run_epochs(updater: Updater, held_out: Batch) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield (epoch, losses) after each epoch, from 1. Ends early above the target KL, or if the loss is not finite."""
+    """Yield (epoch, losses) after each epoch, from 1. Ends early above the target KL, or if the loss is not finite.
+
+    The policy stops after its own number of epochs; the values continue.
+    """
     config = updater.config
     for epoch in range(1, config.epochs + 1):
+        if updater.config.trains_policy and epoch > config.policy_epochs:
+            updater.stop_policy()
         terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")
         losses = evaluate_values(updater.network, held_out) | terms
