@@ -136,8 +136,9 @@ class OffPolicyLearner:
     def _update_normalisers(self, experiences: Experiences) -> Normalisers:
         """Return normalisers that include the new observations; rescale the networks, except an untrained policy."""
         before = self._parent.normalisers
-        if self._signal.is_missing and self._parent.trained:
-            return before  # the policy is the same to the last bit
+        if self._signal.is_missing:  # the inputs stay as they are, so that the policy is the same to the last bit
+            first = first_return_normaliser(experiences, self._job.settings.gamma)
+            return Normalisers(before.observations, before.returns if self._parent.trained else first)
         after = before.observations.updated(experiences.observation_BO[experiences.is_new_B])
         if self._parent.trained:
             rescale_inputs(self._network.stacks(), before.observations, after)
