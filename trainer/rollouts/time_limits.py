@@ -22,7 +22,6 @@ _SHORTEST = 20  #: steps; shorter episodes are more likely a game's own rule
 _REPEATS = 5  #: episodes that must have the same length
 _NEAR = 0.8  #: of the limit; the lengths from here to the limit show whether ends are spread
 _ISOLATED = 3  #: times as many episodes must end at the limit as near it
-_LONGER = 10  #: times as many episodes must end at the limit as later
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +41,19 @@ def find_time_limit(loaded: Sequence[LoadedRollout], experiences: Experiences) -
     """Return the time limit of an engine that writes version 1, or None without evidence of one.
 
     `experiences` are those of the rollouts, each in agent-major order. An episode may continue in the new rollout with
-    the next number in its name. If steps are missing between two files, or several clients wrote them, the lengths of
-    the episodes do not repeat, and no limit is found.
+    the next number in its name. If steps are missing between two files, several clients wrote them, or the engine
+    started again between them, the lengths of the episodes do not repeat, or some are longer, and no limit is found.
     """
     end_B, length_B, is_complete_B = _episode_ends(loaded, experiences.size)
     complete = length_B[end_B & is_complete_B]
-    lengths, counts = np.unique(complete[complete >= _SHORTEST], return_counts=True)
-    if not len(lengths):
+    if not len(complete) or (steps := int(complete.max())) < _SHORTEST:
         return None
-    steps, at_limit = int(lengths[counts.argmax()]), int(counts.max())
+    at_limit = int((complete == steps).sum())
     near_limit = int(((complete >= _NEAR * steps) & (complete < steps)).sum())
-    longer = int((complete > steps).sum())  # not 0 if the engine started again between two files
-    if at_limit < max(_REPEATS, _ISOLATED * near_limit, _LONGER * longer):
+    if at_limit < max(_REPEATS, _ISOLATED * near_limit):
         return None
+    if at_limit < len(complete) and np.ptp(experiences.reward_B) == 0.0:
+        return None  # the lengths are all that such rewards can be learned from
     # If most episodes end at the limit, those whose start is not known most likely do so, too.
     is_usual = 2 * at_limit > len(complete)
     ended_B = end_B & ((is_complete_B & (length_B == steps)) | (~is_complete_B & (length_B <= steps) & is_usual))

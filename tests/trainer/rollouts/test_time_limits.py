@@ -82,10 +82,20 @@ def test_if_all_episodes_have_the_same_length_even_those_with_an_unknown_start_c
     assert limit.count == experiences.terminated_B.sum()
 
 
-def test_an_engine_that_started_again_does_not_hide_the_limit():
+def test_episodes_that_seem_longer_because_the_engine_started_again_hide_the_limit_in_that_cycle():
     flags = [np.concatenate([flag[:TICKS], done_ticks([80] * 9)[: 2 * TICKS]]) for flag in limited(80)]
-    limit = find_time_limit(*files_of(flags))
-    assert limit is None or limit.steps == 80  # four episodes seem longer; they are left as they are
+    assert find_time_limit(*files_of(flags)) is None
+
+
+def test_with_a_constant_reward_episodes_of_another_length_are_all_there_is_to_learn_from():
+    """As in a game in which nearly all agents crash into the same first obstacle, and one gets past it."""
+    flags = limited(70)
+    loaded, experiences = files_of(flags)
+    constant = dataclasses.replace(experiences, reward_B=np.ones_like(experiences.reward_B))
+    assert find_time_limit(loaded, constant) is not None
+    loaded, experiences = files_of(limited(70, crashes=1))
+    constant = dataclasses.replace(experiences, reward_B=np.ones_like(experiences.reward_B))
+    assert find_time_limit(loaded, constant) is None
 
 
 @pytest.mark.parametrize(
