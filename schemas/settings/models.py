@@ -181,8 +181,6 @@ class TrainerSettings(SettingsGroup):
     """ppo: learns from the newest rollouts. td3: learns from all rollouts, of any policy, and needs fewer of them."""
     epochs: Epochs = 10
     """ppo: passes over the cycle's experiences; td3: equal parts of its gradient steps. Each leaves a checkpoint."""
-    policy_epochs: PositiveInt | None = None
-    """How many of the epochs train the policy; later ones train only the value function. If not set, all do."""
     batch_size: BatchSize = 64
     learning_rate: PositiveFloat = 3e-4
     """Adam's step size."""

@@ -130,7 +130,6 @@ class OnlineLearner:
         train, run = self.settings.train, self.settings.run
         return UpdateConfig(
             epochs=train.epochs,
-            policy_epochs=train.epochs,
             batch_size=train.batch_size,
             learning_rate=scheduled.learning_rate,
             max_grad_norm=train.max_grad_norm,

@@ -5,7 +5,6 @@ No step waits for the device: losses are added up there, and read once at the en
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,16 +58,8 @@ class AutogradUpdater:
         self.config, self._data = config, PackedSet(batch, self._device)
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate
-        self._set_trains_policy(config.trains_policy)
-
-    def stop_policy(self) -> None:
-        """Train only the value function from the next epoch on."""
-        self.config = replace(self.config, trains_policy=False)
-        self._set_trains_policy(False)
-
-    def _set_trains_policy(self, trains_policy: bool) -> None:
         for parameter in self._policy_parameters:
-            parameter.requires_grad_(trains_policy)  # without gradients, Adam leaves parameters out
+            parameter.requires_grad_(config.trains_policy)  # without gradients, Adam leaves parameters out
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict."""

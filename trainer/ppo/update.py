@@ -24,7 +24,6 @@ class UpdateConfig:
     """The settings of one cycle's update."""
 
     epochs: int
-    policy_epochs: int  #: the epochs after this one train only the value function
     batch_size: int
     learning_rate: float
     max_grad_norm: float
@@ -51,9 +50,6 @@ class Updater(Protocol):
 
     def set_batch(self, config: UpdateConfig, batch: Batch) -> None:
         """Continue with another training set and other settings. Parameters, Adam's moments and the device stay."""
-
-    def stop_policy(self) -> None:
-        """Train only the value function from the next epoch on."""
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict in torch's layout. The next step may change its tensors."""
@@ -85,14 +81,9 @@ def evaluate_values(network: Network, held_out: Batch) -> dict[str, float]:
 
 
 def run_epochs(updater: Updater, held_out: Batch) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield (epoch, losses) after each epoch, from 1. Ends early above the target KL, or if the loss is not finite.
-
-    The policy stops after its own number of epochs; the values continue.
-    """
+    """Yield (epoch, losses) after each epoch, from 1. Ends early above the target KL, or if the loss is not finite."""
     config = updater.config
     for epoch in range(1, config.epochs + 1):
-        if updater.config.trains_policy and epoch > config.policy_epochs:
-            updater.stop_policy()
         terms = updater.epoch(epoch)
         terms["train_value_loss"] = terms.pop("value_loss")
         losses = evaluate_values(updater.network, held_out) | terms

@@ -118,7 +118,6 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
     )
     return UpdateConfig(
         epochs=s.epochs,
-        policy_epochs=s.policy_epochs or s.epochs,
         batch_size=s.batch_size,
         learning_rate=_in_cycle(s.learning_rate, s.learning_rate_end, job, s),
         max_grad_norm=s.max_grad_norm,

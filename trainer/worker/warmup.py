@@ -56,7 +56,6 @@ def _take_steps(
     )
     config = UpdateConfig(
         epochs=_EPOCHS,
-        policy_epochs=_EPOCHS,
         batch_size=_SIZE,
         learning_rate=1e-3,
         max_grad_norm=0.5,

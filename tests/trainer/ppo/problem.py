@@ -19,14 +19,7 @@ def loss_config(**given):
 
 
 def update_config(**given):
-    usual = {
-        "epochs": 1,
-        "policy_epochs": 1000,
-        "batch_size": 64,
-        "learning_rate": 3e-4,
-        "max_grad_norm": 0.5,
-        "target_kl": None,
-    }
+    usual = {"epochs": 1, "batch_size": 64, "learning_rate": 3e-4, "max_grad_norm": 0.5, "target_kl": None}
     settings = {"loss": loss_config(), "seed": 3, "cycle": 1, "bfloat16": False, "threads": 1}
     return UpdateConfig(**(usual | settings | given))
 

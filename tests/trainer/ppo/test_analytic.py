@@ -158,7 +158,7 @@ def test_without_a_policy_step_no_bit_of_the_policy_changes_and_the_values_learn
     stack = [tensor for layer in network.stacks().policy for tensor in (layer.weight, layer.bias)]
     before = [tensor.detach().clone() for tensor in (*stack, network.action_log_std)]
     first = updater.epoch(2)["value_loss"]
-    updater.stop_policy()
+    updater.set_batch(update_config(trains_policy=False), batch)
     moved = [tensor.detach().clone() for tensor in (*stack, network.action_log_std)]
     assert not all(map(torch.equal, moved, before)) or not network.action_log_std.numel()
     for epoch in range(3, 8):

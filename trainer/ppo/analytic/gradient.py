@@ -12,7 +12,6 @@ from schemas.rollout.rollout import Float32
 from trainer.networks.distributions import ActionDistribution
 from trainer.ppo.analytic.derivatives import DistributionBatch, LossColumns, PpoBatch, gradient_for
 from trainer.ppo.analytic.network import StackedNetwork, StackedPass
-from trainer.ppo.analytic.value_pass import ValuePass
 from trainer.ppo.loss import Evaluation, LossConfig
 from trainer.rollouts.batch import Batch
 
@@ -22,7 +21,6 @@ class _Minibatch:
     """The buffers for minibatches of one size."""
 
     stacks: StackedPass
-    values: ValuePass
     distribution: DistributionBatch
     loss: PpoBatch
 
@@ -49,8 +47,7 @@ class AnalyticGradient:
             columns = LossColumns(*self._shuffled_columns.numpy())
             distribution = self._distribution.minibatches(tuple(self._shuffled[1:]), size)
             loss = PpoBatch(columns, size, self._config)
-            passes = StackedPass(self._stacked, size), ValuePass(self._stacked, size)
-            self._minibatches[size] = _Minibatch(*passes, distribution, loss)
+            self._minibatches[size] = _Minibatch(StackedPass(self._stacked, size), distribution, loss)
         return self._minibatches[size]
 
     def shuffle(self, order: Tensor) -> None:
@@ -74,25 +71,10 @@ class AnalyticGradient:
         stacks.backward(observation_BO)
         return m.distribution.entropy()
 
-    def compute_values(self, rows: slice) -> None:
-        """Fill the value stack's part of `flat.gradient` for the shuffled rows."""
-        m = self._minibatch(rows.stop - rows.start)
-        values, observation_BO = m.values, self._shuffled[0][rows]
-        values.forward(observation_BO)
-        value_B = values.value_B1[:, 0]
-        self._value_N[rows] = value_B
-        m.loss.value_gradient(value_B, rows, values.value_grad_B1[:, 0])
-        values.backward(observation_BO)
-
-    def values(self, order: Tensor) -> Tensor:
-        """Return the value of every experience at its minibatch, in the order of the training set."""
-        value_B = torch.empty(self._batch.size)
-        value_B[order] = torch.from_numpy(self._value_N)
-        return value_B
-
     def evaluation(self, order: Tensor, entropy: float) -> Evaluation:
         """Return what the network computed for every experience at its minibatch, in the order of the training set."""
-        logp_B = torch.empty(self._batch.size)
+        logp_B, value_B = torch.empty(self._batch.size), torch.empty(self._batch.size)
         logp_B[order] = torch.from_numpy(self._log_ratio_N)
         logp_B += self._batch.logp_B
-        return Evaluation(logp_B, self.values(order), torch.tensor(entropy))
+        value_B[order] = torch.from_numpy(self._value_N)
+        return Evaluation(logp_B, value_B, torch.tensor(entropy))

@@ -31,7 +31,6 @@ _STEP_TOLERANCE = 1e-5
 _CONTRACT = PolicyContract(observation_size=6, action_space=ContinuousActions.named(("steer", "throttle")))
 _CONFIG = UpdateConfig(
     epochs=1,
-    policy_epochs=1,
     batch_size=_EXPERIENCES,
     learning_rate=1e-2,
     max_grad_norm=0.1,  # below the norm of this problem's gradients, so that they are clipped

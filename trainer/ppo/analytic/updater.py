@@ -11,7 +11,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,7 @@ from trainer.networks.network import ActorCritic, Network
 from trainer.ppo.analytic.adam import FlatAdam
 from trainer.ppo.analytic.gradient import AnalyticGradient
 from trainer.ppo.analytic.network import StackedNetwork
-from trainer.ppo.autograd import evaluate
-from trainer.ppo.loss import Evaluation, LossTerms, ppo_loss
+from trainer.ppo.loss import LossTerms, ppo_loss
 from trainer.ppo.update import UpdateConfig
 from trainer.rollouts.batch import Batch, minibatch_sizes
 
@@ -61,7 +59,6 @@ class AnalyticUpdater:
         self._adam = FlatAdam(self._stacked.flat, network, config, moments)
         self._norms: list[float] = []
         self._entropies: list[float] = []
-        self._fixed: Evaluation | None = None  #: of a policy that is not trained
         self._threads: threads.ThreadCount | None = None
         self._epochs_done = self._next_trial = (
             0  # epochs; `_next_trial`: a trial of more threads begins after so many epochs
@@ -74,24 +71,10 @@ class AnalyticUpdater:
         self.config, self._batch = config, batch
         self._gradient = AnalyticGradient(self._stacked, self._distribution, config.loss, batch)
         self._adam.set_learning_rate(config.learning_rate)
-        self._set_trains_policy(config.trains_policy)
+        self._adam.set_trains_policy(config.trains_policy)
         ends = list(itertools.accumulate(minibatch_sizes(batch.size, config.batch_size), initial=0))
         self._minibatches = [slice(start, end) for start, end in itertools.pairwise(ends)]
         self._threads = self._threads or self._threads_without_trial()
-
-    def stop_policy(self) -> None:
-        """Train only the value function from the next epoch on."""
-        self.config = replace(self.config, trains_policy=False)
-        self._set_trains_policy(False)
-
-    def _set_trains_policy(self, trains_policy: bool) -> None:
-        self._adam.set_trains_policy(trains_policy)
-        self._fixed = None if trains_policy else self._evaluate_policy()
-
-    @torch.no_grad()
-    def _evaluate_policy(self) -> Evaluation:
-        """Return what the policy computes for the training set, if it does not change any more."""
-        return evaluate(self.network, self._distribution, self._batch)
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict in torch's layout. The next step changes its tensors."""
@@ -106,10 +89,7 @@ class AnalyticUpdater:
         with np.errstate(all="ignore"):  # values that are not finite show in the terms
             self._take_all_steps(iter(self._minibatches))
         threads.set_thread_count(self.config.threads or 1)  # the work after this is too small for more
-        if self._fixed is None:
-            evaluation = self._gradient.evaluation(order, float(np.mean(self._entropies)))
-        else:
-            evaluation = self._fixed._replace(value_B=self._gradient.values(order))
+        evaluation = self._gradient.evaluation(order, float(np.mean(self._entropies)))
         terms = ppo_loss(self._batch, evaluation, self.config.loss)
         means = {name: float(value) for name, value in zip(LossTerms._fields, terms, strict=True)}
         return means | {"grad_norm": float(np.mean(self._norms))}
@@ -154,10 +134,6 @@ class AnalyticUpdater:
     def _take_steps(self, minibatches: Iterable[slice]) -> None:
         log_std_A = self._gradient.log_std_A
         for rows in minibatches:
-            if self._fixed is not None:
-                self._gradient.compute_values(rows)
-                self._norms.append(self._adam.step())
-                continue
             self._entropies.append(self._gradient.compute(rows))
             self._norms.append(self._adam.step())
             np.maximum(log_std_A, _LOG_STD_MIN, out=log_std_A)
