@@ -31,8 +31,8 @@ from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdate
 from trainer.rollouts.experiences import Experiences, by_agent, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
-from trainer.rollouts.reward_signal import RewardSignal, report
-from trainer.rollouts.time_limits import continue_episodes, find_time_limit
+from trainer.rollouts.meaning.reward_signal import RewardSignal, report
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
 
 _DEVICE_TRIAL_STEPS = 20
 _EXPLORATION_DECAY = 0.8

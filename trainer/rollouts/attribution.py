@@ -17,8 +17,8 @@ from trainer.rollouts.candidates import CandidateModels
 from trainer.rollouts.evaluation import concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import by_agent, concatenate
 from trainer.rollouts.loading import LoadedRollout, rules_of
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit, report_time_limit
 from trainer.rollouts.quality import check_policy_sources, check_staleness
-from trainer.rollouts.time_limits import continue_episodes, find_time_limit, report_time_limit
 
 
 def attribute_rollouts(

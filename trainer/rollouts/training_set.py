@@ -30,7 +30,7 @@ from trainer.rollouts.behaviour_policy import (
 from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
-from trainer.rollouts.reward_signal import RewardSignal, is_rounding, report
+from trainer.rollouts.meaning.reward_signal import RewardSignal, is_rounding, report
 
 LARGEST_WEIGHT = 10.0
 """Largest weight of an experience, in units of the average weight."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainer.common.reporting.reporter import MemoryReporter, Notices
-from trainer.rollouts.reward_signal import RewardSignal, is_rounding, report
+from trainer.rollouts.meaning.reward_signal import RewardSignal, is_rounding, report
 
 N = 1000
 

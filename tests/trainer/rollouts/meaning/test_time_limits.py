@@ -9,7 +9,7 @@ from schemas.job import RolloutInput
 from tests.trainer.toy import Bandit, columns, loop_for
 from trainer.rollouts.experiences import by_agent, concatenate
 from trainer.rollouts.loading import LoadedRollout
-from trainer.rollouts.time_limits import continue_episodes, find_time_limit
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
 
 AGENTS, TICKS = 4, 160
 
