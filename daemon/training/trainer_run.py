@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from daemon.ledger.cycle import Failed
 from daemon.process.child import Child, ChildSpec, script_command, trainer_command
-from daemon.process.interpreter import python_for, script_for
+from daemon.process.interpreter import command_line, python_for, script_for
+from daemon.process.output_log import last_error
 from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
+from daemon.training.exit_reason import exit_reason
 from daemon.training.job_builder import make_job
 from daemon.training.messages import log_script_start, log_trainer_start
 from daemon.training.timeouts import Timeouts
-from daemon.training.warm_trainer import Launcher, WarmTrainer
+from daemon.training.warm.warm_trainer import Launcher, WarmTrainer
 from schemas.job import Event, Failure, JobKind, Result
 from schemas.storage.windows_paths import for_script
 
@@ -25,9 +28,19 @@ class TrainerRun:
     spec: ChildSpec
     timeouts: Timeouts
     unhandled: deque[Event] = field(default_factory=deque)
-    notices: int = 0
     result: Result | None = None
     failure: Failure | None = None
+
+    def failed(self, exit_code: int) -> Failed:
+        """Return the failure of a trainer that exited without a result."""
+        return exit_reason(
+            exit_code,
+            self.failure,
+            last_words=last_error(self.spec.log),
+            is_script=not self.timeouts.sends_events,
+            was_ready=self.timeouts.ready,
+            command=command_line(self.spec.arguments),
+        )
 
 
 def start_trainer(
