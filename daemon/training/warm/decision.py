@@ -33,8 +33,8 @@ class Situation:
 
     @property
     def is_beside_another(self) -> bool:
-        """Return whether a warm trainer runs, or would run, at the same time as another trainer."""
-        return self.phase in {Phase.TRAINING, Phase.SELECTING, Phase.PUBLISHING}
+        """Return whether another trainer works on its job, and does not have to be ended."""
+        return self.phase in {Phase.TRAINING, Phase.SELECTING, Phase.PUBLISHING} and not self.is_ending
 
     @property
     def is_idle(self) -> bool:

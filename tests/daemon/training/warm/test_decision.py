@@ -58,6 +58,7 @@ def test_beside_another_trainer_if_the_engine_is_fast(phase):
     assert wanted(TRAINING, phase=phase)
     assert not wanted(TRAINING, phase=phase, gap_s=LEAD_S + 1)
     assert not wanted(TRAINING, phase=phase, gap_s=None)
+    assert not wanted(TRAINING, phase=phase, is_ending=True)
 
 
 def test_beside_another_trainer_if_the_next_cycle_is_nearly_full():
