@@ -47,7 +47,7 @@ def measure(arguments: argparse.Namespace, print_progress: PrintProgress) -> Sec
         peak_mb: dict[str, list[float]] = {live.name: [] for live in daemons}
         for k in range(arguments.rounds):
             for live in daemons:
-                series = [live.collect_rollouts(ROLLOUTS) for _ in range(arguments.cycles + 1)]
+                series = [live.collect_rollouts(ROLLOUTS, form="v2-base64") for _ in range(arguments.cycles + 1)]
                 with _TrainerMemory(live) as memory:
                     live.time_publish(series[0])  # the first one comes after a pause
                     seconds[live.name] += [live.time_publish(files) for files in series[1:]]

@@ -49,7 +49,8 @@ class DaemonSettings(SettingsGroup):
     python_executable: str = ""
     """The Python that runs the trainer; empty = the one that runs the daemon."""
     warm_trainer: bool = True
-    """Keep one trainer process ready, with torch imported: a cycle starts seconds sooner, for about 300 MB."""
+    """Keep one trainer process ready, with torch imported: a cycle starts seconds sooner, for about 300 MB.
+    If the engine is fast, it starts while the last one still trains; if memory is short, it does not start."""
     training_script: str = ""
     """A script that replaces the trainer; it is called with EXPORT_DIR MODEL_DIR EPOCHS DEVICE."""
     allow_shared: bool = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import psutil
 import pytest
 
 from daemon.process.child import Child
 from daemon.process.machine import Memory
-from daemon.training.warm import warm_trainer
+from daemon.training.warm import decision, warm_trainer
 from daemon.training.warm.previews import JobPreviews
 from daemon.training.warm.warm_trainer import LOG_NAME
 from schemas.settings.models import TrainerSettings
@@ -111,25 +113,33 @@ def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_bef
 
 @pytest.mark.slow
 @pytest.mark.torch
+@pytest.mark.timeout(400)
 def test_the_real_trainer_of_such_a_cycle_is_ready_at_the_publish(make_harness, monkeypatch):
-    harness = make_harness(keep_warm=True, epochs=60, hidden_sizes=(256, 256))
+    monkeypatch.setattr(decision, "LEAD_S", math.inf)  # otherwise a busy machine starts it late
+    harness = make_harness(keep_warm=True, epochs=200)
     started: list[Child] = []
 
     def start(spec, *, sends_events):
         started.append(Child(spec, sends_events=sends_events, wake=harness.mailbox.wake))
         return started[-1]
 
+    def until(condition):
+        harness.until(condition, timeout_s=80.0)
+
+    def published_version():
+        return harness.ledger.last_publication().policy_version
+
     monkeypatch.setattr(harness.launcher, "start", start)
-    harness.until_published(0)
+    until(lambda: len(started) == 2)
     for index in range(4):
         write_rollout(harness.paths.exports, index, v1_bytes(seed=index, n=2048))
         if index == 1:
-            harness.until(lambda: harness.runner.busy, timeout_s=60.0)
-    harness.until(lambda: len(started) == 3, timeout_s=60.0)
-    assert harness.ledger.last_publication().policy_version == 0
-    harness.until(lambda: harness.runner._warm_trainer._is_ready, timeout_s=60.0)
-    assert harness.ledger.last_publication().policy_version == 0
-    harness.until(lambda: harness.runner.cycle.id == 2 and harness.runner.trainer_pid is not None, timeout_s=60.0)
+            until(lambda: harness.runner.busy)
+    until(lambda: len(started) == 3)
+    assert published_version() == 0
+    until(lambda: harness.runner._warm_trainer._is_ready)
+    assert published_version() == 0
+    until(lambda: harness.runner.cycle.id == 2 and harness.runner.trainer_pid is not None)
     assert harness.runner.trainer_pid == started[2].pid
 
 
