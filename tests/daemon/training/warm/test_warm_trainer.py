@@ -113,7 +113,7 @@ def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_bef
 
 @pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_real_trainer_of_such_a_cycle_is_ready_at_the_publish(make_harness, monkeypatch):
     monkeypatch.setattr(decision, "LEAD_S", math.inf)  # otherwise a busy machine starts it late
     harness = make_harness(keep_warm=True, epochs=200)
@@ -124,7 +124,7 @@ def test_the_real_trainer_of_such_a_cycle_is_ready_at_the_publish(make_harness, 
         return started[-1]
 
     def until(condition):
-        harness.until(condition, timeout_s=80.0)
+        harness.until(condition, timeout_s=150.0)
 
     def published_version():
         return harness.ledger.last_publication().policy_version
