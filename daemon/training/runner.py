@@ -219,8 +219,8 @@ class Runner:
         before, self.progress = self.progress, self.progress.after(event)
         has_advanced = self.progress.is_ahead_of(before)
         match event:
-            case Ready() if self._warm_trainer is not None:
-                self._warm_trainer.measure(run.child)
+            case Ready() if self._warm_trainer is not None and not run.was_warm:
+                self._warm_trainer.measure(run.child, now - run.timeouts.started)
             case Notice():
                 self._notices.show(active.cycle.id, event)
             case Selecting() if active.phase is Phase.TRAINING:

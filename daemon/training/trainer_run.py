@@ -27,6 +27,7 @@ class TrainerRun:
     child: Child
     spec: ChildSpec
     timeouts: Timeouts
+    was_warm: bool = False  #: whether it was started before its cycle
     unhandled: deque[Event] = field(default_factory=deque)
     result: Result | None = None
     failure: Failure | None = None
@@ -61,7 +62,8 @@ def start_trainer(
     child, is_ready = warm or (launcher.start(spec, sends_events=True), False)
     child.send(job)
     log_trainer_start(context.log, job)
-    return TrainerRun(child, spec, Timeouts(settings.daemon, sends_events=True, started=now, ready=is_ready))
+    timeouts = Timeouts(settings.daemon, sends_events=True, started=now, ready=is_ready)
+    return TrainerRun(child, spec, timeouts, was_warm=warm is not None)
 
 
 def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, now: float) -> TrainerRun:

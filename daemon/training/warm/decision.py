@@ -9,8 +9,9 @@ from daemon.ledger.cycle import Phase
 from daemon.process.machine import Memory
 from schemas.job import EpochDone
 
-LEAD_S = 10.0
-"""A warm trainer starts so many seconds before it is needed. Starting takes 2 to 5 s."""
+MIN_LEAD_S = 10.0
+_LEAD_OF_START = 2.0
+"""A warm trainer starts so long before it is needed: ten seconds, or twice as long as the last start took."""
 USUAL_BYTES = 400_000_000
 """The memory of a waiting trainer, as long as none was measured."""
 MIN_RESERVE_BYTES = 512_000_000
@@ -43,26 +44,32 @@ class Situation:
         return self.phase in {None, Phase.PUBLISHED, Phase.FAILED} and not self.is_ending
 
 
-def is_wanted(situation: Situation, *, cores: float) -> bool:
+def lead_s(start_s: float | None) -> float:
+    """Return how long before it is needed a warm trainer starts; `start_s` is how long the last start took."""
+    return MIN_LEAD_S if start_s is None else max(MIN_LEAD_S, _LEAD_OF_START * start_s)
+
+
+def is_wanted(situation: Situation, *, cores: float, lead_s: float) -> bool:
     """Return whether a warm trainer should start.
 
     While the daemon waits: always, but after a restart only once a rollout is pending. While another trainer trains:
-    only if both ends are near, that of the training and that of filling the next cycle, and a second core exists.
+    only if both ends are near, that of the training and that of filling the next cycle, and a second core exists. Near
+    means within `lead_s`.
     """
     if situation.is_idle:
         return situation.phase is not None or (situation.has_parent and situation.pending > 0)
     left_s = situation.training_left_s
-    if not situation.is_beside_another or left_s is None or left_s > LEAD_S:
+    if not situation.is_beside_another or left_s is None or left_s > lead_s:
         return False
-    return cores >= 2 and _fills_soon(situation)
+    return cores >= 2 and _fills_soon(situation, lead_s)
 
 
-def _fills_soon(situation: Situation) -> bool:
-    """Return whether the next cycle is expected to be full within `LEAD_S` after this one is published."""
-    if situation.gap_s is not None and situation.gap_s <= LEAD_S:
+def _fills_soon(situation: Situation, lead_s: float) -> bool:
+    """Return whether the next cycle is expected to be full within `lead_s` after this one is published."""
+    if situation.gap_s is not None and situation.gap_s <= lead_s:
         return True
     missing = situation.needed - situation.pending
-    return missing <= 0 or (situation.pending > 0 and missing * situation.filling_s / situation.pending <= LEAD_S)
+    return missing <= 0 or (situation.pending > 0 and missing * situation.filling_s / situation.pending <= lead_s)
 
 
 def training_left_s(

@@ -14,7 +14,7 @@ from daemon.process.interpreter import python_for
 from daemon.process.machine import Memory, free_memory, memory_of, total_memory, usable_cores
 from daemon.process.output_log import last_line
 from daemon.runtime.context import Context
-from daemon.training.warm.decision import Situation, is_enough, is_wanted, needed_memory
+from daemon.training.warm.decision import Situation, is_enough, is_wanted, lead_s, needed_memory
 from daemon.training.warm.previews import JobPreviews
 from schemas.backoff import backoff_s
 from schemas.job import Ready
@@ -42,10 +42,11 @@ class WarmTrainer:
         self._child: Child | None = None
         self._is_ready = False
         self._previews = JobPreviews(context)
-        self._last_event_s = 0.0  #: monotonic s of the last event
+        self._started_s = self._last_event_s = 0.0  #: monotonic s of the start and of the last event
         self._failures = 0
         self._not_before = 0.0
-        self._memory: Memory | None = None  #: of a trainer that waits for its job
+        self._memory: Memory | None = None  #: of the last trainer that became ready
+        self._start_s: float | None = None  #: how long the start of that trainer took
         self._has_reported_memory = False
 
     def tick(self, situation: Situation) -> None:
@@ -83,8 +84,9 @@ class WarmTrainer:
         child, self._child = self._child, None
         return child
 
-    def measure(self, child: Child) -> None:
-        """Measure the memory of a trainer that is ready: another one will need as much."""
+    def measure(self, child: Child, start_s: float) -> None:
+        """Measure a trainer that became ready after `start_s`: another one will need as much memory and time."""
+        self._start_s = start_s
         with contextlib.suppress(psutil.Error):
             self._memory = memory_of(child.pid)
 
@@ -93,7 +95,8 @@ class WarmTrainer:
         return self._context.paths.logs / LOG_NAME
 
     def _may_start(self, situation: Situation) -> bool:
-        if not is_wanted(situation, cores=usable_cores()) or self._context.ledger.meta("paused") is not None:
+        is_useful = is_wanted(situation, cores=usable_cores(), lead_s=lead_s(self._start_s))
+        if not is_useful or self._context.ledger.meta("paused") is not None:
             return False
         try:
             free, total_bytes = free_memory(), total_memory()
@@ -122,7 +125,7 @@ class WarmTrainer:
             self._last_event_s = self._context.clock.monotonic()
         if any(isinstance(event, Ready) for event in events):
             self._is_ready, self._failures = True, 0
-            self.measure(child)
+            self.measure(child, self._context.clock.monotonic() - self._started_s)
 
     def _is_silent(self) -> bool:
         limits = self._context.settings.daemon
@@ -143,7 +146,8 @@ class WarmTrainer:
             self._child = self._launcher.start(command, sends_events=True)
         except (DaemonError, OSError) as error:
             self._end_and_start_later(f"no warm trainer could be started: {error_text(error)}")
-        self._is_ready, self._last_event_s = False, context.clock.monotonic()
+        self._is_ready = False
+        self._started_s = self._last_event_s = context.clock.monotonic()
         self._previews = JobPreviews(context)
 
     def _end_and_start_later(self, reason: str) -> None:

@@ -9,12 +9,13 @@ import pytest
 from daemon.ledger.cycle import Phase
 from daemon.process.machine import Memory
 from daemon.training.warm.decision import (
-    LEAD_S,
+    MIN_LEAD_S,
     MIN_RESERVE_BYTES,
     USUAL_BYTES,
     Situation,
     is_enough,
     is_wanted,
+    lead_s,
     needed_memory,
     training_left_s,
 )
@@ -34,7 +35,7 @@ TRAINING = dataclasses.replace(WAITING, phase=Phase.TRAINING, gap_s=1.0, trainin
 
 
 def wanted(situation: Situation, *, cores: float = 4.0, **changes: object) -> bool:
-    return is_wanted(dataclasses.replace(situation, **changes), cores=cores)
+    return is_wanted(dataclasses.replace(situation, **changes), cores=cores, lead_s=10.0)
 
 
 def test_while_the_daemon_waits_for_rollouts():
@@ -56,7 +57,7 @@ def test_after_a_restart_once_a_rollout_has_arrived():
 @pytest.mark.parametrize("phase", [Phase.TRAINING, Phase.SELECTING, Phase.PUBLISHING])
 def test_beside_another_trainer_if_the_engine_is_fast(phase):
     assert wanted(TRAINING, phase=phase)
-    assert not wanted(TRAINING, phase=phase, gap_s=LEAD_S + 1)
+    assert not wanted(TRAINING, phase=phase, gap_s=10.1)
     assert not wanted(TRAINING, phase=phase, gap_s=None)
     assert not wanted(TRAINING, phase=phase, is_ending=True)
 
@@ -72,13 +73,18 @@ def test_beside_another_trainer_if_the_next_cycle_is_nearly_full():
 
 def test_beside_another_trainer_only_near_the_end_of_its_training():
     assert wanted(TRAINING, training_left_s=0.0)
-    assert not wanted(TRAINING, training_left_s=LEAD_S + 1)
+    assert not wanted(TRAINING, training_left_s=10.1)
     assert not wanted(TRAINING, training_left_s=None)
 
 
 def test_beside_another_trainer_only_with_a_second_core():
     assert wanted(TRAINING, cores=2.0)
     assert not wanted(TRAINING, cores=1.5)
+
+
+def test_where_a_start_takes_long_it_begins_earlier():
+    assert lead_s(None) == lead_s(2.0) == MIN_LEAD_S
+    assert lead_s(40.0) == 80.0
 
 
 def test_the_rest_of_a_training():

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.process.child import Child
 from daemon.process.machine import Memory
-from daemon.training.warm import decision, warm_trainer
+from daemon.training.warm import warm_trainer
 from daemon.training.warm.previews import JobPreviews
 from daemon.training.warm.warm_trainer import LOG_NAME
 from schemas.settings.models import TrainerSettings
@@ -115,7 +115,7 @@ def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_bef
 @pytest.mark.torch
 @pytest.mark.timeout(600)
 def test_the_real_trainer_of_such_a_cycle_is_ready_at_the_publish(make_harness, monkeypatch):
-    monkeypatch.setattr(decision, "LEAD_S", math.inf)  # otherwise a busy machine starts it late
+    monkeypatch.setattr(warm_trainer, "lead_s", lambda start_s: math.inf)  # otherwise a busy machine starts it late
     harness = make_harness(keep_warm=True, epochs=200)
     started: list[Child] = []
 
