@@ -37,7 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    for module in (learn, learning, history_ratio, exporters, tracks, dagger, normalisation, showcase, online, online_scores):
+    by_name = learn, learning, history_ratio, exporters, tracks, dagger, normalisation, showcase, online, online_scores
+    for module in by_name:
         module.add_to(commands)
     parser.set_defaults(run=lambda arguments: bench.run_all(arguments, parser.parse_args))
     return parser

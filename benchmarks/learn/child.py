@@ -68,8 +68,7 @@ def main() -> int:
     arguments = parser.parse_args()
     end_with_parent()
     if arguments.nice:
-        lowest = psutil.IDLE_PRIORITY_CLASS if sys.platform == "win32" else arguments.nice
-        psutil.Process().nice(lowest)
+        _set_priority(arguments.nice)
 
     def report(cycles: int, score: float | None, mean_score: float | None) -> None:
         print(json.dumps({"cycle": cycles, "score": score, "without_noise": mean_score}), flush=True)
@@ -78,6 +77,14 @@ def main() -> int:
         outcome = execute(Run.from_plain(json.loads(arguments.run)), Path(folder), report)
     print(json.dumps({"outcome": outcome}), flush=True)
     return 0
+
+
+def _set_priority(nice: int) -> None:
+    """Run at this priority; on Windows, only if nothing else does."""
+    if sys.platform == "win32":
+        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
+    else:
+        psutil.Process().nice(nice)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def final(curve: Sequence[float]) -> float:
 
 def floors(records: Iterable[Record]) -> dict[str, float]:
     """Return the untrained policy's score in each environment in which it was measured."""
-    scores = defaultdict(list)
+    scores: dict[str, list[float]] = defaultdict(list)
     for record in records:
         if record.run.contender == FLOOR:
             scores[record.run.environment] += [score for score in record.curve if score is not None]
@@ -67,7 +67,7 @@ def floors(records: Iterable[Record]) -> dict[str, float]:
 
 def scales(records: Sequence[Record]) -> dict[str, Scale]:
     """Return the scale of each environment in which the untrained policy and PPO were measured."""
-    floor_of, finals = floors(records), defaultdict(list)
+    floor_of, finals = floors(records), defaultdict[str, list[float]](list)
     for record in records:
         name = record.run.environment
         if record.run.contender == REFERENCE and name in floor_of:

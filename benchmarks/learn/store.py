@@ -47,8 +47,9 @@ class Record:
         if document.pop("schema") != SCHEMA:
             raise ValueError("it has another schema")
         evaluation = tuple((int(cycle), float(score)) for cycle, score in document.pop("evaluation"))
-        lists = {name: tuple(document.pop(name)) for name in ("curve", "reward_per_step", "episodes")}
-        return cls(run=Run.from_plain(document.pop("run")), evaluation=evaluation, **lists, **document)
+        for name in ("curve", "reward_per_step", "episodes"):
+            document[name] = tuple(document[name])
+        return cls(**(document | {"run": Run.from_plain(document["run"]), "evaluation": evaluation}))
 
 
 class Store:

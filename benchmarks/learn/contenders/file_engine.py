@@ -114,5 +114,5 @@ def best(model: Model, observation_NO: Float32) -> Float32:
     output_NK = model.mean(observation_NO)
     space = model.contract.action_space
     if isinstance(space, ContinuousActions):
-        return np.clip(output_NK, space.low, space.high).astype(np.float32)
-    return output_NK.argmax(axis=1)[:, None].astype(np.float32)
+        return np.asarray(np.clip(output_NK, space.low, space.high), np.float32)
+    return np.asarray(output_NK.argmax(axis=1)[:, None], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -49,7 +50,7 @@ class FileLoop:
                 self._cycle += 1
                 self._last = self._run("train")
                 model = self._model()
-            self._session.after_training(lambda observation_NO, model=model: best(model, observation_NO))
+            self._session.after_training(partial(best, model))
 
     def _collect(self, model: Model) -> None:
         """Let the engine write a cycle's rollouts, and read them in as a daemon does."""

@@ -39,13 +39,13 @@ def hyperparameters(run: Run) -> Hyperparameters:
     """Return the hyperparameters of a run, with batches that are at most a cycle."""
     batch = run.sizes.batch
     if run.contender == "sb3-td3-files":
-        arguments = {
+        bridge: dict[str, Any] = {
             "train_freq": (batch // run.sizes.agents, "step"),
             "gradient_steps": int(zoo.BRIDGE_GRADIENT_STEPS * batch),
             "learning_starts": batch - run.sizes.agents,
             "policy_kwargs": zoo.BRIDGE_NETWORKS,
         }
-        return Hyperparameters(arguments, run.sizes.agents, noise_std=zoo.BRIDGE_NOISE_STD)
+        return Hyperparameters(bridge, run.sizes.agents, noise_std=zoo.BRIDGE_NOISE_STD)
     found = ALGORITHMS[run.contender][1][run.environment]
     arguments = dict(found.arguments)
     if run.contender == "sb3-ppo" and found.agents * arguments["n_steps"] > batch:
@@ -109,8 +109,9 @@ def _linear(first: float) -> Callable[[float], float]:
 
 
 def _noise(chosen: Hyperparameters, env: RecordedVecEnv) -> ActionNoise:
-    size = env.action_space.shape
+    size = env.action_space.shape or ()
     mean, std = np.zeros(size), np.full(size, chosen.noise_std)
-    kind = OrnsteinUhlenbeckActionNoise if chosen.noise_is_ou else NormalActionNoise
-    noise: ActionNoise = kind(mean, std)
+    noise: ActionNoise = NormalActionNoise(mean, std)
+    if chosen.noise_is_ou:
+        noise = OrnsteinUhlenbeckActionNoise(mean, std)
     return VectorizedActionNoise(noise, env.num_envs) if env.num_envs > 1 else noise

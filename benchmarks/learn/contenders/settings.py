@@ -27,7 +27,8 @@ def parse_overrides(texts: list[str]) -> tuple[tuple[str, str], ...]:
 
 def trainer_settings(overrides: tuple[tuple[str, str], ...], seed: int) -> TrainerSettings:
     """Return `[trainer]`. Raises pydantic's ValidationError, a ValueError, for an unknown name or a wrong value."""
-    return TrainerSettings(**({"seed": seed, "device": "cpu", "threads": 1} | _group(overrides, "trainer")))
+    values: dict[str, Any] = {"seed": seed, "device": "cpu", "threads": 1}
+    return TrainerSettings(**(values | _group(overrides, "trainer")))
 
 
 def agent_settings(overrides: tuple[tuple[str, str], ...], contract: PolicyContract) -> AgentSettings:

@@ -1,8 +1,8 @@
 """Hyperparameters of RL-Baselines3-Zoo, as numbers.
 
 From https://github.com/DLR-RM/rl-baselines3-zoo, folder hyperparams: ppo.yml and crossq.yml at commit 208b6fd, sac.yml
-at 00128b5, td3.yml at a02f4fb. Environments of older versions (LunarLander-v2, Hopper-v4) count as those of today. Three
-things differ from the zoo, in favour of its contenders:
+at 00128b5, td3.yml at a02f4fb. Environments of older versions (LunarLander-v2, Hopper-v4) count as those of today.
+Three things differ from the zoo, in favour of its contenders:
 
 - The zoo does not have the racing games. PPO gets the numbers of Hotlap's first comparison there, which are
   Stable-Baselines3's defaults except for the networks and the entropy. The others get their algorithm's defaults, with
