@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from benchmarks.learn.runner import execute_all
 from benchmarks.learn.runs import CONTENDERS, DEFAULT_LABEL, HOTLAP, Run, Sizes, plan_runs, seed_pairs
 from benchmarks.learn.store import STORE, Store
 from benchmarks.lib import doc_tables as page
-from benchmarks.lib.child_process import ROOT
+from benchmarks.lib.child_process import ROOT, RunError
 from benchmarks.lib.progress import progress_printer
 
 PAGE, PICTURE, MARKER = ROOT / "docs" / "lab" / "learning.md", ROOT / "docs" / "lab" / "learn.svg", "learn"
@@ -123,12 +124,22 @@ def main(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _measure(missing: Sequence[Run], runs: Sequence[Run], store: Store, arguments: argparse.Namespace) -> int:
+    if lacking := _lacking(missing):
+        raise RunError(f"{', '.join(lacking)} missing: `python scripts/dev.py bench` installs them")
     signal.signal(signal.SIGTERM, _stop)
     print_progress = progress_printer("learn")
     print_progress(f"{len(missing)} runs to measure, {len(set(runs)) - len(set(missing))} are stored")
     budget_s = None if arguments.cpu_minutes is None else 60.0 * arguments.cpu_minutes
     jobs, nice = arguments.jobs, arguments.nice
     return execute_all(missing, store, jobs=jobs, nice=nice, print_progress=print_progress, budget_s=budget_s)
+
+
+def _lacking(runs: Sequence[Run]) -> list[str]:
+    """Return the modules that the runs need and that are not installed."""
+    needed = {ENVIRONMENTS[run.environment].needs for run in runs}
+    needed |= {"stable_baselines3" for run in runs if run.contender.startswith("sb3-")}
+    needed |= {"sb3_contrib" for run in runs if run.contender == "crossq"}
+    return sorted(name for name in needed if name and find_spec(name) is None)
 
 
 def _plan(arguments: argparse.Namespace) -> list[Run]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sb3_contrib import CrossQ
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -27,12 +26,7 @@ from benchmarks.learn.contenders.zoo import Hyperparameters
 from benchmarks.learn.runs import Run
 from trainer.envs.vec_env import Float32
 
-ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], dict[str, Hyperparameters]]] = {
-    "sb3-ppo": (PPO, zoo.PPO),
-    "sb3-sac": (SAC, zoo.SAC),
-    "sb3-td3": (TD3, zoo.TD3),
-    "crossq": (CrossQ, zoo.CROSSQ),
-}
+TABLES = {"sb3-ppo": zoo.PPO, "sb3-sac": zoo.SAC, "sb3-td3": zoo.TD3, "crossq": zoo.CROSSQ}
 
 
 def hyperparameters(run: Run) -> Hyperparameters:
@@ -46,7 +40,7 @@ def hyperparameters(run: Run) -> Hyperparameters:
             "policy_kwargs": zoo.BRIDGE_NETWORKS,
         }
         return Hyperparameters(bridge, run.sizes.agents, noise_std=zoo.BRIDGE_NOISE_STD)
-    found = ALGORITHMS[run.contender][1][run.environment]
+    found = TABLES[run.contender][run.environment]
     arguments = dict(found.arguments)
     if run.contender == "sb3-ppo" and found.agents * arguments["n_steps"] > batch:
         return replace(found, arguments=arguments | {"n_steps": batch // run.sizes.agents}, agents=run.sizes.agents)
@@ -55,10 +49,18 @@ def hyperparameters(run: Run) -> Hyperparameters:
     return replace(found, arguments=arguments)
 
 
+def algorithm(contender: str) -> type[BaseAlgorithm]:
+    """Return the class of a contender's algorithm."""
+    if contender == "crossq":
+        from sb3_contrib import CrossQ  # here, because the others do not need it
+
+        return CrossQ
+    return {"sb3-ppo": PPO, "sb3-sac": SAC, "sb3-td3": TD3, "sb3-td3-files": TD3}[contender]
+
+
 def run_sb3(session: Session, chosen: Hyperparameters) -> None:
     """Train until all cycles are recorded."""
     run = session.run
-    algorithm = TD3 if run.contender == "sb3-td3-files" else ALGORITHMS[run.contender][0]
     env = RecordedVecEnv(session.env, session.environment.action_scale)
     arguments = dict(chosen.arguments)
     wrapped: VecEnv = VecNormalize(env, gamma=arguments.get("gamma", 0.99)) if chosen.normalise else env
@@ -67,7 +69,7 @@ def run_sb3(session: Session, chosen: Hyperparameters) -> None:
         arguments["learning_rate"] = _linear(float(rate.removeprefix("linear ")))
     if chosen.noise_std:
         arguments["action_noise"] = _noise(chosen, env)
-    model = algorithm("MlpPolicy", wrapped, seed=run.trainer_seed, device="cpu", **arguments)
+    model = algorithm(run.contender)("MlpPolicy", wrapped, seed=run.trainer_seed, device="cpu", **arguments)
     model.set_logger(Logger(folder=None, output_formats=[]))  # the default one creates a folder
     watcher = _CycleWatcher(session, env)
     model.learn(run.cycles * run.sizes.batch, callback=watcher)

@@ -33,6 +33,7 @@ class Environment:
     horizon: int  #: steps of the longest episode
     good: float  #: a score of a policy that solves it: the smallest useful unit of the normalised scores, see `scores`
     is_discrete: bool = False
+    needs: str = ""  #: a module that has to be installed
     action_scale: float = 1.0  #: the environment's own actions are those of the policy, times this
 
 
@@ -56,11 +57,21 @@ _ALL = (
     Environment("Pendulum-v1", _gymnasium("Pendulum-v1"), 20, Measure.FIXED, 200, -200.0, action_scale=2.0),
     Environment("MountainCarContinuous-v0", _gymnasium("MountainCarContinuous-v0"), 15, Measure.RETURN, 999, 90.0),
     Environment("Acrobot-v1", _gymnasium("Acrobot-v1"), 20, Measure.RETURN, 500, -100.0, is_discrete=True),
-    Environment("LunarLander-v3", _gymnasium("LunarLander-v3"), 40, Measure.RETURN, 1000, 200.0, is_discrete=True),
-    Environment("LunarLanderContinuous-v3", _gymnasium("LunarLanderContinuous-v3"), 40, Measure.RETURN, 1000, 200.0),
-    Environment("BipedalWalker-v3", _gymnasium("BipedalWalker-v3"), 60, Measure.RETURN, 1600, 300.0),
-    Environment("Hopper-v5", _gymnasium("Hopper-v5"), 40, Measure.RETURN, 1000, 2500.0),
-    Environment("HalfCheetah-v5", _gymnasium("HalfCheetah-v5"), 40, Measure.FIXED, 1000, 4000.0),
+    Environment(
+        "LunarLander-v3", _gymnasium("LunarLander-v3"), 40, Measure.RETURN, 1000, 200.0, is_discrete=True, needs="Box2D"
+    ),
+    Environment(
+        "LunarLanderContinuous-v3",
+        _gymnasium("LunarLanderContinuous-v3"),
+        40,
+        Measure.RETURN,
+        1000,
+        200.0,
+        needs="Box2D",
+    ),
+    Environment("BipedalWalker-v3", _gymnasium("BipedalWalker-v3"), 60, Measure.RETURN, 1600, 300.0, needs="Box2D"),
+    Environment("Hopper-v5", _gymnasium("Hopper-v5"), 40, Measure.RETURN, 1000, 2500.0, needs="mujoco"),
+    Environment("HalfCheetah-v5", _gymnasium("HalfCheetah-v5"), 40, Measure.FIXED, 1000, 4000.0, needs="mujoco"),
 )
 ENVIRONMENTS = {environment.name: environment for environment in _ALL}
 TUNE = ("racing", "Pendulum-v1", "MountainCarContinuous-v0", "LunarLander-v3", "Hopper-v5")
