@@ -30,14 +30,19 @@ def execute(run: Run, folder: Path, report: Any) -> dict[str, Any]:
     cpu_s = time.process_time() - began_cpu_s
     recorded = session.env.cycles
     return {
-        "curve": [cycle.score(session.environment) for cycle in recorded],
-        "reward_per_step": [cycle.reward_per_step for cycle in recorded],
+        "curve": [_short(cycle.score(session.environment)) for cycle in recorded],
+        "reward_per_step": [_short(cycle.reward_per_step) for cycle in recorded],
         "episodes": [cycle.episodes for cycle in recorded],
-        "evaluation": sorted(session.evaluation.scores.items()),
+        "evaluation": [(cycle, _short(score)) for cycle, score in sorted(session.evaluation.scores.items())],
         "cpu_s": round(cpu_s, 1),
         "env_cpu_s": round(session.env.cpu_s + session.evaluation.cpu_s, 1),
         "wall_s": round(time.monotonic() - began_s, 1),
     }
+
+
+def _short(score: float | None) -> float | None:
+    """Return a score with six digits, which keeps the store small."""
+    return None if score is None else float(f"{score:.6g}")
 
 
 def _train(run: Run, folder: Path, report: Any) -> Session:
@@ -84,7 +89,7 @@ def _set_priority(nice: int) -> None:
     if sys.platform == "win32":
         psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
     else:
-        psutil.Process().nice(nice)
+        psutil.Process().nice(max(nice, psutil.Process().nice()))  # only root may raise the priority
 
 
 if __name__ == "__main__":

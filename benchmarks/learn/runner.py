@@ -96,6 +96,8 @@ def execute(
         BenchChild("learn", arguments, folder=Path(folder), captures_output=True) as child,
     ):
         while (line := child.next_line(TIMEOUT_S, stopping)) is not None:
+            if not line.startswith("{"):
+                continue  # pygame and others print a line when they are imported
             document = json.loads(line)
             outcome = document.get("outcome", outcome)
             if outcome is None:

@@ -10,19 +10,19 @@ from trainer.envs.racing.vec_env import RacingVecEnv
 from trainer.envs.vec_env import Float32, Step
 
 GATE_M = 20.0  #: metres of track between two gates
-_PULL = 0.15  #: part of the full lock by which the wheels turn to the left by themselves
-_RIGHT = 0.7  #: part of the full lock to which the car can steer to the right
+_PULL = 0.15  #: part of the full lock by which the wheels turn to the right by themselves
+_LEFT = 0.7  #: part of the full lock to which the car can steer to the left
 _DISTANCE = 0.7 / (REWARD_SPEED * STEP_S)  #: reward part `distance` per metre
 
 
 class PullingCarVecEnv(RacingVecEnv):
-    """A car that pulls to the left and steers less to the right: its mirror image is another car."""
+    """A car that pulls to the right and steers less to the left: its mirror image is another car."""
 
     def step(self, action: Float32) -> Step:  # type: ignore[override]
         """Drive with the bent steering."""
         bent = np.array(action, np.float32)
         steer = np.clip(bent[:, 0], -1.0, 1.0)
-        bent[:, 0] = np.clip(np.where(steer < 0.0, _RIGHT * steer, steer) + _PULL, -1.0, 1.0)
+        bent[:, 0] = np.clip(np.where(steer < 0.0, _LEFT * steer, steer) + _PULL, -1.0, 1.0)
         return super().step(bent)
 
 

@@ -36,6 +36,7 @@ def outcome_of(run, folder):
     folder.mkdir()
     reports = []
     outcome = execute(run, folder, lambda *values: reports.append(values))
+    json.dumps(outcome)
     assert [cycles for cycles, _, _ in reports] == list(range(1, run.cycles + 1))
     return outcome
 
@@ -53,17 +54,16 @@ def test_hotlap_runs_with_actions_of_both_kinds(tmp_path, contender, environment
 def test_learners_of_stable_baselines3_run(tmp_path, contender):
     if contender == "crossq":
         pytest.importorskip("sb3_contrib")
-    outcome = outcome_of(run_of(contender), tmp_path / "run")
+    environment = "racing" if contender in ("sb3-ppo", "sb3-td3-files") else "Pendulum-v1"
+    outcome = outcome_of(run_of(contender, environment, cycles=1), tmp_path / "run")
     assert np.isfinite(outcome["curve"]).all()
 
 
 @pytest.mark.parametrize("contender", ["hotlap-v2", "sb3-ppo"])
 def test_equal_seeds_give_equal_curves_and_each_seed_has_its_own_part(tmp_path, contender):
     names = {"first": (0, 0), "again": (0, 0), "other trainer": (1, 0), "other environment": (0, 1)}
-    curves = {
-        name: outcome_of(run_of(contender, seed=seeds[0], env_seed=seeds[1]), tmp_path / name)["reward_per_step"]
-        for name, seeds in names.items()
-    }
+    runs = {name: run_of(contender, "Pendulum-v1", seed=one, env_seed=other) for name, (one, other) in names.items()}
+    curves = {name: outcome_of(run, tmp_path / name)["reward_per_step"] for name, run in runs.items()}
     assert curves["again"] == curves["first"]
     assert curves["other trainer"] != curves["first"] != curves["other environment"]
 
@@ -114,7 +114,8 @@ def test_a_mirrored_drive_of_the_pulling_car_is_another_drive():
         env.reset(0)
         for _ in range(5):
             env.step(straight)
-    assert pulling.cars.steer[0] > plain.cars.steer[0] + 0.01
+    assert plain.cars.steer[0] == 0.0
+    assert pulling.cars.steer[0] < -0.01, "to the right"
 
 
 def test_gates_are_paid_once_and_nothing_else_is():
