@@ -55,7 +55,8 @@ def algorithm(contender: str) -> type[BaseAlgorithm]:
         from sb3_contrib import CrossQ  # here, because the others do not need it
 
         return CrossQ
-    return {"sb3-ppo": PPO, "sb3-sac": SAC, "sb3-td3": TD3, "sb3-td3-files": TD3}[contender]
+    others: dict[str, type[BaseAlgorithm]] = {"sb3-ppo": PPO, "sb3-sac": SAC}
+    return others.get(contender, TD3)
 
 
 def run_sb3(session: Session, chosen: Hyperparameters) -> None:

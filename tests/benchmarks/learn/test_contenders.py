@@ -93,12 +93,11 @@ def test_the_recorded_rewards_are_those_of_the_environment():
     assert second.mean_return == pytest.approx(np.sum(rewards[400:]) / 6, rel=1e-5)
 
 
-def test_an_evaluation_repeats_and_is_due_about_ten_times():
+def test_an_evaluation_repeats_and_is_due_about_ten_times(monkeypatch):
+    monkeypatch.setattr("benchmarks.learn.environments.recorded.EVALUATION_STEPS", 20)
     evaluation = MeanEvaluation(ENVIRONMENTS["racing"], seed=0, cycles=40)
-    calls = []
 
     def policy(observation_NO):
-        calls.append(1)
         return np.tile(np.array([0.0, 0.5, 0.0], np.float32), (len(observation_NO), 1))
 
     for trained in range(1, 41):
@@ -137,6 +136,7 @@ def test_gates_are_paid_once_and_nothing_else_is():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_run_in_its_own_process_is_stored_and_not_measured_twice(tmp_path):
     store, lines = Store(tmp_path / "learn.jsonl"), []
     runs = [run_of("hotlap-v2")]
