@@ -18,13 +18,14 @@ from benchmarks.lib import host_info as machine
 from benchmarks.lib.doc_tables import table
 
 _HEADS = ["contender", "environments", "runs", "area", "final", "final without noise", "steps to PPO's final",
-          "area minus PPO's", "CPU s per cycle"]  # fmt: skip
+          "area minus PPO's", "trainer CPU s per cycle"]  # fmt: skip
 _SECTIONS = {"Environments for tuning": TUNE, "Environments for the report": REPORT}
 _NOTES = f"""\
 0 is the untrained policy and 1 the final score of Stable-Baselines3's PPO in each environment. Area: mean of the curve
 with exploration noise. Final: mean of its last {LAST} cycles; without noise: of the mean policy in {LAST} separate
-evaluations. Steps: the first cycle in which a run's score is 1, as part of all cycles; "never" if half of the runs do
-not get there. Each number is an interquartile mean over all runs, with a 95 % interval from a stratified bootstrap."""
+evaluations. Steps: the first cycle in which a run's score is 1, as part of all cycles; "never" if more than a quarter
+of the runs do not get there, in the table of environments more than half of them. Each number of the first table is an
+interquartile mean over all runs, with a 95 % interval from a stratified bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _summary(records: Sequence[Record]) -> list[str]:
     notes = [f"- {name}: {_weak(scale)}" for name, scale in scale_of.items() if not scale.is_reference_learning]
     if hidden:
         notes.append(f"- left out, because {FLOOR} or {REFERENCE} was not measured: {', '.join(hidden)}")
-    return [*table(_HEADS, rows), *(["", *notes] if notes else [])]
+    return [*(table(_HEADS, rows) if rows else []), *(["", *notes] if notes else [])]
 
 
 def _weak(scale: Scale) -> str:
@@ -125,8 +126,11 @@ def _row(
     scores: dict[str, list[RunScores]],
     reference: dict[str, list[RunScores]],
 ) -> list[str]:
+    has_interval = all(len(found) > 1 for group in (scores, reference) for found in group.values())
+
     def over(measure: Callable[[RunScores], float]) -> str:
-        return _shown(estimate([[measure(s) for s in found] for found in scores.values()]))
+        found = estimate([[measure(s) for s in found] for found in scores.values()])
+        return _shown(found, has_interval=has_interval)
 
     own = [[s.area for s in found] for name, found in scores.items() if name in reference]
     others = [[s.area for s in reference[name]] for name in scores if name in reference]
@@ -139,7 +143,7 @@ def _row(
         over(lambda s: s.final),
         over(lambda s: s.final_without_noise),
         over(lambda s: s.steps_to_reference),
-        "" if name == REFERENCE else _shown(difference(own, others), sign="+"),
+        "" if name == REFERENCE else _shown(difference(own, others), sign="+", has_interval=has_interval),
         f"{seconds:.1f}",
     ]
 
@@ -190,12 +194,13 @@ def _by_environment(records: Iterable[Record], scale_of: dict[str, Scale]) -> di
     return dict(scores)
 
 
-def _shown(found: Estimate, sign: str = "") -> str:
+def _shown(found: Estimate, sign: str = "", *, has_interval: bool = True) -> str:
+    """Return the number with its interval, which one run per environment cannot give."""
     value, low, high = (
         "never" if math.isinf(x) else "-" if math.isnan(x) else f"{x:{sign}.2f}"
         for x in (found.value, found.low, found.high)
     )
-    return f"**{value}** ({low} to {high})"
+    return f"**{value}** ({low} to {high})" if has_interval else f"**{value}** (single runs)"
 
 
 def _number(value: float) -> str:

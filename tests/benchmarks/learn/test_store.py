@@ -120,6 +120,15 @@ def test_the_tables_and_the_picture_show_every_contender(tmp_path):
     assert {"racing", "sb3-ppo", "hotlap-v2 a"} <= set(labels)
 
 
+def test_single_runs_have_no_interval(tmp_path):
+    store = Store(tmp_path / "learn.jsonl")
+    store.append(record("untrained", "racing", [0.2] * 3))
+    store.append(record("sb3-ppo", "racing", [0.04 * k for k in range(20)]))
+    text = report.markdown(store, ["racing"], Selection((), Sizes(), None))
+    assert "**1.00** (single runs)" in text
+    assert " to " not in text.split("| sb3-ppo |")[1].split("\n")[0]
+
+
 def parsed(*words):
     parser = argparse.ArgumentParser()
     cli.add_to(parser.add_subparsers())
