@@ -65,8 +65,7 @@ def markdown(store: Store, environments: Iterable[str], selection: Selection) ->
 
 def picture(store: Store, selection: Selection) -> str:
     """Return the curves of all environments as SVG."""
-    records = selection.records(store, ENVIRONMENTS)
-    return curves_picture([record for record in records if record.run.contender != FLOOR], floors(records))
+    return curves_picture(selection.records(store, ENVIRONMENTS))
 
 
 def list_missing(missing: Sequence[Run], store: Store) -> list[str]:

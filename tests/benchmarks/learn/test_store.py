@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.learn import cli, report
 from benchmarks.learn.contenders.settings import check_overrides, parse_overrides
+from benchmarks.learn.plot import overall_curves
 from benchmarks.learn.report import Selection, estimated_cpu_s, list_missing
 from benchmarks.learn.runs import FLOOR_CYCLES, Run, Sizes, plan_runs, seed_pairs
 from benchmarks.learn.store import Store
@@ -118,6 +119,9 @@ def test_the_tables_and_the_picture_show_every_contender(tmp_path):
     root = ET.fromstring(report.picture(store, selection))
     labels = [element.text for element in root.iter() if element.tag.endswith("text")]
     assert {"racing", "sb3-ppo", "hotlap-v2 a"} <= set(labels)
+    overall = overall_curves(selection.records(store, ["racing"]))
+    assert set(overall) == {"sb3-ppo", "hotlap-v2 a"}
+    assert overall["sb3-ppo"][-1] == pytest.approx((100.0, (0.76 - 0.2) / (0.72 - 0.2)))
 
 
 def test_single_runs_have_no_interval(tmp_path):
