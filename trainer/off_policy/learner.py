@@ -23,9 +23,8 @@ from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
 from trainer.common.schedule import scheduled
 from trainer.networks.network import ActorCritic
-from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
-from trainer.off_policy.critics import CriticPass
-from trainer.off_policy.replay import Replay, transitions_of
+from trainer.networks.normaliser import Normalisers
+from trainer.off_policy.replay_builder import ReplayBuilder
 from trainer.off_policy.soft_choices import SoftChoiceUpdater
 from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import Td3Updater
@@ -33,11 +32,8 @@ from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdate
 from trainer.rollouts.experiences import Experiences, by_agent, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
-from trainer.rollouts.training_set import first_return_normaliser
 
 _DEVICE_TRIAL_STEPS = 20
-_ROWS_FOR_RETURNS = 4096
-"""Transitions whose values determine the return normaliser."""
 _CRITICS_ALONE = 0.5
 """Part of the steps in which only the critics learn, if they are new but the policy is not."""
 
@@ -55,11 +51,10 @@ class OffPolicyLearner:
             hint = "export at least three steps of each agent in a file"
             raise RolloutError("no experience has a next state to learn from", hint=hint)
         self._state = self._open_state(notices)
-        self.normalisers = self._update_normalisers(experiences)
-        self._replay = self._pack(experiences)
-        if not self._state.is_new:
-            self.normalisers = self._update_returns()
-            self._replay = self._pack(experiences)
+        self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
+        self._replay = self._builder.build(
+            experiences, _choose_held_out(experiences, job), is_policy_trained=parent.trained, number=job.policy_version
+        )
         self.probe = _choose_probe(experiences, job)
         self.experiences, self.epochs = len(self._replay.row_N), job.settings.epochs
         new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
@@ -71,6 +66,11 @@ class OffPolicyLearner:
     def network(self) -> ActorCritic:
         """Return the network as it is now."""
         return self._network
+
+    @property
+    def normalisers(self) -> Normalisers:
+        """Return the normalisers of the network."""
+        return self._builder.normalisers
 
     @property
     def policy_trained(self) -> bool:
@@ -125,35 +125,6 @@ class OffPolicyLearner:
                 return state
             notices.send("W_OPTIMIZER", "the parent's critics do not fit the settings: new critics are trained")
         return CriticsState.initial(sizes, seed=settings.seed)
-
-    def _update_normalisers(self, experiences: Experiences) -> Normalisers:
-        """Return normalisers that include the new observations; rescale the networks, except an untrained policy."""
-        before = self._parent.normalisers
-        after = before.observations.updated(experiences.observation_BO[experiences.is_new_B])
-        if self._parent.trained:
-            rescale_inputs(self._network.stacks(), before.observations, after)
-            self._state.rescale_inputs(before.observations, after)
-            return Normalisers(after, before.returns)
-        return Normalisers(after, first_return_normaliser(experiences, self._job.settings.gamma))
-
-    @torch.no_grad()
-    def _update_returns(self) -> Normalisers:
-        """Return normalisers with the mean and deviation of the target critics' values, and rescale the networks."""
-        job, before = self._job, self.normalisers.returns
-        rng = rng_for(job.settings.seed, "returns", job.policy_version)
-        rows = torch.randint(len(self._replay.row_N), (_ROWS_FOR_RETURNS,), generator=rng)
-        value_EBK = CriticPass(self._state.targets).forward(self._replay.batch(rows).input_BI)
-        after = ReturnNormaliser().updated(before.restored(value_EBK.double().mean(dim=(0, 2)).numpy()))
-        self._state.rescale_values(before, after)
-        popart(self._network.stacks().value[-1], before, after)
-        return Normalisers(self.normalisers.observations, after)
-
-    def _pack(self, experiences: Experiences) -> Replay:
-        settings = self._job.settings
-        transitions = transitions_of(experiences, gamma=settings.gamma, steps=settings.return_steps)
-        return Replay.of(
-            experiences, transitions, _choose_held_out(experiences, self._job), self.normalisers, self._job.contract
-        )
 
     def _set_exploration(self) -> None:
         settings, network = self._job.settings, self._network

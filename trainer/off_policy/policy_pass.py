@@ -59,10 +59,13 @@ class PolicyPass:
         """Return the values [B, 1]."""
         return self._value.forward(observation_BO)
 
-    def backward(self, output_grad_BK: Tensor, value_grad_B1: Tensor) -> None:
-        """Write the gradient of every parameter, given the last `policy` and `value` and their derivatives.
+    def backward(self, output_grad_BK: Tensor) -> None:
+        """Write the gradient of the policy stack, given the derivative of the last `policy`.
 
-        `action_log_std` has none.
+        `action_log_std` has no gradient.
         """
         self._policy.backward(output_grad_BK)
+
+    def backward_values(self, value_grad_B1: Tensor) -> None:
+        """Write the gradient of the value stack, given the derivative of the last `value`."""
         self._value.backward(value_grad_B1)

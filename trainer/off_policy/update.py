@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from trainer.common.rng import rng_for
 from trainer.common.shapes import Float64
 from trainer.networks.network import ActorCritic
+from trainer.off_policy.adam import VectorAdam
 from trainer.off_policy.critics import CriticPass
 from trainer.off_policy.policy_pass import PolicyPass
 from trainer.off_policy.replay import Replay, ReplayBatch
@@ -33,6 +34,8 @@ _BLOCK = 64
 """Steps whose random numbers are drawn together."""
 _HELD_OUT_ROWS = 4096
 """Held-out transitions that are evaluated together."""
+_VALUE_ROWS = 64
+"""Rows of a batch that the value network is fitted to."""
 _BLOCK_ROWS = 32
 _LEAST_VARIANCE = 1e-12
 
@@ -75,10 +78,10 @@ class OffPolicyUpdater(ABC):
         self.critics, self.targets = state.critics.to(device), state.targets.to(device)
         self.temperature = torch.tensor(state.temperature, device=device)
         self.policy = PolicyPass(self.network)
-        self._values, self._next_values = CriticPass(self.critics), CriticPass(self.targets)
+        self.values, self._next_values = CriticPass(self.critics), CriticPass(self.targets)
         self._gradient = torch.zeros_like(self.critics.vector)
-        self._critic_adam = _adam(self.critics.vector, self._gradient, state.moments.critics)
-        self._policy_adam = _adam(self.policy.vector, self.policy.gradient, state.moments.policy)
+        self._critic_adam = VectorAdam(self.critics.vector, self._gradient, LEARNING_RATE, state.moments.critics)
+        self._policy_adam = VectorAdam(self.policy.vector, self.policy.gradient, LEARNING_RATE, state.moments.policy)
         self._steps = 0
 
     @property
@@ -95,12 +98,21 @@ class OffPolicyUpdater(ABC):
         """Return the derivative by all the critics' values of the batch [E, B, K], given that by the errors."""
 
     @abstractmethod
-    def improve_policy(self, batch: ReplayBatch, values: CriticPass) -> Tensor:
+    def improve_policy(self, batch: ReplayBatch) -> Tensor:
         """Write the gradients of policy and value network; return the policy's loss (), normalised units."""
+
+    def fit_values(self, observation_BO: Tensor, target_B1: Tensor) -> None:
+        """Write the gradient of the value network, on a part of the batch. It changes nothing that the policy learns.
+
+        Engines may read it, and PPO continues with it.
+        """
+        some = max(1, len(target_B1) // _VALUE_ROWS)
+        error_B1 = self.policy.value(observation_BO[::some]) - target_B1[::some]
+        self.policy.backward_values(error_B1 * (2.0 / len(error_B1)))
 
     def state(self) -> CriticsState:
         """Return the critics and the optimizers. The next step changes their tensors."""
-        moments = Moments(_state_of(self._critic_adam), _state_of(self._policy_adam))
+        moments = Moments(self._critic_adam.state(), self._policy_adam.state())
         return CriticsState(self.critics, self.targets, moments, float(self.temperature), is_new=False)
 
     @torch.no_grad()
@@ -114,14 +126,14 @@ class OffPolicyUpdater(ABC):
         critic_loss, policy_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for rows_B, noise_BA in self._draws(replay, steps, rng_for(seed, "off-policy", cycle, epoch)):
             batch = replay.batch(rows_B)
-            error_EB = self.errors(batch, noise_BA, self._values, self._next_values).error_EB
-            self._values.backward(self.value_gradient(batch, error_EB * (2.0 / len(rows_B))), self._gradient)
+            error_EB = self.errors(batch, noise_BA, self.values, self._next_values).error_EB
+            self.values.backward(self.value_gradient(batch, error_EB * (2.0 / len(rows_B))), self._gradient)
             self._critic_adam.step()
             critic_loss += error_EB.square().mean()
             self._steps += 1
             if self._steps % POLICY_DELAY == 0:
                 if not is_policy_fixed:
-                    policy_loss += self.improve_policy(batch, self._values)
+                    policy_loss += self.improve_policy(batch)
                     self._policy_adam.step()
                 self.targets.vector.lerp_(self.critics.vector, TARGET_RATE)
         return {
@@ -154,19 +166,3 @@ class OffPolicyUpdater(ABC):
             picks = rows_N[torch.randint(len(rows_N), (count, BATCH_SIZE), generator=rng)]
             noise = torch.randn(count, BATCH_SIZE, self.noise_width, generator=rng)
             yield from zip(picks.to(self.device), noise.to(self.device), strict=True)
-
-
-def _adam(vector: Tensor, gradient: Tensor, moments: dict[str, Any] | None) -> torch.optim.Adam:
-    """Return Adam (Kingma and Ba 2015, arXiv:1412.6980, algorithm 1) over one vector, as one fused kernel."""
-    parameter = torch.nn.Parameter(vector, requires_grad=False)
-    parameter.grad = gradient
-    adam = torch.optim.Adam([parameter], lr=LEARNING_RATE, fused=True)
-    if moments:
-        state = {name: tensor.to(vector.device, copy=True) for name, tensor in moments.items()}
-        adam.load_state_dict({"state": {0: state}, "param_groups": adam.state_dict()["param_groups"]})
-    return adam
-
-
-def _state_of(adam: torch.optim.Adam) -> dict[str, Any] | None:
-    state: dict[int, dict[str, Any]] = adam.state_dict()["state"]
-    return state.get(0)
