@@ -87,11 +87,8 @@ def _has_shape(critics: Critics, sizes: tuple[int, ...]) -> bool:
 
 def _fits(moments: Any, parameters: int) -> bool:
     """Return whether Adam's moments are None or those of so many parameters."""
-    if moments is None:
-        return True
-    shapes = {"step": (), "exp_avg": (parameters,), "exp_avg_sq": (parameters,)}
-    return (
-        isinstance(moments, dict)
-        and moments.keys() == shapes.keys()
-        and all(isinstance(moments[name], Tensor) and moments[name].shape == shape for name, shape in shapes.items())
-    )
+    if not isinstance(moments, dict):
+        return moments is None
+    is_counted = isinstance(steps := moments.get("step"), int) and steps >= 0
+    tensors = [moments.get(name) for name in ("exp_avg", "exp_avg_sq")]
+    return is_counted and all(isinstance(one, Tensor) and one.shape == (parameters,) for one in tensors)

@@ -77,10 +77,12 @@ def load_replay(
     for start in range(0, len(old), _FILES_READ_TOGETHER):
         if size >= most:
             break
+        some = old[start : start + _FILES_READ_TOGETHER]
         try:
-            more = load_rollouts(old[start : start + _FILES_READ_TOGETHER], rules, notices, cache)
-        except RolloutError:
-            continue  # none of these can be used; the notices name those that exist but are broken
+            more = load_rollouts(some, rules, notices, cache)
+        except RolloutError as error:
+            notices.send("W_ROLLOUT_SKIPPED", f"{len(some)} old rollouts are left out: {error.message}")
+            continue
         loaded = [*more, *loaded]
         size += sum(item.rollout.size for item in more)
     return loaded

@@ -183,7 +183,8 @@ class PlainLearner:
             wanted = ENTROPY_SHARE * math.log(self.space.n)
             self.temperature *= math.exp(TEMPERATURE_RATE * (wanted - float(entropy.detach().mean())))
         self.policy_adam.zero_grad()
-        (policy_loss + functional.mse_loss(value, critic_value)).backward()
+        some = slice(None, None, len(value) // update._VALUE_ROWS)
+        (policy_loss + functional.mse_loss(value[some], critic_value[some])).backward()
         self.policy_adam.step()
         self.policy_losses.append(float(policy_loss.detach()))
 

@@ -40,8 +40,21 @@ def test_values_and_gradients_are_those_of_autograd(sizes, count):
         for parameter in plain.parameters():
             parameter.copy_(parameter.grad)
     torch.testing.assert_close(gradient, vector_of(plain, critics), rtol=1e-8, atol=1e-10)
-    actions = 3
-    torch.testing.assert_close(computed.action_gradient(value_grad, actions), x.grad[:, -actions:], rtol=1e-8, atol=1e-10)
+    action_grad = computed.action_gradient(value_grad, 3)
+    torch.testing.assert_close(action_grad, x.grad[:, -3:], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_pass_through_the_first_critic_alone_is_that_critic():
+    critics = random_critics(SIZES["one value"])
+    x = ranges(SIZES["one value"]).requires_grad_()
+    alone = CriticPass(critics, 1)
+    value = alone.forward(x.detach())
+    expected = plain_critics(critics)[0](x)
+    torch.testing.assert_close(value[0], expected.detach(), rtol=1e-10, atol=1e-10)
+    expected.sum().backward()
+    action_grad = alone.action_gradient(torch.ones_like(value), 3)
+    torch.testing.assert_close(action_grad, x.grad[:, -3:], rtol=1e-8, atol=1e-10)
 
 
 def test_a_critic_learns_alone():

@@ -86,7 +86,7 @@ def walk(rollout, rows, following, place, steps):
     return reward, discount, following[place - 1]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rollouts(), st.sampled_from([1, 2, 3, 7, 100]))
 def test_transitions_are_those_of_a_loop_over_each_agents_steps(files, steps):
     experiences = concatenate([by_agent(rollout) for rollout in files])

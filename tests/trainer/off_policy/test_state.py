@@ -80,11 +80,14 @@ def test_the_next_steps_do_not_change_a_checkpoint_that_was_made():
     assert checkpoint.size_bytes > 4 * updater.critics.vector.nbytes
 
 
-def test_a_state_before_the_first_step_has_no_moments():
+def test_a_state_without_moments_starts_the_optimizers():
     updater = make_updater(STEER)
-    state = CriticsState.from_document(updater.state().document(), sizes_of(updater), updater.network)
+    document = updater.state().document() | {"critics_adam": None, "policy_adam": None}
+    state = CriticsState.from_document(document, sizes_of(updater), updater.network)
     assert state is not None
-    assert (state.moments.critics, state.moments.policy) == (None, None)
+    Td3Updater(updater.network, state, STEER, device=updater.device).run(
+        make_replay(STEER), 1, seed=0, cycle=1, epoch=1
+    )
 
 
 def with_entry(document, *path_and_value):
@@ -123,8 +126,8 @@ DAMAGE = {
     "moments of another size": ("policy_adam", "exp_avg", torch.zeros(3)),
     "moments are text": ("critics_adam", "text"),
     "moments without their step": ("critics_adam", "step", ...),
-    "moments with a plain step": ("critics_adam", "step", 6),
-    "moments with more": ("critics_adam", "max_exp_avg_sq", torch.zeros(3)),
+    "moments with a step of text": ("critics_adam", "step", "6"),
+    "moments with steps below 0": ("policy_adam", "step", -1),
 }
 
 
