@@ -1,6 +1,6 @@
 """TD3's gradient steps, compared with Stable-Baselines3's TD3 and with the matrix products alone.
 
-Artificial transitions of the racing game's shape: 15 observations, 3 actions, batches of 256, a policy of two layers of
+Artificial transitions of the racing game's shape: 15 observations, 3 actions, batches of 128, a policy of two layers of
 128. Stable-Baselines3's critics have two layers of 256, as its users have them, and in a second run Hotlap's sizes.
 CPU seconds of one thread, so that other programs on the machine count less.
 """

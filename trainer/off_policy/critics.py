@@ -90,9 +90,10 @@ class CriticPass:
     """Forward and backward through critics, or through the first `count` of them."""
 
     def __init__(self, critics: Critics, count: int | None = None) -> None:
-        self._critics, self._count = critics, count or critics.count
+        self._count = count or critics.count
         self._weights = [weight[: self._count] for weight in critics.weights_EIH]
         self._biases = [bias[: self._count] for bias in critics.biases_E1H]
+        self._transposed = [weight.transpose(1, 2) for weight in self._weights]
         # Gains of 1 and biases of 0: torch takes almost twice as long without them.
         self._gain_bias = [(torch.ones_like(b[0, 0]), torch.zeros_like(b[0, 0])) for b in self._biases[:-1]]
         self._inputs: list[Tensor] = []  # of each layer [E, B, I]
@@ -113,9 +114,11 @@ class CriticPass:
         self._inputs.append(layer)
         return _times(layer, self._weights[-1]).add_(self._biases[-1])
 
-    def backward(self, value_grad_EBK: Tensor, gradient: Tensor) -> None:
-        """Write the gradient of every parameter, given the last `forward` of all critics and its derivative."""
-        weights, biases = self._critics.views(gradient)
+    def backward(self, value_grad_EBK: Tensor, weights: list[Tensor], biases: list[Tensor]) -> None:
+        """Write the gradient of every parameter, given the last `forward` of all critics and its derivative.
+
+        `weights` and `biases` are views of the gradient, as `Critics.views` returns them.
+        """
         grad = value_grad_EBK
         for index in range(len(weights) - 1, -1, -1):
             if index < len(self._linear):
@@ -126,14 +129,14 @@ class CriticPass:
                 torch.bmm(self._inputs[index].transpose(1, 2), grad, out=weights[index])
             torch.sum(grad, dim=1, keepdim=True, out=biases[index])
             if index:
-                grad = _times(grad, self._weights[index].transpose(1, 2))
+                grad = _times(grad, self._transposed[index])
 
     def action_gradient(self, value_grad_EBK: Tensor, actions: int) -> Tensor:
         """Return the derivative by the last `actions` inputs [B, A], given the last `forward`, summed over critics."""
         grad = value_grad_EBK
         for index in range(len(self._linear), 0, -1):
-            grad = self._through_activation(_times(grad, self._weights[index].transpose(1, 2)), index - 1)
-        return torch.bmm(grad, self._weights[0][:, -actions:].transpose(1, 2)).sum(dim=0)
+            grad = self._through_activation(_times(grad, self._transposed[index]), index - 1)
+        return torch.bmm(grad, self._transposed[0][:, :, -actions:]).sum(dim=0)
 
     def _through_activation(self, grad_EBH: Tensor, index: int) -> Tensor:
         """Return the derivative by the linear output of a hidden layer, given that by the layer's result."""

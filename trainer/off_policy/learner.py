@@ -21,7 +21,6 @@ from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
-from trainer.common.schedule import scheduled
 from trainer.networks.network import ActorCritic
 from trainer.networks.normaliser import Normalisers
 from trainer.off_policy.replay_builder import ReplayBuilder
@@ -34,6 +33,8 @@ from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
 
 _DEVICE_TRIAL_STEPS = 20
+_EXPLORATION_DECAY = 0.8
+"""Of the noise's deviation, from cycle to cycle. With little noise at once, a policy stays slow but safe."""
 _CRITICS_ALONE = 0.5
 """Part of the steps in which only the critics learn, if they are new but the policy is not."""
 
@@ -46,6 +47,7 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
+        self._set_exploration()
         experiences = _experiences(loaded)
         if experiences.can_bootstrap_B.sum() < 2:
             hint = "export at least three steps of each agent in a file"
@@ -108,7 +110,6 @@ class OffPolicyLearner:
                 is_policy_fixed=start < alone,
             )
             held_out = self._updater.held_out_loss(replay, seed=job.settings.seed, cycle=job.policy_version)
-            self._set_exploration()
             errors = {"value_loss": held_out.mean, "value_loss_error": held_out.standard_error}
             yield epoch, errors | losses | {"learning_rate": LEARNING_RATE}
             if finite_or_none(losses["critic_loss"]) is None:
@@ -126,14 +127,12 @@ class OffPolicyLearner:
             notices.send("W_OPTIMIZER", "the parent's critics do not fit the settings: new critics are trained")
         return CriticsState.initial(sizes, seed=settings.seed)
 
+    @torch.no_grad()
     def _set_exploration(self) -> None:
-        settings, network = self._job.settings, self._network
-        std = scheduled(
-            settings.exploration, settings.exploration_end, self._job.policy_version, settings.schedule_cycles
-        )
-        with torch.no_grad():
-            network.action_log_std.fill_(float(np.log(std)))
-        network.clamp_log_std()
+        """Publish the noise of this cycle: less than the parent's, but not less than the settings say."""
+        least, parent_std_A = self._job.settings.exploration, self._network.action_log_std.exp()
+        self._network.action_log_std.copy_((parent_std_A * _EXPLORATION_DECAY).clamp_(min=least).log_())
+        self._network.clamp_log_std()
 
     def _choose_device(self) -> torch.device:
         candidates = devices.candidates(self._job.settings)

@@ -17,15 +17,16 @@ class _Stack:
 
     def __init__(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         self._weights, self._biases = parameters[::2], parameters[1::2]
+        self._transposed = [weight.t() for weight in self._weights]
         self._weight_grads, self._bias_grads = gradients[::2], gradients[1::2]
         self._inputs: list[Tensor] = []
 
     def forward(self, layer_BI: Tensor) -> Tensor:
         self._inputs = []
         last = len(self._weights) - 1
-        for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+        for index, (transposed, bias) in enumerate(zip(self._transposed, self._biases, strict=True)):
             self._inputs.append(layer_BI)
-            layer_BI = torch.addmm(bias, layer_BI, weight.t())
+            layer_BI = torch.addmm(bias, layer_BI, transposed)
             if index < last:
                 layer_BI.relu_()
         return layer_BI

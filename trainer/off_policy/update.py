@@ -24,14 +24,14 @@ from trainer.off_policy.policy_pass import PolicyPass
 from trainer.off_policy.replay import Replay, ReplayBatch
 from trainer.off_policy.state import CriticsState, Moments
 
-BATCH_SIZE = 256
+BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 TARGET_RATE = 0.005
 """Part of the way that the target critics move (tau of Fujimoto et al. 2018)."""
 POLICY_DELAY = 2
 """Steps of the critics for each of the policy (d of Fujimoto et al. 2018)."""
 _BLOCK = 64
-"""Steps whose random numbers are drawn together."""
+"""Steps whose transitions and noise are drawn together."""
 _HELD_OUT_ROWS = 4096
 """Held-out transitions that are evaluated together."""
 _VALUE_ROWS = 64
@@ -79,8 +79,9 @@ class OffPolicyUpdater(ABC):
         self.temperature = torch.tensor(state.temperature, device=device)
         self.policy = PolicyPass(self.network)
         self.values, self._next_values = CriticPass(self.critics), CriticPass(self.targets)
-        self._gradient = torch.zeros_like(self.critics.vector)
-        self._critic_adam = VectorAdam(self.critics.vector, self._gradient, LEARNING_RATE, state.moments.critics)
+        gradient = torch.zeros_like(self.critics.vector)
+        self._gradient_views = self.critics.views(gradient)
+        self._critic_adam = VectorAdam(self.critics.vector, gradient, LEARNING_RATE, state.moments.critics)
         self._policy_adam = VectorAdam(self.policy.vector, self.policy.gradient, LEARNING_RATE, state.moments.policy)
         self._steps = 0
 
@@ -124,10 +125,9 @@ class OffPolicyUpdater(ABC):
         The same seed, cycle and epoch draw the same transitions and noise. If the policy is fixed, only critics learn.
         """
         critic_loss, policy_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for rows_B, noise_BA in self._draws(replay, steps, rng_for(seed, "off-policy", cycle, epoch)):
-            batch = replay.batch(rows_B)
+        for batch, noise_BA in self._draws(replay, steps, rng_for(seed, "off-policy", cycle, epoch)):
             error_EB = self.errors(batch, noise_BA, self.values, self._next_values).error_EB
-            self.values.backward(self.value_gradient(batch, error_EB * (2.0 / len(rows_B))), self._gradient)
+            self.values.backward(self.value_gradient(batch, error_EB * (2.0 / BATCH_SIZE)), *self._gradient_views)
             self._critic_adam.step()
             critic_loss += error_EB.square().mean()
             self._steps += 1
@@ -158,11 +158,13 @@ class OffPolicyUpdater(ABC):
             targets.append(errors.target_B.double().cpu())
         return HeldOutLoss.of(torch.cat(squares).numpy(), float(torch.cat(targets).var(correction=0)))
 
-    def _draws(self, replay: Replay, steps: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows of the replay [B] and noise [B, A] for each step; the same numbers on every device."""
+    def _draws(self, replay: Replay, steps: int, rng: torch.Generator) -> Iterator[tuple[ReplayBatch, Tensor]]:
+        """Yield a batch and noise [B, A] for each step; the same on every device."""
         rows_N = torch.nonzero(~replay.is_held_out_N)[:, 0]
         for start in range(0, steps, _BLOCK):
-            count = min(_BLOCK, steps - start)
-            picks = rows_N[torch.randint(len(rows_N), (count, BATCH_SIZE), generator=rng)]
-            noise = torch.randn(count, BATCH_SIZE, self.noise_width, generator=rng)
-            yield from zip(picks.to(self.device), noise.to(self.device), strict=True)
+            rows = BATCH_SIZE * min(_BLOCK, steps - start)
+            picks = rows_N[torch.randint(len(rows_N), (rows,), generator=rng)]
+            noise = torch.randn(rows, self.noise_width, generator=rng).to(self.device)
+            drawn = replay.batch(picks.to(self.device))
+            columns = zip(*(torch.split(column, BATCH_SIZE) for column in drawn), strict=True)
+            yield from zip(map(ReplayBatch._make, columns), torch.split(noise, BATCH_SIZE), strict=True)
