@@ -12,7 +12,7 @@ from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
 from trainer.networks.network import ActorCritic, Shape, build_network
 from trainer.off_policy import update
 from trainer.off_policy.critics import Critics
-from trainer.off_policy.replay import Replay
+from trainer.off_policy.replay import Replay, ReplayBatch
 from trainer.off_policy.soft_choices import ENTROPY_SHARE, TEMPERATURE_RATE, SoftChoiceUpdater
 from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import TARGET_NOISE, TARGET_NOISE_LIMIT, Td3Updater
@@ -84,9 +84,9 @@ def record_draws(updater):
     drawn, draws = [], updater._draws
 
     def recording(*arguments):
-        for rows, noise in draws(*arguments):
-            drawn.append((rows.clone(), noise.clone()))
-            yield rows, noise
+        for batch, noise in draws(*arguments):
+            drawn.append((ReplayBatch(*(column.clone() for column in batch)), noise.clone()))  # steps change them
+            yield batch, noise
 
     updater._draws = recording
     return drawn
@@ -135,14 +135,12 @@ class PlainLearner:
         self.critic_losses: list[float] = []
         self.policy_losses: list[float] = []
 
-    def learn(self, replay: Replay, drawn, *, is_policy_fixed=False) -> None:
-        for step, (rows, noise) in enumerate(drawn, start=1):
-            observation = replay.packed_PI[replay.row_N[rows]]
-            following = replay.packed_PI[replay.next_row_N[rows]]
+    def learn(self, drawn, *, is_policy_fixed=False) -> None:
+        for step, (batch, noise) in enumerate(drawn, start=1):
+            observation = batch.input_BI
             with torch.no_grad():
-                target = replay.reward_N[rows] + replay.discount_N[rows] * self.next_value(following, noise)
-            choice = replay.choice_P[replay.row_N[rows]][:, None]
-            values = [self.chosen(critic(observation), choice) for critic in self.critics]
+                target = batch.reward_B + batch.discount_B * self.next_value(batch.next_input_BI, noise)
+            values = [self.chosen(critic(observation), batch.choice_B[:, None]) for critic in self.critics]
             losses = [functional.mse_loss(value, target) for value in values]
             self.critic_adam.zero_grad()
             torch.stack(losses).sum().backward()

@@ -35,7 +35,7 @@ def test_values_and_gradients_are_those_of_autograd(sizes, count):
     value_grad = torch.randn_like(value)
     expected.backward(value_grad)
     gradient = torch.full_like(critics.vector, torch.nan)
-    computed.backward(value_grad, gradient)
+    computed.backward(value_grad, *critics.views(gradient))
     with torch.no_grad():
         for parameter in plain.parameters():
             parameter.copy_(parameter.grad)
@@ -64,8 +64,8 @@ def test_a_critic_learns_alone():
     value = computed.forward(ranges(SIZES["one value"]))
     grad = torch.zeros_like(value)
     grad[0] = 1.0
-    computed.backward(grad, gradient)
     weights, biases = critics.views(gradient)
+    computed.backward(grad, weights, biases)
     for column in (*weights, *biases):
         assert column[0].any()
         assert not column[1].any()

@@ -33,7 +33,7 @@ def test_several_steps_end_with_the_losses_and_parameters_of_autograd(space, is_
     updater, plain, replay = make_updater(space), PlainLearner(space), make_replay(space)
     drawn = record_draws(updater)
     losses = run(updater, replay, 10, is_policy_fixed=is_policy_fixed)
-    plain.learn(replay, drawn, is_policy_fixed=is_policy_fixed)
+    plain.learn(drawn, is_policy_fixed=is_policy_fixed)
     state = updater.state()
     for ours, theirs in ((state.critics, plain.critics), (state.targets, plain.targets)):
         torch.testing.assert_close(ours.vector, vector_of(theirs, ours), rtol=1e-7, atol=1e-9)
@@ -99,7 +99,8 @@ def test_only_transitions_that_are_not_held_out_are_drawn(space):
     drawn = record_draws(updater)
     run(updater, replay, 70)
     assert len(drawn) == 70
-    assert not replay.is_held_out_N[torch.cat([rows for rows, _ in drawn])].any()
+    rewards = torch.cat([batch.reward_B for batch, _ in drawn])  # each occurs once in the replay data
+    assert set(rewards.tolist()) == set(replay.reward_N[~replay.is_held_out_N].tolist())
 
 
 @spaces
