@@ -221,7 +221,7 @@ class TrainerSettings(SettingsGroup):
     replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
     """td3: how many experiences it learns from, the newest ones."""
     exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2
-    """td3: the least deviation of the noise that engines add to actions; each cycle comes a fifth closer to it."""
+    """td3: deviation of the noise that engines add to actions. It falls by a fifth in each cycle, down to this."""
     seconds: PositiveFloat | None = None
     """td3: an epoch that begins later in a training is left out. If not set, results do not depend on the machine."""
     device: str = "auto"

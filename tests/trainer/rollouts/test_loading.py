@@ -132,7 +132,7 @@ def test_replay_data_are_all_new_rollouts_and_the_youngest_old_ones_up_to_the_li
 
 
 def test_old_rollouts_that_cannot_be_read_are_left_out_of_the_replay_data(tmp_path):
-    gone = stored(tmp_path, "o1", columns(8)).model_copy(update={"is_new": False, "age": 1, "cache": "", "source": "/no"})
+    gone = aged(tmp_path, "o1", 1).model_copy(update={"cache": "", "source": str(tmp_path / "nowhere")})
     found, codes = replay(10**6, aged(tmp_path, "n0", 0), gone, aged(tmp_path, "o2", 2))
     assert (found, codes) == ([("n0", True), ("o2", False)], ["W_ROLLOUT_SKIPPED"])
     assert replay(10**6, aged(tmp_path, "n0", 0), gone) == ([("n0", True)], ["W_ROLLOUT_SKIPPED"])
