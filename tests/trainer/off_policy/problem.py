@@ -18,7 +18,7 @@ from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import TARGET_NOISE, TARGET_NOISE_LIMIT, Td3Updater
 
 CPU = torch.device("cpu")
-STEER = ContinuousActions.named(("steer", "throttle", "brake"))
+STEER = ContinuousActions(names=("steer", "throttle", "brake"), low=(-1.0, 0.0, 0.0), high=(1.0, 1.0, 0.3))
 CHOICE = DiscreteActions(n=4)
 OBSERVATIONS, HIDDEN, CRITIC_HIDDEN = 5, (24, 16), (20, 12)
 

@@ -96,6 +96,15 @@ def test_the_exploration_becomes_less_with_each_version_down_to_the_least(tmp_pa
 
 
 @both
+def test_extreme_settings_have_finite_results(tmp_path, space):
+    env = Bandit(space=space)
+    extreme = {"gamma": 1.0, "return_steps": 100, "critic_sizes": (1,), "epochs": 7, "updates_per_experience": 0.01}
+    loop = small(env, tmp_path, **extreme)
+    model = loop.train(env.play(loop.start(), 10))
+    assert check_probe(loop.train(env.play(model, 10))) < 1e-5
+
+
+@both
 def test_the_policy_learns_from_a_policy_that_never_changes(tmp_path, space):
     """A random choice earns 1/3, the best one 1. A continuous policy earns at most 0.92 with its exploration."""
     env = Bandit(space=space, agents=16)
@@ -159,6 +168,29 @@ def test_after_ppo_new_critics_learn_before_the_policy_changes(tmp_path):
         np.testing.assert_allclose(means[epoch], model.mean(x), atol=1e-4)
     assert np.abs(means[3] - means[2]).max() > 1e-3
     assert np.abs(means[4] - means[3]).max() > 1e-3
+
+
+def forget_returns(document):
+    document["normalisers"]["returns"] = {"mean": 0.0, "std": 1.0, "is_set": False}
+
+
+@pytest.mark.parametrize("change", [None, forget_returns], ids=["other rewards", "unknown returns"])
+def test_new_critics_get_the_units_of_the_rewards_and_not_those_of_the_parent(tmp_path, change):
+    """The parent learned from small rewards, or is a model of another script, which has no statistics of returns."""
+    env = Bandit()
+    loop = loop_for(env, tmp_path, gamma=0.5)
+    model = loop.train(env.play(loop.start(), 24))
+    path = loop.output / loop.result.checkpoint
+    if change is not None:
+        document = load_document(path.read_bytes())
+        change(document)
+        path.write_bytes(document_bytes(document))
+    rollout = env.play(model, 24)
+    rollout = dataclasses.replace(rollout, rewards=rollout.rewards * np.float32(1e5))
+    loop.train(rollout, settings=loop.settings.model_copy(update=SMALL))
+    first = next(event for event in loop.reporter.events if isinstance(event, EpochDone))
+    assert first.losses["critic_loss"] < 10
+    assert checkpoint_of(loop).normalisers.returns.std > 1e4
 
 
 @both
