@@ -52,7 +52,10 @@ TRAINER = {
         "the epoch that auto_load_model_epoch asks for cannot be published; the best one was",
         "set auto_load_model_epoch = 0",
     ),
-    "W_OPTIMIZER": Code("the parent's optimizer state does not fit, so the optimizer starts from scratch", "nothing"),
+    "W_OPTIMIZER": Code(
+        "the parent's optimizer state or its critics do not fit, so that part starts from scratch",
+        "nothing; with td3, the policy does not change in the first half of this cycle",
+    ),
     "W_ANALYTIC_GRADIENT": Code(
         "this version of torch does not have, or changed, what the fast gradient needs; autograd is used",
         "nothing, or `pip install torch==2.13.0` there to train faster",

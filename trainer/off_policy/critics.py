@@ -63,16 +63,18 @@ class Critics:
 
     def rescale_inputs(self, before: ObservationNormaliser, after: ObservationNormaliser) -> None:
         """Change the first layer for new statistics, in place; see `trainer.networks.normaliser.rescale_inputs`."""
-        ratio_O = (after.scale_O / before.scale_O).float()
-        shift_O = ((after.mean_O - before.mean_O) / before.scale_O).float()
-        weight_EOH = self.weights_EIH[0][:, : len(ratio_O)]
-        self.biases_E1H[0].add_(torch.einsum("o,eoh->eh", shift_O.to(weight_EOH.device), weight_EOH).unsqueeze(1))
-        weight_EOH.mul_(ratio_O.to(weight_EOH.device)[:, None])
+        ratio_O = after.scale_O / before.scale_O
+        shift_O = (after.mean_O - before.mean_O) / before.scale_O
+        bias_E1H, weight_EOH = self.biases_E1H[0], self.weights_EIH[0][:, : len(ratio_O)]
+        weights = weight_EOH.double()
+        bias_E1H.copy_(bias_E1H.double() + torch.einsum("o,eoh->eh", shift_O.to(weights.device), weights).unsqueeze(1))
+        weight_EOH.copy_(weights * ratio_O.to(weights.device)[:, None])
 
     def rescale_values(self, before: ReturnNormaliser, after: ReturnNormaliser) -> None:
         """Change the last layer for new statistics, in place; see `trainer.networks.normaliser.popart`."""
-        self.weights_EIH[-1].mul_(before.std / after.std)
-        self.biases_E1H[-1].mul_(before.std).add_(before.mean - after.mean).div_(after.std)
+        weight, bias = self.weights_EIH[-1], self.biases_E1H[-1]
+        weight.mul_(before.std / after.std)
+        bias.copy_((bias.double() * before.std + (before.mean - after.mean)) / after.std)
 
     def document(self) -> dict[str, Any]:
         """Return the tensors and plain values for a checkpoint."""

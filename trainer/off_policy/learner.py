@@ -156,9 +156,8 @@ class OffPolicyLearner:
 
 
 def _experiences(loaded: Sequence[LoadedRollout]) -> Experiences:
-    """Return the rollouts in agent-major order; all of them are new if none is."""
-    any_new = any(item.entry.is_new for item in loaded)
-    return concatenate([by_agent(item.rollout, is_new=item.entry.is_new or not any_new) for item in loaded])
+    """Return the rollouts in agent-major order."""
+    return concatenate([by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded])
 
 
 def _choose_held_out(experiences: Experiences, job: Job) -> Bools:

@@ -64,7 +64,8 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     loaded, policy_job = in_policy_units(loaded, job, CandidateModels(parent, job, cache))
     learner: Learner
     if algorithm.name == "td3":
-        attribute_rollouts([item for item in loaded if item.entry.is_new] or loaded, parent, policy_job, notices, cache)
+        recent = [item for item in loaded if item.entry.is_new]
+        attribute_rollouts(recent, parent, policy_job, notices, cache, is_off_policy=True)
         learner = OffPolicyLearner(loaded, parent, policy_job, notices)
     else:
         learner = _ppo(loaded, parent, policy_job, loss, notices, cache)
