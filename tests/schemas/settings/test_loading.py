@@ -295,7 +295,7 @@ def test_a_setting_without_a_default_must_be_given(tmp_path):
     path = tmp_path / "file.toml"
     path.write_text("[group]\noptional = 2\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        settings_from(Required, file_values(Required, path), path.name)
+        settings_from(Required, file_values(Required, path), path.as_posix())
     assert caught.value.line() == f"{path.as_posix()}: group.required is missing -> add it [E_CONFIG]"
 
 
