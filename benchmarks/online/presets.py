@@ -30,9 +30,7 @@ PRESETS = ("none", "auto")
 
 def add_to(commands: Any) -> None:
     """Add the subcommand."""
-    parser = commands.add_parser(
-        "online-presets", help="presets of hotlap online, and its defaults", description=__doc__
-    )
+    parser = commands.add_parser("online-presets", help="presets of hotlap online", description=__doc__)
     parser.add_argument("--games", nargs="*", default=list(STEPS), metavar="ID", help="Gymnasium ids")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--steps", type=int, metavar="N", help="instead of 100,000, or 200,000 for LunarLander")

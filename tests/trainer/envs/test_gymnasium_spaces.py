@@ -130,7 +130,7 @@ def test_images_are_used_with_a_warning():
     [
         (
             {"observation_space": spaces.Sequence(spaces.Discrete(2))},
-            "a Sequence space, which cannot become one array -> use",
+            "a Sequence space, which cannot",
         ),
         ({"action_space": spaces.Dict({"a": spaces.Discrete(2)})}, "the actions of Made-v0 are a Dict space -> use"),
         ({"action_space": spaces.MultiDiscrete([300, 300])}, "90,000 different actions -> a policy needs 2 to 65,536"),

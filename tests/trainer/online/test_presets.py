@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 from typing import get_args
 
 import gymnasium
@@ -155,13 +154,13 @@ def test_a_resumed_run_keeps_its_settings_and_takes_those_that_are_named(tmp_pat
     path = tmp_path / "small.toml"
     path.write_text("[env]\nn_steps = 8\nnum_envs = 2\n[train]\ngamma = 0.5\n", encoding="utf-8")
     assert main([*start, "--config", str(path)]) == 0
-    path.write_text("[train]\nepochs = 3\n", encoding="utf-8")
+    path.write_text('[run]\npreset = "discrete"\n[train]\nepochs = 3\n', encoding="utf-8")
     assert main(["--resume", "--steps", "128", "--logs", str(logs), "--config", str(path)]) == 0
     recorded = tomllib.loads((logs / "latest_run" / "config.toml").read_text(encoding="utf-8"))
     assert (recorded["env"]["id"], recorded["train"]["gamma"], recorded["train"]["epochs"]) == ("Plain-v0", 0.5, 3)
     capsys.readouterr()
     assert main(["--resume", "--logs", str(logs), "--preset", "discrete"]) == 78
-    assert "a preset is for a new run" in capsys.readouterr().err
+    assert "--preset is for a new run" in capsys.readouterr().err
 
 
 def test_the_initial_deviation_is_that_of_the_setting():
@@ -188,8 +187,3 @@ def test_options_that_are_not_toml_are_one_line(capsys):
     with pytest.raises(SystemExit):
         main(["--env", "Plain-v0", "--env-options", "continuous:True"])
     assert 'write it as in TOML: "continuous = true, gravity = -8.0"' in capsys.readouterr().err
-
-
-def test_the_configs_are_where_the_presets_are_read():
-    assert {path.parent.name for path in shipped_configs(".toml").values()} == {"configs"}
-    assert all(isinstance(path, Path) for path in shipped_configs(".toml").values())

@@ -18,7 +18,7 @@ from trainer import load_policy
 from trainer.checkpoints.checkpoint import load_document
 from trainer.envs.gymnasium_env import check_id
 from trainer.envs.racing.vec_env import RacingVecEnv
-from trainer.online.cli import main, parser, read_settings
+from trainer.online.cli import main
 from trainer.online.config import OnlineSettings, as_toml, read_config
 
 ROOT = Path(__file__).resolve().parents[3]

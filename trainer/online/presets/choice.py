@@ -40,13 +40,12 @@ def settings_with_preset(path: Path | None, flags: dict[str, Any]) -> tuple[Onli
 
 def settings_of_run(config: Path, path: Path | None, flags: dict[str, Any]) -> OnlineSettings:
     """Return the settings of an earlier run, changed by a config file and flags. Raises ConfigError."""
-    own = config_values(path, flags)
-    if "run.preset" in own:
+    if "run.preset" in flags:
         raise ConfigError(
-            "a preset is for a new run: a resumed one keeps its own settings",
-            hint="leave out --preset and run.preset; flags or --config change single settings",
+            "--preset is for a new run: a resumed one keeps its own settings",
+            hint="leave it out; flags or --config change single settings",
         )
-    return _with_none(_settings(values_on(config_values(config), own), path or config))
+    return _with_none(_settings(values_on(config_values(config), config_values(path, flags)), path or config))
 
 
 def choose_preset(settings: OnlineSettings) -> tuple[Preset | None, str]:
