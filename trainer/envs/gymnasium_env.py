@@ -63,7 +63,7 @@ def _hint_for(gym: Any, error: Exception, name: str) -> str:
         return "use a version that exists"
     versions = [known for known in gym.registry if known.startswith(f"{known_name}-v")]
     if versions:
-        return f"did you mean {max(versions)}?"
+        return f"did you mean {max(versions, key=lambda known: (len(known), known))}?"
     if isinstance(error, ImportError):
         return f"install {error.name or module}, or run in the folder that contains it"
     if "Did you mean" in str(error):

@@ -45,7 +45,10 @@ def settings_of_run(config: Path, path: Path | None, flags: dict[str, Any]) -> O
             "--preset is for a new run: a resumed one keeps its own settings",
             hint="leave it out; flags or --config change single settings",
         )
-    return _with_none(_settings(values_on(config_values(config), config_values(path, flags)), path or config))
+    before, own = config_values(config), config_values(path, flags)
+    _settings(before, config)  # each must be correct by itself
+    _settings(own, path)
+    return _with_none(_settings(values_on(before, own), path or config))
 
 
 def choose_preset(settings: OnlineSettings) -> tuple[Preset | None, str]:
