@@ -22,6 +22,18 @@ GaeLambda = Annotated[
 ClipRange = Annotated[
     PositiveFloat, Field(description="How far the probability ratio may move before the loss stops rewarding it.")
 ]
+ClipRangeEnd = Annotated[
+    PositiveFloat | None,
+    Field(description="The clip range at the end of a linear schedule; if not set, it is constant."),
+]
+InitialStd = Annotated[
+    float,
+    Field(
+        ge=0.01,
+        le=2,
+        description="Standard deviation of continuous actions at the start, in the policy's units (-1 to 1).",
+    ),
+]
 ValueCoef = Annotated[NotNegative, Field(description="Weight of the value loss.")]
 MaxGradNorm = Annotated[PositiveFloat, Field(description="Gradients are scaled down to this norm.")]
 Epochs = Annotated[int, Field(ge=1, le=1000)]

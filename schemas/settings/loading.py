@@ -77,20 +77,28 @@ def load(
     return LoadedSettings(settings, path, names)
 
 
-def load_file(
-    kind: type[S],
-    path: Path,
+def file_values(
+    kind: type[BaseModel],
+    path: Path | None,
     flags: Mapping[str, Any] | None = None,
     *,
     flag_names: Mapping[str, str] | None = None,
     page: str = "settings",
-) -> S:
-    """Read a TOML file of tables into a settings model, then the flags. Raises ConfigError.
+) -> dict[str, SourceValue]:
+    """Return the settings that a TOML file of tables and flags set, by dotted name. Raises ConfigError.
 
     `page` is the page of the docs that lists the settings.
     """
-    values = _merged(kind, [*from_file(path, shown_path(path)), *from_flags(flags, flag_names)], page=page)
-    return _validated(kind, values, shown_path(path))
+    in_file = [] if path is None else from_file(path, shown_path(path))
+    return _merged(kind, [*in_file, *from_flags(flags, flag_names)], page=page)
+
+
+def settings_from(kind: type[S], values: Mapping[str, SourceValue], label: str) -> S:
+    """Return a settings model with these values, and defaults for all others. Raises ConfigError.
+
+    `label` is the name of the file in messages about settings that contradict each other.
+    """
+    return _validated(kind, values, label)
 
 
 def setting_names(settings: type[BaseModel] = Settings) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def make_env(settings: OnlineSettings, num_envs: int) -> VecEnv:
     """Return the racing game or a Gymnasium environment, as `env.id` names it. Raises ConfigError."""
     if settings.env.id == "racing":
         return RacingVecEnv(num_envs, time_limit=settings.env.time_limit)
-    return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers)
+    return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers, **settings.env.options)
 
 
 _BYTES, _OTHER_BYTES = {"rocket": 8_000_000, "racing": 20_000}, 50_000_000

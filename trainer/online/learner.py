@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
@@ -34,6 +36,7 @@ class ScheduledValues:
 
     learning_rate: float
     entropy_coef: float
+    clip_range: float
 
     @classmethod
     def at(cls, steps: int, settings: OnlineSettings) -> ScheduledValues:
@@ -42,6 +45,7 @@ class ScheduledValues:
         return cls(
             linear_schedule(train.learning_rate, train.learning_rate_end, progress),
             linear_schedule(train.entropy_coef, train.entropy_coef_end, progress),
+            linear_schedule(train.clip_range, train.clip_range_end or train.clip_range, progress),
         )
 
 
@@ -53,6 +57,7 @@ class OnlineLearner:
         self.distribution: ActionDistribution = distribution_for(contract.action_space)
         shape = Shape.of(contract, settings.train.hidden_sizes)
         self.network: Network = build_network(shape, custom="", seed=settings.run.seed)
+        nn.init.constant_(self.network.action_log_std, math.log(settings.train.initial_std))
         self.normalisers = Normalisers.identity(contract.observation_size)
         self.trained = False
         self.device = torch.device("cpu")
@@ -134,7 +139,7 @@ class OnlineLearner:
             learning_rate=scheduled.learning_rate,
             max_grad_norm=train.max_grad_norm,
             target_kl=train.target_kl,
-            loss=LossConfig(train.clip_range, None, train.value_coef, scheduled.entropy_coef),
+            loss=LossConfig(scheduled.clip_range, None, train.value_coef, scheduled.entropy_coef),
             seed=run.seed,
             cycle=iteration,
             bfloat16=devices.use_bfloat16(self._device_settings, self.device, train.hidden_sizes),
