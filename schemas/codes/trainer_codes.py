@@ -22,6 +22,10 @@ TRAINER = {
         "an observation is sometimes much larger than usual, so that its other values hardly count",
         "set agent.observation_limit, and clamp in the engine too",
     ),
+    "W_CRITIC_OBSERVATIONS": Code(
+        "some new rollouts have no critic observations, or another number of them, and are used without",
+        "let every client write the same number of `critic_observations` in every file",
+    ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_CONSTANT_REWARD": Code(
         "all rewards are equal, so the policy cannot learn from them", "reward better behaviour more"
@@ -52,7 +56,7 @@ TRAINER = {
         "the epoch that auto_load_model_epoch asks for cannot be published; the best one was",
         "set auto_load_model_epoch = 0",
     ),
-    "W_OPTIMIZER": Code("the parent's optimizer state does not fit, so the optimizer starts from scratch", "nothing"),
+    "W_OPTIMIZER": Code("the parent's optimizer state or critics do not fit, so they start from scratch", "nothing"),
     "W_ANALYTIC_GRADIENT": Code(
         "this version of torch does not have, or changed, what the fast gradient needs; autograd is used",
         "nothing, or `pip install torch==2.13.0` there to train faster",

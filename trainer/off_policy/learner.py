@@ -22,6 +22,7 @@ from trainer.common import threads
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
 from trainer.common.schedule import scheduled
+from trainer.networks.critic_inputs import CriticInputs, critic_width_of
 from trainer.networks.network import ActorCritic
 from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
 from trainer.off_policy.critics import CriticPass
@@ -30,9 +31,10 @@ from trainer.off_policy.soft_choices import SoftChoiceUpdater
 from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import Td3Updater
 from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdater
-from trainer.rollouts.experiences import Experiences, by_agent, concatenate
+from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.quality import check_critic_observations
 from trainer.rollouts.training_set import first_return_normaliser
 
 _DEVICE_TRIAL_STEPS = 20
@@ -50,11 +52,13 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
-        experiences = _experiences(loaded)
+        experiences = _experiences(loaded, critic_width_of(parent.critics_state))
         if experiences.can_bootstrap_B.sum() < 2:
             hint = "export at least three steps of each agent in a file"
             raise RolloutError("no experience has a next state to learn from", hint=hint)
-        self._state = self._open_state(notices)
+        new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
+        check_critic_observations(new_rollouts, experiences.critic_width, notices)
+        self._state = self._open_state(experiences.critic_width, notices)
         self.normalisers = self._update_normalisers(experiences)
         self._replay = self._pack(experiences)
         if not self._state.is_new:
@@ -114,22 +118,30 @@ class OffPolicyLearner:
             if finite_or_none(losses["critic_loss"]) is None:
                 return
 
-    def _open_state(self, notices: Notices) -> CriticsState:
+    def _open_state(self, critic_width: int, notices: Notices) -> CriticsState:
         space, settings = self._job.contract.action_space, self._job.settings
         is_continuous = isinstance(space, ContinuousActions)
-        inputs = self._job.contract.observation_size + (space.output_size if is_continuous else 0)
+        inputs = self._job.contract.observation_size + CriticInputs.identity(critic_width).columns
+        inputs += space.output_size if is_continuous else 0
         sizes = (inputs, *settings.critic_sizes, 1 if is_continuous else space.output_size)
         if self._parent.critics_state:
             state = CriticsState.from_document(self._parent.critics_state, sizes, self._network)
             if state is not None:
                 return state
-            notices.send("W_OPTIMIZER", "the parent's critics do not fit the settings: new critics are trained")
-        return CriticsState.initial(sizes, seed=settings.seed)
+            before, cause = critic_width_of(self._parent.critics_state), "the settings"
+            if before != critic_width:
+                cause = f"the rollouts, which have {critic_width} critic observations instead of {before}"
+            notices.send("W_OPTIMIZER", f"the parent's critics do not fit {cause}: new critics are trained")
+        return CriticsState.initial(sizes, seed=settings.seed, critic_width=critic_width)
 
     def _update_normalisers(self, experiences: Experiences) -> Normalisers:
         """Return normalisers that include the new observations; rescale the networks, except an untrained policy."""
-        before = self._parent.normalisers
-        after = before.observations.updated(experiences.observation_BO[experiences.is_new_B])
+        before, is_new_B = self._parent.normalisers, experiences.is_new_B
+        after = before.observations.updated(experiences.observation_BO[is_new_B])
+        counted_B = np.ones_like(is_new_B) if self._state.is_new else is_new_B
+        self._state = self._state.with_critic_observations(
+            experiences.critic_observation_BP[counted_B], self._job.contract.observation_size
+        )
         if self._parent.trained:
             rescale_inputs(self._network.stacks(), before.observations, after)
             self._state.rescale_inputs(before.observations, after)
@@ -151,9 +163,9 @@ class OffPolicyLearner:
     def _pack(self, experiences: Experiences) -> Replay:
         settings = self._job.settings
         transitions = transitions_of(experiences, gamma=settings.gamma, steps=settings.return_steps)
-        return Replay.of(
-            experiences, transitions, _choose_held_out(experiences, self._job), self.normalisers, self._job.contract
-        )
+        held_out_B = _choose_held_out(experiences, self._job)
+        contract, inputs = self._job.contract, self._state.inputs
+        return Replay.of(experiences, transitions, held_out_B, self.normalisers, contract, inputs)
 
     def _set_exploration(self) -> None:
         settings, network = self._job.settings, self._network
@@ -185,10 +197,11 @@ class OffPolicyLearner:
         return SoftChoiceUpdater(network, state, device=device)
 
 
-def _experiences(loaded: Sequence[LoadedRollout]) -> Experiences:
+def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
     """Return the rollouts in agent-major order; all of them are new if none is."""
     any_new = any(item.entry.is_new for item in loaded)
-    return concatenate([by_agent(item.rollout, is_new=item.entry.is_new or not any_new) for item in loaded])
+    parts = [by_agent(item.rollout, is_new=item.entry.is_new or not any_new) for item in loaded]
+    return concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
 
 
 def _choose_held_out(experiences: Experiences, job: Job) -> Bools:

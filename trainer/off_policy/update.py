@@ -77,6 +77,7 @@ class OffPolicyUpdater(ABC):
         self._gradient = torch.zeros_like(self.critics.vector)
         self._critic_adam = _adam(self.critics.vector, self._gradient, state.moments.critics)
         self._policy_adam = _adam(self.policy.vector, self.policy.gradient, state.moments.policy)
+        self._inputs = state.inputs
         self._steps = 0
 
     @property
@@ -99,7 +100,12 @@ class OffPolicyUpdater(ABC):
     def state(self) -> CriticsState:
         """Return the critics and the optimizers. The next step changes their tensors."""
         moments = Moments(_state_of(self._critic_adam), _state_of(self._policy_adam))
-        return CriticsState(self.critics, self.targets, moments, float(self.temperature), is_new=False)
+        temperature = float(self.temperature)
+        return CriticsState(self.critics, self.targets, moments, temperature, is_new=False, inputs=self._inputs)
+
+    def observations(self, input_BI: Tensor) -> Tensor:
+        """Return what the policy sees of the critics' inputs, as a view [B, O]."""
+        return input_BI[:, : self.network.shape.observation_size]
 
     @torch.no_grad()
     def run(
