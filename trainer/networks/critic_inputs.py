@@ -73,6 +73,10 @@ class CriticInputs:
         return torch.cat([normal_BP, known_B[:, None]], dim=1)
 
 
+NO_CRITIC_INPUTS = CriticInputs.identity(0)
+"""Critics see observations and actions only."""
+
+
 def critic_width_of(document: dict[str, Any]) -> int:
     """Return P of the checkpoint entry of critics; 0 without any, or if it is damaged."""
     try:

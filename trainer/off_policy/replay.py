@@ -16,7 +16,7 @@ from torch import Tensor
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools
 from trainer.common.shapes import Float64, Int64, check_shapes
-from trainer.networks.critic_inputs import CriticInputs
+from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.normaliser import Normalisers
 from trainer.rollouts.experiences import Experiences
 
@@ -107,7 +107,7 @@ class Replay:
         held_out_B: Bools,
         normalisers: Normalisers,
         contract: PolicyContract,
-        critic_inputs: CriticInputs,
+        critic_inputs: CriticInputs = NO_CRITIC_INPUTS,
     ) -> Replay:
         """Pack the transitions; actions beyond their bounds count as at the bound."""
         rows = np.flatnonzero(transitions.is_usable_B)

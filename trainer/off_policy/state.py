@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.rollout.rollout import Float32
-from trainer.networks.critic_inputs import CriticInputs
+from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.network import Network
 from trainer.networks.normaliser import ObservationNormaliser, ReturnNormaliser
 from trainer.off_policy.critics import Critics
@@ -33,7 +33,7 @@ class CriticsState:
     moments: Moments = field(default_factory=Moments)
     temperature: float = INITIAL_TEMPERATURE
     is_new: bool = True  #: nothing is learned yet
-    inputs: CriticInputs = field(default_factory=lambda: CriticInputs.identity(0))  #: besides observations and actions
+    inputs: CriticInputs = NO_CRITIC_INPUTS  #: besides observations and actions
 
     @classmethod
     def initial(cls, sizes: tuple[int, ...], *, seed: int, critic_width: int = 0) -> CriticsState:
