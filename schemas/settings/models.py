@@ -214,9 +214,7 @@ class TrainerSettings(SettingsGroup):
     replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
     """td3: how many experiences it learns from, the newest ones."""
     exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2
-    """td3: standard deviation of the noise that engines add to actions from version 1 on."""
-    exploration_end: Annotated[float | None, Field(ge=0.01, le=2.0)] = None
-    """td3: the same at the end of a linear schedule; if not set, it is constant."""
+    """td3: the least deviation of the noise that engines add to actions; each cycle comes a fifth closer to it."""
     seconds: PositiveFloat | None = None
     """td3: an epoch that begins later in a training is left out. If not set, results do not depend on the machine."""
     device: str = "auto"

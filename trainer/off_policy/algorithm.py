@@ -14,7 +14,11 @@ class Algorithm(NamedTuple):
     """The algorithm and the reason for it, in words."""
 
     name: Literal["ppo", "td3"]
-    reason: str
+    reason: str = ""  #: if it is not a setting that names it
+
+    def in_words(self) -> str:
+        """Return the name and the reason."""
+        return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
 def algorithm_for(job: Job, parent: Parent) -> Algorithm:
@@ -27,7 +31,7 @@ def algorithm_for(job: Job, parent: Parent) -> Algorithm:
             hint=f'set trainer.algorithm = "ppo", or remove trainer.{own}',
         )
     if settings.algorithm != "auto":
-        return Algorithm(settings.algorithm, "trainer.algorithm")
+        return Algorithm(settings.algorithm)
     if own:
         return Algorithm("ppo", f"trainer.{own} is set")
     if parent.critics_state:

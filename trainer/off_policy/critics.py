@@ -104,54 +104,71 @@ def _rescaled(weight_EOH: Tensor, before: ObservationNormaliser, after: Observat
 
 
 class CriticPass:
-    """Forward and backward through critics."""
+    """Forward and backward through critics, or through the first `count` of them."""
 
-    def __init__(self, critics: Critics) -> None:
-        self._critics = critics
+    def __init__(self, critics: Critics, count: int | None = None) -> None:
+        self._count = count or critics.count
+        self._weights = [weight[: self._count] for weight in critics.weights_EIH]
+        self._biases = [bias[: self._count] for bias in critics.biases_E1H]
+        self._transposed = [weight.transpose(1, 2) for weight in self._weights]
+        # Gains of 1 and biases of 0: torch takes almost twice as long without them.
+        self._gain_bias = [(torch.ones_like(b[0, 0]), torch.zeros_like(b[0, 0])) for b in self._biases[:-1]]
         self._inputs: list[Tensor] = []  # of each layer [E, B, I]
         self._linear: list[Tensor] = []  # outputs of the hidden layers before normalisation
         self._statistics: list[tuple[Tensor, Tensor]] = []  # mean and 1 / deviation of each row of them
 
     def forward(self, input_BI: Tensor) -> Tensor:
         """Return the values [E, B, K]."""
-        layer = input_BI.expand(self._critics.count, *input_BI.shape)
+        layer = input_BI.expand(self._count, *input_BI.shape)
         self._inputs, self._linear, self._statistics = [], [], []
-        for weight, bias in zip(self._critics.weights_EIH, self._critics.biases_E1H, strict=True):
+        for weight, bias, (gain, shift) in zip(self._weights, self._biases, self._gain_bias, strict=False):
             self._inputs.append(layer)
             linear = torch.baddbmm(bias, layer, weight)
-            if len(self._inputs) == len(self._critics.weights_EIH):
-                break
-            normal, mean, rstd = torch.native_layer_norm(linear, linear.shape[2:], None, None, _LAYER_NORM_EPS)
+            normal, mean, rstd = torch.native_layer_norm(linear, linear.shape[2:], gain, shift, _LAYER_NORM_EPS)
             self._linear.append(linear)
             self._statistics.append((mean, rstd))
             layer = normal.relu_()
-        return linear
+        self._inputs.append(layer)
+        return _times(layer, self._weights[-1]).add_(self._biases[-1])
 
-    def backward(self, value_grad_EBK: Tensor, gradient: Tensor) -> None:
-        """Write the gradient of every parameter, given the last `forward` and the derivative of its result."""
-        weights, biases = self._critics.views(gradient)
+    def backward(self, value_grad_EBK: Tensor, weights: list[Tensor], biases: list[Tensor]) -> None:
+        """Write the gradient of every parameter, given the last `forward` of all critics and its derivative.
+
+        `weights` and `biases` are views of the gradient, as `Critics.views` returns them.
+        """
         grad = value_grad_EBK
         for index in range(len(weights) - 1, -1, -1):
             if index < len(self._linear):
                 grad = self._through_activation(grad, index)
-            torch.bmm(self._inputs[index].transpose(1, 2), grad, out=weights[index])
+            if grad.shape[2] == 1:
+                torch.sum(self._inputs[index] * grad, dim=1, out=weights[index][:, :, 0])
+            else:
+                torch.bmm(self._inputs[index].transpose(1, 2), grad, out=weights[index])
             torch.sum(grad, dim=1, keepdim=True, out=biases[index])
             if index:
-                grad = torch.bmm(grad, self._critics.weights_EIH[index].transpose(1, 2))
+                grad = _times(grad, self._transposed[index])
 
     def action_gradient(self, value_grad_EBK: Tensor, actions: int) -> Tensor:
         """Return the derivative by the last `actions` inputs [B, A], given the last `forward`, summed over critics."""
         grad = value_grad_EBK
         for index in range(len(self._linear), 0, -1):
-            grad = torch.bmm(grad, self._critics.weights_EIH[index].transpose(1, 2))
-            grad = self._through_activation(grad, index - 1)
-        return torch.bmm(grad, self._critics.weights_EIH[0][:, -actions:].transpose(1, 2)).sum(dim=0)
+            grad = self._through_activation(_times(grad, self._transposed[index]), index - 1)
+        return torch.bmm(grad, self._transposed[0][:, :, -actions:]).sum(dim=0)
 
     def _through_activation(self, grad_EBH: Tensor, index: int) -> Tensor:
         """Return the derivative by the linear output of a hidden layer, given that by the layer's result."""
-        linear, (mean, rstd) = self._linear[index], self._statistics[index]
+        linear, (mean, rstd), (gain, shift) = self._linear[index], self._statistics[index], self._gain_bias[index]
         grad_EBH = torch.ops.aten.threshold_backward(grad_EBH, self._inputs[index + 1], 0)
         result: Tensor = torch.ops.aten.native_layer_norm_backward(
-            grad_EBH, linear, linear.shape[2:], mean, rstd, None, None, [True, False, False]
+            grad_EBH, linear, linear.shape[2:], mean, rstd, gain, shift, [True, False, False]
         )[0]
         return result
+
+
+def _times(left_EBI: Tensor, right_EIH: Tensor) -> Tensor:
+    """Return the product of each pair of matrices; those of one column or row take a fifth of the time of bmm."""
+    if left_EBI.shape[2] == 1:
+        return left_EBI * right_EIH
+    if right_EIH.shape[2] == 1:
+        return (left_EBI * right_EIH.transpose(1, 2)).sum(dim=2, keepdim=True)
+    return torch.bmm(left_EBI, right_EIH)

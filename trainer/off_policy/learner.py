@@ -21,12 +21,10 @@ from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
-from trainer.common.schedule import scheduled
 from trainer.networks.critic_inputs import CriticInputs, critic_width_of
 from trainer.networks.network import ActorCritic
-from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
-from trainer.off_policy.critics import CriticPass
-from trainer.off_policy.replay import Replay, transitions_of
+from trainer.networks.normaliser import Normalisers
+from trainer.off_policy.replay_builder import ReplayBuilder
 from trainer.off_policy.soft_choices import SoftChoiceUpdater
 from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import Td3Updater
@@ -35,11 +33,10 @@ from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_wi
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
 from trainer.rollouts.quality import check_critic_observations
-from trainer.rollouts.training_set import first_return_normaliser
 
 _DEVICE_TRIAL_STEPS = 20
-_ROWS_FOR_RETURNS = 4096
-"""Transitions whose values determine the return normaliser."""
+_EXPLORATION_DECAY = 0.8
+"""Of the noise's deviation, from cycle to cycle. With little noise at once, a policy stays slow but safe."""
 _CRITICS_ALONE = 0.5
 """Part of the steps in which only the critics learn, if they are new but the policy is not."""
 
@@ -52,18 +49,18 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
+        self._set_exploration()
         experiences = _experiences(loaded, critic_width_of(parent.critics_state))
         if experiences.can_bootstrap_B.sum() < 2:
             hint = "export at least three steps of each agent in a file"
             raise RolloutError("no experience has a next state to learn from", hint=hint)
         new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
         check_critic_observations(new_rollouts, experiences.critic_width, notices)
-        self._state = self._open_state(experiences.critic_width, notices)
-        self.normalisers = self._update_normalisers(experiences)
-        self._replay = self._pack(experiences)
-        if not self._state.is_new:
-            self.normalisers = self._update_returns()
-            self._replay = self._pack(experiences)
+        self._state = self._open_state(experiences, notices)
+        self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
+        self._replay = self._builder.build(
+            experiences, _choose_held_out(experiences, job), is_policy_trained=parent.trained, number=job.policy_version
+        )
         self.probe = _choose_probe(experiences, job)
         self.experiences, self.epochs = len(self._replay.row_N), job.settings.epochs
         new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
@@ -75,6 +72,11 @@ class OffPolicyLearner:
     def network(self) -> ActorCritic:
         """Return the network as it is now."""
         return self._network
+
+    @property
+    def normalisers(self) -> Normalisers:
+        """Return the normalisers of the network."""
+        return self._builder.normalisers
 
     @property
     def policy_trained(self) -> bool:
@@ -112,69 +114,40 @@ class OffPolicyLearner:
                 is_policy_fixed=start < alone,
             )
             held_out = self._updater.held_out_loss(replay, seed=job.settings.seed, cycle=job.policy_version)
-            self._set_exploration()
             errors = {"value_loss": held_out.mean, "value_loss_error": held_out.standard_error}
             yield epoch, errors | losses | {"learning_rate": LEARNING_RATE}
             if finite_or_none(losses["critic_loss"]) is None:
                 return
 
-    def _open_state(self, critic_width: int, notices: Notices) -> CriticsState:
-        space, settings = self._job.contract.action_space, self._job.settings
+    def _open_state(self, experiences: Experiences, notices: Notices) -> CriticsState:
+        """Return the parent's critics, or new ones, with statistics that include the new critic observations."""
+        state = self._parents_state(experiences.critic_width, notices)
+        counted_B = np.ones_like(experiences.is_new_B) if state.is_new else experiences.is_new_B
+        critic_observation_BP = experiences.critic_observation_BP[counted_B]
+        return state.with_critic_observations(critic_observation_BP, self._job.contract.observation_size)
+
+    def _parents_state(self, critic_width: int, notices: Notices) -> CriticsState:
+        space, settings, document = self._job.contract.action_space, self._job.settings, self._parent.critics_state
         is_continuous = isinstance(space, ContinuousActions)
         inputs = self._job.contract.observation_size + CriticInputs.identity(critic_width).columns
         inputs += space.output_size if is_continuous else 0
         sizes = (inputs, *settings.critic_sizes, 1 if is_continuous else space.output_size)
-        if self._parent.critics_state:
-            state = CriticsState.from_document(self._parent.critics_state, sizes, self._network)
+        if document:
+            state = CriticsState.from_document(document, sizes, self._network)
             if state is not None:
                 return state
-            before, cause = critic_width_of(self._parent.critics_state), "the settings"
+            before, cause = critic_width_of(document), "the settings"
             if before != critic_width:
                 cause = f"the rollouts, which have {critic_width} critic observations instead of {before}"
             notices.send("W_OPTIMIZER", f"the parent's critics do not fit {cause}: new critics are trained")
         return CriticsState.initial(sizes, seed=settings.seed, critic_width=critic_width)
 
-    def _update_normalisers(self, experiences: Experiences) -> Normalisers:
-        """Return normalisers that include the new observations; rescale the networks, except an untrained policy."""
-        before, is_new_B = self._parent.normalisers, experiences.is_new_B
-        after = before.observations.updated(experiences.observation_BO[is_new_B])
-        counted_B = np.ones_like(is_new_B) if self._state.is_new else is_new_B
-        self._state = self._state.with_critic_observations(
-            experiences.critic_observation_BP[counted_B], self._job.contract.observation_size
-        )
-        if self._parent.trained:
-            rescale_inputs(self._network.stacks(), before.observations, after)
-            self._state.rescale_inputs(before.observations, after)
-            return Normalisers(after, before.returns)
-        return Normalisers(after, first_return_normaliser(experiences, self._job.settings.gamma))
-
     @torch.no_grad()
-    def _update_returns(self) -> Normalisers:
-        """Return normalisers with the mean and deviation of the target critics' values, and rescale the networks."""
-        job, before = self._job, self.normalisers.returns
-        rng = rng_for(job.settings.seed, "returns", job.policy_version)
-        rows = torch.randint(len(self._replay.row_N), (_ROWS_FOR_RETURNS,), generator=rng)
-        value_EBK = CriticPass(self._state.targets).forward(self._replay.batch(rows).input_BI)
-        after = ReturnNormaliser().updated(before.restored(value_EBK.double().mean(dim=(0, 2)).numpy()))
-        self._state.rescale_values(before, after)
-        popart(self._network.stacks().value[-1], before, after)
-        return Normalisers(self.normalisers.observations, after)
-
-    def _pack(self, experiences: Experiences) -> Replay:
-        settings = self._job.settings
-        transitions = transitions_of(experiences, gamma=settings.gamma, steps=settings.return_steps)
-        held_out_B = _choose_held_out(experiences, self._job)
-        contract, inputs = self._job.contract, self._state.inputs
-        return Replay.of(experiences, transitions, held_out_B, self.normalisers, contract, inputs)
-
     def _set_exploration(self) -> None:
-        settings, network = self._job.settings, self._network
-        std = scheduled(
-            settings.exploration, settings.exploration_end, self._job.policy_version, settings.schedule_cycles
-        )
-        with torch.no_grad():
-            network.action_log_std.fill_(float(np.log(std)))
-        network.clamp_log_std()
+        """Publish the noise of this cycle: less than the parent's, but not less than the settings say."""
+        least, parent_std_A = self._job.settings.exploration, self._network.action_log_std.exp()
+        self._network.action_log_std.copy_((parent_std_A * _EXPLORATION_DECAY).clamp_(min=least).log_())
+        self._network.clamp_log_std()
 
     def _choose_device(self) -> torch.device:
         candidates = devices.candidates(self._job.settings)

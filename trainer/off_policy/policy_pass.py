@@ -17,15 +17,16 @@ class _Stack:
 
     def __init__(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         self._weights, self._biases = parameters[::2], parameters[1::2]
+        self._transposed = [weight.t() for weight in self._weights]
         self._weight_grads, self._bias_grads = gradients[::2], gradients[1::2]
         self._inputs: list[Tensor] = []
 
     def forward(self, layer_BI: Tensor) -> Tensor:
         self._inputs = []
         last = len(self._weights) - 1
-        for index, (weight, bias) in enumerate(zip(self._weights, self._biases, strict=True)):
+        for index, (transposed, bias) in enumerate(zip(self._transposed, self._biases, strict=True)):
             self._inputs.append(layer_BI)
-            layer_BI = torch.addmm(bias, layer_BI, weight.t())
+            layer_BI = torch.addmm(bias, layer_BI, transposed)
             if index < last:
                 layer_BI.relu_()
         return layer_BI
@@ -59,10 +60,13 @@ class PolicyPass:
         """Return the values [B, 1]."""
         return self._value.forward(observation_BO)
 
-    def backward(self, output_grad_BK: Tensor, value_grad_B1: Tensor) -> None:
-        """Write the gradient of every parameter, given the last `policy` and `value` and their derivatives.
+    def backward(self, output_grad_BK: Tensor) -> None:
+        """Write the gradient of the policy stack, given the derivative of the last `policy`.
 
-        `action_log_std` has none.
+        `action_log_std` has no gradient.
         """
         self._policy.backward(output_grad_BK)
+
+    def backward_values(self, value_grad_B1: Tensor) -> None:
+        """Write the gradient of the value stack, given the derivative of the last `value`."""
         self._value.backward(value_grad_B1)

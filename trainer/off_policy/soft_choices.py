@@ -47,17 +47,17 @@ class SoftChoiceUpdater(OffPolicyUpdater):
         grad_EBK = torch.zeros(shape, device=self.device)
         return grad_EBK.scatter_(2, self._index(batch, len(grad_EBK)), error_grad_EB.unsqueeze(2))
 
-    def improve_policy(self, batch: ReplayBatch, values: CriticPass) -> Tensor:
+    def improve_policy(self, batch: ReplayBatch) -> Tensor:
         """Lower the mean of sum p (temperature log p - Q) (eq. 12 of the paper), and adapt the temperature."""
         observation_BO = self.observations(batch.input_BI)
         log_p_BK = self.policy.policy(observation_BO).log_softmax(dim=1)
         p_BK = log_p_BK.exp()
-        lowest_BK = values.forward(batch.input_BI).amin(dim=0)
+        lowest_BK = self.values.forward(batch.input_BI).amin(dim=0)
         cost_BK = self.temperature * log_p_BK - lowest_BK
         loss_B1 = (p_BK * cost_BK).sum(dim=1, keepdim=True)
         output_grad_BK = p_BK * (cost_BK - loss_B1) / len(p_BK)
-        value_error_B1 = self.policy.value(observation_BO) - (p_BK * lowest_BK).sum(dim=1, keepdim=True)
-        self.policy.backward(output_grad_BK, value_error_B1 * (2.0 / len(p_BK)))
+        self.fit_values(observation_BO, (p_BK * lowest_BK).sum(dim=1, keepdim=True))
+        self.policy.backward(output_grad_BK)
         entropy = -(p_BK * log_p_BK).sum(dim=1).mean()
         self.temperature *= (TEMPERATURE_RATE * (self._entropy - entropy)).exp()
         return loss_B1.mean()

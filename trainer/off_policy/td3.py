@@ -34,6 +34,7 @@ class Td3Updater(OffPolicyUpdater):
     ) -> None:
         super().__init__(network, state, device=device)
         self.noise_width = len(space.names)
+        self._first = CriticPass(self.critics, 1)
         self._low, self._high = (torch.tensor(bounds, device=device) for bounds in (space.low, space.high))
 
     def errors(self, batch: ReplayBatch, noise_BA: Tensor, values: CriticPass, next_values: CriticPass) -> Errors:
@@ -50,21 +51,19 @@ class Td3Updater(OffPolicyUpdater):
         del batch
         return error_grad_EB.unsqueeze(2)
 
-    def improve_policy(self, batch: ReplayBatch, values: CriticPass) -> Tensor:
+    def improve_policy(self, batch: ReplayBatch) -> Tensor:
         """Follow the gradient of the first critic by the policy's action (eq. 15 of Silver et al. 2014, "DPG")."""
         observation_BO = self.observations(batch.input_BI)
         mean_BA = self.policy.policy(observation_BO).tanh_()
         batch.input_BI[:, -self.noise_width :] = self._clamped(mean_BA)
-        value_EBK = values.forward(batch.input_BI)
-        chosen_EBK = torch.zeros_like(value_EBK)
-        chosen_EBK[0] = 1.0
-        action_grad_BA = values.action_gradient(chosen_EBK, self.noise_width)
+        value_B1 = self._first.forward(batch.input_BI)[0]
+        action_grad_BA = self._first.action_gradient(torch.ones_like(value_B1).unsqueeze(0), self.noise_width)
         leaves_BA = ((mean_BA > self._high) & (action_grad_BA > 0)) | ((mean_BA < self._low) & (action_grad_BA < 0))
         action_grad_BA.masked_fill_(leaves_BA, 0.0)
         output_grad_BA = action_grad_BA * (mean_BA.square() - 1.0) / len(mean_BA)  # of the loss -Q
-        value_error_B1 = self.policy.value(observation_BO) - value_EBK[0]
-        self.policy.backward(output_grad_BA, value_error_B1 * (2.0 / len(mean_BA)))
-        return -value_EBK[0].mean()
+        self.fit_values(observation_BO, value_B1)
+        self.policy.backward(output_grad_BA)
+        return -value_B1.mean()
 
     def _clamped(self, action_BA: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(action_BA, self._low), self._high)

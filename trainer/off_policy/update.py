@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,21 +18,24 @@ from torch import Tensor
 from trainer.common.rng import rng_for
 from trainer.common.shapes import Float64
 from trainer.networks.network import ActorCritic
+from trainer.off_policy.adam import VectorAdam
 from trainer.off_policy.critics import CriticPass
 from trainer.off_policy.policy_pass import PolicyPass
 from trainer.off_policy.replay import Replay, ReplayBatch
 from trainer.off_policy.state import CriticsState, Moments
 
-BATCH_SIZE = 256
+BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 TARGET_RATE = 0.005
 """Part of the way that the target critics move (tau of Fujimoto et al. 2018)."""
 POLICY_DELAY = 2
 """Steps of the critics for each of the policy (d of Fujimoto et al. 2018)."""
 _BLOCK = 64
-"""Steps whose random numbers are drawn together."""
+"""Steps whose transitions and noise are drawn together."""
 _HELD_OUT_ROWS = 4096
 """Held-out transitions that are evaluated together."""
+_VALUE_ROWS = 64
+"""Rows of a batch that the value network is fitted to."""
 _BLOCK_ROWS = 32
 _LEAST_VARIANCE = 1e-12
 
@@ -73,10 +76,11 @@ class OffPolicyUpdater(ABC):
         self.critics, self.targets = state.critics.to(device), state.targets.to(device)
         self.temperature = torch.tensor(state.temperature, device=device)
         self.policy = PolicyPass(self.network)
-        self._values, self._next_values = CriticPass(self.critics), CriticPass(self.targets)
-        self._gradient = torch.zeros_like(self.critics.vector)
-        self._critic_adam = _adam(self.critics.vector, self._gradient, state.moments.critics)
-        self._policy_adam = _adam(self.policy.vector, self.policy.gradient, state.moments.policy)
+        self.values, self._next_values = CriticPass(self.critics), CriticPass(self.targets)
+        gradient = torch.zeros_like(self.critics.vector)
+        self._gradient_views = self.critics.views(gradient)
+        self._critic_adam = VectorAdam(self.critics.vector, gradient, LEARNING_RATE, state.moments.critics)
+        self._policy_adam = VectorAdam(self.policy.vector, self.policy.gradient, LEARNING_RATE, state.moments.policy)
         self._inputs = state.inputs
         self._steps = 0
 
@@ -94,12 +98,21 @@ class OffPolicyUpdater(ABC):
         """Return the derivative by all the critics' values of the batch [E, B, K], given that by the errors."""
 
     @abstractmethod
-    def improve_policy(self, batch: ReplayBatch, values: CriticPass) -> Tensor:
+    def improve_policy(self, batch: ReplayBatch) -> Tensor:
         """Write the gradients of policy and value network; return the policy's loss (), normalised units."""
+
+    def fit_values(self, observation_BO: Tensor, target_B1: Tensor) -> None:
+        """Write the gradient of the value network, on a part of the batch. It changes nothing that the policy learns.
+
+        Engines may read it, and PPO continues with it.
+        """
+        some = max(1, len(target_B1) // _VALUE_ROWS)
+        error_B1 = self.policy.value(observation_BO[::some]) - target_B1[::some]
+        self.policy.backward_values(error_B1 * (2.0 / len(error_B1)))
 
     def state(self) -> CriticsState:
         """Return the critics and the optimizers. The next step changes their tensors."""
-        moments = Moments(_state_of(self._critic_adam), _state_of(self._policy_adam))
+        moments = Moments(self._critic_adam.state(), self._policy_adam.state())
         temperature = float(self.temperature)
         return CriticsState(self.critics, self.targets, moments, temperature, is_new=False, inputs=self._inputs)
 
@@ -116,16 +129,15 @@ class OffPolicyUpdater(ABC):
         The same seed, cycle and epoch draw the same transitions and noise. If the policy is fixed, only critics learn.
         """
         critic_loss, policy_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for rows_B, noise_BA in self._draws(replay, steps, rng_for(seed, "off-policy", cycle, epoch)):
-            batch = replay.batch(rows_B)
-            error_EB = self.errors(batch, noise_BA, self._values, self._next_values).error_EB
-            self._values.backward(self.value_gradient(batch, error_EB * (2.0 / len(rows_B))), self._gradient)
+        for batch, noise_BA in self._draws(replay, steps, rng_for(seed, "off-policy", cycle, epoch)):
+            error_EB = self.errors(batch, noise_BA, self.values, self._next_values).error_EB
+            self.values.backward(self.value_gradient(batch, error_EB * (2.0 / BATCH_SIZE)), *self._gradient_views)
             self._critic_adam.step()
             critic_loss += error_EB.square().mean()
             self._steps += 1
             if self._steps % POLICY_DELAY == 0:
                 if not is_policy_fixed:
-                    policy_loss += self.improve_policy(batch, self._values)
+                    policy_loss += self.improve_policy(batch)
                     self._policy_adam.step()
                 self.targets.vector.lerp_(self.critics.vector, TARGET_RATE)
         return {
@@ -150,27 +162,13 @@ class OffPolicyUpdater(ABC):
             targets.append(errors.target_B.double().cpu())
         return HeldOutLoss.of(torch.cat(squares).numpy(), float(torch.cat(targets).var(correction=0)))
 
-    def _draws(self, replay: Replay, steps: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows of the replay [B] and noise [B, A] for each step; the same numbers on every device."""
+    def _draws(self, replay: Replay, steps: int, rng: torch.Generator) -> Iterator[tuple[ReplayBatch, Tensor]]:
+        """Yield a batch and noise [B, A] for each step; the same on every device."""
         rows_N = torch.nonzero(~replay.is_held_out_N)[:, 0]
         for start in range(0, steps, _BLOCK):
-            count = min(_BLOCK, steps - start)
-            picks = rows_N[torch.randint(len(rows_N), (count, BATCH_SIZE), generator=rng)]
-            noise = torch.randn(count, BATCH_SIZE, self.noise_width, generator=rng)
-            yield from zip(picks.to(self.device), noise.to(self.device), strict=True)
-
-
-def _adam(vector: Tensor, gradient: Tensor, moments: dict[str, Any] | None) -> torch.optim.Adam:
-    """Return Adam (Kingma and Ba 2015, arXiv:1412.6980, algorithm 1) over one vector, as one fused kernel."""
-    parameter = torch.nn.Parameter(vector, requires_grad=False)
-    parameter.grad = gradient
-    adam = torch.optim.Adam([parameter], lr=LEARNING_RATE, fused=True)
-    if moments:
-        state = {name: tensor.to(vector.device, copy=True) for name, tensor in moments.items()}
-        adam.load_state_dict({"state": {0: state}, "param_groups": adam.state_dict()["param_groups"]})
-    return adam
-
-
-def _state_of(adam: torch.optim.Adam) -> dict[str, Any] | None:
-    state: dict[int, dict[str, Any]] = adam.state_dict()["state"]
-    return state.get(0)
+            rows = BATCH_SIZE * min(_BLOCK, steps - start)
+            picks = rows_N[torch.randint(len(rows_N), (rows,), generator=rng)]
+            noise = torch.randn(rows, self.noise_width, generator=rng).to(self.device)
+            drawn = replay.batch(picks.to(self.device))
+            columns = zip(*(torch.split(column, BATCH_SIZE) for column in drawn), strict=True)
+            yield from zip(map(ReplayBatch._make, columns), torch.split(noise, BATCH_SIZE), strict=True)

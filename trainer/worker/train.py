@@ -49,7 +49,7 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     reporter.report_activity("loading the parent model", 0.0)
     parent = open_parent(job, notices, cache)
     algorithm = algorithm_for(job, parent)
-    _log.info("algorithm: %s (%s)", algorithm.name, algorithm.reason)
+    _log.info("algorithm: %s", algorithm.in_words())
     threads.set_thread_count(settings.threads or 1)
     threads.limit_numpy_to_one_thread()
     reporter.report_activity("reading rollouts", 0.01)
@@ -77,6 +77,7 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
         "experiences": learner.experiences,
         "reward_mean": _reward_mean(new),
         "device": learner.device.type,
+        "algorithm": algorithm.in_words(),
         "seconds": time.monotonic() - start_s,
     }
     return result.model_copy(update=extras)
