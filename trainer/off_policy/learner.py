@@ -132,7 +132,7 @@ class OffPolicyLearner:
         inputs = self._job.contract.observation_size + CriticInputs.identity(critic_width).columns
         inputs += space.output_size if is_continuous else 0
         sizes = (inputs, *settings.critic_sizes, 1 if is_continuous else space.output_size)
-        if document:
+        if "critics" in document:
             state = CriticsState.from_document(document, sizes, self._network)
             if state is not None:
                 return state
