@@ -22,6 +22,10 @@ TRAINER = {
         "an observation is sometimes much larger than usual, so that its other values hardly count",
         "set agent.observation_limit, and clamp in the engine too",
     ),
+    "W_CRITIC_OBSERVATIONS": Code(
+        "some new rollouts have no critic observations, or another number of them, and are used without",
+        "let every client write the same number of `critic_observations` in every file",
+    ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_CONSTANT_REWARD": Code(
         "all rewards are equal, so the policy cannot learn from them", "reward better behaviour more"

@@ -51,7 +51,7 @@ class ReplayBuilder:
 
     def _pack(self, experiences: Experiences, held_out_B: Bools) -> Replay:
         transitions = transitions_of(experiences, gamma=self._gamma, steps=self._steps)
-        return Replay.of(experiences, transitions, held_out_B, self.normalisers, self._contract)
+        return Replay.of(experiences, transitions, held_out_B, self.normalisers, self._contract, self._state.inputs)
 
     @torch.no_grad()
     def _update_returns(self, replay: Replay, number: int) -> None:

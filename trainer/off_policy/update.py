@@ -83,6 +83,7 @@ class OffPolicyUpdater(ABC):
         self._gradient_views = self.critics.views(gradient)
         self._critic_adam = VectorAdam(self.critics.vector, gradient, LEARNING_RATE, state.moments.critics)
         self._policy_adam = VectorAdam(self.policy.vector, self.policy.gradient, LEARNING_RATE, state.moments.policy)
+        self._inputs = state.inputs
         self._steps = 0
 
     @property
@@ -114,7 +115,12 @@ class OffPolicyUpdater(ABC):
     def state(self) -> CriticsState:
         """Return the critics and the optimizers. The next step changes their tensors."""
         moments = Moments(self._critic_adam.state(), self._policy_adam.state())
-        return CriticsState(self.critics, self.targets, moments, float(self.temperature), is_new=False)
+        temperature = float(self.temperature)
+        return CriticsState(self.critics, self.targets, moments, temperature, is_new=False, inputs=self._inputs)
+
+    def observations(self, input_BI: Tensor) -> Tensor:
+        """Return what the policy sees of the critics' inputs, as a view [B, O]."""
+        return input_BI[:, : self.network.shape.observation_size]
 
     @torch.no_grad()
     def run(

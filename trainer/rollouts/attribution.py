@@ -11,11 +11,12 @@ from schemas.job import Job
 from trainer.checkpoints.parent import Parent
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import Notices
+from trainer.networks.critic_inputs import critic_width_of
 from trainer.networks.distributions import distribution_for
 from trainer.rollouts.behaviour_policy import AttributedRollouts, find_behaviour_policy
 from trainer.rollouts.candidates import CandidateModels
 from trainer.rollouts.evaluation import concatenate_outputs, evaluate_policy
-from trainer.rollouts.experiences import by_agent, concatenate
+from trainer.rollouts.experiences import by_agent, choose_critic_width, concatenate
 from trainer.rollouts.loading import LoadedRollout, rules_of
 from trainer.rollouts.quality import check_policy_sources, check_staleness
 
@@ -39,7 +40,7 @@ def attribute_rollouts(
     for item in loaded:
         prefetched: AttributedRollouts | None = cache.get(_key(item, parent, job))
         parts.append(prefetched or _attribute(item, parent, job, candidates))
-    attributed = _concatenate(parts)
+    attributed = _concatenate(parts, critic_width_of(parent.critics_state))
     is_new_B = attributed.experiences.is_new_B
     checked_B = is_new_B if is_new_B.any() else np.ones_like(is_new_B)
     is_early_B = np.concatenate([np.full(item.rollout.size, item.entry.is_older_than_models) for item in loaded])
@@ -75,10 +76,12 @@ def _attribute(item: LoadedRollout, parent: Parent, job: Job, candidates: Candid
     return replace(attributed, parent_outputs=outputs)
 
 
-def _concatenate(parts: Sequence[AttributedRollouts]) -> AttributedRollouts:
+def _concatenate(parts: Sequence[AttributedRollouts], parent_width: int) -> AttributedRollouts:
+    experiences = [part.experiences for part in parts]
+    width = choose_critic_width(experiences, parent=parent_width)
     outputs = [part.parent_outputs for part in parts if part.parent_outputs is not None]
     return AttributedRollouts(
-        experiences=concatenate([part.experiences for part in parts]),
+        experiences=concatenate(experiences, critic_width=width),
         policy_source_B=np.concatenate([part.policy_source_B for part in parts]),
         behaviour_logp_B=np.concatenate([part.behaviour_logp_B for part in parts]),
         std_scale_B=np.concatenate([part.std_scale_B for part in parts]),

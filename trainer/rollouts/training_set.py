@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from schemas.errors import RolloutError
 from schemas.job import Job
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
+from schemas.settings.models import TrainerSettings
 from trainer.checkpoints.parent import Parent
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
@@ -43,6 +45,27 @@ _CANARY_TOLERANCE = 0.05  #: nats
 _CANARY_ROWS = 512  #: largest number of experiences to compare
 
 
+class ValueCriticOutputs(Protocol):
+    """A value function that is not part of the network; see `trainer.worker.value_critic`."""
+
+    def applied_to(self, outputs: PolicyOutputs, experiences: Experiences, normalisers: Normalisers) -> PolicyOutputs:
+        """Return the outputs of a network with the values of this function."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTargets:
+    """What a value function is trained on, besides the network's. Letters: see trainer.common.shapes."""
+
+    target_B: torch.Tensor  #: float32, of all experiences, normalised units
+    train_rows: torch.Tensor  #: int64
+    held_out_rows: torch.Tensor  #: int64
+
+    @classmethod
+    def of(cls, target_B: torch.Tensor, train_B: Bools, held_out_B: Bools) -> ValueTargets:
+        """Return the targets with the rows that two masks choose."""
+        return cls(target_B, *(torch.from_numpy(np.flatnonzero(mask_B)) for mask_B in (train_B, held_out_B)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
     """The input of an update."""
@@ -53,6 +76,7 @@ class TrainingSet:
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
     values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
+    value_targets: ValueTargets  #: of the experiences in both sets
 
     @property
     def size(self) -> int:
@@ -61,12 +85,17 @@ class TrainingSet:
 
 
 def rescale_and_build(
-    attributed: AttributedRollouts, parent: Parent, distribution: ActionDistribution, job: Job, notices: Notices
+    attributed: AttributedRollouts,
+    parent: Parent,
+    distribution: ActionDistribution,
+    job: Job,
+    notices: Notices,
+    critic: ValueCriticOutputs | None = None,
 ) -> TrainingSet:
     """Update the normalisers, rescale the parent's network to them in place, and build both sets.
 
     Afterwards `parent.network` no longer fits `parent.normalisers`; use the network and the normalisers of the result.
-    Raises RolloutError.
+    A `critic` values the states instead of the network. Raises RolloutError.
     """
     experiences, settings, network = attributed.experiences, job.settings, parent.network
     can_bootstrap_B = experiences.can_bootstrap_B
@@ -94,7 +123,35 @@ def rescale_and_build(
             f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
             "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
         )
-    value_B, final_value_F = outputs.values_in_reward_units(normalisers.returns)
+    judged = outputs if critic is None else critic.applied_to(outputs, experiences, normalisers)
+    value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
+    target_B = value_B + rho_B * advantage_B
+    value_B = outputs.values_in_reward_units(normalisers.returns)[0]
+    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
+    held_B = _choose_held_out(experiences, job)
+    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
+    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
+    train_B = can_bootstrap_B & ~held_B
+    return TrainingSet(
+        network=network,
+        train=columns.batch(train_B),
+        held_out=columns.batch(held_B),
+        normalisers=normalisers,
+        probe=_choose_probe(experiences, job),
+        values_only=values_only,
+        value_targets=ValueTargets.of(_float32(normalisers.returns.normalised(target_B)), train_B, held_B),
+    )
+
+
+def _values_and_advantages(
+    experiences: Experiences,
+    outputs: PolicyOutputs,
+    rho_B: Float64,
+    returns: ReturnNormaliser,
+    settings: TrainerSettings,
+) -> tuple[Float64, Float64]:
+    """Return the value of each step and its advantage, in reward units."""
+    value_B, final_value_F = outputs.values_in_reward_units(returns)
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,
@@ -104,19 +161,7 @@ def rescale_and_build(
         gamma=settings.gamma,
         lam=settings.gae_lambda,
     )
-    target_B = value_B + rho_B * advantage_B
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
-    held_B = _choose_held_out(experiences, job)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
-    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
-    return TrainingSet(
-        network=network,
-        train=columns.batch(can_bootstrap_B & ~held_B),
-        held_out=columns.batch(held_B),
-        normalisers=normalisers,
-        probe=_choose_probe(experiences, job),
-        values_only=values_only,
-    )
+    return value_B, advantage_B
 
 
 def moves_policy(is_new_B: Bools) -> Bools:

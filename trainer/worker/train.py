@@ -31,10 +31,11 @@ from trainer.rollouts.loading import (
     quality_of,
     rules_of,
 )
-from trainer.rollouts.quality import check_rollouts
+from trainer.rollouts.quality import check_critic_observations, check_rollouts
 from trainer.rollouts.training_set import rescale_and_build
 from trainer.worker.epochs import Epochs, Learner
 from trainer.worker.ppo_learner import PpoLearner
+from trainer.worker.value_critic import ValueCritic
 
 _log = logging.getLogger(__name__)
 
@@ -96,8 +97,12 @@ def _ppo(
 ) -> PpoLearner:
     distribution = distribution_for(job.contract.action_space)
     attributed = attribute_rollouts(loaded, parent, job, notices, cache)
-    training_set = rescale_and_build(attributed, parent, distribution, job, notices)
-    return PpoLearner(job, training_set, distribution, loss, parent, notices)
+    new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
+    critic_width = attributed.experiences.critic_width
+    check_critic_observations(new_rollouts, critic_width, notices)
+    critic = ValueCritic(parent, critic_width, job, notices) if critic_width else None
+    training_set = rescale_and_build(attributed, parent, distribution, job, notices, critic)
+    return PpoLearner(job, training_set, distribution, loss, parent, notices, critic)
 
 
 def _reward_mean(loaded: list[LoadedRollout]) -> float:
