@@ -100,9 +100,9 @@ def _rescaled(weight_EOH: Tensor, before: ObservationNormaliser, after: Observat
     """Change the weights of inputs in place; return what must be added to the outputs, float64 [E, H]."""
     ratio_O = (after.scale_O / before.scale_O).to(weight_EOH.device)
     shift_O = ((after.mean_O - before.mean_O) / before.scale_O).to(weight_EOH.device)
-    weights = weight_EOH.double()
-    weight_EOH.copy_(weights * ratio_O[:, None])
-    return torch.einsum("o,eoh->eh", shift_O, weights)
+    shift_EH = torch.einsum("o,eoh->eh", shift_O, weight_EOH.double())
+    weight_EOH.copy_(weight_EOH.double() * ratio_O[:, None])
+    return shift_EH
 
 
 class CriticPass:
