@@ -9,6 +9,7 @@ import torch
 
 from schemas.errors import RolloutError
 from schemas.job import Job
+from schemas.mirror import Mirror
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
 from trainer.checkpoints.parent import Parent
@@ -26,9 +27,10 @@ from trainer.rollouts.behaviour_policy import (
     importance_weights,
     with_weights_of_unknown_steps,
 )
-from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
+from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
+from trainer.rollouts.symmetry.mirrored import mirrored_columns, symmetric_normaliser
 
 LARGEST_WEIGHT = 10.0
 """Largest weight of an experience, in units of the average weight."""
@@ -53,18 +55,20 @@ class TrainingSet:
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
     values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
-
-    @property
-    def size(self) -> int:
-        """Return the number of experiences, including those held out."""
-        return self.train.size + self.held_out.size
+    size: int  #: experiences, including those held out; not counting mirror images
 
 
 def rescale_and_build(
-    attributed: AttributedRollouts, parent: Parent, distribution: ActionDistribution, job: Job, notices: Notices
+    attributed: AttributedRollouts,
+    parent: Parent,
+    distribution: ActionDistribution,
+    job: Job,
+    notices: Notices,
+    mirror: Mirror | None = None,
 ) -> TrainingSet:
     """Update the normalisers, rescale the parent's network to them in place, and build both sets.
 
+    With a mirror, both sets also contain the mirror image of each experience.
     Afterwards `parent.network` no longer fits `parent.normalisers`; use the network and the normalisers of the result.
     Raises RolloutError.
     """
@@ -74,7 +78,7 @@ def rescale_and_build(
         raise RolloutError(
             "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
         )
-    normalisers = _update_normalisers(network, parent, experiences, settings.gamma)
+    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, mirror)
     outputs = attributed.parent_outputs or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
@@ -95,6 +99,7 @@ def rescale_and_build(
             "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
         )
     value_B, final_value_F = outputs.values_in_reward_units(normalisers.returns)
+    images = mirror and mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror)
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,
@@ -107,8 +112,12 @@ def rescale_and_build(
     target_B = value_B + rho_B * advantage_B
     normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
     held_B = _choose_held_out(experiences, job)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
-    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
+    moves_B = np.zeros_like(experiences.is_new_B) if values_only else moves_policy(experiences.is_new_B)
+    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, rho_B * moves_B, normalisers.returns)
+    if images is not None:
+        columns = columns.followed_by(
+            images.observation_BO, images.outputs, images.value_B, weight_B=images.rho_B * moves_B
+        )
     return TrainingSet(
         network=network,
         train=columns.batch(can_bootstrap_B & ~held_B),
@@ -116,6 +125,7 @@ def rescale_and_build(
         normalisers=normalisers,
         probe=_choose_probe(experiences, job),
         values_only=values_only,
+        size=int(can_bootstrap_B.sum()),
     )
 
 
@@ -128,7 +138,9 @@ def moves_policy(is_new_B: Bools) -> Bools:
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
-def _update_normalisers(network: Network, parent: Parent, experiences: Experiences, gamma: float) -> Normalisers:
+def _update_normalisers(
+    network: Network, parent: Parent, experiences: Experiences, gamma: float, mirror: Mirror | None
+) -> Normalisers:
     """Return normalisers that include the new observations, and rescale the network's inputs to them.
 
     A trained network keeps computing the same function. An untrained one is not rescaled; its return normaliser is
@@ -141,6 +153,8 @@ def _update_normalisers(network: Network, parent: Parent, experiences: Experienc
     after = before.observations
     if counted_B.any():
         after = after.updated(experiences.observation_BO[counted_B])
+    if mirror is not None:
+        after = symmetric_normaliser(after, mirror)
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))
     rescale_inputs(network.stacks(), before.observations, after)
@@ -218,8 +232,26 @@ class _Columns:
     weight_B: Float64
     returns: ReturnNormaliser
 
+    def followed_by(
+        self, observation_BO: torch.Tensor, outputs: PolicyOutputs, value_B: Float64, *, weight_B: Float64
+    ) -> _Columns:
+        """Return these columns, then those of the mirror images, which have the same advantages and targets."""
+        return _Columns(
+            torch.cat([self.observation_BO, observation_BO]),
+            concatenate_outputs([self.outputs, outputs]),
+            np.append(self.value_B, value_B),
+            np.tile(self.advantage_B, 2),
+            np.tile(self.target_B, 2),
+            np.append(self.weight_B, weight_B),
+            self.returns,
+        )
+
     def batch(self, rows_B: Bools) -> Batch:
-        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
+        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1.
+
+        If mirror images follow, those of the chosen experiences are chosen as well.
+        """
+        rows_B = np.tile(rows_B, len(self.weight_B) // len(rows_B))
         rows = torch.from_numpy(np.flatnonzero(rows_B))
         importance_weight_B = unit_weights(self.weight_B[rows_B])
         return Batch(

@@ -34,6 +34,7 @@ from trainer.rollouts.batch import Batch
 from trainer.rollouts.candidates import CandidateModels
 from trainer.rollouts.loading import LoadedRollout, choose_rollouts, load_rollouts, quality_of, rules_of
 from trainer.rollouts.quality import check_rollouts
+from trainer.rollouts.symmetry.check import mirror_of, usable_mirror
 from trainer.rollouts.training_set import TrainingSet, rescale_and_build
 
 _log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     notices = Notices(reporter)
     settings = job.settings
     devices.candidates(settings)  # raises ConfigError for a wrong setting before anything is read
+    mirror_of(job)  # likewise
     loss: Loss = load_symbol(settings.loss, "loss") if settings.loss else ppo_loss
     reporter.report_activity("loading the parent model", 0.0)
     parent = open_parent(job, notices, cache)
@@ -64,7 +66,8 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     loaded, policy_job = in_policy_units(loaded, job, CandidateModels(parent, job, cache))
     distribution = distribution_for(policy_job.contract.action_space)
     attributed = attribute_rollouts(loaded, parent, policy_job, notices, cache)
-    training_set = rescale_and_build(attributed, parent, distribution, policy_job, notices)
+    mirror = usable_mirror(attributed.experiences, policy_job, notices)
+    training_set = rescale_and_build(attributed, parent, distribution, policy_job, notices, mirror)
     training = Training(job, training_set, distribution, loss, parent.optimizer_state, reporter)
     candidates = training.run()
     times = "first gradient step %.3f s after the job arrived, at %.3f; training %.3f s"
