@@ -91,7 +91,7 @@ class Mirror:
         )
 
     def in_words(self) -> str:
-        """Return how much changes, such as "4 observations swap, 3 change sign; 1 of 3 actions changes sign"."""
+        """Return how much changes, such as "of 15 observations 4 swap and 3 change sign"."""
         parts = []
         for noun, index, sign in (
             ("observations", self.observation_index_O, self.observation_sign_O),

@@ -38,9 +38,9 @@ class MirrorSettings(SettingsGroup):
         if not isinstance(pairs, list | tuple):
             raise ValueError(f"must be a list of pairs, {example}")
         split = [tuple(part.strip() for part in p.split(":")) if isinstance(p, str) else p for p in pairs]
-        for pair in split:
+        for pair, written in zip(split, pairs, strict=True):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
-                raise ValueError(f"must be a list of pairs, {example}; {_shown(pair)} is not a pair")
+                raise ValueError(f"must be a list of pairs, {example}; {_shown(written)} is not a pair")
         found = [tuple(_member(member, kind) for member in pair) for pair in split]
         members = Counter(member for pair in found for member in pair)
         for pair in found:

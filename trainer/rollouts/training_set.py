@@ -99,7 +99,7 @@ def rescale_and_build(
             "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
         )
     value_B, final_value_F = outputs.values_in_reward_units(normalisers.returns)
-    images = mirror and mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror)
+    images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,

@@ -56,7 +56,7 @@ class Mismatch:
             parts.append(f"with it, the prediction error is larger for {', '.join(names)}")
         if not parts:
             parts.append(
-                f"hardly any mirror image looks like an experience (overlap {self.overlap:.0%}), so it is wrong, or the "
+                f"hardly any mirror image looks like an experience (overlap {self.overlap:.0%}): it is wrong, or the "
                 "agents see one side only"
             )
         return "; ".join(parts)

@@ -125,7 +125,7 @@ class _Gram(NamedTuple):
 
     square: Float64
     product: Float64
-    count: float
+    weight: float
 
     @classmethod
     def of(cls, features: Float64, targets: Float64, weight_B: Float64) -> _Gram:
@@ -133,10 +133,10 @@ class _Gram(NamedTuple):
         return cls(weighted.T @ features, weighted.T @ targets, float(weight_B.sum()))
 
     def plus(self, other: _Gram) -> _Gram:
-        return _Gram(self.square + other.square, self.product + other.product, self.count + other.count)
+        return _Gram(self.square + other.square, self.product + other.product, self.weight + other.weight)
 
     def solution(self) -> Float64:
-        ridge = np.diag(np.full(len(self.square), _RIDGE * self.count + 1e-12))
+        ridge = np.diag(np.full(len(self.square), _RIDGE * self.weight + 1e-12))
         return np.asarray(np.linalg.solve(self.square + ridge, self.product), dtype=np.float64)
 
 
