@@ -132,6 +132,8 @@ def _merged(kind: type[BaseModel], values: Iterable[SourceValue], *, page: str =
     for entry in values:
         if entry.name in tables or (entry.value == {} and "." not in entry.name):
             _require_table(kind, entry, page)
+        elif isinstance(entry.value, dict) and (close := _nearest_table(tables, entry.name)):
+            raise _unknown("table", entry, close, page)
         elif entry.name not in known:
             raise _unknown("setting", entry, _nearest(known, entry.name), page)
         elif entry.source == "file" and entry.name in _NEVER_IN_A_FILE:
@@ -168,6 +170,12 @@ def _unknown(kind: str, entry: SourceValue, nearest: str, page: str) -> ConfigEr
         written = f"[{entry.written}]" if kind == "table" else entry.written
         return ConfigError(f"{entry.place}: unknown {kind} {written}", hint=hint)
     return ConfigError(f"{entry.subject} does not name a {kind}", hint=hint)
+
+
+def _nearest_table(tables: Iterable[str], name: str) -> str:
+    """Return the table inside of another one whose name is nearest to a wrong one; "" if none is similar."""
+    close = difflib.get_close_matches(name, [table for table in tables if "." in table], n=1, cutoff=0.8)
+    return close[0] if close else ""
 
 
 def _nearest(known: tuple[str, ...], name: str) -> str:

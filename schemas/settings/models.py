@@ -106,6 +106,7 @@ class AgentSettings(SettingsGroup):
     """Observations are clamped to [-limit, limit], for sensors that report a huge number; if not set, they are not."""
     hidden_sizes: HiddenSizes = (128, 128)
     mirror: MirrorSettings = MirrorSettings()
+    """How the game looks in a mirror: see `[agent.mirror]`."""
 
     @field_validator("actions")
     @classmethod

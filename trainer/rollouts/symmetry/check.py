@@ -28,7 +28,7 @@ _UNCLEAR = 0.2
 """Between these two, the step before is used as well: agents that see one side only cause such differences."""
 _CLEAR_WITH_CONTEXT = 0.15
 _SIGNIFICANT = 4.0
-_LEAST_OVERLAP = 0.25
+_LEAST_OVERLAP = 0.2
 """Below this, hardly any mirror image looks like an experience."""
 _MOST_NAMED = 4
 _MOST_CHOICES = 128
