@@ -105,9 +105,7 @@ def _mirror(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
         return
     contract = _published_contract(paths)
     if contract is None and not agent.decides_contract:
-        text = (
-            "[agent.mirror] is checked when the first rollouts show how many observations and which actions there are"
-        )
+        text = "[agent.mirror] is checked when the first rollouts show how many observations and which actions exist"
         yield Finding("note", "mirror", text)
         return
     try:

@@ -28,6 +28,7 @@ from schemas.settings.fields import (
     ValueCoef,
 )
 from schemas.settings.loading import load_file
+from schemas.settings.mirror import MirrorSettings
 from trainer.envs.rocket.rewards import RewardWeights
 
 
@@ -100,6 +101,9 @@ class TrainSettings(SettingsGroup):
     clip_range: ClipRange = 0.2
     value_coef: ValueCoef = 0.5
     max_grad_norm: MaxGradNorm = 0.5
+    mirror: bool = False
+    """Learn from each experience twice, as it is and in the mirror. Built in for rocket and racing; otherwise, describe
+    the mirror in `[mirror]`."""
     target_kl: PositiveFloat | None = None
     """An epoch whose policy has moved further than this is the batch's last; if not set, no epoch is left out."""
 
@@ -178,6 +182,7 @@ class OnlineSettings(SettingsGroup):
     rocket: RocketSettings = RocketSettings()
     rewards: RewardWeights = RewardWeights()
     train: TrainSettings = TrainSettings()
+    mirror: MirrorSettings = MirrorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     curriculum: CurriculumSettings = CurriculumSettings()

@@ -91,8 +91,7 @@ def test_rocket_league_is_symmetric(discrete):
         before = env._observe(np.arange(2))
         action = random_actions(rng, discrete=discrete)
         now = env.step(np.concatenate([action, mirror.actions(action)])).next_observation
-        for observation in (before, now):
-            apart.append(np.abs(mirror.observations(observation[:4]) - observation[4:]).max(axis=0))
+        apart += [np.abs(mirror.observations(both[:4]) - both[4:]).max(axis=0) for both in (before, now)]
         seen.append(np.abs(now).max(axis=0))
     env.close()
     assert np.quantile(apart, 0.95, axis=0).max() < 1e-3

@@ -42,7 +42,7 @@ def driven(*, track=None, pull=0.0, steps=320, seed=0):
     for _ in range(steps):
         noisy = steer_to_the_middle(observation) + rng.normal(0.0, 0.5, (8, 3))
         action = np.clip(noisy, SPACE.low, SPACE.high).astype(np.float32)
-        step = game.step(np.clip(action + [pull, 0.0, 0.0], SPACE.low, SPACE.high))
+        step = game.step(np.clip(action + np.array([pull, 0.0, 0.0]), SPACE.low, SPACE.high))
         parts.append((observation, action, step.reward, step.terminated, step.truncated))
         observation = step.observation
     observations, actions, rewards, terminated, truncated = map(np.concatenate, zip(*parts, strict=True))
