@@ -25,7 +25,11 @@ RANDOM_FEATURES = 128
 _WEIGHT_SCALE = 1.5
 _RIDGE = 1e-3
 _LARGEST_ERROR = 25.0
-"""Squared errors above this, in units of the variance, are cut: a teleport must not decide."""
+"""Squared errors above this, in units of the variance, are cut."""
+_USUAL, _JUMP = 0.8, 4.0
+"""A change above four times the 80 % quantile is limited to it."""
+_SMALLEST_USUAL = 0.01
+"""Nothing is limited if this quantile is below this part of the deviation: then the rare changes are what matters."""
 _FLOOR = 0.02
 """Errors below this part of the variance do not matter: both models are good."""
 _CONSTANT = 1e-6
@@ -73,7 +77,7 @@ def mirror_excess(
     if context is not None:
         inputs = _Sides(*(np.concatenate(pair, axis=1) for pair in zip(inputs, context, strict=True)))
         index, sign = np.append(index, index + len(index)), np.append(sign, sign)
-    targets = _scaled(_Sides(*map(_targets, (steps, images))), centred=False)
+    targets = _scaled(_Sides(*_without_jumps(*map(_targets, (steps, images)))), centred=False)
     features = _features(_scaled(inputs, centred=True), index, sign)
     fold_B = np.random.default_rng(1).permutation(int(steps.block_B.max()) + 1)[steps.block_B] % _FOLDS
     weight_B = np.empty(len(fold_B))
@@ -94,6 +98,14 @@ def mirror_excess(
 
 def _targets(steps: StepColumns) -> Float64:
     return np.concatenate([steps.next_observation_BO - steps.observation_BO, steps.reward_B[:, None]], axis=1)
+
+
+def _without_jumps(original: Float64, image: Float64) -> tuple[Float64, Float64]:
+    """Limit changes to a few times the usual one: a rare crash or teleport must not hide everything else."""
+    both = np.concatenate([original, image])
+    usual = np.quantile(np.abs(both), _USUAL, axis=0)
+    limit = np.where(usual > _SMALLEST_USUAL * both.std(axis=0), _JUMP * usual, np.inf)
+    return np.clip(original, -limit, limit), np.clip(image, -limit, limit)
 
 
 def _scaled(sides: _Sides, *, centred: bool) -> _Sides:
