@@ -23,7 +23,7 @@ from benchmarks.lib.child_process import ROOT, RunError
 from benchmarks.lib.doc_tables import has_markers, markers, table, write_between
 from benchmarks.lib.measurement import Claim, Section
 from benchmarks.lib.progress import PrintProgress, progress_printer
-from benchmarks.update import update
+from benchmarks.update import off_policy, update
 from schemas.errors import HotlapError
 
 SCHEMA = "hotlap.benchmark.bench/1"
@@ -46,7 +46,7 @@ class Part(Protocol):
 
 
 #: The order matters, because a trainer sets the number of threads for the whole process.
-PARTS: tuple[Part, ...] = (intake, engine, hotload, update, cycle, history, holdups, idle)
+PARTS: tuple[Part, ...] = (intake, engine, hotload, update, off_policy, cycle, history, holdups, idle)
 
 
 @dataclass(frozen=True, slots=True)

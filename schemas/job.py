@@ -155,6 +155,7 @@ class Result(StrictModel):
     device: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()  #: for "adopt": lines that describe the adopted file
+    algorithm: str = ""  #: for "train": its name and, if trainer.algorithm is auto, the reason for it
 
 
 class Failure(StrictModel):

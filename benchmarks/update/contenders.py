@@ -21,7 +21,7 @@ from trainer.common import threads
 from trainer.envs.racing.simulation import RacingSimulation
 from trainer.ppo.loss import ppo_loss
 from trainer.ppo.make_updater import make_updater
-from trainer.worker.train import update_config_for
+from trainer.worker.ppo_learner import update_config_for
 
 TRIALS, TRIAL_STEPS = 5, 20
 """Trials of each number of threads, to choose the fastest one, and the steps of a trial."""

@@ -42,7 +42,8 @@ def log_publication(log: LogLike, publication: Publication, result: Result, adop
         log.info(f"[4/5] published: version {version} is adopted from {origin} ({publication.model})")
         return
     score = "" if result.score is None else f", score {result.score:.4f}"
-    chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}"
+    algorithm = f", {result.algorithm}" if result.algorithm else ""
+    chosen = f"version {publication.policy_version} is epoch {result.epoch}{score}{algorithm}"
     log.info(f"[4/5] published: {chosen} ({publication.model})")
 
 

@@ -207,8 +207,10 @@ class AgentSettings(SettingsGroup):
 class TrainerSettings(SettingsGroup):
     """`[trainer]`: how a cycle learns. The defaults are those of common PPO implementations."""
 
+    algorithm: Literal["ppo", "td3", "auto"] = "ppo"
+    """ppo: learns from the newest rollouts. td3: learns from all rollouts, of any policy, and needs fewer of them."""
     epochs: Epochs = 10
-    """Passes over the cycle's experiences; each leaves a checkpoint."""
+    """ppo: passes over the cycle's experiences; td3: equal parts of its gradient steps. Each leaves a checkpoint."""
     batch_size: BatchSize = 64
     learning_rate: PositiveFloat = 3e-4
     """Adam's step size."""
@@ -232,7 +234,19 @@ class TrainerSettings(SettingsGroup):
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
     """Part of the episodes that is kept out of training, to score the epochs."""
     history_ratio: Annotated[float, Field(ge=0, le=10)] = 0.1
-    """Old rollouts to draw for each new one; they train the value function."""
+    """ppo: old rollouts to draw for each new one; they train the value function."""
+    updates_per_experience: Annotated[float, Field(gt=0, le=20)] = 0.5
+    """td3: gradient steps for each new experience."""
+    critic_sizes: HiddenSizes = (128, 128)
+    """td3: hidden layers of the critics, which exist only in the trainer."""
+    return_steps: Annotated[int, Field(ge=1, le=100)] = 1
+    """td3: rewards that a critic's target adds up before it uses a critic's value."""
+    replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
+    """td3: how many experiences it learns from, the newest ones."""
+    exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2
+    """td3: the least deviation of the noise that engines add to actions; each cycle comes a fifth closer to it."""
+    seconds: PositiveFloat | None = None
+    """td3: an epoch that begins later in a training is left out. If not set, results do not depend on the machine."""
     device: str = "auto"
     """auto (measured), cpu, cuda or cuda:1."""
     precision: Precision = "auto"

@@ -11,7 +11,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,8 +209,14 @@ def make_table(cache: Cache, root: Path, page: Path, only: Sequence[str], versio
         progress.say(f"{place} of {len(chosen)}: {name}")
         results[name] = run_piece(cache, root, name, places)
         replace_table(page, as_markdown(results.values(), programs, title))
-        store.write_text(json.dumps([programs, [asdict(result) for result in results.values()]]), encoding="utf-8")
+        save_results(store, programs, results.values())
     return int(any(results[name].failed or results[name].problem for name in chosen))
+
+
+def save_results(store: Path, programs: Sequence[str], results: Iterable[Result]) -> None:
+    """Write the programs' rows and the results for `load_results`."""
+    rows = [{each.name: getattr(result, each.name) for each in fields(result)} for result in results]
+    store.write_text(json.dumps([list(programs), rows]), encoding="utf-8")
 
 
 def load_results(store: Path) -> tuple[list[str], dict[str, Result]]:

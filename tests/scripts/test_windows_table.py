@@ -58,6 +58,14 @@ def test_the_table_replaces_the_earlier_one_and_nothing_else(tmp_path):
     assert "earlier" not in text
 
 
+def test_the_results_of_an_earlier_run_are_read_back(tmp_path):
+    result = table.read_result("tests/daemon/ui", REPORT)
+    store = tmp_path / "results.json"
+    assert table.load_results(store) == ([], {})
+    table.save_results(store, ["| `hotlap` | 0 | 9 | 1 % |"], [result])
+    assert table.load_results(store) == (["| `hotlap` | 0 | 9 | 1 % |"], {"tests/daemon/ui": result})
+
+
 def test_a_page_without_the_marks_is_refused(tmp_path):
     page = tmp_path / "windows.md"
     page.write_text("# Windows\n", encoding="utf-8")

@@ -56,6 +56,7 @@ class Checkpoint:
     policy_trained: bool  #: false if no cycle has updated the policy yet
     network_class: str = ""  #: for messages only; a class is never imported because a checkpoint names it
     probe_observations: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  #: float32 [p, O], raw
+    critics_state: dict[str, Any] = field(default_factory=dict)  #: of critics that only the trainer has; {} = none
 
     @classmethod
     def of(
@@ -71,6 +72,7 @@ class Checkpoint:
         history: Mapping[str, list[float]] | None = None,
         network_class: str = "",
         probe_observations: Tensor | None = None,
+        critics_state: Mapping[str, Any] | None = None,
     ) -> Checkpoint:
         """Return the checkpoint of a network as it is now. Weights and optimizer state are copied to the CPU."""
         state, policy_layers, value_layers = copy_weights(network)
@@ -88,6 +90,7 @@ class Checkpoint:
             policy_trained=policy_trained,
             network_class=network_class,
             probe_observations=torch.zeros(0, 0) if probe_observations is None else probe_observations,
+            critics_state=copy_tensors(critics_state or {}),
         )
 
     def document(self) -> dict[str, Any]:
@@ -106,6 +109,7 @@ class Checkpoint:
             "policy_trained": self.policy_trained,
             "network": self.network_class,
             "probe_observations": self.probe_observations,
+            "critics": self.critics_state,
         }
 
     def to_bytes(self) -> bytes:
@@ -118,8 +122,8 @@ class Checkpoint:
         return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values())
 
     def is_finite(self) -> bool:
-        """Return whether every weight is finite."""
-        return tensors_are_finite(self.policy_state_dict)
+        """Return whether every weight is finite, those of the critics too."""
+        return tensors_are_finite(self.policy_state_dict) and tensors_are_finite(self.critics_state)
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:
@@ -205,6 +209,7 @@ def _from_hotlap_document(document: dict[str, Any]) -> Checkpoint:
             policy_trained=document["policy_trained"],
             network_class=document["network"],
             probe_observations=document["probe_observations"],
+            critics_state=document.get("critics", {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Parent:
     trained: bool  #: false: the policy is untrained, so new normalisers may change its function
     may_wait: bool  #: an engine will load this cycle's model, so rollouts of a published model will follow
     checksum: str  #: of the parent's exported weights; empty without a parent
+    critics_state: dict[str, Any] = field(default_factory=dict)  #: of critics that only the trainer has; {} = none
 
 
 def open_parent(job: Job, notices: Notices, cache: PrefetchCache) -> Parent:
@@ -81,6 +82,7 @@ def _open(job: Job, notices: Notices) -> Parent:
         trained=True,
         may_wait=False,
         checksum=weights_checksum(model_of(checkpoint, policy_version=0)),
+        critics_state=checkpoint.critics_state,
     )
 
 

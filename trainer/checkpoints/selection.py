@@ -35,6 +35,7 @@ class CheckpointCandidate:
     losses: tuple[float, ...]  #: value losses up to this epoch
     finite: bool = True  #: whether all its weights are finite
     policy_loss: float | None = None  #: of this epoch
+    standard_error: float = 0.0  #: of the last value loss; scores this close are ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,29 @@ def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCh
     """Return the checkpoint to publish and the reason; `use_epoch` 0 = the best one. None if none can be published."""
     best = next((r for r in ranked if r.terms is not None), None)
     if not use_epoch:
-        return best, "the best score"
+        return _latest_of_ties(ranked, best)
     requested = next((r for r in ranked if r.candidate.epoch == use_epoch), None)
     if requested is not None and requested.candidate.finite:
         return requested, f"auto_load_model_epoch = {use_epoch}"
     missing = "does not exist" if requested is None else "contains weights that are not finite"
     return best, f"the best score, because epoch {use_epoch} {missing}"
+
+
+def _latest_of_ties(
+    ranked: Sequence[RankedCheckpoint], best: RankedCheckpoint | None
+) -> tuple[RankedCheckpoint | None, str]:
+    """Return the latest epoch whose score is within the standard error of the best one: it has learned most."""
+    if best is None or best.terms is None:
+        return None, "the best score"
+    limit = best.terms.total + best.candidate.standard_error
+    ties = [r for r in ranked if r.terms is not None and r.terms.total <= limit]
+    latest = max(ties, key=lambda r: r.candidate.epoch)
+    if latest is best:
+        return best, "the best score"
+    return (
+        latest,
+        f"the latest epoch whose score is within the standard error of the best, that of epoch {best.candidate.epoch}",
+    )
 
 
 def analysis(ranked: Sequence[RankedCheckpoint], chosen: RankedCheckpoint | None, reason: str) -> bytes:

@@ -26,6 +26,8 @@ from trainer.rollouts.quality import RolloutQuality, measure_quality
 
 OLD_ROLLOUTS_WITHOUT_NEW = 10
 """Number of old rollouts that are used if no rollout is new."""
+_FILES_READ_TOGETHER = 64
+"""Old rollouts that are read before their experiences are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,31 @@ def choose_rollouts(
     rng = numpy_rng_for(seed, "history", cycle)
     chosen = rng.choice(len(old), size=count, replace=False, p=odds / odds.sum())
     return [*new, *(old[i] for i in sorted(chosen))]
+
+
+def load_replay(
+    rollouts: Sequence[RolloutInput], most: int, rules: ReadingRules, notices: Notices, cache: PrefetchCache
+) -> list[LoadedRollout]:
+    """Read all new rollouts, and the youngest old ones until there are `most` experiences; the oldest come first.
+
+    Raises RolloutError if no rollout can be used.
+    """
+    new = [r for r in rollouts if r.is_new]
+    old = sorted((r for r in rollouts if not r.is_new), key=lambda r: r.age)
+    if not new:
+        new, old = old[:OLD_ROLLOUTS_WITHOUT_NEW], old[OLD_ROLLOUTS_WITHOUT_NEW:]
+    loaded = load_rollouts(new, rules, notices, cache)
+    size = sum(item.rollout.size for item in loaded)
+    for start in range(0, len(old), _FILES_READ_TOGETHER):
+        if size >= most:
+            break
+        try:
+            more = load_rollouts(old[start : start + _FILES_READ_TOGETHER], rules, notices, cache)
+        except RolloutError:
+            continue  # none of these can be used; the notices name those that exist but are broken
+        loaded = [*more, *loaded]
+        size += sum(item.rollout.size for item in more)
+    return loaded
 
 
 def rules_of(job: Job) -> ReadingRules:

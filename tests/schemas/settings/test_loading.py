@@ -215,7 +215,7 @@ IN_A_VARIABLE = {
     (
         "HOTLAP_TRAINER",
         "1",
-    ): 'is "1", but must be a table -> set one variable for each setting, such as HOTLAP_TRAINER__EPOCHS',
+    ): 'is "1", but must be a table -> set one variable for each setting, such as HOTLAP_TRAINER__ALGORITHM',
     ("HOTLAP_TRAINER__EPOCHS", "many"): (
         'is "many", but must be a whole number from 1 to 1000 -> correct it or leave it out (default: 10)'
     ),

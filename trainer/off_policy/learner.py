@@ -1,0 +1,178 @@
+"""Off-policy learning as the learner of one cycle: from rollouts and the parent to replay data and epochs."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from schemas.contract import ContinuousActions
+from schemas.errors import ConfigError, RolloutError
+from schemas.job import Job, finite_or_none
+from schemas.model import PROBE_SIZE
+from schemas.rollout.rollout import Bools
+from trainer.checkpoints.parent import Parent
+from trainer.common import device as devices
+from trainer.common import threads
+from trainer.common.reporting.reporter import Notices
+from trainer.common.rng import numpy_rng_for, rng_for
+from trainer.networks.network import ActorCritic
+from trainer.networks.normaliser import Normalisers
+from trainer.off_policy.replay_builder import ReplayBuilder
+from trainer.off_policy.soft_choices import SoftChoiceUpdater
+from trainer.off_policy.state import CriticsState
+from trainer.off_policy.td3 import Td3Updater
+from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdater
+from trainer.rollouts.experiences import Experiences, by_agent, concatenate
+from trainer.rollouts.holdout import choose_held_out
+from trainer.rollouts.loading import LoadedRollout
+
+_DEVICE_TRIAL_STEPS = 20
+_EXPLORATION_DECAY = 0.8
+"""Of the noise's deviation, from cycle to cycle. With little noise at once, a policy stays slow but safe."""
+_CRITICS_ALONE = 0.5
+"""Part of the steps in which only the critics learn, if they are new but the policy is not."""
+
+
+class OffPolicyLearner:
+    """The epochs of TD3, or of its sibling for choices; see `trainer.worker.epochs.Learner`."""
+
+    def __init__(self, loaded: Sequence[LoadedRollout], parent: Parent, job: Job, notices: Notices) -> None:
+        self._job, self._parent = job, parent
+        if not isinstance(parent.network, ActorCritic):
+            raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
+        self._network = parent.network
+        self._set_exploration()
+        experiences = _experiences(loaded)
+        if experiences.can_bootstrap_B.sum() < 2:
+            hint = "export at least three steps of each agent in a file"
+            raise RolloutError("no experience has a next state to learn from", hint=hint)
+        self._state = self._open_state(notices)
+        self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
+        self._replay = self._builder.build(
+            experiences, _choose_held_out(experiences, job), is_policy_trained=parent.trained, number=job.policy_version
+        )
+        self.probe = _choose_probe(experiences, job)
+        self.experiences, self.epochs = len(self._replay.row_N), job.settings.epochs
+        new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
+        self._steps = max(job.settings.epochs, round(job.settings.updates_per_experience * new))
+        self.device = self._choose_device()
+        self._updater = self._make_updater(self._network, self._state, self.device)
+
+    @property
+    def network(self) -> ActorCritic:
+        """Return the network as it is now."""
+        return self._network
+
+    @property
+    def normalisers(self) -> Normalisers:
+        """Return the normalisers of the network."""
+        return self._builder.normalisers
+
+    @property
+    def policy_trained(self) -> bool:
+        """Return True: the policy changes in every cycle."""
+        return True
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Return {}: the optimizers belong to `critics_state`, which PPO does not read."""
+        return {}
+
+    def critics_state(self) -> dict[str, Any]:
+        """Return the critics, their targets and the optimizers; the next epoch changes the tensors."""
+        return self._updater.state().document()
+
+    def run(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield (epoch, losses by name) after each equal part of the gradient steps.
+
+        Ends early if `trainer.seconds` have passed, or if a loss is not finite.
+        """
+        job, began_s = self._job, time.monotonic()
+        threads.set_thread_count(job.settings.threads or threads.count_by_size(BATCH_SIZE, self._updater.parameters))
+        replay = self._replay.to(self.device)
+        alone = _CRITICS_ALONE * self._steps if self._state.is_new and self._parent.trained else 0.0
+        ends = np.linspace(0, self._steps, self.epochs + 1).round().astype(int)
+        limit_s = job.settings.seconds
+        for epoch, (start, end) in enumerate(itertools.pairwise(ends), start=1):
+            if limit_s is not None and epoch > 1 and time.monotonic() - began_s >= limit_s:
+                return
+            losses = self._updater.run(
+                replay,
+                int(end - start),
+                seed=job.settings.seed,
+                cycle=job.policy_version,
+                epoch=epoch,
+                is_policy_fixed=start < alone,
+            )
+            held_out = self._updater.held_out_loss(replay, seed=job.settings.seed, cycle=job.policy_version)
+            errors = {"value_loss": held_out.mean, "value_loss_error": held_out.standard_error}
+            yield epoch, errors | losses | {"learning_rate": LEARNING_RATE}
+            if finite_or_none(losses["critic_loss"]) is None:
+                return
+
+    def _open_state(self, notices: Notices) -> CriticsState:
+        space, settings = self._job.contract.action_space, self._job.settings
+        is_continuous = isinstance(space, ContinuousActions)
+        inputs = self._job.contract.observation_size + (space.output_size if is_continuous else 0)
+        sizes = (inputs, *settings.critic_sizes, 1 if is_continuous else space.output_size)
+        if self._parent.critics_state:
+            state = CriticsState.from_document(self._parent.critics_state, sizes, self._network)
+            if state is not None:
+                return state
+            notices.send("W_OPTIMIZER", "the parent's critics do not fit the settings: new critics are trained")
+        return CriticsState.initial(sizes, seed=settings.seed)
+
+    @torch.no_grad()
+    def _set_exploration(self) -> None:
+        """Publish the noise of this cycle: less than the parent's, but not less than the settings say."""
+        least, parent_std_A = self._job.settings.exploration, self._network.action_log_std.exp()
+        self._network.action_log_std.copy_((parent_std_A * _EXPLORATION_DECAY).clamp_(min=least).log_())
+        self._network.clamp_log_std()
+
+    def _choose_device(self) -> torch.device:
+        candidates = devices.candidates(self._job.settings)
+
+        def steps_on(device: torch.device) -> Callable[[], None]:
+            updater = self._make_updater(copy.deepcopy(self._network), self._state.copy(), device)
+            replay = self._replay.to(device)
+
+            def steps() -> None:
+                updater.run(replay, _DEVICE_TRIAL_STEPS, seed=0, cycle=0, epoch=0)
+
+            return steps
+
+        return devices.fastest(candidates, steps_on)
+
+    def _make_updater(self, network: ActorCritic, state: CriticsState, device: torch.device) -> OffPolicyUpdater:
+        space = self._job.contract.action_space
+        if isinstance(space, ContinuousActions):
+            return Td3Updater(network, state, space, device=device)
+        return SoftChoiceUpdater(network, state, device=device)
+
+
+def _experiences(loaded: Sequence[LoadedRollout]) -> Experiences:
+    """Return the rollouts in agent-major order; all of them are new if none is."""
+    any_new = any(item.entry.is_new for item in loaded)
+    return concatenate([by_agent(item.rollout, is_new=item.entry.is_new or not any_new) for item in loaded])
+
+
+def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
+    """Choose whole segments of the new experiences; later cycles learn from them."""
+    rng = numpy_rng_for(job.settings.seed, "holdout", job.policy_version)
+    candidate_B = experiences.can_bootstrap_B & experiences.is_new_B
+    if candidate_B.sum() < 2:
+        candidate_B = experiences.can_bootstrap_B
+    held_B = np.zeros(experiences.size, dtype=bool)
+    held_B[candidate_B] = choose_held_out(experiences.segment_B[candidate_B], job.settings.holdout_fraction, rng)
+    return held_B
+
+
+def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
+    rng = rng_for(job.settings.seed, "probe", job.policy_version)
+    rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
+    return torch.from_numpy(experiences.observation_BO[rows.numpy()])

@@ -1,0 +1,139 @@
+"""The replay data of a cycle: transitions from all rollouts, as indices into one matrix of observations and actions.
+
+A transition is a step, the discounted rewards of its next n steps, and the observation after them. All policies count
+alike: what an action led to does not depend on who chose it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schemas.contract import ContinuousActions, PolicyContract
+from schemas.rollout.rollout import Bools
+from trainer.common.shapes import Float64, Int64, check_shapes
+from trainer.networks.normaliser import Normalisers
+from trainer.rollouts.experiences import Experiences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transitions:
+    """The transitions of experiences, as rows of them. Letters: see trainer.common.shapes."""
+
+    reward_B: Float64  #: sum of gamma^i r_i over the steps of the transition, reward units
+    discount_B: Float64  #: gamma^steps; 0 if the episode ended within them
+    next_row_B: Int64  #: row of the next observation; from B on, a row of the final observations
+    is_usable_B: Bools  #: the step has a next state
+
+    def __post_init__(self) -> None:
+        check_shapes(self)
+
+
+def transitions_of(experiences: Experiences, *, gamma: float, steps: int) -> Transitions:
+    """Return the transition of each step over up to `steps` steps (Sutton and Barto 2018, eq. 7.1).
+
+    A transition is shorter if the episode ends, is cut, or continues in another file.
+    """
+    e, n = experiences, experiences.size
+    reward_B = e.reward_B.astype(np.float64)
+    own_reward_B, last_B, discount_B = reward_B.copy(), np.arange(n), np.full(n, gamma)
+    continues_B = e.trace_continues_B.copy()
+    for _ in range(steps - 1):
+        if not continues_B.any():
+            break
+        rows = np.flatnonzero(continues_B)
+        last_B[rows] += 1
+        reward_B[rows] += discount_B[rows] * own_reward_B[last_B[rows]]
+        discount_B[rows] *= gamma
+        continues_B[rows] = e.trace_continues_B[last_B[rows]]
+    ended_B = e.terminated_B[last_B]
+    next_row_B = np.where(e.final_B[last_B] >= 0, n + e.final_B[last_B], np.minimum(last_B + 1, n - 1))
+    return Transitions(
+        reward_B=reward_B,
+        discount_B=np.where(ended_B, 0.0, discount_B),
+        next_row_B=np.where(ended_B, last_B, next_row_B),
+        is_usable_B=e.can_bootstrap_B,
+    )
+
+
+class ReplayBatch(NamedTuple):
+    """Transitions of one gradient step. I: observations, then continuous actions."""
+
+    input_BI: Tensor
+    next_input_BI: Tensor  #: the actions in it have no meaning
+    choice_B: Tensor
+    reward_B: Tensor
+    discount_B: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a gradient step draws from. P: all observations, the final ones too. N: usable transitions."""
+
+    packed_PI: Tensor  #: float32: normalised observations, then continuous actions
+    choice_P: Tensor  #: int64: the choice of each row, if the actions are choices; otherwise 0
+    row_N: Tensor  #: int64
+    next_row_N: Tensor  #: int64
+    reward_N: Tensor  #: float32: so that target = reward + discount * next value, all in units of the return normaliser
+    discount_N: Tensor  #: float32
+    is_held_out_N: Tensor  #: of bool; stays on the CPU
+
+    def batch(self, row_B: Tensor) -> ReplayBatch:
+        """Return copies of some transitions; `row_B` are places in the columns N."""
+        first_B = self.row_N[row_B]
+        return ReplayBatch(
+            self.packed_PI.index_select(0, first_B),
+            self.packed_PI.index_select(0, self.next_row_N[row_B]),
+            self.choice_P[first_B],
+            self.reward_N[row_B],
+            self.discount_N[row_B],
+        )
+
+    def to(self, device: torch.device) -> Replay:
+        """Return the columns on a device."""
+        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
+        return Replay(**{**moved, "is_held_out_N": self.is_held_out_N})
+
+    @classmethod
+    def of(
+        cls,
+        experiences: Experiences,
+        transitions: Transitions,
+        held_out_B: Bools,
+        normalisers: Normalisers,
+        contract: PolicyContract,
+    ) -> Replay:
+        """Pack the transitions; actions beyond their bounds count as at the bound."""
+        rows = np.flatnonzero(transitions.is_usable_B)
+        observation_PO = torch.cat(
+            [
+                normalisers.observations(experiences.observation_BO),
+                normalisers.observations(experiences.final_observation_FO),
+            ]
+        )
+        finals = len(experiences.final_observation_FO)
+        choice_P, packed_PI = torch.zeros(len(observation_PO), dtype=torch.int64), observation_PO
+        if isinstance(space := contract.action_space, ContinuousActions):
+            action_BA = np.clip(
+                experiences.action_BA, np.array(space.low, np.float32), np.array(space.high, np.float32)
+            )
+            action_PA = np.concatenate([action_BA, np.zeros((finals, len(space.names)), np.float32)])
+            packed_PI = torch.cat([observation_PO, torch.from_numpy(action_PA)], dim=1)
+        else:
+            choice_P[: experiences.size] = torch.from_numpy(experiences.action_BA[:, 0].astype(np.int64))
+        returns = normalisers.returns
+        # target = (r + d (std v + mean) - mean) / std, so that v and target have the same units
+        reward_N = (transitions.reward_B[rows] + (transitions.discount_B[rows] - 1.0) * returns.mean) / returns.std
+        return cls(
+            packed_PI=packed_PI.contiguous(),
+            choice_P=choice_P,
+            row_N=torch.from_numpy(rows),
+            next_row_N=torch.from_numpy(transitions.next_row_B[rows]),
+            reward_N=torch.from_numpy(reward_N.astype(np.float32)),
+            discount_N=torch.from_numpy(transitions.discount_B[rows].astype(np.float32)),
+            is_held_out_N=torch.from_numpy(held_out_B[rows]),
+        )

@@ -1,0 +1,62 @@
+"""From experiences to replay data. Normalisers, policy and critics are kept in step with the data."""
+
+from __future__ import annotations
+
+import torch
+
+from schemas.job import Job
+from schemas.rollout.rollout import Bools
+from trainer.common.rng import rng_for
+from trainer.networks.network import Network
+from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
+from trainer.off_policy.critics import CriticPass
+from trainer.off_policy.replay import Replay, transitions_of
+from trainer.off_policy.state import CriticsState
+from trainer.rollouts.experiences import Experiences
+from trainer.rollouts.training_set import first_return_normaliser
+
+_ROWS_FOR_RETURNS = 4096
+"""Transitions whose values determine the return normaliser."""
+
+
+class ReplayBuilder:
+    """The normalisers of a policy and its critics, and replay data in their units."""
+
+    def __init__(self, network: Network, state: CriticsState, normalisers: Normalisers, job: Job) -> None:
+        self.normalisers = normalisers
+        self._network, self._state, self._contract = network, state, job.contract
+        self._gamma, self._steps, self._seed = job.settings.gamma, job.settings.return_steps, job.settings.seed
+
+    def build(self, experiences: Experiences, held_out_B: Bools, *, is_policy_trained: bool, number: int) -> Replay:
+        """Include the new experiences in the normalisers, rescale the networks, and return the replay data.
+
+        An untrained policy is not rescaled. `number` is that of the cycle, and determines which values are sampled.
+        """
+        before = self.normalisers
+        after = before.observations.updated(experiences.observation_BO[experiences.is_new_B])
+        if is_policy_trained:
+            rescale_inputs(self._network.stacks(), before.observations, after)
+            self._state.rescale_inputs(before.observations, after)
+            self.normalisers = Normalisers(after, before.returns)
+        else:
+            self.normalisers = Normalisers(after, first_return_normaliser(experiences, self._gamma))
+        replay = self._pack(experiences, held_out_B)
+        if self._state.is_new:
+            return replay
+        self._update_returns(replay, number)
+        return self._pack(experiences, held_out_B)
+
+    def _pack(self, experiences: Experiences, held_out_B: Bools) -> Replay:
+        transitions = transitions_of(experiences, gamma=self._gamma, steps=self._steps)
+        return Replay.of(experiences, transitions, held_out_B, self.normalisers, self._contract)
+
+    @torch.no_grad()
+    def _update_returns(self, replay: Replay, number: int) -> None:
+        """Let the return normaliser have the mean and deviation of the target critics' values; rescale the heads."""
+        before = self.normalisers.returns
+        rows = torch.randint(len(replay.row_N), (_ROWS_FOR_RETURNS,), generator=rng_for(self._seed, "returns", number))
+        value_EBK = CriticPass(self._state.targets).forward(replay.batch(rows).input_BI)
+        after = ReturnNormaliser().updated(before.restored(value_EBK.double().mean(dim=(0, 2)).numpy()))
+        self._state.rescale_values(before, after)
+        popart(self._network.stacks().value[-1], before, after)
+        self.normalisers = Normalisers(self.normalisers.observations, after)
