@@ -106,6 +106,7 @@ def _train(arguments: argparse.Namespace) -> Result:
             parent=str(model_dir / parent_name) if parent_name else None,
             choice_names=settings.agent.choice_names,
             observation_limit=settings.agent.observation_limit,
+            mirror=settings.agent.declared_mirror,
             use_epoch=settings.daemon.auto_load_model_epoch,
         )
         reporter = ConsoleReporter()

@@ -49,6 +49,11 @@ TRAINER = {
         "the behaviour policy is too far from the new policy, so this cycle trains the value function only",
         "let the engine load the published models",
     ),
+    "W_MIRROR": Code(
+        "[agent.mirror] does not fit what the game does, so the cycle trained without it",
+        "check the pairs and signs of the observations that are named, and of the actions; if something pulls to one "
+        "side, remove [agent.mirror]; see `hotlap docs other-engine`",
+    ),
     "W_STALE": Code("the engine uses an old model", "let it read best_model_path.txt more often"),
     "W_CANARY": Code("the trainer's check of its own log_probs failed: a bug", "report it with the cycle's log"),
     "W_CHECKPOINT": Code("a checkpoint was left out of the ranking", "see the message"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.contract import MAX_CHOICES, MAX_NAME, ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
+from schemas.mirror import Mirror
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
@@ -25,6 +26,7 @@ from schemas.settings.fields import (
     SettingsGroup,
     ValueCoef,
 )
+from schemas.settings.mirror import MirrorSettings
 
 
 class DaemonSettings(SettingsGroup):
@@ -105,6 +107,8 @@ class AgentSettings(SettingsGroup):
     observation_limit: PositiveFloat | None = None
     """Observations are clamped to [-limit, limit], for sensors that report a huge number; if not set, they are not."""
     hidden_sizes: HiddenSizes = (128, 128)
+    mirror: MirrorSettings = MirrorSettings()
+    """How the game looks in a mirror: see `[agent.mirror]`."""
 
     @field_validator("actions")
     @classmethod
@@ -151,13 +155,39 @@ class AgentSettings(SettingsGroup):
                 raise ValueError("choices have no bounds: set either choices, or action_low and action_high")
             if "actions" in self.model_fields_set and len(self.actions) > 1:
                 raise ValueError(f"choices are for one action, but actions has {len(self.actions)} names")
-            return self
-        for name, low, high in zip(space.names, space.low, space.high, strict=True):
-            if not low < high:
-                raise ValueError(
-                    f"the bounds of {name} are [{low:g}, {high:g}], but the lower one must be below the upper"
-                )
+        else:
+            for name, low, high in zip(space.names, space.low, space.high, strict=True):
+                if not low < high:
+                    raise ValueError(
+                        f"the bounds of {name} are [{low:g}, {high:g}], but the lower one must be below the upper"
+                    )
         return self
+
+    @model_validator(mode="after")
+    def _has_a_mirror_that_fits(self) -> AgentSettings:
+        """Check the mirror if the settings alone decide the contract. Otherwise, the first rollouts do."""
+        if self.mirror.is_set and self.decides_contract:
+            self.mirror_for(self.contract())
+        return self
+
+    @property
+    def decides_contract(self) -> bool:
+        """Return whether the rollouts cannot change the contract of these settings."""
+        return "observation_size" in self.model_fields_set and bool({"actions", "choices"} & self.model_fields_set)
+
+    @property
+    def declared_mirror(self) -> MirrorSettings | None:
+        """Return the mirror's settings; None if none is declared."""
+        return self.mirror if self.mirror.is_set else None
+
+    def mirror_for(self, contract: PolicyContract) -> Mirror | None:
+        """Return the mirror of a contract; None if none is declared. Raises ValueError if it does not fit."""
+        if not self.mirror.is_set:
+            return None
+        try:
+            return Mirror.of(self.mirror, contract, self.choice_names)
+        except ValueError as error:
+            raise ValueError(f"mirror.{error}") from None
 
     def contract(self) -> PolicyContract:
         """Return the contract that these settings describe."""
