@@ -32,6 +32,8 @@ from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdate
 from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.meaning.reward_signal import RewardSignal, report
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
 from trainer.rollouts.quality import check_critic_observations
 
 _DEVICE_TRIAL_STEPS = 20
@@ -49,13 +51,16 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
-        self._set_exploration()
         experiences = _experiences(loaded, critic_width_of(parent.critics_state))
         if experiences.can_bootstrap_B.sum() < 2:
             hint = "export at least three steps of each agent in a file"
             raise RolloutError("no experience has a next state to learn from", hint=hint)
         new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
         check_critic_observations(new_rollouts, experiences.critic_width, notices)
+        self._signal = RewardSignal.of(experiences.reward_B, experiences.terminated_B)
+        report(self._signal, steps=experiences.size, keeps_policy=self._signal.is_missing, notices=notices)
+        if not self._signal.is_missing:
+            self._set_exploration()
         self._state = self._open_state(experiences, notices)
         self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
         self._replay = self._builder.build(
@@ -100,6 +105,8 @@ class OffPolicyLearner:
         threads.set_thread_count(job.settings.threads or threads.count_by_size(BATCH_SIZE, self._updater.parameters))
         replay = self._replay.to(self.device)
         alone = _CRITICS_ALONE * self._steps if self._state.is_new and self._parent.trained else 0.0
+        if self._signal.is_missing:
+            alone = float(self._steps)
         ends = np.linspace(0, self._steps, self.epochs + 1).round().astype(int)
         limit_s = job.settings.seconds
         for epoch, (start, end) in enumerate(itertools.pairwise(ends), start=1):
@@ -171,9 +178,11 @@ class OffPolicyLearner:
 
 
 def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
-    """Return the rollouts in agent-major order."""
+    """Return the rollouts in agent-major order. Ends at a time limit of version 1 are no ends."""
     parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded]
-    return concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
+    experiences = concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
+    limit = find_time_limit(loaded, experiences)
+    return experiences if limit is None else continue_episodes(experiences, limit.ended_B)
 
 
 def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
