@@ -49,6 +49,11 @@ TRAINER = {
         "the behaviour policy is too far from the new policy, so this cycle trains the value function only",
         "let the engine load the published models",
     ),
+    "W_MIRROR": Code(
+        "[agent.mirror] does not fit what the game does, so the cycle trained without it",
+        "check the pairs and signs of the observations that are named, and of the actions; if something pulls to one "
+        "side, remove [agent.mirror]; see `hotlap docs other-engine`",
+    ),
     "W_STALE": Code("the engine uses an old model", "let it read best_model_path.txt more often"),
     "W_CANARY": Code("the trainer's check of its own log_probs failed: a bug", "report it with the cycle's log"),
     "W_CHECKPOINT": Code("a checkpoint was left out of the ranking", "see the message"),
@@ -56,7 +61,10 @@ TRAINER = {
         "the epoch that auto_load_model_epoch asks for cannot be published; the best one was",
         "set auto_load_model_epoch = 0",
     ),
-    "W_OPTIMIZER": Code("the parent's optimizer state or critics do not fit, so they start from scratch", "nothing"),
+    "W_OPTIMIZER": Code(
+        "the parent's optimizer state or its critics do not fit, so that part starts from scratch",
+        "nothing; with td3, the policy does not change in the first half of this cycle",
+    ),
     "W_ANALYTIC_GRADIENT": Code(
         "this version of torch does not have, or changed, what the fast gradient needs; autograd is used",
         "nothing, or `pip install torch==2.13.0` there to train faster",

@@ -65,8 +65,8 @@ class Critics:
 
     def rescale_inputs(self, before: ObservationNormaliser, after: ObservationNormaliser) -> None:
         """Change the first layer for new statistics, in place; see `trainer.networks.normaliser.rescale_inputs`."""
-        weight_EOH = self.weights_EIH[0][:, : len(before.mean_O)]
-        self.biases_E1H[0].add_(_rescaled(weight_EOH, before, after).unsqueeze(1))
+        bias_E1H, weight_EOH = self.biases_E1H[0], self.weights_EIH[0][:, : len(before.mean_O)]
+        bias_E1H.copy_(bias_E1H.double() + _rescaled(weight_EOH, before, after).unsqueeze(1))
 
     def rescale_critic_inputs(self, before: CriticInputs, after: CriticInputs, *, first: int) -> None:
         """Change the first layer for new statistics of critic observations, which are its inputs from `first` on.
@@ -77,12 +77,14 @@ class Critics:
         if before.width:
             weight_EIH = self.weights_EIH[0]
             end = first + before.width
-            weight_EIH[:, end].add_(_rescaled(weight_EIH[:, first:end], before.normaliser, after.normaliser))
+            shift_EH = _rescaled(weight_EIH[:, first:end], before.normaliser, after.normaliser)
+            weight_EIH[:, end].copy_(weight_EIH[:, end].double() + shift_EH)
 
     def rescale_values(self, before: ReturnNormaliser, after: ReturnNormaliser) -> None:
         """Change the last layer for new statistics, in place; see `trainer.networks.normaliser.popart`."""
-        self.weights_EIH[-1].mul_(before.std / after.std)
-        self.biases_E1H[-1].mul_(before.std).add_(before.mean - after.mean).div_(after.std)
+        weight, bias = self.weights_EIH[-1], self.biases_E1H[-1]
+        weight.mul_(before.std / after.std)
+        bias.copy_((bias.double() * before.std + (before.mean - after.mean)) / after.std)
 
     def document(self) -> dict[str, Any]:
         """Return the tensors and plain values for a checkpoint."""
@@ -95,11 +97,11 @@ class Critics:
 
 
 def _rescaled(weight_EOH: Tensor, before: ObservationNormaliser, after: ObservationNormaliser) -> Tensor:
-    """Change the weights of inputs for new statistics, in place; return what must be added to the outputs [E, H]."""
-    ratio_O = (after.scale_O / before.scale_O).float().to(weight_EOH.device)
-    shift_O = ((after.mean_O - before.mean_O) / before.scale_O).float().to(weight_EOH.device)
-    shift_EH = torch.einsum("o,eoh->eh", shift_O, weight_EOH)
-    weight_EOH.mul_(ratio_O[:, None])
+    """Change the weights of inputs in place; return what must be added to the outputs, float64 [E, H]."""
+    ratio_O = (after.scale_O / before.scale_O).to(weight_EOH.device)
+    shift_O = ((after.mean_O - before.mean_O) / before.scale_O).to(weight_EOH.device)
+    shift_EH = torch.einsum("o,eoh->eh", shift_O, weight_EOH.double())
+    weight_EOH.copy_(weight_EOH.double() * ratio_O[:, None])
     return shift_EH
 
 

@@ -171,9 +171,8 @@ class OffPolicyLearner:
 
 
 def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
-    """Return the rollouts in agent-major order; all of them are new if none is."""
-    any_new = any(item.entry.is_new for item in loaded)
-    parts = [by_agent(item.rollout, is_new=item.entry.is_new or not any_new) for item in loaded]
+    """Return the rollouts in agent-major order."""
+    parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded]
     return concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
 
 

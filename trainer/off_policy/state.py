@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from schemas.rollout.rollout import Float32
 from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.network import Network
@@ -49,12 +52,12 @@ class CriticsState:
             moments = Moments(document["critics_adam"], document["policy_adam"])
             temperature = float(document["temperature"])
             inputs = CriticInputs.from_document(document)
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError):
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError):
             return None
         parameters = sum(p.numel() for p in network.parameters())
         fits = _fits(moments.critics, critics.vector.numel()) and _fits(moments.policy, parameters)
         fits &= network.shape.observation_size + inputs.columns + network.shape.log_stds == sizes[0]
-        if critics.sizes != sizes or targets.sizes != sizes or not fits:
+        if not (_has_shape(critics, sizes) and _has_shape(targets, sizes) and fits and temperature > 0.0):
             return None
         return cls(critics, targets, moments, temperature, is_new=False, inputs=inputs)
 
@@ -92,8 +95,14 @@ class CriticsState:
         return replace(self, critics=self.critics.copy(), targets=self.targets.copy())
 
 
+def _has_shape(critics: Critics, sizes: tuple[int, ...]) -> bool:
+    return critics.count == _CRITICS and critics.sizes == sizes and critics.vector.dtype == torch.float32
+
+
 def _fits(moments: Any, parameters: int) -> bool:
     """Return whether Adam's moments are None or those of so many parameters."""
     if not isinstance(moments, dict):
         return moments is None
-    return all(getattr(moments.get(name), "shape", None) == (parameters,) for name in ("exp_avg", "exp_avg_sq"))
+    is_counted = isinstance(steps := moments.get("step"), int) and steps >= 0
+    tensors = [moments.get(name) for name in ("exp_avg", "exp_avg_sq")]
+    return is_counted and all(isinstance(one, Tensor) and one.shape == (parameters,) for one in tensors)

@@ -58,12 +58,14 @@ class HeldOutLoss:
     def of(cls, square_B: Float64, variance: float) -> HeldOutLoss:
         """Return the loss of squared errors, in the order of time.
 
-        Steps that follow each other are alike, so the standard error is that of the means of blocks.
+        Steps that follow each other are alike, so the standard error is that of the means of blocks. That of one step
+        is not known; it is 0.
         """
-        blocks = np.array_split(square_B, max(2, len(square_B) // _BLOCK_ROWS))
-        means = np.array([block.mean() for block in blocks if len(block)])
+        blocks = np.array_split(square_B, min(len(square_B), max(2, len(square_B) // _BLOCK_ROWS)))
+        means = np.array([block.mean() for block in blocks])
         scale = max(variance, _LEAST_VARIANCE)
-        return cls(float(square_B.mean()) / scale, float(means.std(ddof=1) / np.sqrt(len(means))) / scale)
+        error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
+        return cls(float(square_B.mean()) / scale, error / scale)
 
 
 class OffPolicyUpdater(ABC):

@@ -22,11 +22,18 @@ from trainer.rollouts.quality import check_policy_sources, check_staleness
 
 
 def attribute_rollouts(
-    loaded: Sequence[LoadedRollout], parent: Parent, job: Job, notices: Notices, cache: PrefetchCache
+    loaded: Sequence[LoadedRollout],
+    parent: Parent,
+    job: Job,
+    notices: Notices,
+    cache: PrefetchCache,
+    *,
+    is_off_policy: bool = False,
 ) -> AttributedRollouts:
     """Put the rollouts into agent-major order and find the behaviour policy of each step.
 
-    Call it before the parent's network is rescaled: it is evaluated with the parent's own normalisers.
+    If learning `is_off_policy`, the policies do not matter, and the notices say so. Call it before the parent's network
+    is rescaled: it is evaluated with the parent's own normalisers.
     """
     candidates = CandidateModels(parent, job, cache)
     parts = []
@@ -41,6 +48,7 @@ def attribute_rollouts(
         attributed.policy_source_B[checked_B],
         is_early_B[checked_B],
         anything_trained=parent.trained,
+        is_off_policy=is_off_policy,
         notices=notices,
     )
     check_staleness(attributed.is_stale_B[is_new_B], notices)

@@ -152,18 +152,29 @@ def _check_bounds(measures: Sequence[RolloutQuality], space: ContinuousActions, 
 
 
 def check_policy_sources(
-    policy_source_B: PolicySources, is_early_B: Bools, *, anything_trained: bool, notices: Notices
+    policy_source_B: PolicySources,
+    is_early_B: Bools,
+    *,
+    anything_trained: bool,
+    is_off_policy: bool = False,
+    notices: Notices,
 ) -> None:
     """Report recorded log_probs that match no published model. The columns are those of the new rollouts.
 
-    `is_early_B` marks steps that are older than the project's models: another policy is expected there.
+    `is_early_B` marks steps that are older than the project's models: another policy is expected there. If learning
+    `is_off_policy`, the steps of all policies count in full.
     """
     unknown = float((policy_source_B == PolicySource.UNKNOWN).mean())
     if unknown > _MISMATCH_TO_REPORT:
+        effect = (
+            "td3 learns without them, but it is not known whether the engine uses the published models"
+            if is_off_policy
+            else "These steps are used as if the policy of the steps around them had generated them"
+        )
         notices.send(
             "W_LOGP_BROKEN",
             f"{unknown:.0%} of the recorded log_probs are missing, infinite, all equal or not log densities: correct "
-            "the exporter. These steps are used as if the policy of the steps around them had generated them",
+            f"the exporter. {effect}",
         )
     is_foreign_B = policy_source_B == PolicySource.FOREIGN
     if float(is_foreign_B.mean()) <= _MISMATCH_TO_REPORT:
@@ -173,16 +184,16 @@ def check_policy_sources(
         notices.send(
             "W_STRANGER",
             f"the engine uses another policy ({foreign + early:.0%} of the steps); this is expected until it loads a "
-            "published model",
+            f"published model{'. td3 learns from these steps in full' if is_off_policy else ''}",
         )
         return
     if foreign > _MISMATCH_TO_REPORT:
         notices.send(
             "W_LOGP_MISMATCH",
             f"{foreign:.0%} of the recorded log_probs do not match a published model: the engine uses another policy, "
-            "or its exporter is broken",
+            f"or its exporter is broken{'. td3 learns from these steps in full' if is_off_policy else ''}",
         )
-    if early > _MISMATCH_TO_REPORT:
+    if early > _MISMATCH_TO_REPORT and not is_off_policy:
         notices.send(
             "W_EARLY_ROLLOUTS",
             f"{early:.0%} of the new steps were recorded before the oldest model that still exists, with another "

@@ -10,6 +10,7 @@ import torch
 
 from schemas.errors import RolloutError
 from schemas.job import Job
+from schemas.mirror import Mirror
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
 from schemas.settings.models import TrainerSettings
@@ -28,9 +29,10 @@ from trainer.rollouts.behaviour_policy import (
     importance_weights,
     with_weights_of_unknown_steps,
 )
-from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
+from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
+from trainer.rollouts.symmetry.mirrored import mirrored_columns, symmetric_normaliser
 
 LARGEST_WEIGHT = 10.0
 """Largest weight of an experience, in units of the average weight."""
@@ -76,12 +78,8 @@ class TrainingSet:
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
     values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
-    value_targets: ValueTargets  #: of the experiences in both sets
-
-    @property
-    def size(self) -> int:
-        """Return the number of experiences, including those held out."""
-        return self.train.size + self.held_out.size
+    value_targets: ValueTargets  #: of the experiences in both sets, not of mirror images
+    size: int  #: experiences, including those held out; not counting mirror images
 
 
 def rescale_and_build(
@@ -91,9 +89,11 @@ def rescale_and_build(
     job: Job,
     notices: Notices,
     critic: ValueCriticOutputs | None = None,
+    mirror: Mirror | None = None,
 ) -> TrainingSet:
     """Update the normalisers, rescale the parent's network to them in place, and build both sets.
 
+    With a mirror, both sets also contain the mirror image of each experience.
     Afterwards `parent.network` no longer fits `parent.normalisers`; use the network and the normalisers of the result.
     A `critic` values the states instead of the network. Raises RolloutError.
     """
@@ -103,7 +103,7 @@ def rescale_and_build(
         raise RolloutError(
             "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
         )
-    normalisers = _update_normalisers(network, parent, experiences, settings.gamma)
+    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, mirror)
     outputs = attributed.parent_outputs or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
@@ -127,10 +127,15 @@ def rescale_and_build(
     value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
     target_B = value_B + rho_B * advantage_B
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
+    images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
     normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
     held_B = _choose_held_out(experiences, job)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
-    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
+    moves_B = np.zeros_like(experiences.is_new_B) if values_only else moves_policy(experiences.is_new_B)
+    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, rho_B * moves_B, normalisers.returns)
+    if images is not None:
+        columns = columns.followed_by(
+            images.observation_BO, images.outputs, images.value_B, weight_B=images.rho_B * moves_B
+        )
     train_B = can_bootstrap_B & ~held_B
     return TrainingSet(
         network=network,
@@ -140,6 +145,7 @@ def rescale_and_build(
         probe=_choose_probe(experiences, job),
         values_only=values_only,
         value_targets=ValueTargets.of(_float32(normalisers.returns.normalised(target_B)), train_B, held_B),
+        size=int(can_bootstrap_B.sum()),
     )
 
 
@@ -173,7 +179,9 @@ def moves_policy(is_new_B: Bools) -> Bools:
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
-def _update_normalisers(network: Network, parent: Parent, experiences: Experiences, gamma: float) -> Normalisers:
+def _update_normalisers(
+    network: Network, parent: Parent, experiences: Experiences, gamma: float, mirror: Mirror | None
+) -> Normalisers:
     """Return normalisers that include the new observations, and rescale the network's inputs to them.
 
     A trained network keeps computing the same function. An untrained one is not rescaled; its return normaliser is
@@ -186,6 +194,8 @@ def _update_normalisers(network: Network, parent: Parent, experiences: Experienc
     after = before.observations
     if counted_B.any():
         after = after.updated(experiences.observation_BO[counted_B])
+    if mirror is not None:
+        after = symmetric_normaliser(after, mirror)
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))
     rescale_inputs(network.stacks(), before.observations, after)
@@ -263,8 +273,26 @@ class _Columns:
     weight_B: Float64
     returns: ReturnNormaliser
 
+    def followed_by(
+        self, observation_BO: torch.Tensor, outputs: PolicyOutputs, value_B: Float64, *, weight_B: Float64
+    ) -> _Columns:
+        """Return these columns, then those of the mirror images, which have the same advantages and targets."""
+        return _Columns(
+            torch.cat([self.observation_BO, observation_BO]),
+            concatenate_outputs([self.outputs, outputs]),
+            np.append(self.value_B, value_B),
+            np.tile(self.advantage_B, 2),
+            np.tile(self.target_B, 2),
+            np.append(self.weight_B, weight_B),
+            self.returns,
+        )
+
     def batch(self, rows_B: Bools) -> Batch:
-        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
+        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1.
+
+        If mirror images follow, those of the chosen experiences are chosen as well.
+        """
+        rows_B = np.tile(rows_B, len(self.weight_B) // len(rows_B))
         rows = torch.from_numpy(np.flatnonzero(rows_B))
         importance_weight_B = unit_weights(self.weight_B[rows_B])
         return Batch(
