@@ -34,7 +34,7 @@ HIDDEN_STRENGTH = 2.0  #: standard deviation of the hidden part of the reward; t
 def reward_of(observations: Float32, actions: Float32) -> Float32:
     """Return the visible part of the reward: 1 for the best action, which depends on the first observation."""
     best = np.stack([0.8 * np.sign(observations[:, 0]), np.full(len(observations), 0.5)], axis=1)
-    return (1.0 - np.square(actions - best).sum(axis=1)).astype(np.float32)
+    return np.asarray(1.0 - np.square(actions - best).sum(axis=1), dtype=np.float32)
 
 
 def play(model: Model, steps: int, rng: np.random.Generator, *, writes: bool) -> Rollout:
@@ -101,8 +101,15 @@ def run(folder: Path, algorithm: str, seed: int, cycles: int, steps: int, *, wri
         source = folder / f"rollout_{cycle}.json"
         source.write_bytes(data)
         old = [entry.model_copy(update={"is_new": False, "age": entry.age + 1}) for entry in entries]
-        known = {"name": source.name, "sha256": sha256_of(data), "source": str(source), "cache": ""}
-        entries = [*old, RolloutInput(**known, is_new=True, behaviours=(str(published),))]
+        new = RolloutInput(
+            name=source.name,
+            sha256=sha256_of(data),
+            source=str(source),
+            cache="",
+            is_new=True,
+            behaviours=(str(published),),
+        )
+        entries = [*old, new]
     return curve
 
 

@@ -99,10 +99,7 @@ def rescale_and_build(
     """
     experiences, settings, network = attributed.experiences, job.settings, parent.network
     can_bootstrap_B = experiences.can_bootstrap_B
-    if can_bootstrap_B.sum() < 2:
-        raise RolloutError(
-            "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
-        )
+    require_next_states(can_bootstrap_B)
     counts_B = moves_policy(experiences.is_new_B)
     signal = RewardSignal.of(experiences.reward_B[counts_B], experiences.terminated_B[counts_B])
     normalisers = _update_normalisers(
@@ -120,13 +117,7 @@ def rescale_and_build(
     )
     rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
-    is_far = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP) and not signal.is_missing
-    if is_far:
-        notices.send(
-            "W_FAR_STRANGER",
-            f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
-            "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
-        )
+    is_far = not signal.is_missing and _is_too_far(parent, rho_B, notices)
     judged = outputs if critic is None else critic.applied_to(outputs, experiences, normalisers)
     value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
     target_B = value_B + rho_B * advantage_B
@@ -157,6 +148,26 @@ def rescale_and_build(
         value_targets=ValueTargets.of(as_float32(normalisers.returns.normalised(target_B)), train_B, held_B),
         size=int(can_bootstrap_B.sum()),
     )
+
+
+def require_next_states(can_bootstrap_B: Bools) -> None:
+    """Raise RolloutError if fewer than two experiences can be learned from."""
+    if can_bootstrap_B.sum() < 2:
+        raise RolloutError(
+            "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
+        )
+
+
+def _is_too_far(parent: Parent, rho_B: Float64, notices: Notices) -> bool:
+    """Return whether the policy must wait for data of a published model, and report it; see ENOUGH_OVERLAP."""
+    if not parent.may_wait or rho_B.mean() >= ENOUGH_OVERLAP:
+        return False
+    notices.send(
+        "W_FAR_STRANGER",
+        f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
+        "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
+    )
+    return True
 
 
 def _values_and_advantages(
