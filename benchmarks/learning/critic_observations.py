@@ -101,8 +101,15 @@ def run(folder: Path, algorithm: str, seed: int, cycles: int, steps: int, *, wri
         source = folder / f"rollout_{cycle}.json"
         source.write_bytes(data)
         old = [entry.model_copy(update={"is_new": False, "age": entry.age + 1}) for entry in entries]
-        known = {"name": source.name, "sha256": sha256_of(data), "source": str(source), "cache": ""}
-        entries = [*old, RolloutInput(**known, is_new=True, behaviours=(str(published),))]
+        new = RolloutInput(
+            name=source.name,
+            sha256=sha256_of(data),
+            source=str(source),
+            cache="",
+            is_new=True,
+            behaviours=(str(published),),
+        )
+        entries = [*old, new]
     return curve
 
 
