@@ -45,9 +45,12 @@ class MirroredColumns:
 
 
 def mirrored_experiences(experiences: Experiences, mirror: Mirror) -> Experiences:
-    """Return the mirror images of experiences. Their log_probs are those that were recorded for the originals."""
+    """Return the mirror images of experiences. Their log_probs are those that were recorded for the originals.
+
+    Critic observations have no mirror: those of the images are not known.
+    """
     return replace(
-        experiences,
+        experiences.without_critic_observations(),
         observation_BO=mirror.observations(experiences.observation_BO),
         action_BA=mirror.actions(experiences.action_BA),
         final_observation_FO=mirror.observations(experiences.final_observation_FO),
