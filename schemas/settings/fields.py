@@ -12,10 +12,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-HiddenSizes = Annotated[
-    tuple[PositiveInt, ...],
-    Field(min_length=1, max_length=8, description="Hidden layers of the policy and of the value network."),
-]
+LayerSizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)]
+HiddenSizes = Annotated[LayerSizes, Field(description="Hidden layers of the policy and of the value network.")]
 BatchSize = Annotated[int, Field(ge=2, description="Experiences in a gradient step.")]
 Gamma = Annotated[float, Field(gt=0, le=1, description="Discount per step.")]
 GaeLambda = Annotated[

@@ -16,6 +16,7 @@ from torch import Tensor
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools
 from trainer.common.shapes import Float64, Int64, check_shapes
+from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.normaliser import Normalisers
 from trainer.rollouts.experiences import Experiences
 
@@ -61,7 +62,7 @@ def transitions_of(experiences: Experiences, *, gamma: float, steps: int) -> Tra
 
 
 class ReplayBatch(NamedTuple):
-    """Transitions of one gradient step. I: observations, then continuous actions."""
+    """Transitions of one gradient step. I: observations, what only critics see, continuous actions."""
 
     input_BI: Tensor
     next_input_BI: Tensor  #: the actions in it have no meaning
@@ -74,7 +75,7 @@ class ReplayBatch(NamedTuple):
 class Replay:
     """What a gradient step draws from. P: all observations, the final ones too. N: usable transitions."""
 
-    packed_PI: Tensor  #: float32: normalised observations, then continuous actions
+    packed_PI: Tensor  #: float32: normalised observations, what only critics see, continuous actions
     choice_P: Tensor  #: int64: the choice of each row, if the actions are choices; otherwise 0
     row_N: Tensor  #: int64
     next_row_N: Tensor  #: int64
@@ -106,6 +107,7 @@ class Replay:
         held_out_B: Bools,
         normalisers: Normalisers,
         contract: PolicyContract,
+        critic_inputs: CriticInputs = NO_CRITIC_INPUTS,
     ) -> Replay:
         """Pack the transitions; actions beyond their bounds count as at the bound."""
         rows = np.flatnonzero(transitions.is_usable_B)
@@ -115,14 +117,18 @@ class Replay:
                 normalisers.observations(experiences.final_observation_FO),
             ]
         )
+        critic_PV = torch.cat(
+            [critic_inputs(experiences.critic_observation_BP), critic_inputs(experiences.final_critic_observation_FP)]
+        )
         finals = len(experiences.final_observation_FO)
-        choice_P, packed_PI = torch.zeros(len(observation_PO), dtype=torch.int64), observation_PO
+        choice_P = torch.zeros(len(observation_PO), dtype=torch.int64)
+        packed_PI = torch.cat([observation_PO, critic_PV], dim=1)
         if isinstance(space := contract.action_space, ContinuousActions):
             action_BA = np.clip(
                 experiences.action_BA, np.array(space.low, np.float32), np.array(space.high, np.float32)
             )
             action_PA = np.concatenate([action_BA, np.zeros((finals, len(space.names)), np.float32)])
-            packed_PI = torch.cat([observation_PO, torch.from_numpy(action_PA)], dim=1)
+            packed_PI = torch.cat([packed_PI, torch.from_numpy(action_PA)], dim=1)
         else:
             choice_P[: experiences.size] = torch.from_numpy(experiences.action_BA[:, 0].astype(np.int64))
         returns = normalisers.returns

@@ -30,6 +30,7 @@ from schemas.settings.fields import (
     ValueCoef,
 )
 from schemas.settings.loading import file_values, settings_from
+from schemas.settings.mirror import MirrorSettings
 from schemas.settings.sources import SourceValue
 from schemas.storage.windows_paths import shown_path
 from trainer.envs.rocket.rewards import RewardWeights
@@ -117,6 +118,9 @@ class TrainSettings(SettingsGroup):
     initial_std: InitialStd = 0.5
     value_coef: ValueCoef = 0.5
     max_grad_norm: MaxGradNorm = 0.5
+    mirror: bool = False
+    """Learn from each experience twice, as it is and in the mirror. Built in for rocket and racing; otherwise, describe
+    the mirror in `[mirror]`."""
     target_kl: PositiveFloat | None = None
     """An epoch whose policy has moved further than this is the batch's last; if not set, no epoch is left out."""
 
@@ -195,6 +199,7 @@ class OnlineSettings(SettingsGroup):
     rocket: RocketSettings = RocketSettings()
     rewards: RewardWeights = RewardWeights()
     train: TrainSettings = TrainSettings()
+    mirror: MirrorSettings = MirrorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     curriculum: CurriculumSettings = CurriculumSettings()
