@@ -102,26 +102,19 @@ def rescale_and_build(
     require_next_states(can_bootstrap_B)
     counts_B = moves_policy(experiences.is_new_B)
     signal = RewardSignal.of(experiences.reward_B[counts_B], experiences.terminated_B[counts_B])
-    normalisers = _update_normalisers(
-        network, parent, experiences, settings.gamma, keeps_policy=signal.is_missing, mirror=mirror
-    )
+    keeps_policy = signal.is_missing
+    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, mirror, keeps_policy=keeps_policy)
     outputs = attributed.parent_outputs or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
     observation_BO = normalisers.observations(experiences.observation_BO)
-    rho_B = importance_weights(
-        outputs.logp_B.double().numpy(),
-        outputs.density_B.double().numpy(),
-        attributed.policy_source_B,
-        attributed.behaviour_logp_B,
-    )
-    rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
+    rho_B = _weights(attributed, outputs)
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
     is_far = not signal.is_missing and _is_too_far(parent, rho_B, notices)
     judged = outputs if critic is None else critic.applied_to(outputs, experiences, normalisers)
     value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
     target_B = value_B + rho_B * advantage_B
-    has_signal = not signal.is_missing and not is_rounding(advantage_B[counts_B], value_B, experiences.reward_B)
+    has_signal = not keeps_policy and not is_rounding(advantage_B[counts_B], value_B, experiences.reward_B)
     report(signal, steps=int(counts_B.sum()), keeps_policy=not has_signal, notices=notices)
     trains_policy = has_signal and not is_far
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
@@ -129,25 +122,34 @@ def rescale_and_build(
     normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
     held_B = _choose_held_out(experiences, job)
     moves_B = counts_B & trains_policy
-    columns = TrainingColumns(
-        observation_BO, outputs, value_B, advantage_B, target_B, rho_B * moves_B, normalisers.returns
-    )
+    weight_B, returns = rho_B * moves_B, normalisers.returns
+    columns = TrainingColumns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, returns)
     if images is not None:
-        columns = columns.followed_by(
-            images.observation_BO, images.outputs, images.value_B, weight_B=images.rho_B * moves_B
-        )
-    train_B = can_bootstrap_B & ~held_B
+        weight_B = images.rho_B * moves_B
+        columns = columns.followed_by(images.observation_BO, images.outputs, images.value_B, weight_B=weight_B)
+    masks = can_bootstrap_B & ~held_B, held_B
     return TrainingSet(
         network=network,
-        train=columns.batch(train_B),
-        held_out=columns.batch(held_B),
+        train=columns.batch(masks[0]),
+        held_out=columns.batch(masks[1]),
         normalisers=normalisers,
         probe=_choose_probe(experiences, job),
         trains_policy=trains_policy,
         policy_trained=parent.trained or trains_policy,
-        value_targets=ValueTargets.of(as_float32(normalisers.returns.normalised(target_B)), train_B, held_B),
+        value_targets=ValueTargets.of(as_float32(returns.normalised(target_B)), *masks),
         size=int(can_bootstrap_B.sum()),
     )
+
+
+def _weights(attributed: AttributedRollouts, outputs: PolicyOutputs) -> Float64:
+    """Return the parent's likelihood over that of the behaviour policy, capped [B]."""
+    rho_B = importance_weights(
+        outputs.logp_B.double().numpy(),
+        outputs.density_B.double().numpy(),
+        attributed.policy_source_B,
+        attributed.behaviour_logp_B,
+    )
+    return with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, attributed.experiences.segment_B)
 
 
 def require_next_states(can_bootstrap_B: Bools) -> None:
@@ -205,9 +207,9 @@ def _update_normalisers(
     parent: Parent,
     experiences: Experiences,
     gamma: float,
+    mirror: Mirror | None,
     *,
     keeps_policy: bool,
-    mirror: Mirror | None,
 ) -> Normalisers:
     """Return normalisers that include the new observations, and rescale the network's inputs to them.
 
