@@ -247,8 +247,8 @@ class TrainerSettings(SettingsGroup):
     """td3: gradient steps for each new experience."""
     critic_sizes: LayerSizes = (128, 128)
     """td3: hidden layers of the critics, which exist only in the trainer."""
-    return_steps: Annotated[int, Field(ge=1, le=100)] = 1
-    """td3: rewards that a critic's target adds up before it uses a critic's value."""
+    return_steps: Annotated[int, Field(ge=1, le=100)] = 3
+    """td3: half of the targets add up so many rewards before they use a critic's value, the other half one."""
     replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
     """td3: how many experiences it learns from, the newest ones."""
     exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2

@@ -6,6 +6,7 @@ alike: what an action led to does not depend on who chose it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -103,14 +104,13 @@ class Replay:
     def of(
         cls,
         experiences: Experiences,
-        transitions: Transitions,
+        kinds: Sequence[Transitions],
         held_out_B: Bools,
         normalisers: Normalisers,
         contract: PolicyContract,
         critic_inputs: CriticInputs = NO_CRITIC_INPUTS,
     ) -> Replay:
-        """Pack the transitions; actions beyond their bounds count as at the bound."""
-        rows = np.flatnonzero(transitions.is_usable_B)
+        """Pack transitions of one or more kinds; actions beyond their bounds count as at the bound."""
         observation_PO = torch.cat(
             [
                 normalisers.observations(experiences.observation_BO),
@@ -131,15 +131,20 @@ class Replay:
             packed_PI = torch.cat([packed_PI, torch.from_numpy(action_PA)], dim=1)
         else:
             choice_P[: experiences.size] = torch.from_numpy(experiences.action_BA[:, 0].astype(np.int64))
+        usable = [np.flatnonzero(transitions.is_usable_B) for transitions in kinds]
+        pairs = list(zip(kinds, usable, strict=True))
+        rows = np.concatenate(usable)
+        discount_N = np.concatenate([transitions.discount_B[rows] for transitions, rows in pairs])
         returns = normalisers.returns
         # target = (r + d (std v + mean) - mean) / std, so that v and target have the same units
-        reward_N = (transitions.reward_B[rows] + (transitions.discount_B[rows] - 1.0) * returns.mean) / returns.std
+        earned_N = np.concatenate([transitions.reward_B[rows] for transitions, rows in pairs])
+        reward_N = (earned_N + (discount_N - 1.0) * returns.mean) / returns.std
         return cls(
             packed_PI=packed_PI.contiguous(),
             choice_P=choice_P,
             row_N=torch.from_numpy(rows),
-            next_row_N=torch.from_numpy(transitions.next_row_B[rows]),
+            next_row_N=torch.from_numpy(np.concatenate([kind.next_row_B[rows] for kind, rows in pairs])),
             reward_N=torch.from_numpy(reward_N.astype(np.float32)),
-            discount_N=torch.from_numpy(transitions.discount_B[rows].astype(np.float32)),
+            discount_N=torch.from_numpy(discount_N.astype(np.float32)),
             is_held_out_N=torch.from_numpy(held_out_B[rows]),
         )

@@ -50,8 +50,8 @@ class ReplayBuilder:
         return self._pack(experiences, held_out_B)
 
     def _pack(self, experiences: Experiences, held_out_B: Bools) -> Replay:
-        transitions = transitions_of(experiences, gamma=self._gamma, steps=self._steps)
-        return Replay.of(experiences, transitions, held_out_B, self.normalisers, self._contract, self._state.inputs)
+        kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
+        return Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
 
     @torch.no_grad()
     def _update_returns(self, replay: Replay, number: int) -> None:

@@ -195,7 +195,7 @@ def test_replay_data_have_them_between_observations_and_actions():
     transitions = transitions_of(experiences, gamma=0.9, steps=1)
     inputs = CriticInputs.identity(1)
     held_B = np.zeros(9, bool)
-    replay = Replay.of(experiences, transitions, held_B, Normalisers.identity(4), rollout.contract, inputs)
+    replay = Replay.of(experiences, [transitions], held_B, Normalisers.identity(4), rollout.contract, inputs)
     expected = [[k, 1.0] for k in range(6)] + [[0.0, 0.0]] * 3 + [[7.0, 1.0], [0.0, 0.0]]
     assert replay.packed_PI[:, 4:6].tolist() == expected
     np.testing.assert_array_equal(replay.packed_PI[:9, :4].numpy(), experiences.observation_BO)

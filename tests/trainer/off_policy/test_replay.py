@@ -107,7 +107,7 @@ def replay_of(rollout, normalisers, *, steps=1, held_out=()):
     held_B = np.isin(np.arange(experiences.size), held_out)
     contract = PolicyContract(observation_size=4, action_space=rollout.contract.action_space)
     transitions = transitions_of(experiences, gamma=GAMMA, steps=steps)
-    return Replay.of(experiences, transitions, held_B, normalisers, contract), transitions
+    return Replay.of(experiences, [transitions], held_B, normalisers, contract), transitions
 
 
 @pytest.mark.parametrize("returns", [(0.0, 1.0), (-3.0, 0.5), (1e8, 2e7), (5.0, 1e-4)])
@@ -148,3 +148,15 @@ def test_choices_are_whole_numbers_beside_the_observations():
     batch = replay.batch(torch.arange(19))
     assert batch.input_BI.shape == (19, 4)
     assert batch.choice_B.tolist() == rollout.actions[:19, 0].astype(int).tolist()
+
+
+def test_kinds_of_transitions_follow_each_other_and_share_the_held_out_steps():
+    experiences = by_agent(columns(40, terminated=np.arange(40) % 9 == 8))
+    held_B = np.arange(40) < 9
+    contract = PolicyContract(observation_size=4, action_space=STEER)
+    kinds = [transitions_of(experiences, gamma=GAMMA, steps=steps) for steps in (1, 3)]
+    parts = [Replay.of(experiences, [kind], held_B, Normalisers.identity(4), contract) for kind in kinds]
+    both = Replay.of(experiences, kinds, held_B, Normalisers.identity(4), contract)
+    for name in ("row_N", "next_row_N", "reward_N", "discount_N", "is_held_out_N"):
+        assert torch.equal(getattr(both, name), torch.cat([getattr(part, name) for part in parts]))
+    assert not torch.equal(parts[0].reward_N, parts[1].reward_N)
