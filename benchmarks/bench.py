@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from benchmarks.daemon import cycle, history, idle
+from benchmarks.daemon import cycle, fast_engine, history, idle
 from benchmarks.daemon import loop_latency as holdups
 from benchmarks.daemon import model_loading as hotload
 from benchmarks.daemon import rollout_reading as intake
@@ -46,7 +46,7 @@ class Part(Protocol):
 
 
 #: The order matters, because a trainer sets the number of threads for the whole process.
-PARTS: tuple[Part, ...] = (intake, engine, hotload, update, off_policy, cycle, history, holdups, idle)
+PARTS: tuple[Part, ...] = (intake, engine, hotload, update, off_policy, cycle, fast_engine, history, holdups, idle)
 
 
 @dataclass(frozen=True, slots=True)

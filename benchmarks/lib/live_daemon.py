@@ -129,17 +129,20 @@ class LiveDaemon:
         """Deliver all files but one, wait until they are accepted, deliver the last, and time the publish."""
         self.deliver(files[:-1])
         self.wait_for_pending(len(files) - 1)
-        before = self._read_pointer()
-        delivered_at, began = time.time(), time.perf_counter()
-        self.deliver(files[-1:])
-        until = began + TIMEOUT_S
-        while self._read_pointer() == before:
-            if time.perf_counter() > until:
-                raise RunError(f"{self.name}: no new model after {TIMEOUT_S:.0f} s:\n{self._log_tail()}")
-            time.sleep(POLL_S)
-        seconds = time.perf_counter() - began
+        delivered_at = time.time()
+        seconds = self.time_publish(files[-1:])
         self.wait_until(lambda: self._status().state is DaemonState.IDLE, "the cycle is over")
         return TimedCycle(seconds, self._first_step_ms(delivered_at))
+
+    def time_publish(self, files: Sequence[Path]) -> float:
+        """Deliver files; return the seconds until another model is published. Raises RunError at the timeout."""
+        before, began = self._read_pointer(), time.perf_counter()
+        self.deliver(files)
+        while self._read_pointer() == before:
+            if time.perf_counter() > began + TIMEOUT_S:
+                raise RunError(f"{self.name}: no new model after {TIMEOUT_S:.0f} s:\n{self._log_tail()}")
+            time.sleep(POLL_S)
+        return time.perf_counter() - began
 
     def _first_step_ms(self, delivered_at: float) -> float | None:
         cycle = int(Path(self._read_pointer()).parent.name.removeprefix("cycle_"))

@@ -38,7 +38,13 @@ CHECKS = (
         "range of the observations",
         ("W_OBSERVATION_RANGE",),
         "no observation is sometimes far larger than usual",
-        "set agent.observation_limit in daemon.toml, and clamp in the engine too",
+        "clamp it in the engine, and set agent.observation_limit in daemon.toml if it is not a critic observation",
+    ),
+    Check(
+        "critic observations",
+        ("W_CRITIC_OBSERVATIONS",),
+        "every new rollout has the same number of them, or none has any",
+        "write the same number in every file of every client: see `hotlap docs formats`",
     ),
     Check(
         "finite values",

@@ -6,12 +6,41 @@ import orjson
 
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.context import Context
+from schemas.job import Notice
 from schemas.storage.files import sha256_of
+from schemas.text import printable
 
+MAX_NOTICES = 20
+"""How many notices of one trainer are shown at most."""
 CYCLES_KEPT = 5
 _CODES_KEPT = 20
 _KEY = "notices"
 _PARKED_SETTINGS = "parked_settings"
+
+
+class ShownNotices:
+    """The notices of the running trainer: each is a warning with its own code, until the next trainer starts."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._codes: set[str] = set()
+        self._count = 0
+
+    def show(self, cycle_id: int, notice: Notice) -> None:
+        """Show a notice, unless there were too many."""
+        self._count += 1
+        if self._count > MAX_NOTICES:
+            return
+        code, message = printable(notice.code, limit=40), printable(notice.message)
+        self._codes.add(code)
+        self._context.warn(code, message)
+        remember_notice(self._context.ledger, cycle_id, code, message)
+
+    def clear(self) -> None:
+        """Remove the warnings, because another trainer starts."""
+        self._count = 0
+        self._context.clear_warning(*self._codes)
+        self._codes.clear()
 
 
 def remember_notice(ledger: Ledger, cycle_id: int, code: str, message: str) -> None:

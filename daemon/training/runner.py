@@ -15,29 +15,26 @@ from daemon.ledger.cycle import (
     RetryRequested,
     Trained,
 )
-from daemon.process.interpreter import command_line
 from daemon.process.orphans import kill_orphans
-from daemon.process.output_log import last_error
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import has_room
-from daemon.training.exit_reason import ConsoleClosed, exit_reason
+from daemon.training.exit_reason import ConsoleClosed
 from daemon.training.messages import report_failure, report_parked, report_stuck
-from daemon.training.notices import remember_notice, remember_settings, settings_have_changed
+from daemon.training.notices import ShownNotices, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
 from daemon.training.timers import AwakeClock, RetryTimer
 from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
-from daemon.training.warm_trainer import Launcher, WarmTrainer
+from daemon.training.warm.pace import Pace, situation_of
+from daemon.training.warm.warm_trainer import Launcher, WarmTrainer
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Event, ExitCode, Failure, JobKind, Notice, Ready, Result, Selecting
 from schemas.storage.windows_paths import error_text
 from schemas.text import printable
 
 PUBLISH_RETRY_S = 2.0
-MAX_NOTICES = 20
-"""How many notices of one trainer are shown at most."""
 
 
 class Runner:
@@ -50,14 +47,16 @@ class Runner:
         self._retry_policy = RetryPolicy(attempts, settings.failures_before_parking, settings.retry_delay_s)
         self._active: ActiveCycle | None = None
         self._run: TrainerRun | None = None
+        keep_warm = keep_warm and settings.enable_auto_training and not settings.training_script
         self._warm_trainer = WarmTrainer(context, launcher) if keep_warm else None
+        self._pace = Pace()
         self._reaper = Reaper(context.clock, settings.stop_grace_s)
         self._timed_out: Failed | None = None
         self._awake_clock, self._retry_timer = AwakeClock(context.clock), RetryTimer(context.clock)
         self._next_publish = 0.0
         self._is_recovering = False
         self._console_closed = ConsoleClosed()
-        self._notice_codes: set[str] = set()
+        self._notices = ShownNotices(context)
         self.progress = CycleProgress()
 
     @property
@@ -112,6 +111,7 @@ class Runner:
     def begin(self, cycle: Cycle) -> None:
         """Run a cycle that was just claimed."""
         self._active = ActiveCycle(self._context, cycle, self._retry_policy)
+        self._pace.record_claim(self._awake_clock.read())
         self.progress = CycleProgress()
 
     def retry(self) -> bool:
@@ -123,13 +123,12 @@ class Runner:
         return True
 
     def stop(self) -> None:
-        """End the trainer. The next start trains its cycle again."""
+        """End the trainers. The next start trains the running cycle again."""
         if self._run is not None:
             self._reaper.terminate(self._run.child)
         self._run = None
+        self._end_warm_trainer()
         self._reaper.shut_down()
-        if self._warm_trainer is not None:
-            self._warm_trainer.stop()
 
     def tick(self) -> float:
         """Do the work that is due; return the seconds after which the next tick must follow."""
@@ -137,8 +136,7 @@ class Runner:
         if self._run and self._awake_clock.resumed:
             self._run.timeouts.restart_silence(now)
         self._end_trainers()
-        if self._warm_trainer is not None:
-            self._warm_trainer.tick(may_start=self._wants_warm_trainer())
+        self._tick_warm_trainer(now)
         if self._active is None:
             return 60.0
         return self._advance(self._active, now)
@@ -162,8 +160,7 @@ class Runner:
     def _launch(self, active: ActiveCycle) -> None:
         settings, disk = self._context.settings, self._context.disk
         active.move(Launching())
-        self._context.clear_warning(*self._notice_codes)
-        self._notice_codes.clear()
+        self._notices.clear()
         try:
             disk.remove_folder(active.staging)
             disk.make_folder(active.staging)
@@ -174,11 +171,20 @@ class Runner:
         except (DaemonError, OSError) as error:
             self._fail(active, Failed(error_text(error)))
 
-    def _wants_warm_trainer(self) -> bool:
-        """Return whether a warm trainer would be useful: a parent policy exists, and no trainer is running."""
-        settings, active = self._context.settings.daemon, self._active
-        is_idle = active is not None and active.phase in {Phase.PUBLISHED, Phase.FAILED} and not self._reaper.busy
-        return is_idle and settings.enable_auto_training and not settings.training_script
+    def _tick_warm_trainer(self, now: float) -> None:
+        if self._active is not None and self._active.phase is Phase.PARKED:
+            self._end_warm_trainer()  # nobody knows when the next cycle begins
+        elif self._warm_trainer is not None:
+            left_s = self._pace.training_left_s(self._run.timeouts if self._run else None, self.progress, now)
+            situation = situation_of(
+                self._context, self._active, is_ending=self._reaper.busy, gap_s=self._pace.gap_s, left_s=left_s
+            )
+            self._warm_trainer.tick(situation)
+
+    def _end_warm_trainer(self) -> None:
+        child = self._warm_trainer.release() if self._warm_trainer is not None else None
+        if child is not None:
+            self._reaper.terminate(child)
 
     def _start_trainer(self, active: ActiveCycle, kind: JobKind) -> None:
         now = self._awake_clock.read()
@@ -198,6 +204,7 @@ class Runner:
             self._handle(active, run, run.unhandled.popleft(), now)
         if run.result is not None:
             self._store_result(active, run.result)  # before `_run` is cleared: if it raises, the next tick tries again
+            self._pace.record_result(active.cycle, run.timeouts, now)
             self._run = None
             self._reaper.await_exit(run.child)
         elif exit_code is not None:
@@ -212,9 +219,10 @@ class Runner:
         before, self.progress = self.progress, self.progress.after(event)
         has_advanced = self.progress.is_ahead_of(before)
         match event:
-            case Notice() if run.notices < MAX_NOTICES:
-                run.notices += 1
-                self._warn(active, event)
+            case Ready() if self._warm_trainer is not None and not run.was_warm:
+                self._warm_trainer.measure(run.child, now - run.timeouts.started)
+            case Notice():
+                self._notices.show(active.cycle.id, event)
             case Selecting() if active.phase is Phase.TRAINING:
                 has_advanced = True
                 self._context.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
@@ -224,13 +232,6 @@ class Runner:
             case Failure():
                 run.failure = event
         run.timeouts.record_event(now, is_ready=isinstance(event, Ready), has_advanced=has_advanced)
-
-    def _warn(self, active: ActiveCycle, notice: Notice) -> None:
-        """Show a trainer's notice as a warning with its own code, until the next trainer starts."""
-        code, message = printable(notice.code, limit=40), printable(notice.message)
-        self._notice_codes.add(code)
-        self._context.warn(code, message)
-        remember_notice(self._context.ledger, active.cycle.id, code, message)
 
     def _handle_exit(self, active: ActiveCycle, run: TrainerRun, exit_code: int) -> None:
         """After a successful script, start the selection of an epoch; else fail the attempt."""
@@ -247,15 +248,7 @@ class Runner:
             active.move(Interrupted())
             self._context.log.warning(f"cycle {active.cycle.id}: Windows ended its trainer with the console")
             return
-        failed = exit_reason(
-            exit_code,
-            run.failure,
-            last_words=last_error(run.spec.log),
-            is_script=is_script,
-            was_ready=run.timeouts.ready,
-            command=command_line(run.spec.arguments),
-        )
-        self._fail(active, failed)
+        self._fail(active, run.failed(exit_code))
 
     def _end_trainers(self) -> None:
         """Let the reaper do its next steps. After a trainer that exceeded a time limit has ended, fail its attempt."""
@@ -298,3 +291,4 @@ class Runner:
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
         self._is_recovering = False
         active.commit(publication)
+        self._pace.record_publish(now)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from daemon.ledger.cycle import Failed
 from daemon.process.child import Child, ChildSpec, script_command, trainer_command
-from daemon.process.interpreter import python_for, script_for
+from daemon.process.interpreter import command_line, python_for, script_for
+from daemon.process.output_log import last_error
 from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
+from daemon.training.exit_reason import exit_reason
 from daemon.training.job_builder import make_job
 from daemon.training.messages import log_script_start, log_trainer_start
 from daemon.training.timeouts import Timeouts
-from daemon.training.warm_trainer import Launcher, WarmTrainer
+from daemon.training.warm.warm_trainer import Launcher, WarmTrainer
 from schemas.job import Event, Failure, JobKind, Result
 from schemas.storage.windows_paths import for_script
 
@@ -24,10 +27,21 @@ class TrainerRun:
     child: Child
     spec: ChildSpec
     timeouts: Timeouts
+    was_warm: bool = False  #: whether it was started before its cycle
     unhandled: deque[Event] = field(default_factory=deque)
-    notices: int = 0
     result: Result | None = None
     failure: Failure | None = None
+
+    def failed(self, exit_code: int) -> Failed:
+        """Return the failure of a trainer that exited without a result."""
+        return exit_reason(
+            exit_code,
+            self.failure,
+            last_words=last_error(self.spec.log),
+            is_script=not self.timeouts.sends_events,
+            was_ready=self.timeouts.ready,
+            command=command_line(self.spec.arguments),
+        )
 
 
 def start_trainer(
@@ -48,7 +62,8 @@ def start_trainer(
     child, is_ready = warm or (launcher.start(spec, sends_events=True), False)
     child.send(job)
     log_trainer_start(context.log, job)
-    return TrainerRun(child, spec, Timeouts(settings.daemon, sends_events=True, started=now, ready=is_ready))
+    timeouts = Timeouts(settings.daemon, sends_events=True, started=now, ready=is_ready)
+    return TrainerRun(child, spec, timeouts, was_warm=warm is not None)
 
 
 def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, now: float) -> TrainerRun:

@@ -21,6 +21,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PIDS_NAME = "descendants.txt"
 """A file in State with the pids of the processes that the trainer started, one in each line."""
+GO_ON_NAME = "go_on"
+"""A file in State: as long as it does not exist, a trainer that lingers does not end after its last epoch."""
 SLEEPER = "import time; time.sleep(3600)"
 DOUBLE_FORKED = f"""
 import os, subprocess, sys
@@ -201,7 +203,11 @@ def work(job: dict[str, Any], mode: str) -> None:
         files[f"model_epoch_{epoch}.pt"] = checkpoint(mode, cycle, epoch)
         if epoch:
             epoch_done(epoch, len(epochs), 1.0 / epoch)
-    if mode == "fails after its epochs":
+    if mode.startswith("lingers"):
+        while not (output.parents[1] / GO_ON_NAME).exists():
+            send("heartbeat", doing="lingering", progress=0.5)
+            time.sleep(0.05)
+    if mode in {"fails after its epochs", "lingers, then fails"}:
         raise RuntimeError("a late bug")
     send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
@@ -240,7 +246,7 @@ def main() -> None:
         raise ModuleNotFoundError("No module named 'torch'")
     if mode in {"stubborn", "deaf"}:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if mode == "warm":
+    if mode in {"warm", "lingers"}:
         send("ready", versions={"fake": "1"})
     job: dict[str, Any] = {"kind": "prefetch"}
     while job["kind"] == "prefetch":

@@ -33,3 +33,8 @@ class PrefetchCache:
     def size(self) -> int:
         """Return the number of values."""
         return len(self._values)
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """Return the keys of all values."""
+        return list(self._values)

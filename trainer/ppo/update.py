@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from schemas.job import finite_or_none
+from trainer.common.eager_adam import EagerAdam
 from trainer.networks.network import Network
 from trainer.ppo.loss import LossConfig
 from trainer.rollouts.batch import Batch
@@ -55,13 +56,13 @@ class Updater(Protocol):
         """Return Adam's state dict in torch's layout. The next step may change its tensors."""
 
 
-def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -> torch.optim.Adam:
+def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -> EagerAdam:
     """Return Adam (Kingma and Ba 2015, arXiv:1412.6980, algorithm 1) as one fused kernel for each step.
 
     `moments` is the `state` part of an earlier state dict; with {}, the moments are zero.
     """
     parameters = [p for p in network.parameters() if p.numel()]
-    adam = torch.optim.Adam(parameters, lr=learning_rate, eps=ADAM_EPS, fused=True)
+    adam = EagerAdam(parameters, lr=learning_rate, eps=ADAM_EPS, fused=True)
     if moments:
         adam.load_state_dict({"state": copy.deepcopy(moments), "param_groups": adam.state_dict()["param_groups"]})
     return adam

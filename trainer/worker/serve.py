@@ -69,11 +69,11 @@ def _wait_for_job(lifeline: Lifeline, cache: PrefetchCache) -> Job:
     from trainer.worker.prefetch import prefetch
     from trainer.worker.warmup import warm_up_for
 
-    is_warm = False
+    warm_devices: set[str] = set()  # previews name the CPU as long as another trainer may use the GPU
     while (job := Job.from_bytes(lifeline.next_line())).kind == "prefetch":
         prefetch(job, cache)
-        if not is_warm and not lifeline.has_line:
-            is_warm = True
+        if job.settings.device not in warm_devices and not lifeline.has_line:
+            warm_devices.add(job.settings.device)
             warm_up_for(job)
     return job
 

@@ -88,13 +88,19 @@ def all_end(folder: Path, pids: list[int]) -> None:
     assert workers_of(folder) == []
 
 
+def status_of(folder: Path) -> dict[str, object]:
+    """Return the content of status.json, or {} if it does not exist."""
+    try:
+        status: dict[str, object] = orjson.loads(ProjectPaths(folder).status.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return status
+
+
 def state_of(folder: Path) -> str:
     """Return what status.json states: the state, and the cycle."""
-    try:
-        status = orjson.loads(ProjectPaths(folder).status.read_bytes())
-    except (OSError, ValueError):
-        return ""
-    return f"{status['state']} {status['cycle']}"
+    status = status_of(folder)
+    return f"{status['state']} {status['cycle']}" if status else ""
 
 
 def write_two(folder: Path) -> None:
@@ -127,6 +133,37 @@ def test_a_warm_trainer_ends(tmp_path):
 
     with killed_when(folder, waits, trainer="warm", warm_trainer="true") as pids:
         assert pids
+        all_end(folder, pids)
+
+
+@pytest.mark.fault(57)
+@pytest.mark.parametrize("trainer", ["lingers", "lingers, never ready"])
+def test_a_warm_trainer_beside_a_training_ends(fresh_project, trainer):
+    """Both end, whether the second one is ready or still starts."""
+    folder = fresh_project()
+    write_two(folder)
+    written = []
+
+    def both_run() -> bool:
+        if not written and state_of(folder) == "training 1":
+            written.extend(write_rollout(ProjectPaths(folder).exports, index) for index in (3, 4))
+        return len(workers_of(folder)) == 2
+
+    with killed_when(folder, both_run, trainer=trainer, warm_trainer="true") as pids:
+        assert len(pids) == 2
+        all_end(folder, pids)
+
+
+@pytest.mark.fault(57)
+def test_a_reader_that_waits_for_the_next_file_ends(fresh_project):
+    folder = fresh_project()
+    write_rollout(ProjectPaths(folder).exports, 1, v1_bytes(n=16_000))
+
+    def waits() -> bool:
+        return status_of(folder).get("rollouts_pending") == 1 and len(workers_of(folder)) == 1
+
+    with killed_when(folder, waits) as pids:
+        assert len(pids) == 1
         all_end(folder, pids)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from daemon.ledger.cycle import Phase
 from daemon.process.output_log import LIMIT_BYTES, ChildLog
-from daemon.training.runner import MAX_NOTICES
+from daemon.training.notices import MAX_NOTICES
 from schemas.errors import HotlapError, ModelError
 from schemas.job import Job, RolloutInput
 from schemas.rollout.reader import read_rollout

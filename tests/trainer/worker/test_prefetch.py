@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from schemas.errors import ConfigError
 from schemas.job import Job
 from schemas.storage.files import sha256_of
-from tests.trainer.toy import HIDDEN, Bandit, loop_for
+from tests.trainer.toy import HIDDEN, HiddenBandit, loop_for
 from trainer.common import prefetch_cache
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter
+from trainer.worker import warmup
 from trainer.worker.jobs import run_job
 from trainer.worker.prefetch import prefetch
+from trainer.worker.serve import _wait_for_job
 from trainer.worker.warmup import warm_up_for
 
 
@@ -25,8 +28,8 @@ def cache():
 
 @pytest.fixture
 def job(tmp_path):
-    """Return a job with a trained parent and three new rollouts."""
-    env = Bandit()
+    """Return a job with a trained parent and three new rollouts, with critic observations."""
+    env = HiddenBandit()
     loop = loop_for(env, tmp_path / "before")
     model = loop.train(env.play(loop.start(), 40))
     entries = tuple(loop.given(env.play(model, 40)) for _ in range(3))
@@ -121,3 +124,26 @@ def test_the_cache_has_a_size_limit(monkeypatch):
     cache.put("a", 1, size_bytes=60)
     cache.put("b", 2, size_bytes=60)
     assert (cache.get("a"), cache.get("b")) == (1, None)
+
+
+def test_without_a_known_parent_only_the_rollouts_are_read(job, cache):
+    plain = outcome(job)
+    no_parent = {"parent": None, "parent_sha256": None}
+    prefetch(preview_of(job.model_copy(update=no_parent), *job.rollouts), cache)
+    assert {key[0] for key in cache.keys} == {"rollout", "quality"}
+    for entries in job.rollouts:
+        Path(entries.cache).unlink()
+    assert outcome(job, cache) == plain
+
+
+def test_the_gpu_is_warmed_up_only_when_a_preview_names_it(job, cache, monkeypatch):
+    """As long as another trainer uses it, previews name the CPU."""
+    devices = ["cpu", "cpu", "auto", "auto"]
+    settings = [job.settings.model_copy(update={"device": device}) for device in devices]
+    jobs = [preview_of(job.model_copy(update={"settings": each})) for each in settings]
+    lines = [each.to_bytes() for each in (*jobs, job)]
+    warmed = []
+    monkeypatch.setattr(warmup, "warm_up_for", lambda preview: warmed.append(preview.settings.device))
+    lifeline = SimpleNamespace(next_line=lambda: lines.pop(0), has_line=False)
+    assert _wait_for_job(lifeline, cache) == job
+    assert warmed == ["cpu", "auto"]

@@ -92,8 +92,8 @@ def test_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     entry = loop.given(env.play(model, 40))
     captured = {}
 
-    def spy(attributed, parent, distribution, job, notices):
-        prepared = rescale_and_build(attributed, parent, distribution, job, notices)
+    def spy(attributed, parent, distribution, job, *others):
+        prepared = rescale_and_build(attributed, parent, distribution, job, *others)
         with torch.no_grad():
             new = evaluate(prepared.network, distribution_for(job.contract.action_space), prepared.train)
         captured["ratio"] = (new.logp_B - prepared.train.logp_B).exp()

@@ -19,6 +19,7 @@ from trainer.checkpoints.adoption import read_trained_model
 from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite
 from trainer.checkpoints.export import fold
 from trainer.checkpoints.tensor_copy import copy_tensors
+from trainer.common.eager_adam import EagerAdam
 from trainer.common.rng import numpy_rng_for
 from trainer.dagger.actions import ActionSpec, Labels
 from trainer.dagger.environment import ObservationSpec
@@ -73,7 +74,7 @@ class DaggerLearner:
         self._network: PolicyNetwork = self._build_network()
         self._network.module().to(config.device)
         parameters = self._network.trained_parameters()
-        self._optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
+        self._optimizer = EagerAdam(parameters, lr=config.learning_rate, eps=1e-5, fused=True)
 
     def _build_network(self) -> PolicyNetwork:
         config, outputs = self._config, self._space.output_size

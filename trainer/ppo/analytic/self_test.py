@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from schemas.contract import ContinuousActions, PolicyContract
+from trainer.common.eager_adam import EagerAdam
 from trainer.common.rng import rng_for
 from trainer.networks.distributions import distribution_for
 from trainer.networks.network import ActorCritic, Shape, build_network
@@ -64,7 +65,7 @@ def _compare() -> str:
     gradient.shuffle(torch.arange(batch.size))
     adam = FlatAdam(stacked.flat, network, _CONFIG, {})
     parameters = ordered_parameters(reference)
-    plain_adam = torch.optim.Adam(parameters, lr=_CONFIG.learning_rate, eps=ADAM_EPS, foreach=False, fused=False)
+    plain_adam = EagerAdam(parameters, lr=_CONFIG.learning_rate, eps=ADAM_EPS, foreach=False, fused=False)
     for _ in range(_STEPS):
         gradient.compute(slice(0, batch.size))
         gradients = [view.clone() for view in stacked.flat.views(stacked.flat.gradient)]

@@ -1,0 +1,1 @@
+"""The warm trainer: when it starts, its previews, and its process."""
