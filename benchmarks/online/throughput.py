@@ -117,7 +117,7 @@ def hotlap(seconds: float, *, collects: bool, learns: bool, one_thread: bool = F
     from trainer.online.actor import Actor
     from trainer.online.collector import Collector
     from trainer.online.config import OnlineSettings, RunSettings, TrainSettings
-    from trainer.online.learner import OnlineLearner, ScheduledValues
+    from trainer.online.learners.ppo import OnlineLearner, ScheduledValues
 
     threads.limit_numpy_to_one_thread()
     torch.set_num_threads(1)

@@ -69,6 +69,10 @@ TRAINER = {
         "the epoch that auto_load_model_epoch asks for cannot be published; the best one was",
         "set auto_load_model_epoch = 0",
     ),
+    "W_REPLAY": Code(
+        "the experiences beside an online run's checkpoint do not exist or are damaged",
+        "nothing; td3 continues with new experiences, so it learns more slowly at first",
+    ),
     "W_OPTIMIZER": Code(
         "the parent's optimizer state or its critics do not fit, so that part starts from scratch",
         "nothing; with td3, the policy does not change in the first half of this cycle",

@@ -37,6 +37,22 @@ InitialStd = Annotated[
 ValueCoef = Annotated[NotNegative, Field(description="Weight of the value loss.")]
 MaxGradNorm = Annotated[PositiveFloat, Field(description="Gradients are scaled down to this norm.")]
 Epochs = Annotated[int, Field(ge=1, le=1000)]
+UpdatesPerExperience = Annotated[float, Field(gt=0, le=20, description="td3: gradient steps for each new experience.")]
+CriticSizes = Annotated[
+    LayerSizes, Field(description="td3: hidden layers of the critics, which exist only in the trainer.")
+]
+ReturnSteps = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=100,
+        description="td3: half of the targets add up so many rewards before they use a critic's value, the other half "
+        "one.",
+    ),
+]
+ReplayExperiences = Annotated[
+    int, Field(ge=1000, description="td3: how many experiences it learns from, the newest ones.")
+]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
     Field(description="auto: bfloat16 autocast on CUDA if the networks are large enough to gain, else float32."),

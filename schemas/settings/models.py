@@ -12,18 +12,21 @@ from schemas.settings.fields import (
     BatchSize,
     ClipRange,
     Count,
+    CriticSizes,
     Epochs,
     GaeLambda,
     Gamma,
     HiddenSizes,
-    LayerSizes,
     MaxGradNorm,
     NotNegative,
     PositiveFloat,
     PositiveInt,
     Precision,
+    ReplayExperiences,
+    ReturnSteps,
     Seed,
     SettingsGroup,
+    UpdatesPerExperience,
     ValueCoef,
 )
 from schemas.settings.mirror import MirrorSettings
@@ -243,14 +246,10 @@ class TrainerSettings(SettingsGroup):
     """Part of the episodes that is kept out of training, to score the epochs."""
     history_ratio: Annotated[float, Field(ge=0, le=10)] = 0.1
     """ppo: old rollouts to draw for each new one; they train the value function."""
-    updates_per_experience: Annotated[float, Field(gt=0, le=20)] = 0.5
-    """td3: gradient steps for each new experience."""
-    critic_sizes: LayerSizes = (128, 128)
-    """td3: hidden layers of the critics, which exist only in the trainer."""
-    return_steps: Annotated[int, Field(ge=1, le=100)] = 3
-    """td3: half of the targets add up so many rewards before they use a critic's value, the other half one."""
-    replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
-    """td3: how many experiences it learns from, the newest ones."""
+    updates_per_experience: UpdatesPerExperience = 0.5
+    critic_sizes: CriticSizes = (128, 128)
+    return_steps: ReturnSteps = 3
+    replay_experiences: ReplayExperiences = 1_000_000
     exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2
     """td3: deviation of the noise that engines add to actions. It falls by a fifth in each cycle, down to this."""
     seconds: PositiveFloat | None = None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from schemas.contract import ContinuousActions
 from schemas.errors import ConfigError
 from schemas.job import Job, finite_or_none
 from schemas.model import PROBE_SIZE
@@ -21,14 +19,13 @@ from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
-from trainer.networks.critic_inputs import CriticInputs, critic_width_of
+from trainer.networks.critic_inputs import critic_width_of
 from trainer.networks.network import ActorCritic
 from trainer.networks.normaliser import Normalisers
+from trainer.off_policy.make_updater import fastest_device, make_off_policy_updater
 from trainer.off_policy.replay_builder import ReplayBuilder
-from trainer.off_policy.soft_choices import SoftChoiceUpdater
-from trainer.off_policy.state import CriticsState
-from trainer.off_policy.td3 import Td3Updater
-from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdater
+from trainer.off_policy.state import CriticsState, critic_layer_sizes
+from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE
 from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
@@ -39,7 +36,6 @@ from trainer.rollouts.symmetry.check import usable_mirror
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences
 from trainer.rollouts.training_set import require_next_states
 
-_DEVICE_TRIAL_STEPS = 20
 _EXPLORATION_DECAY = 0.8
 """Of the noise's deviation, from cycle to cycle. With little noise at once, a policy stays slow but safe."""
 _CRITICS_ALONE = 0.5
@@ -50,7 +46,7 @@ class OffPolicyLearner:
     """The epochs of TD3, or of its sibling for choices; see `trainer.worker.epochs.Learner`."""
 
     def __init__(self, loaded: Sequence[LoadedRollout], parent: Parent, job: Job, notices: Notices) -> None:
-        self._job, self._parent = job, parent
+        self._job, self._parent, space = job, parent, job.contract.action_space
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
@@ -71,13 +67,17 @@ class OffPolicyLearner:
         if mirror is not None:
             images = mirrored_experiences(experiences, mirror).without_critic_observations()
             experiences, held_out_B = concatenate([experiences, images]), np.tile(held_out_B, 2)
-        self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
+        settings = job.settings
+        self._builder = ReplayBuilder(
+            self._network, self._state, parent.normalisers, job.contract,
+            gamma=settings.gamma, steps=settings.return_steps, seed=settings.seed,
+        )  # fmt: skip
         self._replay = self._builder.build(
             experiences, held_out_B, is_policy_trained=parent.trained, number=job.policy_version
         )
-        self._steps = max(job.settings.epochs, round(job.settings.updates_per_experience * new))
-        self.device = self._choose_device()
-        self._updater = self._make_updater(self._network, self._state, self.device)
+        self._steps = max(settings.epochs, round(settings.updates_per_experience * new))
+        self.device = fastest_device(devices.candidates(settings), self._network, self._state, space, self._replay)
+        self._updater = make_off_policy_updater(self._network, self._state, space, self.device)
 
     @property
     def network(self) -> ActorCritic:
@@ -140,11 +140,8 @@ class OffPolicyLearner:
         return state.with_critic_observations(critic_observation_BP, self._job.contract.observation_size)
 
     def _parents_state(self, critic_width: int, notices: Notices) -> CriticsState:
-        space, settings, document = self._job.contract.action_space, self._job.settings, self._parent.critics_state
-        is_continuous = isinstance(space, ContinuousActions)
-        inputs = self._job.contract.observation_size + CriticInputs.identity(critic_width).columns
-        inputs += space.output_size if is_continuous else 0
-        sizes = (inputs, *settings.critic_sizes, 1 if is_continuous else space.output_size)
+        settings, document = self._job.settings, self._parent.critics_state
+        sizes = critic_layer_sizes(self._job.contract, settings.critic_sizes, critic_width=critic_width)
         if "critics" in document:
             state = CriticsState.from_document(document, sizes, self._network)
             if state is not None:
@@ -161,26 +158,6 @@ class OffPolicyLearner:
         least, parent_std_A = self._job.settings.exploration, self._network.action_log_std.exp()
         self._network.action_log_std.copy_((parent_std_A * _EXPLORATION_DECAY).clamp_(min=least).log_())
         self._network.clamp_log_std()
-
-    def _choose_device(self) -> torch.device:
-        candidates = devices.candidates(self._job.settings)
-
-        def steps_on(device: torch.device) -> Callable[[], None]:
-            updater = self._make_updater(copy.deepcopy(self._network), self._state.copy(), device)
-            replay = self._replay.to(device)
-
-            def steps() -> None:
-                updater.run(replay, _DEVICE_TRIAL_STEPS, seed=0, cycle=0, epoch=0)
-
-            return steps
-
-        return devices.fastest(candidates, steps_on)
-
-    def _make_updater(self, network: ActorCritic, state: CriticsState, device: torch.device) -> OffPolicyUpdater:
-        space = self._job.contract.action_space
-        if isinstance(space, ContinuousActions):
-            return Td3Updater(network, state, space, device=device)
-        return SoftChoiceUpdater(network, state, device=device)
 
 
 def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:

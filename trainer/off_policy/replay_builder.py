@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from schemas.job import Job
+from schemas.contract import PolicyContract
 from schemas.rollout.rollout import Bools
 from trainer.common.rng import rng_for
 from trainer.networks.network import Network
@@ -22,10 +22,21 @@ _ROWS_FOR_RETURNS = 4096
 class ReplayBuilder:
     """The normalisers of a policy and its critics, and replay data in their units."""
 
-    def __init__(self, network: Network, state: CriticsState, normalisers: Normalisers, job: Job) -> None:
+    def __init__(
+        self,
+        network: Network,
+        state: CriticsState,
+        normalisers: Normalisers,
+        contract: PolicyContract,
+        *,
+        gamma: float,
+        steps: int,
+        seed: int,
+    ) -> None:
+        """Build from these networks; targets are over one step, and over `steps` steps."""
         self.normalisers = normalisers
-        self._network, self._state, self._contract = network, state, job.contract
-        self._gamma, self._steps, self._seed = job.settings.gamma, job.settings.return_steps, job.settings.seed
+        self._network, self._state, self._contract = network, state, contract
+        self._gamma, self._steps, self._seed = gamma, steps, seed
 
     def build(self, experiences: Experiences, held_out_B: Bools, *, is_policy_trained: bool, number: int) -> Replay:
         """Include the new experiences in the normalisers, rescale the networks, and return the replay data.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Float32
 from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.network import Network
@@ -25,6 +26,17 @@ class Moments:
 
     critics: dict[str, Any] | None = None
     policy: dict[str, Any] | None = None
+
+
+def critic_layer_sizes(
+    contract: PolicyContract, hidden_sizes: tuple[int, ...], *, critic_width: int = 0
+) -> tuple[int, ...]:
+    """Return the layer sizes of critics, for so many critic observations besides the policy's."""
+    space = contract.action_space
+    is_continuous = isinstance(space, ContinuousActions)
+    inputs = contract.observation_size + CriticInputs.identity(critic_width).columns
+    inputs += space.output_size if is_continuous else 0
+    return inputs, *hidden_sizes, 1 if is_continuous else space.output_size
 
 
 @dataclass(frozen=True, slots=True)

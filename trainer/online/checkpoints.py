@@ -17,7 +17,7 @@ from schemas.storage.files import read_with_retries, unlink_with_retries, write_
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
 from trainer.checkpoints.export import export
 from trainer.networks.normaliser import Normalisers
-from trainer.online.learner import OnlineLearner
+from trainer.online.learners.ppo import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
 _ENVIRONMENTS = "ground"  #: its key in checkpoints, so that older ones can be resumed
@@ -61,6 +61,7 @@ def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Te
         ),
         policy_trained=learner.trained,
         optimizer_state=learner.optimizer_state(),
+        critics_state=learner.critics_state(),
         history=progress.history,
         probe_observations=probe[:PROBE_SIZE],
     )
@@ -80,7 +81,12 @@ class CheckpointManager:
         progress.kept[path.name] = float("-inf") if progress.last is None else progress.last
         for name in names_to_remove(progress.kept, newest=self._newest, best=self._best):
             del progress.kept[name]
+        learner.save_history(history_path(path))  # first: a checkpoint that exists has its experiences
         self._write(path, learner, progress, probe)
+        for old in self.folder.glob("replay_step_*.npz"):
+            if old != history_path(path):
+                with contextlib.suppress(OSError):
+                    unlink_with_retries(old)
         for old in self.folder.glob("model_step_*.pt"):
             if NAME.fullmatch(old.name) and old.name not in progress.kept:  # not a copy that a user made
                 with contextlib.suppress(OSError):  # another program has it open: a later save removes it
@@ -135,6 +141,11 @@ def names_to_remove(kept: dict[str, float], *, newest: int, best: int) -> list[s
     return [name for name in by_age if name not in stay]
 
 
+def history_path(path: Path) -> Path:
+    """Return the file of the experiences that belong to a checkpoint `model_step_<n>.pt`."""
+    return path.with_name(f"{path.stem.replace('model', 'replay')}.npz")
+
+
 def _normaliser_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.normaliser.json")
 
@@ -172,5 +183,7 @@ def resume(path: Path, learner: OnlineLearner) -> tuple[RunProgress, torch.Tenso
     learner.network.load_state_dict(checkpoint.policy_state_dict)
     learner.normalisers, learner.trained = checkpoint.normalisers, checkpoint.policy_trained
     learner.moments = dict(checkpoint.optimizer_state_dict.get("state", {}))
+    learner.restore_critics(checkpoint.critics_state)
+    learner.load_history(history_path(path))
     progress = RunProgress.from_state_dict(document["online"], checkpoint.training_history)
     return progress, checkpoint.probe_observations

@@ -24,6 +24,7 @@ from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
 from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, RunSettings, as_toml
 from trainer.online.environments import choose_num_envs
+from trainer.online.learners.choice import algorithm_for
 from trainer.online.presets.choice import settings_of_run, settings_with_preset
 from trainer.online.presets.table import PRESETS
 from trainer.online.reporting.console import RunConsole
@@ -232,14 +233,17 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
     agents = f"{num_envs} environments, {env.n_agents} learning agents, {env.contract.observation_size} observations"
     rates = f"{train.learning_rate:g} -> {train.learning_rate_end:g}"
     entropy = f"{train.entropy_coef:g} -> {train.entropy_coef_end:g}"
+    update = f"minibatch {train.batch_size}, {train.epochs} epochs, learning rate {rates}, entropy {entropy}"
+    if algorithm_for(env.contract, settings) == "td3":
+        update = f"td3: {train.updates_per_experience:g} gradient steps for each new step"
     return [
         f"[OK] user {_user()}, {system}",
         f"[OK] device {device}, precision {settings.run.precision}",
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
         f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
-        f"[OK] batch {batch:,} ({settings.env.n_steps} each), minibatch {train.batch_size}, {train.epochs} epochs",
-        f"[OK] learning rate {rates}, entropy {entropy}, gamma {train.gamma:g}, {settings.run.total_steps:,} steps",
+        f"[OK] batch {batch:,} ({settings.env.n_steps} each), {update}",
+        f"[OK] gamma {train.gamma:g}, {settings.run.total_steps:,} steps",
     ]
 
 

@@ -14,6 +14,7 @@ from schemas.settings.fields import (
     ClipRange,
     ClipRangeEnd,
     Count,
+    CriticSizes,
     Epochs,
     Fraction,
     GaeLambda,
@@ -25,8 +26,11 @@ from schemas.settings.fields import (
     PositiveFloat,
     PositiveInt,
     Precision,
+    ReplayExperiences,
+    ReturnSteps,
     Seed,
     SettingsGroup,
+    UpdatesPerExperience,
     ValueCoef,
 )
 from schemas.settings.loading import file_values, settings_from
@@ -99,9 +103,18 @@ class RocketSettings(SettingsGroup):
 class TrainSettings(SettingsGroup):
     """`[train]`: how the policy learns. Linear schedules run over the whole run."""
 
+    algorithm: Literal["ppo", "td3", "auto"] = "ppo"
+    """ppo: learns from each batch once. td3: learns from all experiences of the run, which needs fewer steps and more
+    time for each. auto: td3 if actions are continuous."""
     hidden_sizes: HiddenSizes = (128, 128)
+    updates_per_experience: UpdatesPerExperience = 0.5
+    critic_sizes: CriticSizes = (128, 128)
+    return_steps: ReturnSteps = 3
+    replay_experiences: ReplayExperiences = 1_000_000
+    exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2
+    """td3: deviation of the noise that is added to actions. It falls by a fifth in 5,000 agent steps, down to this."""
     epochs: Epochs = 4
-    """Passes over each batch."""
+    """ppo: passes over each batch."""
     batch_size: BatchSize = 512
     learning_rate: PositiveFloat = 3e-4
     """Adam's step size at the start; the schedule is linear over the whole run."""

@@ -23,11 +23,14 @@ from trainer.online.collector import Collector
 from trainer.online.config import OnlineSettings
 from trainer.online.environments import Environments, SingleEnvironments
 from trainer.online.evaluate import ReturnStatistics
-from trainer.online.learner import OnlineLearner, ScheduledValues
+from trainer.online.learners.choice import make_learner
+from trainer.online.learners.ppo import ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.start_from import start_from
 
-_LOSSES = ("total", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
+_LOSSES = frozenset(
+    ("total", "policy_loss", "value_loss", "critic_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
+)
 
 
 class OnlineRun:
@@ -50,7 +53,7 @@ class OnlineRun:
             folder / "checkpoints", keep_newest=limits.keep_newest, keep_best=limits.keep_best
         )
         self.environments: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
-        self.learner = OnlineLearner(self.environments.env.contract, settings)
+        self.learner = make_learner(self.environments.env.contract, settings)
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
@@ -105,7 +108,7 @@ class OnlineRun:
             self._console.line(self.learner.notes.pop(0))
         progress.steps += experiences.size
         progress.iteration += 1
-        for name in _LOSSES:
+        for name in _LOSSES & losses.keys():
             progress.history.setdefault(name, []).append(losses[name])
         if not len(self._probe) or progress.iteration % 50 == 0:
             rows = numpy_rng_for(seed, "probe", progress.iteration).permutation(experiences.size)[:8]

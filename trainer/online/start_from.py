@@ -9,7 +9,7 @@ from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import read_with_retries
 from trainer.checkpoints.adoption import into_network, read_trained_model
-from trainer.online.learner import OnlineLearner
+from trainer.online.learners.ppo import OnlineLearner
 
 _HINT = "start from a model of this environment's agents"
 
@@ -34,4 +34,5 @@ def start_from(path: Path, learner: OnlineLearner) -> list[str]:
     learner.network.load_state_dict(checkpoint.policy_state_dict)
     learner.normalisers, learner.trained = checkpoint.normalisers, checkpoint.policy_trained
     learner.moments = dict(checkpoint.optimizer_state_dict.get("state", {}))
+    learner.restore_critics(checkpoint.critics_state)
     return [f"starts from {path.as_posix()}", *read.notes[1:], *notes]

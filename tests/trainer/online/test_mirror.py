@@ -12,7 +12,7 @@ from trainer.online.actor import Actor
 from trainer.online.collector import Collector
 from trainer.online.config import EnvSettings, OnlineSettings, TrainSettings, read_config
 from trainer.online.environments import make_env, mirror_of
-from trainer.online.learner import OnlineLearner, ScheduledValues
+from trainer.online.learners.ppo import OnlineLearner, ScheduledValues
 
 
 def learned(env_id, steps=64, **mirror):

@@ -22,7 +22,7 @@ from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
 from trainer.online.environments import choose_num_envs
 from trainer.online.evaluate import ReturnStatistics, evaluate
-from trainer.online.learner import OnlineLearner, ScheduledValues
+from trainer.online.learners.ppo import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.opponent_pool import OpponentPool, expected_score

@@ -13,7 +13,7 @@ from schemas.errors import ConfigError
 from trainer.common.shipped_files import shipped_configs
 from trainer.online.cli import main, parser, read_settings
 from trainer.online.config import PresetName, as_toml, read_config
-from trainer.online.learner import OnlineLearner
+from trainer.online.learners.ppo import OnlineLearner
 from trainer.online.presets.choice import choose_preset, settings_with_preset
 from trainer.online.presets.table import PRESETS, preset_for_entry_point
 

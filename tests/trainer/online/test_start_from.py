@@ -15,7 +15,7 @@ from trainer import load_policy
 from trainer.networks.network import run_stack
 from trainer.online.cli import main
 from trainer.online.config import OnlineSettings, TrainSettings
-from trainer.online.learner import OnlineLearner
+from trainer.online.learners.ppo import OnlineLearner
 from trainer.online.start_from import start_from
 
 SPACE = ContinuousActions.named(("steer", "throttle", "brake"))

@@ -99,8 +99,8 @@ class RunConsole:
         parts = [f"{steps:,} of {self._total:,} steps", f"{speed:,.0f} steps/s"]
         if reward is not None:
             parts.append(f"reward {reward:.4g}")
-        names = ("value_loss", "entropy", "approx_kl", "clip_fraction")
-        parts += [f"{name} {metrics[f'train/{name}']:.3g}" for name in names]
+        names = ("value_loss", "critic_loss", "entropy", "exploration", "approx_kl", "clip_fraction")
+        parts += [f"{name} {metrics[key]:.3g}" for name in names if (key := f"train/{name}") in metrics]
         parts += [f"{name} {value:.4g}" for name, value in metrics.items() if name.startswith("selfplay/")]
         parts += [f"{name.removeprefix('system/')} {metrics[name]:.0f}" for name in _LOAD if name in metrics]
         parts.append(f"{max(0.0, (self._total - steps) / max(speed, 1e-9)) / 60:.0f} min left")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from trainer.rollouts.symmetry.check import find_mismatch
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences, symmetric_normaliser
 from trainer.rollouts.training_set import first_return_normaliser
 
-_CHECKED_BATCHES = 3
+CHECKED_BATCHES = 3
 """In so many batches at the start of a run, a mirror of the config is checked."""
 
 
@@ -78,7 +79,7 @@ class OnlineLearner:
 
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Update the policy with a batch and return its losses and other values for the logs, by name."""
-        if iteration < _CHECKED_BATCHES:
+        if iteration < CHECKED_BATCHES:
             self._check_mirror(experiences)
         batch, explained_variance = self._build_batch(experiences)
         if self._updater is None:
@@ -102,6 +103,19 @@ class OnlineLearner:
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict; it is empty before the first update."""
         return {} if self._updater is None else self._updater.optimizer_state()
+
+    def critics_state(self) -> dict[str, Any]:
+        """Return {}: PPO has no critics besides the network."""
+        return {}
+
+    def restore_critics(self, document: dict[str, Any]) -> None:
+        """Ignore the critics of a checkpoint."""
+
+    def save_history(self, path: Path) -> None:
+        """Write nothing: PPO forgets the experiences of earlier batches."""
+
+    def load_history(self, path: Path) -> None:
+        """Read nothing."""
 
     def _make_updater(self, network: Network, device: torch.device, batch: Batch, config: UpdateConfig) -> Updater:
         config = replace(
