@@ -30,7 +30,7 @@ from trainer.rollouts.behaviour_policy import (
 from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
-from trainer.rollouts.symmetry.mirrored import mirrored_columns, symmetric_normaliser
+from trainer.rollouts.symmetry.mirrored import MirroredColumns, mirrored_columns, symmetric_normaliser
 
 LARGEST_WEIGHT = 10.0
 """Largest weight of an experience, in units of the average weight."""
@@ -83,13 +83,7 @@ def rescale_and_build(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
     observation_BO = normalisers.observations(experiences.observation_BO)
-    rho_B = importance_weights(
-        outputs.logp_B.double().numpy(),
-        outputs.density_B.double().numpy(),
-        attributed.policy_source_B,
-        attributed.behaviour_logp_B,
-    )
-    rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
+    rho_B = _importance_weights(attributed, outputs)
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
     values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
     if values_only:
@@ -115,9 +109,7 @@ def rescale_and_build(
     moves_B = np.zeros_like(experiences.is_new_B) if values_only else moves_policy(experiences.is_new_B)
     columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, rho_B * moves_B, normalisers.returns)
     if images is not None:
-        columns = columns.followed_by(
-            images.observation_BO, images.outputs, images.value_B, weight_B=images.rho_B * moves_B
-        )
+        columns = columns.followed_by(images, images.rho_B * moves_B)
     return TrainingSet(
         network=network,
         train=columns.batch(can_bootstrap_B & ~held_B),
@@ -127,6 +119,15 @@ def rescale_and_build(
         values_only=values_only,
         size=int(can_bootstrap_B.sum()),
     )
+
+
+def _importance_weights(attributed: AttributedRollouts, outputs: PolicyOutputs) -> Float64:
+    """Return the importance weight of each step [B], up to 1."""
+    source_B = attributed.policy_source_B
+    rho_B = importance_weights(
+        outputs.logp_B.double().numpy(), outputs.density_B.double().numpy(), source_B, attributed.behaviour_logp_B
+    )
+    return with_weights_of_unknown_steps(rho_B, source_B, attributed.experiences.segment_B)
 
 
 def moves_policy(is_new_B: Bools) -> Bools:
@@ -232,14 +233,12 @@ class _Columns:
     weight_B: Float64
     returns: ReturnNormaliser
 
-    def followed_by(
-        self, observation_BO: torch.Tensor, outputs: PolicyOutputs, value_B: Float64, *, weight_B: Float64
-    ) -> _Columns:
+    def followed_by(self, images: MirroredColumns, weight_B: Float64) -> _Columns:
         """Return these columns, then those of the mirror images, which have the same advantages and targets."""
         return _Columns(
-            torch.cat([self.observation_BO, observation_BO]),
-            concatenate_outputs([self.outputs, outputs]),
-            np.append(self.value_B, value_B),
+            torch.cat([self.observation_BO, images.observation_BO]),
+            concatenate_outputs([self.outputs, images.outputs]),
+            np.append(self.value_B, images.value_B),
             np.tile(self.advantage_B, 2),
             np.tile(self.target_B, 2),
             np.append(self.weight_B, weight_B),
