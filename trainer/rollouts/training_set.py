@@ -85,13 +85,7 @@ def rescale_and_build(
     observation_BO = normalisers.observations(experiences.observation_BO)
     rho_B = _importance_weights(attributed, outputs)
     _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
-    values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
-    if values_only:
-        notices.send(
-            "W_FAR_STRANGER",
-            f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
-            "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
-        )
+    values_only = parent.may_wait and _is_too_different(rho_B, notices)
     value_B, final_value_F = outputs.values_in_reward_units(normalisers.returns)
     images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
     advantage_B = advantages(
@@ -119,6 +113,18 @@ def rescale_and_build(
         values_only=values_only,
         size=int(can_bootstrap_B.sum()),
     )
+
+
+def _is_too_different(rho_B: Float64, notices: Notices) -> bool:
+    """Return whether an untrained policy should not learn from these experiences, and report it."""
+    if rho_B.mean() >= ENOUGH_OVERLAP:
+        return False
+    notices.send(
+        "W_FAR_STRANGER",
+        f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
+        "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
+    )
+    return True
 
 
 def _importance_weights(attributed: AttributedRollouts, outputs: PolicyOutputs) -> Float64:
