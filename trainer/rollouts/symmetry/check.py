@@ -23,10 +23,8 @@ FEWEST_BLOCKS = 16
 """With fewer blocks of steps, nothing is decided."""
 _BLOCK = 32
 """Consecutive steps that count as one in the significance, because they depend on each other."""
-_CLEAR = 0.5
-_UNCLEAR = 0.2
-"""Between these two, the step before is used as well: agents that see one side only cause such differences."""
-_CLEAR_WITH_CONTEXT = 0.15
+_CLEAR = 0.6
+"""A larger error by this part is wrong. Right mirrors of agents that drive one-way tracks reach 0.5."""
 _SIGNIFICANT = 4.0
 _LEAST_OVERLAP = 0.2
 """Below this, hardly any mirror image looks like an experience."""
@@ -85,18 +83,10 @@ def _compare(
     choices = None if isinstance(space, ContinuousActions) else _frequent(experiences.action_BA[rows], mirror, space.n)
     narrowed = mirror if choices is None else choices.mirror(mirror)
     columns = _Columns(experiences, mirror, choices)
-    plain = mirror_excess(*columns.steps(rows, block_B), narrowed)
-    is_suspect = (plain.ratio > _UNCLEAR) & (plain.significance > _SIGNIFICANT)
-    is_wrong = is_suspect & (plain.ratio > _CLEAR)
-    has_step_before = experiences.has_next_row_B[rows - 1] & (rows > 0)
-    if is_suspect.any() and not is_wrong.any() and has_step_before.any():
-        later, block_B = rows[has_step_before], np.unique(block_B[has_step_before], return_inverse=True)[1]
-        if int(block_B.max()) + 1 >= FEWEST_BLOCKS:
-            context = columns.changes(later), columns.changes(later, mirrored=True)
-            excess = mirror_excess(*columns.steps(later, block_B), narrowed, context)
-            is_wrong = is_suspect & (excess.ratio > _CLEAR_WITH_CONTEXT) & (excess.significance > _SIGNIFICANT)
-    order = np.argsort(-plain.ratio, kind="stable")
-    return tuple((int(i), float(plain.ratio[i])) for i in order if is_wrong[i])[:_MOST_NAMED], plain.overlap
+    excess = mirror_excess(*columns.steps(rows, block_B), narrowed)
+    is_wrong = (excess.ratio > _CLEAR) & (excess.significance > _SIGNIFICANT)
+    order = np.argsort(-excess.ratio, kind="stable")
+    return tuple((int(i), float(excess.ratio[i])) for i in order if is_wrong[i])[:_MOST_NAMED], excess.overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +141,6 @@ class _Columns:
             for mirrored in (False, True)
         )
         return one, other
-
-    def changes(self, rows: Int64, *, mirrored: bool = False) -> Float64:
-        """Return what changed in the step before, and the action that led to it."""
-        change_BO = self._observations(rows, mirrored=mirrored) - self._observations(rows - 1, mirrored=mirrored)
-        return np.concatenate([change_BO, self._actions(rows - 1, mirrored=mirrored)], axis=1)
 
     def _observations(self, rows: Int64, *, mirrored: bool) -> Float64:
         columns = self.experiences.observation_BO[rows].astype(np.float64)

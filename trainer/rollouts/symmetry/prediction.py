@@ -64,19 +64,11 @@ class _Sides(NamedTuple):
     image: Float64
 
 
-def mirror_excess(
-    steps: StepColumns, images: StepColumns, mirror: Mirror, context: tuple[Float64, Float64] | None = None
-) -> Excess:
-    """Compare the two models. `context` has further inputs of the steps and of their images, such as the step before.
-
-    The columns of the context must have the layout of observation and action, one after the other.
-    """
+def mirror_excess(steps: StepColumns, images: StepColumns, mirror: Mirror) -> Excess:
+    """Compare the two models."""
     inputs = _Sides(*(np.concatenate([side.observation_BO, side.action_BA], axis=1) for side in (steps, images)))
     index = np.append(mirror.observation_index_O, len(mirror.observation_index_O) + mirror.output_index_K)
     sign = np.append(mirror.observation_sign_O, mirror.output_sign_K).astype(np.float64)
-    if context is not None:
-        inputs = _Sides(*(np.concatenate(pair, axis=1) for pair in zip(inputs, context, strict=True)))
-        index, sign = np.append(index, index + len(index)), np.append(sign, sign)
     targets = _scaled(_Sides(*_without_jumps(*map(_targets, (steps, images)))), centred=False)
     features = _features(_scaled(inputs, centred=True), index, sign)
     fold_B = np.random.default_rng(1).permutation(int(steps.block_B.max()) + 1)[steps.block_B] % _FOLDS
