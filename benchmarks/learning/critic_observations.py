@@ -34,7 +34,7 @@ HIDDEN_STRENGTH = 2.0  #: standard deviation of the hidden part of the reward; t
 def reward_of(observations: Float32, actions: Float32) -> Float32:
     """Return the visible part of the reward: 1 for the best action, which depends on the first observation."""
     best = np.stack([0.8 * np.sign(observations[:, 0]), np.full(len(observations), 0.5)], axis=1)
-    return (1.0 - np.square(actions - best).sum(axis=1)).astype(np.float32)
+    return np.asarray(1.0 - np.square(actions - best).sum(axis=1), dtype=np.float32)
 
 
 def play(model: Model, steps: int, rng: np.random.Generator, *, writes: bool) -> Rollout:
