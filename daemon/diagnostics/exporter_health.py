@@ -55,7 +55,7 @@ CHECKS = (
     Check("actions", ("W_ACTION_BOUNDS",), "all actions are within their bounds", "record actions after clamping"),
     Check(
         "rewards",
-        ("W_CONSTANT_REWARD", "W_REWARD_SCALE"),
+        ("W_CONSTANT_REWARD", "W_SPARSE_REWARD", "W_REWARD_SCALE"),
         "they vary and have a usual size",
         "reward better behaviour with more, at about 0.01 to 100 per step",
     ),

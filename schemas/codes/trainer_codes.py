@@ -28,7 +28,15 @@ TRAINER = {
     ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_CONSTANT_REWARD": Code(
-        "all rewards are equal, so the policy cannot learn from them", "reward better behaviour more"
+        "all rewards are equal, so they do not show which actions are better", "reward better behaviour more"
+    ),
+    "W_SPARSE_REWARD": Code(
+        "nearly all steps earn the same reward, so there is little to learn from",
+        "reward progress toward the goal, or explore with more noise",
+    ),
+    "W_TIME_LIMIT": Code(
+        "version 1 rollouts show a time limit: many episodes end after exactly the same number of steps",
+        "nothing is lost; version 2 states how an episode ended",
     ),
     "W_REWARD_SCALE": Code("rewards are very large or very small", "scale them to about 0.01 to 100 per step"),
     "W_LOGP_BROKEN": Code(

@@ -59,6 +59,7 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
             "left_out": rollout.left_out,
             "causes": [list(cause) for cause in rollout.causes],
             "recovered": rollout.recovered and list(rollout.recovered),
+            "states_bounds": rollout.states_bounds,
             "options": rules.options,
             "optional": optional,
             "reward_parts": list(rollout.reward_parts),
@@ -106,6 +107,7 @@ def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | Non
         noise_std=head["noise_std"],
         left_out=head["left_out"],
         causes=tuple(LeftOut(*cause) for cause in head["causes"]),
+        states_bounds=head.get("states_bounds", True),  # missing in a cache of an earlier version
         recovered=Recovered(*head["recovered"]) if head["recovered"] else None,
     )
 

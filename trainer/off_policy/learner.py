@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from schemas.contract import ContinuousActions
-from schemas.errors import ConfigError, RolloutError
+from schemas.errors import ConfigError
 from schemas.job import Job, finite_or_none
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
@@ -32,7 +32,12 @@ from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdate
 from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.meaning.reward_signal import RewardSignal, report
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
 from trainer.rollouts.quality import check_critic_observations
+from trainer.rollouts.symmetry.check import usable_mirror
+from trainer.rollouts.symmetry.mirrored import mirrored_experiences
+from trainer.rollouts.training_set import require_next_states
 
 _DEVICE_TRIAL_STEPS = 20
 _EXPLORATION_DECAY = 0.8
@@ -49,21 +54,27 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
-        self._set_exploration()
         experiences = _experiences(loaded, critic_width_of(parent.critics_state))
-        if experiences.can_bootstrap_B.sum() < 2:
-            hint = "export at least three steps of each agent in a file"
-            raise RolloutError("no experience has a next state to learn from", hint=hint)
+        require_next_states(experiences.can_bootstrap_B)
         new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
         check_critic_observations(new_rollouts, experiences.critic_width, notices)
+        self._signal = RewardSignal.of(experiences.reward_B, experiences.terminated_B)
+        report(self._signal, steps=experiences.size, keeps_policy=self._signal.is_missing, notices=notices)
+        if not self._signal.is_missing:
+            self._set_exploration()
         self._state = self._open_state(experiences, notices)
+        self.probe = _choose_probe(experiences, job)
+        self.experiences, self.epochs = int(experiences.can_bootstrap_B.sum()), job.settings.epochs
+        new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
+        held_out_B = _choose_held_out(experiences, job)
+        mirror = usable_mirror(experiences, job, notices)
+        if mirror is not None:
+            images = mirrored_experiences(experiences, mirror).without_critic_observations()
+            experiences, held_out_B = concatenate([experiences, images]), np.tile(held_out_B, 2)
         self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
         self._replay = self._builder.build(
-            experiences, _choose_held_out(experiences, job), is_policy_trained=parent.trained, number=job.policy_version
+            experiences, held_out_B, is_policy_trained=parent.trained, number=job.policy_version
         )
-        self.probe = _choose_probe(experiences, job)
-        self.experiences, self.epochs = len(self._replay.row_N), job.settings.epochs
-        new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
         self._steps = max(job.settings.epochs, round(job.settings.updates_per_experience * new))
         self.device = self._choose_device()
         self._updater = self._make_updater(self._network, self._state, self.device)
@@ -100,6 +111,8 @@ class OffPolicyLearner:
         threads.set_thread_count(job.settings.threads or threads.count_by_size(BATCH_SIZE, self._updater.parameters))
         replay = self._replay.to(self.device)
         alone = _CRITICS_ALONE * self._steps if self._state.is_new and self._parent.trained else 0.0
+        if self._signal.is_missing:
+            alone = float(self._steps)
         ends = np.linspace(0, self._steps, self.epochs + 1).round().astype(int)
         limit_s = job.settings.seconds
         for epoch, (start, end) in enumerate(itertools.pairwise(ends), start=1):
@@ -171,9 +184,11 @@ class OffPolicyLearner:
 
 
 def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
-    """Return the rollouts in agent-major order."""
+    """Return the rollouts in agent-major order. Time limits of version 1 do not count as ends."""
     parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded]
-    return concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
+    experiences = concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
+    limit = find_time_limit(loaded, experiences)
+    return experiences if limit is None else continue_episodes(experiences, limit.ended_B)
 
 
 def _choose_held_out(experiences: Experiences, job: Job) -> Bools:

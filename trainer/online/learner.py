@@ -25,12 +25,12 @@ from trainer.ppo.loss import LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.advantages import advantages
-from trainer.rollouts.batch import Batch
+from trainer.rollouts.batch import Batch, as_float32, standardised, unit_weights
 from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.symmetry.check import find_mismatch
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences, symmetric_normaliser
-from trainer.rollouts.training_set import first_return_normaliser, standardised, unit_weights
+from trainer.rollouts.training_set import first_return_normaliser
 
 _CHECKED_BATCHES = 3
 """In so many batches at the start of a run, a mirror of the config is checked."""
@@ -193,10 +193,10 @@ class OnlineLearner:
             observation_BO=torch.cat(normalised),
             action_BC=both.action_BC,
             logp_B=both.logp_B,
-            advantage_B=_float32(standardised(np.tile(advantage_B, len(seen)), importance_weight_B)),
-            target_B=_float32(returns.normalised(np.tile(target_B, len(seen)))),
-            value_B=_float32(returns.normalised(returns_before.restored(both.value_B.double().numpy()))),
-            importance_weight_B=_float32(importance_weight_B),
+            advantage_B=as_float32(standardised(np.tile(advantage_B, len(seen)), importance_weight_B)),
+            target_B=as_float32(returns.normalised(np.tile(target_B, len(seen)))),
+            value_B=as_float32(returns.normalised(returns_before.restored(both.value_B.double().numpy()))),
+            importance_weight_B=as_float32(importance_weight_B),
         )
         target_variance = float(target_B.var())
         return batch, 1.0 - float(advantage_B.var()) / target_variance if target_variance > 0 else float("nan")
@@ -223,10 +223,6 @@ class OnlineLearner:
     def _evaluate_policy(self, experiences: Experiences) -> PolicyOutputs:
         std_scale_B = np.ones(experiences.size, np.float32)
         return evaluate_policy(self.network, self.distribution, self.normalisers.observations, experiences, std_scale_B)
-
-
-def _float32(column: Float64) -> torch.Tensor:
-    return torch.from_numpy(column.astype(np.float32))
 
 
 def _weights(outputs: PolicyOutputs, behaviour_logp_B: Float64) -> Float64:

@@ -18,6 +18,7 @@ from trainer.rollouts.candidates import CandidateModels
 from trainer.rollouts.evaluation import concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import by_agent, choose_critic_width, concatenate
 from trainer.rollouts.loading import LoadedRollout, rules_of
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit, report_time_limit
 from trainer.rollouts.quality import check_policy_sources, check_staleness
 
 
@@ -41,6 +42,10 @@ def attribute_rollouts(
         prefetched: AttributedRollouts | None = cache.get(_key(item, parent, job))
         parts.append(prefetched or _attribute(item, parent, job, candidates))
     attributed = _concatenate(parts, critic_width_of(parent.critics_state))
+    limit = find_time_limit(loaded, attributed.experiences)
+    if limit is not None:
+        report_time_limit(limit, notices)
+        attributed = replace(attributed, experiences=continue_episodes(attributed.experiences, limit.ended_B))
     is_new_B = attributed.experiences.is_new_B
     checked_B = is_new_B if is_new_B.any() else np.ones_like(is_new_B)
     is_early_B = np.concatenate([np.full(item.rollout.size, item.entry.is_older_than_models) for item in loaded])

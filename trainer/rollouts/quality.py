@@ -71,9 +71,7 @@ def check_rollouts(measures: Sequence[RolloutQuality], contract: PolicyContract,
         _check_observations([(one.low_O, one.high_O, one.median_O) for one in measures], notices)
         _check_critic_observations(measures, notices)
     low, high = min(one.min_reward for one in measures), max(one.max_reward for one in measures)
-    if size > 1 and low == high:
-        notices.send("W_CONSTANT_REWARD", f"every reward is {low:g}: the policy cannot learn from it")
-    elif not _SMALL_REWARD <= (largest := max(abs(low), abs(high))) <= _LARGE_REWARD:
+    if (size == 1 or low < high) and not _SMALL_REWARD <= (largest := max(abs(low), abs(high))) <= _LARGE_REWARD:
         notices.send(
             "W_REWARD_SCALE",
             f"the largest reward of a step is {largest:g}: scale rewards to about 0.01 to 100 per step",

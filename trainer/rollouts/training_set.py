@@ -22,20 +22,19 @@ from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
 from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
 from trainer.rollouts.advantages import advantages, average_returns
-from trainer.rollouts.batch import Batch
+from trainer.rollouts.batch import Batch, TrainingColumns, as_float32
 from trainer.rollouts.behaviour_policy import (
     AttributedRollouts,
     PolicySource,
     importance_weights,
     with_weights_of_unknown_steps,
 )
-from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
+from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
+from trainer.rollouts.meaning.reward_signal import RewardSignal, is_rounding, report
 from trainer.rollouts.symmetry.mirrored import mirrored_columns, symmetric_normaliser
 
-LARGEST_WEIGHT = 10.0
-"""Largest weight of an experience, in units of the average weight."""
 ENOUGH_OVERLAP = 0.7
 """Mean of min(1, parent / behaviour policy) below which an untrained policy does not learn from another policy's data.
 
@@ -77,7 +76,8 @@ class TrainingSet:
     held_out: Batch
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
-    values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
+    trains_policy: bool  #: false: the update leaves the policy as it is, because the data says nothing about actions
+    policy_trained: bool  #: whether this cycle or an earlier one has trained the policy
     value_targets: ValueTargets  #: of the experiences in both sets, not of mirror images
     size: int  #: experiences, including those held out; not counting mirror images
 
@@ -99,54 +99,77 @@ def rescale_and_build(
     """
     experiences, settings, network = attributed.experiences, job.settings, parent.network
     can_bootstrap_B = experiences.can_bootstrap_B
-    if can_bootstrap_B.sum() < 2:
-        raise RolloutError(
-            "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
-        )
-    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, mirror)
+    require_next_states(can_bootstrap_B)
+    counts_B = moves_policy(experiences.is_new_B)
+    signal = RewardSignal.of(experiences.reward_B[counts_B], experiences.terminated_B[counts_B])
+    keeps_policy = signal.is_missing
+    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, mirror, keeps_policy=keeps_policy)
     outputs = attributed.parent_outputs or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
     observation_BO = normalisers.observations(experiences.observation_BO)
+    rho_B = _weights(attributed, outputs)
+    _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
+    is_far = not signal.is_missing and _is_too_far(parent, rho_B, notices)
+    judged = outputs if critic is None else critic.applied_to(outputs, experiences, normalisers)
+    value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
+    target_B = value_B + rho_B * advantage_B
+    has_signal = not keeps_policy and not is_rounding(advantage_B[counts_B], value_B, experiences.reward_B)
+    report(signal, steps=int(counts_B.sum()), keeps_policy=not has_signal, notices=notices)
+    trains_policy = has_signal and not is_far
+    value_B = outputs.values_in_reward_units(normalisers.returns)[0]
+    images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
+    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
+    held_B = _choose_held_out(experiences, job)
+    moves_B = counts_B & trains_policy
+    weight_B, returns = rho_B * moves_B, normalisers.returns
+    columns = TrainingColumns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, returns)
+    if images is not None:
+        weight_B = images.rho_B * moves_B
+        columns = columns.followed_by(images.observation_BO, images.outputs, images.value_B, weight_B=weight_B)
+    masks = can_bootstrap_B & ~held_B, held_B
+    return TrainingSet(
+        network=network,
+        train=columns.batch(masks[0]),
+        held_out=columns.batch(masks[1]),
+        normalisers=normalisers,
+        probe=_choose_probe(experiences, job),
+        trains_policy=trains_policy,
+        policy_trained=parent.trained or trains_policy,
+        value_targets=ValueTargets.of(as_float32(returns.normalised(target_B)), *masks),
+        size=int(can_bootstrap_B.sum()),
+    )
+
+
+def _weights(attributed: AttributedRollouts, outputs: PolicyOutputs) -> Float64:
+    """Return the parent's likelihood over that of the behaviour policy, capped [B]."""
     rho_B = importance_weights(
         outputs.logp_B.double().numpy(),
         outputs.density_B.double().numpy(),
         attributed.policy_source_B,
         attributed.behaviour_logp_B,
     )
-    rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
-    _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
-    values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
-    if values_only:
-        notices.send(
-            "W_FAR_STRANGER",
-            f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
-            "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
+    return with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, attributed.experiences.segment_B)
+
+
+def require_next_states(can_bootstrap_B: Bools) -> None:
+    """Raise RolloutError if fewer than two experiences can be learned from."""
+    if can_bootstrap_B.sum() < 2:
+        raise RolloutError(
+            "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
         )
-    judged = outputs if critic is None else critic.applied_to(outputs, experiences, normalisers)
-    value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
-    target_B = value_B + rho_B * advantage_B
-    value_B = outputs.values_in_reward_units(normalisers.returns)[0]
-    images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
-    held_B = _choose_held_out(experiences, job)
-    moves_B = np.zeros_like(experiences.is_new_B) if values_only else moves_policy(experiences.is_new_B)
-    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, rho_B * moves_B, normalisers.returns)
-    if images is not None:
-        columns = columns.followed_by(
-            images.observation_BO, images.outputs, images.value_B, weight_B=images.rho_B * moves_B
-        )
-    train_B = can_bootstrap_B & ~held_B
-    return TrainingSet(
-        network=network,
-        train=columns.batch(train_B),
-        held_out=columns.batch(held_B),
-        normalisers=normalisers,
-        probe=_choose_probe(experiences, job),
-        values_only=values_only,
-        value_targets=ValueTargets.of(_float32(normalisers.returns.normalised(target_B)), train_B, held_B),
-        size=int(can_bootstrap_B.sum()),
+
+
+def _is_too_far(parent: Parent, rho_B: Float64, notices: Notices) -> bool:
+    """Return whether the policy must wait for data of a published model, and report it; see ENOUGH_OVERLAP."""
+    if not parent.may_wait or rho_B.mean() >= ENOUGH_OVERLAP:
+        return False
+    notices.send(
+        "W_FAR_STRANGER",
+        f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
+        "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
     )
+    return True
 
 
 def _values_and_advantages(
@@ -180,21 +203,28 @@ def moves_policy(is_new_B: Bools) -> Bools:
 
 
 def _update_normalisers(
-    network: Network, parent: Parent, experiences: Experiences, gamma: float, mirror: Mirror | None
+    network: Network,
+    parent: Parent,
+    experiences: Experiences,
+    gamma: float,
+    mirror: Mirror | None,
+    *,
+    keeps_policy: bool,
 ) -> Normalisers:
     """Return normalisers that include the new observations, and rescale the network's inputs to them.
 
     A trained network keeps computing the same function. An untrained one is not rescaled; its return normaliser is
-    computed from the rewards, without a value function.
+    computed from the rewards, without a value function. With `keeps_policy`, the inputs stay as they are, so that the
+    policy is the same to the last bit.
     """
     before = parent.normalisers
     counted_B = experiences.is_new_B
     if not parent.trained and not counted_B.any():
         counted_B = np.ones(experiences.size, dtype=bool)
     after = before.observations
-    if counted_B.any():
+    if counted_B.any() and not keeps_policy:
         after = after.updated(experiences.observation_BO[counted_B])
-    if mirror is not None:
+    if mirror is not None and not keeps_policy:
         after = symmetric_normaliser(after, mirror)
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))
@@ -259,70 +289,3 @@ def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
     rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
     return torch.from_numpy(experiences.observation_BO[rows.numpy()])
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The columns of the training set."""
-
-    observation_BO: torch.Tensor
-    outputs: PolicyOutputs
-    value_B: Float64
-    advantage_B: Float64
-    target_B: Float64
-    weight_B: Float64
-    returns: ReturnNormaliser
-
-    def followed_by(
-        self, observation_BO: torch.Tensor, outputs: PolicyOutputs, value_B: Float64, *, weight_B: Float64
-    ) -> _Columns:
-        """Return these columns, then those of the mirror images, which have the same advantages and targets."""
-        return _Columns(
-            torch.cat([self.observation_BO, observation_BO]),
-            concatenate_outputs([self.outputs, outputs]),
-            np.append(self.value_B, value_B),
-            np.tile(self.advantage_B, 2),
-            np.tile(self.target_B, 2),
-            np.append(self.weight_B, weight_B),
-            self.returns,
-        )
-
-    def batch(self, rows_B: Bools) -> Batch:
-        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1.
-
-        If mirror images follow, those of the chosen experiences are chosen as well.
-        """
-        rows_B = np.tile(rows_B, len(self.weight_B) // len(rows_B))
-        rows = torch.from_numpy(np.flatnonzero(rows_B))
-        importance_weight_B = unit_weights(self.weight_B[rows_B])
-        return Batch(
-            observation_BO=self.observation_BO[rows],
-            action_BC=self.outputs.action_BC[rows],
-            logp_B=self.outputs.logp_B[rows],
-            advantage_B=_float32(standardised(self.advantage_B[rows_B], importance_weight_B)),
-            target_B=_float32(self.returns.normalised(self.target_B[rows_B])),
-            value_B=_float32(self.returns.normalised(self.value_B[rows_B])),
-            importance_weight_B=_float32(importance_weight_B),
-        )
-
-
-def unit_weights(rho_B: Float64) -> Float64:
-    """Return weights scaled to mean 1, each capped at LARGEST_WEIGHT before the last scaling. All 0 stays all 0."""
-    average = rho_B.mean()
-    if not average > 1e-30:
-        return np.zeros_like(rho_B)
-    capped_B = np.minimum(rho_B / average, LARGEST_WEIGHT)
-    return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
-
-
-def standardised(advantage_B: Float64, importance_weight_B: Float64) -> Float64:
-    """Return advantages with weighted mean 0 and weighted deviation 1."""
-    if not importance_weight_B.any():
-        importance_weight_B = np.ones_like(importance_weight_B)
-    centred_B = advantage_B - np.average(advantage_B, weights=importance_weight_B)
-    deviation = np.sqrt(np.average(np.square(centred_B), weights=importance_weight_B))
-    return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)
-
-
-def _float32(column: Float64) -> torch.Tensor:
-    return torch.from_numpy(column.astype(np.float32))

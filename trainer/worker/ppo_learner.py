@@ -67,8 +67,8 @@ class PpoLearner:
 
     @property
     def policy_trained(self) -> bool:
-        """Return whether this cycle changes the policy."""
-        return not self._training_set.values_only
+        """Return whether this cycle or an earlier one has trained the policy."""
+        return self._training_set.policy_trained
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict; the next epoch changes its tensors."""
@@ -126,7 +126,7 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
         value_coef=s.value_coef,
-        entropy_coef=0.0 if training_set.values_only else entropy_coef,
+        entropy_coef=entropy_coef if training_set.trains_policy else 0.0,
     )
     return UpdateConfig(
         epochs=s.epochs,
@@ -139,6 +139,7 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
         cycle=job.policy_version,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
         threads=s.threads,
+        trains_policy=training_set.trains_policy,
     )
 
 

@@ -16,6 +16,7 @@ from tests.trainer.off_policy.problem import (
 )
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
 from trainer.networks.normaliser import Normalisers
+from trainer.off_policy.critics import Critics
 from trainer.off_policy.soft_choices import SoftChoiceUpdater
 from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import Td3Updater
@@ -154,3 +155,10 @@ def test_a_state_of_other_critic_sizes_or_of_another_network_is_not_used():
     assert CriticsState.from_document(document, (*sizes[:-1], 4), updater.network) is None
     assert CriticsState.from_document(document, (sizes[0], 64, 1), updater.network) is None
     assert CriticsState.from_document(document, sizes, make_updater(CHOICE).network) is None
+
+
+def test_a_state_of_one_critic_is_not_used():
+    updater = make_updater(STEER)
+    one = Critics.initial(1, sizes_of(updater), seed=0).document()
+    document = updater.state().document() | {"critics": one, "targets": one, "critics_adam": None}
+    assert CriticsState.from_document(document, sizes_of(updater), updater.network) is None
