@@ -65,7 +65,7 @@ class OffPolicyLearner:
         held_out_B = _choose_held_out(experiences, job)
         mirror = usable_mirror(experiences, job, notices)
         if mirror is not None:
-            images = mirrored_experiences(experiences, mirror).without_critic_observations()
+            images = mirrored_experiences(experiences, mirror)
             experiences, held_out_B = concatenate([experiences, images]), np.tile(held_out_B, 2)
         settings = job.settings
         self._builder = ReplayBuilder(
