@@ -246,7 +246,7 @@ class TrainerSettings(SettingsGroup):
     updates_per_experience: Annotated[float, Field(gt=0, le=20)] = 0.5
     """td3: gradient steps for each new experience."""
     critic_sizes: LayerSizes = (128, 128)
-    """td3: hidden layers of the critics, which exist only in the trainer."""
+    """td3: hidden layers of the critics, which only the trainer has. ppo: of the critic for critic observations."""
     return_steps: Annotated[int, Field(ge=1, le=100)] = 1
     """td3: rewards that a critic's target adds up before it uses a critic's value."""
     replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
