@@ -209,7 +209,7 @@ def _from_hotlap_document(document: dict[str, Any]) -> Checkpoint:
             policy_trained=document["policy_trained"],
             network_class=document["network"],
             probe_observations=document["probe_observations"],
-            critics_state=document.get("critics", {}),
+            critics_state=critics if isinstance(critics := document.get("critics"), dict) else {},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(

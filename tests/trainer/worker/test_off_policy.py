@@ -380,6 +380,22 @@ def test_critics_that_do_not_fit_are_replaced_with_a_notice(tmp_path, change):
     assert steps_of(checkpoint_of(loop)) == 38  # of this cycle only
 
 
+@pytest.mark.parametrize("entry", [None, [1], "text", ...], ids=["none", "a list", "text", "missing"])
+def test_a_parent_without_usable_critics_is_a_parent_without_critics(tmp_path, entry):
+    env = Bandit()
+    loop = small(env, tmp_path)
+    model = loop.train(env.play(loop.start(), 16))
+    path = loop.output / loop.result.checkpoint
+    document = load_document(path.read_bytes())
+    document["critics"] = entry
+    if entry is ...:
+        del document["critics"]
+    path.write_bytes(document_bytes(document))
+    loop.train(env.play(model, 16))
+    assert loop.reporter.codes() == []
+    assert checkpoint_of(loop).critics_state
+
+
 def test_a_later_ranking_of_the_same_files_chooses_the_same_epoch(tmp_path):
     """Also the tools and `select` know the standard errors."""
     env = Bandit()
