@@ -72,9 +72,12 @@ def skill(model: Model) -> float:
     return float(reward_of(observations, np.clip(model.mean(observations), SPACE.low, SPACE.high)).mean())
 
 
-def run(folder: Path, algorithm: str, seed: int, cycles: int, steps: int, *, writes: bool) -> list[tuple[float, float]]:
+def run(
+    folder: Path, algorithm: str, seed: int, cycles: int, steps: int, return_steps: int, *, writes: bool
+) -> list[tuple[float, float]]:
     """Return (skill, held-out value loss) after each cycle."""
-    settings = TrainerSettings.model_validate({"algorithm": algorithm, "seed": seed, "device": "cpu"})
+    known = {"algorithm": algorithm, "seed": seed, "device": "cpu", "return_steps": return_steps}
+    settings = TrainerSettings.model_validate(known)
     rng = np.random.default_rng([seed, 1])
     entries: list[RolloutInput] = []
     parent: Path | None = None
@@ -119,6 +122,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--cycles", type=int, default=6)
     parser.add_argument("--steps", type=int, default=128, help="steps of each of the 8 agents in a cycle (128)")
+    parser.add_argument("--return-steps", type=int, default=1, help="trainer.return_steps of td3 (1)")
     parser.add_argument("--algorithms", nargs="+", default=["td3", "ppo"])
     arguments = parser.parse_args()
     for algorithm in arguments.algorithms:
@@ -128,7 +132,7 @@ def main() -> int:
             curves = []
             for seed in arguments.seeds:
                 with tempfile.TemporaryDirectory() as folder:
-                    size = (arguments.cycles, arguments.steps)
+                    size = (arguments.cycles, arguments.steps, arguments.return_steps)
                     curves.append(run(Path(folder), algorithm, seed, *size, writes=writes))
             mean = np.array(curves).mean(axis=0)
             skills = " ".join(f"{value:.2f}" for value in mean[:, 0])
