@@ -16,8 +16,7 @@ USUAL_BYTES = 400_000_000
 """The memory of a waiting trainer, as long as none was measured."""
 MIN_RESERVE_BYTES = 512_000_000
 RESERVE_SHARE = 0.1
-"""What must remain free beside two trainers: for the game, and for what the training still needs. cycle.md has the
-numbers."""
+"""What must remain free beside two trainers: for the game, and for what the training still needs."""
 
 
 @dataclass(frozen=True, slots=True)
