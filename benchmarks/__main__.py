@@ -8,15 +8,17 @@ import sys
 from benchmarks import bench
 from benchmarks.dagger import compare as dagger
 from benchmarks.dagger import normalisation, showcase
+from benchmarks.learn import cli as learn
 from benchmarks.learning import compare as learning
 from benchmarks.learning import exporters, history_ratio
 from benchmarks.lib.child_process import RunError
+from benchmarks.online import presets as online_presets
 from benchmarks.online import scores as online_scores
 from benchmarks.online import throughput as online
 from benchmarks.tracks import measure as tracks
 
 DESCRIPTION = """\
-Benchmarks of Hotlap. Without NAME, all but the last nine run, in about seven minutes. The output is
+Benchmarks of Hotlap. Without NAME, all but the last eleven run, in about seven minutes. The output is
 tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/lab/performance.md.
 """
 EPILOG = """\
@@ -36,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    for module in (learning, history_ratio, exporters, tracks, dagger, normalisation, showcase, online, online_scores):
+    of_files = (learn, learning, history_ratio, exporters, tracks)
+    for module in (*of_files, dagger, normalisation, showcase, online, online_scores, online_presets):
         module.add_to(commands)
     parser.set_defaults(run=lambda arguments: bench.run_all(arguments, parser.parse_args))
     return parser

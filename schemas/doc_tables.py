@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from schemas.settings.allowed import allowed, resolved, schema_of
-from schemas.settings.loading import groups_of
+from schemas.settings.loading import fields_of, groups_of
 from schemas.settings.sources import variable_of
 
 _TYPES = {
@@ -36,7 +36,7 @@ def settings_tables(settings: type[BaseModel]) -> str:
                 f"`{variable_of(f'{group}.{name}')}`",
                 _one_line(field.description),
             )
-            for name, field in kind.model_fields.items()
+            for name, field in fields_of(kind).items()
         )
         parts.append(f"### [{group}]\n\n{markdown_table(header, rows)}")
     return "\n\n".join(parts)
@@ -54,7 +54,7 @@ def plain_settings_table(settings: type[BaseModel]) -> str:
             _one_line(field.description),
         )
         for prefix, kind in groups.items()
-        for name, field in kind.model_fields.items()
+        for name, field in fields_of(kind).items()
     )
     return markdown_table(("setting", "default", "allowed", "what it does"), rows)
 

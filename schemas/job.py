@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from schemas.base import StrictModel
 from schemas.contract import PolicyContract
+from schemas.settings.mirror import MirrorSettings
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
 
@@ -77,6 +78,7 @@ class Job(StrictModel):
     rollouts: tuple[RolloutInput, ...] = ()
     choice_names: tuple[str, ...] = ()  #: agent.choices, if they have names
     observation_limit: float | None = None  #: agent.observation_limit
+    mirror: MirrorSettings | None = None  #: agent.mirror, if it is set
     parent: str | None = None  #: checkpoint of the parent policy
     parent_sha256: str | None = None
     use_epoch: int = 0  #: the epoch to choose; 0 = the best

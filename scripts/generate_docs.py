@@ -17,10 +17,12 @@ from daemon.arguments import build_parser
 from schemas import generate
 from schemas.doc_tables import markdown_table, plain_settings_table
 from trainer import train_cli
+from trainer.common.shipped_files import shipped_configs
 from trainer.dagger import cli as dagger_cli
 from trainer.dagger.settings import DaggerSettings
 from trainer.online import cli as online_cli
-from trainer.online.config import OnlineSettings
+from trainer.online.config import OnlineSettings, read_config
+from trainer.online.presets.table import PRESETS
 from trainer.simulate import cli as simulate_cli
 
 SETTINGS_PAGE = "docs/reference/settings.md"
@@ -37,6 +39,7 @@ def blocks() -> dict[str, dict[str, str]]:
     return {
         SETTINGS_PAGE: {
             "online settings": plain_settings_table(OnlineSettings),
+            "online presets": presets_table(),
             "dagger settings": plain_settings_table(DaggerSettings),
         },
         COMMANDS_PAGE: {
@@ -49,6 +52,35 @@ def blocks() -> dict[str, dict[str, str]]:
             "simulate options": options_table(simulate_cli.parser("hotlap simulate")),
         },
     }
+
+
+def presets_table() -> str:
+    """Return the table of the presets of online training, with the values that differ most."""
+    header = (
+        "preset", "for", "environments x steps", "minibatch", "epochs", "learning rate", "gamma", "lambda", "entropy",
+        "other",
+    )  # fmt: skip
+    rows = []
+    for preset in PRESETS:
+        settings = read_config(shipped_configs(".toml")[preset.name])
+        train, env = settings.train, settings.env
+        other = [f"hidden {list(train.hidden_sizes)}"]
+        if train.clip_range != 0.2 or train.clip_range_end is not None:
+            other.append(f"clip range {_schedule(train.clip_range, train.clip_range_end)}")
+        if train.initial_std != 0.5:
+            other.append(f"initial deviation {train.initial_std:g}")
+        rows.append(
+            (
+                f"`{preset.name}`", preset.about, f"{env.num_envs} x {env.n_steps}", str(train.batch_size),
+                str(train.epochs), _schedule(train.learning_rate, train.learning_rate_end), f"{train.gamma:g}",
+                f"{train.gae_lambda:g}", _schedule(train.entropy_coef, train.entropy_coef_end), ", ".join(other),
+            )
+        )  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def _schedule(first: float, last: float | None) -> str:
+    return f"{first:g}" if last is None or last == first else f"{first:g} to {last:g}"
 
 
 def options_table(

@@ -62,11 +62,13 @@ def find_best(argv: Sequence[str], *, prog: str = "find_best_model.py") -> int:
     def work() -> None:
         rules = rules_for(arguments.model_dir, arguments.export_dir) if arguments.evaluate else NO_RULES
         test = newest(read_all(arguments.export_dir, rules), arguments.test_split) if arguments.evaluate else []
-        ranked = rank_folder(arguments.model_dir, test)
+        ranked, chosen, reason = rank_folder(arguments.model_dir, test)
         reporter = ConsoleReporter()
         for place, one in enumerate(ranked, start=1):
             score = "-" if one.terms is None else f"{one.terms.total:.4f}"
             reporter.line(f"{place}. {one.candidate.name}  score {score}  {one.reason}")
+        if chosen is not None and chosen is not ranked[0]:
+            reporter.line(f"chosen: {chosen.candidate.name}, {reason}")
 
     return _run_command(work)
 
@@ -89,9 +91,9 @@ def find_and_export(argv: Sequence[str], *, prog: str = "find_and_export_best_mo
     arguments = p.parse_args(argv)
 
     def work() -> None:
-        best = rank_folder(arguments.model_dir, [])[0]
-        if best.terms is None:
-            raise ModelError(f"no checkpoint can be used: {best.reason}", hint="train again", code="E_NO_MODEL")
+        ranked, best, _ = rank_folder(arguments.model_dir, [])
+        if best is None or best.terms is None:
+            raise ModelError(f"no checkpoint can be used: {ranked[0].reason}", hint="train again", code="E_NO_MODEL")
         target = absolute_path(arguments.model_dir / f"model_epoch_{best.candidate.epoch}.json")
         checkpoint = with_probe(Output(arguments.model_dir).checkpoint(best.candidate.name, None), arguments.export_dir)
         version = checkpoint.lineage.cycle
@@ -135,8 +137,13 @@ def _run_command(work: Callable[[], None]) -> int:
     return 0
 
 
-def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoint]:
-    """Rank a folder's checkpoints by their recorded losses, or by those on `test`, and write model_analysis.json."""
+def rank_folder(
+    model_dir: Path, test: Sequence[Rollout]
+) -> tuple[list[RankedCheckpoint], RankedCheckpoint | None, str]:
+    """Rank a folder's checkpoints by their recorded losses, or by those on `test`, and write model_analysis.json.
+
+    Return the ranking, the chosen checkpoint, and the reason for the choice.
+    """
     if not model_dir.is_dir():
         raise ModelError(
             f"the folder {shown_path(model_dir)} does not exist", hint="name the folder with model_epoch_<k>.pt"
@@ -155,7 +162,7 @@ def rank_folder(model_dir: Path, test: Sequence[Rollout]) -> list[RankedCheckpoi
     chosen, reason = choose(ranked, 0)
     keep_foreign(model_dir, lambda path: path.name == ANALYSIS_NAME, at_s=time.time())
     output.write(ANALYSIS_NAME, analysis(ranked, chosen, reason))
-    return ranked
+    return ranked, chosen, reason
 
 
 def with_measured_losses(
@@ -167,7 +174,7 @@ def with_measured_losses(
     for entry in sorted(entries, key=lambda e: e.epoch):
         checkpoint = output.checkpoint(entry.name, test[0].contract)
         losses.append(value_loss_on(checkpoint, test, TrainerSettings().gamma))
-        result.append(replace(entry, losses=tuple(losses)))
+        result.append(replace(entry, losses=tuple(losses), standard_error=0.0))
     return result
 
 

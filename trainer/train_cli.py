@@ -72,8 +72,9 @@ def main(argv: Sequence[str], *, prog: str = "train_pytorch.py") -> int:
         print_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     model = engine_path(absolute_path(arguments.model_dir / result.model))
+    score = _format_score(result.score)
     ConsoleReporter().line(
-        f"best: epoch {result.epoch}, score {_format_score(result.score)}, {model} ({result.seconds:.1f} s)"
+        f"best: epoch {result.epoch}, score {score}, {result.algorithm}, {model} ({result.seconds:.1f} s)"
     )
     return 0
 
@@ -105,6 +106,7 @@ def _train(arguments: argparse.Namespace) -> Result:
             parent=str(model_dir / parent_name) if parent_name else None,
             choice_names=settings.agent.choice_names,
             observation_limit=settings.agent.observation_limit,
+            mirror=settings.agent.declared_mirror,
             use_epoch=settings.daemon.auto_load_model_epoch,
         )
         reporter = ConsoleReporter()

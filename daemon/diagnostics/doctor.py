@@ -23,6 +23,7 @@ from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config
 from schemas import __version__
+from schemas.contract import PolicyContract
 from schemas.error_codes import remedy_for
 from schemas.errors import ConfigError, HotlapError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
@@ -51,6 +52,7 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     findings = [
         *_installation(paths),
         *_settings(paths, loaded),
+        *_mirror(paths, settings),
         *check_project_folders(paths, settings),
         *check_engine_path(paths),
         *_daemon(paths),
@@ -94,6 +96,38 @@ def _settings(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Iter
         return
     commands = ", ".join(programs_of(loaded))
     yield Finding("ok", "settings", f"{loaded.config.name} is valid{f'; you approved {commands}' if commands else ''}")
+
+
+def _mirror(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
+    """Check that a declared mirror fits the game's observations and actions, and that it is its own inverse."""
+    agent = settings.agent
+    if not agent.mirror.is_set:
+        return
+    contract = _published_contract(paths)
+    if contract is None and not agent.decides_contract:
+        text = "[agent.mirror] is checked when the first rollouts show how many observations and which actions exist"
+        yield Finding("note", "mirror", text)
+        return
+    try:
+        mirror = agent.mirror_for(contract or agent.contract())
+    except ValueError as error:
+        yield Finding("wrong", "mirror", f"agent.{error} -> correct or remove [agent.mirror]")
+        return
+    if mirror is None or not mirror.is_own_inverse():
+        text = "the mirror image of a mirror image is not the original -> correct the pairs and signs of [agent.mirror]"
+        yield Finding("wrong", "mirror", text)
+        return
+    yield Finding("ok", "mirror", f"[agent.mirror] fits the game and is its own inverse: {mirror.in_words()}")
+
+
+def _published_contract(paths: ProjectPaths) -> PolicyContract | None:
+    """Return the contract of the published model; None if there is none that can be read."""
+    model_name = read_pointer(paths)
+    try:
+        data = read_with_retries(paths.models / model_name, limit=MAX_MODEL_BYTES) if model_name else None
+        return read_model(data).contract if data else None
+    except (OSError, HotlapError):
+        return None
 
 
 def _daemon(paths: ProjectPaths) -> Iterator[Finding]:

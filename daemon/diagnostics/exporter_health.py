@@ -38,7 +38,13 @@ CHECKS = (
         "range of the observations",
         ("W_OBSERVATION_RANGE",),
         "no observation is sometimes far larger than usual",
-        "set agent.observation_limit in daemon.toml, and clamp in the engine too",
+        "clamp it in the engine, and set agent.observation_limit in daemon.toml if it is not a critic observation",
+    ),
+    Check(
+        "critic observations",
+        ("W_CRITIC_OBSERVATIONS",),
+        "every new rollout has the same number of them, or none has any",
+        "write the same number in every file of every client: see `hotlap docs formats`",
     ),
     Check(
         "finite values",
@@ -49,7 +55,7 @@ CHECKS = (
     Check("actions", ("W_ACTION_BOUNDS",), "all actions are within their bounds", "record actions after clamping"),
     Check(
         "rewards",
-        ("W_CONSTANT_REWARD", "W_REWARD_SCALE"),
+        ("W_CONSTANT_REWARD", "W_SPARSE_REWARD", "W_REWARD_SCALE"),
         "they vary and have a usual size",
         "reward better behaviour with more, at about 0.01 to 100 per step",
     ),

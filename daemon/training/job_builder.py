@@ -89,6 +89,7 @@ def _job(
         parent_sha256=sha256,
         choice_names=context.settings.agent.choice_names,
         observation_limit=context.settings.agent.observation_limit,
+        mirror=context.settings.agent.declared_mirror,
         use_epoch=context.settings.daemon.auto_load_model_epoch,
     )
 

@@ -22,9 +22,21 @@ TRAINER = {
         "an observation is sometimes much larger than usual, so that its other values hardly count",
         "set agent.observation_limit, and clamp in the engine too",
     ),
+    "W_CRITIC_OBSERVATIONS": Code(
+        "some new rollouts have no critic observations, or another number of them, and are used without",
+        "let every client write the same number of `critic_observations` in every file",
+    ),
     "W_ACTION_BOUNDS": Code("recorded actions are outside their bounds", "record actions after they are clamped"),
     "W_CONSTANT_REWARD": Code(
-        "all rewards are equal, so the policy cannot learn from them", "reward better behaviour more"
+        "all rewards are equal, so they do not show which actions are better", "reward better behaviour more"
+    ),
+    "W_SPARSE_REWARD": Code(
+        "nearly all steps earn the same reward, so there is little to learn from",
+        "reward progress toward the goal, or explore with more noise",
+    ),
+    "W_TIME_LIMIT": Code(
+        "version 1 rollouts show a time limit: many episodes end after exactly the same number of steps",
+        "nothing is lost; version 2 states how an episode ended",
     ),
     "W_REWARD_SCALE": Code("rewards are very large or very small", "scale them to about 0.01 to 100 per step"),
     "W_LOGP_BROKEN": Code(
@@ -45,6 +57,11 @@ TRAINER = {
         "the behaviour policy is too far from the new policy, so this cycle trains the value function only",
         "let the engine load the published models",
     ),
+    "W_MIRROR": Code(
+        "[agent.mirror] does not fit what the game does, so the cycle trained without it",
+        "check the pairs and signs of the observations that are named, and of the actions; if something pulls to one "
+        "side, remove [agent.mirror]; see `hotlap docs other-engine`",
+    ),
     "W_STALE": Code("the engine uses an old model", "let it read best_model_path.txt more often"),
     "W_CANARY": Code("the trainer's check of its own log_probs failed: a bug", "report it with the cycle's log"),
     "W_CHECKPOINT": Code("a checkpoint was left out of the ranking", "see the message"),
@@ -52,7 +69,10 @@ TRAINER = {
         "the epoch that auto_load_model_epoch asks for cannot be published; the best one was",
         "set auto_load_model_epoch = 0",
     ),
-    "W_OPTIMIZER": Code("the parent's optimizer state does not fit, so the optimizer starts from scratch", "nothing"),
+    "W_OPTIMIZER": Code(
+        "the parent's optimizer state or its critics do not fit, so that part starts from scratch",
+        "nothing; with td3, the policy does not change in the first half of this cycle",
+    ),
     "W_ANALYTIC_GRADIENT": Code(
         "this version of torch does not have, or changed, what the fast gradient needs; autograd is used",
         "nothing, or `pip install torch==2.13.0` there to train faster",

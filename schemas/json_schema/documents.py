@@ -97,6 +97,10 @@ class RolloutV2(_Document):
     """[steps], the agent of each step."""
     final_observations: dict[str, list[float]] | list[list[float]] | Base64Column | None = None
     """The observation after each agent's last step, by agent number, so that the last step can be used as well."""
+    critic_observations: list[list[float]] | list[float] | Base64Column | None = None
+    """[steps, any width], what only critics see besides the observations. The policy never sees it."""
+    final_critic_observations: dict[str, list[float]] | list[list[float]] | Base64Column | None = None
+    """The critic observations after each agent's last step, by agent number, besides `final_observations`."""
     reward_parts: dict[str, list[float] | Base64Column] | None = None
     """The parts that the reward is the sum of, by name: [steps] each."""
 

@@ -23,7 +23,9 @@ from schemas.rollout.rollout import LeftOut, Recovered, Rollout
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
 from schemas.storage.held_open import retry_while_held_open
 
-_MARK = b"hotlap columns 3\n"
+_MARK = b"hotlap columns 4\n"
+_EARLIER_MARK = b"hotlap columns 3\n"
+"""Of files without optional columns, which are still read: the rollout file itself may no longer exist."""
 _HEAD = struct.Struct("<II")
 _ALIGNMENT = 16
 _COLUMNS = (
@@ -39,6 +41,7 @@ _COLUMNS = (
     "final_observations",
     "final_agents",
 )
+_OPTIONAL_COLUMNS = ("critic_observations", "final_critic_observations")
 
 
 def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, *, disk: Disk = REAL_DISK) -> None:
@@ -46,7 +49,8 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
 
     They are not fsynced, because they can be created again.
     """
-    arrays = [getattr(rollout, name) for name in _COLUMNS] + list(rollout.reward_parts.values())
+    optional = [name for name in _OPTIONAL_COLUMNS if getattr(rollout, name) is not None]
+    arrays = [getattr(rollout, name) for name in (*_COLUMNS, *optional)] + list(rollout.reward_parts.values())
     head = orjson.dumps(
         {
             "contract": rollout.contract.model_dump(mode="json"),
@@ -55,7 +59,9 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
             "left_out": rollout.left_out,
             "causes": [list(cause) for cause in rollout.causes],
             "recovered": rollout.recovered and list(rollout.recovered),
+            "states_bounds": rollout.states_bounds,
             "options": rules.options,
+            "optional": optional,
             "reward_parts": list(rollout.reward_parts),
             "arrays": [(array.dtype.str, array.shape) for array in arrays],
         }
@@ -81,7 +87,7 @@ def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | Non
     except OSError:
         return None
     begin = len(_MARK) + _HEAD.size
-    if not data.startswith(_MARK) or len(data) < begin + 4:
+    if not data.startswith((_MARK, _EARLIER_MARK)) or len(data) < begin + 4:
         return None
     if _HEAD.unpack_from(data, len(_MARK)) != (zlib.crc32(memoryview(data)[begin:]), len(data) - begin):
         return None
@@ -91,15 +97,17 @@ def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | Non
     if rules is not None and not (rules.options == head["options"] and rules.admits(contract)):
         return None
     arrays = _arrays(data, end, head["arrays"])
-    columns: dict[str, Any] = dict(zip(_COLUMNS, arrays, strict=False))
+    names = (*_COLUMNS, *head.get("optional", ()))
+    columns: dict[str, Any] = dict(zip(names, arrays, strict=False))
     return Rollout(
         contract=contract,
         **columns,
-        reward_parts=dict(zip(head["reward_parts"], arrays[len(_COLUMNS) :], strict=True)),
+        reward_parts=dict(zip(head["reward_parts"], arrays[len(names) :], strict=True)),
         policy_version=head["policy_version"],
         noise_std=head["noise_std"],
         left_out=head["left_out"],
         causes=tuple(LeftOut(*cause) for cause in head["causes"]),
+        states_bounds=head.get("states_bounds", True),  # missing in a cache of an earlier version
         recovered=Recovered(*head["recovered"]) if head["recovered"] else None,
     )
 

@@ -1,7 +1,8 @@
 """Remove the experiences of a rollout that contain a value that is not finite, and state which columns caused it.
 
-Only observations, actions and rewards are needed. A log_prob that is not finite marks its experience as one of an
-unknown policy; a value or a part of the reward that is not finite is replaced by 0.
+Observations, critic observations, actions and rewards are needed. A log_prob that is not finite marks its experience
+as one of an unknown policy; a value or a part of the reward that is not finite is replaced by 0; a final critic
+observation that is not finite counts as not known.
 """
 
 from __future__ import annotations
@@ -27,13 +28,10 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
     all experiences contain such a value.
     """
     rollout = _without_unneeded(rollout)
-    if all(map(_is_finite, (rollout.observations, rollout.actions, rollout.rewards, rollout.final_observations))):
+    columns = _needed_columns(rollout)
+    if all(map(_is_finite, (*columns.values(), rollout.final_observations))):
         return rollout
-    bad_columns = {
-        "observation": ~_usable(rollout.observations),
-        "action": ~_usable(rollout.actions),
-        "reward": ~_usable(rollout.rewards[:, None]),
-    }
+    bad_columns = {kind: ~_usable(column) for kind, column in columns.items()}
     good = ~np.logical_or.reduce([bad.any(axis=1) for bad in bad_columns.values()])
     causes = (*rollout.causes, *_causes(rollout, bad_columns))
     if not good.any():
@@ -45,6 +43,14 @@ def drop_not_finite(rollout: Rollout) -> Rollout:
     return _only(rollout, good, causes)
 
 
+def _needed_columns(rollout: Rollout) -> dict[str, Float32]:
+    """Return the columns of which every number is needed, by kind."""
+    columns = {"observation": rollout.observations, "action": rollout.actions, "reward": rollout.rewards[:, None]}
+    if rollout.critic_observations is not None:
+        columns["critic observation"] = rollout.critic_observations
+    return columns
+
+
 def in_words(causes: Sequence[LeftOut], total: int) -> str:
     """Return the causes in words: "observation 5 is 3.4e+38 in 240 of 800 experiences"."""
     parts = [f"{cause.column} is {cause.value} in {cause.rows} of {total} experiences" for cause in causes[:_NAMED]]
@@ -54,9 +60,11 @@ def in_words(causes: Sequence[LeftOut], total: int) -> str:
 
 def remedy(causes: Iterable[LeftOut]) -> str:
     """Return what to do about the causes."""
-    has_large_observation = any(cause.column.startswith("observation") and cause.value != "nan" for cause in causes)
-    if has_large_observation:
+    large = [cause.column for cause in causes if cause.value != "nan"]
+    if any(column.startswith("observation") for column in large):
         return "a ray that hits nothing? set agent.observation_limit, and clamp in the engine too"
+    if any(column.startswith("critic observation") for column in large):
+        return "a ray that hits nothing? clamp it in the engine: agent.observation_limit does not apply to critics"
     return "look for a division by zero in the engine"
 
 
@@ -79,17 +87,21 @@ def _without_unneeded(rollout: Rollout) -> Rollout:
     if not all(map(_is_finite, rollout.reward_parts.values())):
         parts = rollout.reward_parts.items()
         changes["reward_parts"] = {name: np.where(_usable(part), part, np.float32(0.0)) for name, part in parts}
+    finals = rollout.final_critic_observations
+    if finals is not None and not _is_finite(finals):
+        is_known = _usable(finals).all(axis=1, keepdims=True)
+        changes["final_critic_observations"] = np.where(is_known, finals, np.float32(np.nan))
     return dataclasses.replace(rollout, **changes) if changes else rollout
 
 
 def _causes(rollout: Rollout, bad_columns: dict[str, Bools]) -> list[LeftOut]:
     space = rollout.contract.action_space
-    values = {"observation": rollout.observations, "action": rollout.actions, "reward": rollout.rewards[:, None]}
+    values = _needed_columns(rollout)
     found = []
     for kind, bad in bad_columns.items():
         counts = bad.sum(axis=0)
         for index in np.flatnonzero(counts):
-            label = {"observation": f"observation {index}", "reward": "reward"}.get(kind, "action")
+            label = f"{kind} {index}" if kind.endswith("observation") else kind
             if kind == "action" and isinstance(space, ContinuousActions):
                 label = f"action {space.names[index]}"
             value = float(values[kind][np.argmax(bad[:, index]), index])
@@ -110,6 +122,8 @@ def _only(rollout: Rollout, good: Bools, causes: tuple[LeftOut, ...]) -> Rollout
     columns["after_gap"] = (rollout.after_gap | _follows_bad(good, rollout.agents))[good]
     columns["final_observations"] = rollout.final_observations[keep_final]
     columns["final_agents"] = rollout.final_agents[keep_final]
+    if rollout.final_critic_observations is not None:
+        columns["final_critic_observations"] = rollout.final_critic_observations[keep_final]
     columns["reward_parts"] = {name: part[good] for name, part in rollout.reward_parts.items()}
     left_out = rollout.left_out + int((~good).sum())
     return dataclasses.replace(rollout, **columns, left_out=left_out, causes=causes)

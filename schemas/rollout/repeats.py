@@ -250,4 +250,6 @@ def _selected(rollout: Rollout, rows: Int64, after_gap: Bools) -> Rollout:
     keep_final = np.array([last_row.get(int(agent)) in kept for agent in rollout.final_agents], dtype=bool)
     columns["final_observations"] = rollout.final_observations[keep_final]
     columns["final_agents"] = rollout.final_agents[keep_final]
+    if rollout.final_critic_observations is not None:
+        columns["final_critic_observations"] = rollout.final_critic_observations[keep_final]
     return Rollout(**columns)

@@ -74,11 +74,18 @@ class Rollout:
     causes: tuple[LeftOut, ...] = ()  #: the columns that caused it
     states_bounds: bool = True  #: whether the file itself states the bounds of the actions
     recovered: Recovered | None = None  #: set if `agents` are tracks that were recovered from the observations
+    critic_observations: Float32 | None = None  #: [n, P], what only critics see; None if the file has none
+    final_critic_observations: Float32 | None = None  #: [k, P], of `final_agents`; a row is NaN if it is not known
 
     @property
     def size(self) -> int:
         """Return the number of experiences."""
         return len(self.rewards)
+
+    @property
+    def critic_width(self) -> int:
+        """Return P, the number of critic observations; 0 if there are none."""
+        return 0 if self.critic_observations is None else self.critic_observations.shape[1]
 
 
 def require_contract_limits(contract: PolicyContract) -> None:

@@ -20,7 +20,14 @@ from schemas.rollout.rollout import (
     Rollout,
     require_plain_names,
 )
-from schemas.rollout.v2_columns import as_float32, column_of, flags_of, from_base64
+from schemas.rollout.v2_columns import (
+    as_float32,
+    column_of,
+    critic_observations_of,
+    flags_of,
+    from_base64,
+    has_no_numbers,
+)
 from schemas.text import printable
 
 SCHEMA_NAME = "hotlap.rollout/2"
@@ -45,7 +52,9 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     if not isinstance(space, ContinuousActions):
         _require_indices(actions, space.n)
     agents = _agents(document, n)
-    final_observations, final_agents = _final_observations(document, size, agents)
+    finals = _finals(document, "final_observations", size, agents)
+    final_observations, final_agents = finals or (np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.int32))
+    critic_observations = critic_observations_of(document, n)
     return Rollout(
         contract=PolicyContract(observation_size=size, action_space=space),
         observations=observations,
@@ -63,6 +72,8 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
         policy_version=_whole_number(document, "policy_version"),
         noise_std=_positive(document, "noise_std"),
         left_out=0,
+        critic_observations=critic_observations,
+        final_critic_observations=_final_critic_observations(document, critic_observations, final_agents, agents),
     )
 
 
@@ -89,6 +100,12 @@ def rollout_to_v2(rollout: Rollout, *, rollout_id: str, base64_columns: bool) ->
     if len(rollout.final_agents):
         finals = zip(rollout.final_agents, rollout.final_observations, strict=True)
         document["final_observations"] = {str(int(agent)): observation.tolist() for agent, observation in finals}
+    if rollout.critic_observations is not None:
+        document["critic_observations"] = encode(rollout.critic_observations)
+    if rollout.final_critic_observations is not None:
+        finals = zip(rollout.final_agents, rollout.final_critic_observations, strict=True)
+        known = {str(int(agent)): row.tolist() for agent, row in finals if not np.isnan(row).any()}
+        document |= {"final_critic_observations": known} if known else {}
     if rollout.reward_parts:
         document["reward_parts"] = {name: encode(part) for name, part in rollout.reward_parts.items()}
     return orjson.dumps(document)
@@ -164,43 +181,76 @@ def _agents(document: dict[str, Any], n: int) -> AgentColumn:
     return agents
 
 
-def _final_observations(document: dict[str, Any], size: int, agents: AgentColumn) -> tuple[Float32, Int32]:
-    """Return the observations after the agents' last steps, and the ids of these agents."""
-    value = document.get("final_observations")
+def _finals(document: dict[str, Any], column: str, size: int, agents: AgentColumn) -> tuple[Float32, Int32] | None:
+    """Return what a column has for the state after the agents' last steps, and the ids of these agents.
+
+    `size` is the width of the column of the steps. Returns None if the column is missing or empty.
+    """
+    value = document.get(column)
     if value is None or value in ([], {}):
-        return np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.int32)
-    names = [agent_name(name, "a key of `final_observations`") for name in value] if _is_by_agent(value) else None
-    observations = as_float32(value if names is None else list(value.values()), "final_observations", ndim=2)
+        return None
+    names = [agent_name(name, f"a key of `{column}`") for name in value] if _is_by_agent(value) else None
+    rows = value if names is None else list(value.values())
+    observations = as_float32(rows, column, ndim=None if size == 1 else 2)
+    observations = observations.reshape(len(observations), -1)
     if observations.shape[1] != size:
+        steps = column.removeprefix("final_")
         raise RolloutError(
-            f"`final_observations` has {observations.shape[1]} columns, but `observations` has {size}", hint=SEE_FORMATS
+            f"`{column}` has {observations.shape[1]} columns, but `{steps}` has {size}", hint=SEE_FORMATS
         )
     if names is None:
-        return observations, _agents_of_list(len(observations), agents)
+        return observations, _agents_of_list(column, len(observations), agents)
     if len(set(names)) != len(names):
-        raise RolloutError("`final_observations` contains an agent twice", hint=SEE_FORMATS)
+        raise RolloutError(f"`{column}` contains an agent twice", hint=SEE_FORMATS)
     ids = [agents.id_of(name) for name in names]
     unknown = [name for name, agent in zip(names, ids, strict=True) if agent is None and isinstance(name, str)]
     if unknown:
         raise RolloutError(
-            f"`final_observations` contains the agent '{printable(unknown[0], limit=40)}', which has no step",
+            f"`{column}` contains the agent '{printable(unknown[0], limit=40)}', which has no step",
             hint="name the agents as in `agents`",
         )
-    rows = [row for row, agent in enumerate(ids) if agent is not None]
-    return observations[rows], np.array([ids[row] for row in rows], dtype=np.int32)
+    found = [row for row, agent in enumerate(ids) if agent is not None]
+    return observations[found], np.array([ids[row] for row in found], dtype=np.int32)
+
+
+def _final_critic_observations(
+    document: dict[str, Any], steps: Float32 | None, final_agents: Int32, agents: AgentColumn
+) -> Float32 | None:
+    """Return the critic observations after the agents' last steps: a row for each final observation, NaN if missing."""
+    width = 0 if steps is None else steps.shape[1]
+    finals = _finals(document, "final_critic_observations", width, agents) if width else None
+    if steps is None:
+        if not has_no_numbers(document.get("final_critic_observations")):
+            raise RolloutError(
+                "it has `final_critic_observations`, but no `critic_observations`", hint="write both, or neither"
+            )
+        return None
+    rows = np.full((len(final_agents), width), np.nan, dtype=np.float32)
+    if finals is None:
+        return rows
+    if not len(final_agents):
+        raise RolloutError(
+            "it has `final_critic_observations`, but no `final_observations`",
+            hint="write `final_observations` too: the policy needs them to know what comes next",
+        )
+    row_of = {int(agent): row for row, agent in enumerate(final_agents)}
+    for observation, agent in zip(*finals, strict=True):
+        if int(agent) in row_of:
+            rows[row_of[int(agent)]] = observation
+    return rows
 
 
 def _is_by_agent(value: Any) -> bool:
     return isinstance(value, dict) and "dtype" not in value
 
 
-def _agents_of_list(count: int, agents: AgentColumn) -> Int32:
+def _agents_of_list(column: str, count: int, agents: AgentColumn) -> Int32:
     """Return the agents of a list of final observations, if its length leaves no doubt. Raises RolloutError."""
     order, by_name = agents.in_order(), agents.ordered_by_name()
     are_numbered = agents.names is None and by_name == list(range(len(by_name)))
     if count != len(order) or not (are_numbered or order == by_name):
         raise RolloutError(
-            f"`final_observations` is a list of {count}, but {len(order)} agents have steps, and a list does not state"
+            f"`{column}` is a list of {count}, but {len(order)} agents have steps, and a list does not state"
             " which agents are meant",
             hint="write an object: agent to observation",
         )

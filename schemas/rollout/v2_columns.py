@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import MAX_VALUES, SEE_FORMATS, Bools, Float32
+from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32
 from schemas.rollout.v1 import number_of
+from schemas.text import printable
 
 _DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "|b1", "|u1", "|i1", "<i2"})
 _NUMBERS_OR_NULL: frozenset[type] = frozenset({int, float, type(None)})
 _FLAGS: frozenset[type] = frozenset({bool, int, float})
+_CRITIC_COLUMNS = {name.replace("_", ""): name for name in ("critic_observations", "final_critic_observations")}
 
 
 def column_of(
@@ -90,6 +92,8 @@ def _require_equal_rows(rows: list[Any], name: str) -> None:
 
 def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
     """Return the array of a base64 column. Raises RolloutError."""
+    if "dtype" not in value:
+        raise RolloutError(f"`{name}` is an object, but not a base64 column: it has no `dtype`", hint=SEE_FORMATS)
     dtype, shape, data = value.get("dtype"), value.get("shape"), value.get("data")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         named = f"'{dtype[:20]}'" if isinstance(dtype, str) else type(dtype).__name__
@@ -113,6 +117,34 @@ def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
             hint=SEE_FORMATS,
         )
     return np.frombuffer(raw, dtype=kind).reshape(shape)
+
+
+def critic_observations_of(document: dict[str, Any], n: int) -> Float32 | None:
+    """Return the critic observations [n, P]; None if the column is missing or has no numbers. Raises RolloutError."""
+    for key in document:
+        plain = key.replace("_", "").lower()
+        column = _CRITIC_COLUMNS.get(plain) or _CRITIC_COLUMNS.get(f"{plain}s")
+        if column is not None and column not in document:
+            raise RolloutError(f"it has `{printable(key, limit=60)}` instead of `{column}`", hint=f"name it `{column}`")
+    value = document.get("critic_observations")
+    if has_no_numbers(value):
+        return None
+    observations = as_float32(value, "critic_observations", length=n)
+    observations = observations.reshape(n, -1)
+    if observations.shape[1] > MAX_OBSERVATION_SIZE:
+        raise RolloutError(
+            f"it has {observations.shape[1]:,} critic observations, more than the {MAX_OBSERVATION_SIZE:,} allowed",
+            hint="observe fewer values",
+        )
+    return observations
+
+
+def has_no_numbers(value: Any) -> bool:
+    """Return whether a column is missing or empty: null, [], [[], []], {"0": []}, a base64 column of no bytes."""
+    if isinstance(value, dict) and "dtype" in value:
+        return value.get("data") == "" and isinstance(shape := value.get("shape"), list) and 0 in shape
+    rows = value.values() if isinstance(value, dict) else value
+    return value is None or (isinstance(value, (dict, list)) and all(row == [] for row in rows))
 
 
 def flags_of(document: dict[str, Any], name: str, n: int) -> Bools:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-_NOUNS = {"integer": "whole number", "number": "number", "string": "text"}
+_NOUNS = {"integer": "whole number", "number": "number", "string": "text", "array": "pair"}
 _EXAMPLES: Mapping[str, list[Any]] = {"integer": [128, 128], "number": [-1.0, 0.0], "string": ["steer", "brake"]}
 _MAX_CHARACTERS = 60
 

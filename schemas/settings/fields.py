@@ -12,10 +12,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
-HiddenSizes = Annotated[
-    tuple[PositiveInt, ...],
-    Field(min_length=1, max_length=8, description="Hidden layers of the policy and of the value network."),
-]
+LayerSizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)]
+HiddenSizes = Annotated[LayerSizes, Field(description="Hidden layers of the policy and of the value network.")]
 BatchSize = Annotated[int, Field(ge=2, description="Experiences in a gradient step.")]
 Gamma = Annotated[float, Field(gt=0, le=1, description="Discount per step.")]
 GaeLambda = Annotated[
@@ -23,6 +21,18 @@ GaeLambda = Annotated[
 ]
 ClipRange = Annotated[
     PositiveFloat, Field(description="How far the probability ratio may move before the loss stops rewarding it.")
+]
+ClipRangeEnd = Annotated[
+    PositiveFloat | None,
+    Field(description="The clip range at the end of a linear schedule; if not set, it is constant."),
+]
+InitialStd = Annotated[
+    float,
+    Field(
+        ge=0.01,
+        le=2,
+        description="Standard deviation of continuous actions at the start, in the policy's units (-1 to 1).",
+    ),
 ]
 ValueCoef = Annotated[NotNegative, Field(description="Weight of the value loss.")]
 MaxGradNorm = Annotated[PositiveFloat, Field(description="Gradients are scaled down to this norm.")]

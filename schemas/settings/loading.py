@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from schemas.errors import ConfigError
@@ -67,7 +68,7 @@ def load(
     setting.
     """
     path = config_path(project, config)
-    in_file = [] if path is None else from_file(path, shown_path(config or path.name))
+    in_file = [] if path is None else from_file(path, shown_path(config or path.name), groups_of(Settings))
     variables = from_environment(Settings, os.environ if environment is None else environment)
     values = _merged(Settings, [*in_file, *variables, *from_flags(flags, flag_names)])
     names = frozenset(name for name, value in values.items() if value.source == "file")
@@ -77,45 +78,68 @@ def load(
     return LoadedSettings(settings, path, names)
 
 
-def load_file(
-    kind: type[S],
-    path: Path,
+def file_values(
+    kind: type[BaseModel],
+    path: Path | None,
     flags: Mapping[str, Any] | None = None,
     *,
     flag_names: Mapping[str, str] | None = None,
     page: str = "settings",
-) -> S:
-    """Read a TOML file of tables into a settings model, then the flags. Raises ConfigError.
+) -> dict[str, SourceValue]:
+    """Return the settings that a TOML file of tables and flags set, by dotted name. Raises ConfigError.
 
     `page` is the page of the docs that lists the settings.
     """
-    values = _merged(kind, [*from_file(path, shown_path(path)), *from_flags(flags, flag_names)], page=page)
-    return _validated(kind, values, shown_path(path))
+    in_file = [] if path is None else from_file(path, shown_path(path), groups_of(kind))
+    return _merged(kind, [*in_file, *from_flags(flags, flag_names)], page=page)
+
+
+def settings_from(kind: type[S], values: Mapping[str, SourceValue], label: str) -> S:
+    """Return a settings model with these values, and defaults for all others. Raises ConfigError.
+
+    `label` is the name of the file in messages about settings that contradict each other.
+    """
+    return _validated(kind, values, label)
 
 
 def setting_names(settings: type[BaseModel] = Settings) -> tuple[str, ...]:
     """Return all settings as dotted names."""
-    return tuple(f"{group}.{name}" for group, kind in groups_of(settings).items() for name in kind.model_fields)
+    return tuple(f"{group}.{name}" for group, kind in groups_of(settings).items() for name in fields_of(kind))
 
 
 def groups_of(settings: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Return the tables of a settings model, each with the model of its settings."""
+    """Return the tables of a settings model by dotted name, each with the model of its settings."""
     groups = {}
     for group, field in settings.model_fields.items():
-        kind = field.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, BaseModel)
+        kind = table_of(field)
+        assert kind is not None
         groups[group] = kind
+        for name, inner in kind.model_fields.items():
+            if (table := table_of(inner)) is not None:
+                groups[f"{group}.{name}"] = table
     return groups
+
+
+def fields_of(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the settings of a table, without the tables in it."""
+    return {name: field for name, field in kind.model_fields.items() if table_of(field) is None}
+
+
+def table_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of a field that is a table; None if it is a setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _merged(kind: type[BaseModel], values: Iterable[SourceValue], *, page: str = "settings") -> dict[str, SourceValue]:
     """Return the last value of each setting. Raises ConfigError for names that are not settings."""
-    known = setting_names(kind)
+    known, tables = setting_names(kind), groups_of(kind)
     merged = {}
     for entry in values:
-        if entry.name in kind.model_fields or (entry.value == {} and "." not in entry.name):
+        if entry.name in tables or (entry.value == {} and "." not in entry.name):
             _require_table(kind, entry, page)
+        elif isinstance(entry.value, dict) and (close := _nearest_table(tables, entry.name)):
+            raise _unknown("table", entry, close, page)
         elif entry.name not in known:
             raise _unknown("setting", entry, _nearest(known, entry.name), page)
         elif entry.source == "file" and entry.name in _NEVER_IN_A_FILE:
@@ -137,8 +161,8 @@ def _require_table(kind: type[BaseModel], entry: SourceValue, page: str) -> None
             example = next(name for name in setting_names(kind) if name.startswith(f"{entry.name}."))
             hint = f"set one variable for each setting, such as {variable_of(example)}"
         raise ConfigError(f"{entry.subject} is {shown(entry.raw)}, but must be a table", hint=hint)
-    if entry.name not in kind.model_fields:
-        close = difflib.get_close_matches(entry.name, kind.model_fields, n=1)
+    if entry.name not in (tables := groups_of(kind)):
+        close = difflib.get_close_matches(entry.name, tables, n=1)
         raise _unknown("table", entry, close[0] if close else "", page)
 
 
@@ -154,6 +178,12 @@ def _unknown(kind: str, entry: SourceValue, nearest: str, page: str) -> ConfigEr
     return ConfigError(f"{entry.subject} does not name a {kind}", hint=hint)
 
 
+def _nearest_table(tables: Iterable[str], name: str) -> str:
+    """Return the table inside of another one whose name is nearest to a wrong one; "" if none is similar."""
+    close = difflib.get_close_matches(name, [table for table in tables if "." in table], n=1, cutoff=0.8)
+    return close[0] if close else ""
+
+
 def _nearest(known: tuple[str, ...], name: str) -> str:
     """Return the setting whose name is nearest to a wrong one; "" if none is similar."""
     group, _, bare = name.rpartition(".")
@@ -167,10 +197,13 @@ def _nearest(known: tuple[str, ...], name: str) -> str:
 
 
 def _validated(kind: type[S], merged: Mapping[str, SourceValue], label: str) -> S:
-    nested: dict[str, dict[str, Any]] = {}
+    nested: dict[str, Any] = {}
     for name, entry in merged.items():
-        group, _, key = name.partition(".")
-        nested.setdefault(group, {})[key] = entry.value
+        *groups, key = name.split(".")
+        table = nested
+        for group in groups:
+            table = table.setdefault(group, {})
+        table[key] = entry.value
     try:
         return kind.model_validate(nested)
     except ValidationError as error:
@@ -179,7 +212,9 @@ def _validated(kind: type[S], merged: Mapping[str, SourceValue], label: str) -> 
 
 def _invalid(kind: type[BaseModel], merged: Mapping[str, SourceValue], error: ErrorDetails, label: str) -> ConfigError:
     problem = reason(kind, error)
-    path = [str(part) for part in error["loc"][:2]]
+    path = [str(part) for part in error["loc"][:3]]
+    if ".".join(path) not in merged:
+        path = path[:2]
     entry = merged.get(".".join(path))
     if error["type"] == "missing":
         return ConfigError(f"{label}: {'.'.join(path)} is missing", hint="add it")
@@ -192,7 +227,7 @@ def _invalid(kind: type[BaseModel], merged: Mapping[str, SourceValue], error: Er
     elif "enum" in schema and (close := difflib.get_close_matches(str(entry.value), schema["enum"], n=1)):
         hint = f'did you mean "{close[0]}"?'
     elif entry.source == "file" and schema.get("type") == "string" and not isinstance(entry.value, str):
-        hint = f'texts need quotes: {path[1]} = "{entry.value}"'
+        hint = f'texts need quotes: {path[-1]} = "{entry.value}"'
     else:
         default = schema.get("default")
         hint = "correct it or leave it out" + (

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from schemas.contract import MAX_CHOICES, MAX_NAME, ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
+from schemas.mirror import Mirror
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
@@ -15,6 +16,7 @@ from schemas.settings.fields import (
     GaeLambda,
     Gamma,
     HiddenSizes,
+    LayerSizes,
     MaxGradNorm,
     NotNegative,
     PositiveFloat,
@@ -24,6 +26,7 @@ from schemas.settings.fields import (
     SettingsGroup,
     ValueCoef,
 )
+from schemas.settings.mirror import MirrorSettings
 
 
 class DaemonSettings(SettingsGroup):
@@ -104,6 +107,8 @@ class AgentSettings(SettingsGroup):
     observation_limit: PositiveFloat | None = None
     """Observations are clamped to [-limit, limit], for sensors that report a huge number; if not set, they are not."""
     hidden_sizes: HiddenSizes = (128, 128)
+    mirror: MirrorSettings = MirrorSettings()
+    """How the game looks in a mirror: see `[agent.mirror]`."""
 
     @field_validator("actions")
     @classmethod
@@ -150,13 +155,39 @@ class AgentSettings(SettingsGroup):
                 raise ValueError("choices have no bounds: set either choices, or action_low and action_high")
             if "actions" in self.model_fields_set and len(self.actions) > 1:
                 raise ValueError(f"choices are for one action, but actions has {len(self.actions)} names")
-            return self
-        for name, low, high in zip(space.names, space.low, space.high, strict=True):
-            if not low < high:
-                raise ValueError(
-                    f"the bounds of {name} are [{low:g}, {high:g}], but the lower one must be below the upper"
-                )
+        else:
+            for name, low, high in zip(space.names, space.low, space.high, strict=True):
+                if not low < high:
+                    raise ValueError(
+                        f"the bounds of {name} are [{low:g}, {high:g}], but the lower one must be below the upper"
+                    )
         return self
+
+    @model_validator(mode="after")
+    def _has_a_mirror_that_fits(self) -> AgentSettings:
+        """Check the mirror if the settings alone decide the contract. Otherwise, the first rollouts do."""
+        if self.mirror.is_set and self.decides_contract:
+            self.mirror_for(self.contract())
+        return self
+
+    @property
+    def decides_contract(self) -> bool:
+        """Return whether the rollouts cannot change the contract of these settings."""
+        return "observation_size" in self.model_fields_set and bool({"actions", "choices"} & self.model_fields_set)
+
+    @property
+    def declared_mirror(self) -> MirrorSettings | None:
+        """Return the mirror's settings; None if none is declared."""
+        return self.mirror if self.mirror.is_set else None
+
+    def mirror_for(self, contract: PolicyContract) -> Mirror | None:
+        """Return the mirror of a contract; None if none is declared. Raises ValueError if it does not fit."""
+        if not self.mirror.is_set:
+            return None
+        try:
+            return Mirror.of(self.mirror, contract, self.choice_names)
+        except ValueError as error:
+            raise ValueError(f"mirror.{error}") from None
 
     def contract(self) -> PolicyContract:
         """Return the contract that these settings describe."""
@@ -176,58 +207,69 @@ class AgentSettings(SettingsGroup):
 
 
 class TrainerSettings(SettingsGroup):
-    """`[trainer]`: how a cycle learns. The defaults are those of common PPO implementations."""
+    """`[trainer]`: how a cycle learns. The defaults of ppo are those of common implementations."""
 
     algorithm: Literal["ppo", "td3", "auto"] = "ppo"
     """ppo: learns from the newest rollouts. td3: learns from all rollouts, of any policy, and needs fewer of them."""
     epochs: Epochs = 10
     """ppo: passes over the cycle's experiences; td3: equal parts of its gradient steps. Each leaves a checkpoint."""
-    batch_size: BatchSize = 64
+    batch_size: Annotated[BatchSize, Field(description="ppo: experiences in a gradient step.")] = 64
     learning_rate: PositiveFloat = 3e-4
-    """Adam's step size."""
+    """ppo: Adam's step size."""
     learning_rate_end: PositiveFloat | None = None
-    """Adam's step size at the end of a linear schedule; if not set, it is constant."""
+    """ppo: Adam's step size at the end of a linear schedule; if not set, it is constant."""
     gamma: Gamma = 0.99
-    gae_lambda: GaeLambda = 0.95
-    clip_range: ClipRange = 0.2
+    gae_lambda: Annotated[
+        GaeLambda,
+        Field(description="ppo: lower values reduce the variance of the advantages and increase their bias."),
+    ] = 0.95
+    clip_range: Annotated[
+        ClipRange,
+        Field(description="ppo: how far the probability ratio may move before the loss stops rewarding it."),
+    ] = 0.2
     value_clip_range: PositiveFloat | None = None
-    """How far a value may move from its old one, in normalised units; if not set, values are not clipped."""
+    """ppo: how far a value may move from its old one, in normalised units; if not set, values are not clipped."""
     entropy_coef: NotNegative = 0.01
-    """Weight of the entropy bonus."""
+    """ppo: weight of the entropy bonus."""
     entropy_coef_end: NotNegative | None = None
-    """Weight of the entropy bonus at the end of a linear schedule; if not set, it is constant."""
+    """ppo: weight of the entropy bonus at the end of a linear schedule; if not set, it is constant."""
     schedule_cycles: PositiveInt = 100
-    """Over how many cycles the schedules run."""
-    value_coef: ValueCoef = 0.5
-    max_grad_norm: MaxGradNorm = 0.5
+    """ppo: over how many cycles the schedules run."""
+    value_coef: Annotated[ValueCoef, Field(description="ppo: weight of the value loss.")] = 0.5
+    max_grad_norm: Annotated[MaxGradNorm, Field(description="ppo: gradients are scaled down to this norm.")] = 0.5
     target_kl: PositiveFloat | None = None
-    """An epoch whose policy has moved further than this is the last one; if not set, no epoch is left out."""
+    """ppo: an epoch whose policy has moved further than this is the last one; if not set, no epoch is left out."""
     holdout_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
     """Part of the episodes that is kept out of training, to score the epochs."""
     history_ratio: Annotated[float, Field(ge=0, le=10)] = 0.1
     """ppo: old rollouts to draw for each new one; they train the value function."""
     updates_per_experience: Annotated[float, Field(gt=0, le=20)] = 0.5
     """td3: gradient steps for each new experience."""
-    critic_sizes: HiddenSizes = (128, 128)
+    critic_sizes: LayerSizes = (128, 128)
     """td3: hidden layers of the critics, which exist only in the trainer."""
-    return_steps: Annotated[int, Field(ge=1, le=100)] = 1
-    """td3: rewards that a critic's target adds up before it uses a critic's value."""
+    return_steps: Annotated[int, Field(ge=1, le=100)] = 3
+    """td3: half of the targets add up so many rewards before they use a critic's value, the other half one."""
     replay_experiences: Annotated[int, Field(ge=1000)] = 1_000_000
     """td3: how many experiences it learns from, the newest ones."""
     exploration: Annotated[float, Field(ge=0.01, le=2.0)] = 0.2
-    """td3: the least deviation of the noise that engines add to actions; each cycle comes a fifth closer to it."""
+    """td3: deviation of the noise that engines add to actions. It falls by a fifth in each cycle, down to this."""
     seconds: PositiveFloat | None = None
     """td3: an epoch that begins later in a training is left out. If not set, results do not depend on the machine."""
     device: str = "auto"
     """auto (measured), cpu, cuda or cuda:1."""
-    precision: Precision = "auto"
+    precision: Annotated[
+        Precision,
+        Field(
+            description="ppo: auto: bfloat16 autocast on CUDA if the networks are large enough to gain, else float32."
+        ),
+    ] = "auto"
     threads: Count = 0
     """CPU threads; 0 = measured."""
     seed: Seed = 0
     network: str = ""
-    """Your own network class, as package.module:Class; empty = the built-in one."""
+    """ppo: your own network class, as package.module:Class; empty = the built-in one."""
     loss: str = ""
-    """Your own loss function, as package.module:function; empty = PPO's."""
+    """ppo: your own loss function, as package.module:function; empty = PPO's."""
 
 
 class Settings(SettingsGroup):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,15 @@ class SourceValue:
         return _SUBJECTS[self.source].format(place=self.place, written=self.written)
 
 
-def from_file(path: Path, label: str) -> list[SourceValue]:
-    """Return the values in a TOML file, which messages call `label`. Raises ConfigError."""
+def from_file(path: Path, label: str, tables: Collection[str] = ()) -> list[SourceValue]:
+    """Return the values in a TOML file, which messages call `label`. Raises ConfigError.
+
+    `tables` are the dotted names of tables inside of tables.
+    """
     text = _read(path, label)
     return [
         SourceValue(name=name, value=value, raw=value, source="file", written=name, place=_place(text, name, label))
-        for name, value in _flat(_parsed(text, label))
+        for name, value in _flat(_parsed(text, label), tables)
     ]
 
 
@@ -55,7 +58,7 @@ def from_environment(kind: type[BaseModel], environment: Mapping[str, str]) -> l
     values = []
     for variable, text in environment.items():
         if variable.upper().startswith(PREFIX) and variable.upper() not in _NOT_SETTINGS:
-            name = variable[len(PREFIX) :].lower().replace("__", ".", 1)
+            name = variable[len(PREFIX) :].lower().replace("__", ".")
             value = _items(text) if schema_of(kind, name.split(".")).get("type") == "array" else text
             values.append(SourceValue(name=name, value=value, raw=text, source="environment", written=variable))
     return values
@@ -126,18 +129,18 @@ def _parsed(text: str, label: str) -> dict[str, Any]:
         ) from None
 
 
-def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(document: Mapping[str, Any], tables: Collection[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield dotted names of the values in tables, and bare names of all other values, also of empty tables."""
-    for group, value in document.items():
-        if isinstance(value, dict) and value:
-            yield from ((f"{group}.{name}", item) for name, item in value.items())
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and (not prefix or name in tables):
+            yield from _flat(value, tables, f"{name}.")
         else:
-            yield group, value
+            yield name, value
 
 
 def _place(text: str, name: str, label: str) -> str:
     """Return the place of a setting in the file, such as `daemon.toml, line 3`."""
-    group, _, key = name.rpartition(".")
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]", line):
@@ -145,9 +148,8 @@ def _place(text: str, name: str, label: str) -> str:
             is_here = table == name
         else:
             found = re.match(r"""\s*["']?([\w.\- ]+?)["']?\s*=""", line)
-            is_here = found is not None and (
-                (table == group and found[1] == key) or (not table and found[1].replace(" ", "") == name)
-            )
+            is_here = found is not None and f"{table}.{found[1].replace(' ', '')}".removeprefix(".") == name
         if is_here:
             return f"{label}, line {number}"
-    return label
+    table = name.rpartition(".")[0]
+    return _place(text, table, label) if "." in table else label  # in a table that is written on one line

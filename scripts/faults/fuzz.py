@@ -63,6 +63,9 @@ def wrong_with_rollout(rollout: Rollout) -> list[str]:
         "final_observations": (finals, contract.observation_size),
         "final_agents": (finals,),
     }
+    critic = {"critic_observations": n, "final_critic_observations": finals}
+    critic = {name: rows for name, rows in critic.items() if getattr(rollout, name) is not None}
+    shapes |= {name: (rows, rollout.critic_width) for name, rows in critic.items()}
     flat = ("rewards", "terminated", "truncated", "log_probs", "values", "agents", "after_gap")
     shapes |= dict.fromkeys(flat, (n,))
     broken = [
@@ -71,6 +74,9 @@ def wrong_with_rollout(rollout: Rollout) -> list[str]:
     numbers = {k: getattr(rollout, k) for k in ("observations", "actions", "rewards", "values")}
     numbers["log_probs"] = rollout.log_probs[~np.isnan(rollout.log_probs)]
     numbers |= {"final_observations": rollout.final_observations, **rollout.reward_parts}
+    for name in critic:
+        column = getattr(rollout, name)
+        numbers[name] = column[~np.isnan(column).all(axis=1)] if name.startswith("final_") else column
     for name, column in numbers.items():
         if column.dtype != np.float32 or not (np.abs(column) <= MAX_MAGNITUDE).all():
             broken.append(f"{name} is not all finite float32")

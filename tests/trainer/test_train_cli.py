@@ -100,3 +100,19 @@ def test_bounds_that_are_set_later_are_those_of_the_next_model(tmp_path):
     assert train(exports, models, epochs=1) == 0
     assert train(exports, models, epochs=1, toml="[agent]\naction_high = [1.0, 5.0, 1.0]\n") == 0
     assert model_in(models).contract.action_space.high == (1.0, 5.0, 1.0)
+
+
+def test_the_mirror_of_the_settings_is_learned_from(tmp_path, capsys):
+    exports = write_all(tmp_path / "exports")
+    mirror = "[agent.mirror]\nobservation_pairs = [[5, 6]]\naction_signs = ['steer']\n"
+    assert train(exports, tmp_path / "plain") == 0
+    assert train(exports, tmp_path / "mirrored", toml=mirror) == 0
+    plain, mirrored = (model_in(tmp_path / name).policy.layers()[0].weights for name in ("plain", "mirrored"))
+    assert not np.array_equal(plain, mirrored)
+    capsys.readouterr()
+    assert train(exports, tmp_path / "wrong", toml="[agent.mirror]\nobservation_signs = [15]\n") == 78
+    line = capsys.readouterr().err
+    assert line.startswith(
+        "error: agent.mirror.observation_signs names observation 15, but they are 0 to 14 -> correct"
+    )
+    assert line.rstrip().endswith("[E_CONFIG]")

@@ -150,3 +150,31 @@ class Loop:
 def loop_for(env: Bandit, folder: Path, **settings: Any) -> Loop:
     """Return a loop for a bandit."""
     return Loop(folder, PolicyContract(observation_size=4, action_space=env.space), **settings)
+
+
+class HiddenBandit(Bandit):
+    """A bandit whose reward also has a number that only critics can see: constant in an episode, unknown to the policy.
+
+    It changes what an episode is worth, but not the best action. `writes` states whether rollouts contain it.
+    """
+
+    def __init__(self, *, writes: bool = True, strength: float = 2.0, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(seed=seed, **kwargs)
+        self.writes, self.strength = writes, strength
+        self.hidden_rng = np.random.default_rng(seed + 1)
+
+    def play(self, model: Model, steps: int, *, noise: float = 1.0, **replaced: Any) -> Rollout:
+        """Return a rollout in which the hidden number is a critic observation, in units of its own."""
+        rollout = super().play(model, steps, noise=noise)
+        episodes = self.hidden_rng.normal(size=(-(-steps // 8), self.agents)).astype(np.float32)
+        hidden = np.repeat(episodes, 8, axis=0)[:steps].reshape(-1)
+        changes: dict[str, Any] = {"rewards": rollout.rewards + self.strength * hidden}
+        if self.writes:
+            changes["critic_observations"] = (5.0 + 30.0 * hidden)[:, None].astype(np.float32)
+        return dataclasses.replace(rollout, **(changes | replaced))
+
+    def skill(self, model: Model, n: int = 2000) -> float:
+        """Return the mean reward of the policy without noise and without the hidden number; 1 is the best."""
+        raw = np.random.default_rng(7).normal(size=(n, 4)).astype(np.float32)
+        action = np.clip(model.mean(raw * self.scale + self.shift), self.space.low, self.space.high)
+        return float(self.reward(raw, action).mean())

@@ -118,8 +118,8 @@ class Checkpoint:
 
     @property
     def size_bytes(self) -> int:
-        """Return the approximate size in memory: weights, and Adam's two moments of them."""
-        return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values())
+        """Return the approximate size in memory: weights, Adam's two moments of them, critics."""
+        return 3 * sum(tensor.nbytes for tensor in self.policy_state_dict.values()) + bytes_of(self.critics_state)
 
     def is_finite(self) -> bool:
         """Return whether every weight is finite, those of the critics too."""
@@ -239,6 +239,11 @@ def value_losses_of(history: Mapping[str, list[float]]) -> list[float]:
     return next((history[name] for name in _VALUE_LOSSES if name in history), [])
 
 
+def standard_error_of(history: Mapping[str, list[float]]) -> float:
+    """Return the standard error of the last value loss; 0 if it is not recorded."""
+    return (history.get("value_loss_error") or [0.0])[-1]
+
+
 def tensors_are_finite(state: Any) -> bool:
     """Return whether every number in nested dicts, lists and tensors is finite."""
     if isinstance(state, Tensor):
@@ -248,6 +253,13 @@ def tensors_are_finite(state: Any) -> bool:
     if isinstance(state, (list, tuple)):
         return all(tensors_are_finite(value) for value in state)
     return not isinstance(state, float) or math.isfinite(state)
+
+
+def bytes_of(state: Any) -> int:
+    """Return the size of the tensors in nested dicts."""
+    if isinstance(state, Mapping):
+        return sum(map(bytes_of, state.values()))
+    return state.nbytes if isinstance(state, Tensor) else 0
 
 
 def _is_finite(tensor: Tensor) -> bool:

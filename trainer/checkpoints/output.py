@@ -115,7 +115,7 @@ def select_and_export(job: Job, candidates: list[CheckpointCandidate], output: O
             output.flush()
             raise HotlapError(
                 f"no epoch can be used: {ranked[0].reason if ranked else 'no checkpoint was written'}",
-                hint="lower trainer.learning_rate, and check the rewards",
+                hint="check the rewards; with ppo, lower trainer.learning_rate",
                 code="E_NO_MODEL",
             )
         if job.use_epoch and chosen.candidate.epoch != job.use_epoch:

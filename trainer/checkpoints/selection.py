@@ -110,9 +110,12 @@ def choose(ranked: Sequence[RankedCheckpoint], use_epoch: int) -> tuple[RankedCh
 def _latest_of_ties(
     ranked: Sequence[RankedCheckpoint], best: RankedCheckpoint | None
 ) -> tuple[RankedCheckpoint | None, str]:
-    """Return the latest epoch whose score is within the standard error of the best one: it has learned most."""
-    if best is None or best.terms is None:
-        return None, "the best score"
+    """Return the latest epoch whose score is within the standard error of the best one: it has learned most.
+
+    Without a standard error it is the best one.
+    """
+    if best is None or best.terms is None or not 0.0 < best.candidate.standard_error < math.inf:
+        return best, "the best score"
     limit = best.terms.total + best.candidate.standard_error
     ties = [r for r in ranked if r.terms is not None and r.terms.total <= limit]
     latest = max(ties, key=lambda r: r.candidate.epoch)

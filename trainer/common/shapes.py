@@ -3,7 +3,7 @@
 The capital letters after a name's last underscore are its axes, one letter for each: `observation_BO` is [B, O].
 
 B experiences    O observation features    A action numbers    K outputs of the policy head
-F final observations    C encoded action columns
+F final observations    C encoded action columns    P critic observations: features that only critics see
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Any registered Gymnasium environment with array observations, through Gymnasium's own vector environments.
+"""Any registered Gymnasium environment, through Gymnasium's own vector environments.
 
 A policy's mean is in [-1, 1]; a bounded action is scaled from [-1, 1] to the environment's own range.
 """
@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.contract import ActionSpace, ContinuousActions, DiscreteActions, PolicyContract
+from schemas.contract import PolicyContract
 from schemas.errors import ConfigError
-from schemas.program.commands import install_command
+from schemas.program.commands import install_command, pip_install
 from trainer.common.user_code import search_current_folder
+from trainer.envs.gymnasium_spaces import (
+    actions_of,
+    flattened,
+    observation_note,
+    observation_size,
+    space_before_flattening,
+)
 from trainer.envs.vec_env import Float32, Step
 
 
@@ -29,18 +38,39 @@ def gymnasium() -> Any:
     return gymnasium
 
 
-def check_id(name: str) -> None:
-    """Raise ConfigError (E_ENV) if Gymnasium does not know an environment; `module:id` imports the module first."""
+def check_id(name: str) -> Any:
+    """Return Gymnasium's specification of an environment; `module:id` imports the module first.
+
+    Raises ConfigError (E_ENV) if Gymnasium does not know it.
+    """
     gym = gymnasium()
     module, _, known_name = name.rpartition(":")
     try:
         if module:
             search_current_folder()
             import_module(module)
-        gym.spec(known_name)
+        return gym.spec(known_name)
     except (gym.error.Error, ImportError) as error:
-        hint = "use racing, rocket or an id that is registered with Gymnasium"
-        raise ConfigError(f"the environment {name} does not exist: {error}", hint=hint, code="E_ENV") from None
+        raise ConfigError(
+            f"the environment {name} does not exist: {error}", hint=_hint_for(gym, error, name), code="E_ENV"
+        ) from None
+
+
+def _hint_for(gym: Any, error: Exception, name: str) -> str:
+    """Return what to do if an environment does not exist."""
+    module, _, known_name = name.rpartition(":")
+    if isinstance(error, gym.error.DeprecatedEnv | gym.error.VersionNotFound):
+        return "use a version that exists"
+    versions = [known for known in gym.registry if known.startswith(f"{known_name}-v")]
+    if versions:
+        return f"did you mean {max(versions, key=lambda known: (len(known), known))}?"
+    if isinstance(error, ImportError):
+        return f"install {error.name or module}, or run in the folder that contains it"
+    if "Did you mean" in str(error):
+        return "correct the name"
+    if module:
+        return f"{module} must register it with gymnasium.register, not with that of the older gym package"
+    return "use racing, rocket, an id that Gymnasium knows, or import a module first, as in ale_py:ALE/Pong-v5"
 
 
 def _leave_end_to_parent(env: Any) -> Any:
@@ -55,70 +85,89 @@ def _leave_end_to_parent(env: Any) -> Any:
     return env
 
 
+def _make(name: str, n_agents: int, workers: bool, options: dict[str, Any]) -> Any:
+    """Return Gymnasium's vector environment. Raises ConfigError: E_EXTRA if a package is missing, else E_ENV."""
+    gym = gymnasium()
+    if ":" in name:
+        search_current_folder()
+    ends = (_leave_end_to_parent,) if workers else ()
+    try:
+        return gym.make_vec(
+            name,
+            num_envs=n_agents,
+            vectorization_mode="async" if workers else "sync",
+            wrappers=(*options.pop("wrappers", ()), flattened, *ends),
+            vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
+            **options,
+        )
+    except (gym.error.DependencyNotInstalled, ImportError) as error:
+        hint = f"install what it needs; {name} may have a newer version"
+        if extra := _extra_of(name):
+            hint = pip_install(f"gymnasium[{extra}]")
+        elif isinstance(error, ModuleNotFoundError) and error.name:
+            hint = f"install {error.name}"
+        raise ConfigError(f"{name} cannot be used: {error}", hint=hint, code="E_EXTRA") from None
+    except gym.error.Error as error:
+        hint = "set env.id to racing, rocket or an id that is registered with Gymnasium"
+        message = f"Gymnasium cannot make the environment {name}: {error}"
+        raise ConfigError(message, hint=hint, code="E_ENV") from None
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        message = f"{name} does not accept the arguments {options or '{}'}: {error}"
+        raise ConfigError(message, hint="correct env.options (--env-options)", code="E_ENV") from None
+
+
+def _extra_of(name: str) -> str:
+    """Return the extra of Gymnasium that one of its own environments needs, or "" if there is none."""
+    module = str(check_id(name).entry_point).partition(":")[0].split(".")
+    is_own = module[:2] == ["gymnasium", "envs"] and len(module) > 3
+    return {"box2d": "box2d", "mujoco": "mujoco", "toy_text": "toy-text"}.get(module[2], "") if is_own else ""
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Raise ConfigError (E_ENV) if an environment has the methods of the old gym package."""
+    try:
+        yield
+    except (ValueError, AttributeError, TypeError) as error:
+        if not any(text in str(error) for text in ("to unpack", "has no attribute 'items'")):
+            raise
+        raise ConfigError(
+            f"{name} does not have Gymnasium's interface, perhaps that of the older gym package: {error}",
+            hint="return (observation, info) from reset and five values from step",
+            code="E_ENV",
+        ) from error
+
+
 class GymnasiumVecEnv:
     """A `trainer.envs.vec_env.VecEnv` of n copies of one environment; each copy has one agent.
 
     With `workers` each copy runs in its own process: faster if a step takes more than about 0.1 ms. Other `options` are
-    those of `gymnasium.make_vec`.
+    those of `gymnasium.make_vec`. `notes` says what users should know about its spaces.
     """
 
     def __init__(self, name: str, n_agents: int, *, workers: bool = False, **options: Any) -> None:
-        gym = gymnasium()
-        if ":" in name:
-            search_current_folder()
-        try:
-            self._envs = gym.make_vec(
-                name,
-                num_envs=n_agents,
-                vectorization_mode="async" if workers else "sync",
-                wrappers=(*options.pop("wrappers", ()), *((_leave_end_to_parent,) if workers else ())),
-                vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
-                **options,
-            )
-        except gym.error.Error as error:
-            hint = "set env.id to racing, rocket or an id that is registered with Gymnasium"
-            message = f"Gymnasium cannot make the environment {name}: {error}"
-            raise ConfigError(message, hint=hint, code="E_ENV") from None
-        self.n_agents = n_agents
+        self._name, self.n_agents = name, n_agents
+        self._envs = _make(name, n_agents, workers, options)
         space = self._envs.single_observation_space
-        if not isinstance(space, gym.spaces.Box):
-            hint = "use an environment whose observations are one array of numbers, or a wrapper that returns one"
-            message = f"the observations of {name} are a {type(space).__name__} space, not a Box"
-            raise ConfigError(message, hint=hint, code="E_ENV")
-        self.contract = PolicyContract(
-            observation_size=int(np.prod(space.shape)),
-            action_space=self._convert_action_space(name, self._envs.single_action_space),
-        )
-
-    def _convert_action_space(self, name: str, space: Any) -> ActionSpace:
-        """Return the policy's action space, and store how its actions become those of the environment."""
-        gym = gymnasium()
-        if isinstance(space, gym.spaces.Discrete):
-            self._first_action = int(space.start)
-            return DiscreteActions(n=int(space.n))
-        if isinstance(space, gym.spaces.Box):
-            self._shape = space.shape
-            self._low = np.where(np.isfinite(space.low), space.low, -1.0).astype(np.float32).reshape(-1)
-            self._high = np.where(np.isfinite(space.high), space.high, 1.0).astype(np.float32).reshape(-1)
-            return ContinuousActions.named(tuple(f"action_{i}" for i in range(len(self._low))))
-        hint = "use an environment whose actions are Discrete or Box"
-        raise ConfigError(f"the actions of {name} are a {type(space).__name__} space", hint=hint, code="E_ENV")
+        self._actions = actions_of(self._envs.single_action_space, name)
+        self.contract = PolicyContract(observation_size=observation_size(space, name), action_space=self._actions.space)
+        self.has_pixels = space.dtype == np.uint8
+        original = space if workers else space_before_flattening(self._envs.envs[0])
+        self.notes = tuple(filter(None, (observation_note(original, name), self._actions.note)))
 
     def reset(self, seed: int) -> Float32:
         """Start every copy, each with its own seed, and return the observations [n, O]."""
         seeds = np.random.SeedSequence(seed).generate_state(self.n_agents)
-        observation, _ = self._envs.reset(seed=[int(s) for s in seeds])
+        with _explained(self._name):
+            observation, _ = self._envs.reset(seed=[int(s) for s in seeds])
         return self._flatten(observation)
 
     def step(self, action: Float32) -> Step:
         """Advance each copy by one step. `action` is [n, A] in [-1, 1], or [n, 1] choices from 0."""
-        converted: npt.NDArray[Any]
-        if isinstance(self.contract.action_space, DiscreteActions):
-            converted = action[:, 0].astype(np.int64) + self._first_action
-        else:
-            scaled = self._low + (action + 1.0) * 0.5 * (self._high - self._low)
-            converted = scaled.astype(np.float32).reshape(self.n_agents, *self._shape)
-        observation, reward, terminated, truncated, info = self._envs.step(converted)
+        with _explained(self._name):
+            observation, reward, terminated, truncated, info = self._envs.step(self._actions.convert(action))
         current = self._flatten(observation)
         ended = terminated | truncated
         successor = current

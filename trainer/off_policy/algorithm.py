@@ -34,7 +34,7 @@ def algorithm_for(job: Job, parent: Parent) -> Algorithm:
         return Algorithm(settings.algorithm)
     if own:
         return Algorithm("ppo", f"trainer.{own} is set")
-    if parent.critics_state:
+    if "critics" in parent.critics_state:
         return Algorithm("td3", "the published model has critics")
     if isinstance(job.contract.action_space, ContinuousActions):
         return Algorithm("td3", "continuous actions")

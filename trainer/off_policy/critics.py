@@ -2,10 +2,11 @@
 
 Each hidden layer is relu(LN(W x + b)). Layer normalisation without gain and bias keeps the values of actions that no
 rollout contains bounded (Ball et al. 2023, "RLPD", arXiv:2302.02948, section 4.2). The first layer takes normalised
-observations and then actions. Values are in the units of the return normaliser.
+observations, then what only critics see (`trainer.networks.critic_inputs`), then actions. Values are in the units of
+the return normaliser.
 
 Letters besides those of trainer.common.shapes:
-E critics    I inputs (O, or O and A)    H outputs of a hidden layer    K values per row: 1, or one for each choice
+E critics    I inputs (O, V, A)    H outputs of a hidden layer    K values per row: 1, or one for each choice
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from trainer.common.rng import rng_for
+from trainer.networks.critic_inputs import CriticInputs
 from trainer.networks.normaliser import ObservationNormaliser, ReturnNormaliser
 
 _LAYER_NORM_EPS = 1e-5
@@ -63,16 +65,26 @@ class Critics:
 
     def rescale_inputs(self, before: ObservationNormaliser, after: ObservationNormaliser) -> None:
         """Change the first layer for new statistics, in place; see `trainer.networks.normaliser.rescale_inputs`."""
-        ratio_O = (after.scale_O / before.scale_O).float()
-        shift_O = ((after.mean_O - before.mean_O) / before.scale_O).float()
-        weight_EOH = self.weights_EIH[0][:, : len(ratio_O)]
-        self.biases_E1H[0].add_(torch.einsum("o,eoh->eh", shift_O.to(weight_EOH.device), weight_EOH).unsqueeze(1))
-        weight_EOH.mul_(ratio_O.to(weight_EOH.device)[:, None])
+        bias_E1H, weight_EOH = self.biases_E1H[0], self.weights_EIH[0][:, : len(before.mean_O)]
+        bias_E1H.copy_(bias_E1H.double() + _rescaled(weight_EOH, before, after).unsqueeze(1))
+
+    def rescale_critic_inputs(self, before: CriticInputs, after: CriticInputs, *, first: int) -> None:
+        """Change the first layer for new statistics of critic observations, which are its inputs from `first` on.
+
+        Rows without critic observations have 0 in the column that states whether they are known: the column's weights
+        take up the shift of the means, and not the bias, so that the values of these rows do not change either.
+        """
+        if before.width:
+            weight_EIH = self.weights_EIH[0]
+            end = first + before.width
+            shift_EH = _rescaled(weight_EIH[:, first:end], before.normaliser, after.normaliser)
+            weight_EIH[:, end].copy_(weight_EIH[:, end].double() + shift_EH)
 
     def rescale_values(self, before: ReturnNormaliser, after: ReturnNormaliser) -> None:
         """Change the last layer for new statistics, in place; see `trainer.networks.normaliser.popart`."""
-        self.weights_EIH[-1].mul_(before.std / after.std)
-        self.biases_E1H[-1].mul_(before.std).add_(before.mean - after.mean).div_(after.std)
+        weight, bias = self.weights_EIH[-1], self.biases_E1H[-1]
+        weight.mul_(before.std / after.std)
+        bias.copy_((bias.double() * before.std + (before.mean - after.mean)) / after.std)
 
     def document(self) -> dict[str, Any]:
         """Return the tensors and plain values for a checkpoint."""
@@ -82,6 +94,15 @@ class Critics:
     def from_document(cls, document: dict[str, Any]) -> Critics:
         """Return the critics of a `document`. Raises KeyError, TypeError, ValueError or RuntimeError."""
         return cls(int(document["count"]), tuple(int(size) for size in document["sizes"]), document["vector"].clone())
+
+
+def _rescaled(weight_EOH: Tensor, before: ObservationNormaliser, after: ObservationNormaliser) -> Tensor:
+    """Change the weights of inputs in place; return what must be added to the outputs, float64 [E, H]."""
+    ratio_O = (after.scale_O / before.scale_O).to(weight_EOH.device)
+    shift_O = ((after.mean_O - before.mean_O) / before.scale_O).to(weight_EOH.device)
+    shift_EH = torch.einsum("o,eoh->eh", shift_O, weight_EOH.double())
+    weight_EOH.copy_(weight_EOH.double() * ratio_O[:, None])
+    return shift_EH
 
 
 class CriticPass:

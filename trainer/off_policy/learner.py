@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from schemas.contract import ContinuousActions
-from schemas.errors import ConfigError, RolloutError
+from schemas.errors import ConfigError
 from schemas.job import Job, finite_or_none
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
@@ -21,6 +21,7 @@ from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
+from trainer.networks.critic_inputs import CriticInputs, critic_width_of
 from trainer.networks.network import ActorCritic
 from trainer.networks.normaliser import Normalisers
 from trainer.off_policy.replay_builder import ReplayBuilder
@@ -28,9 +29,15 @@ from trainer.off_policy.soft_choices import SoftChoiceUpdater
 from trainer.off_policy.state import CriticsState
 from trainer.off_policy.td3 import Td3Updater
 from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE, OffPolicyUpdater
-from trainer.rollouts.experiences import Experiences, by_agent, concatenate
+from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.meaning.reward_signal import RewardSignal, report
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
+from trainer.rollouts.quality import check_critic_observations
+from trainer.rollouts.symmetry.check import usable_mirror
+from trainer.rollouts.symmetry.mirrored import mirrored_experiences
+from trainer.rollouts.training_set import require_next_states
 
 _DEVICE_TRIAL_STEPS = 20
 _EXPLORATION_DECAY = 0.8
@@ -47,19 +54,27 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
-        self._set_exploration()
-        experiences = _experiences(loaded)
-        if experiences.can_bootstrap_B.sum() < 2:
-            hint = "export at least three steps of each agent in a file"
-            raise RolloutError("no experience has a next state to learn from", hint=hint)
-        self._state = self._open_state(notices)
+        experiences = _experiences(loaded, critic_width_of(parent.critics_state))
+        require_next_states(experiences.can_bootstrap_B)
+        new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
+        check_critic_observations(new_rollouts, experiences.critic_width, notices)
+        self._signal = RewardSignal.of(experiences.reward_B, experiences.terminated_B)
+        report(self._signal, steps=experiences.size, keeps_policy=self._signal.is_missing, notices=notices)
+        if not self._signal.is_missing:
+            self._set_exploration()
+        self._state = self._open_state(experiences, notices)
+        self.probe = _choose_probe(experiences, job)
+        self.experiences, self.epochs = int(experiences.can_bootstrap_B.sum()), job.settings.epochs
+        new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
+        held_out_B = _choose_held_out(experiences, job)
+        mirror = usable_mirror(experiences, job, notices)
+        if mirror is not None:
+            images = mirrored_experiences(experiences, mirror).without_critic_observations()
+            experiences, held_out_B = concatenate([experiences, images]), np.tile(held_out_B, 2)
         self._builder = ReplayBuilder(self._network, self._state, parent.normalisers, job)
         self._replay = self._builder.build(
-            experiences, _choose_held_out(experiences, job), is_policy_trained=parent.trained, number=job.policy_version
+            experiences, held_out_B, is_policy_trained=parent.trained, number=job.policy_version
         )
-        self.probe = _choose_probe(experiences, job)
-        self.experiences, self.epochs = len(self._replay.row_N), job.settings.epochs
-        new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
         self._steps = max(job.settings.epochs, round(job.settings.updates_per_experience * new))
         self.device = self._choose_device()
         self._updater = self._make_updater(self._network, self._state, self.device)
@@ -96,6 +111,8 @@ class OffPolicyLearner:
         threads.set_thread_count(job.settings.threads or threads.count_by_size(BATCH_SIZE, self._updater.parameters))
         replay = self._replay.to(self.device)
         alone = _CRITICS_ALONE * self._steps if self._state.is_new and self._parent.trained else 0.0
+        if self._signal.is_missing:
+            alone = float(self._steps)
         ends = np.linspace(0, self._steps, self.epochs + 1).round().astype(int)
         limit_s = job.settings.seconds
         for epoch, (start, end) in enumerate(itertools.pairwise(ends), start=1):
@@ -115,17 +132,28 @@ class OffPolicyLearner:
             if finite_or_none(losses["critic_loss"]) is None:
                 return
 
-    def _open_state(self, notices: Notices) -> CriticsState:
-        space, settings = self._job.contract.action_space, self._job.settings
+    def _open_state(self, experiences: Experiences, notices: Notices) -> CriticsState:
+        """Return the parent's critics, or new ones, with statistics that include the new critic observations."""
+        state = self._parents_state(experiences.critic_width, notices)
+        counted_B = np.ones_like(experiences.is_new_B) if state.is_new else experiences.is_new_B
+        critic_observation_BP = experiences.critic_observation_BP[counted_B]
+        return state.with_critic_observations(critic_observation_BP, self._job.contract.observation_size)
+
+    def _parents_state(self, critic_width: int, notices: Notices) -> CriticsState:
+        space, settings, document = self._job.contract.action_space, self._job.settings, self._parent.critics_state
         is_continuous = isinstance(space, ContinuousActions)
-        inputs = self._job.contract.observation_size + (space.output_size if is_continuous else 0)
+        inputs = self._job.contract.observation_size + CriticInputs.identity(critic_width).columns
+        inputs += space.output_size if is_continuous else 0
         sizes = (inputs, *settings.critic_sizes, 1 if is_continuous else space.output_size)
-        if self._parent.critics_state:
-            state = CriticsState.from_document(self._parent.critics_state, sizes, self._network)
+        if "critics" in document:
+            state = CriticsState.from_document(document, sizes, self._network)
             if state is not None:
                 return state
-            notices.send("W_OPTIMIZER", "the parent's critics do not fit the settings: new critics are trained")
-        return CriticsState.initial(sizes, seed=settings.seed)
+            before, cause = critic_width_of(document), "the settings"
+            if before != critic_width:
+                cause = f"the rollouts, which have {critic_width} critic observations instead of {before}"
+            notices.send("W_OPTIMIZER", f"the parent's critics do not fit {cause}: new critics are trained")
+        return CriticsState.initial(sizes, seed=settings.seed, critic_width=critic_width)
 
     @torch.no_grad()
     def _set_exploration(self) -> None:
@@ -155,10 +183,12 @@ class OffPolicyLearner:
         return SoftChoiceUpdater(network, state, device=device)
 
 
-def _experiences(loaded: Sequence[LoadedRollout]) -> Experiences:
-    """Return the rollouts in agent-major order; all of them are new if none is."""
-    any_new = any(item.entry.is_new for item in loaded)
-    return concatenate([by_agent(item.rollout, is_new=item.entry.is_new or not any_new) for item in loaded])
+def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
+    """Return the rollouts in agent-major order. Time limits of version 1 do not count as ends."""
+    parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded]
+    experiences = concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
+    limit = find_time_limit(loaded, experiences)
+    return experiences if limit is None else continue_episodes(experiences, limit.ended_B)
 
 
 def _choose_held_out(experiences: Experiences, job: Job) -> Bools:

@@ -6,6 +6,7 @@ alike: what an action led to does not depend on who chose it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools
 from trainer.common.shapes import Float64, Int64, check_shapes
+from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.normaliser import Normalisers
 from trainer.rollouts.experiences import Experiences
 
@@ -61,7 +63,7 @@ def transitions_of(experiences: Experiences, *, gamma: float, steps: int) -> Tra
 
 
 class ReplayBatch(NamedTuple):
-    """Transitions of one gradient step. I: observations, then continuous actions."""
+    """Transitions of one gradient step. I: observations, what only critics see, continuous actions."""
 
     input_BI: Tensor
     next_input_BI: Tensor  #: the actions in it have no meaning
@@ -74,7 +76,7 @@ class ReplayBatch(NamedTuple):
 class Replay:
     """What a gradient step draws from. P: all observations, the final ones too. N: usable transitions."""
 
-    packed_PI: Tensor  #: float32: normalised observations, then continuous actions
+    packed_PI: Tensor  #: float32: normalised observations, what only critics see, continuous actions
     choice_P: Tensor  #: int64: the choice of each row, if the actions are choices; otherwise 0
     row_N: Tensor  #: int64
     next_row_N: Tensor  #: int64
@@ -102,38 +104,47 @@ class Replay:
     def of(
         cls,
         experiences: Experiences,
-        transitions: Transitions,
+        kinds: Sequence[Transitions],
         held_out_B: Bools,
         normalisers: Normalisers,
         contract: PolicyContract,
+        critic_inputs: CriticInputs = NO_CRITIC_INPUTS,
     ) -> Replay:
-        """Pack the transitions; actions beyond their bounds count as at the bound."""
-        rows = np.flatnonzero(transitions.is_usable_B)
+        """Pack transitions of one or more kinds; actions beyond their bounds count as at the bound."""
         observation_PO = torch.cat(
             [
                 normalisers.observations(experiences.observation_BO),
                 normalisers.observations(experiences.final_observation_FO),
             ]
         )
+        critic_PV = torch.cat(
+            [critic_inputs(experiences.critic_observation_BP), critic_inputs(experiences.final_critic_observation_FP)]
+        )
         finals = len(experiences.final_observation_FO)
-        choice_P, packed_PI = torch.zeros(len(observation_PO), dtype=torch.int64), observation_PO
+        choice_P = torch.zeros(len(observation_PO), dtype=torch.int64)
+        packed_PI = torch.cat([observation_PO, critic_PV], dim=1)
         if isinstance(space := contract.action_space, ContinuousActions):
             action_BA = np.clip(
                 experiences.action_BA, np.array(space.low, np.float32), np.array(space.high, np.float32)
             )
             action_PA = np.concatenate([action_BA, np.zeros((finals, len(space.names)), np.float32)])
-            packed_PI = torch.cat([observation_PO, torch.from_numpy(action_PA)], dim=1)
+            packed_PI = torch.cat([packed_PI, torch.from_numpy(action_PA)], dim=1)
         else:
             choice_P[: experiences.size] = torch.from_numpy(experiences.action_BA[:, 0].astype(np.int64))
+        usable = [np.flatnonzero(transitions.is_usable_B) for transitions in kinds]
+        pairs = list(zip(kinds, usable, strict=True))
+        rows = np.concatenate(usable)
+        discount_N = np.concatenate([transitions.discount_B[rows] for transitions, rows in pairs])
         returns = normalisers.returns
         # target = (r + d (std v + mean) - mean) / std, so that v and target have the same units
-        reward_N = (transitions.reward_B[rows] + (transitions.discount_B[rows] - 1.0) * returns.mean) / returns.std
+        earned_N = np.concatenate([transitions.reward_B[rows] for transitions, rows in pairs])
+        reward_N = (earned_N + (discount_N - 1.0) * returns.mean) / returns.std
         return cls(
             packed_PI=packed_PI.contiguous(),
             choice_P=choice_P,
             row_N=torch.from_numpy(rows),
-            next_row_N=torch.from_numpy(transitions.next_row_B[rows]),
+            next_row_N=torch.from_numpy(np.concatenate([kind.next_row_B[rows] for kind, rows in pairs])),
             reward_N=torch.from_numpy(reward_N.astype(np.float32)),
-            discount_N=torch.from_numpy(transitions.discount_B[rows].astype(np.float32)),
+            discount_N=torch.from_numpy(discount_N.astype(np.float32)),
             is_held_out_N=torch.from_numpy(held_out_B[rows]),
         )

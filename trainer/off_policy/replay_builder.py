@@ -30,16 +30,19 @@ class ReplayBuilder:
     def build(self, experiences: Experiences, held_out_B: Bools, *, is_policy_trained: bool, number: int) -> Replay:
         """Include the new experiences in the normalisers, rescale the networks, and return the replay data.
 
-        An untrained policy is not rescaled. `number` is that of the cycle, and determines which values are sampled.
+        An untrained policy is not rescaled, and new critics are not. If critics are new, the returns of the experiences
+        decide their units: the parent may be of another script, or of other rewards. `number` is that of the cycle, and
+        determines which values are sampled.
         """
         before = self.normalisers
         after = before.observations.updated(experiences.observation_BO[experiences.is_new_B])
+        returns = first_return_normaliser(experiences, self._gamma) if self._state.is_new else before.returns
         if is_policy_trained:
             rescale_inputs(self._network.stacks(), before.observations, after)
+            popart(self._network.stacks().value[-1], before.returns, returns)
+        if not self._state.is_new:
             self._state.rescale_inputs(before.observations, after)
-            self.normalisers = Normalisers(after, before.returns)
-        else:
-            self.normalisers = Normalisers(after, first_return_normaliser(experiences, self._gamma))
+        self.normalisers = Normalisers(after, returns)
         replay = self._pack(experiences, held_out_B)
         if self._state.is_new:
             return replay
@@ -47,8 +50,8 @@ class ReplayBuilder:
         return self._pack(experiences, held_out_B)
 
     def _pack(self, experiences: Experiences, held_out_B: Bools) -> Replay:
-        transitions = transitions_of(experiences, gamma=self._gamma, steps=self._steps)
-        return Replay.of(experiences, transitions, held_out_B, self.normalisers, self._contract)
+        kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
+        return Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
 
     @torch.no_grad()
     def _update_returns(self, replay: Replay, number: int) -> None:

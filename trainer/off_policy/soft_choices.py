@@ -34,7 +34,7 @@ class SoftChoiceUpdater(OffPolicyUpdater):
     def errors(self, batch: ReplayBatch, noise_BA: Tensor, values: CriticPass, next_values: CriticPass) -> Errors:
         """Return value - (reward + discount * soft value of the next state) [E, B] (eq. 3 of the paper)."""
         del noise_BA
-        log_p_BK = self.policy.policy(batch.next_input_BI).log_softmax(dim=1)
+        log_p_BK = self.policy.policy(self.observations(batch.next_input_BI)).log_softmax(dim=1)
         lowest_BK = next_values.forward(batch.next_input_BI).amin(dim=0)
         next_value_B = (log_p_BK.exp() * (lowest_BK - self.temperature * log_p_BK)).sum(dim=1)
         target_B = batch.reward_B + batch.discount_B * next_value_B
@@ -49,13 +49,14 @@ class SoftChoiceUpdater(OffPolicyUpdater):
 
     def improve_policy(self, batch: ReplayBatch) -> Tensor:
         """Lower the mean of sum p (temperature log p - Q) (eq. 12 of the paper), and adapt the temperature."""
-        log_p_BK = self.policy.policy(batch.input_BI).log_softmax(dim=1)
+        observation_BO = self.observations(batch.input_BI)
+        log_p_BK = self.policy.policy(observation_BO).log_softmax(dim=1)
         p_BK = log_p_BK.exp()
         lowest_BK = self.values.forward(batch.input_BI).amin(dim=0)
         cost_BK = self.temperature * log_p_BK - lowest_BK
         loss_B1 = (p_BK * cost_BK).sum(dim=1, keepdim=True)
         output_grad_BK = p_BK * (cost_BK - loss_B1) / len(p_BK)
-        self.fit_values(batch.input_BI, (p_BK * lowest_BK).sum(dim=1, keepdim=True))
+        self.fit_values(observation_BO, (p_BK * lowest_BK).sum(dim=1, keepdim=True))
         self.policy.backward(output_grad_BK)
         entropy = -(p_BK * log_p_BK).sum(dim=1).mean()
         self.temperature *= (TEMPERATURE_RATE * (self._entropy - entropy)).exp()

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from schemas.rollout.rollout import Float32
+from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
 from trainer.networks.network import Network
 from trainer.networks.normaliser import ObservationNormaliser, ReturnNormaliser
 from trainer.off_policy.critics import Critics
@@ -31,12 +36,13 @@ class CriticsState:
     moments: Moments = field(default_factory=Moments)
     temperature: float = INITIAL_TEMPERATURE
     is_new: bool = True  #: nothing is learned yet
+    inputs: CriticInputs = NO_CRITIC_INPUTS  #: besides observations and actions
 
     @classmethod
-    def initial(cls, sizes: tuple[int, ...], *, seed: int) -> CriticsState:
-        """Return the state of new critics with these layer sizes."""
+    def initial(cls, sizes: tuple[int, ...], *, seed: int, critic_width: int = 0) -> CriticsState:
+        """Return the state of new critics with these layer sizes and so many critic observations."""
         critics = Critics.initial(_CRITICS, sizes, seed=seed)
-        return cls(critics, critics.copy())
+        return cls(critics, critics.copy(), inputs=CriticInputs.identity(critic_width))
 
     @classmethod
     def from_document(cls, document: dict[str, Any], sizes: tuple[int, ...], network: Network) -> CriticsState | None:
@@ -45,13 +51,15 @@ class CriticsState:
             critics, targets = (Critics.from_document(document[name]) for name in ("critics", "targets"))
             moments = Moments(document["critics_adam"], document["policy_adam"])
             temperature = float(document["temperature"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError):
+            inputs = CriticInputs.from_document(document)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError):
             return None
         parameters = sum(p.numel() for p in network.parameters())
         fits = _fits(moments.critics, critics.vector.numel()) and _fits(moments.policy, parameters)
-        if critics.sizes != sizes or targets.sizes != sizes or not fits:
+        fits &= network.shape.observation_size + inputs.columns + network.shape.log_stds == sizes[0]
+        if not (_has_shape(critics, sizes) and _has_shape(targets, sizes) and fits and temperature > 0.0):
             return None
-        return cls(critics, targets, moments, temperature, is_new=False)
+        return cls(critics, targets, moments, temperature, is_new=False, inputs=inputs)
 
     def document(self) -> dict[str, Any]:
         """Return the tensors and plain values for a checkpoint."""
@@ -61,12 +69,21 @@ class CriticsState:
             "critics_adam": self.moments.critics,
             "policy_adam": self.moments.policy,
             "temperature": self.temperature,
+            **self.inputs.document(),
         }
 
     def rescale_inputs(self, before: ObservationNormaliser, after: ObservationNormaliser) -> None:
         """Change the critics for new statistics of observations, in place, so that they compute what they did."""
         for critics in (self.critics, self.targets):
             critics.rescale_inputs(before, after)
+
+    def with_critic_observations(self, critic_observation_BP: Float32, observation_size: int) -> CriticsState:
+        """Return the state with statistics that include these rows. The critics are changed in place, unless new."""
+        after = self.inputs.updated(critic_observation_BP)
+        if not self.is_new:
+            for critics in (self.critics, self.targets):
+                critics.rescale_critic_inputs(self.inputs, after, first=observation_size)
+        return replace(self, inputs=after)
 
     def rescale_values(self, before: ReturnNormaliser, after: ReturnNormaliser) -> None:
         """Change the critics for new statistics of returns, in place, so that they compute what they did."""
@@ -78,8 +95,14 @@ class CriticsState:
         return replace(self, critics=self.critics.copy(), targets=self.targets.copy())
 
 
+def _has_shape(critics: Critics, sizes: tuple[int, ...]) -> bool:
+    return critics.count == _CRITICS and critics.sizes == sizes and critics.vector.dtype == torch.float32
+
+
 def _fits(moments: Any, parameters: int) -> bool:
     """Return whether Adam's moments are None or those of so many parameters."""
     if not isinstance(moments, dict):
         return moments is None
-    return all(getattr(moments.get(name), "shape", None) == (parameters,) for name in ("exp_avg", "exp_avg_sq"))
+    is_counted = isinstance(steps := moments.get("step"), int) and steps >= 0
+    tensors = [moments.get(name) for name in ("exp_avg", "exp_avg_sq")]
+    return is_counted and all(isinstance(one, Tensor) and one.shape == (parameters,) for one in tensors)

@@ -40,7 +40,7 @@ class Td3Updater(OffPolicyUpdater):
     def errors(self, batch: ReplayBatch, noise_BA: Tensor, values: CriticPass, next_values: CriticPass) -> Errors:
         """Return value - (reward + discount * the lowest target critic's value of the smoothed next action) [E, B]."""
         smoothing_BA = (noise_BA * TARGET_NOISE).clamp_(-TARGET_NOISE_LIMIT, TARGET_NOISE_LIMIT)
-        mean_BA = self.policy.policy(self._observations(batch.next_input_BI)).tanh_()
+        mean_BA = self.policy.policy(self.observations(batch.next_input_BI)).tanh_()
         batch.next_input_BI[:, -self.noise_width :] = self._clamped(smoothing_BA.add_(mean_BA))
         next_value_B = next_values.forward(batch.next_input_BI)[:, :, 0].amin(dim=0)
         target_B = batch.reward_B + batch.discount_B * next_value_B
@@ -53,7 +53,7 @@ class Td3Updater(OffPolicyUpdater):
 
     def improve_policy(self, batch: ReplayBatch) -> Tensor:
         """Follow the gradient of the first critic by the policy's action (eq. 15 of Silver et al. 2014, "DPG")."""
-        observation_BO = self._observations(batch.input_BI)
+        observation_BO = self.observations(batch.input_BI)
         mean_BA = self.policy.policy(observation_BO).tanh_()
         batch.input_BI[:, -self.noise_width :] = self._clamped(mean_BA)
         value_B1 = self._first.forward(batch.input_BI)[0]
@@ -64,9 +64,6 @@ class Td3Updater(OffPolicyUpdater):
         self.fit_values(observation_BO, value_B1)
         self.policy.backward(output_grad_BA)
         return -value_B1.mean()
-
-    def _observations(self, input_BI: Tensor) -> Tensor:
-        return input_BI[:, : -self.noise_width]
 
     def _clamped(self, action_BA: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(action_BA, self._low), self._high)

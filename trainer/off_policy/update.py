@@ -58,12 +58,14 @@ class HeldOutLoss:
     def of(cls, square_B: Float64, variance: float) -> HeldOutLoss:
         """Return the loss of squared errors, in the order of time.
 
-        Steps that follow each other are alike, so the standard error is that of the means of blocks.
+        Steps that follow each other are alike, so the standard error is that of the means of blocks. That of one step
+        is not known; it is 0.
         """
-        blocks = np.array_split(square_B, max(2, len(square_B) // _BLOCK_ROWS))
-        means = np.array([block.mean() for block in blocks if len(block)])
+        blocks = np.array_split(square_B, min(len(square_B), max(2, len(square_B) // _BLOCK_ROWS)))
+        means = np.array([block.mean() for block in blocks])
         scale = max(variance, _LEAST_VARIANCE)
-        return cls(float(square_B.mean()) / scale, float(means.std(ddof=1) / np.sqrt(len(means))) / scale)
+        error = float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else 0.0
+        return cls(float(square_B.mean()) / scale, error / scale)
 
 
 class OffPolicyUpdater(ABC):
@@ -81,6 +83,7 @@ class OffPolicyUpdater(ABC):
         self._gradient_views = self.critics.views(gradient)
         self._critic_adam = VectorAdam(self.critics.vector, gradient, LEARNING_RATE, state.moments.critics)
         self._policy_adam = VectorAdam(self.policy.vector, self.policy.gradient, LEARNING_RATE, state.moments.policy)
+        self._inputs = state.inputs
         self._steps = 0
 
     @property
@@ -112,7 +115,12 @@ class OffPolicyUpdater(ABC):
     def state(self) -> CriticsState:
         """Return the critics and the optimizers. The next step changes their tensors."""
         moments = Moments(self._critic_adam.state(), self._policy_adam.state())
-        return CriticsState(self.critics, self.targets, moments, float(self.temperature), is_new=False)
+        temperature = float(self.temperature)
+        return CriticsState(self.critics, self.targets, moments, temperature, is_new=False, inputs=self._inputs)
+
+    def observations(self, input_BI: Tensor) -> Tensor:
+        """Return what the policy sees of the critics' inputs, as a view [B, O]."""
+        return input_BI[:, : self.network.shape.observation_size]
 
     @torch.no_grad()
     def run(

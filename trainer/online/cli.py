@@ -6,9 +6,12 @@ import argparse
 import getpass
 import platform
 import signal
+import textwrap
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -17,10 +20,12 @@ from schemas.program.parser import CommandParser
 from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.common.shipped_files import find_config, shipped_configs
-from trainer.envs.gymnasium_env import check_id
+from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
 from trainer.online.checkpoints import CheckpointManager
-from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_config
+from trainer.online.config import OnlineSettings, RunSettings, as_toml
 from trainer.online.environments import choose_num_envs
+from trainer.online.presets.choice import settings_of_run, settings_with_preset
+from trainer.online.presets.table import PRESETS
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
@@ -39,15 +44,15 @@ _DEBUG = {
     "curriculum.pool_every_steps": 4_000,
 }
 """The settings of --debug: a run of some seconds that uses every part once."""
-ANY_ENVIRONMENT = "gymnasium"
-"""The installed config for Gymnasium ids without a config of their own."""
 _EPILOG = """\
 examples:
-  hotlap online --env CartPole-v1        a Gymnasium environment, with default settings
+  hotlap online --env CartPole-v1        a Gymnasium environment, with the preset for it
   hotlap online --config cartpole        an installed config: less than a minute on most machines
   hotlap online --config rocket          Rocket League: 1v1, 1v2, 2v2
   hotlap online --resume                 continue the last run
   hotlap online --env racing --from M.json   start from a model, for example one of a daemon
+
+presets: {presets}
 
 A run is written to logs/latest_run; its config.toml has all settings, with those that the flags set.
 Exit codes: 0 done, 2 bad arguments, 65 unusable data, 70 a bug, 75 out of memory or disk (try again),
@@ -56,7 +61,9 @@ Exit codes: 0 done, 2 bad arguments, 65 unusable data, 70 a bug, 75 out of memor
 
 def parser(prog: str) -> CommandParser:
     """Return the command line."""
-    p = CommandParser(prog=prog, description="Train in environments that run in this process.", epilog=_EPILOG)
+    p = CommandParser(prog=prog, description="Train in environments that run in this process.")
+    names = textwrap.fill(", ".join(preset.name for preset in PRESETS), 110, subsequent_indent="  ")
+    p.epilog = _EPILOG.format(presets=names)
     p.add_argument(
         "--config",
         type=Path,
@@ -64,6 +71,18 @@ def parser(prog: str) -> CommandParser:
         help="a TOML file, or the name of an installed config, for example cartpole",
     )
     p.add_argument("--env", metavar="ID", help="rocket, racing or a Gymnasium id: env.id; --config is not needed")
+    p.add_argument(
+        "--env-options",
+        type=_toml_items,
+        metavar="ITEMS",
+        help='arguments of a Gymnasium environment, such as "continuous = true, gravity = -8.0": env.options',
+    )
+    p.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="values for what neither the config nor a flag sets: auto (by environment), none, or a name: run.preset",
+    )
+    p.add_argument("--list-presets", action="store_true", help="print the presets and exit")
     p.add_argument(
         "--from",
         dest="start_from",
@@ -88,8 +107,11 @@ def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
         if arguments.validate:
             from trainer.online.self_check import validate
 
-            config = arguments.config and find_config(arguments.config, ".toml", flag="--config")[0]
-            return int(validate(config))
+            is_named = arguments.config is not None or arguments.env is not None
+            arguments.preset = "none"
+            return int(validate(read_settings(arguments)[0] if is_named else None))
+        if arguments.list_presets:
+            return _list_presets()
         return train(arguments)
     except KeyboardInterrupt:
         print_error("stopped; `hotlap online --resume` continues from the last checkpoint")
@@ -100,13 +122,15 @@ def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
         return int(code)
 
 
-def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
-    """Return the settings: those of a config, then flags. Raises ConfigError.
+def read_settings(arguments: argparse.Namespace) -> tuple[OnlineSettings, str]:
+    """Return the settings, and a line about the preset. Raises ConfigError.
 
-    Without --config, the config is the installed one for the environment, or that of the run that is resumed.
+    They are those of a preset, then of the config, then of flags. A resumed run keeps its own instead of a preset's.
     """
     names = {
         "env": "env.id",
+        "env_options": "env.options",
+        "preset": "run.preset",
         "steps": "run.total_steps",
         "seed": "run.seed",
         "device": "run.device",
@@ -115,26 +139,37 @@ def read_settings(arguments: argparse.Namespace) -> OnlineSettings:
     }
     values = {setting: getattr(arguments, flag) for flag, setting in names.items()}
     flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in values.items() if value is not None}
-    return read_config(_config_path(arguments), flags)
-
-
-def _config_path(arguments: argparse.Namespace) -> Path:
-    if arguments.config is not None:
-        return find_config(arguments.config, ".toml", flag="--config")[0]
+    path = None if arguments.config is None else find_config(arguments.config, ".toml", flag="--config")[0]
     last = Path(arguments.logs or RunSettings().logs) / LATEST / CONFIG
-    if (arguments.resume or arguments.video is not None) and last.is_file():
-        return last
-    shipped = shipped_configs(".toml")
-    if arguments.env is None:
-        hint = f"--env CartPole-v1 (or another Gymnasium id), or --config with one of: {', '.join(shipped)}"
+    if (arguments.resume or (arguments.video is not None and path is None)) and last.is_file():
+        return settings_of_run(last, path, flags), ""
+    if path is None and arguments.env is None:
+        known = ", ".join(shipped_configs(".toml"))
+        hint = f"--env CartPole-v1 (or another Gymnasium id), or --config with one of: {known}"
         raise ConfigError("neither an environment nor a config was named", hint=hint)
-    own = (path for path in shipped.values() if read_config(path).env.id == arguments.env)
-    return next(own, shipped[ANY_ENVIRONMENT])
+    return settings_with_preset(path, flags)
+
+
+def _list_presets() -> int:
+    """Print one line for each preset."""
+    for preset in PRESETS:
+        ConsoleReporter().line(f"{preset.name:24}{preset.about}")
+    return 0
+
+
+def _toml_items(text: str) -> dict[str, Any]:
+    """Return the values of `name = value, name = value` in TOML. Raises argparse.ArgumentTypeError."""
+    try:
+        items: dict[str, Any] = tomllib.loads(f"items = {{ {text} }}")["items"]
+    except ValueError:
+        message = 'write it as in TOML: "continuous = true, gravity = -8.0"; texts need quotes'
+        raise argparse.ArgumentTypeError(message) from None
+    return items
 
 
 def train(arguments: argparse.Namespace) -> int:
     """Train with the settings of the arguments. Raises HotlapError or OSError."""
-    settings = read_settings(arguments)
+    settings, note = read_settings(arguments)
     if arguments.video is not None:
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
@@ -144,14 +179,18 @@ def train(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--from {start} is not a file", hint="name a model JSON or a checkpoint (.pt, .pth)")
     if settings.env.id not in {"rocket", "racing"}:
         check_id(settings.env.id)  # before the last run is moved to another folder
-    config = as_toml(settings, "the settings of this run; --config with this file repeats it").encode()
+    source = f", with those of the {note.partition(':')[0]}" if note else ""
+    config = as_toml(settings, f"the settings of this run{source}; --config with this file repeats it").encode()
     with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
-        return train_in(folder, settings, resume=arguments.resume)
+        return train_in(folder, settings, resume=arguments.resume, note=note)
 
 
-def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
-    """Train in the folder of a run and return the exit code. Raises HotlapError or OSError."""
-    num_envs, note = choose_num_envs(settings)
+def train_in(folder: Path, settings: OnlineSettings, *, resume: bool, note: str = "") -> int:
+    """Train in the folder of a run and return the exit code; `note` is a line for the log.
+
+    Raises HotlapError or OSError.
+    """
+    num_envs, envs_note = choose_num_envs(settings)
     limits = settings.checkpoints
     start, skipped = None, list[str]()
     if resume:
@@ -162,7 +201,7 @@ def train_in(folder: Path, settings: OnlineSettings, *, resume: bool) -> int:
         folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
     )
     try:
-        for line in filter(None, (note, missing, *skipped)):
+        for line in filter(None, (note and f"[OK] {note}", envs_note, missing, *skipped)):
             console.line(line)
         run = OnlineRun(settings, folder, num_envs, console, from_checkpoint=start)
         for line in summary(run, settings, num_envs):
@@ -197,6 +236,7 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
         f"[OK] user {_user()}, {system}",
         f"[OK] device {device}, precision {settings.run.precision}",
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
+        *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
         f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), minibatch {train.batch_size}, {train.epochs} epochs",
         f"[OK] learning rate {rates}, entropy {entropy}, gamma {train.gamma:g}, {settings.run.total_steps:,} steps",

@@ -99,6 +99,8 @@ class _Columns:
             segment_B=np.append(0, np.cumsum(~has_next_row_B)[:-1]).astype(np.int64),
             is_new_B=np.ones(size, np.bool_),
             final_observation_FO=np.array(finals, np.float32).reshape(len(finals), width),
+            critic_observation_BP=np.zeros((size, 0), np.float32),
+            final_critic_observation_FP=np.zeros((len(finals), 0), np.float32),
         )
 
 

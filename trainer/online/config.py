@@ -12,12 +12,14 @@ from schemas.settings.devices import DeviceName
 from schemas.settings.fields import (
     BatchSize,
     ClipRange,
+    ClipRangeEnd,
     Count,
     Epochs,
     Fraction,
     GaeLambda,
     Gamma,
     HiddenSizes,
+    InitialStd,
     MaxGradNorm,
     NotNegative,
     PositiveFloat,
@@ -27,12 +29,24 @@ from schemas.settings.fields import (
     SettingsGroup,
     ValueCoef,
 )
-from schemas.settings.loading import load_file
+from schemas.settings.loading import file_values, settings_from
+from schemas.settings.mirror import MirrorSettings
+from schemas.settings.sources import SourceValue
+from schemas.storage.windows_paths import shown_path
 from trainer.envs.rocket.rewards import RewardWeights
+
+PresetName = Literal[
+    "auto", "none", "rocket", "rocket_1v1", "racing", "cartpole", "acrobot", "mountaincar", "pendulum",
+    "mountaincar_continuous", "lunarlander", "bipedalwalker", "mujoco", "pixels", "discrete", "continuous",
+]  # fmt: skip
+"""The configs that Hotlap installs; trainer.online.presets.table says which environments each is for."""
 
 
 class RunSettings(SettingsGroup):
     """`[run]`: length, folder, device."""
+
+    preset: PresetName = "auto"
+    """Values for what neither the file nor a flag sets: auto (by environment), none, or the name of a preset."""
 
     total_steps: PositiveInt = 10_000_000
     """Agent steps of the whole run."""
@@ -63,6 +77,8 @@ class EnvSettings(SettingsGroup):
     """Gymnasium ids only: one process for each environment."""
     time_limit: PositiveInt = 1000
     """racing only: steps of an episode."""
+    options: dict[str, Any] = {}  # noqa: RUF012
+    """Gymnasium ids only: arguments of the environment, such as { continuous = true }."""
 
 
 class RocketSettings(SettingsGroup):
@@ -98,8 +114,13 @@ class TrainSettings(SettingsGroup):
     gamma: Gamma = 0.995
     gae_lambda: GaeLambda = 0.95
     clip_range: ClipRange = 0.2
+    clip_range_end: ClipRangeEnd = None
+    initial_std: InitialStd = 0.5
     value_coef: ValueCoef = 0.5
     max_grad_norm: MaxGradNorm = 0.5
+    mirror: bool = False
+    """Learn from each experience twice, as it is and in the mirror. Built in for rocket and racing; otherwise, describe
+    the mirror in `[mirror]`."""
     target_kl: PositiveFloat | None = None
     """An epoch whose policy has moved further than this is the batch's last; if not set, no epoch is left out."""
 
@@ -178,6 +199,7 @@ class OnlineSettings(SettingsGroup):
     rocket: RocketSettings = RocketSettings()
     rewards: RewardWeights = RewardWeights()
     train: TrainSettings = TrainSettings()
+    mirror: MirrorSettings = MirrorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     curriculum: CurriculumSettings = CurriculumSettings()
@@ -190,10 +212,25 @@ def as_toml(settings: OnlineSettings, comment: str) -> str:
     for name, table in settings:
         lines += ["", f"[{name}]"]
         values = table.model_dump(mode="json", exclude_none=True)
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
 
 
+def _toml_value(value: Any) -> str:
+    """Return a value as TOML, in which texts, numbers, booleans and lists are written as in JSON."""
+    if isinstance(value, dict):
+        items = (f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items() if item is not None)
+        return f"{{ {', '.join(items)} }}" if value else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def config_values(path: Path | None, flags: dict[str, Any] | None = None) -> dict[str, SourceValue]:
+    """Return the settings that a TOML file and flags set; `flags` are dotted names. Raises ConfigError."""
+    return file_values(OnlineSettings, path, flags, flag_names={"run.total_steps": "--steps"}, page="online")
+
+
 def read_config(path: Path, flags: dict[str, Any] | None = None) -> OnlineSettings:
-    """Read a TOML file; `flags` are dotted names that win over it. Raises ConfigError."""
-    return load_file(OnlineSettings, path, flags, flag_names={"run.total_steps": "--steps"}, page="online")
+    """Return the settings of a TOML file and of flags, with defaults for all others. Raises ConfigError."""
+    return settings_from(OnlineSettings, config_values(path, flags), shown_path(path))

@@ -7,9 +7,14 @@ from typing import Any, Protocol
 
 import psutil
 
+from schemas.contract import PolicyContract
+from schemas.errors import ConfigError
+from schemas.mirror import Mirror
 from trainer.common.rng import key_for
 from trainer.envs.gymnasium_env import GymnasiumVecEnv
+from trainer.envs.racing.vec_env import MIRROR as RACING_MIRROR
 from trainer.envs.racing.vec_env import RacingVecEnv
+from trainer.envs.rocket.mirror import rocket_mirror
 from trainer.envs.rocket.vec_env import GameRules
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
@@ -98,7 +103,28 @@ def make_env(settings: OnlineSettings, num_envs: int) -> VecEnv:
     """Return the racing game or a Gymnasium environment, as `env.id` names it. Raises ConfigError."""
     if settings.env.id == "racing":
         return RacingVecEnv(num_envs, time_limit=settings.env.time_limit)
-    return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers)
+    return GymnasiumVecEnv(settings.env.id, num_envs, workers=settings.env.workers, **settings.env.options)
+
+
+def mirror_of(settings: OnlineSettings, contract: PolicyContract) -> Mirror | None:
+    """Return the mirror that `[mirror]` describes, or the environment's own one; None if `train.mirror` is false.
+
+    Raises ConfigError.
+    """
+    if not settings.train.mirror:
+        return None
+    declared = settings.mirror
+    if not declared.is_set and settings.env.id == "racing":
+        declared = RACING_MIRROR
+    elif not declared.is_set and settings.env.id == "rocket":
+        declared = rocket_mirror(discrete=settings.rocket.actions == "discrete")
+    if not declared.is_set:
+        hint = "describe its mirror in [mirror]; see `hotlap docs online`"
+        raise ConfigError(f"train.mirror is true, but {settings.env.id} does not have a mirror of its own", hint=hint)
+    try:
+        return Mirror.of(declared, contract)
+    except ValueError as error:
+        raise ConfigError(f"mirror.{error}", hint="correct [mirror] in the config") from None
 
 
 _BYTES, _OTHER_BYTES = {"rocket": 8_000_000, "racing": 20_000}, 50_000_000

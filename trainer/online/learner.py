@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
@@ -18,14 +20,20 @@ from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, Shape, build_network
 from trainer.networks.normaliser import Normalisers, popart, rescale_inputs
 from trainer.online.config import OnlineSettings
+from trainer.online.environments import mirror_of
 from trainer.ppo.loss import LossConfig, ppo_loss
 from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater
 from trainer.rollouts.advantages import advantages
-from trainer.rollouts.batch import Batch
-from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
+from trainer.rollouts.batch import Batch, as_float32, standardised, unit_weights
+from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
-from trainer.rollouts.training_set import first_return_normaliser, standardised, unit_weights
+from trainer.rollouts.symmetry.check import find_mismatch
+from trainer.rollouts.symmetry.mirrored import mirrored_experiences, symmetric_normaliser
+from trainer.rollouts.training_set import first_return_normaliser
+
+_CHECKED_BATCHES = 3
+"""In so many batches at the start of a run, a mirror of the config is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class ScheduledValues:
 
     learning_rate: float
     entropy_coef: float
+    clip_range: float
 
     @classmethod
     def at(cls, steps: int, settings: OnlineSettings) -> ScheduledValues:
@@ -42,6 +51,7 @@ class ScheduledValues:
         return cls(
             linear_schedule(train.learning_rate, train.learning_rate_end, progress),
             linear_schedule(train.entropy_coef, train.entropy_coef_end, progress),
+            linear_schedule(train.clip_range, train.clip_range_end or train.clip_range, progress),
         )
 
 
@@ -50,9 +60,11 @@ class OnlineLearner:
 
     def __init__(self, contract: PolicyContract, settings: OnlineSettings) -> None:
         self.contract, self.settings = contract, settings
+        self.mirror = mirror_of(settings, contract)
         self.distribution: ActionDistribution = distribution_for(contract.action_space)
         shape = Shape.of(contract, settings.train.hidden_sizes)
         self.network: Network = build_network(shape, custom="", seed=settings.run.seed)
+        nn.init.constant_(self.network.action_log_std, math.log(settings.train.initial_std))
         self.normalisers = Normalisers.identity(contract.observation_size)
         self.trained = False
         self.device = torch.device("cpu")
@@ -66,6 +78,8 @@ class OnlineLearner:
 
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Update the policy with a batch and return its losses and other values for the logs, by name."""
+        if iteration < _CHECKED_BATCHES:
+            self._check_mirror(experiences)
         batch, explained_variance = self._build_batch(experiences)
         if self._updater is None:
             self.device = devices.fastest(
@@ -106,6 +120,13 @@ class OnlineLearner:
             notify=self._note,
         )
 
+    def _check_mirror(self, experiences: Experiences) -> None:
+        """Add a note if the mirror of the config does not fit the experiences."""
+        if self.mirror is not None and self.settings.mirror.is_set:
+            mismatch = find_mismatch(experiences, self.mirror, self.contract.action_space)
+            if mismatch is not None:
+                self._note("W_MIRROR", f"[mirror] does not fit the environment: {mismatch.in_words()}")
+
     def _note(self, code: str, message: str) -> None:
         """Add a notice, once."""
         if (note := f"{message} [{code}]") not in self.notes:
@@ -134,7 +155,7 @@ class OnlineLearner:
             learning_rate=scheduled.learning_rate,
             max_grad_norm=train.max_grad_norm,
             target_kl=train.target_kl,
-            loss=LossConfig(train.clip_range, None, train.value_coef, scheduled.entropy_coef),
+            loss=LossConfig(scheduled.clip_range, None, train.value_coef, scheduled.entropy_coef),
             seed=run.seed,
             cycle=iteration,
             bfloat16=devices.use_bfloat16(self._device_settings, self.device, train.hidden_sizes),
@@ -143,7 +164,9 @@ class OnlineLearner:
 
     def _build_batch(self, experiences: Experiences) -> tuple[Batch, float]:
         """Update the normaliser, and return the training set and the explained variance of the value network."""
-        outputs, importance_weight_B = self._normalise_observations(experiences)
+        outputs, behaviour_logp_B = self._normalise_observations(experiences)
+        images = None if self.mirror is None else mirrored_experiences(experiences, self.mirror)
+        seen = [outputs] if images is None else [outputs, self._evaluate_policy(images)]
         returns_before = self.normalisers.returns
         value_B, final_value_F = (
             returns_before.restored(values.double().numpy()) for values in (outputs.value_B, outputs.final_value_F)
@@ -162,40 +185,46 @@ class OnlineLearner:
         returns = returns_before.updated(target_B) if self.trained else returns_before
         popart(self.network.stacks().value[-1], returns_before, returns)
         self.normalisers = Normalisers(self.normalisers.observations, returns)
+        rho_B = np.concatenate([_weights(output, behaviour_logp_B) for output in seen])
+        importance_weight_B = unit_weights(rho_B)
+        normalised = [self.normalisers.observations(e.observation_BO) for e in (experiences, images) if e is not None]
+        both = concatenate_outputs(seen)
         batch = Batch(
-            observation_BO=self.normalisers.observations(experiences.observation_BO),
-            action_BC=outputs.action_BC,
-            logp_B=outputs.logp_B,
-            advantage_B=_float32(standardised(advantage_B, importance_weight_B)),
-            target_B=_float32(returns.normalised(target_B)),
-            value_B=_float32(returns.normalised(value_B)),
-            importance_weight_B=_float32(importance_weight_B),
+            observation_BO=torch.cat(normalised),
+            action_BC=both.action_BC,
+            logp_B=both.logp_B,
+            advantage_B=as_float32(standardised(np.tile(advantage_B, len(seen)), importance_weight_B)),
+            target_B=as_float32(returns.normalised(np.tile(target_B, len(seen)))),
+            value_B=as_float32(returns.normalised(returns_before.restored(both.value_B.double().numpy()))),
+            importance_weight_B=as_float32(importance_weight_B),
         )
         target_variance = float(target_B.var())
         return batch, 1.0 - float(advantage_B.var()) / target_variance if target_variance > 0 else float("nan")
 
     def _normalise_observations(self, experiences: Experiences) -> tuple[PolicyOutputs, Float64]:
-        """Update the observation normaliser, and return the network's outputs and the importance weights [B].
+        """Update the observation normaliser. Return the network's outputs, and the log_probs when it collected [B].
 
         A trained network is rescaled and computes the same as before. An untrained one is not: with the new normaliser
-        it is another policy than the one that collected the batch, and the weights correct for the difference.
+        it is another policy than the one that collected the batch, and the importance weights correct for this.
         """
         before = self.normalisers
         observations = before.observations.updated(experiences.observation_BO)
+        if self.mirror is not None:
+            observations = symmetric_normaliser(observations, self.mirror)
         if self.trained:
             rescale_inputs(self.network.stacks(), before.observations, observations)
             self.normalisers = Normalisers(observations, before.returns)
-            return self._evaluate_policy(experiences), np.ones(experiences.size)
+            outputs = self._evaluate_policy(experiences)
+            return outputs, outputs.logp_B.double().numpy()
         behaviour = self._evaluate_policy(experiences)
         self.normalisers = Normalisers(observations, first_return_normaliser(experiences, self.settings.train.gamma))
-        outputs = self._evaluate_policy(experiences)
-        log_ratio_B = outputs.logp_B.double().numpy() - behaviour.logp_B.double().numpy()
-        return outputs, unit_weights(np.minimum(np.exp(log_ratio_B), 1.0))
+        return self._evaluate_policy(experiences), behaviour.logp_B.double().numpy()
 
     def _evaluate_policy(self, experiences: Experiences) -> PolicyOutputs:
         std_scale_B = np.ones(experiences.size, np.float32)
         return evaluate_policy(self.network, self.distribution, self.normalisers.observations, experiences, std_scale_B)
 
 
-def _float32(column: Float64) -> torch.Tensor:
-    return torch.from_numpy(column.astype(np.float32))
+def _weights(outputs: PolicyOutputs, behaviour_logp_B: Float64) -> Float64:
+    """Return the importance weights [B] of experiences or of their mirror images; see trainer.rollouts.symmetry."""
+    return np.asarray(np.minimum(np.exp(outputs.logp_B.double().numpy() - behaviour_logp_B), 1.0), dtype=np.float64)

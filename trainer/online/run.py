@@ -7,6 +7,7 @@ of a simulator.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,7 @@ class OnlineRun:
             self._probe = torch.from_numpy(experiences.observation_BO[np.sort(rows)])
         self.environments.after_batch()
         metrics = {f"train/{name}": value for name, value in losses.items()}
-        metrics |= {"train/learning_rate": scheduled.learning_rate, "train/entropy_coef": scheduled.entropy_coef}
+        metrics |= {f"train/{name}": value for name, value in dataclasses.asdict(scheduled).items()}
         metrics |= {f"reward/{name}_mean": value for name, value in collector.pop_reward_part_means().items()}
         metrics |= {
             "speed/collect_per_s": experiences.size / (collected_s - began_s),

@@ -16,19 +16,19 @@ from trainer.common.rng import numpy_rng_for
 from trainer.envs.rocket.simulation import find_meshes, load_simulator
 from trainer.online.actor import Actor
 from trainer.online.collector import Collector
-from trainer.online.config import EnvSettings, OnlineSettings, read_config
+from trainer.online.config import EnvSettings, OnlineSettings
 from trainer.online.learner import OnlineLearner
 from trainer.online.run import make_environments
 
 _OPTIONAL = ("gymnasium", "RocketSim", "tensorboard", "wandb", "av")
 
 
-def validate(config: Path | None = None) -> int:
+def validate(settings: OnlineSettings | None = None) -> int:
     """Run every check and print one line for each. Return 1 if a check failed, else 0.
 
-    Without a config the racing environment is checked. A missing extra is an error only if the config needs it.
+    Without settings the racing environment is checked. A missing extra is an error only if the settings need it.
     """
-    settings = read_config(config) if config is not None else OnlineSettings(env=EnvSettings(id="racing"))
+    settings = settings or OnlineSettings(env=EnvSettings(id="racing"))
     checks: list[tuple[str, Callable[[], str]]] = [
         ("packages", _check_packages),
         ("collision meshes", lambda: _check_meshes(needed=settings.env.id == "rocket")),

@@ -48,6 +48,8 @@ class AutogradUpdater:
         self.network = network.to(device)
         self._adam = make_adam(self.network, config.learning_rate, optimizer_state)
         self._distribution, self._loss, self._device = distribution, loss, device
+        stack = [tensor for layer in self.network.stacks().policy for tensor in (layer.weight, layer.bias)]
+        self._policy_parameters = [*stack, self.network.action_log_std]
         self._parameters = [p for group in self._adam.param_groups for p in group["params"]]
         self.set_batch(config, batch)
 
@@ -56,6 +58,8 @@ class AutogradUpdater:
         self.config, self._data = config, PackedSet(batch, self._device)
         for group in self._adam.param_groups:
             group["lr"] = config.learning_rate
+        for parameter in self._policy_parameters:
+            parameter.requires_grad_(config.trains_policy)  # without gradients, Adam leaves parameters out
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict."""

@@ -34,6 +34,7 @@ class UpdateConfig:
     cycle: int
     bfloat16: bool
     threads: int  #: of the CPU; 0 = the fastest number
+    trains_policy: bool = True  #: false: only the value function is trained, and no bit of the policy changes
 
 
 class Updater(Protocol):

@@ -1,14 +1,21 @@
-"""The training set as one packed matrix: an epoch is one gather into a shuffled copy, a minibatch a view of it."""
+"""The training set as columns, and as one packed matrix: an epoch is one gather into a shuffled copy of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.common.shapes import check_shapes
+from schemas.rollout.rollout import Bools
+from trainer.common.shapes import Float64, check_shapes
+from trainer.networks.normaliser import ReturnNormaliser
+from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs
+
+LARGEST_WEIGHT = 10.0
+"""Largest weight of an experience, in units of the average weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +87,71 @@ def minibatch_sizes(n: int, batch_size: int) -> list[int]:
     count = max(1, round(n / batch_size))
     small, larger = divmod(n, count)
     return [small + 1] * larger + [small] * (count - larger)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingColumns:
+    """The columns of the training set."""
+
+    observation_BO: torch.Tensor
+    outputs: PolicyOutputs
+    value_B: Float64
+    advantage_B: Float64
+    target_B: Float64
+    weight_B: Float64
+    returns: ReturnNormaliser
+
+    def followed_by(
+        self, observation_BO: torch.Tensor, outputs: PolicyOutputs, value_B: Float64, *, weight_B: Float64
+    ) -> TrainingColumns:
+        """Return these columns, then those of the mirror images, which have the same advantages and targets."""
+        return TrainingColumns(
+            torch.cat([self.observation_BO, observation_BO]),
+            concatenate_outputs([self.outputs, outputs]),
+            np.append(self.value_B, value_B),
+            np.tile(self.advantage_B, 2),
+            np.tile(self.target_B, 2),
+            np.append(self.weight_B, weight_B),
+            self.returns,
+        )
+
+    def batch(self, rows_B: Bools) -> Batch:
+        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1.
+
+        If mirror images follow, those of the chosen experiences are chosen as well.
+        """
+        rows_B = np.tile(rows_B, len(self.weight_B) // len(rows_B))
+        rows = torch.from_numpy(np.flatnonzero(rows_B))
+        importance_weight_B = unit_weights(self.weight_B[rows_B])
+        return Batch(
+            observation_BO=self.observation_BO[rows],
+            action_BC=self.outputs.action_BC[rows],
+            logp_B=self.outputs.logp_B[rows],
+            advantage_B=as_float32(standardised(self.advantage_B[rows_B], importance_weight_B)),
+            target_B=as_float32(self.returns.normalised(self.target_B[rows_B])),
+            value_B=as_float32(self.returns.normalised(self.value_B[rows_B])),
+            importance_weight_B=as_float32(importance_weight_B),
+        )
+
+
+def unit_weights(rho_B: Float64) -> Float64:
+    """Return weights scaled to mean 1, each capped at LARGEST_WEIGHT before the last scaling. All 0 stays all 0."""
+    average = rho_B.mean()
+    if not average > 1e-30:
+        return np.zeros_like(rho_B)
+    capped_B = np.minimum(rho_B / average, LARGEST_WEIGHT)
+    return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
+
+
+def standardised(advantage_B: Float64, importance_weight_B: Float64) -> Float64:
+    """Return advantages with weighted mean 0 and weighted deviation 1."""
+    if not importance_weight_B.any():
+        importance_weight_B = np.ones_like(importance_weight_B)
+    centred_B = advantage_B - np.average(advantage_B, weights=importance_weight_B)
+    deviation = np.sqrt(np.average(np.square(centred_B), weights=importance_weight_B))
+    return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)
+
+
+def as_float32(column: Float64) -> torch.Tensor:
+    """Return a column as a float32 tensor."""
+    return torch.from_numpy(column.astype(np.float32))

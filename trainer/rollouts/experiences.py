@@ -8,14 +8,17 @@ bootstrap of the step before it (`can_bootstrap_B` is false).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.rollout.rollout import Bools, Float32, Rollout
 from trainer.common.shapes import Float64, Int64, check_shapes
+
+_OF_FINALS = ("final_observation_FO", "final_critic_observation_FP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Experiences:
     segment_B: Int64  #: the number of the episode segment
     is_new_B: Bools  #: from a rollout that no earlier cycle used
     final_observation_FO: Float32  #: observations after an agent's last step, if the engine wrote them
+    critic_observation_BP: Float32  #: what only critics see; NaN in a row if the engine did not write it
+    final_critic_observation_FP: Float32  #: likewise, after an agent's last step
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -43,11 +48,30 @@ class Experiences:
         """Return the number of experiences."""
         return len(self.reward_B)
 
+    @property
+    def critic_width(self) -> int:
+        """Return P, the number of critic observations."""
+        return int(self.critic_observation_BP.shape[1])
+
     def at(self, rows_B: Bools) -> Experiences:
         """Return only these experiences. The columns that refer to the next row are then not valid any more."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        kept = {name: column if name == "final_observation_FO" else column[rows_B] for name, column in columns.items()}
+        kept = {name: column if name in _OF_FINALS else column[rows_B] for name, column in columns.items()}
         return Experiences(**kept)
+
+    def with_critic_width(self, width: int) -> Experiences:
+        """Return the experiences with so many critic observations. If they had another number, none is known."""
+        if width == self.critic_width:
+            return self
+        return replace(
+            self,
+            critic_observation_BP=_unknown(self.size, width),
+            final_critic_observation_FP=_unknown(len(self.final_observation_FO), width),
+        )
+
+    def without_critic_observations(self) -> Experiences:
+        """Return the experiences as if the engine had not written critic observations; their number stays."""
+        return self.with_critic_width(0).with_critic_width(self.critic_width)
 
 
 def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
@@ -61,6 +85,7 @@ def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
     has_next_row_B = same_agent_B & ~gap_next_B & ~ended_B  # after an end the next row starts an episode
     final_B = _final_rows(agents, ~same_agent_B & ~terminated_B, rollout.final_agents)
     can_bootstrap_B = terminated_B | has_next_row_B | (final_B >= 0)
+    critic, final, finals = rollout.critic_observations, rollout.final_critic_observations, len(rollout.final_agents)
     return Experiences(
         observation_BO=rollout.observations[order],
         action_BA=rollout.actions[order],
@@ -74,7 +99,13 @@ def by_agent(rollout: Rollout, *, is_new: bool = True) -> Experiences:
         segment_B=np.append(0, np.cumsum(~has_next_row_B)[:-1]).astype(np.int64),
         is_new_B=np.full(rollout.size, is_new),
         final_observation_FO=rollout.final_observations.copy(),  # it may be a view of a read-only file
+        critic_observation_BP=_unknown(rollout.size, 0) if critic is None else critic[order],
+        final_critic_observation_FP=_unknown(finals, rollout.critic_width) if final is None else final.copy(),
     )
+
+
+def _unknown(rows: int, width: int) -> Float32:
+    return np.full((rows, width), np.nan, dtype=np.float32)
 
 
 def _final_rows(agents: npt.NDArray[np.int32], last_B: Bools, final_agents: npt.NDArray[np.int32]) -> Int64:
@@ -86,8 +117,25 @@ def _final_rows(agents: npt.NDArray[np.int32], last_B: Bools, final_agents: npt.
     return final_B
 
 
-def concatenate(parts: Sequence[Experiences]) -> Experiences:
-    """Return the experiences of several rollouts as one."""
+def choose_critic_width(parts: Sequence[Experiences], *, parent: int = 0) -> int:
+    """Return how many critic observations the critics of a cycle use, given those of the parent's critics.
+
+    Critics keep their number as long as one new rollout has it, or none has any. Otherwise they use the number that
+    most new experiences have. So one rollout without them, or of an older build of the game, does not end critics.
+    """
+    new = [part for part in parts if part.is_new_B.any()] or parts
+    sizes = Counter[int]()
+    for part in new:
+        sizes[part.critic_width] += part.size if part.critic_width else 0
+    if not sizes.total() or (parent and parent in sizes):
+        return parent
+    return max(sizes, key=lambda width: (sizes[width], width))
+
+
+def concatenate(parts: Sequence[Experiences], *, critic_width: int | None = None) -> Experiences:
+    """Return the experiences of several rollouts as one, with `choose_critic_width` of them if no width is given."""
+    width = choose_critic_width(parts) if critic_width is None else critic_width
+    parts = [part.with_critic_width(width) for part in parts]
     finals = np.cumsum([0, *(len(part.final_observation_FO) for part in parts)])
     segments = np.cumsum([0, *(int(part.segment_B[-1]) + 1 for part in parts)])
     shifted = [np.where(p.final_B >= 0, p.final_B + int(n), -1) for p, n in zip(parts, finals[:-1], strict=True)]
@@ -105,7 +153,7 @@ def concatenate(parts: Sequence[Experiences]) -> Experiences:
         "has_next_row_B",
         "trace_continues_B",
     )
-    columns = {name: column(name) for name in (*plain, "is_new_B", "final_observation_FO")}
+    columns = {name: column(name) for name in (*plain, "critic_observation_BP", "is_new_B", *_OF_FINALS)}
     segment_B = np.concatenate([part.segment_B + int(n) for part, n in zip(parts, segments[:-1], strict=True)])
     return Experiences(**columns, final_B=np.concatenate(shifted), segment_B=segment_B)  # type: ignore[arg-type]
 

@@ -62,23 +62,27 @@ def choose_rollouts(
 def load_replay(
     rollouts: Sequence[RolloutInput], most: int, rules: ReadingRules, notices: Notices, cache: PrefetchCache
 ) -> list[LoadedRollout]:
-    """Read all new rollouts, and the youngest old ones until there are `most` experiences; the oldest come first.
+    """Read all new rollouts, and the youngest old ones until there are `most` experiences.
 
+    If no rollout is new, the youngest ones count as new: the number of gradient steps is that of a usual cycle.
     Raises RolloutError if no rollout can be used.
     """
     new = [r for r in rollouts if r.is_new]
     old = sorted((r for r in rollouts if not r.is_new), key=lambda r: r.age)
     if not new:
-        new, old = old[:OLD_ROLLOUTS_WITHOUT_NEW], old[OLD_ROLLOUTS_WITHOUT_NEW:]
+        new = [r.model_copy(update={"is_new": True}) for r in old[:OLD_ROLLOUTS_WITHOUT_NEW]]
+        old = old[OLD_ROLLOUTS_WITHOUT_NEW:]
     loaded = load_rollouts(new, rules, notices, cache)
     size = sum(item.rollout.size for item in loaded)
     for start in range(0, len(old), _FILES_READ_TOGETHER):
         if size >= most:
             break
+        some = old[start : start + _FILES_READ_TOGETHER]
         try:
-            more = load_rollouts(old[start : start + _FILES_READ_TOGETHER], rules, notices, cache)
-        except RolloutError:
-            continue  # none of these can be used; the notices name those that exist but are broken
+            more = load_rollouts(some, rules, notices, cache)
+        except RolloutError as error:
+            notices.send("W_ROLLOUT_SKIPPED", f"{len(some)} old rollouts are left out: {error.message}")
+            continue
         loaded = [*more, *loaded]
         size += sum(item.rollout.size for item in more)
     return loaded

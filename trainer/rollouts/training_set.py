@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from schemas.errors import RolloutError
 from schemas.job import Job
+from schemas.mirror import Mirror
 from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
+from schemas.settings.models import TrainerSettings
 from trainer.checkpoints.parent import Parent
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import numpy_rng_for, rng_for
@@ -19,7 +22,7 @@ from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
 from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
 from trainer.rollouts.advantages import advantages, average_returns
-from trainer.rollouts.batch import Batch
+from trainer.rollouts.batch import Batch, TrainingColumns, as_float32
 from trainer.rollouts.behaviour_policy import (
     AttributedRollouts,
     PolicySource,
@@ -29,9 +32,9 @@ from trainer.rollouts.behaviour_policy import (
 from trainer.rollouts.evaluation import PolicyOutputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
 from trainer.rollouts.holdout import choose_held_out
+from trainer.rollouts.meaning.reward_signal import RewardSignal, is_rounding, report
+from trainer.rollouts.symmetry.mirrored import mirrored_columns, symmetric_normaliser
 
-LARGEST_WEIGHT = 10.0
-"""Largest weight of an experience, in units of the average weight."""
 ENOUGH_OVERLAP = 0.7
 """Mean of min(1, parent / behaviour policy) below which an untrained policy does not learn from another policy's data.
 
@@ -43,6 +46,27 @@ _CANARY_TOLERANCE = 0.05  #: nats
 _CANARY_ROWS = 512  #: largest number of experiences to compare
 
 
+class ValueCriticOutputs(Protocol):
+    """A value function that is not part of the network; see `trainer.worker.value_critic`."""
+
+    def applied_to(self, outputs: PolicyOutputs, experiences: Experiences, normalisers: Normalisers) -> PolicyOutputs:
+        """Return the outputs of a network with the values of this function."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueTargets:
+    """What a value function is trained on, besides the network's. Letters: see trainer.common.shapes."""
+
+    target_B: torch.Tensor  #: float32, of all experiences, normalised units
+    train_rows: torch.Tensor  #: int64
+    held_out_rows: torch.Tensor  #: int64
+
+    @classmethod
+    def of(cls, target_B: torch.Tensor, train_B: Bools, held_out_B: Bools) -> ValueTargets:
+        """Return the targets with the rows that two masks choose."""
+        return cls(target_B, *(torch.from_numpy(np.flatnonzero(mask_B)) for mask_B in (train_B, held_out_B)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSet:
     """The input of an update."""
@@ -52,49 +76,111 @@ class TrainingSet:
     held_out: Batch
     normalisers: Normalisers
     probe: torch.Tensor  #: float32 [p, O], raw observations
-    values_only: bool  #: the policy is not updated in this cycle; see ENOUGH_OVERLAP
-
-    @property
-    def size(self) -> int:
-        """Return the number of experiences, including those held out."""
-        return self.train.size + self.held_out.size
+    trains_policy: bool  #: false: the update leaves the policy as it is, because the data says nothing about actions
+    policy_trained: bool  #: whether this cycle or an earlier one has trained the policy
+    value_targets: ValueTargets  #: of the experiences in both sets, not of mirror images
+    size: int  #: experiences, including those held out; not counting mirror images
 
 
 def rescale_and_build(
-    attributed: AttributedRollouts, parent: Parent, distribution: ActionDistribution, job: Job, notices: Notices
+    attributed: AttributedRollouts,
+    parent: Parent,
+    distribution: ActionDistribution,
+    job: Job,
+    notices: Notices,
+    critic: ValueCriticOutputs | None = None,
+    mirror: Mirror | None = None,
 ) -> TrainingSet:
     """Update the normalisers, rescale the parent's network to them in place, and build both sets.
 
+    With a mirror, both sets also contain the mirror image of each experience.
     Afterwards `parent.network` no longer fits `parent.normalisers`; use the network and the normalisers of the result.
-    Raises RolloutError.
+    A `critic` values the states instead of the network. Raises RolloutError.
     """
     experiences, settings, network = attributed.experiences, job.settings, parent.network
     can_bootstrap_B = experiences.can_bootstrap_B
-    if can_bootstrap_B.sum() < 2:
-        raise RolloutError(
-            "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
-        )
-    normalisers = _update_normalisers(network, parent, experiences, settings.gamma)
+    require_next_states(can_bootstrap_B)
+    counts_B = moves_policy(experiences.is_new_B)
+    signal = RewardSignal.of(experiences.reward_B[counts_B], experiences.terminated_B[counts_B])
+    keeps_policy = signal.is_missing
+    normalisers = _update_normalisers(network, parent, experiences, settings.gamma, mirror, keeps_policy=keeps_policy)
     outputs = attributed.parent_outputs or evaluate_policy(
         network, distribution, normalisers.observations, experiences, attributed.std_scale_B
     )
     observation_BO = normalisers.observations(experiences.observation_BO)
+    rho_B = _weights(attributed, outputs)
+    _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
+    is_far = not signal.is_missing and _is_too_far(parent, rho_B, notices)
+    judged = outputs if critic is None else critic.applied_to(outputs, experiences, normalisers)
+    value_B, advantage_B = _values_and_advantages(experiences, judged, rho_B, normalisers.returns, settings)
+    target_B = value_B + rho_B * advantage_B
+    has_signal = not keeps_policy and not is_rounding(advantage_B[counts_B], value_B, experiences.reward_B)
+    report(signal, steps=int(counts_B.sum()), keeps_policy=not has_signal, notices=notices)
+    trains_policy = has_signal and not is_far
+    value_B = outputs.values_in_reward_units(normalisers.returns)[0]
+    images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
+    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
+    held_B = _choose_held_out(experiences, job)
+    moves_B = counts_B & trains_policy
+    weight_B, returns = rho_B * moves_B, normalisers.returns
+    columns = TrainingColumns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, returns)
+    if images is not None:
+        weight_B = images.rho_B * moves_B
+        columns = columns.followed_by(images.observation_BO, images.outputs, images.value_B, weight_B=weight_B)
+    masks = can_bootstrap_B & ~held_B, held_B
+    return TrainingSet(
+        network=network,
+        train=columns.batch(masks[0]),
+        held_out=columns.batch(masks[1]),
+        normalisers=normalisers,
+        probe=_choose_probe(experiences, job),
+        trains_policy=trains_policy,
+        policy_trained=parent.trained or trains_policy,
+        value_targets=ValueTargets.of(as_float32(returns.normalised(target_B)), *masks),
+        size=int(can_bootstrap_B.sum()),
+    )
+
+
+def _weights(attributed: AttributedRollouts, outputs: PolicyOutputs) -> Float64:
+    """Return the parent's likelihood over that of the behaviour policy, capped [B]."""
     rho_B = importance_weights(
         outputs.logp_B.double().numpy(),
         outputs.density_B.double().numpy(),
         attributed.policy_source_B,
         attributed.behaviour_logp_B,
     )
-    rho_B = with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, experiences.segment_B)
-    _check_log_probs(network, distribution, observation_BO, outputs, attributed, notices)
-    values_only = parent.may_wait and bool(rho_B.mean() < ENOUGH_OVERLAP)
-    if values_only:
-        notices.send(
-            "W_FAR_STRANGER",
-            f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
-            "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
+    return with_weights_of_unknown_steps(rho_B, attributed.policy_source_B, attributed.experiences.segment_B)
+
+
+def require_next_states(can_bootstrap_B: Bools) -> None:
+    """Raise RolloutError if fewer than two experiences can be learned from."""
+    if can_bootstrap_B.sum() < 2:
+        raise RolloutError(
+            "no experience has a next state to learn from", hint="export at least three steps of each agent in a file"
         )
-    value_B, final_value_F = outputs.values_in_reward_units(normalisers.returns)
+
+
+def _is_too_far(parent: Parent, rho_B: Float64, notices: Notices) -> bool:
+    """Return whether the policy must wait for data of a published model, and report it; see ENOUGH_OVERLAP."""
+    if not parent.may_wait or rho_B.mean() >= ENOUGH_OVERLAP:
+        return False
+    notices.send(
+        "W_FAR_STRANGER",
+        f"the engine's policy is too different from the untrained one to learn from (overlap {rho_B.mean():.0%}): "
+        "this cycle trains only the value function; the policy learns as soon as the engine uses a published model",
+    )
+    return True
+
+
+def _values_and_advantages(
+    experiences: Experiences,
+    outputs: PolicyOutputs,
+    rho_B: Float64,
+    returns: ReturnNormaliser,
+    settings: TrainerSettings,
+) -> tuple[Float64, Float64]:
+    """Return the value of each step and its advantage, in reward units."""
+    value_B, final_value_F = outputs.values_in_reward_units(returns)
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,
@@ -104,19 +190,7 @@ def rescale_and_build(
         gamma=settings.gamma,
         lam=settings.gae_lambda,
     )
-    target_B = value_B + rho_B * advantage_B
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
-    held_B = _choose_held_out(experiences, job)
-    weight_B = np.zeros_like(rho_B) if values_only else rho_B * moves_policy(experiences.is_new_B)
-    columns = _Columns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, normalisers.returns)
-    return TrainingSet(
-        network=network,
-        train=columns.batch(can_bootstrap_B & ~held_B),
-        held_out=columns.batch(held_B),
-        normalisers=normalisers,
-        probe=_choose_probe(experiences, job),
-        values_only=values_only,
-    )
+    return value_B, advantage_B
 
 
 def moves_policy(is_new_B: Bools) -> Bools:
@@ -128,19 +202,30 @@ def moves_policy(is_new_B: Bools) -> Bools:
     return is_new_B if is_new_B.any() else np.ones_like(is_new_B)
 
 
-def _update_normalisers(network: Network, parent: Parent, experiences: Experiences, gamma: float) -> Normalisers:
+def _update_normalisers(
+    network: Network,
+    parent: Parent,
+    experiences: Experiences,
+    gamma: float,
+    mirror: Mirror | None,
+    *,
+    keeps_policy: bool,
+) -> Normalisers:
     """Return normalisers that include the new observations, and rescale the network's inputs to them.
 
     A trained network keeps computing the same function. An untrained one is not rescaled; its return normaliser is
-    computed from the rewards, without a value function.
+    computed from the rewards, without a value function. With `keeps_policy`, the inputs stay as they are, so that the
+    policy is the same to the last bit.
     """
     before = parent.normalisers
     counted_B = experiences.is_new_B
     if not parent.trained and not counted_B.any():
         counted_B = np.ones(experiences.size, dtype=bool)
     after = before.observations
-    if counted_B.any():
+    if counted_B.any() and not keeps_policy:
         after = after.updated(experiences.observation_BO[counted_B])
+    if mirror is not None and not keeps_policy:
+        after = symmetric_normaliser(after, mirror)
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))
     rescale_inputs(network.stacks(), before.observations, after)
@@ -204,52 +289,3 @@ def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
     rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
     return torch.from_numpy(experiences.observation_BO[rows.numpy()])
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The columns of the training set."""
-
-    observation_BO: torch.Tensor
-    outputs: PolicyOutputs
-    value_B: Float64
-    advantage_B: Float64
-    target_B: Float64
-    weight_B: Float64
-    returns: ReturnNormaliser
-
-    def batch(self, rows_B: Bools) -> Batch:
-        """Return the chosen experiences with weights of mean 1 and advantages of weighted mean 0 and deviation 1."""
-        rows = torch.from_numpy(np.flatnonzero(rows_B))
-        importance_weight_B = unit_weights(self.weight_B[rows_B])
-        return Batch(
-            observation_BO=self.observation_BO[rows],
-            action_BC=self.outputs.action_BC[rows],
-            logp_B=self.outputs.logp_B[rows],
-            advantage_B=_float32(standardised(self.advantage_B[rows_B], importance_weight_B)),
-            target_B=_float32(self.returns.normalised(self.target_B[rows_B])),
-            value_B=_float32(self.returns.normalised(self.value_B[rows_B])),
-            importance_weight_B=_float32(importance_weight_B),
-        )
-
-
-def unit_weights(rho_B: Float64) -> Float64:
-    """Return weights scaled to mean 1, each capped at LARGEST_WEIGHT before the last scaling. All 0 stays all 0."""
-    average = rho_B.mean()
-    if not average > 1e-30:
-        return np.zeros_like(rho_B)
-    capped_B = np.minimum(rho_B / average, LARGEST_WEIGHT)
-    return np.asarray(capped_B / capped_B.mean(), dtype=np.float64)
-
-
-def standardised(advantage_B: Float64, importance_weight_B: Float64) -> Float64:
-    """Return advantages with weighted mean 0 and weighted deviation 1."""
-    if not importance_weight_B.any():
-        importance_weight_B = np.ones_like(importance_weight_B)
-    centred_B = advantage_B - np.average(advantage_B, weights=importance_weight_B)
-    deviation = np.sqrt(np.average(np.square(centred_B), weights=importance_weight_B))
-    return np.asarray(centred_B / (deviation + 1e-8), dtype=np.float64)
-
-
-def _float32(column: Float64) -> torch.Tensor:
-    return torch.from_numpy(column.astype(np.float32))

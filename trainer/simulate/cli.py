@@ -25,6 +25,8 @@ def main(arguments: Sequence[str], *, prog: str = "simulate_engine.py") -> int:
     lifeline = options.pop("lifeline")
     if not options["project"].is_dir():
         p.error(f"the project folder {options['project']} does not exist")
+    if options["critic_observations"] and options["format"] == "v1":
+        p.error("--critic-observations needs --format v2 or v2-base64: version 1 has no such column")
     options["project"] = options["project"].resolve()
     ProjectPaths(options["project"]).leave()
     for stream in (sys.stdout, sys.stderr):
@@ -69,6 +71,11 @@ def parser(prog: str) -> CommandParser:
     p.add_argument("--noise-std", type=_number(0.0), default=1.0, metavar="X", help="factor on the policy's noise (1)")
     p.add_argument("--rollouts", type=_at_least(0), default=0, metavar="N", help="stop after N rollouts (never)")
     p.add_argument("--format", choices=("v1", "v2", "v2-base64"), default="v1", help="rollout format (v1)")
+    p.add_argument(
+        "--critic-observations",
+        action="store_true",
+        help="with --format v2 or v2-base64: also write the curvature of the road ahead, which only critics see",
+    )
     p.add_argument(
         "--utf16", action="store_true", help="write UTF-16LE with a BOM, as Unreal does if a character is not ASCII"
     )

@@ -54,6 +54,7 @@ class EngineStep(NamedTuple):
     terminated: NDArray[np.bool_]  #: [n]
     truncated: NDArray[np.bool_]  #: [n]
     reward_parts: dict[str, Floats32]  #: name to [n]
+    critic_observation: Floats32 | None  #: [n, P]
 
 
 class Engine:
@@ -180,6 +181,7 @@ class Engine:
         a ~ Normal(mean, exp(log_std) * max(noise_std, 0.01)), clamped; log_prob is that of the clamped action.
         """
         observation = self.observation
+        critic_observation = self.simulation.critic_observe() if self.options.critic_observations else None
         mean = model.mean(observation).astype(np.float64)
         std = np.exp(model.action_log_std.astype(np.float64)) * max(self.options.noise_std, NOISE_STD_MIN)
         action = np.clip(self.rng.normal(mean, std), self.simulation.ACTION_LOW, self.simulation.ACTION_HIGH).astype(
@@ -197,13 +199,14 @@ class Engine:
             step.terminated,
             step.truncated,
             step.reward_parts,
+            critic_observation,
         )
         return experience, step.next_observation
 
     def _gather(self, steps: list[EngineStep], *, final_observations: Floats32) -> ExportedRollout:
         """Return all steps as columns, agents interleaved."""
         assert self.model is not None
-        names = steps[0].reward_parts
+        critic = [s.critic_observation for s in steps if s.critic_observation is not None]
         return ExportedRollout(
             observations=np.concatenate([s.observation for s in steps]),
             actions=np.concatenate([s.action for s in steps]),
@@ -217,10 +220,17 @@ class Engine:
             action_low=tuple(self.simulation.ACTION_LOW.tolist()),
             action_high=tuple(self.simulation.ACTION_HIGH.tolist()),
             final_observations=final_observations,
-            reward_parts={name: np.concatenate([s.reward_parts[name] for s in steps]) for name in names},
+            reward_parts={k: np.concatenate([s.reward_parts[k] for s in steps]) for k in steps[0].reward_parts},
+            critic_observations=np.concatenate(critic) if critic else None,
+            final_critic_observations=self._final_critic_observations(steps[-1]) if critic else None,
             policy_version=self.model.policy_version,
             noise_std=self.options.noise_std,
         )
+
+    def _final_critic_observations(self, last: EngineStep) -> Floats32:
+        """Return what critics see after the last step; NaN for agents that have started another episode."""
+        ended = (last.terminated | last.truncated)[:, None]
+        return np.where(ended, np.float32(np.nan), self.simulation.critic_observe())
 
     def _write(self, rollout: ExportedRollout, episodes: int, *, index: int) -> None:
         """Write one rollout to Exports and report it."""

@@ -17,6 +17,7 @@ class SimulationOptions:
     noise_std: float = 1.0  #: factor on the policy's standard deviation
     rollouts: int = 0  #: stop after this many; 0 = never
     format: str = "v1"  #: v1, v2 or v2-base64
+    critic_observations: bool = False  #: write the road ahead for critics, in version 2
     utf16: bool = False
     slow: float = 0.0  #: seconds that writing a file takes, in place
     steps_per_second: float = 0.0  #: experiences of all agents together; 0 = as fast as possible

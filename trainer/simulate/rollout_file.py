@@ -42,6 +42,8 @@ class ExportedRollout:
     action_high: tuple[float, ...] = ()
     final_observations: Floats32 | None = None  #: [agents, O], after each agent's last step in this rollout
     reward_parts: dict[str, Floats32] = field(default_factory=dict)  #: name to [n]
+    critic_observations: Floats32 | None = None  #: [n, P], what only critics see; version 2 only
+    final_critic_observations: Floats32 | None = None  #: [agents, P], likewise; a row of NaN is not written
     policy_version: int | None = None
     noise_std: float = 1.0
 
@@ -115,6 +117,11 @@ def version_2(rollout: ExportedRollout, rollout_id: str, *, as_base64: bool) -> 
     }
     if rollout.final_observations is not None:
         document["final_observations"] = {str(i): row.tolist() for i, row in enumerate(rollout.final_observations)}
+    if rollout.critic_observations is not None:
+        document["critic_observations"] = encode(rollout.critic_observations)
+    if rollout.final_critic_observations is not None:
+        finals = enumerate(rollout.final_critic_observations)
+        document["final_critic_observations"] = {str(i): row.tolist() for i, row in finals if np.isfinite(row).all()}
     return json.dumps({name: value for name, value in document.items() if value is not None})
 
 

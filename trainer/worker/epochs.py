@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from schemas.job import EpochDone, Job, finite_or_none
-from trainer.checkpoints.checkpoint import Checkpoint, lineage_of
+from trainer.checkpoints.checkpoint import Checkpoint, lineage_of, standard_error_of
 from trainer.checkpoints.output import Output
 from trainer.checkpoints.selection import CheckpointCandidate, score
 from trainer.common.reporting.reporter import Reporter
@@ -116,7 +116,7 @@ class Epochs:
             tuple(history["value_loss"]),
             checkpoint.is_finite(),
             policy_loss,
-            standard_error=history.get("value_loss_error", [0.0])[-1],
+            standard_error=standard_error_of(history),
         )
         self.output.queue_checkpoint(name, checkpoint)
         return candidate

@@ -21,6 +21,7 @@ from trainer.checkpoints.checkpoint import (
     history_of,
     lineage_of,
     load_document,
+    standard_error_of,
     tensors_are_finite,
     value_losses_of,
 )
@@ -139,8 +140,17 @@ def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]
             reason = error.message if isinstance(error, HotlapError) else f"{name}: {error.strerror or error}"
             notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
             continue
-        losses = tuple(value_losses_of(history_of(document)))
-        candidates.append(CheckpointCandidate(epoch, name, losses, tensors_are_finite(document["policy_state_dict"])))
+        history = history_of(document)
+        is_finite = tensors_are_finite(document["policy_state_dict"]) and tensors_are_finite(document.get("critics"))
+        candidates.append(
+            CheckpointCandidate(
+                epoch,
+                name,
+                tuple(value_losses_of(history)),
+                is_finite,
+                standard_error=standard_error_of(history),
+            )
+        )
     return candidates
 
 

@@ -22,6 +22,7 @@ from trainer.ppo.make_updater import make_updater
 from trainer.ppo.update import UpdateConfig, Updater, run_epochs
 from trainer.rollouts.batch import Batch
 from trainer.rollouts.training_set import TrainingSet
+from trainer.worker.value_critic import ValueCritic
 
 _DEVICE_TRIAL = 20
 """Minibatches on which the devices are compared."""
@@ -38,12 +39,16 @@ class PpoLearner:
         loss: Loss,
         parent: Parent,
         notices: Notices,
+        critic: ValueCritic | None = None,
     ) -> None:
         self._job, self._training_set, self._distribution, self._loss = job, training_set, distribution, loss
         self._optimizer_state, self._notices = parent.optimizer_state, notices
         self.device = self._choose_device()
         self.experiences, self.epochs = training_set.size, job.settings.epochs
         self._updater = self._make_updater(training_set.network, training_set.train, self.device)
+        self._critic = critic
+        if critic is not None:
+            critic.start(training_set)
 
     @property
     def network(self) -> Network:
@@ -62,20 +67,27 @@ class PpoLearner:
 
     @property
     def policy_trained(self) -> bool:
-        """Return whether this cycle changes the policy."""
-        return not self._training_set.values_only
+        """Return whether this cycle or an earlier one has trained the policy."""
+        return self._training_set.policy_trained
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return Adam's state dict; the next epoch changes its tensors."""
         return self._updater.optimizer_state()
 
     def critics_state(self) -> dict[str, Any]:
-        """Return {}: the value function is part of the network."""
-        return {}
+        """Return the value critic, if rollouts have critic observations; the next epoch changes the tensors."""
+        return {} if self._critic is None else self._critic.document()
 
     def run(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield (epoch, losses by name) after each epoch, from 1."""
-        yield from run_epochs(self._updater, to_device(self._training_set.held_out, self.device))
+        """Yield (epoch, losses by name) after each epoch, from 1.
+
+        With a value critic, `value_loss` is its own; that of the network is then `plain_value_loss`.
+        """
+        for epoch, losses in run_epochs(self._updater, to_device(self._training_set.held_out, self.device)):
+            of_critic: dict[str, float] = {}
+            if self._critic is not None:
+                of_critic = {"plain_value_loss": losses["value_loss"]} | self._critic.epoch(epoch)
+            yield epoch, losses | of_critic
 
     def _choose_device(self) -> torch.device:
         candidates = devices.candidates(self._job.settings)
@@ -114,7 +126,7 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
         clip_range=s.clip_range,
         value_clip_range=s.value_clip_range,
         value_coef=s.value_coef,
-        entropy_coef=0.0 if training_set.values_only else entropy_coef,
+        entropy_coef=entropy_coef if training_set.trains_policy else 0.0,
     )
     return UpdateConfig(
         epochs=s.epochs,
@@ -127,6 +139,7 @@ def update_config_for(job: Job, device: torch.device, training_set: TrainingSet)
         cycle=job.policy_version,
         bfloat16=devices.use_bfloat16(s, device, job.hidden_sizes),
         threads=s.threads,
+        trains_policy=training_set.trains_policy,
     )
 
 

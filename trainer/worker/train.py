@@ -31,10 +31,12 @@ from trainer.rollouts.loading import (
     quality_of,
     rules_of,
 )
-from trainer.rollouts.quality import check_rollouts
+from trainer.rollouts.quality import check_critic_observations, check_rollouts
+from trainer.rollouts.symmetry.check import mirror_of, usable_mirror
 from trainer.rollouts.training_set import rescale_and_build
 from trainer.worker.epochs import Epochs, Learner
 from trainer.worker.ppo_learner import PpoLearner
+from trainer.worker.value_critic import ValueCritic
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     notices = Notices(reporter)
     settings = job.settings
     devices.candidates(settings)  # raises ConfigError for a wrong setting before anything is read
+    mirror_of(job)  # likewise
     loss: Loss = load_symbol(settings.loss, "loss") if settings.loss else ppo_loss
     reporter.report_activity("loading the parent model", 0.0)
     parent = open_parent(job, notices, cache)
@@ -64,7 +67,8 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     loaded, policy_job = in_policy_units(loaded, job, CandidateModels(parent, job, cache))
     learner: Learner
     if algorithm.name == "td3":
-        attribute_rollouts([item for item in loaded if item.entry.is_new] or loaded, parent, policy_job, notices, cache)
+        recent = [item for item in loaded if item.entry.is_new]
+        attribute_rollouts(recent, parent, policy_job, notices, cache, is_off_policy=True)
         learner = OffPolicyLearner(loaded, parent, policy_job, notices)
     else:
         learner = _ppo(loaded, parent, policy_job, loss, notices, cache)
@@ -95,8 +99,13 @@ def _ppo(
 ) -> PpoLearner:
     distribution = distribution_for(job.contract.action_space)
     attributed = attribute_rollouts(loaded, parent, job, notices, cache)
-    training_set = rescale_and_build(attributed, parent, distribution, job, notices)
-    return PpoLearner(job, training_set, distribution, loss, parent, notices)
+    new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
+    critic_width = attributed.experiences.critic_width
+    check_critic_observations(new_rollouts, critic_width, notices)
+    critic = ValueCritic(parent, critic_width, job, notices) if critic_width else None
+    mirror = usable_mirror(attributed.experiences, job, notices)
+    training_set = rescale_and_build(attributed, parent, distribution, job, notices, critic, mirror)
+    return PpoLearner(job, training_set, distribution, loss, parent, notices, critic)
 
 
 def _reward_mean(loaded: list[LoadedRollout]) -> float:

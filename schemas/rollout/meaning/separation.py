@@ -49,12 +49,14 @@ def separate_agents(rollout: Rollout) -> Rollout:
             code="E_AGENTS",
         )
     kept = ~np.isin(rollout.final_agents, shared)  # a final observation of a shared index is that of an unknown agent
+    critic_finals = rollout.final_critic_observations
     return replace(
         rollout,
         agents=agents,
         after_gap=rollout.after_gap & ~np.isin(rollout.agents, shared),
         final_observations=rollout.final_observations[kept],
         final_agents=rollout.final_agents[kept],
+        final_critic_observations=None if critic_finals is None else critic_finals[kept],
         recovered=result,
     )
 

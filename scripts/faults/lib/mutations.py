@@ -72,6 +72,8 @@ def seeds() -> tuple[bytes, ...]:
         action_high=(1.0, 1.0, 1.0),
         final_observations=rng.normal(size=(agents, size)).astype(np.float32),
         reward_parts={"speed": rng.normal(size=n).astype(np.float32)},
+        critic_observations=rng.normal(size=(n, 2)).astype(np.float32),
+        final_critic_observations=rng.normal(size=(agents, 2)).astype(np.float32),
         policy_version=3,
         noise_std=0.5,
     )

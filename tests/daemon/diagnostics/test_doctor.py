@@ -173,3 +173,28 @@ def test_an_engine_with_its_own_weights_is_not_a_fault():
     level, text = judge_exporter(check, [1], {1: {check.expected[0]: "as expected"}})
     assert (level, "->" in text) == ("note", False)
     assert judge_exporter(check, [], {}) is None
+
+
+MIRRORS = {
+    "action_signs = ['steer']": ("ok", "fits the game and is its own inverse: of 15 observations none changes, of 3"),
+    "observation_signs = [15]": ("wrong", "agent.mirror.observation_signs names observation 15, but they are 0 to 14"),
+    "action_signs = ['yaw']": ("wrong", 'names "yaw", but the actions are steer, throttle, brake'),
+}
+
+
+@pytest.mark.parametrize("text", MIRRORS)
+def test_a_mirror_is_checked_against_the_published_model(paths, capsys, text):
+    (paths.project / "daemon.toml").write_text(f"[agent.mirror]\n{text}\n", encoding="utf-8")
+    code, found = findings(capsys, paths)
+    [(level, words)] = found["mirror"]
+    assert level == MIRRORS[text][0]
+    assert MIRRORS[text][1] in words
+    assert (code == 0) == (level == "ok")
+
+
+def test_a_mirror_without_a_model_is_checked_later(tmp_path, capsys):
+    (tmp_path / "daemon.toml").write_text("[agent.mirror]\nobservation_signs = [40]\n", encoding="utf-8")
+    _, found = findings(capsys, ProjectPaths(tmp_path))
+    [(level, words)] = found["mirror"]
+    assert level == "note"
+    assert "checked when the first rollouts show" in words

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from schemas.errors import ConfigError
 from schemas.settings.fields import SettingsGroup
-from schemas.settings.loading import load_file, load_settings, setting_names
+from schemas.settings.loading import file_values, load_settings, setting_names, settings_from
 from schemas.settings.models import Settings
 
 
@@ -295,7 +295,7 @@ def test_a_setting_without_a_default_must_be_given(tmp_path):
     path = tmp_path / "file.toml"
     path.write_text("[group]\noptional = 2\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        load_file(Required, path)
+        settings_from(Required, file_values(Required, path), path.as_posix())
     assert caught.value.line() == f"{path.as_posix()}: group.required is missing -> add it [E_CONFIG]"
 
 

@@ -34,8 +34,8 @@ def test_without_finite_losses_there_is_not_a_score(losses):
     assert score(losses) is None
 
 
-def candidate(epoch, *losses, finite=True):
-    return CheckpointCandidate(epoch, f"model_epoch_{epoch}.pt", losses, finite)
+def candidate(epoch, *losses, finite=True, error=0.0):
+    return CheckpointCandidate(epoch, f"model_epoch_{epoch}.pt", losses, finite, standard_error=error)
 
 
 def test_of_equal_scores_the_earliest_is_first():
@@ -61,6 +61,41 @@ def test_use_epoch_overrides_the_score_but_not_broken_weights():
     assert (chosen.candidate.epoch, "not finite" in why) == (1, True)
     chosen, why = choose(ranked, 7)
     assert (chosen.candidate.epoch, "does not exist" in why) == (1, True)
+
+
+def chosen(*candidates, use_epoch=0):
+    one, why = choose(rank(candidates), use_epoch)
+    return one.candidate.epoch, why
+
+
+def test_of_scores_within_the_standard_error_of_the_best_the_latest_epoch_is_chosen():
+    """The scores are 0.7 times these losses. Only the standard error of the best epoch counts."""
+    losses = {1: 1.0, 2: 0.5, 3: 0.55, 4: 0.6, 5: 0.8}
+    epochs = [candidate(k, loss, error=0.08 if k == 2 else 9.0) for k, loss in losses.items()]
+    why = "the latest epoch whose score is within the standard error of the best, that of epoch 2"
+    assert chosen(*epochs) == (4, why)
+    assert chosen(*reversed(epochs)) == (4, why)
+    assert chosen(*epochs, candidate(6, 0.5, finite=False), candidate(7, NAN)) == (4, why)
+    assert [r.candidate.epoch for r in rank(epochs)] == [2, 3, 4, 5, 1]  # the ranking is by score alone
+    document = orjson.loads(analysis(rank(epochs), choose(rank(epochs), 0)[0], why))
+    assert (document["best_epoch"], document["chosen_epoch"], document["chosen_because"]) == (2, 4, why)
+
+
+def test_if_the_best_epoch_is_the_latest_of_the_ties_the_reason_is_the_score():
+    assert chosen(candidate(1, 0.6, error=0.1), candidate(2, 0.5, error=0.2)) == (2, "the best score")
+
+
+@pytest.mark.parametrize("error", [0.0, NAN, INF, -1.0])
+def test_without_a_standard_error_the_best_score_is_chosen_and_of_equal_ones_the_earliest(error):
+    assert chosen(candidate(1, 0.6, error=error), candidate(2, 0.5, error=error), candidate(3, 0.5)) == (
+        2,
+        "the best score",
+    )
+
+
+def test_a_requested_epoch_overrides_ties():
+    epochs = [candidate(1, 0.5, error=1.0), candidate(2, 0.6)]
+    assert chosen(*epochs, use_epoch=1) == (1, "auto_load_model_epoch = 1")
 
 
 def test_the_analysis_is_valid_json_for_losses_that_are_not_finite():

@@ -38,7 +38,7 @@ def test_a_name_that_is_nearly_right_is_suggested(name, tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_lists_the_shipped_ones():
-    with pytest.raises(ConfigError, match=r"one of: cartpole, .*rocket"):
+    with pytest.raises(ConfigError, match=r"one of: acrobot, .*cartpole, .*rocket"):
         find_config(Path("quake"), ".toml", flag="--config")
 
 

@@ -18,7 +18,7 @@ from trainer import load_policy
 from trainer.checkpoints.checkpoint import load_document
 from trainer.envs.gymnasium_env import check_id
 from trainer.envs.racing.vec_env import RacingVecEnv
-from trainer.online.cli import main, parser, read_settings
+from trainer.online.cli import main
 from trainer.online.config import OnlineSettings, as_toml, read_config
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -225,20 +225,16 @@ def test_settings_written_as_toml_are_read_as_the_same_settings(tmp_path, name):
 def test_a_config_is_not_needed_for_an_environment_or_a_resumed_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--env", "Acrobot-v1", "--steps", "2000"]) == 0
+    assert "[OK] preset acrobot: made for Acrobot; --preset NAME takes another" in capsys.readouterr().out
     settings = recorded(tmp_path / "logs")
-    assert (settings.env.id, settings.run.total_steps) == ("Acrobot-v1", 2000)
-    assert settings.train == read_config(ROOT / "configs" / "gymnasium.toml").train
-    capsys.readouterr()
-    assert main(["--resume", "--steps", "4000"]) == 0
-    assert "[OK] Acrobot-v1" in capsys.readouterr().out
-    assert recorded(tmp_path / "logs").run.total_steps == 4000
-
-
-def test_an_environment_with_a_shipped_config_uses_it():
-    arguments = parser("online").parse_args(["--env", "Pendulum-v1"])
-    assert read_settings(arguments) == read_config(ROOT / "configs" / "pendulum.toml")
-    arguments = parser("online").parse_args(["--env", "rocket", "--seed", "3"])
-    assert read_settings(arguments).curriculum == read_config(ROOT / "configs" / "rocket.toml").curriculum
+    assert (settings.env.id, settings.run.total_steps, settings.run.preset) == ("Acrobot-v1", 2000, "none")
+    assert settings.train == read_config(ROOT / "configs" / "acrobot.toml").train
+    assert main(["--resume", "--steps", "6000"]) == 0
+    out = capsys.readouterr().out
+    assert "[OK] Acrobot-v1" in out
+    assert "preset" not in out
+    resumed = recorded(tmp_path / "logs")
+    assert resumed == settings.model_copy(update={"run": settings.run.model_copy(update={"total_steps": 6000})})
 
 
 def test_without_config_and_environment_both_are_named(tmp_path, monkeypatch, capsys):

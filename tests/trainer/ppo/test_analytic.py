@@ -148,6 +148,40 @@ def test_with_another_batch_it_does_what_a_new_updater_with_its_moments_does(mak
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("make", [AnalyticUpdater, autograd_updater], ids=["analytic", "autograd"])
+@pytest.mark.parametrize("kind", SPACES)
+def test_without_a_policy_step_no_bit_of_the_policy_changes_and_the_values_learn(make, kind):
+    """Although Adam's momentum of earlier steps, the advantages and the entropy bonus would all move it."""
+    network, distribution, batch = make_problem(SPACES[kind])
+    updater = make(network, distribution, update_config(), batch, {})
+    updater.epoch(1)
+    stack = [tensor for layer in network.stacks().policy for tensor in (layer.weight, layer.bias)]
+    before = [tensor.detach().clone() for tensor in (*stack, network.action_log_std)]
+    first = updater.epoch(2)["value_loss"]
+    updater.set_batch(update_config(trains_policy=False), batch)
+    moved = [tensor.detach().clone() for tensor in (*stack, network.action_log_std)]
+    assert not all(map(torch.equal, moved, before)) or not network.action_log_std.numel()
+    for epoch in range(3, 8):
+        last = updater.epoch(epoch)["value_loss"]
+    assert all(map(torch.equal, moved, (*stack, network.action_log_std)))
+    assert last < first
+
+
+def test_without_a_policy_step_the_values_are_those_of_autograd():
+    network, distribution, batch = make_problem(STEER, n=1024)
+    both = []
+    for make in (AnalyticUpdater, autograd_updater):
+        own = copy.deepcopy(network)
+        updater = make(own, distribution, update_config(trains_policy=False, max_grad_norm=0.1), batch, {})
+        terms = [updater.epoch(k) for k in (1, 2)]
+        both.append((own, terms))
+    (analytic, our_terms), (autograd, their_terms) = both
+    for a, b in zip(analytic.parameters(), autograd.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=3e-5)
+    for a, b in zip(our_terms, their_terms, strict=True):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=2e-3)
+
+
 def test_the_trial_of_thread_counts_does_not_change_a_bit():
     network, distribution, batch = make_problem(STEER, n=4000, hidden=(128, 128))
     ends = []

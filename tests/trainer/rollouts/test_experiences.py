@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from tests.trainer.toy import columns
-from trainer.rollouts.experiences import by_agent, concatenate, next_values
+from trainer.rollouts.experiences import by_agent, choose_critic_width, concatenate, next_values
 
 NO = np.zeros(6, dtype=bool)
 
@@ -87,3 +87,55 @@ def test_the_order_of_the_agents_in_the_file_does_not_matter():
     one, two = by_agent(mixed), by_agent(sorted_)
     for field in dataclasses.fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
+
+
+def with_critics(width, n=6, seed=0, **replaced):
+    critic = np.arange(n * width, dtype=np.float32).reshape(n, width)
+    return columns(n, seed=seed, critic_observations=critic, **replaced)
+
+
+def test_critic_observations_follow_their_steps():
+    agents = np.array([1, 0, 1, 0, 1, 0], np.int32)
+    finals = {"final_observations": np.ones((2, 4), np.float32), "final_agents": np.array([0, 1], np.int32)}
+    final_critic = np.array([[7.0, 8.0], [np.nan, np.nan]], np.float32)
+    e = by_agent(with_critics(2, agents=agents, final_critic_observations=final_critic, **finals))
+    assert e.critic_observation_BP[:, 0].tolist() == [2, 6, 10, 0, 4, 8]
+    np.testing.assert_array_equal(e.final_critic_observation_FP, final_critic)
+    kept = e.at(at(1, 3))
+    assert kept.critic_observation_BP[:, 0].tolist() == [6, 0]
+    assert kept.final_critic_observation_FP.shape == (2, 2)
+
+
+def test_final_critic_observations_that_were_not_written_are_not_known():
+    finals = {"final_observations": np.ones((1, 4), np.float32), "final_agents": np.zeros(1, np.int32)}
+    e = by_agent(with_critics(2, **finals))
+    assert e.can_bootstrap_B.all()
+    assert np.isnan(e.final_critic_observation_FP).all()
+    assert by_agent(columns(6, **finals)).final_critic_observation_FP.shape == (1, 0)
+
+
+def test_rollouts_with_other_critic_observations_are_used_without():
+    parts = [by_agent(with_critics(2)), by_agent(columns(3)), by_agent(with_critics(3, n=4))]
+    e = concatenate(parts)
+    assert e.critic_observation_BP.shape == (13, 2)
+    assert np.isnan(e.critic_observation_BP).any(axis=1).tolist() == [False] * 6 + [True] * 7
+    assert concatenate(parts, critic_width=0).critic_observation_BP.shape == (13, 0)
+    assert concatenate([by_agent(columns(3))]).critic_width == 0
+    forgotten = e.without_critic_observations()
+    assert forgotten.critic_observation_BP.shape == (13, 2)
+    assert np.isnan(forgotten.critic_observation_BP).all()
+
+
+def test_critics_keep_their_number_of_observations_as_long_as_a_new_rollout_has_it():
+    def choose(*new, old=(), parent=0):
+        parts = [by_agent(with_critics(w, n=n)) if w else by_agent(columns(n)) for w, n in new]
+        parts += [by_agent(with_critics(w, n=n), is_new=False) for w, n in old]
+        return choose_critic_width(parts, parent=parent)
+
+    assert choose((0, 6)) == 0
+    assert choose((0, 6), (2, 3)) == 2  # one rollout without them does not count
+    assert choose((2, 3), (3, 6)) == 3  # most experiences
+    assert choose((2, 3), (3, 6), parent=2) == 2  # one new rollout has it
+    assert choose((3, 6), old=[(2, 9)], parent=2) == 3  # no new rollout has it
+    assert choose((0, 6), old=[(3, 9)], parent=2) == 2  # the new ones have none
+    assert choose((0, 6), old=[(3, 9)]) == 0

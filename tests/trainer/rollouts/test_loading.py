@@ -18,7 +18,7 @@ from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.rollouts.holdout import choose_held_out
-from trainer.rollouts.loading import choose_rollouts, load_rollouts, prefetch_rollout
+from trainer.rollouts.loading import choose_rollouts, load_replay, load_rollouts, prefetch_rollout
 
 
 def rollouts(new, old):
@@ -108,6 +108,39 @@ def test_a_rollout_that_cannot_be_used_is_left_out_with_the_reason(tmp_path):
     assert names == ["good"]
     text = "1 of 2 rollouts are left out (other): other cannot be used: it has 9 observations instead of 4"
     assert notices == [f"{text} (in the published model)"]
+
+
+def replay(most, *entries):
+    recorder = MemoryReporter()
+    loaded = load_replay(entries, most, NO_RULES, Notices(recorder), PrefetchCache())
+    return sorted((item.entry.name, item.entry.is_new) for item in loaded), recorder.codes()
+
+
+def aged(folder, name, age, n=40):
+    entry = stored(folder, name, columns(n, seed=int(name[1:])))
+    return entry.model_copy(update={"is_new": age == 0, "age": age})
+
+
+def test_replay_data_are_all_new_rollouts_and_the_youngest_old_ones_up_to_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.rollouts.loading._FILES_READ_TOGETHER", 2)
+    new = [aged(tmp_path, f"n{i}", 0) for i in range(2)]
+    old = [aged(tmp_path, f"o{i}", age) for i, age in enumerate((5, 1, 4, 2, 3))]
+    both = [("n0", True), ("n1", True)]
+    assert replay(1, *old, *new) == (both, [])
+    assert replay(81, *old, *new) == ([*both, ("o1", False), ("o3", False)], [])
+    assert replay(10**6, *old, *new)[0] == [*both, *((f"o{i}", False) for i in range(5))]
+
+
+def test_old_rollouts_that_cannot_be_read_are_left_out_of_the_replay_data(tmp_path):
+    gone = aged(tmp_path, "o1", 1).model_copy(update={"cache": "", "source": str(tmp_path / "nowhere")})
+    found, codes = replay(10**6, aged(tmp_path, "n0", 0), gone, aged(tmp_path, "o2", 2))
+    assert (found, codes) == ([("n0", True), ("o2", False)], ["W_ROLLOUT_SKIPPED"])
+    assert replay(10**6, aged(tmp_path, "n0", 0), gone) == ([("n0", True)], ["W_ROLLOUT_SKIPPED"])
+
+
+def test_if_no_rollout_is_new_the_ten_youngest_count_as_new(tmp_path):
+    found, _ = replay(10**6, *(aged(tmp_path, f"o{i:02}", 1 + i) for i in range(12)))
+    assert [is_new for _, is_new in found] == [True] * 10 + [False] * 2
 
 
 def missing(folder):

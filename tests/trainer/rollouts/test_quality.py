@@ -56,6 +56,16 @@ def test_old_rollouts_are_not_called_the_fault_of_the_exporter(foreign, early, i
     assert recorder.codes() == expected
 
 
+@pytest.mark.parametrize(("is_trained", "code"), [(True, "W_LOGP_MISMATCH"), (False, "W_STRANGER")])
+def test_off_policy_learning_reports_other_policies_as_usable_and_early_ones_not_at_all(is_trained, code):
+    recorder = MemoryReporter()
+    source_B = np.repeat(np.array([PolicySource.FOREIGN, PolicySource.UNKNOWN], np.int8), 50)
+    state = {"anything_trained": is_trained, "is_off_policy": True, "notices": Notices(recorder)}
+    check_policy_sources(source_B, np.arange(100) < 25, **state)
+    assert recorder.codes() == ["W_LOGP_BROKEN", code]
+    assert [("td3 learns" in e.message, "count less" in e.message) for e in recorder.events] == [(True, False)] * 2
+
+
 @pytest.mark.parametrize(("stale", "steps", "is_reported"), [(96, 100, True), (94, 100, False), (0, 0, False)])
 def test_an_engine_that_uses_old_models_is_reported(stale, steps, is_reported):
     recorder = MemoryReporter()

@@ -399,8 +399,9 @@ def test_it_ends_when_stdin_closes_also_while_it_waits(project):
         (["--noise-std", "nan"], "must be a number"),
         (["--track", "6"], "track is 6, but must be from 0 to 5"),
         (["--project", "nowhere"], "the project folder nowhere does not exist"),
+        (["--critic-observations"], "--critic-observations needs --format v2 or v2-base64"),
     ],
-    ids=["agents", "noise", "track", "project"],
+    ids=["agents", "noise", "track", "project", "critics"],
 )
 def test_bad_arguments_are_reported_in_one_line(project, flags, reason):
     process = start(project, *flags)
@@ -408,3 +409,16 @@ def test_bad_arguments_are_reported_in_one_line(project, flags, reason):
     assert process.returncode == 2
     assert reason in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("layout", ["v2", "v2-base64"])
+def test_it_writes_what_only_critics_see(project, layout):
+    engine = project.engine(rollouts=1, experiences=400, own_weights=True, format=layout, critic_observations=True)
+    engine.run()
+    [rollout] = project.rollouts()
+    assert rollout.critic_observations.shape == (rollout.size, 6)
+    last = engine.simulation.critic_observe()
+    goes_on = ~(rollout.terminated | rollout.truncated)[-4:]
+    assert goes_on.any()
+    np.testing.assert_array_equal(rollout.final_critic_observations[goes_on], last[goes_on])
+    assert np.isnan(rollout.final_critic_observations[~goes_on]).all()

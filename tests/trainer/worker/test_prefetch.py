@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import ConfigError
 from schemas.job import Job
 from schemas.storage.files import sha256_of
-from tests.trainer.toy import HIDDEN, Bandit, loop_for
+from tests.trainer.toy import HIDDEN, HiddenBandit, loop_for
 from trainer.common import prefetch_cache
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter
@@ -28,8 +28,8 @@ def cache():
 
 @pytest.fixture
 def job(tmp_path):
-    """Return a job with a trained parent and three new rollouts."""
-    env = Bandit()
+    """Return a job with a trained parent and three new rollouts, with critic observations."""
+    env = HiddenBandit()
     loop = loop_for(env, tmp_path / "before")
     model = loop.train(env.play(loop.start(), 40))
     entries = tuple(loop.given(env.play(model, 40)) for _ in range(3))

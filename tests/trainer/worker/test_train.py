@@ -92,8 +92,8 @@ def test_at_the_first_minibatch_every_ratio_is_1(tmp_path, space):
     entry = loop.given(env.play(model, 40))
     captured = {}
 
-    def spy(attributed, parent, distribution, job, notices):
-        prepared = rescale_and_build(attributed, parent, distribution, job, notices)
+    def spy(attributed, parent, distribution, job, *others):
+        prepared = rescale_and_build(attributed, parent, distribution, job, *others)
         with torch.no_grad():
             new = evaluate(prepared.network, distribution_for(job.contract.action_space), prepared.train)
         captured["ratio"] = (new.logp_B - prepared.train.logp_B).exp()
@@ -387,6 +387,56 @@ def test_from_a_very_different_policy_a_first_cycle_learns_only_values(tmp_path)
     assert units.observations.count == 320
     np.testing.assert_allclose(units.observations.var_O, 1.0, rtol=0.3)
     assert not np.array_equal(model.policy.head.weights, first.policy.head.weights)
+
+
+NO_SIGNAL = {
+    "all are 0": lambda r: {"rewards": np.zeros(r.size, np.float32)},
+    "all are 1 and no episode ends": lambda r: {
+        "rewards": np.ones(r.size, np.float32),
+        "terminated": np.zeros(r.size, bool),
+    },
+    "rounding errors": lambda r: {
+        "rewards": np.float32(1e6) + np.float32(0.0625) * (r.rewards > r.rewards.mean()),
+        "terminated": np.zeros(r.size, bool),
+    },
+}
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "version 0"])
+@pytest.mark.parametrize("rewards", NO_SIGNAL)
+@pytest.mark.parametrize("space", [STEER, CHOICE], ids=["continuous", "discrete"])
+def test_without_a_reward_signal_the_policy_does_not_move_by_a_bit(tmp_path, space, rewards, trained):
+    """Also with an entropy bonus, Adam's momentum, other observations and old rollouts that have a signal."""
+    env = Bandit(space=space)
+    loop = loop_for(env, tmp_path, entropy_coef=0.1, history_ratio=1.0)
+    before, old = loop.start(), []
+    if trained:
+        old = [loop.given(env.play(before, 40))]
+        before = loop.train(*old)
+    env.shift = 3.0
+    rollout = env.play(before, 40)
+    seen = [one.model_copy(update={"is_new": False, "age": 1}) for one in old]
+    after = loop.train(dataclasses.replace(rollout, **NO_SIGNAL[rewards](rollout)), *seen)
+    assert "leaves the policy as it is" in notice(loop, "W_CONSTANT_REWARD")
+    np.testing.assert_array_equal(after.action_log_std, before.action_log_std)
+    for layer, same in zip(after.policy.layers(), before.policy.layers(), strict=True):
+        np.testing.assert_array_equal(layer.weights, same.weights)
+        np.testing.assert_array_equal(layer.biases, same.biases)
+    assert not np.array_equal(after.value_function.head.weights, before.value_function.head.weights)
+    learned = loop.train(env.play(after, 40))
+    assert not np.array_equal(learned.policy.head.weights, after.policy.head.weights)
+
+
+def test_sparse_rewards_are_learned_from_and_reported(tmp_path):
+    env = Bandit(agents=16)
+    loop = loop_for(env, tmp_path)
+    model = loop.start()
+    rollout = env.play(model, 64)
+    rewards = np.zeros(rollout.size, np.float32)
+    rewards[[100, 500]] = 1.0
+    after = loop.train(dataclasses.replace(rollout, rewards=rewards))
+    assert "only 2 of 1,024 steps earned more than 0" in notice(loop, "W_SPARSE_REWARD")
+    assert not np.array_equal(after.policy.head.weights, model.policy.head.weights)
 
 
 def test_without_a_parent_the_policy_learns_from_any_other_policy(tmp_path):

@@ -9,6 +9,9 @@ from schemas.job import EpochDone, Notice, Selecting
 from schemas.program.commands import usable
 from schemas.text import ascii_safe
 
+_LOSSES = ("value_loss", "policy_loss", "critic_loss", "entropy", "approx_kl")
+"""Which of an algorithm's losses are printed."""
+
 
 class ConsoleReporter:
     """Prints a line after each epoch; notices go to stderr."""
@@ -24,8 +27,8 @@ class ConsoleReporter:
         if isinstance(event, Notice):
             print_error(f"note: {event.message} [{event.code}]")
         elif isinstance(event, EpochDone):
-            names = ("value_loss", "policy_loss", "entropy", "approx_kl")
-            numbers = ", ".join(f"{name} {_number(event.losses.get(name))}" for name in names)
+            losses = ((name, event.losses[name]) for name in _LOSSES if name in event.losses)
+            numbers = ", ".join(f"{name} {_number(value)}" for name, value in losses)
             self.line(
                 f"epoch {event.epoch}/{event.epochs}: {numbers}, score {_number(event.score)} ({event.seconds:.2f} s)"
             )

@@ -33,6 +33,7 @@ _WALL_HEIGHT = 2.5  #: m
 _TILT = np.deg2rad([[10.0], [-10.0]])  #: rad between the body and the forward up and down rays
 _SPRING = 0.02  #: m per m/s^2 that the body sinks in dips and rises on crests
 _NEAR_M = 2.0  #: m between car and wall at which near_collision begins
+_CURVATURE_AT_M = (0.0, 10.0, 20.0, 40.0, 80.0)
 #: m of each ray that are observed as 1
 _RAY_SCALES = np.array([50.0, 20.0, 20.0, 35.0, 35.0, 50.0, 6.0, 1.0], np.float32)[:, None]
 
@@ -128,6 +129,11 @@ class RacingSimulation:
     def observe(self) -> Float32:
         """Return the observations [n, 15], in the order of OBSERVATION_NAMES and roughly in [-1, 1]."""
         return self._observe(self.cars, self.track)
+
+    def critic_observe(self) -> Float32:
+        """Return what only critics see [n, 6]: the place across the road, and the curvature from here to 80 m ahead."""
+        ahead = [self.tracks.at(self.track, self.cars.arc + metres).curvature * 10.0 for metres in _CURVATURE_AT_M]
+        return np.stack([self.cars.offset / HALF_WIDTH, *ahead], axis=1).astype(np.float32)
 
     def _observe(self, c: Cars, track: Int64) -> Float32:
         """Return the observations [k, 15] of cars [k] on tracks [k]."""

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from schemas.contract import ContinuousActions, PolicyContract
+from schemas.settings.mirror import MirrorSettings
 from trainer.envs.racing.simulation import RacingSimulation
+
+MIRROR = MirrorSettings(
+    observation_pairs=((5, 6), (7, 8)),  # the rays to the left and to the right
+    observation_signs=(1, 3, 13),  # yaw rate, roll rate, gravity sideways
+    action_signs=("steer",),
+)
+"""The racing game in a mirror."""
 
 
 class RacingVecEnv(RacingSimulation):

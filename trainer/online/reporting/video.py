@@ -71,7 +71,7 @@ def _rocket(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame
 def _gymnasium(settings: OnlineSettings, actor: Actor, seed: int) -> Iterator[Frame]:
     from trainer.envs.gymnasium_env import GymnasiumVecEnv
 
-    env = GymnasiumVecEnv(settings.env.id, 1, render_mode="rgb_array")
+    env = GymnasiumVecEnv(settings.env.id, 1, **{**settings.env.options, "render_mode": "rgb_array"})
     observation, is_over = env.reset(seed), False
     while not is_over:
         yield env.render()

@@ -39,15 +39,22 @@ class FlatAdam:
                 step.copy_(state["step"])
             if parameter.numel():
                 self._optimizer.state[parameter] = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
-        self._gradient, self._step = flat.gradient.numpy(), step.numpy()
+        self._step = step.numpy()
         self._grad_scale, self._found_inf = torch.ones(()), torch.zeros(())
         self._grad_scale_np = self._grad_scale.numpy()
         self._max_norm = config.max_grad_norm
         group = self._optimizer.param_groups[0]
         beta1, beta2 = group["betas"]
-        lists: list[list[Tensor]] = [[flat.vector], [flat.gradient], [first], [second], [], [step]]
-        self._lists = lists
+        self._flat, self._moments, self._step_tensor = flat, (first, second), step
+        self.set_trains_policy(config.trains_policy)
         self._options = {"lr": group["lr"], "beta1": beta1, "beta2": beta2, "eps": group["eps"]}
+
+    def set_trains_policy(self, trains_policy: bool) -> None:
+        """Change all parameters from the next step on, or only those of the value stack."""
+        part = slice(None) if trains_policy else self._flat.value_part
+        self._gradient = self._flat.gradient[part].numpy()
+        vectors = (self._flat.vector, self._flat.gradient, *self._moments)
+        self._lists: list[list[Tensor]] = [*([vector[part]] for vector in vectors), [], [self._step_tensor]]
 
     def step(self) -> float:
         """Change the parameters by one step; return the gradient's norm before clipping."""

@@ -10,6 +10,8 @@ T the two stacks (policy, value)    I inputs of a layer    H outputs of a hidden
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,12 +34,15 @@ def ordered_parameters(network: ActorCritic) -> list[Tensor]:
 class FlatParameters:
     """The network's parameters moved into one vector, and a second vector of the same layout for their gradient.
 
-    The network works as before: its parameters are views of the vector.
+    The network works as before: its parameters are views of the vector. `value_part` are the value stack's rows.
     """
 
     def __init__(self, network: ActorCritic) -> None:
         self.ordered = ordered_parameters(network)
         self.sizes = [parameter.numel() for parameter in self.ordered]
+        starts = [0, *itertools.accumulate(self.sizes)]
+        per_stack = (len(self.sizes) - 1) // 2
+        self.value_part = slice(starts[per_stack], starts[2 * per_stack])
         self.vector = torch.cat([parameter.detach().reshape(-1) for parameter in self.ordered])
         self.gradient = torch.zeros_like(self.vector)
         for parameter, view in zip(self.ordered, self.views(self.vector), strict=True):

@@ -71,6 +71,7 @@ class AnalyticUpdater:
         self.config, self._batch = config, batch
         self._gradient = AnalyticGradient(self._stacked, self._distribution, config.loss, batch)
         self._adam.set_learning_rate(config.learning_rate)
+        self._adam.set_trains_policy(config.trains_policy)
         ends = list(itertools.accumulate(minibatch_sizes(batch.size, config.batch_size), initial=0))
         self._minibatches = [slice(start, end) for start, end in itertools.pairwise(ends)]
         self._threads = self._threads or self._threads_without_trial()

@@ -1,0 +1,1 @@
+"""The learners that the learn benchmark compares."""

@@ -1,0 +1,1 @@
+"""The settings that an online run starts with if nothing else sets them, by kind of environment."""
