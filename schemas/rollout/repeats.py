@@ -24,7 +24,8 @@ Int64 = npt.NDArray[np.int64]
 ROLLOUTS_COMPARED = 16
 """A rollout is compared with this many earlier ones, which is enough for several clients."""
 MIN_ROWS = 8
-"""Fewer equal rows are not taken for a repetition."""
+"""Fewer equal rows are not taken for a repetition. Rows that also occur twice in the new file do not count here: a car
+that stands still repeats itself."""
 DISTINCT_SHARE = 0.98
 """If at least this share of a file's rows differ from each other, an equal row in another file is a repetition.
 
@@ -132,7 +133,7 @@ def find_repeats(new: RowSummary, earlier: Iterable[RowSummary]) -> Repeats:
         similar = [one for one in earlier if one.contains(few).any()]
         found = [one.contains(hashes) for one in similar]
         seen = np.logical_or.reduce(found) if found else np.zeros(len(hashes), dtype=bool)
-        if seen.sum() >= MIN_ROWS:
+        if (seen & _occur_once(hashes)).sum() >= MIN_ROWS:
             is_repeated[rows[seen]] = True
             name = similar[int(np.argmax([one.sum() for one in found]))].name
     else:
@@ -149,6 +150,12 @@ def find_repeats(new: RowSummary, earlier: Iterable[RowSummary]) -> Repeats:
         if len(one.hashes) == n and _are_nearly_same(one.sample_KC, new.sample_KC):
             return Repeats(earlier=one.name, is_nearly_same=True)
     return Repeats()
+
+
+def _occur_once(hashes: UInt64) -> Bools:
+    """Return which of the hashes occur only once among them."""
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse] == 1, dtype=bool)
 
 
 def _copies_within(hashes: UInt64) -> tuple[Bools, int]:

@@ -39,7 +39,11 @@ MaxGradNorm = Annotated[PositiveFloat, Field(description="Gradients are scaled d
 Epochs = Annotated[int, Field(ge=1, le=1000)]
 UpdatesPerExperience = Annotated[float, Field(gt=0, le=20, description="td3: gradient steps for each new experience.")]
 CriticSizes = Annotated[
-    LayerSizes, Field(description="td3: hidden layers of the critics, which exist only in the trainer.")
+    LayerSizes,
+    Field(
+        description="td3: hidden layers of the critics, which only the trainer has. ppo: of the critic for critic "
+        "observations."
+    ),
 ]
 ReturnSteps = Annotated[
     int,

@@ -73,7 +73,11 @@ class OffPolicyLearner:
             gamma=settings.gamma, steps=settings.return_steps, seed=settings.seed,
         )  # fmt: skip
         self._replay = self._builder.build(
-            experiences, held_out_B, is_policy_trained=parent.trained, number=job.policy_version
+            experiences,
+            held_out_B,
+            is_policy_trained=parent.trained,
+            number=job.policy_version,
+            keeps_policy=self._signal.is_missing,
         )
         self._steps = max(settings.epochs, round(settings.updates_per_experience * new))
         self.device = fastest_device(devices.candidates(settings), self._network, self._state, space, self._replay)
@@ -91,8 +95,8 @@ class OffPolicyLearner:
 
     @property
     def policy_trained(self) -> bool:
-        """Return True: the policy changes in every cycle."""
-        return True
+        """Return whether this cycle or an earlier one has trained the policy."""
+        return self._parent.trained or not self._signal.is_missing
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return {}: the optimizers belong to `critics_state`, which PPO does not read."""

@@ -38,15 +38,25 @@ class ReplayBuilder:
         self._network, self._state, self._contract = network, state, contract
         self._gamma, self._steps, self._seed = gamma, steps, seed
 
-    def build(self, experiences: Experiences, held_out_B: Bools, *, is_policy_trained: bool, number: int) -> Replay:
+    def build(
+        self,
+        experiences: Experiences,
+        held_out_B: Bools,
+        *,
+        is_policy_trained: bool,
+        number: int,
+        keeps_policy: bool = False,
+    ) -> Replay:
         """Include the new experiences in the normalisers, rescale the networks, and return the replay data.
 
         An untrained policy is not rescaled, and new critics are not. If critics are new, the returns of the experiences
         decide their units: the parent may be of another script, or of other rewards. `number` is that of the cycle, and
-        determines which values are sampled.
+        determines which values are sampled. To keep every bit of the policy, its normaliser is kept as well.
         """
         before = self.normalisers
-        after = before.observations.updated(experiences.observation_BO[experiences.is_new_B])
+        after = before.observations
+        if not keeps_policy:
+            after = after.updated(experiences.observation_BO[experiences.is_new_B])
         returns = first_return_normaliser(experiences, self._gamma) if self._state.is_new else before.returns
         if is_policy_trained:
             rescale_inputs(self._network.stacks(), before.observations, after)

@@ -144,7 +144,7 @@ def test_the_half_for_the_report_is_not_measured_by_default(capsys, tmp_path):
     assert arguments.run(arguments) == 0
     listed = capsys.readouterr().out
     assert "Pendulum-v1" in listed
-    assert "HalfCheetah-v5" not in listed
+    assert "Hopper-v5" not in listed
 
 
 def test_a_label_that_has_other_settings_in_the_store_is_refused(capsys, tmp_path):

@@ -85,6 +85,20 @@ def test_other_rows_are_not_repeated(game, seed):
     assert not find_repeats(RowSummary.of("new", other), summaries(game)).is_nearly_same
 
 
+def test_agents_that_stand_still_repeat_their_own_rows_and_not_an_earlier_file():
+    """A few agents rest in three states, twice or more often in each file; all other rows differ."""
+    still = part(make_rollout(n=3, seed=7), [0, 1, 2] * 6)
+    files = [make_rollout(n=1024, seed=seed) for seed in (8, 9)]
+    for rollout in files:
+        for name in ("observations", "actions", "rewards", "log_probs"):
+            column = getattr(rollout, name).copy()
+            column[100:1000:50] = getattr(still, name)
+            object.__setattr__(rollout, name, column)
+    assert repeated(files[1], files[0]) == []
+    cumulative = part(files[0], slice(0, 512))
+    assert repeated(files[0], cumulative)[:200] == list(range(200)), "a real repetition with such rows is one"
+
+
 def test_a_buffer_that_stores_each_row_twice_counts_each_once(game):
     for rows in (np.repeat(np.arange(100), 2), np.tile(np.arange(100), 2)):
         found = find_repeats(RowSummary.of("new", part(game, rows)), [])

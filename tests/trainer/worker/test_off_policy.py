@@ -355,6 +355,27 @@ def test_constant_rewards_change_no_number_into_nan(tmp_path, reward):
     assert 0.9 * reward <= model.value(rollout.observations).mean() <= 2.1 * reward or reward == 0.0
 
 
+@pytest.mark.parametrize("is_trained", [False, True], ids=["untrained", "trained"])
+def test_without_a_reward_signal_no_bit_of_the_policy_changes(tmp_path, is_trained):
+    env = Bandit()
+    loop = small(env, tmp_path)
+    before = loop.start()
+    if is_trained:
+        before = loop.train(env.play(before, 24))
+    rollout = env.play(before, 24)
+    rollout = dataclasses.replace(
+        rollout, rewards=np.zeros(rollout.size, np.float32), observations=rollout.observations * 3.0 + 1.0
+    )
+    after = loop.train(rollout)
+    for one, other in zip(
+        (*before.policy.hidden, before.policy.head), (*after.policy.hidden, after.policy.head), strict=True
+    ):
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.biases, other.biases)
+    np.testing.assert_array_equal(before.action_log_std, after.action_log_std)
+    assert checkpoint_of(loop).policy_trained == is_trained
+
+
 def damage(document):
     document["critics"]["critics"]["vector"] = document["critics"]["critics"]["vector"][:-1].clone()
 
