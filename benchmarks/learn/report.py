@@ -125,7 +125,8 @@ def _row(
     scores: dict[str, list[RunScores]],
     reference: dict[str, list[RunScores]],
 ) -> list[str]:
-    has_interval = all(len(found) > 1 for group in (scores, reference) for found in group.values())
+    measured = [*scores.values(), *(reference[name] for name in scores if name in reference)]
+    has_interval = all(len(found) > 1 for found in measured)
 
     def over(measure: Callable[[RunScores], float]) -> str:
         found = estimate([[measure(s) for s in found] for found in scores.values()])

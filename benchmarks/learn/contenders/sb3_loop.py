@@ -54,7 +54,8 @@ def algorithm(contender: str) -> type[BaseAlgorithm]:
     if contender == "crossq":
         from sb3_contrib import CrossQ  # here, because the others do not need it
 
-        return CrossQ
+        crossq: type[BaseAlgorithm] = CrossQ
+        return crossq
     others: dict[str, type[BaseAlgorithm]] = {"sb3-ppo": PPO, "sb3-sac": SAC}
     return others.get(contender, TD3)
 
