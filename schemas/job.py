@@ -84,6 +84,7 @@ class Job(StrictModel):
     use_epoch: int = 0  #: the epoch to choose; 0 = the best
     export_epoch: int = 0  #: for "export": which checkpoint of `output`
     adoption: Adoption | None = None  #: for "adopt"
+    busy_cores: int = 0  #: cores that another process is about to need; the result does not depend on it
 
 
 class Ready(StrictModel):

@@ -188,7 +188,8 @@ class Runner:
 
     def _start_trainer(self, active: ActiveCycle, kind: JobKind) -> None:
         now = self._awake_clock.read()
-        self._begin_run(start_trainer(active, kind, self._context, self._launcher, self._warm_trainer, now=now))
+        gap_s, warm_trainer = self._pace.gap_s, self._warm_trainer
+        self._begin_run(start_trainer(active, kind, self._context, self._launcher, warm_trainer, now=now, gap_s=gap_s))
 
     def _begin_run(self, run: TrainerRun) -> None:
         self._run = run

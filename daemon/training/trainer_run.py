@@ -52,10 +52,16 @@ def start_trainer(
     warm_trainer: WarmTrainer | None,
     *,
     now: float,
+    gap_s: float | None,
 ) -> TrainerRun:
-    """Send the cycle's job to the warm trainer, or else to a new trainer. Raises DaemonError or OSError."""
+    """Send the cycle's job to the warm trainer, or else to a new trainer. Raises DaemonError or OSError.
+
+    `gap_s` are the seconds from the last publish to the claim of this cycle, if they are known.
+    """
     settings, staging, log = context.settings, active.staging, active.log
     job = make_job(context, active.cycle, kind=kind, output=staging)
+    if warm_trainer is not None and warm_trainer.will_start_beside(gap_s):
+        job = job.model_copy(update={"busy_cores": 1})
     python = python_for(settings.daemon.python_executable)
     spec = trainer_command(python, log=log, project=context.paths.project, settings=settings.trainer)
     warm = warm_trainer.hand_over(log) if warm_trainer is not None else None

@@ -29,6 +29,13 @@ _MAX_CHECKS_WITH_ONE = 64
 _MIN_WORK_FOR_MORE = 1e9
 """Minibatch size times parameters from which on more than one thread is used without measuring."""
 _MAX_THREADS = 8
+_busy_cores = 0
+
+
+def leave_cores(count: int) -> None:
+    """Let `counts_to_try` leave out as many cores, in the whole process, because another process needs them."""
+    global _busy_cores  # one trainer has one job
+    _busy_cores = count
 
 
 def set_thread_count(count: int) -> None:
@@ -48,7 +55,7 @@ def count_by_size(batch_size: int, parameters: int) -> int:
 
 def counts_to_try() -> list[int]:
     """Return the numbers of threads that are tried after 1."""
-    return [n for n in (2, 4, 8) if n <= min(os.cpu_count() or 1, _MAX_THREADS)]
+    return [n for n in (2, 4, 8) if n <= min((os.cpu_count() or 1) - _busy_cores, _MAX_THREADS)]
 
 
 @dataclass(frozen=True, slots=True)

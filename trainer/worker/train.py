@@ -54,6 +54,7 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
     algorithm = algorithm_for(job, parent)
     _log.info("algorithm: %s", algorithm.in_words())
     threads.set_thread_count(settings.threads or 1)
+    threads.leave_cores(job.busy_cores)
     threads.limit_numpy_to_one_thread()
     reporter.report_activity("reading rollouts", 0.01)
     rules = rules_of(job)

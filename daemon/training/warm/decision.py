@@ -63,6 +63,11 @@ def is_wanted(situation: Situation, *, cores: float, lead_s: float) -> bool:
     return cores >= 2 and _fills_soon(situation, lead_s)
 
 
+def is_engine_fast(gap_s: float | None, *, cores: float, lead_s: float) -> bool:
+    """Return whether a warm trainer will probably start beside the trainer that starts now."""
+    return cores >= 2 and gap_s is not None and gap_s <= lead_s
+
+
 def _fills_soon(situation: Situation, lead_s: float) -> bool:
     """Return whether the next cycle is expected to be full within `lead_s` after this one is published."""
     if situation.gap_s is not None and situation.gap_s <= lead_s:

@@ -14,7 +14,7 @@ from daemon.process.interpreter import python_for
 from daemon.process.machine import Memory, free_memory, memory_of, total_memory, usable_cores
 from daemon.process.output_log import last_line
 from daemon.runtime.context import Context
-from daemon.training.warm.decision import Situation, is_enough, is_wanted, lead_s, needed_memory
+from daemon.training.warm.decision import Situation, is_engine_fast, is_enough, is_wanted, lead_s, needed_memory
 from daemon.training.warm.previews import JobPreviews
 from schemas.backoff import backoff_s
 from schemas.job import Ready
@@ -83,6 +83,10 @@ class WarmTrainer:
         """Return the trainer, which the caller must end, or None if none runs."""
         child, self._child = self._child, None
         return child
+
+    def will_start_beside(self, gap_s: float | None) -> bool:
+        """Return whether another warm trainer will probably start while the one that was handed over trains."""
+        return is_engine_fast(gap_s, cores=usable_cores(), lead_s=lead_s(self._start_s))
 
     def measure(self, child: Child, start_s: float) -> None:
         """Measure a trainer that became ready after `start_s`: another one will need as much memory and time."""

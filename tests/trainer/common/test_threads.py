@@ -38,3 +38,10 @@ def test_no_more_threads_than_cores_are_tried(monkeypatch):
     for cores, tried in ((1, []), (2, [2]), (6, [2, 4]), (64, [2, 4, 8])):
         monkeypatch.setattr("trainer.common.threads.os.cpu_count", lambda cores=cores: cores)
         assert counts_to_try() == tried
+
+
+def test_cores_that_another_process_needs_are_left_out(monkeypatch):
+    monkeypatch.setattr("trainer.common.threads._busy_cores", 1)
+    for cores, tried in ((1, []), (2, []), (4, [2]), (5, [2, 4]), (64, [2, 4, 8])):
+        monkeypatch.setattr("trainer.common.threads.os.cpu_count", lambda cores=cores: cores)
+        assert counts_to_try() == tried

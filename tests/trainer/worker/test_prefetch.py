@@ -68,6 +68,10 @@ def test_the_result_has_the_same_bytes_with_and_without_prefetching(job, cache):
     assert outcome(job, cache) == plain  # the first run changed the cached parent, so it must not be used again
 
 
+def test_the_result_has_the_same_bytes_if_a_core_is_left_to_another_process(job):
+    assert outcome(job.model_copy(update={"busy_cores": 1})) == outcome(job)
+
+
 def test_prefetched_files_are_not_read_again(job, cache):
     plain = outcome(job)
     prefetch(preview_of(job, *job.rollouts), cache)

@@ -13,6 +13,7 @@ from daemon.training.warm.decision import (
     MIN_RESERVE_BYTES,
     USUAL_BYTES,
     Situation,
+    is_engine_fast,
     is_enough,
     is_wanted,
     lead_s,
@@ -85,6 +86,13 @@ def test_beside_another_trainer_only_with_a_second_core():
 def test_where_a_start_takes_long_it_begins_earlier():
     assert lead_s(None) == lead_s(2.0) == MIN_LEAD_S
     assert lead_s(40.0) == 80.0
+
+
+def test_a_core_is_left_to_the_next_trainer_if_the_engine_is_fast():
+    assert is_engine_fast(3.0, cores=2.0, lead_s=10.0)
+    assert not is_engine_fast(3.0, cores=1.0, lead_s=10.0)
+    assert not is_engine_fast(11.0, cores=2.0, lead_s=10.0)
+    assert not is_engine_fast(None, cores=2.0, lead_s=10.0)
 
 
 def test_the_rest_of_a_training():

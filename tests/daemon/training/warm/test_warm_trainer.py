@@ -100,7 +100,15 @@ def test_a_warm_trainer_gets_a_preview_of_each_rollout_once_and_then_its_job(mak
     assert jobs(harness.paths.cycle_log(1)) == ["job train 3"]
 
 
-def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_before(make_harness):
+def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_before(make_harness, monkeypatch):
+    """It leaves a core to the next one, because the engine is fast."""
+    jobs, send = {}, Child.send
+
+    def send_and_store(child, job):
+        jobs[job.kind, job.policy_version] = job
+        send(child, job)
+
+    monkeypatch.setattr(Child, "send", send_and_store)
     harness = lingering(make_harness)
     harness.until(lambda: len(harness.launcher.started) == 3)
     next_trainer = harness.launcher.started[2]
@@ -108,6 +116,8 @@ def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_bef
     let_go_on(harness)
     harness.until(lambda: harness.runner.cycle.id == 2 and harness.runner.trainer_pid is not None)
     assert harness.runner.trainer_pid == next_trainer.pid
+    assert jobs["initial", 0].busy_cores == 0
+    assert jobs["train", 2].busy_cores == 1
     harness.until_published(2)
 
 
