@@ -133,7 +133,7 @@ def find_repeats(new: RowSummary, earlier: Iterable[RowSummary]) -> Repeats:
         similar = [one for one in earlier if one.contains(few).any()]
         found = [one.contains(hashes) for one in similar]
         seen = np.logical_or.reduce(found) if found else np.zeros(len(hashes), dtype=bool)
-        if (seen & _occur_once(hashes)).sum() >= MIN_ROWS:
+        if seen.sum() >= MIN_ROWS and (seen & _occur_once(hashes)).sum() >= MIN_ROWS:
             is_repeated[rows[seen]] = True
             name = similar[int(np.argmax([one.sum() for one in found]))].name
     else:
