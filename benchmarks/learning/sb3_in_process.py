@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -44,14 +43,7 @@ class RacingVecEnv(AgentsVecEnv):
         """Step; if an episode ended, the infos contain its true last observation."""
         step = self.simulation.step(self._actions)
         self.rewards.append(float(step.reward.mean(dtype=np.float64)))
-        done = step.terminated | step.truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(done):
-            infos[i] = {
-                "terminal_observation": step.next_observation[i],
-                "TimeLimit.truncated": bool(step.truncated[i]),
-            }
-        return step.observation, step.reward, done, infos
+        return self.returned(step)
 
 
 class BatchReporter(BaseCallback):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from trainer.envs.vec_env import Step
 
 
 class AgentsVecEnv(VecEnv):
@@ -17,6 +21,17 @@ class AgentsVecEnv(VecEnv):
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Store the actions."""
         self._actions = actions
+
+    def returned(self, step: Step) -> VecEnvStepReturn:
+        """Return what `step_wait` returns of a step; the infos contain the true last observation of ended episodes."""
+        done = step.terminated | step.truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(done):
+            infos[i] = {
+                "terminal_observation": step.next_observation[i],
+                "TimeLimit.truncated": bool(step.truncated[i]),
+            }
+        return step.observation, step.reward, done, infos
 
     def close(self) -> None:
         """Do nothing."""

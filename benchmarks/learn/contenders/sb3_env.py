@@ -36,15 +36,7 @@ class RecordedVecEnv(AgentsVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step; if an episode ended, the infos contain its true last observation."""
-        step = self._env.step(self.in_policy_units(self._actions))
-        done = step.terminated | step.truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(done):
-            infos[i] = {
-                "terminal_observation": step.next_observation[i],
-                "TimeLimit.truncated": bool(step.truncated[i]),
-            }
-        return step.observation, step.reward, done, infos
+        return self.returned(self._env.step(self.in_policy_units(self._actions)))
 
     def in_policy_units(self, actions: Any) -> Any:
         """Return the actions [n, A] as the recorded environment expects them."""
