@@ -85,6 +85,14 @@ def critic_width_of(document: dict[str, Any]) -> int:
         return 0
 
 
+def cause_of_misfit(document: dict[str, Any], critic_width: int) -> str:
+    """Return what the critics of a checkpoint entry do not fit: the rollouts, if P has changed, or the settings."""
+    before = critic_width_of(document)
+    if before == critic_width:
+        return "the settings"
+    return f"the rollouts, which have {critic_width} critic observations instead of {before}"
+
+
 def is_known(critic_observation_BP: Float32) -> Bools:
     """Return which rows have critic observations [B]."""
     return np.asarray(~np.isnan(critic_observation_BP).any(axis=1))

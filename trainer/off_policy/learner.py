@@ -8,36 +8,31 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from schemas.errors import ConfigError
 from schemas.job import Job, finite_or_none
-from schemas.model import PROBE_SIZE
 from schemas.rollout.rollout import Bools
 from trainer.checkpoints.parent import Parent
 from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.reporting.reporter import Notices
-from trainer.common.rng import numpy_rng_for, rng_for
-from trainer.networks.critic_inputs import critic_width_of
+from trainer.networks.critic_inputs import cause_of_misfit, critic_width_of
 from trainer.networks.network import ActorCritic
 from trainer.networks.normaliser import Normalisers
 from trainer.off_policy.make_updater import fastest_device, make_off_policy_updater
 from trainer.off_policy.replay_builder import ReplayBuilder
 from trainer.off_policy.state import CriticsState, critic_layer_sizes
+from trainer.off_policy.td3 import EXPLORATION_DECAY, decay_exploration
 from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE
 from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
-from trainer.rollouts.holdout import choose_held_out
 from trainer.rollouts.loading import LoadedRollout
 from trainer.rollouts.meaning.reward_signal import RewardSignal, report
 from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
 from trainer.rollouts.quality import check_critic_observations
 from trainer.rollouts.symmetry.check import usable_mirror
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences
-from trainer.rollouts.training_set import require_next_states
+from trainer.rollouts.training_set import choose_held_out_rows, choose_probe, require_next_states
 
-_EXPLORATION_DECAY = 0.8
-"""Of the noise's deviation, from cycle to cycle. With little noise at once, a policy stays slow but safe."""
 _CRITICS_ALONE = 0.5
 """Part of the steps in which only the critics learn, if they are new but the policy is not."""
 
@@ -57,12 +52,12 @@ class OffPolicyLearner:
         self._signal = RewardSignal.of(experiences.reward_B, experiences.terminated_B)
         report(self._signal, steps=experiences.size, keeps_policy=self._signal.is_missing, notices=notices)
         if not self._signal.is_missing:
-            self._set_exploration()
+            decay_exploration(self._network, EXPLORATION_DECAY, least=job.settings.exploration)
         self._state = self._open_state(experiences, notices)
-        self.probe = _choose_probe(experiences, job)
+        self.probe = choose_probe(experiences, job)
         self.experiences, self.epochs = int(experiences.can_bootstrap_B.sum()), job.settings.epochs
         new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
-        held_out_B = _choose_held_out(experiences, job)
+        held_out_B = choose_held_out_rows(experiences, _held_out_candidates(experiences), job)
         mirror = usable_mirror(experiences, job, notices)
         if mirror is not None:
             images = mirrored_experiences(experiences, mirror)
@@ -150,18 +145,9 @@ class OffPolicyLearner:
             state = CriticsState.from_document(document, sizes, self._network)
             if state is not None:
                 return state
-            before, cause = critic_width_of(document), "the settings"
-            if before != critic_width:
-                cause = f"the rollouts, which have {critic_width} critic observations instead of {before}"
+            cause = cause_of_misfit(document, critic_width)
             notices.send("W_OPTIMIZER", f"the parent's critics do not fit {cause}: new critics are trained")
         return CriticsState.initial(sizes, seed=settings.seed, critic_width=critic_width)
-
-    @torch.no_grad()
-    def _set_exploration(self) -> None:
-        """Publish the noise of this cycle: less than the parent's, but not less than the settings say."""
-        least, parent_std_A = self._job.settings.exploration, self._network.action_log_std.exp()
-        self._network.action_log_std.copy_((parent_std_A * _EXPLORATION_DECAY).clamp_(min=least).log_())
-        self._network.clamp_log_std()
 
 
 def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
@@ -172,18 +158,7 @@ def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experien
     return experiences if limit is None else continue_episodes(experiences, limit.ended_B)
 
 
-def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
-    """Choose whole segments of the new experiences; later cycles learn from them."""
-    rng = numpy_rng_for(job.settings.seed, "holdout", job.policy_version)
+def _held_out_candidates(experiences: Experiences) -> Bools:
+    """Return which steps may be held out: the new ones. Later cycles learn from them."""
     candidate_B = experiences.can_bootstrap_B & experiences.is_new_B
-    if candidate_B.sum() < 2:
-        candidate_B = experiences.can_bootstrap_B
-    held_B = np.zeros(experiences.size, dtype=bool)
-    held_B[candidate_B] = choose_held_out(experiences.segment_B[candidate_B], job.settings.holdout_fraction, rng)
-    return held_B
-
-
-def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
-    rng = rng_for(job.settings.seed, "probe", job.policy_version)
-    rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
-    return torch.from_numpy(experiences.observation_BO[rows.numpy()])
+    return candidate_B if candidate_B.sum() >= 2 else experiences.can_bootstrap_B

@@ -7,7 +7,7 @@ alike: what an action led to does not depend on who chose it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools
 from trainer.common.shapes import Float64, Int64, check_shapes
 from trainer.networks.critic_inputs import NO_CRITIC_INPUTS, CriticInputs
-from trainer.networks.normaliser import Normalisers
+from trainer.networks.normaliser import Normalisers, ReturnNormaliser
 from trainer.rollouts.experiences import Experiences
 
 
@@ -132,19 +132,24 @@ class Replay:
         else:
             choice_P[: experiences.size] = torch.from_numpy(experiences.action_BA[:, 0].astype(np.int64))
         usable = [np.flatnonzero(transitions.is_usable_B) for transitions in kinds]
-        pairs = list(zip(kinds, usable, strict=True))
-        rows = np.concatenate(usable)
-        discount_N = np.concatenate([transitions.discount_B[rows] for transitions, rows in pairs])
-        returns = normalisers.returns
-        # target = (r + d (std v + mean) - mean) / std, so that v and target have the same units
-        earned_N = np.concatenate([transitions.reward_B[rows] for transitions, rows in pairs])
-        reward_N = (earned_N + (discount_N - 1.0) * returns.mean) / returns.std
+        rows, pairs = np.concatenate(usable), list(zip(kinds, usable, strict=True))
+        discount_N = np.concatenate([kind.discount_B[rows] for kind, rows in pairs])
         return cls(
             packed_PI=packed_PI.contiguous(),
             choice_P=choice_P,
             row_N=torch.from_numpy(rows),
             next_row_N=torch.from_numpy(np.concatenate([kind.next_row_B[rows] for kind, rows in pairs])),
-            reward_N=torch.from_numpy(reward_N.astype(np.float32)),
+            reward_N=_rewards(kinds, normalisers.returns),
             discount_N=torch.from_numpy(discount_N.astype(np.float32)),
             is_held_out_N=torch.from_numpy(held_out_B[rows]),
         )
+
+    def in_units_of(self, returns: ReturnNormaliser, kinds: Sequence[Transitions]) -> Replay:
+        """Return the same replay data in the units of another return normaliser; `kinds` as in `of`."""
+        return replace(self, reward_N=_rewards(kinds, returns))
+
+
+def _rewards(kinds: Sequence[Transitions], returns: ReturnNormaliser) -> Tensor:
+    """Return `Replay.reward_N`: target = (r + d (std v + mean) - mean) / std, so that v and target have one unit."""
+    reward_N = [(k.reward_B + (k.discount_B - 1.0) * returns.mean)[k.is_usable_B] / returns.std for k in kinds]
+    return torch.from_numpy(np.concatenate(reward_N).astype(np.float32))

@@ -64,15 +64,12 @@ class ReplayBuilder:
         if not self._state.is_new:
             self._state.rescale_inputs(before.observations, after)
         self.normalisers = Normalisers(after, returns)
-        replay = self._pack(experiences, held_out_B)
+        kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
+        replay = Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
         if self._state.is_new:
             return replay
         self._update_returns(replay, number)
-        return self._pack(experiences, held_out_B)
-
-    def _pack(self, experiences: Experiences, held_out_B: Bools) -> Replay:
-        kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
-        return Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
+        return replay.in_units_of(self.normalisers.returns, kinds)
 
     @torch.no_grad()
     def _update_returns(self, replay: Replay, number: int) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from schemas.contract import ContinuousActions
-from trainer.networks.network import ActorCritic
+from trainer.networks.network import ActorCritic, Network
 from trainer.off_policy.critics import CriticPass
 from trainer.off_policy.replay import ReplayBatch
 from trainer.off_policy.state import CriticsState
@@ -24,6 +24,8 @@ from trainer.off_policy.update import Errors, OffPolicyUpdater
 TARGET_NOISE = 0.2
 """Standard deviation of the noise on the next action, "target policy smoothing"."""
 TARGET_NOISE_LIMIT = 0.5
+EXPLORATION_DECAY = 0.8
+"""Of the noise's deviation, from cycle to cycle. With little noise at once, a policy stays slow but safe."""
 
 
 class Td3Updater(OffPolicyUpdater):
@@ -67,3 +69,10 @@ class Td3Updater(OffPolicyUpdater):
 
     def _clamped(self, action_BA: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(action_BA, self._low), self._high)
+
+
+@torch.no_grad()
+def decay_exploration(network: Network, factor: float, *, least: float) -> None:
+    """Multiply the deviation of the noise that the policy publishes by a factor, but not below `least`, in place."""
+    network.action_log_std.copy_((network.action_log_std.exp() * factor).clamp_(min=least).log_())
+    network.clamp_log_std()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from schemas.job import finite_or_none
 from trainer.common.eager_adam import EagerAdam
@@ -70,13 +71,16 @@ def make_adam(network: Network, learning_rate: float, moments: dict[str, Any]) -
 
 @torch.no_grad()
 def evaluate_values(network: Network, held_out: Batch) -> dict[str, float]:
-    """Return the value loss (mean squared error, normalised units) and the explained variance on held-out data.
+    """Return the value loss (mean squared error, normalised units) and the explained variance on held-out data."""
+    return value_errors(network.values(held_out.observation_BO).float(), held_out.target_B)
+
+
+def value_errors(value_B: Tensor, target_B: Tensor) -> dict[str, float]:
+    """Return the mean squared error of values, and their explained variance.
 
     The explained variance is 1 - Var(target - value) / Var(target). It is nan if all targets are equal.
     """
-    value_B = network.values(held_out.observation_BO).float()
-    error_B = value_B - held_out.target_B
-    variance = held_out.target_B.var(correction=0)
+    error_B, variance = value_B - target_B, target_B.var(correction=0)
     explained = 1.0 - error_B.var(correction=0) / variance if variance > 0 else torch.tensor(math.nan)
     return {"value_loss": float(error_B.square().mean()), "explained_variance": float(explained)}
 

@@ -120,7 +120,7 @@ def rescale_and_build(
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
     images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
     normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
-    held_B = _choose_held_out(experiences, job)
+    held_B = choose_held_out_rows(experiences, can_bootstrap_B, job)
     moves_B = counts_B & trains_policy
     weight_B, returns = rho_B * moves_B, normalisers.returns
     columns = TrainingColumns(observation_BO, outputs, value_B, advantage_B, target_B, weight_B, returns)
@@ -133,7 +133,7 @@ def rescale_and_build(
         train=columns.batch(masks[0]),
         held_out=columns.batch(masks[1]),
         normalisers=normalisers,
-        probe=_choose_probe(experiences, job),
+        probe=choose_probe(experiences, job),
         trains_policy=trains_policy,
         policy_trained=parent.trained or trains_policy,
         value_targets=ValueTargets.of(as_float32(returns.normalised(target_B)), *masks),
@@ -275,17 +275,16 @@ def _check_log_probs(
         )
 
 
-def _choose_held_out(experiences: Experiences, job: Job) -> Bools:
+def choose_held_out_rows(experiences: Experiences, candidate_B: Bools, job: Job) -> Bools:
+    """Return which of the candidates a job holds out: whole segments of them."""
     rng = numpy_rng_for(job.settings.seed, "holdout", job.policy_version)
-    can_bootstrap_B = experiences.can_bootstrap_B
     held_B = np.zeros(experiences.size, dtype=bool)
-    held_B[can_bootstrap_B] = choose_held_out(
-        experiences.segment_B[can_bootstrap_B], job.settings.holdout_fraction, rng
-    )
+    held_B[candidate_B] = choose_held_out(experiences.segment_B[candidate_B], job.settings.holdout_fraction, rng)
     return held_B
 
 
-def _choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
+def choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
+    """Return raw observations for the model's probe, float32 [p, O]."""
     rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
     return torch.from_numpy(experiences.observation_BO[rows.numpy()])

@@ -7,7 +7,6 @@ same targets without them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +19,11 @@ from trainer.checkpoints.parent import Parent
 from trainer.common.reporting.reporter import Notices
 from trainer.common.rng import rng_for
 from trainer.common.schedule import scheduled
-from trainer.networks.critic_inputs import CriticInputs, critic_width_of
+from trainer.networks.critic_inputs import CriticInputs, cause_of_misfit
 from trainer.networks.normaliser import Normalisers
 from trainer.off_policy.adam import VectorAdam
 from trainer.off_policy.critics import CriticPass, Critics
+from trainer.ppo.update import value_errors
 from trainer.rollouts.batch import minibatch_sizes
 from trainer.rollouts.evaluation import PolicyOutputs
 from trainer.rollouts.experiences import Experiences
@@ -52,9 +52,7 @@ class ValueCritic:
         stored = _open(parent.critics_state, sizes, critic_width)
         self.is_new = stored is None
         if stored is None and "value" in parent.critics_state:
-            cause = "the settings"
-            if (before := critic_width_of(parent.critics_state)) != critic_width:
-                cause = f"the rollouts, which have {critic_width} critic observations instead of {before}"
+            cause = cause_of_misfit(parent.critics_state, critic_width)
             notices.send("W_OPTIMIZER", f"the parent's value critic does not fit {cause}: a new one is trained")
         if stored is None:
             critic = Critics.initial(1, sizes, seed=job.settings.seed)
@@ -107,14 +105,8 @@ class ValueCritic:
             self._adam.step()
             total += error_B.square().sum()
         held = targets.held_out_rows
-        error_B, target_B = self._values(self._input_BI[held]) - targets.target_B[held], targets.target_B[held]
-        variance = float(target_B.var(correction=0))
-        explained = 1.0 - float(error_B.var(correction=0)) / variance if variance > 0 else math.nan
-        return {
-            "value_loss": float(error_B.square().mean()),
-            "explained_variance": explained,
-            "train_value_loss": float(total) / max(1, len(order)),
-        }
+        errors = value_errors(self._values(self._input_BI[held]), targets.target_B[held])
+        return errors | {"train_value_loss": float(total) / max(1, len(order))}
 
     def document(self) -> dict[str, Any]:
         """Return the tensors and plain values for a checkpoint; the next epoch changes the tensors."""

@@ -46,8 +46,8 @@ TRAINER_BUGS = (
         (
             Replacement(
                 "trainer/rollouts/training_set.py",
-                "experiences.segment_B[can_bootstrap_B], job.settings",
-                "np.arange(int(can_bootstrap_B.sum())), job.settings",
+                "experiences.segment_B[candidate_B], job.settings",
+                "np.arange(int(candidate_B.sum())), job.settings",
             ),
         ),
         ("tests/trainer/worker/test_train.py::test_whole_segments_are_held_out_of_the_training_set",),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from schemas.contract import ContinuousActions, PolicyContract
 from trainer.common import threads
@@ -14,6 +13,7 @@ from trainer.networks.network import ActorCritic
 from trainer.off_policy.make_updater import fastest_device, make_off_policy_updater
 from trainer.off_policy.replay_builder import ReplayBuilder
 from trainer.off_policy.state import CriticsState, critic_layer_sizes
+from trainer.off_policy.td3 import EXPLORATION_DECAY, decay_exploration
 from trainer.off_policy.update import BATCH_SIZE, OffPolicyUpdater
 from trainer.online.config import OnlineSettings
 from trainer.online.learners.history import History
@@ -21,8 +21,8 @@ from trainer.online.learners.ppo import CHECKED_BATCHES, OnlineLearner, Schedule
 from trainer.rollouts.experiences import Experiences, concatenate
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences
 
-_EXPLORATION_DECAY, _DECAY_STEPS = 0.8, 5000
-"""Of the noise's deviation, for so many agent steps."""
+_DECAY_STEPS = 5000
+"""Agent steps in which the noise decays as in a cycle."""
 
 
 class ReplayLearner(OnlineLearner):
@@ -55,7 +55,8 @@ class ReplayLearner(OnlineLearner):
         nothing_B = np.zeros(data.size, dtype=bool)
         replay = builder.build(data, nothing_B, is_policy_trained=self.trained, number=iteration)
         self.normalisers = builder.normalisers
-        self._decay_exploration(experiences.size)
+        factor = EXPLORATION_DECAY ** (experiences.size / _DECAY_STEPS)
+        decay_exploration(self.network, factor, least=train.exploration)
         if self._off_policy is None:
             space = self.contract.action_space
             self.device = fastest_device(self._candidates, self.network, self._state, space, replay)
@@ -68,13 +69,6 @@ class ReplayLearner(OnlineLearner):
         if not isinstance(self.contract.action_space, ContinuousActions):
             return losses
         return losses | {"exploration": float(self.network.action_log_std.detach().exp().mean())}
-
-    @torch.no_grad()
-    def _decay_exploration(self, steps: int) -> None:
-        """Let the noise become less with the steps, but not less than `train.exploration`."""
-        std_A = self.network.action_log_std.exp() * _EXPLORATION_DECAY ** (steps / _DECAY_STEPS)
-        self.network.action_log_std.copy_(std_A.clamp_(min=self.settings.train.exploration).log_())
-        self.network.clamp_log_std()
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return {}: the optimizers belong to `critics_state`."""
