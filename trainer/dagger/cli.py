@@ -46,6 +46,11 @@ def parser(prog: str) -> CommandParser:
         help="a JSON file, or the name of an installed config: racing, airstriker (default: milestone_config.json)",
     )
     p.add_argument(
+        "--env",
+        metavar="NAME",
+        help="racing, retro, module:factory, file.py:factory or a Gymnasium id (default: env in the config)",
+    )
+    p.add_argument(
         "--state-dir",
         type=Path,
         default=Path("milestone_states"),
@@ -149,6 +154,13 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
     """Return the options that the command line asks for. Raises ConfigError."""
     path, is_shipped = find_config(arguments.milestone_config, ".json", flag="--milestone-config", prefix="dagger_")
     config = read_config(path)
+    if arguments.env is not None:
+        config = config.model_copy(update={"env": arguments.env})
+    if not config.env:
+        raise ConfigError(
+            f"{shown_path(path)} does not name the environment",
+            hint='use --env NAME, or add it to the file: "env": "my_game:Game"',
+        )
     settings = settings_from_flags({name: getattr(arguments, name) for name in DaggerSettings.model_fields})
     if arguments.jobs < 1:
         raise ConfigError(f"--jobs is {arguments.jobs}, but must be at least 1", hint="see --help")
@@ -174,6 +186,7 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
         jobs=arguments.jobs,
         stall_timeout_s=arguments.stall_timeout,
         start_from=arguments.start_from,
+        config_dir=None if is_shipped else path.parent,
     )
 
 

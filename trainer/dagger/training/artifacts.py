@@ -53,7 +53,7 @@ def write_details(
         "env_options": job.config.env_options,
         "settings": job.settings.model_dump(mode="json"),
         "expert": expert
-        and {**asdict(expert.statistics), "episodes": [{"success": s, "steps": n} for s, n in expert.episodes]},
+        and {**asdict(expert.statistics), "note": expert.note, "episodes": [{"success": s, "steps": n} for s, n in expert.episodes]},
         "max_episode_steps": expert and expert.max_episode_steps,
         "rounds": [{"iteration": k, **_flat(asdict(r))} for k, r in enumerate(progress.rounds)],
         "best_iteration": progress.best_round,

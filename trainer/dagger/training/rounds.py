@@ -90,7 +90,7 @@ def _evaluate(context: MilestoneContext, spec: EpisodeSpec, learner: DaggerLearn
     """Run the evaluation's episodes, which have the same seeds in every round, and record the first."""
     seeds = context.seeds(context.job.settings.policy_eval_episodes, "evaluate")
     with ExitStack() as stack:
-        video = context.new_video(POLICY_VIDEOS)
+        video = context.videos.new(POLICY_VIDEOS, context.envs[0])
         frames = {} if video is None else {0: stack.enter_context(video)}
         episodes = context.gather(run_policy(context.envs, spec, seeds, learner.act, frames=frames))
         if video is not None:
