@@ -173,9 +173,7 @@ class Pipeline:
         for name in completed:
             changes = changes_since(options.output_dir, name, options.config, options.settings)
             if changes:
-                self._report(
-                    name, f"completed before with other settings: now {changes} -> --fresh trains it again"
-                )
+                self._report(name, f"completed before with other settings: now {changes} -> --fresh trains it again")
 
     def _report(self, name: str, text: str) -> None:
         for listener in self.listeners:

@@ -130,7 +130,7 @@ def _as_image_spec(space: Any, axes: tuple[int, ...]) -> ObservationSpec | None:
     shape = (height, width, int(np.prod(others, dtype=np.int64)))
     order = None if axes == tuple(range(len(given))) else axes
     layout = "" if order is None else f", given as {' x '.join(map(str, given))}"
-    text = f"observations: images of {height} x {width} with {shape[2]} channels{layout}"
+    text = f"observations: images of {height} x {width} with {shape[2]} channel{'' if shape[2] == 1 else 's'}{layout}"
     if np.issubdtype(space.dtype, np.integer) and high - low <= 255:
         is_bytes = low >= 0 and high <= 255
         kept = {"image_max": high} if is_bytes else {"image_max": high - low, "low": low, "steps": 1.0}
