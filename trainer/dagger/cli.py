@@ -27,7 +27,7 @@ from trainer.dagger.settings import DaggerSettings, settings_from_flags
 
 _EPILOG = """\
 After a stop, run the same command again: it continues after the last completed round. It trains failed milestones
-again and skips completed ones; --fresh trains these again, too. Exit codes: 0 all milestones completed, 1 a milestone
+again and skips completed ones; --fresh trains these again, too. Labels are never removed. Exit codes: 0 all milestones completed, 1 a milestone
 failed, 2 bad arguments or config, 130 stopped. `hotlap docs dagger` describes files, environments and experts."""
 
 
@@ -77,7 +77,7 @@ def parser(prog: str) -> CommandParser:
     p.add_argument(
         "--fresh",
         action="store_true",
-        help="train from scratch, completed milestones too; removes their work, models and videos",
+        help="train from scratch, completed milestones too; their work and models are kept in work/<ID>.old-<time>",
     )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
     p.add_argument(

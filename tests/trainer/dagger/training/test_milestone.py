@@ -63,7 +63,7 @@ PLAN = "plan = ['RIGHT'] * 8\ndef run(state):\n    return plan.pop(0)\n"
 FAILS = {
     "other names": ("OtherNames", {}, 'below 0.60: info["milestones"] had only door, goal -> correct this'),
     "nothing reported": ("Silent", {}, "its steps have no info[\"milestones\"] -> correct this"),
-    "how far it is": ("Unclear", {}, "0.3333333333333333 for 'DOOR', which is neither true nor false -> let it"),
+    "how far it is": ("Unclear", {}, "for 'DOOR', which is neither true nor false -> let it"),
     "flags that stay": ("Remembered", {}, "DOOR is reached in its start state: the environment reports it after the"),
     "an exception": (
         "Raises", {}, "the environment's step() raised ValueError: matmul: Input operand 1 has a mismatch in its core",
