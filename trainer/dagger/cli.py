@@ -27,8 +27,9 @@ from trainer.dagger.settings import DaggerSettings, settings_from_flags
 
 _EPILOG = """\
 After a stop, run the same command again: it continues after the last completed round. It trains failed milestones
-again and skips completed ones; --fresh trains these again, too. Labels are never removed. Exit codes: 0 all milestones completed, 1 a milestone
-failed, 2 bad arguments or config, 130 stopped. `hotlap docs dagger` describes files, environments and experts."""
+again and skips completed ones; --fresh trains these again, too. Labels are never removed. Exit codes: 0 all milestones
+completed, 1 a milestone failed, 2 bad arguments or config, 130 stopped. `hotlap docs dagger` describes files,
+environments and experts."""
 
 
 def parser(prog: str) -> CommandParser:
@@ -105,6 +106,12 @@ def _add_settings(p: CommandParser) -> None:
         metavar="FILE",
         help="start every policy from a model JSON or a checkpoint, for example of a daemon",
     )
+    p.add_argument(
+        "--demonstrations",
+        type=Path,
+        metavar="FOLDER",
+        help="recorded play as the first round: rollouts of people, or a Minari dataset; without expert, the only one",
+    )
     numbers = p.add_argument_group("settings of the training")
     for name, field in DaggerSettings.model_fields.items():
         flag, default = f"--{name.replace('_', '-')}", field.default
@@ -166,6 +173,10 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
         raise ConfigError(f"--jobs is {arguments.jobs}, but must be at least 1", hint="see --help")
     if arguments.start_from is not None and not arguments.start_from.is_file():
         raise ConfigError(f"--from {arguments.start_from} is not a file", hint="name a model JSON or a checkpoint")
+    if arguments.demonstrations is not None and not arguments.demonstrations.is_dir():
+        raise ConfigError(
+            f"--demonstrations {shown_path(arguments.demonstrations)} is not a folder", hint="name the recorded play"
+        )
     if find_spec("gymnasium") is None:
         raise ConfigError("DAgger needs gymnasium", hint=install_command("dagger"), code="E_EXTRA")
     record_video = not arguments.no_record_video
@@ -186,6 +197,7 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
         jobs=arguments.jobs,
         stall_timeout_s=arguments.stall_timeout,
         start_from=arguments.start_from,
+        demonstrations=arguments.demonstrations,
         config_dir=None if is_shipped else path.parent,
     )
 

@@ -13,6 +13,8 @@ import orjson
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.allowed import shown
 from schemas.storage.files import read_with_retries
+from trainer.dagger.demonstrations.reading import demonstrations_of
+from trainer.dagger.demonstrations.reading import digest as demonstrations_digest
 from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone, MilestoneConfig
@@ -57,6 +59,8 @@ def inputs_of(
     if job.start_from:
         data = read_with_retries(Path(job.start_from), limit=MAX_MODEL_BYTES)
         document["start_from"] = hashlib.sha256(data).hexdigest()
+    if job.demonstrations:
+        document["demonstrations"] = demonstrations_digest(demonstrations_of(job.demonstrations, milestone.id))
     fingerprint = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
     spaces = {
         "observations": [list(env.spec.shape), env.spec.is_image, env.spec.low, env.spec.steps],
@@ -76,6 +80,8 @@ def changed_flags(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
     if old.get("start_from") != new.get("start_from"):
         changes.append("another model for --from" if old.get("start_from") and new.get("start_from") else "--from")
+    if old.get("demonstrations") != new.get("demonstrations"):
+        changes.append("other demonstrations")
     return changes
 
 

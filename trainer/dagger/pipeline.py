@@ -56,6 +56,7 @@ class PipelineOptions:
     record_video: bool
     jobs: int
     start_from: Path | None = None  #: a model whose weights every policy starts with
+    demonstrations: Path | None = None  #: folder of recorded play, which is the first round
     config_dir: Path | None = None  #: folder of the config
     stall_timeout_s: float = 1800.0  #: a worker that makes no progress for this time is ended
 
@@ -191,6 +192,7 @@ class Pipeline:
             device=options.device,
             record_video=options.record_video,
             completed_ids=completed,
+            demonstrations="" if options.demonstrations is None else str(options.demonstrations.resolve()),
             config_dir="" if options.config_dir is None else str(options.config_dir.resolve()),
             start_from="" if options.start_from is None else str(options.start_from.resolve()),
         )

@@ -44,7 +44,10 @@ class ObservationSpec:
             return self._as_image(np.asarray(observation))
         if self.space is not None:
             observation = _flattened(self.space, observation)
-        array = np.array(observation, dtype=np.float32)  # a copy: environments reuse theirs
+        try:
+            array = np.array(observation, dtype=np.float32)  # a copy: environments reuse theirs
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"an observation that is not an array of numbers ({error})") from None
         if array.shape != self.shape and (array.shape == self.given or array.size == self.shape[0]):
             array = array.reshape(self.shape)
         if array.shape != self.shape:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from schemas.errors import HotlapError
 from trainer.dagger.environment.errors import EnvironmentRaisedError, StateError
-from trainer.dagger.expert.client import ExpertError
+from trainer.dagger.expert.client import Expert, ExpertError
 from trainer.dagger.expert.memory import examine_memory
 from trainer.dagger.milestones import completed_state_name
 from trainer.dagger.training.context import EXPERT_VIDEOS, MilestoneContext
@@ -29,25 +29,26 @@ def evaluate_expert(context: MilestoneContext) -> ExpertEvaluation:
 
     Raises StateError if the milestone is reached in its start state.
     """
-    spec, settings = context.episode_spec(context.milestone.max_steps), context.job.settings
+    spec, settings, expert = context.episode_spec(context.milestone.max_steps), context.job.settings, context.expert
+    assert expert is not None
     episodes: list[Episode] = []
     first: ExpertEpisode | None = None
     reached: bytes | None = None
     try:
         for number, seed in enumerate(context.seeds(settings.eval_episodes, "expert"), start=1):
-            done = _run_expert_episode(context, spec, seed, number)
+            done = _run_expert_episode(context, expert, spec, seed, number)
             context.heartbeat()
             first = first or done
             if done.episode.success and reached is None:
-                reached = _completed_state(context)
+                reached = completed_state(context)
             episodes.append(done.episode)
     except ExpertError:
-        if first is not None and (note := _memory_note(context, first)):
+        if first is not None and (note := _memory_note(expert, first)):
             context.report(note)
         raise
     assert first is not None
     _require_not_reached_at_start(context, spec, episodes)
-    note = examine_memory(context.expert, first.states, first.labels)
+    note = examine_memory(expert, first.states, first.labels)
     if note:
         context.report(note)
     statistics = EpisodeStatistics.of(episodes)
@@ -74,15 +75,15 @@ def require_strong_expert(context: MilestoneContext, expert: ExpertEvaluation) -
     )
 
 
-def _memory_note(context: MilestoneContext, episode: ExpertEpisode) -> str:
+def _memory_note(expert: Expert, episode: ExpertEpisode) -> str:
     """Return what the expert's memory has to do with its failure, or "" if its process does not answer."""
     try:
-        return examine_memory(context.expert, episode.states, episode.labels)
+        return examine_memory(expert, episode.states, episode.labels)
     except ExpertError:
         return ""
 
 
-def _completed_state(context: MilestoneContext) -> bytes | None:
+def completed_state(context: MilestoneContext) -> bytes | None:
     """Return the state at the end of an episode; None if it cannot be saved, and no milestone starts from it.
 
     Raises EnvironmentRaisedError if a milestone starts from it.
@@ -100,12 +101,14 @@ def _completed_state(context: MilestoneContext) -> bytes | None:
         return None
 
 
-def _run_expert_episode(context: MilestoneContext, spec: EpisodeSpec, seed: int, number: int) -> ExpertEpisode:
-    context.expert.seed(seed)
+def _run_expert_episode(
+    context: MilestoneContext, expert: Expert, spec: EpisodeSpec, seed: int, number: int
+) -> ExpertEpisode:
+    expert.seed(seed)
     with ExitStack() as stack:
         video = context.videos.new(EXPERT_VIDEOS, context.envs[0])
         frames = None if video is None else stack.enter_context(video)
-        done = run_expert(context.envs[0], spec, seed, context.expert, frames)
+        done = run_expert(context.envs[0], spec, seed, expert, frames)
         if video is not None:
             outcome = "success" if done.episode.success else "failure"
             video.finish(f"expert_eval_ep{number}_{outcome}_steps{done.episode.steps}.mp4")

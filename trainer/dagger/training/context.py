@@ -27,7 +27,7 @@ class MilestoneContext:
     milestone: Milestone
     envs: list[MilestoneEnv]
     start_state: bytes | None
-    expert: Expert
+    expert: Expert | None  #: None: only demonstrations exist
     emit: Emit
     folder: Path  #: of progress and labels
     videos: MilestoneVideos

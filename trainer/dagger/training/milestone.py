@@ -21,7 +21,7 @@ from trainer.dagger.environment.creation import open_environments
 from trainer.dagger.environment.errors import EnvironmentRaisedError
 from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.expert.client import Expert
-from trainer.dagger.expert.evaluation import evaluate_expert, require_strong_expert
+from trainer.dagger.expert.evaluation import completed_state, evaluate_expert, require_strong_expert
 from trainer.dagger.inputs import Inputs, inputs_of
 from trainer.dagger.messages import ExpertEvaluated, Message, MilestoneJob, RoundDone
 from trainer.dagger.milestones import Milestone
@@ -30,7 +30,7 @@ from trainer.dagger.results import MilestoneResult, new_result
 from trainer.dagger.training.artifacts import write_details, write_models
 from trainer.dagger.training.context import EXPERT_VIDEOS, POLICY_VIDEOS, Emit, MilestoneContext
 from trainer.dagger.training.dataset import Dataset
-from trainer.dagger.training.episodes import EpisodeStatistics, run_policy
+from trainer.dagger.training.episodes import EpisodeSpec, EpisodeStatistics, run_policy
 from trainer.dagger.training.learner import DaggerLearner, LearnerConfig
 from trainer.dagger.training.progress_store import (
     MilestoneProgress,
@@ -39,7 +39,7 @@ from trainer.dagger.training.progress_store import (
     work_folder,
 )
 from trainer.dagger.training.rounds import run_round
-from trainer.dagger.training.start_states import read_start_state
+from trainer.dagger.training.start_states import read_start_state, save_completed_state
 
 MAX_ENVS = 16
 _PROBE_SIZE = 8
@@ -73,10 +73,11 @@ def _run_steps(
             stack.callback(_close, env)
         path = Path(job.expert_dir) / f"{milestone.id}.py"
         start_state = read_start_state(milestone, job, envs[0], expert_log)
-        timeout_s = job.settings.expert_timeout
-        expert = stack.enter_context(Expert(path, envs[0].actions, call_timeout_s=timeout_s, log=expert_log))
-        folder = work_folder(job)
-        expert_source = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        expert, expert_source, folder = None, b"", work_folder(job)
+        if path.is_file() or not job.demonstrations:
+            timeout_s = job.settings.expert_timeout
+            expert = stack.enter_context(Expert(path, envs[0].actions, call_timeout_s=timeout_s, log=expert_log))
+            expert_source = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
         progress, note = load_progress(folder, inputs_of(job, milestone, expert_source, start_state, envs[0]))
         for kind in (EXPERT_VIDEOS, POLICY_VIDEOS):
             remove_unfinished(Path(job.output_dir) / kind / milestone.id)
@@ -87,6 +88,10 @@ def _run_steps(
         for text in (note, envs[0].spec.note, envs[0].start_note()):
             if text:
                 context.report(text)
+        if expert is None:
+            context.report("has no expert: its policy is cloned from the demonstrations alone")
+            yield from _train(context, progress, milestone.max_steps, rounds=1)
+            return
         if progress.expert is None:
             progress = replace(progress, expert=evaluate_expert(context))
             save_progress(folder, progress)
@@ -98,7 +103,9 @@ def _run_steps(
                 success_rate=statistics.success_rate, mean_steps=statistics.mean_steps, max_episode_steps=limit
             )
         )
-        yield from _train(context, progress, require_strong_expert(context, progress.expert))
+        yield from _train(
+            context, progress, require_strong_expert(context, progress.expert), job.settings.dagger_iterations
+        )
 
 
 def _close(env: MilestoneEnv) -> None:
@@ -109,21 +116,23 @@ def _close(env: MilestoneEnv) -> None:
         log.exception("an environment cannot be closed")
 
 
-def _train(context: MilestoneContext, progress: MilestoneProgress, limit: int) -> Generator[MilestoneProgress]:
+def _train(
+    context: MilestoneContext, progress: MilestoneProgress, limit: int, rounds: int
+) -> Generator[MilestoneProgress]:
     """Do the rounds that are left, write the models, and evaluate the best policy over many episodes."""
     settings, spec = context.job.settings, context.episode_spec(limit)
     learner = _new_learner(context, progress.learner)
     start_from = context.job.start_from
     if start_from and not progress.learner:
         learner.start_from(read_with_retries(Path(start_from), limit=MAX_MODEL_BYTES), Path(start_from).name)
-    while len(progress.rounds) < settings.dagger_iterations and not _is_good_enough(context, progress):
+    while len(progress.rounds) < rounds and not _is_good_enough(context, progress):
         progress = run_round(context, spec, learner, progress)
         save_progress(context.folder, progress)
         yield progress
-        context.emit(_round_done(progress, settings.dagger_iterations))
-    if len(progress.rounds) < settings.dagger_iterations:
+        context.emit(_round_done(progress, rounds))
+    if len(progress.rounds) < rounds:
         context.report(
-            f"ends after {len(progress.rounds)} of {settings.dagger_iterations} rounds, because in the last "
+            f"ends after {len(progress.rounds)} of {rounds} rounds, because in the last "
             f"{settings.patience} its policy was as good as its expert (--patience)"
         )
     rows = np.arange(_PROBE_SIZE) % progress.rounds[0].labels
@@ -134,16 +143,28 @@ def _train(context: MilestoneContext, progress: MilestoneProgress, limit: int) -
         seeds = context.seeds(settings.final_eval_episodes, "final")
         episodes = context.gather(run_policy(context.envs, spec, seeds, best.act))
         progress = replace(progress, final=EpisodeStatistics.of(episodes))
+        if context.expert is None:
+            _save_policys_end(context, spec, [seeds[e.number] for e in episodes if e.success], best)
         save_progress(context.folder, progress)
         yield progress
 
 
+def _save_policys_end(context: MilestoneContext, spec: EpisodeSpec, seeds: list[int], policy: DaggerLearner) -> None:
+    """Save the state in which a policy reached the milestone, because an expert does not exist that could do it."""
+    for seed in seeds[:1]:
+        [episode] = run_policy(context.envs[:1], spec, [seed], policy.act)
+        state = completed_state(context) if episode.success else None
+        if state is not None:
+            save_completed_state(context.milestone.id, state, context.job)
+
+
 def _is_good_enough(context: MilestoneContext, progress: MilestoneProgress) -> bool:
     """Return whether the policy was as good as its expert in the last rounds, as many as --patience requires."""
-    patience = context.job.settings.patience
-    assert progress.expert is not None
+    patience, expert = context.job.settings.patience, progress.expert
+    if expert is None:
+        return False
     last = progress.rounds[-patience:] if patience else ()
-    return 0 < patience <= len(last) and all(r.evaluation.is_as_good_as(progress.expert.statistics) for r in last)
+    return 0 < patience <= len(last) and all(r.evaluation.is_as_good_as(expert.statistics) for r in last)
 
 
 def _new_learner(context: MilestoneContext, state: dict[str, Any]) -> DaggerLearner:

@@ -46,7 +46,7 @@ class CompletedRound:
     labels: int  #: in all rounds up to this one
     loss: float
     evaluation: EpisodeStatistics
-    collected_success_rate: float
+    collected_success_rate: float | None  #: None: the labels are those of demonstrations
     seconds: float
     evaluation_seconds: float  #: the part of `seconds` that the evaluation took
 
