@@ -240,9 +240,3 @@ class EpisodeStatistics:
         if other is None or self.success_rate != other.success_rate:
             return other is None or self.success_rate > other.success_rate
         return self.mean_steps is not None and (other.mean_steps is None or self.mean_steps < other.mean_steps)
-
-    def is_as_good_as(self, other: EpisodeStatistics) -> bool:
-        """Return whether it succeeds as often, with at most a tenth more steps."""
-        if self.success_rate < other.success_rate or self.mean_steps is None or other.mean_steps is None:
-            return False
-        return self.mean_steps <= 1.1 * other.mean_steps

@@ -159,12 +159,12 @@ def _save_policys_end(context: MilestoneContext, spec: EpisodeSpec, seeds: list[
 
 
 def _is_good_enough(context: MilestoneContext, progress: MilestoneProgress) -> bool:
-    """Return whether the policy was as good as its expert in the last rounds, as many as --patience requires."""
+    """Return whether the policy succeeded as often as its expert in the last rounds, as many as --patience requires."""
     patience, expert = context.job.settings.patience, progress.expert
-    if expert is None:
+    if expert is None or not 0 < patience <= len(progress.rounds):
         return False
-    last = progress.rounds[-patience:] if patience else ()
-    return 0 < patience <= len(last) and all(r.evaluation.is_as_good_as(expert.statistics) for r in last)
+    last = progress.rounds[-patience:]
+    return all(done.evaluation.success_rate >= expert.statistics.success_rate for done in last)
 
 
 def _new_learner(context: MilestoneContext, state: dict[str, Any]) -> DaggerLearner:
