@@ -6,19 +6,19 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.allowed import shown
 from schemas.storage.files import read_with_retries
-from trainer.dagger.demonstrations.reading import demonstrations_of
-from trainer.dagger.demonstrations.reading import digest as demonstrations_digest
-from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone, MilestoneConfig
 from trainer.dagger.settings import DaggerSettings
+
+if TYPE_CHECKING:
+    from trainer.dagger.environment.milestone_env import MilestoneEnv
 
 FORMAT = "hotlap.dagger_progress/2"
 """Increased if progress of an older version cannot be continued with the same result."""
@@ -60,7 +60,9 @@ def inputs_of(
         data = read_with_retries(Path(job.start_from), limit=MAX_MODEL_BYTES)
         document["start_from"] = hashlib.sha256(data).hexdigest()
     if job.demonstrations:
-        document["demonstrations"] = demonstrations_digest(demonstrations_of(job.demonstrations, milestone.id))
+        from trainer.dagger.demonstrations.reading import demonstrations_of, digest
+
+        document["demonstrations"] = digest(demonstrations_of(job.demonstrations, milestone.id))
     fingerprint = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
     spaces = {
         "observations": [list(env.spec.shape), env.spec.is_image, env.spec.low, env.spec.steps],

@@ -14,7 +14,6 @@ from schemas.settings.loading import load_settings
 from schemas.storage.files import write_atomic
 from schemas.storage.set_aside import has_marker
 from schemas.storage.windows_paths import shown_path
-from trainer.common import threads
 from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.console import ConsoleReporter, print_error
 
@@ -61,6 +60,7 @@ def main(argv: Sequence[str], *, prog: str = "hotlap clone") -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from trainer.common import threads
     from trainer.dagger.demonstrations.clone import CloneSettings, clone
 
     for flag in ("steps", "batch_size", "learning_rate", "hidden_dim"):

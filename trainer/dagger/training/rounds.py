@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import HotlapError
 from trainer.common.rng import numpy_rng_for
-from trainer.dagger.demonstrations.reading import Pairs, demonstrations_of, read_pairs
+from trainer.dagger.actions import Labels
 from trainer.dagger.training.context import POLICY_VIDEOS, MilestoneContext
 from trainer.dagger.training.dataset import Dataset, RoundWriter
 from trainer.dagger.training.episodes import Episode, EpisodeSpec, EpisodeStatistics, collect_labels, run_policy
@@ -34,6 +35,8 @@ def run_round(
     number, settings = len(progress.rounds), context.job.settings
     start_s = time.monotonic()
     if number == 0 and context.job.demonstrations:
+        from trainer.dagger.demonstrations.reading import demonstrations_of, read_pairs
+
         folder, env = demonstrations_of(context.job.demonstrations, context.milestone.id), context.envs[0]
         pairs = read_pairs(folder, env.spec, env.actions)
         labels, rate = write_demonstrations(context.labels_folder, pairs, learner), None
@@ -64,7 +67,7 @@ def run_round(
     return progress.with_round(done, learner.state_dict())
 
 
-def write_demonstrations(folder: Path, pairs: Sequence[Pairs], learner: DaggerLearner) -> int:
+def write_demonstrations(folder: Path, pairs: Sequence[tuple[NDArray[Any], Labels]], learner: DaggerLearner) -> int:
     """Write demonstrations as the first round, and return the number of labels. Updates the learner's normaliser."""
     writer = RoundWriter(folder, 0)
     for observations, labels in pairs:

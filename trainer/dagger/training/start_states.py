@@ -46,7 +46,7 @@ def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv,
     try:
         env.reset(0, state)
     except StateError as error:
-        raise StateError(f"{shown_path(path)}: {error.message}", hint=error.hint) from None
+        raise StateError(f"{shown_path(path)}: {error.message}", hint=error.hint) from error
     return state
 
 
