@@ -143,31 +143,53 @@ def _as_image_spec(space: Any, axes: tuple[int, ...]) -> ObservationSpec | None:
     return ObservationSpec(shape, is_image=True, given=given, axes=order, low=low, steps=steps, note=note)
 
 
-def _from_other_space(space: Any) -> ObservationSpec:
+def _from_other_space(given: Any) -> ObservationSpec:
     """Return the spec of a space that is not a Box: a vector, in which one choice is one of several flags."""
     from gymnasium import spaces
 
-    left_out = ""
-    if isinstance(space, spaces.Dict):
-        texts = [name for name, part in space.spaces.items() if not part.is_np_flattenable or _is_text(part)]
-        if texts and len(texts) < len(space.spaces):
-            space = spaces.Dict({name: part for name, part in space.spaces.items() if name not in texts})
-            left_out = f", without {', '.join(texts)}"
-    if not space.is_np_flattenable or _is_text(space):
-        raise ConfigError(f"DAgger cannot learn from the observation space {space}", hint=_WRAPPER)
-    size = int(spaces.utils.flatdim(space))
-    if not 0 < size <= MOST_NUMBERS:
+    left_out: list[str] = []
+    space = _without_texts(given, left_out)
+    size = 0 if space is None else int(spaces.utils.flatdim(space))
+    if space is None or size == 0:
+        raise ConfigError(f"DAgger cannot learn from the observation space {given}", hint=_WRAPPER)
+    if size > MOST_NUMBERS:
         raise ConfigError(
-            f"DAgger cannot learn from the observation space {space}: it would be {size:,} numbers", hint=_WRAPPER
+            f"DAgger cannot learn from the observation space {given}: it would be {size:,} numbers", hint=_WRAPPER
         )
-    note = f"observations: a {type(space).__name__} space{left_out}, as {size:,} numbers"
+    without = f", without {', '.join(left_out)}" if left_out else ""
+    note = f"observations: a {type(given).__name__} space{without}, as {size:,} numbers"
     return ObservationSpec((size,), is_image=False, space=space, note=note)
 
 
-def _is_text(space: Any) -> bool:
+def _without_texts(space: Any, left_out: list[str]) -> Any:
+    """Return a space without the parts of Dict spaces that are not numbers, whose names are added to a list.
+
+    Return None if nothing is left.
+    """
     from gymnasium import spaces
 
-    return isinstance(space, spaces.Text)
+    if not isinstance(space, spaces.Dict):
+        return space if _is_of_numbers(space) else None
+    parts = {}
+    for name, part in space.spaces.items():
+        kept = _without_texts(part, left_out)
+        if kept is None:
+            left_out.append(str(name))
+        else:
+            parts[name] = kept
+    return spaces.Dict(parts) if parts else None
+
+
+def _is_of_numbers(space: Any) -> bool:
+    """Return whether a space has a fixed number of numbers."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Text):
+        return False
+    try:
+        return bool(space.is_np_flattenable)
+    except NotImplementedError:  # spaces of other packages, such as the missions of MiniGrid
+        return False
 
 
 def _flattened(space: Any, observation: Any) -> Any:
@@ -175,9 +197,16 @@ def _flattened(space: Any, observation: Any) -> Any:
     from gymnasium import spaces
 
     try:
-        if isinstance(space, spaces.Dict):
-            observation = {name: observation[name] for name in space.spaces}
-        return spaces.utils.flatten(space, observation)
+        return spaces.utils.flatten(space, _selected(space, observation))
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise ValueError(f"an observation that is not in its observation_space ({cause})") from None
+
+
+def _selected(space: Any, observation: Any) -> Any:
+    """Return the parts of an observation that a space has."""
+    from gymnasium import spaces
+
+    if not isinstance(space, spaces.Dict):
+        return observation
+    return {name: _selected(part, observation[name]) for name, part in space.spaces.items()}

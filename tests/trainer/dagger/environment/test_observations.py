@@ -93,10 +93,17 @@ def test_spaces_that_are_not_arrays_are_vectors():
     assert spec_of(spaces.Box(0, 9, ())).as_array(np.float64(2.5)).tolist() == [2.5]
 
 
-def test_texts_in_a_dict_are_left_out():
-    spec = spec_of(spaces.Dict({"mission": spaces.Text(20), "image": image_space(7, 7, 3)}))
-    assert spec.note == "observations: a Dict space, without mission, as 147 numbers"
-    assert spec.as_array({"mission": "go", "image": np.ones((7, 7, 3), np.uint8)}).sum() == 147
+class Mission(spaces.Space):
+    """A space of a package that does not say whether it can be flattened."""
+
+
+def test_what_is_not_numbers_in_a_dict_is_left_out():
+    inner = spaces.Dict({"name": spaces.Text(9), "x": spaces.Discrete(2)})
+    space = spaces.Dict({"mission": Mission(), "image": image_space(7, 7, 3), "inner": inner})
+    spec = spec_of(space)
+    assert spec.note == "observations: a Dict space, without name, mission, as 149 numbers"
+    value = {"mission": "go", "image": np.ones((7, 7, 3), np.uint8), "inner": {"name": "a", "x": 1}}
+    assert spec.as_array(value).sum() == 148
 
 
 @pytest.mark.parametrize(
@@ -106,10 +113,19 @@ def test_texts_in_a_dict_are_left_out():
         (spaces.Dict({"image": image_space(84, 84, 4)}), "it would be 28,224 numbers -> use a wrapper"),
         (spaces.Discrete(100_000), "it would be 100,000 numbers"),
         (spaces.Text(9), "DAgger cannot learn from the observation space Text"),
+        (Mission(), "DAgger cannot learn from the observation space"),
         (spaces.Sequence(spaces.Discrete(3)), "DAgger cannot learn from the observation space Sequence"),
         (spaces.Box(0, 1, (0,)), "is empty"),
     ],
-    ids=["a picture without bounds", "a picture in a dict", "many choices", "a text", "a sequence", "nothing"],
+    ids=[
+        "a picture without bounds",
+        "a picture in a dict",
+        "many choices",
+        "a text",
+        "a space of a package",
+        "a sequence",
+        "nothing",
+    ],
 )
 def test_nothing_becomes_thousands_of_numbers(space, message):
     with pytest.raises(ConfigError) as caught:
