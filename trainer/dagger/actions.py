@@ -140,15 +140,24 @@ class ActionSpec:
     def _label_of_names(self, names: Sequence[str]) -> Labels:
         if self.kind == "continuous":
             raise InvalidActionError(f"{_format_action(names[0])}, but real-valued actions have no names")
-        unknown = [name for name in names if name not in self.names]
-        if unknown:
-            raise InvalidActionError(f"{_format_action(unknown[0])}, which is not the name of an action")
-        indices = [self.names.index(name) for name in names]
+        indices = []
+        for name in names:
+            index = self._index_of_name(name)
+            if index is None:
+                raise InvalidActionError(f"{_format_action(name)}, which is not the name of an action")
+            indices.append(index)
         if self.kind == "multi_binary":
             return self._label_of_buttons(indices)
         if len(indices) != 1:
             raise InvalidActionError(f"{_format_action(names)}: {len(indices)} actions instead of one")
         return np.asarray(indices[0], np.int64)
+
+    def _index_of_name(self, name: str) -> int | None:
+        """Return the index of a name, also in another case if it is clear; None if it is unknown."""
+        if name in self.names:
+            return self.names.index(name)
+        same = [k for k, known in enumerate(self.names) if known.casefold() == name.casefold()]
+        return same[0] if len(same) == 1 else None
 
     def _index(self, number: float, action: Any) -> int:
         if number != int(number) or not 0 <= number < len(self.names):
