@@ -39,6 +39,35 @@ def parser(prog: str) -> CommandParser:
         description="For each milestone: evaluate its expert, then train a policy with DAgger.",
         epilog=_EPILOG,
     )
+    _add_names(p)
+    selection = p.add_mutually_exclusive_group()
+    selection.add_argument("--milestone", metavar="ID", help="train only this milestone")
+    selection.add_argument("--resume-from", metavar="ID", help="train this milestone and those after it")
+    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="do not train these milestones")
+    p.add_argument(
+        "--fresh",
+        action="store_true",
+        help="train from scratch, completed milestones too; their work and models are kept in work/<ID>.old-<time>",
+    )
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
+    p.add_argument(
+        "--stall-timeout",
+        type=float,
+        default=1800.0,
+        metavar="S",
+        help="end a milestone that makes no progress for S seconds (1800)",
+    )
+    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
+    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME", help="its project (hotlap-dagger)")
+    p.add_argument("--wandb-entity", metavar="NAME", help="its entity (default: yours)")
+    p.add_argument("--no-record-video", action="store_true", help="do not record videos")
+    p.add_argument("--no-cuda", action="store_true", help="use the CPU only")
+    _add_settings(p)
+    return p
+
+
+def _add_names(p: CommandParser) -> None:
+    """Add the flags for the config, the environment and the folders."""
     p.add_argument(
         "--milestone-config",
         type=Path,
@@ -71,30 +100,6 @@ def parser(prog: str) -> CommandParser:
         metavar="DIR",
         help="folder of the results (default: dagger_pipeline_results)",
     )
-    selection = p.add_mutually_exclusive_group()
-    selection.add_argument("--milestone", metavar="ID", help="train only this milestone")
-    selection.add_argument("--resume-from", metavar="ID", help="train this milestone and those after it")
-    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="do not train these milestones")
-    p.add_argument(
-        "--fresh",
-        action="store_true",
-        help="train from scratch, completed milestones too; their work and models are kept in work/<ID>.old-<time>",
-    )
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
-    p.add_argument(
-        "--stall-timeout",
-        type=float,
-        default=1800.0,
-        metavar="S",
-        help="end a milestone that makes no progress for S seconds (1800)",
-    )
-    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
-    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME", help="its project (hotlap-dagger)")
-    p.add_argument("--wandb-entity", metavar="NAME", help="its entity (default: yours)")
-    p.add_argument("--no-record-video", action="store_true", help="do not record videos")
-    p.add_argument("--no-cuda", action="store_true", help="use the CPU only")
-    _add_settings(p)
-    return p
 
 
 def _add_settings(p: CommandParser) -> None:
