@@ -94,7 +94,7 @@ def clone(folder: Path, agent: AgentSettings, settings: CloneSettings) -> Cloned
     trained, held_out = _split(pairs)
     config = LearnerConfig(NAME, settings.hidden, settings.learning_rate, settings.seed, "cpu")
     learner = DaggerLearner(spec, actions, config)
-    with tempfile.TemporaryDirectory(prefix="hotlap_clone_") as place:
+    with tempfile.TemporaryDirectory(prefix="hotlap_clone_", ignore_cleanup_errors=True) as place:
         labels = write_demonstrations(Path(place), trained, learner)
         dataset = Dataset(Path(place), 1)
         loss = learner.train(dataset, steps=settings.steps, batch_size=settings.batch_size, round_number=0)

@@ -30,6 +30,7 @@ class SavedStates:
         self._saves_files = self._save is not None and _needs_argument(self._save)
         self._loads_files = self._load is not None and (self._saves_files or _takes_path(self._load))
         self._folder: Path | None = None
+        self._files = 0
         self._remove_folder: Callable[[], Any] = lambda: None
 
     @property
@@ -72,13 +73,18 @@ class SavedStates:
         self._folder = None
 
     def _empty_file(self) -> Path:
-        """Return the path of a file that does not exist, in a folder of this environment."""
+        """Return the path of a file that does not exist, alone in its folder. The file before it is removed.
+
+        Each file has a folder of its own, because an environment may keep its file open, which Windows does not remove.
+        """
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="hotlap_state_"))
             self._remove_folder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        for path in self._folder.iterdir():
-            path.unlink()
-        return self._folder / _NAME
+        shutil.rmtree(self._folder / str(self._files), ignore_errors=True)
+        self._files += 1
+        folder = self._folder / str(self._files)
+        folder.mkdir()
+        return folder / _NAME
 
 
 def _method(env: Any, name: str) -> Callable[..., Any] | None:
