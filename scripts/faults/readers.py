@@ -25,7 +25,7 @@ from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
 
 _PAUSE_S = 0.02 if sys.platform == "win32" else 0.0
-"""Between two reads. Windows cannot replace a file that a program has open, so somebody must have it closed at times."""
+"""Between two reads. Windows cannot replace a file that a program has open, so all must have it closed at times."""
 CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
 
 
