@@ -172,6 +172,8 @@ def train(arguments: argparse.Namespace) -> int:
     """Train with the settings of the arguments. Raises HotlapError or OSError."""
     settings, note = read_settings(arguments)
     if arguments.video is not None:
+        most = settings.evaluation.most_steps
+        ConsoleReporter().line(f"recording an episode, at most {most:,} steps")
         count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
@@ -182,7 +184,9 @@ def train(arguments: argparse.Namespace) -> int:
         check_id(settings.env.id)  # before the last run is moved to another folder
     source = f", with those of the {note.partition(':')[0]}" if note else ""
     config = as_toml(settings, f"the settings of this run{source}; --config with this file repeats it").encode()
-    with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
+    # Absolute, because an environment may change the current folder.
+    logs = Path(settings.run.logs).absolute()
+    with open_run(logs, config=config, resume=arguments.resume) as folder:
         return train_in(folder, settings, resume=arguments.resume, note=note)
 
 
@@ -241,6 +245,7 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
         f"[OK] device {device}, precision {settings.run.precision}",
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
+        *(f"[WARN] {note}" for note in run.environments.notes),
         f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), {update}",
         f"[OK] gamma {train.gamma:g}, {settings.run.total_steps:,} steps",

@@ -145,10 +145,18 @@ class EvaluationSettings(SettingsGroup):
     """Agent steps between evaluations; 0 = none."""
     episodes: Annotated[int, Field(ge=2)] = 16
     """Episodes of an evaluation."""
+    most_episodes: PositiveInt = 64
+    """Up to so many episodes are run to find out whether a policy that is behind the reference is really worse."""
+    most_steps: PositiveInt = 30_000
+    """Steps after which an evaluation ends an episode that has no end."""
+    separate: bool = True
+    """If false, evaluations use the environments of the training, for a simulator that can exist only once."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """The best model has the highest lower bound, at this confidence, of its mean return."""
+    """How sure a comparison must be before it calls a policy better or worse. The best model is the latest policy that
+    is not worse than the reference, which is the latest one that was better than the reference before it."""
     stop_at: float | None = None
-    """The run ends when an evaluation's mean return reaches this; if not set, it does not end early."""
+    """The run ends when the mean return of a policy that becomes the best model reaches this; if not set, it does not
+    end early."""
 
 
 class CheckpointSettings(SettingsGroup):

@@ -76,13 +76,20 @@ def checkpoints(folder):
     return folder / "logs" / "latest_run" / "checkpoints"
 
 
+def comparable(value):
+    """Return the value with bytes instead of tensors, which `==` does not compare as a whole."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    return {name: comparable(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
 def weights(path):
     document = load_document(path.read_bytes())
     moments = document["optimizer_state_dict"]["state"]
     weight_bytes = {name: tensor.numpy().tobytes() for name, tensor in document["policy_state_dict"].items()}
     weight_bytes |= {f"moment {i}": state["exp_avg_sq"].numpy().tobytes() for i, state in moments.items()}
     weight_bytes |= {"seen": document["normalisers"]["observations"]["mean"].numpy().tobytes()}
-    online = {k: v for k, v in document["online"].items() if k != "seconds"}
+    online = {k: comparable(v) for k, v in document["online"].items() if k != "seconds"}
     return weight_bytes, document["training_history"], online
 
 

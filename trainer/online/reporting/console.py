@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from schemas.text import ascii_safe
+from trainer.online.comparison import Verdict
 from trainer.online.evaluate import ReturnStatistics
 from trainer.online.reporting.system_stats import SystemStats
 
@@ -106,14 +107,21 @@ class RunConsole:
         parts.append(f"{max(0.0, (self._total - steps) / max(speed, 1e-9)) / 60:.0f} min left")
         self.line(", ".join(parts))
 
-    def show_evaluation(self, steps: int, score: ReturnStatistics, lower_bound: float, *, is_best: bool) -> None:
-        """Write a line about an evaluation and log it."""
-        metrics = {"eval/mean_reward": score.mean, "eval/lower_bound": lower_bound, "eval/length": score.length}
+    def show_evaluation(self, steps: int, score: ReturnStatistics, verdict: Verdict, reference_steps: int) -> None:
+        """Write a line about an evaluation and its comparison with the reference, and log it."""
+        metrics = {"eval/mean_reward": score.mean, "eval/std": score.std, "eval/length": score.length}
         metrics |= {f"eval/{name}_mean": value for name, value in score.parts.items()}
         for logger in self._loggers:
             logger.scalars(steps, metrics)
         result = f"evaluation at {steps:,}: {score.mean:.4g} +- {score.std:.3g} over {score.episodes} episodes"
-        self.line(f"{result}, lower bound {lower_bound:.4g}{', the best so far' if is_best else ''}")
+        if score.cut:
+            result += f", {score.cut} without an end were cut (most_steps)"
+        against = f"than at {reference_steps:,} steps (by chance: {verdict.probability:.2g})" if reference_steps else ""
+        if verdict.result == "worse":
+            self.line(f"{result}, worse {against}: the best model stays")
+        else:
+            better = f", better {against}".rstrip() if verdict.result == "better" and reference_steps else ""
+            self.line(f"{result}{better}, the best so far")
 
     def _reward(self) -> float | None:
         return sum(r for r, _ in self._episodes) / len(self._episodes) if self._episodes else None
