@@ -69,6 +69,8 @@ def score_of(logs: Path, name: str) -> float:
 
     model = read_model((logs / "latest_run" / "checkpoints" / "final_model.json").read_bytes())
     env = GymnasiumVecEnv(name, AT_ONCE)
-    score = evaluate(Actor.of_model(model), env, episodes=EPISODES, seed=EPISODE_SEED)
+    actor = Actor.of_model(model)
+    score = evaluate(actor, env, episodes=EPISODES, seed=EPISODE_SEED, most_steps=MOST_STEPS, stop=lambda: False)
     env.close()
+    assert score is not None, "nothing stops it"
     return score.mean

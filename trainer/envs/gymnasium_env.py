@@ -191,8 +191,7 @@ class GymnasiumVecEnv:
         if not all(can_be_repeated for _, _, can_be_repeated in starts):
             raise ValueError(f"an episode has more than {LONGEST_REPEATED:,} steps")
         episodes = {
-            seed: EpisodeSoFar(seed, number, taken)
-            for (seed, number, _), taken in zip(starts, actions, strict=True)
+            seed: EpisodeSoFar(seed, number, taken) for (seed, number, _), taken in zip(starts, actions, strict=True)
         }
         with _explained(self._name):
             self._envs.reset(seed=list(episodes))

@@ -28,7 +28,11 @@ class Verdict:
 
 
 def compare(
-    new: Callable[[int], Float64], reference: Callable[[int], Float64], *, confidence: float, most_blocks: int = LOOKS[-1]
+    new: Callable[[int], Float64],
+    reference: Callable[[int], Float64],
+    *,
+    confidence: float,
+    most_blocks: int = LOOKS[-1],
 ) -> Verdict:
     """Compare in steps; `new(b)` and `reference(b)` return the returns of the first b blocks.
 

@@ -77,10 +77,10 @@ class SingleEnvironments:
             return make_env(self._settings, min(evaluation.episodes, 16))
         except Exception as error:  # noqa: BLE001  a simulator may exist only once, and says so in its own way
             reason = printable(f"{type(error).__name__}: {error}", limit=200)
-            self.notes = (
-                f"{self._settings.env.id} cannot be opened a second time ({reason}): evaluations use the environments "
-                "of the training, whose episodes start again after each evaluation",
+            note = (
+                f"{self._settings.env.id} cannot be opened a second time ({reason}): evaluations use the environments"
             )
+            self.notes = (f"{note} of the training, whose episodes start again after each evaluation",)
             return None
 
     def before_batch(self, actor: Actor, steps: int) -> bool:

@@ -212,7 +212,6 @@ class OnlineRun:
         self._saved_at = progress.steps
         self._console.line(f"checkpoint: {path.name}")
 
-
     def _report_endless_episodes(self) -> None:
         """Write a line, once, if no episode has ended since the last checkpoint."""
         collector, every = self._collector, self.settings.checkpoints.every_steps
@@ -221,9 +220,9 @@ class OnlineRun:
             return
         self._has_reported_endless = True
         self._console.line(
-            f"no episode has ended since the last checkpoint; the longest has {collector.longest_open:,} steps. Nothing "
-            "is learned from what happens at an end -> shorten the episodes, for example by "
-            'env.options = { max_episode_steps = 1000 }, if they should be over by now'
+            f"no episode has ended since the last checkpoint; the longest has {collector.longest_open:,} steps. Nothing is "
+            "learned from what happens at an end -> if they should be over by now, shorten them, for example by "
+            "env.options = { max_episode_steps = 1000 }"
         )
 
 

@@ -52,9 +52,7 @@ def test_a_clear_difference_is_decided_by_the_first_block():
 @pytest.mark.parametrize("draw", [lambda rng: rng.normal(size=64), lambda rng: (rng.random(64) < 0.2).astype(float)])
 def test_equal_policies_are_called_worse_or_better_as_rarely_as_stated(draw):
     rng = np.random.default_rng(1)
-    results = [
-        compare(blocks_of(draw(rng))[0], blocks_of(draw(rng))[0], confidence=0.9).result for _ in range(200)
-    ]
+    results = [compare(blocks_of(draw(rng))[0], blocks_of(draw(rng))[0], confidence=0.9).result for _ in range(200)]
     # A probability of 0.1 leads to at most 33 of 200 with a probability of 0.998.
     assert results.count("worse") <= 33
     assert results.count("better") <= 33

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -53,7 +54,7 @@ class Line(gymnasium.Env):
     """Observes the steps of its episode and a random number; an episode ends after `length` steps."""
 
     length = 20
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(self, render_mode=None, length=None):
         self.render_mode = render_mode
@@ -146,7 +147,7 @@ class Moves(Line):
 
     def __init__(self, **options):
         super().__init__(**options)
-        os.chdir(os.path.expanduser("~"))
+        os.chdir(Path.home())
 
 
 class Untidy(Line):
