@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.lib.host_info import describe, in_words
 
 ROOT = Path(__file__).resolve().parents[2]
-EPISODES, EPISODE_SEED, AT_ONCE = 100, 10_000, 20
+EPISODES, EPISODE_SEED, AT_ONCE, MOST_STEPS = 100, 10_000, 20, 100_000
 STEPS = {
     "Acrobot-v1": 100_000,
     "CartPole-v1": 100_000,

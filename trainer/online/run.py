@@ -220,8 +220,8 @@ class OnlineRun:
             return
         self._has_reported_endless = True
         self._console.line(
-            f"no episode has ended since the last checkpoint; the longest has {collector.longest_open:,} steps. Nothing is "
-            "learned from what happens at an end -> if they should be over by now, shorten them, for example by "
+            f"no episode ended since the last checkpoint; the longest has {collector.longest_open:,} steps; nothing "
+            "is learned from what happens at an end -> if they should be over by now, shorten them, for example by "
             "env.options = { max_episode_steps = 1000 }"
         )
 
