@@ -22,7 +22,7 @@ from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.common.shipped_files import find_config, shipped_configs
 from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
 from trainer.online.checkpoints import CheckpointManager
-from trainer.online.config import OnlineSettings, RunSettings, as_toml
+from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_yaml_config
 from trainer.online.environments import choose_num_envs
 from trainer.online.learners.choice import algorithm_for
 from trainer.online.presets.choice import settings_of_run, settings_with_preset
@@ -32,6 +32,7 @@ from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
 from trainer.online.run import OnlineRun
 from trainer.online.run_folder import CONFIG, LATEST, open_run
+from trainer.online.yaml_config import is_yaml
 
 _DEBUG = {
     "run.total_steps": 20_000,
@@ -45,6 +46,7 @@ _DEBUG = {
     "curriculum.pool_every_steps": 4_000,
 }
 """The settings of --debug: a run of some seconds that uses every part once."""
+OLD_CONFIG = Path("config.yaml")
 _EPILOG = """\
 examples:
   hotlap online --env CartPole-v1        a Gymnasium environment, with the preset for it
@@ -69,7 +71,7 @@ def parser(prog: str) -> CommandParser:
         "--config",
         type=Path,
         metavar="FILE",
-        help="a TOML file, or the name of an installed config, for example cartpole",
+        help="a TOML file, the name of an installed config (cartpole), or the YAML file of an older script",
     )
     p.add_argument("--env", metavar="ID", help="rocket, racing or a Gymnasium id: env.id; --config is not needed")
     p.add_argument(
@@ -140,7 +142,7 @@ def read_settings(arguments: argparse.Namespace) -> tuple[OnlineSettings, str]:
     }
     values = {setting: getattr(arguments, flag) for flag, setting in names.items()}
     flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in values.items() if value is not None}
-    path = None if arguments.config is None else find_config(arguments.config, ".toml", flag="--config")[0]
+    path = config_path(arguments)
     last = Path(arguments.logs or RunSettings().logs) / LATEST / CONFIG
     if (arguments.resume or (arguments.video is not None and path is None)) and last.is_file():
         return settings_of_run(last, path, flags), ""
@@ -149,6 +151,15 @@ def read_settings(arguments: argparse.Namespace) -> tuple[OnlineSettings, str]:
         hint = f"--env CartPole-v1 (or another Gymnasium id), or --config with one of: {known}"
         raise ConfigError("neither an environment nor a config was named", hint=hint)
     return settings_with_preset(path, flags)
+
+
+def config_path(arguments: argparse.Namespace) -> Path | None:
+    """Return the config of `--config`; without it and `--env`, config.yaml in this folder. Raises ConfigError."""
+    named: Path | None = arguments.config
+    if named is not None:
+        return find_config(named, named.suffix if is_yaml(named) else ".toml", flag="--config")[0]
+    is_new = arguments.env is None and not arguments.resume and arguments.video is None
+    return OLD_CONFIG if is_new and OLD_CONFIG.is_file() else None
 
 
 def _list_presets() -> int:
@@ -171,6 +182,8 @@ def _toml_items(text: str) -> dict[str, Any]:
 def train(arguments: argparse.Namespace) -> int:
     """Train with the settings of the arguments. Raises HotlapError or OSError."""
     settings, note = read_settings(arguments)
+    path = config_path(arguments)
+    old_notes = read_yaml_config(path).notes(path) if path is not None and is_yaml(path) else []
     if arguments.video is not None:
         most = settings.evaluation.most_steps
         ConsoleReporter().line(f"recording an episode, at most {most:,} steps")
@@ -187,11 +200,13 @@ def train(arguments: argparse.Namespace) -> int:
     # Absolute, because an environment may change the current folder.
     logs = Path(settings.run.logs).absolute()
     with open_run(logs, config=config, resume=arguments.resume) as folder:
-        return train_in(folder, settings, resume=arguments.resume, note=note)
+        return train_in(folder, settings, resume=arguments.resume, note=note, old_notes=old_notes)
 
 
-def train_in(folder: Path, settings: OnlineSettings, *, resume: bool, note: str = "") -> int:
-    """Train in the folder of a run and return the exit code; `note` is a line for the log.
+def train_in(
+    folder: Path, settings: OnlineSettings, *, resume: bool, note: str = "", old_notes: Sequence[str] = ()
+) -> int:
+    """Train in the folder of a run and return the exit code; the notes are for the log.
 
     Raises HotlapError or OSError.
     """
@@ -206,7 +221,7 @@ def train_in(folder: Path, settings: OnlineSettings, *, resume: bool, note: str 
         folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
     )
     try:
-        for line in filter(None, (note and f"[OK] {note}", envs_note, missing, *skipped)):
+        for line in filter(None, (*old_notes, note and f"[OK] {note}", envs_note, missing, *skipped)):
             console.line(line)
         run = OnlineRun(settings, folder, num_envs, console, from_checkpoint=start)
         for line in summary(run, settings, num_envs):

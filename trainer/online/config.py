@@ -33,11 +33,12 @@ from schemas.settings.fields import (
     UpdatesPerExperience,
     ValueCoef,
 )
-from schemas.settings.loading import file_values, settings_from
+from schemas.settings.loading import file_values, setting_names, settings_from
 from schemas.settings.mirror import MirrorSettings
 from schemas.settings.sources import SourceValue
 from schemas.storage.windows_paths import shown_path
 from trainer.envs.rocket.rewards import RewardWeights
+from trainer.online.yaml_config import YamlConfig, is_yaml, read_yaml
 
 PresetName = Literal[
     "auto", "none", "rocket", "rocket_1v1", "racing", "cartpole", "acrobot", "mountaincar", "pendulum",
@@ -248,8 +249,18 @@ def _toml_value(value: Any) -> str:
 
 
 def config_values(path: Path | None, flags: dict[str, Any] | None = None) -> dict[str, SourceValue]:
-    """Return the settings that a TOML file and flags set; `flags` are dotted names. Raises ConfigError."""
-    return file_values(OnlineSettings, path, flags, flag_names={"run.total_steps": "--steps"}, page="online")
+    """Return the settings that a file (TOML, or YAML of an older script) and flags set. Raises ConfigError.
+
+    `flags` are dotted names.
+    """
+    old = {} if path is None or not is_yaml(path) else read_yaml_config(path).values
+    own = None if path is not None and is_yaml(path) else path
+    return old | file_values(OnlineSettings, own, flags, flag_names={"run.total_steps": "--steps"}, page="online")
+
+
+def read_yaml_config(path: Path) -> YamlConfig:
+    """Return the settings of a YAML file, and what became of its keys. Raises ConfigError."""
+    return read_yaml(path, frozenset(setting_names(OnlineSettings)))
 
 
 def read_config(path: Path, flags: dict[str, Any] | None = None) -> OnlineSettings:

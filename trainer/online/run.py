@@ -30,6 +30,7 @@ from trainer.online.reporting.console import RunConsole
 from trainer.online.start_from import start_from
 
 _LONG_EVALUATION_S = 10.0
+_LONG_EPISODE = 1_000  #: steps after which an end is missed
 _LOSSES = frozenset(
     ("total", "policy_loss", "value_loss", "critic_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
 )
@@ -66,7 +67,7 @@ class OnlineRun:
                 console.line(line)
         self.stop: Callable[[], bool] = lambda: False
         self._collector: Collector | None = None
-        self._ended = self._steps_since_checkpoint = 0
+        self._ended = 0  #: episodes since the last checkpoint
         self._has_reported_endless = False
         self._saved_at: int | None = None  #: steps of the last checkpoint of this process
 
@@ -142,7 +143,6 @@ class OnlineRun:
         }
         episodes, collector.episodes = collector.episodes, []
         self._ended += len(episodes)
-        self._steps_since_checkpoint += experiences.size
         self._console.show_batch(progress.steps, metrics | self.environments.metrics(), episodes)
 
     def _evaluate_if_due(self) -> None:
@@ -214,15 +214,16 @@ class OnlineRun:
 
     def _report_endless_episodes(self) -> None:
         """Write a line, once, if no episode has ended since the last checkpoint."""
-        collector, every = self._collector, self.settings.checkpoints.every_steps
-        if self._ended or self._has_reported_endless or collector is None or self._steps_since_checkpoint < every:
-            self._ended = self._steps_since_checkpoint = 0
+        collector, ended = self._collector, self._ended
+        self._ended = 0
+        if ended or self._has_reported_endless or collector is None or collector.longest_open < _LONG_EPISODE:
             return
         self._has_reported_endless = True
+        shorter = {"rocket": "rocket.time_limit_s = 60", "racing": "env.time_limit = 1000"}
+        remedy = shorter.get(self.settings.env.id, "env.options = { max_episode_steps = 1000 }")
         self._console.line(
-            f"no episode ended since the last checkpoint; the longest has {collector.longest_open:,} steps; nothing "
-            "is learned from what happens at an end -> if they should be over by now, shorten them, for example by "
-            "env.options = { max_episode_steps = 1000 }"
+            f"no episode ended since the last checkpoint; the longest has {collector.longest_open:,} steps; nothing is "
+            f"learned from what happens at an end -> if they should be over by now, shorten them: {remedy}"
         )
 
 

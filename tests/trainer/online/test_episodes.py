@@ -321,7 +321,8 @@ def test_an_evaluation_without_end_is_cut_and_stops_when_asked():
     env.close()
 
 
-def test_a_run_in_which_no_episode_ends_says_so_once(tmp_path, capsys):
+def test_a_run_in_which_no_episode_ends_says_so_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trainer.online.run._LONG_EPISODE", 200)
     assert run(tmp_path, "Endless", steps=1536, evaluate=0) == 0
     out = capsys.readouterr().out
     assert out.count("no episode ended since the last checkpoint") == 1
