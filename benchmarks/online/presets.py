@@ -65,7 +65,7 @@ def score_of(logs: Path, name: str) -> float:
     from schemas.model import read_model
     from trainer.envs.gymnasium_env import GymnasiumVecEnv
     from trainer.online.actor import Actor
-    from trainer.online.evaluate import evaluate
+    from trainer.online.evaluation.episodes import evaluate
 
     model = read_model((logs / "latest_run" / "checkpoints" / "final_model.json").read_bytes())
     env = GymnasiumVecEnv(name, AT_ONCE)

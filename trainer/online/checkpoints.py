@@ -18,7 +18,7 @@ from schemas.storage.files import read_with_retries, unlink_with_retries, write_
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
 from trainer.checkpoints.export import export
 from trainer.networks.normaliser import Normalisers
-from trainer.online.best_model import Evaluated
+from trainer.online.evaluation.best_model import Evaluated
 from trainer.online.learners.ppo import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
@@ -88,7 +88,6 @@ class CheckpointManager:
     def __init__(self, folder: Path, *, keep_newest: int, keep_best: int) -> None:
         self.folder = folder
         self._newest, self._best = keep_newest, keep_best
-        folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
         """Save the checkpoint of this step, then remove old ones."""

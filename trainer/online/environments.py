@@ -21,7 +21,7 @@ from trainer.envs.rocket.vec_env import GameRules
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.evaluate import ReturnStatistics, evaluate
+from trainer.online.evaluation.episodes import ReturnStatistics, evaluate
 
 
 class Environments(Protocol):

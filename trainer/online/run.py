@@ -19,14 +19,15 @@ import torch
 from trainer.common import threads
 from trainer.common.rng import key_for, numpy_rng_for
 from trainer.online.actor import Actor
-from trainer.online.best_model import Evaluated, EvaluationStoppedError, judge
 from trainer.online.checkpoints import CheckpointManager, RunProgress, resume
 from trainer.online.collector import Collector
 from trainer.online.config import OnlineSettings
 from trainer.online.environments import Environments, SingleEnvironments
+from trainer.online.evaluation.best_model import Evaluated, EvaluationStoppedError, judge
 from trainer.online.learners.choice import make_learner
 from trainer.online.learners.ppo import ScheduledValues
 from trainer.online.reporting.console import RunConsole
+from trainer.online.run_folder import CHECKPOINTS, shown_from_here
 from trainer.online.start_from import start_from
 
 _LONG_EVALUATION_S = 10.0
@@ -37,47 +38,47 @@ _LOSSES = frozenset(
 
 
 class OnlineRun:
-    """One run in its folder. If `stop` returns True, the run finishes the current batch, saves and ends."""
+    """One run in its folder. Nothing is written before `train`. `close` closes the environments."""
 
-    def __init__(
-        self,
-        settings: OnlineSettings,
-        folder: Path,
-        num_envs: int,
-        console: RunConsole,
-        *,
-        from_checkpoint: Path | None,
-    ) -> None:
+    def __init__(self, settings: OnlineSettings, folder: Path, num_envs: int, *, from_checkpoint: Path | None) -> None:
         threads.limit_numpy_to_one_thread()
         threads.set_thread_count(settings.run.threads or 1)
-        self.settings, self._console = settings, console
-        limits = settings.checkpoints
-        self._checkpoints = CheckpointManager(
-            folder / "checkpoints", keep_newest=limits.keep_newest, keep_best=limits.keep_best
-        )
-        start = Path(settings.run.start_from).absolute()  # before an environment changes the current folder
-        self.environments: Environments = make_environments(settings, num_envs, folder / "checkpoints" / "pool")
+        self.settings, limits = settings, settings.checkpoints
+        checkpoints = folder / CHECKPOINTS
+        self._shown = shown_from_here(checkpoints)  # before an environment changes the current folder
+        start = Path(settings.run.start_from).absolute()
+        self._checkpoints = CheckpointManager(checkpoints, keep_newest=limits.keep_newest, keep_best=limits.keep_best)
+        self.environments: Environments = make_environments(settings, num_envs, checkpoints / "pool")
         self.learner = make_learner(self.environments.env.contract, settings)
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
+        self.notes: list[str] = []  #: for the log
         if from_checkpoint is not None:
             self.progress, self._probe = resume(from_checkpoint, self.learner)
             self.environments.restore(self.progress.environments)
         elif settings.run.start_from:
-            for line in start_from(start, self.learner):
-                console.line(line)
-        self.stop: Callable[[], bool] = lambda: False
+            self.notes += start_from(start, self.learner)
+        self._stop: Callable[[], bool] = lambda: False
         self._collector: Collector | None = None
         self._ended = 0  #: episodes since the last checkpoint
         self._has_reported_endless = False
         self._saved_at: int | None = None  #: steps of the last checkpoint of this process
 
-    def train(self) -> RunProgress:
-        """Train until the end, or until `stop` returns True. Raises HotlapError or OSError."""
+    @property
+    def is_finished(self) -> bool:
+        """Return whether all steps are done or the goal is reached."""
+        return self.progress.steps >= self.settings.run.total_steps or self.progress.has_reached_goal
+
+    def train(self, console: RunConsole, *, stop: Callable[[], bool]) -> str:
+        """Train until the end, or until `stop` returns True; then finish the batch and save. Return why it ended.
+
+        Raises HotlapError or OSError.
+        """
+        self._console, self._stop = console, stop
         progress, settings = self.progress, self.settings
         began_s, seconds_before = time.monotonic(), progress.seconds
         self._continue_episodes()
         self._evaluate_if_due()  # the run may have ended in an evaluation
-        while progress.steps < settings.run.total_steps and not progress.has_reached_goal and not self.stop():
+        while not self.is_finished and not stop():
             actor = Actor.of(self.learner.network, self.learner.normalisers, self.learner.contract)
             is_new = self.environments.before_batch(actor, progress.steps)
             if is_new or self._collector is None:
@@ -91,11 +92,22 @@ class OnlineRun:
         progress.seconds = seconds_before + time.monotonic() - began_s
         if self._saved_at != progress.steps:
             self._save_checkpoint()
-        if progress.steps >= settings.run.total_steps or progress.has_reached_goal:
-            path = self._checkpoints.save_as("final_model", self.learner, progress, self._probe)
-            self._console.line(f"done: {path.with_suffix('.json').as_posix()}")
+        if self.is_finished:
+            self._checkpoints.save_as("final_model", self.learner, progress, self._probe)
+            self._console.line(f"done: {self._shown}/final_model.json")
+        return self._reason()
+
+    def _reason(self) -> str:
+        progress, goal = self.progress, self.settings.evaluation.stop_at
+        if progress.has_reached_goal:
+            return f"a mean return of {progress.last:.4g} reaches evaluation.stop_at = {goal:g}"
+        if self.is_finished:
+            return f"all {self.settings.run.total_steps:,} steps are done"
+        return f"stopped after {progress.steps:,} of {self.settings.run.total_steps:,} steps"
+
+    def close(self) -> None:
+        """Close the environments."""
         self.environments.close()
-        return progress
 
     def _start_collector(self) -> Collector:
         """Start new episodes in all environments, from a seed that depends on the step count."""
@@ -193,7 +205,7 @@ class OnlineRun:
                 most = self.settings.evaluation.most_steps
                 self._console.line(f"the evaluation still runs; it ends episodes after {most:,} steps (most_steps)")
                 late_s = math.inf
-            return self.stop()
+            return self._stop()
 
         return stop
 

@@ -26,7 +26,7 @@ from trainer.envs.gymnasium_episodes import LONGEST_REPEATED, seed_of
 from trainer.envs.racing.vec_env import RacingVecEnv
 from trainer.online.cli import main
 from trainer.online.collector import Collector
-from trainer.online.evaluate import evaluate
+from trainer.online.evaluation.episodes import evaluate
 
 CONFIG = """
 [run]

@@ -21,7 +21,7 @@ from trainer.online.checkpoints import names_to_remove
 from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
 from trainer.online.environments import choose_num_envs
-from trainer.online.evaluate import evaluate
+from trainer.online.evaluation.episodes import evaluate
 from trainer.online.learners.ppo import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.selfplay.curriculum import STAGES, next_stage

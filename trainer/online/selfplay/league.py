@@ -15,7 +15,7 @@ from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
 from trainer.online.environments import evaluate_block, game_rules
-from trainer.online.evaluate import ReturnStatistics
+from trainer.online.evaluation.episodes import ReturnStatistics
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.matches import Matches
 from trainer.online.selfplay.opponent_pool import Opponent, OpponentPool

@@ -41,11 +41,11 @@ class OpponentPool:
         self.folder, self._contract, self._size = folder, contract, size
         self.opponents: list[Opponent] = []
         self.rating = START_RATING
-        folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, actor: Actor, steps: int) -> None:
         """Add the learner's present policy with its rating. If the pool is too large, remove the second oldest one."""
         name = f"policy_{steps:010d}.npz"
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / name, actor.to_npz(), durable=False)
         self.opponents.append(Opponent(name, self.rating, actor))
         if len(self.opponents) > self._size:

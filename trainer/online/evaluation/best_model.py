@@ -11,8 +11,8 @@ import torch
 
 from schemas.contract import PolicyContract
 from trainer.online.actor import Actor
-from trainer.online.comparison import LOOKS, Float64, Verdict, compare
-from trainer.online.evaluate import ReturnStatistics, pooled
+from trainer.online.evaluation.comparison import LOOKS, Float64, Verdict, compare
+from trainer.online.evaluation.episodes import ReturnStatistics, pooled
 
 Evaluate = Callable[[Actor, int], ReturnStatistics | None]
 """Runs a block of episodes, which has its own seeds. Returns None if the run is to stop."""

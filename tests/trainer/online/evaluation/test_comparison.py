@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trainer.online.actor import Actor
-from trainer.online.best_model import Evaluated, EvaluationStoppedError, judge
-from trainer.online.comparison import chance_of, compare
-from trainer.online.evaluate import ReturnStatistics
+from trainer.online.evaluation.best_model import Evaluated, EvaluationStoppedError, judge
+from trainer.online.evaluation.comparison import chance_of, compare
+from trainer.online.evaluation.episodes import ReturnStatistics
 
 
 def blocks_of(values, size=16):
