@@ -145,9 +145,13 @@ def test_a_run_of_a_name_is_resumed_or_started_again_only_if_asked(tmp_path):
 
 def test_runs_of_different_names_run_at_the_same_time(tmp_path):
     logs = tmp_path / "logs"
-    with open_run(logs, config=b"", resume=False, name="one"), open_run(logs, config=b"", resume=False):
-        with pytest.raises(ConfigError, match="E_BUSY"), open_run(logs, config=b"", resume=True, name="one"):
-            pass
+    with (
+        open_run(logs, config=b"", resume=False, name="one"),
+        open_run(logs, config=b"", resume=False),
+        pytest.raises(ConfigError, match="E_BUSY"),
+        open_run(logs, config=b"", resume=True, name="one"),
+    ):
+        pass
     assert {path.name for path in logs.iterdir()} == {"one", "one.lock", "latest_run", "run.lock"}
 
 
