@@ -18,7 +18,7 @@ from daemon.diagnostics.violation import Finding
 from daemon.errors import Exit
 from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.pointer import read_pointer
-from daemon.runtime.instance_lock import heartbeat_age_s, holder_of, is_running
+from daemon.runtime.instance_lock import heartbeat_age_s, holder_of, is_held, is_running
 from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config
@@ -142,7 +142,11 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
     if not is_running(paths):
         yield Finding("ok", "daemon", "not running")
         return
-    yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
+    if is_held(paths.lock):
+        yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
+    else:
+        text = f"its lock is free, but its heartbeat is new, so a daemon seems to run: {holder_of(paths.lock)}"
+        yield Finding("note", "daemon", text)
     try:
         status = Status.from_bytes(read_with_retries(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):

@@ -32,8 +32,8 @@ _MAX_COMMAND_BYTES = 64 * 1024
 _HELD_OPEN_TIMEOUT_S = 0.2
 """How long one pass of the daemon waits for a command that another program has open."""
 _COMMAND, _REPLY = ".command", ".reply"
-_NAME = re.compile(rf"[0-9]+\.[0-9]{{6}}_[0-9]+(?:{re.escape(_COMMAND)}|{re.escape(_REPLY)})")
-"""The names that `send_command` makes. Others are not commands: they are neither read nor removed."""
+NAME = re.compile(r"[0-9]+(\.[0-9]+)?_[0-9]+\.(command|reply)")
+"""The names of commands and replies. Other files are not commands: they are neither read nor removed."""
 
 
 class Command(StrictModel):
@@ -127,5 +127,5 @@ def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
 
 def _files(paths: ProjectPaths, suffix: str) -> list[Path]:
     """Return the files with names that `send_command` makes, oldest first."""
-    found = (path for path in paths.commands.glob(f"*{suffix}") if _NAME.fullmatch(path.name))
+    found = (path for path in paths.commands.glob(f"*{suffix}") if NAME.fullmatch(path.name))
     return sorted(path for path in found if path.is_symlink() or not path.is_dir())

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from daemon.errors import DaemonError
+from daemon.runtime import commands
 from daemon.runtime.context import Context
 from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk
@@ -28,7 +29,6 @@ _IN_STATE = re.compile(
 )
 _LOG = re.compile(r"(daemon(\.[0-9]+)?|warm_trainer|export|engine|cycle_[0-9]+)\.log")
 _ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
-_COMMAND = re.compile(r"[0-9]+\.[0-9]{6}_[0-9]+\.(command|reply)")
 _STAGED = re.compile(r"(removed_)?cycle_[0-9]{6,}")
 
 
@@ -68,6 +68,11 @@ def clear_files(paths: ProjectPaths, *, at_s: float, disk: Disk = REAL_DISK) -> 
     return moved, problem
 
 
+def find_in_the_way(paths: ProjectPaths) -> list[Path]:
+    """Return what the next start moves away."""
+    return [*filter(_is_other_file, (paths.training, *paths.folders())), *_in_the_way(paths)]
+
+
 def clear_the_way(context: Context) -> bool:
     """Move away what is in the way of the next cycle, and warn. Return whether all folders of Hotlap exist then."""
     now_s, moved, problem = context.clock.utc_s(), [], ""
@@ -104,9 +109,8 @@ def report_moved(context: Context, moved: Iterable[Path], problem: str = "") -> 
 
 
 def _in_the_way(paths: ProjectPaths) -> Iterator[Path]:
-    if is_folder(paths.status):
-        yield paths.status
-    for folder, names in ((paths.state, _IN_STATE), (paths.logs, _LOG), (paths.commands, _COMMAND)):
+    yield from filter(is_folder, (paths.status, paths.lock))
+    for folder, names in ((paths.state, _IN_STATE), (paths.logs, _LOG), (paths.commands, commands.NAME)):
         yield from _entries(folder, names, folders=True)
     yield from _entries(paths.cache, _ARRAYS, folders=True)
     yield from _entries(paths.staging, _STAGED, folders=False)

@@ -78,7 +78,7 @@ class ProjectLock:
     def _beats(self, status: Path) -> bool:
         """Return whether a daemon whose lock is not visible here writes its heartbeat; wait for the next one."""
         first = _read_status(status)
-        if first is None or heartbeat_age_s(status, first) > _ALIVE_INTERVALS * first.heartbeat_interval_s:
+        if first is None or not _is_recent(status, first):
             return False
         until = self._clock.monotonic() + _WATCHED_INTERVALS * first.heartbeat_interval_s
         while self._clock.monotonic() < until:
@@ -171,9 +171,11 @@ def is_running(paths: ProjectPaths) -> bool:
     if is_held(paths.lock):
         return True
     status = _read_status(paths.status) if _is_elsewhere(_holder(paths.lock)) else None
-    return (
-        status is not None and heartbeat_age_s(paths.status, status) <= _ALIVE_INTERVALS * status.heartbeat_interval_s
-    )
+    return status is not None and _is_recent(paths.status, status)
+
+
+def _is_recent(path: Path, status: Status) -> bool:
+    return heartbeat_age_s(path, status) <= _ALIVE_INTERVALS * status.heartbeat_interval_s
 
 
 def heartbeat_age_s(path: Path, status: Status) -> float:
