@@ -105,7 +105,7 @@ def cycle_folder_ages(models: Path, *, now_s: float, own: Collection[int]) -> di
     ages = {}
     for path in models.iterdir():
         cycle = cycle_of_folder(path.name)
-        if cycle in own and path.is_dir():
+        if cycle is not None and cycle in own and path.is_dir():
             ages[cycle] = now_s - path.stat().st_mtime
     return ages
 
