@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daemon.errors import DaemonError, Exit
+from daemon.errors import Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.harness import InstantHarness, violations
