@@ -263,6 +263,18 @@ def test_a_file_at_saved_and_a_file_that_cannot_be_moved_are_reported_in_one_lin
 
 
 @pytest.mark.fault(90)
+@pytest.mark.parametrize("name", ["Models", "State/cache", "State/staging"])
+def test_a_folder_that_cannot_be_written_is_named_at_the_start(project, capsys, monkeypatch, name):
+    paths = project()
+    refused, access = paths.training / name, os.access
+    monkeypatch.setattr("daemon.app.os.access", lambda path, mode: path != refused and access(path, mode))
+    code, output = start(paths, capsys)
+    assert code == 2
+    assert f"{name} cannot be written -> correct the permissions of " in output
+    assert memory(paths) == (PAUSED, CYCLES - 1)
+
+
+@pytest.mark.fault(90)
 def test_what_appears_while_the_daemon_runs_is_moved_aside(tmp_path):
     with InstantHarness(tmp_path) as harness:
         harness.until_version(0)
