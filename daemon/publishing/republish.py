@@ -19,7 +19,7 @@ from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
-from daemon.runtime.instance_lock import ProjectLock, is_held
+from daemon.runtime.instance_lock import ProjectLock, is_running
 from schemas.errors import HotlapError, split_code
 from schemas.job import Failure, Job, Result
 from schemas.process.exit_codes import exit_words, with_remedy
@@ -46,10 +46,10 @@ def publish_epoch(
     if not paths.ledger.exists():
         raise DaemonError("no model was published yet", hint="train a cycle first: `hotlap`", code="E_NO_MODEL")
     cycle_id = _ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
-    if is_held(paths.lock):
+    if is_running(paths):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
     with contextlib.ExitStack() as stack:
-        lock = ProjectLock(paths.lock)
+        lock = ProjectLock(paths.lock, status=paths.status)
         lock.acquire()
         stack.callback(lock.release)
         log = stack.enter_context(open_log())
