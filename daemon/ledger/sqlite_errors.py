@@ -9,7 +9,9 @@ from pathlib import Path
 
 from daemon.errors import LedgerError
 
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH})
+_DAMAGE_IN_WORDS = ("Could not decode to UTF-8", "no such table", "no such column", "duplicate column name")
+"""Errors that SQLite or its Python module report without a code of their own."""
 
 
 class LedgerDamaged(LedgerError):
@@ -22,10 +24,10 @@ def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
     """Return the error that users see for an error of SQLite."""
     name = path.name
     match _primary(error):
-        case code if code in _DAMAGED:
+        case _ if is_damage(error):
             return LedgerDamaged(
                 f"the ledger {name} is damaged: {error}",
-                hint="start the daemon again: it renames the file and rebuilds the ledger from Saved/Training/Models",
+                hint="start the daemon again: it renames the file and rebuilds the ledger",
             )
         case sqlite3.SQLITE_FULL:
             return LedgerError(
@@ -52,6 +54,11 @@ def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
                 code="E_LEDGER_IO",
             )
     return LedgerError(f"the ledger {name} cannot be used: {error}", hint="run `hotlap doctor`")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Return whether the error means that the file's content is damaged or is not a ledger's."""
+    return _primary(error) in _DAMAGED or str(error).startswith(_DAMAGE_IN_WORDS)
 
 
 def is_io_error(error: BaseException) -> bool:

@@ -380,7 +380,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self._count()
 
     def _count(self) -> None:
-        contents = read_ledger(self.paths, daemon_runs=self.harness is not None)
+        contents = read_ledger(self.paths)
         now = {rollout.sha256: rollout.cycle_id for rollout in contents.rollouts}
         assert len(now) == len(contents.rollouts), "a content is in the ledger twice"
         assert now.keys() <= self.good, "something counts that is not a rollout"
@@ -452,7 +452,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     def _left_over(self) -> set[str]:
         """Return the hashes of files in Exports that neither count nor were rejected."""
-        contents = read_ledger(self.paths, daemon_runs=True)
+        contents = read_ledger(self.paths)
         counted = {rollout.sha256 for rollout in contents.rollouts}
         return {
             file.sha256
