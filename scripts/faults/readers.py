@@ -23,6 +23,7 @@ from schemas.job import Result
 from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
 from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
+from scripts.faults.lib.progress import NoProgress, Progress
 
 CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
 
@@ -146,9 +147,11 @@ def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
             tally.failures.append(f"{type(error).__name__}: {error}")
 
 
-def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
+def run(folder: Path, *, reads: int, publishes: int, readers: int = 4, progress: Progress | None = None) -> Tally:
     """Publish at regular intervals until all readers together have made at least `reads` reads."""
     publisher, tally = Publisher(folder), Tally()
+    progress = progress or NoProgress()
+    progress.count_with(lambda: tally.reads)
     publisher.publish(0)
     threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
     for thread in threads:
@@ -171,8 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readers", type=int, default=4)
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tally = run(Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers)
+    with Progress("readers", options.reads, unit="reads") as progress, tempfile.TemporaryDirectory() as folder:
+        tally = run(
+            Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers, progress=progress
+        )
     seconds = time.monotonic() - began
     sys.stdout.write(
         f"{tally.reads:,} reads by {options.readers} readers during {options.publishes} publishes in {seconds:.0f} s: "
