@@ -10,6 +10,7 @@ from daemon.diagnostics.exporter_health import CHECKS, judge_agents, judge_expor
 from daemon.diagnostics.folder_checks import check_disk_use
 from daemon.diagnostics.violation import Finding
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.sqlite_errors import as_ledger_errors
 from daemon.rollouts.reports.recoveries import remembered_recoveries
 from daemon.runtime.instance_lock import is_held
 from daemon.training.notices import remembered_notices
@@ -35,7 +36,7 @@ def check_ledger(paths: ProjectPaths, settings: Settings, problems: Sequence[str
         yield Finding("note", "ledger", "it does not exist yet: no daemon has run here")
         return
     try:
-        with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
+        with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
             yield Finding("ok", "ledger", "not damaged")
             yield from _content(paths, settings, ledger)
     except HotlapError as error:  # a daemon that runs now has changed it in the meantime

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from daemon.errors import DaemonError, Exit
-from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_held
 from schemas import __version__
@@ -108,11 +107,11 @@ def _without_garbage_collection() -> Iterator[None]:
 def _history(paths: ProjectPaths) -> list[CycleSummary]:
     if not paths.ledger.exists():
         return []
-    ledger = Ledger.open(paths.ledger, read_only=True)
-    try:
+    from daemon.ledger.ledger import Ledger  # `hotlap status` starts faster without it
+    from daemon.ledger.sqlite_errors import as_ledger_errors
+
+    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
         return ledger.history()
-    finally:
-        ledger.close()
 
 
 def _history_line(cycle: CycleSummary) -> str:

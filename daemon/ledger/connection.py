@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from daemon.errors import LedgerError
 from daemon.ledger.integrity.problems import find_problems
-from daemon.ledger.sqlite_errors import LedgerDamaged, is_io_error, to_ledger_error
+from daemon.ledger.sqlite_errors import LedgerDamaged, as_ledger_errors, is_io_error, to_ledger_error
 from schemas.storage.windows_paths import for_system
 
 LOCK_TIMEOUT_S = 10.0
@@ -93,12 +93,15 @@ class LedgerConnection:
         """Return the first problem of the ledger, or None. It reads every row and every index. Raises LedgerError."""
         return next(iter(self.problems()), None)
 
+    def require_sound(self) -> None:
+        """Raise LedgerDamaged if the ledger has a problem, or LedgerError if it cannot be read."""
+        if (problem := self.check()) is not None:
+            raise LedgerDamaged(f"the ledger {self._path.name} cannot be used: {problem}")
+
     def problems(self) -> list[str]:
         """Return the problems of the ledger. It reads every row and every index. Raises LedgerError."""
-        try:
+        with as_ledger_errors(self._path):
             return find_problems(self._db)
-        except sqlite3.Error as error:
-            raise to_ledger_error(error, self._path) from None
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -124,7 +127,5 @@ class LedgerConnection:
             raise to_ledger_error(error, self._path) from None
         self._db.close()
         self._db = fresh
-        problem = self.check()
-        if problem is not None:
-            raise LedgerDamaged(f"the ledger {self._path.name} cannot be used: {problem}")
+        self.require_sound()
         self._must_reopen = False

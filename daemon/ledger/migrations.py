@@ -22,7 +22,6 @@ MIGRATIONS: Mapping[int, str] = {
 
 VERSION = max(MIGRATIONS)
 _OF_EVERY_VERSION = frozenset({("table", "cycle"), ("table", "rollout")})
-_REBUILT = "start the daemon again: it renames the file and rebuilds the ledger"
 
 
 def create_or_migrate(db: sqlite3.Connection, path: Path) -> None:
@@ -43,7 +42,7 @@ def create_or_migrate(db: sqlite3.Connection, path: Path) -> None:
 def require_schema(db: sqlite3.Connection, path: Path) -> None:
     """Raise LedgerDamaged if a ledger of the newest version does not have the tables of schema.sql, and only these."""
     if (problem := schema_problem(db)) is not None:
-        raise LedgerDamaged(f"the ledger {path.name} cannot be used: {problem}", hint=_REBUILT)
+        raise LedgerDamaged(f"the ledger {path.name} cannot be used: {problem}")
 
 
 def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
@@ -65,7 +64,7 @@ def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
 def _migrated_copy(db: sqlite3.Connection, path: Path, version: int) -> sqlite3.Connection:
     """Return a copy in memory with the tables of the newest version. Raises LedgerError or sqlite3.Error."""
     if (problem := foreign_object(db)) is not None:
-        raise LedgerDamaged(f"the ledger {path.name} cannot be used: {problem}", hint=_REBUILT)
+        raise LedgerDamaged(f"the ledger {path.name} cannot be used: {problem}")
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
         copy.row_factory = sqlite3.Row
@@ -93,7 +92,7 @@ def version_of(db: sqlite3.Connection, path: Path) -> int:
             code="E_LEDGER_NEWER",
         )
     if is_foreign or (version and not found):
-        raise LedgerDamaged(f"{path.name} is not a ledger: it does not have a ledger's tables", hint=_REBUILT)
+        raise LedgerDamaged(f"{path.name} is not a ledger: it does not have a ledger's tables")
     return version
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from daemon.errors import LedgerError
@@ -19,16 +21,25 @@ class LedgerDamaged(LedgerError):
 
     code = "E_LEDGER_DAMAGED"
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="start the daemon again: it renames the file and rebuilds the ledger")
+
+
+@contextlib.contextmanager
+def as_ledger_errors(path: Path) -> Iterator[None]:
+    """Raise LedgerError for an error of SQLite in the body."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise to_ledger_error(error, path) from None
+
 
 def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
     """Return the error that users see for an error of SQLite."""
     name = path.name
     match _primary(error):
         case _ if is_damage(error):
-            return LedgerDamaged(
-                f"the ledger {name} is damaged: {error}",
-                hint="start the daemon again: it renames the file and rebuilds the ledger",
-            )
+            return LedgerDamaged(f"the ledger {name} is damaged: {error}")
         case sqlite3.SQLITE_FULL:
             return LedgerError(
                 f"the disk is full: the ledger {name} cannot be written",

@@ -72,9 +72,10 @@ class _Lost:
     def move_aside(self) -> Path | None:
         """Rename the ledger and what SQLite keeps next to it; return the new path. Raises OSError."""
         target, ledger = self.new_name(), self.paths.ledger
-        existing = [suffix for suffix in (*COMPANIONS, "") if companion(ledger, suffix).exists()]
+        paths = {suffix: companion(ledger, suffix) for suffix in (*COMPANIONS, "")}
+        existing = [suffix for suffix, path in paths.items() if path.exists() and path.stat().st_size]
         for suffix in existing:
-            rename_with_retries(companion(ledger, suffix), companion(target, suffix), disk=self.disk)
+            rename_with_retries(paths[suffix], companion(target, suffix), disk=self.disk)
         self.disk.fsync_dir(self.paths.state)
         return target if existing else None
 
@@ -96,15 +97,12 @@ def _open_checked(paths: ProjectPaths) -> Ledger:
     """Open the ledger and check it. Raises LedgerDamaged, or LedgerError if it cannot be used for another reason."""
     ledger = Ledger.open(paths.ledger)
     try:
-        problem = ledger.check()
-        if problem is None and has_published_above(paths, ledger.last_cycle_id()):
-            problem = "it is older than the cycles in Models"  # a backup: used rollouts would be trained on again
+        ledger.require_sound()
+        if has_published_above(paths, ledger.last_cycle_id()):  # a backup: used rollouts would be trained on again
+            raise LedgerDamaged(f"the ledger {paths.ledger.name} is older than the cycles in Models")
     except BaseException:
         ledger.close()
         raise
-    if problem is not None:
-        ledger.close()
-        raise LedgerDamaged(f"the ledger {paths.ledger.name} cannot be used: {problem}")
     return ledger
 
 

@@ -1,4 +1,4 @@
-"""The 72 rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
+"""The rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "A damaged ledger": range(80, 85),
 }
 
 _INPUT = {
@@ -116,4 +117,15 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND}
+_LEDGER = {
+    80: Row(
+        "a wrong value in a row: any column, another type, invalid UTF-8, one wrong character of JSON",
+        "the ledger is kept as a copy and rebuilt; every other row is kept",
+    ),
+    81: Row("tables, indices, views or triggers that are not Hotlap's", "none of them runs; the ledger is rebuilt"),
+    82: Row("a journal of another file next to the ledger", "kept under another name; the ledger is used without it"),
+    83: Row("the ledger damaged while the project is paused or a cycle is parked", "it is still paused or parked"),
+    84: Row("a ledger of very many cycles", "`history` and a start take time in proportion, not more"),
+}
+
+ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_LEDGER}

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,8 @@ def with_migrations(monkeypatch, added: dict[int, str]) -> None:
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema_check.SCHEMA_SQL.read_text(encoding="utf-8"))
         for sql in (sql for version, sql in added.items() if version > VERSION):
-            db.executescript(sql)
+            with suppress(sqlite3.Error):  # the migration that fails
+                db.executescript(sql)
         newest = schema_check.objects_of(db)
     monkeypatch.setattr(schema_check, "expected_objects", lambda: newest)
 
@@ -178,6 +179,8 @@ KILLED = textwrap.dedent(
     class Mortal(sqlite3.Connection):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
+            if args[0] == ":memory:":  # no file is at risk
+                return
             left = iter(range(int(sys.argv[2]), -1, -1))
             self.set_trace_callback(lambda sql: next(left) or os._exit(9))
 
