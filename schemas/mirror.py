@@ -77,7 +77,9 @@ class Mirror:
     def actions(self, actions: npt.NDArray[F]) -> npt.NDArray[F]:
         """Return the mirror images of actions: numbers [..., A], or indices of choices as floats [..., 1]."""
         if self.is_discrete:
-            return self.output_index_K[actions.astype("int64")].astype(actions.dtype)
+            import numpy as np
+
+            return self.output_index_K[actions.astype(np.int64)].astype(actions.dtype)
         return self.outputs(actions)
 
     def outputs(self, outputs: npt.NDArray[F]) -> npt.NDArray[F]:
