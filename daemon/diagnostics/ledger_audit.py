@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from daemon.errors import LedgerError
 from daemon.ledger.cycle import RUNNING, Phase
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import FileSignature, Publication
-from daemon.ledger.sqlite_errors import LedgerDamaged, to_ledger_error
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged, to_ledger_error
 from schemas.errors import HotlapError
 from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
@@ -97,7 +96,7 @@ def read_ledger(paths: ProjectPaths) -> LedgerContents:
                 _read_rows(ledger, contents)
     except LedgerError as error:
         contents.problems.append(error.message if isinstance(error, LedgerDamaged) else error.line())
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         contents.problems.append(to_ledger_error(error, paths.ledger).message)
     except OSError as error:
         contents.problems.append(f"it cannot be opened: {error.strerror or error}")

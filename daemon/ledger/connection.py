@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from daemon.errors import LedgerError
 from daemon.ledger.integrity.problems import find_problems
-from daemon.ledger.sqlite_errors import LedgerDamaged, as_ledger_errors, is_io_error, to_ledger_error
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged, as_ledger_errors, is_io_error
 from schemas.storage.windows_paths import for_system
 
 LOCK_TIMEOUT_S = 10.0
@@ -45,7 +45,7 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode = DELETE")
             db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         db.close()
         raise
     return db
@@ -121,10 +121,8 @@ class LedgerConnection:
 
     def _reopen(self) -> None:
         """Open the file again: after a failed fsync its content is unknown. Raises LedgerError."""
-        try:
+        with as_ledger_errors(self._path):
             fresh = connect(self._path, read_only=False)
-        except sqlite3.Error as error:
-            raise to_ledger_error(error, self._path) from None
         self._db.close()
         self._db = fresh
         self.require_sound()

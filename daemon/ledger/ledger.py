@@ -19,7 +19,7 @@ from daemon.ledger.migrations import create_or_migrate, readable
 from daemon.ledger.read_only import connect_to_read
 from daemon.ledger.rollout_table import RolloutTable
 from daemon.ledger.rows import insert_merged, write_meta
-from daemon.ledger.sqlite_errors import to_ledger_error
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, to_ledger_error
 
 
 class Ledger(RolloutTable, CycleTable):
@@ -36,7 +36,7 @@ class Ledger(RolloutTable, CycleTable):
             else:
                 db = connect(path, read_only=False)
                 create_or_migrate(db, path)
-        except (sqlite3.Error, LedgerError) as error:
+        except (*SQLITE_ERRORS, LedgerError) as error:
             if db is not None:
                 db.close()
             raise (error if isinstance(error, LedgerError) else to_ledger_error(error, path)) from None

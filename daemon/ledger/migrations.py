@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemon.errors import LedgerError
 from daemon.ledger.integrity.schema_check import creation_script, foreign_object, objects_of, schema_problem
-from daemon.ledger.sqlite_errors import LedgerDamaged
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged
 
 MIGRATIONS: Mapping[int, str] = {
     # Only some ledgers of version 1 have this index.
@@ -74,7 +74,7 @@ def _migrated_copy(db: sqlite3.Connection, path: Path, version: int) -> sqlite3.
         db.execute("ROLLBACK")
         _migrate(copy, version)
         require_schema(copy, path)
-    except (sqlite3.Error, LedgerError):
+    except (*SQLITE_ERRORS, LedgerError):
         copy.close()
         raise
     return copy

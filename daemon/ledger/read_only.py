@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from daemon.ledger.connection import connect
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS
 
 _NEEDS_ROLLBACK = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN})
 
@@ -21,9 +22,10 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     db = connect(path, read_only=True)
     try:
         db.execute("SELECT 1 FROM sqlite_schema").fetchone()
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         db.close()
-        if (error.sqlite_errorcode & 0xFF) not in _NEEDS_ROLLBACK or not _journal_of(path).exists():
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in _NEEDS_ROLLBACK or not _journal_of(path).exists():
             raise
         return _rolled_back_copy(path)
     return db

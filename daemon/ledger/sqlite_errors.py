@@ -11,6 +11,8 @@ from pathlib import Path
 
 from daemon.errors import LedgerError
 
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's module raises: the second one if a message of SQLite quotes bytes of the file that are not UTF-8."""
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH})
 _DAMAGE_IN_WORDS = ("Could not decode to UTF-8", "no such table", "no such column", "duplicate column name")
 """Errors that SQLite or its Python module report without a code of their own."""
@@ -30,11 +32,11 @@ def as_ledger_errors(path: Path) -> Iterator[None]:
     """Raise LedgerError for an error of SQLite in the body."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise to_ledger_error(error, path) from None
 
 
-def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
+def to_ledger_error(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> LedgerError:
     """Return the error that users see for an error of SQLite."""
     name = path.name
     match _primary(error):
@@ -67,9 +69,11 @@ def to_ledger_error(error: sqlite3.Error, path: Path) -> LedgerError:
     return LedgerError(f"the ledger {name} cannot be used: {error}", hint="run `hotlap doctor`")
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Return whether the error means that the file's content is damaged or is not a ledger's."""
-    return _primary(error) in _DAMAGED or str(error).startswith(_DAMAGE_IN_WORDS)
+    return (
+        isinstance(error, UnicodeDecodeError) or _primary(error) in _DAMAGED or str(error).startswith(_DAMAGE_IN_WORDS)
+    )
 
 
 def is_io_error(error: BaseException) -> bool:
@@ -77,7 +81,7 @@ def is_io_error(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _primary(error) == sqlite3.SQLITE_IOERR
 
 
-def _primary(error: sqlite3.Error) -> int:
+def _primary(error: Exception) -> int:
     """Return SQLite's primary error code (the low byte of the extended code); -1 for errors of the Python module."""
     code = getattr(error, "sqlite_errorcode", None)
     return -1 if code is None else int(code) & 0xFF

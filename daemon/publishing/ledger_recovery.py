@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from daemon.ledger.integrity.merge import Merged, merge
 from daemon.ledger.integrity.salvage import Rows, salvage
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication, PublishedCycle
-from daemon.ledger.sqlite_errors import LedgerDamaged
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged
 from daemon.publishing.pointer import read_pointer
 from daemon.publishing.published_cycles import find_published_cycles, has_published_above, highest_number
 from schemas.errors import HotlapError
@@ -85,7 +84,7 @@ def _rebuilt_after_errors(lost: _Lost, before: BeforeRollback | None, damage: st
         if before is not None and (ledger := _without_journal(lost, before)) is not None:
             return ledger
         return _rebuilt(lost, before, damage)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *SQLITE_ERRORS) as error:
         raise LedgerError(
             f"the ledger {lost.paths.ledger.name} is {'damaged' if damage else 'missing'} and cannot be rebuilt:"
             f" {error_text(error)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from daemon.ledger.cycle import RUNNING, Phase
@@ -166,15 +166,27 @@ def _publications(
 ) -> list[Publication]:
     """Return the publications of published cycles. Each cycle was first published after all earlier ones."""
     is_published = {number for number, row in cycles.items() if row["phase"] == Phase.PUBLISHED}
-    contents = {one.cycle: one.sha256 for one in found}
-    merged = [one for one in recorded if one.cycle_id in is_published]
-    for one in found:
-        if any(p.cycle_id == one.cycle and p.sha256 == contents[one.cycle] for p in merged):
-            continue
-        merged = [p for p in merged if p.cycle_id != one.cycle]
-        later = next((place for place, p in enumerate(merged) if p.cycle_id > one.cycle), len(merged))
-        merged.insert(later, Publication(one.cycle, one.policy_version, one.epoch, one.model, one.sha256, one.at_s))
+    sound = [
+        replace(one, policy_version=0 if cycles[one.cycle_id]["kind"] == "initial" else one.cycle_id)
+        for one in recorded
+        if one.cycle_id in is_published
+    ]
+    known = {(one.cycle_id, one.sha256) for one in sound}
+    only_found = [one for one in found if (one.cycle, one.sha256) not in known]
+    replaced = {one.cycle for one in only_found}
+    merged: list[Publication] = []
+    for publication in (one for one in sound if one.cycle_id not in replaced):
+        _insert(merged, publication)
+    for one in only_found:
+        _insert(merged, Publication(one.cycle, one.policy_version, one.epoch, one.model, one.sha256, one.at_s))
     return merged
+
+
+def _insert(merged: list[Publication], one: Publication) -> None:
+    """Add a publication: the first one of its cycle before those of later cycles, any other at the end."""
+    is_first = all(other.cycle_id != one.cycle_id for other in merged)
+    later = (place for place, other in enumerate(merged) if is_first and other.cycle_id > one.cycle_id)
+    merged.insert(next(later, len(merged)), one)
 
 
 def _meta(

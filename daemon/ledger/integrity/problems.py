@@ -14,7 +14,7 @@ from daemon.ledger.cycle import LEGAL_STEPS, RUNNING, Phase
 from daemon.ledger.integrity.schema_check import schema_problem
 from daemon.ledger.integrity.stored_json import ADOPTION_KEY
 from daemon.ledger.integrity.strict_rows import TABLES, Values, decode_text, read_table, value_problem
-from daemon.ledger.sqlite_errors import is_damage
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, is_damage
 
 MAX_PROBLEMS = 20
 """More are not searched for."""
@@ -34,7 +34,7 @@ def find_problems(db: sqlite3.Connection) -> list[str]:
         if not has_transaction:
             db.execute("BEGIN")
         found += itertools.islice(_all_problems(db), MAX_PROBLEMS)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if not is_damage(error):
             raise
         found.append(f"it is damaged: {error}")
@@ -74,8 +74,9 @@ class _Seen:
     """What the rows say about cycles."""
 
     phases: dict[int, str] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)  #: cycle -> the version that it publishes
     last_steps: dict[int, str] = field(default_factory=dict)
-    published: set[int] = field(default_factory=set)
+    published: dict[int, int] = field(default_factory=dict)  #: cycle -> the version of its last publication
     arrows: set[tuple[str, str]] = field(default_factory=set)
     adopting: set[int] = field(default_factory=set)
     wrong_steps: list[str] = field(default_factory=list)
@@ -87,8 +88,9 @@ class _Seen:
                 self.arrows.add((values[0], values[1]))
             case "cycle":
                 self.phases[values[0]] = values[3]
+                self.versions[values[0]] = 0 if values[1] == "initial" else values[0]
             case "publication":
-                self.published.add(values[1])
+                self.published[values[1]] = values[2]
             case "meta" if values[0].startswith(ADOPTION_KEY):
                 self.adopting.add(int(values[0].removeprefix(ADOPTION_KEY)))
             case "step":
@@ -110,6 +112,9 @@ class _Seen:
                 yield f"cycle {cycle_id} is {phase}, but its last step led to {last}"
             if (phase == Phase.PUBLISHED) != (cycle_id in self.published):
                 yield f"cycle {cycle_id} is {phase}, but has {'a' if cycle_id in self.published else 'no'} publication"
+        for cycle_id, version in self.published.items():
+            if self.versions.get(cycle_id, version) != version:
+                yield f"cycle {cycle_id} published version {version}, but must publish {self.versions[cycle_id]}"
         running = [cycle_id for cycle_id, phase in self.phases.items() if phase in _RUNNING]
         if len(running) > 1:
             yield f"several cycles run at once: {running}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from daemon.ledger.connection import distrust, uri_of
 from daemon.ledger.integrity.strict_rows import TABLES, Values, decode_text, value_problem
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS
 
 Rows = Mapping[str, tuple[Values, ...]]
 """Table -> its rows, in the order of their keys; the values are in the order of `TABLES`."""
@@ -23,9 +24,9 @@ _STORED = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? AND roo
 def salvage(path: Path) -> Rows:
     """Return the rows that can be read. The file is not changed, and no trigger or view in it runs."""
     found: dict[str, tuple[Values, ...]] = dict.fromkeys(_TABLES, ())
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path)) as db:
+    with contextlib.suppress(*SQLITE_ERRORS), contextlib.closing(_connect(path)) as db:
         for table in _TABLES:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*SQLITE_ERRORS):
                 if (columns := _columns(db, table)) is not None:
                     found[table] = _accepted_rows(db, table, columns)
     return found
@@ -60,6 +61,6 @@ def _accepted_rows(db: sqlite3.Connection, table: str, columns: tuple[str, ...])
                 if value_problem(table, values) is None:
                     found.setdefault(values[0], values)
             break
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             continue
     return tuple(found[key] for key in sorted(found))
