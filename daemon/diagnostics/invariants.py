@@ -61,7 +61,7 @@ def _check_once(
     found: list[Violation] = []
     ledger = LedgerContents()
     if paths.ledger.exists():
-        ledger = read_ledger(paths, daemon_runs=daemon_runs)
+        ledger = read_ledger(paths)
         found += [Violation(Invariant.LEDGER, problem, paths.ledger) for problem in ledger.problems]
     elif paths.models.is_dir() and any(paths.models.glob("cycle_*")):
         found.append(Violation(Invariant.LEDGER, "it is missing, but models were published", paths.ledger))

@@ -11,6 +11,7 @@ from pathlib import Path
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication
+from daemon.ledger.sqlite_errors import as_ledger_errors
 from daemon.process.child import Child, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
@@ -105,7 +106,8 @@ def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:
 
 def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> int:
     """Let the trainer write the epoch's model JSON if it does not exist; return the cycle. Raises DaemonError."""
-    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
+    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
+        ledger.require_sound()
         last = _last_publication(ledger, cycle)
         result = ledger.result(last.cycle_id)
     folder = paths.cycle_folder(last.cycle_id)

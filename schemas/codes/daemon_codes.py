@@ -50,7 +50,10 @@ STARTING = {
 
 LEDGER = {
     "E_LEDGER": Code("the ledger cannot be used", "`hotlap doctor` shows why"),
-    "E_LEDGER_DAMAGED": Code("the ledger is damaged", "start the daemon: it rebuilds the ledger from Models"),
+    "E_LEDGER_DAMAGED": Code("the ledger is damaged", "start the daemon: it rebuilds the ledger"),
+    "E_LEDGER_NOT_A_FILE": Code(
+        "a link or a folder has the name of the ledger or of its journal", "move it away, and start the daemon again"
+    ),
     "E_LEDGER_NEWER": Code("a newer version of Hotlap wrote the ledger", "update Hotlap"),
     "E_LEDGER_LOCKED": Code("another program has the ledger open", "close it; the daemon then continues"),
     "E_LEDGER_READONLY": Code("the ledger cannot be written", "correct the permissions of Saved/Training/State"),

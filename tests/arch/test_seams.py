@@ -33,10 +33,7 @@ ALLOWED = {
         {DISK},
         "a lock is a held file; its text is only for users",
     ),
-    "daemon/diagnostics/ledger_audit.py": (
-        {DISK},
-        "invariant checks write only to their own temporary folder",
-    ),
+    "daemon/ledger/read_only.py": ({DISK}, "a transaction is rolled back in a copy, in a temporary folder"),
     "daemon/adopt.py": ({DISK}, "a trainer tries the file in a temporary folder outside of the project"),
     "schemas/process/lifeline.py": (
         {DISK, PROCESS},

@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "A damaged ledger": range(80, 85),
     "Entries of other programs, daemons in containers": range(90, 94),
 }
 
@@ -117,6 +118,17 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
+_LEDGER = {
+    80: Row(
+        "a wrong value in a row: any column, another type, invalid UTF-8, one wrong character of JSON",
+        "the ledger is kept as a copy and rebuilt; every other row is kept",
+    ),
+    81: Row("tables, indices, views or triggers that are not Hotlap's", "none of them runs; the ledger is rebuilt"),
+    82: Row("a journal of another file next to the ledger", "kept under another name; the ledger is used without it"),
+    83: Row("the ledger damaged while the project is paused or a cycle is parked", "it is still paused or parked"),
+    84: Row("a ledger of very many cycles", "`history` and a start take time in proportion, not more"),
+}
+
 _FOREIGN = {
     90: Row(
         "a file in the place of a folder of Hotlap, or a folder in the place of a file",
@@ -136,4 +148,4 @@ _FOREIGN = {
     ),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_FOREIGN}
+ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_LEDGER, **_FOREIGN}
