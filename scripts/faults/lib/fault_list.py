@@ -1,4 +1,4 @@
-"""The 72 rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
+"""The rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "Stored arrays and trainers' results": range(85, 90),
 }
 
 _INPUT = {
@@ -116,4 +117,21 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND}
+_STORED = {
+    85: Row("arrays in State/cache with a right checksum and wrong content", "the rollout's own file is read instead"),
+    86: Row("rollouts of any kind", "reading takes less than 10 bytes of memory for each byte of a large file"),
+    87: Row(
+        "a result that names other folders or files, or impossible numbers",
+        "a failed attempt; nothing outside the staging folder is read, written or published",
+    ),
+    88: Row(
+        "a trainer that does not end after its result, or writes on",
+        "ended within `stop_grace_s`; its result counts if its files are unchanged",
+    ),
+    89: Row(
+        "a training script that writes links, folders, or checkpoints of impossible epochs",
+        "these are not read; the other checkpoints are ranked",
+    ),
+}
+
+ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_STORED}
