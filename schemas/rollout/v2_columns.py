@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RolloutError
+from schemas.rollout.large.parts import ListText
 from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32
 from schemas.rollout.v1 import number_of
 from schemas.text import printable
@@ -60,7 +61,26 @@ def as_float32(
         return column.astype(np.float32)
 
 
+def _from_text(value: ListText, name: str, allowed: frozenset[type]) -> Float32:
+    """Return the column of a long list, which is parsed in parts. Raises RolloutError."""
+    parts: list[Float32] = []
+    rows = 0
+    for values in value.parts():
+        try:
+            part = _from_lists(values, name, allowed)
+        except RolloutError as error:
+            raise error.of_later_rows(rows) from None
+        if parts and part.shape[1:] != parts[0].shape[1:]:
+            raise _ragged(name, part.shape[-1], rows, parts[0].shape[-1])
+        rows += len(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts.append(part.astype(np.float32))
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
 def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
+    if isinstance(value, ListText):
+        return _from_text(value, name, allowed)
     if not isinstance(value, list):
         raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint=SEE_FORMATS)
     is_wide = bool(value) and isinstance(value[0], list)
@@ -84,10 +104,11 @@ def _require_equal_rows(rows: list[Any], name: str) -> None:
     width = len(rows[0])
     for index, row in enumerate(rows):
         if len(row) != width:
-            raise RolloutError(
-                f"`{name}` is ragged: {len(row)} values in row {index}, but {width} in the first",
-                hint=SEE_FORMATS,
-            )
+            raise _ragged(name, len(row), index, width)
+
+
+def _ragged(name: str, width: int, row: int, first: int) -> RolloutError:
+    return RolloutError(f"`{name}` is ragged: {width} values in row {row}, but {first} in the first", hint=SEE_FORMATS)
 
 
 def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
