@@ -73,11 +73,11 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
             "arrays": [(array.dtype.str, array.shape) for array in arrays],
         }
     )
-    parts: list[bytes | memoryview] = [len(head).to_bytes(4, "little"), head]
+    parts: list[Any] = [len(head).to_bytes(4, "little"), head]
     position = len(_MARK) + _HEAD.size + 4 + len(head)
     for array in arrays:
         gap = bytes(-position % _ALIGNMENT)
-        parts += [gap, memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))]
+        parts += [gap, np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
         position += len(gap) + array.nbytes
     checksum = 0
     for part in parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -16,10 +16,10 @@ from schemas.rollout.encoding import encoding_error, json_error, parse_value, re
 from schemas.rollout.large.parts import WHOLE_BYTES, ListText, after_space
 
 _MISSING = msgspec.Raw(b"null")
-_SKELETON = msgspec.json.Decoder(
-    msgspec.defstruct("Skeleton", [("schema", msgspec.Raw, _MISSING), ("experiences", msgspec.Raw, _MISSING)], gc=False)
+_SKELETON: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("Skeleton", [("experiences", msgspec.Raw, _MISSING)], gc=False)
 )
-"""Finds these members and checks the syntax of all others, without objects for them."""
+"""Finds this member and checks the syntax of all others, without objects for them."""
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _POSITION = re.compile(r" \(byte (\d+)\)$")
 _NAME = re.compile(rb'"[ \t\r\n]*:')
@@ -32,56 +32,78 @@ _DEEPEST = 3
 
 
 class LargeDocument:
-    """A large file's text as JSON, in which values that are not finite were replaced, and its two main members."""
+    """A large file's text as JSON, in which values that are not finite were replaced, and its members by name."""
 
     def __init__(self, text: bytes) -> None:
-        """Raises RolloutError: E_TRUNCATED, E_JSON, E_DEPTH, E_ENCODING, and E_SCHEMA if it is not an object."""
+        """Raises RolloutError: E_TRUNCATED, E_JSON, E_DEPTH, E_ENCODING, E_DUPKEY; E_SCHEMA for another value."""
         require_utf8(text)
         begin = after_space(text, 0)
         first = text[begin : begin + 1]
         if first in {b"[", b'"'}:
             raise RolloutError("the file is not a JSON object", hint="see `hotlap docs formats`")
         if first != b"{":
-            raise json_error(
-                text, "Expecting an object", after_space(text, 0) if text[-64:].strip()[-1:] == b"}" else 0
-            )
+            raise json_error(text, "Expecting an object", begin)
         try:
-            skeleton = _SKELETON.decode(text)
+            found = _main_members(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             text = without_not_finite(text)
-            skeleton = _decoded(_SKELETON, text)
+            found = _checked(_main_members, text)
         self.text = text
-        self.experiences = None if skeleton.experiences is _MISSING else _span(text, skeleton.experiences)
-        self.has_schema = bytes(memoryview(skeleton.schema)[:5]) != b"null"
+        self.experiences = found.get("experiences")
+        self.members = found if has_few_names(text, 0, len(text)) else self._members_beside_experiences()
+        self.is_first_version = self.experiences is not None and self._schema() == b"null"
+        _require_unique_names(text, 0, len(text), self.members.values())
 
-    def members(self, *, without: tuple[int, int] | None = None) -> dict[str, tuple[int, int]]:
-        """Return the members of the object by name, without the value at a position. Raises RolloutError."""
-        if without is None:
-            return members(self.text, 0, len(self.text))
-        begin, end = without
-        return members(b"%b0%b" % (self.text[:begin], self.text[end:]), 0, None)
+    def _members_beside_experiences(self) -> dict[str, tuple[int, int]]:
+        """Return where the members are. Raises RolloutError (E_TOO_BIG, E_DUPKEY)."""
+        begin, end = self.experiences or (0, 0)
+        rest = b"%b0%b" % (self.text[:begin], self.text[end:]) if self.experiences else self.text
+        inside = members(rest, 0, len(rest))
+        moved = {
+            name: (a, b) if b <= begin else (a - 1 + end - begin, b - 1 + end - begin)
+            for name, (a, b) in inside.items()
+        }
+        return moved | ({"experiences": (begin, end)} if self.experiences else {})
+
+    def _schema(self) -> bytes:
+        begin, end = self.members.get("schema", (0, 0))
+        return self.text[begin : min(end, begin + 5)] or b"null"
 
 
-def members(text: bytes, begin: int, end: int | None) -> dict[str, tuple[int, int]]:
+def has_few_names(text: bytes, begin: int, end: int) -> bool:
+    """Return whether an object can be decoded by its members in little memory, because its text has few colons."""
+    size = end - begin
+    return size <= WHOLE_BYTES or text.count(b":", begin, end) * _BYTES_PER_NAME <= size
+
+
+def _main_members(text: bytes) -> dict[str, tuple[int, int]]:
+    """Return where the members are, or only the experiences if there are many names. Raises msgspec.DecodeError."""
+    if has_few_names(text, 0, len(text)):
+        return {name: _span(text, raw) for name, raw in _MEMBERS.decode(text).items()}
+    skeleton = _SKELETON.decode(text)
+    return {} if skeleton.experiences is _MISSING else {"experiences": _span(text, skeleton.experiences)}
+
+
+def members(text: bytes, begin: int, end: int) -> dict[str, tuple[int, int]]:
     """Return where the values of an object's members are in a text. Raises RolloutError (E_TOO_BIG, E_DUPKEY)."""
-    whole = memoryview(text)[begin:end]
-    if len(whole) > WHOLE_BYTES and text.count(b":", begin, end) * _BYTES_PER_NAME > len(whole):
-        names = sum(1 for _ in _NAME.finditer(text, begin, len(text) if end is None else end))
-        if names * _BYTES_PER_NAME > len(whole):
+    if not has_few_names(text, begin, end):
+        names = sum(1 for _ in _NAME.finditer(text, begin, end))
+        if names * _BYTES_PER_NAME > end - begin:
             raise RolloutError(
-                f"it contains {names:,} names in {len(whole) / 1e6:.0f} MB besides `experiences`",
+                f"it contains {names:,} names in {(end - begin) / 1e6:.0f} MB besides `experiences`",
                 hint="write columns as lists or base64, not as objects",
                 code="E_TOO_BIG",
             )
-    found = {name: _span(text, raw) for name, raw in _decoded(_MEMBERS, whole).items()}
-    _require_unique_names(text, begin, len(text) if end is None else end, found.values())
+    decoded = _checked(_MEMBERS.decode, memoryview(text)[begin:end])
+    found = {name: _span(text, raw) for name, raw in decoded.items()}
+    _require_unique_names(text, begin, end, found.values())
     return found
 
 
-def _decoded(decoder: Any, text: bytes | memoryview) -> Any:
+def _checked(decode: Callable[[Any], Any], text: bytes | memoryview) -> Any:
     """Return the decoded text. Raises RolloutError."""
     try:
-        return decoder.decode(text)
+        return decode(text)
     except RecursionError:
         raise too_deep() from None
     except UnicodeDecodeError:

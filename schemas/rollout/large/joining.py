@@ -22,5 +22,5 @@ def joined(parts: list[Rollout], agents: Int32) -> Rollout:
     ]
     columns: dict[str, list[Any]] = {name: [getattr(part, name) for part in parts] for name in names}
     parts.clear()
-    whole = {name: np.concatenate(columns.pop(name)) for name in names}
+    whole: dict[str, Any] = {name: np.concatenate(columns.pop(name)) for name in names}
     return dataclasses.replace(first, **whole, agents=agents)

@@ -83,6 +83,8 @@ class ListText:
             if stop - position > MAX_PART_BYTES:
                 break
             part = b"[%b]" % self.text[position:stop]
+            if len(part) > WHOLE_BYTES and _has_many_objects(part):
+                break
             try:
                 return part, parse_value(part), following
             except orjson.JSONDecodeError as error:
@@ -98,6 +100,11 @@ class ListText:
             hint="write one experience, or one row of numbers, for each step",
             code="E_TOO_BIG",
         )
+
+
+def _has_many_objects(part: bytes) -> bool:
+    """Return whether parsing a large part would take much memory, because it does not mostly contain numbers."""
+    return 32 * (part.count(b"{") + part.count(b"[") + part.count(b'"') // 2) > len(part)
 
 
 def after_space(text: bytes, position: int) -> int:

@@ -20,14 +20,12 @@ def rollout_in_parts(text: bytes, rules: ReadingRules) -> Rollout:
     """Return the rollout in a large file's text, as it is written. Raises RolloutError."""
     document = LargeDocument(text)
     del text
-    if document.experiences is not None and not document.has_schema:
-        document.members(without=document.experiences)
-        return _v1(document.text, document.experiences, rules)
-    found = document.members()
-    schema = value_of(document.text, found["schema"], "schema") if "schema" in found else None
+    text, found = document.text, document.members
+    if document.is_first_version:
+        return _v1(text, found["experiences"], rules)
+    schema = value_of(text, found["schema"], "schema") if "schema" in found else None
     if schema != SCHEMA_NAME:
         raise unknown_format(found, schema, SCHEMA_NAME)
-    text = document.text
     return rollout_from_v2({name: value_of(text, at, name) if name in MEMBERS else None for name, at in found.items()})
 
 
