@@ -55,12 +55,16 @@ class ListText:
 
     def values(self) -> list[Any]:
         """Return all values; equal texts and numbers are the same objects. Raises RolloutError."""
-        known: dict[Any, Any] = {}
-        return [
-            known.setdefault((type(value), value), value) if type(value) in {int, str} else value
-            for part in self.parts()
-            for value in part
-        ]
+        texts: dict[str, str] = {}
+        numbers: dict[int, int] = {}
+        found: list[Any] = []
+        for part in self.parts():
+            for value in part:
+                if type(value) is str:
+                    found.append(texts.setdefault(value, value))
+                else:
+                    found.append(numbers.setdefault(value, value) if type(value) is int else value)
+        return found
 
     def texts_and_values(self) -> Iterator[tuple[bytes, list[Any]]]:
         """Yield the same, each with its text. Raises RolloutError."""
