@@ -231,7 +231,7 @@ class Runner:
             self._context.log.info("[3/5] selecting the best of the script's checkpoints")
             try:
                 self._start_trainer(active, "select")
-            except (DaemonError, OSError) as error:
+            except (DaemonError, PublishError, OSError) as error:
                 self._fail(active, Failed(error_text(error)))
             return
         if self._console_closed.interrupts(active.cycle.id, exit_code, self._awake_clock.read()):

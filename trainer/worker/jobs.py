@@ -131,9 +131,6 @@ def _adopt(job: Job, reporter: Reporter) -> Result:
 def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]:
     """Read every checkpoint of a folder for the ranking. Those that cannot be read are left out, with a notice."""
     names = sorted((int(m[1]), p.name) for p in output.folder.iterdir() if (m := NAME.fullmatch(p.name)))
-    for name in sorted(p.name for p in output.folder.glob("model_epoch_*.pt") if not NAME.fullmatch(p.name)):
-        reason = f"{name}: write the number of an epoch with up to 9 digits and without leading zeros"
-        notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
     candidates = []
     for epoch, name in names:
         try:
@@ -154,6 +151,9 @@ def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]
                 standard_error=standard_error_of(history),
             )
         )
+    for name in sorted(p.name for p in output.folder.glob("model_epoch_*.pt") if not NAME.fullmatch(p.name)):
+        reason = f"{name}: write the number of an epoch with up to 9 digits and without leading zeros"
+        notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
     return candidates
 
 

@@ -45,7 +45,9 @@ class LargeDocument:
             raise json_error(text, "Expecting an object", begin)
         try:
             found = _main_members(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except RecursionError:
+            raise too_deep() from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
             text = without_not_finite(text)
             found = _checked(_main_members, text)
         self.text = text
