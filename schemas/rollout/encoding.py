@@ -6,6 +6,7 @@ import codecs
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -139,15 +140,22 @@ def require_utf8(text: bytes) -> None:
 
 
 def without_not_finite(text: bytes) -> bytes:
-    """Return a large text with null or an infinity in place of each value that is not finite.
+    """Return a large text with null or an infinity in place of each value that is not finite."""
+    return _in_windows(text, _without_not_finite)
 
-    It is replaced in windows, because the places of all of them would take 40 times the size of the text.
-    """
+
+def without_too_large(text: bytes) -> bytes:
+    """Return a large text with an infinity in place of each number that is too large for a double."""
+    return _in_windows(text, _without_too_large)
+
+
+def _in_windows(text: bytes, repair: Callable[[bytes], bytes]) -> bytes:
+    """Return the repaired text. The places of all replacements at once would take 40 times the size of the text."""
     pieces, position = [], 0
     while position < len(text):
         found = _AFTER_WORD.search(text, position + _WINDOW)
         end = found.start() if found else len(text)
-        pieces.append(_without_not_finite(text[position : end + 1])[: -1 if found else None])
+        pieces.append(repair(text[position : end + 1])[: -1 if found else None])
         position = end
     return b"".join(pieces)
 

@@ -34,7 +34,7 @@ def rollout_from_v1(document: dict[str, Any], rules: ReadingRules, contract: Pol
         raise no_experiences()
     if set(map(type, experiences)) != {dict}:
         raise RolloutError("an entry of `experiences` is not an object", hint=SEE_FORMATS)
-    if found := misnamed_field(experiences[0]):
+    if contract is None and (found := misnamed_field(experiences[0])):
         raise RolloutError(f"the experiences have `{found[0]}` instead of `{found[1]}`", hint=f"name it `{found[1]}`")
     contract = contract or _contract_of(experiences[0])
     n = len(experiences)

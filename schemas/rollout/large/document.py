@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +13,15 @@ import numpy as np
 
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
-from schemas.rollout.encoding import encoding_error, json_error, parse_value, require_utf8, too_deep, without_not_finite
+from schemas.rollout.encoding import (
+    encoding_error,
+    json_error,
+    parse_value,
+    require_utf8,
+    too_deep,
+    without_not_finite,
+    without_too_large,
+)
 from schemas.rollout.large.parts import WHOLE_BYTES, ListText, after_space
 
 _MISSING = msgspec.Raw(b"null")
@@ -48,8 +57,7 @@ class LargeDocument:
         except RecursionError:
             raise too_deep() from None
         except (msgspec.DecodeError, UnicodeDecodeError):
-            text = without_not_finite(text)
-            found = _checked(_main_members, text)
+            text, found = _repaired(text)
         self.text = text
         self.experiences = found.get("experiences")
         self.members = found if has_few_names(text, 0, len(text)) else self._members_beside_experiences()
@@ -70,6 +78,15 @@ class LargeDocument:
     def _schema(self) -> bytes:
         begin, end = self.members.get("schema", (0, 0))
         return self.text[begin : min(end, begin + 5)] or b"null"
+
+
+def _repaired(text: bytes) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """Return a text without values that are not finite, and where its main members are. Raises RolloutError."""
+    text = without_not_finite(text)
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return text, _main_members(text)
+    text = without_too_large(text)
+    return text, _checked(_main_members, text)
 
 
 def has_few_names(text: bytes, begin: int, end: int) -> bool:

@@ -86,10 +86,11 @@ def files():
         "text agents": {"agent_index": "},{"},
         "a wrong agent": {"agent_index": 0.5},
         "objects in lists": {"debug": [{"a": 1}, {"b": [{}, {"c": "],["}]}, {"d": 2}]},
+        "another spelling": {"logprob": 1.0, "log_prob": None},
         "another action": {"action": {"jump": 1.0}},
     }.items():
         found[f"v1, {name} in row 40"] = orjson.dumps({"experiences": [*rows[:40], rows[40] | changes, *rows[41:]]})
-    for word in (b"nan", b"-nan(ind)", b"Infinity", b"1e999", b"9" * 400):
+    for word in (b"nan", b"-nan(ind)", b"Infinity", b"1e999", b"1e" + b"9" * 30, b"9" * 400):
         found[f"v1, {word[:9]!r}"] = text.replace(b'"reward":', b'"reward":%b,"was":' % word, 30)
     pieces = text.split(b'"advantage"')
     twice = b'"advantage":1,"advantage"'
