@@ -214,7 +214,7 @@ def work(job: dict[str, Any], mode: str) -> None:
         raise RuntimeError("a late bug")
     send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
-    model = make_model(version=cycle, seed=cycle, contract=job["contract"])
+    model = make_model(version=cycle, seed=cycle, contract=job["contract"], hidden=job["hidden_sizes"][0])
     files[f"model_epoch_{best}.json"] = with_fault(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():
