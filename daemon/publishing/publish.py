@@ -16,6 +16,7 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
 from schemas.job import Result
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.storage.careful_open import is_link
 from schemas.storage.files import (
     REAL_DISK,
     Disk,
@@ -25,7 +26,7 @@ from schemas.storage.files import (
     unlink_with_retries,
     write_all_atomic,
 )
-from schemas.storage.held_open import is_held_open
+from schemas.storage.held_open import is_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.set_aside import ANALYSIS_NAME
 from schemas.storage.windows_paths import error_text
@@ -112,6 +113,7 @@ def _essential(result: Result) -> tuple[str, ...]:
 
 def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
     """Compare the files with their hashes and check the model; return the model's hash."""
+    require_folder(staging)
     if any(name not in result.files for name in _essential(result)):
         raise PublishError(
             "the trainer's result does not contain a model and its checkpoint", hint="see the cycle's log"
@@ -126,27 +128,44 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
             data = _read(staging / name)
         except FileNotFoundError:
             raise PublishError(f"the trainer's file {name} is missing", hint="see the cycle's log") from None
+        except HotlapError as error:  # a link, a folder, a pipe, or too large
+            raise PublishError(f"the trainer's file {error.message}", hint="see the cycle's log") from None
+        except PermissionError as error:
+            if may_be_held_open(error):
+                raise
+            raise PublishError(
+                f"the trainer's file {name} cannot be read: {error.strerror}", hint="see the log"
+            ) from None
         if sha256_of(data) != sha256:
             raise PublishError(f"{name} has changed since the trainer wrote it", hint="check the disk")
         if name == result.model:
             model_data = data
     model = read_model(model_data)
     check_probe(model)
-    if differences := contract.differences(model.contract):
+    differences = list(contract.differences(model.contract))
+    if model.hidden_sizes != result.hidden_sizes:
+        differences.append(f"hidden layers {list(model.hidden_sizes)} instead of {list(result.hidden_sizes)}")
+    if differences:
         raise PublishError(f"the trainer's model has {' and '.join(differences)}", hint="see the cycle's log")
     return result.files[result.model]
+
+
+def require_folder(staging: Path) -> None:
+    """Raise PublishError if something else is in the place of the folder that the trainer wrote to."""
+    if is_link(staging) or not staging.is_dir():
+        raise PublishError(f"the trainer's folder {staging.name} is missing or a link", hint="see the cycle's log")
 
 
 def _move_into_place(
     staging: Path, folder: Path, result: Result, *, keep_checkpoints: bool, others: OtherFiles, disk: Disk
 ) -> None:
     """Flush the staged files to the disk and move their folder to Models in one step."""
-    names = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
+    names = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME} & set(result.files)
     staged = []
     for path in staging.iterdir():
         if path.name in names:
             staged.append(path)
-        elif path.is_dir():
+        elif path.is_dir() and not is_link(path):
             disk.remove_folder(path)
         else:
             unlink_with_retries(path, disk=disk)

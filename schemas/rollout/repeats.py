@@ -65,7 +65,8 @@ class RowSummary:
     @classmethod
     def stored(cls, name: str, hashes: UInt64, sample_KC: Float32) -> RowSummary:
         """Return the summary with these columns. Raises ValueError if they are not those of a summary."""
-        if hashes.dtype != np.uint64 or hashes.ndim != 1 or not len(hashes) or sample_KC.ndim != 2:
+        is_sample = sample_KC.dtype == np.float32 and sample_KC.ndim == 2 and bool(np.isfinite(sample_KC).all())
+        if hashes.dtype != np.uint64 or hashes.ndim != 1 or not len(hashes) or not is_sample:
             raise ValueError(f"not a summary: {hashes.dtype} {hashes.shape} {sample_KC.shape}")
         return cls(name, hashes, np.sort(hashes), sample_KC)
 

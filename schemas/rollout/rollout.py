@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -109,6 +109,18 @@ def require_contract_limits(contract: PolicyContract) -> None:
     require_plain_names(space.names, "an action")
     if any(abs(bound) > MAX_MAGNITUDE for bound in (*space.low, *space.high)):
         raise RolloutError(f"a bound of `action_space` is larger than {MAX_MAGNITUDE:g}", hint=SEE_FORMATS)
+
+
+def unknown_format(keys: Collection[str], schema: Any, known: str) -> RolloutError:
+    """Return the error for a JSON object with these keys that is neither version 1 nor of the `known` schema."""
+    if schema is None:
+        other = next((key for key in keys if key.lower() == "experiences"), None)
+        hint = f"name `{printable(other)}` `experiences`" if other else f"check that this is a rollout; {SEE_FORMATS}"
+        return RolloutError("the file has no `experiences`", hint=hint)
+    named = f"'{schema[:60]}'" if isinstance(schema, str) else f"of type {type(schema).__name__}"
+    return RolloutError(
+        f"the schema {named} is unknown", hint=f"write {known}, or version 1 without a schema", code="E_VERSION"
+    )
 
 
 def misnamed_field(keys: Collection[str]) -> tuple[str, str] | None:

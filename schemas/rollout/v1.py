@@ -23,19 +23,20 @@ _FLAGS: frozenset[type] = frozenset({bool, int, float})
 _SHOWN = 40
 
 
-def rollout_from_v1(document: dict[str, Any], rules: ReadingRules) -> Rollout:
+def rollout_from_v1(document: dict[str, Any], rules: ReadingRules, contract: PolicyContract | None = None) -> Rollout:
     """Return the rollout of a parsed version 1 document, as it is written. `fit` applies the rules to it.
 
-    Only the names of choices are replaced by their numbers here. Raises RolloutError, which names the field.
+    Only the names of choices are replaced by their numbers here. `contract` is that of the first experience of the
+    file, if the document is another part of it. Raises RolloutError, which names the field.
     """
     experiences = document["experiences"]
     if not isinstance(experiences, list) or not experiences:
-        raise RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
+        raise no_experiences()
     if set(map(type, experiences)) != {dict}:
         raise RolloutError("an entry of `experiences` is not an object", hint=SEE_FORMATS)
-    if found := misnamed_field(experiences[0]):
+    if contract is None and (found := misnamed_field(experiences[0])):
         raise RolloutError(f"the experiences have `{found[0]}` instead of `{found[1]}`", hint=f"name it `{found[1]}`")
-    contract = _contract_of(experiences[0])
+    contract = contract or _contract_of(experiences[0])
     n = len(experiences)
     return Rollout(
         contract=contract,
@@ -56,6 +57,11 @@ def rollout_from_v1(document: dict[str, Any], rules: ReadingRules) -> Rollout:
         left_out=0,
         states_bounds=False,
     )
+
+
+def no_experiences() -> RolloutError:
+    """Return the error for a version 1 file without experiences."""
+    return RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
 
 
 def _contract_of(first: dict[str, Any]) -> PolicyContract:

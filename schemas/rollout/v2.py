@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
+from schemas.rollout.large.parts import ListText
 from schemas.rollout.rollout import (
     SEE_FORMATS,
     Float32,
@@ -31,6 +32,10 @@ from schemas.rollout.v2_columns import (
 from schemas.text import printable
 
 SCHEMA_NAME = "hotlap.rollout/2"
+MEMBERS = frozenset({"schema", "policy_version", "noise_std", "action_space", "observations", "actions", "rewards"})
+MEMBERS |= {"terminated", "truncated", "log_probs", "values", "agents", "final_observations", "reward_parts"}
+MEMBERS |= {"critic_observations", "final_critic_observations"}
+"""What is read of a file; the values of other members are ignored."""
 _LARGEST = float(np.finfo(np.float32).max)
 _ACTION_SPACE: TypeAdapter[ActionSpace] = TypeAdapter(ActionSpace)
 
@@ -162,7 +167,9 @@ def _agents(document: dict[str, Any], n: int) -> AgentColumn:
     value = document.get("agents")
     if value is None:
         return AgentColumn(np.zeros(n, dtype=np.int32))
-    if isinstance(value, dict):
+    if isinstance(value, ListText):
+        agents = agents_from_values(value.values(), "agents")
+    elif isinstance(value, dict):
         column = from_base64(value, "agents")
         if column.ndim != 1 or (column.dtype.kind == "f" and not (np.abs(column) <= 2**53).all()):
             raise RolloutError("`agents` are not always whole numbers", hint="number the agents from 0")
@@ -190,7 +197,7 @@ def _finals(document: dict[str, Any], column: str, size: int, agents: AgentColum
     if value is None or value in ([], {}):
         return None
     names = [agent_name(name, f"a key of `{column}`") for name in value] if _is_by_agent(value) else None
-    rows = value if names is None else list(value.values())
+    rows = value if names is None else [row.values() if isinstance(row, ListText) else row for row in value.values()]
     observations = as_float32(rows, column, ndim=None if size == 1 else 2)
     observations = observations.reshape(len(observations), -1)
     if observations.shape[1] != size:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RolloutError
+from schemas.rollout.large.parts import ListText
 from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32
 from schemas.rollout.v1 import number_of
 from schemas.text import printable
@@ -60,12 +61,32 @@ def as_float32(
         return column.astype(np.float32)
 
 
-def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
+def _from_text(value: ListText, name: str, allowed: frozenset[type]) -> Float32:
+    """Return the column of a long list, which is parsed in parts. Raises RolloutError."""
+    parts: list[Float32] = []
+    rows = 0
+    for values in value.parts():
+        try:
+            part = _from_lists(values, name, allowed, parts[0].shape[1] if parts and parts[0].ndim == 2 else None)
+        except RolloutError as error:
+            raise error.of_later_rows(rows) from None
+        if parts and part.ndim != parts[0].ndim:
+            raise _mixed(name)
+        rows += len(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts.append(part.astype(np.float32))
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
+def _from_lists(value: Any, name: str, allowed: frozenset[type], width: int | None = None) -> npt.NDArray[Any]:
+    """Return the column of a list of values or of rows; `width` is that of the first row, if it is in another part."""
+    if isinstance(value, ListText):
+        return _from_text(value, name, allowed)
     if not isinstance(value, list):
         raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint=SEE_FORMATS)
     is_wide = bool(value) and isinstance(value[0], list)
     if is_wide:
-        _require_equal_rows(value, name)
+        _require_equal_rows(value, name, width)
     flat = list(chain.from_iterable(value)) if is_wide else value
     found = set(map(type, flat)) - allowed
     if found == {str} and NoneType in allowed:
@@ -78,16 +99,21 @@ def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[
     return column.reshape(len(value), -1) if is_wide and flat else column
 
 
-def _require_equal_rows(rows: list[Any], name: str) -> None:
+def _mixed(name: str) -> RolloutError:
+    return RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
+
+
+def _require_equal_rows(rows: list[Any], name: str, width: int | None) -> None:
     if set(map(type, rows)) != {list}:
-        raise RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
-    width = len(rows[0])
+        raise _mixed(name)
+    width = len(rows[0]) if width is None else width
     for index, row in enumerate(rows):
         if len(row) != width:
-            raise RolloutError(
-                f"`{name}` is ragged: {len(row)} values in row {index}, but {width} in the first",
-                hint=SEE_FORMATS,
-            )
+            raise _ragged(name, len(row), index, width)
+
+
+def _ragged(name: str, width: int, row: int, first: int) -> RolloutError:
+    return RolloutError(f"`{name}` is ragged: {width} values in row {row}, but {first} in the first", hint=SEE_FORMATS)
 
 
 def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:

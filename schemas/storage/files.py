@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from schemas.errors import HotlapError
-from schemas.storage.careful_open import open_regular
+from schemas.storage.careful_open import is_link, open_regular
 from schemas.storage.held_open import HELD_OPEN_TIMEOUT_S, is_held_open, retry_while_held_open
 from schemas.storage.windows_paths import for_system
 
@@ -84,7 +84,10 @@ class Disk:
         for_system(path).mkdir(parents=True, exist_ok=True)
 
     def remove_folder(self, path: Path) -> None:
-        """Remove a folder and its content if it exists."""
+        """Remove a folder and its content if it exists. Of a link only the link itself is removed."""
+        if is_link(for_system(path)):
+            for_system(path).unlink()
+            return
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(for_system(path))
 

@@ -21,7 +21,7 @@ import numpy as np
 from schemas.contract import ContinuousActions
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
-from schemas.rollout.encoding import parse_document
+from schemas.rollout.encoding import as_utf8, parse_text
 from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
@@ -120,7 +120,7 @@ def _broken_by_fast_reader(data: bytes) -> list[str]:
     if fast is None:
         return []
     try:
-        text, document = parse_document(data)
+        text, document = parse_text(as_utf8(data))
         require_unique_keys(text, document)
         general = rollout_from_v1(document, NO_RULES)
     except RolloutError as error:

@@ -127,6 +127,9 @@ def misbehave(mode: str, output: Path) -> None:
         raise RuntimeError("a bug")
     if mode in {"silent", "deaf"}:
         time.sleep(3600)
+    if mode == "closes its output":
+        os.close(1)
+        time.sleep(3600)
     if mode == "talks on":
         while True:
             send("heartbeat", doing=f"thinking {time.monotonic()}", progress=0.1)
@@ -211,7 +214,7 @@ def work(job: dict[str, Any], mode: str) -> None:
         raise RuntimeError("a late bug")
     send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
-    model = make_model(version=cycle, seed=cycle, contract=job["contract"])
+    model = make_model(version=cycle, seed=cycle, contract=job["contract"], hidden=job["hidden_sizes"][0])
     files[f"model_epoch_{best}.json"] = with_fault(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():
@@ -235,6 +238,20 @@ def work(job: dict[str, Any], mode: str) -> None:
         hidden_sizes=job["hidden_sizes"],
         losses={"value_loss": 0.25},
     )
+    if mode == "writes on":
+        write_on(output, files)
+
+
+def write_on(output: Path, files: dict[str, bytes]) -> None:
+    """Write other content to the folder again and again, after the daemon has moved it."""
+    while output.exists():
+        time.sleep(0.01)
+    while True:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            (output / name).write_bytes(b"written after the result")
+        (output.parents[1] / GO_ON_NAME).touch()
+        time.sleep(0.01)
 
 
 def main() -> None:
@@ -244,7 +261,7 @@ def main() -> None:
         sys.stdout.flush()
     if mode == "no torch":
         raise ModuleNotFoundError("No module named 'torch'")
-    if mode in {"stubborn", "deaf"}:
+    if mode in {"stubborn", "deaf", "writes on"}:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if mode in {"warm", "lingers"}:
         send("ready", versions={"fake": "1"})
@@ -256,7 +273,7 @@ def main() -> None:
         job = json.loads(line)
         print(f"job {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
     mode = "" if job["kind"] == "initial" else mode
-    if mode not in {"deaf", "orphaned"}:
+    if mode not in {"deaf", "orphaned", "writes on"}:
         threading.Thread(target=lifeline, daemon=True).start()
     if mode == "never ready":
         time.sleep(3600)

@@ -151,6 +151,9 @@ def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]
                 standard_error=standard_error_of(history),
             )
         )
+    for name in sorted(p.name for p in output.folder.glob("model_epoch_*.pt") if not NAME.fullmatch(p.name)):
+        reason = f"{name}: write the number of an epoch with up to 9 digits and without leading zeros"
+        notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
     return candidates
 
 

@@ -20,6 +20,7 @@ SECTIONS: Mapping[str, range] = {
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
     "A damaged ledger": range(80, 85),
+    "Stored arrays and trainers' results": range(85, 90),
     "Entries of other programs, daemons in containers": range(90, 94),
 }
 
@@ -129,6 +130,23 @@ _LEDGER = {
     84: Row("a ledger of very many cycles", "`history` and a start take time in proportion, not more"),
 }
 
+_STORED = {
+    85: Row("arrays in State/cache with a right checksum and wrong content", "the rollout's own file is read instead"),
+    86: Row("rollouts of any kind", "reading takes less than 10 bytes of memory for each byte of a large file"),
+    87: Row(
+        "a result that names other folders or files, or impossible numbers",
+        "a failed attempt; nothing outside the staging folder is read, written or published",
+    ),
+    88: Row(
+        "a trainer that does not end after its result, or writes on",
+        "ended within `stop_grace_s`; its result counts if its files are unchanged",
+    ),
+    89: Row(
+        "a training script that writes links, folders, or checkpoints of impossible epochs",
+        "these are not read; the other checkpoints are ranked",
+    ),
+}
+
 _FOREIGN = {
     90: Row(
         "a file in the place of a folder of Hotlap, or a folder in the place of a file",
@@ -148,4 +166,6 @@ _FOREIGN = {
     ),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_LEDGER, **_FOREIGN}
+ROWS: Mapping[int, Row] = {
+    **_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_LEDGER, **_STORED, **_FOREIGN,
+}  # fmt: skip

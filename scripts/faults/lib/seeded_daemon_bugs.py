@@ -69,8 +69,8 @@ DAEMON_BUGS = (
         (
             Replacement(
                 "daemon/publishing/publish.py",
-                "    check_probe(model)\n    if differences := contract.differences(model.contract):\n",
-                "    if differences := contract.differences(model.contract):\n",
+                "    check_probe(model)\n    differences = list(contract.differences(model.contract))\n",
+                "    differences = list(contract.differences(model.contract))\n",
             ),
         ),
         (f"{_TRAINER_OUTPUT}::test_a_model_that_is_not_what_was_trained_is_never_published",),

@@ -37,9 +37,8 @@ def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
     output = Path(job.output)
     epochs = [0] if job.kind == "initial" else list(range(1, EPOCHS + 1))
     files = {f"model_epoch_{epoch}.pt": f"checkpoint {job.policy_version} {epoch}".encode() for epoch in epochs}
-    model = make_model(
-        version=job.policy_version, seed=job.policy_version, observation_size=job.contract.observation_size
-    )
+    size, hidden = job.contract.observation_size, job.hidden_sizes[0]
+    model = make_model(version=job.policy_version, seed=job.policy_version, observation_size=size, hidden=hidden)
     new = tuple(rollout.sha256 for rollout in job.rollouts if rollout.is_new)
     lineage = model.lineage.model_copy(update={"epoch": epochs[-1], "rollouts": new})
     files[f"model_epoch_{epochs[-1]}.json"] = model_to_bytes(dataclasses.replace(model, lineage=lineage))
