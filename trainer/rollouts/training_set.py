@@ -299,4 +299,4 @@ def choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
     """Return raw observations for the model's probe, float32 [p, O]."""
     rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
-    return torch.from_numpy(experiences.observation_BO[rows.numpy()])
+    return torch.from_numpy(experiences.observation_BO[rows.numpy()]).float()

@@ -1,7 +1,7 @@
 """Statistics that outliers have made useless: they start again.
 
-Those of observations can be so only in checkpoints of a version that did not limit outliers, which are known by returns
-without a reach. Later ones stay: observations that vary less than they did are not a reason to forget how much they can.
+Those of observations can be useless only in checkpoints of a version that did not limit outliers: these have returns
+without a reach. Later ones stay, because observations that vary less for a while may vary as before again.
 """
 
 from __future__ import annotations
