@@ -119,8 +119,7 @@ def rescale_and_build(
     trains_policy = has_signal and not is_far
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
     images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
-    reward_std = return_deviation(experiences, settings.gamma)
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B], reward_std)
+    normalisers = _update_returns(parent, experiences, normalisers, target_B, settings.gamma)
     held_B = choose_held_out_rows(experiences, can_bootstrap_B, job)
     moves_B = counts_B & trains_policy
     weight_B, returns = rho_B * moves_B, normalisers.returns
@@ -234,12 +233,13 @@ def _update_normalisers(
 
 
 def _update_returns(
-    network: Network, parent: Parent, normalisers: Normalisers, target_B: Float64, reward_std: float
+    parent: Parent, experiences: Experiences, normalisers: Normalisers, target_B: Float64, gamma: float
 ) -> Normalisers:
-    """Return normalisers that include the value targets, and rescale the network's value head to them."""
-    before = normalisers.returns
-    after = before.updated(target_B, reward_std) if parent.trained else before
-    popart(network.stacks().value[-1], before, after)
+    """Return normalisers that include the value targets, and rescale the parent's value head to them."""
+    after = before = normalisers.returns
+    if parent.trained:
+        after = before.updated(target_B[experiences.can_bootstrap_B], return_deviation(experiences, gamma))
+    popart(parent.network.stacks().value[-1], before, after)
     return Normalisers(normalisers.observations, after)
 
 

@@ -9,8 +9,8 @@ Data without outliers lose nothing:
 - A normal column has a spread of 2.6 deviations, so its limit is 77 deviations; heavy tails have a larger spread.
 - If nearly all rows are equal (flags, sparse rewards, sensors that are mostly 0), the spread is that of the others.
 - One or two events in a column that was constant are outliers only beyond LARGEST_EVENT; so are rare rewards.
-- A reward counts in full up to USUAL_REWARD, and up to RECURRING spreads if it recurs. An observation that lasts for some
-  steps counts in full up to LASTING spreads; the usual range grows with it.
+- A reward counts in full up to USUAL_REWARD, and up to RECURRING spreads if it recurs.
+- An observation that lasts for some steps counts up to LASTING spreads; the usual range grows with it.
 - What a tenth of the rows contain is never an outlier. So a game may change its units.
 """
 
