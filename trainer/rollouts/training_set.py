@@ -218,9 +218,7 @@ def _update_normalisers(
     policy is the same to the last bit.
     """
     before = parent.normalisers
-    counted_B = experiences.is_new_B
-    if not parent.trained and not counted_B.any():
-        counted_B = np.ones(experiences.size, dtype=bool)
+    counted_B = experiences.is_new_B if parent.trained else moves_policy(experiences.is_new_B)
     after = before.observations
     if counted_B.any() and not keeps_policy:
         after = after.updated(experiences.observation_BO[counted_B])
