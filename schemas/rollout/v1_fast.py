@@ -23,7 +23,7 @@ from schemas.rollout.agents import agents_from_numbers
 from schemas.rollout.duplicate_keys import first_experience, has_unique_keys
 from schemas.rollout.large.joining import joined
 from schemas.rollout.large.parts import BETWEEN_OBJECTS, MAX_PART_BYTES, PART_BYTES, WHOLE_BYTES
-from schemas.rollout.rollout import Rollout, misnamed_field
+from schemas.rollout.rollout import Rollout, misnamed_field, narrowed
 
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
 _LIST_BEGINS = re.compile(rb'\s*\{\s*"experiences"\s*:\s*\[')
@@ -161,7 +161,7 @@ def _columns(experiences: list[Any], names: tuple[str, ...], size: int) -> Rollo
     with np.errstate(over="ignore"):
         return Rollout(
             contract=PolicyContract(observation_size=size, action_space=ContinuousActions.named(names)),
-            observations=observations.astype(np.float32),
+            observations=narrowed(observations),
             actions=np.stack(columns, axis=1).astype(np.float32),
             rewards=reward.astype(np.float32),
             terminated=done.astype(bool),
