@@ -45,7 +45,7 @@ _COLUMNS = (
 _OPTIONAL_COLUMNS = ("critic_observations", "final_critic_observations")
 _OF_ANOTHER_HEAD = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
 """What reading a head raises that Hotlap did not write."""
-_DTYPES = frozenset({"<f4", "<i4", "|b1"})
+_DTYPES = frozenset({"<f4", "<f8", "<i4", "|b1"})
 MAX_BYTES = 1 << 30
 """More than the arrays of the largest rollout file need; a larger file is not read."""
 

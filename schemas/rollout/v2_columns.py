@@ -92,7 +92,7 @@ def _from_text(value: ListText, name: str, allowed: frozenset[type]) -> Numbers:
             raise _mixed(name)
         rows += len(values)
         part = part.astype(np.float64, copy=False)
-        parts.append(narrowed(part.reshape(len(part), -1)).reshape(part.shape))
+        parts.append(narrowed(part.reshape(len(part), -1)).reshape(part.shape) if part.size else part)
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
 

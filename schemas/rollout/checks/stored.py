@@ -22,7 +22,10 @@ from schemas.rollout.rollout import (
     require_plain_names,
 )
 
-_FLOAT32 = np.dtype("<f4")
+_FLOAT32, _FLOAT64 = np.dtype("<f4"), np.dtype("<f8")
+_OBSERVATIONS = frozenset(
+    {"observations", "final_observations", "critic_observations", "final_critic_observations"}
+)  #: float64 if float32 would round their differences away
 _COLUMN_TYPES = {
     "observations": _FLOAT32,
     "actions": _FLOAT32,
@@ -87,7 +90,7 @@ def _require_shapes(rollout: Rollout) -> None:
 
 
 def _require_column(name: str, column: npt.NDArray[np.generic], kind: np.dtype[np.generic], shape: object) -> None:
-    if column.dtype != kind or column.shape != shape:
+    if column.dtype not in {kind, _FLOAT64 if name in _OBSERVATIONS else kind} or column.shape != shape:
         raise _fault(f"{name} is {column.dtype.str} {column.shape} instead of {kind.str} {shape}")
     if kind == np.bool_ and column.view(np.uint8).max(initial=0) > 1:
         raise _fault(f"{name} contains bytes that are not 0 or 1")
