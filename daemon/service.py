@@ -16,7 +16,8 @@ from daemon.rollouts.inbox import Inbox
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
-from daemon.training.job_builder import parent_checkpoint, project_contract
+from daemon.training.job_builder import project_contract
+from daemon.training.recovery.parents import usual_parent
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
@@ -208,7 +209,7 @@ class Service:
 
     def _begin(self, kind: str, cause: str) -> bool:
         context = self._context
-        parent = parent_checkpoint(context)
+        parent = usual_parent(context).checkpoint
         parent_name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
         first, now_s = first_free_cycle(context), context.clock.utc_s()
         cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=now_s, first=first)

@@ -50,6 +50,7 @@ class RolloutRow:
     sha256: str
     name: str
     cycle_id: int | None
+    is_suspect: bool = False  #: a cycle failed because of it, so no cycle trains on it any more
 
 
 @dataclass(slots=True)
@@ -145,8 +146,8 @@ def _read_rows(db: sqlite3.Connection, ledger: LedgerContents) -> None:
         result = orjson.loads(row["result"])["files"] if row["result"] else {}
         ledger.cycles[row["id"]] = CycleRow(row["id"], row["kind"], row["phase"], dict(result))
     ledger.rollouts = [
-        RolloutRow(row["sha256"], row["name"], row["cycle_id"])
-        for row in db.execute("SELECT sha256, name, cycle_id FROM rollout ORDER BY id")
+        RolloutRow(row["sha256"], row["name"], row["cycle_id"], "suspect" in row.keys() and row["suspect"] != "")
+        for row in db.execute("SELECT * FROM rollout ORDER BY id")  # an older ledger does not have all columns
     ]
     ledger.files = {
         row["name"]: (FileSignature(row["size"], row["mtime_ns"], row["inode"]), row["sha256"])
