@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError
-from schemas.job import ExitCode, Failure
+from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError, split_code
+from schemas.job import ExitCode, Failure, Suspect
 from schemas.program.children import CODE_ROOT
 from schemas.storage.windows_paths import error_text, shown_path
 from schemas.text import printable
@@ -26,11 +26,27 @@ _CODES: tuple[tuple[type[HotlapError], ExitCode], ...] = (
 )
 _HOTLAP_FOLDERS = (CODE_ROOT / "trainer", CODE_ROOT / "schemas")
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
+_SUSPECTS_NAMED = 3
 _LONGEST_MESSAGE = 1500  #: characters of an unexpected exception's own text, so that the end of the line is not cut off
+
+
+class ExplainedError(Exception):
+    """A training failed, and the rollouts or the parent that caused it are known."""
+
+    def __init__(self, error: Exception, suspects: tuple[Suspect, ...], *, blames_parent: bool) -> None:
+        super().__init__(str(error))
+        self.error, self.suspects, self.blames_parent = error, suspects, blames_parent
 
 
 def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
     """Return the exit code for an exception, and the failure to report to the daemon or the user."""
+    if isinstance(error, ExplainedError):
+        code, failure = failure_of(error.error)
+        cause = _cause_in_words(error)
+        message, last_code = split_code(failure.message)
+        message = printable(f"{cause}; {message.partition(' -> ')[0]} [{last_code or failure.code}]")
+        more = {"message": message, "suspects": error.suspects, "blames_parent": error.blames_parent}
+        return code, failure.model_copy(update=more)
     if isinstance(error, HotlapError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BAD_DATA)
         return code, Failure(code=error.code, message=str(error))
@@ -45,6 +61,19 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
         reason = printable(f"{error.strerror}: {shown_path(error.filename or '')}")
         return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> free some space and try again [E_DISK]")
     return ExitCode.BUG, Failure(code="E_BUG", message=_describe_bug(error))
+
+
+def _cause_in_words(error: ExplainedError) -> str:
+    if error.blames_parent:
+        return "it can be trained from an untrained network, but not from its parent"
+    named = "; ".join(f"{suspect.name}: {suspect.reason}" for suspect in error.suspects[:_SUSPECTS_NAMED])
+    more = len(error.suspects) - _SUSPECTS_NAMED
+    return f"{named}{f'; and {more} more rollouts' if more > 0 else ''}"
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Return whether another attempt may work: memory, disk or file handles were short."""
+    return is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
