@@ -219,7 +219,7 @@ class Service:
             context.log.info(
                 f"[1/5] rollouts taken in: {len(rollouts)} ({experiences:,} experiences), cycle {cycle.id}"
             )
-            context.clear_warning("W_NONFINITE")
+            context.clear_warning("W_NONFINITE", "W_OLDER_PARENT")
         self._runner.begin(cycle)
         return True
 

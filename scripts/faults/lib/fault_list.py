@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "Failures that the data or the parent cause": range(90, 95),
 }
 
 _INPUT = {
@@ -116,4 +117,20 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND}
+_CAUSES = {
+    90: Row(
+        "a rollout makes the training of its cycle, or of later ones, fail",
+        "the column and the value are named; it is rejected, and the rest is trained at once",
+    ),
+    91: Row("kill -9 while such a rollout is rejected", "the next start continues without it; nothing is lost"),
+    92: Row(
+        "memory runs out because of one giant rollout", "after a second attempt it is rejected, and the rest is trained"
+    ),
+    93: Row(
+        "the published checkpoint cannot be trained further: damaged, missing, or with ruined statistics",
+        "the cycle continues from an older one, which is named",
+    ),
+    94: Row("the trainer crashes again and again with one parent", "an older parent is tried before the cycle parks"),
+}
+
+ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_CAUSES}
