@@ -11,7 +11,7 @@ moments adapt within 1 / (1 - beta2) = 1000 steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,14 @@ MAX_SHIFT = 100.0
 """Largest mean in units of the scale. With a larger one, W x + b of the folded layer loses digits in float32."""
 RETURN_RATE = 0.3
 """Weight of one cycle's targets in the statistics of the returns."""
+MOST_GROWTH = 10.0
+"""How much the deviation of the returns may grow in one cycle."""
+LARGEST_TARGET = 100.0
+"""Largest value target in deviations. Only targets whose deviation may not grow as fast as they do are larger."""
+_REACH = 2.0
+"""Room for values beyond the largest return that the rewards allow: values of a network have errors."""
+_REACH_DECAY = 0.95
+_LONGEST_HORIZON = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +89,16 @@ class ObservationNormaliser:
 
 @dataclass(frozen=True, slots=True)
 class ReturnNormaliser:
-    """Moving mean and standard deviation of the value targets, in reward units."""
+    """Moving mean and standard deviation of the value targets, in reward units.
+
+    Targets contain values of a network, and determine the units of its values. So a wrong value could grow from cycle
+    to cycle. `reach` prevents it: no value and no deviation is larger, and only rewards determine it.
+    """
 
     mean: float = 0.0
     std: float = 1.0
     is_set: bool = False
+    reach: float = 0.0  #: twice the largest return that recent rewards allow; 0 = not known
 
     def updated(self, target_B: Float64) -> ReturnNormaliser:
         """Return the statistics moved toward this cycle's targets. The first targets are used as they are."""
@@ -95,11 +108,34 @@ class ReturnNormaliser:
             mean = self.mean + RETURN_RATE * (mean - self.mean)
             square = old_square + RETURN_RATE * (square - old_square)
         std = max(float(np.sqrt(max(square - mean**2, 0.0))), 1e-3 * abs(mean))
-        return ReturnNormaliser(mean, std if std > 1e-12 else 1.0, True)
+        after = replace(self, mean=mean, std=std if std > 1e-12 else 1.0, is_set=True)
+        return after.not_far_from(self) if self.is_set else after
+
+    def not_far_from(self, before: ReturnNormaliser) -> ReturnNormaliser:
+        """Return the statistics with a deviation that is not much larger than before."""
+        return replace(self, std=min(self.std, MOST_GROWTH * before.std))
+
+    def reaching(self, reward_B: Float32, gamma: float) -> ReturnNormaliser:
+        """Return the statistics with the reach of these rewards, or that of earlier ones, which is slowly forgotten."""
+        largest = float(np.abs(reward_B).max(initial=0.0)) * horizon(gamma)
+        return replace(self, reach=max(_REACH * largest, _REACH_DECAY * self.reach))
+
+    def largest_reward(self, gamma: float) -> float:
+        """Return the largest reward that the reach comes from; 0 if it is not known."""
+        return self.reach / _REACH / horizon(gamma)
+
+    def limited(self, value_B: Float64, room: float = 0.0) -> Float64:
+        """Return values in reward units, none beyond the reach by more than `room`."""
+        limit = self.reach + room
+        return np.clip(value_B, -limit, limit) if self.reach else value_B
 
     def normalised(self, return_B: Float64) -> Float64:
         """Return returns in normalised units."""
         return (return_B - self.mean) / self.std
+
+    def targets(self, return_B: Float64) -> Float64:
+        """Return value targets in normalised units."""
+        return np.clip(self.normalised(return_B), -LARGEST_TARGET, LARGEST_TARGET)
 
     def restored(self, value_B: Float64) -> Float64:
         """Return values of the network in reward units."""
@@ -107,7 +143,12 @@ class ReturnNormaliser:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and values for a checkpoint."""
-        return {"mean": self.mean, "std": self.std, "is_set": self.is_set}
+        return {"mean": self.mean, "std": self.std, "is_set": self.is_set, "reach": self.reach}
+
+
+def horizon(gamma: float) -> float:
+    """Return the discounted number of steps that a reward of each step adds up over."""
+    return min(1.0 / max(1.0 - gamma, 1e-12), _LONGEST_HORIZON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +181,9 @@ class Normalisers:
             ObservationNormaliser(
                 observations["mean"].double(), observations["var"].double(), float(observations["count"])
             ),
-            ReturnNormaliser(float(returns["mean"]), float(returns["std"]), bool(returns["is_set"])),
+            ReturnNormaliser(
+                float(returns["mean"]), float(returns["std"]), bool(returns["is_set"]), float(returns.get("reach", 0.0))
+            ),
         )
 
 

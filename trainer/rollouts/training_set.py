@@ -136,7 +136,7 @@ def rescale_and_build(
         probe=choose_probe(experiences, job),
         trains_policy=trains_policy,
         policy_trained=parent.trained or trains_policy,
-        value_targets=ValueTargets.of(as_float32(returns.normalised(target_B)), *masks),
+        value_targets=ValueTargets.of(as_float32(returns.targets(target_B)), *masks),
         size=int(can_bootstrap_B.sum()),
     )
 
@@ -180,7 +180,7 @@ def _values_and_advantages(
     settings: TrainerSettings,
 ) -> tuple[Float64, Float64]:
     """Return the value of each step and its advantage, in reward units."""
-    value_B, final_value_F = outputs.values_in_reward_units(returns)
+    value_B, final_value_F = map(returns.limited, outputs.values_in_reward_units(returns))
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,
@@ -229,7 +229,7 @@ def _update_normalisers(
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))
     rescale_inputs(network.stacks(), before.observations, after)
-    return Normalisers(after, before.returns)
+    return Normalisers(after, before.returns.reaching(experiences.reward_B, gamma))
 
 
 def _update_returns(network: Network, parent: Parent, normalisers: Normalisers, target_B: Float64) -> Normalisers:
@@ -249,7 +249,7 @@ def first_return_normaliser(experiences: Experiences, gamma: float) -> ReturnNor
         can_bootstrap_B=experiences.can_bootstrap_B,
         gamma=gamma,
     )
-    return ReturnNormaliser().updated(returns)
+    return ReturnNormaliser().updated(returns).reaching(experiences.reward_B, gamma)
 
 
 @torch.no_grad()
