@@ -190,7 +190,8 @@ class _Search:
         """Return the only rollout as a suspect, if its own values are far apart. It cannot be tested."""
         if len(self._rollouts) != 1:
             return ()
-        return tuple(Suspect(sha256=f.sha256, name=f.name, reason=f.in_words()) for f in far if f.ratio >= _FAR[0])
+        certain = [f for f in far if f.ratio >= _FAR[0] and abs(f.value) >= _FAR[0]]
+        return tuple(Suspect(sha256=f.sha256, name=f.name, reason=f.in_words()) for f in certain)
 
     def _without(self, hashes: frozenset[str]) -> list[RolloutInput]:
         return [entry for entry in self._rollouts if entry.sha256 not in hashes]

@@ -14,8 +14,8 @@ from trainer.common.shapes import Float64
 from trainer.rollouts.loading import LoadedRollout
 
 _ENOUGH_FILES = 3
-"""With fewer rollouts, a value is compared with the other values of all rollouts and not with the largest of each."""
-_MOST_USUAL = 0.99
+"""With fewer rollouts, a value is compared with most values of one rollout and not with the largest of each."""
+_MOST = 0.9
 _LEAST_USUAL = 1e-3
 """A column that is otherwise constant counts as if it usually reached this far."""
 
@@ -69,10 +69,11 @@ def _of_column(name: str, loaded: Sequence[LoadedRollout], columns: Sequence[Flo
     if not present:
         return
     centre = float(np.median([np.median(column) for column in present]))
-    reaches = [float(np.abs(column - centre).max()) for column in present]
     if len(present) < _ENOUGH_FILES:
-        reaches = [float(np.quantile(np.abs(column - centre), _MOST_USUAL)) for column in present]
-    usual = max(float(np.median(reaches)), _LEAST_USUAL * max(1.0, abs(centre)))
+        usual = min(float(np.quantile(np.abs(column - centre), _MOST)) for column in present)
+    else:
+        usual = float(np.median([np.abs(column - centre).max() for column in present]))
+    usual = max(usual, _LEAST_USUAL * max(1.0, abs(centre)))
     for item, column in zip(loaded, finite, strict=True):
         if len(column):
             row = int(np.abs(column - centre).argmax())

@@ -57,14 +57,14 @@ def _without_suspects(context: Context, active: ActiveCycle, failed: Failed) -> 
         return False
     hashes = {suspect.sha256 for suspect in suspects}
     has_rest = any(used.row.sha256 not in hashes for used in new)
-    without = f"without {_names(suspects)}" if has_rest else "because of all its rollouts"
-    why = f"{_WITHOUT}{_names(suspects)}: {failed.why}" if has_rest else failed.why
-    active.mark_suspects(suspects, CauseRemoved(why, has_rollouts=has_rest))
+    again = f"{_WITHOUT}{_names(suspects)}"
+    active.mark_suspects(suspects, CauseRemoved(f"{again}: {failed.why}" if has_rest else failed.why, has_rest))
     if has_rest:
-        context.log.warning(f"cycle {cycle_id}: {failed.why}; it is trained again {without}, which are in Rejected")
+        context.log.warning(f"cycle {cycle_id}: {failed.why}; it is {again}")
     else:
         log = context.paths.cycle_log(cycle_id).name
-        context.warn("W_CYCLE_FAILED", f"cycle {cycle_id} failed {without}: {failed.why} (log: Logs/{log})")
+        text = f"cycle {cycle_id} failed because of all its rollouts: {failed.why} (log: Logs/{log})"
+        context.warn("W_CYCLE_FAILED", text)
     return True
 
 
