@@ -146,7 +146,7 @@ def _read_rows(db: sqlite3.Connection, ledger: LedgerContents) -> None:
         result = orjson.loads(row["result"])["files"] if row["result"] else {}
         ledger.cycles[row["id"]] = CycleRow(row["id"], row["kind"], row["phase"], dict(result))
     ledger.rollouts = [
-        RolloutRow(row["sha256"], row["name"], row["cycle_id"], "suspect" in row.keys() and row["suspect"] != "")
+        RolloutRow(row["sha256"], row["name"], row["cycle_id"], bool(dict(row).get("suspect")))
         for row in db.execute("SELECT * FROM rollout ORDER BY id")  # an older ledger does not have all columns
     ]
     ledger.files = {

@@ -126,7 +126,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class CauseRemoved:
-    """An attempt failed, but its cause was found and will not be in the next one: the cycle is trained again at once."""
+    """An attempt failed, but its cause was found and will not be in the next one, which starts at once."""
 
     why: str
     has_rollouts: bool = True  #: false: all rollouts of the cycle caused it, so the cycle has failed

@@ -111,7 +111,10 @@ class RolloutTable(LedgerConnection):
         rows = self._db.execute(
             "SELECT file.*, rollout.suspect FROM rollout JOIN file USING (sha256) WHERE rollout.suspect <> ''"
         )
-        return [(r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"], r["suspect"]) for r in rows]
+        return [
+            (r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"], r["suspect"]) for r in rows
+        ]
+
     def used_files(self) -> list[tuple[str, float]]:
         """Return (name, reward per step) of the files that ended cycles have used, oldest first."""
         rows = self._db.execute(

@@ -74,9 +74,7 @@ def _open(job: Job, notices: Notices) -> Parent:
     load_weights(network, checkpoint, job.settings.network)
     optimizer_state = matching_state(checkpoint, network)
     if not optimizer_state and checkpoint.optimizer_state_dict:
-        notices.send(
-            "W_OPTIMIZER", "the parent's optimizer state cannot be used: the optimizer starts from scratch"
-        )
+        notices.send("W_OPTIMIZER", "the parent's optimizer state cannot be used: the optimizer starts from scratch")
     if job.fresh_statistics:
         return _without_statistics(network, checkpoint)
     return Parent(

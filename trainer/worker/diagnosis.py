@@ -210,7 +210,7 @@ class _Search:
         output.mkdir()
         try:
             self._train(self._job.model_copy(update=changes | parent), self._reporter, PrefetchCache())
-        except Exception as error:  # noqa: BLE001  whatever it is, these rollouts do not work
+        except Exception as error:
             if is_temporary(error):
                 raise
             traceback.clear_frames(error.__traceback__)

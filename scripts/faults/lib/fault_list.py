@@ -1,4 +1,4 @@
-"""The 72 rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
+"""The rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
 
 from __future__ import annotations
 

@@ -85,7 +85,9 @@ def test_a_rollout_that_makes_a_cycle_fail_is_rejected_and_the_others_are_traine
         warnings = [line for line in harness.log.lines if line.startswith("WARNING")]
         assert any(line.startswith(f"WARNING cycle 1: no [E_PROBE]; it is trained again without {name_of(2)}")
                    for line in warnings)  # fmt: skip
-        assert any(line.startswith(f"WARNING {name_of(2)} was rejected: cycle 1 failed because of it: ") for line in warnings)
+        assert any(
+            line.startswith(f"WARNING {name_of(2)} was rejected: cycle 1 failed because of it: ") for line in warnings
+        )
         harness.write_rollouts(4, 5, 6)
         harness.until_version(2)
         assert name_of(2) not in {r.name for r in trainer.jobs[-1].rollouts}
@@ -178,7 +180,7 @@ def test_a_suspect_file_that_cannot_be_moved_is_not_used_and_moved_later(fresh_p
         assert sum("cannot be moved and stays in Exports" in line for line in harness.log.lines) == 1
     is_open = False
     with InstantHarness(folder) as harness:
-        harness.until(lambda: (harness.paths.rejected / name_of(2)).exists())
+        harness.until((harness.paths.rejected / name_of(2)).exists)
         assert harness.ledger.pending_count() == 0
     assert violations(folder) == ()
 
@@ -210,7 +212,7 @@ def test_a_kill_at_any_operation_of_the_removal_loses_nothing(fresh_project):
         with InstantHarness(folder, auto_train_after_n_rollouts=3) as harness:
             trainer = FailingTrainer(harness, bad={2})
             harness.until_version(1)
-            harness.until(lambda: len(moved(harness)) == 1)  # noqa: B023
+            harness.until(lambda: len(moved(harness)) == 1)
             assert harness.ledger.history()[-1].rollouts == (name_of(1), name_of(3))
             assert len(trainer.jobs) == 1, "the ledger has named the rollout before its file was moved"
         assert violations(folder) == ()
