@@ -112,7 +112,11 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
 
     Raises ModelError, ContractError or OSError.
     """
-    data = read_with_retries(path, limit=MAX_MODEL_BYTES)
+    try:
+        data = read_with_retries(path, limit=MAX_MODEL_BYTES)
+    except FileNotFoundError:
+        hint = "publish another epoch: `hotlap publish --epoch K`"
+        raise ModelError(f"{path.name} does not exist any more", hint=hint, code="E_PARENT") from None
     if job.parent_sha256 and sha256_of(data) != job.parent_sha256:
         raise ModelError(
             f"{path.name} is not the file that was published",

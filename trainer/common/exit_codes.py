@@ -65,7 +65,7 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
 
 def _cause_in_words(error: ExplainedError) -> str:
     if error.blames_parent:
-        return "it can be trained from an untrained network, but not from its parent"
+        return "the parent cannot be trained further"
     named = "; ".join(f"{suspect.name}: {suspect.reason}" for suspect in error.suspects[:_SUSPECTS_NAMED])
     more = len(error.suspects) - _SUSPECTS_NAMED
     return f"{named}{f'; and {more} more rollouts' if more > 0 else ''}"

@@ -43,8 +43,8 @@ def _without_suspects(context: Context, active: ActiveCycle, failed: Failed) -> 
     ledger, cycle_id = context.ledger, active.cycle.id
     if ledger.count_steps(cycle_id, why=_WITHOUT) >= _MOST_REMOVALS:
         return False
-    new = ledger.rollouts_of(cycle_id)
-    usable = {used.row.sha256: used.row.name for used in (*new, *ledger.older_rollouts(cycle_id))}
+    new, old = ledger.rollouts_of(cycle_id), ledger.older_rollouts(cycle_id)
+    usable = {used.row.sha256: used.row.name for used in (*new, *old)}
     remedy, found = _DATA_REMEDY, failed.suspects
     if failed.is_memory and not active.will_retry(failed) and (giant := giant_rollout(new)) is not None:
         remedy, found = _MEMORY_REMEDY, (giant,)
@@ -56,7 +56,7 @@ def _without_suspects(context: Context, active: ActiveCycle, failed: Failed) -> 
     if not suspects:
         return False
     hashes = {suspect.sha256 for suspect in suspects}
-    has_rest = any(used.row.sha256 not in hashes for used in new)
+    has_rest = any(used.row.sha256 not in hashes for used in new or old)
     again = f"{_WITHOUT}{_names(suspects)}"
     active.mark_suspects(suspects, CauseRemoved(f"{again}: {failed.why}" if has_rest else failed.why, has_rest))
     if has_rest:

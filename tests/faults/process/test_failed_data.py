@@ -12,6 +12,7 @@ import pytest
 
 from daemon.ledger.cycle import Phase
 from schemas.job import Event, ExitCode, Failure, Job, Ready, Suspect
+from tests.faults.support.children import begin_cycle, opened
 from tests.faults.support.disk import FAULTS, TestDisk
 from tests.faults.support.harness import InstantHarness, train, violations
 from tests.faults.support.machine_world import FaultyDisk, Killed
@@ -95,6 +96,17 @@ def test_a_rollout_that_makes_a_cycle_fail_is_rejected_and_the_others_are_traine
 
 
 @pytest.mark.fault(90)
+@pytest.mark.parametrize("attempts", [1, 3], ids=["once", "daemon"])
+def test_a_process_that_names_a_rollout_is_started_again_without_it(fresh_project, attempts):
+    with opened(fresh_project(), attempts=attempts, retry_delay_s=3000.0) as harness:
+        begin_cycle(harness, f"cannot use {name_of(2)}")
+        harness.until_published(1)
+        harness.until(lambda: (harness.paths.rejected / f"{name_of(2)}.reason.txt").exists())
+        assert harness.ledger.history()[-1].rollouts == (name_of(1),)
+        assert len(harness.launcher.started) == 2
+
+
+@pytest.mark.fault(90)
 def test_a_suspect_rollout_of_an_earlier_cycle_is_rejected_too(fresh_project):
     with InstantHarness(fresh_project()) as harness:
         trainer = FailingTrainer(harness)
@@ -121,6 +133,18 @@ def test_if_all_its_rollouts_are_suspect_the_cycle_fails_once_and_the_next_one_w
         harness.until_version(2)
         assert {r.name for r in trainer.jobs[-1].rollouts} == {name_of(3), name_of(4)}
     assert violations(folder) == ()
+
+
+@pytest.mark.fault(90)
+def test_a_cycle_on_old_rollouts_only_is_trained_again_without_the_suspect(fresh_project):
+    with InstantHarness(fresh_project()) as harness:
+        trainer = FailingTrainer(harness)
+        harness.write_rollouts(1, 2)
+        harness.until_version(1)
+        trainer.bad = {name_of(1)}
+        harness.service.trigger("trigger", again=True)
+        harness.until_version(2)
+        assert [r.name for r in trainer.jobs[-1].rollouts] == [name_of(2)]
 
 
 @pytest.mark.fault(90)
