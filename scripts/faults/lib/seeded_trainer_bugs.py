@@ -139,4 +139,18 @@ TRAINER_BUGS = (
         ),
         ("tests/trainer/checkpoints/test_lineage.py",),
     ),
+    SeededBug(
+        "a rollout with a far value is blamed without a test",
+        (
+            Replacement(
+                "trainer/worker/diagnosis.py",
+                "if hashes and hashes not in tested and self._works(self._without(hashes)):",
+                "if hashes and hashes not in tested:",
+            ),
+        ),
+        (
+            "tests/trainer/worker/test_diagnosis.py"
+            "::test_a_parent_whose_weights_make_every_training_fail_is_blamed_and_a_far_value_is_not",
+        ),
+    ),
 )

@@ -12,6 +12,7 @@ import torch
 
 from schemas.errors import ConfigError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode, Job, RolloutInput
+from schemas.rollout.cache import load_rollout, store_rollout
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import sha256_of
 from tests.helpers import make_rollout
@@ -246,16 +247,25 @@ def ruin_returns(document: dict) -> None:
     document["normalisers"]["returns"]["std"] = 0.0
 
 
-@pytest.mark.fault(93)
-def test_a_parent_whose_weights_make_every_training_fail_is_blamed(trained):
-    def ruin(document: dict) -> None:
-        for stack in document["stacks"].values():
-            for weight, _ in stack:
-                weight.mul_(1e30)
+def ruin_weights(document: dict) -> None:
+    for stack in document["stacks"].values():
+        for weight, _ in stack:
+            weight.mul_(1e30)
 
+
+@pytest.mark.fault(93)
+def test_a_parent_whose_weights_make_every_training_fail_is_blamed_and_a_far_value_is_not(trained, tmp_path):
+    strange = load_rollout(Path(trained.rollouts[0].cache))
+    strange = dataclasses.replace(strange, rewards=strange.rewards * 1e6)
+    path = tmp_path / "strange.npz"
+    store_rollout(path, strange)
+    known = {"name": "strange", "sha256": sha256_of(path.read_bytes()), "cache": str(path)}
+    job = trained.model_copy(update={"rollouts": (*trained.rollouts, trained.rollouts[0].model_copy(update=known))})
     with pytest.raises(ExplainedError) as caught:
-        run_job(with_parent(trained, ruin), MemoryReporter())
-    assert failure_of(caught.value)[1].blames_parent
+        run_job(with_parent(job, ruin_weights), MemoryReporter())
+    failure = failure_of(caught.value)[1]
+    assert failure.blames_parent
+    assert failure.suspects == ()
 
 
 @pytest.mark.fault(93)
