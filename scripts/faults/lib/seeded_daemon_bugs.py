@@ -120,7 +120,7 @@ DAEMON_BUGS = (
         "a cycle's mean reward is not weighted by experiences",
         (
             Replacement(
-                "daemon/ledger/cycle_table.py",
+                "daemon/ledger/rows.py",
                 "sum(reward_mean * experiences) / sum(experiences)",
                 "avg(reward_mean)",
             ),
