@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
@@ -15,7 +16,7 @@ from schemas.rollout.agents import agents_from_values
 from schemas.rollout.encoding import meaning_of_text
 from schemas.rollout.meaning.fit import choices_error
 from schemas.rollout.meaning.rules import ReadingRules
-from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Rollout, misnamed_field
+from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Numbers, Rollout, misnamed_field, narrowed
 from schemas.text import printable
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
@@ -80,10 +81,14 @@ def _to_float32(values: list[Any], name: str, *, per_row: int = 1) -> Float32:
 
     `values` has `per_row` values for each experience. Raises RolloutError for a value that is not a number.
     """
+    with np.errstate(over="ignore"):
+        return _to_float64(values, name, per_row).astype(np.float32)
+
+
+def _to_float64(values: list[Any], name: str, per_row: int) -> npt.NDArray[np.float64]:
     if not set(map(type, values)) <= _NUMBERS:
         values = [number_of(value, name, index // per_row) for index, value in enumerate(values)]
-    with np.errstate(over="ignore"):
-        return np.array(values, dtype=np.float64).astype(np.float32)
+    return np.array(values, dtype=np.float64)
 
 
 def number_of(value: Any, name: str, row: int) -> float:
@@ -112,7 +117,7 @@ def _optional(experiences: list[dict[str, Any]], name: str, *, missing: float) -
         return np.array(values, dtype=np.float64).astype(np.float32)
 
 
-def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
+def _observations(experiences: list[dict[str, Any]], size: int) -> Numbers:
     states = _column(experiences, "state")
     _require_lists(states, "state")
     lengths = list(map(len, states))
@@ -122,7 +127,7 @@ def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
             f"`state` has {lengths[index]} numbers in experience {index} and {size} in the first",
             hint="every agent must observe the same number of values",
         )
-    return _to_float32(list(chain.from_iterable(states)), "state", per_row=size).reshape(len(states), size)
+    return narrowed(_to_float64(list(chain.from_iterable(states)), "state", size).reshape(len(states), size))
 
 
 def _require_lists(values: list[Any], name: str) -> None:

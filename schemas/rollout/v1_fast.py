@@ -21,7 +21,7 @@ import numpy.typing as npt
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.agents import agents_from_numbers
 from schemas.rollout.duplicate_keys import first_experience, has_unique_keys
-from schemas.rollout.rollout import Rollout, misnamed_field
+from schemas.rollout.rollout import Rollout, misnamed_field, narrowed
 
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
 _TYPES: dict[str, Any] = {
@@ -115,7 +115,7 @@ def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool
     with np.errstate(over="ignore"):
         return Rollout(
             contract=PolicyContract(observation_size=size, action_space=ContinuousActions.named(names)),
-            observations=observations.astype(np.float32),
+            observations=narrowed(observations),
             actions=np.stack(columns, axis=1).astype(np.float32),
             rewards=reward.astype(np.float32),
             terminated=done.astype(bool),

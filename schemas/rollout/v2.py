@@ -17,6 +17,7 @@ from schemas.rollout.rollout import (
     SEE_FORMATS,
     Float32,
     Int32,
+    Numbers,
     Rollout,
     require_plain_names,
 )
@@ -27,6 +28,8 @@ from schemas.rollout.v2_columns import (
     flags_of,
     from_base64,
     has_no_numbers,
+    numbers_of,
+    observations_of,
 )
 from schemas.text import printable
 
@@ -41,7 +44,9 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     Only `observations`, `actions`, `rewards` and `terminated` are needed.
     """
     space = _action_space(document)
-    observations = column_of(document, "observations", ndim=2)
+    if "observations" not in document:
+        raise RolloutError("it has no column `observations`", hint=SEE_FORMATS)
+    observations = observations_of(document["observations"], "observations", ndim=2)
     n, size = observations.shape
     actions = column_of(document, "actions", length=n)
     actions = actions.reshape(n, -1)
@@ -52,8 +57,8 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     if not isinstance(space, ContinuousActions):
         _require_indices(actions, space.n)
     agents = _agents(document, n)
-    finals = _finals(document, "final_observations", size, agents)
-    final_observations, final_agents = finals or (np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.int32))
+    finals = _finals(document, "final_observations", observations, agents)
+    final_observations, final_agents = finals or (observations[:0].copy(), np.zeros(0, dtype=np.int32))
     critic_observations = critic_observations_of(document, n)
     return Rollout(
         contract=PolicyContract(observation_size=size, action_space=space),
@@ -181,17 +186,22 @@ def _agents(document: dict[str, Any], n: int) -> AgentColumn:
     return agents
 
 
-def _finals(document: dict[str, Any], column: str, size: int, agents: AgentColumn) -> tuple[Float32, Int32] | None:
+def _finals(
+    document: dict[str, Any], column: str, of_steps: Numbers, agents: AgentColumn
+) -> tuple[Numbers, Int32] | None:
     """Return what a column has for the state after the agents' last steps, and the ids of these agents.
 
-    `size` is the width of the column of the steps. Returns None if the column is missing or empty.
+    `of_steps` is the column of the steps. Returns None if the column is missing or empty.
     """
+    size = of_steps.shape[1]
     value = document.get(column)
     if value is None or value in ([], {}):
         return None
     names = [agent_name(name, f"a key of `{column}`") for name in value] if _is_by_agent(value) else None
     rows = value if names is None else list(value.values())
-    observations = as_float32(rows, column, ndim=None if size == 1 else 2)
+    observations = numbers_of(rows, column, ndim=None if size == 1 else 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        observations = observations.astype(of_steps.dtype, copy=False)
     observations = observations.reshape(len(observations), -1)
     if observations.shape[1] != size:
         steps = column.removeprefix("final_")
@@ -214,18 +224,17 @@ def _finals(document: dict[str, Any], column: str, size: int, agents: AgentColum
 
 
 def _final_critic_observations(
-    document: dict[str, Any], steps: Float32 | None, final_agents: Int32, agents: AgentColumn
-) -> Float32 | None:
+    document: dict[str, Any], steps: Numbers | None, final_agents: Int32, agents: AgentColumn
+) -> Numbers | None:
     """Return the critic observations after the agents' last steps: a row for each final observation, NaN if missing."""
-    width = 0 if steps is None else steps.shape[1]
-    finals = _finals(document, "final_critic_observations", width, agents) if width else None
+    finals = None if steps is None else _finals(document, "final_critic_observations", steps, agents)
     if steps is None:
         if not has_no_numbers(document.get("final_critic_observations")):
             raise RolloutError(
                 "it has `final_critic_observations`, but no `critic_observations`", hint="write both, or neither"
             )
         return None
-    rows = np.full((len(final_agents), width), np.nan, dtype=np.float32)
+    rows = np.full((len(final_agents), steps.shape[1]), np.nan, dtype=steps.dtype)
     if finals is None:
         return rows
     if not len(final_agents):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32
+from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32, Numbers, narrowed
 from schemas.rollout.v1 import number_of
 from schemas.text import printable
 
@@ -45,6 +45,20 @@ def as_float32(
     allowed: frozenset[type] = _NUMBERS_OR_NULL,
 ) -> Float32:
     """Return a column's numbers, in which null is NaN. Raises RolloutError."""
+    column = numbers_of(value, name, ndim=ndim, length=length, allowed=allowed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return column.astype(np.float32, copy=False)
+
+
+def numbers_of(
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    length: int | None = None,
+    allowed: frozenset[type] = _NUMBERS_OR_NULL,
+) -> npt.NDArray[Any]:
+    """Return a column's numbers with all their digits. Raises RolloutError."""
     column = from_base64(value, name) if isinstance(value, dict) else _from_lists(value, name, allowed)
     if not column.size:
         raise RolloutError(f"`{name}` is empty", hint="export at least one step", code="E_EMPTY")
@@ -54,10 +68,14 @@ def as_float32(
         raise RolloutError(
             f"`{name}` has {len(column)} rows, but `observations` has {length}", hint="write one row for each step"
         )
-    if column.dtype == np.float32:
-        return column
-    with np.errstate(over="ignore", invalid="ignore"):
-        return column.astype(np.float32)
+    return column
+
+
+def observations_of(value: Any, name: str, *, ndim: int | None = None, length: int | None = None) -> Numbers:
+    """Return a column of observations [n, X]; see `schemas.rollout.rollout.narrowed`. Raises RolloutError."""
+    column = numbers_of(value, name, ndim=ndim, length=length)
+    column = column.reshape(len(column), -1)
+    return narrowed(column if column.dtype.kind == "f" else column.astype(np.float64))
 
 
 def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
@@ -119,7 +137,7 @@ def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
     return np.frombuffer(raw, dtype=kind).reshape(shape)
 
 
-def critic_observations_of(document: dict[str, Any], n: int) -> Float32 | None:
+def critic_observations_of(document: dict[str, Any], n: int) -> Numbers | None:
     """Return the critic observations [n, P]; None if the column is missing or has no numbers. Raises RolloutError."""
     for key in document:
         plain = key.replace("_", "").lower()
@@ -129,8 +147,7 @@ def critic_observations_of(document: dict[str, Any], n: int) -> Float32 | None:
     value = document.get("critic_observations")
     if has_no_numbers(value):
         return None
-    observations = as_float32(value, "critic_observations", length=n)
-    observations = observations.reshape(n, -1)
+    observations = observations_of(value, "critic_observations", length=n)
     if observations.shape[1] > MAX_OBSERVATION_SIZE:
         raise RolloutError(
             f"it has {observations.shape[1]:,} critic observations, more than the {MAX_OBSERVATION_SIZE:,} allowed",

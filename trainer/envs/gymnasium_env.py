@@ -26,7 +26,7 @@ from trainer.envs.gymnasium_spaces import (
     observation_size,
     space_before_flattening,
 )
-from trainer.envs.vec_env import Float32, Step
+from trainer.envs.vec_env import Float32, Numbers, Step
 
 
 def gymnasium() -> Any:
@@ -157,7 +157,7 @@ class GymnasiumVecEnv:
         original = space if workers else space_before_flattening(self._envs.envs[0])
         self.notes = tuple(filter(None, (observation_note(original, name), self._actions.note)))
 
-    def reset(self, seed: int) -> Float32:
+    def reset(self, seed: int) -> Numbers:
         """Start every copy, each with its own seed, and return the observations [n, O]."""
         seeds = np.random.SeedSequence(seed).generate_state(self.n_agents)
         with _explained(self._name):
@@ -174,11 +174,13 @@ class GymnasiumVecEnv:
         if ended.any():
             successor = current.copy()
             for agent in np.flatnonzero(ended):
-                successor[agent] = np.asarray(info["final_obs"][agent], np.float32).reshape(-1)
+                successor[agent] = np.asarray(info["final_obs"][agent], successor.dtype).reshape(-1)
         return Step(successor, current, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
 
-    def _flatten(self, observation: Any) -> Float32:
-        return np.array(observation, np.float32).reshape(self.n_agents, -1)
+    def _flatten(self, observation: Any) -> Numbers:
+        """Return a copy [n, O]; float64 stays, because a clock needs its digits."""
+        array = np.array(observation)
+        return array.astype(array.dtype if array.dtype == np.float64 else np.float32).reshape(self.n_agents, -1)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return an RGB image [height, width, 3] of the first copy, which needs the option render_mode="rgb_array".

@@ -31,7 +31,9 @@ MAX_SHIFT = 100.0
 RETURN_RATE = 0.3
 """Weight of one cycle's targets in the statistics of the returns."""
 MOST_GROWTH = 10.0
-"""How much the deviation of the returns may grow in one cycle."""
+"""How much the deviation of the returns may grow in one cycle because of values, and not of rewards."""
+LEAST_PART = 1.0 / 30.0
+"""The least deviation of the returns, as a part of the deviation that the rewards alone have."""
 LARGEST_TARGET = 100.0
 """Largest value target in deviations. Only targets whose deviation may not grow as fast as they do are larger."""
 _REACH = 2.0
@@ -100,8 +102,11 @@ class ReturnNormaliser:
     is_set: bool = False
     reach: float = 0.0  #: twice the largest return that recent rewards allow; 0 = not known
 
-    def updated(self, target_B: Float64) -> ReturnNormaliser:
-        """Return the statistics moved toward this cycle's targets. The first targets are used as they are."""
+    def updated(self, target_B: Float64, reward_std: float = 0.0) -> ReturnNormaliser:
+        """Return the statistics moved toward this cycle's targets. The first targets are used as they are.
+
+        `reward_std` is the deviation of returns that contain rewards only; 0 = not known.
+        """
         mean, square = float(target_B.mean()), float(np.square(target_B).mean())
         if self.is_set:
             old_square = self.std**2 + self.mean**2
@@ -109,11 +114,12 @@ class ReturnNormaliser:
             square = old_square + RETURN_RATE * (square - old_square)
         std = max(float(np.sqrt(max(square - mean**2, 0.0))), 1e-3 * abs(mean))
         after = replace(self, mean=mean, std=std if std > 1e-12 else 1.0, is_set=True)
-        return after.not_far_from(self) if self.is_set else after
+        return after.not_far_from(self, reward_std) if self.is_set else after
 
-    def not_far_from(self, before: ReturnNormaliser) -> ReturnNormaliser:
-        """Return the statistics with a deviation that is not much larger than before."""
-        return replace(self, std=min(self.std, MOST_GROWTH * before.std))
+    def not_far_from(self, before: ReturnNormaliser, reward_std: float) -> ReturnNormaliser:
+        """Return the statistics with a deviation that is not much larger than before, unless rewards are larger."""
+        highest = max(MOST_GROWTH * before.std, reward_std)
+        return replace(self, std=min(max(self.std, LEAST_PART * reward_std), highest))
 
     def reaching(self, reward_B: Float32, gamma: float) -> ReturnNormaliser:
         """Return the statistics with the reach of these rewards, or that of earlier ones, which is slowly forgotten."""

@@ -15,7 +15,7 @@ from trainer.off_policy.critics import CriticPass
 from trainer.off_policy.replay import Replay, transitions_of
 from trainer.off_policy.state import CriticsState
 from trainer.rollouts.experiences import Experiences
-from trainer.rollouts.training_set import first_return_normaliser
+from trainer.rollouts.training_set import first_return_normaliser, return_deviation
 
 _ROWS_FOR_RETURNS = 4096
 """Transitions whose values determine the return normaliser."""
@@ -71,7 +71,7 @@ class ReplayBuilder:
         kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
         replay = Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
         if not self._state.is_new:
-            self._update_returns(replay, number)
+            self._update_returns(replay, number, return_deviation(experiences, self._gamma))
             replay = replay.in_units_of(self.normalisers.returns, kinds)
         return replay.with_targets_within(self.normalisers.returns, self._entropy())
 
@@ -83,14 +83,14 @@ class ReplayBuilder:
         return 2.0 * self._state.temperature * math.log(space.n) * horizon(self._gamma)
 
     @torch.no_grad()
-    def _update_returns(self, replay: Replay, number: int) -> None:
+    def _update_returns(self, replay: Replay, number: int, reward_std: float) -> None:
         """Let the return normaliser have the mean and deviation of the target critics' values; rescale the heads."""
         before = self.normalisers.returns
         rows = torch.randint(len(replay.row_N), (_ROWS_FOR_RETURNS,), generator=rng_for(self._seed, "returns", number))
         value_EBK = CriticPass(self._state.targets).forward(replay.batch(rows).input_BI)
         value_B = before.restored(value_EBK.double().mean(dim=(0, 2)).numpy())
         value_B = before.limited(value_B, self._entropy() * before.std)
-        after = ReturnNormaliser(reach=before.reach).updated(value_B).not_far_from(before)
+        after = ReturnNormaliser(reach=before.reach).updated(value_B).not_far_from(before, reward_std)
         self._state.rescale_values(before, after)
         popart(self._network.stacks().value[-1], before, after)
         self.normalisers = Normalisers(self.normalisers.observations, after)

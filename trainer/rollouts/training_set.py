@@ -119,7 +119,8 @@ def rescale_and_build(
     trains_policy = has_signal and not is_far
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
     images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
+    reward_std = return_deviation(experiences, settings.gamma)
+    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B], reward_std)
     held_B = choose_held_out_rows(experiences, can_bootstrap_B, job)
     moves_B = counts_B & trains_policy
     weight_B, returns = rho_B * moves_B, normalisers.returns
@@ -232,24 +233,35 @@ def _update_normalisers(
     return Normalisers(after, before.returns.reaching(experiences.reward_B, gamma))
 
 
-def _update_returns(network: Network, parent: Parent, normalisers: Normalisers, target_B: Float64) -> Normalisers:
+def _update_returns(
+    network: Network, parent: Parent, normalisers: Normalisers, target_B: Float64, reward_std: float
+) -> Normalisers:
     """Return normalisers that include the value targets, and rescale the network's value head to them."""
     before = normalisers.returns
-    after = before.updated(target_B) if parent.trained else before
+    after = before.updated(target_B, reward_std) if parent.trained else before
     popart(network.stacks().value[-1], before, after)
     return Normalisers(normalisers.observations, after)
 
 
 def first_return_normaliser(experiences: Experiences, gamma: float) -> ReturnNormaliser:
     """Return the first return normaliser, which does not need a value function."""
-    returns = average_returns(
+    returns = _average_returns(experiences, gamma)
+    return ReturnNormaliser().updated(returns).reaching(experiences.reward_B, gamma)
+
+
+def return_deviation(experiences: Experiences, gamma: float) -> float:
+    """Return the standard deviation of the returns, computed without a value function."""
+    return float(_average_returns(experiences, gamma).std())
+
+
+def _average_returns(experiences: Experiences, gamma: float) -> Float64:
+    return average_returns(
         reward_B=experiences.reward_B.astype(np.float64),
         terminated_B=experiences.terminated_B,
         trace_continues_B=experiences.trace_continues_B,
         can_bootstrap_B=experiences.can_bootstrap_B,
         gamma=gamma,
     )
-    return ReturnNormaliser().updated(returns).reaching(experiences.reward_B, gamma)
 
 
 @torch.no_grad()
@@ -287,4 +299,4 @@ def choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
     """Return raw observations for the model's probe, float32 [p, O]."""
     rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
-    return torch.from_numpy(experiences.observation_BO[rows.numpy()])
+    return torch.from_numpy(experiences.observation_BO[rows.numpy()]).float()

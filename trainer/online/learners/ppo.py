@@ -34,7 +34,7 @@ from trainer.rollouts.outliers.report import ReportedColumns
 from trainer.rollouts.outliers.search import Usual, find, without_outliers
 from trainer.rollouts.symmetry.check import find_mismatch
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences, symmetric_normaliser
-from trainer.rollouts.training_set import first_return_normaliser
+from trainer.rollouts.training_set import first_return_normaliser, return_deviation
 
 CHECKED_BATCHES = 3
 """In so many batches at the start of a run, a mirror of the config is checked."""
@@ -220,7 +220,8 @@ class OnlineLearner:
             lam=train.gae_lambda,
         )
         target_B = value_B + advantage_B
-        returns = returns_before.updated(target_B) if self.trained else returns_before
+        reward_std = return_deviation(experiences, train.gamma)
+        returns = returns_before.updated(target_B, reward_std) if self.trained else returns_before
         popart(self.network.stacks().value[-1], returns_before, returns)
         self.normalisers = Normalisers(self.normalisers.observations, returns)
         rho_B = np.concatenate([_weights(output, behaviour_logp_B) for output in seen])

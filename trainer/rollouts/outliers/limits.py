@@ -8,7 +8,7 @@ counts as a number at the edge of the usual range (winsorising, Tukey 1962, "The
 Data without outliers lose nothing:
 - A normal column has a spread of 2.6 deviations, so its limit is 77 deviations; heavy tails have a larger spread.
 - If nearly all rows are equal (flags, sparse rewards, sensors that are mostly 0), the spread is that of the others.
-- One or two events in a column that was constant are outliers only beyond LARGEST_EVENT.
+- One or two events in a column that was constant are outliers only beyond LARGEST_EVENT; so are rare rewards.
 - A reward that recurs counts in full, up to RECURRING spreads. So does an observation that lasts for some steps, up to
   LASTING spreads; the usual range grows with it.
 - What a tenth of the rows contain is never an outlier. So a game may change its units.
@@ -87,12 +87,12 @@ def find_outliers(
         return None
     unit, spread = max(1.0, abs(center) / 100.0), before.spread
     has_reference = spread > equal or len(varying) >= FEW_EVENTS
-    if is_judged_before:
-        limit = FACTOR * spread
-    elif has_reference:
+    if has_reference and not is_judged_before:
         spread = max(spread, _spread(varying, len(column_B), before))
-        limit = FACTOR * spread
-    else:
+        is_rare = recurs and before.spread <= equal and len(varying) <= rows_left_out(len(column_B), 0.0)
+        has_reference = not (is_rare and spread > LARGEST_EVENT * unit)
+    limit = FACTOR * spread
+    if not has_reference:
         spread, limit = unit, LARGEST_EVENT * unit
     is_far_B = deviation_B > limit
     if not is_far_B.any():

@@ -1,7 +1,7 @@
-"""Statistics that outliers have made useless, in checkpoints of versions that did not limit outliers.
+"""Statistics that outliers have made useless: they start again.
 
-They are known by statistics of returns without a reach. Statistics that this version has updated stay as they are: data
-that vary less than they did are not a reason to forget how much they can vary.
+Those of observations can be useless only in checkpoints of a version that did not limit outliers: these have returns
+without a reach. Later ones stay, because observations that vary less for a while may vary as before again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from trainer.rollouts.outliers.limits import EQUAL
 
 WRONG = 100.0
 """A deviation this many times larger than the range of all numbers is not theirs."""
-_WRONG_RETURNS = 10.0
-"""A deviation of the returns this many times their reach is not theirs."""
+_WRONG_RETURNS, _WRONG_RETURNS_NOW = 10.0, 1000.0
+"""A deviation of the returns this many times their reach is not theirs, in an earlier version and in this one."""
 _ENOUGH = 64
 
 
@@ -36,7 +36,7 @@ class Recovery(NamedTuple):
         if not parts:
             return ""
         return (
-            f"the statistics of {' and '.join(parts)} came from outliers that earlier versions had learned from: "
+            f"the statistics of {' and '.join(parts)} came from numbers that are much larger than all present ones: "
             "they start again from the present experiences"
         )
 
@@ -46,13 +46,17 @@ def recovered(normalisers: Normalisers, observation_BO: Float32, reward_B: Float
 
     If returns start again, `returns` is not set: the next targets determine it.
     """
-    returns = normalisers.returns
-    if not returns.is_set or returns.reach or len(reward_B) < _ENOUGH:
+    observations, returns = normalisers.observations, normalisers.returns
+    columns: tuple[int, ...] = ()
+    if not returns.is_set or len(reward_B) < _ENOUGH:
         return Recovery(normalisers, (), has_new_returns=False)
-    observations, columns = _observations(normalisers.observations, observation_BO)
-    reach = ReturnNormaliser().reaching(reward_B, gamma)
-    is_wrong = bool(0.0 < reach.reach * _WRONG_RETURNS < returns.std)
-    return Recovery(Normalisers(observations, reach if is_wrong else returns), columns, has_new_returns=is_wrong)
+    wrong = _WRONG_RETURNS_NOW
+    if not returns.reach:
+        observations, columns = _observations(normalisers.observations, observation_BO)
+        wrong = _WRONG_RETURNS
+    now = ReturnNormaliser().reaching(reward_B, gamma)
+    is_wrong = 0.0 < now.reach * wrong < returns.std
+    return Recovery(Normalisers(observations, now if is_wrong else returns), columns, has_new_returns=is_wrong)
 
 
 def _observations(

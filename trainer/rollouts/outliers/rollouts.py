@@ -108,7 +108,7 @@ def _report(
         rows = one.outliers.rows[one.outliers.rows < experiences.size]
         numbers = np.searchsorted(steps, rows, side="right") - 1
         values_BX = getattr(experiences, one.column)
-        column_B = values_BX.reshape(len(values_BX), -1)[:, one.index]
+        column_B = values_BX.reshape(len(values_BX), -1)[:, one.place]
         for number in np.unique(numbers):
             item = loaded[number]
             if not item.entry.is_new:

@@ -38,7 +38,7 @@ class Found(NamedTuple):
     """Outliers of one column; their rows are those of `Experiences`."""
 
     column: str  #: the field of `Experiences`
-    index: int  #: of the number in this field
+    place: int  #: of the number in this field
     outliers: ColumnOutliers
     name: str  #: in words: "observation 5", "action steer", "reward"
 
@@ -101,7 +101,7 @@ def without_outliers(experiences: Experiences, found: Sequence[Found]) -> Experi
             changed[name] = getattr(experiences, name).copy()
         return np.asarray(changed[name])
 
-    for column, index, outliers, _ in found:
+    for column, place, outliers, _ in found:
         is_step = outliers.rows < experiences.size
         for name, rows, values in (
             (column, outliers.rows[is_step], outliers.values[is_step]),
@@ -111,7 +111,7 @@ def without_outliers(experiences: Experiences, found: Sequence[Found]) -> Experi
                 copied(name)[rows] = np.nan
             elif len(rows):
                 array = copied(name)
-                array.reshape(len(array), -1)[rows, index] = values
+                array.reshape(len(array), -1)[rows, place] = values
         if column == "action_BA":  # the recorded log_prob is that of another action
             copied("log_prob_B")[outliers.rows] = np.nan
     return replace(experiences, **changed) if changed else experiences
