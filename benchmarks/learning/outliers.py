@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -130,6 +130,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     p.add_argument("--rollouts", type=int, default=4, metavar="N", help="rollouts per cycle (4)")
     p.add_argument("--steps", type=int, default=1024, metavar="N", help="experiences per rollout (1024)")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time, one core each (1)")
+    p.add_argument("--out", type=Path, metavar="FILE", help="keep the runs in this file, and do not repeat those in it")
     p.set_defaults(run=main)
 
 
@@ -148,12 +149,28 @@ def main(arguments: argparse.Namespace) -> int:
                 for seed in arguments.seeds
                 for name in names
             ]
-            outcomes = dict(_run_all(runs, arguments.jobs))
+            outcomes = _outcomes_of(runs, arguments.jobs, arguments.out)
             title = f"{algorithm}, {rollout_format}, {arguments.cycles} cycles of {sizes[0]} x {sizes[1]} experiences"
             print(f"\n{title}, {len(arguments.seeds)} seeds, on {machine.in_words(machine.describe())}\n")
             print("\n".join(_table(names, outcomes)), flush=True)
             is_good &= all(_is_good(name, outcomes) for name in names[1:])
     return 0 if is_good else 1
+
+
+def _outcomes_of(runs: Sequence[Run], jobs: int, store: Path | None) -> dict[Run, Outcome]:
+    """Return the outcomes of all runs; those in the file are not repeated, the others are added to it."""
+    known: dict[Run, Outcome] = {}
+    if store is not None and store.exists():
+        for line in store.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            known[Run(**entry["run"])] = Outcome(tuple(entry["rewards"]), tuple(entry["failed"]))
+    outcomes = {run: known[run] for run in runs if run in known}
+    for run, outcome in _run_all([run for run in runs if run not in known], jobs):
+        outcomes[run] = outcome
+        if store is not None:
+            with store.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"run": asdict(run)} | asdict(outcome)) + "\n")
+    return outcomes
 
 
 def _run_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, Outcome]]:
