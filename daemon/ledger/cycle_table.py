@@ -97,6 +97,12 @@ class CycleTable(LedgerConnection):
             db.execute("UPDATE cycle SET parent = ? WHERE id = ?", (parent, before.id))
             write_meta(db, *meta)
 
+    def restore_parent(self, cycle_id: int, parent: str | None, *, key: str) -> None:
+        """Record that a cycle continues from its first parent again; remove what `change_parent` stored."""
+        with self._transaction() as db:
+            db.execute("UPDATE cycle SET parent = ? WHERE id = ?", (parent, cycle_id))
+            write_meta(db, key, None)
+
     def count_steps(self, cycle_id: int, *, why: str) -> int:
         """Return how many of a cycle's steps have a reason that begins with `why`."""
         sql = "SELECT count(*) FROM step WHERE cycle_id = ? AND substr(why, 1, ?) = ?"

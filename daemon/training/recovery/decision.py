@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from daemon.ledger.cycle import CauseRemoved, Failed, Phase
 from daemon.ledger.rows import SUSPECT
 from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.recovery.memory import giant_rollout
-from daemon.training.recovery.parents import as_meta, next_step
+from daemon.training.recovery.parents import as_meta, next_step, return_to_usual, stored_name
 from schemas.job import ExitCode, Suspect
 from schemas.text import printable
 
@@ -73,14 +72,15 @@ def _with_older_parent(context: Context, active: ActiveCycle, failed: Failed) ->
         return False
     found = next_step(context, active.cycle, may_forget=failed.blames_parent)
     if found is None:
+        return_to_usual(context, active.cycle)
         return False
     back, choice = found
-    parent = choice.checkpoint
-    name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
     last = context.ledger.last_publication()
     usual = f"version {last.policy_version}" if last is not None else "the last version"
     words = choice.in_words()
-    active.change_parent(name, CauseRemoved(f"{_FROM}{words}: {failed.why}"), meta=as_meta(back))
+    active.change_parent(
+        stored_name(context, choice), CauseRemoved(f"{_FROM}{words}: {failed.why}"), meta=as_meta(back)
+    )
     text = f"cycle {active.cycle.id} cannot be trained from {usual} ({failed.why}): it continues from {words}"
     context.warn("W_OLDER_PARENT", text)
     return True

@@ -89,6 +89,20 @@ def next_step(context: Context, cycle: Cycle, *, may_forget: bool) -> tuple[Goin
     return back, choice
 
 
+def return_to_usual(context: Context, cycle: Cycle) -> None:
+    """Let a cycle's next attempt start from the usual parent, because going back did not help."""
+    back = _last_going_back(context)
+    if back is not None and back.cycle == cycle.id:
+        context.ledger.restore_parent(cycle.id, stored_name(context, usual_parent(context)), key=_KEY)
+
+
+def stored_name(context: Context, choice: ParentChoice) -> str | None:
+    """Return a parent's checkpoint as the ledger stores it: relative to Models; None without one."""
+    if choice.checkpoint is None:
+        return None
+    return Path(choice.checkpoint[0]).relative_to(context.paths.models).as_posix()
+
+
 def as_meta(back: GoingBack) -> tuple[str, str]:
     """Return the key and the value under which the ledger stores how far a cycle has gone back."""
     return _KEY, back.to_bytes().decode()
