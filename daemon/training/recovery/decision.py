@@ -78,9 +78,8 @@ def _with_older_parent(context: Context, active: ActiveCycle, failed: Failed) ->
     last = context.ledger.last_publication()
     usual = f"version {last.policy_version}" if last is not None else "the last version"
     words = choice.in_words()
-    active.change_parent(
-        stored_name(context, choice), CauseRemoved(f"{_FROM}{words}: {failed.why}"), meta=as_meta(back)
-    )
+    removed = CauseRemoved(f"{_FROM}{words}: {failed.why}")
+    active.change_parent(stored_name(context, choice), removed, meta=as_meta(back))
     text = f"cycle {active.cycle.id} cannot be trained from {usual} ({failed.why}): it continues from {words}"
     context.warn("W_OLDER_PARENT", text)
     return True

@@ -7,6 +7,8 @@ from scripts.faults.lib.seeded_bug import Replacement, SeededBug
 _TRAINER_OUTPUT = "tests/faults/process/test_trainer_output.py"
 _DESCENDANTS = "tests/faults/process/test_trainers_descendants.py"
 
+_DIAGNOSIS = "tests/trainer/worker/test_diagnosis.py"
+
 TRAINER_BUGS = (
     SeededBug(
         "no fsync of the folder after a rename",
@@ -148,9 +150,6 @@ TRAINER_BUGS = (
                 "if hashes and hashes not in tested:",
             ),
         ),
-        (
-            "tests/trainer/worker/test_diagnosis.py"
-            "::test_a_parent_whose_weights_make_every_training_fail_is_blamed_and_a_far_value_is_not",
-        ),
+        (f"{_DIAGNOSIS}::test_a_parent_whose_weights_make_every_training_fail_is_blamed_and_a_far_value_is_not",),
     ),
 )

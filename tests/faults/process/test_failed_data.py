@@ -101,7 +101,7 @@ def test_a_process_that_names_a_rollout_is_started_again_without_it(fresh_projec
     with opened(fresh_project(), attempts=attempts, retry_delay_s=3000.0) as harness:
         begin_cycle(harness, f"cannot use {name_of(2)}")
         harness.until_published(1)
-        harness.until(lambda: (harness.paths.rejected / f"{name_of(2)}.reason.txt").exists())
+        harness.until((harness.paths.rejected / f"{name_of(2)}.reason.txt").exists)
         assert harness.ledger.history()[-1].rollouts == (name_of(1),)
         assert len(harness.launcher.started) == 2
 
