@@ -26,6 +26,8 @@ from trainer.worker.suspects import FarValue, far_values
 MOST_TRIALS = 16
 LEAST_S, TIMES_AS_LONG = 60.0, 4.0
 """Trials end after this time, or after this many times the seconds of the failed training, whichever is longer."""
+ALL_S = 6000.0
+"""So long may all take together, which is less than daemon.training_timeout_s unless a user has changed that."""
 _FAR = (1000.0, 20.0)
 """Values so many times as far from the centre as usual are suspected first, then those."""
 _MOST_CULPRITS = 3
@@ -53,13 +55,18 @@ def explained(error: Exception, job: Job, reporter: Reporter, train: Train, *, s
         return error
     traceback.clear_frames(error.__traceback__)  # they keep the data of the failed training in memory
     try:
-        found = _Search(error, job, reporter, train, max(LEAST_S, TIMES_AS_LONG * seconds)).run()
+        found = _Search(error, job, reporter, train, search_limit_s(seconds)).run()
     except Exception:  # noqa: BLE001  the first error is the one to report
         _log.exception("the cause of the failure was not found")
         return error
     if not (found.suspects or found.blames_parent):
         return error
     return ExplainedError(error, found.suspects, blames_parent=found.blames_parent)
+
+
+def search_limit_s(seconds: float) -> float:
+    """Return after how long no other trial begins. `seconds` is how long the failed training took: so does a trial."""
+    return min(max(LEAST_S, TIMES_AS_LONG * seconds), ALL_S - 2.0 * seconds)
 
 
 def _may_be_explained(error: Exception) -> bool:

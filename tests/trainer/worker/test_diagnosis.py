@@ -13,7 +13,7 @@ import torch
 from schemas.errors import ConfigError, HotlapError, ModelError, RolloutError
 from schemas.job import ExitCode, Job, RolloutInput
 from schemas.rollout.cache import load_rollout, store_rollout
-from schemas.settings.models import TrainerSettings
+from schemas.settings.models import DaemonSettings, TrainerSettings
 from schemas.storage.files import sha256_of
 from tests.helpers import make_rollout
 from tests.trainer.toy import HIDDEN, HiddenBandit, loop_for
@@ -25,7 +25,7 @@ from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.rollouts.loading import LoadedRollout
 from trainer.worker import train as train_module
-from trainer.worker.diagnosis import MOST_TRIALS, explained
+from trainer.worker.diagnosis import ALL_S, MOST_TRIALS, explained, search_limit_s
 from trainer.worker.jobs import run_job
 from trainer.worker.suspects import far_values
 
@@ -105,6 +105,14 @@ def test_errors_that_rollouts_do_not_cause_are_not_searched_for(tmp_path, error)
     train = CountingTrain(lambda given: False)
     assert diagnose(job_of(tmp_path, 4), train, error) is error
     assert train.count == 0
+
+
+@pytest.mark.parametrize("seconds", [0.1, 60.0, 1000.0, 2900.0, 7000.0])
+def test_the_search_ends_before_the_time_limit_of_a_training(seconds):
+    limit_s = search_limit_s(seconds)
+    last_ends_s = seconds + max(limit_s + seconds, 0.0)
+    assert last_ends_s <= max(ALL_S, seconds) < DaemonSettings().training_timeout_s
+    assert limit_s >= min(60.0, ALL_S - 2 * seconds)
 
 
 def test_a_search_that_fails_itself_reports_the_first_error(tmp_path):
