@@ -50,32 +50,21 @@ class Outlier:
 
     def put_into(self, document: Document) -> None:
         """Replace one number in the middle of a rollout, of either version."""
-        if "experiences" in document:
-            _put_into_version_1(document["experiences"], self)
-        else:
-            _put_into_version_2(document, self)
-
-
-def _put_into_version_1(experiences: list[Document], outlier: Outlier) -> None:
-    experience = experiences[len(experiences) // 2]
-    match outlier.column:
-        case "observation":
-            experience["state"][3] = outlier.value
-        case "action":
-            experience["action"]["steer"] = outlier.value
-        case column:
-            experience[column] = outlier.value
-
-
-def _put_into_version_2(document: Document, outlier: Outlier) -> None:
-    row = len(document["rewards"]) // 2
-    match outlier.column:
-        case "observation":
-            document["observations"][row][3] = outlier.value
-        case "action":
-            document["actions"][row][0] = outlier.value
-        case column:
-            document[f"{column}s"][row] = outlier.value
+        rows = document.get("experiences")
+        row = len(rows or document["rewards"]) // 2
+        match self.column:
+            case "observation" if rows:
+                rows[row]["state"][3] = self.value
+            case "action" if rows:
+                rows[row]["action"]["steer"] = self.value
+            case column if rows:
+                rows[row][column] = self.value
+            case "observation":
+                document["observations"][row][3] = self.value
+            case "action":
+                document["actions"][row][0] = self.value
+            case column:
+                document[f"{column}s"][row] = self.value
 
 
 OUTLIERS: Mapping[str, Outlier | None] = {
