@@ -119,8 +119,7 @@ def rescale_and_build(
     trains_policy = has_signal and not is_far
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
     images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
-    reward_std = return_deviation(experiences, settings.gamma)
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B], reward_std)
+    normalisers = _update_returns(parent, experiences, normalisers, target_B, settings.gamma)
     held_B = choose_held_out_rows(experiences, can_bootstrap_B, job)
     moves_B = counts_B & trains_policy
     weight_B, returns = rho_B * moves_B, normalisers.returns
@@ -219,9 +218,7 @@ def _update_normalisers(
     policy is the same to the last bit.
     """
     before = parent.normalisers
-    counted_B = experiences.is_new_B
-    if not parent.trained and not counted_B.any():
-        counted_B = np.ones(experiences.size, dtype=bool)
+    counted_B = experiences.is_new_B if parent.trained else moves_policy(experiences.is_new_B)
     after = before.observations
     if counted_B.any() and not keeps_policy:
         after = after.updated(experiences.observation_BO[counted_B])
@@ -234,12 +231,13 @@ def _update_normalisers(
 
 
 def _update_returns(
-    network: Network, parent: Parent, normalisers: Normalisers, target_B: Float64, reward_std: float
+    parent: Parent, experiences: Experiences, normalisers: Normalisers, target_B: Float64, gamma: float
 ) -> Normalisers:
-    """Return normalisers that include the value targets, and rescale the network's value head to them."""
-    before = normalisers.returns
-    after = before.updated(target_B, reward_std) if parent.trained else before
-    popart(network.stacks().value[-1], before, after)
+    """Return normalisers that include the value targets, and rescale the parent's value head to them."""
+    after = before = normalisers.returns
+    if parent.trained:
+        after = before.updated(target_B[experiences.can_bootstrap_B], return_deviation(experiences, gamma))
+    popart(parent.network.stacks().value[-1], before, after)
     return Normalisers(normalisers.observations, after)
 
 

@@ -9,8 +9,8 @@ Data without outliers lose nothing:
 - A normal column has a spread of 2.6 deviations, so its limit is 77 deviations; heavy tails have a larger spread.
 - If nearly all rows are equal (flags, sparse rewards, sensors that are mostly 0), the spread is that of the others.
 - One or two events in a column that was constant are outliers only beyond LARGEST_EVENT; so are rare rewards.
-- A reward that recurs counts in full, up to RECURRING spreads. So does an observation that lasts for some steps, up to
-  LASTING spreads; the usual range grows with it.
+- A reward counts in full up to USUAL_REWARD, and up to RECURRING spreads if it recurs.
+- An observation that lasts for some steps counts up to LASTING spreads; the usual range grows with it.
 - What a tenth of the rows contain is never an outlier. So a game may change its units.
 """
 
@@ -41,6 +41,8 @@ EQUAL = 1e-6
 FEW_EVENTS = 3
 LARGEST_EVENT = 1e4
 """In units of the column: 1, or a hundredth of the median if that is larger."""
+USUAL_REWARD = 100.0
+"""Rewards up to this size are what users are asked for: they are never outliers."""
 RECURRING = 1e4
 LASTING = 100.0
 LASTING_STEPS = 3
@@ -93,20 +95,24 @@ def find_outliers(
         has_reference = not (is_rare and spread > LARGEST_EVENT * unit)
     limit = FACTOR * spread
     if not has_reference:
-        spread, limit = unit, LARGEST_EVENT * unit
+        limit = LARGEST_EVENT * unit
     is_far_B = deviation_B > limit
+    if recurs:
+        is_far_B &= np.abs(column_B) > USUAL_REWARD
     if not is_far_B.any():
         return None
-    counts_as = FACTOR * spread if recurs else None
+    counts_as = None
     if recurs and has_reference:
         again = np.sort(deviation_B[is_far_B & (deviation_B <= RECURRING * spread)])
         if len(again) >= FEW_EVENTS:
-            limit = counts_as = float(again[-FEW_EVENTS])
+            counts_as = float(again[-FEW_EVENTS])
+            is_far_B &= deviation_B > counts_as
     elif long_runs is not None and has_reference:
         lasting = deviation_B[long_runs(is_far_B)]
         if len(lasting):
-            limit = counts_as = min(LASTING * spread, float(lasting.max()))
-    return _outliers(column_B, deviation_B, center, limit, counts_as)
+            counts_as = min(LASTING * spread, float(lasting.max()))
+            is_far_B &= deviation_B > counts_as
+    return _outliers(column_B, center, is_far_B, counts_as) if is_far_B.any() else None
 
 
 def _spread(varying: Float64, rows: int, before: Before) -> float:
@@ -130,19 +136,14 @@ def rows_left_out(rows: int, rows_before: float) -> int:
     return max(few, min(share, int(LARGEST_SHARE * rows)))
 
 
-def _outliers(
-    column_B: Float64, deviation_B: Float64, center: float, limit: float, counts_as: float | None
-) -> ColumnOutliers | None:
-    is_far_B = deviation_B > limit
-    if not is_far_B.any():
-        return None
-    usual = column_B[~is_far_B]
-    rows = np.flatnonzero(is_far_B)
+def _outliers(column_B: Float64, center: float, is_far_B: Bools, counts_as: float | None) -> ColumnOutliers:
+    """Return the outliers with the deviation that they count as; by default that of the largest other number."""
+    usual, rows = column_B[~is_far_B], np.flatnonzero(is_far_B)
     if counts_as is None:
-        counts_as = float(deviation_B[~is_far_B].max(initial=0.0))
+        counts_as = float(np.abs(usual - center).max(initial=0.0))
     values = center + np.sign(column_B[rows] - center) * counts_as
     low, high = (float(usual.min()), float(usual.max())) if len(usual) else (center, center)
-    largest = column_B[rows[np.argmax(deviation_B[rows])]]
+    largest = column_B[rows[np.argmax(np.abs(column_B[rows] - center))]]
     return ColumnOutliers(rows, np.asarray(values, dtype=np.float64), low, high, float(largest))
 
 

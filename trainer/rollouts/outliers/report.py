@@ -26,7 +26,10 @@ def message(parts: Sequence[str]) -> str:
     """Return the text of a notice about outliers that are described in words, the most important first."""
     more = len(parts) - _NAMED
     text = "; ".join(parts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    return f"{text}: such numbers count as the edge of the usual range while training. Correct what writes them"
+    return (
+        f"{text}: such numbers count as the edge of the usual range while training. Correct what writes them; "
+        "see `hotlap docs outliers`"
+    )
 
 
 class ReportedColumns:

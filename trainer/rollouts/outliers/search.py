@@ -132,7 +132,7 @@ def _columns(experiences: Experiences, space: ActionSpace, usual: Usual) -> Iter
     yield "observation_BO", _Rule(usual.rows, usual.mean_O, usual.spread_O, lasts=True)
     if width := experiences.critic_width:
         yield "critic_observation_BP", _Rule(0.0, np.zeros(width), np.zeros(width), lasts=True)
-    reward = np.array([usual.largest_reward / FACTOR])
+    reward = np.array([2.0 * usual.largest_reward / FACTOR])  # twice, because the median may be as large
     yield "reward_B", _Rule(usual.rows, np.zeros(1), reward, recurs=True)
     if isinstance(space, ContinuousActions):
         low_A, high_A = np.array(space.low), np.array(space.high)
