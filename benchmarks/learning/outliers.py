@@ -2,8 +2,8 @@
 
 The loop of daemon and engine in one process: the simulated engine writes rollouts, a job trains on them and on the
 earlier ones, the engine uses the new model. In one cycle, one number of one rollout is wrong. Each run is compared
-with one of the same seed that differs in nothing else. If a training fails and names rollouts, it is repeated without
-them, as the daemon does.
+with one of the same seed that differs in nothing else. The number "reward 0" is a usual one: it shows how far two runs
+diverge after any change. If a training fails and names rollouts, it is repeated without them, as the daemon does.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Outlier:
 
 OUTLIERS: Mapping[str, Outlier | None] = {
     "none": None,
+    "reward 0": Outlier("reward", 0.0),
     "reward 1e3": Outlier("reward", 1e3),
     "reward 1e6": Outlier("reward", 1e6),
     "reward 1e9": Outlier("reward", 1e9),
