@@ -30,23 +30,21 @@ _SUSPECTS_NAMED = 3
 _LONGEST_MESSAGE = 1500  #: characters of an unexpected exception's own text, so that the end of the line is not cut off
 
 
-class ExplainedError(Exception):
-    """A training failed, and the rollouts or the parent that caused it are known."""
+class ExplainedError(HotlapError):
+    """A training failed, and the rollouts or the parent that caused it are known. The code is that of the failure."""
 
     def __init__(self, error: Exception, suspects: tuple[Suspect, ...], *, blames_parent: bool) -> None:
-        super().__init__(str(error))
         self.error, self.suspects, self.blames_parent = error, suspects, blames_parent
+        text, code = split_code(failure_of(error)[1].message)
+        super().__init__(f"{_cause_in_words(self)}; {text.partition(' -> ')[0]}", code=code)
 
 
 def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
     """Return the exit code for an exception, and the failure to report to the daemon or the user."""
     if isinstance(error, ExplainedError):
-        code, failure = failure_of(error.error)
-        cause = _cause_in_words(error)
-        message, last_code = split_code(failure.message)
-        message = printable(f"{cause}; {message.partition(' -> ')[0]} [{last_code or failure.code}]")
-        more = {"message": message, "suspects": error.suspects, "blames_parent": error.blames_parent}
-        return code, failure.model_copy(update=more)
+        text, suspects = str(error), error.suspects
+        failure = Failure(code=error.code, message=text, suspects=suspects, blames_parent=error.blames_parent)
+        return failure_of(error.error)[0], failure
     if isinstance(error, HotlapError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BAD_DATA)
         return code, Failure(code=error.code, message=str(error))
