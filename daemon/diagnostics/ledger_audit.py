@@ -46,6 +46,7 @@ class RolloutRow:
     sha256: str
     name: str
     cycle_id: int | None
+    is_suspect: bool = False  #: a cycle failed because of it, so no cycle trains on it any more
 
 
 @dataclass(slots=True)
@@ -108,7 +109,10 @@ def _read_rows(ledger: Ledger, contents: LedgerContents) -> None:
     for cycle_id, kind, phase, result in ledger.rows("cycle", "id", "kind", "phase", "result"):
         files = orjson.loads(result)["files"] if result else {}
         contents.cycles[cycle_id] = CycleRow(cycle_id, kind, phase, files)
-    contents.rollouts = [RolloutRow(*row[1:]) for row in ledger.rows("rollout", "id", "sha256", "name", "cycle_id")]
+    contents.rollouts = [
+        RolloutRow(sha256, name, cycle_id, bool(suspect))
+        for _, sha256, name, cycle_id, suspect in ledger.rows("rollout", "id", "sha256", "name", "cycle_id", "suspect")
+    ]
     contents.files = ledger.files()
     contents.publications = ledger.publications()
     contents.rejected = {sha256 for _, sha256 in ledger.rows("rejection", "seq", "sha256") if sha256 is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from daemon.errors import LedgerError
 from daemon.ledger.connection import LedgerConnection
@@ -10,18 +10,20 @@ from daemon.ledger.cycle import Cycle, Phase
 from daemon.ledger.integrity.stored_json import adoption_key
 from daemon.ledger.records import Publication
 from daemon.ledger.rows import (
-    COUNTS_SQL,
     SUMMARY_COLUMNS,
     UNFINISHED_SQL,
+    USABLE_SQL,
     insert_publication,
+    mark_suspect,
     move_cycle,
     parse_stored,
+    record_mean_reward,
     to_cycle,
     to_publication,
     to_summaries,
     write_meta,
 )
-from schemas.job import Adoption, Result
+from schemas.job import Adoption, Result, Suspect
 from schemas.status import CycleSummary
 
 
@@ -54,11 +56,7 @@ class CycleTable(LedgerConnection):
                 write_meta(db, adoption_key(cycle_id), adoption.to_bytes().decode())
             elif kind == "train":
                 db.execute("UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL", (cycle_id,))
-                db.execute(
-                    "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
-                    " FROM rollout WHERE cycle_id = cycle.id) WHERE id = ?",
-                    (cycle_id,),
-                )
+                record_mean_reward(db, cycle_id)
         return self.cycle(cycle_id)
 
     def cycle(self, cycle_id: int) -> Cycle:
@@ -83,6 +81,45 @@ class CycleTable(LedgerConnection):
         """Move a cycle to its next phase and record the step. Raises StaleCycle if `before` is out of date."""
         with self._transaction() as db:
             move_cycle(db, before, after, at_s)
+
+    def mark_suspects(self, before: Cycle, after: Cycle, suspects: Sequence[Suspect], *, at_s: float) -> None:
+        """Move a cycle to its next phase, without the rollouts that made its last attempt fail."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, at_s)
+            for suspect in suspects:
+                mark_suspect(db, suspect, at_s)
+            record_mean_reward(db, before.id)
+
+    def change_parent(
+        self, before: Cycle, after: Cycle, parent: str | None, *, meta: tuple[str, str], at_s: float
+    ) -> None:
+        """Move a cycle to its next phase, in which it has another parent, and store a value."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, at_s)
+            db.execute("UPDATE cycle SET parent = ? WHERE id = ?", (parent, before.id))
+            write_meta(db, *meta)
+
+    def restore_parent(self, cycle_id: int, parent: str | None, *, key: str) -> None:
+        """Record that a cycle continues from its first parent again; remove what `change_parent` stored."""
+        with self._transaction() as db:
+            db.execute("UPDATE cycle SET parent = ? WHERE id = ?", (parent, cycle_id))
+            write_meta(db, key, None)
+
+    def count_steps(self, cycle_id: int, *, why: str) -> int:
+        """Return how many of a cycle's steps have a reason that begins with `why`."""
+        sql = "SELECT count(*) FROM step WHERE cycle_id = ? AND substr(why, 1, ?) = ?"
+        return int(self._db.execute(sql, (cycle_id, len(why), why)).fetchone()[0])
+
+    def parent(self, cycle_id: int) -> str | None:
+        """Return the checkpoint that a cycle continues from, relative to Models, or None."""
+        row = self._db.execute("SELECT parent FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def failed_before(self, cycle_id: int) -> int | None:
+        """Return the cycle directly before this one if it has failed, or None."""
+        row = self._db.execute("SELECT id, phase FROM cycle WHERE id < ? ORDER BY id DESC LIMIT 1", (cycle_id,))
+        found = row.fetchone()
+        return int(found["id"]) if found is not None and found["phase"] == Phase.FAILED else None
 
     def store_result(
         self, before: Cycle, after: Cycle, result: Result, *, value_loss: float | None, at_s: float
@@ -211,7 +248,7 @@ class CycleTable(LedgerConnection):
         found = self._db.execute(
             # In the order of this index, rollouts of a cycle have the order of their ids. A file's name has no slash.
             "SELECT cycle_id, group_concat(name, '/') FROM rollout INDEXED BY rollout_of_cycle"
-            f" WHERE cycle_id >= ? AND {COUNTS_SQL} GROUP BY cycle_id",
+            f" WHERE cycle_id >= ? AND {USABLE_SQL} GROUP BY cycle_id",
             (first,),
         )
         return {cycle_id: tuple(names.split("/")) for cycle_id, names in found}

@@ -17,6 +17,8 @@ MIGRATIONS: Mapping[int, str] = {
     # Only some ledgers of version 1 have this index.
     2: "CREATE INDEX IF NOT EXISTS cycle_of_phase ON cycle (phase);",
     3: "ALTER TABLE rollout ADD COLUMN repeated TEXT NOT NULL DEFAULT '';",
+    4: "ALTER TABLE rollout ADD COLUMN suspect TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX rollout_suspect ON rollout (sha256) WHERE suspect <> '';",
 }
 """New version -> SQL, run in one transaction that also sets the version. Never change a migration after its release."""
 

@@ -14,7 +14,7 @@ from daemon.ledger.integrity.merge import Merged
 from daemon.ledger.records import FileSignature, Publication, RolloutRow, UsedRollout
 from daemon.ledger.sqlite_errors import LedgerDamaged
 from schemas.base import StrictModel
-from schemas.job import Adoption
+from schemas.job import Adoption, Suspect
 from schemas.status import CycleSummary
 
 _PHASES = frozenset(phase.value for phase in Phase)
@@ -32,6 +32,10 @@ _ROLLOUT_COLUMNS = (
 )
 COUNTS_SQL = "(experiences > 0 OR repeated = '')"
 """Whether a rollout counts: not if all its experiences were in earlier ones. A rebuilt ledger has 0 and ''."""
+USABLE_SQL = f"({COUNTS_SQL} AND suspect = '')"
+"""Whether a cycle may train on a rollout: not if an earlier attempt failed because of it."""
+SUSPECT = "E_SUSPECT"
+"""The code of rejected rollouts because of which a cycle failed."""
 
 
 SUMMARY_COLUMNS = ("id", "kind", "phase", "why", "best_epoch", "score", "reward_mean", "value_loss", "seconds")
@@ -88,6 +92,38 @@ def to_cycle(row: sqlite3.Row) -> Cycle:
 def to_publication(row: sqlite3.Row) -> Publication:
     """Return a row of the table `publication` as a Publication."""
     return Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
+
+
+def record_mean_reward(db: sqlite3.Connection, cycle_id: int) -> None:
+    """Store the reward per step of the rollouts that a cycle trains on."""
+    db.execute(
+        "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
+        " FROM rollout WHERE cycle_id = cycle.id AND suspect = '') WHERE id = ?",
+        (cycle_id,),
+    )
+
+
+def mark_suspect(db: sqlite3.Connection, suspect: Suspect, at_s: float) -> None:
+    """Record that a cycle failed because of a rollout, and that its file is rejected. Does nothing the second time."""
+    marked = db.execute(
+        "UPDATE rollout SET suspect = ? WHERE sha256 = ? AND cycle_id IS NOT NULL AND suspect = ''",
+        (suspect.reason, suspect.sha256),
+    ).rowcount
+    if marked:
+        db.execute(
+            "INSERT INTO rejection (name, sha256, code, reason, at_s)"
+            " SELECT name, sha256, ?, suspect, ? FROM rollout WHERE sha256 = ?",
+            (SUSPECT, at_s, suspect.sha256),
+        )
+
+
+def clear_suspect(db: sqlite3.Connection, sha256: str) -> None:
+    """Let a suspect rollout be used again if its file is new in Exports: a user has moved it back."""
+    db.execute(
+        "UPDATE rollout SET suspect = '' WHERE sha256 = ? AND suspect <> ''"
+        " AND NOT EXISTS (SELECT 1 FROM file WHERE file.sha256 = rollout.sha256)",
+        (sha256,),
+    )
 
 
 def write_meta(db: sqlite3.Connection, key: str, value: str | None) -> None:

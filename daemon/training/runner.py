@@ -17,6 +17,7 @@ from daemon.training.exit_reason import ConsoleClosed
 from daemon.training.messages import report_failure, report_parked, report_stuck
 from daemon.training.notices import ShownNotices, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
+from daemon.training.recovery.decision import remove_cause
 from daemon.training.result_check import checked_result
 from daemon.training.timers import AwakeClock, RetryTimer
 from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
@@ -253,7 +254,10 @@ class Runner:
             self._fail(self._active, failed)
 
     def _fail(self, active: ActiveCycle, failed: Failed) -> None:
-        active.move(replace(failed, why=printable(failed.why)))
+        failed = replace(failed, why=printable(failed.why))
+        if remove_cause(self._context, active, failed):
+            return
+        active.move(failed)
         if active.phase is Phase.PARKED:
             remember_settings(self._context)
         report_failure(self._context, active.cycle)

@@ -83,6 +83,10 @@ CYCLES = {
         "a model does not compute the outputs that its probe contains", "do not load it; publish another model"
     ),
     "W_CYCLE_FAILED": Code("a cycle failed; the next rollouts start another one", "see the cycle's log"),
+    "W_OLDER_PARENT": Code(
+        "training from the last published model fails, so the cycle continues from an older one",
+        "nothing; if it happens again, look for very large rewards or observations",
+    ),
     "W_PARKED": Code("several cycles failed in a row, so no cycle starts", "fix the cause, then run `hotlap trigger`"),
     "W_PUBLISH": Code(
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"

@@ -109,6 +109,14 @@ def start_descendants(names: Path) -> None:
         time.sleep(0.01)
 
 
+def refuse(rollouts: list[dict[str, Any]], name: str) -> None:
+    """Fail and name the rollout, if it is in the job."""
+    found = [{"sha256": r["sha256"], "name": r["name"], "reason": "a reward is 9e+11"} for r in rollouts]
+    if suspects := [suspect for suspect in found if suspect["name"] == name]:
+        send("error", code="E_PROBE", message=f"{name}: a reward is 9e+11 [E_PROBE]", suspects=suspects)
+        sys.exit(65)
+
+
 def misbehave(mode: str, output: Path) -> None:
     """Fail, end or hang before the training, if this is the mode's fault."""
     if mode == "dies":
@@ -200,6 +208,8 @@ def work(job: dict[str, Any], mode: str) -> None:
     send("heartbeat", doing="training", progress=0.1)
     send("notice", code="W_DEMO", message="something [bold]odd[/bold] \x1b[2J")
     misbehave(mode, output)
+    if mode.startswith("cannot use "):
+        refuse(job["rollouts"], mode.removeprefix("cannot use "))
     cycle, files = int(str(job["policy_version"])), {}
     epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))
     for epoch in epochs:

@@ -10,6 +10,7 @@ moments adapt within 1 / (1 - beta2) = 1000 steps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -167,6 +168,12 @@ class Normalisers:
     def identity(cls, observation_size: int) -> Normalisers:
         """Return normalisers that change nothing."""
         return cls(ObservationNormaliser.identity(observation_size), ReturnNormaliser())
+
+    def are_usable(self) -> bool:
+        """Return whether all statistics are finite, and no deviation is negative."""
+        o, r = self.observations, self.returns
+        is_finite = bool(torch.isfinite(o.mean_O).all() and (o.var_O >= 0).all() and torch.isfinite(o.var_O).all())
+        return is_finite and math.isfinite(o.count) and math.isfinite(r.mean) and 0.0 < r.std < math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and values for a checkpoint."""

@@ -152,7 +152,8 @@ def _used_rollouts(found: Sequence[PublishedCycle], rows: Iterable[Row], *, high
         by_content.setdefault(row["sha256"], {**row, "cycle_id": highest + 1} if is_wrong else row)
     for one in found:
         for sha256 in one.rollouts:
-            unknown = {**dict.fromkeys(TABLES["rollout"], 0), "sha256": sha256, "name": sha256[:12], "repeated": ""}
+            unknown = dict.fromkeys(TABLES["rollout"], 0) | {"sha256": sha256, "name": sha256[:12]}
+            unknown |= {"repeated": "", "suspect": ""}
             times = {"reward_mean": 0.0, "policy_version": None, "written_s": one.at_s, "accepted_s": one.at_s}
             row = by_content.get(sha256, {**unknown, **times})
             by_content[sha256] = {**row, "cycle_id": one.cycle}

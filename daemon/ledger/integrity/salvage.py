@@ -16,7 +16,7 @@ Rows = Mapping[str, tuple[Values, ...]]
 """Table -> its rows, in the order of their keys; the values are in the order of `TABLES`."""
 _TABLES = tuple(table for table in TABLES if table not in {"arrow", "step"})
 """A new ledger has its own table `arrow`, and needs the steps of no earlier cycle."""
-_DEFAULTS: Mapping[tuple[str, str], str] = {("rollout", "repeated"): "''"}
+_DEFAULTS: Mapping[tuple[str, str], str] = {("rollout", "repeated"): "''", ("rollout", "suspect"): "''"}
 """Columns that older versions do not have, with their value as SQL."""
 _STORED = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? AND rootpage > 0"
 

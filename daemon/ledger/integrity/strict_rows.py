@@ -103,6 +103,7 @@ TABLES: Mapping[str, Mapping[str, Rule]] = {
         "accepted_s": _NUMBER,
         "cycle_id": _optional(_COUNT),
         "repeated": _matching(_PACKED_ROWS, "empty, or base64"),
+        "suspect": _TEXT,
     },
     "file": {
         "name": _NAME,

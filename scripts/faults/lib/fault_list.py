@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "Failures that the data or the parent cause": range(73, 78),
     "A damaged ledger": range(80, 85),
     "Stored arrays and trainers' results": range(85, 90),
     "Entries of other programs, daemons in containers": range(90, 94),
@@ -119,6 +120,22 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
+_CAUSES = {
+    73: Row(
+        "a rollout makes the training of its cycle, or of later ones, fail",
+        "the column and the value are named; it is rejected, and the rest is trained at once",
+    ),
+    74: Row("kill -9 while such a rollout is rejected", "the next start continues without it; nothing is lost"),
+    75: Row(
+        "memory runs out because of one giant rollout", "after a second attempt it is rejected, and the rest is trained"
+    ),
+    76: Row(
+        "the published checkpoint cannot be trained further: damaged, missing, or with ruined statistics",
+        "the cycle continues from an older one, which is named",
+    ),
+    77: Row("the trainer crashes again and again with one parent", "an older parent is tried before the cycle parks"),
+}
+
 _LEDGER = {
     80: Row(
         "a wrong value in a row: any column, another type, invalid UTF-8, one wrong character of JSON",
@@ -167,5 +184,5 @@ _FOREIGN = {
 }
 
 ROWS: Mapping[int, Row] = {
-    **_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_LEDGER, **_STORED, **_FOREIGN,
+    **_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_CAUSES, **_LEDGER, **_STORED, **_FOREIGN,
 }  # fmt: skip
