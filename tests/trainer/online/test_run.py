@@ -306,7 +306,7 @@ def test_a_second_run_in_the_same_folder_is_rejected(tmp_path, capsys):
     for arguments in ((), ("--resume",)):
         assert run(tmp_path, *arguments) == 78
         folder = tmp_path / "logs" / "latest_run"
-        message = f"another run, process {child.pid}, uses {folder} -> wait until it ends or stop it"
+        message = f"another run, process {child.pid}, uses {folder.as_posix()} -> wait until it ends or stop it"
         assert message in capsys.readouterr().err
     child.kill()
     child.communicate()
