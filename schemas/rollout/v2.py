@@ -14,14 +14,7 @@ from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
 from schemas.rollout.large.parts import ListText
-from schemas.rollout.rollout import (
-    SEE_FORMATS,
-    Float32,
-    Int32,
-    Numbers,
-    Rollout,
-    require_plain_names,
-)
+from schemas.rollout.rollout import SEE_FORMATS, Float32, Int32, Numbers, Rollout, require_plain_names
 from schemas.rollout.v2_columns import (
     as_float32,
     column_of,
