@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from schemas.storage.files import (
     unlink_with_retries,
     write_all_atomic,
 )
+from schemas.storage.guarded import names_in, paths_in
 from schemas.storage.held_open import is_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.set_aside import ANALYSIS_NAME
@@ -132,10 +134,10 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
     """Flush the staged files to the disk and move their folder to Models in one step."""
     names = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
     staged = []
-    for path in staging.iterdir():
+    for path in paths_in(staging):
         if path.name in names:
             staged.append(path)
-        elif path.is_dir():
+        elif stat.S_ISDIR(path.lstat().st_mode):
             disk.remove_folder(path)
         else:
             unlink_with_retries(path, disk=disk)
@@ -149,7 +151,7 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
 
 def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:
     """Remove a cycle's folder that a power cut damaged. Raises PublishError if it contains other files."""
-    others = sorted(path.name for path in folder.iterdir() if path.name not in {*result.files, ANALYSIS_NAME})
+    others = [name for name in names_in(folder) if name not in {*result.files, ANALYSIS_NAME}]
     if others:
         raise PublishError(
             f"the folder {folder.name} exists and contains {others[0]}, which Hotlap did not write",
@@ -165,7 +167,7 @@ def _refresh_copies(
 
     Windows does not replace an open file. It stays as it is, because engines read the cycle's folder.
     """
-    wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
+    wanted = {path.name: path for path in paths_in(folder) if stat.S_ISREG(path.lstat().st_mode)}
 
     def write(*names: str) -> None:
         write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)

@@ -15,7 +15,9 @@ from daemon.ledger.records import PublishedCycle
 from schemas.errors import HotlapError
 from schemas.job import Adoption, Result
 from schemas.model import MAX_MODEL_BYTES, Model, is_own_format, read_model
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of
+from schemas.storage.guarded import names_in, paths_in
 from schemas.storage.layout import ProjectPaths
 
 _FOLDER = re.compile(r"cycle_(\d{6,})")
@@ -26,23 +28,25 @@ _MAX_REMOVED_BYTES = 1 << 30
 def find_published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     """Return the published cycles that can be found, in order. Raises OSError if Models cannot be listed."""
     found = {published.cycle: published for published in _read_removed_cycles(paths)}
-    for folder in paths.models.iterdir() if paths.models.is_dir() else ():
+    for folder in paths_in(paths.models):
         match = _FOLDER.fullmatch(folder.name)
-        if match and folder.is_dir() and (published := _read_folder(folder, int(match.group(1)), with_result=True)):
+        if match is None or not _is_real_folder(folder):
+            continue
+        if published := _read_folder(folder, int(match.group(1)), with_result=True):
             found[published.cycle] = published
     return [found[cycle] for cycle in sorted(found)]
 
 
 def has_published_above(paths: ProjectPaths, cycle: int) -> bool:
     """Return whether Models contains the folder of a published cycle with a higher number."""
-    folders = paths.models.iterdir() if paths.models.is_dir() else ()
+    folders = (path for path in paths_in(paths.models) if _is_real_folder(path))
     numbered = ((int(match.group(1)), path) for path in folders if (match := _FOLDER.fullmatch(path.name)))
     return any(number > cycle and _read_folder(path, number, with_result=False) for number, path in numbered)
 
 
 def highest_number(paths: ProjectPaths) -> int:
     """Return the highest cycle number in the name of a working folder or log, -1 if none exists."""
-    names = [path.name for folder in (paths.staging, paths.logs) if folder.is_dir() for path in folder.iterdir()]
+    names = [name for folder in (paths.staging, paths.logs) for name in names_in(folder)]
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
@@ -51,6 +55,10 @@ def record_removed_cycle(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_D
     published = _read_folder(paths.cycle_folder(cycle), cycle, with_result=False)
     if published is not None:
         disk.append(paths.gone_cycles, b"\n" + published.to_bytes())
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not is_link_at(path)
 
 
 def _read_removed_cycles(paths: ProjectPaths) -> list[PublishedCycle]:

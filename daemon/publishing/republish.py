@@ -20,6 +20,8 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
 from daemon.runtime.instance_lock import ProjectLock, is_held
+from daemon.runtime.own_folders import detach_hard_links, require_own_folders
+from daemon.runtime.project_mark import require_own_project
 from schemas.errors import HotlapError, split_code
 from schemas.job import Failure, Job, Result
 from schemas.process.exit_codes import exit_words, with_remedy
@@ -49,9 +51,12 @@ def publish_epoch(
     if is_held(paths.lock):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
     with contextlib.ExitStack() as stack:
-        lock = ProjectLock(paths.lock)
+        require_own_folders(paths)
+        require_own_project(paths)
+        lock = ProjectLock(paths.lock, models=paths.models)
         lock.acquire()
         stack.callback(lock.release)
+        detach_hard_links(paths)
         log = stack.enter_context(open_log())
         ledger = Ledger.open(paths.ledger)
         stack.callback(ledger.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,6 +15,7 @@ from daemon.publishing.disk_budget import GB, bytes_taken, limit_bytes, over_bud
 from daemon.publishing.published_cycles import record_removed_cycle
 from daemon.runtime.context import Context
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
+from schemas.storage.guarded import names_in, paths_in
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import for_system
 
@@ -103,10 +105,10 @@ def surplus_cycles(
 def cycle_folder_ages(models: Path, *, now_s: float, own: Collection[int]) -> dict[int, float]:
     """Return the age of the folder of each cycle in `own`, in seconds; negative if the clock was set back."""
     ages = {}
-    for path in models.iterdir():
+    for path in paths_in(models):
         match = _CYCLE_FOLDER.fullmatch(path.name)
-        if match and int(match.group(1)) in own and path.is_dir():
-            ages[int(match.group(1))] = now_s - path.stat().st_mtime
+        if match and int(match.group(1)) in own and stat.S_ISDIR((info := path.lstat()).st_mode):
+            ages[int(match.group(1))] = now_s - info.st_mtime
     return ages
 
 
@@ -120,8 +122,9 @@ def remove_cycle_folders(paths: ProjectPaths, files: Mapping[int, Collection[str
         folder = paths.cycle_folder(cycle)
         removed = paths.staging / f"removed_{folder.name}"
         with contextlib.suppress(OSError):
-            own = {name for path in folder.iterdir() if _is_from_cycle(name := path.name, names)}
-            has_others = any(path.name not in own for path in folder.iterdir())
+            present = names_in(folder)
+            own = {name for name in present if _is_from_cycle(name, names)}
+            has_others = len(own) < len(present)
             if has_others and not own:
                 continue
             record_removed_cycle(paths, cycle, disk=disk)
@@ -144,7 +147,7 @@ def remove_old_logs(
     paths: ProjectPaths, *, own_up_to: int, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK
 ) -> None:
     """Remove the logs of all but the newest cycles up to number `own_up_to`. If the disk refuses, a log stays."""
-    numbered = ((path, _CYCLE_LOG.fullmatch(path.name)) for path in paths.logs.iterdir())
+    numbered = ((path, _CYCLE_LOG.fullmatch(path.name)) for path in paths_in(paths.logs))
     found = {int(match.group(1)): path for path, match in numbered if match and int(match.group(1)) <= own_up_to}
     for cycle in sorted(found)[:-keep_newest]:
         with contextlib.suppress(OSError):
@@ -154,17 +157,17 @@ def remove_old_logs(
 def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
     """Remove the temporary files that are left from a crash or a disk error."""
     for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
-        for path in folder.iterdir():
+        for path in paths_in(folder):
             if TEMPORARY_NAME.fullmatch(path.name):
                 with contextlib.suppress(OSError):
-                    if older_than_s == 0.0 or now_s - path.stat().st_mtime >= older_than_s:
+                    if older_than_s == 0.0 or now_s - path.lstat().st_mtime >= older_than_s:
                         disk.unlink(path)
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
     """Remove the working folders of cycles in staging except those of the cycles to keep."""
     kept_names = {f"cycle_{cycle:06d}" for cycle in keep}
-    for path in paths.staging.iterdir():
+    for path in paths_in(paths.staging):
         if _WORKING_FOLDER.fullmatch(path.name) and path.is_dir() and path.name not in kept_names:
             with contextlib.suppress(OSError):
                 disk.remove_folder(path)
@@ -186,7 +189,7 @@ def remove_if_unchanged(folder: Path, name: str, signature: FileSignature, *, di
 
 def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Remove the arrays of rollouts that no cycle will need."""
-    for path in paths.cache.iterdir():
+    for path in paths_in(paths.cache):
         if _ARRAYS.fullmatch(path.name) and path.stem not in needed:
             with contextlib.suppress(OSError):
                 disk.unlink(path)
@@ -202,16 +205,17 @@ def _keep_disk_budget(context: Context, accepted: AcceptedFiles) -> None:
     if used <= limit:
         return
     chosen = over_budget([name for name, _ in context.ledger.used_files()], sizes, excess=used - limit)
-    _remove_exports(context, [(name, files[name][0]) for name in chosen if name in files], accepted)
-    if chosen:
+    removed = _remove_exports(context, [(name, files[name][0]) for name in chosen if name in files], accepted)
+    if removed:
         context.log.info(
-            f"removed the {len(chosen)} oldest used rollouts: all of them and their caches may take"
+            f"removed the {removed} oldest used rollouts: all of them and their caches may take"
             f" {limit / GB:.1f} GB (daemon.disk_budget_gb)"
         )
 
 
-def _remove_exports(context: Context, files: Sequence[tuple[str, FileSignature]], accepted: AcceptedFiles) -> None:
+def _remove_exports(context: Context, files: Sequence[tuple[str, FileSignature]], accepted: AcceptedFiles) -> int:
+    """Remove files from Exports unless they have changed; return how many do not exist any more."""
     exports = context.paths.exports
-    accepted.forget_files(
-        [name for name, signature in files if remove_if_unchanged(exports, name, signature, disk=context.disk)]
-    )
+    gone = [name for name, signature in files if remove_if_unchanged(exports, name, signature, disk=context.disk)]
+    accepted.forget_files(gone)
+    return len(gone)

@@ -16,6 +16,7 @@ from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK, Clock
 from schemas.storage.careful_open import open_regular
 from schemas.storage.file_lock import try_lock
+from schemas.storage.guarded import make_guarded_folder, open_own
 from schemas.storage.held_open import retry_while_held_open
 from schemas.storage.windows_paths import error_text, shown_path
 from schemas.text import printable
@@ -27,15 +28,17 @@ _TIMEOUT_S, _BETWEEN_S = 0.3, 0.02
 class ProjectLock:
     """The lock of a project, held from `acquire` until `release` or the end of the process."""
 
-    def __init__(self, path: Path, *, clock: Clock = REAL_CLOCK) -> None:
+    def __init__(self, path: Path, *, models: Path | None = None, clock: Clock = REAL_CLOCK) -> None:
         self._path = path
+        self._models = models
+        self._models_folder: int | None = None
         self._clock = clock
         self._file: int | None = None
         self._folder: int | None = None
 
     def acquire(self) -> None:
         """Take the lock. If another process has it, raises DaemonError with exit code 4 and the holder's pid."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_guarded_folder(self._path.parent)
         until = self._clock.monotonic() + _TIMEOUT_S
         while not self._try_acquire():
             if self._clock.monotonic() >= until:
@@ -46,7 +49,23 @@ class ProjectLock:
                     exit_code=Exit.OTHER_DAEMON,
                 )
             self._clock.sleep(_BETWEEN_S)
+        self._lock_models()
         self._write_holder()
+
+    def _lock_models(self) -> None:
+        """Lock the folder Models, which another project may use through a link or a mount. Not on Windows."""
+        if self._models is None or (folder := _open_folder(self._models)) is None:
+            return
+        if not try_lock(folder):
+            os.close(folder)
+            self.release()
+            raise DaemonError(
+                f"another daemon, of another project, uses the same folder {shown_path(self._models)} now",
+                hint="give each project its own Models",
+                code="E_OTHER_PROJECT",
+                exit_code=Exit.OTHER_DAEMON,
+            )
+        self._models_folder = folder
 
     def _try_acquire(self) -> bool:
         folder = _open_folder(self._path.parent)
@@ -96,9 +115,9 @@ class ProjectLock:
 
     def release(self) -> None:
         """Release the lock."""
-        for descriptor in (self._file, self._folder):
+        for descriptor in (self._file, self._folder, self._models_folder):
             _close(descriptor)
-        self._file = self._folder = None
+        self._file = self._folder = self._models_folder = None
 
 
 def is_held(path: Path) -> bool:
@@ -140,7 +159,7 @@ def holder_of(path: Path) -> str:
 
 def _open_file(path: Path) -> int:
     try:
-        return retry_while_held_open(lambda: open_regular(path, os.O_RDWR | os.O_CREAT), pause=REAL_CLOCK.sleep)
+        return retry_while_held_open(lambda: open_own(path, os.O_RDWR | os.O_CREAT), pause=REAL_CLOCK.sleep)
     except PermissionError:
         raise DaemonError(
             f"the lock file {shown_path(path)} belongs to another user",

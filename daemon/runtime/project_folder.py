@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from daemon.errors import DaemonError
+from daemon.runtime.state_folder import with_marked_state
 from schemas.program.commands import quoted
 from schemas.settings.loading import CONFIG_NAME
 from schemas.storage.layout import ProjectPaths
@@ -45,7 +46,7 @@ def project_paths(folder: Path) -> ProjectPaths:
             hint="rename the folder, or use a UTF-8 locale",
             code="E_PROJECT",
         ) from None
-    return paths
+    return with_marked_state(paths)
 
 
 def _require_usable_name(folder: Path) -> None:

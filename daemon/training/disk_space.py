@@ -1,4 +1,4 @@
-"""Checks that the disk has enough space before a cycle begins, so that the cycle does not fail at its last file."""
+"""Checks before a cycle begins, so that it does not fail at its last file: enough space on the disk, no links."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import shutil
 from pathlib import Path
 
 from daemon.runtime.context import Context
+from daemon.runtime.own_folders import are_folders_own
 from schemas.storage.layout import ProjectPaths
 
 MIN_FREE_BYTES = 16_000_000
 _COPIES = 3
 """A cycle's files exist in its folder, as copies in Models, and a third time while these copies are replaced."""
+
+
+def may_start(context: Context) -> bool:
+    """Return whether a cycle can begin: Hotlap's folders are not links, and the disk has enough space."""
+    return are_folders_own(context) and has_room(context)
 
 
 def has_room(context: Context) -> bool:

@@ -34,7 +34,7 @@ def is_link_at(path: str | Path) -> bool:
         info = os.lstat(path)
         if not is_link(info):
             return False
-        return sys.platform != "win32" or not _is_volume(os.readlink(path))
+        return sys.platform != "win32" or not _is_volume(str(Path(path).readlink()))
     except (OSError, ValueError):
         return False
 

@@ -31,7 +31,7 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a new file. Raises FileExistsError if it exists."""
-        with place_of(path) as (name, folder), open(name, "xb", opener=partial(_open_new, folder)) as file:  # noqa: PTH123
+        with place_of(path) as (name, folder), open(name, "xb", opener=partial(_open_new, folder)) as file:
             file.write(data)
             if sys.platform == "linux":  # starts the write now, so that the fsync takes less time
                 file.flush()

@@ -129,9 +129,14 @@ def names_in(folder: Path) -> list[str]:
     """Return the names in a folder, sorted; none if it does not exist. Raises LinkInTheWay or another OSError."""
     try:
         with opened_folder(folder) as descriptor:
-            return sorted(os.listdir(for_system(folder) if descriptor is None else descriptor))
+            return sorted(os.listdir(for_system(folder) if descriptor is None else descriptor))  # noqa: PTH208  a descriptor
     except FileNotFoundError:
         return []
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """Return the paths of what is in a folder, as `names_in`."""
+    return [folder / name for name in names_in(folder)]
 
 
 def open_own(path: Path, flags: int, mode: int = 0o644) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import REAL_DISK
 from schemas.storage.guarded import guard
 from schemas.storage.windows_paths import engine_path, for_system, plain_path, working_folder
@@ -17,6 +18,7 @@ ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
 MARK_NAME = "hotlap_project.json"
 """The name of the files in Models and in State that state which project these folders belong to."""
+LEDGER_NAME = "ledger.sqlite3"
 _LONGEST_BELOW = 140
 """Characters of the longest path below the project folder: that of an incomplete file in `State/cache`, rounded up."""
 _TIME_STAMP = re.compile(r"_(\d{8}_\d{6})(?=[_.])")
@@ -95,7 +97,7 @@ class ProjectPaths:
     @property
     def ledger(self) -> Path:
         """Return the path of the ledger, the daemon's SQLite file."""
-        return self.state / "ledger.sqlite3"
+        return self.state / LEDGER_NAME
 
     @property
     def gone_cycles(self) -> Path:
@@ -182,9 +184,10 @@ class ProjectPaths:
                 os.chdir(working_folder(self.project))
 
     def make(self) -> None:
-        """Create the folders that are missing."""
+        """Create the folders that are missing. Exports may be a link: the engine's own folder."""
         for folder in self.folders():
-            REAL_DISK.make_folder(folder)
+            if folder != self.exports or not is_link_at(folder):
+                REAL_DISK.make_folder(folder)
 
 
 def time_stamp_of(name: str) -> float | None:
