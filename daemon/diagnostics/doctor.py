@@ -20,6 +20,7 @@ from daemon.publishing.pointer import read_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import holder_of, is_held
 from daemon.runtime.project_folder import is_project, note_without_engine_file
+from daemon.runtime.state_folder import with_state_setting
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config
 from schemas import __version__
@@ -49,8 +50,14 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     paths = replace(paths, engine_project=settings.daemon.engine_path)
+    state_problem: list[Finding] = []
+    try:
+        paths = with_state_setting(paths, settings.daemon)
+    except HotlapError as error:
+        state_problem = [Finding("wrong", "state", error.line())]
     findings = [
         *_installation(paths),
+        *state_problem,
         *_settings(paths, loaded),
         *_mirror(paths, settings),
         *check_project_folders(paths, settings),

@@ -76,10 +76,21 @@ def detach_hard_links(paths: ProjectPaths) -> None:
 
     Otherwise a copy of the project that consists of hard links, as some backups do, would change with the project.
     """
-    for path in _files_written_in_place(paths):
-        with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_nlink > 1:
-                detach(path)
+    for path in filter(_has_another_name, _files_written_in_place(paths)):
+        detach(path)
+
+
+def count_hard_links(paths: ProjectPaths) -> int:
+    """Return how many files `detach_hard_links` would replace."""
+    return sum(map(_has_another_name, _files_written_in_place(paths)))
+
+
+def _has_another_name(path: Path) -> bool:
+    try:
+        info = for_system(path).lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(info.st_mode) and info.st_nlink > 1
 
 
 def _describe(obstacles: list[Obstacle], paths: ProjectPaths) -> str | None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from daemon.errors import DaemonError
-from daemon.runtime.state_folder import with_marked_state
+from daemon.runtime.state_folder import enclosing_training, with_marked_state
 from schemas.program.commands import quoted
 from schemas.settings.loading import CONFIG_NAME
 from schemas.storage.layout import ProjectPaths
@@ -78,7 +78,9 @@ def describe_long_path(characters: int) -> str | None:
 
 
 def enclosing_project(folder: Path) -> Path | None:
-    """Return the project that `folder` is the Saved, Training, Exports, ... folder of; None if it is none of these."""
+    """Return the project that `folder` is the Saved, Training, Exports, ... folder of, or is below; or None."""
+    if (training := enclosing_training(folder)) is not None:
+        return training.parents[1]
     if (folder / "Saved").is_dir():
         return None
     names = [name.lower() for name in folder.parts]

@@ -26,6 +26,9 @@ def with_state_setting(paths: ProjectPaths, settings: DaemonSettings) -> Project
     if real_path(paths.project).is_relative_to(real_path(folder)):
         text = f"daemon.state_dir is {shown_path(folder)}, which contains the project"
         raise DaemonError(text, hint="name a folder that nothing else uses", code="E_PROJECT")
+    if (owner := enclosing_training(folder)) is not None and owner != paths.training:
+        text = f"daemon.state_dir is {shown_path(folder)}, which is in the project {shown_path(owner.parents[1])}"
+        raise DaemonError(text, hint="name a folder that nothing else uses", code="E_PROJECT")
     found = replace(paths, state_folder=folder)
     if paths.ledger.is_file() and not found.ledger.exists():
         raise DaemonError(
@@ -34,6 +37,17 @@ def with_state_setting(paths: ProjectPaths, settings: DaemonSettings) -> Project
             code="E_PROJECT",
         )
     return found
+
+
+def enclosing_training(folder: Path) -> Path | None:
+    """Return the folder Saved/Training, of a project that Hotlap has used, that contains a folder; or None."""
+    for parent in folder.parents:
+        names = [name.lower() for name in parent.parts[-2:]]
+        if names == ["saved", "training"] and (
+            (parent / "State").is_dir() or (parent / "Models" / MARK_NAME).is_file()
+        ):
+            return parent
+    return None
 
 
 def with_marked_state(paths: ProjectPaths) -> ProjectPaths:

@@ -17,8 +17,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from schemas.errors import ConfigError
 from schemas.storage.careful_open import LinkInTheWay, is_link_at, open_regular
-from schemas.storage.windows_paths import for_system
+from schemas.storage.windows_paths import for_system, shown_path
 
 _roots: set[str] = set()
 _may_be_links: set[str] = set()
@@ -123,6 +124,14 @@ def _whole_path(path: Path) -> Iterator[None]:
         if error.filename == path.name:
             error.filename = str(path)
         raise
+
+
+def require_real(paths: Iterable[Path], *, hint: str) -> None:
+    """Raise ConfigError (E_LINK) if one of these folders or files is a link."""
+    for path in paths:
+        if is_link_at(path):
+            text = f"{shown_path(path)} is a link, which Hotlap does not follow"
+            raise ConfigError(text, hint=hint, code="E_LINK")
 
 
 def names_in(folder: Path) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import queue
-import shutil
 import subprocess
 import threading
 import time
@@ -19,6 +19,8 @@ from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.tree import ProcessTree
 from schemas.program.children import PYTHON, child_environment
 from schemas.storage.file_lock import try_acquire
+from schemas.storage.files import REAL_DISK
+from schemas.storage.guarded import guard, open_own, require_real
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
 from trainer.dagger.milestones import MilestoneConfig
@@ -30,6 +32,8 @@ from trainer.dagger.settings import DaggerSettings
 _TIMEOUT_S = 0.5
 _EXIT_TIMEOUT_S = 5.0
 """Time that a worker has to end by itself after it closed its output."""
+_FOLDERS = ("work", "models", "expert_eval_videos", "dagger_videos")
+"""The folders in the output folder that have a folder for each milestone."""
 _WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
@@ -93,8 +97,14 @@ class Pipeline:
     def run(self) -> tuple[MilestoneResult, ...]:
         """Run the milestones that are not completed. Return the results of all selected ones, also from earlier runs.
 
-        Raises ConfigError if another pipeline uses the output folder.
+        Raises ConfigError if another pipeline uses the output folder, or if a folder in it is a link.
         """
+        output = self.options.output_dir
+        guard(output)
+        names = self.options.config.ids()
+        folders = [output / kind for kind in (*_FOLDERS, "logs", "milestone_details")]
+        below = [output / kind / name for kind in _FOLDERS for name in names]
+        require_real([*folders, *below], hint="remove the link, or use another --output-dir")
         lock, holder = try_acquire(self.options.output_dir / ".lock")
         if lock is None:
             raise ConfigError(
@@ -156,8 +166,8 @@ class Pipeline:
             start_from="" if options.start_from is None else str(options.start_from.resolve()),
         )
         logs = options.output_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / f"{name}.log").open("ab") as log:
+        REAL_DISK.make_folder(logs)
+        with os.fdopen(open_own(logs / f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             tree = ProcessTree(
                 [PYTHON, *_WORKER],
                 project=options.output_dir,
@@ -241,5 +251,6 @@ class Pipeline:
 
 def _remove_files(output_dir: Path, name: str) -> None:
     """Remove a milestone's labels, progress, models and videos, as --fresh requires."""
-    for kind in ("work", "models", "expert_eval_videos", "dagger_videos"):
-        shutil.rmtree(output_dir / kind / name, ignore_errors=True)
+    for kind in _FOLDERS:
+        with suppress(OSError):
+            REAL_DISK.remove_folder(output_dir / kind / name)

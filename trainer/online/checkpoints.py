@@ -13,13 +13,14 @@ import torch
 
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
-from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.files import REAL_DISK, read_with_retries, unlink_with_retries, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
 from trainer.checkpoints.export import export
 from trainer.networks.normaliser import Normalisers
 from trainer.online.learners.ppo import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
+_REPLAY = re.compile(r"replay_step_\d{10}\.npz")
 _ENVIRONMENTS = "ground"  #: its key in checkpoints, so that older ones can be resumed
 
 
@@ -73,7 +74,7 @@ class CheckpointManager:
     def __init__(self, folder: Path, *, keep_newest: int, keep_best: int) -> None:
         self.folder = folder
         self._newest, self._best = keep_newest, keep_best
-        folder.mkdir(parents=True, exist_ok=True)
+        REAL_DISK.make_folder(folder)
 
     def save(self, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
         """Save the checkpoint of this step, then remove old ones."""
@@ -84,7 +85,7 @@ class CheckpointManager:
         learner.save_history(history_path(path))  # first: a checkpoint that exists has its experiences
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("replay_step_*.npz"):
-            if old != history_path(path):
+            if _REPLAY.fullmatch(old.name) and old != history_path(path):
                 with contextlib.suppress(OSError):
                     unlink_with_retries(old)
         for old in self.folder.glob("model_step_*.pt"):

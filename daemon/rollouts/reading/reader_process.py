@@ -3,8 +3,8 @@
 In the daemon, parsing a large file would block all threads, and separating agents would load scipy.
 
 The child is `python -m daemon.rollouts.reading.reader_process PROJECT STATE`. It gets requests as JSON lines on stdin,
-stores the arrays, and writes the outcomes as JSON lines to stdout. It is kept while files keep coming, because its start
-takes longer than most files.
+stores the arrays, and writes the outcomes as JSON lines to stdout. It is kept while files keep coming, because its
+start takes longer than most files.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -179,9 +180,11 @@ def _rename_old(folder: Path, kind: str) -> Path:
     """Rename a work folder to `<ID>.<kind>-<time>` and return the new path. Raises ProgressError."""
     stem = f"{folder.name}.{kind}-{datetime.now(UTC):%Y%m%d_%H%M%S}"
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-    target = next(path for path in map(folder.with_name, names) if not path.exists())
+    target = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
     try:
-        retry_while_held_open(lambda: folder.rename(target), is_temporary=is_held_open, pause=REAL_DISK.pause)
+        retry_while_held_open(
+            lambda: REAL_DISK.rename(folder, target), is_temporary=is_held_open, pause=REAL_DISK.pause
+        )
     except OSError as error:
         raise ProgressError(
             f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror or error}",
@@ -215,7 +218,7 @@ def save_progress(folder: Path, progress: MilestoneProgress) -> None:
     }
     buffer = io.BytesIO()
     torch.save(document, buffer)
-    folder.mkdir(parents=True, exist_ok=True)
+    REAL_DISK.make_folder(folder)
     write_atomic(folder / "progress.pt", buffer.getvalue())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from schemas.contract import PolicyContract
 from schemas.errors import ModelError
 from schemas.model import MAX_MODEL_BYTES, Dense, Stack
-from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.files import REAL_DISK, read_with_retries, unlink_with_retries, write_atomic
 from trainer.online.actor import Actor
 
 _NAME = re.compile(r"policy_\d{10}\.npz")
@@ -46,7 +46,7 @@ class OpponentPool:
         self.folder, self._contract, self._size = folder, contract, size
         self.opponents: list[Opponent] = []
         self.rating = START_RATING
-        folder.mkdir(parents=True, exist_ok=True)
+        REAL_DISK.make_folder(folder)
 
     def add(self, actor: Actor, steps: int) -> None:
         """Add the learner's present policy with its rating. If the pool is too large, remove the second oldest one."""
