@@ -17,7 +17,9 @@ from daemon.runtime.instance_lock import is_held
 from schemas.base import StrictModel
 from schemas.errors import HotlapError
 from schemas.job import Adoption
+from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.guarded import paths_in
 from schemas.storage.held_open import may_be_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
@@ -85,7 +87,7 @@ def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = RE
 def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
     """Return the files of the waiting commands, oldest first, with the command; None if a file cannot be read."""
     found: list[tuple[Path, Command | None]] = []
-    for path in sorted(paths.commands.glob(f"*{_COMMAND}")):
+    for path in _files_of(paths, _COMMAND):
         try:
             data = read_with_retries(path, limit=_MAX_COMMAND_BYTES, timeout_s=_HELD_OPEN_TIMEOUT_S)
             found.append((path, Command.from_bytes(data)))
@@ -93,6 +95,14 @@ def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
             if not (isinstance(error, OSError) and may_be_held_open(error)):  # else the next pass reads it
                 found.append((path, None))
     return found
+
+
+def _files_of(paths: ProjectPaths, suffix: str) -> list[Path]:
+    """Return the files of commands or replies, sorted by name; none if their folder is a link."""
+    try:
+        return [path for path in paths_in(paths.commands) if path.suffix == suffix]
+    except LinkInTheWay:
+        return []
 
 
 def handle_commands(context: Context, execute: Callable[[Command], Reply]) -> None:
@@ -118,5 +128,5 @@ def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:
 def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
     """Remove the commands and replies of an earlier daemon. Nobody waits for them any more."""
     for suffix in (_COMMAND, _REPLY):
-        for path in paths.commands.glob(f"*{suffix}"):
+        for path in _files_of(paths, suffix):
             unlink_with_retries(path, disk=disk)

@@ -118,10 +118,10 @@ def _folders(paths: ProjectPaths) -> Iterator[Obstacle]:
 def _files(paths: ProjectPaths) -> Iterator[Obstacle]:
     in_place = _files_written_in_place(paths)
     for path in (*in_place, paths.compared_rollouts, paths.status, paths.state_mark, paths.project_mark):
-        yield from _link_at(path, "remove it; Hotlap then creates the file")
+        yield from _link_at(path, "put the file itself there, or remove it")
         kind = _odd_kind(path)
         if kind:
-            yield Obstacle(path, f"{kind}, not a file", "remove it; Hotlap then creates the file")
+            yield Obstacle(path, f"{kind}, not a file", "put the file itself there, or remove it")
 
 
 def _files_written_in_place(paths: ProjectPaths) -> tuple[Path, ...]:

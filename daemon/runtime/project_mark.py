@@ -100,7 +100,9 @@ def _conflict_of_models(
 def _conflict_of_state(paths: ProjectPaths, own: ProjectMark | None) -> tuple[str, str] | None:
     state = shown_path(paths.state)
     if own is None:
-        if paths.state_folder is not None and not _MADE_FIRST.issuperset(names_in(paths.state)):
+        if paths.state_folder is None or _MADE_FIRST.issuperset(names_in(paths.state)):
+            return None
+        if not _has_last_publication(paths):
             return (
                 f"daemon.state_dir is {state}, which is not empty and is not a State folder of Hotlap",
                 "name an empty or new folder, or one that Hotlap has used as State",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from daemon.errors import DaemonError
 from daemon.runtime.project_mark import is_same_folder, local_path, read_mark
@@ -23,8 +24,8 @@ def with_state_setting(paths: ProjectPaths, settings: DaemonSettings) -> Project
         if real_path(folder).is_relative_to(real_path(other)):
             text = f"daemon.state_dir is {shown_path(folder)}, which is in {other.name}"
             raise DaemonError(text, hint="name a folder that nothing else uses", code="E_PROJECT")
-    if real_path(paths.project).is_relative_to(real_path(folder)):
-        text = f"daemon.state_dir is {shown_path(folder)}, which contains the project"
+    if real_path(paths.training).is_relative_to(real_path(folder)):
+        text = f"daemon.state_dir is {shown_path(folder)}, which contains Saved/Training"
         raise DaemonError(text, hint="name a folder that nothing else uses", code="E_PROJECT")
     if (owner := enclosing_training(folder)) is not None and owner != paths.training:
         text = f"daemon.state_dir is {shown_path(folder)}, which is in the project {shown_path(owner.parents[1])}"
@@ -43,9 +44,8 @@ def enclosing_training(folder: Path) -> Path | None:
     """Return the folder Saved/Training, of a project that Hotlap has used, that contains a folder; or None."""
     for parent in folder.parents:
         names = [name.lower() for name in parent.parts[-2:]]
-        if names == ["saved", "training"] and (
-            (parent / "State").is_dir() or (parent / "Models" / MARK_NAME).is_file()
-        ):
+        is_used = (parent / "State").is_dir() or (parent / "Models" / MARK_NAME).is_file()
+        if names == ["saved", "training"] and is_used:
             return parent
     return None
 

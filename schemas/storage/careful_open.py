@@ -19,7 +19,8 @@ class LinkInTheWay(OSError):
     """A link that Hotlap does not follow, in the path of a file that it wants to change."""
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(errno.ELOOP, "it is a link, which is not followed", str(path))
+        name = Path(path).name
+        super().__init__(errno.ELOOP, f"{name} is a link, which Hotlap does not follow", str(path))
 
 
 def is_link(info: os.stat_result) -> bool:

@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "A folder that came from someone else, or was moved": range(95, 100),
 }
 
 _INPUT = {
@@ -116,4 +117,21 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND}
+_FOLDERS = {
+    95: Row(
+        "a folder of Hotlap is a link, at the start or later",
+        "refused by name, later no cycle starts; nothing in its target is listed, changed or removed",
+    ),
+    96: Row(
+        "a log, the ledger or another file of Hotlap is a link, a pipe, or has a second name",
+        "refused by name; a file with a second name (a hard link) is replaced by a copy",
+    ),
+    97: Row(
+        "two projects use one Models, by a link or a mount",
+        "the second is refused and names the first, which continues",
+    ),
+    98: Row("two projects name one State; a project inside another one", "the second is refused"),
+    99: Row("a project that was moved, renamed or copied, also with links to its folders", "it continues"),
+}
+
+ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_FOLDERS}
