@@ -128,7 +128,7 @@ _FOLDERS = {
     ),
     97: Row(
         "two projects use one Models, by a link or a mount",
-        "the second is refused and names the first, which continues",
+        "the second is refused, and the first is named",
     ),
     98: Row("two projects name one State; a project inside another one", "the second is refused"),
     99: Row("a project that was moved, renamed or copied, also with links to its folders", "it continues"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from daemon.cli import main
 from daemon.errors import DaemonError
 from daemon.publishing.retention import apply_retention
 from daemon.runtime.own_folders import detach_hard_links, find_obstacles, linked_exports_note, require_own_folders
+from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.harness import InstantHarness, violations
 from tests.helpers import write_rollout
@@ -111,12 +113,13 @@ def test_a_folder_that_becomes_a_link_while_the_daemon_runs_is_not_followed(proj
         make_link(folder, foreign)
         harness.write_rollouts(10, 11)
         write_rollout(harness.paths.exports, 12, b'{"experiences": 1}')
-        for _ in range(25):
+        harness.until(lambda: bool(harness.warnings() & {"W_LINK", "W_UNREADABLE"}))
+        for _ in range(5):
             harness.tick()
-        apply_retention_or_fail(harness)
+        with contextlib.suppress(LinkInTheWay):
+            apply_retention(harness.context, 1, harness.inbox)
         assert content_of(foreign) == before
         assert harness.version == 1
-        assert harness.warnings() & {"W_LINK", "W_UNREADABLE"}
         folder.unlink()
         folder.with_name("kept").rename(folder)
         harness.until_version(2)
@@ -124,26 +127,19 @@ def test_a_folder_that_becomes_a_link_while_the_daemon_runs_is_not_followed(proj
     assert violations(project) == ()
 
 
-def apply_retention_or_fail(harness: InstantHarness) -> None:
-    """Remove what is not needed, as after a cycle; a link may stop this with an OSError."""
-    try:
-        apply_retention(harness.context, 1, harness.inbox)
-    except OSError as error:
-        assert "is a link" in str(error)
-
-
 @pytest.mark.fault(95)
 def test_a_cycle_folder_that_became_a_link_is_not_emptied(project, tmp_path):
     with InstantHarness(project, keep_cycles=5) as harness:
-        for number in range(1, 8):
+        for number in range(1, 7):
             harness.run_cycle(10 * number)
+        for path in harness.paths.models.glob("cycle_*"):
+            os.utime(path, (0, 0))
         folder = harness.paths.cycle_folder(1)
         kept = tmp_path / "kept"
         folder.rename(kept)
         (kept / "notes.txt").write_text("precious")
         before = content_of(kept)
         make_link(folder, kept)
-        harness.clock.pass_s(10_000.0)
         harness.run_cycle(100)
         assert content_of(kept) == before
         assert not harness.paths.cycle_folder(2).exists(), "retention has run"

@@ -243,7 +243,7 @@ def test_a_state_folder_that_contains_other_files_is_refused(tmp_path):
 def test_a_state_folder_that_something_else_uses_is_refused(tmp_path, place):
     project = tmp_path / "game" / "project"
     (project / "Saved" / "Training").mkdir(parents=True)
-    with pytest.raises(DaemonError, match="daemon.state_dir is ") as caught:
+    with pytest.raises(DaemonError, match=r"daemon\.state_dir is ") as caught:
         with_state(project, Path(place))
     assert caught.value.hint == "name a folder that nothing else uses"
 
