@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -183,8 +182,9 @@ def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
     ]
     for violation in violations:
         remedy = _REMEDIES[violation.invariant]
-        where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
-        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
+        is_inside = violation.path.is_relative_to(paths.project)
+        where = violation.path.relative_to(paths.project).as_posix() if is_inside else shown_path(violation.path)
+        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where}) -> {remedy}")
     if not violations:
         yield Finding(
             "ok", "invariants", "no rollout is lost or counted twice; no temporary files or processes are left"

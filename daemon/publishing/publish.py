@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import stat
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from schemas.storage.files import (
     read_with_retries,
     rename_with_retries,
     sha256_of,
+    temporary_name,
     unlink_with_retries,
     write_all_atomic,
 )
@@ -145,8 +147,28 @@ def _move_into_place(staging: Path, folder: Path, result: Result, *, keep_checkp
     disk.fsync_dir(staging)
     if folder.exists():
         _remove_incomplete(folder, result, disk)
-    rename_with_retries(staging, folder, disk=disk)
+    try:
+        rename_with_retries(staging, folder, disk=disk)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_to_other_disk(staging, folder, disk)
     disk.fsync_dir(folder.parent)
+
+
+def _copy_to_other_disk(staging: Path, folder: Path, disk: Disk) -> None:
+    """Do what a rename does, if State and Models are on different disks. The folder appears in one step."""
+    temporary = temporary_name(folder)
+    try:
+        disk.make_folder(temporary)
+        write_all_atomic(temporary, {name: partial(_read, staging / name) for name in names_in(staging)}, disk=disk)
+        disk.rename(temporary, folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            disk.remove_folder(temporary)
+        raise
+    with contextlib.suppress(OSError):
+        disk.remove_folder(staging)
 
 
 def _remove_incomplete(folder: Path, result: Result, disk: Disk) -> None:

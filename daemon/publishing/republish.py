@@ -47,12 +47,12 @@ def publish_epoch(
     """
     if not paths.ledger.exists():
         raise DaemonError("no model was published yet", hint="train a cycle first: `hotlap`", code="E_NO_MODEL")
+    require_own_folders(paths)
+    require_own_project(paths)
     cycle_id = _ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
     if is_held(paths.lock):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
     with contextlib.ExitStack() as stack:
-        require_own_folders(paths)
-        require_own_project(paths)
         lock = ProjectLock(paths.lock, models=paths.models)
         lock.acquire()
         stack.callback(lock.release)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from daemon.ledger.records import FileSignature
 from daemon.publishing.disk_budget import GB, bytes_taken, limit_bytes, over_budget
 from daemon.publishing.published_cycles import record_removed_cycle
 from daemon.runtime.context import Context
-from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
+from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk, temporary_name
 from schemas.storage.guarded import names_in, paths_in
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import for_system
@@ -133,7 +134,13 @@ def remove_cycle_folders(paths: ProjectPaths, files: Mapping[int, Collection[str
                     disk.unlink(folder / name)
                 continue
             disk.remove_folder(removed)
-            disk.rename(folder, removed)
+            try:
+                disk.rename(folder, removed)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                removed = temporary_name(folder)  # State is on another disk
+                disk.rename(folder, removed)
             disk.fsync_dir(paths.models)
             disk.remove_folder(removed)
 
@@ -160,8 +167,9 @@ def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float
         for path in paths_in(folder):
             if TEMPORARY_NAME.fullmatch(path.name):
                 with contextlib.suppress(OSError):
-                    if older_than_s == 0.0 or now_s - path.lstat().st_mtime >= older_than_s:
-                        disk.unlink(path)
+                    info = path.lstat()
+                    if older_than_s == 0.0 or now_s - info.st_mtime >= older_than_s:
+                        (disk.remove_folder if stat.S_ISDIR(info.st_mode) else disk.unlink)(path)
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def with_state_setting(paths: ProjectPaths, settings: DaemonSettings) -> Project
     paths = replace(paths, state_folder=None)
     if not settings.state_dir:
         return paths
-    folder = absolute_path(paths.project / settings.state_dir)
+    folder = absolute_path(paths.project / os.path.expanduser(settings.state_dir))  # noqa: PTH111  it never raises
     if real_path(folder) == real_path(paths.state):
         return paths
     for other in (paths.exports, paths.rejected, paths.models, paths.logs, paths.state):

@@ -32,7 +32,7 @@ def has_room(context: Context) -> bool:
 def shortage(paths: ProjectPaths) -> str | None:
     """Return a message if the space is not enough for a cycle as large as the last one, else None."""
     needed = max(MIN_FREE_BYTES, _COPIES * _newest_cycle_bytes(paths.models))
-    free = shutil.disk_usage(paths.training).free
+    free = min(shutil.disk_usage(folder).free for folder in (paths.training, paths.models, paths.state))
     if free >= needed:
         return None
     return (

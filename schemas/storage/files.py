@@ -133,6 +133,11 @@ def unlink_with_retries(path: Path, *, disk: Disk = REAL_DISK, timeout_s: float 
     retry_while_held_open(lambda: disk.unlink(path), is_temporary=is_held_open, pause=disk.pause, timeout_s=timeout_s)
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a new path next to another one, with a name that matches `TEMPORARY_NAME`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 def write_atomic(path: Path, data: bytes, *, disk: Disk = REAL_DISK, durable: bool = True) -> None:
     """Write a file of which readers see the old bytes or the new ones, also after a power cut.
 
@@ -148,7 +153,7 @@ def write_all_atomic(
 
     `files` maps names to functions that return the bytes, so that they are not all in memory at the same time.
     """
-    temporaries = {folder / f".{name}.{secrets.token_hex(4)}.tmp": folder / name for name in files}
+    temporaries = {temporary_name(folder / name): folder / name for name in files}
     try:
         for temporary, path in temporaries.items():
             disk.write(temporary, files[path.name]())

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import orjson
@@ -214,6 +215,33 @@ def test_state_on_another_disk_is_found_by_commands_that_read_no_settings(tmp_pa
         harness.run_cycle(10)
         assert harness.version == 2
     assert violations(tmp_path / "moved") == ()
+
+
+@pytest.mark.fault(99)
+@needs_linux("/dev/shm is another disk")
+@pytest.mark.parametrize("what", ["State", "Models"])
+def test_state_and_models_may_be_on_different_disks(tmp_path, what):
+    """A folder cannot be renamed from one disk to another one."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="hotlap-test-") as folder:
+        disk, project = Path(folder) / "disk", tmp_path / "project"
+        disk.mkdir()
+        if disk.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm is on the disk of the temporary folders")
+        settings: dict[str, object] = {"keep_cycles": 5}
+        if what == "State":
+            settings["state_dir"] = str(disk)
+        else:
+            (project / "Saved" / "Training").mkdir(parents=True)
+            make_link(project / "Saved" / "Training" / "Models", disk)
+        with InstantHarness(project, **settings) as harness:
+            for number in range(1, 7):
+                harness.run_cycle(10 * number)
+            for path in harness.paths.models.glob("cycle_*"):
+                os.utime(path, (0, 0))
+            harness.run_cycle(70)
+            assert len(list(harness.paths.models.glob("cycle_*"))) < 8, "retention has removed one"
+            assert not list(harness.paths.models.glob(".*"))
+        assert violations(project) == ()
 
 
 @pytest.mark.fault(98)
