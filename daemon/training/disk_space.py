@@ -32,7 +32,8 @@ def has_room(context: Context) -> bool:
 def shortage(paths: ProjectPaths) -> str | None:
     """Return a message if the space is not enough for a cycle as large as the last one, else None."""
     needed = max(MIN_FREE_BYTES, _COPIES * _newest_cycle_bytes(paths.models))
-    free = min(shutil.disk_usage(folder).free for folder in (paths.training, paths.models, paths.state))
+    others = (folder for folder in (paths.models, paths.state) if folder.is_dir())  # they may be on other disks
+    free = min(shutil.disk_usage(folder).free for folder in (paths.training, *others))
     if free >= needed:
         return None
     return (
