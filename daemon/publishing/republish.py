@@ -53,9 +53,10 @@ def publish_epoch(
     if is_held(paths.lock):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
     with contextlib.ExitStack() as stack:
-        lock = ProjectLock(paths.lock, models=paths.models)
+        lock = ProjectLock(paths.lock)
         lock.acquire()
         stack.callback(lock.release)
+        lock.lock_models(paths.models)
         detach_hard_links(paths)
         log = stack.enter_context(open_log())
         ledger = Ledger.open(paths.ledger)

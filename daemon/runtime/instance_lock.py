@@ -28,9 +28,8 @@ _TIMEOUT_S, _BETWEEN_S = 0.3, 0.02
 class ProjectLock:
     """The lock of a project, held from `acquire` until `release` or the end of the process."""
 
-    def __init__(self, path: Path, *, models: Path | None = None, clock: Clock = REAL_CLOCK) -> None:
+    def __init__(self, path: Path, *, clock: Clock = REAL_CLOCK) -> None:
         self._path = path
-        self._models = models
         self._models_folder: int | None = None
         self._clock = clock
         self._file: int | None = None
@@ -49,18 +48,18 @@ class ProjectLock:
                     exit_code=Exit.OTHER_DAEMON,
                 )
             self._clock.sleep(_BETWEEN_S)
-        self._lock_models()
         self._write_holder()
 
-    def _lock_models(self) -> None:
-        """Lock the folder Models, which another project may use through a link or a mount. Not on Windows."""
-        if self._models is None or (folder := _open_folder(self._models)) is None:
-            return
-        if not try_lock(folder):
+    def lock_models(self, models: Path) -> None:
+        """Lock the folder Models too, which another project may use through a link or a mount. Not on Windows.
+
+        Raises DaemonError with exit code 4 if another process has locked it.
+        """
+        folder = _open_folder(models)
+        if folder is not None and not try_lock(folder):
             os.close(folder)
-            self.release()
             raise DaemonError(
-                f"another daemon, of another project, uses the same folder {shown_path(self._models)} now",
+                f"another daemon, of another project, uses the same folder {shown_path(models)} now",
                 hint="give each project its own Models",
                 code="E_OTHER_PROJECT",
                 exit_code=Exit.OTHER_DAEMON,

@@ -174,6 +174,10 @@ class ProjectPaths:
             self.commands,
         )
 
+    def folders_to_make(self) -> tuple[Path, ...]:
+        """Return the folders that Hotlap creates: not an Exports that is a link to the engine's own folder."""
+        return tuple(folder for folder in self.folders() if folder != self.exports or not is_link_at(folder))
+
     def leave(self) -> None:
         """If the current folder is in the folders that Hotlap changes, make the project folder the current one.
 
@@ -184,10 +188,9 @@ class ProjectPaths:
                 os.chdir(working_folder(self.project))
 
     def make(self) -> None:
-        """Create the folders that are missing. Exports may be a link: the engine's own folder."""
-        for folder in self.folders():
-            if folder != self.exports or not is_link_at(folder):
-                REAL_DISK.make_folder(folder)
+        """Create the folders that are missing."""
+        for folder in self.folders_to_make():
+            REAL_DISK.make_folder(folder)
 
 
 def time_stamp_of(name: str) -> float | None:

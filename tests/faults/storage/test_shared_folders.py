@@ -143,14 +143,15 @@ def test_a_project_that_lost_its_state_is_rebuilt_without_questions(tmp_path, lo
 def test_a_daemon_of_another_project_that_runs_now_is_found_by_its_lock(tmp_path):
     """Two containers do not see each other's State."""
     (tmp_path / "shared").mkdir()
-    first = ProjectLock(tmp_path / "first" / "daemon.lock", models=tmp_path / "shared")
-    second = ProjectLock(tmp_path / "second" / "daemon.lock", models=tmp_path / "shared")
+    first, second = (ProjectLock(tmp_path / name / "daemon.lock") for name in ("first", "second"))
     first.acquire()
+    first.lock_models(tmp_path / "shared")
+    second.acquire()
     with pytest.raises(DaemonError, match="uses the same folder") as caught:
-        second.acquire()
+        second.lock_models(tmp_path / "shared")
     assert (caught.value.code, caught.value.exit_code) == ("E_OTHER_PROJECT", Exit.OTHER_DAEMON)
     first.release()
-    second.acquire()
+    second.lock_models(tmp_path / "shared")
     second.release()
 
 
