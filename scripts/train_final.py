@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainer.cli import run_script
+from trainer.common.process_end import exit_with
 
 if __name__ == "__main__":
-    sys.exit(run_script("online", sys.argv[1:]))
+    exit_with(run_script("online", sys.argv[1:]))

@@ -95,6 +95,8 @@ WITHOUT_AN_ENGINE = {
     ),
     "E_EXTRA": Code("a package that this needs is not installed", "install the extra that the message names"),
     "E_NO_RUN": Code("the run to continue does not exist", "start without --resume"),
+    "E_OTHER_RUN": Code("the run to continue was made in another environment", "start a new run from its model"),
+    "E_RUN_EXISTS": Code("there is a run of this name", "--resume NAME continues it, --force starts again"),
     "E_BUSY": Code("another run uses this folder", "wait for it, stop it, or use another folder"),
     "E_DIVERGED": Code(
         "the policy contains weights that are not finite",

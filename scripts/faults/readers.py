@@ -24,6 +24,8 @@ from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_pr
 from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
 
+_PAUSE_S = 0.02 if sys.platform == "win32" else 0.0
+"""Between two reads. Windows cannot replace a file that a program has open, so all must have it closed at times."""
 CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
 
 
@@ -144,6 +146,7 @@ def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
             tally.versions.add(newest)
         except Exception as error:  # noqa: BLE001  any exception is a finding
             tally.failures.append(f"{type(error).__name__}: {error}")
+        time.sleep(_PAUSE_S)
 
 
 def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
@@ -153,13 +156,18 @@ def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
     threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
     for thread in threads:
         thread.start()
-    for version in range(1, publishes + 1):
-        while tally.reads < reads * version // (publishes + 1) and not tally.failures:
-            time.sleep(0.001)
-        publisher.publish(version)
-    tally.is_published = True
-    for thread in threads:
-        thread.join()
+    try:
+        for version in range(1, publishes + 1):
+            while tally.reads < reads * version // (publishes + 1) and not tally.failures:
+                time.sleep(0.001)
+            publisher.publish(version)
+    except BaseException as error:
+        tally.failures.append(f"the publisher failed: {error}")  # ends the readers
+        raise
+    finally:
+        tally.is_published = True
+        for thread in threads:
+            thread.join()
     return tally
 
 

@@ -6,7 +6,7 @@ stated otherwise.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # the racing game needs numpy alone
     from schemas.contract import PolicyContract
 
-__all__ = ["Float32", "Step", "VecEnv"]
+__all__ = ["Float32", "RepeatableVecEnv", "Step", "VecEnv"]
 
 Float32 = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -76,3 +76,21 @@ class VecEnv(Protocol):
 
     def close(self) -> None:
         """Free processes, threads and memory. The environment is not used after this."""
+
+
+@runtime_checkable
+class RepeatableVecEnv(VecEnv, Protocol):
+    """A VecEnv whose episodes can continue in another process: a resumed run then continues all of them.
+
+    In a VecEnv without these methods, all episodes start again at a checkpoint, but not before each agent has ended
+    one, so that long episodes have an end.
+    """
+
+    def save_episodes(self) -> bytes:
+        """Return what `load_episodes` needs."""
+
+    def load_episodes(self, state: bytes) -> Float32:
+        """Continue the saved episodes and return the observations to act on next, [N, O].
+
+        Raises ValueError if that is not possible.
+        """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.model import Model, Stack
+from schemas.errors import ModelError
+from schemas.model import Dense, Model, Stack
 from trainer.checkpoints.checkpoint import copy_weights
 from trainer.checkpoints.export import fold_layers
 from trainer.envs.vec_env import Float32
@@ -34,6 +37,26 @@ class Actor:
     def of_model(cls, model: Model) -> Actor:
         """Return the policy of a published model."""
         return cls(model.contract, model.policy, model.action_log_std)
+
+    def to_npz(self) -> bytes:
+        """Return the weights as an npz file."""
+        arrays = {"log_std": self.log_std_A}
+        for i, layer in enumerate(self.policy.layers()):
+            arrays |= {f"weights_{i}": layer.weights, f"biases_{i}": layer.biases}
+        out = io.BytesIO()
+        np.savez(out, allow_pickle=False, **arrays)
+        return out.getvalue()
+
+    @classmethod
+    def from_npz(cls, data: bytes, contract: PolicyContract, name: str) -> Actor:
+        """Return the policy that `to_npz` wrote. Raises ModelError with the name of the file if it cannot be read."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+                count = (len(saved.files) - 1) // 2
+                layers = [Dense(saved[f"weights_{i}"], saved[f"biases_{i}"]) for i in range(count)]
+                return cls(contract, Stack(tuple(layers[:-1]), layers[-1]), saved["log_std"])
+        except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{name} cannot be read: {error}", hint="start without --resume") from None
 
     def sample(self, observation_NO: Float32, rng: np.random.Generator) -> Float32:
         """Return random actions, as engines do: from the normal distribution, clamped; or choices by probability."""

@@ -51,8 +51,11 @@ class InboxMessages:
 
     def report_unreachable(self, error: OSError) -> None:
         """Warn that the folder cannot be listed."""
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
+        exports = self._context.paths.exports
+        if isinstance(error, FileNotFoundError):
             message = f"waiting for the folder Exports: {error.strerror}"
+        elif not exports.is_dir():  # the error is another one on each system
+            message = "waiting for the folder Exports: there is a file of that name -> move it to another place"
         else:
             message = f"the folder Exports cannot be listed: {error.strerror or error}; trying again"
         self._context.warn("W_EXPORTS", message)
