@@ -20,7 +20,7 @@ from daemon.publishing.pointer import names_a_cycle
 from daemon.runtime.context import Context
 from daemon.runtime.in_the_way import is_folder
 from schemas.errors import HotlapError
-from schemas.storage.careful_open import is_link_at, open_regular
+from schemas.storage.careful_open import open_regular
 from schemas.storage.files import read_with_retries, sha256_of, unlink_with_retries
 from schemas.storage.held_open import may_be_held_open, retry_while_held_open
 from schemas.storage.set_aside import MODEL_NAME, copy_to, is_model_name, is_same_content, move_to, new_folder
@@ -201,7 +201,7 @@ def _is_known(context: Context, path: Path) -> bool:
 
 
 def _is_own_cycle(context: Context, path: Path) -> bool:
-    return path.is_dir() and not is_link_at(path) and context.ledger.has_result(int(path.name.partition("_")[2]))
+    return path.is_dir() and context.ledger.has_result(int(path.name.partition("_")[2]))
 
 
 def _is_foreign_status(path: Path) -> bool:

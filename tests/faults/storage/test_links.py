@@ -142,7 +142,7 @@ def test_a_cycle_folder_that_became_a_link_is_not_emptied(project, tmp_path):
         harness.run_cycle(100)
         assert content_of(kept) == before
         assert not harness.paths.cycle_folder(0).exists() or not harness.paths.cycle_folder(2).exists()
-        assert [path.is_symlink() for path in harness.paths.models.glob("before_hotlap_*/cycle_000001")] == [True]
+        assert folder.is_symlink()
 
 
 @pytest.mark.fault(95)
