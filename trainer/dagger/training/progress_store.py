@@ -17,8 +17,8 @@ import torch
 
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import REAL_DISK, read_regular, read_with_retries, rename_with_retries, write_atomic
-from schemas.storage.held_open import retry_while_held_open
+from schemas.storage.files import REAL_DISK, read_regular, read_with_retries, write_atomic
+from schemas.storage.held_open import is_held_open, retry_while_held_open
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone
@@ -182,7 +182,7 @@ def _rename_old(folder: Path, kind: str) -> Path:
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     target = next(path for path in map(folder.with_name, names) if not os.path.lexists(path))
     try:
-        rename_with_retries(folder, target)
+        retry_while_held_open(lambda: folder.rename(target), is_temporary=is_held_open, pause=REAL_DISK.pause)
     except OSError as error:
         raise ProgressError(
             f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror or error}",
