@@ -18,7 +18,7 @@ from daemon.publishing.adoption import absolute, fixed_contract, fixed_hidden_si
 from daemon.publishing.republish import run_export
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
-from daemon.runtime.instance_lock import is_held
+from daemon.runtime.instance_lock import is_running
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
 from schemas.job import Adoption, Job, LogStdForm, Result
@@ -60,7 +60,7 @@ def adopt(file: Path, paths: ProjectPaths, settings: Settings, *, log_std: LogSt
         return _print(
             [f"nothing was changed: without --dry-run, this becomes version {version} of {shown_path(paths.project)}"]
         )
-    if is_held(paths.lock):
+    if is_running(paths):
         _print(result.notes)
         return _adopt_in_daemon(adoption, paths)
     return _adopt_here(adoption, paths, settings)

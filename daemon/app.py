@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import re
 import sqlite3
@@ -21,6 +22,7 @@ from daemon.rollouts.inbox import Inbox
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
+from daemon.runtime.in_the_way import clear_files, clear_folders, clear_the_way, report_moved
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
 from daemon.runtime.own_folders import detach_hard_links, linked_exports_note, require_own_folders
@@ -60,6 +62,7 @@ class App:
 
         def report(error: Exception, delay_s: float) -> None:
             self.context.warn(*describe_failure(error, self.context.paths))
+            _ignore_errors(lambda: clear_the_way(self.context))
             _ignore_errors(self.service.report_end)
 
         def tick() -> float:
@@ -72,7 +75,7 @@ class App:
             return run(tick, self.mailbox, until=until, on_error=report)
 
 
-def _ignore_errors(report: Callable[[], None]) -> None:
+def _ignore_errors(report: Callable[[], object]) -> None:
     """Call `report` and ignore its errors: the status is written again soon."""
     with contextlib.suppress(OSError, sqlite3.Error, HotlapError):
         report()
@@ -92,11 +95,16 @@ def open_service(
         paths = with_state_setting(paths, settings.daemon)
         require_own_folders(paths)
         require_own_project(paths)
-        _make_folders(paths)
-        lock = ProjectLock(paths.lock)
-        lock.acquire()
+        now_s = REAL_CLOCK.utc_s()
+        moved = clear_folders((paths.training, paths.state), at_s=now_s)
+        _make_folders(paths, paths.state)
+        lock = ProjectLock(paths.lock, status=paths.status)
+        moved += lock.acquire()
         stack.callback(lock.release)
+        moved += clear_folders(paths.folders(), at_s=now_s)
+        _make_folders(paths, *paths.folders_to_make())
         lock.lock_models(paths.models)
+        more, in_the_way = clear_files(paths, at_s=now_s)
         detach_hard_links(paths)
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
         log = Log(paths.daemon_log, console=sys.stdout)
@@ -112,6 +120,7 @@ def open_service(
         mailbox = Mailbox()
         paths = replace(paths, engine_project=settings.daemon.engine_path)
         context = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
+        report_moved(context, [*moved, *more], in_the_way)
         if rebuilt is not None:
             context.warn("W_LEDGER_REBUILT", rebuilt)
         if too_long := long_path_problem(paths):
@@ -134,15 +143,18 @@ def open_service(
         yield App(service, context, mailbox, ConfigMonitor(context, lock, config=config))
 
 
-def _make_folders(paths: ProjectPaths) -> None:
-    try:
-        paths.make()
-    except OSError as error:
-        raise DaemonError(
-            f"{shown_path(paths.training)} cannot be created: {error.strerror}",
-            hint="check the rights of the project folder",
-            code="E_PROJECT",
-        ) from None
+def _make_folders(paths: ProjectPaths, *folders: Path) -> None:
+    for folder in folders:
+        try:
+            REAL_DISK.make_folder(folder)
+        except OSError as error:
+            above = (paths.project / "Saved", paths.training, paths.state, folder)
+            if other := next((path for path in above if os.path.lexists(path) and not path.is_dir()), None):
+                what, hint = f"{shown_path(other)} is not a folder", "move or rename it"
+            else:
+                what = f"{shown_path(folder)} cannot be created: {error.strerror or error}"
+                hint = f"check the rights of {shown_path(folder.parent)}"
+            raise DaemonError(what, hint=hint, code="E_PROJECT") from None
 
 
 def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:

@@ -16,6 +16,7 @@ from daemon.rollouts.inbox import Inbox
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
+from daemon.runtime.in_the_way import clear_the_way
 from daemon.training.job_builder import parent_checkpoint, project_contract
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
@@ -57,6 +58,7 @@ class Service:
 
     def start(self) -> None:
         """Continue the cycle of an earlier daemon. Raises ContractError if the settings require another shape."""
+        clear_the_way(self._context)
         clear_commands(self._context.paths, disk=self._context.disk)
         require_shape(self._context)
         set_aside_or_warn(self._context)
@@ -208,6 +210,8 @@ class Service:
 
     def _begin(self, kind: str, cause: str) -> bool:
         context = self._context
+        if not clear_the_way(context):
+            return False
         parent = parent_checkpoint(context)
         parent_name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
         first, now_s = first_free_cycle(context), context.clock.utc_s()

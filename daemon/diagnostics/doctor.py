@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,8 +17,7 @@ from daemon.diagnostics.violation import Finding
 from daemon.errors import Exit
 from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.pointer import read_pointer
-from daemon.runtime.clock import REAL_CLOCK
-from daemon.runtime.instance_lock import holder_of, is_held
+from daemon.runtime.instance_lock import heartbeat_age_s, holder_of, is_held, is_running
 from daemon.runtime.project_folder import is_project, note_without_engine_file
 from daemon.runtime.state_folder import with_state_setting
 from daemon.security.approvals import check_approved, programs_of
@@ -45,6 +45,10 @@ _REMEDIES = {
 }
 
 
+_START = re.compile(r"\bstart the daemon\b( again\b)?")
+"""The remedy of several findings. Beside a running daemon it would start a second one."""
+
+
 def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
@@ -67,6 +71,10 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
         *_invariants(paths),
         *_python(paths, loaded),
     ]
+    if is_running(paths):
+        findings = [
+            replace(finding, text=_START.sub("restart the running daemon", finding.text)) for finding in findings
+        ]
     marks = {"ok": "[ok]   ", "note": "[note] ", "wrong": "[WRONG]"}
     lines = [f"{marks[f.level]} {f.topic}: {f.text}" for f in findings]
     wrong = sum(f.level == "wrong" for f in findings)
@@ -137,15 +145,19 @@ def _published_contract(paths: ProjectPaths) -> PolicyContract | None:
 
 
 def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
-    if not is_held(paths.lock):
+    if not is_running(paths):
         yield Finding("ok", "daemon", "not running")
         return
-    yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
+    if is_held(paths.lock):
+        yield Finding("ok", "daemon", f"running: {holder_of(paths.lock)}")
+    else:
+        text = f"its lock is free, but its heartbeat is new, so a daemon seems to run: {holder_of(paths.lock)}"
+        yield Finding("note", "daemon", text)
     try:
         status = Status.from_bytes(read_with_retries(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
-    age_s = REAL_CLOCK.utc_s() - status.heartbeat
+    age_s = heartbeat_age_s(paths.status, status)
     if age_s > 3 * status.heartbeat_interval_s:
         text = f"status.json is {age_s:.0f} s old -> the daemon or its disk may hang: see daemon.log"
         yield Finding("wrong", "daemon", text)

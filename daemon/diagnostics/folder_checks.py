@@ -12,6 +12,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.publishing.disk_budget import measure
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.in_the_way import find_in_the_way
 from daemon.runtime.own_folders import count_hard_links, find_obstacles, linked_exports_note
 from daemon.runtime.project_folder import long_path_problem, other_path_note
 from daemon.runtime.project_mark import find_conflict
@@ -80,13 +81,17 @@ def _links(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
 
 def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:
     refused = [f for f in paths.folders() if f.is_dir() and not os.access(f, os.R_OK | os.W_OK | os.X_OK)]
-    missing = [f for f in paths.folders() if not f.is_dir()]
+    blocked = find_in_the_way(paths)
+    for path in blocked:
+        text = f"{shown_path(path)} has the name of a {'file' if path.is_dir() else 'folder'} of Hotlap, but is not one"
+        yield Finding("wrong", "folders", f"{text} -> start the daemon, which moves it aside")
+    missing = [f for f in paths.folders() if not os.path.lexists(f)]
     for folder in refused:
         text = f"{shown_path(folder)} cannot be written -> correct its permissions, or run the daemon as its owner"
         yield Finding("wrong", "folders", text)
     for folder in missing:
         yield Finding("note", "folders", f"{folder.name} is missing; the daemon creates it at its next start")
-    if not refused and not missing:
+    if not refused and not missing and not blocked:
         yield Finding("ok", "folders", "all exist and can be written")
     has_rollouts = paths.exports.is_dir() and any(is_rollout_name(path.name) for path in paths.exports.iterdir())
     for kind in find_misplaced(paths.exports):

@@ -10,7 +10,7 @@ from daemon.diagnostics.folder_checks import check_disk_use
 from daemon.diagnostics.violation import Finding
 from daemon.ledger.ledger import Ledger
 from daemon.rollouts.reports.recoveries import remembered_recoveries
-from daemon.runtime.instance_lock import is_held
+from daemon.runtime.instance_lock import is_running
 from daemon.training.notices import remembered_notices
 from schemas.error_codes import remedy_for
 from schemas.errors import HotlapError
@@ -42,7 +42,7 @@ def check_ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
         yield from _rollouts(ledger)
         yield from _cycles(ledger)
         yield from _exporter(ledger)
-        if not is_held(paths.lock):
+        if not is_running(paths):
             yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
         yield from check_disk_use(paths, ledger, settings)
     finally:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
 from daemon.runtime.clock import REAL_CLOCK
-from daemon.runtime.instance_lock import is_held
+from daemon.runtime.instance_lock import is_running
 from schemas import __version__
 from schemas.errors import HotlapError
 from schemas.settings.models import Settings
@@ -44,7 +44,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def status(paths: ProjectPaths, settings: Settings) -> Report:
     """Report what runs now."""
-    is_alive = is_held(paths.lock)
+    is_alive = is_running(paths)
     try:
         found = Status.from_bytes(read_with_retries(paths.status, limit=_MAX_STATUS_BYTES))
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from daemon.publishing.pointer import read_pointer, set_pointer
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
-from daemon.runtime.instance_lock import ProjectLock, is_held
+from daemon.runtime.instance_lock import ProjectLock, is_running
 from daemon.runtime.own_folders import detach_hard_links, require_own_folders
 from daemon.runtime.project_mark import require_own_project
 from schemas.errors import HotlapError, split_code
@@ -50,10 +50,10 @@ def publish_epoch(
     require_own_folders(paths)
     require_own_project(paths)
     cycle_id = _ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
-    if is_held(paths.lock):
+    if is_running(paths):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
     with contextlib.ExitStack() as stack:
-        lock = ProjectLock(paths.lock)
+        lock = ProjectLock(paths.lock, status=paths.status)
         lock.acquire()
         stack.callback(lock.release)
         lock.lock_models(paths.models)

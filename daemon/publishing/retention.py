@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from daemon.ledger.cycle import Cycle
 from daemon.ledger.records import FileSignature
 from daemon.publishing.disk_budget import GB, bytes_taken, limit_bytes, over_budget
-from daemon.publishing.published_cycles import record_removed_cycle
+from daemon.publishing.published_cycles import cycle_of_folder, record_removed_cycle
 from daemon.runtime.context import Context
 from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk, temporary_name
 from schemas.storage.guarded import names_in, paths_in
@@ -24,10 +24,9 @@ HOUR_S = 3600.0
 TEMPORARY_S = 60.0
 """Writing a file takes less time than this, so an older temporary file is left from a crash."""
 LOGS_KEPT = 200
-_CYCLE_FOLDER = re.compile(r"cycle_(\d{6,})")
-_WORKING_FOLDER = re.compile(r"(removed_)?cycle_\d{6,}")
+_WORKING_FOLDER = re.compile(r"(?:removed_)?cycle_([0-9]{6,9})")
 _ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
-_CYCLE_LOG = re.compile(r"cycle_(\d+)\.log")
+_CYCLE_LOG = re.compile(r"cycle_([0-9]{1,9})\.log")
 
 
 class AcceptedFiles(Protocol):
@@ -52,7 +51,7 @@ def apply_retention(context: Context, cycle_id: int, accepted: AcceptedFiles) ->
     _remove_exports(context, [(name, files[name][0]) for name in surplus if name in files], accepted)
     _keep_disk_budget(context, accepted)
     now_s = context.clock.utc_s()
-    remove_stale_staging(context.paths, keep=(), disk=context.disk)
+    remove_stale_staging(context.paths, keep=(), own_up_to=ledger.last_cycle_id(), disk=context.disk)
     remove_temporaries(context.paths, now_s=now_s, older_than_s=TEMPORARY_S, disk=context.disk)
     ages = cycle_folder_ages(context.paths.models, now_s=now_s, own=ledger.published_cycles())
     last, best = ledger.last_publication(), best_cycle(ledger.rewards_earned(ages))
@@ -70,7 +69,8 @@ def remove_leftovers(context: Context, cycle: Cycle | None) -> None:
     last = context.ledger.history(1)
     kept_cycles = {cycle.id} if cycle else {ended.cycle for ended in last if ended.state == "failed"}
     remove_temporaries(context.paths, now_s=context.clock.utc_s(), disk=context.disk)
-    remove_stale_staging(context.paths, keep=kept_cycles, disk=context.disk)
+    last_id = context.ledger.last_cycle_id()
+    remove_stale_staging(context.paths, keep=kept_cycles, own_up_to=last_id, disk=context.disk)
 
 
 def surplus_exports(
@@ -107,9 +107,9 @@ def cycle_folder_ages(models: Path, *, now_s: float, own: Collection[int]) -> di
     """Return the age of the folder of each cycle in `own`, in seconds; negative if the clock was set back."""
     ages = {}
     for path in paths_in(models):
-        match = _CYCLE_FOLDER.fullmatch(path.name)
-        if match and int(match.group(1)) in own and stat.S_ISDIR((info := path.lstat()).st_mode):
-            ages[int(match.group(1))] = now_s - info.st_mtime
+        cycle = cycle_of_folder(path.name)
+        if cycle is not None and cycle in own and stat.S_ISDIR((info := path.lstat()).st_mode):
+            ages[cycle] = now_s - info.st_mtime
     return ages
 
 
@@ -172,11 +172,13 @@ def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float
                         (disk.remove_folder if stat.S_ISDIR(info.st_mode) else disk.unlink)(path)
 
 
-def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], disk: Disk = REAL_DISK) -> None:
-    """Remove the working folders of cycles in staging except those of the cycles to keep."""
+def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], own_up_to: int, disk: Disk = REAL_DISK) -> None:
+    """Remove the working folders of cycles up to number `own_up_to` in staging, except those of the cycles to keep."""
     kept_names = {f"cycle_{cycle:06d}" for cycle in keep}
     for path in paths_in(paths.staging):
-        if _WORKING_FOLDER.fullmatch(path.name) and path.is_dir() and path.name not in kept_names:
+        match = _WORKING_FOLDER.fullmatch(path.name)
+        is_own = match is not None and int(match.group(1)) <= own_up_to
+        if is_own and path.is_dir() and path.name not in kept_names:
             with contextlib.suppress(OSError):
                 disk.remove_folder(path)
 

@@ -96,8 +96,9 @@ class ActiveCycle:
     def _report_old_copies(self, published: PublishedModel) -> None:
         context, names = self._context, ", ".join(published.old_copies)
         if names:
-            reason = "another program has them open, so they are those of an older model"
-            context.warn("W_COPIES", f"copies in Models were not replaced: {names}; {reason}")
+            reason = "another program has them open, or what has these names cannot be moved"
+            text = f"copies in Models were not replaced: {names}; {published.copy_error or reason}"
+            context.warn("W_COPIES", f"{text}; the engine's model is published, and the next publish tries again")
         else:
             context.clear_warning("W_COPIES")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from daemon.publishing.published_cycles import cycle_of_folder
 from daemon.runtime.context import Context
 from daemon.runtime.own_folders import are_folders_own
 from schemas.storage.layout import ProjectPaths
@@ -43,5 +44,13 @@ def shortage(paths: ProjectPaths) -> str | None:
 
 
 def _newest_cycle_bytes(models: Path) -> int:
-    newest = max((path for path in models.glob("cycle_*") if path.is_dir()), default=None)
-    return 0 if newest is None else sum(path.stat().st_size for path in newest.iterdir())
+    folders = (path for path in models.glob("cycle_*") if cycle_of_folder(path.name) is not None and path.is_dir())
+    newest = max(folders, default=None)
+    return 0 if newest is None else sum(map(_size, newest.iterdir()))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

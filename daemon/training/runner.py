@@ -19,6 +19,7 @@ from daemon.process.orphans import kill_orphans
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
+from daemon.runtime.in_the_way import clear_the_way
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import may_start
 from daemon.training.exit_reason import ConsoleClosed
@@ -287,6 +288,7 @@ class Runner:
         except (OSError, HotlapError) as error:
             version = active.cycle.policy_version
             context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")
+            clear_the_way(context)
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")

@@ -93,12 +93,16 @@ CYCLES = {
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"
     ),
     "W_COPIES": Code(
-        "a file directly in Models is older than the published model, because a program has it open",
-        "close that program; engines must load the path in best_model_path.txt",
+        "a file directly in Models is older than the published model, because it cannot be replaced",
+        "correct what the message names; engines must load the path in best_model_path.txt",
     ),
     "W_SET_ASIDE": Code(
         "files of another program have names in Models that Hotlap uses, so they were moved to before_hotlap_<date>",
         "nothing; `hotlap adopt FILE` continues from a model among them",
+    ),
+    "W_BLOCKED": Code(
+        "a file or folder had the name of a folder or file of Hotlap, so it was moved to <name>.set_aside_<date>",
+        "nothing; move it to where it belongs",
     ),
     "W_POINTER": Code(
         "the file best_model_path.txt is wrong and cannot be repaired", "correct the permissions of Models"
