@@ -104,6 +104,7 @@ def open_service(
         moved += clear_folders(paths.folders(), at_s=now_s)
         _make_folders(paths, *paths.folders_to_make())
         lock.lock_models(paths.models)
+        _require_writable(paths.models, paths.cache, paths.staging)
         more, in_the_way = clear_files(paths, at_s=now_s)
         detach_hard_links(paths)
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
@@ -155,6 +156,14 @@ def _make_folders(paths: ProjectPaths, *folders: Path) -> None:
                 what = f"{shown_path(folder)} cannot be created: {error.strerror or error}"
                 hint = f"check the rights of {shown_path(folder.parent)}"
             raise DaemonError(what, hint=hint, code="E_PROJECT") from None
+
+
+def _require_writable(*folders: Path) -> None:
+    """Raise DaemonError if no file can be made in one of these folders: a cycle could not end."""
+    for folder in folders:
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            hint = f"correct the permissions of {shown_path(folder)}, or mount the disk for writing"
+            raise DaemonError(f"{shown_path(folder)} cannot be written", hint=hint, code="E_PROJECT")
 
 
 def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:

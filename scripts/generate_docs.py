@@ -19,6 +19,7 @@ from schemas.doc_tables import markdown_table, plain_settings_table
 from trainer import train_cli
 from trainer.common.shipped_files import shipped_configs
 from trainer.dagger import cli as dagger_cli
+from trainer.dagger.demonstrations import cli as clone_cli
 from trainer.dagger.settings import DaggerSettings
 from trainer.online import arguments as online_arguments
 from trainer.online.config import OnlineSettings, read_config
@@ -49,6 +50,7 @@ def blocks() -> dict[str, dict[str, str]]:
             "train options": options_table(train_cli.parser("hotlap train")),
             "online options": options_table(online_arguments.parser("hotlap online")),
             "dagger options": options_table(dagger_cli.parser("hotlap dagger"), without=DaggerSettings.model_fields),
+            "clone options": options_table(clone_cli.parser("hotlap clone")),
             "simulate options": options_table(simulate_cli.parser("hotlap simulate")),
         },
     }

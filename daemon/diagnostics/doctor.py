@@ -157,7 +157,7 @@ def _daemon(paths: ProjectPaths) -> Iterator[Finding]:
         status = Status.from_bytes(read_with_retries(paths.status, limit=1 << 24))
     except (OSError, ValidationError, HotlapError):
         return
-    age_s = heartbeat_age_s(paths.status, status)
+    age_s = heartbeat_age_s(paths, status)
     if age_s > 3 * status.heartbeat_interval_s:
         text = f"status.json is {age_s:.0f} s old -> the daemon or its disk may hang: see daemon.log"
         yield Finding("wrong", "daemon", text)

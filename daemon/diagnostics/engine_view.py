@@ -18,8 +18,8 @@ from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import error_text
 
-_PUBLISHED = re.compile(r"cycle_(\d{6,})/model_epoch_(\d+)\.json")
-_COPY = re.compile(r"model_epoch_\d+\.json")
+_PUBLISHED = re.compile(r"cycle_([0-9]{6,9})/model_epoch_([0-9]+)\.json")
+_COPY = re.compile(r"model_epoch_[0-9]+\.json")
 _STATUS_LIMIT_BYTES = 16 * 1024 * 1024
 
 

@@ -13,7 +13,7 @@ from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
 
-_PUBLISHED_MODEL = re.compile(r"cycle_\d+/model_epoch_\d+\.json")
+_PUBLISHED_MODEL = re.compile(r"cycle_[0-9]{6,9}/model_epoch_[0-9]+\.json")
 _MAX_POINTER_BYTES = 64 * 1024
 
 

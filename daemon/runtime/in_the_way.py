@@ -120,7 +120,7 @@ def _in_the_way(paths: ProjectPaths) -> Iterator[Path]:
 
 
 def _entries(folder: Path, names: re.Pattern[str], *, folders: bool) -> Iterator[Path]:
-    """Yield the folders (or if not `folders`, the files) in a folder with names that match."""
+    """Yield the folders (or if not `folders`, everything else) in a folder with names that match."""
     try:
         with os.scandir(for_system(folder)) as entries:
             found = [e.name for e in entries if names.fullmatch(e.name) and _kind(e, folders=folders)]
@@ -130,7 +130,7 @@ def _entries(folder: Path, names: re.Pattern[str], *, folders: bool) -> Iterator
 
 
 def _kind(entry: os.DirEntry[str], *, folders: bool) -> bool:
-    return entry.is_dir(follow_symlinks=False) if folders else entry.is_file(follow_symlinks=False)
+    return entry.is_dir(follow_symlinks=False) is folders
 
 
 def _is_other_file(path: Path) -> bool:

@@ -193,11 +193,18 @@ def is_running(paths: ProjectPaths) -> bool:
 
 
 def _is_recent(path: Path, status: Status) -> bool:
-    return heartbeat_age_s(path, status) <= _ALIVE_INTERVALS * status.heartbeat_interval_s
+    return _age_s(path, status) <= _ALIVE_INTERVALS * status.heartbeat_interval_s
 
 
-def heartbeat_age_s(path: Path, status: Status) -> float:
-    """Return the seconds since the daemon wrote status.json; two computers may have different clocks."""
+def heartbeat_age_s(paths: ProjectPaths, status: Status) -> float:
+    """Return the seconds since the daemon wrote status.json. The clock of another computer may differ."""
+    if not _is_elsewhere(_holder(paths.lock)):
+        return max(0.0, REAL_CLOCK.utc_s() - status.heartbeat)
+    return _age_s(paths.status, status)
+
+
+def _age_s(path: Path, status: Status) -> float:
+    """Return the time since the heartbeat, or since the file was changed if that is less."""
     now_s = REAL_CLOCK.utc_s()
     ages = [abs(now_s - status.heartbeat)]
     with contextlib.suppress(OSError):

@@ -46,7 +46,10 @@ def shortage(paths: ProjectPaths) -> str | None:
 def _newest_cycle_bytes(models: Path) -> int:
     folders = (path for path in models.glob("cycle_*") if cycle_of_folder(path.name) is not None and path.is_dir())
     newest = max(folders, default=None)
-    return 0 if newest is None else sum(map(_size, newest.iterdir()))
+    try:
+        return 0 if newest is None else sum(map(_size, newest.iterdir()))
+    except OSError:  # it cannot be listed, or it was removed just now
+        return 0
 
 
 def _size(path: Path) -> int:

@@ -114,5 +114,8 @@ EXPERTS = {
     "E_EXPERT_NONSENSE": Code(
         "an expert returned something that is not an action", "return an index, a name or an array"
     ),
+    "E_DEMONSTRATION": Code(
+        "recorded play cannot be used", 'write "source": "human" into the rollouts, and the actions of this environment'
+    ),
     "E_EXPERT_WEAK": Code("an expert succeeds too rarely to learn from it", "improve it, or lower --min-success-rate"),
 }

@@ -75,6 +75,9 @@ class NoOtherFiles:
         """Move nothing."""
         return frozenset()
 
+    def set_aside_folder(self, folder: Path) -> None:
+        """Move nothing."""
+
     def remove_copied(self) -> None:
         """Remove nothing."""
 

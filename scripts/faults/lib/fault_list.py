@@ -1,4 +1,4 @@
-"""The 72 rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
+"""The rows of the fault table in docs/lab/faults.md: each fault, and what Hotlap does."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "Entries of other programs, daemons in containers": range(90, 94),
     "A folder that came from someone else, or was moved": range(95, 100),
 }
 
@@ -134,4 +135,23 @@ _FOLDERS = {
     99: Row("a project that was moved, renamed or copied, also with links to its folders", "it continues"),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_FOLDERS}
+_FOREIGN = {
+    90: Row(
+        "a file in the place of a folder of Hotlap, or a folder in the place of a file",
+        "moved to `<name>.set_aside_<date>` and named; the cycle runs, the ledger and a pause stay",
+    ),
+    91: Row(
+        "cycle folders, commands and models with Hotlap's names that Hotlap did not make",
+        "moved to `before_hotlap_<date>` or left alone; the ledger stays",
+    ),
+    92: Row(
+        "copies directly in Models that cannot be made",
+        "the model is published without them, with a warning; the next publish tries again",
+    ),
+    93: Row(
+        "a daemon in another container or on another computer",
+        "known by its lock and heartbeat; a second one exits with 4",
+    ),
+}
+
+ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_FOREIGN, **_FOLDERS}

@@ -1,4 +1,4 @@
-"""Other programs' files and folders in the place of Hotlap's: nothing is lost, and a start continues; rows 73 and 74."""
+"""Other programs' files and folders in the place of Hotlap's: nothing is lost, and a start continues; rows 90 to 92."""
 
 from __future__ import annotations
 
@@ -75,8 +75,11 @@ NOT_KEPT = {
     "State/ledger.sqlite3.new",
     "State/ledger.sqlite3-journal",
 }
-NOT_KEPT |= {"Models/.best_model_path.txt.0123abcd.tmp"}
-"""Files in State with exactly these names are Hotlap's to replace. A file with other bytes is not kept."""
+NOT_KEPT |= {"Models/.best_model_path.txt.0123abcd.tmp", *(name for name in FILES if "commands/1790" in name)}
+"""Files with exactly these names are Hotlap's to replace. A file with other bytes is not kept."""
+NOT_FOLLOWED = {"State/ledger.sqlite3", "State/ledger.sqlite3-journal", "State/commands/1790000000.000000_12.command"}
+NOT_FOLLOWED |= {"State/commands/1790000000.000000_12.reply", "Models/best_model_path.txt"}
+"""SQLite and the commands do not continue with links at these names."""
 
 
 def put_folder(path: Path) -> None:
@@ -142,10 +145,6 @@ def kept(paths: ProjectPaths) -> int:
     )
 
 
-def links(paths: ProjectPaths) -> int:
-    return sum(path.is_symlink() for path in paths.project.rglob("*"))
-
-
 def memory(paths: ProjectPaths) -> tuple[str | None, int]:
     """Return when the project was paused, and the last cycle."""
     with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
@@ -163,34 +162,33 @@ def start(paths: ProjectPaths, capsys) -> tuple[int, str]:
 
 def check_case(paths: ProjectPaths, name: str, kind: str, capsys) -> None:
     replace(paths.training / name, kind)
-    main(["--project", str(paths.project), "doctor"])  # never a traceback, before and after
-    capsys.readouterr()
+    if kind == "folder":
+        main(["--project", str(paths.project), "doctor"])
+        assert "Traceback" not in capsys.readouterr().err
     code, output = start(paths, capsys)
     where = f"{kind} at {name}: {output}"
-    assert code in {0, 2, 3}, where
     if kind == "link":
         assert code in {0, 2}, where
         return
-    assert code == 0 or name in {"", "Exports"}, where
+    assert code == (3 if name in {"", "Exports"} else 0), where
     if kind != "empty" and not (kind == "bytes" and name in NOT_KEPT):
         assert kept(paths) == 1, where
     if name not in {*LEDGER, ""}:
         assert memory(paths) == (PAUSED, CYCLES if code == 0 else CYCLES - 1), where
-    found = [v for v in violations(paths.project) if "no .reason.txt" not in str(v)]
-    assert found == [], where
-    main(["--project", str(paths.project), "doctor"])
-    assert "Traceback" not in capsys.readouterr().out
+    assert [v for v in violations(paths.project) if "no .reason.txt" not in str(v)] == [], where
 
 
 @pytest.mark.slow
-@pytest.mark.fault(73)
+@pytest.mark.timeout(600)
+@pytest.mark.fault(90)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_entry_of_a_project_replaced_alone(project, capsys, kind):
     for name in (*FOLDERS, *FILES, *FOREIGN, *LEDGER):
-        check_case(project(), name, kind, capsys)
+        if kind != "link" or name not in NOT_FOLLOWED:
+            check_case(project(), name, kind, capsys)
 
 
-@pytest.mark.fault(73)
+@pytest.mark.fault(90)
 def test_folders_in_place_of_all_files_at_once_are_moved_aside_and_named(project, capsys):
     paths = project()
     names = [name for name in FILES if "cycle_00000" not in name]
@@ -208,7 +206,7 @@ def test_folders_in_place_of_all_files_at_once_are_moved_aside_and_named(project
     assert "W_BLOCKED" not in start(paths, capsys)[1]
 
 
-@pytest.mark.fault(73)
+@pytest.mark.fault(90)
 def test_files_in_place_of_all_folders_below_state_are_moved_aside(project, capsys):
     paths = project()
     names = ["Rejected", "Logs", "State/cache", "State/staging", "State/commands"]
@@ -219,7 +217,7 @@ def test_files_in_place_of_all_folders_below_state_are_moved_aside(project, caps
     assert violations(paths.project) == ()
 
 
-@pytest.mark.fault(73)
+@pytest.mark.fault(91)
 def test_foreign_cycle_folders_are_moved_aside_and_the_ledger_stays(project, capsys):
     """Check folders that contain a model of Hotlap, too: a copy of a cycle, and a cycle of another project."""
     paths = project()
@@ -242,7 +240,7 @@ def test_foreign_cycle_folders_are_moved_aside_and_the_ledger_stays(project, cap
     assert violations(paths.project) == ()
 
 
-@pytest.mark.fault(73)
+@pytest.mark.fault(90)
 def test_a_file_at_saved_and_a_file_that_cannot_be_moved_are_reported_in_one_line(project, capsys, monkeypatch):
     paths = project()
     shutil.rmtree(paths.project / "Saved")
@@ -264,7 +262,19 @@ def test_a_file_at_saved_and_a_file_that_cannot_be_moved_are_reported_in_one_lin
     assert kept(paths) == 1
 
 
-@pytest.mark.fault(73)
+@pytest.mark.fault(90)
+@pytest.mark.parametrize("name", ["Models", "State/cache", "State/staging"])
+def test_a_folder_that_cannot_be_written_is_named_at_the_start(project, capsys, monkeypatch, name):
+    paths = project()
+    refused, access = paths.training / name, os.access
+    monkeypatch.setattr("daemon.app.os.access", lambda path, mode: path != refused and access(path, mode))
+    code, output = start(paths, capsys)
+    assert code == 2
+    assert f"{name} cannot be written -> correct the permissions of " in output
+    assert memory(paths) == (PAUSED, CYCLES - 1)
+
+
+@pytest.mark.fault(90)
 def test_what_appears_while_the_daemon_runs_is_moved_aside(tmp_path):
     with InstantHarness(tmp_path) as harness:
         harness.until_version(0)
@@ -283,7 +293,7 @@ def test_what_appears_while_the_daemon_runs_is_moved_aside(tmp_path):
     assert violations(tmp_path) == ()
 
 
-@pytest.mark.fault(74)
+@pytest.mark.fault(92)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EIO], ids=errno.errorcode.get)
 def test_copies_that_cannot_be_made_do_not_hold_the_model_back(fresh_project, code):
     folder = fresh_project()
@@ -309,7 +319,7 @@ def test_copies_that_cannot_be_made_do_not_hold_the_model_back(fresh_project, co
     assert violations(folder) == ()
 
 
-@pytest.mark.fault(74)
+@pytest.mark.fault(92)
 def test_a_foreign_file_in_place_of_a_copy_that_cannot_be_moved_is_never_overwritten(fresh_project):
     folder = fresh_project()
 
@@ -325,7 +335,7 @@ def test_a_foreign_file_in_place_of_a_copy_that_cannot_be_moved_is_never_overwri
         assert {"W_COPIES", "W_SET_ASIDE"} <= harness.warnings()
 
 
-@pytest.mark.fault(74)
+@pytest.mark.fault(92)
 def test_a_start_finishes_a_publish_whose_copies_are_blocked(fresh_project):
     """Check a crash after the cycle's folder was moved into place: the next start publishes without the copies."""
     folder = fresh_project()

@@ -46,14 +46,14 @@ def write_details(
     folder = Path(job.output_dir) / "milestone_details"
     REAL_DISK.make_folder(folder)
     expert = progress.expert
+    episodes = [{"success": success, "steps": steps} for success, steps in expert.episodes] if expert else []
     document = {
         "result": result.model_dump(mode="json"),
         "milestone": milestone.model_dump(mode="json"),
         "env": job.config.env,
         "env_options": job.config.env_options,
         "settings": job.settings.model_dump(mode="json"),
-        "expert": expert
-        and {**asdict(expert.statistics), "episodes": [{"success": s, "steps": n} for s, n in expert.episodes]},
+        "expert": expert and {**asdict(expert.statistics), "note": expert.note, "episodes": episodes},
         "max_episode_steps": expert and expert.max_episode_steps,
         "rounds": [{"iteration": k, **_flat(asdict(r))} for k, r in enumerate(progress.rounds)],
         "best_iteration": progress.best_round,
