@@ -25,6 +25,8 @@ TEMPORARY_S = 60.0
 """Writing a file takes less time than this, so an older temporary file is left from a crash."""
 LOGS_KEPT = 200
 _WORKING_FOLDER = re.compile(r"(?:removed_)?cycle_([0-9]{6,9})")
+_COPIED_FOLDER = re.compile(r"\.cycle_[0-9]{6,}\.[0-9a-f]{8}\.tmp")
+"""A cycle's folder that is being copied to or removed from Models, if State is on another disk."""
 _ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
 _CYCLE_LOG = re.compile(r"cycle_([0-9]{1,9})\.log")
 
@@ -162,14 +164,19 @@ def remove_old_logs(
 
 
 def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
-    """Remove the temporary files that are left from a crash or a disk error."""
+    """Remove the temporary files that are left from a crash or a disk error, and copies of cycle folders."""
     for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
         for path in paths_in(folder):
-            if TEMPORARY_NAME.fullmatch(path.name):
-                with contextlib.suppress(OSError):
-                    info = path.lstat()
-                    if older_than_s == 0.0 or now_s - info.st_mtime >= older_than_s:
-                        (disk.remove_folder if stat.S_ISDIR(info.st_mode) else disk.unlink)(path)
+            if not TEMPORARY_NAME.fullmatch(path.name):
+                continue
+            with contextlib.suppress(OSError):
+                info = path.lstat()
+                if older_than_s and now_s - info.st_mtime < older_than_s:
+                    continue
+                if stat.S_ISREG(info.st_mode):
+                    disk.unlink(path)
+                elif stat.S_ISDIR(info.st_mode) and _COPIED_FOLDER.fullmatch(path.name) and folder == paths.models:
+                    disk.remove_folder(path)
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], own_up_to: int, disk: Disk = REAL_DISK) -> None:
