@@ -6,7 +6,6 @@ import platform
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -20,6 +19,7 @@ from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.instance_lock import heartbeat_age_s, holder_of, is_held, is_running
 from daemon.runtime.project_folder import is_project, note_without_engine_file
+from daemon.runtime.state_folder import with_state_setting
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config
 from schemas import __version__
@@ -52,10 +52,16 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     paths = replace(paths, engine_project=settings.daemon.engine_path)
+    state_problem: list[Finding] = []
+    try:
+        paths = with_state_setting(paths, settings.daemon)
+    except HotlapError as error:
+        state_problem = [Finding("wrong", "state", error.line())]
     violations = check_invariants(paths.project, engine_project=paths.engine_project)
     ledger_problems = tuple(v.message for v in violations if v.invariant is Invariant.LEDGER)
     findings = [
         *_installation(paths),
+        *state_problem,
         *_settings(paths, loaded),
         *_mirror(paths, settings),
         *check_project_folders(paths, settings),
@@ -185,8 +191,9 @@ def _invariants(paths: ProjectPaths, violations: Sequence[Violation]) -> Iterato
     others = [violation for violation in violations if violation.invariant is not Invariant.LEDGER]
     for violation in others:
         remedy = _REMEDIES[violation.invariant]
-        where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
-        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
+        is_inside = violation.path.is_relative_to(paths.project)
+        where = violation.path.relative_to(paths.project).as_posix() if is_inside else shown_path(violation.path)
+        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where}) -> {remedy}")
     if len(others) < len(violations):
         text = "whether rollouts are lost or counted twice is not known, because the ledger cannot be used"
         yield Finding("note", "invariants", text)

@@ -19,6 +19,7 @@ from daemon.ledger.records import Publication, PublishedCycle
 from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged
 from daemon.publishing.pointer import read_pointer
 from daemon.publishing.published_cycles import find_published_cycles, has_published_above, highest_number
+from daemon.runtime.project_mark import require_own_project, write_marks
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.status import DaemonState, Status
@@ -37,7 +38,17 @@ _MAX_STATUS_BYTES = 1 << 24
 
 
 def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK) -> tuple[Ledger, str | None]:
-    """Return the project's ledger, and a message if it was rebuilt. Raises LedgerError."""
+    """Return the project's ledger, and a message if it was rebuilt.
+
+    Raises LedgerError, or DaemonError if Models or State belongs to another project.
+    """
+    require_own_project(paths)
+    ledger, rebuilt = _open_or_rebuild(paths, now_s=now_s, disk=disk)
+    write_marks(paths, disk=disk)
+    return ledger, rebuilt
+
+
+def _open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk) -> tuple[Ledger, str | None]:
     require_own_file(paths.ledger)
     if not paths.ledger.exists() or not paths.ledger.stat().st_size:
         return _rebuilt_after_errors(_Lost(paths, now_s, disk), None, "")

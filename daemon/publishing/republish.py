@@ -21,6 +21,8 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
 from daemon.runtime.instance_lock import ProjectLock, is_running
+from daemon.runtime.own_folders import detach_hard_links, require_own_folders
+from daemon.runtime.project_mark import require_own_project
 from schemas.errors import HotlapError, split_code
 from schemas.job import Failure, Job, Result
 from schemas.process.exit_codes import exit_words, with_remedy
@@ -46,6 +48,8 @@ def publish_epoch(
     """
     if not paths.ledger.exists():
         raise DaemonError("no model was published yet", hint="train a cycle first: `hotlap`", code="E_NO_MODEL")
+    require_own_folders(paths)
+    require_own_project(paths)
     cycle_id = _ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
     if is_running(paths):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
@@ -53,6 +57,8 @@ def publish_epoch(
         lock = ProjectLock(paths.lock, status=paths.status)
         lock.acquire()
         stack.callback(lock.release)
+        lock.lock_models(paths.models)
+        detach_hard_links(paths)
         log = stack.enter_context(open_log())
         ledger = Ledger.open(paths.ledger)
         stack.callback(ledger.close)

@@ -15,6 +15,7 @@ from pathlib import Path
 from daemon.errors import DaemonError
 from daemon.runtime import commands
 from daemon.runtime.context import Context
+from daemon.runtime.own_folders import are_folders_own
 from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk
 from schemas.storage.layout import ProjectPaths
@@ -75,10 +76,12 @@ def find_in_the_way(paths: ProjectPaths) -> list[Path]:
 
 def clear_the_way(context: Context) -> bool:
     """Move away what is in the way of the next cycle, and warn. Return whether all folders of Hotlap exist then."""
+    if not are_folders_own(context):
+        return False
     now_s, moved, problem = context.clock.utc_s(), [], ""
     try:
         moved += clear_folders(context.paths.folders(), at_s=now_s, disk=context.disk)
-        for folder in context.paths.folders():
+        for folder in context.paths.folders_to_make():
             context.disk.make_folder(folder)
         more, problem = clear_files(context.paths, at_s=now_s, disk=context.disk)
         moved += [*more, *_clear_staging(context, now_s)]

@@ -12,7 +12,7 @@ from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
 from daemon.runtime.in_the_way import clear_the_way
 from daemon.training.active_cycle import ActiveCycle
-from daemon.training.disk_space import has_room
+from daemon.training.disk_space import may_start
 from daemon.training.exit_reason import ConsoleClosed
 from daemon.training.messages import report_failure, report_parked, report_stuck
 from daemon.training.notices import ShownNotices, remember_settings, settings_have_changed
@@ -142,7 +142,7 @@ class Runner:
         if active.phase is Phase.CLAIMED:
             wait_s = self._retry_timer.left_s(active.cycle, now, self._retry_policy)
             wait_s = max(wait_s, self._console_closed.left_s(now))
-            if wait_s > 0 or self._reaper.busy or not has_room(self._context):
+            if wait_s > 0 or self._reaper.busy or not may_start(self._context):
                 return min(max(wait_s, 0.1), 1.0)
             self._launch(active)
         if self._run is not None:

@@ -18,6 +18,14 @@ STARTING = {
     "E_SHARED_FOLDER": Code(
         "another user owns the project folder or can write to it", "run `chmod go-w` on it, or use --allow-shared"
     ),
+    "E_LINK": Code(
+        "a folder or file of Hotlap is a link, a pipe or a device: it is never followed",
+        "put the folder or file itself there; State can be elsewhere with daemon.state_dir",
+    ),
+    "E_OTHER_PROJECT": Code(
+        "Models or State belongs to another project, or to no project that is known",
+        "use separate folders for each project; see `hotlap docs durability`",
+    ),
     "E_UNTRUSTED": Code("the settings name a program that you have not approved", "run `hotlap trust`"),
     "E_NO_HOME": Code("the user has no home folder, in which approvals are stored", "set HOME"),
     "E_LOCK": Code(
@@ -111,6 +119,10 @@ CYCLES = {
     ),
     "W_DISK": Code(
         "the disk has too little space to train, so no cycle starts", "free some; the daemon then continues"
+    ),
+    "W_LINK": Code(
+        "a folder or file of Hotlap was replaced by a link while the daemon runs, so no cycle starts",
+        "put the folder or file itself there; the daemon then continues",
     ),
     "W_LAUNCH": Code(
         "the trainer cannot be started, and rollouts wait", "correct what the message names; the daemon tries again"

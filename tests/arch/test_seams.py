@@ -15,6 +15,7 @@ MODULES = sorted(path for folder in ("daemon", "schemas") for path in (ROOT / fo
 DISK, TIME, PROCESS = "the disk", "the time", "a process"
 SEAMS = {
     "schemas/storage/files.py": {DISK, TIME},
+    "schemas/storage/guarded.py": {DISK},
     "daemon/runtime/clock.py": {TIME},
     "schemas/process/tree.py": {PROCESS, TIME},
     "schemas/process/run_token.py": {TIME},

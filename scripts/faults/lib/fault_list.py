@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, range] = {
     "A damaged ledger": range(80, 85),
     "Stored arrays and trainers' results": range(85, 90),
     "Entries of other programs, daemons in containers": range(90, 94),
+    "A folder that came from someone else, or was moved": range(95, 100),
 }
 
 _INPUT = {
@@ -183,6 +184,23 @@ _FOREIGN = {
     ),
 }
 
+_FOLDERS = {
+    95: Row(
+        "a folder of Hotlap is a link, at the start or later",
+        "refused by name, later no cycle starts; nothing in its target is listed, changed or removed",
+    ),
+    96: Row(
+        "a log, the ledger or another file of Hotlap is a link, a pipe, or has a second name",
+        "refused by name; a file with a second name (a hard link) is replaced by a copy",
+    ),
+    97: Row(
+        "two projects use one Models, by a link or a mount",
+        "the second is refused, and the first is named",
+    ),
+    98: Row("two projects name one State; a project inside another one", "the second is refused"),
+    99: Row("a project that was moved, renamed or copied, also with links to its folders", "it continues"),
+}
+
 ROWS: Mapping[int, Row] = {
-    **_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_CAUSES, **_LEDGER, **_STORED, **_FOREIGN,
+    **_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_CAUSES, **_LEDGER, **_STORED, **_FOREIGN, **_FOLDERS,
 }  # fmt: skip

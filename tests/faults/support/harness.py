@@ -17,6 +17,8 @@ from daemon.rollouts.inbox import Inbox
 from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.loop import Mailbox
+from daemon.runtime.project_mark import require_own_project
+from daemon.runtime.state_folder import with_state_setting
 from daemon.service import Service
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import SystemStats
@@ -134,7 +136,9 @@ class InstantHarness:
         hidden_sizes: tuple[int, ...] = (8, 8),  # those of `make_model`
         **daemon: object,
     ) -> None:
-        self.paths = ProjectPaths(folder, str(daemon.get("engine_path", "")))
+        paths = ProjectPaths(folder, str(daemon.get("engine_path", "")))
+        self.paths = with_state_setting(paths, DaemonSettings(state_dir=str(daemon.get("state_dir", ""))))
+        require_own_project(self.paths)
         self.paths.make()
         self.clock = clock or FakeClock()
         self.mailbox = Mailbox()
