@@ -13,12 +13,13 @@ from daemon.app import open_service
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.sqlite_errors import as_ledger_errors
 from daemon.process.interpreter import check_python
 from daemon.publishing.adoption import absolute, fixed_contract, fixed_hidden_sizes, is_published, require_settings
 from daemon.publishing.republish import run_export
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
-from daemon.runtime.instance_lock import is_held
+from daemon.runtime.instance_lock import is_running
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
 from schemas.job import Adoption, Job, LogStdForm, Result
@@ -60,7 +61,7 @@ def adopt(file: Path, paths: ProjectPaths, settings: Settings, *, log_std: LogSt
         return _print(
             [f"nothing was changed: without --dry-run, this becomes version {version} of {shown_path(paths.project)}"]
         )
-    if is_held(paths.lock):
+    if is_running(paths):
         _print(result.notes)
         return _adopt_in_daemon(adoption, paths)
     return _adopt_here(adoption, paths, settings)
@@ -89,7 +90,8 @@ def _read_ledger(paths: ProjectPaths) -> Iterator[Ledger | None]:
     if not paths.ledger.exists() or not paths.ledger.stat().st_size:
         yield None
         return
-    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
+    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
+        ledger.require_sound()
         yield ledger
 
 

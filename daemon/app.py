@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import re
 import sqlite3
@@ -21,9 +22,13 @@ from daemon.rollouts.inbox import Inbox
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
+from daemon.runtime.in_the_way import clear_files, clear_folders, clear_the_way, report_moved
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
+from daemon.runtime.own_folders import detach_hard_links, linked_exports_note, require_own_folders
 from daemon.runtime.project_folder import long_path_problem, note_without_engine_file
+from daemon.runtime.project_mark import require_own_project
+from daemon.runtime.state_folder import with_state_setting
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -57,6 +62,7 @@ class App:
 
         def report(error: Exception, delay_s: float) -> None:
             self.context.warn(*describe_failure(error, self.context.paths))
+            _ignore_errors(lambda: clear_the_way(self.context))
             _ignore_errors(self.service.report_end)
 
         def tick() -> float:
@@ -69,7 +75,7 @@ class App:
             return run(tick, self.mailbox, until=until, on_error=report)
 
 
-def _ignore_errors(report: Callable[[], None]) -> None:
+def _ignore_errors(report: Callable[[], object]) -> None:
     """Call `report` and ignore its errors: the status is written again soon."""
     with contextlib.suppress(OSError, sqlite3.Error, HotlapError):
         report()
@@ -86,14 +92,28 @@ def open_service(
         check_device(settings.daemon.python_executable, settings.trainer.device)
         if settings.daemon.training_script:
             script_for(settings.daemon.training_script, paths.project)
-        _make_folders(paths)
-        lock = ProjectLock(paths.lock)
-        lock.acquire()
+        paths = with_state_setting(paths, settings.daemon)
+        require_own_folders(paths)
+        require_own_project(paths)
+        now_s = REAL_CLOCK.utc_s()
+        moved = clear_folders((paths.training, paths.state), at_s=now_s)
+        _make_folders(paths, paths.state)
+        lock = ProjectLock(paths.lock, status=paths.status)
+        moved += lock.acquire()
         stack.callback(lock.release)
+        moved += clear_folders(paths.folders(), at_s=now_s)
+        _make_folders(paths, *paths.folders_to_make())
+        lock.lock_models(paths.models)
+        _require_writable(paths.models, paths.cache, paths.staging)
+        more, in_the_way = clear_files(paths, at_s=now_s)
+        detach_hard_links(paths)
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
         log = Log(paths.daemon_log, console=sys.stdout)
         stack.callback(log.close)
         log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}")
+        removes = settings.daemon.clear_exports_after_training or settings.daemon.max_export_files > 0
+        if note := linked_exports_note(paths, removes=removes):
+            log.info(note)
         if automatic:
             stack.callback(log.info, "stopped; the next start continues from here")
         ledger, rebuilt = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())
@@ -101,6 +121,7 @@ def open_service(
         mailbox = Mailbox()
         paths = replace(paths, engine_project=settings.daemon.engine_path)
         context = Context(paths, settings, ledger, log, REAL_CLOCK, mailbox.wake, REAL_DISK)
+        report_moved(context, [*moved, *more], in_the_way)
         if rebuilt is not None:
             context.warn("W_LEDGER_REBUILT", rebuilt)
         if too_long := long_path_problem(paths):
@@ -123,15 +144,26 @@ def open_service(
         yield App(service, context, mailbox, ConfigMonitor(context, lock, config=config))
 
 
-def _make_folders(paths: ProjectPaths) -> None:
-    try:
-        paths.make()
-    except OSError as error:
-        raise DaemonError(
-            f"{shown_path(paths.training)} cannot be created: {error.strerror}",
-            hint="check the rights of the project folder",
-            code="E_PROJECT",
-        ) from None
+def _make_folders(paths: ProjectPaths, *folders: Path) -> None:
+    for folder in folders:
+        try:
+            REAL_DISK.make_folder(folder)
+        except OSError as error:
+            above = (paths.project / "Saved", paths.training, paths.state, folder)
+            if other := next((path for path in above if os.path.lexists(path) and not path.is_dir()), None):
+                what, hint = f"{shown_path(other)} is not a folder", "move or rename it"
+            else:
+                what = f"{shown_path(folder)} cannot be created: {error.strerror or error}"
+                hint = f"check the rights of {shown_path(folder.parent)}"
+            raise DaemonError(what, hint=hint, code="E_PROJECT") from None
+
+
+def _require_writable(*folders: Path) -> None:
+    """Raise DaemonError if no file can be made in one of these folders: a cycle could not end."""
+    for folder in folders:
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            hint = f"correct the permissions of {shown_path(folder)}, or mount the disk for writing"
+            raise DaemonError(f"{shown_path(folder)} cannot be written", hint=hint, code="E_PROJECT")
 
 
 def serve(paths: ProjectPaths, settings: Settings, *, dashboard: bool, config: Path | None = None) -> Exit:

@@ -26,6 +26,7 @@ TRAINER_COMMANDS = {
     "train": "train once on a folder of rollouts, without a daemon",
     "online": "train in environments that run in the trainer's process",
     "dagger": "train policies from scripted experts",
+    "clone": "train a policy from recorded play",
     "simulate": "run a simulated engine: it loads models and writes rollouts",
     "find-best": "rank a folder's checkpoints",
     "export-best": "export a folder's best checkpoint",

@@ -19,8 +19,9 @@ from schemas.doc_tables import markdown_table, plain_settings_table
 from trainer import train_cli
 from trainer.common.shipped_files import shipped_configs
 from trainer.dagger import cli as dagger_cli
+from trainer.dagger.demonstrations import cli as clone_cli
 from trainer.dagger.settings import DaggerSettings
-from trainer.online import cli as online_cli
+from trainer.online import arguments as online_arguments
 from trainer.online.config import OnlineSettings, read_config
 from trainer.online.presets.table import PRESETS
 from trainer.simulate import cli as simulate_cli
@@ -47,8 +48,9 @@ def blocks() -> dict[str, dict[str, str]]:
             "start options": options_table(daemon, without=_COMMON),
             "command options": command_options_table(daemon),
             "train options": options_table(train_cli.parser("hotlap train")),
-            "online options": options_table(online_cli.parser("hotlap online")),
+            "online options": options_table(online_arguments.parser("hotlap online")),
             "dagger options": options_table(dagger_cli.parser("hotlap dagger"), without=DaggerSettings.model_fields),
+            "clone options": options_table(clone_cli.parser("hotlap clone")),
             "simulate options": options_table(simulate_cli.parser("hotlap simulate")),
         },
     }

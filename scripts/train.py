@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from schemas.process.ending import exit_with
 from trainer.cli import run_script
 
 if __name__ == "__main__":
-    sys.exit(run_script("online", sys.argv[1:]))
+    exit_with(run_script("online", sys.argv[1:]))

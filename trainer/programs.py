@@ -16,6 +16,7 @@ PROGRAMS = {
     "train": Program("trainer.train_cli:main", "train once on a folder of rollouts, without a daemon"),
     "online": Program("trainer.online.cli:main", "train in environments that run in this process, without an engine"),
     "dagger": Program("trainer.dagger.cli:main", "train policies from scripted experts, milestone by milestone"),
+    "clone": Program("trainer.dagger.demonstrations.cli:main", "train a policy from recorded play"),
     "simulate": Program("trainer.simulate.cli:main", "run a simulated engine: it loads models and writes rollouts"),
     "find-best": Program("trainer.checkpoint_cli:find_best", "rank a folder's checkpoints"),
     "export-best": Program("trainer.checkpoint_cli:find_and_export", "export a folder's best checkpoint"),

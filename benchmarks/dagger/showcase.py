@@ -82,7 +82,7 @@ def main(arguments: argparse.Namespace) -> int:
 def evaluate_experts(out: Path, config_file: Path) -> list[Pair]:
     """Run every expert on the episodes, and with the step limit, of its policy's final evaluation."""
     from trainer.common.rng import key_for
-    from trainer.dagger.environment import open_environments
+    from trainer.dagger.environment.creation import open_environments
     from trainer.dagger.expert.client import Expert
     from trainer.dagger.milestones import read_config
     from trainer.dagger.training.episodes import EpisodeSpec, EpisodeStatistics, run_expert
@@ -100,6 +100,6 @@ def evaluate_experts(out: Path, config_file: Path) -> list[Pair]:
         with Expert(path, env.actions, call_timeout_s=20.0) as expert:
             for k in range(settings["final_eval_episodes"]):
                 seed = key_for(settings["seed"], "dagger", milestone.id, "final", k) % 2**31
-                episodes.append(run_expert(env, spec, seed, expert, None)[0])
+                episodes.append(run_expert(env, spec, seed, expert).episode)
         pairs.append(Pair(milestone.id, EpisodeStatistics.of(episodes).success_rate, details["final"]["success_rate"]))
     return pairs

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.lib.host_info import describe, in_words
 
 ROOT = Path(__file__).resolve().parents[2]
-EPISODES, EPISODE_SEED, AT_ONCE = 100, 10_000, 20
+EPISODES, EPISODE_SEED, AT_ONCE, MOST_STEPS = 100, 10_000, 20, 100_000
 STEPS = {
     "Acrobot-v1": 100_000,
     "CartPole-v1": 100_000,
@@ -65,10 +65,12 @@ def score_of(logs: Path, name: str) -> float:
     from schemas.model import read_model
     from trainer.envs.gymnasium_env import GymnasiumVecEnv
     from trainer.online.actor import Actor
-    from trainer.online.evaluate import evaluate
+    from trainer.online.evaluation.episodes import evaluate
 
     model = read_model((logs / "latest_run" / "checkpoints" / "final_model.json").read_bytes())
     env = GymnasiumVecEnv(name, AT_ONCE)
-    score = evaluate(Actor.of_model(model), env, episodes=EPISODES, seed=EPISODE_SEED)
+    actor = Actor.of_model(model)
+    score = evaluate(actor, env, episodes=EPISODES, seed=EPISODE_SEED, most_steps=MOST_STEPS, stop=lambda: False)
     env.close()
+    assert score is not None, "nothing stops it"
     return score.mean

@@ -13,12 +13,13 @@ from daemon.publishing.pointer import model_named_by, names_a_cycle
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
 from schemas.status import Status
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import error_text
 
-_PUBLISHED = re.compile(r"cycle_(\d{6,})/model_epoch_(\d+)\.json")
-_COPY = re.compile(r"model_epoch_\d+\.json")
+_PUBLISHED = re.compile(r"cycle_([0-9]{6,9})/model_epoch_([0-9]+)\.json")
+_COPY = re.compile(r"model_epoch_[0-9]+\.json")
 _STATUS_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -62,7 +63,7 @@ def _load_as_engine(paths: ProjectPaths, ledger: LedgerContents, text: str) -> N
     if match is None:
         raise HotlapError(f"it contains {text[:200]!r}, which is not a model of this project")
     path = paths.models / model
-    if path.parent.is_symlink():
+    if is_link_at(path.parent):
         raise HotlapError(f"the folder {path.parent.name} that it names is a symbolic link")
     try:
         data = read_with_retries(path, limit=MAX_MODEL_BYTES)

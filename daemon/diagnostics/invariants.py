@@ -17,8 +17,9 @@ from daemon.diagnostics.leftovers import check_leftovers
 from daemon.diagnostics.rollout_counts import check_counted_once, check_nothing_lost, check_user_files
 from daemon.diagnostics.violation import Invariant, Violation
 from daemon.runtime.clock import REAL_CLOCK
-from daemon.runtime.instance_lock import is_held
-from schemas.process.run_token import Token, find_processes, project_fingerprint
+from daemon.runtime.instance_lock import is_running
+from daemon.runtime.state_folder import with_marked_state
+from schemas.process.run_token import Token, find_processes, project_fingerprint, shares_pids
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import absolute_path
 
@@ -43,10 +44,10 @@ def check_invariants(
     Temporary files of Hotlap are violations if they are older than `litter_age_s`. `engine_project` is the setting
     `daemon.engine_path`.
     """
-    paths = ProjectPaths(absolute_path(folder), engine_project)
+    paths = with_marked_state(ProjectPaths(absolute_path(folder), engine_project))
     found = _check_once(paths, before, may_clear=may_clear, litter_age_s=litter_age_s)
     for _ in range(_CHECKS_WHILE_RUNNING - 1):
-        if not found or not is_held(paths.lock):
+        if not found or not is_running(paths):
             break
         REAL_CLOCK.sleep(_BETWEEN_CHECKS_S)
         again = set(_check_once(paths, before, may_clear=may_clear, litter_age_s=litter_age_s))
@@ -57,11 +58,11 @@ def check_invariants(
 def _check_once(
     paths: ProjectPaths, before: Mapping[str, FileFingerprint] | None, *, may_clear: bool, litter_age_s: float
 ) -> list[Violation]:
-    daemon_runs = is_held(paths.lock)
+    daemon_runs = is_running(paths)
     found: list[Violation] = []
     ledger = LedgerContents()
     if paths.ledger.exists():
-        ledger = read_ledger(paths, daemon_runs=daemon_runs)
+        ledger = read_ledger(paths)
         found += [Violation(Invariant.LEDGER, problem, paths.ledger) for problem in ledger.problems]
     elif paths.models.is_dir() and any(paths.models.glob("cycle_*")):
         found.append(Violation(Invariant.LEDGER, "it is missing, but models were published", paths.ledger))
@@ -74,12 +75,17 @@ def _check_once(
 
 
 def _check_processes(paths: ProjectPaths, *, daemon_runs: bool) -> Iterator[Violation]:
-    """Check that no process of this project is left from a daemon that has ended."""
+    """Check that no process of this project is left from a daemon that has ended.
+
+    While a daemon runs, processes of other containers are not checked: their owner's pid is not valid here.
+    """
     fingerprint = project_fingerprint(paths.project)
 
     def is_left(token: Token) -> bool:
         return token.project == fingerprint and not (daemon_runs and token.owner_lives())
 
     for process in find_processes(is_left):
+        if daemon_runs and not shares_pids(process):
+            continue
         text = f"process {process.pid} is still running, but the daemon that started it has ended"
         yield Violation(Invariant.NO_PROCESS, text, paths.project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from daemon.ledger.cycle import Phase
 from daemon.runtime.clock import REAL_CLOCK
 from schemas.storage.files import TEMPORARY_NAME
 from schemas.storage.layout import ProjectPaths
+
+_WORKING_FOLDER = re.compile(r"(?:removed_)?cycle_([0-9]{6,9})")
 
 
 def check_leftovers(
@@ -26,7 +29,8 @@ def check_leftovers(
 
     for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if TEMPORARY_NAME.fullmatch(path.name) and is_old(path):
+            is_own = TEMPORARY_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+            if is_own and is_old(path):
                 yield Violation(Invariant.NO_LITTER, "a temporary file was not removed", path)
     yield from _check_staging(paths, ledger, is_old)
     if not daemon_runs:
@@ -38,7 +42,9 @@ def _check_staging(paths: ProjectPaths, ledger: LedgerContents, is_old: Callable
     if ledger.cycles and paths.staging.is_dir():
         for path in sorted(paths.staging.iterdir()):
             is_needed = path.name in open_cycles or _just_failed(ledger, path)
-            if path.name.startswith(("cycle_", "removed_")) and not is_needed and is_old(path):
+            match = _WORKING_FOLDER.fullmatch(path.name)
+            is_own = match is not None and path.is_dir() and int(match.group(1)) <= max(ledger.cycles)
+            if is_own and not is_needed and is_old(path):
                 yield Violation(Invariant.NO_LITTER, "a trainer's working folder was not removed", path)
 
 

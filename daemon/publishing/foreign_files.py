@@ -8,6 +8,7 @@ next start continues in the same folder after a crash.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from daemon.publishing.pointer import names_a_cycle
 from daemon.runtime.context import Context
+from daemon.runtime.in_the_way import is_folder
 from schemas.errors import HotlapError
 from schemas.storage.careful_open import open_regular
 from schemas.storage.files import read_with_retries, sha256_of, unlink_with_retries
@@ -27,7 +29,8 @@ from schemas.storage.windows_paths import error_text
 CODE = "W_SET_ASIDE"
 _FOLDER_KEY = "set_aside"
 """The key in the ledger of the folder that files are being moved to."""
-_CYCLE_FOLDER = re.compile(r"cycle_\d{6,}", re.IGNORECASE)
+_CYCLE_FOLDER = re.compile(r"cycle_[0-9]{6,9}", re.IGNORECASE)
+"""Names of Hotlap's cycle folders, also on disks that ignore case. Longer numbers are not used."""
 _STATUS_MARKER = b"hotlap.status/"
 _MAX_POINTER_BYTES = 1 << 20
 _NO_LIMIT = 1 << 62  #: bytes
@@ -41,14 +44,26 @@ class ForeignFiles:
         self.unreadable: frozenset[str] = frozenset()
 
     def set_aside(self) -> frozenset[str]:
-        """Move those that are in the way; return the names of Hotlap's own models and checkpoints in Models."""
+        """Move those that are in the way; return the names of Hotlap's own models and checkpoints in Models.
+
+        Those that cannot be moved stay, and do not hold a model back from the engine.
+        """
         self.unreadable = unreadable_models(self._context)
-        set_aside(self._context, leave=self.unreadable)
+        set_aside_or_warn(self._context, leave=self.unreadable)
+        self.unreadable |= _names_in_the_way(self._context, self.unreadable)
         return own_models(self._context, leave=self.unreadable)
+
+    def set_aside_folder(self, folder: Path) -> None:
+        """Move what is in the place of a cycle's folder. Raises OSError."""
+        context, target = self._context, _folder_for(self._context, folder)
+        assert target is not None
+        move_to(target, folder, disk=context.disk)
+        context.warn(CODE, _report(context, [target / folder.name], None))
 
     def remove_copied(self) -> None:
         """Remove the originals that stayed because the pointer file named them."""
-        remove_copied(self._context, leave=self.unreadable)
+        with contextlib.suppress(OSError, HotlapError):  # the next publish tries again
+            remove_copied(self._context, leave=self.unreadable)
 
 
 def unreadable_models(context: Context) -> frozenset[str]:
@@ -104,10 +119,10 @@ def set_aside(context: Context, *, leave: frozenset[str] | None = None) -> None:
         raise failure
 
 
-def set_aside_or_warn(context: Context) -> None:
-    """Do what `set_aside` does at a start. A file that cannot be moved now is moved before the next publish."""
+def set_aside_or_warn(context: Context, *, leave: frozenset[str] | None = None) -> None:
+    """Do what `set_aside` does. If a file cannot be moved, warn; the next publish tries again."""
     try:
-        set_aside(context)
+        set_aside(context, leave=leave)
     except (OSError, HotlapError) as error:
         context.warn(CODE, f"a file of another program in Models cannot be moved yet: {error_text(error)}")
 
@@ -142,6 +157,17 @@ def first_free_cycle(context: Context) -> int:
         if _CYCLE_FOLDER.fullmatch(path.name) and not _is_own_cycle(context, path)
     )
     return max(numbers, default=-1) + 1
+
+
+def _names_in_the_way(context: Context, leave: frozenset[str]) -> frozenset[str]:
+    """Return the names of models and checkpoints directly in Models that are not Hotlap's and exist only there."""
+    name = context.ledger.meta(_FOLDER_KEY)
+    foreign = (path for path in _foreign_files(context, leave) if is_model_name(path.name))
+    return frozenset(
+        path.name
+        for path in foreign
+        if name is None or not is_same_content(path, context.paths.models / name / path.name)
+    )
 
 
 def _foreign_files(context: Context, leave: frozenset[str]) -> Iterator[Path]:
@@ -181,8 +207,10 @@ def _is_own_cycle(context: Context, path: Path) -> bool:
 def _is_foreign_status(path: Path) -> bool:
     try:
         data = read_with_retries(path, limit=_NO_LIMIT)
-    except (OSError, HotlapError):
+    except FileNotFoundError:
         return False
+    except (OSError, HotlapError):
+        return is_folder(path)
     return bool(data) and _STATUS_MARKER not in data
 
 

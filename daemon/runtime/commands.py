@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,11 +14,13 @@ from pydantic import ValidationError
 
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.clock import REAL_CLOCK
-from daemon.runtime.instance_lock import is_held
+from daemon.runtime.instance_lock import is_running
 from schemas.base import StrictModel
 from schemas.errors import HotlapError
 from schemas.job import Adoption
+from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.guarded import paths_in
 from schemas.storage.held_open import may_be_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
@@ -31,6 +34,8 @@ _MAX_COMMAND_BYTES = 64 * 1024
 _HELD_OPEN_TIMEOUT_S = 0.2
 """How long one pass of the daemon waits for a command that another program has open."""
 _COMMAND, _REPLY = ".command", ".reply"
+NAME = re.compile(r"[0-9]+(\.[0-9]+)?_[0-9]+\.(command|reply)")
+"""The names of commands and replies. Other files are not commands: they are neither read nor removed."""
 
 
 class Command(StrictModel):
@@ -54,7 +59,7 @@ class Reply(StrictModel):
 
 def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = REPLY_TIMEOUT_S) -> Reply:
     """Send a command to the running daemon and return the reply. Raises DaemonError if no daemon runs or replies."""
-    if not is_held(paths.lock):
+    if not is_running(paths):
         raise DaemonError(
             f"no daemon runs on {shown_path(paths.project)}",
             hint="start it with `hotlap`, or train once with `hotlap --once`",
@@ -85,7 +90,7 @@ def send_command(paths: ProjectPaths, command: Command, *, timeout_s: float = RE
 def waiting_commands(paths: ProjectPaths) -> list[tuple[Path, Command | None]]:
     """Return the files of the waiting commands, oldest first, with the command; None if a file cannot be read."""
     found: list[tuple[Path, Command | None]] = []
-    for path in sorted(paths.commands.glob(f"*{_COMMAND}")):
+    for path in _files(paths, _COMMAND):
         try:
             data = read_with_retries(path, limit=_MAX_COMMAND_BYTES, timeout_s=_HELD_OPEN_TIMEOUT_S)
             found.append((path, Command.from_bytes(data)))
@@ -118,5 +123,14 @@ def write_reply(path: Path, reply: Reply, *, disk: Disk = REAL_DISK) -> None:
 def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
     """Remove the commands and replies of an earlier daemon. Nobody waits for them any more."""
     for suffix in (_COMMAND, _REPLY):
-        for path in paths.commands.glob(f"*{suffix}"):
+        for path in _files(paths, suffix):
             unlink_with_retries(path, disk=disk)
+
+
+def _files(paths: ProjectPaths, suffix: str) -> list[Path]:
+    """Return the files with names that `send_command` makes, oldest first; none if their folder is a link."""
+    try:
+        found = [path for path in paths_in(paths.commands) if path.suffix == suffix and NAME.fullmatch(path.name)]
+    except LinkInTheWay:
+        return []
+    return [path for path in found if path.is_symlink() or not path.is_dir()]

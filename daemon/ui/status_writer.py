@@ -10,11 +10,13 @@ import psutil
 from daemon.ledger.cycle import Cycle, Phase
 from daemon.publishing.disk_budget import measure
 from daemon.runtime.context import Context
+from daemon.runtime.in_the_way import is_folder, report_moved
 from daemon.training.progress import CycleProgress
 from daemon.ui.snapshot import Snapshot, SystemStats
 from schemas import __version__
 from schemas.status import CycleSummary, DaemonState, EpochStatus, Status
 from schemas.storage.files import write_atomic
+from schemas.storage.set_aside import set_aside
 
 HEARTBEAT_S = 5.0
 MIN_INTERVAL_S = 0.5
@@ -155,11 +157,18 @@ class StatusWriter:
         if not force and age_s < (HEARTBEAT_S if self._is_same(status) else MIN_INTERVAL_S):
             return
         try:
+            self._clear_place()
             write_atomic(self._context.paths.status, status.to_bytes(), disk=self._context.disk)
             self._context.clear_warning("W_STATUS")
         except OSError as error:
             self._context.warn("W_STATUS", f"status.json cannot be written: {error.strerror}")
         self._written, self._written_at = status, now
+
+    def _clear_place(self) -> None:
+        """Move away a folder in the place of status.json. Raises OSError."""
+        context = self._context
+        if is_folder(context.paths.status):
+            report_moved(context, [set_aside(context.paths.status, at_s=context.clock.utc_s(), disk=context.disk)])
 
     def _is_same(self, status: Status) -> bool:
         if self._written is None:

@@ -22,6 +22,14 @@ TRAINER = {
         "an observation is sometimes much larger than usual, so that its other values hardly count",
         "set agent.observation_limit, and clamp in the engine too",
     ),
+    "W_OUTLIERS": Code(
+        "numbers far outside the usual range of their column count as the edge of that range while training",
+        "correct the sensor, the reward or the exporter that writes them; see `hotlap docs outliers`",
+    ),
+    "W_RECOVERED": Code(
+        "statistics that an earlier version had computed from outliers start again",
+        "nothing; the policy stays as it is, and critics and optimizers start from scratch",
+    ),
     "W_CRITIC_OBSERVATIONS": Code(
         "some new rollouts have no critic observations, or another number of them, and are used without",
         "let every client write the same number of `critic_observations` in every file",
@@ -95,6 +103,8 @@ WITHOUT_AN_ENGINE = {
     ),
     "E_EXTRA": Code("a package that this needs is not installed", "install the extra that the message names"),
     "E_NO_RUN": Code("the run to continue does not exist", "start without --resume"),
+    "E_OTHER_RUN": Code("the run to continue was made in another environment", "start a new run from its model"),
+    "E_RUN_EXISTS": Code("there is a run of this name", "--resume NAME continues it, --force starts again"),
     "E_BUSY": Code("another run uses this folder", "wait for it, stop it, or use another folder"),
     "E_DIVERGED": Code(
         "the policy contains weights that are not finite",
@@ -111,6 +121,9 @@ EXPERTS = {
     "E_EXPERT_DIED": Code("the process of an expert ended", "see the milestone's log"),
     "E_EXPERT_NONSENSE": Code(
         "an expert returned something that is not an action", "return an index, a name or an array"
+    ),
+    "E_DEMONSTRATION": Code(
+        "recorded play cannot be used", 'write "source": "human" into the rollouts, and the actions of this environment'
     ),
     "E_EXPERT_WEAK": Code("an expert succeeds too rarely to learn from it", "improve it, or lower --min-success-rate"),
 }

@@ -87,6 +87,14 @@ def find_processes(matches: Callable[[Token], bool]) -> list[psutil.Process]:
     return found
 
 
+def shares_pids(process: psutil.Process) -> bool:
+    """Return whether pids mean the same for another process as for this one. In a container on Linux they do not."""
+    try:
+        return os.readlink(f"/proc/{process.pid}/ns/pid") == os.readlink("/proc/self/ns/pid")  # noqa: PTH115  not a file
+    except OSError:
+        return True
+
+
 def _is_same_user(process: psutil.Process, me: psutil.Process) -> bool:
     if sys.platform == "win32":
         return process.username() == me.username()

@@ -46,7 +46,7 @@ def from_file(path: Path, label: str, tables: Collection[str] = ()) -> list[Sour
 
     `tables` are the dotted names of tables inside of tables.
     """
-    text = _read(path, label)
+    text = read_text(path, label)
     return [
         SourceValue(name=name, value=value, raw=value, source="file", written=name, place=_place(text, name, label))
         for name, value in _flat(_parsed(text, label), tables)
@@ -102,7 +102,8 @@ def _items(text: str) -> Any:
     return [item.strip() for item in text.strip().removesuffix(",").split(",")] if text.strip() else []
 
 
-def _read(path: Path, label: str) -> str:
+def read_text(path: Path, label: str) -> str:
+    """Return the text of a settings file, which messages call `label`. Raises ConfigError."""
     try:
         return read_with_retries(real_path(path), limit=_LIMIT_BYTES).decode("utf-8-sig")
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from schemas.storage.files import REAL_DISK, Disk, read_regular, rename_with_ret
 
 PREFIX = "before_hotlap_"
 ANALYSIS_NAME = "model_analysis.json"
-MODEL_NAME = re.compile(r"model_epoch_\d+\.(pt|json)", re.IGNORECASE)  # file systems may ignore case
+MODEL_NAME = re.compile(r"model_epoch_[0-9]+\.(pt|json)", re.IGNORECASE)  # file systems may ignore case
 _MARKERS = (b"hotlap.model/", b"hotlap.checkpoint/", b"hotlap.analysis/")
 """Texts that the files which Hotlap writes contain, uncompressed."""
 _NO_LIMIT = 1 << 62  #: bytes
@@ -41,6 +41,22 @@ def new_folder(parent: Path, *, at_s: float) -> Path:
         number += 1
         candidate = parent / f"{name}_{number}"
     return candidate
+
+
+def set_aside(path: Path, *, at_s: float, disk: Disk = REAL_DISK) -> Path:
+    """Rename what is in the way to a name that no program reads, in the same folder; return the new path.
+
+    `<name>.set_aside_<date>`, with `_2` and so on if needed. Raises OSError.
+    """
+    name = f"{path.name}.set_aside_{time.strftime('%Y%m%d', time.localtime(at_s))}"
+    target, number = path.with_name(name), 1
+    while os.path.lexists(target):
+        number += 1
+        target = path.with_name(f"{name}_{number}")
+    rename_with_retries(path, target, disk=disk)
+    with contextlib.suppress(OSError):
+        disk.fsync_dir(path.parent)
+    return target
 
 
 def is_same_content(first: Path, second: Path) -> bool:

@@ -23,7 +23,10 @@ from schemas.job import Result
 from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
 from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
+from scripts.faults.lib.progress import NoProgress, Progress
 
+_PAUSE_S = 0.02 if sys.platform == "win32" else 0.0
+"""Between two reads. Windows cannot replace a file that a program has open, so all must have it closed at times."""
 CONTRACT = PolicyContract(observation_size=15, action_space=ContinuousActions.named(("steer", "throttle", "brake")))
 
 
@@ -72,6 +75,9 @@ class NoOtherFiles:
     def set_aside(self) -> frozenset[str]:
         """Move nothing."""
         return frozenset()
+
+    def set_aside_folder(self, folder: Path) -> None:
+        """Move nothing."""
 
     def remove_copied(self) -> None:
         """Remove nothing."""
@@ -144,22 +150,30 @@ def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
             tally.versions.add(newest)
         except Exception as error:  # noqa: BLE001  any exception is a finding
             tally.failures.append(f"{type(error).__name__}: {error}")
+        time.sleep(_PAUSE_S)
 
 
-def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
+def run(folder: Path, *, reads: int, publishes: int, readers: int = 4, progress: Progress | None = None) -> Tally:
     """Publish at regular intervals until all readers together have made at least `reads` reads."""
     publisher, tally = Publisher(folder), Tally()
+    progress = progress or NoProgress()
+    progress.count_with(lambda: tally.reads)
     publisher.publish(0)
     threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
     for thread in threads:
         thread.start()
-    for version in range(1, publishes + 1):
-        while tally.reads < reads * version // (publishes + 1) and not tally.failures:
-            time.sleep(0.001)
-        publisher.publish(version)
-    tally.is_published = True
-    for thread in threads:
-        thread.join()
+    try:
+        for version in range(1, publishes + 1):
+            while tally.reads < reads * version // (publishes + 1) and not tally.failures:
+                time.sleep(0.001)
+            publisher.publish(version)
+    except BaseException as error:
+        tally.failures.append(f"the publisher failed: {error}")  # ends the readers
+        raise
+    finally:
+        tally.is_published = True
+        for thread in threads:
+            thread.join()
     return tally
 
 
@@ -171,8 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readers", type=int, default=4)
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tally = run(Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers)
+    with Progress("readers", options.reads, unit="reads") as progress, tempfile.TemporaryDirectory() as folder:
+        tally = run(
+            Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers, progress=progress
+        )
     seconds = time.monotonic() - began
     sys.stdout.write(
         f"{tally.reads:,} reads by {options.readers} readers during {options.publishes} publishes in {seconds:.0f} s: "

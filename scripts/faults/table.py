@@ -1,4 +1,4 @@
-"""The table of the 72 faults and their tests: `python -m scripts.faults.table [--run] [--write-docs]`.
+"""The table of the faults and their tests: `python -m scripts.faults.table [--run] [--write-docs]`.
 
 Without --run the tests are only collected. With it they are run and their outcomes counted. The exit code is 1 if a
 row has no test or a test failed.

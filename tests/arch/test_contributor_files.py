@@ -129,7 +129,7 @@ def test_ci_has_a_stage_for_every_check():
     stages = re.findall(r"^stage \S+ (\d+) ([^|#\n]+)", text, re.MULTILINE)
     verbs = [dev.parse(words.split())[0].verb for _, words in stages]
     assert {"setup", "lint", "test", "pythons", "oldest-torch"} <= set(verbs)
-    assert "test --all" in [words.strip() for _, words in stages], "the slow tests run too"
+    assert any(words.startswith("test --all") for _, words in stages), "the slow tests run too"
     limit_s = int(re.findall(r"^limit_s=(\d+)", text, re.MULTILINE)[0])
     assert all(0 < int(limit) < limit_s for limit, _ in stages)
 

@@ -264,7 +264,7 @@ def test_the_page_of_the_command_line_names_every_command_and_flag():
     text = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     missing = [name for name in known_commands() if f"`hotlap {name}" not in text and name not in PROGRAMS]
     missing += [name for name in TRAINER_COMMANDS if f"`hotlap {name}`" not in text]
-    wanted = {"train": ["1", "1"], "export": ["1", "1"]}
+    wanted = {"train": ["1", "1"], "export": ["1", "1"], "clone": ["--demonstrations", "1"]}
     parsers = [build_parser(), *subparsers(build_parser()).values()]
     for name in TRAINER_COMMANDS:
         module, _, function = PROGRAMS[name].function.partition(":")

@@ -137,7 +137,7 @@ def test_no_module_of_the_folder_runs_in_the_other_programs(game, entry, command
 @pytest.mark.slow
 @ENTRIES
 def test_a_network_of_the_project_runs_once_it_is_approved_and_nothing_else_does(game, entry):
-    (game.folder / "my_net.py").write_text(NETWORK.replace("{marks}", str(game.marks)))
+    (game.folder / "my_net.py").write_text(NETWORK.replace("{marks}", game.marks.as_posix()))
     (game.folder / "daemon.toml").write_text('[trainer]\nnetwork = "my_net:Net"\n')
     _made(game)
     write_rollout(ProjectPaths(game.folder).exports, 1)

@@ -54,9 +54,12 @@ def installed(wheel):
 def hotlap(installed, tmp_path):
     """Run the installed command in an empty folder."""
 
+    script = installed / "bin" / "hotlap"
+    command = [script.with_suffix(".exe")] if sys.platform == "win32" else [sys.executable, script]
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, str(installed / "bin" / "hotlap"), *arguments],
+            [*map(str, command), *arguments],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(installed)},
             stdin=subprocess.DEVNULL,

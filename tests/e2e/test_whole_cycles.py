@@ -155,7 +155,8 @@ def test_the_idle_daemon_is_small_quiet_and_without_torch(tmp_path, running):
     after = watched.cpu_times()
     busy_s = after.user + after.system - before.user - before.system
     assert busy_s / (time.monotonic() - began) < 0.01
-    assert watched.memory_info().rss < 80e6
+    # Wine counts the pages of its libraries.
+    assert watched.memory_info().rss < (130e6 if sys.platform == "win32" else 80e6)
 
 
 def test_a_second_daemon_ends_with_4_and_names_the_first(tmp_path, running):

@@ -72,6 +72,7 @@ class Window(session_window.SessionWindow):
 
 
 if __name__ == "__main__":
+    session_window._START_TIMEOUT_S = 30.0  # Wine starts its desktop first
     ending._console_events, ending.SessionWindow, ending.is_wine = registered, Window, bool
     if sys.argv[3] == "daemon":
         from tests.fakes.whole_daemon import run

@@ -25,9 +25,9 @@ def marked_rows(source: str) -> set[int]:
     }
 
 
-def test_the_table_has_72_rows_in_five_sections():
-    assert list(ROWS) == list(range(1, 73))
-    assert [number for numbers in SECTIONS.values() for number in numbers] == list(ROWS)
+def test_each_row_of_the_table_is_in_one_section():
+    assert set(range(1, 73)) <= set(ROWS)
+    assert sorted(number for numbers in SECTIONS.values() for number in numbers) == sorted(ROWS)
 
 
 def test_every_row_has_a_test_or_a_skip():
@@ -76,7 +76,7 @@ def test_the_table_is_put_between_its_marks():
         Case("tests/faults/test_y.py::t", (3,), "skipped", "no"),
     ]
     text = table.as_markdown(cases)
-    assert "72 rows: 2 pass, 1 skipped, 69 no test" in text
+    assert f"{len(ROWS)} rows: 2 pass, 1 skipped, {len(ROWS) - 3} no test" in text
     assert "- row 3: no" in text
     page = table.page_with(f"a\n{table.START}\nthe last one\n{table.END}\nb\n", text)
     assert page.startswith("a\n")

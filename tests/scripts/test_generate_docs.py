@@ -12,6 +12,7 @@ from schemas.generate import ROOT, with_block
 from scripts.generate_docs import blocks, commands_of, generated_pages, main, options_of, options_table
 from trainer import train_cli
 from trainer.dagger import cli as dagger_cli
+from trainer.dagger.demonstrations import cli as clone_cli
 from trainer.dagger.settings import DaggerSettings
 from trainer.online import cli as online_cli
 from trainer.online.config import OnlineSettings
@@ -22,6 +23,7 @@ PARSERS = {
     "train": lambda: train_cli.parser("hotlap train"),
     "online": lambda: online_cli.parser("hotlap online"),
     "dagger": lambda: dagger_cli.parser("hotlap dagger"),
+    "clone": lambda: clone_cli.parser("hotlap clone"),
     "simulate": lambda: simulate_cli.parser("hotlap simulate"),
 }
 

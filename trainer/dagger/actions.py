@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.contract import ActionSpace, ContinuousActions, DiscreteActions
 from schemas.errors import ConfigError
+from trainer.dagger.environment.wrappers import find_attribute
 
 Labels = NDArray[Any]
 """[n] int64 choices, [n, A] uint8 buttons or [n, A] float32 numbers."""
@@ -98,6 +99,23 @@ class ActionSpec:
         numbers = label if self._is_normalised() else low + (label + 1.0) * (high - low) / 2.0
         return np.clip(numbers, low, high).astype(np.float32)
 
+    def idle_label(self, choice: int) -> Labels:
+        """Return a label that does the least: a choice, no button, or the numbers that are nearest to 0."""
+        if self.kind == "discrete":
+            return np.asarray(choice, np.int64)
+        if self.kind == "multi_binary":
+            return np.zeros(len(self.names), np.uint8)
+        return self._normalised(np.zeros(len(self.names)))
+
+    def different_labels(self) -> list[Labels]:
+        """Return a few labels that differ as much as possible."""
+        count = len(self.names)
+        if self.kind == "discrete":
+            return [np.asarray(k, np.int64) for k in sorted({0, count // 3, 2 * count // 3, count - 1})]
+        if self.kind == "multi_binary":
+            return [np.full(count, flag, np.uint8) for flag in (0, 1)]
+        return [self._normalised(np.array(numbers)) for numbers in (self.low, self.high)]
+
     def stack(self, labels: Sequence[Labels]) -> Labels:
         """Return labels as one array [n, ...]."""
         if not labels:
@@ -122,15 +140,24 @@ class ActionSpec:
     def _label_of_names(self, names: Sequence[str]) -> Labels:
         if self.kind == "continuous":
             raise InvalidActionError(f"{_format_action(names[0])}, but real-valued actions have no names")
-        unknown = [name for name in names if name not in self.names]
-        if unknown:
-            raise InvalidActionError(f"{_format_action(unknown[0])}, which is not the name of an action")
-        indices = [self.names.index(name) for name in names]
+        indices = []
+        for name in names:
+            index = self._index_of_name(name)
+            if index is None:
+                raise InvalidActionError(f"{_format_action(name)}, which is not the name of an action")
+            indices.append(index)
         if self.kind == "multi_binary":
             return self._label_of_buttons(indices)
         if len(indices) != 1:
             raise InvalidActionError(f"{_format_action(names)}: {len(indices)} actions instead of one")
         return np.asarray(indices[0], np.int64)
+
+    def _index_of_name(self, name: str) -> int | None:
+        """Return the index of a name, also in another case if it is clear; None if it is unknown."""
+        if name in self.names:
+            return self.names.index(name)
+        same = [k for k, known in enumerate(self.names) if known.casefold() == name.casefold()]
+        return same[0] if len(same) == 1 else None
 
     def _index(self, number: float, action: Any) -> int:
         if number != int(number) or not 0 <= number < len(self.names):
@@ -172,10 +199,10 @@ def read_action_spec(env: Any) -> ActionSpec:
 def _action_names(env: Any, count: int) -> tuple[str, ...]:
     """Return the environment's names of its actions if it has one for each, else action_0, action_1, ..."""
     for attribute in ("action_names", "buttons"):
-        names = getattr(env, attribute, None)
-        if names is not None and len(names) == count:
+        names = find_attribute(env, attribute)
+        if names is not None and not callable(names) and len(names) == count:
             return tuple(str(name) for name in names)
-    get_meanings = getattr(env, "get_action_meanings", None)
+    get_meanings = find_attribute(env, "get_action_meanings")
     if callable(get_meanings):
         meanings = [str(name) for name in get_meanings()]
         if len(meanings) == count:

@@ -27,8 +27,9 @@ from trainer.dagger.settings import DaggerSettings, settings_from_flags
 
 _EPILOG = """\
 After a stop, run the same command again: it continues after the last completed round. It trains failed milestones
-again and skips completed ones; --fresh trains these again, too. Exit codes: 0 all milestones completed, 1 a milestone
-failed, 2 bad arguments or config, 130 stopped. `hotlap docs dagger` describes files, environments and experts."""
+again and skips completed ones; --fresh trains these again, too. Labels are never removed. Exit codes: 0 all milestones
+completed, 1 a milestone failed, 2 bad arguments or config, 130 stopped. `hotlap docs dagger` describes files,
+environments and experts."""
 
 
 def parser(prog: str) -> CommandParser:
@@ -38,12 +39,46 @@ def parser(prog: str) -> CommandParser:
         description="For each milestone: evaluate its expert, then train a policy with DAgger.",
         epilog=_EPILOG,
     )
+    _add_names(p)
+    selection = p.add_mutually_exclusive_group()
+    selection.add_argument("--milestone", metavar="ID", help="train only this milestone")
+    selection.add_argument("--resume-from", metavar="ID", help="train this milestone and those after it")
+    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="do not train these milestones")
+    p.add_argument(
+        "--fresh",
+        action="store_true",
+        help="train from scratch, completed milestones too; their work and models are kept in work/<ID>.old-<time>",
+    )
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
+    p.add_argument(
+        "--stall-timeout",
+        type=float,
+        default=1800.0,
+        metavar="S",
+        help="end a milestone that makes no progress for S seconds (1800)",
+    )
+    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
+    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME", help="its project (hotlap-dagger)")
+    p.add_argument("--wandb-entity", metavar="NAME", help="its entity (default: yours)")
+    p.add_argument("--no-record-video", action="store_true", help="do not record videos")
+    p.add_argument("--no-cuda", action="store_true", help="use the CPU only")
+    _add_settings(p)
+    return p
+
+
+def _add_names(p: CommandParser) -> None:
+    """Add the flags for the config, the environment and the folders."""
     p.add_argument(
         "--milestone-config",
         type=Path,
         default=Path("milestone_config.json"),
         metavar="FILE",
         help="a JSON file, or the name of an installed config: racing, airstriker (default: milestone_config.json)",
+    )
+    p.add_argument(
+        "--env",
+        metavar="NAME",
+        help="racing, retro, module:factory, file.py:factory or a Gymnasium id (default: env in the config)",
     )
     p.add_argument(
         "--state-dir",
@@ -65,30 +100,6 @@ def parser(prog: str) -> CommandParser:
         metavar="DIR",
         help="folder of the results (default: dagger_pipeline_results)",
     )
-    selection = p.add_mutually_exclusive_group()
-    selection.add_argument("--milestone", metavar="ID", help="train only this milestone")
-    selection.add_argument("--resume-from", metavar="ID", help="train this milestone and those after it")
-    p.add_argument("--skip-milestones", nargs="+", default=[], metavar="ID", help="do not train these milestones")
-    p.add_argument(
-        "--fresh",
-        action="store_true",
-        help="train from scratch, completed milestones too; removes their work, models and videos",
-    )
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="milestones that are trained at the same time (1)")
-    p.add_argument(
-        "--stall-timeout",
-        type=float,
-        default=1800.0,
-        metavar="S",
-        help="end a milestone that makes no progress for S seconds (1800)",
-    )
-    p.add_argument("--track", action="store_true", help="log to Weights & Biases; WANDB_MODE=offline works")
-    p.add_argument("--wandb-project", default="hotlap-dagger", metavar="NAME", help="its project (hotlap-dagger)")
-    p.add_argument("--wandb-entity", metavar="NAME", help="its entity (default: yours)")
-    p.add_argument("--no-record-video", action="store_true", help="do not record videos")
-    p.add_argument("--no-cuda", action="store_true", help="use the CPU only")
-    _add_settings(p)
-    return p
 
 
 def _add_settings(p: CommandParser) -> None:
@@ -99,6 +110,12 @@ def _add_settings(p: CommandParser) -> None:
         type=Path,
         metavar="FILE",
         help="start every policy from a model JSON or a checkpoint, for example of a daemon",
+    )
+    p.add_argument(
+        "--demonstrations",
+        type=Path,
+        metavar="FOLDER",
+        help="recorded play as the first round: rollouts of people, or a Minari dataset; without expert, the only one",
     )
     numbers = p.add_argument_group("settings of the training")
     for name, field in DaggerSettings.model_fields.items():
@@ -149,11 +166,22 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
     """Return the options that the command line asks for. Raises ConfigError."""
     path, is_shipped = find_config(arguments.milestone_config, ".json", flag="--milestone-config", prefix="dagger_")
     config = read_config(path)
+    if arguments.env is not None:
+        config = config.model_copy(update={"env": arguments.env})
+    if not config.env:
+        raise ConfigError(
+            f"{shown_path(path)} does not name the environment",
+            hint='use --env NAME, or add it to the file: "env": "my_game:Game"',
+        )
     settings = settings_from_flags({name: getattr(arguments, name) for name in DaggerSettings.model_fields})
     if arguments.jobs < 1:
         raise ConfigError(f"--jobs is {arguments.jobs}, but must be at least 1", hint="see --help")
     if arguments.start_from is not None and not arguments.start_from.is_file():
         raise ConfigError(f"--from {arguments.start_from} is not a file", hint="name a model JSON or a checkpoint")
+    if arguments.demonstrations is not None and not arguments.demonstrations.is_dir():
+        raise ConfigError(
+            f"--demonstrations {shown_path(arguments.demonstrations)} is not a folder", hint="name the recorded play"
+        )
     if find_spec("gymnasium") is None:
         raise ConfigError("DAgger needs gymnasium", hint=install_command("dagger"), code="E_EXTRA")
     record_video = not arguments.no_record_video
@@ -174,6 +202,8 @@ def _options(arguments: argparse.Namespace) -> PipelineOptions:
         jobs=arguments.jobs,
         stall_timeout_s=arguments.stall_timeout,
         start_from=arguments.start_from,
+        demonstrations=arguments.demonstrations,
+        config_dir=None if is_shipped else path.parent,
     )
 
 

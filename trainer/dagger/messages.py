@@ -24,6 +24,8 @@ class MilestoneJob(StrictModel):
     device: str  #: auto or cpu
     record_video: bool
     completed_ids: tuple[str, ...]  #: milestones whose experts may create a missing start state
+    demonstrations: str = ""  #: folder of recorded play, which is the first round; empty = none
+    config_dir: str = ""  #: folder of the config, in which the environment's module may be
     start_from: str = ""  #: a model whose weights the policy starts with; empty = new weights
 
 

@@ -33,6 +33,8 @@ class Milestone(BaseModel):
     description: str = ""
     starting_state: str | None = None  #: None: the state after the environment's reset
     max_steps: Annotated[int, Field(ge=1)]  #: longest episode of the expert's evaluation
+    max_retries: Annotated[int, Field(ge=0)] | None = None  #: how often it is tried again after a failure
+    timeout: Annotated[float, Field(gt=0)] | None = None  #: longest time of one try, s
 
     def start_state_name(self) -> str | None:
         """Return the file name of the start state, which is in `--state-dir`."""
@@ -44,11 +46,28 @@ class MilestoneConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
-    env: str  #: package.module:factory, a Gymnasium id, racing or retro
+    env: str = ""  #: package.module:factory, a Gymnasium id, racing or retro; empty: --env names it
     env_options: dict[str, Any] = Field(default_factory=dict)
     policy_dir: str | None = None  #: the folder of the experts, unless a flag names one
     num_envs: Annotated[int, Field(ge=1)] | None = None  #: in one process; None: as many as the environment allows
+    stop_on_failure: bool = False  #: start no further milestones after one failed
+    max_retries: Annotated[int, Field(ge=0)] = 0  #: of milestones that do not set their own
+    timeout: Annotated[float, Field(gt=0)] | None = None  #: of milestones that do not set their own, s
     milestones: Annotated[tuple[Milestone, ...], Field(min_length=1)]
+
+    def retries(self, milestone_id: str) -> int:
+        """Return how often a milestone is tried again after it failed."""
+        own = self.milestone(milestone_id).max_retries
+        return self.max_retries if own is None else own
+
+    def timeout_s(self, milestone_id: str) -> float | None:
+        """Return the longest time that one try of a milestone may take; None if it is not limited."""
+        own = self.milestone(milestone_id).timeout
+        return self.timeout if own is None else own
+
+    def milestone(self, milestone_id: str) -> Milestone:
+        """Return the milestone with an id."""
+        return next(milestone for milestone in self.milestones if milestone.id == milestone_id)
 
     def ids(self) -> tuple[str, ...]:
         """Return the ids in the order of the file."""

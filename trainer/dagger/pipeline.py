@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import queue
-import shutil
 import subprocess
 import threading
 import time
@@ -15,21 +15,34 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.process.exit_codes import exit_words, remedy
 from schemas.process.tree import ProcessTree
 from schemas.program.children import PYTHON, child_environment
 from schemas.storage.file_lock import try_acquire
+from schemas.storage.files import REAL_DISK
+from schemas.storage.guarded import guard, open_own, require_real
 from schemas.storage.windows_paths import shown_path
-from trainer.dagger.messages import EVENTS, Event, MilestoneDone, MilestoneJob
+from trainer.dagger.inputs import changes_since
+from trainer.dagger.kept_work import keep_results
+from trainer.dagger.messages import EVENTS, Event, Message, MilestoneDone, MilestoneJob
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.reporting.html_report import write_report
 from trainer.dagger.results import MilestoneResult, PipelineState, new_result, read_pipeline_state, write_results
-from trainer.dagger.schedule import Schedule, Selection, can_start, make_schedule
+from trainer.dagger.schedule import (
+    Schedule,
+    Selection,
+    can_be_tried_again,
+    can_start,
+    make_schedule,
+    require_possible_order,
+)
 from trainer.dagger.settings import DaggerSettings
+from trainer.dagger.worker_process import WorkerProcess
 
 _TIMEOUT_S = 0.5
 _EXIT_TIMEOUT_S = 5.0
 """Time that a worker has to end by itself after it closed its output."""
+_FOLDERS = ("work", "models", "expert_eval_videos", "dagger_videos")
+"""The folders in the output folder that have a folder for each milestone."""
 _WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
@@ -47,6 +60,8 @@ class PipelineOptions:
     record_video: bool
     jobs: int
     start_from: Path | None = None  #: a model whose weights every policy starts with
+    demonstrations: Path | None = None  #: folder of recorded play, which is the first round
+    config_dir: Path | None = None  #: folder of the config
     stall_timeout_s: float = 1800.0  #: a worker that makes no progress for this time is ended
 
     def __post_init__(self) -> None:
@@ -72,15 +87,6 @@ class PipelineListener(Protocol):
 
 
 @dataclass(slots=True)
-class _Worker:
-    tree: ProcessTree
-    reader: threading.Thread
-    last_event_s: float  #: time of the last event, monotonic
-    result: MilestoneResult | None = None
-    stalled: bool = False
-
-
-@dataclass(slots=True)
 class Pipeline:
     """One run. Workers are started, and their events handled, on the thread that calls `run`."""
 
@@ -88,13 +94,21 @@ class Pipeline:
     listeners: tuple[PipelineListener, ...]
     state: PipelineState = field(default_factory=PipelineState)
     _events: queue.SimpleQueue[tuple[str, Event | None]] = field(default_factory=queue.SimpleQueue)
-    _workers: dict[str, _Worker] = field(default_factory=dict)
+    _workers: dict[str, WorkerProcess] = field(default_factory=dict)
+    _failures: dict[str, int] = field(default_factory=dict)  #: of this run, by milestone
 
     def run(self) -> tuple[MilestoneResult, ...]:
         """Run the milestones that are not completed. Return the results of all selected ones, also from earlier runs.
 
-        Raises ConfigError if another pipeline uses the output folder.
+        Raises ConfigError if another pipeline uses the output folder, if a folder in it is a link, or if the
+        milestones have no possible order.
         """
+        output = self.options.output_dir
+        guard(output)
+        names = self.options.config.ids()
+        folders = [output / kind for kind in (*_FOLDERS, "logs", "milestone_details")]
+        below = [output / kind / name for kind in _FOLDERS for name in names]
+        require_real([*folders, *below], hint="remove the link, or use another --output-dir")
         lock, holder = try_acquire(self.options.output_dir / ".lock")
         if lock is None:
             raise ConfigError(
@@ -108,19 +122,25 @@ class Pipeline:
         options = self.options
         self.state = read_pipeline_state(options.output_dir)
         schedule = make_schedule(options.config, options.selection, self.state)
+        require_possible_order(options.config, self._state_exists)
         for listener in self.listeners:
             listener.run_started(schedule, options)
         if options.selection.fresh:
             for name in schedule.to_run:
-                _remove_files(options.output_dir, name)
+                self._keep_earlier(name)
+        else:
+            self._report_other_settings(schedule.completed_before)
         for name in schedule.skipped:
             self._record(new_result(options.config, name, "skipped", "named by --skip-milestones"))
         pending = list(schedule.to_run)
         try:
             while pending or self._workers:
                 self._start_ready(pending)
-                self._handle_event()
-                self._end_stalled_workers()
+                if not self._workers:
+                    self._give_up(pending)
+                    break
+                self._handle_event(pending)
+                self._end_slow_workers()
         finally:
             for worker in self._workers.values():
                 worker.tree.end()
@@ -137,9 +157,40 @@ class Pipeline:
             if len(self._workers) >= self.options.jobs:
                 return
             unfinished = [*pending, *self._workers]
-            if can_start(milestones[name], unfinished, completed, lambda n: (self.options.state_dir / n).is_file()):
+            if can_start(milestones[name], unfinished, completed, self._state_exists):
                 pending.remove(name)
                 self._start(name, completed)
+
+    def _state_exists(self, name: str) -> bool:
+        return (self.options.state_dir / name).is_file()
+
+    def _give_up(self, pending: list[str]) -> None:
+        """Record the milestones that cannot start, because nothing runs that they wait for."""
+        for name in pending:
+            state = self.options.config.milestone(name).start_state_name()
+            reason = f"it cannot start: nothing that runs will make {state} -> save it in --state-dir"
+            self._record(new_result(self.options.config, name, "failed", reason))
+
+    def _keep_earlier(self, name: str) -> None:
+        """Move a milestone's work and models to another folder, and remove its videos, as --fresh requires."""
+        kept = keep_results(self.options.output_dir, name)
+        for kind in ("expert_eval_videos", "dagger_videos"):
+            with suppress(OSError):
+                REAL_DISK.remove_folder(self.options.output_dir / kind / name)
+        if kept is not None:
+            self._report(name, f"starts from scratch; the earlier work is kept in {shown_path(kept)}")
+
+    def _report_other_settings(self, completed: tuple[str, ...]) -> None:
+        """Report completed milestones that were trained with other settings."""
+        options = self.options
+        for name in completed:
+            changes = changes_since(options.output_dir, name, options.config, options.settings)
+            if changes:
+                self._report(name, f"completed before with other settings: now {changes} -> --fresh trains it again")
+
+    def _report(self, name: str, text: str) -> None:
+        for listener in self.listeners:
+            listener.event_received(name, Message(text=f"{name}: {text}"))
 
     def _start(self, name: str, completed: tuple[str, ...]) -> None:
         options = self.options
@@ -153,11 +204,13 @@ class Pipeline:
             device=options.device,
             record_video=options.record_video,
             completed_ids=completed,
+            demonstrations="" if options.demonstrations is None else str(options.demonstrations.resolve()),
+            config_dir="" if options.config_dir is None else str(options.config_dir.resolve()),
             start_from="" if options.start_from is None else str(options.start_from.resolve()),
         )
         logs = options.output_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / f"{name}.log").open("ab") as log:
+        REAL_DISK.make_folder(logs)
+        with os.fdopen(open_own(logs / f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             tree = ProcessTree(
                 [PYTHON, *_WORKER],
                 project=options.output_dir,
@@ -167,7 +220,8 @@ class Pipeline:
                 stderr=log,
             )
         reader = threading.Thread(target=self._read_events, args=(name, tree.process), daemon=True)
-        self._workers[name] = _Worker(tree, reader, time.monotonic())
+        now_s = time.monotonic()
+        self._workers[name] = WorkerProcess(name, tree, reader, now_s, now_s)
         reader.start()
         stdin = tree.process.stdin
         assert stdin is not None
@@ -184,7 +238,7 @@ class Pipeline:
                 self._events.put((name, EVENTS.validate_json(line)))
         self._events.put((name, None))
 
-    def _handle_event(self) -> None:
+    def _handle_event(self, pending: list[str]) -> None:
         """Wait up to _TIMEOUT_S for one event, and handle it."""
         try:
             # Not without a time limit: on Windows, Ctrl-C has no effect while it waits.
@@ -201,35 +255,36 @@ class Pipeline:
         else:
             self._workers.pop(name)
             exit_code = worker.tree.end(wait_s=_EXIT_TIMEOUT_S)
-            self._record(worker.result or self._failed_result(name, exit_code, stalled=worker.stalled))
+            failed = new_result(self.options.config, name, "failed", worker.reason(exit_code))
+            self._handle_end(worker.result or failed, pending)
             for pipe in (worker.tree.process.stdin, worker.tree.process.stdout):
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
 
-    def _end_stalled_workers(self) -> None:
-        """Kill workers that sent nothing for too long, with all processes that they started.
+    def _handle_end(self, result: MilestoneResult, pending: list[str]) -> None:
+        """Record the result of a try, or try the milestone again, as the config's max_retries requires."""
+        name, config = result.milestone_id, self.options.config
+        if result.status == "failed":
+            self._failures[name] = self._failures.get(name, 0) + 1
+            retries = config.retries(name)
+            if self._failures[name] <= retries and can_be_tried_again(result.reason):
+                self._report(name, f"try {self._failures[name]} of {retries + 1} failed: {result.reason}")
+                pending.insert(0, name)
+                return
+        self._record(result)
+        if result.status == "failed" and config.stop_on_failure:
+            for left in pending:
+                reason = f"not started, because {name} failed and the config has stop_on_failure"
+                self._record(new_result(config, left, "skipped", reason))
+            pending.clear()
 
-        The end of a worker arrives as an event. If a worker that ended has left a process that keeps its output open,
-        that process is killed as well.
-        """
-        limit_s = self.options.stall_timeout_s
-        for worker in self._workers.values():
-            is_stalled = time.monotonic() - worker.last_event_s > limit_s
-            if worker.tree.poll() is not None:
-                worker.tree.release()
-            elif is_stalled and not worker.stalled:
-                worker.stalled = True
-                worker.tree.kill()
-
-    def _failed_result(self, name: str, code: int | None, *, stalled: bool) -> MilestoneResult:
-        if stalled:
-            limit_s = self.options.stall_timeout_s
-            cause = f"it made no progress for {limit_s:g} s: its environment hangs, or --stall-timeout is too short"
-            return new_result(self.options.config, name, "failed", f"{cause} -> see logs/{name}.log")
-        hint = "; ".join(filter(None, (remedy(code), f"see logs/{name}.log")))
-        reason = f"its process ended with {exit_words(code)} -> {hint}"
-        return new_result(self.options.config, name, "failed", reason)
+    def _end_slow_workers(self) -> None:
+        """End workers that sent nothing or ran for too long."""
+        now_s, options = time.monotonic(), self.options
+        for name, worker in self._workers.items():
+            timeout_s = options.config.timeout_s(name)
+            worker.end_if_slow(now_s, stall_timeout_s=options.stall_timeout_s, timeout_s=timeout_s)
 
     def _record(self, result: MilestoneResult) -> None:
         self.state = self.state.with_result(result)
@@ -237,9 +292,3 @@ class Pipeline:
         write_report(self.options.output_dir, self.state.results)
         for listener in self.listeners:
             listener.milestone_ended(result)
-
-
-def _remove_files(output_dir: Path, name: str) -> None:
-    """Remove a milestone's labels, progress, models and videos, as --fresh requires."""
-    for kind in ("work", "models", "expert_eval_videos", "dagger_videos"):
-        shutil.rmtree(output_dir / kind / name, ignore_errors=True)

@@ -40,6 +40,9 @@ class DaggerSettings(StrictModel):
     expert_timeout: Annotated[float, Field(gt=0)] = Field(
         5.0, description="seconds that one call of an expert may take"
     )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="end after this many rounds in a row as good as the expert; 0: do all rounds"
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of all random numbers")
 
     def beta(self, round_number: int) -> float:

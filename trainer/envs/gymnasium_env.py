@@ -5,6 +5,7 @@ A policy's mean is in [-1, 1]; a bounded action is scaled from [-1, 1] to the en
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import signal
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from trainer.envs.gymnasium_spaces import (
     observation_size,
     space_before_flattening,
 )
-from trainer.envs.vec_env import Float32, Step
+from trainer.envs.vec_env import Float32, Numbers, Step
 
 
 def gymnasium() -> Any:
@@ -90,13 +91,15 @@ def _make(name: str, n_agents: int, workers: bool, options: dict[str, Any]) -> A
     gym = gymnasium()
     if ":" in name:
         search_current_folder()
+    from trainer.envs.gymnasium_episodes import RepeatableEpisodes
+
     ends = (_leave_end_to_parent,) if workers else ()
     try:
         return gym.make_vec(
             name,
             num_envs=n_agents,
             vectorization_mode="async" if workers else "sync",
-            wrappers=(*options.pop("wrappers", ()), flattened, *ends),
+            wrappers=(*options.pop("wrappers", ()), flattened, RepeatableEpisodes, *ends),
             vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
             **options,
         )
@@ -154,15 +157,48 @@ class GymnasiumVecEnv:
         self._actions = actions_of(self._envs.single_action_space, name)
         self.contract = PolicyContract(observation_size=observation_size(space, name), action_space=self._actions.space)
         self.has_pixels = space.dtype == np.uint8
-        original = space if workers else space_before_flattening(self._envs.envs[0])
+        original = space if workers else space_before_flattening(self._envs.envs[0].env)
         self.notes = tuple(filter(None, (observation_note(original, name), self._actions.note)))
 
-    def reset(self, seed: int) -> Float32:
+    def reset(self, seed: int) -> Numbers:
         """Start every copy, each with its own seed, and return the observations [n, O]."""
-        seeds = np.random.SeedSequence(seed).generate_state(self.n_agents)
+        first = int(np.random.SeedSequence(seed).generate_state(1)[0])
         with _explained(self._name):
-            observation, _ = self._envs.reset(seed=[int(s) for s in seeds])
+            observation, _ = self._envs.reset(seed=[(first + agent) % 2**31 for agent in range(self.n_agents)])
         return self._flatten(observation)
+
+    def save_episodes(self) -> bytes:
+        """Return the seeds and actions of the episodes that are not over, as an npz file."""
+        columns: dict[str, Any] = {}
+        for agent, episode in enumerate(self._envs.call("episode_so_far")):
+            can_be_repeated = episode.actions is not None
+            columns[f"start_{agent}"] = np.array([episode.seed, episode.number, can_be_repeated], np.int64)
+            columns[f"actions_{agent}"] = np.array(episode.actions or ())
+        out = io.BytesIO()
+        np.savez_compressed(out, allow_pickle=False, **columns)
+        return out.getvalue()
+
+    def load_episodes(self, state: bytes) -> Numbers:
+        """Repeat the episodes that `save_episodes` saved and return the observations [n, O] after their last actions.
+
+        Raises ValueError if an episode is too long to be repeated, or if the environment does something else this time.
+        """
+        from trainer.envs.gymnasium_episodes import LONGEST_REPEATED, EpisodeSoFar
+
+        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            starts = [saved[f"start_{agent}"].tolist() for agent in range(self.n_agents)]
+            actions = [list(saved[f"actions_{agent}"]) for agent in range(self.n_agents)]
+        if not all(can_be_repeated for _, _, can_be_repeated in starts):
+            raise ValueError(f"an episode has more than {LONGEST_REPEATED:,} steps")
+        episodes = {
+            seed: EpisodeSoFar(seed, number, taken) for (seed, number, _), taken in zip(starts, actions, strict=True)
+        }
+        with _explained(self._name):
+            self._envs.reset(seed=list(episodes))
+            observations = self._envs.call("repeat", episodes)
+        if any(observation is None for observation in observations):
+            raise ValueError("an episode ended earlier than last time")
+        return self._flatten(observations)
 
     def step(self, action: Float32) -> Step:
         """Advance each copy by one step. `action` is [n, A] in [-1, 1], or [n, 1] choices from 0."""
@@ -174,11 +210,13 @@ class GymnasiumVecEnv:
         if ended.any():
             successor = current.copy()
             for agent in np.flatnonzero(ended):
-                successor[agent] = np.asarray(info["final_obs"][agent], np.float32).reshape(-1)
+                successor[agent] = np.asarray(info["final_obs"][agent], successor.dtype).reshape(-1)
         return Step(successor, current, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
 
-    def _flatten(self, observation: Any) -> Float32:
-        return np.array(observation, np.float32).reshape(self.n_agents, -1)
+    def _flatten(self, observation: Any) -> Numbers:
+        """Return a copy [n, O]; float64 stays, because a clock needs its digits."""
+        array = np.array(observation)
+        return array.astype(array.dtype if array.dtype == np.float64 else np.float32).reshape(self.n_agents, -1)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return an RGB image [height, width, 3] of the first copy, which needs the option render_mode="rgb_array".

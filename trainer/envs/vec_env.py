@@ -1,12 +1,12 @@
 """The interface of the environments of online training: many agents that step together.
 
 Array shapes use the letters N (agents), O (observation features) and A (action numbers). Arrays are float32 unless
-stated otherwise.
+stated otherwise; observations may be float64.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # the racing game needs numpy alone
     from schemas.contract import PolicyContract
 
-__all__ = ["Float32", "Step", "VecEnv"]
+__all__ = ["Float32", "Numbers", "RepeatableVecEnv", "Step", "VecEnv"]
 
 Float32 = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.floating[Any]]
+"""Observations: float32, or float64 if float32 would round them too much, for example a clock."""
 Bools = npt.NDArray[np.bool_]
 
 
@@ -27,9 +29,9 @@ class Step(NamedTuple):
     for an agent.
     """
 
-    next_observation: Float32
+    next_observation: Numbers
     """[N, O]: the state that the action led to. After an end, this is the last observation of the ended episode."""
-    observation: Float32
+    observation: Numbers
     """[N, O]: what to act on next: `next_observation`, or the first observation of a new episode after an end."""
     reward: Float32
     """[N]: the sum of `reward_parts`, if the environment has any. Rewards of about 1 per step learn best."""
@@ -52,7 +54,7 @@ class VecEnv(Protocol):
     contract: PolicyContract
     n_agents: int
 
-    def reset(self, seed: int) -> Float32:
+    def reset(self, seed: int) -> Numbers:
         """Start new episodes in all environments.
 
         Args:
@@ -76,3 +78,21 @@ class VecEnv(Protocol):
 
     def close(self) -> None:
         """Free processes, threads and memory. The environment is not used after this."""
+
+
+@runtime_checkable
+class RepeatableVecEnv(VecEnv, Protocol):
+    """A VecEnv whose episodes can continue in another process: a resumed run then continues all of them.
+
+    In a VecEnv without these methods, all episodes start again at a checkpoint, but not before each agent has ended
+    one, so that long episodes have an end.
+    """
+
+    def save_episodes(self) -> bytes:
+        """Return what `load_episodes` needs."""
+
+    def load_episodes(self, state: bytes) -> Numbers:
+        """Continue the saved episodes and return the observations to act on next, [N, O].
+
+        Raises ValueError if that is not possible.
+        """

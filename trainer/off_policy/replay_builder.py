@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from schemas.contract import PolicyContract
+from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.rollout import Bools
 from trainer.common.rng import rng_for
 from trainer.networks.network import Network
-from trainer.networks.normaliser import Normalisers, ReturnNormaliser, popart, rescale_inputs
+from trainer.networks.normaliser import Normalisers, ReturnNormaliser, horizon, popart, rescale_inputs
 from trainer.off_policy.critics import CriticPass
 from trainer.off_policy.replay import Replay, transitions_of
 from trainer.off_policy.state import CriticsState
 from trainer.rollouts.experiences import Experiences
-from trainer.rollouts.training_set import first_return_normaliser
+from trainer.rollouts.training_set import first_return_normaliser, return_deviation
 
 _ROWS_FOR_RETURNS = 4096
 """Transitions whose values determine the return normaliser."""
@@ -57,7 +59,9 @@ class ReplayBuilder:
         after = before.observations
         if not keeps_policy:
             after = after.updated(experiences.observation_BO[experiences.is_new_B])
-        returns = first_return_normaliser(experiences, self._gamma) if self._state.is_new else before.returns
+        returns = before.returns.reaching(experiences.reward_B, self._gamma)
+        if self._state.is_new:
+            returns = first_return_normaliser(experiences, self._gamma)
         if is_policy_trained:
             rescale_inputs(self._network.stacks(), before.observations, after)
             popart(self._network.stacks().value[-1], before.returns, returns)
@@ -66,18 +70,27 @@ class ReplayBuilder:
         self.normalisers = Normalisers(after, returns)
         kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
         replay = Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
-        if self._state.is_new:
-            return replay
-        self._update_returns(replay, number)
-        return replay.in_units_of(self.normalisers.returns, kinds)
+        if not self._state.is_new:
+            self._update_returns(replay, number, return_deviation(experiences, self._gamma))
+            replay = replay.in_units_of(self.normalisers.returns, kinds)
+        return replay.with_targets_within(self.normalisers.returns, self._entropy())
+
+    def _entropy(self) -> float:
+        """Return the most that entropy adds to the values of choices, in normalised units, with room for errors."""
+        space = self._contract.action_space
+        if isinstance(space, ContinuousActions):
+            return 0.0
+        return 2.0 * self._state.temperature * math.log(space.n) * horizon(self._gamma)
 
     @torch.no_grad()
-    def _update_returns(self, replay: Replay, number: int) -> None:
+    def _update_returns(self, replay: Replay, number: int, reward_std: float) -> None:
         """Let the return normaliser have the mean and deviation of the target critics' values; rescale the heads."""
         before = self.normalisers.returns
         rows = torch.randint(len(replay.row_N), (_ROWS_FOR_RETURNS,), generator=rng_for(self._seed, "returns", number))
         value_EBK = CriticPass(self._state.targets).forward(replay.batch(rows).input_BI)
-        after = ReturnNormaliser().updated(before.restored(value_EBK.double().mean(dim=(0, 2)).numpy()))
+        value_B = before.restored(value_EBK.double().mean(dim=(0, 2)).numpy())
+        value_B = before.limited(value_B, self._entropy() * before.std)
+        after = ReturnNormaliser(reach=before.reach).updated(value_B).not_far_from(before, reward_std)
         self._state.rescale_values(before, after)
         popart(self._network.stacks().value[-1], before, after)
         self.normalisers = Normalisers(self.normalisers.observations, after)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
 
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.model import Model, Stack
+from schemas.errors import ModelError
+from schemas.model import Dense, Model, Stack
 from trainer.checkpoints.checkpoint import copy_weights
 from trainer.checkpoints.export import fold_layers
 from trainer.envs.vec_env import Float32
@@ -17,7 +20,10 @@ from trainer.networks.normaliser import Normalisers
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A frozen copy of a policy. Observations [n, O] are not normalised; actions are [n, A], or [n, 1] choices."""
+    """A frozen copy of a policy. Actions are [n, A], or [n, 1] choices.
+
+    Observations [n, O] are not normalised. They are rounded to float32, as in engines.
+    """
 
     contract: PolicyContract
     policy: Stack
@@ -35,9 +41,29 @@ class Actor:
         """Return the policy of a published model."""
         return cls(model.contract, model.policy, model.action_log_std)
 
+    def to_npz(self) -> bytes:
+        """Return the weights as an npz file."""
+        arrays = {"log_std": self.log_std_A}
+        for i, layer in enumerate(self.policy.layers()):
+            arrays |= {f"weights_{i}": layer.weights, f"biases_{i}": layer.biases}
+        out = io.BytesIO()
+        np.savez(out, allow_pickle=False, **arrays)
+        return out.getvalue()
+
+    @classmethod
+    def from_npz(cls, data: bytes, contract: PolicyContract, name: str) -> Actor:
+        """Return the policy that `to_npz` wrote. Raises ModelError with the name of the file if it cannot be read."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+                count = (len(saved.files) - 1) // 2
+                layers = [Dense(saved[f"weights_{i}"], saved[f"biases_{i}"]) for i in range(count)]
+                return cls(contract, Stack(tuple(layers[:-1]), layers[-1]), saved["log_std"])
+        except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{name} cannot be read: {error}", hint="start without --resume") from None
+
     def sample(self, observation_NO: Float32, rng: np.random.Generator) -> Float32:
         """Return random actions, as engines do: from the normal distribution, clamped; or choices by probability."""
-        output_NK = self.policy(observation_NO)
+        output_NK = self.policy(observation_NO.astype(np.float32, copy=False))
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             noise_NA = rng.standard_normal(output_NK.shape, dtype=np.float32)
@@ -48,7 +74,7 @@ class Actor:
 
     def best(self, observation_NO: Float32) -> Float32:
         """Return the policy's mean, clamped, or the most probable choice."""
-        output_NK = self.policy(observation_NO)
+        output_NK = self.policy(observation_NO.astype(np.float32, copy=False))
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             return _clamp(np.tanh(output_NK), space)

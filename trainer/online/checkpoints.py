@@ -11,15 +11,18 @@ from typing import Any
 
 import torch
 
+from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
 from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
 from trainer.checkpoints.export import export
 from trainer.networks.normaliser import Normalisers
+from trainer.online.evaluation.best_model import Evaluated
 from trainer.online.learners.ppo import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
+_REPLAY = re.compile(r"replay_step_\d{10}\.npz")
 _ENVIRONMENTS = "ground"  #: its key in checkpoints, so that older ones can be resumed
 
 
@@ -30,23 +33,36 @@ class RunProgress:
     steps: int = 0  #: agent steps
     iteration: int = 0  #: batches
     seconds: float = 0.0  #: of training, including earlier starts
-    best: float | None = None  #: lower bound of the best evaluation's mean return, in this stage
-    stage: int = 0  #: the stage of the last evaluation
-    last: float | None = None  #: lower bound of the last evaluation's mean return
+    evaluated: int = 0  #: steps at the last evaluation
+    last: float | None = None  #: mean return of the last evaluation
+    has_reached_goal: bool = False  #: the last evaluation's mean return is at least evaluation.stop_at
+    reference: Evaluated | None = None  #: what new policies are compared with
     history: dict[str, list[float]] = field(default_factory=dict)  #: loss name to one value per batch
     kept: dict[str, float] = field(default_factory=dict)  #: checkpoint name to `last` at that time
     environments: dict[str, Any] = field(default_factory=dict)  #: `Environments.state`
+    episodes: dict[str, Any] = field(default_factory=dict)  #: `Collector.state`; empty: new episodes start
+    episodes_are_lost: bool = False  #: the uninterrupted run did not start new episodes here
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint stores under "online". The history is stored by the checkpoint itself."""
-        names = ("steps", "iteration", "seconds", "best", "stage", "last", "kept")
-        return {name: getattr(self, name) for name in names} | {_ENVIRONMENTS: self.environments}
+        state: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
+        reference = None if self.reference is None else self.reference.state_dict()
+        return state | {"reference": reference, _ENVIRONMENTS: self.environments}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any], history: dict[str, list[float]]) -> RunProgress:
-        """Return the progress that `state_dict` stored."""
-        counts = {name: value for name, value in state.items() if name != _ENVIRONMENTS}
-        return cls(**counts, environments=state[_ENVIRONMENTS], history=history)
+    def from_state_dict(
+        cls, state: dict[str, Any], history: dict[str, list[float]], contract: PolicyContract
+    ) -> RunProgress:
+        """Return the progress that `state_dict` stored, perhaps that of an older version. Raises ModelError."""
+        plain = {name: state[name] for name in _PLAIN if name in state}
+        stored = state.get("reference")
+        reference = None if stored is None else Evaluated.from_state_dict(stored, contract)
+        return cls(**plain, reference=reference, environments=state[_ENVIRONMENTS], history=history)
+
+
+_PLAIN = tuple(
+    name for name in RunProgress.__dataclass_fields__ if name not in {"reference", "history", "environments"}
+)
 
 
 def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Checkpoint:
@@ -73,7 +89,6 @@ class CheckpointManager:
     def __init__(self, folder: Path, *, keep_newest: int, keep_best: int) -> None:
         self.folder = folder
         self._newest, self._best = keep_newest, keep_best
-        folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
         """Save the checkpoint of this step, then remove old ones."""
@@ -84,7 +99,7 @@ class CheckpointManager:
         learner.save_history(history_path(path))  # first: a checkpoint that exists has its experiences
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("replay_step_*.npz"):
-            if old != history_path(path):
+            if _REPLAY.fullmatch(old.name) and old != history_path(path):
                 with contextlib.suppress(OSError):
                     unlink_with_retries(old)
         for old in self.folder.glob("model_step_*.pt"):
@@ -185,5 +200,5 @@ def resume(path: Path, learner: OnlineLearner) -> tuple[RunProgress, torch.Tenso
     learner.moments = dict(checkpoint.optimizer_state_dict.get("state", {}))
     learner.restore_critics(checkpoint.critics_state)
     learner.load_history(history_path(path))
-    progress = RunProgress.from_state_dict(document["online"], checkpoint.training_history)
+    progress = RunProgress.from_state_dict(document["online"], checkpoint.training_history, checkpoint.contract)
     return progress, checkpoint.probe_observations

@@ -3,102 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import platform
 import signal
-import textwrap
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
 from schemas.errors import ConfigError
-from schemas.program.parser import CommandParser
 from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.console import ConsoleReporter, print_error
-from trainer.common.shipped_files import find_config, shipped_configs
 from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
+from trainer.online.arguments import config_path, parser, place_of, read_settings
 from trainer.online.checkpoints import CheckpointManager
-from trainer.online.config import OnlineSettings, RunSettings, as_toml
+from trainer.online.config import OnlineSettings, as_toml, read_config, read_yaml_config
 from trainer.online.environments import choose_num_envs
 from trainer.online.learners.choice import algorithm_for
-from trainer.online.presets.choice import settings_of_run, settings_with_preset
 from trainer.online.presets.table import PRESETS
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
 from trainer.online.run import OnlineRun
-from trainer.online.run_folder import CONFIG, LATEST, open_run
-
-_DEBUG = {
-    "run.total_steps": 20_000,
-    "evaluation.every_steps": 10_000,
-    "evaluation.episodes": 4,
-    "checkpoints.every_steps": 10_000,
-    "report.interval_s": 1.0,
-    "curriculum.one_v_two_at": 8_000,
-    "curriculum.two_v_two_at": 14_000,
-    "curriculum.patience_steps": 0,
-    "curriculum.pool_every_steps": 4_000,
-}
-"""The settings of --debug: a run of some seconds that uses every part once."""
-_EPILOG = """\
-examples:
-  hotlap online --env CartPole-v1        a Gymnasium environment, with the preset for it
-  hotlap online --config cartpole        an installed config: less than a minute on most machines
-  hotlap online --config rocket          Rocket League: 1v1, 1v2, 2v2
-  hotlap online --resume                 continue the last run
-  hotlap online --env racing --from M.json   start from a model, for example one of a daemon
-
-presets: {presets}
-
-A run is written to logs/latest_run; its config.toml has all settings, with those that the flags set.
-Exit codes: 0 done, 2 bad arguments, 65 unusable data, 70 a bug, 75 out of memory or disk (try again),
-78 bad settings, 130 stopped. `hotlap docs online` describes environments, settings and files."""
-
-
-def parser(prog: str) -> CommandParser:
-    """Return the command line."""
-    p = CommandParser(prog=prog, description="Train in environments that run in this process.")
-    names = textwrap.fill(", ".join(preset.name for preset in PRESETS), 110, subsequent_indent="  ")
-    p.epilog = _EPILOG.format(presets=names)
-    p.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="a TOML file, or the name of an installed config, for example cartpole",
-    )
-    p.add_argument("--env", metavar="ID", help="rocket, racing or a Gymnasium id: env.id; --config is not needed")
-    p.add_argument(
-        "--env-options",
-        type=_toml_items,
-        metavar="ITEMS",
-        help='arguments of a Gymnasium environment, such as "continuous = true, gravity = -8.0": env.options',
-    )
-    p.add_argument(
-        "--preset",
-        metavar="NAME",
-        help="values for what neither the config nor a flag sets: auto (by environment), none, or a name: run.preset",
-    )
-    p.add_argument("--list-presets", action="store_true", help="print the presets and exit")
-    p.add_argument(
-        "--from",
-        dest="start_from",
-        metavar="FILE",
-        help="start from a trained model, for example one that a daemon published: run.start_from",
-    )
-    p.add_argument("--resume", action="store_true", help="continue from the last checkpoint in logs/latest_run")
-    p.add_argument("--debug", action="store_true", help="a short run that uses every part once")
-    p.add_argument("--validate", action="store_true", help="check this installation and exit")
-    p.add_argument("--video", type=Path, metavar="FILE.mp4", help="record an episode of the best model and exit")
-    p.add_argument("--steps", type=int, metavar="N", help="agent steps of the whole run: run.total_steps")
-    p.add_argument("--seed", type=int, metavar="N", help="seed of all random numbers: run.seed")
-    p.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1: run.device")
-    p.add_argument("--logs", metavar="DIR", help="folder that contains latest_run: run.logs")
-    return p
+from trainer.online.run_folder import CHECKPOINTS, CONFIG, LATEST, RunPlace, begin, locked, note_in_run_info
+from trainer.online.yaml_config import is_yaml
 
 
 def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
@@ -123,34 +53,6 @@ def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
         return int(code)
 
 
-def read_settings(arguments: argparse.Namespace) -> tuple[OnlineSettings, str]:
-    """Return the settings, and a line about the preset. Raises ConfigError.
-
-    They are those of a preset, then of the config, then of flags. A resumed run keeps its own instead of a preset's.
-    """
-    names = {
-        "env": "env.id",
-        "env_options": "env.options",
-        "preset": "run.preset",
-        "steps": "run.total_steps",
-        "seed": "run.seed",
-        "device": "run.device",
-        "logs": "run.logs",
-        "start_from": "run.start_from",
-    }
-    values = {setting: getattr(arguments, flag) for flag, setting in names.items()}
-    flags = (_DEBUG if arguments.debug else {}) | {name: value for name, value in values.items() if value is not None}
-    path = None if arguments.config is None else find_config(arguments.config, ".toml", flag="--config")[0]
-    last = Path(arguments.logs or RunSettings().logs) / LATEST / CONFIG
-    if (arguments.resume or (arguments.video is not None and path is None)) and last.is_file():
-        return settings_of_run(last, path, flags), ""
-    if path is None and arguments.env is None:
-        known = ", ".join(shipped_configs(".toml"))
-        hint = f"--env CartPole-v1 (or another Gymnasium id), or --config with one of: {known}"
-        raise ConfigError("neither an environment nor a config was named", hint=hint)
-    return settings_with_preset(path, flags)
-
-
 def _list_presets() -> int:
     """Print one line for each preset."""
     for preset in PRESETS:
@@ -158,67 +60,86 @@ def _list_presets() -> int:
     return 0
 
 
-def _toml_items(text: str) -> dict[str, Any]:
-    """Return the values of `name = value, name = value` in TOML. Raises argparse.ArgumentTypeError."""
-    try:
-        items: dict[str, Any] = tomllib.loads(f"items = {{ {text} }}")["items"]
-    except ValueError:
-        message = 'write it as in TOML: "continuous = true, gravity = -8.0"; texts need quotes'
-        raise argparse.ArgumentTypeError(message) from None
-    return items
-
-
 def train(arguments: argparse.Namespace) -> int:
     """Train with the settings of the arguments. Raises HotlapError or OSError."""
     settings, note = read_settings(arguments)
+    place, path = place_of(arguments), config_path(arguments)
+    notes = read_yaml_config(path).notes(path) if path is not None and is_yaml(path) else []
     if arguments.video is not None:
-        count = record_video(settings, Path(settings.run.logs) / LATEST, arguments.video)
+        most = settings.evaluation.most_steps
+        ConsoleReporter().line(f"recording an episode, at most {most:,} steps")
+        count = record_video(settings, place.folder, arguments.video)
         ConsoleReporter().line(f"{count} frames: {arguments.video.as_posix()}")
         return 0
     start = settings.run.start_from
-    if start and not arguments.resume and not Path(start).is_file():
+    if start and not place.resume and not Path(start).is_file():
         raise ConfigError(f"--from {start} is not a file", hint="name a model JSON or a checkpoint (.pt, .pth)")
     if settings.env.id not in {"rocket", "racing"}:
-        check_id(settings.env.id)  # before the last run is moved to another folder
+        check_id(settings.env.id)
     source = f", with those of the {note.partition(':')[0]}" if note else ""
     config = as_toml(settings, f"the settings of this run{source}; --config with this file repeats it").encode()
-    with open_run(Path(settings.run.logs), config=config, resume=arguments.resume) as folder:
-        return train_in(folder, settings, resume=arguments.resume, note=note)
+    with locked(place):
+        if place.resume:
+            notes += changes(read_config(place.folder / CONFIG), settings, place)
+        return train_in(place, settings, config, [*notes, *([f"[OK] {note}"] if note else [])])
 
 
-def train_in(folder: Path, settings: OnlineSettings, *, resume: bool, note: str = "") -> int:
-    """Train in the folder of a run and return the exit code; `note` is a line for the log.
+def changes(before: OnlineSettings, now: OnlineSettings, place: RunPlace) -> list[str]:
+    """Return lines about what a resumed run does differently. Raises ConfigError (E_OTHER_RUN) for another environment.
 
-    Raises HotlapError or OSError.
+    A checkpoint fits each environment of the same shape, so the names must be compared.
+    """
+    if before.env.id != now.env.id:
+        model = f"{place.folder.name}/{CHECKPOINTS}/best_model.pt"
+        raise ConfigError(
+            f"the run {place.name} was trained in {before.env.id}, the settings name {now.env.id}",
+            hint=f"leave out --env, or start a new run from its model: --initialize-from {model}",
+            code="E_OTHER_RUN",
+        )
+    lines = []
+    if before.env.options != now.env.options:
+        lines.append(f"[WARN] env.options were {before.env.options}, and are {now.env.options} from here on")
+    if before.run.total_steps != now.run.total_steps:
+        lines.append(
+            f"[OK] total_steps {before.run.total_steps:,} -> {now.run.total_steps:,}: the schedules of learning rate, "
+            "entropy and clip range run over the new number, so their values change at this point"
+        )
+    return lines
+
+
+def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Sequence[str]) -> int:
+    """Train in the folder of a run and return the exit code; the notes are for the log.
+
+    Nothing is moved or written before everything that can fail at a start has succeeded. Raises HotlapError or OSError.
     """
     num_envs, envs_note = choose_num_envs(settings)
-    limits = settings.checkpoints
-    start, skipped = None, list[str]()
-    if resume:
-        manager = CheckpointManager(folder / "checkpoints", keep_newest=limits.keep_newest, keep_best=limits.keep_best)
+    folder, start, skipped = place.folder, None, list[str]()
+    if place.resume:
+        limits = settings.checkpoints
+        manager = CheckpointManager(folder / CHECKPOINTS, keep_newest=limits.keep_newest, keep_best=limits.keep_best)
         start, skipped = manager.newest()
-    loggers, missing = make_loggers(folder, settings)
-    console = RunConsole(
-        folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
-    )
-    try:
-        for line in filter(None, (note and f"[OK] {note}", envs_note, missing, *skipped)):
-            console.line(line)
-        run = OnlineRun(settings, folder, num_envs, console, from_checkpoint=start)
-        for line in summary(run, settings, num_envs):
-            console.line(line)
-        if resume:
-            console.line(
-                f"resumed at {run.progress.steps:,} steps"
-                if start
-                else "no checkpoint exists yet: the run starts from the beginning"
-            )
-        with Stopping() as stopping:
-            run.stop = stopping
-            run.train()
-        return 130 if stopping() and run.progress.steps < settings.run.total_steps else 0
-    finally:
-        console.close()
+    with contextlib.closing(OnlineRun(settings, folder, num_envs, from_checkpoint=start)) as run:
+        begin(place, config)
+        loggers, missing = make_loggers(folder, settings, run.progress.steps)
+        console = RunConsole(
+            folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
+        )
+        with contextlib.closing(console):
+            for line in filter(None, (*notes, envs_note, missing, *skipped, *run.notes)):
+                console.line(line)
+            for line in summary(run, settings, num_envs):
+                console.line(line)
+            if place.resume:
+                resumed = f"resumed at {run.progress.steps:,} steps"
+                console.line(resumed if start else "no checkpoint exists yet: the run starts from the beginning")
+            with Stopping() as stopping:
+                reason = run.train(console, stop=stopping)
+            console.log_rest()
+            resume = "--resume" if place.name == LATEST else f"--resume {place.name}"
+            hint = "" if run.is_finished else f"; `hotlap online {resume}` continues"
+            console.line(f"the run ended: {reason}{hint}")
+            note_in_run_info(folder, ended=reason, steps=run.progress.steps)
+            return 0 if run.is_finished else 130
 
 
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
@@ -241,6 +162,7 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
         f"[OK] device {device}, precision {settings.run.precision}",
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
+        *(f"[WARN] {note}" for note in run.environments.notes),
         f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), {update}",
         f"[OK] gamma {train.gamma:g}, {settings.run.total_steps:,} steps",

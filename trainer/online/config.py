@@ -33,11 +33,12 @@ from schemas.settings.fields import (
     UpdatesPerExperience,
     ValueCoef,
 )
-from schemas.settings.loading import file_values, settings_from
+from schemas.settings.loading import file_values, setting_names, settings_from
 from schemas.settings.mirror import MirrorSettings
 from schemas.settings.sources import SourceValue
 from schemas.storage.windows_paths import shown_path
 from trainer.envs.rocket.rewards import RewardWeights
+from trainer.online.yaml_config import YamlConfig, is_yaml, read_yaml
 
 PresetName = Literal[
     "auto", "none", "rocket", "rocket_1v1", "racing", "cartpole", "acrobot", "mountaincar", "pendulum",
@@ -145,10 +146,18 @@ class EvaluationSettings(SettingsGroup):
     """Agent steps between evaluations; 0 = none."""
     episodes: Annotated[int, Field(ge=2)] = 16
     """Episodes of an evaluation."""
+    most_episodes: PositiveInt = 64
+    """Up to so many episodes are run to find out whether a policy that is behind the reference is really worse."""
+    most_steps: PositiveInt = 30_000
+    """Steps after which an evaluation ends an episode that has no end."""
+    separate: bool = True
+    """If false, evaluations use the environments of the training, for a simulator that can exist only once."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """The best model has the highest lower bound, at this confidence, of its mean return."""
+    """How sure a comparison must be before it calls a policy better or worse. The best model is the latest policy that
+    is not worse than the reference, which is the latest one that was better than the reference before it."""
     stop_at: float | None = None
-    """The run ends when an evaluation's mean return reaches this; if not set, it does not end early."""
+    """The run ends when the mean return of a policy that becomes the best model reaches this; if not set, it does not
+    end early."""
 
 
 class CheckpointSettings(SettingsGroup):
@@ -240,8 +249,18 @@ def _toml_value(value: Any) -> str:
 
 
 def config_values(path: Path | None, flags: dict[str, Any] | None = None) -> dict[str, SourceValue]:
-    """Return the settings that a TOML file and flags set; `flags` are dotted names. Raises ConfigError."""
-    return file_values(OnlineSettings, path, flags, flag_names={"run.total_steps": "--steps"}, page="online")
+    """Return the settings that a file (TOML, or YAML of an older script) and flags set. Raises ConfigError.
+
+    `flags` are dotted names.
+    """
+    old = {} if path is None or not is_yaml(path) else read_yaml_config(path).values
+    own = None if path is not None and is_yaml(path) else path
+    return old | file_values(OnlineSettings, own, flags, flag_names={"run.total_steps": "--steps"}, page="online")
+
+
+def read_yaml_config(path: Path) -> YamlConfig:
+    """Return the settings of a YAML file, and what became of its keys. Raises ConfigError."""
+    return read_yaml(path, frozenset(setting_names(OnlineSettings)))
 
 
 def read_config(path: Path, flags: dict[str, Any] | None = None) -> OnlineSettings:

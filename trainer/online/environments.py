@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import psutil
@@ -10,6 +11,7 @@ import psutil
 from schemas.contract import PolicyContract
 from schemas.errors import ConfigError
 from schemas.mirror import Mirror
+from schemas.text import printable
 from trainer.common.rng import key_for
 from trainer.envs.gymnasium_env import GymnasiumVecEnv
 from trainer.envs.racing.vec_env import MIRROR as RACING_MIRROR
@@ -19,7 +21,7 @@ from trainer.envs.rocket.vec_env import GameRules
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.evaluate import ReturnStatistics, evaluate
+from trainer.online.evaluation.episodes import ReturnStatistics, evaluate
 
 
 class Environments(Protocol):
@@ -27,6 +29,8 @@ class Environments(Protocol):
 
     env: VecEnv
     stage: int  #: returns of different stages cannot be compared
+    evaluates_in_turn: bool  #: evaluations use `env`, whose episodes are then lost
+    notes: tuple[str, ...]  #: for the log
 
     def before_batch(self, actor: Actor, steps: int) -> bool:
         """Prepare for the batch of this policy after `steps` agent steps. Return whether `env` is a new one."""
@@ -34,8 +38,8 @@ class Environments(Protocol):
     def after_batch(self) -> None:
         """Process the results of the batch."""
 
-    def evaluate(self, actor: Actor) -> ReturnStatistics:
-        """Run evaluation episodes."""
+    def evaluate(self, actor: Actor, block: int, stop: Callable[[], bool]) -> ReturnStatistics | None:
+        """Run a block of evaluation episodes; a block has the same seeds each time. Return None if `stop` is True."""
 
     def metrics(self) -> dict[str, float]:
         """Return values for the logs, by name; call it once for each batch."""
@@ -60,7 +64,24 @@ class SingleEnvironments:
         self._settings = settings
         self.stage = 0
         self.env: VecEnv = make_env(settings, num_envs)
-        self._evaluation_env: VecEnv | None = None
+        self.notes: tuple[str, ...] = ()
+        self._evaluation_env = self._second_env()
+        self.evaluates_in_turn = self._evaluation_env is None
+
+    def _second_env(self) -> VecEnv | None:
+        """Open the environments for evaluation, before anything can be lost; None if the training's ones are used."""
+        evaluation = self._settings.evaluation
+        if not (evaluation.separate and evaluation.every_steps):
+            return None
+        try:
+            return make_env(self._settings, min(evaluation.episodes, 16))
+        except Exception as error:  # noqa: BLE001  a simulator may exist only once, and says so in its own way
+            reason = printable(f"{type(error).__name__}: {error}", limit=200)
+            note = (
+                f"{self._settings.env.id} cannot be opened a second time ({reason}): evaluations use the environments"
+            )
+            self.notes = (f"{note} of the training, whose episodes start again after each evaluation",)
+            return None
 
     def before_batch(self, actor: Actor, steps: int) -> bool:
         """Return False: the environment stays the same."""
@@ -70,13 +91,9 @@ class SingleEnvironments:
     def after_batch(self) -> None:
         """Do nothing."""
 
-    def evaluate(self, actor: Actor) -> ReturnStatistics:
-        """Run episodes in separate environments, from the same seeds each time."""
-        evaluation = self._settings.evaluation
-        if self._evaluation_env is None:
-            self._evaluation_env = make_env(self._settings, min(evaluation.episodes, 16))
-        seed = key_for(self._settings.run.seed, "evaluation")
-        return evaluate(actor, self._evaluation_env, episodes=evaluation.episodes, seed=seed)
+    def evaluate(self, actor: Actor, block: int, stop: Callable[[], bool]) -> ReturnStatistics | None:
+        """Run episodes in separate environments, or in those of the training."""
+        return evaluate_block(actor, self._evaluation_env or self.env, self._settings, block, stop)
 
     def metrics(self) -> dict[str, float]:
         """Return no values."""
@@ -97,6 +114,16 @@ class SingleEnvironments:
         self.env.close()
         if self._evaluation_env is not None:
             self._evaluation_env.close()
+
+
+def evaluate_block(
+    actor: Actor, env: VecEnv, settings: OnlineSettings, block: int, stop: Callable[[], bool], *, agents: int = 1
+) -> ReturnStatistics | None:
+    """Run a block of evaluation episodes, each of which counts for `agents` agents; None if `stop` returns True."""
+    evaluation = settings.evaluation
+    seed = key_for(settings.run.seed, "evaluation", *([block] if block else []))
+    episodes = evaluation.episodes * agents
+    return evaluate(actor, env, episodes=episodes, seed=seed, most_steps=evaluation.most_steps, stop=stop)
 
 
 def make_env(settings: OnlineSettings, num_envs: int) -> VecEnv:

@@ -22,7 +22,7 @@ def run_online(session: Session) -> None:
     )
     with Path(os.devnull).open("w", encoding="utf-8") as out:
         console = RunConsole(None, total_steps=total_steps, interval_s=1e9, loggers=[], out=out)
-        online = OnlineRun(settings, session.folder, run.sizes.agents, console, from_checkpoint=None)
+        online = OnlineRun(settings, session.folder, run.sizes.agents, from_checkpoint=None)
         online.environments.env.close()
         online.environments.env = session.env
 
@@ -31,6 +31,5 @@ def run_online(session: Session) -> None:
             session.after_training(Actor.of(learner.network, learner.normalisers, learner.contract).best)
             return session.env.is_finished
 
-        online.stop = is_over
-        online.train()
+        online.train(console, stop=is_over)
         is_over()

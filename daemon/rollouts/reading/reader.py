@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -15,6 +16,8 @@ import numpy as np
 
 from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.rollouts.reading.examination import Examiner, Findings
+from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.in_the_way import is_folder
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, RolloutError
 from schemas.rollout.cache import store_rollout
@@ -23,9 +26,11 @@ from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.meaning.separation import has_shared_index, separate_agents
 from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Recovered, Rollout
+from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
+from schemas.storage.set_aside import set_aside
 from schemas.storage.windows_paths import for_system
 from schemas.text import printable
 
@@ -112,7 +117,12 @@ def ingest(
     try:
         store_rollout(paths.cached_rollout(sha256), rollout, rules, disk=disk)
     except OSError as error:
-        reason = f"its arrays cannot be stored: {error.strerror} -> free some disk space [E_STORE]"
+        remedy = "remove the link" if isinstance(error, LinkInTheWay) else "free some disk space"
+        reason = f"its arrays cannot be stored: {error.strerror} -> {remedy} [E_STORE]"
+        with contextlib.suppress(OSError):
+            if is_folder(paths.cached_rollout(sha256)):
+                moved = set_aside(paths.cached_rollout(sha256), at_s=REAL_CLOCK.utc_s(), disk=disk)
+                reason = f"a folder was in the place of its arrays: it was moved to State/cache/{moved.name} [E_STORE]"
         return Incomplete(name, signature, "E_STORE", reason)
     return Accepted(
         signature,

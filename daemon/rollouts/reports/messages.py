@@ -51,8 +51,11 @@ class InboxMessages:
 
     def report_unreachable(self, error: OSError) -> None:
         """Warn that the folder cannot be listed."""
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
+        exports = self._context.paths.exports
+        if isinstance(error, FileNotFoundError):
             message = f"waiting for the folder Exports: {error.strerror}"
+        elif not exports.is_dir():  # the error is another one on each system
+            message = "waiting for the folder Exports: there is a file of that name -> move it to another place"
         else:
             message = f"the folder Exports cannot be listed: {error.strerror or error}; trying again"
         self._context.warn("W_EXPORTS", message)
@@ -116,6 +119,10 @@ class InboxMessages:
             found = in_words(new, row.left_out + row.experiences)
             text = f"{printable(row.name)}: {found}: {row.left_out} experiences are left out -> {remedy(new)}"
             self._context.warn("W_NONFINITE", text)
+
+    def report_suspect(self, rejected: Rejected, is_moved: bool) -> None:
+        """Warn that a rollout was rejected because a cycle failed because of it."""
+        self.report_rejected(rejected, self._context.clock.monotonic(), is_moved=is_moved)
 
     def report_rejected(self, rejected: Rejected, now: float, *, is_moved: bool) -> None:
         """Warn that a file was rejected. After many such warnings, only their number is reported."""

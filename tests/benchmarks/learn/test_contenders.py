@@ -52,8 +52,7 @@ def test_hotlap_runs_with_actions_of_both_kinds(tmp_path, contender, environment
 
 @pytest.mark.parametrize("contender", ["sb3-ppo", "sb3-sac", "sb3-td3", "sb3-td3-files", "crossq"])
 def test_learners_of_stable_baselines3_run(tmp_path, contender):
-    if contender == "crossq":
-        pytest.importorskip("sb3_contrib")
+    pytest.importorskip("sb3_contrib" if contender == "crossq" else "stable_baselines3")
     environment = "racing" if contender in ("sb3-ppo", "sb3-td3-files") else "Pendulum-v1"
     outcome = outcome_of(run_of(contender, environment, cycles=1), tmp_path / "run")
     assert np.isfinite(outcome["curve"]).all()
@@ -61,6 +60,8 @@ def test_learners_of_stable_baselines3_run(tmp_path, contender):
 
 @pytest.mark.parametrize("contender", ["hotlap-v2", "sb3-ppo"])
 def test_equal_seeds_give_equal_curves_and_each_seed_has_its_own_part(tmp_path, contender):
+    if contender == "sb3-ppo":
+        pytest.importorskip("stable_baselines3")
     names = {"first": (0, 0), "again": (0, 0), "other trainer": (1, 0), "other environment": (0, 1)}
     runs = {name: run_of(contender, "Pendulum-v1", seed=one, env_seed=other) for name, (one, other) in names.items()}
     curves = {name: outcome_of(run, tmp_path / name)["reward_per_step"] for name, run in runs.items()}

@@ -24,7 +24,7 @@ from scripts.faults import overflow
 from tests.faults.support.children import begin_cycle, opened, until
 from tests.faults.support.harness import InstantHarness
 from tests.helpers import FakeClock, write_rollout
-from tests.platforms import needs_linux
+from tests.platforms import is_wine, needs_linux, needs_real_windows
 
 ROOT = Path(__file__).parents[3]
 linux = needs_linux("inotify, user namespaces and signals")
@@ -213,6 +213,8 @@ def replace_by_a_file(exports: Path) -> None:
 @pytest.mark.parametrize("vanish", [delete, rename_away, replace_by_a_file])
 @pytest.mark.parametrize("when", ["before the start", "while it runs"])
 def test_the_daemon_waits_for_a_missing_folder(fresh_project, vanish, when):
+    if is_wine() and when == "while it runs" and vanish is not rename_away:
+        pytest.skip("Wine: a watched folder that is removed stays until the watch ends")
     with opened(fresh_project(), auto_train_after_n_rollouts=3) as harness:
         exports = harness.paths.exports
         if when == "while it runs":
@@ -253,6 +255,7 @@ def test_the_watch_follows_the_name_and_not_the_old_folder(tmp_path):
     watcher.stop()
 
 
+@needs_real_windows("a watched folder that is removed stays until the watch ends")
 @pytest.mark.fault(31)
 def test_an_empty_listing_does_not_count_as_deleted_files(fresh_project, monkeypatch):
     reads: list[str] = []

@@ -11,6 +11,7 @@ import pytest
 from schemas.rollout.reader import read_rollout
 from schemas.storage.files import sha256_of
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import needs_posix
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.rollouts.loading import load_rollouts, rules_of
 
@@ -85,6 +86,7 @@ def test_a_name_with_new_content_is_a_new_rollout_and_the_old_one_is_kept(make_i
 
 
 @pytest.mark.fault(4)
+@needs_posix("a number for each file that stays the same")
 def test_a_replaced_file_of_the_same_size_and_time_is_noticed(make_input_harness):
     harness = make_input_harness(auto_train_after_n_rollouts=100)
     first = v1_bytes(seed=1)

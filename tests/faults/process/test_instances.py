@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daemon.errors import DaemonError, Exit
+from daemon.errors import Exit
 from daemon.runtime.instance_lock import ProjectLock, holder_of, is_held
 from schemas.storage.layout import ProjectPaths
 from tests.faults.support.harness import InstantHarness, violations
@@ -183,12 +183,16 @@ def test_the_lock_file_of_another_user_is_reported_in_one_line():
 
 
 @pytest.mark.fault(67)
-def test_a_folder_in_place_of_the_lock_file_is_reported(tmp_path):
+def test_a_folder_in_place_of_the_lock_file_is_moved_away(tmp_path):
     path = tmp_path / "daemon.lock"
     path.mkdir()
-    with pytest.raises(DaemonError, match=r"E_LOCK") as caught:
-        ProjectLock(path).acquire()
-    assert "cannot be used" in str(caught.value) or "another user" in str(caught.value)
+    (path / "mine.txt").write_text("mine")
+    lock = ProjectLock(path)
+    [moved] = lock.acquire()
+    assert is_held(path)
+    assert moved.name.startswith("daemon.lock.set_aside_")
+    assert (moved / "mine.txt").read_text() == "mine"
+    lock.release()
 
 
 @needs_linux("bind mounts")

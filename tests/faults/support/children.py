@@ -80,9 +80,17 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
 
 
 def workers_of(project: Path) -> list[int]:
-    """Return the pids of all running processes that have the project's token."""
+    """Return the pids of all running processes that have the project's token, without the consoles of Windows."""
     mark = project_fingerprint(project)
-    return [process.pid for process in find_processes(lambda token: token.project == mark)]
+    found = find_processes(lambda token: token.project == mark)
+    return [process.pid for process in found if name_of(process) != "conhost.exe"]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Return the name of a process, or "" if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.name()
+    return ""
 
 
 def pointer_text(harness: ProcessHarness) -> str:

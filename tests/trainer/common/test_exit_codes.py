@@ -8,7 +8,7 @@ import torch
 
 from schemas.errors import ConfigError, ContractError, RolloutError
 from schemas.job import ExitCode
-from trainer.common import exit_codes
+from trainer.common import exit_codes, user_code
 from trainer.common.exit_codes import failure_of
 from trainer.ppo.loss import ppo_loss
 
@@ -59,28 +59,29 @@ def test_a_bug_names_the_innermost_line_of_user_code(tmp_path, monkeypatch):
 
 
 def test_a_bug_without_user_code_names_hotlaps_innermost_line(monkeypatch):
-    monkeypatch.setattr(exit_codes, "_is_user_code", lambda filename: False)
+    monkeypatch.setattr(user_code, "is_user_code", lambda filename: False)
     message = message_of(lambda: ppo_loss(None, None, None))
     assert "(loss.py, line " in message
     assert message.endswith("-> report it with the log [E_BUG]")
 
 
 def test_a_bug_in_a_library_alone_names_its_line(monkeypatch):
-    monkeypatch.setattr(exit_codes, "_is_user_code", lambda filename: False)
+    monkeypatch.setattr(user_code, "is_user_code", lambda filename: False)
     assert "(functional.py, line " in message_of(lambda: torch.einsum("ij->ik", torch.zeros(2, 2)))
 
 
 def test_files_of_installed_packages_and_of_python_are_not_user_code():
-    assert not exit_codes._is_user_code(torch.__file__)
-    assert not exit_codes._is_user_code(errno.__spec__.origin or "built-in")
-    assert not exit_codes._is_user_code(pytest.__file__)
-    assert not exit_codes._is_user_code(exit_codes.__file__)
-    assert not exit_codes._is_user_code("<string>")
-    assert exit_codes._is_user_code(__file__)
+    not_users = (torch.__file__, errno.__spec__.origin or "built-in", pytest.__file__, exit_codes.__file__, "<string>")
+    assert [name for name in not_users if user_code.is_user_code(name)] == []
+    assert user_code.is_user_code(__file__)
 
 
-def test_a_long_message_does_not_cut_the_place_off(tmp_path, monkeypatch):
-    module = load(tmp_path, monkeypatch, "def loss():\n    raise ValueError('x' * 10_000)\n")
-    message = message_of(module.loss)
-    assert len(message) < 2000
-    assert " (my_losses.py, line 2) -> " in message
+def test_an_exception_is_described_with_the_line_of_the_user_else_of_a_library(tmp_path, monkeypatch):
+    module = load(tmp_path, monkeypatch, "import json\n\ndef loss():\n    return json.loads('{')\n")
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        module.loss()
+    assert user_code.describe(caught.value).endswith("(my_losses.py, line 4)")
+    assert user_code.file_of(caught.value) == "my_losses.py"
+    monkeypatch.setattr(user_code, "is_user_code", lambda filename: False)
+    assert "(decoder.py, line " in user_code.describe(caught.value)
+    assert user_code.file_of(caught.value) == ""

@@ -47,7 +47,9 @@ BAD = {
         "2 milestones have the id A -> use a different id for each",
     ),
     "no milestones": (config(), "milestones is an empty list, but must contain at least one milestone"),
-    "no env": ({"milestones": [A]}, "env is missing"),
+    "no number of tries": (config(A, max_retries=-1), "max_retries is -1, but must be a whole number, at least 0"),
+    "no time": (config({**A, "timeout": 0}), "milestones[0].timeout is 0, but must be a number above 0"),
+    "a flag as text": (config(A, stop_on_failure="yes"), 'stop_on_failure is "yes", but must be true or false'),
     "a number too low": (
         config({**A, "max_steps": 0}),
         "milestones[0].max_steps is 0, but must be a whole number, at least 1",
@@ -100,7 +102,7 @@ def test_bad_config_is_reported_in_one_line(tmp_path, document, message):
         read(tmp_path, document)
     line = str(caught.value)
     assert message in line
-    assert line.startswith(str(tmp_path / "config.json"))
+    assert line.startswith((tmp_path / "config.json").as_posix())
     assert "\n" not in line
     assert "Input should" not in line, "pydantic's own words"
 
@@ -113,3 +115,12 @@ def test_a_key_of_the_environment_can_be_similar_to_a_known_key_that_is_set(tmp_
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.json does not exist -> name the file with --milestone-config"):
         read_config(tmp_path / "none.json")
+
+
+def test_retries_and_timeouts_of_existing_files_are_understood(tmp_path):
+    """As in the files of the pipeline that this one can replace: no env, limits for each milestone."""
+    limits = {"max_retries": 3, "timeout": 60}
+    document = {"stop_on_failure": True, "timeout": 90.5, "milestones": [{**A, **limits}, {**B, "max_retries": None}]}
+    found = read(tmp_path, document)
+    assert (found.env, found.stop_on_failure) == ("", True)
+    assert [(found.retries(name), found.timeout_s(name)) for name in found.ids()] == [(3, 60.0), (0, 90.5)]

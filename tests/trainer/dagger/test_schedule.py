@@ -5,7 +5,7 @@ import pytest
 from schemas.errors import ConfigError
 from trainer.dagger.milestones import MilestoneConfig
 from trainer.dagger.results import PipelineState, new_result
-from trainer.dagger.schedule import Selection, can_start, make_schedule
+from trainer.dagger.schedule import Selection, can_be_tried_again, can_start, make_schedule, require_possible_order
 
 A = {"id": "A", "max_steps": 10}
 B = {"id": "B", "starting_state": "milestone_states/A_completed.state", "max_steps": 10}
@@ -50,3 +50,46 @@ def test_milestone_waits_for_its_start_state_only_if_it_can_still_be_made():
     assert can_start(second, ["A", "B"], [], lambda name: name == "A_completed.state")
     assert can_start(second, ["B"], ["A"], lambda _: False)
     assert can_start(second, ["B"], [], lambda _: False), "it starts, and fails with the reason"
+
+
+def chain(**starts):
+    """Return a config; `starts` names for each milestone the one from whose end it starts."""
+    milestones = [
+        {"id": name, "max_steps": 9, "starting_state": None if before is None else f"{before}_completed.state"}
+        for name, before in starts.items()
+    ]
+    return MilestoneConfig.model_validate({"env": "racing", "milestones": tuple(milestones)})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (chain(A="A"), "A starts from A_completed.state, which is the state at its own end"),
+        (chain(A="B", B="A"), "milestones wait for each other: A starts from the end of B starts from the end of A"),
+        (chain(A=None, B="D", C="B", D="C"), "B starts from the end of D starts from the end of C starts from the end"),
+        (
+            chain(A="C", B="C", C="B"),
+            "milestones wait for each other: C starts from the end of B starts from the end of C",
+        ),
+    ],
+    ids=["its own end", "two", "three", "one before a circle"],
+)
+def test_milestones_that_wait_for_themselves_are_refused(config, message):
+    with pytest.raises(ConfigError) as caught:
+        require_possible_order(config, lambda name: False)
+    assert message in str(caught.value)
+
+
+def test_chains_and_circles_with_a_saved_state_are_possible():
+    require_possible_order(chain(A=None, B="A", C="B", D="A"), lambda name: False)
+    require_possible_order(chain(A="B", B="A"), lambda name: name == "B_completed.state")
+    require_possible_order(chain(A="elsewhere"), lambda name: False)
+    with pytest.raises(ConfigError, match="its own end"):
+        require_possible_order(chain(A="A"), lambda name: True)
+
+
+def test_a_wrong_setting_is_not_tried_again():
+    assert can_be_tried_again("its process ended with exit code 7 -> see logs/A.log")
+    assert can_be_tried_again("the environment's step() raised OSError: busy -> correct game.py [E_ENV]")
+    assert not can_be_tried_again("env game:Game cannot be created -> correct its name [E_CONFIG]")
+    assert not can_be_tried_again("the expert A.py does not exist -> write it [E_EXPERT_MISSING]")

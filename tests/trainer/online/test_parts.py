@@ -21,7 +21,7 @@ from trainer.online.checkpoints import names_to_remove
 from trainer.online.collector import Collector
 from trainer.online.config import CurriculumSettings, EvaluationSettings, OnlineSettings, RunSettings
 from trainer.online.environments import choose_num_envs
-from trainer.online.evaluate import ReturnStatistics, evaluate
+from trainer.online.evaluation.episodes import evaluate
 from trainer.online.learners.ppo import OnlineLearner, ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.selfplay.curriculum import STAGES, next_stage
@@ -175,16 +175,10 @@ def test_evaluation_counts_equally_many_episodes_of_each_agent():
                 {"part": np.array([1.0, 3.0], np.float32)},
             )
 
-    score = evaluate(actor_for(Uneven.contract), Uneven(), episodes=4, seed=0)
+    score = evaluate(actor_for(Uneven.contract), Uneven(), episodes=4, seed=0, most_steps=1000, stop=lambda: False)
     assert score.episodes == 4
     assert score.mean == pytest.approx((1 + 1 + 10 + 10) / 4)
     assert score.parts["part"] == pytest.approx((2 * 1 + 20 * 3) / 22)
-
-
-def test_the_lower_bound_uses_the_standard_error():
-    score = ReturnStatistics(mean=10.0, std=4.0, episodes=16, length=1.0, parts={})
-    assert score.lower_bound(0.95) == pytest.approx(10.0 - 1.645, abs=1e-3)
-    assert score.lower_bound(0.5) == pytest.approx(10.0)
 
 
 def test_the_newest_and_the_best_checkpoints_stay():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import register
 
 from schemas.model import check_probe, read_model
 from tests.platforms import PATIENCE, needs_posix
@@ -76,13 +77,20 @@ def checkpoints(folder):
     return folder / "logs" / "latest_run" / "checkpoints"
 
 
+def comparable(value):
+    """Return the value with bytes instead of tensors, which `==` does not compare as a whole."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy().tobytes()
+    return {name: comparable(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
 def weights(path):
     document = load_document(path.read_bytes())
     moments = document["optimizer_state_dict"]["state"]
     weight_bytes = {name: tensor.numpy().tobytes() for name, tensor in document["policy_state_dict"].items()}
     weight_bytes |= {f"moment {i}": state["exp_avg_sq"].numpy().tobytes() for i, state in moments.items()}
     weight_bytes |= {"seen": document["normalisers"]["observations"]["mean"].numpy().tobytes()}
-    online = {k: v for k, v in document["online"].items() if k != "seconds"}
+    online = {k: comparable(v) for k, v in document["online"].items() if k != "seconds"}
     return weight_bytes, document["training_history"], online
 
 
@@ -175,7 +183,10 @@ def test_ctrl_c_saves_a_checkpoint(tmp_path):
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 130, out
     newest = max(checkpoints(tmp_path).glob("model_step_*.pt"))
-    assert out.rstrip().endswith(f"checkpoint: {newest.name}")
+    assert f"checkpoint: {newest.name}" in out
+    steps = int(newest.stem.removeprefix("model_step_"))
+    ended = f"the run ended: stopped after {steps:,} of 1,000,000 steps; `hotlap online --resume` continues"
+    assert out.rstrip().endswith(ended)
     regular = int(newest.stem.removeprefix("model_step_")) // 1024
     assert out.count("checkpoint: ") == regular + 1, "one more was saved at the end"
     assert not (checkpoints(tmp_path) / "final_model.pt").exists()
@@ -295,12 +306,61 @@ def test_a_second_run_in_the_same_folder_is_rejected(tmp_path, capsys):
     for arguments in ((), ("--resume",)):
         assert run(tmp_path, *arguments) == 78
         folder = tmp_path / "logs" / "latest_run"
-        message = f"another run, process {child.pid}, uses {folder} -> wait until it ends or stop it"
+        message = f"another run, process {child.pid}, uses {folder.as_posix()} -> wait until it ends or stop it"
         assert message in capsys.readouterr().err
     child.kill()
     child.communicate()
     assert run(tmp_path, steps=512) == 0, "the lock of a killed run is free"
     assert len(runs(tmp_path)) == 2
+
+
+def test_a_failed_start_moves_and_writes_nothing(logs, capsys):
+    assert run(logs, steps=512) == 0
+    folder = logs / "logs" / "latest_run"
+
+    def content():
+        return {path: path.read_bytes() for path in (logs / "logs").rglob("*") if path.is_file()}
+
+    before = content()
+    path = logs / "config.toml"
+    for change in (('id = "Pendulum-v1"', 'id = "CartPole-v1"\noptions = { speed = 3 }'), ("[16, 16]", "[16, 8]")):
+        config(logs, steps=1024)
+        path.write_text(path.read_text().replace(*change))
+        arguments = ["--resume"] if "8" in change[1] else []
+        assert main(["--config", str(path), "--logs", str(logs / "logs"), *arguments]) != 0
+        assert content() == before
+    assert "hidden sizes" in capsys.readouterr().err
+    assert folder.is_dir()
+
+
+def test_a_named_run_is_kept_beside_others_and_resumed_by_its_name(logs, capsys):
+    assert run(logs, "--run-id", "short", steps=512) == 0
+    assert run(logs, "--run-id", "short", steps=512) == 78
+    assert "there is a run short in" in capsys.readouterr().err
+    assert main(["--resume", "short", "--steps", "1024", "--logs", str(logs / "logs")]) == 0
+    out = capsys.readouterr().out
+    assert "resumed at 512 steps" in out
+    assert "total_steps 512 -> 1,024: the schedules of learning rate" in out
+    assert out.rstrip().endswith("the run ended: all 1,024 steps are done")
+    info = json.loads((logs / "logs" / "short" / "run.json").read_text())
+    assert (info["ended"], info["steps"]) == ("all 1,024 steps are done", 1024)
+    assert main(["--resume", str(logs / "logs" / "short"), "--steps", "1280"]) == 0, "the path of its folder"
+    assert main(["--resume", "--logs", str(logs / "logs")]) == 78
+    assert "--resume RUN with one of: short (1,280 steps)" in capsys.readouterr().err
+    best = str(logs / "logs" / "short" / "checkpoints" / "best_model.pt")
+    assert run(logs, "--run-id", "next", "--initialize-from", best, steps=512) == 0
+    assert f"starts from {Path(best).as_posix()}" in capsys.readouterr().out
+
+
+def test_another_environment_of_the_same_shape_is_not_resumed_silently(logs, capsys):
+    register("OtherPendulum-v0", "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=200)
+    assert run(logs, steps=512) == 0
+    assert run(logs, "--resume", env="OtherPendulum-v0", steps=1024) == 78
+    err = capsys.readouterr().err
+    assert "the run latest_run was trained in Pendulum-v1, the settings name OtherPendulum-v0" in err
+    assert "--initialize-from latest_run/checkpoints/best_model.pt" in err
+    assert run(logs, "--resume", "--env-options", "g = 9.81", steps=1024) == 0
+    assert "[WARN] env.options were {}, and are {'g': 9.81} from here on" in capsys.readouterr().out
 
 
 def test_a_missing_run_to_resume_is_reported_in_one_line(tmp_path, capsys):
@@ -368,6 +428,12 @@ def test_tensorboard_scalars_have_stable_names(logs):
     assert names >= {f"train/{name}" for name in (*train, "explained_variance")}
     assert names >= {"eval/mean_reward", "speed/steps_per_s", "reward/distance_mean", "reward/crash_mean"}
     assert [event.step for event in events.Scalars("eval/mean_reward")] == [1024, 2048]
+    assert events.Scalars("train/value_loss")[-1].step == 2048, "the last interval"
+    (checkpoints(logs) / "model_step_0000002048.pt").unlink()
+    assert main(["--config", str(path), "--logs", str(logs / "logs"), "--resume"]) == 0
+    events.Reload()
+    steps = [event.step for event in events.Scalars("train/value_loss")]
+    assert steps == sorted(set(steps)), "the curve does not run backwards"
 
 
 def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):

@@ -14,8 +14,13 @@ from trainer.common.reporting.console import print_error
 class WandbRun:
     """One run, opened by `start`. WANDB_MODE=offline keeps all data on this machine."""
 
-    def __init__(self, *, project: str, entity: str | None, folder: Path, needed_by: str) -> None:
-        """Import wandb. Raises ConfigError if it is not installed; `needed_by` is the flag or setting that needs it."""
+    def __init__(
+        self, *, project: str, entity: str | None, folder: Path, needed_by: str, run_id: str | None = None
+    ) -> None:
+        """Import wandb. Raises ConfigError if it is not installed; `needed_by` is the flag or setting that needs it.
+
+        A run with a `run_id` that exists continues.
+        """
         try:
             import wandb
         except ImportError:
@@ -25,12 +30,14 @@ class WandbRun:
                 code="E_EXTRA",
             ) from None
         self._wandb, self._project, self._entity, self._folder = wandb, project, entity, folder
+        self._same = {"id": run_id, "resume": "allow"} if run_id else {}
         self._run: Any = None
 
     def start(self, config: Mapping[str, Any]) -> None:
         """Open the run; offline if the service cannot be reached."""
         self._folder.mkdir(parents=True, exist_ok=True)
         options = {"project": self._project, "entity": self._entity, "dir": str(self._folder), "config": dict(config)}
+        options |= self._same
         try:
             self._run = self._wandb.init(**options)
         except Exception as error:  # noqa: BLE001

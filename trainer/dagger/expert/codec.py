@@ -1,4 +1,8 @@
-"""Messages to and from an expert's process: a length, then MessagePack, with arrays as dtype, shape, bytes."""
+"""Messages to and from an expert's process: a length, then MessagePack.
+
+Arrays are sent as dtype, shape and bytes. Tuples, sets and dicts whose keys are not texts, which MessagePack does not
+have, arrive as what they were.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import msgspec
 import numpy as np
 
 _LENGTH = struct.Struct("<Q")
-_ARRAY, _OTHER = 1, 2
+_ARRAY, _OTHER, _TUPLE, _SET, _DICT = 1, 2, 3, 4, 5
 
 
 class Opaque:
@@ -30,19 +34,53 @@ def _encode_value(value: Any) -> Any:
         parts = (value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes())
         return msgspec.msgpack.Ext(_ARRAY, msgspec.msgpack.encode(parts))
     if callable(getattr(value, "__array__", None)):  # tensors of any library
-        return _encode_value(np.asarray(value))
+        array = np.asarray(value)
+        if array.dtype.kind in "biufSU":
+            return _encode_value(array)
     return msgspec.msgpack.Ext(_OTHER, repr(value)[:200].encode("utf-8", "replace"))
 
 
 def _decode_value(code: int, data: memoryview) -> Any:
-    if code != _ARRAY:
-        return Opaque(bytes(data).decode("utf-8", "replace"))
-    dtype, shape, raw = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], bytes])
-    return np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
+    match code:
+        case 1:
+            dtype, shape, raw = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], bytes])
+            return np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
+        case 3:
+            return tuple(_decoder.decode(data))
+        case 4:
+            return set(_decoder.decode(data))
+        case 5:
+            return dict(_decoder.decode(data))
+    return Opaque(bytes(data).decode("utf-8", "replace"))
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_value)
 _decoder = msgspec.msgpack.Decoder(ext_hook=_decode_value)
+
+
+def _marked(value: Any) -> Any:
+    """Return a value in which tuples, sets and dicts with other keys than texts are marked as such."""
+    kind = type(value)
+    if kind is list:
+        return [_marked(item) for item in value]
+    if isinstance(value, dict):
+        if all(type(key) is str for key in value):
+            return {key: _marked(item) for key, item in value.items()}
+        return _ext(_DICT, [[_marked(key), _marked(item)] for key, item in value.items()])
+    if isinstance(value, tuple):
+        return _ext(_TUPLE, [_marked(item) for item in value])
+    if isinstance(value, set | frozenset):
+        return _ext(_SET, [_marked(item) for item in value])
+    return value
+
+
+def _ext(code: int, items: list[Any]) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(code, _encoder.encode(items))
+
+
+def encode_state(state: Any) -> msgspec.Raw:
+    """Return a state as a part of a message. Raises TypeError, ValueError, OverflowError or RecursionError."""
+    return msgspec.Raw(_encoder.encode(_marked(state)))
 
 
 def pack(message: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import inspect
 import os
@@ -9,6 +10,7 @@ import queue
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.errors import describe_exception
 from schemas.process.lifeline import die_with_parent, end_with_parent
+from trainer.common.user_code import describe
 from trainer.dagger.expert.codec import pack, read_message
 
 SEND_INTERVAL_S = 0.02
@@ -62,15 +64,12 @@ def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
     try:
         spec = importlib.util.spec_from_file_location("hotlap_expert", path)
         assert spec is not None
-        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    except SyntaxError as error:  # its text contains the line
-        _send(out, {"raised": f"{type(error).__name__}: {error}"})
-        return None
+        exec(compile(_source(path), path, "exec"), module.__dict__)  # noqa: S102
     except BaseException as error:  # noqa: BLE001
-        _send(out, {"raised": describe_exception(error)})
+        traceback.print_exc()
+        _send(out, {"raised": describe(error)})
         return None
     run = getattr(module, "run", None)
     if not callable(run) or not _takes_one_argument(run):
@@ -78,6 +77,12 @@ def _load(path: Path, out: int) -> Callable[[Any], Any] | None:
         return None
     _send(out, {"loaded": True})
     return run  # type: ignore[no-any-return]
+
+
+def _source(path: Path) -> bytes | str:
+    """Return the text of a file. Python itself does not read UTF-16, which some editors and shells write."""
+    data = path.read_bytes()
+    return data.decode("utf-16") if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else data
 
 
 def _takes_one_argument(function: Callable[..., Any]) -> bool:
@@ -102,8 +107,9 @@ def _act(run: Callable[[Any], Any], states: list[Any], out: int) -> None:
             action = run(state)
             pack(action)
         except BaseException as error:  # noqa: BLE001
+            traceback.print_exc()
             _send(out, {"actions": actions})
-            _send(out, {"raised": describe_exception(error)})
+            _send(out, {"raised": describe(error)})
             return
         actions.append(action)
     _send(out, {"actions": actions})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -20,9 +21,9 @@ td:first-child,th:first-child,td.words{text-align:left}.completed{color:#17692c}
 svg{background:#fafafa;border:1px solid #ddd;margin-right:1em}video{width:320px}
 figure{display:inline-block;margin:0 1em 1em 0}
 """
-_WIDTH, _HEIGHT, _MARGIN = 340, 180, 34
-
-
+_WIDTH, _HEIGHT, _MARGIN, _FONT_SIZE = 340, 180, 34, 11
+_CHARACTER_WIDTH = 0.65 * _FONT_SIZE
+"""At least the width of a digit, a point or a sign in the fonts of browsers."""
 _MAX_DETAILS_BYTES = 64 << 20
 
 
@@ -65,6 +66,8 @@ def _section(result: MilestoneResult, details: dict[str, Any]) -> Iterable[str]:
     name = result.milestone_id
     description = str((details.get("milestone") or {}).get("description") or "")
     yield f'<h2 id="{quote(name)}">{escape(name)}</h2><p>{escape(description)}</p>'
+    if note := (details.get("expert") or {}).get("note"):
+        yield f"<p class=failed>{escape(str(note))}</p>"
     rounds = details.get("rounds") or []
     if rounds:
         labels = [float(r["labels"]) for r in rounds]
@@ -89,21 +92,23 @@ def _section(result: MilestoneResult, details: dict[str, Any]) -> Iterable[str]:
 def _curve(title: str, xs: Sequence[float], ys: Sequence[float], *, top: float | None = None) -> str:
     low, high = (0.0, top) if top is not None else (min(ys), max(ys))
     span, width = (high - low) or 1.0, max(xs) or 1.0
+    marks = [f"{number:.3g}" for number in (high, low)]
+    left = max(_MARGIN, math.ceil(max(map(len, marks)) * _CHARACTER_WIDTH) + 8)  # otherwise the labels are cut off
     inner_width, inner_height = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
     points = [
-        (_MARGIN + x / width * inner_width, _HEIGHT - _MARGIN - (y - low) / span * inner_height)
+        (left + x / width * inner_width, _HEIGHT - _MARGIN - (y - low) / span * inner_height)
         for x, y in zip(xs, ys, strict=True)
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#2a62b8"/>' for x, y in points)
-    base = _HEIGHT - _MARGIN
+    base, right = _HEIGHT - _MARGIN, left + inner_width
     return (
-        f'<svg width="{_WIDTH}" height="{_HEIGHT}" font-size="11" fill="#444">'
-        f'<path d="M{_MARGIN} {_MARGIN}V{base}H{_WIDTH - _MARGIN}" fill="none" stroke="#999"/>'
-        f'<text x="{_MARGIN}" y="{_MARGIN - 12}">{escape(title)}</text>'
-        f'<text x="{_MARGIN - 4}" y="{_MARGIN + 4}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{_MARGIN - 4}" y="{base}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{_WIDTH - _MARGIN}" y="{base + 16}" text-anchor="end">{max(xs):.0f} labels</text>'
+        f'<svg width="{right + _MARGIN}" height="{_HEIGHT}" font-size="{_FONT_SIZE}" fill="#444">'
+        f'<path d="M{left} {_MARGIN}V{base}H{right}" fill="none" stroke="#999"/>'
+        f'<text x="{left}" y="{_MARGIN - 12}">{escape(title)}</text>'
+        f'<text x="{left - 4}" y="{_MARGIN + 4}" text-anchor="end">{marks[0]}</text>'
+        f'<text x="{left - 4}" y="{base}" text-anchor="end">{marks[1]}</text>'
+        f'<text x="{right}" y="{base + 16}" text-anchor="end">{max(xs):.0f} labels</text>'
         f'<polyline points="{line}" fill="none" stroke="#2a62b8" stroke-width="1.5"/>{dots}</svg>'
     )
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.common.reporting.video import VideoWriter
-from trainer.dagger.environment import MilestoneEnv
+from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.expert.client import Expert
-from trainer.dagger.messages import Activity, Event, MilestoneJob
+from trainer.dagger.messages import Activity, Event, Message, MilestoneJob
 from trainer.dagger.milestones import Milestone
+from trainer.dagger.reporting.videos import MilestoneVideos
 from trainer.dagger.training.episodes import Episode, EpisodeSpec
 from trainer.dagger.training.progress_store import labels_folder
 from trainer.dagger.training.start_states import episode_seed
@@ -27,9 +27,10 @@ class MilestoneContext:
     milestone: Milestone
     envs: list[MilestoneEnv]
     start_state: bytes | None
-    expert: Expert
+    expert: Expert | None  #: None: only demonstrations exist
     emit: Emit
     folder: Path  #: of progress and labels
+    videos: MilestoneVideos
 
     @property
     def labels_folder(self) -> Path:
@@ -39,6 +40,10 @@ class MilestoneContext:
     def heartbeat(self) -> None:
         """Report that the milestone makes progress, so that it does not count as stalled."""
         self.emit(Activity())
+
+    def report(self, text: str) -> None:
+        """Send a line about the milestone to the user."""
+        self.emit(Message(text=f"{self.milestone.id}: {text}"))
 
     def gather(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Return episodes as a list, with a heartbeat after each."""
@@ -55,9 +60,3 @@ class MilestoneContext:
     def seeds(self, count: int, *purpose: str | int) -> list[int]:
         """Return the seeds of the episodes for one purpose."""
         return [episode_seed(self.job, self.milestone.id, *purpose, k) for k in range(count)]
-
-    def new_video(self, kind: str) -> VideoWriter | None:
-        """Return a writer for one video, or None if no videos are recorded."""
-        if not self.job.record_video:
-            return None
-        return VideoWriter(Path(self.job.output_dir) / kind / self.milestone.id, self.envs[0].frames_per_second())

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.dagger.actions import Labels
-from trainer.dagger.environment import MilestoneEnv
+from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.expert.client import Expert
+from trainer.dagger.expert.memory import MOST_STATES
 
 _MAX_UNLABELLED = 256
 """States of one episode that are kept until they are labelled together."""
@@ -25,10 +26,10 @@ PolicyFn = Callable[[NDArray[Any]], Labels]
 
 
 class FrameSink(Protocol):
-    """Receives the frames of an episode."""
+    """Records the frames of an episode."""
 
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        """Add one frame [height, width, 3]."""
+    def record(self, env: MilestoneEnv) -> None:
+        """Add a frame of the environment's current state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,31 @@ def collect_labels(
         yield LabelledEpisode(episode, np.stack(ended.observations), labels)
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertEpisode:
+    """The outcome of an expert's episode, the first states that it saw, and what it did in them."""
+
+    episode: Episode
+    states: tuple[Any, ...]
+    labels: tuple[Labels, ...]
+
+
 def run_expert(
-    env: MilestoneEnv, spec: EpisodeSpec, seed: int, expert: Expert, frames: FrameSink | None
-) -> tuple[Episode, bytes]:
-    """Run one episode of the expert. Return its outcome and the state at its end."""
+    env: MilestoneEnv, spec: EpisodeSpec, seed: int, expert: Expert, frames: FrameSink | None = None
+) -> ExpertEpisode:
+    """Run one episode of the expert. Afterwards the environment is in the state at its end."""
     running = _start_episode(env, spec, 0, seed, frames)
+    states: list[Any] = []
+    labels: list[Labels] = []
     while True:
-        [label] = expert.label([env.expert_state()])
+        state = env.expert_state()
+        [label] = expert.label([state])
+        if len(states) < MOST_STATES:
+            states.append(state)
+            labels.append(label)
         episode = _step(running, spec, label)
         if episode is not None:
-            return episode, env.save_state()
+            return ExpertEpisode(episode, tuple(states), tuple(labels))
 
 
 def _run_episodes(
@@ -161,7 +177,7 @@ def _start_episode(
 ) -> _RunningEpisode:
     running = _RunningEpisode(env, number, env.reset(seed, spec.start_state), frames)
     if frames is not None:
-        frames.write(env.render())
+        frames.record(env)
     return running
 
 
@@ -196,7 +212,7 @@ def _step(running: _RunningEpisode, spec: EpisodeSpec, action: Labels) -> Episod
     running.observation, is_over, reached = running.env.step(action)
     running.steps += 1
     if running.frames is not None:
-        running.frames.write(running.env.render())
+        running.frames.record(running.env)
     success = spec.milestone_id in reached
     if success or is_over or running.steps >= spec.max_steps:
         return Episode(running.number, success, running.steps)

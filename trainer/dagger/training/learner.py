@@ -22,7 +22,7 @@ from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common.eager_adam import EagerAdam
 from trainer.common.rng import numpy_rng_for
 from trainer.dagger.actions import ActionSpec, Labels
-from trainer.dagger.environment import ObservationSpec
+from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.training.dataset import Dataset
 from trainer.dagger.training.loss import ImitationLoss
 from trainer.dagger.training.networks import ImageNetwork, PolicyNetwork, VectorNetwork
@@ -189,6 +189,7 @@ class DaggerLearner:
             "optimizer_state_dict": copy_tensors(self._optimizer.state_dict()),
             "training_history": history,
             "picture": list(self._spec.shape),
+            "picture_max": self._spec.image_max,
             "hidden": self._config.hidden,
             "action_kind": self._actions.kind,
             "action_space": self._space.model_dump(mode="json"),
@@ -241,7 +242,7 @@ class DaggerLearner:
         if not self._spec.is_image:
             return self._normaliser(observations).to(self._config.device)
         image = torch.from_numpy(np.ascontiguousarray(observations)).to(self._config.device)
-        return image.permute(0, 3, 1, 2).float() / 255.0
+        return image.permute(0, 3, 1, 2).float() / self._spec.image_max
 
     def _targets(self, labels: Labels) -> Tensor:
         return self.loss.targets(labels).to(self._config.device)

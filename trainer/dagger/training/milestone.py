@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -18,20 +17,23 @@ from schemas.model import MAX_MODEL_BYTES
 from schemas.storage.files import REAL_DISK, read_with_retries
 from schemas.storage.held_open import retry_while_held_open
 from trainer.common.reporting.video import remove_unfinished
-from trainer.dagger.environment import MilestoneEnv, open_environments
+from trainer.dagger.environment.creation import open_environments
+from trainer.dagger.environment.errors import EnvironmentRaisedError
+from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.expert.client import Expert
+from trainer.dagger.expert.evaluation import completed_state, evaluate_expert, require_strong_expert
+from trainer.dagger.inputs import Inputs, inputs_of
 from trainer.dagger.messages import ExpertEvaluated, Message, MilestoneJob, RoundDone
 from trainer.dagger.milestones import Milestone
+from trainer.dagger.reporting.videos import MilestoneVideos
 from trainer.dagger.results import MilestoneResult, new_result
 from trainer.dagger.training.artifacts import write_details, write_models
 from trainer.dagger.training.context import EXPERT_VIDEOS, POLICY_VIDEOS, Emit, MilestoneContext
 from trainer.dagger.training.dataset import Dataset
-from trainer.dagger.training.episodes import Episode, EpisodeSpec, EpisodeStatistics, run_expert, run_policy
+from trainer.dagger.training.episodes import EpisodeSpec, EpisodeStatistics, run_policy
 from trainer.dagger.training.learner import DaggerLearner, LearnerConfig
 from trainer.dagger.training.progress_store import (
-    ExpertEvaluation,
     MilestoneProgress,
-    fingerprint_of,
     load_progress,
     save_progress,
     work_folder,
@@ -44,16 +46,10 @@ _PROBE_SIZE = 8
 log = logging.getLogger("trainer.dagger")
 
 
-class ExpertTooWeakError(HotlapError):
-    """The expert's success rate is too low to learn from it."""
-
-    code = "E_EXPERT_WEAK"
-
-
 def run_milestone(job: MilestoneJob, emit: Emit, expert_log: IO[bytes]) -> MilestoneResult:
     """Run a milestone to its end and return the result. An expected failure is a result with a reason of one line."""
     milestone = next(m for m in job.config.milestones if m.id == job.milestone_id)
-    progress, reason = MilestoneProgress(""), ""
+    progress, reason = MilestoneProgress(Inputs({}, "")), ""
     try:
         with closing(_run_steps(job, milestone, emit, expert_log)) as steps:
             for progress in steps:  # noqa: B007
@@ -71,88 +67,74 @@ def _run_steps(
 ) -> Generator[MilestoneProgress]:
     """Do the steps that are left, and yield the progress after each."""
     with ExitStack() as stack:
-        envs = open_environments(job.config, MAX_ENVS)
+        folder_of_config = Path(job.config_dir) if job.config_dir else None
+        envs = open_environments(job.config, MAX_ENVS, folder=folder_of_config)
         for env in envs:
-            stack.callback(env.close)
+            stack.callback(_close, env)
         path = Path(job.expert_dir) / f"{milestone.id}.py"
         start_state = read_start_state(milestone, job, envs[0], expert_log)
-        timeout_s = job.settings.expert_timeout
-        expert = stack.enter_context(Expert(path, envs[0].actions, call_timeout_s=timeout_s, log=expert_log))
-        folder = work_folder(job)
-        expert_source = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
-        progress, note = load_progress(folder, fingerprint_of(job, milestone, expert_source, start_state))
-        if note:
-            emit(Message(text=f"{milestone.id}: {note}"))
+        expert, expert_source, folder = None, b"", work_folder(job)
+        if path.is_file() or not job.demonstrations:
+            timeout_s = job.settings.expert_timeout
+            expert = stack.enter_context(Expert(path, envs[0].actions, call_timeout_s=timeout_s, log=expert_log))
+            expert_source = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        progress, note = load_progress(folder, inputs_of(job, milestone, expert_source, start_state, envs[0]))
         for kind in (EXPERT_VIDEOS, POLICY_VIDEOS):
             remove_unfinished(Path(job.output_dir) / kind / milestone.id)
-        context = MilestoneContext(job, milestone, envs, start_state, expert, emit, folder)
+        videos = MilestoneVideos(
+            Path(job.output_dir), milestone.id, lambda text: emit(Message(text=text)), enabled=job.record_video
+        )
+        context = MilestoneContext(job, milestone, envs, start_state, expert, emit, folder, videos)
+        for text in (note, envs[0].spec.note, envs[0].start_note()):
+            if text:
+                context.report(text)
+        if expert is None:
+            context.report("has no expert: its policy is cloned from the demonstrations alone")
+            yield from _train(context, progress, milestone.max_steps, rounds=1)
+            return
         if progress.expert is None:
-            progress = replace(progress, expert=_evaluate_expert(context))
+            progress = replace(progress, expert=evaluate_expert(context))
             save_progress(folder, progress)
         yield progress
         assert progress.expert is not None
-        yield from _train(context, progress, _step_limit(context, progress.expert))
-
-
-def _evaluate_expert(context: MilestoneContext) -> ExpertEvaluation:
-    """Run the expert's episodes, and save the state in which it first reached the milestone if it is good enough."""
-    spec, settings = context.episode_spec(context.milestone.max_steps), context.job.settings
-    episodes: list[Episode] = []
-    reached: bytes | None = None
-    for number, seed in enumerate(context.seeds(settings.eval_episodes, "expert"), start=1):
-        episode, state = _run_expert_episode(context, spec, seed, number)
-        context.heartbeat()
-        if episode.success and reached is None:
-            reached = state
-        episodes.append(episode)
-    statistics = EpisodeStatistics.of(episodes)
-    limit = None
-    if statistics.mean_steps is not None and statistics.success_rate >= settings.min_success_rate:
-        limit = math.ceil(statistics.mean_steps * settings.step_multiplier)
-    if limit is not None and reached is not None:
-        save_completed_state(context.milestone.id, reached, context.job)
-    return ExpertEvaluation(statistics, tuple((e.success, e.steps) for e in episodes), limit)
-
-
-def _run_expert_episode(context: MilestoneContext, spec: EpisodeSpec, seed: int, number: int) -> tuple[Episode, bytes]:
-    context.expert.seed(seed)
-    with ExitStack() as stack:
-        video = context.new_video(EXPERT_VIDEOS)
-        frames = None if video is None else stack.enter_context(video)
-        episode, state = run_expert(context.envs[0], spec, seed, context.expert, frames)
-        if video is not None:
-            outcome = "success" if episode.success else "failure"
-            video.finish(f"expert_eval_ep{number}_{outcome}_steps{episode.steps}.mp4")
-    return episode, state
-
-
-def _step_limit(context: MilestoneContext, expert: ExpertEvaluation) -> int:
-    """Report the expert's evaluation and return the step limit. Raises ExpertTooWeakError."""
-    statistics, limit = expert.statistics, expert.max_episode_steps
-    context.emit(
-        ExpertEvaluated(success_rate=statistics.success_rate, mean_steps=statistics.mean_steps, max_episode_steps=limit)
-    )
-    if limit is None:
-        required = context.job.settings.min_success_rate
-        raise ExpertTooWeakError(
-            f"the expert's success rate is {statistics.success_rate:.2f}, below {required:.2f}",
-            hint="improve the expert, or lower --min-success-rate",
+        statistics, limit = progress.expert.statistics, progress.expert.max_episode_steps
+        emit(
+            ExpertEvaluated(
+                success_rate=statistics.success_rate, mean_steps=statistics.mean_steps, max_episode_steps=limit
+            )
         )
-    return limit
+        yield from _train(
+            context, progress, require_strong_expert(context, progress.expert), job.settings.dagger_iterations
+        )
 
 
-def _train(context: MilestoneContext, progress: MilestoneProgress, limit: int) -> Generator[MilestoneProgress]:
+def _close(env: MilestoneEnv) -> None:
+    """Close an environment. An exception in it changes nothing any more, and is only logged."""
+    try:
+        env.close()
+    except EnvironmentRaisedError:
+        log.exception("an environment cannot be closed")
+
+
+def _train(
+    context: MilestoneContext, progress: MilestoneProgress, limit: int, rounds: int
+) -> Generator[MilestoneProgress]:
     """Do the rounds that are left, write the models, and evaluate the best policy over many episodes."""
     settings, spec = context.job.settings, context.episode_spec(limit)
     learner = _new_learner(context, progress.learner)
     start_from = context.job.start_from
     if start_from and not progress.learner:
         learner.start_from(read_with_retries(Path(start_from), limit=MAX_MODEL_BYTES), Path(start_from).name)
-    while len(progress.rounds) < settings.dagger_iterations:
+    while len(progress.rounds) < rounds and not _is_good_enough(context, progress):
         progress = run_round(context, spec, learner, progress)
         save_progress(context.folder, progress)
         yield progress
-        context.emit(_round_done(progress, settings.dagger_iterations))
+        context.emit(_round_done(progress, rounds))
+    if len(progress.rounds) < rounds:
+        context.report(
+            f"ends after {len(progress.rounds)} of {rounds} rounds, because in the last "
+            f"{settings.patience} its policy was as good as its expert (--patience)"
+        )
     rows = np.arange(_PROBE_SIZE) % progress.rounds[0].labels
     probe, _ = Dataset(context.labels_folder, 1).batch(rows)
     best = _new_learner(context, progress.best)
@@ -161,8 +143,28 @@ def _train(context: MilestoneContext, progress: MilestoneProgress, limit: int) -
         seeds = context.seeds(settings.final_eval_episodes, "final")
         episodes = context.gather(run_policy(context.envs, spec, seeds, best.act))
         progress = replace(progress, final=EpisodeStatistics.of(episodes))
+        if context.expert is None:
+            _save_policys_end(context, spec, [seeds[e.number] for e in episodes if e.success], best)
         save_progress(context.folder, progress)
         yield progress
+
+
+def _save_policys_end(context: MilestoneContext, spec: EpisodeSpec, seeds: list[int], policy: DaggerLearner) -> None:
+    """Save the state in which a policy reached the milestone, because an expert does not exist that could do it."""
+    for seed in seeds[:1]:
+        [episode] = run_policy(context.envs[:1], spec, [seed], policy.act)
+        state = completed_state(context) if episode.success else None
+        if state is not None:
+            save_completed_state(context.milestone.id, state, context.job)
+
+
+def _is_good_enough(context: MilestoneContext, progress: MilestoneProgress) -> bool:
+    """Return whether the policy succeeded as often as its expert in the last rounds, as many as --patience requires."""
+    patience, expert = context.job.settings.patience, progress.expert
+    if expert is None or not 0 < patience <= len(progress.rounds):
+        return False
+    last = progress.rounds[-patience:]
+    return all(done.evaluation.success_rate >= expert.statistics.success_rate for done in last)
 
 
 def _new_learner(context: MilestoneContext, state: dict[str, Any]) -> DaggerLearner:

@@ -12,6 +12,8 @@ from schemas.model import LOG_STD_START
 from trainer.common.rng import key_for
 from trainer.networks.network import Network, Shape, build_network, orthogonal, run_stack
 
+_SMALLEST_SIDE = 16  #: of an image that two convolutions of `ImageNetwork` fit into
+
 
 class PolicyNetwork(Protocol):
     """The network of a learner."""
@@ -60,7 +62,11 @@ class ImageNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key_for(seed, f"dagger/{milestone_id}"))
             self.convolutions = nn.Sequential(
-                nn.Conv2d(channels, 16, 8, stride=4, padding=2), nn.ReLU(), nn.Conv2d(16, 32, 4, stride=2), nn.ReLU()
+                *_padding(height, width),
+                nn.Conv2d(channels, 16, 8, stride=4, padding=2),
+                nn.ReLU(),
+                nn.Conv2d(16, 32, 4, stride=2),
+                nn.ReLU(),
             )
             with torch.no_grad():
                 features = self.convolutions(torch.zeros(1, channels, height, width)).numel()
@@ -87,3 +93,9 @@ class ImageNetwork(nn.Module):
     def module(self) -> nn.Module:
         """Return this module."""
         return self
+
+
+def _padding(height: int, width: int) -> list[nn.Module]:
+    """Return a layer that enlarges images that are too low or narrow for the convolutions."""
+    bottom, right = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
+    return [nn.ZeroPad2d((0, right, 0, bottom))] if bottom or right else []

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
+import os
 import pickle
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
-from schemas.errors import HotlapError
-from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import REAL_DISK, read_regular, read_with_retries, write_atomic
-from schemas.storage.held_open import is_held_open, retry_while_held_open
+from schemas.errors import ConfigError
+from schemas.storage.files import REAL_DISK, read_regular, write_atomic
+from schemas.storage.held_open import retry_while_held_open
 from schemas.storage.windows_paths import shown_path
+from trainer.dagger.inputs import FORMAT, Inputs, changed_files, changed_flags
+from trainer.dagger.kept_work import ProgressError, keep_work
 from trainer.dagger.messages import MilestoneJob
-from trainer.dagger.milestones import Milestone
-from trainer.dagger.training.dataset import count_labels
+from trainer.dagger.training.dataset import count_labels, round_folder
 from trainer.dagger.training.episodes import EpisodeStatistics
 
-FORMAT = "hotlap.dagger_progress/2"
-"""Increased if progress of an older version cannot be continued with the same result."""
 _MAX_PROGRESS_BYTES = 4 << 30
 _DAMAGED = (
     pickle.UnpicklingError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError
 )  # fmt: skip
 """Exceptions of `torch.load` for a truncated or overwritten file, and those that unexpected content causes."""
-
-
-class ProgressError(HotlapError):
-    """Progress that cannot be read or moved now. Nothing was changed."""
-
-    code = "E_OS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +35,7 @@ class ExpertEvaluation:
     statistics: EpisodeStatistics
     episodes: tuple[tuple[bool, int], ...]  #: success and steps of each
     max_episode_steps: int | None  #: None: the expert succeeds too rarely
+    note: str = ""  #: what users should know about the expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +46,7 @@ class CompletedRound:
     labels: int  #: in all rounds up to this one
     loss: float
     evaluation: EpisodeStatistics
-    collected_success_rate: float
+    collected_success_rate: float | None  #: None: the labels are those of demonstrations
     seconds: float
     evaluation_seconds: float  #: the part of `seconds` that the evaluation took
 
@@ -65,7 +55,7 @@ class CompletedRound:
 class MilestoneProgress:
     """The saved progress of a milestone."""
 
-    fingerprint: str
+    inputs: Inputs
     expert: ExpertEvaluation | None = None
     rounds: tuple[CompletedRound, ...] = ()
     learner: dict[str, Any] = field(default_factory=dict)  #: the learner's state after the last round
@@ -99,24 +89,6 @@ class MilestoneProgress:
         }
 
 
-def fingerprint_of(job: MilestoneJob, milestone: Milestone, expert: bytes, start_state: bytes | None) -> str:
-    """Return a hash of all that decides a milestone's result. Progress with another fingerprint cannot be continued."""
-    document = {
-        "format": FORMAT,
-        "milestone": milestone.model_dump(mode="json"),
-        "env": job.config.env,
-        "env_options": job.config.env_options,
-        "settings": job.settings.model_dump(mode="json"),
-        "expert": hashlib.sha256(expert).hexdigest(),
-        "start": None if start_state is None else hashlib.sha256(start_state).hexdigest(),
-    }
-    if job.start_from:
-        document["start_from"] = hashlib.sha256(
-            read_with_retries(Path(job.start_from), limit=MAX_MODEL_BYTES)
-        ).hexdigest()
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
 def work_folder(job: MilestoneJob) -> Path:
     """Return the folder of a milestone's progress and labels."""
     return Path(job.output_dir) / "work" / job.milestone_id
@@ -127,36 +99,61 @@ def labels_folder(folder: Path) -> Path:
     return folder / "data"
 
 
-def load_progress(folder: Path, fingerprint: str) -> tuple[MilestoneProgress, str]:
+def load_progress(folder: Path, inputs: Inputs) -> tuple[MilestoneProgress, str]:
     """Return the saved progress and a note for the user, which may be "".
 
-    A work folder that cannot be continued is renamed and kept, and the progress is new. Raises HotlapError if the
-    folder cannot be read at the moment; then nothing is changed.
+    A work folder that cannot be continued is renamed and kept, and the progress is new. Raises ProgressError if the
+    folder cannot be read at the moment, and ConfigError if flags differ from those of the earlier rounds; then nothing
+    is changed.
     """
     path, labels = folder / "progress.pt", labels_folder(folder)
     try:
         if not _has_progress(path):
-            if not any(labels.glob("round_*/labels_*.npy")):
-                return MilestoneProgress(fingerprint), ""
-            return _start_from_scratch(folder, fingerprint, f"{shown_path(path)} does not exist", "unreadable")
+            if not _has_labels(labels):
+                return MilestoneProgress(inputs), ""
+            return _start_from_scratch(folder, inputs, f"{shown_path(path)} does not exist", "unreadable")
         data = retry_while_held_open(lambda: read_regular(path, limit=_MAX_PROGRESS_BYTES), pause=REAL_DISK.pause)
         try:
             progress = _from_document(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         except _DAMAGED as error:
-            return _start_from_scratch(
-                folder, fingerprint, f"{shown_path(path)} is damaged ({type(error).__name__})", "unreadable"
-            )
-        if progress.rounds and count_labels(labels, len(progress.rounds)) != progress.rounds[-1].labels:
-            return _start_from_scratch(folder, fingerprint, f"labels are missing in {shown_path(labels)}", "unreadable")
+            reason = f"{shown_path(path)} is damaged ({type(error).__name__})"
+            return _start_from_scratch(folder, inputs, reason, "unreadable")
+        rounds = len(progress.rounds)
+        if rounds and count_labels(labels, rounds) != progress.rounds[-1].labels:
+            return _start_from_scratch(folder, inputs, f"labels are missing in {shown_path(labels)}", "unreadable")
+        if os.path.lexists(round_folder(labels, rounds + 1)):  # that of an interrupted round is `rounds`
+            reason = f"{shown_path(path)} is older than the labels: it has {rounds} rounds"
+            return _start_from_scratch(folder, inputs, reason, "unreadable")
     except OSError as error:
         raise ProgressError(
             f"{error.filename or path} cannot be read: {error.strerror or error}",
             hint="correct its permissions or the disk, then run the command again; nothing was removed",
         ) from None
-    if progress.fingerprint != fingerprint:
-        reason = "its settings, expert or start state changed, or Hotlap did"
-        return _start_from_scratch(folder, fingerprint, reason, "old")
-    return progress, f"continues after round {len(progress.rounds)}" if progress.rounds else ""
+    return _continue(folder, progress, inputs)
+
+
+def _continue(folder: Path, progress: MilestoneProgress, inputs: Inputs) -> tuple[MilestoneProgress, str]:
+    """Return progress that was read, or new progress if something that decides the result changed."""
+    rounds, old = len(progress.rounds), progress.inputs
+    if old.document:
+        flags, files = changed_flags(old.document, inputs.document), changed_files(old.document, inputs.document)
+    else:  # of a version of Hotlap that stored only the fingerprint
+        is_same = old.fingerprint == inputs.fingerprint
+        flags, files = [], [] if is_same else ["its settings, config, expert, start state or Hotlap's version"]
+    if not flags and not files:
+        return progress, f"continues after round {rounds}" if rounds else ""
+    if flags and rounds:
+        raise ConfigError(
+            f"its {rounds} round{'' if rounds == 1 else 's'} so far had other flags: now {', '.join(flags)}",
+            hint="use the earlier flags to continue, or --fresh to train from scratch (its labels are kept)",
+        )
+    if not _has_labels(labels_folder(folder)):
+        return MilestoneProgress(inputs), ""
+    return _start_from_scratch(folder, inputs, f"{' and '.join([*files, *flags])} changed", "old")
+
+
+def _has_labels(folder: Path) -> bool:
+    return any(folder.glob("round_*/labels_*.npy"))
 
 
 def _has_progress(path: Path) -> bool:
@@ -168,38 +165,24 @@ def _has_progress(path: Path) -> bool:
     return True
 
 
-def _start_from_scratch(folder: Path, fingerprint: str, reason: str, kind: str) -> tuple[MilestoneProgress, str]:
-    new_path = _rename_old(folder, kind)
-    return MilestoneProgress(
-        fingerprint
-    ), f"starts from scratch, because {reason}; the earlier work is kept in {shown_path(new_path)}"
-
-
-def _rename_old(folder: Path, kind: str) -> Path:
-    """Rename a work folder to `<ID>.<kind>-<time>` and return the new path. Raises ProgressError."""
-    stem = f"{folder.name}.{kind}-{datetime.now(UTC):%Y%m%d_%H%M%S}"
-    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
-    target = next(path for path in map(folder.with_name, names) if not path.exists())
-    try:
-        retry_while_held_open(lambda: folder.rename(target), is_temporary=is_held_open, pause=REAL_DISK.pause)
-    except OSError as error:
-        raise ProgressError(
-            f"{shown_path(folder)} cannot be renamed to {target.name}: {error.strerror or error}",
-            hint="rename or remove it, then run the command again",
-        ) from None
-    return target
+def _start_from_scratch(folder: Path, inputs: Inputs, reason: str, kind: str) -> tuple[MilestoneProgress, str]:
+    kept = keep_work(folder, kind)
+    note = f"starts from scratch, because {reason}; the earlier work is kept in {shown_path(kept)}"
+    return MilestoneProgress(inputs), note
 
 
 def save_progress(folder: Path, progress: MilestoneProgress) -> None:
     """Write the progress atomically."""
     document = {
         "format": FORMAT,
-        "fingerprint": progress.fingerprint,
+        "fingerprint": progress.inputs.fingerprint,
+        "inputs": dict(progress.inputs.document),
         "expert": progress.expert
         and {
             "score": _as_list(progress.expert.statistics),
             "episodes": [list(e) for e in progress.expert.episodes],
             "max_episode_steps": progress.expert.max_episode_steps,
+            "note": progress.expert.note,
         },
         "rounds": [
             [
@@ -215,19 +198,20 @@ def save_progress(folder: Path, progress: MilestoneProgress) -> None:
     }
     buffer = io.BytesIO()
     torch.save(document, buffer)
-    folder.mkdir(parents=True, exist_ok=True)
+    REAL_DISK.make_folder(folder)
     write_atomic(folder / "progress.pt", buffer.getvalue())
 
 
 def _from_document(document: dict[str, Any]) -> MilestoneProgress:
     expert, final = document["expert"], document["final"]
     return MilestoneProgress(
-        fingerprint=document["fingerprint"],
+        inputs=Inputs(document.get("inputs") or {}, document["fingerprint"]),
         expert=expert
         and ExpertEvaluation(
             EpisodeStatistics(*expert["score"]),
             tuple((success, steps) for success, steps in expert["episodes"]),
             expert["max_episode_steps"],
+            expert.get("note", ""),
         ),
         rounds=tuple(
             CompletedRound(beta, labels, loss, EpisodeStatistics(*evaluation), *numbers)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
+from schemas.errors import ConfigError
 from schemas.storage.files import read_with_retries, write_atomic
 from schemas.storage.windows_paths import shown_path
 from trainer.common.rng import key_for
-from trainer.dagger.environment import MilestoneEnv, StateError
+from trainer.dagger.environment.errors import StateError
+from trainer.dagger.environment.milestone_env import MilestoneEnv
 from trainer.dagger.expert.client import Expert
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone, completed_state_name
@@ -27,6 +29,11 @@ def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv,
     name = milestone.start_state_name()
     if name is None:
         return None
+    if not env.can_save():
+        raise ConfigError(
+            f"env {job.config.env} does not have save_state() and load_state(), but {milestone.id} starts from {name}",
+            hint='add them, or let every milestone start with reset(): "starting_state": null',
+        )
     path = Path(job.state_dir) / name
     if not path.exists():
         _make_start_state(path, milestone, job, env, log)
@@ -39,7 +46,7 @@ def read_start_state(milestone: Milestone, job: MilestoneJob, env: MilestoneEnv,
     try:
         env.reset(0, state)
     except StateError as error:
-        raise StateError(f"{shown_path(path)}: {error.message}", hint=error.hint) from None
+        raise StateError(f"{shown_path(path)}: {error.message}", hint=error.hint) from error
     return state
 
 
@@ -64,9 +71,8 @@ def _make_start_state(path: Path, milestone: Milestone, job: MilestoneJob, env: 
         for attempt in range(_MAX_EPISODES):
             seed = episode_seed(job, before.id, "expert", attempt)  # the seeds of its evaluation lead to the same state
             expert.seed(seed)
-            episode, state = run_expert(env, spec, seed, expert, None)
-            if episode.success:
-                save_completed_state(before.id, state, job)
+            if run_expert(env, spec, seed, expert).episode.success:
+                save_completed_state(before.id, env.save_state(), job)
                 return
     raise StateError(
         f"{problem}, and the expert of {before.id} did not reach it in {_MAX_EPISODES} episodes",

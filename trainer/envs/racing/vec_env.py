@@ -5,6 +5,7 @@ from __future__ import annotations
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.settings.mirror import MirrorSettings
 from trainer.envs.racing.simulation import RacingSimulation
+from trainer.envs.vec_env import Float32
 
 MIRROR = MirrorSettings(
     observation_pairs=((5, 6), (7, 8)),  # the rays to the left and to the right
@@ -22,6 +23,15 @@ class RacingVecEnv(RacingSimulation):
         self.contract = PolicyContract(
             observation_size=self.OBSERVATION_SIZE, action_space=ContinuousActions.named(self.ACTION_NAMES)
         )
+
+    def save_episodes(self) -> bytes:
+        """Return the state of all cars."""
+        return self.save_state()
+
+    def load_episodes(self, state: bytes) -> Float32:
+        """Restore what `save_episodes` saved and return the observations [n, 15]. Raises ValueError."""
+        self.load_state(state)
+        return self.observe()
 
     def close(self) -> None:
         """Do nothing: the game has no resources to free."""

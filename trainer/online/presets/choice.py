@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,11 @@ def choose_preset(settings: OnlineSettings) -> tuple[Preset | None, str]:
 
 def _tried_environment(name: str, options: dict[str, Any]) -> GymnasiumVecEnv:
     """Return a closed environment after one step: what cannot be used is reported before a run starts."""
-    env = GymnasiumVecEnv(name, 1, **options)
-    env.reset(0)
-    env.step(np.zeros((1, env.contract.action_space.width), np.float32))
-    env.close()
+    with contextlib.chdir(Path.cwd()):  # some environments change the folder, on which the paths of the settings depend
+        env = GymnasiumVecEnv(name, 1, **options)
+        env.reset(0)
+        env.step(np.zeros((1, env.contract.action_space.width), np.float32))
+        env.close()
     return env
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import deque
@@ -11,13 +12,19 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from schemas.storage.guarded import open_own
 from schemas.text import ascii_safe
-from trainer.online.evaluate import ReturnStatistics
+from trainer.online.evaluation.comparison import Verdict
+from trainer.online.evaluation.episodes import ReturnStatistics
 from trainer.online.reporting.system_stats import SystemStats
 
 _LATEST = ("selfplay/stage", "selfplay/elo", "selfplay/win_rate", "train/learning_rate", "train/entropy_coef")
 """Logged with their latest value; all others as means over the interval."""
 _LOAD = ("system/cpu_percent", "system/gpu_percent", "system/gpu_memory_mb")
+
+
+def _open_log(path: Path) -> TextIO:
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
 
 
 class RunConsole:
@@ -27,7 +34,7 @@ class RunConsole:
         self, folder: Path | None, *, total_steps: int, interval_s: float, loggers: list[Any], out: TextIO | None = None
     ) -> None:
         self._out = out or sys.stdout
-        self._log = (folder / "train.log").open("a", encoding="utf-8") if folder else None
+        self._log = _open_log(folder / "train.log") if folder else None
         self._total, self._interval_s, self._loggers = total_steps, interval_s, loggers
         self._episodes: deque[tuple[float, int]] = deque(maxlen=100)
         self._system = SystemStats()
@@ -35,6 +42,7 @@ class RunConsole:
         self._batches = 0
         self._logged_s = time.monotonic()
         self._logged_steps: int | None = None
+        self._last_steps, self._last_metrics = 0, dict[str, float]()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if self._out.isatty():
@@ -77,10 +85,20 @@ class RunConsole:
             self._bar.update(
                 self._task, completed=steps, speed=speed, reward="-" if reward is None else f"{reward:.3g}"
             )
+        self._last_steps, self._last_metrics = steps, metrics
+        if time.monotonic() - self._logged_s >= self._interval_s or self._logged_steps is None:
+            self._log_interval()
+
+    def log_rest(self) -> None:
+        """Write a line and log the means of the batches since the last one, at the end of a run."""
+        if self._batches:
+            self._log_interval()
+
+    def _log_interval(self) -> None:
+        """Write a line and log the means since the last call."""
+        steps, metrics, reward = self._last_steps, self._last_metrics, self._reward()
         now_s = time.monotonic()
         elapsed_s = now_s - self._logged_s
-        if elapsed_s < self._interval_s and self._logged_steps is not None:
-            return
         means = {name: total / self._batches for name, total in self._sums.items()}
         latest = {name: metrics[name] for name in _LATEST if name in metrics}
         self._sums, self._batches = {}, 0
@@ -106,14 +124,21 @@ class RunConsole:
         parts.append(f"{max(0.0, (self._total - steps) / max(speed, 1e-9)) / 60:.0f} min left")
         self.line(", ".join(parts))
 
-    def show_evaluation(self, steps: int, score: ReturnStatistics, lower_bound: float, *, is_best: bool) -> None:
-        """Write a line about an evaluation and log it."""
-        metrics = {"eval/mean_reward": score.mean, "eval/lower_bound": lower_bound, "eval/length": score.length}
+    def show_evaluation(self, steps: int, score: ReturnStatistics, verdict: Verdict, reference_steps: int) -> None:
+        """Write a line about an evaluation and its comparison with the reference, and log it."""
+        metrics = {"eval/mean_reward": score.mean, "eval/std": score.std, "eval/length": score.length}
         metrics |= {f"eval/{name}_mean": value for name, value in score.parts.items()}
         for logger in self._loggers:
             logger.scalars(steps, metrics)
         result = f"evaluation at {steps:,}: {score.mean:.4g} +- {score.std:.3g} over {score.episodes} episodes"
-        self.line(f"{result}, lower bound {lower_bound:.4g}{', the best so far' if is_best else ''}")
+        if score.cut:
+            result += f", {score.cut} without an end were cut (most_steps)"
+        against = f"than at {reference_steps:,} steps (by chance: {verdict.probability:.2g})" if reference_steps else ""
+        if verdict.result == "worse":
+            self.line(f"{result}, worse {against}: the best model stays")
+        else:
+            better = f", better {against}".rstrip() if verdict.result == "better" and reference_steps else ""
+            self.line(f"{result}{better}, the best so far")
 
     def _reward(self) -> float | None:
         return sum(r for r, _ in self._episodes) / len(self._episodes) if self._episodes else None
@@ -122,7 +147,8 @@ class RunConsole:
         return sum(n for _, n in self._episodes) / len(self._episodes)
 
     def close(self) -> None:
-        """Stop the progress bar and close the loggers and train.log."""
+        """Log what was not logged yet, stop the progress bar and close the loggers and train.log."""
+        self.log_rest()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

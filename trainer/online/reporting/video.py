@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from schemas.errors import ConfigError
@@ -17,7 +18,10 @@ from trainer.online.config import OnlineSettings
 
 
 def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
-    """Write the video and return its number of frames. Raises ConfigError if the model or the encoder is missing."""
+    """Write the video and return its number of frames, at most `evaluation.most_steps`.
+
+    Raises ConfigError if the model or the encoder is missing.
+    """
     if not can_record():
         raise ConfigError("--video needs av, which is not installed", hint=install_command("video"), code="E_EXTRA")
     path = run / "checkpoints" / "best_model.json"
@@ -26,9 +30,10 @@ def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
             f"{shown_path(path)} does not exist", hint="train until the first evaluation", code="E_NO_RUN"
         )
     actor = Actor.of_model(read_model(read_with_retries(path, limit=MAX_MODEL_BYTES)))
+    target = target.absolute()  # the environment may change the current folder
     frames, frames_per_second = _frames(settings, actor)
     with VideoWriter(target.parent, frames_per_second) as video:
-        for frame in frames:
+        for frame in islice(frames, settings.evaluation.most_steps):
             video.write(frame)
         video.finish(target.name)
     return video.frames

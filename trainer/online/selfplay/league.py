@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainer.common.rng import key_for
 from trainer.envs.rocket.simulation import TICKS_PER_S
 from trainer.envs.rocket.vec_env import RocketVecEnv
 from trainer.envs.vec_env import VecEnv
 from trainer.online.actor import Actor
 from trainer.online.config import OnlineSettings
-from trainer.online.environments import game_rules
-from trainer.online.evaluate import ReturnStatistics, evaluate
+from trainer.online.environments import evaluate_block, game_rules
+from trainer.online.evaluation.episodes import ReturnStatistics
 from trainer.online.selfplay.curriculum import STAGES, next_stage
 from trainer.online.selfplay.matches import Matches
 from trainer.online.selfplay.opponent_pool import Opponent, OpponentPool
@@ -29,6 +29,8 @@ class League:
     def __init__(self, settings: OnlineSettings, num_envs: int, folder: Path) -> None:
         self._settings, self._arenas = settings, num_envs
         self.stage = 0
+        self.evaluates_in_turn = False
+        self.notes: tuple[str, ...] = ()
         self._results: deque[float] = deque(maxlen=settings.curriculum.matches)
         self._steps = 0
         self._matches = self._make_matches(self.stage)
@@ -76,19 +78,14 @@ class League:
             self._results.append(score)
         self._matches.results = []
 
-    def evaluate(self, actor: Actor) -> ReturnStatistics:
-        """Run episodes as blue against the run's first policy, from the same seeds each time."""
+    def evaluate(self, actor: Actor, block: int, stop: Callable[[], bool]) -> ReturnStatistics | None:
+        """Run episodes as blue against the run's first policy."""
         evaluation, teams = self._settings.evaluation, STAGES[self.stage]
         if self._evaluation_env is None:
             arenas, first = min(evaluation.episodes, 8), self.pool.opponents[0]
             env = RocketVecEnv(arenas, teams.blue, teams.orange, game_rules(self._settings))
             self._evaluation_env = Matches(env, (), range(arenas), lambda _: first)
-        score = evaluate(
-            actor,
-            self._evaluation_env,
-            episodes=evaluation.episodes * teams.blue,
-            seed=key_for(self._settings.run.seed, "evaluation"),
-        )
+        score = evaluate_block(actor, self._evaluation_env, self._settings, block, stop, agents=teams.blue)
         self._evaluation_env.results = []
         return score
 

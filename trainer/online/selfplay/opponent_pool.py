@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from schemas.contract import PolicyContract
-from schemas.errors import ModelError
-from schemas.model import MAX_MODEL_BYTES, Dense, Stack
-from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
+from schemas.model import MAX_MODEL_BYTES
+from schemas.storage.files import REAL_DISK, read_with_retries, unlink_with_retries, write_atomic
 from trainer.online.actor import Actor
 
 _NAME = re.compile(r"policy_\d{10}\.npz")
@@ -46,12 +41,12 @@ class OpponentPool:
         self.folder, self._contract, self._size = folder, contract, size
         self.opponents: list[Opponent] = []
         self.rating = START_RATING
-        folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, actor: Actor, steps: int) -> None:
         """Add the learner's present policy with its rating. If the pool is too large, remove the second oldest one."""
         name = f"policy_{steps:010d}.npz"
-        write_atomic(self.folder / name, _npz_bytes(actor), durable=False)
+        REAL_DISK.make_folder(self.folder)
+        write_atomic(self.folder / name, actor.to_npz(), durable=False)
         self.opponents.append(Opponent(name, self.rating, actor))
         if len(self.opponents) > self._size:
             self.opponents.pop(1)
@@ -85,22 +80,4 @@ class OpponentPool:
 
     def _load_actor(self, name: str) -> Actor:
         data = read_with_retries(self.folder / Path(name).name, limit=MAX_MODEL_BYTES)
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as saved:
-                layers = [
-                    Dense(saved[f"weights_{i}"], saved[f"biases_{i}"]) for i in range((len(saved.files) - 1) // 2)
-                ]
-                return Actor(self._contract, Stack(tuple(layers[:-1]), layers[-1]), saved["log_std"])
-        except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
-            raise ModelError(
-                f"{name} in the opponent pool cannot be read: {error}", hint="start without --resume"
-            ) from None
-
-
-def _npz_bytes(actor: Actor) -> bytes:
-    arrays = {"log_std": actor.log_std_A}
-    for i, layer in enumerate(actor.policy.layers()):
-        arrays |= {f"weights_{i}": layer.weights, f"biases_{i}": layer.biases}
-    out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **arrays)
-    return out.getvalue()
+        return Actor.from_npz(data, self._contract, f"{name} in the opponent pool")

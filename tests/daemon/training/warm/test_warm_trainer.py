@@ -15,6 +15,7 @@ from daemon.training.warm.warm_trainer import LOG_NAME
 from schemas.settings.models import TrainerSettings
 from tests.fakes.trainer import GO_ON_NAME
 from tests.helpers import v1_bytes, write_rollout
+from tests.platforms import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +127,7 @@ def test_a_cycle_that_is_full_at_the_publish_gets_a_trainer_that_was_started_bef
 @pytest.mark.timeout(600)
 def test_the_real_trainer_of_such_a_cycle_is_ready_at_the_publish(make_harness, monkeypatch):
     monkeypatch.setattr(warm_trainer, "lead_s", lambda start_s: math.inf)  # otherwise a busy machine starts it late
-    harness = make_harness(keep_warm=True, epochs=200)
+    harness = make_harness(keep_warm=True, epochs=200 * PATIENCE)  # long enough to start a trainer beside it
     started: list[Child] = []
 
     def start(spec, *, sends_events):

@@ -1,5 +1,6 @@
 """What the consoles, the report and the tracker show of a run."""
 
+import re
 import sys
 import types
 from pathlib import Path
@@ -96,3 +97,24 @@ def test_a_missing_encoder_is_reported_in_one_line_unless_videos_are_off(tmp_pat
     arguments = [*write_project(tmp_path), *([flag] if flag else [])]
     assert not cli._options(cli.parser("hotlap dagger").parse_args(arguments)).record_video
     assert capsys.readouterr().err.count("no videos are recorded, because av is not installed") == (0 if flag else 1)
+
+
+@pytest.mark.parametrize("losses", [[0.000123456, 0.0000987], [1234567.0, 12.0], [0.5, 0.5], [-0.00321, 1e-9]])
+def test_labels_of_plots_are_not_cut(losses):
+    """A label ends to the left of its axis: it must begin inside of the picture."""
+    rounds = [{"labels": 12_345_678, "success_rate": 1.0, "loss": loss, "mean_steps": 123_456.7} for loss in losses]
+    html = render_page([DONE], {"A": {"rounds": rounds}})
+    pictures = re.findall(r'<svg width="(\d+)".*?</svg>', html)
+    assert len(pictures) == 3
+    texts = re.findall(r'<text x="(\d+)" y="\d+"( text-anchor="end")?>([^<]*)', html)
+    assert len(texts) == 12
+    for x, ends_there, text in texts:
+        width = 0.62 * 11 * len(text)  # of a digit in the widest usual font, of 11 px
+        start = int(x) - (width if ends_there else 0)
+        assert start >= 0, text
+        assert start + width <= min(map(int, pictures)), text
+
+
+def test_report_shows_what_is_known_about_the_expert():
+    html = render_page([DONE], {"A": {"expert": {"note": "the expert is <random>"}}})
+    assert "the expert is &lt;random&gt;" in html

@@ -5,7 +5,8 @@ import pytest
 
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import read_action_spec
-from trainer.dagger.environment import MilestoneEnv, ObservationSpec
+from trainer.dagger.environment.milestone_env import MilestoneEnv
+from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.training.dataset import Dataset, RoundWriter, count_labels, round_folder
 from trainer.dagger.training.episodes import (
     Episode,
@@ -88,8 +89,10 @@ def test_number_of_environments_does_not_change_the_result():
 
 def test_start_state_and_seed_decide_an_episode():
     [env] = corridors(1)
-    episode, state = run_expert(env, SPEC, 4, AlwaysRight(), None)
-    assert episode.success
+    done = run_expert(env, SPEC, 4, AlwaysRight())
+    assert done.episode.success
+    assert len(done.states) == len(done.labels) == done.episode.steps
+    state = env.save_state()
     [from_state] = run_policy([env], EpisodeSpec("A", state, 30), [7], all_right)
     assert from_state.steps == 1
     assert [e.steps for e in run_policy(corridors(2), SPEC, [1, 2, 3], all_right)] == [
@@ -103,8 +106,8 @@ class Frames:
     def __init__(self):
         self.count = 0
 
-    def write(self, frame):
-        assert frame.shape == (32, 48, 3)
+    def record(self, env):
+        assert env.render().shape == (32, 48, 3)
         self.count += 1
 
 

@@ -1,0 +1,1 @@
+"""Recorded play as labels: rollouts of people, and Minari datasets."""
