@@ -88,10 +88,15 @@ def clear_the_way(context: Context) -> bool:
     except (OSError, HotlapError) as error:
         report_moved(context, moved, f"{_NO_CYCLE}: {error_text(error)}")
         return False
-    if any(warning.code == CODE and warning.message.startswith(_NO_CYCLE) for warning in context.warnings()):
-        context.clear_warning(CODE)
+    clear_passing_problem(context)
     report_moved(context, moved, problem)
     return True
+
+
+def clear_passing_problem(context: Context) -> None:
+    """Clear the warning that no cycle starts, if nothing was moved: it is over."""
+    if any(warning.code == CODE and warning.message.startswith(_NO_CYCLE) for warning in context.warnings()):
+        context.clear_warning(CODE)
 
 
 def _clear_staging(context: Context, now_s: float) -> Iterator[Path]:
