@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import HotlapError
+from schemas.errors import ConfigError
 
 LONGEST_REPEATED = 20_000
 """Steps of an episode that can be repeated; the actions of longer ones are not kept."""
@@ -35,7 +35,7 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._actions: list[npt.NDArray[Any]] | None = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode: the first one of a seed, or the next one. Raises HotlapError (E_ENV)."""
+        """Start an episode: the first one of a seed, or the next one. Raises ConfigError (E_ENV)."""
         self._seed, self._number = (self._seed, self._number + 1) if seed is None else (seed, 0)
         self._actions = []
         return self._start(options)
@@ -45,7 +45,7 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._copy(observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one step. Raises HotlapError (E_ENV)."""
+        """Take one step. Raises ConfigError (E_ENV)."""
         if self._actions is not None:
             self._actions.append(np.array(action))
             if len(self._actions) > LONGEST_REPEATED:
@@ -74,7 +74,7 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _copy(self, observation: Any) -> npt.NDArray[Any]:
         array, shape = np.array(observation), self.observation_space.shape
         if array.shape != shape:
-            raise HotlapError(
+            raise ConfigError(
                 f"the environment returned an observation of the shape {array.shape}, but announces {shape}",
                 hint="correct its observation_space, or what reset and step return",
                 code="E_ENV",
@@ -88,9 +88,9 @@ def seed_of(seed: int, number: int) -> int:
 
 
 def _as_number(reward: Any) -> float:
-    """Return a reward, which may be an array with one element. Raises HotlapError (E_ENV)."""
+    """Return a reward, which may be an array with one element. Raises ConfigError (E_ENV)."""
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "fiub":
         message = f"the environment returned the reward {reward!r}, which is not one number"
-        raise HotlapError(message, hint="return a float from step", code="E_ENV")
+        raise ConfigError(message, hint="return a float from step", code="E_ENV")
     return float(array.reshape(-1)[0])

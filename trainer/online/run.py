@@ -74,6 +74,7 @@ class OnlineRun:
         Raises HotlapError or OSError.
         """
         self._console, self._stop = console, stop
+        self._checkpoints.folder.mkdir(parents=True, exist_ok=True)
         progress, settings = self.progress, self.settings
         began_s, seconds_before = time.monotonic(), progress.seconds
         self._continue_episodes()

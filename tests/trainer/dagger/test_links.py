@@ -2,7 +2,6 @@
 
 import pytest
 
-from schemas.errors import ConfigError
 from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.guarded import guard
 from tests.fakes.corridor import write_project
@@ -33,8 +32,8 @@ def test_the_labels_of_a_linked_round_are_not_removed(tmp_path):
     (elsewhere / "labels_0000.npy").write_text("precious")
     guard(tmp_path / "out")
     make_link(folder / "round_0000", elsewhere)
-    with pytest.raises((OSError, ConfigError)):
-        RoundWriter(folder, 0)
+    RoundWriter(folder, 0)
+    assert not (folder / "round_0000").is_symlink(), "only the link was removed"
     folder.rename(tmp_path / "kept")
     make_link(folder, tmp_path / "kept")
     with pytest.raises(LinkInTheWay):
