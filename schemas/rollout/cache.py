@@ -132,7 +132,7 @@ def _rollout_of(data: bytes, begin: int, name: str, rules: ReadingRules | None) 
         return None
     arrays = _arrays(data, end, head["arrays"])
     optional = head.get("optional", [])
-    if optional not in ([], list(_OPTIONAL_COLUMNS)):
+    if optional not in ([], ["critic_observations"], list(_OPTIONAL_COLUMNS)):
         return None
     names = (*_COLUMNS, *optional)
     columns: dict[str, Any] = dict(zip(names, arrays[: len(names)], strict=True))

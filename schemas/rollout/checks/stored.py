@@ -79,14 +79,15 @@ def _require_shapes(rollout: Rollout) -> None:
     for name, part in rollout.reward_parts.items():
         _require_column(name, part, _FLOAT32, (n,))
     critic, finals = rollout.critic_observations, rollout.final_critic_observations
-    if (critic is None) != (finals is None):
-        raise _fault("only one of the two columns of critic observations exists")
-    if critic is not None and finals is not None:
+    if critic is None and finals is not None:
+        raise _fault("final critic observations without critic observations")
+    if critic is not None:
         width = critic.shape[1] if critic.ndim == 2 else 0
         if not 0 < width <= MAX_OBSERVATION_SIZE:
             raise _fault(f"{width} critic observations")
         _require_column("critic_observations", critic, _FLOAT32, (n, width))
-        _require_column("final_critic_observations", finals, _FLOAT32, (k, width))
+        if finals is not None:
+            _require_column("final_critic_observations", finals, _FLOAT32, (k, width))
 
 
 def _require_column(name: str, column: npt.NDArray[np.generic], kind: np.dtype[np.generic], shape: object) -> None:
