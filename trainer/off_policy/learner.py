@@ -59,10 +59,12 @@ class OffPolicyLearner:
         self.experiences, self.epochs = int(experiences.can_bootstrap_B.sum()), job.settings.epochs
         new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
         held_out_B = choose_held_out_rows(experiences, _held_out_candidates(experiences), job)
+        several_steps_B = _is_of_a_trained_policy(loaded, job)
         mirror = usable_mirror(experiences, job, notices)
         if mirror is not None:
             images = mirrored_experiences(experiences, mirror)
             experiences, held_out_B = concatenate([experiences, images]), np.tile(held_out_B, 2)
+            several_steps_B = np.tile(several_steps_B, 2)
         settings = job.settings
         self._builder = ReplayBuilder(
             self._network, self._state, parent.normalisers, job.contract,
@@ -74,6 +76,7 @@ class OffPolicyLearner:
             is_policy_trained=parent.trained,
             number=job.policy_version,
             keeps_policy=self._signal.is_missing,
+            several_steps_B=several_steps_B,
         )
         self._steps = max(settings.epochs, round(settings.updates_per_experience * new))
         self.device = fastest_device(devices.candidates(settings), self._network, self._state, space, self._replay)
@@ -165,6 +168,16 @@ def _experiences(loaded: Sequence[LoadedRollout], parent_width: int, notices: No
         return experiences
     report_time_limit(limit, notices)
     return continue_episodes(experiences, limit.ended_B)
+
+
+def _is_of_a_trained_policy(loaded: Sequence[LoadedRollout], job: Job) -> Bools:
+    """Return which experiences have targets over several steps: new ones, and those after the first cycle's.
+
+    The rewards of several steps are those of the policy that played them. The first cycle's policy was not trained, so
+    its actions are noise, and whatever is fast looks dangerous.
+    """
+    flags = [item.entry.is_new or item.entry.age < job.policy_version - 1 for item in loaded]
+    return np.repeat(flags, [item.rollout.size for item in loaded])
 
 
 def _held_out_candidates(experiences: Experiences) -> Bools:

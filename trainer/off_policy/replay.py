@@ -35,6 +35,10 @@ class Transitions:
     def __post_init__(self) -> None:
         check_shapes(self)
 
+    def restricted_to(self, chosen_B: Bools) -> Transitions:
+        """Return the transitions of which only the chosen steps are used."""
+        return replace(self, is_usable_B=self.is_usable_B & chosen_B)
+
 
 def transitions_of(experiences: Experiences, *, gamma: float, steps: int) -> Transitions:
     """Return the transition of each step over up to `steps` steps (Sutton and Barto 2018, eq. 7.1).

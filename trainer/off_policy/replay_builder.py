@@ -12,7 +12,7 @@ from trainer.common.rng import rng_for
 from trainer.networks.network import Network
 from trainer.networks.normaliser import Normalisers, ReturnNormaliser, horizon, popart, rescale_inputs
 from trainer.off_policy.critics import CriticPass
-from trainer.off_policy.replay import Replay, transitions_of
+from trainer.off_policy.replay import Replay, Transitions, transitions_of
 from trainer.off_policy.state import CriticsState
 from trainer.rollouts.experiences import Experiences
 from trainer.rollouts.training_set import first_return_normaliser, return_deviation
@@ -48,12 +48,14 @@ class ReplayBuilder:
         is_policy_trained: bool,
         number: int,
         keeps_policy: bool = False,
+        several_steps_B: Bools | None = None,
     ) -> Replay:
         """Include the new experiences in the normalisers, rescale the networks, and return the replay data.
 
         An untrained policy is not rescaled, and new critics are not. If critics are new, the returns of the experiences
         decide their units: the parent may be of another script, or of other rewards. `number` is that of the cycle, and
-        determines which values are sampled. To keep every bit of the policy, its normaliser is kept as well.
+        determines which values are sampled. To keep every bit of the policy, its normaliser is kept as well. Only the
+        experiences `several_steps_B`, by default all, have targets over several steps.
         """
         before = self.normalisers
         after = before.observations
@@ -68,7 +70,7 @@ class ReplayBuilder:
         if not self._state.is_new:
             self._state.rescale_inputs(before.observations, after)
         self.normalisers = Normalisers(after, returns)
-        kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
+        kinds = self._kinds_of(experiences, several_steps_B)
         replay = Replay.of(experiences, kinds, held_out_B, self.normalisers, self._contract, self._state.inputs)
         if not self._state.is_new:
             self._update_returns(replay, number, return_deviation(experiences, self._gamma))
@@ -81,6 +83,13 @@ class ReplayBuilder:
         if isinstance(space, ContinuousActions):
             return 0.0
         return 2.0 * self._state.temperature * math.log(space.n) * horizon(self._gamma)
+
+    def _kinds_of(self, experiences: Experiences, several_steps_B: Bools | None) -> list[Transitions]:
+        """Return the transitions over one step, and over several steps."""
+        kinds = [transitions_of(experiences, gamma=self._gamma, steps=steps) for steps in sorted({1, self._steps})]
+        if several_steps_B is None:
+            return kinds
+        return [kinds[0], *(kind.restricted_to(several_steps_B) for kind in kinds[1:])]
 
     @torch.no_grad()
     def _update_returns(self, replay: Replay, number: int, reward_std: float) -> None:
