@@ -41,8 +41,14 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._start(options)
 
     def _start(self, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, _ = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
-        return self._copy(observation), {}
+        result = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ConfigError(
+                "reset does not return (observation, info): it has perhaps the interface of the older gym package",
+                hint="return (observation, info) from reset and five values from step",
+                code="E_ENV",
+            )
+        return self._copy(result[0]), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step. Raises ConfigError (E_ENV)."""
