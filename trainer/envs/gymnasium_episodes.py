@@ -41,7 +41,7 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._start(options)
 
     def _start(self, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        result = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
+        result: Any = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise ConfigError(
                 "reset does not return (observation, info): it has perhaps the interface of the older gym package",
