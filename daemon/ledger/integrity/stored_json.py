@@ -63,6 +63,21 @@ def is_result(text: object, *, epoch: int | None = None) -> bool:
     return is_safe and hashes and _is_contract(result.contract) and (epoch is None or result.epoch == epoch)
 
 
+def contract_of(result: str) -> PolicyContract:
+    """Return the contract in the JSON of a result, which `is_result` has accepted."""
+    return _parsed(result).contract
+
+
+def is_same_shape(first: PolicyContract, second: PolicyContract) -> bool:
+    """Return whether two contracts differ in the bounds of actions at most: a user may change these."""
+    return _shape(first) == _shape(second)
+
+
+def _shape(contract: PolicyContract) -> tuple[object, ...]:
+    space = contract.action_space
+    return contract.observation_size, space.names if isinstance(space, ContinuousActions) else space.n
+
+
 @functools.lru_cache(maxsize=2)
 def _parsed(text: str) -> Result:
     """Parse a result. A row's two checks need it one after the other."""

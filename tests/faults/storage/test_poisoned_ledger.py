@@ -213,6 +213,25 @@ def test_a_step_from_another_phase_than_the_last_one_led_to_is_found(project):
     assert "cycle 2 went from claimed to publishing, recorded as a step from selecting" in problems(project)
 
 
+@pytest.mark.fault(80)
+@pytest.mark.parametrize(
+    ("table", "column", "where"),
+    [("meta", "value", "key = 'contract'"), ("cycle", "result", "id = 2")],
+    ids=["of the project", "of the newest model"],
+)
+def test_one_wrong_letter_of_a_contract_does_not_reject_all_rollouts(project, table, column, where):
+    poison(project.ledger, table, f"{column} = replace({column}, 'steer', 's4eer')", where)
+    assert "the contract in the table meta is not that of the newest model" in problems(project)
+    with InstantHarness(project.project) as harness:
+        assert "W_LEDGER_REBUILT" in harness.warnings()
+        assert harness.ledger.problems() == []
+        harness.ledger.set_meta("paused", None)
+        harness.write_rollouts(6)
+        harness.until_version(3)
+        assert harness.ledger.rejected_count() == 1
+    assert violations(project.project) == ()
+
+
 @pytest.mark.fault(83)
 def test_rows_on_both_sides_of_a_damaged_page_are_read(project):
     insert = "INSERT INTO rejection (name, sha256, code, reason, at_s) VALUES ('name_{0}', NULL, '', '{1}', 0.0)"
