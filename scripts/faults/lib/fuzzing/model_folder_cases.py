@@ -160,7 +160,7 @@ def _pointer(rng: random.Random, models: Path) -> str:
     names = ("cycle_000001/model_epoch_2.json", "cycle_000000/model_epoch_0.json", "cycle_000009/model_epoch_2.json")
     text = rng.choice((*((models / name).as_posix() for name in names), "/elsewhere/model_epoch_1.json", "x" * 70_000))
     pointer = models / "best_model_path.txt"
-    if os.path.lexists(pointer) and not pointer.is_file():
+    if os.path.lexists(pointer) and (pointer.is_symlink() or not pointer.is_file()):
         return "nothing"
     pointer.write_text(text)
     return f"the pointer file contains {text[-40:]!r}"
