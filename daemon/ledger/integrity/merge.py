@@ -9,10 +9,15 @@ from typing import Any
 from daemon.ledger.cycle import RUNNING, Phase
 from daemon.ledger.integrity.problems import decides_contract
 from daemon.ledger.integrity.salvage import Rows
-from daemon.ledger.integrity.stored_json import ADOPTION_KEY, adoption_key, contract_of, is_same_shape
+from daemon.ledger.integrity.stored_json import (
+    ADOPTION_KEY,
+    BY_SETTINGS_KEY,
+    adoption_key,
+    contract_of,
+    is_possible_contract,
+)
 from daemon.ledger.integrity.strict_rows import MAX_NUMBER, TABLES, value_problem
 from daemon.ledger.records import Publication, PublishedCycle
-from schemas.contract import PolicyContract
 
 Row = Mapping[str, Any]
 """A row of a table: column -> value."""
@@ -97,7 +102,7 @@ def _has_other_contract(row: Row, one: PublishedCycle) -> bool:
     """Return whether the contract in a cycle's result is not that of its model, because of an error in the row."""
     if row["result"] is None or one.result is None:
         return False
-    return not is_same_shape(contract_of(row["result"]), one.result.contract)
+    return contract_of(row["result"]) != one.result.contract
 
 
 def _settled(row: Row, *, is_known: bool, is_adoption_known: bool) -> Row:
@@ -223,7 +228,7 @@ def _meta(
     deciding = (number for number, row in cycles.items() if decides_contract(**{name: row[name] for name in columns}))
     newest = max(deciding, default=None)
     if newest is not None and "contract" in values:
-        contract = contract_of(str(cycles[newest]["result"]))
-        if not is_same_shape(contract, PolicyContract.from_bytes(values["contract"].encode())):
-            values["contract"] = contract.to_bytes().decode()
+        of_newest, by_settings = contract_of(str(cycles[newest]["result"])), values.get(BY_SETTINGS_KEY, "")
+        if not is_possible_contract(values["contract"], of_newest, by_settings=by_settings):
+            values["contract"] = of_newest.to_bytes().decode()
     return values

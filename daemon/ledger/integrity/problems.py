@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 from daemon.ledger.cycle import LEGAL_STEPS, RUNNING, Phase
 from daemon.ledger.integrity.schema_check import schema_problem
-from daemon.ledger.integrity.stored_json import ADOPTION_KEY, contract_of, is_same_shape
+from daemon.ledger.integrity.stored_json import ADOPTION_KEY, BY_SETTINGS_KEY, contract_of, is_possible_contract
 from daemon.ledger.integrity.strict_rows import TABLES, Values, decode_text, read_table, value_problem
 from daemon.ledger.sqlite_errors import SQLITE_ERRORS, is_damage
-from schemas.contract import PolicyContract
 
 MAX_PROBLEMS = 20
 """More are not searched for."""
@@ -87,6 +86,7 @@ class _Seen:
     adopting: set[int] = field(default_factory=set)
     wrong_steps: list[str] = field(default_factory=list)
     contract: str = ""  #: the project's, as JSON
+    by_settings: str = ""  #: the contract that a change of the settings made, as JSON
     newest_result: str = ""  #: of the newest cycle that was trained or adopted and published, as JSON
 
     def add(self, table: str, values: Values) -> None:
@@ -103,6 +103,8 @@ class _Seen:
                 self.published[values[1]] = values[2]
             case "meta" if values[0] == "contract":
                 self.contract = values[1]
+            case "meta" if values[0] == BY_SETTINGS_KEY:
+                self.by_settings = values[1]
             case "meta" if values[0].startswith(ADOPTION_KEY):
                 self.adopting.add(int(values[0].removeprefix(ADOPTION_KEY)))
             case "step":
@@ -131,8 +133,8 @@ class _Seen:
         if len(running) > 1:
             yield f"several cycles run at once: {running}"
         if self.contract and self.newest_result:
-            contract = PolicyContract.from_bytes(self.contract.encode())
-            if not is_same_shape(contract, contract_of(self.newest_result)):
+            newest = contract_of(self.newest_result)
+            if not is_possible_contract(self.contract, newest, by_settings=self.by_settings):
                 yield "the contract in the table meta is not that of the newest model"
         if unknown := self.adopting - self.phases.keys():
             yield f"cycle {min(unknown)} adopts a file, but does not exist"

@@ -22,6 +22,8 @@ _RECOVERED: TypeAdapter[dict[str, tuple[int, float]]] = TypeAdapter(dict[str, tu
 _NOT_IN_NAMES = frozenset("/\0\\:" if sys.platform == "win32" else "/\0")
 _HASH = re.compile(r"[0-9a-f]{64}")
 ADOPTION_KEY = "adoption:"
+BY_SETTINGS_KEY = "contract_by_settings"
+"""The key of the last contract whose bounds were changed in the settings after a model was published."""
 _ADOPTION = re.compile(ADOPTION_KEY + r"\d{1,12}")
 
 
@@ -68,9 +70,13 @@ def contract_of(result: str) -> PolicyContract:
     return _parsed(result).contract
 
 
-def is_same_shape(first: PolicyContract, second: PolicyContract) -> bool:
-    """Return whether two contracts differ in the bounds of actions at most: a user may change these."""
-    return _shape(first) == _shape(second)
+def is_possible_contract(text: str, newest: PolicyContract, *, by_settings: str) -> bool:
+    """Return whether a project whose newest model has the contract `newest` may have this one, as JSON.
+
+    They differ only if a change of the settings, which is stored under BY_SETTINGS_KEY, has changed the bounds.
+    """
+    contract = PolicyContract.from_bytes(text.encode())
+    return contract == newest or (text == by_settings and _shape(contract) == _shape(newest))
 
 
 def _shape(contract: PolicyContract) -> tuple[object, ...]:

@@ -219,8 +219,9 @@ def test_a_step_from_another_phase_than_the_last_one_led_to_is_found(project):
     [("meta", "value", "key = 'contract'"), ("cycle", "result", "id = 2")],
     ids=["of the project", "of the newest model"],
 )
-def test_one_wrong_letter_of_a_contract_does_not_reject_all_rollouts(project, table, column, where):
-    poison(project.ledger, table, f"{column} = replace({column}, 'steer', 's4eer')", where)
+@pytest.mark.parametrize(("right", "wrong"), [("'steer'", "'s4eer'"), ("'1.0]'", "'1.5]'")], ids=["a name", "a bound"])
+def test_one_wrong_character_of_a_contract_is_found_and_corrected(project, table, column, where, right, wrong):
+    poison(project.ledger, table, f"{column} = replace({column}, {right}, {wrong})", where)
     assert "the contract in the table meta is not that of the newest model" in problems(project)
     with InstantHarness(project.project) as harness:
         assert "W_LEDGER_REBUILT" in harness.warnings()
