@@ -25,6 +25,7 @@ from schemas.text import printable
 CODE, WARNING = "E_LINK", "W_LINK"
 _SHOWN = 3
 _LOG = re.compile(r"(daemon(\.\d+)?|warm_trainer|export|engine|cycle_\d+)\.log")
+WORKING_FOLDER = re.compile(r"(removed_)?cycle_[0-9]{6,}")
 _LEDGER_FILES = ("", "-journal", "-wal", "-shm", ".new", ".new-journal")
 
 
@@ -43,7 +44,7 @@ class Obstacle:
 
 def find_obstacles(paths: ProjectPaths) -> list[Obstacle]:
     """Return what is in the place of Hotlap's folders and files and must not be used."""
-    return [*_folders(paths), *_files(paths)]
+    return [*_folders(paths), *_working_folders(paths), *_files(paths)]
 
 
 def require_own_folders(paths: ProjectPaths) -> None:
@@ -55,7 +56,8 @@ def require_own_folders(paths: ProjectPaths) -> None:
 
 def are_folders_own(context: Context) -> bool:
     """Return whether Hotlap's folders and files can be used, and warn if not: no cycle starts then."""
-    problem = _describe(find_obstacles(context.paths), context.paths)
+    # A trainer may have put a link in the place of its working folder, which the next cycle does not use.
+    problem = _describe([*_folders(context.paths), *_files(context.paths)], context.paths)
     if problem is None:
         context.clear_warning(WARNING)
         return True
@@ -110,8 +112,11 @@ def _folders(paths: ProjectPaths) -> Iterator[Obstacle]:
         if is_link_at(folder) and not folder.is_dir():
             what = f"a link to {_target(folder)}, which does not exist or is not a folder"
             yield Obstacle(folder, what, "correct or remove the link")
+
+
+def _working_folders(paths: ProjectPaths) -> Iterator[Obstacle]:
     with contextlib.suppress(OSError):
-        for name in names_in(paths.staging):
+        for name in filter(WORKING_FOLDER.fullmatch, names_in(paths.staging)):
             yield from _link_at(paths.staging / name, "remove the link")
 
 

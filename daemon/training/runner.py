@@ -10,11 +10,11 @@ from daemon.process.orphans import kill_orphans
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
-from daemon.runtime.in_the_way import clear_the_way
+from daemon.runtime.in_the_way import clear_passing_problem, clear_the_way
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.disk_space import may_start
 from daemon.training.exit_reason import ConsoleClosed
-from daemon.training.messages import report_failure, report_parked, report_stuck
+from daemon.training.messages import report_failure, report_parked, report_stuck, report_unpublished
 from daemon.training.notices import ShownNotices, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
 from daemon.training.recovery.decision import remove_cause
@@ -289,12 +289,12 @@ class Runner:
                 self._fail(active, Failed(error_text(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
-            version = active.cycle.policy_version
-            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")
+            report_unpublished(context, active.cycle, error)
             clear_the_way(context)
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
+        clear_passing_problem(context)
         self._is_recovering = False
         active.commit(publication)
         self._pace.record_publish(now)

@@ -23,7 +23,7 @@ class EpisodeSoFar(NamedTuple):
 
 
 class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives each episode a seed of its own, so that seed, number and actions of an episode determine its state.
+    """A wrapper whose episodes have seeds of their own: seed, number and actions of an episode determine its state.
 
     It copies observations, because some environments return the same array each time, which a reset then changes. It
     leaves out `info`, whose items may have any form, and which nothing reads.

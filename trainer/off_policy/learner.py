@@ -26,8 +26,9 @@ from trainer.off_policy.td3 import EXPLORATION_DECAY, decay_exploration
 from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE
 from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.meaning.continuation import find_continuations, with_next_states
 from trainer.rollouts.meaning.reward_signal import RewardSignal, report
-from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit, report_time_limit
 from trainer.rollouts.quality import check_critic_observations
 from trainer.rollouts.symmetry.check import usable_mirror
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences
@@ -45,7 +46,7 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
-        experiences = _experiences(loaded, critic_width_of(parent.critics_state))
+        experiences = _experiences(loaded, critic_width_of(parent.critics_state), notices)
         require_next_states(experiences.can_bootstrap_B)
         new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
         check_critic_observations(new_rollouts, experiences.critic_width, notices)
@@ -150,12 +151,20 @@ class OffPolicyLearner:
         return CriticsState.initial(sizes, seed=settings.seed, critic_width=critic_width)
 
 
-def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
-    """Return the rollouts in agent-major order. Time limits of version 1 do not count as ends."""
-    parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded]
+def _experiences(loaded: Sequence[LoadedRollout], parent_width: int, notices: Notices) -> Experiences:
+    """Return the rollouts in agent-major order. Time limits of version 1 do not count as ends.
+
+    An agent's last step in version 1 gets its next state from the file that continues it. Without it, critics would be
+    asked for the value of a state that they never learn from, and the maximum over actions would be too high there.
+    """
+    continuations = find_continuations(loaded)
+    parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in with_next_states(loaded, continuations)]
     experiences = concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
-    limit = find_time_limit(loaded, experiences)
-    return experiences if limit is None else continue_episodes(experiences, limit.ended_B)
+    limit = find_time_limit(loaded, experiences, continuations)
+    if limit is None:
+        return experiences
+    report_time_limit(limit, notices)
+    return continue_episodes(experiences, limit.ended_B)
 
 
 def _held_out_candidates(experiences: Experiences) -> Bools:

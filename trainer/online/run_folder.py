@@ -42,8 +42,8 @@ class RunPlace:
         return self.logs / self.name
 
     def check(self) -> None:
-        """Raise ConfigError if there is no run to resume (E_NO_RUN), if it is a link (E_LINK), or if
-        there is a run of this name already (E_RUN_EXISTS).
+        """Raise ConfigError: E_NO_RUN if a run to resume is missing, E_LINK if it is a link, or E_RUN_EXISTS if a new
+        run has the name of an earlier one.
         """
         if not _NAME.fullmatch(self.name) or is_reserved(self.name) or self.name.endswith(".lock"):
             raise ConfigError(f"{self.name} cannot be the name of a run", hint="use letters, digits, - and _")

@@ -89,8 +89,8 @@ class Progress:
                 self.show()
 
     def __enter__(self) -> Progress:
-        self.show()
         self._thread.start()
+        self.show()  # last: whoever reads it may send Ctrl-C at once
         return self
 
     def __exit__(

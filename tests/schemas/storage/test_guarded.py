@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from schemas.errors import ConfigError
 from schemas.storage.careful_open import LinkInTheWay, is_link, is_link_at
 from schemas.storage.files import REAL_DISK, Disk, write_atomic
 from schemas.storage.guarded import detach, guard, names_in, open_own, require_real
-from tests.platforms import make_link, needs_posix
+from tests.platforms import PATIENCE, make_link, needs_posix
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def test_no_change_goes_through_a_link(root, name):
 
 
 def test_a_link_itself_is_removed_or_replaced_but_not_its_target(root):
-    with pytest.raises(OSError):
-        REAL_DISK.remove_folder(root / "link")
+    REAL_DISK.remove_folder(root / "link")
+    assert not (root / "link").is_symlink()
     make_link(root / "name", root.parent / "outside" / "file")
     write_atomic(root / "name", b"new")
     assert (root / "name").read_bytes() == b"new"
@@ -135,9 +136,9 @@ def test_a_folder_that_becomes_a_link_at_any_moment_is_not_followed(root):
 
     thread = threading.Thread(target=swap)
     thread.start()
-    refused = 0
+    refused, deadline = 0, time.monotonic() + 30.0 * PATIENCE
     try:
-        for _ in range(2000):
+        while refused < 200 and time.monotonic() < deadline:
             try:
                 REAL_DISK.unlink(real / "victim")
             except OSError:
