@@ -71,7 +71,7 @@ def _change(rng: random.Random, models: Path, outside: Path, foreign: dict[str, 
         (
             lambda: _damage(rng, models),
             lambda: _damage(rng, models),
-            lambda: _copy_folder(rng, models),
+            lambda: _copy_folder(rng, models, foreign),
             lambda: _add(rng, models, outside, foreign),
             lambda: _add(rng, models, outside, foreign),
             lambda: _pointer(rng, models),
@@ -106,7 +106,7 @@ def _damage(rng: random.Random, models: Path) -> str:
     return f"{path.relative_to(models).as_posix()} is {kind}"
 
 
-def _copy_folder(rng: random.Random, models: Path) -> str:
+def _copy_folder(rng: random.Random, models: Path, foreign: dict[str, str]) -> str:
     """Copy or move a cycle's folder to another number, or remove it."""
     folders = sorted(path for path in models.glob("cycle_*") if path.is_dir() and not path.is_symlink())
     if not folders:
@@ -115,6 +115,8 @@ def _copy_folder(rng: random.Random, models: Path) -> str:
     target = models / f"cycle_{rng.choice((0, 1, 2, 3, 4, 77, 999_999, 1_234_567)):06d}"
     kind = rng.choice(("copied", "moved", "removed"))
     if kind == "removed":
+        if any(name.startswith(f"{source.name}/") for name in foreign):
+            return "nothing"
         shutil.rmtree(source)
         return f"{source.name} is removed"
     if os.path.lexists(target):
