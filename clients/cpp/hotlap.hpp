@@ -1030,11 +1030,12 @@ private:
             detail::Dense dense;
             dense.inputs = sizes_[i];
             dense.outputs = i + 1 < sizes_.size() ? sizes_[i + 1] : outputs;
-            const std::size_t in = static_cast<std::size_t>(dense.inputs), out = static_cast<std::size_t>(dense.outputs);
+            const std::size_t in = static_cast<std::size_t>(dense.inputs);
+            const std::size_t out = static_cast<std::size_t>(dense.outputs);
             if (layers[i].weights.size() != in * out || layers[i].biases.size() != out) {
-                why = "layer " + std::to_string(i) + " has " + std::to_string(layers[i].weights.size()) + " weights and "
-                      + std::to_string(layers[i].biases.size()) + " biases, not " + std::to_string(in) + "x"
-                      + std::to_string(out) + " and " + std::to_string(out);
+                why = "layer " + std::to_string(i) + " has " + std::to_string(layers[i].weights.size())
+                      + " weights and " + std::to_string(layers[i].biases.size()) + " biases, not "
+                      + std::to_string(in) + "x" + std::to_string(out) + " and " + std::to_string(out);
                 return false;
             }
             sum.add(layers[i].weights.data(), layers[i].weights.size() * sizeof(float));  // little-endian machines only
@@ -1060,7 +1061,8 @@ private:
         probe_error_ = (std::max)(difference(means, content.probe_means), difference(values, content.probe_values));
         if (probe_error_ <= kProbeTolerance) return true;
         char text[96];
-        std::snprintf(text, sizeof text, "it does not compute the outputs of its probe (difference %.1e)", probe_error_);
+        std::snprintf(
+            text, sizeof text, "it does not compute the outputs of its probe (difference %.1e)", probe_error_);
         why = text;
         return false;
     }
@@ -1157,8 +1159,8 @@ public:
 
     /// Set what an agent observes now. An agent that is not observed does not act in this step.
     void observe(int agent, const float* observation) {
-        if (!is_agent(agent)) return;
-        std::copy_n(observation, options_.observation_size, observation_of(agent));
+        if (!is_agent(agent) || !observation) return;
+        copy_observation(observation, observation_of(agent));
         is_observed_[static_cast<std::size_t>(agent)] = true;
     }
 
@@ -1180,8 +1182,8 @@ public:
                 say("result() was not called for an agent: its step is not recorded");
                 leave(agent);
             }
-            std::copy_n(observation_of(agent), options_.observation_size,
-                        batch_.data() + acting_.size() * static_cast<std::size_t>(options_.observation_size));
+            copy_observation(observation_of(agent),
+                             batch_.data() + acting_.size() * static_cast<std::size_t>(options_.observation_size));
             acting_.push_back(agent);
         }
         const int count = static_cast<int>(acting_.size());
@@ -1212,7 +1214,7 @@ public:
         last_[a] = pending_[a];
         pending_[a] = -1;
         has_final_[a] = end != End::none && final_observation != nullptr;
-        if (has_final_[a]) std::copy_n(final_observation, options_.observation_size, final_of(agent));
+        if (final_observation) copy_observation(final_observation, final_of(agent));
     }
 
     /// Remove an agent from the game in the middle of its episode. It may be observed again later.
@@ -1315,10 +1317,16 @@ private:
     }
 
     float* observation_of(int agent) {
-        return observations_.data() + static_cast<std::size_t>(agent) * static_cast<std::size_t>(options_.observation_size);
+        const std::size_t size = static_cast<std::size_t>(options_.observation_size);
+        return observations_.data() + static_cast<std::size_t>(agent) * size;
     }
+
     float* final_of(int agent) {
         return finals_.data() + static_cast<std::size_t>(agent) * static_cast<std::size_t>(options_.observation_size);
+    }
+
+    void copy_observation(const float* from, float* to) const {
+        for (int i = 0; i < options_.observation_size; ++i) to[i] = from[i];
     }
 
     // -- acting
@@ -1345,8 +1353,9 @@ private:
             log_prob = log_density(model_, options_.noise_std, mean, action);
         }
         pending_[static_cast<std::size_t>(agent)] = static_cast<std::int64_t>(rows());
-        const float* seen = batch_.data() + static_cast<std::size_t>(i) * static_cast<std::size_t>(options_.observation_size);
-        row_observations_.insert(row_observations_.end(), seen, seen + options_.observation_size);
+        const std::size_t size = static_cast<std::size_t>(options_.observation_size);
+        const float* seen = batch_.data() + static_cast<std::size_t>(i) * size;
+        row_observations_.insert(row_observations_.end(), seen, seen + size);
         row_actions_.insert(row_actions_.end(), action, action + action_width());
         log_probs_.push_back(static_cast<float>(log_prob));
         row_values_.push_back(values_[static_cast<std::size_t>(i)]);
@@ -1374,7 +1383,8 @@ private:
     void load_new_model() {
         // A pointer file that is missing or half-written, or a model that is missing, is looked at again later.
         if (!read_small(pointer_, pointer_text_)) return;
-        while (!pointer_text_.empty() && static_cast<unsigned char>(pointer_text_.back()) <= ' ') pointer_text_.pop_back();
+        while (!pointer_text_.empty() && static_cast<unsigned char>(pointer_text_.back()) <= ' ')
+            pointer_text_.pop_back();
         if (pointer_text_.rfind("\xef\xbb\xbf", 0) == 0) pointer_text_.erase(0, 3);
         if (pointer_text_.empty() || !is_utf8(pointer_text_)) return;
         if (pointer_text_ == loaded_text_) {
@@ -1417,8 +1427,9 @@ private:
         };
         if (model.observation_size() != options_.observation_size || model.is_discrete() != is_discrete
             || model.output_size() != outputs_) {
-            why = "it has " + words(model.observation_size(), model.is_discrete(), model.output_size()) + ", this game has "
-                  + words(options_.observation_size, is_discrete, outputs_) + "; set [agent] in daemon.toml";
+            why = "it has " + words(model.observation_size(), model.is_discrete(), model.output_size())
+                  + ", this game has " + words(options_.observation_size, is_discrete, outputs_)
+                  + "; set [agent] in daemon.toml";
             return false;
         }
         for (std::size_t i = 0; i < model.action_names().size() && i < options_.actions.size(); ++i) {
@@ -1478,7 +1489,8 @@ private:
             return json.skip();
         });
         if (!is_read || detail::utc_s() - heartbeat > 3.0 * (std::max)(1.0, interval_s)) return;  // it has ended
-        static const char* const names[] = {"unknown", "idle", "training", "selecting", "publishing", "paused", "parked"};
+        static const char* const names[] = {"unknown",    "idle",   "training", "selecting",
+                                            "publishing", "paused", "parked"};
         for (int i = 1; i < 7; ++i)
             if (state == names[i]) state_ = static_cast<DaemonState>(i);
         if (state_ == DaemonState::parked && !was_parked_) say("the daemon is parked: `hotlap status` tells why");
