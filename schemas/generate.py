@@ -42,6 +42,7 @@ def blocks() -> dict[str, dict[str, str]]:
     """
     return {
         "docs/reference/settings.md": {"settings": settings_tables(Settings)},
+        "docs/reference/formats.md": {"receipt": fields_table(Receipt)},
         "docs/reference/status.md": {"status": fields_table(Status), "history": fields_table(CycleSummary)},
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
@@ -98,7 +97,7 @@ def test_a_model_that_must_not_be_run_is_refused_with_a_reason(programs, tmp_pat
     refused = {
         "does not compute the outputs of its probe": model_to_bytes(with_wrong_probe(model)),
         "do not match its checksum": edited(data, value_head={"weights": [1, 2, 3, 4], "biases": [0]}),
-        "a list does not end": data[: len(data) // 2].rpartition(b",")[0],
+        "it is not a model JSON": data[: len(data) // 2],
         "layer 1 has 3 weights": edited(data, policy_head={"weights": [1, 2, 3], "biases": [0, 0]}),
         "has 1 hidden layers, but network_config names 2": edited(
             data, network_config={"input_size": 3, "hidden_layers": [4, 4], "policy_output_size": 2}
@@ -174,7 +173,8 @@ def test_rollouts_agree_with_scipy_and_are_read_in_both_versions(programs, versi
     project = tmp_path / "Spiel für alle, 遊び"
     model = random_model(AGENT.contract(), (16, 16), 4)
     paths = publish(project, model)
-    assert start_game(programs, project, 2, version).wait(timeout=60) == 0
+    game = start_game(programs, project, 2, version)
+    assert game.communicate(timeout=60)[0].count("model 4") == 2
     first, second = sorted(paths.exports.iterdir())
     assert re.fullmatch(r"rollout_0_\d{8}_\d{6}_point-mass\.json", first.name)
     rollout = read_rollout(second.read_bytes(), ReadingRules.of(AGENT, AGENT.contract()))
@@ -183,9 +183,10 @@ def test_rollouts_agree_with_scipy_and_are_read_in_both_versions(programs, versi
     expected = stats.norm.logpdf(rollout.actions, model.mean(rollout.observations), std).sum(axis=1)
     np.testing.assert_allclose(rollout.log_probs, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(rollout.values, model.value(rollout.observations), rtol=1e-5, atol=1e-5)
-    z = (rollout.actions - model.mean(rollout.observations)) / std
+    below, above, drawn = (stats.norm.cdf(x, model.mean(rollout.observations), std) for x in (-1, 1, rollout.actions))
     inside = np.abs(rollout.actions) < 1
-    assert stats.kstest(z[inside & (np.abs(model.mean(rollout.observations)) < 0.2)], "norm").statistic < 0.25
+    assert abs(np.mean(inside) - np.mean(above - below)) < 0.03
+    assert stats.kstest(((drawn - below) / (above - below))[inside], "uniform").statistic < 0.05
     assert set(rollout.agents.tolist()) == set(range(16))
     if version == "v2":
         assert (rollout.policy_version, rollout.noise_std) == (4, 1.0)
@@ -272,12 +273,3 @@ def test_every_compiler_accepts_the_header_alone(tmp_path):
             command = [compiler, *STRICT, f"-std={standard}", "-fsyntax-only", "-Wconversion", str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
-
-
-def test_the_suite_of_models_is_not_trivial():
-    """Check the control: two models of the suite compute different numbers, and a wrong probe is wrong."""
-    first, second = (random_model(AGENT.contract(), (16, 16), version) for version in (0, 1))
-    observations = np.ones((1, 4), np.float32)
-    assert np.abs(first.mean(observations) - second.mean(observations)).max() > 0.01
-    wrong = with_wrong_probe(first)
-    assert np.abs(wrong.probe.means - first.probe.means).min() > 0.05 or dataclasses.asdict(wrong) != {}
