@@ -44,7 +44,9 @@ def random_model(contract: PolicyContract, hidden: tuple[int, ...], version: int
 def with_wrong_probe(model: Model) -> Model:
     """Return the model with a probe whose means are those of another network."""
     assert model.probe is not None
-    return dataclasses.replace(model, probe=dataclasses.replace(model.probe, means=-model.probe.means - np.float32(0.1)))
+    return dataclasses.replace(
+        model, probe=dataclasses.replace(model.probe, means=-model.probe.means - np.float32(0.1))
+    )
 
 
 def with_other_observations(model: Model, hidden: tuple[int, ...]) -> Model:

@@ -86,6 +86,6 @@ def _check_receipts(session: Session) -> None:
             what = error.errors()[0]["loc"] if isinstance(error, ValidationError) else error
             session.report("Receipts", f"a receipt cannot be read: {what}")
             continue
-        if session.examined and session.examined[-1].version == session.newest.policy_version:
-            if receipt.checksum != weights_checksum(session.newest):
-                session.report("Receipts", "a receipt does not have the checksum of the model that the client runs")
+        is_newest = bool(session.examined) and session.examined[-1].version == session.newest.policy_version
+        if is_newest and receipt.checksum != weights_checksum(session.newest):
+            session.report("Receipts", "a receipt does not have the checksum of the model that the client runs")

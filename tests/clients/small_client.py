@@ -63,7 +63,7 @@ class Client:
 
     def play(self):
         n = AGENTS * STEPS
-        observations = self.rng.normal(size=(n, 3)).astype(np.float32).cumsum(axis=0)[: n] % 2.0
+        observations = self.rng.normal(size=(n, 3)).astype(np.float32).cumsum(axis=0)[:n] % 2.0
         mean = self.model.mean(observations).astype(float)
         std = np.exp(self.model.action_log_std.astype(float))
         drawn = self.rng.normal(mean, std)
@@ -82,7 +82,9 @@ class Client:
         )
 
     def write(self, rollout):
-        now = datetime(2026, 1, 1) if "reuses names" in self.mistakes else datetime.now()
+        now = datetime.now().astimezone()
+        if "reuses names" in self.mistakes:
+            now = now.replace(2026, 1, 1, 0, 0, 0)
         path = self.exports / f"rollout_{self.index}_{now:%Y%m%d_%H%M%S}.json"
         self.index += 1
         data = version_1(rollout, now).encode()

@@ -77,7 +77,7 @@ def test_the_mistakes_of_a_client_are_named(mistakes, named, monkeypatch):
 
 
 def test_a_command_must_say_where_its_folder_is_used():
-    with pytest.raises(DaemonError, match="does not contain {project}"):
+    with pytest.raises(DaemonError, match=r"does not contain \{project\}"):
         conformance(["./game"], AGENT, timeout_s=1.0, show=print)
 
 

@@ -69,7 +69,13 @@ def contract_of(inputs: int, outputs: int, *, is_discrete: bool = False) -> Poli
 @pytest.mark.parametrize("program", ["fast", "plain"])
 @pytest.mark.parametrize(
     ("inputs", "hidden", "outputs", "is_discrete"),
-    [(15, (128, 128), 3, False), (1, (), 1, False), (7, (5, 33, 2), 6, False), (9, (31,), 5, True), (40, (65,), 2, True)],
+    [
+        (15, (128, 128), 3, False),
+        (1, (), 1, False),
+        (7, (5, 33, 2), 6, False),
+        (9, (31,), 5, True),
+        (40, (65,), 2, True),
+    ],
 )
 def test_numbers_agree_with_the_trainer(programs, program, inputs, hidden, outputs, is_discrete, tmp_path):
     model = random_model(contract_of(inputs, outputs, is_discrete=is_discrete), hidden, 5)
