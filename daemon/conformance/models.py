@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def random_model(contract: PolicyContract, hidden: tuple[int, ...], version: int
         return Dense(weights.astype(np.float32), rng.normal(0.0, 0.2, size=outputs).astype(np.float32))
 
     def stack(outputs: int) -> Stack:
-        layers = tuple(dense(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        layers = tuple(dense(a, b) for a, b in pairwise(sizes))
         return Stack(layers, dense(sizes[-1], outputs))
 
     space = contract.action_space

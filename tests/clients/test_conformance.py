@@ -70,7 +70,7 @@ def test_a_right_client_passes(monkeypatch):
     ],
 )
 def test_the_mistakes_of_a_client_are_named(mistakes, named, monkeypatch):
-    code, lines = run(*mistakes, monkeypatch=monkeypatch)
+    code, lines = run(*mistakes, monkeypatch=monkeypatch, timeout_s=1.0 if "never reloads" in mistakes else 2.0)
     text = "\n".join(lines)
     assert code == Exit.CYCLE_FAILED
     assert [name for name in named if name not in text] == [], text
