@@ -27,7 +27,7 @@ from trainer.envs.gymnasium_spaces import (
     observation_size,
     space_before_flattening,
 )
-from trainer.envs.vec_env import Float32, Step
+from trainer.envs.vec_env import Float32, Numbers, Step
 
 
 def gymnasium() -> Any:
@@ -160,7 +160,7 @@ class GymnasiumVecEnv:
         original = space if workers else space_before_flattening(self._envs.envs[0].env)
         self.notes = tuple(filter(None, (observation_note(original, name), self._actions.note)))
 
-    def reset(self, seed: int) -> Float32:
+    def reset(self, seed: int) -> Numbers:
         """Start every copy, each with its own seed, and return the observations [n, O]."""
         first = int(np.random.SeedSequence(seed).generate_state(1)[0])
         with _explained(self._name):
@@ -178,7 +178,7 @@ class GymnasiumVecEnv:
         np.savez_compressed(out, allow_pickle=False, **columns)
         return out.getvalue()
 
-    def load_episodes(self, state: bytes) -> Float32:
+    def load_episodes(self, state: bytes) -> Numbers:
         """Repeat the episodes that `save_episodes` saved and return the observations [n, O] after their last actions.
 
         Raises ValueError if an episode is too long to be repeated, or if the environment does something else this time.
@@ -210,11 +210,13 @@ class GymnasiumVecEnv:
         if ended.any():
             successor = current.copy()
             for agent in np.flatnonzero(ended):
-                successor[agent] = np.asarray(info["final_obs"][agent], np.float32).reshape(-1)
+                successor[agent] = np.asarray(info["final_obs"][agent], successor.dtype).reshape(-1)
         return Step(successor, current, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
 
-    def _flatten(self, observation: Any) -> Float32:
-        return np.array(observation, np.float32).reshape(self.n_agents, -1)
+    def _flatten(self, observation: Any) -> Numbers:
+        """Return a copy [n, O]; float64 stays, because a clock needs its digits."""
+        array = np.array(observation)
+        return array.astype(array.dtype if array.dtype == np.float64 else np.float32).reshape(self.n_agents, -1)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return an RGB image [height, width, 3] of the first copy, which needs the option render_mode="rgb_array".

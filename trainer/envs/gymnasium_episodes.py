@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import HotlapError
+from schemas.errors import ConfigError
 
 LONGEST_REPEATED = 20_000
 """Steps of an episode that can be repeated; the actions of longer ones are not kept."""
@@ -23,7 +23,7 @@ class EpisodeSoFar(NamedTuple):
 
 
 class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives each episode a seed of its own, so that seed, number and actions of an episode determine its state.
+    """A wrapper whose episodes have seeds of their own: seed, number and actions of an episode determine its state.
 
     It copies observations, because some environments return the same array each time, which a reset then changes. It
     leaves out `info`, whose items may have any form, and which nothing reads.
@@ -35,17 +35,23 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._actions: list[npt.NDArray[Any]] | None = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode: the first one of a seed, or the next one. Raises HotlapError (E_ENV)."""
+        """Start an episode: the first one of a seed, or the next one. Raises ConfigError (E_ENV)."""
         self._seed, self._number = (self._seed, self._number + 1) if seed is None else (seed, 0)
         self._actions = []
         return self._start(options)
 
     def _start(self, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, _ = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
-        return self._copy(observation), {}
+        result = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ConfigError(
+                "reset does not return (observation, info): it has perhaps the interface of the older gym package",
+                hint="return (observation, info) from reset and five values from step",
+                code="E_ENV",
+            )
+        return self._copy(result[0]), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one step. Raises HotlapError (E_ENV)."""
+        """Take one step. Raises ConfigError (E_ENV)."""
         if self._actions is not None:
             self._actions.append(np.array(action))
             if len(self._actions) > LONGEST_REPEATED:
@@ -74,7 +80,7 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _copy(self, observation: Any) -> npt.NDArray[Any]:
         array, shape = np.array(observation), self.observation_space.shape
         if array.shape != shape:
-            raise HotlapError(
+            raise ConfigError(
                 f"the environment returned an observation of the shape {array.shape}, but announces {shape}",
                 hint="correct its observation_space, or what reset and step return",
                 code="E_ENV",
@@ -88,9 +94,9 @@ def seed_of(seed: int, number: int) -> int:
 
 
 def _as_number(reward: Any) -> float:
-    """Return a reward, which may be an array with one element. Raises HotlapError (E_ENV)."""
+    """Return a reward, which may be an array with one element. Raises ConfigError (E_ENV)."""
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "fiub":
         message = f"the environment returned the reward {reward!r}, which is not one number"
-        raise HotlapError(message, hint="return a float from step", code="E_ENV")
+        raise ConfigError(message, hint="return a float from step", code="E_ENV")
     return float(array.reshape(-1)[0])

@@ -20,7 +20,10 @@ from trainer.networks.normaliser import Normalisers
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A frozen copy of a policy. Observations [n, O] are not normalised; actions are [n, A], or [n, 1] choices."""
+    """A frozen copy of a policy. Actions are [n, A], or [n, 1] choices.
+
+    Observations [n, O] are not normalised. They are rounded to float32, as in engines.
+    """
 
     contract: PolicyContract
     policy: Stack
@@ -60,7 +63,7 @@ class Actor:
 
     def sample(self, observation_NO: Float32, rng: np.random.Generator) -> Float32:
         """Return random actions, as engines do: from the normal distribution, clamped; or choices by probability."""
-        output_NK = self.policy(observation_NO)
+        output_NK = self.policy(observation_NO.astype(np.float32, copy=False))
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             noise_NA = rng.standard_normal(output_NK.shape, dtype=np.float32)
@@ -71,7 +74,7 @@ class Actor:
 
     def best(self, observation_NO: Float32) -> Float32:
         """Return the policy's mean, clamped, or the most probable choice."""
-        output_NK = self.policy(observation_NO)
+        output_NK = self.policy(observation_NO.astype(np.float32, copy=False))
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             return _clamp(np.tanh(output_NK), space)

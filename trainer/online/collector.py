@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError
-from trainer.envs.vec_env import Float32, RepeatableVecEnv, Step, VecEnv
+from schemas.rollout.rollout import narrowed
+from trainer.envs.vec_env import Float32, Numbers, RepeatableVecEnv, Step, VecEnv
 from trainer.online.actor import Actor
 from trainer.rollouts.experiences import Experiences
 
@@ -35,9 +36,10 @@ class Collector:
 
     def collect(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
         """Take `n_steps` steps with every agent and return them. Raises HotlapError (E_ENV_NAN)."""
-        env, n = self._env, self._env.n_agents
-        columns = _Columns(n, n_steps, env.contract.observation_size, env.contract.action_space.width)
-        finals: list[Float32] = []
+        env = self._env
+        width = env.contract.action_space.width
+        columns = _Columns(n_steps, self._observation_NO, width)
+        finals: list[Numbers] = []
         for t in range(n_steps):
             action_NA = actor.sample(self._observation_NO, rng)
             columns.write_before(t, self._observation_NO, action_NA)  # the step may change the arrays
@@ -92,7 +94,7 @@ class Collector:
         return means
 
 
-def _continued(env: VecEnv, saved: dict[str, Any]) -> Float32:
+def _continued(env: VecEnv, saved: dict[str, Any]) -> Numbers:
     """Continue the saved episodes and return the observations to act on next. Raises ValueError."""
     if not isinstance(env, RepeatableVecEnv):
         raise ValueError("the environment cannot continue an episode")
@@ -105,15 +107,18 @@ def _continued(env: VecEnv, saved: dict[str, Any]) -> Float32:
 class _Columns:
     """A batch that is being filled: the first axis is the agent, so that it becomes experiences without a copy."""
 
-    def __init__(self, n: int, n_steps: int, observations: int, actions: int) -> None:
-        self.observation_NTO = np.empty((n, n_steps, observations), np.float32)
+    def __init__(self, n_steps: int, first_NO: Numbers, actions: int) -> None:
+        n, observations = first_NO.shape
+        self.observation_NTO = np.empty(
+            (n, n_steps, observations), np.float64 if first_NO.dtype == np.float64 else np.float32
+        )
         self.action_NTA = np.empty((n, n_steps, actions), np.float32)
         self.reward_NT = np.empty((n, n_steps), np.float32)
         self.terminated_NT = np.empty((n, n_steps), np.bool_)
         self.truncated_NT = np.empty((n, n_steps), np.bool_)
         self.final_NT = np.full((n, n_steps), -1, np.int64)
 
-    def write_before(self, t: int, observation_NO: Float32, action_NA: Float32) -> None:
+    def write_before(self, t: int, observation_NO: Numbers, action_NA: Float32) -> None:
         """Store what a step starts from."""
         self.observation_NTO[:, t] = observation_NO
         self.action_NTA[:, t] = action_NA
@@ -124,15 +129,16 @@ class _Columns:
         self.terminated_NT[:, t] = step.terminated
         self.truncated_NT[:, t] = step.truncated
 
-    def experiences(self, finals: list[Float32]) -> Experiences:
+    def experiences(self, finals: list[Numbers]) -> Experiences:
         """Return the batch. The last step of each agent has no next row, but a final observation."""
         n, n_steps, width = self.observation_NTO.shape
         has_next_row_NT = ~(self.terminated_NT | self.truncated_NT)
         has_next_row_NT[:, -1] = False
         size = n * n_steps
         has_next_row_B = has_next_row_NT.reshape(size)
+        observation_BO = narrowed(self.observation_NTO.reshape(size, width))
         return Experiences(
-            observation_BO=self.observation_NTO.reshape(size, width),
+            observation_BO=observation_BO,
             action_BA=self.action_NTA.reshape(size, -1),
             reward_B=self.reward_NT.reshape(size),
             log_prob_B=np.zeros(size, np.float32),
@@ -143,7 +149,7 @@ class _Columns:
             final_B=self.final_NT.reshape(size),
             segment_B=np.append(0, np.cumsum(~has_next_row_B)[:-1]).astype(np.int64),
             is_new_B=np.ones(size, np.bool_),
-            final_observation_FO=np.array(finals, np.float32).reshape(len(finals), width),
+            final_observation_FO=np.array(finals, observation_BO.dtype).reshape(len(finals), width),
             critic_observation_BP=np.zeros((size, 0), np.float32),
             final_critic_observation_FP=np.zeros((len(finals), 0), np.float32),
         )
@@ -157,7 +163,7 @@ def check_step(step: Step) -> None:
         require_finite(step.observation, "observations")
 
 
-def require_finite(array_NX: Float32, name: str) -> Float32:
+def require_finite(array_NX: Numbers, name: str) -> Numbers:
     """Return the array. Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite."""
     # A sum is not finite if one of its terms is not. Checking each number takes ten times as long.
     if not np.isfinite(array_NX.sum(dtype=np.float64)):
