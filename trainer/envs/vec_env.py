@@ -1,12 +1,12 @@
 """The interface of the environments of online training: many agents that step together.
 
 Array shapes use the letters N (agents), O (observation features) and A (action numbers). Arrays are float32 unless
-stated otherwise.
+stated otherwise; observations of images are uint8.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,11 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # the racing game needs numpy alone
     from schemas.contract import PolicyContract
 
-__all__ = ["Float32", "RepeatableVecEnv", "Step", "VecEnv"]
+__all__ = ["Float32", "Observations", "RepeatableVecEnv", "Step", "VecEnv"]
 
 Float32 = npt.NDArray[np.float32]
+Observations = npt.NDArray[Any]
+"""float32, or uint8 for images [height, width, channels], whose numbers are in one row."""
 Bools = npt.NDArray[np.bool_]
 
 
@@ -27,9 +29,9 @@ class Step(NamedTuple):
     for an agent.
     """
 
-    next_observation: Float32
+    next_observation: Observations
     """[N, O]: the state that the action led to. After an end, this is the last observation of the ended episode."""
-    observation: Float32
+    observation: Observations
     """[N, O]: what to act on next: `next_observation`, or the first observation of a new episode after an end."""
     reward: Float32
     """[N]: the sum of `reward_parts`, if the environment has any. Rewards of about 1 per step learn best."""
@@ -52,7 +54,7 @@ class VecEnv(Protocol):
     contract: PolicyContract
     n_agents: int
 
-    def reset(self, seed: int) -> Float32:
+    def reset(self, seed: int) -> Observations:
         """Start new episodes in all environments.
 
         Args:
@@ -89,7 +91,7 @@ class RepeatableVecEnv(VecEnv, Protocol):
     def save_episodes(self) -> bytes:
         """Return what `load_episodes` needs."""
 
-    def load_episodes(self, state: bytes) -> Float32:
+    def load_episodes(self, state: bytes) -> Observations:
         """Continue the saved episodes and return the observations to act on next, [N, O].
 
         Raises ValueError if that is not possible.

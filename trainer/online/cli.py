@@ -17,11 +17,12 @@ from schemas.errors import ConfigError
 from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
+from trainer.networks.image_network import ImageShape
 from trainer.online.arguments import config_path, parser, place_of, read_settings
 from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, as_toml, read_config, read_yaml_config
 from trainer.online.environments import choose_num_envs
-from trainer.online.learners.choice import algorithm_for
+from trainer.online.learners.choice import algorithm_for, image_of
 from trainer.online.presets.table import PRESETS
 from trainer.online.reporting.console import RunConsole
 from trainer.online.reporting.loggers import make_loggers
@@ -155,7 +156,8 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
     rates = f"{train.learning_rate:g} -> {train.learning_rate_end:g}"
     entropy = f"{train.entropy_coef:g} -> {train.entropy_coef_end:g}"
     update = f"minibatch {train.batch_size}, {train.epochs} epochs, learning rate {rates}, entropy {entropy}"
-    if algorithm_for(env.contract, settings) == "td3":
+    image = image_of(env)
+    if algorithm_for(env.contract, settings, image) == "td3":
         update = f"td3: {train.updates_per_experience:g} gradient steps for each new step"
     return [
         f"[OK] user {_user()}, {system}",
@@ -163,10 +165,17 @@ def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
         *(f"[WARN] {note}" for note in run.environments.notes),
-        f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
+        f"[OK] network {_network(train.hidden_sizes, image)}, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), {update}",
         f"[OK] gamma {train.gamma:g}, {settings.run.total_steps:,} steps",
     ]
+
+
+def _network(hidden_sizes: tuple[int, ...], image: ImageShape | None) -> str:
+    if image is None:
+        return f"{list(hidden_sizes)} twice"
+    size = f"{image.height} x {image.width} x {image.channels}"
+    return f"for images of {size}: convolutions of 16 and 32 filters, then {hidden_sizes[0]} (the first of hidden_sizes)"
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError
-from trainer.envs.vec_env import Float32, RepeatableVecEnv, Step, VecEnv
+from trainer.envs.vec_env import Float32, Observations, RepeatableVecEnv, Step, VecEnv
 from trainer.online.actor import Actor
 from trainer.rollouts.experiences import Experiences
 
@@ -36,8 +36,8 @@ class Collector:
     def collect(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
         """Take `n_steps` steps with every agent and return them. Raises HotlapError (E_ENV_NAN)."""
         env, n = self._env, self._env.n_agents
-        columns = _Columns(n, n_steps, env.contract.observation_size, env.contract.action_space.width)
-        finals: list[Float32] = []
+        columns = _Columns(n, n_steps, self._observation_NO, env.contract.action_space.width)
+        finals: list[Observations] = []
         for t in range(n_steps):
             action_NA = actor.sample(self._observation_NO, rng)
             columns.write_before(t, self._observation_NO, action_NA)  # the step may change the arrays
@@ -92,7 +92,7 @@ class Collector:
         return means
 
 
-def _continued(env: VecEnv, saved: dict[str, Any]) -> Float32:
+def _continued(env: VecEnv, saved: dict[str, Any]) -> Observations:
     """Continue the saved episodes and return the observations to act on next. Raises ValueError."""
     if not isinstance(env, RepeatableVecEnv):
         raise ValueError("the environment cannot continue an episode")
@@ -105,15 +105,15 @@ def _continued(env: VecEnv, saved: dict[str, Any]) -> Float32:
 class _Columns:
     """A batch that is being filled: the first axis is the agent, so that it becomes experiences without a copy."""
 
-    def __init__(self, n: int, n_steps: int, observations: int, actions: int) -> None:
-        self.observation_NTO = np.empty((n, n_steps, observations), np.float32)
+    def __init__(self, n: int, n_steps: int, observation_NO: Observations, actions: int) -> None:
+        self.observation_NTO = np.empty((n, n_steps, observation_NO.shape[1]), observation_NO.dtype)
         self.action_NTA = np.empty((n, n_steps, actions), np.float32)
         self.reward_NT = np.empty((n, n_steps), np.float32)
         self.terminated_NT = np.empty((n, n_steps), np.bool_)
         self.truncated_NT = np.empty((n, n_steps), np.bool_)
         self.final_NT = np.full((n, n_steps), -1, np.int64)
 
-    def write_before(self, t: int, observation_NO: Float32, action_NA: Float32) -> None:
+    def write_before(self, t: int, observation_NO: Observations, action_NA: Float32) -> None:
         """Store what a step starts from."""
         self.observation_NTO[:, t] = observation_NO
         self.action_NTA[:, t] = action_NA
@@ -124,7 +124,7 @@ class _Columns:
         self.terminated_NT[:, t] = step.terminated
         self.truncated_NT[:, t] = step.truncated
 
-    def experiences(self, finals: list[Float32]) -> Experiences:
+    def experiences(self, finals: list[Observations]) -> Experiences:
         """Return the batch. The last step of each agent has no next row, but a final observation."""
         n, n_steps, width = self.observation_NTO.shape
         has_next_row_NT = ~(self.terminated_NT | self.truncated_NT)
@@ -143,7 +143,7 @@ class _Columns:
             final_B=self.final_NT.reshape(size),
             segment_B=np.append(0, np.cumsum(~has_next_row_B)[:-1]).astype(np.int64),
             is_new_B=np.ones(size, np.bool_),
-            final_observation_FO=np.array(finals, np.float32).reshape(len(finals), width),
+            final_observation_FO=np.array(finals, self.observation_NTO.dtype).reshape(len(finals), width),
             critic_observation_BP=np.zeros((size, 0), np.float32),
             final_critic_observation_FP=np.zeros((len(finals), 0), np.float32),
         )
@@ -157,10 +157,13 @@ def check_step(step: Step) -> None:
         require_finite(step.observation, "observations")
 
 
-def require_finite(array_NX: Float32, name: str) -> Float32:
-    """Return the array. Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite."""
+def require_finite(array_NX: Observations, name: str) -> Observations:
+    """Return the array, which may have bytes.
+
+    Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite.
+    """
     # A sum is not finite if one of its terms is not. Checking each number takes ten times as long.
-    if not np.isfinite(array_NX.sum(dtype=np.float64)):
+    if array_NX.dtype != np.uint8 and not np.isfinite(array_NX.sum(dtype=np.float64)):
         agent, column = np.argwhere(~np.isfinite(array_NX))[0].tolist()
         index = f"agent {agent}" + (f", column {column}" if array_NX.shape[1] > 1 else "")
         raise HotlapError(

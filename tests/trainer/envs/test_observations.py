@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from schemas.errors import ConfigError
-from trainer.dagger.environment.observations import ObservationSpec, read_observation_spec
+from trainer.envs.observations import ObservationSpec, read_observation_spec
 
 
 def spec_of(space):
@@ -112,9 +112,9 @@ def test_what_is_not_numbers_in_a_dict_is_left_out():
         (spaces.Box(-np.inf, np.inf, (84, 84, 4)), "it would be 28,224 numbers -> give it bounds if it is an image"),
         (spaces.Dict({"image": image_space(84, 84, 4)}), "it would be 28,224 numbers -> use a wrapper"),
         (spaces.Discrete(100_000), "it would be 100,000 numbers"),
-        (spaces.Text(9), "DAgger cannot learn from the observation space Text"),
-        (Mission(), "DAgger cannot learn from the observation space"),
-        (spaces.Sequence(spaces.Discrete(3)), "DAgger cannot learn from the observation space Sequence"),
+        (spaces.Text(9), "a policy cannot learn from the observation space Text"),
+        (Mission(), "a policy cannot learn from the observation space"),
+        (spaces.Sequence(spaces.Discrete(3)), "a policy cannot learn from the observation space Sequence"),
         (spaces.Box(0, 1, (0,)), "is empty"),
     ],
     ids=[

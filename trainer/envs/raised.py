@@ -1,0 +1,98 @@
+"""Exceptions of an environment: one line that names the user's file, also if the environment runs in a worker."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from schemas.errors import ConfigError, HotlapError
+from schemas.process.exit_codes import exit_words
+from trainer.common.user_code import describe, file_of
+
+_OF_THE_OLD_API = ("to unpack", "has no attribute 'items'")
+_OF_A_LOST_PROCESS = (EOFError, BrokenPipeError, ConnectionResetError)
+
+
+class EnvironmentRaisedError(HotlapError):
+    """The environment raised an exception. `traceback_text` is for the log."""
+
+    code = "E_ENV"
+    traceback_text = ""
+
+
+class InWorkerError(Exception):
+    """A HotlapError on its way from a worker. Gymnasium calls its type again, with the exception as the argument."""
+
+    def inner(self) -> HotlapError:
+        """Return the HotlapError."""
+        error: BaseException = self
+        while isinstance(error, InWorkerError):
+            error = error.args[0]
+        assert isinstance(error, HotlapError)
+        return error
+
+
+def _explained(error: BaseException, what: str, name: str) -> HotlapError:
+    """Return the error for an exception that `what` of the environment `name` raised."""
+    if isinstance(error, HotlapError):
+        return error
+    file = file_of(error)
+    if not file and any(text in str(error) for text in _OF_THE_OLD_API):
+        return ConfigError(
+            f"{name} does not have Gymnasium's interface, perhaps that of the older gym package: {error}",
+            hint="return (observation, info) from reset and five values from step",
+            code="E_ENV",
+        )
+    hint = f"correct {file}" if file else f"correct {name}, or use another version of it"
+    explained = EnvironmentRaisedError(f"the environment's {what} raised {describe(error)}", hint=hint)
+    explained.traceback_text = "".join(traceback.format_exception(error))
+    return explained
+
+
+@contextmanager
+def in_environment(what: str, name: str) -> Iterator[None]:
+    """Raise HotlapError (E_ENV) if `what` of the environment `name`, which the block calls, raises an exception.
+
+    In a worker, InWorkerError contains it.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError):
+            raise
+        explained = _explained(error, what, name)
+        if multiprocessing.parent_process() is not None:
+            raise InWorkerError(explained) from None
+        if explained is error:
+            raise
+        raise explained from error
+
+
+@contextmanager
+def from_workers(name: str) -> Iterator[None]:
+    """Raise what a worker raised as the HotlapError that it is, and name a worker that ended. Gymnasium stays quiet."""
+    from gymnasium import logger
+
+    level = logger.min_level
+    logger.min_level = logger.ERROR + 1  # it would print the traceback
+    try:
+        yield
+    except InWorkerError as error:
+        raise error.inner() from None
+    except _OF_A_LOST_PROCESS as error:
+        _raise_lost(name, error)
+    finally:
+        logger.min_level = level
+
+
+def _raise_lost(name: str, error: BaseException) -> NoReturn:
+    codes = {process.exitcode for process in multiprocessing.active_children()}
+    ended = sorted(code for code in codes if code)
+    words = exit_words(ended[0]) if ended else "without a message"
+    raise EnvironmentRaisedError(
+        f"a process of {name} ended: {words}",
+        hint="env.workers = false runs it in this process, which shows more",
+    ) from error
