@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.errors import HotlapError
 from trainer.envs.observations import NotFiniteError, read_observation_spec
-from trainer.envs.raised import in_environment
+from trainer.envs.raised import in_environment, values_of
 
 LONGEST_REPEATED = 20_000
 """Steps of an episode that can be repeated; the actions of longer ones are not kept."""
@@ -52,7 +52,8 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _start(self, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         with in_environment("reset", self._name):
-            observation, _ = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
+            result: Any = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
+            observation, _ = values_of(result, 2, "reset", self._name)
             return self._prepared(observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -62,7 +63,8 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
             if len(self._actions) > LONGEST_REPEATED:
                 self._actions = None
         with in_environment("step", self._name):
-            observation, reward, terminated, truncated, _ = self.env.step(action)
+            result: Any = self.env.step(action)
+            observation, reward, terminated, truncated, _ = values_of(result, 5, "step", self._name)
             return self._prepared(observation), _as_number(reward), bool(terminated), bool(truncated), {}
 
     def episode_so_far(self) -> EpisodeSoFar:

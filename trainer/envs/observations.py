@@ -158,8 +158,10 @@ def _as_image_spec(space: Any, axes: tuple[int, ...]) -> ObservationSpec | None:
     text = f"observations: images of {height} x {width} with {shape[2]} channel{'' if shape[2] == 1 else 's'}{layout}"
     if np.issubdtype(space.dtype, np.integer) and high - low <= 255:
         is_bytes = low >= 0 and high <= 255
-        kept = {"image_max": high} if is_bytes else {"image_max": high - low, "low": low, "steps": 1.0}
-        return ObservationSpec(shape, is_image=True, given=given, axes=order, note=text if order else "", **kept)
+        spec = ObservationSpec(
+            shape, is_image=True, image_max=high, given=given, axes=order, note=text if order else ""
+        )
+        return spec if is_bytes else replace(spec, image_max=high - low, low=low, steps=1.0)
     note = f"{text}, rounded to 256 values"
     steps = 255.0 / (high - low)
     return ObservationSpec(shape, is_image=True, given=given, axes=order, low=low, steps=steps, note=note)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from schemas.errors import ConfigError, HotlapError
 from schemas.process.exit_codes import exit_words
@@ -41,15 +41,27 @@ def _explained(error: BaseException, what: str, name: str) -> HotlapError:
         return error
     file = file_of(error)
     if not file and any(text in str(error) for text in _OF_THE_OLD_API):
-        return ConfigError(
-            f"{name} does not have Gymnasium's interface, perhaps that of the older gym package: {error}",
-            hint="return (observation, info) from reset and five values from step",
-            code="E_ENV",
-        )
+        return _other_interface(name, str(error))
     hint = f"correct {file}" if file else f"correct {name}, or use another version of it"
     explained = EnvironmentRaisedError(f"the environment's {what} raised {describe(error)}", hint=hint)
     explained.traceback_text = "".join(traceback.format_exception(error))
     return explained
+
+
+def _other_interface(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{name} does not have Gymnasium's interface, perhaps that of the older gym package: {reason}",
+        hint="return (observation, info) from reset and five values from step",
+        code="E_ENV",
+    )
+
+
+def values_of(result: Any, count: int, what: str, name: str) -> Sequence[Any]:
+    """Return what `what` of the environment `name` returned, if these are `count` values. Raises ConfigError (E_ENV)."""
+    if isinstance(result, (tuple, list)) and len(result) == count:
+        return result
+    found = f"{len(result)} values" if isinstance(result, (tuple, list)) else f"a {type(result).__name__}"
+    raise _other_interface(name, f"{what} returned {found} instead of {count} values")
 
 
 @contextmanager

@@ -14,21 +14,30 @@ from types import FrameType
 import torch
 
 from schemas.errors import ConfigError
-from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
 from trainer.networks.image_network import ImageShape
 from trainer.online.arguments import config_path, parser, place_of, read_settings
 from trainer.online.checkpoints import CheckpointManager
-from trainer.online.config import OnlineSettings, as_toml, read_config, read_yaml_config
+from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_config, read_yaml_config
 from trainer.online.environments import choose_num_envs
 from trainer.online.learners.choice import algorithm_for, image_of
 from trainer.online.presets.table import PRESETS
-from trainer.online.reporting.console import RunConsole
+from trainer.online.reporting.console import TRAIN_LOG, RunConsole
+from trainer.online.reporting.failures import line_of, note_log, report, traceback_of
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
 from trainer.online.run import OnlineRun
-from trainer.online.run_folder import CHECKPOINTS, CONFIG, LATEST, RunPlace, begin, locked, note_in_run_info
+from trainer.online.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    CONFIG_FOLDER,
+    LATEST,
+    RunPlace,
+    begin,
+    locked,
+    note_in_run_info,
+)
 from trainer.online.yaml_config import is_yaml
 
 
@@ -49,9 +58,7 @@ def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
         print_error("stopped; `hotlap online --resume` continues from the last checkpoint")
         return 130
     except Exception as error:  # noqa: BLE001
-        code, failure = failure_of(error)
-        print_error(f"error: {failure.message}")
-        return int(code)
+        return report(error, Path(arguments.logs or RunSettings().logs).absolute())
 
 
 def _list_presets() -> int:
@@ -82,7 +89,9 @@ def train(arguments: argparse.Namespace) -> int:
     with locked(place):
         if place.resume:
             notes += changes(read_config(place.folder / CONFIG), settings, place)
-        return train_in(place, settings, config, [*notes, *([f"[OK] {note}"] if note else [])])
+        return train_in(
+            place, settings, config, [*notes, *([f"[OK] {note}"] if note else [])], beside=path and path.parent
+        )
 
 
 def changes(before: OnlineSettings, now: OnlineSettings, place: RunPlace) -> list[str]:
@@ -108,9 +117,12 @@ def changes(before: OnlineSettings, now: OnlineSettings, place: RunPlace) -> lis
     return lines
 
 
-def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Sequence[str]) -> int:
+def train_in(
+    place: RunPlace, settings: OnlineSettings, config: bytes, notes: Sequence[str], *, beside: Path | None = None
+) -> int:
     """Train in the folder of a run and return the exit code; the notes are for the log.
 
+    `beside` is the folder of the config, in which a resumed run searches the environment's module again.
     Nothing is moved or written before everything that can fail at a start has succeeded. Raises HotlapError or OSError.
     """
     num_envs, envs_note = choose_num_envs(settings)
@@ -121,6 +133,8 @@ def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Se
         start, skipped = manager.newest()
     with contextlib.closing(OnlineRun(settings, folder, num_envs, from_checkpoint=start)) as run:
         begin(place, config)
+        if beside is not None:
+            note_in_run_info(folder, **{CONFIG_FOLDER: beside.resolve().as_posix()})
         loggers, missing = make_loggers(folder, settings, run.progress.steps)
         console = RunConsole(
             folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
@@ -133,8 +147,15 @@ def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Se
             if place.resume:
                 resumed = f"resumed at {run.progress.steps:,} steps"
                 console.line(resumed if start else "no checkpoint exists yet: the run starts from the beginning")
-            with Stopping() as stopping:
-                reason = run.train(console, stop=stopping)
+            try:
+                with Stopping() as stopping:
+                    reason = run.train(console, stop=stopping)
+            except Exception as error:
+                if text := traceback_of(error):
+                    console.log(text)
+                    note_log(error, folder / TRAIN_LOG)
+                note_in_run_info(folder, ended=line_of(error), steps=run.progress.steps)
+                raise
             console.log_rest()
             resume = "--resume" if place.name == LATEST else f"--resume {place.name}"
             hint = "" if run.is_finished else f"; `hotlap online {resume}` continues"
@@ -175,7 +196,9 @@ def _network(hidden_sizes: tuple[int, ...], image: ImageShape | None) -> str:
     if image is None:
         return f"{list(hidden_sizes)} twice"
     size = f"{image.height} x {image.width} x {image.channels}"
-    return f"for images of {size}: convolutions of 16 and 32 filters, then {hidden_sizes[0]} (the first of hidden_sizes)"
+    return (
+        f"for images of {size}: convolutions of 16 and 32 filters, then {hidden_sizes[0]} (the first of hidden_sizes)"
+    )
 
 
 def _user() -> str:

@@ -32,7 +32,10 @@ def make_learner(env: VecEnv, settings: OnlineSettings) -> OnlineLearner:
 def image_of(env: VecEnv) -> ImageShape | None:
     """Return the shape of the images that an environment's agents observe; None if they observe vectors."""
     spec = env.image if isinstance(env, GymnasiumVecEnv) else None
-    return None if spec is None else ImageShape(*spec.shape, largest=spec.image_max)
+    if spec is None:
+        return None
+    height, width, channels = spec.shape
+    return ImageShape(height, width, channels, spec.image_max)
 
 
 def algorithm_for(
