@@ -9,7 +9,9 @@ import io
 import logging
 import multiprocessing
 import signal
+from contextlib import AbstractContextManager
 from importlib import import_module
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,7 @@ class GymnasiumVecEnv:
     def __init__(self, name: str, n_agents: int, *, workers: bool = False, **options: Any) -> None:
         self._name, self.n_agents = name, n_agents
         self._envs = _make(name, n_agents, workers, options)
+        self._processes: list[BaseProcess] = getattr(self._envs, "processes", [])
         self._actions = actions_of(self._envs.single_action_space, name)
         spec: ObservationSpec = self._envs.get_attr("observations_of_policy")[0]
         self.contract = PolicyContract(observation_size=spec.size, action_space=self._actions.space)
@@ -171,7 +174,7 @@ class GymnasiumVecEnv:
     def reset(self, seed: int) -> Observations:
         """Start every copy, each with its own seed, and return the observations [n, O]."""
         first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-        with from_workers(self._name):
+        with self._explained():
             observation, _ = self._envs.reset(seed=[(first + agent) % 2**31 for agent in range(self.n_agents)])
         return self._flatten(observation)
 
@@ -201,7 +204,7 @@ class GymnasiumVecEnv:
         episodes = {
             seed: EpisodeSoFar(seed, number, taken) for (seed, number, _), taken in zip(starts, actions, strict=True)
         }
-        with from_workers(self._name):
+        with self._explained():
             self._envs.reset(seed=list(episodes))
             observations = self._envs.call("repeat", episodes)
         if any(observation is None for observation in observations):
@@ -210,7 +213,7 @@ class GymnasiumVecEnv:
 
     def step(self, action: Float32) -> Step:
         """Advance each copy by one step. `action` is [n, A] in [-1, 1], or [n, 1] choices from 0."""
-        with from_workers(self._name):
+        with self._explained():
             observation, reward, terminated, truncated, info = self._envs.step(self._actions.convert(action))
         current = self._flatten(observation)
         ended = terminated | truncated
@@ -224,6 +227,16 @@ class GymnasiumVecEnv:
     def _flatten(self, observation: Any) -> Observations:
         dtype = np.float32 if self.image is None else np.uint8
         return np.array(observation, dtype).reshape(self.n_agents, -1)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return from_workers(self._name, self._processes)
+
+    def _end_workers(self) -> None:
+        """End the other processes if one is lost: Gymnasium would wait for its answer."""
+        from gymnasium.vector.async_vector_env import AsyncState
+
+        self._envs._state = AsyncState.DEFAULT
+        self._envs.close(terminate=True)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return an RGB image [height, width, 3] of the first copy, which needs the option render_mode="rgb_array".
@@ -240,7 +253,10 @@ class GymnasiumVecEnv:
     def close(self) -> None:
         """Close every copy. What the environment raises is logged: it must not hide the result of a run."""
         try:
-            with from_workers(self._name), in_environment("close", self._name):
-                self._envs.close()
+            with in_environment("close", self._name):
+                if any(not process.is_alive() for process in self._processes):
+                    self._end_workers()
+                else:
+                    self._envs.close()
         except HotlapError as error:
             log.warning("%s", error.message)

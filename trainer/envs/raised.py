@@ -6,7 +6,9 @@ import multiprocessing
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from schemas.errors import ConfigError, HotlapError
 from schemas.process.exit_codes import exit_words
@@ -57,7 +59,7 @@ def _other_interface(name: str, reason: str) -> ConfigError:
 
 
 def values_of(result: Any, count: int, what: str, name: str) -> Sequence[Any]:
-    """Return what `what` of the environment `name` returned, if these are `count` values. Raises ConfigError (E_ENV)."""
+    """Return the values that `what` of the environment `name` returned. Raises ConfigError (E_ENV)."""
     if isinstance(result, (tuple, list)) and len(result) == count:
         return result
     found = f"{len(result)} values" if isinstance(result, (tuple, list)) else f"a {type(result).__name__}"
@@ -80,11 +82,11 @@ def in_environment(what: str, name: str) -> Iterator[None]:
             raise InWorkerError(explained) from None
         if explained is error:
             raise
-        raise explained from error
+        raise explained from (error if isinstance(explained, EnvironmentRaisedError) else None)
 
 
 @contextmanager
-def from_workers(name: str) -> Iterator[None]:
+def from_workers(name: str, processes: Sequence[BaseProcess]) -> Iterator[None]:
     """Raise what a worker raised as the HotlapError that it is, and name a worker that ended. Gymnasium stays quiet."""
     from gymnasium import logger
 
@@ -95,16 +97,16 @@ def from_workers(name: str) -> Iterator[None]:
     except InWorkerError as error:
         raise error.inner() from None
     except _OF_A_LOST_PROCESS as error:
-        _raise_lost(name, error)
+        raise _lost(name, processes) from error
     finally:
         logger.min_level = level
 
 
-def _raise_lost(name: str, error: BaseException) -> NoReturn:
-    codes = {process.exitcode for process in multiprocessing.active_children()}
-    ended = sorted(code for code in codes if code)
-    words = exit_words(ended[0]) if ended else "without a message"
-    raise EnvironmentRaisedError(
-        f"a process of {name} ended: {words}",
-        hint="env.workers = false runs it in this process, which shows more",
-    ) from error
+def _lost(name: str, processes: Sequence[BaseProcess]) -> EnvironmentRaisedError:
+    wait([process.sentinel for process in processes], timeout=2.0)
+    codes = [code for process in processes if (code := process.exitcode) is not None]
+    words = f" {exit_words(codes[0])}" if codes else ""
+    return EnvironmentRaisedError(
+        f"a process of {name} ended{words}",
+        hint="env.workers = false runs it in this process, which can show the cause",
+    )

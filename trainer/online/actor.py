@@ -1,4 +1,4 @@
-"""A policy that acts on many observations at once on the CPU: on vectors with the engine's arithmetic, on one thread."""
+"""A policy that acts on many observations at once, on the CPU; on vectors with the engine's arithmetic."""
 
 from __future__ import annotations
 

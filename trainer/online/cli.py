@@ -22,6 +22,7 @@ from trainer.online.checkpoints import CheckpointManager
 from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_config, read_yaml_config
 from trainer.online.environments import choose_num_envs
 from trainer.online.learners.choice import algorithm_for, image_of
+from trainer.online.learners.memory import memory_note
 from trainer.online.presets.table import PRESETS
 from trainer.online.reporting.console import TRAIN_LOG, RunConsole
 from trainer.online.reporting.failures import line_of, note_log, report, traceback_of
@@ -167,25 +168,29 @@ def train_in(
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
     """Return lines that describe the run: machine, environment, network, schedule."""
     train, env = settings.train, run.environments.env
+    image = image_of(env)
+    algorithm = algorithm_for(env.contract, settings, image)
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
     if device == "auto":
         device = "auto: cpu and cuda are timed" if torch.cuda.is_available() else "cpu (no CUDA device)"
     batch = env.n_agents * settings.env.n_steps
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    memory = memory_note(
+        settings, algorithm, n_agents=env.n_agents, observation_size=env.contract.observation_size, image=image
+    )
     agents = f"{num_envs} environments, {env.n_agents} learning agents, {env.contract.observation_size} observations"
     rates = f"{train.learning_rate:g} -> {train.learning_rate_end:g}"
     entropy = f"{train.entropy_coef:g} -> {train.entropy_coef_end:g}"
     update = f"minibatch {train.batch_size}, {train.epochs} epochs, learning rate {rates}, entropy {entropy}"
-    image = image_of(env)
-    if algorithm_for(env.contract, settings, image) == "td3":
+    if algorithm == "td3":
         update = f"td3: {train.updates_per_experience:g} gradient steps for each new step"
     return [
         f"[OK] user {_user()}, {system}",
         f"[OK] device {device}, precision {settings.run.precision}",
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
-        *(f"[WARN] {note}" for note in run.environments.notes),
+        *(f"[WARN] {note}" for note in (*run.environments.notes, *filter(None, (memory,)))),
         f"[OK] network {_network(train.hidden_sizes, image)}, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), {update}",
         f"[OK] gamma {train.gamma:g}, {settings.run.total_steps:,} steps",

@@ -37,7 +37,8 @@ def _check_terms(terms: Any, loss: Loss) -> None:
     )
     if not isinstance(terms, LossTerms):
         raise ConfigError(f"trainer.loss = {name} returns a {type(terms).__name__} instead of LossTerms", hint=hint)
-    for field, term in zip(LossTerms._fields, terms, strict=True):
+    values: tuple[Any, ...] = tuple(terms)
+    for field, term in zip(LossTerms._fields, values, strict=True):
         if not isinstance(term, Tensor) or term.ndim != 0:
             found = f"a tensor of shape {tuple(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
             raise ConfigError(f"trainer.loss = {name}: {field} is {found} instead of a tensor ()", hint=hint)
