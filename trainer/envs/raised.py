@@ -105,8 +105,6 @@ def from_workers(name: str, processes: Sequence[BaseProcess]) -> Iterator[None]:
 def _lost(name: str, processes: Sequence[BaseProcess]) -> EnvironmentRaisedError:
     wait([process.sentinel for process in processes], timeout=2.0)
     codes = [code for process in processes if (code := process.exitcode) is not None]
-    words = f" {exit_words(codes[0])}" if codes else ""
-    return EnvironmentRaisedError(
-        f"a process of {name} ended{words}",
-        hint="env.workers = false runs it in this process, which can show the cause",
-    )
+    words = exit_words(codes[0]) if codes else "it closed its pipe"
+    hint = "env.workers = false runs it in this process, which can show the cause"
+    return EnvironmentRaisedError(f"a process of {name} ended: {words}", hint=hint)

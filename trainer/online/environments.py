@@ -156,7 +156,7 @@ def mirror_of(settings: OnlineSettings, contract: PolicyContract) -> Mirror | No
 
 
 _BYTES = {"rocket": 8_000_000, "racing": 20_000}
-"""Memory of one environment, with its part of a batch. Others are measured: `learners.memory` asks when they are open."""
+"""Memory of one environment, with its part of a batch; see `learners.memory` for others, once they are open."""
 _DEFAULTS, _OTHER_DEFAULT = {"rocket": 32, "racing": 64}, 8
 """Environments if the config does not set a number: enough for efficient matrix products."""
 
@@ -179,7 +179,7 @@ def choose_num_envs(settings: OnlineSettings) -> tuple[int, str]:
 def _worker_bytes() -> int:
     """Return the memory of a worker's process: a forked one shares most of it with this process."""
     is_forked = multiprocessing.get_start_method() == "fork"
-    return 40_000_000 if is_forked else psutil.Process().memory_info().rss
+    return 10_000_000 if is_forked else psutil.Process().memory_info().rss
 
 
 def game_rules(settings: OnlineSettings) -> GameRules:
