@@ -99,9 +99,9 @@ def test_a_name_that_cannot_be_imported_is_an_error(tmp_path, name):
 
 WRONG = {
     "syntax": ("def f(:", "net", r"SyntaxError: invalid syntax \(\w+\.py, line 1\) -> correct \w+\.py"),
-    "import": ("1 / 0\ndef net(shape): ...", "net", r"ZeroDivisionError: division by zero \(\w+\.py, line 1\) -> correct"),
+    "import": ("1 / 0\ndef net(shape): ...", "net", r"ZeroDivisionError: .* \(\w+\.py, line 1\) -> correct"),
     "constructor": (
-        "def net(shape):\n    return shape.width", "net", r"AttributeError: .*'width' \(\w+\.py, line 2\) -> correct \w+\.py"
+        "def net(shape):\n    return shape.width", "net", r"AttributeError: .* \(\w+\.py, line 2\) -> correct \w+\.py"
     ),
     "arguments": ("def net(): ...", "net", r"cannot be used: TypeError: net\(\) takes 0 .* -> see"),
     "result": ("def net(shape): return 3", "net", "is not a subclass of trainer.Network"),
@@ -115,16 +115,15 @@ def test_a_mistake_in_the_user_s_module_names_its_file_and_line(tmp_path, projec
         build_network(Shape(4, (8,), 2, 0), custom=f"{project}:{attribute}", seed=0)
 
 
+_BEGIN = "from trainer import ppo_loss\ndef loss(batch, new, config):\n"
 RETURNS = {
     "nothing": ("def loss(batch, new, config):\n    pass", "returns a NoneType instead of LossTerms"),
     "a number": (
-        "from trainer import ppo_loss\ndef loss(batch, new, config):\n"
-        "    return ppo_loss(batch, new, config)._replace(entropy=0.5)",
+        f"{_BEGIN}    return ppo_loss(batch, new, config)._replace(entropy=0.5)",
         "entropy is a float instead of a tensor",
     ),
     "no gradient": (
-        "from trainer import ppo_loss\ndef loss(batch, new, config):\n"
-        "    terms = ppo_loss(batch, new, config)\n    return terms._replace(total=terms.total.detach())",
+        f"{_BEGIN}    terms = ppo_loss(batch, new, config)\n    return terms._replace(total=terms.total.detach())",
         "total has no gradient",
     ),
 }

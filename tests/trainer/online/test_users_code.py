@@ -103,11 +103,11 @@ def test_a_worker_that_dies_is_named(start, capfd):
     [
         (
             {"init": "{}['rom']"},
-            r"cannot be created: KeyError: 'rom' \(users_\d+\.py, line 10\) -> correct users_\d+\.py",
+            r"cannot be created: KeyError: 'rom' \(users_\d+\.py, line 10\) -> correct users_",
         ),
         (
             {"text": "def f(:\n"},
-            r"cannot be imported: SyntaxError: invalid syntax \(users_\d+\.py, line 1\) -> correct",
+            r"imported: SyntaxError: invalid syntax \(users_\d+\.py, line 1\) -> correct users_",
         ),
         ({"text": "\nsettings = {}\nsettings['a']\n"}, r"KeyError: 'a' \(users_\d+\.py, line 3\) -> correct users_"),
     ],
