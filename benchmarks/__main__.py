@@ -10,7 +10,7 @@ from benchmarks.dagger import compare as dagger
 from benchmarks.dagger import normalisation, showcase
 from benchmarks.learn import cli as learn
 from benchmarks.learning import compare as learning
-from benchmarks.learning import exporters, history_ratio
+from benchmarks.learning import exporters, history_ratio, outliers
 from benchmarks.lib.child_process import RunError
 from benchmarks.online import presets as online_presets
 from benchmarks.online import scores as online_scores
@@ -18,7 +18,7 @@ from benchmarks.online import throughput as online
 from benchmarks.tracks import measure as tracks
 
 DESCRIPTION = """\
-Benchmarks of Hotlap. Without NAME, all but the last eleven run, in about seven minutes. The output is
+Benchmarks of Hotlap. Without NAME, all but the last twelve run, in about seven minutes. The output is
 tables on stdout, progress on stderr, a JSON file, and with --write-docs the tables in docs/lab/performance.md.
 """
 EPILOG = """\
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_flags_of_all(parser)
     commands = parser.add_subparsers(metavar="NAME", title="benchmarks")
     bench.add_to(commands)
-    of_files = (learn, learning, history_ratio, exporters, tracks)
+    of_files = (learn, learning, history_ratio, exporters, outliers, tracks)
     for module in (*of_files, dagger, normalisation, showcase, online, online_scores, online_presets):
         module.add_to(commands)
     parser.set_defaults(run=lambda arguments: bench.run_all(arguments, parser.parse_args))

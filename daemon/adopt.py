@@ -13,6 +13,7 @@ from daemon.app import open_service
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.cycle import Phase
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.sqlite_errors import as_ledger_errors
 from daemon.process.interpreter import check_python
 from daemon.publishing.adoption import absolute, fixed_contract, fixed_hidden_sizes, is_published, require_settings
 from daemon.publishing.republish import run_export
@@ -89,7 +90,8 @@ def _read_ledger(paths: ProjectPaths) -> Iterator[Ledger | None]:
     if not paths.ledger.exists() or not paths.ledger.stat().st_size:
         yield None
         return
-    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
+    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
+        ledger.require_sound()
         yield ledger
 
 

@@ -25,7 +25,10 @@ from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.in_the_way import clear_files, clear_folders, clear_the_way, report_moved
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.loop import Mailbox, run, stop_on_signals
+from daemon.runtime.own_folders import detach_hard_links, linked_exports_note, require_own_folders
 from daemon.runtime.project_folder import long_path_problem, note_without_engine_file
+from daemon.runtime.project_mark import require_own_project
+from daemon.runtime.state_folder import with_state_setting
 from daemon.security.config_monitor import ConfigMonitor
 from daemon.service import Service
 from daemon.training.runner import Runner
@@ -89,6 +92,9 @@ def open_service(
         check_device(settings.daemon.python_executable, settings.trainer.device)
         if settings.daemon.training_script:
             script_for(settings.daemon.training_script, paths.project)
+        paths = with_state_setting(paths, settings.daemon)
+        require_own_folders(paths)
+        require_own_project(paths)
         now_s = REAL_CLOCK.utc_s()
         moved = clear_folders((paths.training, paths.state), at_s=now_s)
         _make_folders(paths, paths.state)
@@ -96,13 +102,18 @@ def open_service(
         moved += lock.acquire()
         stack.callback(lock.release)
         moved += clear_folders(paths.folders(), at_s=now_s)
-        _make_folders(paths, *paths.folders())
+        _make_folders(paths, *paths.folders_to_make())
+        lock.lock_models(paths.models)
         _require_writable(paths.models, paths.cache, paths.staging)
         more, in_the_way = clear_files(paths, at_s=now_s)
+        detach_hard_links(paths)
         shows_dashboard = dashboard and wants_dashboard(sys.stdout)
         log = Log(paths.daemon_log, console=sys.stdout)
         stack.callback(log.close)
         log.info(f"hotlap {__version__}, Python {platform.python_version()}, project {shown_path(paths.project)}")
+        removes = settings.daemon.clear_exports_after_training or settings.daemon.max_export_files > 0
+        if note := linked_exports_note(paths, removes=removes):
+            log.info(note)
         if automatic:
             stack.callback(log.info, "stopped; the next start continues from here")
         ledger, rebuilt = open_or_rebuild(paths, now_s=REAL_CLOCK.utc_s())

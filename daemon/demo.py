@@ -38,7 +38,7 @@ def run_demo(project: Path | None, settings: Settings, *, cycles: int | None, da
             f"{shown_path(folder)} cannot be created: {error.strerror}", hint="use --project DIR"
         ) from None
     paths = ProjectPaths(absolute_path(folder))
-    daemon = settings.daemon.model_copy(update={"engine_path": ""})  # the simulated engine runs beside the daemon
+    daemon = settings.daemon.model_copy(update={"engine_path": "", "state_dir": ""})  # those of another project
     settings = settings.model_copy(update={"daemon": daemon})
     with open_service(paths, settings, dashboard=dashboard) as app:
         app.context.log.info(

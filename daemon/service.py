@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from daemon.errors import DaemonError, Exit, nothing_new, nothing_to_train_on
@@ -17,7 +16,8 @@ from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.commands import Command, Reply, clear_commands, handle_commands
 from daemon.runtime.context import Context
 from daemon.runtime.in_the_way import clear_the_way
-from daemon.training.job_builder import parent_checkpoint, project_contract
+from daemon.training.job_builder import project_contract
+from daemon.training.recovery.parents import stored_name, usual_parent
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import Snapshot
 from daemon.ui.status_writer import StatusWriter
@@ -212,17 +212,16 @@ class Service:
         context = self._context
         if not clear_the_way(context):
             return False
-        parent = parent_checkpoint(context)
-        parent_name = Path(parent[0]).relative_to(context.paths.models).as_posix() if parent else None
+        parent = stored_name(context, usual_parent(context))
         first, now_s = first_free_cycle(context), context.clock.utc_s()
-        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent_name, at_s=now_s, first=first)
+        cycle = context.ledger.claim(kind=kind, cause=cause, parent=parent, at_s=now_s, first=first)
         if kind == "train":
             rollouts = context.ledger.rollouts_of(cycle.id)
             experiences = sum(used.row.experiences for used in rollouts)
             context.log.info(
                 f"[1/5] rollouts taken in: {len(rollouts)} ({experiences:,} experiences), cycle {cycle.id}"
             )
-            context.clear_warning("W_NONFINITE")
+            context.clear_warning("W_NONFINITE", "W_OLDER_PARENT")
         self._runner.begin(cycle)
         return True
 

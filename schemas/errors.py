@@ -10,6 +10,7 @@ from pathlib import Path
 from schemas.text import printable
 
 _CODE_AT_END = re.compile(r" \[([EW]_[A-Z_]+)\]$")
+_ROW_NUMBER = re.compile(r"\b(experience|row) (\d+)")
 _LIBRARY_FOLDERS = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
@@ -41,6 +42,11 @@ class RolloutError(HotlapError):
     def __init__(self, message: str, *, hint: str = "", code: str | None = None, incomplete: bool = False) -> None:
         super().__init__(message, hint=hint, code=code)
         self.incomplete = incomplete
+
+    def of_later_rows(self, rows: int) -> RolloutError:
+        """Return the error of a part of a file that is preceded by so many rows: its message counts from the first."""
+        message = _ROW_NUMBER.sub(lambda found: f"{found[1]} {int(found[2]) + rows}", self.message)
+        return RolloutError(message, hint=self.hint, code=self.code, incomplete=self.incomplete)
 
 
 class ModelError(HotlapError):

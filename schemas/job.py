@@ -81,6 +81,7 @@ class Job(StrictModel):
     mirror: MirrorSettings | None = None  #: agent.mirror, if it is set
     parent: str | None = None  #: checkpoint of the parent policy
     parent_sha256: str | None = None
+    fresh_statistics: bool = False  #: keep the parent's policy, but neither its normalisers nor its optimizer
     use_epoch: int = 0  #: the epoch to choose; 0 = the best
     export_epoch: int = 0  #: for "export": which checkpoint of `output`
     adoption: Adoption | None = None  #: for "adopt"
@@ -159,12 +160,22 @@ class Result(StrictModel):
     algorithm: str = ""  #: for "train": its name and, if trainer.algorithm is auto, the reason for it
 
 
+class Suspect(StrictModel):
+    """A rollout without which a failed training works."""
+
+    sha256: str
+    name: str
+    reason: str  #: in words: the column and the value, if they are known
+
+
 class Failure(StrictModel):
     """The reason why a job failed. The exit code shows whether another attempt may work."""
 
     event: Literal["error"] = "error"
     code: str
     message: str
+    suspects: tuple[Suspect, ...] = ()  #: rollouts that caused it, if the trainer has found them
+    blames_parent: bool = False  #: training works from an untrained network, so the parent caused it
 
 
 Event = Annotated[Ready | Heartbeat | Notice | EpochDone | Selecting | Result | Failure, Field(discriminator="event")]

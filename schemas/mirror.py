@@ -6,16 +6,18 @@ It is its own inverse, and independent of how a policy is trained: it changes ra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from schemas.contract import ContinuousActions, PolicyContract
 
-F = TypeVar("F", bound=np.floating[Any])
-Indices = npt.NDArray[np.int64]
-Signs = npt.NDArray[np.float32]
+if TYPE_CHECKING:  # the settings import this module, and commands that only print something start faster without numpy
+    import numpy as np
+    import numpy.typing as npt
+
+    Indices = npt.NDArray[np.int64]
+    Signs = npt.NDArray[np.float32]
+
+F = TypeVar("F", bound="np.floating[Any]")
 
 
 class MirrorDeclaration(Protocol):
@@ -75,6 +77,8 @@ class Mirror:
     def actions(self, actions: npt.NDArray[F]) -> npt.NDArray[F]:
         """Return the mirror images of actions: numbers [..., A], or indices of choices as floats [..., 1]."""
         if self.is_discrete:
+            import numpy as np
+
             return self.output_index_K[actions.astype(np.int64)].astype(actions.dtype)
         return self.outputs(actions)
 
@@ -84,6 +88,8 @@ class Mirror:
 
     def is_own_inverse(self) -> bool:
         """Return whether the mirror image of the mirror image is the original, for observations and for actions."""
+        import numpy as np
+
         pairs = (self.observation_index_O, self.observation_sign_O), (self.output_index_K, self.output_sign_K)
         return all(
             bool((index[index] == np.arange(len(index))).all() and (sign * sign[index] == 1.0).all())
@@ -92,6 +98,8 @@ class Mirror:
 
     def in_words(self) -> str:
         """Return how much changes, such as "of 15 observations 4 swap and 3 change sign"."""
+        import numpy as np
+
         parts = []
         for noun, index, sign in (
             ("observations", self.observation_index_O, self.observation_sign_O),
@@ -111,6 +119,8 @@ def _columns(
     names: tuple[str, ...] = (),
 ) -> tuple[Indices, Signs]:
     """Return index and sign of each column. Raises ValueError."""
+
+    import numpy as np
 
     def shown(column: int) -> str:
         return names[column] if names else f"{kind} {column}"

@@ -12,6 +12,8 @@ def printable(text: str, *, limit: int = 2000) -> str:
 
     Newlines become " | ", so that a message cannot imitate a second log line. Texts are cut at `limit` characters.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     safe = []
     for character in text[: limit + 1].replace("\r\n", "\n").strip("\n").replace("\n", " | ").replace("\t", " "):
         if character != " " and unicodedata.category(character) in _UNSAFE_CATEGORIES:

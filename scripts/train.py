@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from schemas.process.ending import exit_with
 from trainer.cli import run_script
-from trainer.common.process_end import exit_with
 
 if __name__ == "__main__":
     exit_with(run_script("online", sys.argv[1:]))

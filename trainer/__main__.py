@@ -24,8 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # the usual handler again when the program is imported.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+from schemas.process.ending import exit_with
 from trainer.cli import main
-from trainer.common.process_end import exit_with
 
 if __name__ == "__main__":
     exit_with(main(sys.argv[1:]))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -14,12 +13,13 @@ from daemon.diagnostics.folder_checks import check_engine_path, check_project_fo
 from daemon.diagnostics.invariants import Invariant, check_invariants
 from daemon.diagnostics.ledger_checks import check_ledger
 from daemon.diagnostics.reports import Report
-from daemon.diagnostics.violation import Finding
+from daemon.diagnostics.violation import Finding, Violation
 from daemon.errors import Exit
 from daemon.process.interpreter import python_for, require_device, torch_in
 from daemon.publishing.pointer import read_pointer
 from daemon.runtime.instance_lock import heartbeat_age_s, holder_of, is_held, is_running
 from daemon.runtime.project_folder import is_project, note_without_engine_file
+from daemon.runtime.state_folder import with_state_setting
 from daemon.security.approvals import check_approved, programs_of
 from daemon.security.permissions import check_config
 from schemas import __version__
@@ -38,7 +38,6 @@ _REMEDIES = {
     Invariant.NOTHING_LOST: "it may have been removed while no daemon ran; the cycle continues without it",
     Invariant.COUNTED_ONCE: "please report this with daemon.log and the ledger",
     Invariant.ENGINE_VIEW: "start the daemon, which repairs the pointer file; or use `hotlap publish`",
-    Invariant.LEDGER: "start the daemon, which rebuilds a damaged ledger",
     Invariant.NO_LITTER: "start the daemon, which removes it",
     Invariant.NO_PROCESS: "start the daemon, which ends it",
     Invariant.USER_FILES: "please report this with daemon.log",
@@ -53,16 +52,24 @@ def doctor(paths: ProjectPaths, loaded: LoadedSettings | ConfigError) -> Report:
     """Run all checks. The exit code is 1 if something is wrong."""
     settings = Settings() if isinstance(loaded, ConfigError) else loaded.settings
     paths = replace(paths, engine_project=settings.daemon.engine_path)
+    state_problem: list[Finding] = []
+    try:
+        paths = with_state_setting(paths, settings.daemon)
+    except HotlapError as error:
+        state_problem = [Finding("wrong", "state", error.line())]
+    violations = check_invariants(paths.project, engine_project=paths.engine_project)
+    ledger_problems = tuple(v.message for v in violations if v.invariant is Invariant.LEDGER)
     findings = [
         *_installation(paths),
+        *state_problem,
         *_settings(paths, loaded),
         *_mirror(paths, settings),
         *check_project_folders(paths, settings),
         *check_engine_path(paths),
         *_daemon(paths),
-        *check_ledger(paths, settings),
+        *check_ledger(paths, settings, ledger_problems),
         *_model(paths),
-        *_invariants(paths),
+        *_invariants(paths, violations),
         *_python(paths, loaded),
     ]
     if is_running(paths):
@@ -179,18 +186,18 @@ def _model(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("ok", "model", text)
 
 
-def _invariants(paths: ProjectPaths) -> Iterator[Finding]:
-    """Return the violations of invariants. `_ledger` already reports a damaged ledger."""
-    violations = [
-        v
-        for v in check_invariants(paths.project, engine_project=paths.engine_project)
-        if v.invariant is not Invariant.LEDGER
-    ]
-    for violation in violations:
+def _invariants(paths: ProjectPaths, violations: Sequence[Violation]) -> Iterator[Finding]:
+    """Return the violations of invariants. `check_ledger` reports those of the ledger."""
+    others = [violation for violation in violations if violation.invariant is not Invariant.LEDGER]
+    for violation in others:
         remedy = _REMEDIES[violation.invariant]
-        where = violation.path.relative_to(paths.project) if violation.path != paths.project else Path()
-        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where.as_posix()}) -> {remedy}")
-    if not violations:
+        is_inside = violation.path.is_relative_to(paths.project)
+        where = violation.path.relative_to(paths.project).as_posix() if is_inside else shown_path(violation.path)
+        yield Finding("wrong", violation.invariant.value, f"{violation.message} ({where}) -> {remedy}")
+    if len(others) < len(violations):
+        text = "whether rollouts are lost or counted twice is not known, because the ledger cannot be used"
+        yield Finding("note", "invariants", text)
+    elif not others:
         yield Finding(
             "ok", "invariants", "no rollout is lost or counted twice; no temporary files or processes are left"
         )

@@ -13,6 +13,7 @@ from daemon.publishing.pointer import model_named_by, names_a_cycle
 from schemas.errors import HotlapError
 from schemas.model import MAX_MODEL_BYTES, Model, check_probe, read_model
 from schemas.status import Status
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import error_text
@@ -62,7 +63,7 @@ def _load_as_engine(paths: ProjectPaths, ledger: LedgerContents, text: str) -> N
     if match is None:
         raise HotlapError(f"it contains {text[:200]!r}, which is not a model of this project")
     path = paths.models / model
-    if path.parent.is_symlink():
+    if is_link_at(path.parent):
         raise HotlapError(f"the folder {path.parent.name} that it names is a symbolic link")
     try:
         data = read_with_retries(path, limit=MAX_MODEL_BYTES)

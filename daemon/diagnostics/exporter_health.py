@@ -35,10 +35,10 @@ CHECKS = (
         "check the sensors with these numbers, and remove those that can never change",
     ),
     Check(
-        "range of the observations",
-        ("W_OBSERVATION_RANGE",),
-        "no observation is sometimes far larger than usual",
-        "clamp it in the engine, and set agent.observation_limit in daemon.toml if it is not a critic observation",
+        "range of the numbers",
+        ("W_OBSERVATION_RANGE", "W_OUTLIERS"),
+        "no number is sometimes far larger than usual",
+        "correct or clamp it in the engine; agent.observation_limit in daemon.toml clamps observations",
     ),
     Check(
         "critic observations",

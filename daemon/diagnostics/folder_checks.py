@@ -13,7 +13,9 @@ from daemon.publishing.disk_budget import measure
 from daemon.rollouts.misplaced import find_misplaced
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.in_the_way import find_in_the_way
+from daemon.runtime.own_folders import count_hard_links, find_obstacles, linked_exports_note
 from daemon.runtime.project_folder import long_path_problem, other_path_note
+from daemon.runtime.project_mark import find_conflict
 from daemon.security.permissions import check_folders
 from schemas.errors import HotlapError
 from schemas.settings.models import Settings
@@ -35,6 +37,7 @@ def check_project_folders(paths: ProjectPaths, settings: Settings) -> Iterator[F
         yield Finding("note", "folders", "Saved/Training does not exist yet; the daemon creates it at its first start")
     else:
         yield from _folder_permissions(paths)
+    yield from _links(paths, settings)
     try:
         if not settings.daemon.allow_shared:
             check_folders(paths)
@@ -57,6 +60,23 @@ def check_engine_path(paths: ProjectPaths) -> Iterator[Finding]:
         yield Finding("ok", "engine path", f"models are named as the engine sees them; it reads {as_seen}")
     elif note := other_path_note(paths.project):
         yield Finding("note", "engine path", note)
+
+
+def _links(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
+    """Check that no folder or file of Hotlap is a link, and that Models and State belong to this project alone."""
+    obstacles, conflict = find_obstacles(paths), find_conflict(paths)
+    for obstacle in obstacles:
+        yield Finding("wrong", "links", f"{obstacle.sentence(paths.project)} [E_LINK]")
+    if conflict is not None:
+        yield Finding("wrong", "project", f"{conflict[0]} -> {conflict[1]} [E_OTHER_PROJECT]")
+    removes = settings.daemon.clear_exports_after_training or settings.daemon.max_export_files > 0
+    if note := linked_exports_note(paths, removes=removes):
+        yield Finding("note", "links", note)
+    if shared := count_hard_links(paths):
+        text = f"{shared} files in State and Logs have another name as well; the next start replaces them by copies"
+        yield Finding("note", "links", text)
+    if not obstacles and conflict is None and paths.training.is_dir():
+        yield Finding("ok", "links", "Hotlap's folders are not links, and belong to this project alone")
 
 
 def _folder_permissions(paths: ProjectPaths) -> Iterator[Finding]:

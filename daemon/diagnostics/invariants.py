@@ -18,6 +18,7 @@ from daemon.diagnostics.rollout_counts import check_counted_once, check_nothing_
 from daemon.diagnostics.violation import Invariant, Violation
 from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.instance_lock import is_running
+from daemon.runtime.state_folder import with_marked_state
 from schemas.process.run_token import Token, find_processes, project_fingerprint, shares_pids
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import absolute_path
@@ -43,7 +44,7 @@ def check_invariants(
     Temporary files of Hotlap are violations if they are older than `litter_age_s`. `engine_project` is the setting
     `daemon.engine_path`.
     """
-    paths = ProjectPaths(absolute_path(folder), engine_project)
+    paths = with_marked_state(ProjectPaths(absolute_path(folder), engine_project))
     found = _check_once(paths, before, may_clear=may_clear, litter_age_s=litter_age_s)
     for _ in range(_CHECKS_WHILE_RUNNING - 1):
         if not found or not is_running(paths):
@@ -61,7 +62,7 @@ def _check_once(
     found: list[Violation] = []
     ledger = LedgerContents()
     if paths.ledger.exists():
-        ledger = read_ledger(paths, daemon_runs=daemon_runs)
+        ledger = read_ledger(paths)
         found += [Violation(Invariant.LEDGER, problem, paths.ledger) for problem in ledger.problems]
     elif paths.models.is_dir() and any(paths.models.glob("cycle_*")):
         found.append(Violation(Invariant.LEDGER, "it is missing, but models were published", paths.ledger))

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import sqlite3
 import stat
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
-from daemon.ledger.connection import uri_of
-from daemon.ledger.cycle import LEGAL_STEPS, RUNNING, Phase
-from daemon.ledger.migrations import VERSION
+from daemon.errors import LedgerError
+from daemon.ledger.cycle import RUNNING, Phase
+from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import FileSignature, Publication
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged, to_ledger_error
 from schemas.errors import HotlapError
 from schemas.storage.files import read_with_retries, sha256_of
 from schemas.storage.layout import ProjectPaths
 
 _NO_LIMIT = 1 << 62  #: bytes
-_ALLOWED_STEPS = {(src.value, dst.value) for src, dst in LEGAL_STEPS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +46,7 @@ class RolloutRow:
     sha256: str
     name: str
     cycle_id: int | None
+    is_suspect: bool = False  #: a cycle failed because of it, so no cycle trains on it any more
 
 
 @dataclass(slots=True)
@@ -90,93 +87,32 @@ def sha256_at(path: Path) -> str | None:
         return None
 
 
-def read_ledger(paths: ProjectPaths, *, daemon_runs: bool) -> LedgerContents:
+def read_ledger(paths: ProjectPaths) -> LedgerContents:
     """Return the content of the ledger without changing the file. `problems` describes the damage, if any."""
     contents = LedgerContents()
     try:
-        with _open_read_only(paths.ledger, daemon_runs=daemon_runs) as db:
-            _check_database(db, contents)
+        with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, ledger.snapshot():
+            contents.problems += ledger.problems()
             if not contents.problems:
-                db.execute("BEGIN")  # so that all reads that follow return the same state
-                _read_rows(db, contents)
-                _check_phases(db, contents)
-    except (sqlite3.Error, orjson.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        contents.problems.append(f"it cannot be read: {error}")
+                _read_rows(ledger, contents)
+    except LedgerError as error:
+        contents.problems.append(error.message if isinstance(error, LedgerDamaged) else error.line())
+    except SQLITE_ERRORS as error:
+        contents.problems.append(to_ledger_error(error, paths.ledger).message)
     except OSError as error:
         contents.problems.append(f"it cannot be opened: {error.strerror or error}")
     return contents
 
 
-@contextlib.contextmanager
-def _open_read_only(path: Path, *, daemon_runs: bool) -> Iterator[sqlite3.Connection]:
-    """Open the ledger without write access. An open transaction of a killed daemon is rolled back in a copy."""
-    journal = path.with_name(f"{path.name}-journal")
-    with contextlib.ExitStack() as stack:
-        uri = uri_of(path, "ro")
-        if not daemon_runs and journal.exists():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hotlap-audit-")))
-            with contextlib.suppress(FileNotFoundError):  # a daemon that has just started has rolled it back
-                for source in (journal, path):
-                    shutil.copyfile(source, folder / source.name)
-                uri = uri_of(folder / path.name, "rw")
-        db = sqlite3.connect(uri, uri=True, timeout=10.0, isolation_level=None)
-        stack.callback(db.close)
-        db.row_factory = sqlite3.Row
-        yield db
-
-
-def _check_database(db: sqlite3.Connection, ledger: LedgerContents) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        ledger.problems.append("it is empty")
-        return
-    if version > VERSION:
-        ledger.problems.append(f"a newer Hotlap wrote it (ledger version {version})")
-        return
-    result = str(db.execute("PRAGMA quick_check").fetchone()[0])
-    if result != "ok":
-        ledger.problems.append(f"it is damaged: {result}")
-    elif db.execute("PRAGMA foreign_key_check").fetchone() is not None:
-        ledger.problems.append("a row names another row that does not exist")
-
-
-def _read_rows(db: sqlite3.Connection, ledger: LedgerContents) -> None:
-    for row in db.execute("SELECT id, kind, phase, result FROM cycle ORDER BY id"):
-        result = orjson.loads(row["result"])["files"] if row["result"] else {}
-        ledger.cycles[row["id"]] = CycleRow(row["id"], row["kind"], row["phase"], dict(result))
-    ledger.rollouts = [
-        RolloutRow(row["sha256"], row["name"], row["cycle_id"])
-        for row in db.execute("SELECT sha256, name, cycle_id FROM rollout ORDER BY id")
+def _read_rows(ledger: Ledger, contents: LedgerContents) -> None:
+    """Read what the checks need of rows that were found to be sound."""
+    for cycle_id, kind, phase, result in ledger.rows("cycle", "id", "kind", "phase", "result"):
+        files = orjson.loads(result)["files"] if result else {}
+        contents.cycles[cycle_id] = CycleRow(cycle_id, kind, phase, files)
+    contents.rollouts = [
+        RolloutRow(sha256, name, cycle_id, bool(suspect))
+        for _, sha256, name, cycle_id, suspect in ledger.rows("rollout", "id", "sha256", "name", "cycle_id", "suspect")
     ]
-    ledger.files = {
-        row["name"]: (FileSignature(row["size"], row["mtime_ns"], row["inode"]), row["sha256"])
-        for row in db.execute("SELECT name, size, mtime_ns, inode, sha256 FROM file")
-    }
-    ledger.publications = [
-        Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
-        for row in db.execute("SELECT * FROM publication ORDER BY seq")
-    ]
-    ledger.rejected = {row[0] for row in db.execute("SELECT sha256 FROM rejection WHERE sha256 IS NOT NULL")}
-
-
-def _check_phases(db: sqlite3.Connection, ledger: LedgerContents) -> None:
-    """Check that every phase exists and, if its steps are recorded, was reached by allowed steps."""
-    phase_of: dict[int, str] = {}
-    for cycle_id, src, dst in db.execute("SELECT cycle_id, src, dst FROM step ORDER BY seq"):
-        before = phase_of.get(cycle_id, Phase.CLAIMED)
-        if (src, dst) not in _ALLOWED_STEPS or src != before:
-            ledger.problems.append(f"cycle {cycle_id} went from {before} to {dst}, recorded as a step from {src}")
-        phase_of[cycle_id] = dst
-    for cycle in ledger.cycles.values():
-        if cycle.phase not in {phase.value for phase in Phase}:
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase!r}, which is not a phase")
-        elif phase_of.get(cycle.id, cycle.phase) != cycle.phase:
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, but its last step led to {phase_of[cycle.id]}")
-    running = [cycle.id for cycle in ledger.cycles.values() if cycle.phase in {phase.value for phase in RUNNING}]
-    if len(running) > 1:
-        ledger.problems.append(f"several cycles run at once: {running}")
-    published = {publication.cycle_id for publication in ledger.publications}
-    for cycle in ledger.cycles.values():
-        if (cycle.phase == Phase.PUBLISHED) != (cycle.id in published):
-            has = "has a" if cycle.id in published else "has no"
-            ledger.problems.append(f"cycle {cycle.id} is {cycle.phase}, but {has} publication")
+    contents.files = ledger.files()
+    contents.publications = ledger.publications()
+    contents.rejected = {sha256 for _, sha256 in ledger.rows("rejection", "seq", "sha256") if sha256 is not None}

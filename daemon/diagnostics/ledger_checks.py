@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from daemon.diagnostics.data_health import check_data
 from daemon.diagnostics.exporter_health import CHECKS, judge_agents, judge_exporter
 from daemon.diagnostics.folder_checks import check_disk_use
 from daemon.diagnostics.violation import Finding
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.sqlite_errors import as_ledger_errors
 from daemon.rollouts.reports.recoveries import remembered_recoveries
 from daemon.runtime.instance_lock import is_running
 from daemon.training.notices import remembered_notices
@@ -18,35 +20,36 @@ from schemas.settings.models import Settings
 from schemas.storage.layout import ProjectPaths
 from schemas.text import printable
 
+_REBUILD = "start the daemon, which keeps a damaged ledger as a copy and rebuilds it from it and from Models"
 _NEWEST = 100
 """How many files are counted to find out whether more are rejected than accepted."""
 
 
-def check_ledger(paths: ProjectPaths, settings: Settings) -> Iterator[Finding]:
-    """Check the ledger, and report what it knows about rollouts and cycles."""
+def check_ledger(paths: ProjectPaths, settings: Settings, problems: Sequence[str]) -> Iterator[Finding]:
+    """Report the problems of the ledger that the invariant check found, or else what it knows."""
+    for problem in problems:
+        text = problem if "->" in problem else f"{problem} -> {_REBUILD}"
+        yield Finding("wrong", "ledger", printable(text))
+    if problems:
+        return
     if not paths.ledger.exists():
         yield Finding("note", "ledger", "it does not exist yet: no daemon has run here")
         return
     try:
-        ledger = Ledger.open(paths.ledger, read_only=True)
-    except HotlapError as error:
+        with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
+            yield Finding("ok", "ledger", "not damaged")
+            yield from _content(paths, settings, ledger)
+    except HotlapError as error:  # a daemon that runs now has changed it in the meantime
         yield Finding("wrong", "ledger", error.line())
-        return
-    try:
-        problem = ledger.check()
-        if problem:
-            text = f"{problem} -> start the daemon, which keeps a damaged ledger as a copy and rebuilds it from Models"
-            yield Finding("wrong", "ledger", text)
-            return
-        yield Finding("ok", "ledger", "not damaged")
-        yield from _rollouts(ledger)
-        yield from _cycles(ledger)
-        yield from _exporter(ledger)
-        if not is_running(paths):
-            yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
-        yield from check_disk_use(paths, ledger, settings)
-    finally:
-        ledger.close()
+
+
+def _content(paths: ProjectPaths, settings: Settings, ledger: Ledger) -> Iterator[Finding]:
+    yield from _rollouts(ledger)
+    yield from _cycles(ledger)
+    yield from _exporter(ledger)
+    if not is_running(paths):
+        yield from (Finding("note", topic, printable(text)) for topic, text in check_data(ledger))
+    yield from check_disk_use(paths, ledger, settings)
 
 
 def _rollouts(ledger: Ledger) -> Iterator[Finding]:

@@ -22,6 +22,8 @@ def check_nothing_lost(paths: ProjectPaths, ledger: LedgerContents) -> Iterator[
         if rollout.cycle_id is not None and rollout.cycle_id not in ledger.cycles:
             text = f"{rollout.name} counted toward cycle {rollout.cycle_id}, which does not exist"
             yield Violation(Invariant.NOTHING_LOST, text, paths.ledger)
+        elif rollout.is_suspect:
+            continue
         elif ledger.is_open(rollout.cycle_id) and not _has_data(paths, ledger, rollout, names.get(rollout.sha256, [])):
             text = f"{rollout.name} has not been trained on yet, but its file and its arrays are missing"
             yield Violation(Invariant.NOTHING_LOST, text, paths.exports / rollout.name)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from daemon.errors import DaemonError
 from schemas.backoff import backoff_s
-from schemas.job import ExitCode, JobKind
+from schemas.job import ExitCode, JobKind, Suspect
 
 _LONGEST_DELAY_S = 3600.0
 
@@ -113,11 +113,23 @@ class Failed:
     code: int = ExitCode.TEMPORARY
     max_attempts: int | None = None  #: for this kind of failure, if fewer than in the retry policy
     is_setup: bool = False  #: settings or the installation caused it, not the rollouts
+    is_memory: bool = False  #: memory ran out
+    is_crash: bool = False  #: the trainer ended without a reason of its own
+    suspects: tuple[Suspect, ...] = ()  #: rollouts that caused it, as far as the trainer knows
+    blames_parent: bool = False  #: the trainer has found out that the parent caused it
 
     @property
     def is_final(self) -> bool:
         """Return whether another attempt with the same inputs would certainly fail."""
         return self.code != ExitCode.TEMPORARY and self.code >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class CauseRemoved:
+    """An attempt failed, but its cause was found and will not be in the next one, which starts at once."""
+
+    why: str
+    has_rollouts: bool = True  #: false: all rollouts of the cycle caused it, so the cycle has failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +142,7 @@ class RetryRequested:
     """A user has requested another attempt at a parked cycle."""
 
 
-Event = Launching | Trained | Selected | Published | Failed | Interrupted | RetryRequested
+Event = Launching | Trained | Selected | Published | Failed | CauseRemoved | Interrupted | RetryRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +176,9 @@ def advance(
             return replace(cycle, phase=Phase.PUBLISHED, why="published")
         case Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING, Interrupted():
             return replace(cycle, phase=Phase.CLAIMED, attempt=max(0, cycle.attempt - 1), why="daemon restarted")
+        case Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING, CauseRemoved() as removed:
+            phase = Phase.CLAIMED if removed.has_rollouts else Phase.FAILED
+            return replace(cycle, phase=phase, attempt=max(0, cycle.attempt - 1), due_s=0.0, why=removed.why)
         case Phase.PARKED, RetryRequested():
             return replace(cycle, phase=Phase.CLAIMED, attempt=0, due_s=0.0, why="triggered again")
         case ((Phase.CLAIMED | Phase.TRAINING | Phase.SELECTING | Phase.PUBLISHING), Failed() as failed):
@@ -172,12 +187,16 @@ def advance(
             raise IllegalTransition(f"cycle {cycle.id} is {cycle.phase}: {type(event).__name__} is not allowed")
 
 
+def may_retry(cycle: Cycle, failed: Failed, retry_policy: RetryPolicy) -> bool:
+    """Return whether a failed attempt is repeated with the same inputs."""
+    attempts = min(failed.max_attempts or retry_policy.attempts, retry_policy.attempts)
+    return not failed.is_final and cycle.attempt < attempts and cycle.phase is not Phase.CLAIMED
+
+
 def _after_failure(
     cycle: Cycle, failed: Failed, now_s: float, retry_policy: RetryPolicy, failures_in_a_row: int
 ) -> Cycle:
-    attempts = min(failed.max_attempts or retry_policy.attempts, retry_policy.attempts)
-    may_retry = not failed.is_final and cycle.attempt < attempts and cycle.phase is not Phase.CLAIMED
-    if may_retry:
+    if may_retry(cycle, failed, retry_policy):
         due_s = now_s + retry_policy.delay_s(cycle.attempt)
         return replace(cycle, phase=Phase.CLAIMED, due_s=due_s, why=failed.why)
     failed_attempts = 1 if failed.is_final else max(1, cycle.attempt)

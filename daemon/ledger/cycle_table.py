@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from daemon.errors import LedgerError
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.cycle import Cycle, Phase
+from daemon.ledger.integrity.stored_json import adoption_key
 from daemon.ledger.records import Publication
 from daemon.ledger.rows import (
-    COUNTS_SQL,
+    SUMMARY_COLUMNS,
     UNFINISHED_SQL,
-    adoption_key,
+    USABLE_SQL,
     insert_publication,
+    mark_suspect,
     move_cycle,
+    parse_stored,
+    record_mean_reward,
     to_cycle,
     to_publication,
+    to_summaries,
     write_meta,
 )
-from schemas.job import Adoption, Result
+from schemas.job import Adoption, Result, Suspect
 from schemas.status import CycleSummary
 
 
@@ -52,11 +56,7 @@ class CycleTable(LedgerConnection):
                 write_meta(db, adoption_key(cycle_id), adoption.to_bytes().decode())
             elif kind == "train":
                 db.execute("UPDATE rollout SET cycle_id = ? WHERE cycle_id IS NULL", (cycle_id,))
-                db.execute(
-                    "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
-                    " FROM rollout WHERE cycle_id = cycle.id) WHERE id = ?",
-                    (cycle_id,),
-                )
+                record_mean_reward(db, cycle_id)
         return self.cycle(cycle_id)
 
     def cycle(self, cycle_id: int) -> Cycle:
@@ -82,6 +82,45 @@ class CycleTable(LedgerConnection):
         with self._transaction() as db:
             move_cycle(db, before, after, at_s)
 
+    def mark_suspects(self, before: Cycle, after: Cycle, suspects: Sequence[Suspect], *, at_s: float) -> None:
+        """Move a cycle to its next phase, without the rollouts that made its last attempt fail."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, at_s)
+            for suspect in suspects:
+                mark_suspect(db, suspect, at_s)
+            record_mean_reward(db, before.id)
+
+    def change_parent(
+        self, before: Cycle, after: Cycle, parent: str | None, *, meta: tuple[str, str], at_s: float
+    ) -> None:
+        """Move a cycle to its next phase, in which it has another parent, and store a value."""
+        with self._transaction() as db:
+            move_cycle(db, before, after, at_s)
+            db.execute("UPDATE cycle SET parent = ? WHERE id = ?", (parent, before.id))
+            write_meta(db, *meta)
+
+    def restore_parent(self, cycle_id: int, parent: str | None, *, key: str) -> None:
+        """Record that a cycle continues from its first parent again; remove what `change_parent` stored."""
+        with self._transaction() as db:
+            db.execute("UPDATE cycle SET parent = ? WHERE id = ?", (parent, cycle_id))
+            write_meta(db, key, None)
+
+    def count_steps(self, cycle_id: int, *, why: str) -> int:
+        """Return how many of a cycle's steps have a reason that begins with `why`."""
+        sql = "SELECT count(*) FROM step WHERE cycle_id = ? AND substr(why, 1, ?) = ?"
+        return int(self._db.execute(sql, (cycle_id, len(why), why)).fetchone()[0])
+
+    def parent(self, cycle_id: int) -> str | None:
+        """Return the checkpoint that a cycle continues from, relative to Models, or None."""
+        row = self._db.execute("SELECT parent FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
+        return None if row is None else row[0]
+
+    def failed_before(self, cycle_id: int) -> int | None:
+        """Return the cycle directly before this one if it has failed, or None."""
+        row = self._db.execute("SELECT id, phase FROM cycle WHERE id < ? ORDER BY id DESC LIMIT 1", (cycle_id,))
+        found = row.fetchone()
+        return int(found["id"]) if found is not None and found["phase"] == Phase.FAILED else None
+
     def store_result(
         self, before: Cycle, after: Cycle, result: Result, *, value_loss: float | None, at_s: float
     ) -> None:
@@ -96,7 +135,9 @@ class CycleTable(LedgerConnection):
     def result(self, cycle_id: int) -> Result | None:
         """Return the result of a cycle's trainer, or None if it has not been stored."""
         row = self._db.execute("SELECT result FROM cycle WHERE id = ?", (cycle_id,)).fetchone()
-        return None if row is None or row[0] is None else Result.from_bytes(row[0].encode())
+        return (
+            None if row is None or row[0] is None else parse_stored(Result, row[0], f"the result of cycle {cycle_id}")
+        )
 
     def has_result(self, cycle_id: int) -> bool:
         """Return whether the result of a cycle's trainer was stored."""
@@ -106,7 +147,7 @@ class CycleTable(LedgerConnection):
     def adoption(self, cycle_id: int) -> Adoption | None:
         """Return the file that a cycle adopts or has adopted, or None."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (adoption_key(cycle_id),)).fetchone()
-        return None if row is None else Adoption.from_bytes(row[0].encode())
+        return None if row is None else parse_stored(Adoption, row[0], f"what cycle {cycle_id} adopts")
 
     def knows_file(self, sha256: str) -> bool:
         """Return whether a trainer wrote a file with this content for some cycle."""
@@ -183,31 +224,31 @@ class CycleTable(LedgerConnection):
         return found
 
     def history(self, limit: int | None = None) -> list[CycleSummary]:
-        """Return the last `limit` cycles that are published, failed or parked, or all of them, oldest first."""
+        """Return the last `limit` cycles that are published, failed or parked, or all of them, oldest first.
+
+        Raises LedgerDamaged for a value that Hotlap does not write, because a command reads a ledger without checking
+        all of it.
+        """
         rows = self._db.execute(
             # The plus makes SQLite read the cycles in the order of their ids. With the index it would sort all of them.
-            "SELECT * FROM cycle WHERE +phase IN ('published', 'failed', 'parked') ORDER BY id DESC"
-            " LIMIT ifnull(?, -1)",
+            f"SELECT {', '.join(SUMMARY_COLUMNS)} FROM cycle WHERE +phase IN ('published', 'failed', 'parked')"
+            " ORDER BY id DESC LIMIT ifnull(?, -1)",
             (limit,),
-        ).fetchall()
-        return [self._summary(row) for row in reversed(rows)]
+        ).fetchall()[::-1]
+        if not rows:
+            return []
+        names = self._names_by_cycle(rows[0]["id"])
+        stored = {row[0] for row in self._db.execute("SELECT key FROM meta WHERE key GLOB 'adoption:*'")}
+        adopting = (row["id"] for row in rows if stored and adoption_key(row["id"]) in stored)
+        adoptions = {cycle_id: adoption for cycle_id in adopting if (adoption := self.adoption(cycle_id)) is not None}
+        return to_summaries(rows, names, adoptions)
 
-    def _summary(self, row: sqlite3.Row) -> CycleSummary:
-        names = self._db.execute(
-            f"SELECT name FROM rollout WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (row["id"],)
+    def _names_by_cycle(self, first: int) -> dict[int, tuple[str, ...]]:
+        """Return the names of the rollouts that each cycle from this one on claimed, in their order."""
+        found = self._db.execute(
+            # In the order of this index, rollouts of a cycle have the order of their ids. A file's name has no slash.
+            "SELECT cycle_id, group_concat(name, '/') FROM rollout INDEXED BY rollout_of_cycle"
+            f" WHERE cycle_id >= ? AND {USABLE_SQL} GROUP BY cycle_id",
+            (first,),
         )
-        published = row["phase"] == Phase.PUBLISHED
-        adoption = self.adoption(row["id"])
-        return CycleSummary(
-            cycle=row["id"],
-            state=row["phase"],
-            policy_version=to_cycle(row).policy_version if published else None,
-            rollouts=tuple(r[0] for r in names),
-            best_epoch=row["best_epoch"],
-            score=row["score"],
-            reward_mean=row["reward_mean"],
-            value_loss=row["value_loss"],
-            seconds=row["seconds"],
-            error=None if published else row["why"],
-            adopted=None if adoption is None else adoption.origin,
-        )
+        return {cycle_id: tuple(names.split("/")) for cycle_id, names in found}

@@ -10,29 +10,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from daemon.errors import LedgerError
-from daemon.ledger.cycle import LEGAL_STEPS
-from daemon.ledger.sqlite_errors import LedgerDamaged
+from daemon.ledger.integrity.schema_check import creation_script, foreign_object, objects_of, schema_problem
+from daemon.ledger.sqlite_errors import SQLITE_ERRORS, LedgerDamaged
 
 MIGRATIONS: Mapping[int, str] = {
     # Only some ledgers of version 1 have this index.
     2: "CREATE INDEX IF NOT EXISTS cycle_of_phase ON cycle (phase);",
     3: "ALTER TABLE rollout ADD COLUMN repeated TEXT NOT NULL DEFAULT '';",
+    4: "ALTER TABLE rollout ADD COLUMN suspect TEXT NOT NULL DEFAULT '';"
+    "CREATE INDEX rollout_suspect ON rollout (sha256) WHERE suspect <> '';",
 }
 """New version -> SQL, run in one transaction that also sets the version. Never change a migration after its release."""
 
 VERSION = max(MIGRATIONS)
-_SCHEMA = Path(__file__).with_name("schema.sql")
+_OF_EVERY_VERSION = frozenset({("table", "cycle"), ("table", "rollout")})
 
 
 def create_or_migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Create the tables in an empty file, or migrate to the newest version. Raises LedgerError or sqlite3.Error."""
+    """Create the tables in an empty file, or migrate to the newest version. Raises LedgerError or sqlite3.Error.
+
+    A ledger of an older version is migrated in memory first, so that a file with other tables is not changed.
+    """
     version = version_of(db, path)
     if version == 0:
-        legal_steps = ", ".join(f"('{src.value}', '{dst.value}')" for src, dst in sorted(LEGAL_STEPS))
-        script = f"{_SCHEMA.read_text(encoding='utf-8')}\nINSERT INTO arrow (src, dst) VALUES {legal_steps};"
-        _run(db, script, VERSION)
+        _run(db, creation_script(), VERSION)
+    elif version == VERSION:
+        require_schema(db, path)
     else:
+        _migrated_copy(db, path, version).close()
         _migrate(db, version)
+
+
+def require_schema(db: sqlite3.Connection, path: Path) -> None:
+    """Raise LedgerDamaged if a ledger of the newest version does not have the tables of schema.sql, and only these."""
+    if (problem := schema_problem(db)) is not None:
+        raise LedgerDamaged(f"the ledger {path.name} cannot be used: {problem}")
 
 
 def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
@@ -44,35 +56,45 @@ def readable(db: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     if version == 0:
         raise LedgerError(f"the ledger {path.name} is empty", hint="start the daemon once: `hotlap`")
     if version == VERSION:
+        require_schema(db, path)
         return db
+    copy = _migrated_copy(db, path, version)
+    db.close()
+    return copy
+
+
+def _migrated_copy(db: sqlite3.Connection, path: Path, version: int) -> sqlite3.Connection:
+    """Return a copy in memory with the tables of the newest version. Raises LedgerError or sqlite3.Error."""
+    if (problem := foreign_object(db)) is not None:
+        raise LedgerDamaged(f"the ledger {path.name} cannot be used: {problem}")
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
         copy.row_factory = sqlite3.Row
         db.execute("BEGIN")
         db.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes the lock: `backup` would wait for it forever
         db.backup(copy)
+        db.execute("ROLLBACK")
         _migrate(copy, version)
-    except sqlite3.Error:
+        require_schema(copy, path)
+    except (*SQLITE_ERRORS, LedgerError):
         copy.close()
         raise
-    db.close()
     return copy
 
 
 def version_of(db: sqlite3.Connection, path: Path) -> int:
     """Return the ledger's version, 0 for an empty file. Raises LedgerError if it is newer or not a ledger."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > VERSION:
+    found = objects_of(db)
+    is_foreign = bool(found) and (version <= 0 or not found.keys() >= _OF_EVERY_VERSION)
+    if version > VERSION and not is_foreign:
         raise LedgerError(
             f"the ledger {path.name} has version {version}, which is newer than this Hotlap reads (up to {VERSION})",
             hint="update Hotlap",
             code="E_LEDGER_NEWER",
         )
-    if version == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
-        raise LedgerDamaged(
-            f"{path.name} is a file of another program, not a ledger",
-            hint="start the daemon again: it renames the file and creates a new ledger",
-        )
+    if is_foreign or (version and not found):
+        raise LedgerDamaged(f"{path.name} is not a ledger: it does not have a ledger's tables")
     return version
 
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from daemon.ledger.connection import LedgerConnection
 from daemon.ledger.records import FileSignature, RolloutRow, UsedRollout
-from daemon.ledger.rows import COUNTS_SQL, UNFINISHED_SQL, insert_rollout, to_used_rollout, upsert_file
+from daemon.ledger.rows import (
+    COUNTS_SQL,
+    UNFINISHED_SQL,
+    USABLE_SQL,
+    clear_suspect,
+    insert_rollout,
+    to_used_rollout,
+    upsert_file,
+)
 
 
 class RolloutTable(LedgerConnection):
@@ -25,6 +33,7 @@ class RolloutTable(LedgerConnection):
         """Record all rollouts in one transaction, in this order; return for each whether its content is new."""
         with self._transaction() as db:
             for row, signature in rollouts:
+                clear_suspect(db, row.sha256)
                 upsert_file(db, row.name, signature, row.sha256)
             return [insert_rollout(db, row, at_s=at_s) for row, _ in rollouts]
 
@@ -85,8 +94,8 @@ class RolloutTable(LedgerConnection):
         return [(r["name"], r["code"], r["reason"], r["at_s"]) for r in rows]
 
     def rollouts_of(self, cycle_id: int) -> list[UsedRollout]:
-        """Return the rollouts that a cycle claimed, in the order in which they were accepted."""
-        return self._rollouts(f"WHERE cycle_id = ? AND {COUNTS_SQL} ORDER BY id", (cycle_id,))
+        """Return the rollouts that a cycle claimed and may train on, in the order in which they were accepted."""
+        return self._rollouts(f"WHERE cycle_id = ? AND {USABLE_SQL} ORDER BY id", (cycle_id,))
 
     def pending_rollouts(self) -> list[UsedRollout]:
         """Return the pending rollouts, in the order in which they were accepted."""
@@ -95,7 +104,16 @@ class RolloutTable(LedgerConnection):
     def older_rollouts(self, before_cycle: int) -> list[UsedRollout]:
         """Return the rollouts of earlier cycles whose files are still in Exports, oldest first."""
         present = "sha256 IN (SELECT sha256 FROM file)"
-        return self._rollouts(f"WHERE cycle_id < ? AND {present} AND {COUNTS_SQL} ORDER BY id", (before_cycle,))
+        return self._rollouts(f"WHERE cycle_id < ? AND {present} AND {USABLE_SQL} ORDER BY id", (before_cycle,))
+
+    def suspect_files(self) -> list[tuple[str, FileSignature, str, str]]:
+        """Return (name, signature, content hash, reason) of the files of suspect rollouts that are still in Exports."""
+        rows = self._db.execute(
+            "SELECT file.*, rollout.suspect FROM rollout JOIN file USING (sha256) WHERE rollout.suspect <> ''"
+        )
+        return [
+            (r["name"], FileSignature(r["size"], r["mtime_ns"], r["inode"]), r["sha256"], r["suspect"]) for r in rows
+        ]
 
     def used_files(self) -> list[tuple[str, float]]:
         """Return (name, reward per step) of the files that ended cycles have used, oldest first."""

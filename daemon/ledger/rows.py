@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from daemon.errors import StaleCycle
 from daemon.ledger.cycle import RUNNING, Cycle, Phase
-from daemon.ledger.records import FileSignature, Publication, PublishedCycle, RolloutRow, UsedRollout
+from daemon.ledger.integrity.merge import Merged
+from daemon.ledger.records import FileSignature, Publication, RolloutRow, UsedRollout
+from daemon.ledger.sqlite_errors import LedgerDamaged
+from schemas.base import StrictModel
+from schemas.job import Adoption, Suspect
+from schemas.status import CycleSummary
 
+_PHASES = frozenset(phase.value for phase in Phase)
 UNFINISHED_SQL = ", ".join(f"'{phase.value}'" for phase in sorted({*RUNNING, Phase.PARKED}))
 """The phases of cycles that are running or parked, as a list in SQL."""
 _ROLLOUT_COLUMNS = (
@@ -22,10 +32,60 @@ _ROLLOUT_COLUMNS = (
 )
 COUNTS_SQL = "(experiences > 0 OR repeated = '')"
 """Whether a rollout counts: not if all its experiences were in earlier ones. A rebuilt ledger has 0 and ''."""
+USABLE_SQL = f"({COUNTS_SQL} AND suspect = '')"
+"""Whether a cycle may train on a rollout: not if an earlier attempt failed because of it."""
+SUSPECT = "E_SUSPECT"
+"""The code of rejected rollouts because of which a cycle failed."""
+
+
+SUMMARY_COLUMNS = ("id", "kind", "phase", "why", "best_epoch", "score", "reward_mean", "value_loss", "seconds")
+"""What `to_summaries` needs of the table `cycle`."""
+_SUMMARIES = TypeAdapter(list[CycleSummary])
+
+Parsed = TypeVar("Parsed", bound=StrictModel)
+
+
+def parse_stored(kind: type[Parsed], text: str, what: str) -> Parsed:
+    """Return the record of a JSON text in the ledger. Raises LedgerDamaged; `what` describes the text."""
+    try:
+        return kind.from_bytes(text.encode())
+    except ValueError:
+        raise LedgerDamaged(f"{what} cannot be read in the ledger") from None
+
+
+def to_summaries(
+    rows: Iterable[sqlite3.Row], rollouts: Mapping[int, tuple[str, ...]], adoptions: Mapping[int, Adoption]
+) -> list[CycleSummary]:
+    """Return cycles that have ended or are parked, from `SUMMARY_COLUMNS`. Raises LedgerDamaged."""
+    found = []
+    for cycle_id, kind, phase, why, best_epoch, score, reward_mean, value_loss, seconds in rows:
+        is_published = phase == "published"
+        found.append(
+            {
+                "cycle": cycle_id,
+                "state": phase,
+                "policy_version": (0 if kind == "initial" else cycle_id) if is_published else None,
+                "rollouts": rollouts.get(cycle_id, ()),
+                "best_epoch": best_epoch,
+                "score": score,
+                "reward_mean": reward_mean,
+                "value_loss": value_loss,
+                "seconds": seconds,
+                "error": None if is_published else why,
+                "adopted": adoptions[cycle_id].origin if cycle_id in adoptions else None,
+            }
+        )
+    try:
+        return _SUMMARIES.validate_python(found)
+    except ValidationError as error:
+        number, column = (*error.errors()[0]["loc"], "a value")[:2]
+        raise LedgerDamaged(f"{column} of cycle {found[int(number)]['cycle']} cannot be read in the ledger") from None
 
 
 def to_cycle(row: sqlite3.Row) -> Cycle:
-    """Return a row of the table `cycle` as a Cycle."""
+    """Return a row of the table `cycle` as a Cycle. Raises LedgerDamaged if its phase does not exist."""
+    if row["phase"] not in _PHASES:
+        raise LedgerDamaged(f"cycle {row['id']} is {row['phase']!r:.60} in the ledger, which is not a phase")
     return Cycle(row["id"], row["kind"], Phase(row["phase"]), row["attempt"], row["due_s"], row["why"], row["cause"])
 
 
@@ -34,9 +94,36 @@ def to_publication(row: sqlite3.Row) -> Publication:
     return Publication(row["cycle_id"], row["policy_version"], row["epoch"], row["model"], row["sha256"], row["at_s"])
 
 
-def adoption_key(cycle_id: int) -> str:
-    """Return the key under which the file is stored that a cycle adopts."""
-    return f"adoption:{cycle_id}"
+def record_mean_reward(db: sqlite3.Connection, cycle_id: int) -> None:
+    """Store the reward per step of the rollouts that a cycle trains on."""
+    db.execute(
+        "UPDATE cycle SET reward_mean = (SELECT sum(reward_mean * experiences) / sum(experiences)"
+        " FROM rollout WHERE cycle_id = cycle.id AND suspect = '') WHERE id = ?",
+        (cycle_id,),
+    )
+
+
+def mark_suspect(db: sqlite3.Connection, suspect: Suspect, at_s: float) -> None:
+    """Record that a cycle failed because of a rollout, and that its file is rejected. Does nothing the second time."""
+    marked = db.execute(
+        "UPDATE rollout SET suspect = ? WHERE sha256 = ? AND cycle_id IS NOT NULL AND suspect = ''",
+        (suspect.reason, suspect.sha256),
+    ).rowcount
+    if marked:
+        db.execute(
+            "INSERT INTO rejection (name, sha256, code, reason, at_s)"
+            " SELECT name, sha256, ?, suspect, ? FROM rollout WHERE sha256 = ?",
+            (SUSPECT, at_s, suspect.sha256),
+        )
+
+
+def clear_suspect(db: sqlite3.Connection, sha256: str) -> None:
+    """Let a suspect rollout be used again if its file is new in Exports: a user has moved it back."""
+    db.execute(
+        "UPDATE rollout SET suspect = '' WHERE sha256 = ? AND suspect <> ''"
+        " AND NOT EXISTS (SELECT 1 FROM file WHERE file.sha256 = rollout.sha256)",
+        (sha256,),
+    )
 
 
 def write_meta(db: sqlite3.Connection, key: str, value: str | None) -> None:
@@ -123,44 +210,24 @@ def insert_rollout(db: sqlite3.Connection, row: RolloutRow, *, at_s: float, cycl
     return added == 1
 
 
-def insert_published_cycle(db: sqlite3.Connection, published: PublishedCycle) -> None:
-    """Add a published cycle with its rollouts, to rebuild a ledger."""
-    result, kind = published.result, "train" if published.policy_version else "initial"
-    db.execute(
-        "INSERT INTO cycle (id, kind, cause, phase, why, created_s, ended_s, parent, result, best_epoch, score)"
-        " VALUES (?, ?, 'rebuilt', ?, 'rebuilt', ?, ?, ?, ?, ?, ?)",
-        (
-            published.cycle,
-            kind,
-            Phase.PUBLISHED,
-            published.at_s,
-            published.at_s,
-            published.parent,
-            None if result is None else result.to_bytes().decode(),
-            published.epoch,
-            None if result is None else result.score,
-        ),
-    )
-    version = published.policy_version
-    insert_publication(
-        db, Publication(published.cycle, version, published.epoch, published.model, published.sha256, published.at_s)
-    )
-    if result is not None:
-        is_adopted = published.adoption is not None
-        uses = {"contract": version or is_adopted, "initial_contract": not version or is_adopted}
-        for name in (name for name, is_used in uses.items() if is_used):
-            write_meta(db, name, result.contract.to_bytes().decode())
-    if published.adoption is not None:
-        write_meta(db, adoption_key(published.cycle), published.adoption.to_bytes().decode())
-    for sha256 in published.rollouts:
-        row = RolloutRow(sha256, sha256[:12], 0, 0, 0.0, None, published.at_s)
-        insert_rollout(db, row, at_s=published.at_s, cycle_id=published.cycle)
+def insert_row(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+    """Add a row of a table, column -> value."""
+    marks = ", ".join("?" * len(row))
+    db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
 
 
-def insert_lost_cycle(db: sqlite3.Connection, cycle_id: int, at_s: float) -> None:
-    """Add a failed cycle with this number, so that the number is not used again."""
-    db.execute(
-        "INSERT INTO cycle (id, kind, cause, phase, why, created_s, ended_s)"
-        " VALUES (?, 'train', 'rebuilt', ?, 'what it did was lost with the ledger', ?, ?)",
-        (cycle_id, Phase.FAILED, at_s, at_s),
-    )
+def insert_merged(db: sqlite3.Connection, merged: Merged) -> None:
+    """Fill an empty ledger with the content of a rebuilt one."""
+    for row in merged.cycles:
+        insert_row(db, "cycle", row)
+        if row["phase"] == Phase.PARKED:  # the steps of a cycle begin when it is claimed
+            why, at_s = row["why"], row["created_s"]
+            step = {"cycle_id": row["id"], "src": Phase.CLAIMED, "dst": Phase.PARKED, "at_s": at_s, "why": why}
+            insert_row(db, "step", step)
+    for publication in merged.publications:
+        insert_publication(db, publication)
+    for table, rows in (("rollout", merged.rollouts), ("file", merged.files), ("rejection", merged.rejections)):
+        for row in rows:
+            insert_row(db, table, row)
+    for key, value in merged.meta.items():
+        write_meta(db, key, value)

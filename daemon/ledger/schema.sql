@@ -53,10 +53,12 @@ CREATE TABLE rollout (
     written_s   REAL NOT NULL,             -- the file's time
     accepted_s  REAL NOT NULL,
     cycle_id    INTEGER REFERENCES cycle (id),  -- the cycle that claimed it; NULL: pending
-    repeated    TEXT NOT NULL DEFAULT ''   -- its experiences that were in earlier rollouts and do not count
+    repeated    TEXT NOT NULL DEFAULT '',  -- its experiences that were in earlier rollouts and do not count
+    suspect     TEXT NOT NULL DEFAULT ''   -- why a cycle failed because of it: it is not trained on any more
 ) STRICT;
 CREATE INDEX rollout_pending ON rollout (id) WHERE cycle_id IS NULL;
 CREATE INDEX rollout_of_cycle ON rollout (cycle_id);
+CREATE INDEX rollout_suspect ON rollout (sha256) WHERE suspect <> '';
 CREATE TRIGGER rollout_counts_once BEFORE UPDATE OF cycle_id ON rollout WHEN OLD.cycle_id IS NOT NULL
     BEGIN SELECT RAISE(ABORT, 'a rollout counts in one trigger'); END;
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import os
 import re
 import threading
 from pathlib import Path
 from typing import IO
 
 from schemas.program.children import CODE_ROOT
+from schemas.storage.careful_open import open_regular
 from schemas.storage.files import REAL_DISK
+from schemas.storage.guarded import open_own
 from schemas.storage.held_open import retry_while_held_open
 
 LIMIT_BYTES = 8 << 20
@@ -60,10 +63,10 @@ class ChildLog:
 
     def _open(self, path: Path) -> None:
         with contextlib.suppress(OSError):
-            path.touch()
-            self._file = retry_while_held_open(
-                lambda: path.open("r+b", buffering=0), pause=REAL_DISK.pause, timeout_s=_HELD_OPEN_TIMEOUT_S
+            descriptor = retry_while_held_open(
+                lambda: open_own(path, os.O_RDWR | os.O_CREAT), pause=REAL_DISK.pause, timeout_s=_HELD_OPEN_TIMEOUT_S
             )
+            self._file = os.fdopen(descriptor, "r+b", buffering=0)
             self._file.seek(0, 2)
 
     def _close_file(self) -> None:
@@ -114,8 +117,9 @@ def _is_library(file: str) -> bool:
 
 def _last_lines(log: Path, limit: int) -> list[str]:
     try:
-        with retry_while_held_open(lambda: log.open("rb"), pause=REAL_DISK.pause) as file:
-            file.seek(max(0, log.stat().st_size - limit))
+        descriptor = retry_while_held_open(lambda: open_regular(log, os.O_RDONLY), pause=REAL_DISK.pause)
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(max(0, os.fstat(descriptor).st_size - limit))
             return file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return []

@@ -11,6 +11,7 @@ from pathlib import Path
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import FileSignature
 from daemon.runtime.clock import Clock
+from schemas.storage.guarded import opened_folder
 from schemas.storage.layout import ProjectPaths
 
 GB = 1e9
@@ -99,7 +100,7 @@ def bytes_taken(paths: ProjectPaths, files: Mapping[str, tuple[FileSignature, st
 
     `files` is what the ledger knows. Two files with the same content share their arrays. Raises OSError.
     """
-    with os.scandir(paths.cache) as entries:
+    with opened_folder(paths.cache) as folder, os.scandir(paths.cache if folder is None else folder) as entries:
         caches = {Path(entry.name).stem: _size(entry) for entry in entries}
     sizes = {name: signature.size + caches.get(sha256, 0) for name, (signature, sha256) in files.items()}
     return sizes, sum(signature.size for signature, _ in files.values()) + sum(caches.values())

@@ -9,6 +9,7 @@ from pathlib import Path
 from schemas.contract import PolicyContract
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of, write_atomic
 from schemas.storage.layout import ProjectPaths
 
@@ -40,7 +41,7 @@ def set_pointer(
             f"{model} is not a published model", hint="published models are Models/cycle_<n>/model_epoch_<k>.json"
         )
     path = paths.models / model
-    if path.parent.is_symlink():
+    if is_link_at(path.parent):
         raise PublishError(
             f"{path.parent.name} is a symbolic link", hint="publish a cycle whose folder is in Models itself"
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,16 +18,19 @@ from schemas.contract import PolicyContract
 from schemas.errors import HotlapError
 from schemas.job import Result
 from schemas.model import MAX_MODEL_BYTES, check_probe, read_model
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import (
     REAL_DISK,
     Disk,
     read_with_retries,
     rename_with_retries,
     sha256_of,
+    temporary_name,
     unlink_with_retries,
     write_all_atomic,
 )
-from schemas.storage.held_open import is_held_open
+from schemas.storage.guarded import names_in, paths_in
+from schemas.storage.held_open import is_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.set_aside import ANALYSIS_NAME
 from schemas.storage.windows_paths import error_text
@@ -112,6 +117,7 @@ def _essential(result: Result) -> tuple[str, ...]:
 
 def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
     """Compare the files with their hashes and check the model; return the model's hash."""
+    require_folder(staging)
     if any(name not in result.files for name in _essential(result)):
         raise PublishError(
             "the trainer's result does not contain a model and its checkpoint", hint="see the cycle's log"
@@ -126,27 +132,44 @@ def _check(staging: Path, result: Result, contract: PolicyContract) -> str:
             data = _read(staging / name)
         except FileNotFoundError:
             raise PublishError(f"the trainer's file {name} is missing", hint="see the cycle's log") from None
+        except HotlapError as error:  # a link, a folder, a pipe, or too large
+            raise PublishError(f"the trainer's file {error.message}", hint="see the cycle's log") from None
+        except PermissionError as error:
+            if may_be_held_open(error):
+                raise
+            raise PublishError(
+                f"the trainer's file {name} cannot be read: {error.strerror}", hint="see the log"
+            ) from None
         if sha256_of(data) != sha256:
             raise PublishError(f"{name} has changed since the trainer wrote it", hint="check the disk")
         if name == result.model:
             model_data = data
     model = read_model(model_data)
     check_probe(model)
-    if differences := contract.differences(model.contract):
+    differences = list(contract.differences(model.contract))
+    if model.hidden_sizes != result.hidden_sizes:
+        differences.append(f"hidden layers {list(model.hidden_sizes)} instead of {list(result.hidden_sizes)}")
+    if differences:
         raise PublishError(f"the trainer's model has {' and '.join(differences)}", hint="see the cycle's log")
     return result.files[result.model]
+
+
+def require_folder(staging: Path) -> None:
+    """Raise PublishError if something else is in the place of the folder that the trainer wrote to."""
+    if is_link_at(staging) or not staging.is_dir():
+        raise PublishError(f"the trainer's folder {staging.name} is missing or a link", hint="see the cycle's log")
 
 
 def _move_into_place(
     staging: Path, folder: Path, result: Result, *, keep_checkpoints: bool, others: OtherFiles, disk: Disk
 ) -> None:
     """Flush the staged files to the disk and move their folder to Models in one step."""
-    names = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME}
+    names = set(result.files) if keep_checkpoints else {*_essential(result), ANALYSIS_NAME} & set(result.files)
     staged = []
-    for path in staging.iterdir():
+    for path in paths_in(staging):
         if path.name in names:
             staged.append(path)
-        elif path.is_dir():
+        elif stat.S_ISDIR(path.lstat().st_mode):
             disk.remove_folder(path)
         else:
             unlink_with_retries(path, disk=disk)
@@ -154,16 +177,36 @@ def _move_into_place(
     disk.fsync_dir(staging)
     if os.path.lexists(folder):
         _clear_place(folder, result, others, disk)
-    rename_with_retries(staging, folder, disk=disk)
+    try:
+        rename_with_retries(staging, folder, disk=disk)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_to_other_disk(staging, folder, disk)
     disk.fsync_dir(folder.parent)
+
+
+def _copy_to_other_disk(staging: Path, folder: Path, disk: Disk) -> None:
+    """Do what a rename does, if State and Models are on different disks. The folder appears in one step."""
+    temporary = temporary_name(folder)
+    try:
+        disk.make_folder(temporary)
+        write_all_atomic(temporary, {name: partial(_read, staging / name) for name in names_in(staging)}, disk=disk)
+        disk.rename(temporary, folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            disk.remove_folder(temporary)
+        raise
+    with contextlib.suppress(OSError):
+        disk.remove_folder(staging)
 
 
 def _clear_place(folder: Path, result: Result, others: OtherFiles, disk: Disk) -> None:
     """Remove a cycle's folder that a power cut damaged; move away anything else with its name. Raises OSError."""
-    if folder.is_symlink() or not folder.is_dir():
+    if is_link_at(folder) or not folder.is_dir():
         is_own = False
     else:
-        is_own = all(path.name in {*result.files, ANALYSIS_NAME} and path.is_file() for path in folder.iterdir())
+        is_own = all(path.name in {*result.files, ANALYSIS_NAME} and path.is_file() for path in paths_in(folder))
     if is_own:
         disk.remove_folder(folder)
     else:
@@ -183,7 +226,7 @@ class _Copies:
         Windows does not replace an open file. It stays as it is, because engines read the cycle's folder.
         """
         self.failed += sorted(leave)
-        wanted = {path.name: path for path in folder.iterdir() if path.is_file()}
+        wanted = {path.name: path for path in paths_in(folder) if stat.S_ISREG(path.lstat().st_mode)}
 
         def write(*names: str) -> None:
             write_all_atomic(paths.models, {name: partial(_read, wanted[name]) for name in names}, disk=disk)

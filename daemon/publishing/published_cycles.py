@@ -17,7 +17,9 @@ from daemon.publishing.pointer import read_pointer
 from schemas.errors import HotlapError
 from schemas.job import Adoption, Result
 from schemas.model import MAX_MODEL_BYTES, Model, is_own_format, read_model
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, sha256_of
+from schemas.storage.guarded import names_in, paths_in
 from schemas.storage.layout import ProjectPaths
 
 _NUMBERED = re.compile(r"(?:removed_)?cycle_0*([0-9]{1,9})(?:\.log)?")
@@ -28,9 +30,11 @@ _MAX_REMOVED_BYTES = 1 << 30
 def find_published_cycles(paths: ProjectPaths) -> list[PublishedCycle]:
     """Return the published cycles that can be found, in order. Raises OSError if Models cannot be listed."""
     found = {published.cycle: published for published in _read_removed_cycles(paths)}
-    for folder in paths.models.iterdir() if paths.models.is_dir() else ():
+    for folder in paths_in(paths.models):
         cycle = cycle_of_folder(folder.name)
-        if cycle is not None and folder.is_dir() and (published := _read_folder(folder, cycle, with_result=True)):
+        if cycle is None or not _is_real_folder(folder):
+            continue
+        if published := _read_folder(folder, cycle, with_result=True):
             found[published.cycle] = published
     return [found[cycle] for cycle in sorted(found)]
 
@@ -47,7 +51,7 @@ def has_published_above(paths: ProjectPaths, cycle: int) -> bool:
     Folders that another project made or that a user copied do not count: the pointer file names none of them, and
     their parent policy is not in this project.
     """
-    folders = paths.models.iterdir() if paths.models.is_dir() else ()
+    folders = (path for path in paths_in(paths.models) if _is_real_folder(path))
     numbered = ((number, path) for path in folders if (number := cycle_of_folder(path.name)) is not None)
     higher = sorted((number, path) for number, path in numbered if number > cycle)
     found = [published for number, path in higher if (published := _read_folder(path, number, with_result=False))]
@@ -73,7 +77,7 @@ def _continues(published: PublishedCycle, cycle: int, paths: ProjectPaths, remov
 
 def highest_number(paths: ProjectPaths) -> int:
     """Return the highest cycle number in the name of a working folder or log, -1 if none exists."""
-    names = [path.name for folder in (paths.staging, paths.logs) if folder.is_dir() for path in folder.iterdir()]
+    names = [name for folder in (paths.staging, paths.logs) for name in names_in(folder)]
     return max((int(match.group(1)) for name in names if (match := _NUMBERED.fullmatch(name))), default=-1)
 
 
@@ -82,6 +86,10 @@ def record_removed_cycle(paths: ProjectPaths, cycle: int, *, disk: Disk = REAL_D
     published = _read_folder(paths.cycle_folder(cycle), cycle, with_result=False)
     if published is not None:
         disk.append(paths.gone_cycles, b"\n" + published.to_bytes())
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not is_link_at(path)
 
 
 def _read_removed_cycles(paths: ProjectPaths) -> list[PublishedCycle]:

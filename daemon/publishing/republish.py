@@ -11,6 +11,7 @@ from pathlib import Path
 from daemon.errors import DaemonError, Exit
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.records import Publication
+from daemon.ledger.sqlite_errors import as_ledger_errors
 from daemon.process.child import Child, trainer_command
 from daemon.process.interpreter import python_for
 from daemon.process.output_log import last_line
@@ -20,6 +21,8 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.runtime.commands import Command, Reply, send_command
 from daemon.runtime.context import Context, LogLike
 from daemon.runtime.instance_lock import ProjectLock, is_running
+from daemon.runtime.own_folders import detach_hard_links, require_own_folders
+from daemon.runtime.project_mark import require_own_project
 from schemas.errors import HotlapError, split_code
 from schemas.job import Failure, Job, Result
 from schemas.process.exit_codes import exit_words, with_remedy
@@ -45,6 +48,8 @@ def publish_epoch(
     """
     if not paths.ledger.exists():
         raise DaemonError("no model was published yet", hint="train a cycle first: `hotlap`", code="E_NO_MODEL")
+    require_own_folders(paths)
+    require_own_project(paths)
     cycle_id = _ensure_exported(paths, settings, cycle=cycle, epoch=epoch)
     if is_running(paths):
         return send_command(paths, Command(what="publish", epoch=epoch, cycle=cycle_id))
@@ -52,6 +57,8 @@ def publish_epoch(
         lock = ProjectLock(paths.lock, status=paths.status)
         lock.acquire()
         stack.callback(lock.release)
+        lock.lock_models(paths.models)
+        detach_hard_links(paths)
         log = stack.enter_context(open_log())
         ledger = Ledger.open(paths.ledger)
         stack.callback(ledger.close)
@@ -105,7 +112,8 @@ def _last_publication(ledger: Ledger, cycle: int | None) -> Publication:
 
 def _ensure_exported(paths: ProjectPaths, settings: Settings, *, cycle: int | None, epoch: int) -> int:
     """Let the trainer write the epoch's model JSON if it does not exist; return the cycle. Raises DaemonError."""
-    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger:
+    with contextlib.closing(Ledger.open(paths.ledger, read_only=True)) as ledger, as_ledger_errors(paths.ledger):
+        ledger.require_sound()
         last = _last_publication(ledger, cycle)
         result = ledger.result(last.cycle_id)
     folder = paths.cycle_folder(last.cycle_id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,7 +15,8 @@ from daemon.ledger.records import FileSignature
 from daemon.publishing.disk_budget import GB, bytes_taken, limit_bytes, over_budget
 from daemon.publishing.published_cycles import cycle_of_folder, record_removed_cycle
 from daemon.runtime.context import Context
-from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk
+from schemas.storage.files import REAL_DISK, TEMPORARY_NAME, Disk, temporary_name
+from schemas.storage.guarded import names_in, paths_in
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import for_system
 
@@ -22,6 +25,8 @@ TEMPORARY_S = 60.0
 """Writing a file takes less time than this, so an older temporary file is left from a crash."""
 LOGS_KEPT = 200
 _WORKING_FOLDER = re.compile(r"(?:removed_)?cycle_([0-9]{6,9})")
+_COPIED_FOLDER = re.compile(r"\.cycle_[0-9]{6,}\.[0-9a-f]{8}\.tmp")
+"""A cycle's folder that is being copied to or removed from Models, if State is on another disk."""
 _ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
 _CYCLE_LOG = re.compile(r"cycle_([0-9]{1,9})\.log")
 
@@ -103,10 +108,10 @@ def surplus_cycles(
 def cycle_folder_ages(models: Path, *, now_s: float, own: Collection[int]) -> dict[int, float]:
     """Return the age of the folder of each cycle in `own`, in seconds; negative if the clock was set back."""
     ages = {}
-    for path in models.iterdir():
+    for path in paths_in(models):
         cycle = cycle_of_folder(path.name)
-        if cycle is not None and cycle in own and path.is_dir():
-            ages[cycle] = now_s - path.stat().st_mtime
+        if cycle is not None and cycle in own and stat.S_ISDIR((info := path.lstat()).st_mode):
+            ages[cycle] = now_s - info.st_mtime
     return ages
 
 
@@ -120,8 +125,9 @@ def remove_cycle_folders(paths: ProjectPaths, files: Mapping[int, Collection[str
         folder = paths.cycle_folder(cycle)
         removed = paths.staging / f"removed_{folder.name}"
         with contextlib.suppress(OSError):
-            own = {name for path in folder.iterdir() if _is_from_cycle(name := path.name, names)}
-            has_others = any(path.name not in own for path in folder.iterdir())
+            present = names_in(folder)
+            own = {name for name in present if _is_from_cycle(name, names)}
+            has_others = len(own) < len(present)
             if has_others and not own:
                 continue
             record_removed_cycle(paths, cycle, disk=disk)
@@ -130,7 +136,13 @@ def remove_cycle_folders(paths: ProjectPaths, files: Mapping[int, Collection[str
                     disk.unlink(folder / name)
                 continue
             disk.remove_folder(removed)
-            disk.rename(folder, removed)
+            try:
+                disk.rename(folder, removed)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                removed = temporary_name(folder)  # State is on another disk
+                disk.rename(folder, removed)
             disk.fsync_dir(paths.models)
             disk.remove_folder(removed)
 
@@ -144,7 +156,7 @@ def remove_old_logs(
     paths: ProjectPaths, *, own_up_to: int, keep_newest: int = LOGS_KEPT, disk: Disk = REAL_DISK
 ) -> None:
     """Remove the logs of all but the newest cycles up to number `own_up_to`. If the disk refuses, a log stays."""
-    numbered = ((path, _CYCLE_LOG.fullmatch(path.name)) for path in paths.logs.iterdir())
+    numbered = ((path, _CYCLE_LOG.fullmatch(path.name)) for path in paths_in(paths.logs))
     found = {int(match.group(1)): path for path, match in numbered if match and int(match.group(1)) <= own_up_to}
     for cycle in sorted(found)[:-keep_newest]:
         with contextlib.suppress(OSError):
@@ -152,19 +164,25 @@ def remove_old_logs(
 
 
 def remove_temporaries(paths: ProjectPaths, *, now_s: float, older_than_s: float = 0.0, disk: Disk = REAL_DISK) -> None:
-    """Remove the temporary files that are left from a crash or a disk error."""
+    """Remove the temporary files that are left from a crash or a disk error, and copies of cycle folders."""
     for folder in (paths.training, *(f for f in paths.folders() if f != paths.exports)):
-        for path in folder.iterdir():
-            if TEMPORARY_NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-                with contextlib.suppress(OSError):
-                    if older_than_s == 0.0 or now_s - path.stat().st_mtime >= older_than_s:
-                        disk.unlink(path)
+        for path in paths_in(folder):
+            if not TEMPORARY_NAME.fullmatch(path.name):
+                continue
+            with contextlib.suppress(OSError):
+                info = path.lstat()
+                if older_than_s and now_s - info.st_mtime < older_than_s:
+                    continue
+                if stat.S_ISREG(info.st_mode):
+                    disk.unlink(path)
+                elif stat.S_ISDIR(info.st_mode) and _COPIED_FOLDER.fullmatch(path.name) and folder == paths.models:
+                    disk.remove_folder(path)
 
 
 def remove_stale_staging(paths: ProjectPaths, *, keep: Collection[int], own_up_to: int, disk: Disk = REAL_DISK) -> None:
     """Remove the working folders of cycles up to number `own_up_to` in staging, except those of the cycles to keep."""
     kept_names = {f"cycle_{cycle:06d}" for cycle in keep}
-    for path in paths.staging.iterdir():
+    for path in paths_in(paths.staging):
         match = _WORKING_FOLDER.fullmatch(path.name)
         is_own = match is not None and int(match.group(1)) <= own_up_to
         if is_own and path.is_dir() and path.name not in kept_names:
@@ -188,7 +206,7 @@ def remove_if_unchanged(folder: Path, name: str, signature: FileSignature, *, di
 
 def remove_unneeded_arrays(paths: ProjectPaths, needed: Collection[str], *, disk: Disk = REAL_DISK) -> None:
     """Remove the arrays of rollouts that no cycle will need."""
-    for path in paths.cache.iterdir():
+    for path in paths_in(paths.cache):
         if _ARRAYS.fullmatch(path.name) and path.stem not in needed:
             with contextlib.suppress(OSError):
                 disk.unlink(path)
@@ -204,16 +222,17 @@ def _keep_disk_budget(context: Context, accepted: AcceptedFiles) -> None:
     if used <= limit:
         return
     chosen = over_budget([name for name, _ in context.ledger.used_files()], sizes, excess=used - limit)
-    _remove_exports(context, [(name, files[name][0]) for name in chosen if name in files], accepted)
-    if chosen:
+    removed = _remove_exports(context, [(name, files[name][0]) for name in chosen if name in files], accepted)
+    if removed:
         context.log.info(
-            f"removed the {len(chosen)} oldest used rollouts: all of them and their caches may take"
+            f"removed the {removed} oldest used rollouts: all of them and their caches may take"
             f" {limit / GB:.1f} GB (daemon.disk_budget_gb)"
         )
 
 
-def _remove_exports(context: Context, files: Sequence[tuple[str, FileSignature]], accepted: AcceptedFiles) -> None:
+def _remove_exports(context: Context, files: Sequence[tuple[str, FileSignature]], accepted: AcceptedFiles) -> int:
+    """Remove files from Exports unless they have changed; return how many do not exist any more."""
     exports = context.paths.exports
-    accepted.forget_files(
-        [name for name, signature in files if remove_if_unchanged(exports, name, signature, disk=context.disk)]
-    )
+    gone = [name for name, signature in files if remove_if_unchanged(exports, name, signature, disk=context.disk)]
+    accepted.forget_files(gone)
+    return len(gone)

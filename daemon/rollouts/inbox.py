@@ -14,6 +14,7 @@ from daemon.rollouts.reports.file_clock import FileClock
 from daemon.rollouts.reports.messages import InboxMessages
 from daemon.rollouts.rereading import Rereading
 from daemon.rollouts.scan import Listing, scan_folder
+from daemon.rollouts.suspects import SuspectFiles
 from daemon.rollouts.watcher import Watcher
 from daemon.runtime.context import Context
 from schemas.backoff import backoff_s
@@ -62,6 +63,7 @@ class Inbox:
         self._scan_not_before = 0.0
         self._unreachable_scans = 0
         self._rejected_files = RejectedFiles(context)
+        self._suspect_files = SuspectFiles(context, self.forget_files, self._messages.report_suspect)
         self._is_empty = False
         self.has_scanned = False
 
@@ -103,6 +105,7 @@ class Inbox:
         now = self._context.clock.monotonic()
         has_more = self._handle_outcomes(now)
         self.rereading.check()
+        self._suspect_files.check()
         is_due = now >= self._next_scan
         if is_due:
             self._messages.report_watcher(self._watcher.check())
@@ -112,11 +115,10 @@ class Inbox:
             self._is_scan_requested = False
             self._scan(now)
             scan_s = self._context.clock.monotonic() - now
-            unreachable_s = self._unreachable_s
-            self._scan_not_before = now + max(scan_s * (1 + _SCAN_SHARE), unreachable_s)
+            self._scan_not_before = now + max(scan_s * (1 + _SCAN_SHARE), self._unreachable_s)
             if is_due:
                 wait_s = max(self._context.settings.daemon.scan_interval_s, scan_s * _DUE_SHARE)
-                self._next_scan = now + (unreachable_s or wait_s)
+                self._next_scan = now + (self._unreachable_s or wait_s)
         self._report_unreadable()
         if has_more:
             return 0.0

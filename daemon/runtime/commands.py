@@ -18,7 +18,9 @@ from daemon.runtime.instance_lock import is_running
 from schemas.base import StrictModel
 from schemas.errors import HotlapError
 from schemas.job import Adoption
+from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.files import REAL_DISK, Disk, read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.guarded import paths_in
 from schemas.storage.held_open import may_be_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.windows_paths import shown_path
@@ -126,6 +128,9 @@ def clear_commands(paths: ProjectPaths, *, disk: Disk = REAL_DISK) -> None:
 
 
 def _files(paths: ProjectPaths, suffix: str) -> list[Path]:
-    """Return the files with names that `send_command` makes, oldest first."""
-    found = (path for path in paths.commands.glob(f"*{suffix}") if NAME.fullmatch(path.name))
-    return sorted(path for path in found if path.is_symlink() or not path.is_dir())
+    """Return the files with names that `send_command` makes, oldest first; none if their folder is a link."""
+    try:
+        found = [path for path in paths_in(paths.commands) if path.suffix == suffix and NAME.fullmatch(path.name)]
+    except LinkInTheWay:
+        return []
+    return [path for path in found if path.is_symlink() or not path.is_dir()]

@@ -15,6 +15,7 @@ from pathlib import Path
 from daemon.errors import DaemonError
 from daemon.runtime import commands
 from daemon.runtime.context import Context
+from daemon.runtime.own_folders import WORKING_FOLDER, are_folders_own
 from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk
 from schemas.storage.layout import ProjectPaths
@@ -24,12 +25,12 @@ from schemas.text import printable
 
 CODE = "W_BLOCKED"
 _SHOWN = 3
+_NO_CYCLE = "no cycle starts"
 _IN_STATE = re.compile(
     r"ledger\.sqlite3(-journal|-wal|-shm|\.new|\.new-journal)?|gone_cycles\.jsonl|compared_rollouts\.npz"
 )
 _LOG = re.compile(r"(daemon(\.[0-9]+)?|warm_trainer|export|engine|cycle_[0-9]+)\.log")
 _ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
-_STAGED = re.compile(r"(removed_)?cycle_[0-9]{6,}")
 
 
 def clear_folders(folders: Iterable[Path], *, at_s: float, disk: Disk = REAL_DISK) -> list[Path]:
@@ -75,24 +76,33 @@ def find_in_the_way(paths: ProjectPaths) -> list[Path]:
 
 def clear_the_way(context: Context) -> bool:
     """Move away what is in the way of the next cycle, and warn. Return whether all folders of Hotlap exist then."""
+    if not are_folders_own(context):
+        return False
     now_s, moved, problem = context.clock.utc_s(), [], ""
     try:
         moved += clear_folders(context.paths.folders(), at_s=now_s, disk=context.disk)
-        for folder in context.paths.folders():
+        for folder in context.paths.folders_to_make():
             context.disk.make_folder(folder)
         more, problem = clear_files(context.paths, at_s=now_s, disk=context.disk)
         moved += [*more, *_clear_staging(context, now_s)]
     except (OSError, HotlapError) as error:
-        report_moved(context, moved, f"no cycle starts: {error_text(error)}")
+        report_moved(context, moved, f"{_NO_CYCLE}: {error_text(error)}")
         return False
+    clear_passing_problem(context)
     report_moved(context, moved, problem)
     return True
+
+
+def clear_passing_problem(context: Context) -> None:
+    """Clear the warning that no cycle starts, if nothing was moved: it is over."""
+    if any(warning.code == CODE and warning.message.startswith(_NO_CYCLE) for warning in context.warnings()):
+        context.clear_warning(CODE)
 
 
 def _clear_staging(context: Context, now_s: float) -> Iterator[Path]:
     """Move away working folders of cycles that do not exist yet; return their new paths. Raises OSError."""
     last = context.ledger.last_cycle_id()
-    for path in _entries(context.paths.staging, _STAGED, folders=True):
+    for path in _entries(context.paths.staging, WORKING_FOLDER, folders=True):
         if int(path.name.rpartition("_")[2]) > last:
             yield set_aside(path, at_s=now_s, disk=context.disk)
 
@@ -113,7 +123,7 @@ def _in_the_way(paths: ProjectPaths) -> Iterator[Path]:
     for folder, names in ((paths.state, _IN_STATE), (paths.logs, _LOG), (paths.commands, commands.NAME)):
         yield from _entries(folder, names, folders=True)
     yield from _entries(paths.cache, _ARRAYS, folders=True)
-    yield from _entries(paths.staging, _STAGED, folders=False)
+    yield from _entries(paths.staging, WORKING_FOLDER, folders=False)
 
 
 def _entries(folder: Path, names: re.Pattern[str], *, folders: bool) -> Iterator[Path]:

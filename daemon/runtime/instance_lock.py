@@ -24,6 +24,7 @@ from schemas.status import Status
 from schemas.storage.careful_open import open_regular
 from schemas.storage.file_lock import try_lock
 from schemas.storage.files import read_with_retries
+from schemas.storage.guarded import make_guarded_folder, open_own
 from schemas.storage.held_open import retry_while_held_open
 from schemas.storage.layout import ProjectPaths
 from schemas.storage.set_aside import set_aside
@@ -44,6 +45,7 @@ class ProjectLock:
 
     def __init__(self, path: Path, *, status: Path | None = None, clock: Clock = REAL_CLOCK) -> None:
         self._path = path
+        self._models_folder: int | None = None
         self._status = status
         self._clock = clock
         self._file: int | None = None
@@ -55,7 +57,7 @@ class ProjectLock:
         A folder in the place of the lock file is moved away; return its new path, or nothing.
         """
         moved: list[Path] = []
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_guarded_folder(self._path.parent)
         until = self._clock.monotonic() + _TIMEOUT_S
         while not self._try_acquire(moved):
             if self._clock.monotonic() >= until:
@@ -66,6 +68,22 @@ class ProjectLock:
             raise self._other_daemon()
         self._write_holder()
         return moved
+
+    def lock_models(self, models: Path) -> None:
+        """Lock the folder Models too, which another project may use through a link or a mount. Not on Windows.
+
+        Raises DaemonError with exit code 4 if another process has locked it.
+        """
+        folder = _open_folder(models)
+        if folder is not None and not try_lock(folder):
+            os.close(folder)
+            raise DaemonError(
+                f"another daemon, of another project, uses the same folder {shown_path(models)} now",
+                hint="give each project its own Models",
+                code="E_OTHER_PROJECT",
+                exit_code=Exit.OTHER_DAEMON,
+            )
+        self._models_folder = folder
 
     def _other_daemon(self) -> DaemonError:
         return DaemonError(
@@ -143,9 +161,9 @@ class ProjectLock:
         if self._file is not None and not keep_holder:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, 0)
-        for descriptor in (self._file, self._folder):
+        for descriptor in (self._file, self._folder, self._models_folder):
             _close(descriptor)
-        self._file = self._folder = None
+        self._file = self._folder = self._models_folder = None
 
 
 def is_held(path: Path) -> bool:
@@ -242,7 +260,7 @@ def _is_elsewhere(holder: list[str]) -> bool:
 
 def _open_file(path: Path) -> int:
     try:
-        return retry_while_held_open(lambda: open_regular(path, os.O_RDWR | os.O_CREAT), pause=REAL_CLOCK.sleep)
+        return retry_while_held_open(lambda: open_own(path, os.O_RDWR | os.O_CREAT), pause=REAL_CLOCK.sleep)
     except PermissionError:
         raise DaemonError(
             f"the lock file {shown_path(path)} belongs to another user",

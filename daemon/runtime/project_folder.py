@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from daemon.errors import DaemonError
+from daemon.runtime.state_folder import enclosing_training, with_marked_state
 from schemas.program.commands import quoted
 from schemas.settings.loading import CONFIG_NAME
 from schemas.storage.layout import ProjectPaths
@@ -45,7 +46,7 @@ def project_paths(folder: Path) -> ProjectPaths:
             hint="rename the folder, or use a UTF-8 locale",
             code="E_PROJECT",
         ) from None
-    return paths
+    return with_marked_state(paths)
 
 
 def _require_usable_name(folder: Path) -> None:
@@ -77,7 +78,9 @@ def describe_long_path(characters: int) -> str | None:
 
 
 def enclosing_project(folder: Path) -> Path | None:
-    """Return the project that `folder` is the Saved, Training, Exports, ... folder of; None if it is none of these."""
+    """Return the project that `folder` is the Saved, Training, Exports, ... folder of, or is below; or None."""
+    if (training := enclosing_training(folder)) is not None:
+        return training.parents[1]
     if (folder / "Saved").is_dir():
         return None
     names = [name.lower() for name in folder.parts]

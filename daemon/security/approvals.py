@@ -17,6 +17,7 @@ import orjson
 from daemon.errors import DaemonError
 from daemon.process.interpreter import check_launch
 from daemon.runtime.clock import REAL_CLOCK
+from daemon.runtime.state_folder import with_state_setting
 from daemon.security.permissions import check_config, check_folders, others_can_write
 from schemas.settings.loading import LoadedSettings
 from schemas.storage.files import sha256_of, unlink_with_retries, write_atomic
@@ -47,7 +48,7 @@ def check_before_running(project: Path, loaded: LoadedSettings, *, folders: bool
         if loaded.config is not None:
             check_config(loaded.config)
         if folders:
-            check_folders(ProjectPaths(absolute_path(project)))
+            check_folders(with_state_setting(ProjectPaths(absolute_path(project)), loaded.settings.daemon))
     check_launch(loaded.settings.daemon, project)
     check_approved(project, loaded)
 

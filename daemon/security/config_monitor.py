@@ -1,4 +1,4 @@
-"""Checks the files that must not change while a daemon runs: the lock file and the settings file."""
+"""Checks what must not change while a daemon runs: the lock file, the settings file, and folders that become links."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from daemon.ledger.records import FileSignature
 from daemon.runtime.context import Context
 from daemon.runtime.instance_lock import ProjectLock
+from daemon.runtime.own_folders import are_folders_own
 from daemon.security.permissions import check_config
 from schemas.errors import HotlapError
 from schemas.settings.loading import config_path, load
@@ -26,7 +27,7 @@ class ConfigMonitor:
         self._next = 0.0
 
     def check(self) -> None:
-        """Check the lock and the settings file if the last check was at least `EVERY_S` ago."""
+        """Check the lock, the folders and the settings file if the last check was at least `EVERY_S` ago."""
         now = self._context.clock.monotonic()
         if now < self._next:
             return
@@ -36,6 +37,7 @@ class ConfigMonitor:
             self._context.clear_warning("W_LOCK")
         else:
             self._context.warn("W_LOCK", problem)
+        are_folders_own(self._context)
         self._check_config()
 
     def _config_signature(self) -> FileSignature | None:

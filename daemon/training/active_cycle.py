@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from daemon.ledger.cycle import Cycle, Event, Failed, Phase, Published, RetryPolicy, Selected, Trained, advance
+from daemon.ledger.cycle import (
+    CauseRemoved,
+    Cycle,
+    Event,
+    Failed,
+    Phase,
+    Published,
+    RetryPolicy,
+    Selected,
+    Trained,
+    advance,
+    may_retry,
+)
 from daemon.ledger.records import Publication
 from daemon.publishing.foreign_files import ForeignFiles
 from daemon.publishing.pointer import PublishError
@@ -13,7 +26,7 @@ from daemon.runtime.context import Context
 from daemon.training.job_builder import project_contract
 from daemon.training.messages import log_publication
 from schemas.contract import PolicyContract
-from schemas.job import Result
+from schemas.job import Result, Suspect
 
 
 class ActiveCycle:
@@ -60,6 +73,24 @@ class ActiveCycle:
         failures = self._context.ledger.failures_in_a_row() if isinstance(event, Failed) else 0
         after = advance(self.cycle, event, now_s=now_s, retry_policy=self._retry_policy, failures_in_a_row=failures)
         self._context.ledger.move(self.cycle, after, at_s=now_s)
+        self.cycle = after
+
+    def will_retry(self, failed: Failed) -> bool:
+        """Return whether the cycle is tried again with the same inputs after this failure."""
+        return may_retry(self.cycle, failed, self._retry_policy)
+
+    def mark_suspects(self, suspects: Sequence[Suspect], removed: CauseRemoved) -> None:
+        """Move the cycle to its next phase, without the rollouts that made its attempt fail."""
+        now_s = self._context.clock.utc_s()
+        after = advance(self.cycle, removed, now_s=now_s, retry_policy=self._retry_policy)
+        self._context.ledger.mark_suspects(self.cycle, after, suspects, at_s=now_s)
+        self.cycle = after
+
+    def change_parent(self, parent: str | None, removed: CauseRemoved, *, meta: tuple[str, str]) -> None:
+        """Move the cycle to its next phase, in which it continues from another checkpoint."""
+        now_s = self._context.clock.utc_s()
+        after = advance(self.cycle, removed, now_s=now_s, retry_policy=self._retry_policy)
+        self._context.ledger.change_parent(self.cycle, after, parent, meta=meta, at_s=now_s)
         self.cycle = after
 
     def store_result(self, result: Result) -> None:

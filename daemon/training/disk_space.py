@@ -1,4 +1,4 @@
-"""Checks that the disk has enough space before a cycle begins, so that the cycle does not fail at its last file."""
+"""Checks before a cycle begins, so that it does not fail at its last file: enough space on the disk, no links."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from pathlib import Path
 
 from daemon.publishing.published_cycles import cycle_of_folder
 from daemon.runtime.context import Context
+from daemon.runtime.own_folders import are_folders_own
 from schemas.storage.layout import ProjectPaths
 
 MIN_FREE_BYTES = 16_000_000
 _COPIES = 3
 """A cycle's files exist in its folder, as copies in Models, and a third time while these copies are replaced."""
+
+
+def may_start(context: Context) -> bool:
+    """Return whether a cycle can begin: Hotlap's folders are not links, and the disk has enough space."""
+    return are_folders_own(context) and has_room(context)
 
 
 def has_room(context: Context) -> bool:
@@ -27,7 +33,8 @@ def has_room(context: Context) -> bool:
 def shortage(paths: ProjectPaths) -> str | None:
     """Return a message if the space is not enough for a cycle as large as the last one, else None."""
     needed = max(MIN_FREE_BYTES, _COPIES * _newest_cycle_bytes(paths.models))
-    free = shutil.disk_usage(paths.training).free
+    others = (folder for folder in (paths.models, paths.state) if folder.is_dir())  # they may be on other disks
+    free = min(shutil.disk_usage(folder).free for folder in (paths.training, *others))
     if free >= needed:
         return None
     return (

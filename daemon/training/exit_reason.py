@@ -36,10 +36,13 @@ def exit_reason(
         kind = ExitCode.BUG if failure is None and is_final(exit_code) else ExitCode.TEMPORARY
         return Failed(f"the trainer was never ready (command: {command}): {reason}", kind, is_setup=True)
     if _ran_out_of_memory(exit_code) or (failure is not None and failure.code == "E_MEMORY"):
-        return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_ATTEMPTS)
+        return Failed(reason, ExitCode.TEMPORARY, max_attempts=MEMORY_ATTEMPTS, is_memory=True)
     if failure is None and is_crash(exit_code):
-        return Failed(reason, ExitCode.BUG if is_final(exit_code) else ExitCode.TEMPORARY)
-    return Failed(reason, exit_code or ExitCode.BUG)
+        return Failed(reason, ExitCode.BUG if is_final(exit_code) else ExitCode.TEMPORARY, is_crash=True)
+    if failure is None:
+        return Failed(reason, exit_code or ExitCode.BUG, is_crash=not is_script)
+    suspects, blames_parent = failure.suspects, failure.blames_parent
+    return Failed(reason, exit_code or ExitCode.BUG, suspects=suspects, blames_parent=blames_parent)
 
 
 class ConsoleClosed:

@@ -12,6 +12,7 @@ from daemon.publishing.adoption import hidden_sizes_of
 from daemon.publishing.behaviour_candidates import FEW_CANDIDATES, MAX_CANDIDATES, CandidateFinder
 from daemon.rollouts.reports.file_clock import stored_clock_offset_s
 from daemon.runtime.context import Context
+from daemon.training.recovery.parents import ParentChoice, parent_of, usual_parent
 from schemas.contract import PolicyContract
 from schemas.job import Job, JobKind, RolloutInput
 
@@ -27,19 +28,6 @@ def project_contract(context: Context) -> PolicyContract:
     return context.contract or context.likely_contract or context.settings.agent.contract()
 
 
-def parent_checkpoint(context: Context) -> tuple[str, str] | None:
-    """Return the path and SHA-256 of the last published model's checkpoint, or None if it does not exist."""
-    last = context.ledger.last_publication()
-    if last is None:
-        return None
-    result = context.ledger.result(last.cycle_id)
-    path = context.paths.models / last.model.removesuffix(".json")
-    checkpoint = path.with_suffix(".pt")
-    if result is None or checkpoint.name not in result.files:
-        return None
-    return str(checkpoint), result.files[checkpoint.name]
-
-
 def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> Job:
     """Return the job for a cycle's next trainer."""
     is_first = kind in {"initial", "adopt"}
@@ -49,7 +37,7 @@ def make_job(context: Context, cycle: Cycle, *, kind: JobKind, output: Path) -> 
         policy_version=cycle.policy_version,
         output=str(output),
         rollouts=() if is_first else rollout_inputs(context, cycle.id),
-        parent=None if is_first else parent_checkpoint(context),
+        parent=ParentChoice() if is_first else parent_of(context, cycle),
     )
     return job.model_copy(update={"adoption": context.ledger.adoption(cycle.id)}) if kind == "adopt" else job
 
@@ -63,7 +51,7 @@ def expected_job(context: Context, known: Collection[str]) -> Job:
         policy_version=context.ledger.last_cycle_id() + 1,
         output="",
         rollouts=_inputs(context, new, None),
-        parent=parent_checkpoint(context),
+        parent=usual_parent(context),
     )
 
 
@@ -74,9 +62,9 @@ def _job(
     policy_version: int,
     output: str,
     rollouts: tuple[RolloutInput, ...],
-    parent: tuple[str, str] | None,
+    parent: ParentChoice,
 ) -> Job:
-    path, sha256 = parent or (None, None)
+    path, sha256 = parent.checkpoint or (None, None)
     return Job(
         kind=kind,
         policy_version=policy_version,
@@ -87,6 +75,7 @@ def _job(
         rollouts=rollouts,
         parent=path,
         parent_sha256=sha256,
+        fresh_statistics=parent.fresh_statistics,
         choice_names=context.settings.agent.choice_names,
         observation_limit=context.settings.agent.observation_limit,
         mirror=context.settings.agent.declared_mirror,

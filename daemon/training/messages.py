@@ -9,6 +9,7 @@ from daemon.ledger.cycle import Cycle, Phase
 from daemon.ledger.records import Publication
 from daemon.runtime.context import Context, LogLike
 from schemas.job import Adoption, Job, Result
+from schemas.storage.windows_paths import error_text
 
 
 def log_trainer_start(log: LogLike, job: Job) -> None:
@@ -72,3 +73,9 @@ def report_stuck(context: Context, pids: Sequence[int]) -> str:
         "W_STUCK", f"{stuck}; no other trainer starts -> a driver or a disk does not respond: restart the machine"
     )
     return stuck
+
+
+def report_unpublished(context: Context, cycle: Cycle, error: Exception) -> None:
+    """Warn that a model cannot be published yet."""
+    version = cycle.policy_version
+    context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")

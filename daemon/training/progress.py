@@ -8,6 +8,7 @@ from schemas.job import EpochDone, Event, Heartbeat, Result
 from schemas.text import printable
 
 _MAX_DOING_CHARACTERS = 200
+_SHOWN_LOSSES = ("value_loss", "policy_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class CycleProgress:
                 return replace(self, doing=printable(doing, limit=_MAX_DOING_CHARACTERS), fraction=highest)
             case EpochDone(epoch=epoch) if self._is_next(epoch):
                 fraction = max(self.fraction, epoch / self.epochs_total)
-                return replace(self, epochs=(*self.epochs, event), fraction=fraction)
+                losses = {name: event.losses[name] for name in _SHOWN_LOSSES if name in event.losses}
+                done = event.model_copy(update={"losses": losses})
+                return replace(self, epochs=(*self.epochs, done), fraction=fraction)
         return self
 
     @classmethod

@@ -5,27 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from daemon.errors import DaemonError
-from daemon.ledger.cycle import (
-    Cycle,
-    Failed,
-    Interrupted,
-    Launching,
-    Phase,
-    RetryPolicy,
-    RetryRequested,
-    Trained,
-)
+from daemon.ledger.cycle import Cycle, Failed, Interrupted, Launching, Phase, RetryPolicy, RetryRequested, Trained
 from daemon.process.orphans import kill_orphans
 from daemon.process.reaper import Reaper
 from daemon.publishing.pointer import PublishError
 from daemon.runtime.context import Context
-from daemon.runtime.in_the_way import clear_the_way
+from daemon.runtime.in_the_way import clear_passing_problem, clear_the_way
 from daemon.training.active_cycle import ActiveCycle
-from daemon.training.disk_space import has_room
+from daemon.training.disk_space import may_start
 from daemon.training.exit_reason import ConsoleClosed
-from daemon.training.messages import report_failure, report_parked, report_stuck
+from daemon.training.messages import report_failure, report_parked, report_stuck, report_unpublished
 from daemon.training.notices import ShownNotices, remember_settings, settings_have_changed
 from daemon.training.progress import CycleProgress
+from daemon.training.recovery.decision import remove_cause
+from daemon.training.result_check import checked_result
 from daemon.training.timers import AwakeClock, RetryTimer
 from daemon.training.trainer_run import TrainerRun, start_script, start_trainer
 from daemon.training.warm.pace import Pace, situation_of
@@ -149,7 +142,7 @@ class Runner:
         if active.phase is Phase.CLAIMED:
             wait_s = self._retry_timer.left_s(active.cycle, now, self._retry_policy)
             wait_s = max(wait_s, self._console_closed.left_s(now))
-            if wait_s > 0 or self._reaper.busy or not has_room(self._context):
+            if wait_s > 0 or self._reaper.busy or not may_start(self._context):
                 return min(max(wait_s, 0.1), 1.0)
             self._launch(active)
         if self._run is not None:
@@ -205,10 +198,7 @@ class Runner:
         while run.unhandled:  # if the ledger raises an error, the next tick handles the other events
             self._handle(active, run, run.unhandled.popleft(), now)
         if run.result is not None:
-            self._store_result(active, run.result)  # before `_run` is cleared: if it raises, the next tick tries again
-            self._pace.record_result(active.cycle, run.timeouts, now)
-            self._run = None
-            self._reaper.await_exit(run.child)
+            self._take_result(active, run, run.result, now)
         elif exit_code is not None:
             self._run = None
             self._handle_exit(active, run, exit_code)
@@ -229,7 +219,7 @@ class Runner:
                 has_advanced = True
                 self._context.log.info(f"[3/5] selecting the best of {len(self.progress.epochs)} epochs")
                 active.move(Trained())
-            case Result():
+            case Result() if run.result is None:
                 run.result = event
             case Failure():
                 run.failure = event
@@ -243,7 +233,7 @@ class Runner:
             self._context.log.info("[3/5] selecting the best of the script's checkpoints")
             try:
                 self._start_trainer(active, "select")
-            except (DaemonError, OSError) as error:
+            except (DaemonError, PublishError, OSError) as error:
                 self._fail(active, Failed(error_text(error)))
             return
         if self._console_closed.interrupts(active.cycle.id, exit_code, self._awake_clock.read()):
@@ -264,15 +254,28 @@ class Runner:
             self._fail(self._active, failed)
 
     def _fail(self, active: ActiveCycle, failed: Failed) -> None:
-        active.move(replace(failed, why=printable(failed.why)))
+        failed = replace(failed, why=printable(failed.why))
+        if remove_cause(self._context, active, failed):
+            return
+        active.move(failed)
         if active.phase is Phase.PARKED:
             remember_settings(self._context)
         report_failure(self._context, active.cycle)
 
-    def _store_result(self, active: ActiveCycle, result: Result) -> None:
-        active.store_result(result)
+    def _take_result(self, active: ActiveCycle, run: TrainerRun, result: Result, now: float) -> None:
+        """Store a result, which is published next, and let its trainer end. A wrong result fails the attempt."""
+        try:
+            active.store_result(checked_result(result, run.job) if run.job else result)
+        except PublishError as error:
+            self._run = None
+            self._reaper.terminate(run.child)
+            self._fail(active, Failed(error_text(error), ExitCode.BAD_DATA))
+            return
         self.progress = replace(self.progress, chosen=result.epoch, doing="publishing", fraction=1.0)
         self._next_publish = 0.0
+        self._pace.record_result(active.cycle, run.timeouts, now)
+        self._run = None  # not before: if the ledger raises an error, the next tick tries again
+        self._reaper.await_exit(run.child)
 
     def _publish(self, active: ActiveCycle, now: float) -> None:
         context = self._context
@@ -286,12 +289,12 @@ class Runner:
                 self._fail(active, Failed(error_text(error), ExitCode.BAD_DATA))
             return
         except (OSError, HotlapError) as error:
-            version = active.cycle.policy_version
-            context.warn("W_PUBLISH", f"version {version} cannot be published yet: {error_text(error)}; trying again")
+            report_unpublished(context, active.cycle, error)
             clear_the_way(context)
             self._next_publish = now + PUBLISH_RETRY_S
             return
         context.clear_warning("W_PUBLISH", "W_PARKED", "W_CYCLE_FAILED")
+        clear_passing_problem(context)
         self._is_recovering = False
         active.commit(publication)
         self._pace.record_publish(now)

@@ -9,6 +9,7 @@ from daemon.ledger.cycle import Failed
 from daemon.process.child import Child, ChildSpec, script_command, trainer_command
 from daemon.process.interpreter import command_line, python_for, script_for
 from daemon.process.output_log import last_error
+from daemon.publishing.publish import require_folder
 from daemon.runtime.context import Context
 from daemon.training.active_cycle import ActiveCycle
 from daemon.training.exit_reason import exit_reason
@@ -16,7 +17,7 @@ from daemon.training.job_builder import make_job
 from daemon.training.messages import log_script_start, log_trainer_start
 from daemon.training.timeouts import Timeouts
 from daemon.training.warm.warm_trainer import Launcher, WarmTrainer
-from schemas.job import Event, Failure, JobKind, Result
+from schemas.job import Event, Failure, Job, JobKind, Result
 from schemas.storage.windows_paths import for_script
 
 
@@ -27,6 +28,7 @@ class TrainerRun:
     child: Child
     spec: ChildSpec
     timeouts: Timeouts
+    job: Job | None = None  #: None for a script, which sends no result
     was_warm: bool = False  #: whether it was started before its cycle
     unhandled: deque[Event] = field(default_factory=deque)
     result: Result | None = None
@@ -59,6 +61,8 @@ def start_trainer(
     `gap_s` are the seconds from the last publish to the claim of this cycle, if they are known.
     """
     settings, staging, log = context.settings, active.staging, active.log
+    if kind == "select":
+        require_folder(staging)  # a script has written to it
     job = make_job(context, active.cycle, kind=kind, output=staging)
     if warm_trainer is not None and warm_trainer.will_start_beside(gap_s):
         job = job.model_copy(update={"busy_cores": 1})
@@ -69,7 +73,7 @@ def start_trainer(
     child.send(job)
     log_trainer_start(context.log, job)
     timeouts = Timeouts(settings.daemon, sends_events=True, started=now, ready=is_ready)
-    return TrainerRun(child, spec, timeouts, was_warm=warm is not None)
+    return TrainerRun(child, spec, timeouts, job, was_warm=warm is not None)
 
 
 def start_script(active: ActiveCycle, context: Context, launcher: Launcher, *, now: float) -> TrainerRun:

@@ -22,6 +22,7 @@ from daemon.runtime.clock import REAL_CLOCK
 from daemon.ui.terminal import unbuffered
 from schemas.program.commands import usable
 from schemas.storage.careful_open import open_regular
+from schemas.storage.guarded import open_own
 from schemas.text import ascii_safe, printable
 
 LIMIT_BYTES = 10_000_000  #: of one file
@@ -140,12 +141,13 @@ class _LogFile:
         """Return the open file, or a new one if the file was removed. Raises OSError."""
         if self._fd is not None:
             try:
-                if os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                info = os.fstat(self._fd)
+                if os.path.samestat(info, self._path.stat()) and info.st_nlink == 1:
                     return self._fd
             except FileNotFoundError:
                 pass
             self._close()
-        self._fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._fd = open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         return self._fd
 
     def _close(self) -> None:
@@ -160,13 +162,21 @@ class _LogFile:
         try:
             for old, new in reversed(list(itertools.pairwise(names))):
                 if old.exists():
-                    shutil.copyfile(old, new, follow_symlinks=False)
+                    _copy(old, new)
         except OSError:
             if self._rotate_at == self._limit:
                 self._rotate_at = 2 * self._limit
                 return
         os.ftruncate(fd, 0)
         self._rotate_at = self._limit
+
+
+def _copy(old: Path, new: Path) -> None:
+    """Replace the content of one log by that of another one. Raises OSError, also for a link or a pipe."""
+    source = os.fdopen(open_regular(old, os.O_RDONLY), "rb")
+    with source, os.fdopen(open_own(new, os.O_WRONLY | os.O_CREAT), "wb") as target:
+        target.truncate()
+        shutil.copyfileobj(source, target, 1 << 20)
 
 
 class _Printer:

@@ -18,6 +18,14 @@ STARTING = {
     "E_SHARED_FOLDER": Code(
         "another user owns the project folder or can write to it", "run `chmod go-w` on it, or use --allow-shared"
     ),
+    "E_LINK": Code(
+        "a folder or file of Hotlap is a link, a pipe or a device: it is never followed",
+        "put the folder or file itself there; State can be elsewhere with daemon.state_dir",
+    ),
+    "E_OTHER_PROJECT": Code(
+        "Models or State belongs to another project, or to no project that is known",
+        "use separate folders for each project; see `hotlap docs durability`",
+    ),
     "E_UNTRUSTED": Code("the settings name a program that you have not approved", "run `hotlap trust`"),
     "E_NO_HOME": Code("the user has no home folder, in which approvals are stored", "set HOME"),
     "E_LOCK": Code(
@@ -50,7 +58,10 @@ STARTING = {
 
 LEDGER = {
     "E_LEDGER": Code("the ledger cannot be used", "`hotlap doctor` shows why"),
-    "E_LEDGER_DAMAGED": Code("the ledger is damaged", "start the daemon: it rebuilds the ledger from Models"),
+    "E_LEDGER_DAMAGED": Code("the ledger is damaged", "start the daemon: it rebuilds the ledger"),
+    "E_LEDGER_NOT_A_FILE": Code(
+        "a link or a folder has the name of the ledger or of its journal", "move it away, and start the daemon again"
+    ),
     "E_LEDGER_NEWER": Code("a newer version of Hotlap wrote the ledger", "update Hotlap"),
     "E_LEDGER_LOCKED": Code("another program has the ledger open", "close it; the daemon then continues"),
     "E_LEDGER_READONLY": Code("the ledger cannot be written", "correct the permissions of Saved/Training/State"),
@@ -80,6 +91,10 @@ CYCLES = {
         "a model does not compute the outputs that its probe contains", "do not load it; publish another model"
     ),
     "W_CYCLE_FAILED": Code("a cycle failed; the next rollouts start another one", "see the cycle's log"),
+    "W_OLDER_PARENT": Code(
+        "training from the last published model fails, so the cycle continues from an older one",
+        "nothing; if it happens again, look for very large rewards or observations",
+    ),
     "W_PARKED": Code("several cycles failed in a row, so no cycle starts", "fix the cause, then run `hotlap trigger`"),
     "W_PUBLISH": Code(
         "a model cannot be published yet", "close programs that hold files in Models open; the daemon tries again"
@@ -104,6 +119,10 @@ CYCLES = {
     ),
     "W_DISK": Code(
         "the disk has too little space to train, so no cycle starts", "free some; the daemon then continues"
+    ),
+    "W_LINK": Code(
+        "a folder or file of Hotlap was replaced by a link while the daemon runs, so no cycle starts",
+        "put the folder or file itself there; the daemon then continues",
     ),
     "W_LAUNCH": Code(
         "the trainer cannot be started, and rollouts wait", "correct what the message names; the daemon tries again"

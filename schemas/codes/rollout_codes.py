@@ -51,6 +51,10 @@ ROLLOUTS = {
         "files in Exports may be rollouts, but are in a sub-folder or have another name, so they are not read",
         "let the engine write rollout_<i>_<YYYYMMDD_HHMMSS>.json to Exports itself",
     ),
+    "E_SUSPECT": Code(
+        "a cycle failed because of a rollout: it was moved to Rejected, and the cycle was trained again without it",
+        "correct what writes the value that is named; see the file <name>.reason.txt",
+    ),
     "E_STORE": Code("the arrays of a rollout cannot be stored", "free some disk space; the daemon tries again"),
     "E_BUG": Code("an unexpected exception was raised: a bug", "report it with the log"),
     "W_REJECTED": Code("a file could not be used and was moved to Rejected", "see the file <name>.reason.txt there"),

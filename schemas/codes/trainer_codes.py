@@ -22,6 +22,14 @@ TRAINER = {
         "an observation is sometimes much larger than usual, so that its other values hardly count",
         "set agent.observation_limit, and clamp in the engine too",
     ),
+    "W_OUTLIERS": Code(
+        "numbers far outside the usual range of their column count as the edge of that range while training",
+        "correct the sensor, the reward or the exporter that writes them; see `hotlap docs outliers`",
+    ),
+    "W_RECOVERED": Code(
+        "statistics that an earlier version had computed from outliers start again",
+        "nothing; the policy stays as it is, and critics and optimizers start from scratch",
+    ),
     "W_CRITIC_OBSERVATIONS": Code(
         "some new rollouts have no critic observations, or another number of them, and are used without",
         "let every client write the same number of `critic_observations` in every file",

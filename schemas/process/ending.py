@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import os
 import signal
@@ -10,11 +11,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from schemas.process.session_window import SessionWindow
 
 BREAK_EVENT, CLOSE_EVENT, LOGOFF_EVENT, SHUTDOWN_EVENT = 1, 2, 5, 6
+_PATIENCE_S = 1.0  #: how long `exit_with` waits for each thread
 LIMIT_S = 5.0
 """After this time Windows ends a program whose console was closed, or whose session ends."""
 _is_closing = threading.Event()
@@ -145,3 +147,16 @@ if sys.platform == "win32":
             yield handler
         finally:
             kernel32.SetConsoleCtrlHandler(handler, False)
+
+
+def exit_with(code: int) -> NoReturn:
+    """End the process with this exit code, also if threads that a user's simulator has started would keep it alive."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(_PATIENCE_S)
+            if thread.is_alive():
+                atexit._run_exitfuncs()  # what the interpreter would run after it has waited for all threads
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+                os._exit(code)
+    sys.exit(code)

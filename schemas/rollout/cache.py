@@ -18,10 +18,11 @@ import numpy.typing as npt
 import orjson
 
 from schemas.contract import PolicyContract
+from schemas.errors import HotlapError, RolloutError
+from schemas.rollout.checks.stored import require_stored_rollout
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.rollout import LeftOut, Recovered, Rollout
-from schemas.storage.files import REAL_DISK, Disk, write_atomic
-from schemas.storage.held_open import retry_while_held_open
+from schemas.storage.files import REAL_DISK, Disk, read_with_retries, write_atomic
 
 _MARK = b"hotlap columns 4\n"
 _EARLIER_MARK = b"hotlap columns 3\n"
@@ -42,6 +43,11 @@ _COLUMNS = (
     "final_agents",
 )
 _OPTIONAL_COLUMNS = ("critic_observations", "final_critic_observations")
+_OF_ANOTHER_HEAD = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)
+"""What reading a head raises that Hotlap did not write."""
+_DTYPES = frozenset({"<f4", "<f8", "<i4", "|b1"})
+MAX_BYTES = 1 << 30
+"""More than the arrays of the largest rollout file need; a larger file is not read."""
 
 
 def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, *, disk: Disk = REAL_DISK) -> None:
@@ -53,6 +59,7 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
     arrays = [getattr(rollout, name) for name in (*_COLUMNS, *optional)] + list(rollout.reward_parts.values())
     head = orjson.dumps(
         {
+            "name": path.name,
             "contract": rollout.contract.model_dump(mode="json"),
             "policy_version": rollout.policy_version,
             "noise_std": rollout.noise_std,
@@ -66,39 +73,69 @@ def store_rollout(path: Path, rollout: Rollout, rules: ReadingRules = NO_RULES, 
             "arrays": [(array.dtype.str, array.shape) for array in arrays],
         }
     )
-    parts = [len(head).to_bytes(4, "little"), head]
+    parts: list[Any] = [len(head).to_bytes(4, "little"), head]
     position = len(_MARK) + _HEAD.size + 4 + len(head)
     for array in arrays:
-        data = array.tobytes()
         gap = bytes(-position % _ALIGNMENT)
-        parts += [gap, data]
-        position += len(gap) + len(data)
-    body = b"".join(parts)
-    write_atomic(path, _MARK + _HEAD.pack(zlib.crc32(body), len(body)) + body, disk=disk, durable=False)
+        parts += [gap, np.ascontiguousarray(array).reshape(-1).view(np.uint8)]
+        position += len(gap) + array.nbytes
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    start = _MARK + _HEAD.pack(checksum, position - len(_MARK) - _HEAD.size)
+    write_atomic(path, b"".join([start, *parts]), disk=disk, durable=False)
 
 
 def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | None:
     """Return a stored rollout with read-only arrays; None if it is missing, damaged or in another format.
 
-    Also return None if these rules would read the file as other arrays.
+    Also return None if its content is not that of a rollout, whatever its checksum, if it belongs to a rollout with
+    another name, or if these rules would read the file as other arrays. So callers read the rollout's own file.
     """
     try:
-        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
-    except OSError:
+        data = read_with_retries(path, limit=MAX_BYTES)
+    except (OSError, HotlapError, MemoryError):
         return None
     begin = len(_MARK) + _HEAD.size
     if not data.startswith((_MARK, _EARLIER_MARK)) or len(data) < begin + 4:
         return None
     if _HEAD.unpack_from(data, len(_MARK)) != (zlib.crc32(memoryview(data)[begin:]), len(data) - begin):
         return None
+    try:
+        rollout = _rollout_of(data, begin, path.name, rules)
+        if rollout is not None:
+            require_stored_rollout(rollout)
+    except (
+        RolloutError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+    ):  # another program wrote it
+        return None
+    return rollout
+
+
+def _rollout_of(data: bytes, begin: int, name: str, rules: ReadingRules | None) -> Rollout | None:
+    """Return the rollout in a file's bytes without having checked it; None if it is another one's, or by other rules.
+
+    Raises many exceptions if the head is not the one that `store_rollout` writes.
+    """
     end = begin + 4 + int.from_bytes(data[begin : begin + 4], "little")
     head = orjson.loads(data[begin + 4 : end])
+    if head.get("name", name) != name:  # missing in a cache of an earlier version
+        return None
     contract = PolicyContract.from_json_value(head["contract"])
     if rules is not None and not (rules.options == head["options"] and rules.admits(contract)):
         return None
     arrays = _arrays(data, end, head["arrays"])
-    names = (*_COLUMNS, *head.get("optional", ()))
-    columns: dict[str, Any] = dict(zip(names, arrays, strict=False))
+    optional = head.get("optional", [])
+    if optional not in ([], ["critic_observations"], list(_OPTIONAL_COLUMNS)):
+        return None
+    names = (*_COLUMNS, *optional)
+    columns: dict[str, Any] = dict(zip(names, arrays[: len(names)], strict=True))
     return Rollout(
         contract=contract,
         **columns,
@@ -113,11 +150,14 @@ def load_rollout(path: Path, rules: ReadingRules | None = None) -> Rollout | Non
 
 
 def _arrays(data: bytes, start: int, kinds: Sequence[tuple[str, Sequence[int]]]) -> list[npt.NDArray[Any]]:
-    """Return the arrays that are in `data` from `start` on, as views."""
+    """Return the arrays that are in `data` from `start` on, as views. Raises ValueError if they do not fill it."""
     arrays: list[npt.NDArray[Any]] = []
     for dtype, shape in kinds:
         start += -start % _ALIGNMENT
-        count = math.prod(shape)
-        arrays.append(np.frombuffer(data, dtype, count, start).reshape(shape))
+        if dtype not in _DTYPES or not all(type(length) is int and 0 <= length <= len(data) for length in shape):
+            raise ValueError(f"an array is {dtype} {shape}")
+        arrays.append(np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape))
         start += arrays[-1].nbytes
+    if start != len(data):
+        raise ValueError(f"the arrays end at byte {start} of {len(data)}")
     return arrays

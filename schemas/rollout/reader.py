@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
-from schemas.rollout.encoding import parse_document, require_size_limits
+from schemas.rollout.encoding import as_utf8, parse_text, require_size_limits
 from schemas.rollout.finite import drop_not_finite
+from schemas.rollout.large.parts import WHOLE_BYTES
+from schemas.rollout.large.reading import rollout_in_parts
 from schemas.rollout.meaning.fit import fit
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.meaning.separation import separate_agents
-from schemas.rollout.rollout import SEE_FORMATS, Rollout, require_contract_limits
+from schemas.rollout.rollout import SEE_FORMATS, Rollout, require_contract_limits, unknown_format
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from schemas.rollout.v2 import SCHEMA_NAME, rollout_from_v2
-from schemas.text import printable
 
 
 def read_rollout(data: bytes, rules: ReadingRules = NO_RULES) -> Rollout:
@@ -44,7 +45,10 @@ def finished(rollout: Rollout, rules: ReadingRules) -> Rollout:
 
 
 def _parse_without_fast_path(data: bytes, rules: ReadingRules) -> Rollout:
-    text, document = parse_document(data)
+    text = as_utf8(data)
+    if len(text) > WHOLE_BYTES:
+        return rollout_in_parts(text, rules)
+    text, document = parse_text(text)
     if not isinstance(document, dict):
         raise RolloutError("the file is not a JSON object", hint=SEE_FORMATS)
     require_unique_keys(text, document)
@@ -53,11 +57,4 @@ def _parse_without_fast_path(data: bytes, rules: ReadingRules) -> Rollout:
         return rollout_from_v2(document)
     if schema is None and "experiences" in document:
         return rollout_from_v1(document, rules)
-    if schema is None:
-        other = next((key for key in document if key.lower() == "experiences"), None)
-        hint = f"name `{printable(other)}` `experiences`" if other else f"check that this is a rollout; {SEE_FORMATS}"
-        raise RolloutError("the file has no `experiences`", hint=hint)
-    named = f"'{schema[:60]}'" if isinstance(schema, str) else f"of type {type(schema).__name__}"
-    raise RolloutError(
-        f"the schema {named} is unknown", hint=f"write {SCHEMA_NAME}, or version 1 without a schema", code="E_VERSION"
-    )
+    raise unknown_format(document, schema, SCHEMA_NAME)

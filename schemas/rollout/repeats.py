@@ -59,13 +59,14 @@ class RowSummary:
     def of(cls, name: str, rollout: Rollout) -> RowSummary:
         """Return the summary of a rollout."""
         rows = np.linspace(0, rollout.size - 1, _SAMPLE_ROWS).astype(np.int64)
-        sample = np.concatenate([rollout.observations[rows], rollout.actions[rows]], axis=1)
+        sample = np.concatenate([rollout.observations[rows].astype(np.float32), rollout.actions[rows]], axis=1)
         return cls.stored(name, row_hashes(rollout), sample)
 
     @classmethod
     def stored(cls, name: str, hashes: UInt64, sample_KC: Float32) -> RowSummary:
         """Return the summary with these columns. Raises ValueError if they are not those of a summary."""
-        if hashes.dtype != np.uint64 or hashes.ndim != 1 or not len(hashes) or sample_KC.ndim != 2:
+        is_sample = sample_KC.dtype == np.float32 and sample_KC.ndim == 2 and bool(np.isfinite(sample_KC).all())
+        if hashes.dtype != np.uint64 or hashes.ndim != 1 or not len(hashes) or not is_sample:
             raise ValueError(f"not a summary: {hashes.dtype} {hashes.shape} {sample_KC.shape}")
         return cls(name, hashes, np.sort(hashes), sample_KC)
 
@@ -106,7 +107,8 @@ def row_hashes(rollout: Rollout) -> UInt64:
     step = max(1, _CHUNK_VALUES // width)
     parts = []
     for start in range(0, rollout.size, step):
-        values = np.concatenate([column[start : start + step] for column in columns], axis=1) + np.float32(0.0)
+        some = [column[start : start + step].astype(np.float32, copy=False) for column in columns]
+        values = np.concatenate(some, axis=1) + np.float32(0.0)
         bits = np.where(np.isnan(values), _NAN_BITS, values.view(np.uint32)).astype(np.uint64)
         parts.append(_mixed(_mixed(bits + salt).sum(axis=1, dtype=np.uint64)))
     return np.concatenate(parts)

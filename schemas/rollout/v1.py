@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
@@ -15,7 +16,7 @@ from schemas.rollout.agents import agents_from_values
 from schemas.rollout.encoding import meaning_of_text
 from schemas.rollout.meaning.fit import choices_error
 from schemas.rollout.meaning.rules import ReadingRules
-from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Rollout, misnamed_field
+from schemas.rollout.rollout import SEE_FORMATS, Bools, Float32, Numbers, Rollout, misnamed_field, narrowed
 from schemas.text import printable
 
 _NUMBERS: frozenset[type] = frozenset({int, float})
@@ -23,19 +24,20 @@ _FLAGS: frozenset[type] = frozenset({bool, int, float})
 _SHOWN = 40
 
 
-def rollout_from_v1(document: dict[str, Any], rules: ReadingRules) -> Rollout:
+def rollout_from_v1(document: dict[str, Any], rules: ReadingRules, contract: PolicyContract | None = None) -> Rollout:
     """Return the rollout of a parsed version 1 document, as it is written. `fit` applies the rules to it.
 
-    Only the names of choices are replaced by their numbers here. Raises RolloutError, which names the field.
+    Only the names of choices are replaced by their numbers here. `contract` is that of the first experience of the
+    file, if the document is another part of it. Raises RolloutError, which names the field.
     """
     experiences = document["experiences"]
     if not isinstance(experiences, list) or not experiences:
-        raise RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
+        raise no_experiences()
     if set(map(type, experiences)) != {dict}:
         raise RolloutError("an entry of `experiences` is not an object", hint=SEE_FORMATS)
-    if found := misnamed_field(experiences[0]):
+    if contract is None and (found := misnamed_field(experiences[0])):
         raise RolloutError(f"the experiences have `{found[0]}` instead of `{found[1]}`", hint=f"name it `{found[1]}`")
-    contract = _contract_of(experiences[0])
+    contract = contract or _contract_of(experiences[0])
     n = len(experiences)
     return Rollout(
         contract=contract,
@@ -56,6 +58,11 @@ def rollout_from_v1(document: dict[str, Any], rules: ReadingRules) -> Rollout:
         left_out=0,
         states_bounds=False,
     )
+
+
+def no_experiences() -> RolloutError:
+    """Return the error for a version 1 file without experiences."""
+    return RolloutError("`experiences` is empty or not a list", hint="export at least one step", code="E_EMPTY")
 
 
 def _contract_of(first: dict[str, Any]) -> PolicyContract:
@@ -80,10 +87,14 @@ def _to_float32(values: list[Any], name: str, *, per_row: int = 1) -> Float32:
 
     `values` has `per_row` values for each experience. Raises RolloutError for a value that is not a number.
     """
+    with np.errstate(over="ignore"):
+        return _to_float64(values, name, per_row).astype(np.float32)
+
+
+def _to_float64(values: list[Any], name: str, per_row: int) -> npt.NDArray[np.float64]:
     if not set(map(type, values)) <= _NUMBERS:
         values = [number_of(value, name, index // per_row) for index, value in enumerate(values)]
-    with np.errstate(over="ignore"):
-        return np.array(values, dtype=np.float64).astype(np.float32)
+    return np.array(values, dtype=np.float64)
 
 
 def number_of(value: Any, name: str, row: int) -> float:
@@ -112,7 +123,7 @@ def _optional(experiences: list[dict[str, Any]], name: str, *, missing: float) -
         return np.array(values, dtype=np.float64).astype(np.float32)
 
 
-def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
+def _observations(experiences: list[dict[str, Any]], size: int) -> Numbers:
     states = _column(experiences, "state")
     _require_lists(states, "state")
     lengths = list(map(len, states))
@@ -122,7 +133,7 @@ def _observations(experiences: list[dict[str, Any]], size: int) -> Float32:
             f"`state` has {lengths[index]} numbers in experience {index} and {size} in the first",
             hint="every agent must observe the same number of values",
         )
-    return _to_float32(list(chain.from_iterable(states)), "state", per_row=size).reshape(len(states), size)
+    return narrowed(_to_float64(list(chain.from_iterable(states)), "state", size).reshape(len(states), size))
 
 
 def _require_lists(values: list[Any], name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
@@ -21,9 +21,12 @@ import numpy.typing as npt
 from schemas.contract import ContinuousActions, PolicyContract
 from schemas.rollout.agents import agents_from_numbers
 from schemas.rollout.duplicate_keys import first_experience, has_unique_keys
-from schemas.rollout.rollout import Rollout, misnamed_field
+from schemas.rollout.large.joining import joined
+from schemas.rollout.large.parts import BETWEEN_OBJECTS, MAX_PART_BYTES, PART_BYTES, WHOLE_BYTES
+from schemas.rollout.rollout import Rollout, misnamed_field, narrowed
 
 _START = re.compile(rb'\s*\{\s*"experiences"\s*:')
+_LIST_BEGINS = re.compile(rb'\s*\{\s*"experiences"\s*:\s*\[')
 _TYPES: dict[str, Any] = {
     "state": list[float],
     "action": None,
@@ -49,14 +52,52 @@ def read_v1_fast(data: bytes) -> Rollout | None:
         return None
     others = tuple((key, type(experience[key]) in {int, float}) for key in keys if key not in _TYPES)
     decoder = _decoder(names, others, has_agents="agent_index" in keys)
+    parts: list[Rollout] = []
+    agents: list[npt.NDArray[np.int64]] = []
     try:
+        for experiences in _in_parts(data, decoder):
+            size = parts[0].contract.observation_size if parts else len(experiences[0].state)
+            parts.append(_columns(experiences, names, size))
+            agents.append(_agents(experiences, has_agents="agent_index" in keys))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, struct.error, _IrregularError):
+        return None
+    if not parts or not has_unique_keys(data, sum(part.size for part in parts), colons):
+        return None
+    return joined(parts, agents_from_numbers(np.concatenate(agents)).ids)
+
+
+class _IrregularError(Exception):
+    """The file is for v1.py."""
+
+
+def _in_parts(data: bytes, decoder: msgspec.json.Decoder[Any]) -> Iterator[list[Any]]:
+    """Yield the file's experiences: all at once, or in parts if the file is large. Raises _IrregularError.
+
+    A part that ends inside an experience is not JSON, so v1.py reads such a file.
+    """
+    if len(data) <= WHOLE_BYTES:
         document = decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    experiences = document.experiences
-    if document.schema is not None or not has_unique_keys(data, len(experiences), colons):
-        return None
-    return _columns(experiences, names, has_agents="agent_index" in keys)
+        if document.schema is not None or not document.experiences:
+            raise _IrregularError
+        yield document.experiences
+        return
+    end = data.rfind(b"}", 0, data.rfind(b"]")) + 1
+    rest = decoder.decode(b'{"experiences":[%b' % data[end:])  # has_unique_keys refuses a long rest
+    begin = data.find(b"[") + 1
+    if (
+        rest.schema is not None
+        or not _LIST_BEGINS.fullmatch(data, 0, begin)
+        or begin > end
+        or len(data) - end > WHOLE_BYTES
+    ):
+        raise _IrregularError
+    while begin < end:
+        found = BETWEEN_OBJECTS.search(data, begin + PART_BYTES, end) if begin + PART_BYTES < end else None
+        stop, following = found.span(1) if found else (end, end)
+        if stop - begin > MAX_PART_BYTES:
+            raise _IrregularError
+        yield decoder.decode(b'{"experiences":[%b]}' % data[begin:stop]).experiences
+        begin = following
 
 
 def _names_of(value: Any) -> tuple[str, ...] | None:
@@ -99,30 +140,35 @@ def _decoder(
     return msgspec.json.Decoder(document)
 
 
-def _columns(experiences: list[Any], names: tuple[str, ...], *, has_agents: bool) -> Rollout | None:
-    n, size = len(experiences), len(experiences[0].state)
+def _agents(experiences: list[Any], *, has_agents: bool) -> npt.NDArray[np.int64]:
+    n = len(experiences)
+    return _whole(map(attrgetter("agent_index"), experiences), n) if has_agents else np.zeros(n, dtype=np.int64)
+
+
+def _columns(experiences: list[Any], names: tuple[str, ...], size: int) -> Rollout:
+    """Return the rollout of these experiences, of which each observes `size` values, without the agents' numbers.
+
+    Raises _IrregularError, OverflowError or struct.error.
+    """
+    n = len(experiences)
     states = list(map(attrgetter("state"), experiences))
     if size == 0 or list(map(len, states)).count(size) != n:
-        return None
+        raise _IrregularError
     actions = list(map(attrgetter("action"), experiences))
-    try:
-        observations = _flat(chain.from_iterable(states), n * size).reshape(n, size)
-        reward, done, log_prob, value = (_flat(map(attrgetter(name), experiences), n) for name in _SCALARS)
-        agents = _whole(map(attrgetter("agent_index"), experiences), n) if has_agents else np.zeros(n, dtype=np.int64)
-        columns = [_flat(map(attrgetter(f"a{i}"), actions), n) for i in range(len(names))]
-    except (OverflowError, struct.error):
-        return None
+    observations = _flat(chain.from_iterable(states), n * size).reshape(n, size)
+    reward, done, log_prob, value = (_flat(map(attrgetter(name), experiences), n) for name in _SCALARS)
+    columns = [_flat(map(attrgetter(f"a{i}"), actions), n) for i in range(len(names))]
     with np.errstate(over="ignore"):
         return Rollout(
             contract=PolicyContract(observation_size=size, action_space=ContinuousActions.named(names)),
-            observations=observations.astype(np.float32),
+            observations=narrowed(observations),
             actions=np.stack(columns, axis=1).astype(np.float32),
             rewards=reward.astype(np.float32),
             terminated=done.astype(bool),
             truncated=np.zeros(n, dtype=bool),
             log_probs=log_prob.astype(np.float32),
             values=value.astype(np.float32),
-            agents=agents_from_numbers(agents).ids,
+            agents=np.zeros(n, dtype=np.int32),
             after_gap=np.zeros(n, dtype=bool),
             final_observations=np.zeros((0, size), dtype=np.float32),
             final_agents=np.zeros(0, dtype=np.int32),

@@ -13,13 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.contract import ActionSpace, ContinuousActions, PolicyContract
 from schemas.errors import RolloutError
 from schemas.rollout.agents import AgentColumn, agent_name, agents_from_numbers, agents_from_values
-from schemas.rollout.rollout import (
-    SEE_FORMATS,
-    Float32,
-    Int32,
-    Rollout,
-    require_plain_names,
-)
+from schemas.rollout.large.parts import ListText
+from schemas.rollout.rollout import SEE_FORMATS, Float32, Int32, Numbers, Rollout, require_plain_names
 from schemas.rollout.v2_columns import (
     as_float32,
     column_of,
@@ -27,10 +22,16 @@ from schemas.rollout.v2_columns import (
     flags_of,
     from_base64,
     has_no_numbers,
+    numbers_of,
+    observations_of,
 )
 from schemas.text import printable
 
 SCHEMA_NAME = "hotlap.rollout/2"
+MEMBERS = frozenset({"schema", "policy_version", "noise_std", "action_space", "observations", "actions", "rewards"})
+MEMBERS |= {"terminated", "truncated", "log_probs", "values", "agents", "final_observations", "reward_parts"}
+MEMBERS |= {"critic_observations", "final_critic_observations"}
+"""What is read of a file; the values of other members are ignored."""
 _LARGEST = float(np.finfo(np.float32).max)
 _ACTION_SPACE: TypeAdapter[ActionSpace] = TypeAdapter(ActionSpace)
 
@@ -41,7 +42,9 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     Only `observations`, `actions`, `rewards` and `terminated` are needed.
     """
     space = _action_space(document)
-    observations = column_of(document, "observations", ndim=2)
+    if "observations" not in document:
+        raise RolloutError("it has no column `observations`", hint=SEE_FORMATS)
+    observations = observations_of(document["observations"], "observations", ndim=2)
     n, size = observations.shape
     actions = column_of(document, "actions", length=n)
     actions = actions.reshape(n, -1)
@@ -52,8 +55,8 @@ def rollout_from_v2(document: dict[str, Any]) -> Rollout:
     if not isinstance(space, ContinuousActions):
         _require_indices(actions, space.n)
     agents = _agents(document, n)
-    finals = _finals(document, "final_observations", size, agents)
-    final_observations, final_agents = finals or (np.zeros((0, size), dtype=np.float32), np.zeros(0, dtype=np.int32))
+    finals = _finals(document, "final_observations", observations, agents)
+    final_observations, final_agents = finals or (observations[:0].copy(), np.zeros(0, dtype=np.int32))
     critic_observations = critic_observations_of(document, n)
     return Rollout(
         contract=PolicyContract(observation_size=size, action_space=space),
@@ -162,7 +165,9 @@ def _agents(document: dict[str, Any], n: int) -> AgentColumn:
     value = document.get("agents")
     if value is None:
         return AgentColumn(np.zeros(n, dtype=np.int32))
-    if isinstance(value, dict):
+    if isinstance(value, ListText):
+        agents = agents_from_values(value.values(), "agents")
+    elif isinstance(value, dict):
         column = from_base64(value, "agents")
         if column.ndim != 1 or (column.dtype.kind == "f" and not (np.abs(column) <= 2**53).all()):
             raise RolloutError("`agents` are not always whole numbers", hint="number the agents from 0")
@@ -181,17 +186,22 @@ def _agents(document: dict[str, Any], n: int) -> AgentColumn:
     return agents
 
 
-def _finals(document: dict[str, Any], column: str, size: int, agents: AgentColumn) -> tuple[Float32, Int32] | None:
+def _finals(
+    document: dict[str, Any], column: str, of_steps: Numbers, agents: AgentColumn
+) -> tuple[Numbers, Int32] | None:
     """Return what a column has for the state after the agents' last steps, and the ids of these agents.
 
-    `size` is the width of the column of the steps. Returns None if the column is missing or empty.
+    `of_steps` is the column of the steps. Returns None if the column is missing or empty.
     """
+    size = of_steps.shape[1]
     value = document.get(column)
     if value is None or value in ([], {}):
         return None
     names = [agent_name(name, f"a key of `{column}`") for name in value] if _is_by_agent(value) else None
-    rows = value if names is None else list(value.values())
-    observations = as_float32(rows, column, ndim=None if size == 1 else 2)
+    rows = value if names is None else [row.values() if isinstance(row, ListText) else row for row in value.values()]
+    observations = numbers_of(rows, column, ndim=None if size == 1 else 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        observations = observations.astype(of_steps.dtype, copy=False)
     observations = observations.reshape(len(observations), -1)
     if observations.shape[1] != size:
         steps = column.removeprefix("final_")
@@ -214,18 +224,17 @@ def _finals(document: dict[str, Any], column: str, size: int, agents: AgentColum
 
 
 def _final_critic_observations(
-    document: dict[str, Any], steps: Float32 | None, final_agents: Int32, agents: AgentColumn
-) -> Float32 | None:
+    document: dict[str, Any], steps: Numbers | None, final_agents: Int32, agents: AgentColumn
+) -> Numbers | None:
     """Return the critic observations after the agents' last steps: a row for each final observation, NaN if missing."""
-    width = 0 if steps is None else steps.shape[1]
-    finals = _finals(document, "final_critic_observations", width, agents) if width else None
+    finals = None if steps is None else _finals(document, "final_critic_observations", steps, agents)
     if steps is None:
         if not has_no_numbers(document.get("final_critic_observations")):
             raise RolloutError(
                 "it has `final_critic_observations`, but no `critic_observations`", hint="write both, or neither"
             )
         return None
-    rows = np.full((len(final_agents), width), np.nan, dtype=np.float32)
+    rows = np.full((len(final_agents), steps.shape[1]), np.nan, dtype=steps.dtype)
     if finals is None:
         return rows
     if not len(final_agents):

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import RolloutError
-from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32
+from schemas.rollout.large.parts import ListText
+from schemas.rollout.rollout import MAX_OBSERVATION_SIZE, MAX_VALUES, SEE_FORMATS, Bools, Float32, Numbers, narrowed
 from schemas.rollout.v1 import number_of
 from schemas.text import printable
 
@@ -45,6 +46,20 @@ def as_float32(
     allowed: frozenset[type] = _NUMBERS_OR_NULL,
 ) -> Float32:
     """Return a column's numbers, in which null is NaN. Raises RolloutError."""
+    column = numbers_of(value, name, ndim=ndim, length=length, allowed=allowed)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return column.astype(np.float32, copy=False)
+
+
+def numbers_of(
+    value: Any,
+    name: str,
+    *,
+    ndim: int | None = None,
+    length: int | None = None,
+    allowed: frozenset[type] = _NUMBERS_OR_NULL,
+) -> npt.NDArray[Any]:
+    """Return a column's numbers with all their digits. Raises RolloutError."""
     column = from_base64(value, name) if isinstance(value, dict) else _from_lists(value, name, allowed)
     if not column.size:
         raise RolloutError(f"`{name}` is empty", hint="export at least one step", code="E_EMPTY")
@@ -54,18 +69,42 @@ def as_float32(
         raise RolloutError(
             f"`{name}` has {len(column)} rows, but `observations` has {length}", hint="write one row for each step"
         )
-    if column.dtype == np.float32:
-        return column
-    with np.errstate(over="ignore", invalid="ignore"):
-        return column.astype(np.float32)
+    return column
 
 
-def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[Any]:
+def observations_of(value: Any, name: str, *, ndim: int | None = None, length: int | None = None) -> Numbers:
+    """Return a column of observations [n, X]; see `schemas.rollout.rollout.narrowed`. Raises RolloutError."""
+    column = numbers_of(value, name, ndim=ndim, length=length)
+    column = column.reshape(len(column), -1)
+    return narrowed(column if column.dtype.kind == "f" else column.astype(np.float64))
+
+
+def _from_text(value: ListText, name: str, allowed: frozenset[type]) -> Numbers:
+    """Return the column of a long list, which is parsed in parts. Raises RolloutError."""
+    parts: list[Numbers] = []
+    rows = 0
+    for values in value.parts():
+        try:
+            part = _from_lists(values, name, allowed, parts[0].shape[1] if parts and parts[0].ndim == 2 else None)
+        except RolloutError as error:
+            raise error.of_later_rows(rows) from None
+        if parts and part.ndim != parts[0].ndim:
+            raise _mixed(name)
+        rows += len(values)
+        part = part.astype(np.float64, copy=False)
+        parts.append(narrowed(part.reshape(len(part), -1)).reshape(part.shape) if part.size else part)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
+def _from_lists(value: Any, name: str, allowed: frozenset[type], width: int | None = None) -> npt.NDArray[Any]:
+    """Return the column of a list of values or of rows; `width` is that of the first row, if it is in another part."""
+    if isinstance(value, ListText):
+        return _from_text(value, name, allowed)
     if not isinstance(value, list):
         raise RolloutError(f"`{name}` is neither a list nor a base64 column", hint=SEE_FORMATS)
     is_wide = bool(value) and isinstance(value[0], list)
     if is_wide:
-        _require_equal_rows(value, name)
+        _require_equal_rows(value, name, width)
     flat = list(chain.from_iterable(value)) if is_wide else value
     found = set(map(type, flat)) - allowed
     if found == {str} and NoneType in allowed:
@@ -78,16 +117,21 @@ def _from_lists(value: Any, name: str, allowed: frozenset[type]) -> npt.NDArray[
     return column.reshape(len(value), -1) if is_wide and flat else column
 
 
-def _require_equal_rows(rows: list[Any], name: str) -> None:
+def _mixed(name: str) -> RolloutError:
+    return RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
+
+
+def _require_equal_rows(rows: list[Any], name: str, width: int | None) -> None:
     if set(map(type, rows)) != {list}:
-        raise RolloutError(f"`{name}` contains both rows and single values", hint=SEE_FORMATS)
-    width = len(rows[0])
+        raise _mixed(name)
+    width = len(rows[0]) if width is None else width
     for index, row in enumerate(rows):
         if len(row) != width:
-            raise RolloutError(
-                f"`{name}` is ragged: {len(row)} values in row {index}, but {width} in the first",
-                hint=SEE_FORMATS,
-            )
+            raise _ragged(name, len(row), index, width)
+
+
+def _ragged(name: str, width: int, row: int, first: int) -> RolloutError:
+    return RolloutError(f"`{name}` is ragged: {width} values in row {row}, but {first} in the first", hint=SEE_FORMATS)
 
 
 def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
@@ -119,7 +163,7 @@ def from_base64(value: dict[str, Any], name: str) -> npt.NDArray[Any]:
     return np.frombuffer(raw, dtype=kind).reshape(shape)
 
 
-def critic_observations_of(document: dict[str, Any], n: int) -> Float32 | None:
+def critic_observations_of(document: dict[str, Any], n: int) -> Numbers | None:
     """Return the critic observations [n, P]; None if the column is missing or has no numbers. Raises RolloutError."""
     for key in document:
         plain = key.replace("_", "").lower()
@@ -129,8 +173,7 @@ def critic_observations_of(document: dict[str, Any], n: int) -> Float32 | None:
     value = document.get("critic_observations")
     if has_no_numbers(value):
         return None
-    observations = as_float32(value, "critic_observations", length=n)
-    observations = observations.reshape(n, -1)
+    observations = observations_of(value, "critic_observations", length=n)
     if observations.shape[1] > MAX_OBSERVATION_SIZE:
         raise RolloutError(
             f"it has {observations.shape[1]:,} critic observations, more than the {MAX_OBSERVATION_SIZE:,} allowed",

@@ -50,8 +50,8 @@ ReturnSteps = Annotated[
     Field(
         ge=1,
         le=100,
-        description="td3: half of the targets add up so many rewards before they use a critic's value, the other half "
-        "one.",
+        description="td3: how many rewards a part of the targets adds up before it uses a critic's value; the others "
+        "use one.",
     ),
 ]
 ReplayExperiences = Annotated[

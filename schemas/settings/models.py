@@ -52,6 +52,8 @@ class DaemonSettings(SettingsGroup):
     removed first. Unused ones are never removed."""
     engine_path: str = ""
     """The project folder as the engine names it, if that is another path: WSL, a container, a share."""
+    state_dir: str = ""
+    """Another folder in place of Saved/Training/State, such as one on a faster disk. Only one project may use it."""
     python_executable: str = ""
     """The Python that runs the trainer; empty = the one that runs the daemon."""
     warm_trainer: bool = True
@@ -85,6 +87,13 @@ class DaemonSettings(SettingsGroup):
     """How many cycle folders stay in Models, besides the best one and those younger than an hour."""
     keep_checkpoints: Literal["all", "best"] = "all"
     """Which checkpoints a cycle folder contains: those of all epochs (all), or the chosen one's (best)."""
+
+    @field_validator("state_dir")
+    @classmethod
+    def _is_printable(cls, path: str) -> str:
+        if not path.isprintable() or path != path.strip():
+            raise ValueError("must be the path of a folder")
+        return path
 
     @field_validator("engine_path")
     @classmethod

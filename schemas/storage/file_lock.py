@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from schemas.storage.careful_open import open_regular
+from schemas.storage.guarded import make_guarded_folder, place_of
 from schemas.text import printable
 
 _LOCKED_BYTE = 1 << 20
@@ -45,14 +46,16 @@ def try_acquire(path: Path) -> tuple[FileLock | None, str]:
 
     If another process has locked it, return None and that process's pid as text. Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
+    make_guarded_folder(path.parent)
+    with place_of(path) as (name, folder):
+        descriptor = open_regular(name, os.O_RDWR | os.O_CREAT, dir_fd=folder)
     if not try_lock(descriptor):
         holder = os.read(descriptor, _HOLDER_BYTES).decode("utf-8", "replace").strip()
         os.close(descriptor)
         return None, printable(holder) or "unknown"
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode("ascii"))
+    if os.fstat(descriptor).st_nlink == 1:  # with a hard link, the text would appear under the other name as well
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode("ascii"))
     return FileLock(descriptor), ""
 
 

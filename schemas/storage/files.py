@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from schemas.errors import HotlapError
-from schemas.storage.careful_open import open_regular
+from schemas.storage.careful_open import is_link_at, open_regular
+from schemas.storage.guarded import make_guarded_folder, open_own, opened_folder, place_of
 from schemas.storage.held_open import HELD_OPEN_TIMEOUT_S, is_held_open, retry_while_held_open
 from schemas.storage.windows_paths import for_system
 
@@ -29,7 +31,7 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a new file. Raises FileExistsError if it exists."""
-        with for_system(path).open("xb") as file:
+        with place_of(path) as (name, folder), open(name, "xb", opener=partial(_open_new, folder)) as file:
             file.write(data)
             if sys.platform == "linux":  # starts the write now, so that the fsync takes less time
                 file.flush()
@@ -37,15 +39,16 @@ class Disk:
 
     def append(self, path: Path, data: bytes) -> None:
         """Append to a file, which is created if it does not exist, and make it safe against a power cut."""
-        with retry_while_held_open(lambda: for_system(path).open("ab"), pause=self.pause) as file:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with os.fdopen(retry_while_held_open(lambda: open_own(path, flags, 0o666), pause=self.pause), "ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
 
     def fsync(self, path: Path) -> None:
         """Make the bytes of a file safe against a power cut."""
-        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
-        fd = retry_while_held_open(lambda: os.open(for_system(path), flags), pause=self.pause)
+        with place_of(path) as (name, folder):
+            fd = retry_while_held_open(lambda: open_regular(name, os.O_RDWR, dir_fd=folder), pause=self.pause)
         try:
             os.fsync(fd)
         finally:
@@ -59,12 +62,17 @@ class Disk:
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename `source` to `target`, which is replaced."""
-        os.replace(for_system(source), for_system(target))
+        with place_of(source) as (old, old_folder), place_of(target) as (new, new_folder):
+            os.replace(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
 
     def fsync_dir(self, path: Path) -> None:
         """Make the names in a folder safe against a power cut. Windows does not have and does not need this call."""
         if sys.platform == "win32":
             return
+        with opened_folder(path) as folder:
+            if folder is not None:
+                os.fsync(folder)
+                return
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -73,29 +81,42 @@ class Disk:
 
     def unlink(self, path: Path) -> None:
         """Remove a file if it exists."""
-        for_system(path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError), place_of(path) as (name, folder):
+            os.unlink(name, dir_fd=folder)
 
     def truncate(self, path: Path) -> None:
         """Make a file empty; it is created if it does not exist."""
-        for_system(path).write_bytes(b"")
+        fd = open_own(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.ftruncate(fd, 0)
+        finally:
+            os.close(fd)
 
     def make_folder(self, path: Path) -> None:
         """Create a folder and its parents if they do not exist."""
-        for_system(path).mkdir(parents=True, exist_ok=True)
+        make_guarded_folder(path)
 
     def remove_folder(self, path: Path) -> None:
-        """Remove a folder and its content if it exists."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(for_system(path))
+        """Remove a folder and its content if it exists. Of a link only the link itself is removed."""
+        with contextlib.suppress(FileNotFoundError), place_of(path) as (name, folder):
+            if is_link_at(for_system(path)):
+                os.unlink(name, dir_fd=folder)
+            else:
+                shutil.rmtree(name, dir_fd=folder)
 
     def copy_time(self, source: Path, target: Path) -> None:
         """Set the time of change of a copy to that of its original."""
         info = source.stat()
-        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+        with place_of(target) as (name, folder):
+            os.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=folder)
 
     def pause(self, seconds: float) -> None:
         """Wait before an operation that failed is tried again."""
         time.sleep(seconds)
+
+
+def _open_new(folder: int | None, name: str, flags: int) -> int:
+    return os.open(name, flags, 0o666, dir_fd=folder)
 
 
 REAL_DISK = Disk()
@@ -115,6 +136,11 @@ def unlink_with_retries(path: Path, *, disk: Disk = REAL_DISK, timeout_s: float 
     retry_while_held_open(lambda: disk.unlink(path), is_temporary=is_held_open, pause=disk.pause, timeout_s=timeout_s)
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a new path next to another one, with a name that matches `TEMPORARY_NAME`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 def write_atomic(path: Path, data: bytes, *, disk: Disk = REAL_DISK, durable: bool = True) -> None:
     """Write a file of which readers see the old bytes or the new ones, also after a power cut.
 
@@ -130,7 +156,7 @@ def write_all_atomic(
 
     `files` maps names to functions that return the bytes, so that they are not all in memory at the same time.
     """
-    temporaries = {folder / f".{name}.{secrets.token_hex(4)}.tmp": folder / name for name in files}
+    temporaries = {temporary_name(folder / name): folder / name for name in files}
     try:
         for temporary, path in temporaries.items():
             disk.write(temporary, files[path.name]())

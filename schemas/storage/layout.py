@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from schemas.storage.careful_open import is_link_at
 from schemas.storage.files import REAL_DISK
+from schemas.storage.guarded import guard
 from schemas.storage.windows_paths import engine_path, for_system, plain_path, working_folder
 
 ROLLOUT_NAME = re.compile(r"rollout_.+\.json", re.IGNORECASE | re.DOTALL)
 """The name of a finished rollout; other files are never opened."""
+MARK_NAME = "hotlap_project.json"
+"""The name of the files in Models and in State that state which project these folders belong to."""
+LEDGER_NAME = "ledger.sqlite3"
 _LONGEST_BELOW = 140
 """Characters of the longest path below the project folder: that of an incomplete file in `State/cache`, rounded up."""
 _TIME_STAMP = re.compile(r"_(\d{8}_\d{6})(?=[_.])")
@@ -29,9 +34,13 @@ class ProjectPaths:
 
     project: Path
     engine_project: str = ""  #: the project folder as the engine names it, if that is another path
+    state_folder: Path | None = None  #: the folder State, if it is not the one in Saved/Training
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "project", for_system(self.project, reserve=_LONGEST_BELOW))
+        guard(self.training, may_be_links=(self.models,))
+        if self.state_folder is not None:
+            guard(self.state_folder)
 
     def for_engine(self, path: Path) -> str:
         """Return the path of one of these files as text for the engine: absolute, forward slashes, no prefix."""
@@ -68,7 +77,7 @@ class ProjectPaths:
     @property
     def state(self) -> Path:
         """Return the folder of files that only the daemon uses."""
-        return self.training / "State"
+        return self.training / "State" if self.state_folder is None else self.state_folder
 
     @property
     def cache(self) -> Path:
@@ -88,7 +97,7 @@ class ProjectPaths:
     @property
     def ledger(self) -> Path:
         """Return the path of the ledger, the daemon's SQLite file."""
-        return self.state / "ledger.sqlite3"
+        return self.state / LEDGER_NAME
 
     @property
     def gone_cycles(self) -> Path:
@@ -125,6 +134,16 @@ class ProjectPaths:
         """Return the daemon's log."""
         return self.logs / "daemon.log"
 
+    @property
+    def project_mark(self) -> Path:
+        """Return the file in Models that states which project Models belongs to."""
+        return self.models / MARK_NAME
+
+    @property
+    def state_mark(self) -> Path:
+        """Return the file in State that states which project State belongs to."""
+        return self.state / MARK_NAME
+
     def cycle_folder(self, cycle: int) -> Path:
         """Return the folder of a published cycle."""
         return self.models / f"cycle_{cycle:06d}"
@@ -155,6 +174,10 @@ class ProjectPaths:
             self.commands,
         )
 
+    def folders_to_make(self) -> tuple[Path, ...]:
+        """Return the folders that Hotlap creates: not an Exports that is a link to the engine's own folder."""
+        return tuple(folder for folder in self.folders() if folder != self.exports or not is_link_at(folder))
+
     def leave(self) -> None:
         """If the current folder is in the folders that Hotlap changes, make the project folder the current one.
 
@@ -166,7 +189,7 @@ class ProjectPaths:
 
     def make(self) -> None:
         """Create the folders that are missing."""
-        for folder in self.folders():
+        for folder in self.folders_to_make():
             REAL_DISK.make_folder(folder)
 
 

@@ -1,4 +1,4 @@
-"""A progress line on the console: rewritten on a terminal, and repeated every ten seconds elsewhere."""
+"""A progress line on the console: rewritten on a terminal, and repeated from time to time elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 class ProgressLine:
     """Writes lines, and knows when the current one is due again."""
 
-    def __init__(self, out: Any = None, now: Callable[[], float] = time.monotonic) -> None:
-        self._out, self.now = out or sys.stdout, now
+    def __init__(self, out: Any = None, now: Callable[[], float] = time.monotonic, *, repeat_s: float = 10.0) -> None:
+        self._out, self.now, self._repeat_s = out or sys.stdout, now, repeat_s
         self.is_terminal = bool(self._out.isatty())
         self.started_s = self.shown_s = now()
 
     def is_due(self) -> bool:
         """Return whether the line is old enough to be shown again."""
-        return self.now() - self.shown_s >= (0.5 if self.is_terminal else 10.0)
+        return self.now() - self.shown_s >= (0.5 if self.is_terminal else self._repeat_s)
 
     def elapsed_s(self) -> float:
         """Note that the line is shown now; return the seconds since the start."""

@@ -22,6 +22,7 @@ import psutil
 
 from schemas.storage.layout import ProjectPaths
 from scripts.faults.lib.mutations import seeds
+from scripts.faults.lib.progress import NoProgress, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = b'"timestamp": "'
@@ -95,7 +96,7 @@ class WatchedDaemon:
             self._child.wait()
 
 
-def write_rollouts(folder: Path, first: int, count: int) -> None:
+def write_rollouts(folder: Path, first: int, count: int, progress: Progress | None = None) -> None:
     """Write `count` small rollouts with different bytes, as Unreal does."""
     template = seeds()[1]
     head, _, tail = template.partition(_MARK)
@@ -104,22 +105,36 @@ def write_rollouts(folder: Path, first: int, count: int) -> None:
         temporary = path.with_name(f"{path.name}.tmp")
         temporary.write_bytes(head + _MARK + str(number).encode() + tail)
         os.replace(temporary, path)
+        if progress is not None:
+            progress.advance()
 
 
-def measure(project: Path, *, present: int, files: int, timeout_s: float = 1800.0) -> BurstResult:
+def measure(
+    project: Path, *, present: int, files: int, timeout_s: float = 1800.0, progress: Progress | None = None
+) -> BurstResult:
     """Start a daemon on `present` rollouts and write `files` more. Raises TimeoutError."""
     paths = ProjectPaths(project)
     paths.make()
-    write_rollouts(paths.exports, 0, present)
+    progress = progress or NoProgress()
+    progress.begin("files before the start", present, unit="written")
+    write_rollouts(paths.exports, 0, present, progress)
     daemon = WatchedDaemon(project)
+
+    def all_counted(total: int) -> bool:
+        counted = daemon.counts()[0]
+        progress.advance(counted - progress.done)
+        return counted >= total
+
     try:
         began = time.monotonic()
         started_s = daemon.until(paths.status.exists, timeout_s=60.0)
-        daemon.until(lambda: daemon.counts()[0] >= present, timeout_s=timeout_s)
+        progress.begin("files before the start", present, unit="counted")
+        daemon.until(lambda: all_counted(present), timeout_s=timeout_s)
         present_s = time.monotonic() - began
         began = time.monotonic()
         write_rollouts(paths.exports, present, files)
-        daemon.until(lambda: daemon.counts()[0] >= present + files, timeout_s=timeout_s)
+        progress.begin("all files", present + files, unit="counted")
+        daemon.until(lambda: all_counted(present + files), timeout_s=timeout_s)
         burst_s = time.monotonic() - began
         counted, known = daemon.counts()
         return BurstResult(
@@ -144,7 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="hotlap-burst-"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` ends the daemon and removes the folder
     try:
-        result = measure(folder, present=options.present, files=options.files)
+        with Progress("burst", unit="files") as progress:
+            result = measure(folder, present=options.present, files=options.files, progress=progress)
     finally:
         shutil.rmtree(folder)
     sys.stdout.write(f"{options.present:,} files and {options.files:,} more: {result.line()}\n")

@@ -21,13 +21,14 @@ import numpy as np
 from schemas.contract import ContinuousActions
 from schemas.errors import RolloutError
 from schemas.rollout.duplicate_keys import require_unique_keys
-from schemas.rollout.encoding import parse_document
+from schemas.rollout.encoding import as_utf8, parse_text
 from schemas.rollout.meaning.rules import NO_RULES
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
 from scripts.faults.lib.mutations import mutated, seeds
+from scripts.faults.lib.progress import Progress
 
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "faults" / "corpus"
 MAX_READ_S = 2.0
@@ -119,7 +120,7 @@ def _broken_by_fast_reader(data: bytes) -> list[str]:
     if fast is None:
         return []
     try:
-        text, document = parse_document(data)
+        text, document = parse_text(as_utf8(data))
         require_unique_keys(text, document)
         general = rollout_from_v1(document, NO_RULES)
     except RolloutError as error:
@@ -149,18 +150,25 @@ def main(arguments: list[str] | None = None) -> int:
     pool = [*valid * 10, *(path.read_bytes() for path in sorted(CORPUS.iterdir()))]
     outcomes: Counter[str] = Counter()
     findings: set[str] = set()
+
+    def counts() -> str:
+        of_each = ", ".join(f"{code} {count:,}" for code, count in outcomes.most_common())
+        return f"seed {seed}: {outcomes.total():,} files, {len(findings)} rules broken; {of_each}"
+
     end = time.monotonic() + options.seconds
-    while time.monotonic() < end:
-        data = mutated(rng, pool)
-        outcome, broken = check_file(data)
-        outcomes[outcome] += 1
-        if broken and (kind := _kind_of(broken[0])) not in findings:
-            findings.add(kind)
-            path = CORPUS / f"find-{hashlib.sha256(data).hexdigest()[:12]}.bin"
-            path.write_bytes(data)
-            sys.stdout.write(f"{path.name} ({len(data)} bytes): {'; '.join(broken)}\n")
-    counts = ", ".join(f"{code} {count:,}" for code, count in outcomes.most_common())
-    sys.stdout.write(f"seed {seed}: {outcomes.total():,} files, {len(findings)} rules broken; {counts}\n")
+    with Progress("fuzz", unit="files", total_s=options.seconds) as progress:
+        progress.summary = counts
+        while time.monotonic() < end:
+            data = mutated(rng, pool)
+            outcome, broken = check_file(data)
+            outcomes[outcome] += 1
+            progress.advance(violations=broken[:1])
+            if broken and (kind := _kind_of(broken[0])) not in findings:
+                findings.add(kind)
+                path = CORPUS / f"find-{hashlib.sha256(data).hexdigest()[:12]}.bin"
+                path.write_bytes(data)
+                sys.stdout.write(f"{path.name} ({len(data)} bytes): {'; '.join(broken)}\n")
+    sys.stdout.write(f"{counts()}\n")
     return 1 if findings else 0
 
 

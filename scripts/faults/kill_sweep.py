@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from scripts.faults.lib.progress import NoProgress, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 CHANGING = frozenset(
@@ -132,11 +134,14 @@ def sweep_syscalls(
     *,
     only: Collection[str] | None = None,
     every: int = 1,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Kill a publish at the entry of each syscall in turn. With `every` n, only at each n-th."""
     result = SweepResult()
     calls = calls_of_a_publish(forker, make_project())
     counts = collections.Counter(match.group(1) for line in calls if (match := _SYSCALL.match(line)))
+    progress = progress or NoProgress()
+    progress.begin("kills at a syscall", sum(counts.values()) // every)
     for name in sorted(counts if only is None else set(counts) & set(only)):
         for k in range(1, 2 * counts[name] + 100, every):
             folder = make_project()
@@ -149,12 +154,19 @@ def sweep_syscalls(
                 result.violations.append(f"{name} {k}: it ended with {code}")
                 break
             result.points[name] += 1
-            result.violations += [f"killed at {name} {k}: {wrong}" for wrong in check(folder)]
+            found = [f"killed at {name} {k}: {wrong}" for wrong in check(folder)]
+            result.violations += found
+            progress.advance(violations=found)
     return result
 
 
 def sweep_failures(
-    forker: ChildForker, make_project: Callable[[], Path], check: Check, syscall: str, error: str
+    forker: ChildForker,
+    make_project: Callable[[], Path],
+    check: Check,
+    syscall: str,
+    error: str,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Let each call of `syscall` fail in turn. The publish must not succeed then.
 
@@ -162,6 +174,8 @@ def sweep_failures(
     """
     result = SweepResult()
     calls = [line for line in calls_of_a_publish(forker, make_project()) if f" {syscall}(" in line]
+    progress = progress or NoProgress()
+    progress.begin(f"failed {syscall}", len(calls))
     for k, line in enumerate(calls, start=1):
         if syscall == "fdatasync" and line.partition("<")[2].partition(">")[0].endswith("/State"):
             continue
@@ -170,17 +184,29 @@ def sweep_failures(
         with _traced(forker.start("publish", folder), "-o", os.devnull, "-e", f"trace={syscall}", "-e", inject):
             code, _ = forker.wait()
         result.points[syscall] += 1
+        found = [f"{syscall} {k} failed with {error}: {wrong}" for wrong in check(folder)]
         if code == 0:
-            result.violations.append(f"{syscall} {k} of {len(calls)} failed with {error}, but the publish succeeded")
-        result.violations += [f"{syscall} {k} failed with {error}: {wrong}" for wrong in check(folder)]
+            found.append(f"{syscall} {k} of {len(calls)} failed with {error}, but the publish succeeded")
+        result.violations += found
+        progress.advance(violations=found)
     return result
 
 
 def sweep_steps(
-    forker: ChildForker, make_project: Callable[[], Path], check: Check, what: str, *, every: int = 1, first: int = 1
+    forker: ChildForker,
+    make_project: Callable[[], Path],
+    check: Check,
+    what: str,
+    *,
+    every: int = 1,
+    first: int = 1,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Kill a daemon before each disk operation, or each ledger statement, of one cycle."""
-    result = SweepResult()
+    result, progress = SweepResult(), progress or NoProgress()
+    if not isinstance(progress, NoProgress):
+        forker.start("cycle", make_project(), what, 0)
+        progress.begin(f"kills before a step, {what}", int(forker.wait()[1].split()[0]) // every)
     for number in range(first, 100_000, every):
         folder = make_project()
         forker.start("cycle", folder, what, number)
@@ -191,7 +217,9 @@ def sweep_steps(
             result.violations.append(f"{what} {number}: it ended with {code}")
             break
         result.points[f"step of the {what}"] += 1
-        result.violations += [f"killed before {what} operation {words}: {wrong}" for wrong in check(folder)]
+        found = [f"killed before {what} operation {words}: {wrong}" for wrong in check(folder)]
+        result.violations += found
+        progress.advance(violations=found)
     return result
 
 
@@ -204,39 +232,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tests.faults.support.failing import sweep_faults
     from tests.faults.support.killing import ProjectTemplates, check_after_kill
 
+    def all_faults(number: int) -> Iterable[str]:
+        return FAULTS
+
     broken, every = 0, options.every
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(ChildForker()) as forker:
+    with (
+        Progress("kill sweep", unit="points") as progress,
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(ChildForker()) as forker,
+    ):
         projects = ProjectTemplates(Path(folder).resolve())
+        fresh, pending = (forker, projects.fresh, check_after_kill), (forker, projects.pending, check_after_kill)
         sweeps: list[tuple[str, Callable[[], SweepResult]]] = [
+            ("kills before a step, disk", lambda: sweep_steps(*fresh, "disk", every=every, progress=progress)),
+            ("kills before a step, ledger", lambda: sweep_steps(*fresh, "ledger", every=every, progress=progress)),
+            ("failed operations", lambda: sweep_faults(projects.fresh, all_faults, every=every, progress=progress)),
             (
-                "kills before a step, disk",
-                lambda: sweep_steps(forker, projects.fresh, check_after_kill, "disk", every=every),
+                "failed for a while",
+                lambda: sweep_faults(projects.fresh, all_faults, times=12, every=every, progress=progress),
             ),
-            (
-                "kills before a step, ledger",
-                lambda: sweep_steps(forker, projects.fresh, check_after_kill, "ledger", every=every),
-            ),
-            ("failed operations", lambda: sweep_faults(projects.fresh, lambda number: FAULTS, every=every)),
-            ("failed for a while", lambda: sweep_faults(projects.fresh, lambda number: FAULTS, times=12, every=every)),
         ]
         if strace_works():
             sweeps += [
-                (
-                    "kills at a syscall of a publish",
-                    lambda: sweep_syscalls(forker, projects.pending, check_after_kill, every=every),
-                ),
-                ("failed fsync", lambda: sweep_failures(forker, projects.pending, check_after_kill, "fsync", "EIO")),
-                (
-                    "failed fdatasync",
-                    lambda: sweep_failures(forker, projects.pending, check_after_kill, "fdatasync", "EIO"),
-                ),
+                ("kills at a syscall of a publish", lambda: sweep_syscalls(*pending, every=every, progress=progress)),
+                ("failed fsync", lambda: sweep_failures(*pending, "fsync", "EIO", progress)),
+                ("failed fdatasync", lambda: sweep_failures(*pending, "fdatasync", "EIO", progress)),
             ]
         else:
             sys.stdout.write("syscalls of a publish: skipped, because strace is missing or not permitted\n")
+        done: list[str] = []
+        progress.summary = lambda: "; ".join(done)
         for name, sweep in sweeps:
             started = time.monotonic()
             result = sweep()
-            sys.stdout.write(f"{name}: {result.line()}, {time.monotonic() - started:.0f} s\n")
+            done.append(f"{name}: {result.line()}, {time.monotonic() - started:.0f} s")
+            sys.stdout.write(f"{done[-1]}\n")
             sys.stdout.write("".join(f"  {violation}\n" for violation in result.violations))
             sys.stdout.flush()
             broken += len(result.violations)

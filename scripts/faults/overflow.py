@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.storage.layout import ProjectPaths
+from scripts.faults.lib.progress import NoProgress, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 120.0
@@ -76,14 +77,21 @@ def counted(ledger: Path) -> tuple[int, int, int]:
     return rollouts, files, rejections
 
 
-def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, str] | None = None) -> OverflowResult:
+def run(
+    project: Path,
+    count: int,
+    *,
+    timeout_s: float,
+    settings: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> OverflowResult:
     """Write `count` files while a daemon is stopped; `settings` are environment variables for it.
 
     Raises RuntimeError if it does not start.
     """
     if sys.platform == "win32":
         raise RuntimeError("this needs SIGSTOP, which only POSIX systems have")
-    paths = ProjectPaths(project)
+    paths, progress = ProjectPaths(project), progress or NoProgress()
     command = (sys.executable, "-m", "daemon", "--project", str(project), "--no-dashboard")
     daemon = subprocess.Popen(
         command,
@@ -96,13 +104,17 @@ def run(project: Path, count: int, *, timeout_s: float, settings: Mapping[str, s
         _wait_until_idle(daemon, paths)
         daemon.send_signal(signal.SIGSTOP)
         began = time.monotonic()
+        progress.begin("files while the daemon is stopped", count, unit="written")
         for number in range(count):
             write(paths.exports, number)
+            progress.advance()
         writing_s = time.monotonic() - began
         daemon.send_signal(signal.SIGCONT)
         began = time.monotonic()
+        progress.begin("files after the daemon continued", count, unit="found")
         while True:
             rollouts, files, rejected = counted(paths.ledger)
+            progress.advance(files - progress.done)
             seconds = time.monotonic() - began
             if files + rejected >= count or seconds > timeout_s or daemon.poll() is not None:
                 return OverflowResult(count, rollouts, files, rejected, writing_s, seconds)
@@ -138,7 +150,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that `finally` ends the daemon
     folder = Path(tempfile.mkdtemp(prefix="hotlap-overflow-"))
     try:
-        counts = run(folder, options.count, timeout_s=120.0)
+        with Progress("overflow", unit="files") as progress:
+            counts = run(folder, options.count, timeout_s=120.0, progress=progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.write(

@@ -17,6 +17,7 @@ from pathlib import Path
 from schemas.storage.files import sha256_of
 from scripts.faults.lib.disk_recorder import DiskRecorder
 from scripts.faults.lib.power_cuts import cuts
+from scripts.faults.lib.progress import NoProgress, Progress
 
 LEDGER = "Saved/Training/State/ledger.sqlite3"
 Check = Callable[[Path, int, bool], list[str]]
@@ -60,6 +61,7 @@ def explore(
     check: Check,
     *,
     restart_every: int = 1,
+    progress: Progress | None = None,
 ) -> Exploration:
     """Write every state with its ledger to `folder`, and collect the violations that `check` returns.
 
@@ -67,8 +69,13 @@ def explore(
     """
     found = Exploration(operations=recorder.count)
     checked: set[str] = set()
-    for cut in cuts(recorder):
+    progress = progress or NoProgress()
+    progress.summary = found.line
+    all_cuts = list(cuts(recorder))
+    progress.begin("power loss", len(all_cuts), unit="power cuts")
+    for cut in all_cuts:
         found.states += 1
+        progress.advance()
         tree = cut.tree(recorder)
         tree[LEDGER] = ledgers[cut.at]
         fingerprint = sha256_of(repr(sorted((path, data and sha256_of(data)) for path, data in tree.items())).encode())
@@ -81,9 +88,9 @@ def explore(
         found.restarts += restarts
         when = f"after {cut.at} operations ({recorder.labels[cut.at - 1] if cut.at else 'none'})"
         forgotten = [recorder.labels[recorder.name_changes[position].at] for position in sorted(cut.forgotten)]
-        found.violations += [
-            f"{when}, lost {forgotten}, torn {dict(cut.contents)}: {wrong}" for wrong in check(folder, cut.at, restarts)
-        ]
+        wrong = check(folder, cut.at, restarts)
+        found.violations += [f"{when}, lost {forgotten}, torn {dict(cut.contents)}: {text}" for text in wrong]
+        progress.advance(0, wrong)
     return found
 
 
@@ -96,11 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tests.faults.support.power import explore_a_cycle
 
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with Progress("power loss", unit="power cuts") as progress, tempfile.TemporaryDirectory() as folder:
         project = Path(folder).resolve() / "project"
         with InstantHarness(project) as harness:
             harness.until_version(0)
-        found = explore_a_cycle(project, restart_every=options.restart_every)
+        found = explore_a_cycle(project, restart_every=options.restart_every, progress=progress)
     sys.stdout.write(f"power loss: {found.line()}, {time.monotonic() - started:.0f} s\n")
     sys.stdout.write("".join(f"  {violation}\n" for violation in found.violations))
     return 1 if found.violations else 0

@@ -24,6 +24,7 @@ import orjson
 from daemon.diagnostics.invariants import FileFingerprint, Invariant, Violation, check_invariants, fingerprints_of
 from daemon.runtime.instance_lock import is_held
 from schemas.storage.layout import ProjectPaths, is_rollout_name
+from scripts.faults.lib.progress import NoProgress, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST_DAEMON = ROOT / "tests" / "fakes" / "whole_daemon.py"
@@ -128,9 +129,13 @@ def rollout_fingerprints(paths: ProjectPaths) -> dict[str, FileFingerprint]:
     return {name: known for name, known in fingerprints_of(paths.exports).items() if is_rollout_name(name)}
 
 
-def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_s: float) -> KillResult:
+def kill_at_random(
+    project: Path, count: int, *, seed: int, real: bool, longest_s: float, progress: Progress | None = None
+) -> KillResult:
     """Kill a daemon `count` times, each time within `longest_s` seconds, in 4 of 5 cases after it has started."""
     paths, rng, result = ProjectPaths(project), random.Random(seed), KillResult()
+    progress = progress or NoProgress()
+    progress.summary = result.line
     paths.make()
     feeder = None if real else Feeder(paths.exports, every_s=0.4)
     known: dict[str, FileFingerprint] = {}
@@ -158,6 +163,7 @@ def kill_at_random(project: Path, count: int, *, seed: int, real: bool, longest_
             result.add("right after it", (v for v in found if v.invariant in AFTER_KILL))
             result.add("its processes", leftover_processes(paths))
             known |= rollout_fingerprints(paths)
+            progress.advance(violations=result.violations[progress.violations :])
     finally:
         if feeder is not None:
             feeder.stop()
@@ -210,7 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder).resolve() / "project"
         project.mkdir()
-        result = kill_at_random(project, options.count, seed=options.seed, real=options.real, longest_s=longest_s)
+        with Progress("random kills", options.count, unit="kills") as progress:
+            result = kill_at_random(
+                project, options.count, seed=options.seed, real=options.real, longest_s=longest_s, progress=progress
+            )
     sys.stdout.write(f"random kills: {result.line()}, {time.monotonic() - started:.0f} s\n")
     sys.stdout.write("".join(f"  {violation}\n" for violation in result.violations))
     return 1 if result.violations else 0

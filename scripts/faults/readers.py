@@ -23,6 +23,7 @@ from schemas.job import Result
 from schemas.model import Dense, Float32, Lineage, Model, Probe, Stack, check_probe, model_to_bytes, read_model
 from schemas.storage.files import sha256_of
 from schemas.storage.layout import ProjectPaths
+from scripts.faults.lib.progress import NoProgress, Progress
 
 _PAUSE_S = 0.02 if sys.platform == "win32" else 0.0
 """Between two reads. Windows cannot replace a file that a program has open, so all must have it closed at times."""
@@ -152,9 +153,11 @@ def _read(publisher: Publisher, tally: Tally, reads: int) -> None:
         time.sleep(_PAUSE_S)
 
 
-def run(folder: Path, *, reads: int, publishes: int, readers: int = 4) -> Tally:
+def run(folder: Path, *, reads: int, publishes: int, readers: int = 4, progress: Progress | None = None) -> Tally:
     """Publish at regular intervals until all readers together have made at least `reads` reads."""
     publisher, tally = Publisher(folder), Tally()
+    progress = progress or NoProgress()
+    progress.count_with(lambda: tally.reads)
     publisher.publish(0)
     threads = [threading.Thread(target=_read, args=(publisher, tally, reads)) for _ in range(readers)]
     for thread in threads:
@@ -182,8 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readers", type=int, default=4)
     options = parser.parse_args(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        tally = run(Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers)
+    with Progress("readers", options.reads, unit="reads") as progress, tempfile.TemporaryDirectory() as folder:
+        tally = run(
+            Path(folder), reads=options.reads, publishes=options.publishes, readers=options.readers, progress=progress
+        )
     seconds = time.monotonic() - began
     sys.stdout.write(
         f"{tally.reads:,} reads by {options.readers} readers during {options.publishes} publishes in {seconds:.0f} s: "

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from scripts.faults.lib.progress import NoProgress, Progress
 from scripts.faults.lib.seeded_bug import Replacement, SeededBug
 from scripts.faults.lib.seeded_daemon_bugs import DAEMON_BUGS
 from scripts.faults.lib.seeded_trainer_bugs import TRAINER_BUGS
@@ -86,9 +87,10 @@ def write(path: Path, text: str) -> None:
         compiled.unlink()
 
 
-def check_all(bugs: Iterable[SeededBug], tree: Path) -> list[str]:
+def check_all(bugs: Iterable[SeededBug], tree: Path, progress: Progress | None = None) -> list[str]:
     """Try each bug and print the outcome; return the names of those that survive or do not apply."""
-    surviving = []
+    surviving: list[str] = []
+    progress = progress or NoProgress()
     for bug in bugs:
         started = time.monotonic()
         try:
@@ -97,6 +99,7 @@ def check_all(bugs: Iterable[SeededBug], tree: Path) -> list[str]:
             caught, how = False, str(error)
         if not caught:
             surviving.append(bug.name)
+        progress.advance(violations=[] if caught else [bug.name])
         seconds = time.monotonic() - started
         print(f"{'caught  ' if caught else 'SURVIVES'} {bug.name} ({seconds:.0f} s): {how[:300]}", flush=True)
     return surviving
@@ -118,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code != _PASSED:
             print(f"the tests fail without any bug, but must pass\n{output}")
             return 1
-        surviving = check_all(bugs, tree)
+        with Progress("seeded bugs", len(bugs), unit="bugs") as progress:
+            surviving = check_all(bugs, tree, progress)
     print(f"seeded bugs: {len(bugs)}, caught {len(bugs) - len(surviving)}, surviving {len(surviving)}")
     return 1 if surviving else 0
 

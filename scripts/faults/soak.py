@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
+from scripts.faults.lib.progress import NoProgress, Progress
 from scripts.faults.lib.soak_plot import picture
 
 SAMPLES = 100
@@ -113,17 +114,22 @@ def excesses(samples: Sequence[Sample]) -> list[str]:
     return found
 
 
-def soak(folder: Path, cycles: int, report: Callable[[str], None] = lambda text: None) -> list[Sample]:
+def soak(
+    folder: Path, cycles: int, report: Callable[[str], None] = lambda text: None, progress: Progress | None = None
+) -> list[Sample]:
     """Run the cycles in an empty project folder and return the samples."""
     from tests.faults.support.soaking import soak_harness
 
     samples: list[Sample] = []
+    progress = progress or NoProgress()
+    progress.summary = lambda: ", ".join(_in_words(samples[-1])) if samples else ""
     every = max(1, cycles // SAMPLES)
     with soak_harness(folder) as harness:
         harness.until_version(0)
         started = time.process_time()
         for number in range(1, cycles + 1):
             harness.make_cycle(number)
+            progress.advance()
             if number % every == 0:
                 seconds = (time.process_time() - started) / every
                 gc.collect()  # objects that wait for the garbage collector are not a leak
@@ -147,9 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write the curves as SVG to this file")
     options = parser.parse_args(arguments)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        Progress("soak", options.cycles, unit="cycles") as progress,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         project = Path(folder).resolve() / "project"
-        samples = soak(project, options.cycles, lambda text: print(text, flush=True))
+        samples = soak(project, options.cycles, lambda text: print(text, flush=True), progress)
     titles = [f"{limit.what}{f' ({limit.unit})' if limit.unit else ''}" for limit in LIMITS]
     if options.picture is not None:
         curves = [[sample.values[index] for sample in samples] for index in range(len(LIMITS))]

@@ -6,16 +6,23 @@ python -m scripts.faults.state_machine_run --runs 2000 --jobs 2    print the cou
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import signal
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from scripts.faults.lib.progress import NoProgress, Progress
 
 _RUNS_AT_ONCE = 100
 """Runs in one search of Hypothesis. A violation ends these runs, and the others continue."""
+
+
+_runs_done: Any = None
+"""In a worker process: the number of runs that all of them have finished, in shared memory."""
 
 
 class RunBatch(NamedTuple):
@@ -46,21 +53,53 @@ def run_batch(batch: RunBatch) -> tuple[Counter[str], str]:
     )
     broken = ""
     try:
-        run_state_machine_as_test(seeded(batch.seed)(type("DaemonMachine", (DaemonMachine,), {})), settings=chosen)
+        counted = type("DaemonMachine", (DaemonMachine,), {"teardown": _counting(DaemonMachine.teardown)})
+        run_state_machine_as_test(seeded(batch.seed)(counted), settings=chosen)
     except Exception as error:  # noqa: BLE001  any exception is a finding
         broken = f"seed {batch.seed}: {''.join(traceback.format_exception(error))}"
     return Counter(COUNTS), broken
 
 
-def run_all(batches: Sequence[RunBatch], jobs: int) -> tuple[Counter[str], list[str]]:
+def _counting(teardown: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return the end of a run that also counts it."""
+
+    def counted(machine: Any) -> None:
+        try:
+            teardown(machine)
+        finally:
+            if _runs_done is not None:
+                with _runs_done.get_lock():
+                    _runs_done.value += 1
+
+    return counted
+
+
+def _begin_worker(runs_done: Any) -> None:
+    """Prepare a worker: the parent handles Ctrl-C."""
+    global _runs_done
+    _runs_done = runs_done
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run_all(batches: Sequence[RunBatch], jobs: int, progress: Progress | None = None) -> tuple[Counter[str], list[str]]:
     """Run the batches, `jobs` at a time; return all counts and violations."""
     counts: Counter[str] = Counter()
-    violations = []
-    with ProcessPoolExecutor(jobs) as pool:
-        for counted, broken in pool.map(run_batch, batches):
+    violations: list[str] = []
+    progress = progress or NoProgress()
+    progress.summary = lambda: in_words(counts)
+    runs_done = multiprocessing.Value("q", 0)
+    progress.count_with(lambda: int(runs_done.value))
+    with multiprocessing.Pool(jobs, _begin_worker, (runs_done,)) as pool:
+        for counted, broken in pool.imap_unordered(run_batch, batches):
             counts += counted
             violations += [broken] if broken else []
+            progress.advance(violations=[broken] if broken else [])
     return counts, violations
+
+
+def in_words(counts: Counter[str]) -> str:
+    """Return the counts of the batches that have ended, in alphabetical order."""
+    return ", ".join(f"{what} {count:,}" for what, count in sorted(counts.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,11 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RunBatch(min(_RUNS_AT_ONCE, options.runs - first), options.steps, options.seed + first, not options.no_shrink)
         for first in range(0, options.runs, _RUNS_AT_ONCE)
     ]
-    counts, violations = run_all(batches, options.jobs)
+    with Progress("state machine", options.runs) as progress:
+        counts, violations = run_all(batches, options.jobs, progress)
     seconds = time.monotonic() - started
     runs = counts.pop("runs", 0)
     print(f"state machine: {runs} runs of up to {options.steps} steps, {len(violations)} violations, {seconds:.0f} s")
-    print("  " + ", ".join(f"{what} {count:,}" for what, count in sorted(counts.items())))
+    print(f"  {in_words(counts)}")
     for text in violations:
         print(text)
     return 1 if violations else 0

@@ -15,6 +15,7 @@ MODULES = sorted(path for folder in ("daemon", "schemas") for path in (ROOT / fo
 DISK, TIME, PROCESS = "the disk", "the time", "a process"
 SEAMS = {
     "schemas/storage/files.py": {DISK, TIME},
+    "schemas/storage/guarded.py": {DISK},
     "daemon/runtime/clock.py": {TIME},
     "schemas/process/tree.py": {PROCESS, TIME},
     "schemas/process/run_token.py": {TIME},
@@ -33,10 +34,7 @@ ALLOWED = {
         {DISK},
         "a lock is a held file; its text is only for users",
     ),
-    "daemon/diagnostics/ledger_audit.py": (
-        {DISK},
-        "invariant checks write only to their own temporary folder",
-    ),
+    "daemon/ledger/read_only.py": ({DISK}, "a transaction is rolled back in a copy, in a temporary folder"),
     "daemon/adopt.py": ({DISK}, "a trainer tries the file in a temporary folder outside of the project"),
     "schemas/process/lifeline.py": (
         {DISK, PROCESS},

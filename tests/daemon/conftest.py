@@ -54,7 +54,7 @@ class ProcessHarness:
         attempts: int = 3,
         epochs: int = 3,
         keep_warm: bool = False,
-        hidden_sizes: tuple[int, ...] = (128, 128),
+        hidden_sizes: tuple[int, ...] = (8, 8),  # small models are written fast
         agent: AgentSettings | None = None,
         **daemon: object,
     ) -> None:

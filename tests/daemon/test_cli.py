@@ -228,7 +228,7 @@ def test_a_project_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "Saved").write_text("a file instead of a folder")
     code, _, err = run(capsys, "--once", "--project", tmp_path)
     assert code == 2
-    assert "cannot be created" in err
+    assert "Saved is not a folder -> move or rename it" in err
 
 
 # Help

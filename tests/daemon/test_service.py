@@ -469,5 +469,5 @@ def test_another_hidden_size_than_the_models_is_refused_at_the_start(make_harnes
     harness.until_published(0)
     harness.context.settings = Settings(agent=AgentSettings(hidden_sizes=(64,)))
     again = Service(harness.context, harness.inbox, harness.runner, None, None)
-    with pytest.raises(ContractError, match=r"\[64\].*\[128, 128\]"):
+    with pytest.raises(ContractError, match=r"\[64\].*\[8, 8\]"):
         again.start()

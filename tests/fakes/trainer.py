@@ -109,6 +109,14 @@ def start_descendants(names: Path) -> None:
         time.sleep(0.01)
 
 
+def refuse(rollouts: list[dict[str, Any]], name: str) -> None:
+    """Fail and name the rollout, if it is in the job."""
+    found = [{"sha256": r["sha256"], "name": r["name"], "reason": "a reward is 9e+11"} for r in rollouts]
+    if suspects := [suspect for suspect in found if suspect["name"] == name]:
+        send("error", code="E_PROBE", message=f"{name}: a reward is 9e+11 [E_PROBE]", suspects=suspects)
+        sys.exit(65)
+
+
 def misbehave(mode: str, output: Path) -> None:
     """Fail, end or hang before the training, if this is the mode's fault."""
     if mode == "dies":
@@ -126,6 +134,9 @@ def misbehave(mode: str, output: Path) -> None:
     if mode == "traceback":
         raise RuntimeError("a bug")
     if mode in {"silent", "deaf"}:
+        time.sleep(3600)
+    if mode == "closes its output":
+        os.close(1)
         time.sleep(3600)
     if mode == "talks on":
         while True:
@@ -197,6 +208,8 @@ def work(job: dict[str, Any], mode: str) -> None:
     send("heartbeat", doing="training", progress=0.1)
     send("notice", code="W_DEMO", message="something [bold]odd[/bold] \x1b[2J")
     misbehave(mode, output)
+    if mode.startswith("cannot use "):
+        refuse(job["rollouts"], mode.removeprefix("cannot use "))
     cycle, files = int(str(job["policy_version"])), {}
     epochs = [0] if job["kind"] == "initial" else list(range(1, job["settings"]["epochs"] + 1))
     for epoch in epochs:
@@ -211,7 +224,7 @@ def work(job: dict[str, Any], mode: str) -> None:
         raise RuntimeError("a late bug")
     send("selecting")
     best = (job["use_epoch"] if job["kind"] == "train" else 0) or epochs[-1]
-    model = make_model(version=cycle, seed=cycle, contract=job["contract"])
+    model = make_model(version=cycle, seed=cycle, contract=job["contract"], hidden=job["hidden_sizes"][0])
     files[f"model_epoch_{best}.json"] = with_fault(model, mode)
     files["model_analysis.json"] = b"{}"
     for name, content in files.items():
@@ -235,6 +248,20 @@ def work(job: dict[str, Any], mode: str) -> None:
         hidden_sizes=job["hidden_sizes"],
         losses={"value_loss": 0.25},
     )
+    if mode == "writes on":
+        write_on(output, files)
+
+
+def write_on(output: Path, files: dict[str, bytes]) -> None:
+    """Write other content to the folder again and again, after the daemon has moved it."""
+    while output.exists():
+        time.sleep(0.01)
+    while True:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            (output / name).write_bytes(b"written after the result")
+        (output.parents[1] / GO_ON_NAME).touch()
+        time.sleep(0.01)
 
 
 def main() -> None:
@@ -244,7 +271,7 @@ def main() -> None:
         sys.stdout.flush()
     if mode == "no torch":
         raise ModuleNotFoundError("No module named 'torch'")
-    if mode in {"stubborn", "deaf"}:
+    if mode in {"stubborn", "deaf", "writes on"}:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if mode in {"warm", "lingers"}:
         send("ready", versions={"fake": "1"})
@@ -256,7 +283,7 @@ def main() -> None:
         job = json.loads(line)
         print(f"job {job['kind']} {len(job['rollouts'])}", file=sys.stderr, flush=True)
     mode = "" if job["kind"] == "initial" else mode
-    if mode not in {"deaf", "orphaned"}:
+    if mode not in {"deaf", "orphaned", "writes on"}:
         threading.Thread(target=lifeline, daemon=True).start()
     if mode == "never ready":
         time.sleep(3600)

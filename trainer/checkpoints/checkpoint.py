@@ -30,7 +30,7 @@ from trainer.networks.network import Network, Stacks
 from trainer.networks.normaliser import Normalisers
 
 FORMAT = "hotlap.checkpoint/1"
-NAME = re.compile(r"model_epoch_(\d+)\.pt")
+NAME = re.compile(r"model_epoch_(0|[1-9]\d{0,8})\.pt")
 _VALUE_LOSSES = ("value_loss", "value_losses", "critic_loss", "critic_losses", "v_loss", "vf_loss", "val_loss", "loss")
 _UNREADABLE = (
     pickle.UnpicklingError, struct.error, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError,

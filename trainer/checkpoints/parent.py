@@ -12,12 +12,12 @@ from schemas.errors import ContractError, ModelError
 from schemas.job import Job
 from schemas.model import MAX_MODEL_BYTES, weights_checksum
 from schemas.storage.files import read_with_retries, sha256_of
-from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
+from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document, tensors_are_finite
 from trainer.checkpoints.export import model_of
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.networks.network import Network, Shape, build_network
-from trainer.networks.normaliser import Normalisers
+from trainer.networks.normaliser import Normalisers, ObservationNormaliser, rescale_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,9 @@ def prefetch_parent(job: Job, cache: PrefetchCache) -> Parent:
 
 
 def _key(job: Job) -> tuple[object, ...]:
-    return "parent", job.parent_sha256, job.contract, job.hidden_sizes, job.settings.network, job.settings.seed
+    settings = job.settings
+    shape = (job.contract, job.hidden_sizes, settings.network, settings.seed)
+    return "parent", job.parent_sha256, job.fresh_statistics, shape
 
 
 def _open(job: Job, notices: Notices) -> Parent:
@@ -72,9 +74,9 @@ def _open(job: Job, notices: Notices) -> Parent:
     load_weights(network, checkpoint, job.settings.network)
     optimizer_state = matching_state(checkpoint, network)
     if not optimizer_state and checkpoint.optimizer_state_dict:
-        notices.send(
-            "W_OPTIMIZER", "the parent's optimizer state does not fit the network: the optimizer starts from scratch"
-        )
+        notices.send("W_OPTIMIZER", "the parent's optimizer state cannot be used: the optimizer starts from scratch")
+    if job.fresh_statistics:
+        return _without_statistics(network, checkpoint)
     return Parent(
         network=network,
         normalisers=checkpoint.normalisers,
@@ -86,12 +88,35 @@ def _open(job: Job, notices: Notices) -> Parent:
     )
 
 
+@torch.no_grad()
+def _without_statistics(network: Network, checkpoint: Checkpoint) -> Parent:
+    """Return a parent with the policy of a checkpoint, and with nothing else that earlier cycles have learned."""
+    size = checkpoint.contract.observation_size
+    rescale_inputs(network.stacks(), checkpoint.normalisers.observations, ObservationNormaliser.identity(size))
+    head = network.stacks().value[-1]
+    head.weight.zero_()
+    head.bias.zero_()
+    checksum = weights_checksum(model_of(checkpoint, policy_version=0))
+    return Parent(
+        network=network,
+        normalisers=Normalisers.identity(size),
+        optimizer_state={},
+        trained=True,
+        may_wait=False,
+        checksum=checksum,
+    )
+
+
 def read_checkpoint(path: Path, job: Job) -> Checkpoint:
     """Read a parent's checkpoint and check it against the job: hash, contract, hidden sizes.
 
     Raises ModelError, ContractError or OSError.
     """
-    data = read_with_retries(path, limit=MAX_MODEL_BYTES)
+    try:
+        data = read_with_retries(path, limit=MAX_MODEL_BYTES)
+    except FileNotFoundError:
+        hint = "publish another epoch: `hotlap publish --epoch K`"
+        raise ModelError(f"{path.name} does not exist any more", hint=hint, code="E_PARENT") from None
     if job.parent_sha256 and sha256_of(data) != job.parent_sha256:
         raise ModelError(
             f"{path.name} is not the file that was published",
@@ -107,9 +132,9 @@ def read_checkpoint(path: Path, job: Job) -> Checkpoint:
             f"{path.name} has hidden layers {list(checkpoint.hidden_sizes)}, the project {list(job.hidden_sizes)}",
             hint="restore the old hidden_sizes, or use a new project folder",
         )
-    if not checkpoint.is_finite():
+    if not (checkpoint.is_finite() and checkpoint.normalisers.are_usable()):
         raise ModelError(
-            f"{path.name} contains weights that are not finite",
+            f"{path.name} contains weights or normalisers that are not finite",
             hint="publish another epoch: `hotlap publish --epoch K`",
             code="E_PARENT",
         )
@@ -146,11 +171,11 @@ def _load_layers(network: Network, checkpoint: Checkpoint) -> None:
 
 
 def matching_state(checkpoint: Checkpoint, network: Network) -> dict[str, Any]:
-    """Return Adam's moments if they fit the parameters one by one, otherwise {}."""
+    """Return Adam's moments if they fit the parameters one by one and are finite, otherwise {}."""
     state = checkpoint.optimizer_state_dict.get("state", {})
     parameters = [p for p in network.parameters() if p.numel()]
     fits = len(state) == len(parameters) and all(
         isinstance(state.get(i), dict) and getattr(state[i].get("exp_avg"), "shape", None) == p.shape
         for i, p in enumerate(parameters)
     )
-    return dict(state) if fits else {}
+    return dict(state) if fits and tensors_are_finite(state) else {}

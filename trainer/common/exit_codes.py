@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError
-from schemas.job import ExitCode, Failure
+from schemas.errors import ConfigError, ContractError, HotlapError, ModelError, RolloutError, split_code
+from schemas.job import ExitCode, Failure, Suspect
 from schemas.storage.windows_paths import error_text, shown_path
 from schemas.text import printable
 from trainer.common import user_code
@@ -23,10 +23,24 @@ _CODES: tuple[tuple[type[HotlapError], ExitCode], ...] = (
     (ContractError, ExitCode.BAD_DATA),
     (ModelError, ExitCode.BAD_DATA),
 )
+_SUSPECTS_NAMED = 3
+
+
+class ExplainedError(HotlapError):
+    """A training failed, and the rollouts or the parent that caused it are known. The code is that of the failure."""
+
+    def __init__(self, error: Exception, suspects: tuple[Suspect, ...], *, blames_parent: bool) -> None:
+        self.error, self.suspects, self.blames_parent = error, suspects, blames_parent
+        text, code = split_code(failure_of(error)[1].message)
+        super().__init__(f"{_cause_in_words(self)}; {text.partition(' -> ')[0]}", code=code)
 
 
 def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
     """Return the exit code for an exception, and the failure to report to the daemon or the user."""
+    if isinstance(error, ExplainedError):
+        text, suspects = str(error), error.suspects
+        failure = Failure(code=error.code, message=text, suspects=suspects, blames_parent=error.blames_parent)
+        return failure_of(error.error)[0], failure
     if isinstance(error, HotlapError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BAD_DATA)
         return code, Failure(code=error.code, message=str(error))
@@ -41,6 +55,19 @@ def failure_of(error: BaseException) -> tuple[ExitCode, Failure]:
         reason = printable(f"{error.strerror}: {shown_path(error.filename or '')}")
         return ExitCode.TEMPORARY, Failure(code="E_DISK", message=f"{reason} -> free some space and try again [E_DISK]")
     return ExitCode.BUG, Failure(code="E_BUG", message=_describe_bug(error))
+
+
+def _cause_in_words(error: ExplainedError) -> str:
+    if error.blames_parent:
+        return "the parent cannot be trained further"
+    named = "; ".join(f"{suspect.name}: {suspect.reason}" for suspect in error.suspects[:_SUSPECTS_NAMED])
+    more = len(error.suspects) - _SUSPECTS_NAMED
+    return f"{named}{f'; and {more} more rollouts' if more > 0 else ''}"
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Return whether another attempt may work: memory, disk or file handles were short."""
+    return is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in _TRANSIENT)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -38,7 +38,7 @@ def keep_results(output_dir: Path, milestone_id: str) -> Path | None:
         kept = keep_work(work, "old")
     else:
         kept = _new_path(work, "old")
-        kept.mkdir(parents=True)
+        REAL_DISK.make_folder(kept)
     if os.path.lexists(models):
         _rename(models, kept / "models")
     return kept

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import queue
-import shutil
 import subprocess
 import threading
 import time
@@ -18,6 +18,8 @@ from schemas.errors import ConfigError
 from schemas.process.tree import ProcessTree
 from schemas.program.children import PYTHON, child_environment
 from schemas.storage.file_lock import try_acquire
+from schemas.storage.files import REAL_DISK
+from schemas.storage.guarded import guard, open_own, require_real
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.inputs import changes_since
 from trainer.dagger.kept_work import keep_results
@@ -39,6 +41,8 @@ from trainer.dagger.worker_process import WorkerProcess
 _TIMEOUT_S = 0.5
 _EXIT_TIMEOUT_S = 5.0
 """Time that a worker has to end by itself after it closed its output."""
+_FOLDERS = ("work", "models", "expert_eval_videos", "dagger_videos")
+"""The folders in the output folder that have a folder for each milestone."""
 _WORKER = ("-P", "-m", "trainer.dagger.training.worker")
 
 
@@ -96,8 +100,15 @@ class Pipeline:
     def run(self) -> tuple[MilestoneResult, ...]:
         """Run the milestones that are not completed. Return the results of all selected ones, also from earlier runs.
 
-        Raises ConfigError if another pipeline uses the output folder, or if the milestones have no possible order.
+        Raises ConfigError if another pipeline uses the output folder, if a folder in it is a link, or if the
+        milestones have no possible order.
         """
+        output = self.options.output_dir
+        guard(output)
+        names = self.options.config.ids()
+        folders = [output / kind for kind in (*_FOLDERS, "logs", "milestone_details")]
+        below = [output / kind / name for kind in _FOLDERS for name in names]
+        require_real([*folders, *below], hint="remove the link, or use another --output-dir")
         lock, holder = try_acquire(self.options.output_dir / ".lock")
         if lock is None:
             raise ConfigError(
@@ -164,7 +175,8 @@ class Pipeline:
         """Move a milestone's work and models to another folder, and remove its videos, as --fresh requires."""
         kept = keep_results(self.options.output_dir, name)
         for kind in ("expert_eval_videos", "dagger_videos"):
-            shutil.rmtree(self.options.output_dir / kind / name, ignore_errors=True)
+            with suppress(OSError):
+                REAL_DISK.remove_folder(self.options.output_dir / kind / name)
         if kept is not None:
             self._report(name, f"starts from scratch; the earlier work is kept in {shown_path(kept)}")
 
@@ -197,8 +209,8 @@ class Pipeline:
             start_from="" if options.start_from is None else str(options.start_from.resolve()),
         )
         logs = options.output_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / f"{name}.log").open("ab") as log:
+        REAL_DISK.make_folder(logs)
+        with os.fdopen(open_own(logs / f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             tree = ProcessTree(
                 [PYTHON, *_WORKER],
                 project=options.output_dir,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from schemas.base import StrictModel
 from schemas.errors import ConfigError
-from schemas.storage.files import read_with_retries, write_atomic
+from schemas.storage.files import REAL_DISK, read_with_retries, write_atomic
 from schemas.storage.windows_paths import shown_path
 from trainer.dagger.milestones import MilestoneConfig
 
@@ -91,7 +91,7 @@ def read_pipeline_state(folder: Path) -> PipelineState:
 
 def write_results(folder: Path, state: PipelineState) -> None:
     """Write all three files, each atomically. pipeline_state.json, which the next start reads, is the last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    REAL_DISK.make_folder(folder)
     write_atomic(folder / "pipeline_results.csv", _csv(state.results))
     write_atomic(folder / "pipeline_results.json", pretty_json([r.model_dump(mode="json") for r in state.results]))
     write_atomic(folder / STATE_NAME, pretty_json(state.model_dump(mode="json")))

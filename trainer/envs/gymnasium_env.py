@@ -225,8 +225,10 @@ class GymnasiumVecEnv:
         return Step(successor, current, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
 
     def _flatten(self, observation: Any) -> Observations:
-        dtype = np.float32 if self.image is None else np.uint8
-        return np.array(observation, dtype).reshape(self.n_agents, -1)
+        """Return a copy [n, O]; float64 stays, because a clock needs its digits."""
+        array = np.array(observation)
+        dtype = array.dtype if array.dtype == np.float64 or self.image is not None else np.float32
+        return array.astype(dtype).reshape(self.n_agents, -1)
 
     def _explained(self) -> AbstractContextManager[None]:
         return from_workers(self._name, self._processes)

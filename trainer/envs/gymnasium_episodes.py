@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import HotlapError
-from trainer.envs.observations import NotFiniteError, read_observation_spec
+from schemas.errors import ConfigError, HotlapError
+from trainer.envs.observations import NotFiniteError, number_type, read_observation_spec
 from trainer.envs.raised import in_environment, values_of
 
 LONGEST_REPEATED = 20_000
@@ -25,7 +25,7 @@ class EpisodeSoFar(NamedTuple):
 
 
 class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives each episode a seed of its own, so that seed, number and actions of an episode determine its state.
+    """A wrapper whose episodes have seeds of their own: seed, number and actions of an episode determine its state.
 
     Observations become what a policy gets: vectors, or images of bytes [height, width, channels]. They are copied,
     because some environments return the same array each time, which a reset then changes. `info` is left out: its items
@@ -36,11 +36,13 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         self.observations_of_policy = spec = read_observation_spec(env)
+        self._dtype: type[np.floating[Any]] = np.float32
         self._is_plain = isinstance(env.observation_space, gymnasium.spaces.Box) and not spec.is_image
         if spec.is_image:
             self.observation_space = gymnasium.spaces.Box(0, 255, spec.shape, np.uint8)
         elif not self._is_plain:
-            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, spec.shape, np.float32)
+            self._dtype = number_type(env.observation_space)
+            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, spec.shape, self._dtype)
         self._seed, self._number = 0, 0
         self._actions: list[npt.NDArray[Any]] | None = []
 
@@ -90,17 +92,17 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
             return self._copy(observation)
         hint = "correct its observation_space, or what reset and step return"
         try:
-            return self.observations_of_policy.as_array(observation)
+            return self.observations_of_policy.as_array(observation, self._dtype)
         except NotFiniteError as error:
             hint = "fix the environment; the last checkpoint is intact"
             raise HotlapError(f"the environment returned {error}", hint=hint, code="E_ENV_NAN") from None
         except ValueError as error:
-            raise HotlapError(f"the environment returned {error}", hint=hint, code="E_ENV") from None
+            raise ConfigError(f"the environment returned {error}", hint=hint, code="E_ENV") from None
 
     def _copy(self, observation: Any) -> npt.NDArray[Any]:
         array, shape = np.array(observation), self.observation_space.shape
         if array.shape != shape:
-            raise HotlapError(
+            raise ConfigError(
                 f"the environment returned an observation of the shape {array.shape}, but announces {shape}",
                 hint="correct its observation_space, or what reset and step return",
                 code="E_ENV",
@@ -114,9 +116,9 @@ def seed_of(seed: int, number: int) -> int:
 
 
 def _as_number(reward: Any) -> float:
-    """Return a reward, which may be an array with one element. Raises HotlapError (E_ENV)."""
+    """Return a reward, which may be an array with one element. Raises ConfigError (E_ENV)."""
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "fiub":
         message = f"the environment returned the reward {reward!r}, which is not one number"
-        raise HotlapError(message, hint="return a float from step", code="E_ENV")
+        raise ConfigError(message, hint="return a float from step", code="E_ENV")
     return float(array.reshape(-1)[0])

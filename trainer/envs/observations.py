@@ -8,7 +8,7 @@ without a message: `note` states what was decided.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,14 +50,17 @@ class ObservationSpec:
         """Return how many numbers an observation has."""
         return int(np.prod(self.shape, dtype=np.int64))
 
-    def as_array(self, observation: Any) -> NDArray[Any]:
-        """Return an observation as it is stored. Raises ValueError if it is not a finite array of this shape."""
+    def as_array(self, observation: Any, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+        """Return an observation as it is stored; a vector has this type.
+
+        Raises ValueError if it is not a finite array of this shape.
+        """
         if self.is_image:
             return self._as_image(np.asarray(observation if self.part is None else _part(observation, self.part)))
         if self.space is not None:
             observation = _flattened(self.space, observation)
         try:
-            array = np.array(observation, dtype=np.float32)  # a copy: environments reuse theirs
+            array = np.array(observation, dtype=dtype)  # a copy: environments reuse theirs
         except (TypeError, ValueError) as error:
             raise ValueError(f"an observation that is not an array of numbers ({error})") from None
         if array.shape != self.shape and (array.shape == self.given or array.size == self.shape[0]):
@@ -188,6 +191,20 @@ def _from_other_space(given: Any) -> ObservationSpec:
     without = f", without {', '.join(left_out)}" if left_out else ""
     note = f"observations: a {type(given).__name__} space{without}, as {size:,} numbers"
     return ObservationSpec((size,), is_image=False, space=space, note=note)
+
+
+def number_type(space: Any) -> type[np.floating[Any]]:
+    """Return the type of a vector that is made from a space: float64 if a part has it, because a clock needs digits."""
+    from gymnasium import spaces
+
+    parts = [space]
+    while parts:
+        part = parts.pop()
+        children = getattr(part, "spaces", ())
+        parts += children.values() if isinstance(children, Mapping) else children
+        if isinstance(part, spaces.Box) and part.dtype == np.float64:
+            return np.float64
+    return np.float32
 
 
 def _images_in(space: Any) -> dict[str, ObservationSpec]:

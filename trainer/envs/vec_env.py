@@ -1,7 +1,7 @@
 """The interface of the environments of online training: many agents that step together.
 
 Array shapes use the letters N (agents), O (observation features) and A (action numbers). Arrays are float32 unless
-stated otherwise; observations of images are uint8.
+stated otherwise; observations may be float64, and those of images are uint8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ __all__ = ["Float32", "Observations", "RepeatableVecEnv", "Step", "VecEnv"]
 
 Float32 = npt.NDArray[np.float32]
 Observations = npt.NDArray[Any]
-"""float32, or uint8 for images [height, width, channels], whose numbers are in one row."""
+"""float32, or float64 if float32 would round them too much, for example a clock.
+
+Images [height, width, channels] are uint8, with all their numbers in one row.
+"""
 Bools = npt.NDArray[np.bool_]
 
 

@@ -10,7 +10,8 @@ moments adapt within 1 / (1 - beta2) = 1000 steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ MAX_SHIFT = 100.0
 """Largest mean in units of the scale. With a larger one, W x + b of the folded layer loses digits in float32."""
 RETURN_RATE = 0.3
 """Weight of one cycle's targets in the statistics of the returns."""
+MOST_GROWTH = 10.0
+"""How much the deviation of the returns may grow in one cycle because of values, and not of rewards."""
+LEAST_PART = 1.0 / 30.0
+"""The least deviation of the returns, as a part of the deviation that the rewards alone have."""
+LARGEST_TARGET = 100.0
+"""Largest value target in deviations. Only targets whose deviation may not grow as fast as they do are larger."""
+_REACH = 2.0
+"""Room for values beyond the largest return that the rewards allow: values of a network have errors."""
+_REACH_DECAY = 0.95
+_LONGEST_HORIZON = 1e4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +91,57 @@ class ObservationNormaliser:
 
 @dataclass(frozen=True, slots=True)
 class ReturnNormaliser:
-    """Moving mean and standard deviation of the value targets, in reward units."""
+    """Moving mean and standard deviation of the value targets, in reward units.
+
+    Targets contain values of a network, and determine the units of its values. So a wrong value could grow from cycle
+    to cycle. `reach` prevents it: no value and no deviation is larger, and only rewards determine it.
+    """
 
     mean: float = 0.0
     std: float = 1.0
     is_set: bool = False
+    reach: float = 0.0  #: twice the largest return that recent rewards allow; 0 = not known
 
-    def updated(self, target_B: Float64) -> ReturnNormaliser:
-        """Return the statistics moved toward this cycle's targets. The first targets are used as they are."""
+    def updated(self, target_B: Float64, reward_std: float = 0.0) -> ReturnNormaliser:
+        """Return the statistics moved toward this cycle's targets. The first targets are used as they are.
+
+        `reward_std` is the deviation of returns that contain rewards only; 0 = not known.
+        """
         mean, square = float(target_B.mean()), float(np.square(target_B).mean())
         if self.is_set:
             old_square = self.std**2 + self.mean**2
             mean = self.mean + RETURN_RATE * (mean - self.mean)
             square = old_square + RETURN_RATE * (square - old_square)
         std = max(float(np.sqrt(max(square - mean**2, 0.0))), 1e-3 * abs(mean))
-        return ReturnNormaliser(mean, std if std > 1e-12 else 1.0, True)
+        after = replace(self, mean=mean, std=std if std > 1e-12 else 1.0, is_set=True)
+        return after.not_far_from(self, reward_std) if self.is_set else after
+
+    def not_far_from(self, before: ReturnNormaliser, reward_std: float) -> ReturnNormaliser:
+        """Return the statistics with a deviation that is not much larger than before, unless rewards are larger."""
+        highest = max(MOST_GROWTH * before.std, reward_std)
+        return replace(self, std=min(max(self.std, LEAST_PART * reward_std), highest))
+
+    def reaching(self, reward_B: Float32, gamma: float) -> ReturnNormaliser:
+        """Return the statistics with the reach of these rewards, or that of earlier ones, which is slowly forgotten."""
+        largest = float(np.abs(reward_B).max(initial=0.0)) * horizon(gamma)
+        return replace(self, reach=max(_REACH * largest, _REACH_DECAY * self.reach))
+
+    def largest_reward(self, gamma: float) -> float:
+        """Return the largest reward that the reach comes from; 0 if it is not known."""
+        return self.reach / _REACH / horizon(gamma)
+
+    def limited(self, value_B: Float64, room: float = 0.0) -> Float64:
+        """Return values in reward units, none beyond the reach by more than `room`."""
+        limit = self.reach + room
+        return np.clip(value_B, -limit, limit) if self.reach else value_B
 
     def normalised(self, return_B: Float64) -> Float64:
         """Return returns in normalised units."""
         return (return_B - self.mean) / self.std
+
+    def targets(self, return_B: Float64) -> Float64:
+        """Return value targets in normalised units."""
+        return np.clip(self.normalised(return_B), -LARGEST_TARGET, LARGEST_TARGET)
 
     def restored(self, value_B: Float64) -> Float64:
         """Return values of the network in reward units."""
@@ -106,7 +149,12 @@ class ReturnNormaliser:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and values for a checkpoint."""
-        return {"mean": self.mean, "std": self.std, "is_set": self.is_set}
+        return {"mean": self.mean, "std": self.std, "is_set": self.is_set, "reach": self.reach}
+
+
+def horizon(gamma: float) -> float:
+    """Return the discounted number of steps that a reward of each step adds up over."""
+    return min(1.0 / max(1.0 - gamma, 1e-12), _LONGEST_HORIZON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +169,12 @@ class Normalisers:
         """Return normalisers that change nothing."""
         return cls(ObservationNormaliser.identity(observation_size), ReturnNormaliser())
 
+    def are_usable(self) -> bool:
+        """Return whether all statistics are finite, and no deviation is negative."""
+        o, r = self.observations, self.returns
+        is_finite = bool(torch.isfinite(o.mean_O).all() and (o.var_O >= 0).all() and torch.isfinite(o.var_O).all())
+        return is_finite and math.isfinite(o.count) and math.isfinite(r.mean) and 0.0 < r.std < math.inf
+
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and values for a checkpoint."""
         return {"observations": self.observations.state_dict(), "returns": self.returns.state_dict()}
@@ -133,7 +187,9 @@ class Normalisers:
             ObservationNormaliser(
                 observations["mean"].double(), observations["var"].double(), float(observations["count"])
             ),
-            ReturnNormaliser(float(returns["mean"]), float(returns["std"]), bool(returns["is_set"])),
+            ReturnNormaliser(
+                float(returns["mean"]), float(returns["std"]), bool(returns["is_set"]), float(returns.get("reach", 0.0))
+            ),
         )
 
 

@@ -26,8 +26,9 @@ from trainer.off_policy.td3 import EXPLORATION_DECAY, decay_exploration
 from trainer.off_policy.update import BATCH_SIZE, LEARNING_RATE
 from trainer.rollouts.experiences import Experiences, by_agent, choose_critic_width, concatenate
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.meaning.continuation import find_continuations, with_next_states
 from trainer.rollouts.meaning.reward_signal import RewardSignal, report
-from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit
+from trainer.rollouts.meaning.time_limits import continue_episodes, find_time_limit, report_time_limit
 from trainer.rollouts.quality import check_critic_observations
 from trainer.rollouts.symmetry.check import usable_mirror
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences
@@ -45,7 +46,7 @@ class OffPolicyLearner:
         if not isinstance(parent.network, ActorCritic):
             raise ConfigError("trainer.network is not supported by td3", hint='set trainer.algorithm = "ppo"')
         self._network = parent.network
-        experiences = _experiences(loaded, critic_width_of(parent.critics_state))
+        experiences = _experiences(loaded, critic_width_of(parent.critics_state), notices)
         require_next_states(experiences.can_bootstrap_B)
         new_rollouts = [item.rollout for item in loaded if item.entry.is_new]
         check_critic_observations(new_rollouts, experiences.critic_width, notices)
@@ -58,10 +59,12 @@ class OffPolicyLearner:
         self.experiences, self.epochs = int(experiences.can_bootstrap_B.sum()), job.settings.epochs
         new = int((experiences.is_new_B & experiences.can_bootstrap_B).sum())
         held_out_B = choose_held_out_rows(experiences, _held_out_candidates(experiences), job)
+        several_steps_B = _is_of_a_trained_policy(loaded, job)
         mirror = usable_mirror(experiences, job, notices)
         if mirror is not None:
             images = mirrored_experiences(experiences, mirror)
             experiences, held_out_B = concatenate([experiences, images]), np.tile(held_out_B, 2)
+            several_steps_B = np.tile(several_steps_B, 2)
         settings = job.settings
         self._builder = ReplayBuilder(
             self._network, self._state, parent.normalisers, job.contract,
@@ -73,6 +76,7 @@ class OffPolicyLearner:
             is_policy_trained=parent.trained,
             number=job.policy_version,
             keeps_policy=self._signal.is_missing,
+            several_steps_B=several_steps_B,
         )
         self._steps = max(settings.epochs, round(settings.updates_per_experience * new))
         self.device = fastest_device(devices.candidates(settings), self._network, self._state, space, self._replay)
@@ -150,12 +154,30 @@ class OffPolicyLearner:
         return CriticsState.initial(sizes, seed=settings.seed, critic_width=critic_width)
 
 
-def _experiences(loaded: Sequence[LoadedRollout], parent_width: int) -> Experiences:
-    """Return the rollouts in agent-major order. Time limits of version 1 do not count as ends."""
-    parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in loaded]
+def _experiences(loaded: Sequence[LoadedRollout], parent_width: int, notices: Notices) -> Experiences:
+    """Return the rollouts in agent-major order. Time limits of version 1 do not count as ends.
+
+    An agent's last step in version 1 gets its next state from the file that continues it. Without it, critics would be
+    asked for the value of a state that they never learn from, and the maximum over actions would be too high there.
+    """
+    continuations = find_continuations(loaded)
+    parts = [by_agent(item.rollout, is_new=item.entry.is_new) for item in with_next_states(loaded, continuations)]
     experiences = concatenate(parts, critic_width=choose_critic_width(parts, parent=parent_width))
-    limit = find_time_limit(loaded, experiences)
-    return experiences if limit is None else continue_episodes(experiences, limit.ended_B)
+    limit = find_time_limit(loaded, experiences, continuations)
+    if limit is None:
+        return experiences
+    report_time_limit(limit, notices)
+    return continue_episodes(experiences, limit.ended_B)
+
+
+def _is_of_a_trained_policy(loaded: Sequence[LoadedRollout], job: Job) -> Bools:
+    """Return which experiences have targets over several steps: new ones, and those after the first cycle's.
+
+    The rewards of several steps are those of the policy that played them. The first cycle's policy was not trained, so
+    its actions are noise, and whatever is fast looks dangerous.
+    """
+    flags = [item.entry.is_new or item.entry.age < job.policy_version - 1 for item in loaded]
+    return np.repeat(flags, [item.rollout.size for item in loaded])
 
 
 def _held_out_candidates(experiences: Experiences) -> Bools:

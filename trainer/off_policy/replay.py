@@ -6,8 +6,9 @@ alike: what an action led to does not depend on who chose it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,10 @@ class Transitions:
 
     def __post_init__(self) -> None:
         check_shapes(self)
+
+    def restricted_to(self, chosen_B: Bools) -> Transitions:
+        """Return the transitions of which only the chosen steps are used."""
+        return replace(self, is_usable_B=self.is_usable_B & chosen_B)
 
 
 def transitions_of(experiences: Experiences, *, gamma: float, steps: int) -> Transitions:
@@ -83,6 +88,8 @@ class Replay:
     reward_N: Tensor  #: float32: so that target = reward + discount * next value, all in units of the return normaliser
     discount_N: Tensor  #: float32
     is_held_out_N: Tensor  #: of bool; stays on the CPU
+    target_range: Tensor = field(default_factory=lambda: torch.tensor([-math.inf, math.inf]))
+    """The range of targets: what is beyond it is an error of the critics, see `ReturnNormaliser.reach`."""
 
     def batch(self, row_B: Tensor) -> ReplayBatch:
         """Return copies of some transitions; `row_B` are places in the columns N."""
@@ -97,7 +104,7 @@ class Replay:
 
     def to(self, device: torch.device) -> Replay:
         """Return the columns on a device."""
-        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
+        moved = {one.name: getattr(self, one.name).to(device) for one in fields(self)}
         return Replay(**{**moved, "is_held_out_N": self.is_held_out_N})
 
     @classmethod
@@ -147,6 +154,13 @@ class Replay:
     def in_units_of(self, returns: ReturnNormaliser, kinds: Sequence[Transitions]) -> Replay:
         """Return the same replay data in the units of another return normaliser; `kinds` as in `of`."""
         return replace(self, reward_N=_rewards(kinds, returns))
+
+    def with_targets_within(self, returns: ReturnNormaliser, entropy: float) -> Replay:
+        """Return the replay data with a range of targets. `entropy` is what targets have besides rewards."""
+        if not returns.reach:
+            return self
+        ends = [(end - returns.mean) / returns.std for end in (-returns.reach, returns.reach)]
+        return replace(self, target_range=torch.tensor([ends[0] - entropy, ends[1] + entropy], dtype=torch.float32))
 
 
 def _rewards(kinds: Sequence[Transitions], returns: ReturnNormaliser) -> Tensor:

@@ -46,6 +46,11 @@ class Errors(NamedTuple):
     error_EB: Tensor  #: value minus target
     target_B: Tensor
 
+    def within(self, low: Tensor, high: Tensor) -> Errors:
+        """Return the errors with targets that are limited to a range."""
+        limited_B = self.target_B.clamp(low, high)
+        return Errors(self.error_EB + (self.target_B - limited_B), limited_B)
+
 
 @dataclass(frozen=True, slots=True)
 class HeldOutLoss:
@@ -131,8 +136,10 @@ class OffPolicyUpdater(ABC):
         The same seed, cycle and epoch draw the same transitions and noise. If the policy is fixed, only critics learn.
         """
         critic_loss, policy_loss = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        low, high = replay.target_range.unbind()
         for batch, noise_BA in self._draws(replay, steps, rng_for(seed, "off-policy", cycle, epoch)):
-            error_EB = self.errors(batch, noise_BA, self.values, self._next_values).error_EB
+            errors = self.errors(batch, noise_BA, self.values, self._next_values)
+            error_EB = errors.within(low, high).error_EB
             self.values.backward(self.value_gradient(batch, error_EB * (2.0 / BATCH_SIZE)), *self._gradient_views)
             self._critic_adam.step()
             critic_loss += error_EB.square().mean()
@@ -160,6 +167,7 @@ class OffPolicyUpdater(ABC):
         squares, targets = [], []
         for rows_B, noise_BA in zip(torch.split(rows, _HELD_OUT_ROWS), torch.split(noise, _HELD_OUT_ROWS), strict=True):
             errors = self.errors(replay.batch(rows_B.to(self.device)), noise_BA.to(self.device), values, next_values)
+            errors = errors.within(*replay.target_range.unbind())
             squares.append(errors.error_EB.square().mean(dim=0).double().cpu())
             targets.append(errors.target_B.double().cpu())
         return HeldOutLoss.of(torch.cat(squares).numpy(), float(torch.cat(targets).var(correction=0)))

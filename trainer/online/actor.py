@@ -21,7 +21,10 @@ from trainer.networks.normaliser import Normalisers
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A frozen copy of a policy. Observations [n, O] are not normalised; actions are [n, A], or [n, 1] choices."""
+    """A frozen copy of a policy. Actions are [n, A], or [n, 1] choices.
+
+    Observations [n, O] are not normalised. They are rounded to float32, as in engines.
+    """
 
     contract: PolicyContract
     policy: Stack | ImagePolicy
@@ -68,9 +71,14 @@ class Actor:
         except (OSError, EOFError, KeyError, ValueError, IndexError, RuntimeError, zipfile.BadZipFile) as error:
             raise ModelError(f"{name} cannot be read: {error}", hint="start without --resume") from None
 
+    def _outputs(self, observation_NO: Observations) -> Float32:
+        if isinstance(self.policy, ImagePolicy):
+            return self.policy(observation_NO)
+        return self.policy(observation_NO.astype(np.float32, copy=False))
+
     def sample(self, observation_NO: Observations, rng: np.random.Generator) -> Float32:
         """Return random actions, as engines do: from the normal distribution, clamped; or choices by probability."""
-        output_NK = self.policy(observation_NO)
+        output_NK = self._outputs(observation_NO)
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             noise_NA = rng.standard_normal(output_NK.shape, dtype=np.float32)
@@ -81,7 +89,7 @@ class Actor:
 
     def best(self, observation_NO: Observations) -> Float32:
         """Return the policy's mean, clamped, or the most probable choice."""
-        output_NK = self.policy(observation_NO)
+        output_NK = self._outputs(observation_NO)
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             return _clamp(np.tanh(output_NK), space)

@@ -33,6 +33,7 @@ from trainer.online.learners.images import ImageLearner, restore_images
 from trainer.online.learners.ppo import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
+_REPLAY = re.compile(r"replay_step_\d{10}\.npz")
 _ENVIRONMENTS = "ground"  #: its key in checkpoints, so that older ones can be resumed
 
 
@@ -128,7 +129,7 @@ class CheckpointManager:
         learner.save_history(history_path(path))  # first: a checkpoint that exists has its experiences
         self._write(path, learner, progress, probe)
         for old in self.folder.glob("replay_step_*.npz"):
-            if old != history_path(path):
+            if _REPLAY.fullmatch(old.name) and old != history_path(path):
                 with contextlib.suppress(OSError):
                     unlink_with_retries(old)
         for old in self.folder.glob("model_step_*.pt"):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from schemas.errors import HotlapError
+from schemas.rollout.rollout import narrowed
 from trainer.envs.vec_env import Float32, Observations, RepeatableVecEnv, Step, VecEnv
 from trainer.online.actor import Actor
 from trainer.rollouts.experiences import Experiences
@@ -106,7 +107,8 @@ class _Columns:
     """A batch that is being filled: the first axis is the agent, so that it becomes experiences without a copy."""
 
     def __init__(self, n: int, n_steps: int, observation_NO: Observations, actions: int) -> None:
-        self.observation_NTO = np.empty((n, n_steps, observation_NO.shape[1]), observation_NO.dtype)
+        dtype = observation_NO.dtype if observation_NO.dtype in (np.float64, np.uint8) else np.dtype(np.float32)
+        self.observation_NTO = np.empty((n, n_steps, observation_NO.shape[1]), dtype)
         self.action_NTA = np.empty((n, n_steps, actions), np.float32)
         self.reward_NT = np.empty((n, n_steps), np.float32)
         self.terminated_NT = np.empty((n, n_steps), np.bool_)
@@ -131,8 +133,11 @@ class _Columns:
         has_next_row_NT[:, -1] = False
         size = n * n_steps
         has_next_row_B = has_next_row_NT.reshape(size)
+        observation_BO = self.observation_NTO.reshape(size, width)
+        if observation_BO.dtype != np.uint8:
+            observation_BO = narrowed(observation_BO)
         return Experiences(
-            observation_BO=self.observation_NTO.reshape(size, width),
+            observation_BO=observation_BO,
             action_BA=self.action_NTA.reshape(size, -1),
             reward_B=self.reward_NT.reshape(size),
             log_prob_B=np.zeros(size, np.float32),
@@ -143,7 +148,7 @@ class _Columns:
             final_B=self.final_NT.reshape(size),
             segment_B=np.append(0, np.cumsum(~has_next_row_B)[:-1]).astype(np.int64),
             is_new_B=np.ones(size, np.bool_),
-            final_observation_FO=np.array(finals, self.observation_NTO.dtype).reshape(len(finals), width),
+            final_observation_FO=np.array(finals, observation_BO.dtype).reshape(len(finals), width),
             critic_observation_BP=np.zeros((size, 0), np.float32),
             final_critic_observation_FP=np.zeros((len(finals), 0), np.float32),
         )

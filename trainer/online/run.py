@@ -74,6 +74,7 @@ class OnlineRun:
         Raises HotlapError or OSError.
         """
         self._console, self._stop = console, stop
+        self._checkpoints.folder.mkdir(parents=True, exist_ok=True)
         progress, settings = self.progress, self.settings
         began_s, seconds_before = time.monotonic(), progress.seconds
         self._continue_episodes()
@@ -143,7 +144,7 @@ class OnlineRun:
             progress.history.setdefault(name, []).append(losses[name])
         if not len(self._probe) or progress.iteration % 50 == 0:
             rows = numpy_rng_for(seed, "probe", progress.iteration).permutation(experiences.size)[:8]
-            self._probe = torch.from_numpy(experiences.observation_BO[np.sort(rows)])
+            self._probe = torch.from_numpy(experiences.observation_BO[np.sort(rows)]).float()
         self.environments.after_batch()
         metrics = {f"train/{name}": value for name, value in losses.items()}
         metrics |= {f"train/{name}": value for name, value in dataclasses.asdict(scheduled).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.storage.file_lock import try_acquire
-from schemas.storage.files import rename_with_retries, write_atomic
+from schemas.storage.files import REAL_DISK, rename_with_retries, write_atomic
+from schemas.storage.guarded import guard, require_real
 from schemas.storage.windows_paths import is_reserved, shown_path
 
 LATEST = "latest_run"
@@ -41,9 +43,15 @@ class RunPlace:
         return self.logs / self.name
 
     def check(self) -> None:
-        """Raise ConfigError if there is no run to resume (E_NO_RUN), or a run of this name already (E_RUN_EXISTS)."""
+        """Raise ConfigError: E_NO_RUN if a run to resume is missing, E_LINK if it is a link, or E_RUN_EXISTS if a new
+        run has the name of an earlier one.
+        """
         if not _NAME.fullmatch(self.name) or is_reserved(self.name) or self.name.endswith(".lock"):
             raise ConfigError(f"{self.name} cannot be the name of a run", hint="use letters, digits, - and _")
+        if self.resume:
+            names = (".", CHECKPOINTS, f"{CHECKPOINTS}/pool", "train.log", CONFIG)
+            hint = "put the folder or file itself there; --logs names another folder of runs"
+            require_real((self.folder / name for name in names), hint=hint)
         has_run = (self.folder / CHECKPOINTS).is_dir()
         if self.resume and not has_run:
             others = ", ".join(described_runs(self.logs))
@@ -62,6 +70,7 @@ def locked(place: RunPlace) -> Iterator[None]:
 
     Raises ConfigError: see `RunPlace.check`, and E_BUSY if another run uses the folder.
     """
+    guard(place.logs)
     place.check()
     # The lock is outside of the folder, which may be renamed: Windows does not rename a folder with an open file.
     lock, holder = try_acquire(place.logs / ("run.lock" if place.name == LATEST else f"{place.name}.lock"))
@@ -119,7 +128,7 @@ def note_in_run_info(folder: Path, **values: Any) -> None:
 
 
 def _start_folder(folder: Path) -> None:
-    if folder.exists():
+    if os.path.lexists(folder):
         name = "" if folder.name == LATEST else f"{folder.name}_"
         target = _free_path(folder.parent, name + _start_time(folder))
         try:
@@ -130,7 +139,7 @@ def _start_folder(folder: Path) -> None:
                 hint="close the programs that use it, and the consoles whose current folder is in it",
                 code="E_BUSY",
             ) from None
-    (folder / CHECKPOINTS).mkdir(parents=True)
+    REAL_DISK.make_folder(folder / CHECKPOINTS)
     note_in_run_info(folder, started=datetime.now().astimezone().strftime(_TIME))
 
 
@@ -139,9 +148,9 @@ def _start_time(folder: Path) -> str:
     started = str(run_info(folder).get("started", ""))
     if started.replace("_", "").isdigit():
         return started
-    return datetime.fromtimestamp(folder.stat().st_mtime).astimezone().strftime(_TIME)
+    return datetime.fromtimestamp(folder.lstat().st_mtime).astimezone().strftime(_TIME)
 
 
 def _free_path(logs: Path, name: str) -> Path:
     candidates = (logs / (name if i == 0 else f"{name}_{i}") for i in range(10_000))
-    return next(path for path in candidates if not path.exists())
+    return next(path for path in candidates if not os.path.lexists(path))

@@ -110,13 +110,13 @@ def read_yaml(path: Path, known: frozenset[str]) -> YamlConfig:
     label = shown_path(path)
     result = YamlConfig()
     for name, value in _flat(_document(path, label), known):
-        target = _setting_for(name, known)
+        setting = _setting_for(name, known)
         if name.rpartition(".")[2] == "curriculum_stages":
             _add_stages(result, name, value, label)
-        elif target is None or value is None:
+        elif setting is None or value is None:
             result.unused.append(printable(name))
         else:
-            _add(result, name, target, value, label)
+            _add(result, name, setting, value, label)
     return result
 
 
@@ -178,20 +178,20 @@ def _setting_for(name: str, known: frozenset[str]) -> str | None:
     return next((setting for setting in (*own, *others) if setting in known), None)
 
 
-def _add(result: YamlConfig, name: str, target: str, value: Any, label: str) -> None:
+def _add(result: YamlConfig, name: str, setting: str, value: Any, label: str) -> None:
     value = _as_number(value)
-    if target == "env.id":
+    if setting == "env.id":
         value = _WORLDS.get(re.sub(r"[^a-z]", "", str(value).lower()), value)
-    elif target == "train.hidden_sizes":
+    elif setting == "train.hidden_sizes":
         value = _sizes(value)
-    elif isinstance(value, str) and (found := _SCHEDULE.fullmatch(value)) and target.startswith("train."):
+    elif isinstance(value, str) and (found := _SCHEDULE.fullmatch(value)) and setting.startswith("train."):
         value = _as_number(found[1])
-        end = f"{target}_end"
+        end = f"{setting}_end"
         if isinstance(value, float | int):
             _set(result, name, end, value / 100.0, label)
-    if target == "train.algorithm":
+    if setting == "train.algorithm":
         value = str(value).lower()
-    _set(result, name, target, value, label)
+    _set(result, name, setting, value, label)
 
 
 def _sizes(value: Any) -> Any:
@@ -201,13 +201,13 @@ def _sizes(value: Any) -> Any:
     return value.get("pi", next(iter(value.values()), value)) if isinstance(value, Mapping) else value
 
 
-def _set(result: YamlConfig, name: str, target: str, value: Any, label: str) -> None:
+def _set(result: YamlConfig, name: str, setting: str, value: Any, label: str) -> None:
     written = printable(name)
-    result.values[target] = SourceValue(
-        name=target, value=value, raw=value, source="file", written=written, place=label
+    result.values[setting] = SourceValue(
+        name=setting, value=value, raw=value, source="file", written=written, place=label
     )
-    if written != target:
-        result.mapped.append(f"{written} -> {target}")
+    if written != setting:
+        result.mapped.append(f"{written} -> {setting}")
 
 
 def _as_number(value: Any) -> Any:

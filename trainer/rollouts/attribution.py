@@ -39,7 +39,7 @@ def attribute_rollouts(
     candidates = CandidateModels(parent, job, cache)
     parts = []
     for item in loaded:
-        prefetched: AttributedRollouts | None = cache.get(_key(item, parent, job))
+        prefetched: AttributedRollouts | None = None if item.is_limited else cache.get(_key(item, parent, job))
         parts.append(prefetched or _attribute(item, parent, job, candidates))
     attributed = _concatenate(parts, critic_width_of(parent.critics_state))
     limit = find_time_limit(loaded, attributed.experiences)

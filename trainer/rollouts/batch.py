@@ -134,7 +134,7 @@ class TrainingColumns:
             action_BC=self.outputs.action_BC[rows],
             logp_B=self.outputs.logp_B[rows],
             advantage_B=as_float32(standardised(self.advantage_B[rows_B], importance_weight_B)),
-            target_B=as_float32(self.returns.normalised(self.target_B[rows_B])),
+            target_B=as_float32(self.returns.targets(self.target_B[rows_B])),
             value_B=as_float32(self.returns.normalised(self.value_B[rows_B])),
             importance_weight_B=as_float32(importance_weight_B),
         )

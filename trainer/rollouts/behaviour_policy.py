@@ -168,7 +168,8 @@ def find_behaviour_policy(
     is_stale_B = np.zeros(experiences.size, dtype=bool)
     rows = np.flatnonzero(np.isfinite(experiences.log_prob_B))
     recorded_B = experiences.log_prob_B[rows].astype(np.float64)
-    steps = _Steps(experiences.observation_BO[rows], experiences.action_BA[rows], recorded_B)
+    observation_BO = experiences.observation_BO[rows].astype(np.float32, copy=False)  # as engines compute
+    steps = _Steps(observation_BO, experiences.action_BA[rows], recorded_B)
     fits, misfits = _compare(steps, candidates, factor, space, noise_is_known=noise_std is not None)
     if noise_std is None and fits and _matching_share(misfits) < FITTING_SHARE:
         for fit in fits:

@@ -36,6 +36,7 @@ class LoadedRollout:
 
     entry: RolloutInput
     rollout: Rollout
+    is_limited: bool = False  #: some of its numbers are not those of its file; see trainer.rollouts.outliers
 
 
 def choose_rollouts(
@@ -207,7 +208,9 @@ def prefetch_rollout(entry: RolloutInput, rules: ReadingRules, cache: PrefetchCa
 
 def quality_of(item: LoadedRollout, rules: ReadingRules, cache: PrefetchCache) -> RolloutQuality:
     """Return a rollout's quality measures, prefetched or measured now."""
-    prefetched: RolloutQuality | None = cache.get(_key("quality", item.entry, rules)) if item.entry.sha256 else None
+    if item.is_limited or not item.entry.sha256:
+        return measure_quality(item.rollout)
+    prefetched: RolloutQuality | None = cache.get(_key("quality", item.entry, rules))
     return prefetched or measure_quality(item.rollout)
 
 

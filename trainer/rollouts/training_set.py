@@ -119,7 +119,7 @@ def rescale_and_build(
     trains_policy = has_signal and not is_far
     value_B = outputs.values_in_reward_units(normalisers.returns)[0]
     images = mirrored_columns(attributed, outputs, network, distribution, normalisers, mirror) if mirror else None
-    normalisers = _update_returns(network, parent, normalisers, target_B[can_bootstrap_B])
+    normalisers = _update_returns(parent, experiences, normalisers, target_B, settings.gamma)
     held_B = choose_held_out_rows(experiences, can_bootstrap_B, job)
     moves_B = counts_B & trains_policy
     weight_B, returns = rho_B * moves_B, normalisers.returns
@@ -136,7 +136,7 @@ def rescale_and_build(
         probe=choose_probe(experiences, job),
         trains_policy=trains_policy,
         policy_trained=parent.trained or trains_policy,
-        value_targets=ValueTargets.of(as_float32(returns.normalised(target_B)), *masks),
+        value_targets=ValueTargets.of(as_float32(returns.targets(target_B)), *masks),
         size=int(can_bootstrap_B.sum()),
     )
 
@@ -180,7 +180,7 @@ def _values_and_advantages(
     settings: TrainerSettings,
 ) -> tuple[Float64, Float64]:
     """Return the value of each step and its advantage, in reward units."""
-    value_B, final_value_F = outputs.values_in_reward_units(returns)
+    value_B, final_value_F = map(returns.limited, outputs.values_in_reward_units(returns))
     advantage_B = advantages(
         reward_B=experiences.reward_B.astype(np.float64),
         value_B=value_B,
@@ -218,9 +218,7 @@ def _update_normalisers(
     policy is the same to the last bit.
     """
     before = parent.normalisers
-    counted_B = experiences.is_new_B
-    if not parent.trained and not counted_B.any():
-        counted_B = np.ones(experiences.size, dtype=bool)
+    counted_B = experiences.is_new_B if parent.trained else moves_policy(experiences.is_new_B)
     after = before.observations
     if counted_B.any() and not keeps_policy:
         after = after.updated(experiences.observation_BO[counted_B])
@@ -229,27 +227,39 @@ def _update_normalisers(
     if not parent.trained:
         return Normalisers(after, first_return_normaliser(experiences, gamma))
     rescale_inputs(network.stacks(), before.observations, after)
-    return Normalisers(after, before.returns)
+    return Normalisers(after, before.returns.reaching(experiences.reward_B, gamma))
 
 
-def _update_returns(network: Network, parent: Parent, normalisers: Normalisers, target_B: Float64) -> Normalisers:
-    """Return normalisers that include the value targets, and rescale the network's value head to them."""
-    before = normalisers.returns
-    after = before.updated(target_B) if parent.trained else before
-    popart(network.stacks().value[-1], before, after)
+def _update_returns(
+    parent: Parent, experiences: Experiences, normalisers: Normalisers, target_B: Float64, gamma: float
+) -> Normalisers:
+    """Return normalisers that include the value targets, and rescale the parent's value head to them."""
+    after = before = normalisers.returns
+    if parent.trained:
+        after = before.updated(target_B[experiences.can_bootstrap_B], return_deviation(experiences, gamma))
+    popart(parent.network.stacks().value[-1], before, after)
     return Normalisers(normalisers.observations, after)
 
 
 def first_return_normaliser(experiences: Experiences, gamma: float) -> ReturnNormaliser:
     """Return the first return normaliser, which does not need a value function."""
-    returns = average_returns(
+    returns = _average_returns(experiences, gamma)
+    return ReturnNormaliser().updated(returns).reaching(experiences.reward_B, gamma)
+
+
+def return_deviation(experiences: Experiences, gamma: float) -> float:
+    """Return the standard deviation of the returns, computed without a value function."""
+    return float(_average_returns(experiences, gamma).std())
+
+
+def _average_returns(experiences: Experiences, gamma: float) -> Float64:
+    return average_returns(
         reward_B=experiences.reward_B.astype(np.float64),
         terminated_B=experiences.terminated_B,
         trace_continues_B=experiences.trace_continues_B,
         can_bootstrap_B=experiences.can_bootstrap_B,
         gamma=gamma,
     )
-    return ReturnNormaliser().updated(returns)
 
 
 @torch.no_grad()
@@ -287,4 +297,4 @@ def choose_probe(experiences: Experiences, job: Job) -> torch.Tensor:
     """Return raw observations for the model's probe, float32 [p, O]."""
     rng = rng_for(job.settings.seed, "probe", job.policy_version)
     rows = torch.randperm(experiences.size, generator=rng)[:PROBE_SIZE]
-    return torch.from_numpy(experiences.observation_BO[rows.numpy()])
+    return torch.from_numpy(experiences.observation_BO[rows.numpy()]).float()

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.storage.careful_open import open_regular
 
 Floats32 = NDArray[np.float32]
 
@@ -133,11 +135,16 @@ def encode_text(text: str, *, utf16: bool = False) -> bytes:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file of which readers never see a part, because they ignore names that end in .tmp."""
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with _opened(temporary) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open a new file, or an old one that is emptied. Raises OSError for a link."""
+    return os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), "wb")
 
 
 def write_slowly(
@@ -145,7 +152,7 @@ def write_slowly(
 ) -> None:
     """Write under the final name, piece by piece over `seconds`; without waiting once `should_hurry()` is true."""
     size = -(-len(data) // pieces)
-    with path.open("wb") as file:
+    with _opened(path) as file:
         for start in range(0, len(data), size):
             file.write(data[start : start + size])
             file.flush()

@@ -31,6 +31,7 @@ from trainer.checkpoints.parent import open_parent
 from trainer.checkpoints.selection import CheckpointCandidate, RankedCheckpoint, score
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import Notices, Reporter
+from trainer.worker.diagnosis import explained
 from trainer.worker.train import train
 
 
@@ -44,7 +45,7 @@ def run_job(job: Job, reporter: Reporter, cache: PrefetchCache | None = None) ->
         case "initial":
             result = _make_initial_model(job, reporter, cache)
         case "train":
-            result = train(job, reporter, cache)
+            result = _train(job, reporter, cache)
         case "select":
             result = _select(job, reporter)
         case "export":
@@ -54,6 +55,18 @@ def run_job(job: Job, reporter: Reporter, cache: PrefetchCache | None = None) ->
         case "prefetch":
             raise HotlapError("a prefetch job has no result", hint="send the job itself", code="E_JOB")
     return result.model_copy(update={"seconds": time.monotonic() - start_s})
+
+
+def _train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
+    """Train, and find out the cause of a failure. Raises ExplainedError if it is found, else the failure itself."""
+    start_s = time.monotonic()
+    try:
+        return train(job, reporter, cache)
+    except Exception as error:
+        cause = explained(error, job, reporter, train, seconds=time.monotonic() - start_s)
+        if cause is error:
+            raise
+        raise cause from error
 
 
 def _make_initial_model(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
@@ -151,6 +164,9 @@ def candidates_in(output: Output, notices: Notices) -> list[CheckpointCandidate]
                 standard_error=standard_error_of(history),
             )
         )
+    for name in sorted(p.name for p in output.folder.glob("model_epoch_*.pt") if not NAME.fullmatch(p.name)):
+        reason = f"{name}: write the number of an epoch with up to 9 digits and without leading zeros"
+        notices.send("W_CHECKPOINT", f"a checkpoint is left out of the ranking: {reason}")
     return candidates
 
 

@@ -10,10 +10,12 @@ import os
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from schemas.job import ExitCode, Job, Ready
 from schemas.process.lifeline import die_with_parent
+from schemas.storage.guarded import guard
 from trainer.common.exit_codes import failure_of
 from trainer.common.lifeline import Lifeline
 from trainer.common.reporting.event_writer import EventWriter
@@ -57,6 +59,8 @@ def _serve(events: EventWriter, lifeline: Lifeline) -> ExitCode:
     events.emit(Ready(versions={"torch": torch.__version__, "python": sys.version.split()[0]}, device=device))
     cache = PrefetchCache()
     job = _wait_for_job(lifeline, cache)
+    output = Path(job.output)
+    guard(output.parents[1] if output.parent.name == "staging" else output.parent)
     log.info("job: %s, policy version %d, %d rollouts", job.kind, job.policy_version, len(job.rollouts))
     result = run_job(job, events, cache)
     log.info("done: epoch %d, score %s, on %s, %.2f s", result.epoch, result.score, result.device, result.seconds)

@@ -31,6 +31,8 @@ from trainer.rollouts.loading import (
     quality_of,
     rules_of,
 )
+from trainer.rollouts.outliers.rollouts import limit_outliers, recovered_parent
+from trainer.rollouts.outliers.search import Usual
 from trainer.rollouts.quality import check_critic_observations, check_rollouts
 from trainer.rollouts.symmetry.check import mirror_of, usable_mirror
 from trainer.rollouts.training_set import rescale_and_build
@@ -62,6 +64,9 @@ def train(job: Job, reporter: Reporter, cache: PrefetchCache) -> Result:
         loaded = load_replay(job.rollouts, settings.replay_experiences, rules, notices, cache)
     else:
         loaded = load_rollouts(_choose(job), rules, notices, cache)
+    space, usual = job.contract.action_space, Usual.of(parent.normalisers, settings.gamma)
+    loaded = limit_outliers(loaded, space, usual, notices)
+    parent = recovered_parent(parent, loaded, settings.gamma, notices)
     new = [item for item in loaded if item.entry.is_new] or loaded
     check_rollouts([quality_of(item, rules, cache) for item in new], job.contract, notices)
     reporter.report_activity("preparing the training set", 0.05)

@@ -17,14 +17,15 @@ import numpy as np
 import orjson
 
 from daemon.ledger.records import RolloutRow
+from schemas.errors import HotlapError
 from schemas.rollout.cache import load_rollout
 from schemas.rollout.repeats import ROLLOUTS_COMPARED, Repeats, RowSummary, find_repeats, rows_from_text
 from schemas.rollout.rollout import Rollout
-from schemas.storage.files import REAL_DISK, Disk, write_atomic
-from schemas.storage.held_open import retry_while_held_open
+from schemas.storage.files import Disk, read_with_retries, write_atomic
 from schemas.storage.layout import ProjectPaths
 
 ROWS_REMEMBERED = 1 << 20
+_MAX_SUMMARY_BYTES = 1 << 29
 _ONE_STEP_EPISODES = 0.5
 """If more steps than this end an episode, episodes of one step belong to the game."""
 
@@ -100,16 +101,20 @@ class Examiner:
 
 
 def _load_summaries(path: Path) -> dict[str, RowSummary]:
-    """Return the summaries that `save` stored, by content hash; none if the file is missing or damaged."""
+    """Return the summaries that `save` stored, by content hash; none if the file is missing, damaged or wrong."""
     try:
-        data = retry_while_held_open(path.read_bytes, pause=REAL_DISK.pause)
+        data = read_with_retries(path, limit=_MAX_SUMMARY_BYTES)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             names = orjson.loads(file["names"].tobytes())
+            if not all(isinstance(text, str) for pair in names for text in pair):
+                return {}
             return {
                 sha256: RowSummary.stored(name, file[f"hashes_{k}"], file[f"sample_{k}"])
                 for k, (sha256, name) in enumerate(names)
             }
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, HotlapError, MemoryError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        return {}
+    except (OverflowError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):  # of odd zip files
         return {}
 
 

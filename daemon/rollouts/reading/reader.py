@@ -26,6 +26,7 @@ from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.meaning.separation import has_shared_index, separate_agents
 from schemas.rollout.reader import finished, parse_rollout
 from schemas.rollout.rollout import MAX_ROLLOUT_BYTES, LeftOut, Recovered, Rollout
+from schemas.storage.careful_open import LinkInTheWay
 from schemas.storage.files import REAL_DISK, Disk, read_regular, sha256_of
 from schemas.storage.held_open import is_surely_held_open, may_be_held_open
 from schemas.storage.layout import ProjectPaths
@@ -116,7 +117,8 @@ def ingest(
     try:
         store_rollout(paths.cached_rollout(sha256), rollout, rules, disk=disk)
     except OSError as error:
-        reason = f"its arrays cannot be stored: {error.strerror} -> free some disk space [E_STORE]"
+        remedy = "remove the link" if isinstance(error, LinkInTheWay) else "free some disk space"
+        reason = f"its arrays cannot be stored: {error.strerror} -> {remedy} [E_STORE]"
         with contextlib.suppress(OSError):
             if is_folder(paths.cached_rollout(sha256)):
                 moved = set_aside(paths.cached_rollout(sha256), at_s=REAL_CLOCK.utc_s(), disk=disk)

@@ -2,9 +2,9 @@
 
 In the daemon, parsing a large file would block all threads, and separating agents would load scipy.
 
-The child is `python -m daemon.rollouts.reading.reader_process PROJECT`. It gets requests as JSON lines on stdin, stores
-the arrays, and writes the outcomes as JSON lines to stdout. It is kept while files keep coming, because its start takes
-longer than most files.
+The child is `python -m daemon.rollouts.reading.reader_process PROJECT STATE`. It gets requests as JSON lines on stdin,
+stores the arrays, and writes the outcomes as JSON lines to stdout. It is kept while files keep coming, because its
+start takes longer than most files.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class ReaderProcess:
 
     def _start(self) -> ProcessTree:
         project = self._paths.project
-        command = module_command("daemon.rollouts.reading.reader_process", str(project))
+        command = module_command("daemon.rollouts.reading.reader_process", str(project), str(self._paths.state))
         environment = {**child_environment(), "OPENBLAS_NUM_THREADS": "1"}  # its threads would compete with the game
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         return ProcessTree(command, project=project, environment=environment, cwd=working_folder(project), **streams)
@@ -203,11 +203,12 @@ def _decode(output: bytes) -> Outcome:
     return Accepted(**document)
 
 
-def main(project: str) -> None:
+def main(project: str, state: str) -> None:
     """Read the requested files, and write their outcomes to stdout. Ends when the daemon ends or closes stdin."""
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     end_with_parent(lambda descriptor: _queue_lines(descriptor, requests))
-    paths = ProjectPaths(Path(project))
+    usual = ProjectPaths(Path(project))
+    paths = usual if Path(state) == usual.state else ProjectPaths(Path(project), state_folder=Path(state))
     while True:
         request = orjson.loads(requests.get())
         signature = FileSignature(**request["signature"])

@@ -120,6 +120,10 @@ class InboxMessages:
             text = f"{printable(row.name)}: {found}: {row.left_out} experiences are left out -> {remedy(new)}"
             self._context.warn("W_NONFINITE", text)
 
+    def report_suspect(self, rejected: Rejected, is_moved: bool) -> None:
+        """Warn that a rollout was rejected because a cycle failed because of it."""
+        self.report_rejected(rejected, self._context.clock.monotonic(), is_moved=is_moved)
+
     def report_rejected(self, rejected: Rejected, now: float, *, is_moved: bool) -> None:
         """Warn that a file was rejected. After many such warnings, only their number is reported."""
         if not self._limit.allows("W_REJECTED", now):

@@ -19,7 +19,11 @@ SECTIONS: Mapping[str, range] = {
     "Crash, disk, clock": range(36, 51),
     "Trainer": range(51, 64),
     "Engine side, console, config, instances": range(64, 73),
+    "Failures that the data or the parent cause": range(73, 78),
+    "A damaged ledger": range(80, 85),
+    "Stored arrays and trainers' results": range(85, 90),
     "Entries of other programs, daemons in containers": range(90, 94),
+    "A folder that came from someone else, or was moved": range(95, 100),
 }
 
 _INPUT = {
@@ -117,6 +121,50 @@ _AROUND = {
     72: Row("unusual paths: spaces, Unicode, %, [x], 300 characters", "used like other paths"),
 }
 
+_CAUSES = {
+    73: Row(
+        "a rollout makes the training of its cycle, or of later ones, fail",
+        "the column and the value are named; it is rejected, and the rest is trained at once",
+    ),
+    74: Row("kill -9 while such a rollout is rejected", "the next start continues without it; nothing is lost"),
+    75: Row(
+        "memory runs out because of one giant rollout", "after a second attempt it is rejected, and the rest is trained"
+    ),
+    76: Row(
+        "the published checkpoint cannot be trained further: damaged, missing, or with ruined statistics",
+        "the cycle continues from an older one, which is named",
+    ),
+    77: Row("the trainer crashes again and again with one parent", "an older parent is tried before the cycle parks"),
+}
+
+_LEDGER = {
+    80: Row(
+        "a wrong value in a row: any column, another type, invalid UTF-8, one wrong character of JSON",
+        "the ledger is kept as a copy and rebuilt; every other row is kept",
+    ),
+    81: Row("tables, indices, views or triggers that are not Hotlap's", "none of them runs; the ledger is rebuilt"),
+    82: Row("a journal of another file next to the ledger", "kept under another name; the ledger is used without it"),
+    83: Row("the ledger damaged while the project is paused or a cycle is parked", "it is still paused or parked"),
+    84: Row("a ledger of very many cycles", "`history` and a start take time in proportion, not more"),
+}
+
+_STORED = {
+    85: Row("arrays in State/cache with a right checksum and wrong content", "the rollout's own file is read instead"),
+    86: Row("rollouts of any kind", "reading takes less than 10 bytes of memory for each byte of a large file"),
+    87: Row(
+        "a result that names other folders or files, or impossible numbers",
+        "a failed attempt; nothing outside the staging folder is read, written or published",
+    ),
+    88: Row(
+        "a trainer that does not end after its result, or writes on",
+        "ended within `stop_grace_s`; its result counts if its files are unchanged",
+    ),
+    89: Row(
+        "a training script that writes links, folders, or checkpoints of impossible epochs",
+        "these are not read; the other checkpoints are ranked",
+    ),
+}
+
 _FOREIGN = {
     90: Row(
         "a file in the place of a folder of Hotlap, or a folder in the place of a file",
@@ -136,4 +184,23 @@ _FOREIGN = {
     ),
 }
 
-ROWS: Mapping[int, Row] = {**_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_FOREIGN}
+_FOLDERS = {
+    95: Row(
+        "a folder of Hotlap is a link, at the start or later",
+        "refused by name, later no cycle starts; nothing in its target is listed, changed or removed",
+    ),
+    96: Row(
+        "a log, the ledger or another file of Hotlap is a link, a pipe, or has a second name",
+        "refused by name; a file with a second name (a hard link) is replaced by a copy",
+    ),
+    97: Row(
+        "two projects use one Models, by a link or a mount",
+        "the second is refused, and the first is named",
+    ),
+    98: Row("two projects name one State; a project inside another one", "the second is refused"),
+    99: Row("a project that was moved, renamed or copied, also with links to its folders", "it continues"),
+}
+
+ROWS: Mapping[int, Row] = {
+    **_INPUT, **_WATCHER, **_CRASH, **_TRAINER, **_AROUND, **_CAUSES, **_LEDGER, **_STORED, **_FOREIGN, **_FOLDERS,
+}  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scripts.faults.lib.seeded_bug import Replacement, SeededBug
 
 _INPUT_FILES = "tests/faults/input/test_input_files.py"
+_FAILED_DATA = "tests/faults/process/test_failed_data.py"
 _TRAINER_OUTPUT = "tests/faults/process/test_trainer_output.py"
 
 DAEMON_BUGS = (
@@ -69,8 +70,8 @@ DAEMON_BUGS = (
         (
             Replacement(
                 "daemon/publishing/publish.py",
-                "    check_probe(model)\n    if differences := contract.differences(model.contract):\n",
-                "    if differences := contract.differences(model.contract):\n",
+                "    check_probe(model)\n    differences = list(contract.differences(model.contract))\n",
+                "    differences = list(contract.differences(model.contract))\n",
             ),
         ),
         (f"{_TRAINER_OUTPUT}::test_a_model_that_is_not_what_was_trained_is_never_published",),
@@ -119,7 +120,7 @@ DAEMON_BUGS = (
         "a cycle's mean reward is not weighted by experiences",
         (
             Replacement(
-                "daemon/ledger/cycle_table.py",
+                "daemon/ledger/rows.py",
                 "sum(reward_mean * experiences) / sum(experiences)",
                 "avg(reward_mean)",
             ),
@@ -189,5 +190,15 @@ DAEMON_BUGS = (
             ),
         ),
         ("tests/daemon/publishing/test_behaviour_candidates.py",),
+    ),
+    SeededBug(
+        "a rollout that made a cycle fail is trained on again",
+        (Replacement("daemon/ledger/rows.py", "{COUNTS_SQL} AND suspect = '')", "{COUNTS_SQL})"),),
+        (f"{_FAILED_DATA}::test_a_rollout_that_makes_a_cycle_fail_is_rejected_and_the_others_are_trained_at_once",),
+    ),
+    SeededBug(
+        "a cycle that goes back forgets it at a restart",
+        (Replacement("daemon/training/recovery/parents.py", "if back is None or back.cycle != cycle.id:", "if True:"),),
+        (f"{_FAILED_DATA}::test_a_restart_continues_with_the_parent_that_the_cycle_went_back_to",),
     ),
 )

@@ -7,6 +7,8 @@ from scripts.faults.lib.seeded_bug import Replacement, SeededBug
 _TRAINER_OUTPUT = "tests/faults/process/test_trainer_output.py"
 _DESCENDANTS = "tests/faults/process/test_trainers_descendants.py"
 
+_DIAGNOSIS = "tests/trainer/worker/test_diagnosis.py"
+
 TRAINER_BUGS = (
     SeededBug(
         "no fsync of the folder after a rename",
@@ -138,5 +140,16 @@ TRAINER_BUGS = (
             ),
         ),
         ("tests/trainer/checkpoints/test_lineage.py",),
+    ),
+    SeededBug(
+        "a rollout with a far value is blamed without a test",
+        (
+            Replacement(
+                "trainer/worker/diagnosis.py",
+                "if hashes and hashes not in tested and self._works(self._without(hashes)):",
+                "if hashes and hashes not in tested:",
+            ),
+        ),
+        (f"{_DIAGNOSIS}::test_a_parent_whose_weights_make_every_training_fail_is_blamed_and_a_far_value_is_not",),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import orjson
 import pytest
 
 from daemon.diagnostics.data_health import check_data
-from daemon.rollouts.reading.examination import find_double_done
+from daemon.rollouts.reading.examination import _load_summaries, find_double_done
 from schemas.job import Event, Job
 from schemas.rollout.rollout import Rollout
 from tests.faults.support.harness import InstantHarness, train, violations
@@ -106,6 +107,34 @@ def test_the_comparison_survives_a_restart_if_used_files_are_removed(make):
     engine.export()
     harness.until_version(2)
     assert [used.row.experiences for used in harness.ledger.rollouts_of(2)] == [64]
+
+
+def _summaries(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+_NAMES = np.frombuffer(orjson.dumps([["a" * 64, "one.json"]]), dtype=np.uint8)
+_HASHES, _SAMPLE = np.arange(64, dtype=np.uint64), np.zeros((64, 18), np.float32)
+WRONG_SUMMARIES = {
+    "no names": _summaries(names=np.frombuffer(b"7", np.uint8)),
+    "a number for a name": _summaries(names=np.frombuffer(b"[[1,2]]", np.uint8), hashes_0=_HASHES, sample_0=_SAMPLE),
+    "other hashes": _summaries(names=_NAMES, hashes_0=_HASHES.astype(np.float64), sample_0=_SAMPLE),
+    "nan in the sample": _summaries(names=_NAMES, hashes_0=_HASHES, sample_0=np.full_like(_SAMPLE, np.nan)),
+    "objects": _summaries(names=_NAMES, hashes_0=np.array([{}], object), sample_0=_SAMPLE),
+    "texts": _summaries(names=_NAMES, hashes_0=_HASHES, sample_0=np.array([["a"]])),
+}
+
+
+@pytest.mark.fault(85)
+@pytest.mark.parametrize("fault", WRONG_SUMMARIES)
+def test_wrong_summaries_of_earlier_rollouts_are_ignored(tmp_path, fault):
+    path = tmp_path / "compared_rollouts.npz"
+    path.write_bytes(WRONG_SUMMARIES[fault])
+    assert _load_summaries(path) == {}
+    path.write_bytes(_summaries(names=_NAMES, hashes_0=_HASHES, sample_0=_SAMPLE))
+    assert list(_load_summaries(path)) == ["a" * 64]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x93NUMPY"])

@@ -94,9 +94,9 @@ def test_a_closed_console_interrupts_a_cycle_once():
 
 
 def test_out_of_memory_is_tried_a_second_time():
-    assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_ATTEMPTS)
+    assert reason(-9) == Failed(reason(-9).why, ExitCode.TEMPORARY, MEMORY_ATTEMPTS, is_memory=True)
     assert reason(75, Failure(code="E_MEMORY", message="x")) == Failed(
-        "x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS
+        "x [E_MEMORY]", ExitCode.TEMPORARY, MEMORY_ATTEMPTS, is_memory=True
     )
 
 

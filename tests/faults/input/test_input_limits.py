@@ -137,6 +137,31 @@ def test_more_values_than_fit_are_refused_before_they_are_parsed(tmp_path, data)
     assert grown_mb < len(data) / 1e6 + 20
 
 
+_ROW = b'{"state":[%b],"action":{"a":0},"reward":0,"done":false,"log_prob":0,"value":0}'
+COSTLY = {
+    "nan everywhere": (
+        b'{"experiences":[' + b",".join([_ROW % b",".join([b"nan"] * 50)] * 18_000) + b"]}",
+        "E_NONFINITE",
+    ),
+    "small experiences, one nan": (
+        b'{"experiences":[' + b",".join([_ROW % b"0"] * 60_000) + b"," + _ROW % b"nan" + b"]}",
+        "whole",
+    ),
+    "one state of empty objects": (b'{"experiences":[' + _ROW % b",".join([b"{}"] * 1_500_000) + b"]}", "E_TOO_BIG"),
+    "a million names": (b"{" + b",".join(b'"%x":0' % number for number in range(500_000)) + b"}", "E_TOO_BIG"),
+}
+
+
+@pytest.mark.fault(86)
+@pytest.mark.parametrize("name", COSTLY)
+def test_reading_takes_less_than_ten_times_the_size_of_a_large_file(tmp_path, name):
+    data, expected = COSTLY[name]
+    (tmp_path / "file").write_bytes(data)
+    code, grown_mb = measure_read(tmp_path / "file")
+    assert code == expected
+    assert grown_mb < 10 * len(data) / 1e6
+
+
 @pytest.mark.fault(15)
 def test_one_long_text_in_a_column_does_not_multiply_the_memory(tmp_path):
     """Check the memory: a numpy array of these texts would need 80 GB, because all rows have the longest length."""

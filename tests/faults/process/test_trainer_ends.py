@@ -18,7 +18,7 @@ from daemon.training.exit_reason import CLOSING_S
 from schemas.job import Ready
 from schemas.process.exit_codes import CONTROL_C
 from schemas.process.group import PosixSession
-from tests.fakes.trainer import SLEEPER
+from tests.fakes.trainer import GO_ON_NAME, SLEEPER
 from tests.faults.support.children import (
     begin_cycle,
     end,
@@ -58,6 +58,7 @@ harness.until(lambda: False, timeout_s=60.0)
         ("silent", "silence_timeout_s", "sent no event"),
         pytest.param("stops", "silence_timeout_s", "sent no event", marks=needs_posix("SIGSTOP")),
         ("deaf", "silence_timeout_s", "sent no event"),
+        ("closes its output", "silence_timeout_s", "sent no event"),
         ("talks on", "progress_timeout_s", "no progress"),
         ("talks on", "training_timeout_s", "took longer than"),
     ],
@@ -83,6 +84,22 @@ def test_a_trainer_that_hangs_is_ended_and_the_daemon_does_not_wait_for_it(fresh
         object.__setattr__(harness.settings.daemon, limit, 60.0)
         begin_cycle(harness, "", first=3)
         harness.until_published(2)
+
+
+@pytest.mark.fault(88)
+def test_a_trainer_that_writes_on_after_its_result_is_killed_and_its_result_counts(fresh_project):
+    with opened(fresh_project(), attempts=1, stop_grace_s=0.5) as harness:
+        begin_cycle(harness, "writes on")
+        harness.until_published(1)
+        [trainer] = harness.launcher.started
+        folder = harness.paths.cycle_folder(1)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        harness.until((harness.paths.state / GO_ON_NAME).exists)
+        begin_cycle(harness, "", first=3)
+        harness.until_published(2)
+        assert is_gone(trainer.pid)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert b"written after the result" not in b"".join(before.values())
 
 
 @pytest.mark.fault(54)
@@ -170,6 +187,7 @@ def test_a_trainer_that_cannot_be_killed_is_reported_and_no_other_starts(fresh_p
 
 
 @pytest.mark.fault(55)
+@pytest.mark.fault(88)
 def test_a_trainer_that_is_done_but_does_not_end_prevents_the_next_one(fresh_project):
     with InstantHarness(fresh_project()) as harness:
         harness.launcher.start = lambda spec, *, sends_events: (

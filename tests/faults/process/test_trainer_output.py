@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
+import shutil
 from pathlib import Path
 
 import psutil
@@ -200,6 +202,27 @@ def test_nothing_is_published_if_no_epoch_has_a_finite_loss(a_training, tmp_path
 
 
 # Checkpoints
+
+
+@pytest.mark.fault(89)
+def test_checkpoints_that_a_script_wrote_as_links_folders_or_impossible_epochs_are_not_ranked(a_training, tmp_path):
+    folder, outside = tmp_path / "staging", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    for name in ("model_epoch_1.pt", "model_epoch_99999999999999999999.pt", "model_epoch_007.pt", "model_epoch_x.pt"):
+        shutil.copy(a_training / "model_epoch_1.pt", folder / name)
+    (folder / "model_epoch_3.pt").mkdir()
+    (outside / "mine.json").write_bytes(b"mine")
+    shutil.copy(a_training / "model_epoch_2.pt", outside)
+    with contextlib.suppress(OSError):  # Windows does not allow everyone to make links
+        (folder / "model_epoch_2.pt").symlink_to(outside / "model_epoch_2.pt")
+        (folder / "model_epoch_1.json").symlink_to(outside / "mine.json")
+    reporter = MemoryReporter()
+    result = run_job(sample_job(folder, kind="select"), reporter)
+    assert result.epoch == 1
+    assert sorted(result.files) == ["model_analysis.json", "model_epoch_1.json", "model_epoch_1.pt"]
+    assert (outside / "mine.json").read_bytes() == b"mine"
+    assert reporter.codes() == ["W_CHECKPOINT"]
 
 
 @pytest.mark.fault(61)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
 from scripts.faults.kill_sweep import SweepResult
+from scripts.faults.lib.progress import NoProgress, Progress
 from tests.faults.support.disk import FAULTS, Op, TestDisk, failing
 from tests.faults.support.harness import InstantHarness, violations
 
@@ -48,13 +49,22 @@ def count_operations(folder: Path) -> int:
 
 
 def sweep_faults(
-    make_project: Callable[[], Path], faults_at: Callable[[int], Iterable[str]], *, times: int = 1, every: int = 1
+    make_project: Callable[[], Path],
+    faults_at: Callable[[int], Iterable[str]],
+    *,
+    times: int = 1,
+    every: int = 1,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Run a cycle for each operation: it and the next `times` - 1 fail with the faults that `faults_at` names."""
-    result = SweepResult()
-    for number in range(1, count_operations(make_project()) + 1, every):
-        for name in faults_at(number):
-            broken = run_a_cycle(make_project(), failing(number, FAULTS[name], times=times))
-            result.points[name] += 1
-            result.violations += [f"operation {number} failed {times} times with {name}: {wrong}" for wrong in broken]
+    result, progress = SweepResult(), progress or NoProgress()
+    points = [
+        (number, name) for number in range(1, count_operations(make_project()) + 1, every) for name in faults_at(number)
+    ]
+    progress.begin(f"operations that fail {times} times", len(points))
+    for number, name in points:
+        broken = run_a_cycle(make_project(), failing(number, FAULTS[name], times=times))
+        result.points[name] += 1
+        result.violations += [f"operation {number} failed {times} times with {name}: {wrong}" for wrong in broken]
+        progress.advance(violations=broken)
     return result

@@ -17,6 +17,8 @@ from daemon.rollouts.inbox import Inbox
 from daemon.runtime.context import Context
 from daemon.runtime.failure_messages import CLEARED_BY_SUCCESS, describe_failure
 from daemon.runtime.loop import Mailbox
+from daemon.runtime.project_mark import require_own_project
+from daemon.runtime.state_folder import with_state_setting
 from daemon.service import Service
 from daemon.training.runner import Runner
 from daemon.ui.snapshot import SystemStats
@@ -37,9 +39,8 @@ def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
     output = Path(job.output)
     epochs = [0] if job.kind == "initial" else list(range(1, EPOCHS + 1))
     files = {f"model_epoch_{epoch}.pt": f"checkpoint {job.policy_version} {epoch}".encode() for epoch in epochs}
-    model = make_model(
-        version=job.policy_version, seed=job.policy_version, observation_size=job.contract.observation_size
-    )
+    size, hidden = job.contract.observation_size, job.hidden_sizes[0]
+    model = make_model(version=job.policy_version, seed=job.policy_version, observation_size=size, hidden=hidden)
     new = tuple(rollout.sha256 for rollout in job.rollouts if rollout.is_new)
     lineage = model.lineage.model_copy(update={"epoch": epochs[-1], "rollouts": new})
     files[f"model_epoch_{epochs[-1]}.json"] = model_to_bytes(dataclasses.replace(model, lineage=lineage))
@@ -135,7 +136,9 @@ class InstantHarness:
         hidden_sizes: tuple[int, ...] = (8, 8),  # those of `make_model`
         **daemon: object,
     ) -> None:
-        self.paths = ProjectPaths(folder, str(daemon.get("engine_path", "")))
+        paths = ProjectPaths(folder, str(daemon.get("engine_path", "")))
+        self.paths = with_state_setting(paths, DaemonSettings(state_dir=str(daemon.get("state_dir", ""))))
+        require_own_project(self.paths)
         self.paths.make()
         self.clock = clock or FakeClock()
         self.mailbox = Mailbox()

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,14 @@ AT_ANY_TIME = {
 }
 MAX_PASSES = 3000  #: a daemon without faults must recover in fewer passes
 BAD = ("truncated", "empty", "nul", "no json", "no rollout")
+DAMAGE = {
+    "no table": ("DROP TABLE step",),
+    "no trigger": ("DROP TRIGGER rollout_counts_once",),
+    "a trigger": ("CREATE TRIGGER t AFTER INSERT ON rollout BEGIN DELETE FROM rollout; END",),
+    "a wrong value": ("INSERT OR REPLACE INTO meta VALUES ('notices', '{')",),
+    "a path": ("INSERT OR REPLACE INTO file VALUES ('../../x', 1, 1, 1, 'x')",),
+    "no phase": ("INSERT INTO cycle (id, kind, cause, phase, created_s) VALUES (9999, 'train', '', 'x', 0)",),
+}
 NAMES = st.integers(0, 9)
 AFTERWARDS = st.tuples(st.integers(0, 3), st.sampled_from((0, 1, 2, 3, 5, 12, 30)))
 """What follows a step: how many rollouts the engine writes, and how many passes the daemon makes."""
@@ -366,6 +374,22 @@ class DaemonMachine(RuleBasedStateMachine):
         self.clock.pass_s(seconds)
         self._continue(afterwards)
 
+    @precondition(lambda self: self.harness is None and self.paths.ledger.exists())
+    @rule(how=st.sampled_from(sorted(DAMAGE)), afterwards=AFTERWARDS)
+    def damage_ledger(self, how: str, afterwards: tuple[int, int] = (0, 0)) -> None:
+        """Change the ledger as Hotlap never does, and start the daemon: it knows what was used where, as before."""
+        COUNTS[f"ledger: {how}"] += 1
+        self.disk.heal()
+        with closing(sqlite3.connect(self.paths.ledger, isolation_level=None)) as db:
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                return  # a kill during the first start has left it empty
+            for statement in DAMAGE[how]:
+                db.execute(statement)
+        self.start()
+        assert self.harness is not None
+        assert "W_LEDGER_REBUILT" in self.harness.warnings()
+        self._continue(afterwards)
+
     # Invariants
 
     @invariant()
@@ -380,7 +404,7 @@ class DaemonMachine(RuleBasedStateMachine):
         self._count()
 
     def _count(self) -> None:
-        contents = read_ledger(self.paths, daemon_runs=self.harness is not None)
+        contents = read_ledger(self.paths)
         now = {rollout.sha256: rollout.cycle_id for rollout in contents.rollouts}
         assert len(now) == len(contents.rollouts), "a content is in the ledger twice"
         assert now.keys() <= self.good, "something counts that is not a rollout"
@@ -452,7 +476,7 @@ class DaemonMachine(RuleBasedStateMachine):
 
     def _left_over(self) -> set[str]:
         """Return the hashes of files in Exports that neither count nor were rejected."""
-        contents = read_ledger(self.paths, daemon_runs=True)
+        contents = read_ledger(self.paths)
         counted = {rollout.sha256 for rollout in contents.rollouts}
         return {
             file.sha256

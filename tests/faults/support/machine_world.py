@@ -14,7 +14,7 @@ from daemon.ledger.records import FileSignature, RolloutRow
 from daemon.process.child import Child, ChildSpec
 from daemon.rollouts.reading.examination import Examiner
 from daemon.rollouts.reading.reader import Outcome, compare_with_earlier, ingest
-from schemas.job import EpochDone, Event, Failure, Job, Ready, Result
+from schemas.job import EpochDone, Event, Failure, Job, Ready, Result, Suspect
 from schemas.rollout.meaning.rules import ReadingRules
 from schemas.storage.files import Disk, sha256_of
 from schemas.storage.layout import ProjectPaths
@@ -25,8 +25,9 @@ from tests.helpers import FakeClock
 
 SUCCEEDING = ("ok",)
 FAILING = ("fails", "asks for another try", "is killed", "hangs", "hangs and ignores", "ends without a result")
+BLAMING = ("names its first rollout", "names all its rollouts", "blames its parent")
 DAMAGING = ("nan weights", "wrong probe", "wrong shapes", "torn checkpoint", "no checkpoint", "nan losses")
-BEHAVIOURS = (*SUCCEEDING, *FAILING, *DAMAGING)
+BEHAVIOURS = (*SUCCEEDING, *FAILING, *BLAMING, *DAMAGING)
 
 
 class Killed(BaseException):
@@ -165,6 +166,12 @@ def script_of(behaviour: str, job: Job) -> tuple[deque[Event], int | None]:
     match behaviour:
         case "fails":
             return deque([ready, Failure(code="E_DATA", message="no good")]), 65
+        case "names its first rollout" | "names all its rollouts":
+            named = job.rollouts[: None if "all" in behaviour else 1]
+            suspects = tuple(Suspect(sha256=r.sha256, name=r.name, reason="a reward is 9e+11") for r in named)
+            return deque([ready, Failure(code="E_PROBE", message="no good", suspects=suspects)]), 65
+        case "blames its parent":
+            return deque([ready, Failure(code="E_PROBE", message="no good", blames_parent=True)]), 65
         case "asks for another try":
             return deque([ready, Failure(code="E_MEMORY", message="no memory")]), 75
         case "is killed":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daemon.diagnostics.invariants import Invariant
 from scripts.faults.lib.disk_recorder import DiskRecorder
+from scripts.faults.lib.progress import Progress
 from scripts.faults.powerloss import Check, Exploration, explore
 from tests.faults.support.harness import InstantHarness, train, violations
 
@@ -50,7 +51,8 @@ def make_check(published: int) -> Check:
     return find_violations
 
 
-def explore_a_cycle(folder: Path, *, restart_every: int = 1) -> Exploration:
+def explore_a_cycle(folder: Path, *, restart_every: int = 1, progress: Progress | None = None) -> Exploration:
     """Check the states after a power cut at every operation of one cycle of the project in `folder`."""
     recorder, ledgers, published = record(folder)
-    return explore(recorder, folder, ledgers, make_check(published), restart_every=restart_every)
+    check = make_check(published)
+    return explore(recorder, folder, ledgers, check, restart_every=restart_every, progress=progress)

@@ -61,7 +61,7 @@ def test_messages_name_the_command_that_works(monkeypatch):
 
 
 def test_an_extra_is_named_by_its_packages():
-    assert commands.packages_of("online") == ("gymnasium",)
+    assert commands.packages_of("online") == ("gymnasium", "PyYAML")
     assert commands.packages_of("rocket") == ("gymnasium", "rocketsim")
 
 
@@ -75,9 +75,9 @@ def test_an_installed_packages_extra_is_read_from_its_metadata(monkeypatch, tmp_
 
 def test_packages_are_installed_with_what_the_environment_has(monkeypatch):
     python = commands.quoted(sys.executable)
-    assert commands.install_command("online") == f"{python} -m pip install gymnasium"
+    assert commands.install_command("online") == f"{python} -m pip install gymnasium PyYAML"
     monkeypatch.setattr(commands.PathFinder, "find_spec", lambda name: None)
-    assert commands.install_command("online") == f"uv pip install --python {python} gymnasium"
+    assert commands.install_command("online") == f"uv pip install --python {python} gymnasium PyYAML"
 
 
 def test_a_process_that_uses_distutils_gets_no_warning_of_setuptools(monkeypatch):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ def results_of(folder):
 
 
 def test_experts_become_policies(tmp_path):
+    pytest.importorskip("av", reason="needs the extra `video`")
     arguments = write_project(tmp_path)
     code, out, err = run([*arguments, "--jobs", "2"])
     assert (code, err) == (0, ""), out
@@ -118,7 +120,7 @@ def test_a_bad_milestone_fails_and_the_others_are_trained(tmp_path):
     assert "the expert's success rate is 0.00, below 0.60" in reasons["WEAK"]
     assert results["WEAK"]["expert_success_rate"] == 0.0
     assert "run() did not return within 3 s" in reasons["HANGS"]
-    assert "its process ended with signal 9 (SIGKILL) -> see logs/KILLS.log" in reasons["KILLS"]
+    assert re.search(r"ended with (signal 9 \(SIGKILL\)|exit code 9) -> see logs/KILLS.log", reasons["KILLS"])
     assert "WEAK_completed.state does not exist, and WEAK is not completed -> complete WEAK first" in reasons["AFTER"]
     assert "TORN" not in reasons["TORN"]
     assert "SAVED_completed.state: the start state cannot be loaded" in reasons["TORN"]
@@ -166,7 +168,7 @@ def test_bad_command_line_is_reported_in_one_line(tmp_path, monkeypatch, capsys,
     from trainer.dagger.cli import main
 
     monkeypatch.chdir(tmp_path)
-    assert main([*write_project(tmp_path), *more]) == 2
+    assert main([*write_project(tmp_path), "--no-record-video", *more]) == 2
     output = capsys.readouterr()
     assert message in output.err
     assert output.err.count("\n") == 1
@@ -174,7 +176,8 @@ def test_bad_command_line_is_reported_in_one_line(tmp_path, monkeypatch, capsys,
 
 
 def test_older_script_name_runs_the_same_program(tmp_path):
-    command = [sys.executable, "scripts/auto_dagger_pipeline.py", *write_project(tmp_path), "--milestone", "X"]
+    command = [sys.executable, "scripts/auto_dagger_pipeline.py", *write_project(tmp_path), "--no-record-video"]
+    command += ["--milestone", "X"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert (

@@ -375,7 +375,7 @@ class Threaded(Line):
         threading.Thread(target=lambda: time.sleep(10**6)).start()
 gymnasium.register("Threaded-v0", Threaded)
 from trainer.cli import main
-from trainer.common.process_end import exit_with
+from schemas.process.ending import exit_with
 exit_with(main(["online", "--config", "config.toml"]))
 """
 

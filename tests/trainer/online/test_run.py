@@ -306,7 +306,7 @@ def test_a_second_run_in_the_same_folder_is_rejected(tmp_path, capsys):
     for arguments in ((), ("--resume",)):
         assert run(tmp_path, *arguments) == 78
         folder = tmp_path / "logs" / "latest_run"
-        message = f"another run, process {child.pid}, uses {folder} -> wait until it ends or stop it"
+        message = f"another run, process {child.pid}, uses {folder.as_posix()} -> wait until it ends or stop it"
         assert message in capsys.readouterr().err
     child.kill()
     child.communicate()
@@ -443,7 +443,7 @@ def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch):
     assert f"rocketsim is not installed -> {pip} gymnasium rocketsim [E_EXTRA]" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     assert run(tmp_path) == 78
-    assert f"gymnasium is not installed -> {pip} gymnasium [E_EXTRA]" in capsys.readouterr().err
+    assert f"gymnasium is not installed -> {pip} gymnasium PyYAML [E_EXTRA]" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "wandb", None)
     path = config(tmp_path, env="racing")
     path.write_text(path.read_text().replace("tensorboard = false", "tensorboard = false\nwandb = true"))

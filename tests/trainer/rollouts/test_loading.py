@@ -1,5 +1,8 @@
 """The choice of old rollouts, rollouts that cannot be read, and held-out segments."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import orjson
 import pytest
@@ -13,6 +16,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.v2 import rollout_to_v2
 from schemas.storage.files import sha256_of
 from tests.cars import shared_index_rollout
+from tests.faults.support.cache_files import wrong_files
 from tests.helpers import v1_bytes, v1_document
 from tests.trainer.toy import STEER, columns
 from trainer.common.prefetch_cache import PrefetchCache
@@ -198,6 +202,22 @@ def test_arrays_that_were_read_under_other_rules_are_not_used(tmp_path):
     prefetch_rollout(entry, rules, cache)
     [item] = load_rollouts([entry], limited, Notices(MemoryReporter()), cache)
     assert np.abs(item.rollout.observations).max() == 0.5
+
+
+@pytest.mark.fault(85)
+def test_stored_arrays_with_wrong_content_are_replaced_by_those_of_the_file(tmp_path):
+    good = columns(16)
+    entry = stored(tmp_path, "one", good)
+    rules = NO_RULES.for_contract(CONTRACT, "model")
+    other = dataclasses.replace(good, rewards=good.rewards + 1)
+    store_rollout(Path(entry.cache), other)
+    [item] = load_rollouts([entry], rules, Notices(MemoryReporter()), PrefetchCache())
+    np.testing.assert_array_equal(item.rollout.rewards, other.rewards)  # possible arrays are used
+    for data in wrong_files(good).values():
+        Path(entry.cache).write_bytes(data)
+        [item] = load_rollouts([entry], rules, Notices(MemoryReporter()), PrefetchCache())
+        np.testing.assert_array_equal(item.rollout.observations, good.observations)
+        np.testing.assert_array_equal(item.rollout.rewards, good.rewards)
 
 
 def test_rollouts_whose_agents_share_an_index_are_separated_and_reported_once(tmp_path):

@@ -19,6 +19,7 @@ from tests.trainer.worker.test_serve import serve
 from tests.trainer.worker.test_train import notice, very_different
 from trainer.checkpoints.checkpoint import checkpoint_from, document_bytes, load_document
 from trainer.common.reporting.reporter import MemoryReporter
+from trainer.off_policy.learner import OffPolicyLearner
 from trainer.worker.jobs import run_job
 
 SMALL = {"algorithm": "td3", "gamma": 0.5, "critic_sizes": (32,), "updates_per_experience": 0.2, "epochs": 3}
@@ -433,3 +434,35 @@ def test_a_later_ranking_of_the_same_files_chooses_the_same_epoch(tmp_path):
     )
     assert run_job(job, MemoryReporter()).epoch == chosen
     assert (loop.output / "model_analysis.json").read_bytes() == files
+
+
+def test_rollouts_of_the_untrained_policy_have_targets_over_one_step_only(tmp_path, monkeypatch):
+    """Except in the first cycle, which has no others."""
+    learners = []
+
+    def spy(*arguments):
+        learners.append(OffPolicyLearner(*arguments))
+        return learners[-1]
+
+    monkeypatch.setattr("trainer.worker.train.OffPolicyLearner", spy)
+    env = Bandit(space=STEER)
+    loop = small(env, tmp_path, return_steps=3)
+    rollouts = [env.play(loop.start(), 16)]
+    for steps in (24, 32):
+        rollouts.append(env.play(loop.train(*in_time(loop, rollouts)), steps))
+    loop.train(*in_time(loop, rollouts))
+    first, second, third = (rollout.size for rollout in rollouts)
+    assert len(learners[0]._replay.row_N) == 2 * first
+    replay, gamma = learners[2]._replay, loop.settings.gamma
+    assert len(replay.row_N) == first + 2 * (second + third)
+    several = np.isclose(replay.discount_N, gamma**2) | np.isclose(replay.discount_N, gamma**3)
+    rows = replay.row_N.numpy()[several]
+    assert ((rows < second) | (rows >= first + second)).all()  # the youngest of the old ones come first
+    assert (rows < second).any()
+    assert (rows >= first + second).any()
+
+
+def in_time(loop, rollouts):
+    """Return the rollouts of one cycle each, the last one new."""
+    last = len(rollouts) - 1
+    return [loop.given(one, is_new=index == last, age=last - index) for index, one in enumerate(rollouts)]

@@ -35,7 +35,7 @@ class VideoWriter:
     """One video. The end of the `with` block removes it, unless `finish` was called."""
 
     def __init__(self, folder: Path, frames_per_second: float) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        REAL_DISK.make_folder(folder)
         self._folder = folder
         self._rate = Fraction(frames_per_second).limit_denominator(1000)
         self._unfinished = folder / _UNFINISHED.format(f"{os.getpid()}-{id(self)}")

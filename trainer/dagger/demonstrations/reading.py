@@ -12,7 +12,7 @@ import numpy as np
 
 from schemas.contract import ContinuousActions, DiscreteActions, PolicyContract
 from schemas.errors import HotlapError, RolloutError
-from schemas.rollout.encoding import parse_document, require_size_limits
+from schemas.rollout.encoding import as_utf8, parse_text, require_size_limits
 from schemas.rollout.meaning.majority import Vote, majority_of
 from schemas.rollout.meaning.rules import NO_RULES, ReadingRules
 from schemas.rollout.reader import read_rollout
@@ -71,7 +71,7 @@ def find_recordings(folder: Path) -> Recordings:
         try:
             data = read_with_retries(path, limit=MAX_ROLLOUT_BYTES)
             require_size_limits(data)
-            _, document = parse_document(data)
+            _, document = parse_text(as_utf8(data))
         except (HotlapError, OSError) as error:
             left_out.append(f"{path.name}: {error_text(error)}")
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from schemas.storage.files import write_atomic
+from schemas.storage.files import REAL_DISK, write_atomic
 from trainer.checkpoints.export import export
 from trainer.dagger.messages import MilestoneJob
 from trainer.dagger.milestones import Milestone
@@ -30,7 +30,7 @@ def write_models(
     name, history, best_round = context.milestone.id, progress.history(), progress.best_round
     assert best_round is not None
     folder = Path(context.job.output_dir) / "models" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    REAL_DISK.make_folder(folder)
     for kind, learner, number in (("final", last, len(progress.rounds) - 1), ("best", best, best_round)):
         data = learner.checkpoint(round_number=number, history=history, probe=probe)
         write_atomic(folder / f"dagger_{name}_{kind}.pth", data)
@@ -44,7 +44,7 @@ def write_details(
 ) -> None:
     """Write milestone_details/<ID>.json."""
     folder = Path(job.output_dir) / "milestone_details"
-    folder.mkdir(parents=True, exist_ok=True)
+    REAL_DISK.make_folder(folder)
     expert = progress.expert
     episodes = [{"success": success, "steps": steps} for success, steps in expert.episodes] if expert else []
     document = {

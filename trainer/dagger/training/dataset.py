@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,8 @@ class RoundWriter:
     def __init__(self, folder: Path, number: int) -> None:
         """Create the round's folder. The files of an interrupted attempt at this round are removed."""
         self._folder = round_folder(folder, number)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        REAL_DISK.remove_folder(self._folder)
+        REAL_DISK.make_folder(self._folder)
         self._episodes = self._labels = 0
 
     def add(self, observations: NDArray[Any], labels: Labels) -> None:

@@ -198,7 +198,7 @@ def save_progress(folder: Path, progress: MilestoneProgress) -> None:
     }
     buffer = io.BytesIO()
     torch.save(document, buffer)
-    folder.mkdir(parents=True, exist_ok=True)
+    REAL_DISK.make_folder(folder)
     write_atomic(folder / "progress.pt", buffer.getvalue())
 
 

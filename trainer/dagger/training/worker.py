@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from schemas.job import ExitCode
 from schemas.process.lifeline import die_with_parent
+from schemas.storage.guarded import guard
 from trainer.common import threads
 from trainer.common.exit_codes import failure_of
 from trainer.common.lifeline import Lifeline
@@ -26,6 +28,7 @@ def main() -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     lifeline, events = Lifeline(), EventWriter()
     job = MilestoneJob.from_bytes(lifeline.next_line())
+    guard(Path(job.output_dir))
     # More threads would change the last bits of a policy, and would not be faster at these sizes.
     threads.set_thread_count(1)
     try:

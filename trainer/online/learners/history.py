@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import deque
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -36,6 +37,10 @@ class History:
         """Return all experiences; those of the last batch are new."""
         *old, last = self._batches
         return concatenate([*(replace(one, is_new_B=np.zeros_like(one.is_new_B)) for one in old), last])
+
+    def change(self, changed: Callable[[Experiences], Experiences]) -> None:
+        """Replace each batch by what a function returns for it."""
+        self._batches = deque(map(changed, self._batches))
 
     def save(self, path: Path) -> None:
         """Write all batches to a file, completely or not at all."""

@@ -56,10 +56,23 @@ class ImageLearner(OnlineLearner):
     def _normalise_observations(self, experiences: Experiences) -> tuple[PolicyOutputs, Float64]:
         """Return the network's outputs, and the log_probs when it collected [B]."""
         outputs = self._evaluate_policy(experiences)
-        if not self.trained:
-            returns = first_return_normaliser(experiences, self.settings.train.gamma)
-            self.normalisers = Normalisers(self.normalisers.observations, returns)
+        gamma = self.settings.train.gamma
+        if self.trained:
+            returns = self.normalisers.returns.reaching(experiences.reward_B, gamma)
+        else:
+            returns = first_return_normaliser(experiences, gamma)
+        self.normalisers = Normalisers(self.normalisers.observations, returns)
         return outputs, outputs.logp_B.double().numpy()
+
+    def _limit_outliers(self, experiences: Experiences) -> Experiences:
+        """Return a batch with limited rewards; bytes have no outliers."""
+        images, finals = experiences.observation_BO, experiences.final_observation_FO
+        blank, blank_finals = (np.zeros((len(array), 1), np.float32) for array in (images, finals))
+        limited = super()._limit_outliers(replace(experiences, observation_BO=blank, final_observation_FO=blank_finals))
+        return replace(limited, observation_BO=images, final_observation_FO=finals)
+
+    def _restart_from(self, normalisers: Normalisers) -> None:
+        self.normalisers, self.moments = Normalisers(self.normalisers.observations, normalisers.returns), {}
 
     def _inputs(self, observation_BO: Observations) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(observation_BO))

@@ -30,9 +30,12 @@ from trainer.rollouts.advantages import advantages
 from trainer.rollouts.batch import Batch, as_float32, standardised, unit_weights
 from trainer.rollouts.evaluation import PolicyOutputs, concatenate_outputs, evaluate_policy
 from trainer.rollouts.experiences import Experiences, next_values
+from trainer.rollouts.outliers.recovery import recovered
+from trainer.rollouts.outliers.report import ReportedColumns
+from trainer.rollouts.outliers.search import Usual, find, without_outliers
 from trainer.rollouts.symmetry.check import find_mismatch
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences, symmetric_normaliser
-from trainer.rollouts.training_set import first_return_normaliser
+from trainer.rollouts.training_set import first_return_normaliser, return_deviation
 
 CHECKED_BATCHES = 3
 """In so many batches at the start of a run, a mirror of the config is checked."""
@@ -71,6 +74,7 @@ class OnlineLearner:
         self.device = torch.device("cpu")
         self.moments: dict[str, Any] = {}  #: Adam's moments from a checkpoint
         self.notes: list[str] = []  #: lines for the log; readers empty it
+        self._outliers = ReportedColumns()
         self._updater: Updater | None = None
         self._device_settings = TrainerSettings(
             device=settings.run.device, precision=settings.run.precision, threads=settings.run.threads
@@ -82,6 +86,7 @@ class OnlineLearner:
 
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Update the policy with a batch and return its losses and other values for the logs, by name."""
+        experiences = self._limit_outliers(experiences)
         if iteration < CHECKED_BATCHES:
             self._check_mirror(experiences)
         batch, explained_variance = self._build_batch(experiences)
@@ -137,6 +142,27 @@ class OnlineLearner:
             notify=self._note,
         )
 
+    def _limit_outliers(self, experiences: Experiences) -> Experiences:
+        """Return a batch with each outlier as the number that it counts as, with a note for each column that has one.
+
+        Statistics that outliers made useless in an earlier version start again.
+        """
+        gamma = self.settings.train.gamma
+        found = find(experiences, self.contract.action_space, Usual.of(self.normalisers, gamma))
+        for text in self._outliers.new_in_words(found, experiences):
+            self._note("W_OUTLIERS", text)
+        experiences = without_outliers(experiences, found)
+        recovery = recovered(self.normalisers, experiences.observation_BO, experiences.reward_B, gamma)
+        if text := recovery.in_words():
+            self._note("W_RECOVERED", text)
+            self._restart_from(recovery.normalisers)
+        return experiences
+
+    def _restart_from(self, normalisers: Normalisers) -> None:
+        """Use other statistics. The policy computes what it did; the optimizer starts from scratch."""
+        rescale_inputs(self.network.stacks(), self.normalisers.observations, normalisers.observations)
+        self.normalisers, self.moments = normalisers, {}
+
     def _check_mirror(self, experiences: Experiences) -> None:
         """Add a note if the mirror of the config does not fit the experiences."""
         if self.mirror is not None and self.settings.mirror.is_set:
@@ -184,11 +210,9 @@ class OnlineLearner:
         outputs, behaviour_logp_B = self._normalise_observations(experiences)
         images = None if self.mirror is None else mirrored_experiences(experiences, self.mirror)
         seen = [outputs] if images is None else [outputs, self._evaluate_policy(images)]
-        returns_before = self.normalisers.returns
-        value_B, final_value_F = (
-            returns_before.restored(values.double().numpy()) for values in (outputs.value_B, outputs.final_value_F)
-        )
         train = self.settings.train
+        returns_before = self.normalisers.returns
+        value_B, final_value_F = map(returns_before.limited, outputs.values_in_reward_units(returns_before))
         advantage_B = advantages(
             reward_B=experiences.reward_B.astype(np.float64),
             value_B=value_B,
@@ -199,7 +223,8 @@ class OnlineLearner:
             lam=train.gae_lambda,
         )
         target_B = value_B + advantage_B
-        returns = returns_before.updated(target_B) if self.trained else returns_before
+        reward_std = return_deviation(experiences, train.gamma)
+        returns = returns_before.updated(target_B, reward_std) if self.trained else returns_before
         popart(self.network.stacks().value[-1], returns_before, returns)
         self.normalisers = Normalisers(self.normalisers.observations, returns)
         rho_B = np.concatenate([_weights(output, behaviour_logp_B) for output in seen])
@@ -211,7 +236,7 @@ class OnlineLearner:
             action_BC=both.action_BC,
             logp_B=both.logp_B,
             advantage_B=as_float32(standardised(np.tile(advantage_B, len(seen)), importance_weight_B)),
-            target_B=as_float32(returns.normalised(np.tile(target_B, len(seen)))),
+            target_B=as_float32(returns.targets(np.tile(target_B, len(seen)))),
             value_B=as_float32(returns.normalised(returns_before.restored(both.value_B.double().numpy()))),
             importance_weight_B=as_float32(importance_weight_B),
         )
@@ -230,7 +255,8 @@ class OnlineLearner:
             observations = symmetric_normaliser(observations, self.mirror)
         if self.trained:
             rescale_inputs(self.network.stacks(), before.observations, observations)
-            self.normalisers = Normalisers(observations, before.returns)
+            returns = before.returns.reaching(experiences.reward_B, self.settings.train.gamma)
+            self.normalisers = Normalisers(observations, returns)
             outputs = self._evaluate_policy(experiences)
             return outputs, outputs.logp_B.double().numpy()
         behaviour = self._evaluate_policy(experiences)

@@ -10,6 +10,7 @@ import numpy as np
 from schemas.contract import ContinuousActions, PolicyContract
 from trainer.common import threads
 from trainer.networks.network import ActorCritic
+from trainer.networks.normaliser import Normalisers
 from trainer.off_policy.make_updater import fastest_device, make_off_policy_updater
 from trainer.off_policy.replay_builder import ReplayBuilder
 from trainer.off_policy.state import CriticsState, critic_layer_sizes
@@ -19,6 +20,7 @@ from trainer.online.config import OnlineSettings
 from trainer.online.learners.history import History
 from trainer.online.learners.ppo import CHECKED_BATCHES, OnlineLearner, ScheduledValues
 from trainer.rollouts.experiences import Experiences, concatenate
+from trainer.rollouts.outliers.search import Usual, find, without_outliers
 from trainer.rollouts.symmetry.mirrored import mirrored_experiences
 
 _DECAY_STEPS = 5000
@@ -41,6 +43,7 @@ class ReplayLearner(OnlineLearner):
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Update critics and policy, for each new step `updates_per_experience` times; return losses by name."""
         del scheduled
+        experiences = self._limit_outliers(experiences)
         if iteration < CHECKED_BATCHES:
             self._check_mirror(experiences)
         train, seed = self.settings.train, self.settings.run.seed
@@ -70,6 +73,11 @@ class ReplayLearner(OnlineLearner):
             return losses
         return losses | {"exploration": float(self.network.action_log_std.detach().exp().mean())}
 
+    def _restart_from(self, normalisers: Normalisers) -> None:
+        """Use other statistics. The policy computes what it did; the critics start from scratch."""
+        super()._restart_from(normalisers)
+        self._state = CriticsState.initial(self._state.critics.sizes, seed=self.settings.run.seed)
+
     def optimizer_state(self) -> dict[str, Any]:
         """Return {}: the optimizers belong to `critics_state`."""
         return {}
@@ -91,6 +99,12 @@ class ReplayLearner(OnlineLearner):
         self.history.save(path)
 
     def load_history(self, path: Path) -> None:
-        """Read the experiences beside a checkpoint; without them, learning continues with new ones, with a note."""
+        """Read the experiences beside a checkpoint; without them, learning continues with new ones, with a note.
+
+        Outliers that an earlier version has stored are limited.
+        """
         if not self.history.load(path):
             self._note("W_REPLAY", f"{path.name} cannot be read: the run continues with new experiences only")
+        elif not self.normalisers.returns.reach:
+            usual = Usual.of(Normalisers.identity(self.contract.observation_size), self.settings.train.gamma)
+            self.history.change(lambda one: without_outliers(one, find(one, self.contract.action_space, usual)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from schemas.storage.guarded import open_own
 from schemas.text import ascii_safe
 from trainer.online.evaluation.comparison import Verdict
 from trainer.online.evaluation.episodes import ReturnStatistics
@@ -24,6 +26,10 @@ _LOAD = ("system/cpu_percent", "system/gpu_percent", "system/gpu_memory_mb")
 TRAIN_LOG = "train.log"
 
 
+def _open_log(path: Path) -> TextIO:
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
+
+
 class RunConsole:
     """Writes lines to stdout and train.log, and values to the loggers (`trainer.online.reporting.loggers`)."""
 
@@ -31,7 +37,7 @@ class RunConsole:
         self, folder: Path | None, *, total_steps: int, interval_s: float, loggers: list[Any], out: TextIO | None = None
     ) -> None:
         self._out = out or sys.stdout
-        self._log = (folder / TRAIN_LOG).open("a", encoding="utf-8") if folder else None
+        self._log = _open_log(folder / TRAIN_LOG) if folder else None
         self._total, self._interval_s, self._loggers = total_steps, interval_s, loggers
         self._episodes: deque[tuple[float, int]] = deque(maxlen=100)
         self._system = SystemStats()

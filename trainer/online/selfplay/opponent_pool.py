@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas.contract import PolicyContract
 from schemas.model import MAX_MODEL_BYTES
-from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
+from schemas.storage.files import REAL_DISK, read_with_retries, unlink_with_retries, write_atomic
 from trainer.online.actor import Actor
 
 _NAME = re.compile(r"policy_\d{10}\.npz")
@@ -45,7 +45,7 @@ class OpponentPool:
     def add(self, actor: Actor, steps: int) -> None:
         """Add the learner's present policy with its rating. If the pool is too large, remove the second oldest one."""
         name = f"policy_{steps:010d}.npz"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        REAL_DISK.make_folder(self.folder)
         write_atomic(self.folder / name, actor.to_npz(), durable=False)
         self.opponents.append(Opponent(name, self.rating, actor))
         if len(self.opponents) > self._size:

@@ -7,8 +7,9 @@ spread, or earn an unusual reward. An episode that a limit ended would have cont
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from trainer.common.reporting.reporter import Notices
 from trainer.common.shapes import Int64
 from trainer.rollouts.experiences import Experiences
 from trainer.rollouts.loading import LoadedRollout
+from trainer.rollouts.meaning.continuation import Continuation
 
 _SHORTEST = 20  #: steps; shorter episodes are more likely a game's own rule
 _REPEATS = 5  #: episodes that must have the same length
@@ -37,14 +39,19 @@ class TimeLimit:
         return int(self.ended_B.sum())
 
 
-def find_time_limit(loaded: Sequence[LoadedRollout], experiences: Experiences) -> TimeLimit | None:
+def find_time_limit(
+    loaded: Sequence[LoadedRollout],
+    experiences: Experiences,
+    continuations: Mapping[int, Continuation] = MappingProxyType({}),
+) -> TimeLimit | None:
     """Return the time limit of an engine that writes version 1, or None without evidence of one.
 
     `experiences` are those of the rollouts, each in agent-major order. An episode may continue in the new rollout with
-    the next number in its name. If steps are missing between two files, several clients wrote them, or the engine
-    started again between them, the lengths of the episodes do not repeat, or some are longer, and no limit is found.
+    the next number in its name, and in what continues an old one. If steps are missing between two files, several
+    clients wrote them, or the engine started again between them, the lengths of the episodes do not repeat, or some are
+    longer, and no limit is found.
     """
-    end_B, length_B, is_complete_B = _episode_ends(loaded, experiences.size)
+    end_B, length_B, is_complete_B = _episode_ends(loaded, experiences.size, continuations)
     complete = length_B[end_B & is_complete_B]
     if not len(complete) or (steps := int(complete.max())) < _SHORTEST:
         return None
@@ -83,14 +90,16 @@ def report_time_limit(limit: TimeLimit, notices: Notices) -> None:
     )
 
 
-def _episode_ends(loaded: Sequence[LoadedRollout], size: int) -> tuple[Bools, Int64, Bools]:
+def _episode_ends(
+    loaded: Sequence[LoadedRollout], size: int, continuations: Mapping[int, Continuation]
+) -> tuple[Bools, Int64, Bools]:
     """Return for each experience whether it ends an episode in version 1, its number in it, and if its start is known.
 
     The numbers count from 1, and from the agent's first experience if the episode began before that.
     """
     end_B, is_complete_B = np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
     length_B = np.zeros(size, dtype=np.int64)
-    columns = _in_time_order(loaded)
+    columns = _in_time_order(loaded, continuations)
     if columns is None:
         return end_B, length_B, is_complete_B
     rows, agents, ends, gaps = columns
@@ -104,22 +113,30 @@ def _episode_ends(loaded: Sequence[LoadedRollout], size: int) -> tuple[Bools, In
     return end_B, length_B, is_complete_B
 
 
-def _in_time_order(loaded: Sequence[LoadedRollout]) -> tuple[Int64, Int64, Bools, Bools] | None:
+def _in_time_order(
+    loaded: Sequence[LoadedRollout], continuations: Mapping[int, Continuation]
+) -> tuple[Int64, Int64, Bools, Bools] | None:
     """Return the version 1 experiences agent by agent, in the order of time, or None if hardly any episode ended.
 
     The columns are: the row in the cycle's experiences, the agent, whether it ends an episode, whether it is after a
-    gap. An agent of an old rollout, or of one whose agents were recovered, does not continue in another rollout.
+    gap. An agent of an old rollout continues only in a known continuation. One of a rollout whose agents were recovered
+    does not continue in another rollout.
     """
     firsts = np.cumsum([0, *(item.rollout.size for item in loaded)])
     by_name = sorted(range(len(loaded)), key=lambda index: _number(loaded[index].entry.name))
     chosen = [index for index in by_name if not loaded[index].rollout.states_bounds]
     if sum(int(loaded[index].rollout.terminated.sum()) for index in chosen) < _REPEATS:
         return None
+    end_of = dict(zip(chosen, chosen, strict=True))
+    for index in reversed(chosen):
+        if index in continuations:
+            end_of[index] = end_of[continuations[index].place]
     parts = []
     for index in chosen:
-        rollout, is_new = loaded[index].rollout, loaded[index].entry.is_new
+        rollout = loaded[index].rollout
         order = np.argsort(rollout.agents, kind="stable")  # as in `by_agent`
-        group = 0 if is_new and not rollout.recovered else index + 1
+        end = end_of[index]
+        group = 0 if loaded[end].entry.is_new and not rollout.recovered else end + 1
         agents = rollout.agents[order].astype(np.int64) + group * 2**32
         rows = firsts[index] + np.arange(rollout.size)
         parts.append((rows, agents, rollout.terminated[order], rollout.after_gap[order]))

@@ -223,7 +223,7 @@ def test_work_that_cannot_be_continued_is_kept_in_another_folder(tmp_path, chang
     assert content(kept) == before
     assert note.startswith("starts from scratch, because ")
     assert reason in note
-    assert note.endswith(f"the earlier work is kept in {kept}")
+    assert note.endswith(f"the earlier work is kept in {kept.as_posix()}")
 
 
 def test_folders_that_are_kept_never_replace_each_other(tmp_path):

@@ -1,0 +1,1 @@
+"""Checks of rollouts that were stored as arrays."""
