@@ -77,7 +77,8 @@ class SingleEnvironments:
         try:
             return make_env(self._settings, min(evaluation.episodes, 16))
         except Exception as error:  # noqa: BLE001  a simulator may exist only once, and says so in its own way
-            reason = printable(f"{type(error).__name__}: {error}", limit=200)
+            cause = error.__cause__ or error
+            reason = printable(f"{type(cause).__name__}: {cause}", limit=200)
             note = (
                 f"{self._settings.env.id} cannot be opened a second time ({reason}): evaluations use the environments"
             )
