@@ -25,6 +25,9 @@ class HotlapError(Exception):
         self.code = code or type(self).code
         super().__init__(self.line())
 
+    def __str__(self) -> str:
+        return self.line()  # also after pickling, which calls `__init__` with the whole line
+
     def line(self) -> str:
         """Return the error as one line of text without control characters."""
         remedy = f" -> {self.hint}" if self.hint else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def main(argv: Sequence[str], *, prog: str = "train_pytorch.py") -> int:
         return 130
     except Exception as error:  # noqa: BLE001
         code, failure = failure_of(error)
+        if code == ExitCode.BUG or error.__cause__ is not None:
+            traceback.print_exception(error)
         print_error(f"error: {failure.message}")
         return int(ExitCode.NOTHING_TO_DO if failure.code == "E_NO_ROLLOUTS" else code)
     model = engine_path(absolute_path(arguments.model_dir / result.model))

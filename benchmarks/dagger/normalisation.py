@@ -62,9 +62,9 @@ def main(arguments: argparse.Namespace) -> int:
 def _errors(function: Callable[[Any], Any], labels: int, is_damped: bool, seed: int, rounds: int) -> list[float]:
     """Return the error on held-out states after each round."""
     from trainer.dagger.actions import ActionSpec
-    from trainer.dagger.environment.observations import ObservationSpec
     from trainer.dagger.training.dataset import Dataset, RoundWriter
     from trainer.dagger.training.learner import INPUT_DAMPING_LABELS, DaggerLearner, LearnerConfig
+    from trainer.envs.observations import ObservationSpec
 
     actions: dict[Callable[[Any], Any], ActionSpec] = {
         smooth: ActionSpec("continuous", ("a", "b", "c"), (-1.0,) * 3, (1.0,) * 3),

@@ -19,6 +19,7 @@ from schemas.model import Lineage, Stack
 from schemas.settings.models import TrainerSettings
 from trainer.checkpoints.adopted_json import numbers, read_any_json, require_relu
 from trainer.checkpoints.checkpoint import FORMAT, Checkpoint, checkpoint_from, read_document, tensors_are_finite
+from trainer.checkpoints.image_checkpoint import is_image_document
 from trainer.checkpoints.layer_names import Layers
 from trainer.checkpoints.parent import load_weights, matching_state
 from trainer.networks.network import Shape, build_network
@@ -174,7 +175,7 @@ def _read_checkpoint(data: bytes, name: str) -> ReadModel:
     document = read_document(data, name)
     if document.get("format") == FORMAT:
         return ReadModel(_named_in(name, document), True, (f"{name} is a checkpoint of Hotlap",))
-    if str(document.get("format", "")).startswith("hotlap.dagger_pixels/"):
+    if is_image_document(document):
         raise _refusal(name, "it is a policy for images, which engines cannot run", hint="adopt a policy for vectors")
     _require_relu_in(document, name)
     state = next((document[key] for key in _STATE_KEYS if isinstance(document.get(key), Mapping)), document)

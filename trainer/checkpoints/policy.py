@@ -13,12 +13,13 @@ from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.rollout.rollout import Float32
 from schemas.storage.files import read_with_retries
 from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, load_document
+from trainer.checkpoints.image_checkpoint import ImageCheckpointPolicy, is_image_document
 from trainer.checkpoints.layer_names import Layers
 from trainer.networks.distributions import distribution_for
 
 
 class LoadedPolicy(Protocol):
-    """A policy from a file of either kind. Observations are raw, float32 [n, O]."""
+    """A policy from a file of either kind. Observations are raw, float32 [n, O]; those of images uint8."""
 
     def mean(self, observations: Float32) -> Float32:
         """Return the mean actions [n, A] in [-1, 1], or the logits of a discrete policy."""
@@ -64,5 +65,8 @@ def load_policy(path: str | Path) -> LoadedPolicy:
     if path.suffix.lower() == ".json":
         return read_model(data)
     if path.suffix.lower() in (".pt", ".pth"):
-        return CheckpointPolicy(checkpoint_from(load_document(data, path.name)))
+        document = load_document(data, path.name)
+        if is_image_document(document):
+            return ImageCheckpointPolicy(document, path.name)
+        return CheckpointPolicy(checkpoint_from(document))
     raise ModelError(f"{path.name} is neither .pt, .pth nor .json", hint="pass a checkpoint or a model JSON")

@@ -42,6 +42,8 @@ def describe(error: BaseException) -> str:
 
 def place_of(error: BaseException) -> str:
     """Return `game.py, line 12`: the innermost line of the user's code, else of a library; "" if only Hotlap ran."""
+    if file := _file_with_wrong_syntax(error):
+        return f"{file}, line {error.lineno}" if isinstance(error, SyntaxError) else file
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_hotlap_code(frame.filename)]
     relevant = [frame for frame in frames if is_user_code(frame.filename)] or frames
     return f"{Path(relevant[-1].filename).name}, line {relevant[-1].lineno}" if relevant else ""
@@ -49,8 +51,17 @@ def place_of(error: BaseException) -> str:
 
 def file_of(error: BaseException) -> str:
     """Return the name of the user's file that an exception comes from; "" if no user's code took part."""
+    if file := _file_with_wrong_syntax(error):
+        return file
     frames = [f for f in traceback.extract_tb(error.__traceback__) if is_user_code(f.filename)]
     return Path(frames[-1].filename).name if frames else ""
+
+
+def _file_with_wrong_syntax(error: BaseException) -> str:
+    """Return the name of the user's file that Python could not parse, and so did not run; "" if it is another error."""
+    if not isinstance(error, SyntaxError) or not error.filename or not is_user_code(error.filename):
+        return ""
+    return Path(error.filename).name
 
 
 def is_hotlap_code(filename: str) -> bool:

@@ -6,28 +6,28 @@ A policy's mean is in [-1, 1]; a bounded action is scaled from [-1, 1] to the en
 from __future__ import annotations
 
 import io
+import logging
 import multiprocessing
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib import import_module
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.contract import PolicyContract
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, HotlapError
 from schemas.program.commands import install_command, pip_install
-from trainer.common.user_code import search_current_folder
-from trainer.envs.gymnasium_spaces import (
-    actions_of,
-    flattened,
-    observation_note,
-    observation_size,
-    space_before_flattening,
-)
-from trainer.envs.vec_env import Float32, Numbers, Step
+from trainer.common.user_code import describe, file_of, search_current_folder, search_folder
+from trainer.envs.gymnasium_spaces import actions_of
+from trainer.envs.observations import ObservationSpec
+from trainer.envs.raised import from_workers, in_environment
+from trainer.envs.vec_env import Float32, Observations, Step
+
+log = logging.getLogger("trainer.envs")
 
 
 def gymnasium() -> Any:
@@ -40,21 +40,38 @@ def gymnasium() -> Any:
 
 
 def check_id(name: str) -> Any:
-    """Return Gymnasium's specification of an environment; `module:id` imports the module first.
+    """Return Gymnasium's specification of an environment; `module:id` and `file.py:id` import the module first.
 
-    Raises ConfigError (E_ENV) if Gymnasium does not know it.
+    Raises ConfigError (E_ENV) if Gymnasium does not know it, or if the module cannot be imported.
     """
     gym = gymnasium()
-    module, _, known_name = name.rpartition(":")
+    module, _, known_name = importable(name).rpartition(":")
     try:
         if module:
-            search_current_folder()
             import_module(module)
         return gym.spec(known_name)
     except (gym.error.Error, ImportError) as error:
         raise ConfigError(
             f"the environment {name} does not exist: {error}", hint=_hint_for(gym, error, name), code="E_ENV"
         ) from None
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError):
+            raise
+        hint = f"correct {file_of(error) or module}"
+        raise ConfigError(f"{module} cannot be imported: {describe(error)}", hint=hint, code="E_ENV") from error
+
+
+def importable(name: str) -> str:
+    """Return an environment's name with a module that can be imported: folders are searched, and `file.py` has one."""
+    module, _, known_name = name.rpartition(":")
+    if not module:
+        return name
+    search_current_folder()
+    path = Path(module)
+    if path.suffix != ".py":
+        return name
+    search_folder(path.parent)
+    return f"{path.stem}:{known_name}"
 
 
 def _hint_for(gym: Any, error: Exception, name: str) -> str:
@@ -89,17 +106,15 @@ def _leave_end_to_parent(env: Any) -> Any:
 def _make(name: str, n_agents: int, workers: bool, options: dict[str, Any]) -> Any:
     """Return Gymnasium's vector environment. Raises ConfigError: E_EXTRA if a package is missing, else E_ENV."""
     gym = gymnasium()
-    if ":" in name:
-        search_current_folder()
     from trainer.envs.gymnasium_episodes import RepeatableEpisodes
 
     ends = (_leave_end_to_parent,) if workers else ()
     try:
         return gym.make_vec(
-            name,
+            importable(name),
             num_envs=n_agents,
             vectorization_mode="async" if workers else "sync",
-            wrappers=(*options.pop("wrappers", ()), flattened, RepeatableEpisodes, *ends),
+            wrappers=(*options.pop("wrappers", ()), RepeatableEpisodes, *ends),
             vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP},
             **options,
         )
@@ -109,16 +124,24 @@ def _make(name: str, n_agents: int, workers: bool, options: dict[str, Any]) -> A
             hint = pip_install(f"gymnasium[{extra}]")
         elif isinstance(error, ModuleNotFoundError) and error.name:
             hint = f"install {error.name}"
+        elif file := file_of(error):
+            hint = f"correct {file}, or install what it needs"
         raise ConfigError(f"{name} cannot be used: {error}", hint=hint, code="E_EXTRA") from None
     except gym.error.Error as error:
         hint = "set env.id to racing, rocket or an id that is registered with Gymnasium"
         message = f"Gymnasium cannot make the environment {name}: {error}"
         raise ConfigError(message, hint=hint, code="E_ENV") from None
-    except TypeError as error:
-        if "argument" not in str(error):
+    except HotlapError as error:
+        raise ConfigError(f"{name}: {error.message}", hint=error.hint, code="E_ENV") from None
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError):
             raise
-        message = f"{name} does not accept the arguments {options or '{}'}: {error}"
-        raise ConfigError(message, hint="correct env.options (--env-options)", code="E_ENV") from None
+        file = file_of(error)
+        if isinstance(error, TypeError) and "argument" in str(error) and not file:
+            message = f"{name} does not accept the arguments {options or '{}'}: {error}"
+            raise ConfigError(message, hint="correct env.options (--env-options)", code="E_ENV") from None
+        hint = f"correct {file}, or env.options (--env-options)" if file else "correct env.options (--env-options)"
+        raise ConfigError(f"{name} cannot be created: {describe(error)}", hint=hint, code="E_ENV") from error
 
 
 def _extra_of(name: str) -> str:
@@ -128,23 +151,10 @@ def _extra_of(name: str) -> str:
     return {"box2d": "box2d", "mujoco": "mujoco", "toy_text": "toy-text"}.get(module[2], "") if is_own else ""
 
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Raise ConfigError (E_ENV) if an environment has the methods of the old gym package."""
-    try:
-        yield
-    except (ValueError, AttributeError, TypeError) as error:
-        if not any(text in str(error) for text in ("to unpack", "has no attribute 'items'")):
-            raise
-        raise ConfigError(
-            f"{name} does not have Gymnasium's interface, perhaps that of the older gym package: {error}",
-            hint="return (observation, info) from reset and five values from step",
-            code="E_ENV",
-        ) from error
-
-
 class GymnasiumVecEnv:
     """A `trainer.envs.vec_env.VecEnv` of n copies of one environment; each copy has one agent.
+
+    Observations of images are uint8 [n, height x width x channels].
 
     With `workers` each copy runs in its own process: faster if a step takes more than about 0.1 ms. Other `options` are
     those of `gymnasium.make_vec`. `notes` says what users should know about its spaces.
@@ -153,17 +163,18 @@ class GymnasiumVecEnv:
     def __init__(self, name: str, n_agents: int, *, workers: bool = False, **options: Any) -> None:
         self._name, self.n_agents = name, n_agents
         self._envs = _make(name, n_agents, workers, options)
-        space = self._envs.single_observation_space
+        self._processes: list[BaseProcess] = getattr(self._envs, "processes", [])
         self._actions = actions_of(self._envs.single_action_space, name)
-        self.contract = PolicyContract(observation_size=observation_size(space, name), action_space=self._actions.space)
-        self.has_pixels = space.dtype == np.uint8
-        original = space if workers else space_before_flattening(self._envs.envs[0].env)
-        self.notes = tuple(filter(None, (observation_note(original, name), self._actions.note)))
+        spec: ObservationSpec = self._envs.get_attr("observations_of_policy")[0]
+        self.contract = PolicyContract(observation_size=spec.size, action_space=self._actions.space)
+        self.image = spec if spec.is_image else None  #: None: observations are vectors
+        self.has_bytes = self._envs.single_observation_space.dtype == np.uint8
+        self.notes = tuple(filter(None, (spec.note, self._actions.note)))
 
-    def reset(self, seed: int) -> Numbers:
+    def reset(self, seed: int) -> Observations:
         """Start every copy, each with its own seed, and return the observations [n, O]."""
         first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-        with _explained(self._name):
+        with self._explained():
             observation, _ = self._envs.reset(seed=[(first + agent) % 2**31 for agent in range(self.n_agents)])
         return self._flatten(observation)
 
@@ -178,7 +189,7 @@ class GymnasiumVecEnv:
         np.savez_compressed(out, allow_pickle=False, **columns)
         return out.getvalue()
 
-    def load_episodes(self, state: bytes) -> Numbers:
+    def load_episodes(self, state: bytes) -> Observations:
         """Repeat the episodes that `save_episodes` saved and return the observations [n, O] after their last actions.
 
         Raises ValueError if an episode is too long to be repeated, or if the environment does something else this time.
@@ -193,7 +204,7 @@ class GymnasiumVecEnv:
         episodes = {
             seed: EpisodeSoFar(seed, number, taken) for (seed, number, _), taken in zip(starts, actions, strict=True)
         }
-        with _explained(self._name):
+        with self._explained():
             self._envs.reset(seed=list(episodes))
             observations = self._envs.call("repeat", episodes)
         if any(observation is None for observation in observations):
@@ -202,7 +213,7 @@ class GymnasiumVecEnv:
 
     def step(self, action: Float32) -> Step:
         """Advance each copy by one step. `action` is [n, A] in [-1, 1], or [n, 1] choices from 0."""
-        with _explained(self._name):
+        with self._explained():
             observation, reward, terminated, truncated, info = self._envs.step(self._actions.convert(action))
         current = self._flatten(observation)
         ended = terminated | truncated
@@ -210,13 +221,24 @@ class GymnasiumVecEnv:
         if ended.any():
             successor = current.copy()
             for agent in np.flatnonzero(ended):
-                successor[agent] = np.asarray(info["final_obs"][agent], successor.dtype).reshape(-1)
+                successor[agent] = np.asarray(info["final_obs"][agent], current.dtype).reshape(-1)
         return Step(successor, current, np.asarray(reward, np.float32), terminated, truncated & ~terminated, {})
 
-    def _flatten(self, observation: Any) -> Numbers:
+    def _flatten(self, observation: Any) -> Observations:
         """Return a copy [n, O]; float64 stays, because a clock needs its digits."""
         array = np.array(observation)
-        return array.astype(array.dtype if array.dtype == np.float64 else np.float32).reshape(self.n_agents, -1)
+        dtype = array.dtype if array.dtype == np.float64 or self.image is not None else np.float32
+        return array.astype(dtype).reshape(self.n_agents, -1)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return from_workers(self._name, self._processes)
+
+    def _end_workers(self) -> None:
+        """End the other processes if one is lost: Gymnasium would wait for its answer."""
+        from gymnasium.vector.async_vector_env import AsyncState
+
+        self._envs._state = AsyncState.DEFAULT
+        self._envs.close(terminate=True)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Return an RGB image [height, width, 3] of the first copy, which needs the option render_mode="rgb_array".
@@ -231,5 +253,12 @@ class GymnasiumVecEnv:
             raise ConfigError(f"the environment cannot be rendered: {error}", hint=hint, code="E_EXTRA") from None
 
     def close(self) -> None:
-        """Close every copy."""
-        self._envs.close()
+        """Close every copy. What the environment raises is logged: it must not hide the result of a run."""
+        try:
+            with in_environment("close", self._name):
+                if any(not process.is_alive() for process in self._processes):
+                    self._end_workers()
+                else:
+                    self._envs.close()
+        except HotlapError as error:
+            log.warning("%s", error.message)

@@ -8,7 +8,9 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, HotlapError
+from trainer.envs.observations import NotFiniteError, number_type, read_observation_spec
+from trainer.envs.raised import in_environment, values_of
 
 LONGEST_REPEATED = 20_000
 """Steps of an episode that can be repeated; the actions of longer ones are not kept."""
@@ -25,39 +27,47 @@ class EpisodeSoFar(NamedTuple):
 class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
     """A wrapper whose episodes have seeds of their own: seed, number and actions of an episode determine its state.
 
-    It copies observations, because some environments return the same array each time, which a reset then changes. It
-    leaves out `info`, whose items may have any form, and which nothing reads.
+    Observations become what a policy gets: vectors, or images of bytes [height, width, channels]. They are copied,
+    because some environments return the same array each time, which a reset then changes. `info` is left out: its items
+    may have any form, and nothing reads it.
     """
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
+        self._name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        self.observations_of_policy = spec = read_observation_spec(env)
+        self._dtype: type[np.floating[Any]] = np.float32
+        self._is_plain = isinstance(env.observation_space, gymnasium.spaces.Box) and not spec.is_image
+        if spec.is_image:
+            self.observation_space = gymnasium.spaces.Box(0, 255, spec.shape, np.uint8)
+        elif not self._is_plain:
+            self._dtype = number_type(env.observation_space)
+            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, spec.shape, self._dtype)
         self._seed, self._number = 0, 0
         self._actions: list[npt.NDArray[Any]] | None = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode: the first one of a seed, or the next one. Raises ConfigError (E_ENV)."""
+        """Start an episode: the first one of a seed, or the next one. Raises HotlapError (E_ENV, E_ENV_NAN)."""
         self._seed, self._number = (self._seed, self._number + 1) if seed is None else (seed, 0)
         self._actions = []
         return self._start(options)
 
     def _start(self, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        result: Any = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise ConfigError(
-                "reset does not return (observation, info): it has perhaps the interface of the older gym package",
-                hint="return (observation, info) from reset and five values from step",
-                code="E_ENV",
-            )
-        return self._copy(result[0]), {}
+        with in_environment("reset", self._name):
+            result: Any = self.env.reset(seed=seed_of(self._seed, self._number), options=options)
+            observation, _ = values_of(result, 2, "reset", self._name)
+            return self._prepared(observation), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one step. Raises ConfigError (E_ENV)."""
+        """Take one step. Raises HotlapError (E_ENV, E_ENV_NAN)."""
         if self._actions is not None:
             self._actions.append(np.array(action))
             if len(self._actions) > LONGEST_REPEATED:
                 self._actions = None
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        return self._copy(observation), _as_number(reward), bool(terminated), bool(truncated), {}
+        with in_environment("step", self._name):
+            result: Any = self.env.step(action)
+            observation, reward, terminated, truncated, _ = values_of(result, 5, "step", self._name)
+            return self._prepared(observation), _as_number(reward), bool(terminated), bool(truncated), {}
 
     def episode_so_far(self) -> EpisodeSoFar:
         """Return what `repeat` needs."""
@@ -76,6 +86,18 @@ class RepeatableEpisodes(gymnasium.Wrapper[Any, Any, Any, Any]):
             if terminated or truncated:
                 return None
         return np.asarray(observation)
+
+    def _prepared(self, observation: Any) -> npt.NDArray[Any]:
+        if self._is_plain:
+            return self._copy(observation)
+        hint = "correct its observation_space, or what reset and step return"
+        try:
+            return self.observations_of_policy.as_array(observation, self._dtype)
+        except NotFiniteError as error:
+            hint = "fix the environment; the last checkpoint is intact"
+            raise HotlapError(f"the environment returned {error}", hint=hint, code="E_ENV_NAN") from None
+        except ValueError as error:
+            raise ConfigError(f"the environment returned {error}", hint=hint, code="E_ENV") from None
 
     def _copy(self, observation: Any) -> npt.NDArray[Any]:
         array, shape = np.array(observation), self.observation_space.shape

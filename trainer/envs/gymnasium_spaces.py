@@ -1,4 +1,4 @@
-"""What the spaces of a Gymnasium environment mean for a policy: its observations, its actions, and how they convert."""
+"""What the action space of a Gymnasium environment means for a policy, and how actions convert."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from trainer.envs.vec_env import Float32
 
 _UNBOUNDED = 1e10
 """A bound of this size or more does not say which actions are useful."""
-_MANY_OBSERVATIONS = 10_000
-"""From here on, the first layer of a network has more than a million weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,46 +94,3 @@ def _bounded(space: Any, name: str) -> Actions:
         return np.asarray(whole_or_not_NA.astype(space.dtype).reshape(-1, *space.shape))
 
     return Actions(ContinuousActions.named(tuple(f"action_{i}" for i in range(len(low_A)))), convert, note)
-
-
-def flattened(env: Any) -> Any:
-    """Wrap an environment if its observations are not one array, but can be put into one. One choice is one-hot."""
-    from gymnasium import spaces, wrappers
-
-    space = env.observation_space
-    return env if isinstance(space, spaces.Box) or not space.is_np_flattenable else wrappers.FlattenObservation(env)
-
-
-def space_before_flattening(env: Any) -> Any:
-    """Return the observation space that an environment had before `flattened`."""
-    from gymnasium import wrappers
-
-    return (env.env if isinstance(env, wrappers.FlattenObservation) else env).observation_space
-
-
-def observation_size(space: Any, name: str) -> int:
-    """Return how many numbers an observation has. Raises ConfigError (E_ENV)."""
-    from gymnasium import spaces
-
-    if not isinstance(space, spaces.Box):
-        hint = "use an environment whose observations are one array of numbers, or a wrapper that returns one"
-        message = f"the observations of {name} are a {type(space).__name__} space, which cannot become one array"
-        raise ConfigError(message, hint=hint, code="E_ENV")
-    size = int(np.prod(space.shape))
-    if size == 0:
-        raise ConfigError(f"the observations of {name} are empty", hint="correct its observation_space", code="E_ENV")
-    return size
-
-
-def observation_note(space: Any, name: str) -> str:
-    """Return what users should know about the observations of one environment, before they are put into one array."""
-    from gymnasium import spaces
-
-    if not isinstance(space, spaces.Box):
-        size = spaces.utils.flatdim(space) if space.is_np_flattenable else 0
-        return f"observations of {name}: a {type(space).__name__} space, put into one array of {size:,} numbers"
-    size = int(np.prod(space.shape))
-    if size >= _MANY_OBSERVATIONS:
-        advice = "a wrapper that returns a smaller grey image, or the game's RAM, learns faster"
-        return f"observations of {name}: {size:,} numbers, and the network has no convolutions; {advice}"
-    return ""

@@ -1,7 +1,7 @@
 """The interface of the environments of online training: many agents that step together.
 
 Array shapes use the letters N (agents), O (observation features) and A (action numbers). Arrays are float32 unless
-stated otherwise; observations may be float64.
+stated otherwise; observations may be float64, and those of images are uint8.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import numpy.typing as npt
 if TYPE_CHECKING:  # the racing game needs numpy alone
     from schemas.contract import PolicyContract
 
-__all__ = ["Float32", "Numbers", "RepeatableVecEnv", "Step", "VecEnv"]
+__all__ = ["Float32", "Observations", "RepeatableVecEnv", "Step", "VecEnv"]
 
 Float32 = npt.NDArray[np.float32]
-Numbers = npt.NDArray[np.floating[Any]]
-"""Observations: float32, or float64 if float32 would round them too much, for example a clock."""
+Observations = npt.NDArray[Any]
+"""float32, or float64 if float32 would round them too much, for example a clock.
+
+Images [height, width, channels] are uint8, with all their numbers in one row.
+"""
 Bools = npt.NDArray[np.bool_]
 
 
@@ -29,9 +32,9 @@ class Step(NamedTuple):
     for an agent.
     """
 
-    next_observation: Numbers
+    next_observation: Observations
     """[N, O]: the state that the action led to. After an end, this is the last observation of the ended episode."""
-    observation: Numbers
+    observation: Observations
     """[N, O]: what to act on next: `next_observation`, or the first observation of a new episode after an end."""
     reward: Float32
     """[N]: the sum of `reward_parts`, if the environment has any. Rewards of about 1 per step learn best."""
@@ -54,7 +57,7 @@ class VecEnv(Protocol):
     contract: PolicyContract
     n_agents: int
 
-    def reset(self, seed: int) -> Numbers:
+    def reset(self, seed: int) -> Observations:
         """Start new episodes in all environments.
 
         Args:
@@ -91,7 +94,7 @@ class RepeatableVecEnv(VecEnv, Protocol):
     def save_episodes(self) -> bytes:
         """Return what `load_episodes` needs."""
 
-    def load_episodes(self, state: bytes) -> Numbers:
+    def load_episodes(self, state: bytes) -> Observations:
         """Continue the saved episodes and return the observations to act on next, [N, O].
 
         Raises ValueError if that is not possible.

@@ -8,20 +8,23 @@ share or tie layers in any way, if its `stacks()` can name the layers of each of
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from schemas.contract import ContinuousActions, PolicyContract
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, HotlapError
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN, LOG_STD_START
+from trainer.common.exit_codes import is_out_of_memory
 from trainer.common.rng import key_for, rng_for
+from trainer.common.user_code import describe, file_of, search_current_folder
+
+_PAGE_HINT = "see `hotlap docs custom-network`"
+_NAME_HINT = f"write package.module:Name, importable from the project folder; {_PAGE_HINT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +132,21 @@ class ActorCritic(Network):
 
 def load_symbol(name: str, setting: str) -> Any:
     """Import the object at "package.module:Name"; the current folder is searched last. Raises ConfigError."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    search_current_folder()
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"trainer.{setting} = {name} cannot be loaded: {error}",
-            hint="write package.module:Name, importable from the project folder; see `hotlap docs custom-network`",
-        ) from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise _config_error(error, f"trainer.{setting} = {name} cannot be loaded", _NAME_HINT) from error
+
+
+def _config_error(error: BaseException, problem: str, hint: str) -> ConfigError:
+    """Return the error for an exception of the user's code, which names its file and line."""
+    if file := file_of(error):
+        return ConfigError(f"{problem}: {describe(error)}", hint=f"correct {file}; the log has the traceback")
+    return ConfigError(f"{problem}: {describe(error)}", hint=hint)
 
 
 def build_network(shape: Shape, *, custom: str, seed: int, purpose: str = "network") -> Network:
@@ -150,16 +157,24 @@ def build_network(shape: Shape, *, custom: str, seed: int, purpose: str = "netwo
     make: Callable[[Shape], Network] = load_symbol(custom, "network") if custom else ActorCritic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_for(seed, purpose))
-        network = make(shape)
-    if custom:
-        _check_stacks(network, shape, custom)
+        if not custom:
+            return make(shape)
+        try:
+            network = make(shape)
+            _check_stacks(network, shape, custom)
+        except HotlapError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise _config_error(error, f"trainer.network = {custom} cannot be used", _PAGE_HINT) from error
     return network
 
 
 @torch.no_grad()
 def _check_stacks(network: Network, shape: Shape, name: str) -> None:
     """Raise ConfigError if the stacks do not compute what the network does: the engine would run another policy."""
-    hint = "see `hotlap docs custom-network`"
+    hint = _PAGE_HINT
     if not isinstance(network, Network):
         raise ConfigError(f"trainer.network = {name} is not a subclass of trainer.Network", hint=hint)
     x = torch.randn(64, shape.observation_size, generator=rng_for(0, "stacks"))

@@ -1,4 +1,4 @@
-"""A policy that acts on many observations at once, with the engine's arithmetic, on one CPU thread."""
+"""A policy that acts on many observations at once, on the CPU; on vectors with the engine's arithmetic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from schemas.errors import ModelError
 from schemas.model import Dense, Model, Stack
 from trainer.checkpoints.checkpoint import copy_weights
 from trainer.checkpoints.export import fold_layers
-from trainer.envs.vec_env import Float32
-from trainer.networks.network import Network
+from trainer.envs.vec_env import Float32, Observations
+from trainer.networks.image_network import ImageActorCritic, ImagePolicy
+from trainer.networks.network import Network, Shape
 from trainer.networks.normaliser import Normalisers
 
 
@@ -26,15 +27,18 @@ class Actor:
     """
 
     contract: PolicyContract
-    policy: Stack
+    policy: Stack | ImagePolicy
     log_std_A: Float32
 
     @classmethod
     def of(cls, network: Network, normalisers: Normalisers, contract: PolicyContract) -> Actor:
         """Return a copy of the network's present policy, with the normaliser folded in."""
+        log_std_A = network.action_log_std.detach().cpu().numpy().copy()
+        if isinstance(network, ImageActorCritic):
+            return cls(contract, ImagePolicy.of(network), log_std_A)
         _, policy_layers, value_layers = copy_weights(network)
         policy, _ = fold_layers(policy_layers, value_layers, normalisers)
-        return cls(contract, policy, network.action_log_std.detach().cpu().numpy().copy())
+        return cls(contract, policy, log_std_A)
 
     @classmethod
     def of_model(cls, model: Model) -> Actor:
@@ -44,8 +48,11 @@ class Actor:
     def to_npz(self) -> bytes:
         """Return the weights as an npz file."""
         arrays = {"log_std": self.log_std_A}
-        for i, layer in enumerate(self.policy.layers()):
-            arrays |= {f"weights_{i}": layer.weights, f"biases_{i}": layer.biases}
+        if isinstance(self.policy, ImagePolicy):
+            arrays |= self.policy.arrays()
+        else:
+            for i, layer in enumerate(self.policy.layers()):
+                arrays |= {f"weights_{i}": layer.weights, f"biases_{i}": layer.biases}
         out = io.BytesIO()
         np.savez(out, allow_pickle=False, **arrays)
         return out.getvalue()
@@ -55,15 +62,23 @@ class Actor:
         """Return the policy that `to_npz` wrote. Raises ModelError with the name of the file if it cannot be read."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+                if "image" in saved.files:
+                    arrays = {array: saved[array] for array in saved.files}
+                    return cls(contract, ImagePolicy.from_arrays(arrays, Shape.of(contract, ())), saved["log_std"])
                 count = (len(saved.files) - 1) // 2
                 layers = [Dense(saved[f"weights_{i}"], saved[f"biases_{i}"]) for i in range(count)]
                 return cls(contract, Stack(tuple(layers[:-1]), layers[-1]), saved["log_std"])
-        except (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, IndexError, RuntimeError, zipfile.BadZipFile) as error:
             raise ModelError(f"{name} cannot be read: {error}", hint="start without --resume") from None
 
-    def sample(self, observation_NO: Float32, rng: np.random.Generator) -> Float32:
+    def _outputs(self, observation_NO: Observations) -> Float32:
+        if isinstance(self.policy, ImagePolicy):
+            return self.policy(observation_NO)
+        return self.policy(observation_NO.astype(np.float32, copy=False))
+
+    def sample(self, observation_NO: Observations, rng: np.random.Generator) -> Float32:
         """Return random actions, as engines do: from the normal distribution, clamped; or choices by probability."""
-        output_NK = self.policy(observation_NO.astype(np.float32, copy=False))
+        output_NK = self._outputs(observation_NO)
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             noise_NA = rng.standard_normal(output_NK.shape, dtype=np.float32)
@@ -72,9 +87,9 @@ class Actor:
         noise_NK = -np.log(rng.standard_exponential(output_NK.shape, dtype=np.float32) + np.float32(1e-30))
         return _largest(output_NK + noise_NK)
 
-    def best(self, observation_NO: Float32) -> Float32:
+    def best(self, observation_NO: Observations) -> Float32:
         """Return the policy's mean, clamped, or the most probable choice."""
-        output_NK = self.policy(observation_NO.astype(np.float32, copy=False))
+        output_NK = self._outputs(observation_NO)
         space = self.contract.action_space
         if isinstance(space, ContinuousActions):
             return _clamp(np.tanh(output_NK), space)

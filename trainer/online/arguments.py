@@ -11,10 +11,11 @@ from typing import Any
 from schemas.errors import ConfigError
 from schemas.program.parser import CommandParser
 from trainer.common.shipped_files import find_config, shipped_configs
+from trainer.common.user_code import search_folder
 from trainer.online.config import OnlineSettings, RunSettings, config_values
 from trainer.online.presets.choice import settings_of_run, settings_with_preset
 from trainer.online.presets.table import PRESETS
-from trainer.online.run_folder import CONFIG, LATEST, RunPlace
+from trainer.online.run_folder import CONFIG, CONFIG_FOLDER, LATEST, RunPlace, run_info
 from trainer.online.yaml_config import is_yaml
 
 _DEBUG = {
@@ -117,6 +118,11 @@ def read_settings(arguments: argparse.Namespace) -> tuple[OnlineSettings, str]:
     place = place_of(arguments)
     if place.resume:
         place.check()
+    beside = None if path is None else path.parent
+    if beside is None and (known := run_info(place.folder).get(CONFIG_FOLDER)):
+        beside = Path(str(known))
+    if beside is not None:  # the environment's module may be beside the config
+        search_folder(beside)
     last = place.folder / CONFIG
     if (place.resume or (arguments.video is not None and path is None)) and last.is_file():
         return settings_of_run(last, path, flags), ""

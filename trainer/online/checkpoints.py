@@ -11,14 +11,25 @@ from typing import Any
 
 import torch
 
-from schemas.contract import PolicyContract
+from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import HotlapError, ModelError
 from schemas.model import MAX_MODEL_BYTES, PROBE_SIZE, Lineage
 from schemas.storage.files import read_with_retries, unlink_with_retries, write_atomic
-from trainer.checkpoints.checkpoint import Checkpoint, checkpoint_from, document_bytes, load_document
+from trainer.checkpoints.checkpoint import (
+    Checkpoint,
+    checkpoint_from,
+    document_bytes,
+    history_of,
+    load_document,
+    tensors_are_finite,
+)
 from trainer.checkpoints.export import export
+from trainer.checkpoints.image_checkpoint import image_document, is_image_document
+from trainer.checkpoints.tensor_copy import copy_tensors
+from trainer.networks.image_network import copy_of_state
 from trainer.networks.normaliser import Normalisers
 from trainer.online.evaluation.best_model import Evaluated
+from trainer.online.learners.images import ImageLearner, restore_images
 from trainer.online.learners.ppo import OnlineLearner
 
 NAME = re.compile(r"model_step_(\d{10})\.pt")
@@ -83,6 +94,25 @@ def checkpoint_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Te
     )
 
 
+def document_of(learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> dict[str, Any]:
+    """Return the dict of a checkpoint, of vectors or of images."""
+    online = {"online": progress.state_dict()}
+    if not isinstance(learner, ImageLearner):
+        return checkpoint_of(learner, progress, probe).document() | online
+    is_continuous = isinstance(learner.contract.action_space, ContinuousActions)
+    document = image_document(
+        state=copy_of_state(learner.network),
+        optimizer=copy_tensors(learner.optimizer_state()),
+        history=progress.history,
+        image=learner.image,
+        hidden=learner.settings.train.hidden_sizes[0],
+        action_kind="continuous" if is_continuous else "discrete",
+        space=learner.contract.action_space,
+    )
+    own = {"normalisers": learner.normalisers.state_dict(), "policy_trained": learner.trained}
+    return document | own | online
+
+
 class CheckpointManager:
     """The folder of checkpoints. Every file in it is complete."""
 
@@ -110,25 +140,28 @@ class CheckpointManager:
         return path
 
     def save_as(self, name: str, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Path:
-        """Save a checkpoint and its model JSON under a name: best_model, final_model."""
-        path = self.folder / f"{name}.pt"
-        checkpoint = self._write(path, learner, progress, probe)
-        model = export(checkpoint, policy_version=progress.iteration, score=None)
-        write_atomic(path.with_suffix(".json"), model)
-        return path
+        """Save a checkpoint and its model JSON under a name: best_model, final_model. Return the file to use.
 
-    def _write(self, path: Path, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> Checkpoint:
-        checkpoint = checkpoint_of(learner, progress, probe)
-        if not checkpoint.is_finite():
+        A policy for images has no model JSON, because engines do not run convolutions.
+        """
+        path = self.folder / f"{name}.pt"
+        self._write(path, learner, progress, probe)
+        if isinstance(learner, ImageLearner):
+            return path
+        model = export(checkpoint_of(learner, progress, probe), policy_version=progress.iteration, score=None)
+        write_atomic(path.with_suffix(".json"), model)
+        return path.with_suffix(".json")
+
+    def _write(self, path: Path, learner: OnlineLearner, progress: RunProgress, probe: torch.Tensor) -> None:
+        document = document_of(learner, progress, probe)
+        if not tensors_are_finite([document["policy_state_dict"], document.get("critics", {})]):
             raise HotlapError(
                 "the policy contains weights that are not finite",
                 hint="lower train.learning_rate, then continue from the last checkpoint with --resume",
                 code="E_DIVERGED",
             )
-        document = checkpoint.document() | {"online": progress.state_dict()}
-        write_atomic(_normaliser_path(path), normaliser_json(checkpoint.normalisers))
+        write_atomic(_normaliser_path(path), normaliser_json(learner.normalisers))
         write_atomic(path, document_bytes(document))
-        return checkpoint
 
     def newest(self) -> tuple[Path | None, list[str]]:
         """Return the newest checkpoint that can be read, if any, and a line for each newer one that cannot.
@@ -182,9 +215,19 @@ def normaliser_json(normalisers: Normalisers) -> bytes:
 def resume(path: Path, learner: OnlineLearner) -> tuple[RunProgress, torch.Tensor]:
     """Load a checkpoint into a new learner, and return its progress and probe. Raises ModelError or OSError."""
     document = load_document(read_with_retries(path, limit=MAX_MODEL_BYTES), path.name)
-    checkpoint = checkpoint_from(document)
     if "online" not in document:
         raise ModelError(f"{path.name} is not a checkpoint of an online run", hint="start without --resume")
+    if isinstance(learner, ImageLearner):
+        restore_images(document, path.name, learner)
+        history = history_of(document)
+        return RunProgress.from_state_dict(document["online"], history, learner.contract), torch.zeros(0, 0)
+    if is_image_document(document):
+        raise ModelError(
+            f"the observations of {path.name} are images, those of the environment are not",
+            hint="restore the environment of that run, or start without --resume",
+            code="E_CONTRACT",
+        )
+    checkpoint = checkpoint_from(document)
     differences = checkpoint.contract.differences(learner.contract)
     configured = list(learner.settings.train.hidden_sizes)
     if list(checkpoint.hidden_sizes) != configured:

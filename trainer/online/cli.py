@@ -14,20 +14,31 @@ from types import FrameType
 import torch
 
 from schemas.errors import ConfigError
-from trainer.common.exit_codes import failure_of
 from trainer.common.reporting.console import ConsoleReporter, print_error
 from trainer.envs.gymnasium_env import GymnasiumVecEnv, check_id
+from trainer.networks.image_network import ImageShape
 from trainer.online.arguments import config_path, parser, place_of, read_settings
 from trainer.online.checkpoints import CheckpointManager
-from trainer.online.config import OnlineSettings, as_toml, read_config, read_yaml_config
+from trainer.online.config import OnlineSettings, RunSettings, as_toml, read_config, read_yaml_config
 from trainer.online.environments import choose_num_envs
-from trainer.online.learners.choice import algorithm_for
+from trainer.online.learners.choice import algorithm_for, image_of
+from trainer.online.learners.memory import memory_note
 from trainer.online.presets.table import PRESETS
-from trainer.online.reporting.console import RunConsole
+from trainer.online.reporting.console import TRAIN_LOG, RunConsole
+from trainer.online.reporting.failures import line_of, note_log, report, traceback_of
 from trainer.online.reporting.loggers import make_loggers
 from trainer.online.reporting.video import record_video
 from trainer.online.run import OnlineRun
-from trainer.online.run_folder import CHECKPOINTS, CONFIG, LATEST, RunPlace, begin, locked, note_in_run_info
+from trainer.online.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    CONFIG_FOLDER,
+    LATEST,
+    RunPlace,
+    begin,
+    locked,
+    note_in_run_info,
+)
 from trainer.online.yaml_config import is_yaml
 
 
@@ -48,9 +59,7 @@ def main(argv: Sequence[str], *, prog: str = "train.py") -> int:
         print_error("stopped; `hotlap online --resume` continues from the last checkpoint")
         return 130
     except Exception as error:  # noqa: BLE001
-        code, failure = failure_of(error)
-        print_error(f"error: {failure.message}")
-        return int(code)
+        return report(error, Path(arguments.logs or RunSettings().logs).absolute())
 
 
 def _list_presets() -> int:
@@ -81,7 +90,9 @@ def train(arguments: argparse.Namespace) -> int:
     with locked(place):
         if place.resume:
             notes += changes(read_config(place.folder / CONFIG), settings, place)
-        return train_in(place, settings, config, [*notes, *([f"[OK] {note}"] if note else [])])
+        return train_in(
+            place, settings, config, [*notes, *([f"[OK] {note}"] if note else [])], beside=path and path.parent
+        )
 
 
 def changes(before: OnlineSettings, now: OnlineSettings, place: RunPlace) -> list[str]:
@@ -107,9 +118,12 @@ def changes(before: OnlineSettings, now: OnlineSettings, place: RunPlace) -> lis
     return lines
 
 
-def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Sequence[str]) -> int:
+def train_in(
+    place: RunPlace, settings: OnlineSettings, config: bytes, notes: Sequence[str], *, beside: Path | None = None
+) -> int:
     """Train in the folder of a run and return the exit code; the notes are for the log.
 
+    `beside` is the folder of the config, in which a resumed run searches the environment's module again.
     Nothing is moved or written before everything that can fail at a start has succeeded. Raises HotlapError or OSError.
     """
     num_envs, envs_note = choose_num_envs(settings)
@@ -120,6 +134,8 @@ def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Se
         start, skipped = manager.newest()
     with contextlib.closing(OnlineRun(settings, folder, num_envs, from_checkpoint=start)) as run:
         begin(place, config)
+        if beside is not None:
+            note_in_run_info(folder, **{CONFIG_FOLDER: beside.resolve().as_posix()})
         loggers, missing = make_loggers(folder, settings, run.progress.steps)
         console = RunConsole(
             folder, total_steps=settings.run.total_steps, interval_s=settings.report.interval_s, loggers=loggers
@@ -132,8 +148,15 @@ def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Se
             if place.resume:
                 resumed = f"resumed at {run.progress.steps:,} steps"
                 console.line(resumed if start else "no checkpoint exists yet: the run starts from the beginning")
-            with Stopping() as stopping:
-                reason = run.train(console, stop=stopping)
+            try:
+                with Stopping() as stopping:
+                    reason = run.train(console, stop=stopping)
+            except Exception as error:
+                if text := traceback_of(error):
+                    console.log(text)
+                    note_log(error, folder / TRAIN_LOG)
+                note_in_run_info(folder, ended=line_of(error), steps=run.progress.steps)
+                raise
             console.log_rest()
             resume = "--resume" if place.name == LATEST else f"--resume {place.name}"
             hint = "" if run.is_finished else f"; `hotlap online {resume}` continues"
@@ -145,28 +168,42 @@ def train_in(place: RunPlace, settings: OnlineSettings, config: bytes, notes: Se
 def summary(run: OnlineRun, settings: OnlineSettings, num_envs: int) -> list[str]:
     """Return lines that describe the run: machine, environment, network, schedule."""
     train, env = settings.train, run.environments.env
+    image = image_of(env)
+    algorithm = algorithm_for(env.contract, settings, image)
     parameters = sum(p.numel() for p in run.learner.network.parameters())
     device = settings.run.device
     if device == "auto":
         device = "auto: cpu and cuda are timed" if torch.cuda.is_available() else "cpu (no CUDA device)"
     batch = env.n_agents * settings.env.n_steps
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    memory = memory_note(
+        settings, algorithm, n_agents=env.n_agents, observation_size=env.contract.observation_size, image=image
+    )
     agents = f"{num_envs} environments, {env.n_agents} learning agents, {env.contract.observation_size} observations"
     rates = f"{train.learning_rate:g} -> {train.learning_rate_end:g}"
     entropy = f"{train.entropy_coef:g} -> {train.entropy_coef_end:g}"
     update = f"minibatch {train.batch_size}, {train.epochs} epochs, learning rate {rates}, entropy {entropy}"
-    if algorithm_for(env.contract, settings) == "td3":
+    if algorithm == "td3":
         update = f"td3: {train.updates_per_experience:g} gradient steps for each new step"
     return [
         f"[OK] user {_user()}, {system}",
         f"[OK] device {device}, precision {settings.run.precision}",
         f"[OK] {settings.env.id}: {agents}, {env.contract.action_space.in_words()}",
         *(f"[OK] {note}" for note in (env.notes if isinstance(env, GymnasiumVecEnv) else ())),
-        *(f"[WARN] {note}" for note in run.environments.notes),
-        f"[OK] network {list(train.hidden_sizes)} twice, {parameters:,} parameters",
+        *(f"[WARN] {note}" for note in (*run.environments.notes, *filter(None, (memory,)))),
+        f"[OK] network {_network(train.hidden_sizes, image)}, {parameters:,} parameters",
         f"[OK] batch {batch:,} ({settings.env.n_steps} each), {update}",
         f"[OK] gamma {train.gamma:g}, {settings.run.total_steps:,} steps",
     ]
+
+
+def _network(hidden_sizes: tuple[int, ...], image: ImageShape | None) -> str:
+    if image is None:
+        return f"{list(hidden_sizes)} twice"
+    size = f"{image.height} x {image.width} x {image.channels}"
+    return (
+        f"for images of {size}: convolutions of 16 and 32 filters, then {hidden_sizes[0]} (the first of hidden_sizes)"
+    )
 
 
 def _user() -> str:

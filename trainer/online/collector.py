@@ -10,7 +10,7 @@ import torch
 
 from schemas.errors import HotlapError
 from schemas.rollout.rollout import narrowed
-from trainer.envs.vec_env import Float32, Numbers, RepeatableVecEnv, Step, VecEnv
+from trainer.envs.vec_env import Float32, Observations, RepeatableVecEnv, Step, VecEnv
 from trainer.online.actor import Actor
 from trainer.rollouts.experiences import Experiences
 
@@ -36,10 +36,9 @@ class Collector:
 
     def collect(self, actor: Actor, n_steps: int, rng: np.random.Generator) -> Experiences:
         """Take `n_steps` steps with every agent and return them. Raises HotlapError (E_ENV_NAN)."""
-        env = self._env
-        width = env.contract.action_space.width
-        columns = _Columns(n_steps, self._observation_NO, width)
-        finals: list[Numbers] = []
+        env, n = self._env, self._env.n_agents
+        columns = _Columns(n, n_steps, self._observation_NO, env.contract.action_space.width)
+        finals: list[Observations] = []
         for t in range(n_steps):
             action_NA = actor.sample(self._observation_NO, rng)
             columns.write_before(t, self._observation_NO, action_NA)  # the step may change the arrays
@@ -94,7 +93,7 @@ class Collector:
         return means
 
 
-def _continued(env: VecEnv, saved: dict[str, Any]) -> Numbers:
+def _continued(env: VecEnv, saved: dict[str, Any]) -> Observations:
     """Continue the saved episodes and return the observations to act on next. Raises ValueError."""
     if not isinstance(env, RepeatableVecEnv):
         raise ValueError("the environment cannot continue an episode")
@@ -107,18 +106,16 @@ def _continued(env: VecEnv, saved: dict[str, Any]) -> Numbers:
 class _Columns:
     """A batch that is being filled: the first axis is the agent, so that it becomes experiences without a copy."""
 
-    def __init__(self, n_steps: int, first_NO: Numbers, actions: int) -> None:
-        n, observations = first_NO.shape
-        self.observation_NTO = np.empty(
-            (n, n_steps, observations), np.float64 if first_NO.dtype == np.float64 else np.float32
-        )
+    def __init__(self, n: int, n_steps: int, observation_NO: Observations, actions: int) -> None:
+        dtype = observation_NO.dtype if observation_NO.dtype in (np.float64, np.uint8) else np.dtype(np.float32)
+        self.observation_NTO = np.empty((n, n_steps, observation_NO.shape[1]), dtype)
         self.action_NTA = np.empty((n, n_steps, actions), np.float32)
         self.reward_NT = np.empty((n, n_steps), np.float32)
         self.terminated_NT = np.empty((n, n_steps), np.bool_)
         self.truncated_NT = np.empty((n, n_steps), np.bool_)
         self.final_NT = np.full((n, n_steps), -1, np.int64)
 
-    def write_before(self, t: int, observation_NO: Numbers, action_NA: Float32) -> None:
+    def write_before(self, t: int, observation_NO: Observations, action_NA: Float32) -> None:
         """Store what a step starts from."""
         self.observation_NTO[:, t] = observation_NO
         self.action_NTA[:, t] = action_NA
@@ -129,14 +126,16 @@ class _Columns:
         self.terminated_NT[:, t] = step.terminated
         self.truncated_NT[:, t] = step.truncated
 
-    def experiences(self, finals: list[Numbers]) -> Experiences:
+    def experiences(self, finals: list[Observations]) -> Experiences:
         """Return the batch. The last step of each agent has no next row, but a final observation."""
         n, n_steps, width = self.observation_NTO.shape
         has_next_row_NT = ~(self.terminated_NT | self.truncated_NT)
         has_next_row_NT[:, -1] = False
         size = n * n_steps
         has_next_row_B = has_next_row_NT.reshape(size)
-        observation_BO = narrowed(self.observation_NTO.reshape(size, width))
+        observation_BO = self.observation_NTO.reshape(size, width)
+        if observation_BO.dtype != np.uint8:
+            observation_BO = narrowed(observation_BO)
         return Experiences(
             observation_BO=observation_BO,
             action_BA=self.action_NTA.reshape(size, -1),
@@ -163,10 +162,13 @@ def check_step(step: Step) -> None:
         require_finite(step.observation, "observations")
 
 
-def require_finite(array_NX: Numbers, name: str) -> Numbers:
-    """Return the array. Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite."""
+def require_finite(array_NX: Observations, name: str) -> Observations:
+    """Return the array, which may have bytes.
+
+    Raises HotlapError (E_ENV_NAN) with the first agent that has a value that is not finite.
+    """
     # A sum is not finite if one of its terms is not. Checking each number takes ten times as long.
-    if not np.isfinite(array_NX.sum(dtype=np.float64)):
+    if array_NX.dtype != np.uint8 and not np.isfinite(array_NX.sum(dtype=np.float64)):
         agent, column = np.argwhere(~np.isfinite(array_NX))[0].tolist()
         index = f"agent {agent}" + (f", column {column}" if array_NX.shape[1] > 1 else "")
         raise HotlapError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -76,7 +77,8 @@ class SingleEnvironments:
         try:
             return make_env(self._settings, min(evaluation.episodes, 16))
         except Exception as error:  # noqa: BLE001  a simulator may exist only once, and says so in its own way
-            reason = printable(f"{type(error).__name__}: {error}", limit=200)
+            cause = error.__cause__ or error
+            reason = printable(f"{type(cause).__name__}: {cause}", limit=200)
             note = (
                 f"{self._settings.env.id} cannot be opened a second time ({reason}): evaluations use the environments"
             )
@@ -154,8 +156,8 @@ def mirror_of(settings: OnlineSettings, contract: PolicyContract) -> Mirror | No
         raise ConfigError(f"mirror.{error}", hint="correct [mirror] in the config") from None
 
 
-_BYTES, _OTHER_BYTES = {"rocket": 8_000_000, "racing": 20_000}, 50_000_000
-"""Memory of one environment, with its part of a batch."""
+_BYTES = {"rocket": 8_000_000, "racing": 20_000}
+"""Memory of one environment, with its part of a batch; see `learners.memory` for others, once they are open."""
 _DEFAULTS, _OTHER_DEFAULT = {"rocket": 32, "racing": 64}, 8
 """Environments if the config does not set a number: enough for efficient matrix products."""
 
@@ -164,15 +166,21 @@ def choose_num_envs(settings: OnlineSettings) -> tuple[int, str]:
     """Return how many environments to run, and a line for the log if that is not the number in the config."""
     kind, configured = settings.env.id, settings.env.num_envs
     free_bytes = int(psutil.virtual_memory().available * 0.5)
-    limit = max(1, free_bytes // _BYTES.get(kind, _OTHER_BYTES))
-    if settings.env.workers:
-        limit = min(limit, 4 * (os.cpu_count() or 1))
     requested = configured or _DEFAULTS.get(kind, _OTHER_DEFAULT)
+    limit = max(1, free_bytes // _BYTES[kind]) if kind in _BYTES else requested
+    if settings.env.workers:
+        limit = min(limit, 4 * (os.cpu_count() or 1), max(1, free_bytes // _worker_bytes()))
     chosen = min(requested, limit)
     if chosen < requested:
         reason = f"this machine has {free_bytes / 1e9:.1f} GB of free memory for it and {os.cpu_count()} CPU cores"
         return chosen, f"num_envs {requested} -> {chosen}: {reason}"
     return chosen, "" if configured else f"num_envs 0 -> {chosen} (set env.num_envs to choose)"
+
+
+def _worker_bytes() -> int:
+    """Return the memory of a worker's process: a forked one shares most of it with this process."""
+    is_forked = multiprocessing.get_start_method() == "fork"
+    return 10_000_000 if is_forked else psutil.Process().memory_info().rss
 
 
 def game_rules(settings: OnlineSettings) -> GameRules:

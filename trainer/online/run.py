@@ -49,7 +49,7 @@ class OnlineRun:
         start = Path(settings.run.start_from).absolute()
         self._checkpoints = CheckpointManager(checkpoints, keep_newest=limits.keep_newest, keep_best=limits.keep_best)
         self.environments: Environments = make_environments(settings, num_envs, checkpoints / "pool")
-        self.learner = make_learner(self.environments.env.contract, settings)
+        self.learner = make_learner(self.environments.env, settings)
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         self.notes: list[str] = []  #: for the log
         if from_checkpoint is not None:
@@ -94,8 +94,8 @@ class OnlineRun:
         if self._saved_at != progress.steps:
             self._save_checkpoint()
         if self.is_finished:
-            self._checkpoints.save_as("final_model", self.learner, progress, self._probe)
-            self._console.line(f"done: {self._shown}/final_model.json")
+            path = self._checkpoints.save_as("final_model", self.learner, progress, self._probe)
+            self._console.line(f"done: {self._shown}/{path.name}")
         return self._reason()
 
     def _reason(self) -> str:

@@ -22,6 +22,7 @@ from schemas.storage.windows_paths import is_reserved, shown_path
 LATEST = "latest_run"
 CONFIG = "config.toml"
 CHECKPOINTS = "checkpoints"
+CONFIG_FOLDER = "config_folder"  #: its key in run.json
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 _INFO = "run.json"
 _TIME = "%Y%m%d_%H%M%S"

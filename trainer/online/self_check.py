@@ -67,7 +67,7 @@ def _check_step(settings: OnlineSettings) -> str:
     """Do one step with an untrained policy and each agent in two environments."""
     with tempfile.TemporaryDirectory() as pool:
         environments = make_environments(settings, 2, Path(pool))
-        learner = make_learner(environments.env.contract, settings)
+        learner = make_learner(environments.env, settings)
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
         environments.before_batch(actor, steps=0)
         env = environments.env

@@ -9,6 +9,8 @@ from schemas.model import MAX_MODEL_BYTES
 from schemas.settings.models import TrainerSettings
 from schemas.storage.files import read_with_retries
 from trainer.checkpoints.adoption import into_network, read_trained_model
+from trainer.checkpoints.checkpoint import read_document
+from trainer.online.learners.images import ImageLearner, restore_images
 from trainer.online.learners.ppo import OnlineLearner
 
 _HINT = "start from a model of this environment's agents"
@@ -20,6 +22,10 @@ def start_from(path: Path, learner: OnlineLearner) -> list[str]:
     Raises ModelError, ContractError or OSError.
     """
     data = read_with_retries(path.resolve(), limit=MAX_MODEL_BYTES)
+    if isinstance(learner, ImageLearner):
+        is_json = path.suffix.lower() == ".json"
+        restore_images({} if is_json else read_document(data, path.name), path.name, learner)
+        return [f"starts from {path.as_posix()}"]
     read = read_trained_model(data, path.name, contract=learner.contract, contract_hint=_HINT)
     found, sizes = read.checkpoint, learner.settings.train.hidden_sizes
     if differences := learner.contract.differences(found.contract):

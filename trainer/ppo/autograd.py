@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from schemas.errors import ConfigError
 from trainer.common import device as devices
 from trainer.common import threads
 from trainer.common.rng import rng_for
@@ -26,6 +27,23 @@ def evaluate(network: Network, distribution: ActionDistribution, batch: Batch) -
     log_std_A = network.action_log_std
     logp_B = distribution.log_prob(output_BK.float(), log_std_A, batch.action_BC)
     return Evaluation(logp_B, value_B.float(), distribution.entropy(output_BK.float(), log_std_A))
+
+
+def _check_terms(terms: Any, loss: Loss) -> None:
+    """Raise ConfigError if a loss does not return what an update needs."""
+    name = f"{loss.__module__}:{getattr(loss, '__qualname__', type(loss).__name__)}"
+    hint = (
+        "return trainer.LossTerms, whose total is computed from the network's outputs; see `hotlap docs custom-network`"
+    )
+    if not isinstance(terms, LossTerms):
+        raise ConfigError(f"trainer.loss = {name} returns a {type(terms).__name__} instead of LossTerms", hint=hint)
+    values: tuple[Any, ...] = tuple(terms)
+    for field, term in zip(LossTerms._fields, values, strict=True):
+        if not isinstance(term, Tensor) or term.ndim != 0:
+            found = f"a tensor of shape {tuple(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise ConfigError(f"trainer.loss = {name}: {field} is {found} instead of a tensor ()", hint=hint)
+    if not terms.total.requires_grad:
+        raise ConfigError(f"trainer.loss = {name}: total has no gradient", hint=hint)
 
 
 class AutogradUpdater:
@@ -48,6 +66,7 @@ class AutogradUpdater:
         self.network = network.to(device)
         self._adam = make_adam(self.network, config.learning_rate, optimizer_state)
         self._distribution, self._loss, self._device = distribution, loss, device
+        self._is_loss_checked = False
         stack = [tensor for layer in self.network.stacks().policy for tensor in (layer.weight, layer.bias)]
         self._policy_parameters = [*stack, self.network.action_log_std]
         self._parameters = [p for group in self._adam.param_groups for p in group["params"]]
@@ -73,6 +92,9 @@ class AutogradUpdater:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bfloat16):
             new = evaluate(self.network, self._distribution, batch)
         terms = self._loss(batch, new, self.config.loss)
+        if not self._is_loss_checked:
+            _check_terms(terms, self._loss)
+            self._is_loss_checked = True
         self._adam.zero_grad(set_to_none=True)
         terms.total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm, foreach=True)

@@ -25,7 +25,7 @@ class Batch:
     The proximal policy is the one that the ratio is taken against: in a cycle, the parent policy.
     """
 
-    observation_BO: Tensor  #: float32, normalised
+    observation_BO: Tensor  #: float32, normalised; or uint8, of images
     action_BC: Tensor  #: float32, encoded by the action distribution
     logp_B: Tensor  #: float32, nats, log likelihood under the proximal policy
     advantage_B: Tensor  #: float32, weighted mean 0 and deviation 1 over the training set
@@ -53,26 +53,32 @@ class PackedSet:
         scalars = torch.stack(
             [batch.logp_B, batch.advantage_B, batch.target_B, batch.value_B, batch.importance_weight_B], dim=1
         )
-        packed = torch.cat([batch.observation_BO, batch.action_BC, scalars], dim=1)
-        self._observations, self._actions = batch.observation_BO.shape[1], batch.action_BC.shape[1]
+        are_bytes = batch.observation_BO.dtype == torch.uint8
+        self._images = batch.observation_BO.to(device) if are_bytes else None  # four times as large as numbers
+        packed = torch.cat([*([] if are_bytes else [batch.observation_BO]), batch.action_BC, scalars], dim=1)
+        self._observations, self._actions = 0 if are_bytes else batch.observation_BO.shape[1], batch.action_BC.shape[1]
         self._all = packed.to(device).contiguous()
         self._shuffled = torch.empty_like(self._all)
         self.size = len(packed)
 
     def shuffled(self, batch_size: int, *, rng: torch.Generator) -> Iterator[Batch]:
-        """Yield all experiences once in random order, as views of the buffer. See `minibatch_sizes` for their sizes."""
+        """Yield all experiences once in random order, as views of the buffer; images are copied.
+
+        See `minibatch_sizes` for their sizes.
+        """
         order = torch.randperm(self.size, generator=rng).to(self._all.device)
         torch.index_select(self._all, 0, order, out=self._shuffled)
         start = 0
         for size in minibatch_sizes(self.size, batch_size):
-            yield self._view(self._shuffled[start : start + size])
+            images = None if self._images is None else self._images[order[start : start + size]]
+            yield self._view(self._shuffled[start : start + size], images)
             start += size
 
-    def _view(self, rows: Tensor) -> Batch:
+    def _view(self, rows: Tensor, images: Tensor | None) -> Batch:
         o, c = self._observations, self._observations + self._actions
         logp_B, advantage_B, target_B, value_B, importance_weight_B = rows[:, c:].unbind(dim=1)
         return Batch(
-            observation_BO=rows[:, :o],
+            observation_BO=rows[:, :o] if images is None else images,
             action_BC=rows[:, o:c],
             logp_B=logp_B,
             advantage_B=advantage_B,

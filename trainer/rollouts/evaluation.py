@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from schemas.rollout.rollout import Float32
 from trainer.common.shapes import Float64
+from trainer.envs.vec_env import Observations
 from trainer.networks.distributions import ActionDistribution
 from trainer.networks.network import Network
-from trainer.networks.normaliser import ObservationNormaliser, ReturnNormaliser
+from trainer.networks.normaliser import ReturnNormaliser
 from trainer.rollouts.experiences import Experiences
 
 _CHUNK = 512
@@ -41,22 +42,26 @@ class PolicyOutputs:
 def evaluate_policy(
     network: Network,
     distribution: ActionDistribution,
-    normaliser: ObservationNormaliser,
+    normaliser: Callable[[Observations], Tensor],
     experiences: Experiences,
     std_scale_B: Float32,
 ) -> PolicyOutputs:
-    """Return a network's outputs for experiences; `std_scale_B` is the engine's factor on the standard deviation."""
+    """Return a network's outputs for experiences; `std_scale_B` is the engine's factor on the standard deviation.
+
+    `normaliser` returns the network's inputs.
+    """
     device = network.action_log_std.device
     pairs = [network(chunk.to(device)) for chunk in torch.split(normaliser(experiences.observation_BO), _CHUNK)]
     output_BK = torch.cat([output for output, _ in pairs]).cpu()
     action_BC = distribution.encode(torch.from_numpy(experiences.action_BA), torch.from_numpy(std_scale_B))
     log_std_A = network.action_log_std.cpu()
+    finals = normaliser(experiences.final_observation_FO)
     return PolicyOutputs(
         action_BC=action_BC,
         logp_B=distribution.log_prob(output_BK, log_std_A, action_BC),
         density_B=distribution.clamped_log_density(output_BK, log_std_A, action_BC),
         value_B=torch.cat([value for _, value in pairs]).cpu(),
-        final_value_F=network(normaliser(experiences.final_observation_FO).to(device))[1].cpu(),
+        final_value_F=torch.cat([network(chunk.to(device))[1] for chunk in torch.split(finals, _CHUNK)]).cpu(),
     )
 
 

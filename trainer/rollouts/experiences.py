@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from schemas.rollout.rollout import Bools, Float32, Numbers, Rollout
 from trainer.common.shapes import Float64, Int64, check_shapes
+from trainer.envs.vec_env import Observations
 
 _OF_FINALS = ("final_observation_FO", "final_critic_observation_FP")
 
@@ -25,7 +26,7 @@ _OF_FINALS = ("final_observation_FO", "final_critic_observation_FP")
 class Experiences:
     """Experiences of one or more rollouts. Letters: see trainer.common.shapes."""
 
-    observation_BO: Numbers
+    observation_BO: Observations  #: float32, float64 if float32 would round too much, uint8 for images
     action_BA: Float32  #: as recorded, after clamping; discrete: the index of the choice
     reward_B: Float32  #: the game's own units
     log_prob_B: Float32  #: nats, as recorded; NaN if the engine recorded none
@@ -36,9 +37,9 @@ class Experiences:
     final_B: Int64  #: the row of `final_observation_FO` that follows the step; -1 = none
     segment_B: Int64  #: the number of the episode segment
     is_new_B: Bools  #: from a rollout that no earlier cycle used
-    final_observation_FO: Numbers  #: observations after an agent's last step, if the engine wrote them
+    final_observation_FO: Observations  #: observations after an agent's last step, if the engine wrote them
     critic_observation_BP: Numbers  #: what only critics see; NaN in a row if the engine did not write it
-    final_critic_observation_FP: Numbers  #: likewise, after an agent's last step
+    final_critic_observation_FP: Float32  #: likewise, after an agent's last step
 
     def __post_init__(self) -> None:
         check_shapes(self)

@@ -38,7 +38,7 @@ def serve() -> NoReturn:
         code = _serve(events, lifeline)
     except BaseException as error:  # noqa: BLE001
         code, failure = failure_of(error)
-        if code == ExitCode.BUG:
+        if code == ExitCode.BUG or error.__cause__ is not None:
             traceback.print_exception(error)
         log.error("%s", failure.message)
         events.emit(failure)

@@ -1,6 +1,7 @@
 """Every exception has an exit code and one line of text; an unexpected one names the place."""
 
 import errno
+import pickle
 import sys
 
 import pytest
@@ -85,3 +86,14 @@ def test_an_exception_is_described_with_the_line_of_the_user_else_of_a_library(t
     monkeypatch.setattr(user_code, "is_user_code", lambda filename: False)
     assert "(decoder.py, line " in user_code.describe(caught.value)
     assert user_code.file_of(caught.value) == ""
+
+
+def test_a_file_that_python_cannot_parse_is_named_and_not_the_importer(tmp_path, monkeypatch):
+    (tmp_path / "my_broken_net.py").write_text("x = 1\ndef f(:\n")
+    message = message_of(lambda: load(tmp_path, monkeypatch, "import my_broken_net\n"))
+    assert message.startswith("SyntaxError: invalid syntax (my_broken_net.py, line 2) -> correct my_broken_net.py")
+
+
+def test_an_error_keeps_its_line_when_it_is_pickled():
+    error = ConfigError("x is 1", hint="set 2", code="E_ENV")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "x is 1 -> set 2 [E_ENV]"

@@ -7,9 +7,9 @@ import orjson
 from tests.fakes.walk import Walk, job_for
 from trainer.dagger.actions import read_action_spec
 from trainer.dagger.environment.milestone_env import MilestoneEnv
-from trainer.dagger.environment.observations import read_observation_spec
 from trainer.dagger.inputs import changes_since, inputs_of
 from trainer.dagger.messages import MilestoneJob
+from trainer.envs.observations import read_observation_spec
 
 
 def env():

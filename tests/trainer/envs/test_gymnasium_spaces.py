@@ -113,14 +113,34 @@ def test_observations_become_one_array(space, size):
     for _ in range(5):  # over the end of an episode
         step = env.step(np.zeros((2, 1), np.float32))
     assert step.next_observation.shape == (2, size)
-    assert f"put into one array of {size} numbers" in env.notes[0]
+    assert f" space, as {size} numbers" in env.notes[0]
     env.close()
 
 
-def test_images_are_used_with_a_warning():
-    env = made(observation_space=spaces.Box(0, 255, (84, 84, 3), np.uint8))
-    assert env.has_pixels
-    assert "the network has no convolutions" in env.notes[0]
+@pytest.mark.parametrize("workers", [False, True])
+def test_images_are_bytes_with_channels_last(workers):
+    space = spaces.Box(0, 255, (3, 84, 96), np.uint8)
+    gymnasium.register("Made-v0", type("Made", (Base,), {"observation_space": space}))
+    env = GymnasiumVecEnv("Made-v0", 2, workers=workers)
+    assert env.image.shape == (84, 96, 3)
+    assert "images of 84 x 96 with 3 channels, given as 3 x 84 x 96" in env.notes[0]
+    assert (env.reset(0).dtype, env.reset(0).shape) == (np.uint8, (2, 84 * 96 * 3))
+    for _ in range(4):  # to the end of an episode
+        step = env.step(np.zeros((2, 1), np.float32))
+    assert step.terminated.all()
+    assert (step.next_observation.dtype, step.next_observation.shape) == (np.uint8, (2, 84 * 96 * 3))
+    assert (step.next_observation != step.observation).any()
+    env.close()
+
+
+def test_a_dict_with_an_image_is_refused_with_what_to_do_unless_the_image_is_all():
+    image = spaces.Box(0, 255, (84, 84, 3), np.uint8)
+    with pytest.raises(ConfigError, match=r"Made-v0: .* 21,169 numbers -> .*TransformObservation.*o\['screen'\]"):
+        made(observation_space=spaces.Dict({"screen": image, "health": spaces.Box(0, 1, (1,))}))
+    gymnasium.registry.pop("Made-v0")
+    env = made(observation_space=spaces.Dict({"screen": image}))
+    assert env.reset(0).dtype == np.uint8
+    assert "the image 'screen' of a Dict space" in env.notes[0]
     env.close()
 
 
@@ -130,7 +150,7 @@ def test_images_are_used_with_a_warning():
     [
         (
             {"observation_space": spaces.Sequence(spaces.Discrete(2))},
-            "a Sequence space, which cannot",
+            "Made-v0: a policy cannot learn from the observation space Sequence",
         ),
         ({"action_space": spaces.Dict({"a": spaces.Discrete(2)})}, "the actions of Made-v0 are a Dict space -> use"),
         ({"action_space": spaces.MultiDiscrete([300, 300])}, "90,000 different actions -> a policy needs 2 to 65,536"),

@@ -10,6 +10,7 @@ from schemas.errors import ConfigError, ContractError
 from schemas.model import check_probe
 from tests.trainer.toy import Bandit, loop_for
 from trainer.checkpoints.policy import load_policy
+from trainer.networks.network import Shape, build_network
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "guides" / "custom-network.md"
 
@@ -94,3 +95,44 @@ def test_a_network_that_breaks_the_rules_is_rejected_before_training(tmp_path, p
 def test_a_name_that_cannot_be_imported_is_an_error(tmp_path, name):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         loop_for(Bandit(), tmp_path, network=name).start()
+
+
+WRONG = {
+    "syntax": ("def f(:", "net", r"SyntaxError: invalid syntax \(\w+\.py, line 1\) -> correct \w+\.py"),
+    "import": ("1 / 0\ndef net(shape): ...", "net", r"ZeroDivisionError: .* \(\w+\.py, line 1\) -> correct"),
+    "constructor": (
+        "def net(shape):\n    return shape.width", "net", r"AttributeError: .* \(\w+\.py, line 2\) -> correct \w+\.py"
+    ),
+    "arguments": ("def net(): ...", "net", r"cannot be used: TypeError: net\(\) takes 0 .* -> see"),
+    "result": ("def net(shape): return 3", "net", "is not a subclass of trainer.Network"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "attribute", "message"), WRONG.values(), ids=WRONG)
+def test_a_mistake_in_the_user_s_module_names_its_file_and_line(tmp_path, project, text, attribute, message):
+    (tmp_path / "project" / f"{project}.py").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        build_network(Shape(4, (8,), 2, 0), custom=f"{project}:{attribute}", seed=0)
+
+
+_BEGIN = "from trainer import ppo_loss\ndef loss(batch, new, config):\n"
+RETURNS = {
+    "nothing": ("def loss(batch, new, config):\n    pass", "returns a NoneType instead of LossTerms"),
+    "a number": (
+        f"{_BEGIN}    return ppo_loss(batch, new, config)._replace(entropy=0.5)",
+        "entropy is a float instead of a tensor",
+    ),
+    "no gradient": (
+        f"{_BEGIN}    terms = ppo_loss(batch, new, config)\n    return terms._replace(total=terms.total.detach())",
+        "total has no gradient",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), RETURNS.values(), ids=RETURNS)
+def test_a_loss_that_returns_something_else_is_named(tmp_path, project, text, message):
+    (tmp_path / "project" / f"{project}.py").write_text(text)
+    world = Bandit()
+    loop = loop_for(world, tmp_path / "loop", loss=f"{project}:loss")
+    with pytest.raises(ConfigError, match=rf"trainer.loss = {project}:loss.*{message}"):
+        loop.train(world.play(loop.start(), 40))

@@ -25,10 +25,10 @@ from trainer.dagger.demonstrations.reading import (
     pairs_of_minari,
     pairs_of_rollouts,
 )
-from trainer.dagger.environment.observations import ObservationSpec, read_observation_spec
 from trainer.dagger.training.dataset import Dataset
 from trainer.dagger.training.learner import DaggerLearner, LearnerConfig
 from trainer.dagger.training.rounds import write_demonstrations
+from trainer.envs.observations import ObservationSpec, read_observation_spec
 
 NAME = "clone"
 _HELD_OUT = 0.1

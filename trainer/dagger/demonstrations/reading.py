@@ -21,7 +21,7 @@ from schemas.storage.files import read_with_retries
 from schemas.storage.windows_paths import error_text, shown_path
 from trainer.dagger.actions import ActionSpec, InvalidActionError, Labels
 from trainer.dagger.demonstrations import minari_data
-from trainer.dagger.environment.observations import ObservationSpec
+from trainer.envs.observations import ObservationSpec
 
 HUMAN = "human"
 Pairs = tuple[np.ndarray[Any, Any], Labels]

@@ -18,9 +18,9 @@ from trainer.common.user_code import describe, file_of, search_current_folder, s
 from trainer.dagger.actions import read_action_spec
 from trainer.dagger.environment.errors import HINT, in_environment
 from trainer.dagger.environment.milestone_env import MilestoneEnv
-from trainer.dagger.environment.observations import read_observation_spec
 from trainer.dagger.environment.wrappers import find_attribute
 from trainer.dagger.milestones import MilestoneConfig
+from trainer.envs.observations import read_observation_spec
 
 BUILT_IN = {
     "racing": "trainer.envs.racing.milestones:RacingMilestones",

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from trainer.dagger.actions import ActionSpec, Labels
 from trainer.dagger.environment.errors import HINT, EnvironmentRaisedError, NoFrameError, StateError, in_environment
 from trainer.dagger.environment.frames import rgb_frame
-from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.environment.reached import UnclearMilestonesError, reached_milestones
 from trainer.dagger.environment.saved_states import SavedStates
 from trainer.dagger.environment.wrappers import find_attribute, wrapped_observation
 from trainer.dagger.expert.codec import encode_state
+from trainer.envs.observations import ObservationSpec
 
 _OBSERVING = ("observe", "get_observation", "get_obs", "_get_observation", "_get_obs", "_observe", "_observation")
 _MAX_NAMES = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,20 +15,21 @@ from schemas.contract import ContinuousActions, PolicyContract
 from schemas.errors import ContractError
 from schemas.model import LOG_STD_MAX, LOG_STD_MIN, Lineage
 from trainer.checkpoints.adoption import read_trained_model
-from trainer.checkpoints.checkpoint import Checkpoint, tensors_are_finite
+from trainer.checkpoints.checkpoint import Checkpoint, document_bytes, tensors_are_finite
 from trainer.checkpoints.export import fold
+from trainer.checkpoints.image_checkpoint import image_document
 from trainer.checkpoints.tensor_copy import copy_tensors
 from trainer.common.eager_adam import EagerAdam
 from trainer.common.rng import numpy_rng_for
 from trainer.dagger.actions import ActionSpec, Labels
-from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.training.dataset import Dataset
 from trainer.dagger.training.loss import ImitationLoss
-from trainer.dagger.training.networks import ImageNetwork, PolicyNetwork, VectorNetwork
+from trainer.dagger.training.networks import PolicyNetwork, VectorNetwork
+from trainer.envs.observations import ObservationSpec
+from trainer.networks.image_network import ImageNetwork, ImageShape
 from trainer.networks.network import Shape
 from trainer.networks.normaliser import Normalisers, ObservationNormaliser, ReturnNormaliser, rescale_inputs
 
-IMAGE_FORMAT = "hotlap.dagger_pixels/1"
 _MINIBATCHES_PER_DRAW = 250  #: minibatches whose indices are drawn at the same time
 _LOG_STD_LABELS = 4096  #: labels that the deviation of the model is computed from
 INPUT_DAMPING_LABELS = 8000.0
@@ -80,7 +80,8 @@ class DaggerLearner:
         config, outputs = self._config, self._space.output_size
         log_stds = outputs if self._actions.kind == "continuous" else 0
         if self._spec.is_image:
-            return ImageNetwork(self._spec.shape, config.hidden, outputs, log_stds, config.seed, config.milestone_id)
+            purpose = f"dagger/{config.milestone_id}"
+            return ImageNetwork(self._spec.shape, config.hidden, outputs, log_stds, seed=config.seed, purpose=purpose)
         shape = Shape(self._spec.shape[0], (config.hidden, config.hidden), outputs, log_stds)
         return VectorNetwork(shape, config.seed, config.milestone_id)
 
@@ -183,20 +184,17 @@ class DaggerLearner:
         """Return a checkpoint's bytes. For images it has the trainer's three main keys and some additional ones."""
         if isinstance(self._network, VectorNetwork):
             return self.vector_checkpoint(round_number=round_number, history=history, probe=probe).to_bytes()
-        document = {
-            "format": IMAGE_FORMAT,
-            "policy_state_dict": copy_tensors(self._network.module().state_dict()),
-            "optimizer_state_dict": copy_tensors(self._optimizer.state_dict()),
-            "training_history": history,
-            "picture": list(self._spec.shape),
-            "picture_max": self._spec.image_max,
-            "hidden": self._config.hidden,
-            "action_kind": self._actions.kind,
-            "action_space": self._space.model_dump(mode="json"),
-        }
-        buffer = io.BytesIO()
-        torch.save(document, buffer)
-        return buffer.getvalue()
+        height, width, channels = self._spec.shape
+        document = image_document(
+            state=copy_tensors(self._network.module().state_dict()),
+            optimizer=copy_tensors(self._optimizer.state_dict()),
+            history=history,
+            image=ImageShape(height, width, channels, self._spec.image_max),
+            hidden=self._config.hidden,
+            action_kind=self._actions.kind,
+            space=self._space,
+        )
+        return document_bytes(document)
 
     def vector_checkpoint(
         self, *, round_number: int, history: dict[str, list[float]], probe: NDArray[Any]

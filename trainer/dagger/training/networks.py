@@ -1,18 +1,15 @@
-"""The networks of policies: for vectors the trainer's own, which engines can run; for images a small CNN."""
+"""The networks of policies: for vectors the trainer's own, which engines can run.
+
+For images it is `trainer.networks.image_network.ImageNetwork`.
+"""
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
-from schemas.model import LOG_STD_START
-from trainer.common.rng import key_for
-from trainer.networks.network import Network, Shape, build_network, orthogonal, run_stack
-
-_SMALLEST_SIDE = 16  #: of an image that two convolutions of `ImageNetwork` fit into
+from trainer.networks.network import Network, Shape, build_network, run_stack
 
 
 class PolicyNetwork(Protocol):
@@ -49,53 +46,3 @@ class VectorNetwork:
     def module(self) -> nn.Module:
         """Return the whole network."""
         return self.network
-
-
-class ImageNetwork(nn.Module):
-    """Two convolutions and two linear layers over images [B, C, H, W] in [0, 1]."""
-
-    def __init__(
-        self, shape: tuple[int, ...], hidden: int, outputs: int, log_stds: int, seed: int, milestone_id: str
-    ) -> None:
-        super().__init__()
-        height, width, channels = shape
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key_for(seed, f"dagger/{milestone_id}"))
-            self.convolutions = nn.Sequential(
-                *_padding(height, width),
-                nn.Conv2d(channels, 16, 8, stride=4, padding=2),
-                nn.ReLU(),
-                nn.Conv2d(16, 32, 4, stride=2),
-                nn.ReLU(),
-            )
-            with torch.no_grad():
-                features = self.convolutions(torch.zeros(1, channels, height, width)).numel()
-            self.hidden = orthogonal(nn.Linear(features, hidden), math.sqrt(2.0))
-            self.head = orthogonal(nn.Linear(hidden, outputs), 0.01)
-        self.action_log_std = nn.Parameter(torch.full((log_stds,), LOG_STD_START))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the raw outputs [B, K]."""
-        features = self.convolutions(image).flatten(1)
-        result: Tensor = self.head(torch.relu(self.hidden(features)))
-        return result
-
-    def outputs(self, observation: Tensor) -> Tensor:
-        """Return the raw outputs [B, K]."""
-        result: Tensor = self(observation)
-        return result
-
-    def trained_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of all layers."""
-        layers = (self.convolutions, self.hidden, self.head)
-        return [parameter for layer in layers for parameter in layer.parameters()]
-
-    def module(self) -> nn.Module:
-        """Return this module."""
-        return self
-
-
-def _padding(height: int, width: int) -> list[nn.Module]:
-    """Return a layer that enlarges images that are too low or narrow for the convolutions."""
-    bottom, right = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
-    return [nn.ZeroPad2d((0, right, 0, bottom))] if bottom or right else []

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from schemas.contract import PolicyContract
 from schemas.settings.models import TrainerSettings
 from trainer.common import device as devices
 from trainer.common.schedule import linear_schedule
 from trainer.common.shapes import Float64
+from trainer.envs.vec_env import Observations
 from trainer.networks.distributions import ActionDistribution, distribution_for
 from trainer.networks.network import Network, Shape, build_network
 from trainer.networks.normaliser import Normalisers, popart, rescale_inputs
@@ -66,8 +67,7 @@ class OnlineLearner:
         self.contract, self.settings = contract, settings
         self.mirror = mirror_of(settings, contract)
         self.distribution: ActionDistribution = distribution_for(contract.action_space)
-        shape = Shape.of(contract, settings.train.hidden_sizes)
-        self.network: Network = build_network(shape, custom="", seed=settings.run.seed)
+        self.network: Network = self._new_network(Shape.of(contract, settings.train.hidden_sizes))
         nn.init.constant_(self.network.action_log_std, math.log(settings.train.initial_std))
         self.normalisers = Normalisers.identity(contract.observation_size)
         self.trained = False
@@ -80,6 +80,9 @@ class OnlineLearner:
             device=settings.run.device, precision=settings.run.precision, threads=settings.run.threads
         )
         self._candidates = devices.candidates(self._device_settings)
+
+    def _new_network(self, shape: Shape) -> Network:
+        return build_network(shape, custom="", seed=self.settings.run.seed)
 
     def learn(self, experiences: Experiences, iteration: int, scheduled: ScheduledValues) -> dict[str, float]:
         """Update the policy with a batch and return its losses and other values for the logs, by name."""
@@ -226,10 +229,10 @@ class OnlineLearner:
         self.normalisers = Normalisers(self.normalisers.observations, returns)
         rho_B = np.concatenate([_weights(output, behaviour_logp_B) for output in seen])
         importance_weight_B = unit_weights(rho_B)
-        normalised = [self.normalisers.observations(e.observation_BO) for e in (experiences, images) if e is not None]
+        inputs = [self._inputs(e.observation_BO) for e in (experiences, images) if e is not None]
         both = concatenate_outputs(seen)
         batch = Batch(
-            observation_BO=torch.cat(normalised),
+            observation_BO=torch.cat(inputs) if len(inputs) > 1 else inputs[0],
             action_BC=both.action_BC,
             logp_B=both.logp_B,
             advantage_B=as_float32(standardised(np.tile(advantage_B, len(seen)), importance_weight_B)),
@@ -262,7 +265,11 @@ class OnlineLearner:
 
     def _evaluate_policy(self, experiences: Experiences) -> PolicyOutputs:
         std_scale_B = np.ones(experiences.size, np.float32)
-        return evaluate_policy(self.network, self.distribution, self.normalisers.observations, experiences, std_scale_B)
+        return evaluate_policy(self.network, self.distribution, self._inputs, experiences, std_scale_B)
+
+    def _inputs(self, observation_BO: Observations) -> Tensor:
+        """Return what the network gets for observations."""
+        return self.normalisers.observations(observation_BO)
 
 
 def _weights(outputs: PolicyOutputs, behaviour_logp_B: Float64) -> Float64:

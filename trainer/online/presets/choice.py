@@ -65,8 +65,8 @@ def choose_preset(settings: OnlineSettings) -> tuple[Preset | None, str]:
     env = _tried_environment(name, settings.env.options)
     if (known := preset_for_entry_point(spec.entry_point)) is not None:
         return known, f"{name} is one of {known.about}" if known.packages else f"made for {known.about}"
-    if env.has_pixels:
-        return preset_named("pixels"), f"the observations of {name} are bytes"
+    if env.has_bytes or env.image is not None:
+        return preset_named("pixels"), f"the observations of {name} are {'bytes' if env.image is None else 'images'}"
     is_discrete = isinstance(env.contract.action_space, DiscreteActions)
     kind = "discrete" if is_discrete else "continuous"
     return preset_named(kind), f"the actions of {name} are {kind}, and no preset is made for it"

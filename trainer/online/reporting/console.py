@@ -23,6 +23,9 @@ _LATEST = ("selfplay/stage", "selfplay/elo", "selfplay/win_rate", "train/learnin
 _LOAD = ("system/cpu_percent", "system/gpu_percent", "system/gpu_memory_mb")
 
 
+TRAIN_LOG = "train.log"
+
+
 def _open_log(path: Path) -> TextIO:
     return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8")
 
@@ -34,7 +37,7 @@ class RunConsole:
         self, folder: Path | None, *, total_steps: int, interval_s: float, loggers: list[Any], out: TextIO | None = None
     ) -> None:
         self._out = out or sys.stdout
-        self._log = _open_log(folder / "train.log") if folder else None
+        self._log = _open_log(folder / TRAIN_LOG) if folder else None
         self._total, self._interval_s, self._loggers = total_steps, interval_s, loggers
         self._episodes: deque[tuple[float, int]] = deque(maxlen=100)
         self._system = SystemStats()
@@ -69,6 +72,12 @@ class RunConsole:
             self._bar.console.print(safe, markup=False, highlight=False)
         else:
             print(safe, file=self._out, flush=True)
+
+    def log(self, text: str) -> None:
+        """Write lines to train.log alone."""
+        if self._log is not None:
+            self._log.write("".join(f"{ascii_safe(line)}\n" for line in text.splitlines()))
+            self._log.flush()
 
     def show_batch(self, steps: int, metrics: dict[str, float], episodes: list[tuple[float, int]]) -> None:
         """Show a batch in the bar. At the end of an interval, write a line and log the means over the interval.

@@ -11,6 +11,8 @@ from schemas.model import MAX_MODEL_BYTES, read_model
 from schemas.program.commands import install_command
 from schemas.storage.files import read_with_retries
 from schemas.storage.windows_paths import shown_path
+from trainer.checkpoints.checkpoint import load_document
+from trainer.checkpoints.image_checkpoint import ImageCheckpointPolicy
 from trainer.common.reporting.video import Frame, VideoWriter, can_record
 from trainer.common.rng import key_for
 from trainer.online.actor import Actor
@@ -25,11 +27,18 @@ def record_video(settings: OnlineSettings, run: Path, target: Path) -> int:
     if not can_record():
         raise ConfigError("--video needs av, which is not installed", hint=install_command("video"), code="E_EXTRA")
     path = run / "checkpoints" / "best_model.json"
+    if not path.is_file() and path.with_suffix(".pt").is_file():  # of images
+        path = path.with_suffix(".pt")
     if not path.is_file():
         raise ConfigError(
             f"{shown_path(path)} does not exist", hint="train until the first evaluation", code="E_NO_RUN"
         )
-    actor = Actor.of_model(read_model(read_with_retries(path, limit=MAX_MODEL_BYTES)))
+    data = read_with_retries(path, limit=MAX_MODEL_BYTES)
+    if path.suffix == ".pt":
+        policy = ImageCheckpointPolicy(load_document(data, path.name), path.name)
+        actor = Actor(policy.contract, policy.policy, policy.log_std_A)
+    else:
+        actor = Actor.of_model(read_model(data))
     target = target.absolute()  # the environment may change the current folder
     frames, frames_per_second = _frames(settings, actor)
     with VideoWriter(target.parent, frames_per_second) as video:

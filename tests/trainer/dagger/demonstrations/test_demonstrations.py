@@ -17,9 +17,9 @@ from trainer.dagger.actions import ActionSpec, read_action_spec
 from trainer.dagger.demonstrations.cli import main
 from trainer.dagger.demonstrations.clone import find_pairs
 from trainer.dagger.demonstrations.reading import DemonstrationError, digest, read_pairs
-from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.messages import Message
 from trainer.dagger.training.milestone import run_milestone
+from trainer.envs.observations import ObservationSpec
 
 VECTORS = ObservationSpec((2,), is_image=False)
 CHOICES = ActionSpec("discrete", ("LEFT", "RIGHT"))

@@ -10,8 +10,8 @@ from schemas.errors import ConfigError
 from tests.fakes.corridor import Corridor
 from tests.fakes.walk import NoRender, Walk
 from trainer.dagger.environment.creation import open_environments
-from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.milestones import MilestoneConfig
+from trainer.envs.observations import ObservationSpec
 
 HERE = "tests.trainer.dagger.environment.test_creation"
 

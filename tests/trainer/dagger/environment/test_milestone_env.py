@@ -10,7 +10,7 @@ from tests.fakes.walk import NoRender, NoState, PathState, Silent, StuckReached,
 from trainer.dagger.actions import read_action_spec
 from trainer.dagger.environment.errors import EnvironmentRaisedError, NoFrameError, StateError
 from trainer.dagger.environment.milestone_env import MilestoneEnv
-from trainer.dagger.environment.observations import ObservationSpec
+from trainer.envs.observations import ObservationSpec
 
 
 class WithoutObserve(Corridor):

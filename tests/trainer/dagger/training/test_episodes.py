@@ -6,7 +6,6 @@ import pytest
 from tests.fakes.corridor import Corridor
 from trainer.dagger.actions import read_action_spec
 from trainer.dagger.environment.milestone_env import MilestoneEnv
-from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.training.dataset import Dataset, RoundWriter, count_labels, round_folder
 from trainer.dagger.training.episodes import (
     Episode,
@@ -16,6 +15,7 @@ from trainer.dagger.training.episodes import (
     run_expert,
     run_policy,
 )
+from trainer.envs.observations import ObservationSpec
 
 LEFT, RIGHT = np.int64(0), np.int64(1)
 SPEC = EpisodeSpec("A", None, 30)

@@ -12,10 +12,10 @@ from schemas.model import read_model
 from trainer.checkpoints.checkpoint import checkpoint_from, load_document
 from trainer.checkpoints.export import export
 from trainer.dagger.actions import ActionSpec
-from trainer.dagger.environment.observations import ObservationSpec
 from trainer.dagger.training.dataset import Dataset, RoundWriter
 from trainer.dagger.training.learner import INPUT_DAMPING_LABELS, DaggerLearner, LearnerConfig, damped_normaliser
 from trainer.dagger.training.loss import ImitationLoss
+from trainer.envs.observations import ObservationSpec
 from trainer.networks.normaliser import ObservationNormaliser
 
 VECTOR = ObservationSpec((2,), is_image=False)

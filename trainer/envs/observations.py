@@ -7,8 +7,9 @@ without a message: `note` states what was decided.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ MOST_NUMBERS = 4096
 """Numbers of a vector that is made from something else."""
 _MANY_NUMBERS = 10_000
 _WRAPPER = "use a wrapper that returns a vector or one image"
+_ONLY = "the image alone can be learned from: gymnasium.wrappers.TransformObservation(env, lambda o: o[{0!r}], ...)"
+
+
+class NotFiniteError(ValueError):
+    """An observation contains nan or inf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +42,25 @@ class ObservationSpec:
     low: float = 0.0  #: the number that is stored as byte 0
     steps: float | None = None  #: bytes for a difference of 1; None: the numbers are bytes
     space: Any = field(default=None, compare=False)  #: Gymnasium's space, if its values are not one array
+    part: str | None = None  #: the part of a Dict that is the image; None: it is not in a Dict
     note: str = field(default="", compare=False)  #: what users should know
 
-    def as_array(self, observation: Any) -> NDArray[Any]:
-        """Return an observation as it is stored. Raises ValueError if it is not a finite array of this shape."""
+    @property
+    def size(self) -> int:
+        """Return how many numbers an observation has."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def as_array(self, observation: Any, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
+        """Return an observation as it is stored; a vector has this type.
+
+        Raises ValueError if it is not a finite array of this shape.
+        """
         if self.is_image:
-            return self._as_image(np.asarray(observation))
+            return self._as_image(np.asarray(observation if self.part is None else _part(observation, self.part)))
         if self.space is not None:
             observation = _flattened(self.space, observation)
         try:
-            array = np.array(observation, dtype=np.float32)  # a copy: environments reuse theirs
+            array = np.array(observation, dtype=dtype)  # a copy: environments reuse theirs
         except (TypeError, ValueError) as error:
             raise ValueError(f"an observation that is not an array of numbers ({error})") from None
         if array.shape != self.shape and (array.shape == self.given or array.size == self.shape[0]):
@@ -53,7 +68,7 @@ class ObservationSpec:
         if array.shape != self.shape:
             raise ValueError(f"an observation of shape {array.shape} instead of {self.given or self.shape}")
         if not np.isfinite(array).all():
-            raise ValueError("an observation that contains nan or inf")
+            raise NotFiniteError("an observation that contains nan or inf")
         return array
 
     def _as_image(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -70,10 +85,18 @@ class ObservationSpec:
             raise ValueError("an image of fractions, but its observation_space is of whole numbers")
         if array.dtype != np.uint8:
             if not np.isfinite(array).all():
-                raise ValueError("an observation that contains nan or inf")
+                raise NotFiniteError("an observation that contains nan or inf")
             if array.size and not (array.min() >= 0 and array.max() <= 255):
                 raise ValueError("an image with values outside of its observation_space")
         return np.array(array, np.uint8).reshape(self.shape)
+
+
+def _part(observation: Any, name: str) -> Any:
+    """Return a part of a Dict. Raises ValueError."""
+    try:
+        return observation[name]
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"an observation without {name!r} ({type(error).__name__})") from None
 
 
 def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
@@ -85,8 +108,10 @@ def read_observation_spec(env: Any) -> ObservationSpec:
     from gymnasium import spaces
 
     space = env.observation_space
-    if not isinstance(space, spaces.Box):
-        return _from_other_space(space)
+    return _from_box(space) if isinstance(space, spaces.Box) else _from_other_space(space)
+
+
+def _from_box(space: Any) -> ObservationSpec:
     size = int(np.prod(space.shape))
     if size == 0:
         raise ConfigError(f"the observation space {space} is empty", hint="correct observation_space")
@@ -100,7 +125,7 @@ def read_observation_spec(env: Any) -> ObservationSpec:
             return image
     if size > MOST_NUMBERS:
         raise ConfigError(
-            f"DAgger cannot learn from the observation space {space}: it would be {size:,} numbers",
+            f"a policy cannot learn from the observation space {space}: it would be {size:,} numbers",
             hint="give it bounds if it is an image; else use a wrapper that returns fewer numbers",
         )
     shape = " x ".join(map(str, space.shape))
@@ -136,8 +161,10 @@ def _as_image_spec(space: Any, axes: tuple[int, ...]) -> ObservationSpec | None:
     text = f"observations: images of {height} x {width} with {shape[2]} channel{'' if shape[2] == 1 else 's'}{layout}"
     if np.issubdtype(space.dtype, np.integer) and high - low <= 255:
         is_bytes = low >= 0 and high <= 255
-        kept = {"image_max": high} if is_bytes else {"image_max": high - low, "low": low, "steps": 1.0}
-        return ObservationSpec(shape, is_image=True, given=given, axes=order, note=text if order else "", **kept)
+        spec = ObservationSpec(
+            shape, is_image=True, image_max=high, given=given, axes=order, note=text if order else ""
+        )
+        return spec if is_bytes else replace(spec, image_max=high - low, low=low, steps=1.0)
     note = f"{text}, rounded to 256 values"
     steps = 255.0 / (high - low)
     return ObservationSpec(shape, is_image=True, given=given, axes=order, low=low, steps=steps, note=note)
@@ -151,14 +178,47 @@ def _from_other_space(given: Any) -> ObservationSpec:
     space = _without_texts(given, left_out)
     size = 0 if space is None else int(spaces.utils.flatdim(space))
     if space is None or size == 0:
-        raise ConfigError(f"DAgger cannot learn from the observation space {given}", hint=_WRAPPER)
+        raise ConfigError(f"a policy cannot learn from the observation space {given}", hint=_WRAPPER)
+    images = _images_in(space)
+    if len(images) == 1 and len(space.spaces) == 1:
+        (name,) = images
+        return replace(images[name], part=name, note=f"observations: the image {name!r} of a Dict space")
     if size > MOST_NUMBERS:
+        hint = _ONLY.format(next(iter(images))) if images else _WRAPPER
         raise ConfigError(
-            f"DAgger cannot learn from the observation space {given}: it would be {size:,} numbers", hint=_WRAPPER
+            f"a policy cannot learn from the observation space {given}: it would be {size:,} numbers", hint=hint
         )
     without = f", without {', '.join(left_out)}" if left_out else ""
     note = f"observations: a {type(given).__name__} space{without}, as {size:,} numbers"
     return ObservationSpec((size,), is_image=False, space=space, note=note)
+
+
+def number_type(space: Any) -> type[np.floating[Any]]:
+    """Return the type of a vector that is made from a space: float64 if a part has it, because a clock needs digits."""
+    from gymnasium import spaces
+
+    parts = [space]
+    while parts:
+        part = parts.pop()
+        children = getattr(part, "spaces", ())
+        parts += children.values() if isinstance(children, Mapping) else children
+        if isinstance(part, spaces.Box) and part.dtype == np.float64:
+            return np.float64
+    return np.float32
+
+
+def _images_in(space: Any) -> dict[str, ObservationSpec]:
+    """Return the images among the parts of a Dict space, by name."""
+    from gymnasium import spaces
+
+    if not isinstance(space, spaces.Dict):
+        return {}
+    found = {}
+    for name, part in space.spaces.items():
+        if isinstance(part, spaces.Box) and np.prod(part.shape) > 0:
+            with contextlib.suppress(ConfigError):
+                found[str(name)] = _from_box(part)
+    return {name: spec for name, spec in found.items() if spec.is_image}
 
 
 def _without_texts(space: Any, left_out: list[str]) -> Any:

@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from schemas.errors import ConfigError
-from trainer.dagger.environment.observations import ObservationSpec, read_observation_spec
+from trainer.envs.observations import ObservationSpec, read_observation_spec
 
 
 def spec_of(space):
@@ -110,16 +110,18 @@ def test_what_is_not_numbers_in_a_dict_is_left_out():
     ("space", "message"),
     [
         (spaces.Box(-np.inf, np.inf, (84, 84, 4)), "it would be 28,224 numbers -> give it bounds if it is an image"),
-        (spaces.Dict({"image": image_space(84, 84, 4)}), "it would be 28,224 numbers -> use a wrapper"),
+        (spaces.Dict({"image": image_space(84, 84, 4), "x": spaces.Discrete(2)}), "lambda o: o['image'], ...)"),
+        (spaces.Tuple((image_space(84, 84, 4),)), "it would be 28,224 numbers -> use a wrapper"),
         (spaces.Discrete(100_000), "it would be 100,000 numbers"),
-        (spaces.Text(9), "DAgger cannot learn from the observation space Text"),
-        (Mission(), "DAgger cannot learn from the observation space"),
-        (spaces.Sequence(spaces.Discrete(3)), "DAgger cannot learn from the observation space Sequence"),
+        (spaces.Text(9), "a policy cannot learn from the observation space Text"),
+        (Mission(), "a policy cannot learn from the observation space"),
+        (spaces.Sequence(spaces.Discrete(3)), "a policy cannot learn from the observation space Sequence"),
         (spaces.Box(0, 1, (0,)), "is empty"),
     ],
     ids=[
         "a picture without bounds",
-        "a picture in a dict",
+        "a picture and more in a dict",
+        "a picture in a tuple",
         "many choices",
         "a text",
         "a space of a package",
@@ -150,6 +152,14 @@ def test_an_observation_outside_of_its_space_is_refused(space, value, message):
     with pytest.raises(ValueError, match=r"observation|image") as caught:
         spec_of(space).as_array(value)
     assert message in str(caught.value)
+
+
+def test_the_only_image_in_a_dict_is_the_observation():
+    spec = spec_of(spaces.Dict({"mission": Mission(), "image": image_space(3, 64, 64)}))
+    assert spec.shape == (64, 64, 3)
+    assert spec.as_array({"mission": "go", "image": np.ones((3, 64, 64), np.uint8)}).sum() == 64 * 64 * 3
+    with pytest.raises(ValueError, match="an observation without 'image'"):
+        spec.as_array({"mission": "go"})
 
 
 def test_an_axis_of_one_may_be_missing():
