@@ -98,6 +98,7 @@ def build_parser() -> CommandParser:
     action = trust.add_mutually_exclusive_group()
     action.add_argument("--show", action="store_true", help="only show what it is, and whether it is approved")
     action.add_argument("--revoke", action="store_true", help="withdraw the approval")
+    _add_conformance(commands, prog)
     docs = commands.add_parser("docs", help="print a page of the documentation")
     docs.add_argument("page", nargs="?", metavar="PAGE", help="for example formats; without it, list the pages")
     explain = commands.add_parser("explain", help="print what a code such as E_CONFIG means, and what to do")
@@ -105,6 +106,21 @@ def build_parser() -> CommandParser:
     for name, text in TRAINER_COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
+
+
+def _add_conformance(commands: argparse._SubParsersAction[CommandParser], prog: str) -> None:
+    sub = commands.add_parser(
+        "conformance",
+        parents=[_common_flags()],
+        help="test a game client: play the daemon's part against it",
+        usage=f"{prog} conformance [--project DIR] [--timeout S] -- COMMAND",
+    )
+    sub.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="how long a client may take for a rollout (60)"
+    )
+    sub.add_argument(
+        "client", nargs="+", metavar="COMMAND", help="starts the client; {project} in it is replaced by its folder"
+    )
 
 
 def _common_flags() -> CommandParser:
@@ -149,6 +165,13 @@ def _folder(text: str) -> Path:
     if not text.strip():  # for example from an empty variable of a script
         raise argparse.ArgumentTypeError("the folder's name is empty")
     return Path(text)
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.0 < number < 1e6:
+        raise argparse.ArgumentTypeError("must be a positive number")
+    return number
 
 
 def _positive(text: str) -> int:

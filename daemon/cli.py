@@ -78,6 +78,8 @@ def _dispatch(options: argparse.Namespace) -> Exit:
             return explain(options.code)
         case "doctor":
             return _doctor(options, project_paths(project or Path()))
+        case "conformance":
+            return _conformance(options, project or Path())
     name = f"publish --epoch {options.epoch}" if options.command == "publish" else options.command
     paths = find_project(project, name)
     match options.command:
@@ -191,6 +193,20 @@ def _doctor(options: argparse.Namespace, paths: ProjectPaths) -> Exit:
     except ConfigError as error:
         loaded = error
     return _print_report(doctor(paths, loaded), as_json=options.json)
+
+
+def _conformance(options: argparse.Namespace, project: Path) -> Exit:
+    """Test a client with the policy's shape of `[agent]`."""
+    from daemon.conformance.suite import conformance
+    from schemas.process.ending import end_in_order
+
+    def show(line: str) -> None:
+        sys.stdout.write(f"{ascii_safe(usable(line))}\n")
+        sys.stdout.flush()
+
+    agent = _settings(options, project).settings.agent
+    with end_in_order():  # so that the client is ended as well
+        return conformance(options.client, agent, timeout_s=options.timeout, show=show)
 
 
 def _trust(options: argparse.Namespace, paths: ProjectPaths) -> Exit:

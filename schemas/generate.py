@@ -15,7 +15,7 @@ from schemas.doc_tables import fields_table, settings_tables
 from schemas.error_codes import errors_page
 from schemas.json_schema.documents import ModelDocument, RolloutV1, RolloutV2
 from schemas.settings.models import Settings
-from schemas.status import CycleSummary, Status
+from schemas.status import CycleSummary, Receipt, Status
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +24,7 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "rollout_v2.schema.json": RolloutV2,
     "model.schema.json": ModelDocument,
     "status.schema.json": Status,
+    "receipt.schema.json": Receipt,
     "settings.schema.json": Settings,
 }
 
@@ -41,6 +42,7 @@ def blocks() -> dict[str, dict[str, str]]:
     """
     return {
         "docs/reference/settings.md": {"settings": settings_tables(Settings)},
+        "docs/reference/formats.md": {"receipt": fields_table(Receipt)},
         "docs/reference/status.md": {"status": fields_table(Status), "history": fields_table(CycleSummary)},
     }
 

@@ -1,11 +1,12 @@
-"""The documents of status.json and of `hotlap history --json`."""
+"""The documents of status.json, of `hotlap history --json`, and of receipts."""
 
 from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from schemas.base import StrictModel
 
@@ -127,3 +128,39 @@ class CycleSummary(_Documented):
     """Why the cycle failed."""
     adopted: str | None = None
     """The file that `hotlap adopt` took the model from, with its checksum; null for a cycle that trained."""
+
+
+class RefusedModel(_Documented):
+    """A model that a game client has read and does not run."""
+
+    path: str
+    """The content of the pointer file."""
+    reason: str
+    """Why it is not run, in words."""
+
+
+class Receipt(_Documented):
+    """A receipt: what a game client has loaded. It is written after each load, and after a model was refused."""
+
+    model_config = ConfigDict(extra="ignore", strict=False)
+
+    schema_name: Annotated[Literal["hotlap.receipt/1"], Field(alias="schema")]
+    """Name of this format."""
+    client: str
+    """Name of the game client; each running game has its own."""
+    engine: str
+    """The engine, and perhaps its version, in words."""
+    checksum: str | None
+    """Checksum of the model that runs; null if no model was loaded yet."""
+    policy_version: int | None
+    """Its policy version; null if the file has none."""
+    loaded_at: float | None
+    """When it was loaded, in seconds since 1970."""
+    load_ms: float | None
+    """How long loading took, in milliseconds."""
+    probe_error: float | None
+    """Largest difference from the probe, relative to the size of the outputs, of the model that was read last."""
+    agents: int
+    """How many agents the client has."""
+    refused: RefusedModel | None = None
+    """The newest model, if the client does not run it."""

@@ -1,5 +1,6 @@
 """Marks for tests that cannot run on every system. Each reason begins with the cause: POSIX, Linux or Wine."""
 
+import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -20,6 +21,13 @@ def is_wine() -> bool:
 
 PATIENCE = 4 if is_wine() else 1
 """The factor on the time limits of conditions: starting a program takes longer on Wine."""
+
+
+def is_console(process: psutil.Process) -> bool:
+    """Return whether a process is the console that Windows gives to another one."""
+    with contextlib.suppress(psutil.Error, OSError):
+        return any("conhost" in word for word in process.cmdline()[:1])
+    return False
 
 
 def needs_posix(feature: str) -> pytest.MarkDecorator:

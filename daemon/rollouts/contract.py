@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from daemon.ledger.integrity.stored_json import BY_SETTINGS_KEY
 from daemon.runtime.context import Context
 from schemas.contract import PolicyContract
 from schemas.errors import ContractError
@@ -32,6 +33,7 @@ def apply_settings(context: Context) -> None:
                 hint="correct daemon.toml, or use another --project: a running engine cannot load another shape",
             )
         context.log.info(f"the bounds of the actions are now {changed.action_space.in_words()}, as set in daemon.toml")
+        context.ledger.set_meta(BY_SETTINGS_KEY, changed.to_bytes().decode())  # first: after a crash, neither is wrong
     context.ledger.set_meta("contract", None if changed is None else changed.to_bytes().decode())
 
 

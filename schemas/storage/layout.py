@@ -70,6 +70,11 @@ class ProjectPaths:
         return self.training / "Models"
 
     @property
+    def receipts(self) -> Path:
+        """Return the folder of receipts, which game clients write."""
+        return self.training / "Receipts"
+
+    @property
     def logs(self) -> Path:
         """Return the folder of log files."""
         return self.training / "Logs"

@@ -1,20 +1,29 @@
-"""Read mutated rollouts, and check every result against rules.
+"""Change rollouts, ledgers, files of the cache or folders of models at random, and check every result against rules.
 
-python -m scripts.faults.fuzz --seconds 180    print the counts; files that break a rule are kept in the corpus
+python -m scripts.faults.fuzz --seconds 180                  mutated rollouts; files that break a rule are kept
+python -m scripts.faults.fuzz --what ledger --seconds 180    also: cache, models
+python -m scripts.faults.fuzz --what ledger --seed 7 --case 12    repeat one case of a run
+
+Exit code 1 if a rule was broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
+import logging
 import random
 import re
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +36,7 @@ from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import MAX_MAGNITUDE, Rollout
 from schemas.rollout.v1 import rollout_from_v1
 from schemas.rollout.v1_fast import read_v1_fast
+from scripts.faults.lib.fuzzing.project import Case
 from scripts.faults.lib.mutations import mutated, seeds
 from scripts.faults.lib.progress import Progress
 
@@ -79,8 +89,9 @@ def wrong_with_rollout(rollout: Rollout) -> list[str]:
         column = getattr(rollout, name)
         numbers[name] = column[~np.isnan(column).all(axis=1)] if name.startswith("final_") else column
     for name, column in numbers.items():
-        if column.dtype != np.float32 or not (np.abs(column) <= MAX_MAGNITUDE).all():
-            broken.append(f"{name} is not all finite float32")
+        kinds = (np.float32, np.float64) if "observations" in name else (np.float32,)  # of a clock, all digits count
+        if column.dtype not in kinds or not (np.abs(column) <= MAX_MAGNITUDE).all():
+            broken.append(f"{name} is not all finite numbers of the right type")
     broken += [f"{name} has {len(part)} rows" for name, part in rollout.reward_parts.items() if part.shape != (n,)]
     if n < 1 or rollout.left_out < 0:
         broken.append(f"{n} experiences, {rollout.left_out} left out")
@@ -140,34 +151,86 @@ def _kind_of(broken: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read mutated files for some time; return 1 if a rule was broken."""
+    """Check changed files for some time; return 1 if a rule was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--what", choices=("rollouts", *_KINDS), default="rollouts", help="what is changed (rollouts)")
     parser.add_argument("--seconds", type=float, default=180.0, metavar="N", help="how long (180)")
     parser.add_argument("--seed", type=int, default=None, metavar="S", help="to repeat a run")
+    parser.add_argument("--case", type=int, default=None, metavar="K", help="check only case K of a seed")
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    rng, valid = random.Random(seed), seeds()
-    pool = [*valid * 10, *(path.read_bytes() for path in sorted(CORPUS.iterdir()))]
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = RolloutCases() if options.what == "rollouts" else _cases(options.what, Path(folder).resolve())
+        return _run(cases, options.what, options.seconds, seed, options.case)
+
+
+class Cases(Protocol):
+    """What is changed and checked."""
+
+    unit: str
+
+    def check(self, rng: random.Random) -> Case:
+        """Check one case."""
+
+
+class RolloutCases:
+    """Mutated rollouts. Files that break a rule are kept in the corpus."""
+
+    unit = "files"
+
+    def __init__(self) -> None:
+        self._pool = [*seeds() * 10, *(path.read_bytes() for path in sorted(CORPUS.iterdir()))]
+
+    def check(self, rng: random.Random) -> Case:
+        """Check one file."""
+        data = mutated(rng, self._pool)
+        outcome, broken = check_file(data)
+        name = f"find-{hashlib.sha256(data).hexdigest()[:12]}.bin"
+        return Case(outcome, broken, f"{name} ({len(data)} bytes)", keep=(CORPUS / name, data))
+
+
+_KINDS = ("ledger", "cache", "models")
+
+
+def _cases(what: str, folder: Path) -> Cases:
+    from scripts.faults.lib.fuzzing.cache_cases import CacheCases
+    from scripts.faults.lib.fuzzing.ledger_cases import LedgerCases
+    from scripts.faults.lib.fuzzing.model_folder_cases import ModelFolderCases
+
+    kinds: dict[str, Callable[[Path], Cases]] = {
+        "ledger": LedgerCases,
+        "cache": CacheCases,
+        "models": ModelFolderCases,
+    }
+    return kinds[what](folder)
+
+
+def _run(cases: Cases, what: str, seconds: float, seed: int, only: int | None) -> int:
+    """Check cases until the time is over, or one case."""
     outcomes: Counter[str] = Counter()
     findings: set[str] = set()
 
     def counts() -> str:
         of_each = ", ".join(f"{code} {count:,}" for code, count in outcomes.most_common())
-        return f"seed {seed}: {outcomes.total():,} files, {len(findings)} rules broken; {of_each}"
+        return f"seed {seed}: {outcomes.total():,} {cases.unit}, {len(findings)} rules broken; {of_each}"
 
-    end = time.monotonic() + options.seconds
-    with Progress("fuzz", unit="files", total_s=options.seconds) as progress:
+    end = time.monotonic() + seconds
+    with Progress(f"fuzz of {what}", unit=cases.unit, total_s=seconds) as progress:
         progress.summary = counts
-        while time.monotonic() < end:
-            data = mutated(rng, pool)
-            outcome, broken = check_file(data)
-            outcomes[outcome] += 1
-            progress.advance(violations=broken[:1])
-            if broken and (kind := _kind_of(broken[0])) not in findings:
+        numbers = itertools.count() if only is None else iter([only])
+        for number in itertools.takewhile(lambda _: time.monotonic() < end, numbers):
+            case = cases.check(random.Random(f"{seed} {number}"))
+            outcomes[case.outcome] += 1
+            progress.advance(violations=case.broken[:1])
+            if case.broken and (kind := _kind_of(case.broken[0])) not in findings:
                 findings.add(kind)
-                path = CORPUS / f"find-{hashlib.sha256(data).hexdigest()[:12]}.bin"
-                path.write_bytes(data)
-                sys.stdout.write(f"{path.name} ({len(data)} bytes): {'; '.join(broken)}\n")
+                if case.keep is not None:
+                    case.keep[0].write_bytes(case.keep[1])
+                sys.stdout.write(f"case {number}: {case.what}: {'; '.join(case.broken)}\n")
+                sys.stdout.flush()
+            elif only is not None:
+                sys.stdout.write(f"case {number}: {case.what}: {case.outcome}\n")
     sys.stdout.write(f"{counts()}\n")
     return 1 if findings else 0
 

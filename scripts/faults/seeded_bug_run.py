@@ -19,10 +19,11 @@ from pathlib import Path
 from scripts.faults.lib.progress import NoProgress, Progress
 from scripts.faults.lib.seeded_bug import Replacement, SeededBug
 from scripts.faults.lib.seeded_daemon_bugs import DAEMON_BUGS
+from scripts.faults.lib.seeded_joining_bugs import JOINING_BUGS
 from scripts.faults.lib.seeded_trainer_bugs import TRAINER_BUGS
 
 ROOT = Path(__file__).resolve().parents[2]
-BUGS = (*DAEMON_BUGS, *TRAINER_BUGS)
+BUGS = (*DAEMON_BUGS, *TRAINER_BUGS, *JOINING_BUGS)
 NEEDED = ("daemon", "trainer", "schemas", "scripts", "tests", "benchmarks", "pyproject.toml")
 TIMEOUT_S = 180.0
 _PASSED, _FAILED = 0, 1  #: exit codes of pytest; any other means that the tests could not be run

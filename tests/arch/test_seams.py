@@ -36,6 +36,7 @@ ALLOWED = {
     ),
     "daemon/ledger/read_only.py": ({DISK}, "a transaction is rolled back in a copy, in a temporary folder"),
     "daemon/adopt.py": ({DISK}, "a trainer tries the file in a temporary folder outside of the project"),
+    "daemon/conformance/suite.py": ({DISK}, "plays the daemon's part in a temporary folder"),
     "schemas/process/lifeline.py": (
         {DISK, PROCESS},
         "runs inside the child, which it forks; it opens only the null device",

@@ -17,7 +17,7 @@ from schemas.model import check_probe, read_model
 from schemas.settings.models import AgentSettings
 from schemas.storage.files import write_atomic
 from tests.helpers import v1_bytes, write_rollout
-from tests.platforms import needs_real_windows
+from tests.platforms import is_console, needs_real_windows
 
 
 def send(harness, **what):
@@ -234,7 +234,7 @@ def test_a_trainer_that_hangs_is_ended_with_its_descendants(make_harness, mode):
         if psutil.pid_exists(pid):
             with contextlib.suppress(psutil.Error):
                 children = psutil.Process(pid).children(recursive=True)
-                descendants.update(child.pid for child in children if child.name() != "conhost.exe")  # its console
+                descendants.update(child.pid for child in children if not is_console(child))
         return harness.runner.cycle.phase is Phase.FAILED
 
     harness.until(is_over)

@@ -7,8 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from daemon.ledger.cycle import RUNNING, Phase
+from daemon.ledger.integrity.problems import decides_contract
 from daemon.ledger.integrity.salvage import Rows
-from daemon.ledger.integrity.stored_json import ADOPTION_KEY, adoption_key
+from daemon.ledger.integrity.stored_json import (
+    ADOPTION_KEY,
+    BY_SETTINGS_KEY,
+    adoption_key,
+    contract_of,
+    is_possible_contract,
+)
 from daemon.ledger.integrity.strict_rows import MAX_NUMBER, TABLES, value_problem
 from daemon.ledger.records import Publication, PublishedCycle
 
@@ -74,6 +81,7 @@ def _cycles(
         if (one.cycle, one.sha256) not in published
         or one.cycle not in kept
         or kept[one.cycle]["phase"] != Phase.PUBLISHED
+        or _has_other_contract(kept[one.cycle], one)
     ]
     for one in newer:
         kept.pop(one.cycle, None)
@@ -88,6 +96,13 @@ def _cycles(
     }
     settled |= {one.cycle: _published_cycle(one) for one in newer}
     return settled, bool(newer) and newer[-1] is found[-1]
+
+
+def _has_other_contract(row: Row, one: PublishedCycle) -> bool:
+    """Return whether the contract in a cycle's result is not that of its model, because of an error in the row."""
+    if row["result"] is None or one.result is None:
+        return False
+    return contract_of(row["result"]) != one.result.contract
 
 
 def _settled(row: Row, *, is_known: bool, is_adoption_known: bool) -> Row:
@@ -208,4 +223,12 @@ def _meta(
         for row in rows
         if not row["key"].startswith(ADOPTION_KEY) or int(row["key"].removeprefix(ADOPTION_KEY)) in cycles
     }
-    return {**salvaged, **from_models} if are_models_newer else {**from_models, **salvaged}
+    values = {**salvaged, **from_models} if are_models_newer else {**from_models, **salvaged}
+    columns = ("kind", "cause", "phase", "result")
+    deciding = (number for number, row in cycles.items() if decides_contract(**{name: row[name] for name in columns}))
+    newest = max(deciding, default=None)
+    if newest is not None and "contract" in values:
+        of_newest, by_settings = contract_of(str(cycles[newest]["result"])), values.get(BY_SETTINGS_KEY, "")
+        if not is_possible_contract(values["contract"], of_newest, by_settings=by_settings):
+            values["contract"] = of_newest.to_bytes().decode()
+    return values

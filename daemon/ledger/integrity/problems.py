@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from daemon.ledger.cycle import LEGAL_STEPS, RUNNING, Phase
 from daemon.ledger.integrity.schema_check import schema_problem
-from daemon.ledger.integrity.stored_json import ADOPTION_KEY
+from daemon.ledger.integrity.stored_json import ADOPTION_KEY, BY_SETTINGS_KEY, contract_of, is_possible_contract
 from daemon.ledger.integrity.strict_rows import TABLES, Values, decode_text, read_table, value_problem
 from daemon.ledger.sqlite_errors import SQLITE_ERRORS, is_damage
 
@@ -69,6 +69,11 @@ def _all_problems(db: sqlite3.Connection) -> Iterator[str]:
         yield from seen.contradictions()
 
 
+def decides_contract(*, kind: str, cause: str, phase: str, result: str | None) -> bool:
+    """Return whether the publication of a cycle has set the project's contract, and its result is known."""
+    return phase == Phase.PUBLISHED and result is not None and (kind == "train" or cause == "adopt")
+
+
 @dataclass(slots=True)
 class _Seen:
     """What the rows say about cycles."""
@@ -80,6 +85,9 @@ class _Seen:
     arrows: set[tuple[str, str]] = field(default_factory=set)
     adopting: set[int] = field(default_factory=set)
     wrong_steps: list[str] = field(default_factory=list)
+    contract: str = ""  #: the project's, as JSON
+    by_settings: str = ""  #: the contract that a change of the settings made, as JSON
+    newest_result: str = ""  #: of the newest cycle that was trained or adopted and published, as JSON
 
     def add(self, table: str, values: Values) -> None:
         """Add a row whose values are accepted."""
@@ -89,8 +97,14 @@ class _Seen:
             case "cycle":
                 self.phases[values[0]] = values[3]
                 self.versions[values[0]] = 0 if values[1] == "initial" else values[0]
+                if decides_contract(kind=values[1], cause=values[2], phase=values[3], result=values[10]):
+                    self.newest_result = values[10]
             case "publication":
                 self.published[values[1]] = values[2]
+            case "meta" if values[0] == "contract":
+                self.contract = values[1]
+            case "meta" if values[0] == BY_SETTINGS_KEY:
+                self.by_settings = values[1]
             case "meta" if values[0].startswith(ADOPTION_KEY):
                 self.adopting.add(int(values[0].removeprefix(ADOPTION_KEY)))
             case "step":
@@ -118,5 +132,9 @@ class _Seen:
         running = [cycle_id for cycle_id, phase in self.phases.items() if phase in _RUNNING]
         if len(running) > 1:
             yield f"several cycles run at once: {running}"
+        if self.contract and self.newest_result:
+            newest = contract_of(self.newest_result)
+            if not is_possible_contract(self.contract, newest, by_settings=self.by_settings):
+                yield "the contract in the table meta is not that of the newest model"
         if unknown := self.adopting - self.phases.keys():
             yield f"cycle {min(unknown)} adopts a file, but does not exist"

@@ -22,6 +22,8 @@ _RECOVERED: TypeAdapter[dict[str, tuple[int, float]]] = TypeAdapter(dict[str, tu
 _NOT_IN_NAMES = frozenset("/\0\\:" if sys.platform == "win32" else "/\0")
 _HASH = re.compile(r"[0-9a-f]{64}")
 ADOPTION_KEY = "adoption:"
+BY_SETTINGS_KEY = "contract_by_settings"
+"""The key of the last contract whose bounds were changed in the settings after a model was published."""
 _ADOPTION = re.compile(ADOPTION_KEY + r"\d{1,12}")
 
 
@@ -61,6 +63,25 @@ def is_result(text: object, *, epoch: int | None = None) -> bool:
     is_safe = all(map(is_file_name, (result.model, result.checkpoint, *result.files)))
     hashes = all(map(_HASH.fullmatch, result.files.values()))
     return is_safe and hashes and _is_contract(result.contract) and (epoch is None or result.epoch == epoch)
+
+
+def contract_of(result: str) -> PolicyContract:
+    """Return the contract in the JSON of a result, which `is_result` has accepted."""
+    return _parsed(result).contract
+
+
+def is_possible_contract(text: str, newest: PolicyContract, *, by_settings: str) -> bool:
+    """Return whether a project whose newest model has the contract `newest` may have this one, as JSON.
+
+    They differ only if a change of the settings, which is stored under BY_SETTINGS_KEY, has changed the bounds.
+    """
+    contract = PolicyContract.from_bytes(text.encode())
+    return contract == newest or (text == by_settings and _shape(contract) == _shape(newest))
+
+
+def _shape(contract: PolicyContract) -> tuple[object, ...]:
+    space = contract.action_space
+    return contract.observation_size, space.names if isinstance(space, ContinuousActions) else space.n
 
 
 @functools.lru_cache(maxsize=2)

@@ -109,6 +109,9 @@ def _require_numbers(rollout: Rollout) -> None:
     for name, column in optional.items():
         if column is not None and not (_is_finite(column) or _is_finite(column[~np.isnan(column)])):
             raise _fault(f"{name} contains an infinity")
+    finals = rollout.final_critic_observations
+    if finals is not None and np.isnan(finals).any(axis=1).sum() != np.isnan(finals).all(axis=1).sum():
+        raise _fault("final_critic_observations contains a row of which only a part is known")
     space = rollout.contract.action_space
     if not isinstance(space, ContinuousActions):
         actions = rollout.actions

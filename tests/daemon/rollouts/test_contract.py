@@ -141,6 +141,8 @@ def test_bounds_can_be_set_after_a_training(make_harness):
     harness.until_published(1)
     harness.close()
     again = make_harness(auto_train_after_n_rollouts=1, agent=AgentSettings(action_high=(1, 5, 1)))
+    assert again.context.contract.action_space.high == (1, 5, 1)
+    assert again.ledger.problems() == [], "the change is not taken for damage"
     write_rollout(again.paths.exports, 2)
     again.until(lambda: again.ledger.pending_count() == 0 and len(again.ledger.rollouts_of(2)) == 1)
     assert "the bounds of the actions are now steer [-1, 1], throttle [0, 5], brake [0, 1]" in again.log

@@ -140,6 +140,22 @@ def test_a_ledger_that_is_older_than_the_models_is_rebuilt(project):
 
 
 @pytest.mark.fault(46)
+def test_a_ledger_that_is_older_is_recognised_if_the_pointer_names_an_older_version(project):
+    """Check that the parent policy shows it: the newest cycle continues the last one that the backup contains."""
+    backup = project.ledger.read_bytes()
+    with InstantHarness(project.project) as harness:
+        harness.write_rollouts(6)
+        harness.until_version(3)
+    project.ledger.write_bytes(backup)
+    project.pointer.write_text((project.models / "cycle_000001" / "model_epoch_2.json").as_posix())
+    ledger, message = open_or_rebuild(project, now_s=1.79e9)
+    with contextlib.closing(ledger):
+        assert message is not None
+        assert "is older than the cycles in Models" in message
+        assert ledger.pending_count() == 0
+
+
+@pytest.mark.fault(46)
 def test_a_rebuilt_ledger_uses_no_number_twice_and_keeps_the_pointer(project):
     named = "cycle_000001/model_epoch_2.json"
     project.pointer.write_text((project.models / named).as_posix())

@@ -18,6 +18,7 @@ import pytest
 from daemon.cli import main
 from daemon.diagnostics import reports
 from daemon.diagnostics.invariants import check_invariants
+from daemon.ledger.integrity.salvage import salvage
 from daemon.ledger.integrity.stored_json import is_result, meta_problem
 from daemon.ledger.integrity.strict_rows import TABLES, decode_text, value_problem
 from daemon.ledger.ledger import Ledger
@@ -203,6 +204,50 @@ def test_a_ledger_with_other_tables_is_rebuilt_and_nothing_in_it_runs(project, s
         harness.until_version(3)
     assert len(list(project.state.glob("ledger.corrupt-*"))) == 1
     assert violations(project.project) == ()
+
+
+@pytest.mark.fault(81)
+def test_a_step_from_another_phase_than_the_last_one_led_to_is_found(project):
+    first = "seq = (SELECT min(seq) FROM step WHERE cycle_id = 2)"
+    poison(project.ledger, "step", "src = 'selecting', dst = 'publishing'", first)
+    assert "cycle 2 went from claimed to publishing, recorded as a step from selecting" in problems(project)
+
+
+@pytest.mark.fault(80)
+@pytest.mark.parametrize(
+    ("table", "column", "where"),
+    [("meta", "value", "key = 'contract'"), ("cycle", "result", "id = 2")],
+    ids=["of the project", "of the newest model"],
+)
+@pytest.mark.parametrize(("right", "wrong"), [("'steer'", "'s4eer'"), ("'1.0]'", "'1.5]'")], ids=["a name", "a bound"])
+def test_one_wrong_character_of_a_contract_is_found_and_corrected(project, table, column, where, right, wrong):
+    poison(project.ledger, table, f"{column} = replace({column}, {right}, {wrong})", where)
+    assert "the contract in the table meta is not that of the newest model" in problems(project)
+    with InstantHarness(project.project) as harness:
+        assert "W_LEDGER_REBUILT" in harness.warnings()
+        assert harness.ledger.problems() == []
+        harness.ledger.set_meta("paused", None)
+        harness.write_rollouts(6)
+        harness.until_version(3)
+        assert harness.ledger.rejected_count() == 1
+    assert violations(project.project) == ()
+
+
+@pytest.mark.fault(83)
+def test_rows_on_both_sides_of_a_damaged_page_are_read(project):
+    insert = "INSERT INTO rejection (name, sha256, code, reason, at_s) VALUES ('name_{0}', NULL, '', '{1}', 0.0)"
+    execute(project, "BEGIN", *(insert.format(number, "x" * 300) for number in range(100, 200)), "COMMIT")
+    rows = len(salvage(project.ledger)["rejection"])
+    data = bytearray(project.ledger.read_bytes())
+    page = data.index(b"name_150") // 4096 * 4096
+    data[page : page + 4096] = b"\xff" * 4096
+    project.ledger.write_bytes(data)
+    found = salvage(project.ledger)
+    names = {values[1] for values in found["rejection"]}
+    assert {"name_100", "name_199"} < names
+    assert "name_150" not in names
+    assert rows - 20 < len(names) < rows
+    assert len(found["cycle"]) == 3
 
 
 @pytest.mark.fault(81)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ from daemon.cli import main
 from daemon.errors import DaemonError, Exit
 from daemon.runtime.instance_lock import ProjectLock
 from daemon.runtime.project_folder import project_paths
-from daemon.runtime.project_mark import find_conflict, read_mark, require_own_project
+from daemon.runtime.project_mark import find_conflict, read_mark, require_own_project, write_marks
 from daemon.runtime.state_folder import with_marked_state, with_state_setting
 from schemas.settings.models import DaemonSettings
 from schemas.storage.layout import MARK_NAME, ProjectPaths
+from tests.faults.support.disk import Op, TestDisk, os_error
 from tests.faults.support.harness import InstantHarness, violations
 from tests.platforms import make_link, needs_linux, needs_posix
 
@@ -82,6 +84,26 @@ def test_a_link_to_models_that_another_program_filled_is_refused(tmp_path):
         make_project(tmp_path / "project", models=tmp_path / "other")
     assert caught.value.code == "E_OTHER_PROJECT"
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["model_epoch_1.json"]
+
+
+@pytest.mark.fault(97)
+def test_a_link_to_models_with_other_models_of_the_same_names_is_refused(tmp_path):
+    """Check that without marks the hash of the last model decides, not its name."""
+    (tmp_path / "disk").mkdir()
+    project = make_project(tmp_path / "project", models=tmp_path / "disk")
+    paths = ProjectPaths(project)
+    shutil.copytree(tmp_path / "disk", tmp_path / "other")
+    for mark in (paths.state_mark, tmp_path / "disk" / MARK_NAME, tmp_path / "other" / MARK_NAME):
+        mark.unlink()
+    [model] = (tmp_path / "other" / "cycle_000001").glob("model_epoch_*.json")
+    model.write_bytes(model.read_bytes() + b"\n")
+    (tmp_path / "disk").rename(tmp_path / "own")
+    (tmp_path / "other").rename(tmp_path / "disk")
+    with pytest.raises(DaemonError, match="is not empty and is not marked as one of this project"):
+        require_own_project(paths)
+    (tmp_path / "disk").rename(tmp_path / "other")
+    (tmp_path / "own").rename(tmp_path / "disk")
+    require_own_project(paths)
 
 
 @pytest.mark.fault(99)
@@ -315,6 +337,26 @@ def test_a_project_inside_another_ones_folders_is_refused(tmp_path):
     beside = first / "Content" / "game"
     beside.mkdir(parents=True)
     assert project_paths(beside).project == beside
+
+
+@pytest.mark.fault(99)
+def test_a_crash_between_the_two_marks_does_not_refuse_the_project(tmp_path):
+    """Check a project that lost its mark in State, so that both marks get another id."""
+    paths = ProjectPaths(make_project(tmp_path / "project"))
+    paths.state_mark.unlink()
+    renamed: list[Path] = []
+
+    def crash_at_the_second(number: int, op: Op) -> None:
+        if op.kind == "rename":
+            renamed.append(op.path)
+            if len(renamed) == 2:
+                raise os_error(errno.EIO)(op.path)
+
+    write_marks(paths, disk=TestDisk(before=crash_at_the_second))
+    assert len(renamed) == 2
+    require_own_project(paths)
+    assert_continues(paths.project, 50)
+    assert read_mark(paths.state_mark) == read_mark(paths.project_mark) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", orjson.dumps({"id": "x"})])

@@ -17,7 +17,7 @@ from schemas.process.run_token import find_processes, project_fingerprint
 from tests.daemon.conftest import ProcessHarness
 from tests.fakes.trainer import SLEEPER
 from tests.helpers import write_rollout
-from tests.platforms import PATIENCE
+from tests.platforms import PATIENCE, is_console
 
 HIDDEN_SIZES = (8, 8)
 """Those of version 0 in `fresh_project`."""
@@ -83,14 +83,7 @@ def workers_of(project: Path) -> list[int]:
     """Return the pids of all running processes that have the project's token, without the consoles of Windows."""
     mark = project_fingerprint(project)
     found = find_processes(lambda token: token.project == mark)
-    return [process.pid for process in found if name_of(process) != "conhost.exe"]
-
-
-def name_of(process: psutil.Process) -> str:
-    """Return the name of a process, or "" if it has ended."""
-    with contextlib.suppress(psutil.Error):
-        return process.name()
-    return ""
+    return [process.pid for process in found if not is_console(process)]
 
 
 def pointer_text(harness: ProcessHarness) -> str:

@@ -42,7 +42,8 @@ def train(job: Job, *, disk: Disk = REAL_DISK) -> list[Event]:
     size, hidden = job.contract.observation_size, job.hidden_sizes[0]
     model = make_model(version=job.policy_version, seed=job.policy_version, observation_size=size, hidden=hidden)
     new = tuple(rollout.sha256 for rollout in job.rollouts if rollout.is_new)
-    lineage = model.lineage.model_copy(update={"epoch": epochs[-1], "rollouts": new})
+    parent = None if job.parent is None else "/".join(Path(job.parent).with_suffix(".json").parts[-2:])
+    lineage = model.lineage.model_copy(update={"epoch": epochs[-1], "rollouts": new, "parent": parent})
     files[f"model_epoch_{epochs[-1]}.json"] = model_to_bytes(dataclasses.replace(model, lineage=lineage))
     files["model_analysis.json"] = f'{{"chosen_epoch": {epochs[-1]}}}'.encode()
     for name, data in files.items():

@@ -102,6 +102,16 @@ def test_another_name_of_a_file_keeps_its_content(root, change):
     assert sorted(names_in(root)) == ["file", "link", "real"]
 
 
+def test_the_copy_is_on_the_disk_before_it_replaces_a_hard_link(root, monkeypatch):
+    os.link(root / "file", root.parent / "outside" / "other name")
+    calls: list[object] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.fstat(fd).st_ino), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda *paths, **folders: (calls.append("rename"), replace(*paths, **folders)))
+    detach(root / "file")
+    assert calls == [(root / "file").stat().st_ino, "rename"]
+
+
 @needs_posix("pipes")
 def test_a_pipe_is_neither_opened_nor_waited_for(root):
     os.mkfifo(root / "pipe")

@@ -70,3 +70,6 @@ def test_unknown_log_probs_and_final_critic_observations_are_kept(tmp_path):
     assert again is not None
     assert np.isnan(again.log_probs).all()
     assert again.final_critic_observations[1].tolist() == [1.0, 2.0]
+    part = np.array([[np.nan, 2.0], [1.0, 2.0]], np.float32)
+    store_rollout(tmp_path / NAME, dataclasses.replace(rollout, final_critic_observations=part))
+    assert load_rollout(tmp_path / NAME) is None

@@ -7,16 +7,19 @@ import pytest
 import torch
 
 from schemas.errors import RolloutError
-from schemas.job import Notice
+from schemas.job import Notice, RolloutInput
 from schemas.rollout.reader import read_rollout
 from schemas.rollout.rollout import narrowed
 from schemas.rollout.v2 import rollout_to_v2
 from tests.helpers import v1_document
 from tests.trainer.toy import CHOICE, STEER, Bandit, columns, loop_for
 from trainer.checkpoints.checkpoint import load_document
+from trainer.common.reporting.reporter import MemoryReporter, Notices
 from trainer.networks.normaliser import Normalisers, ObservationNormaliser, ReturnNormaliser
 from trainer.rollouts.experiences import by_agent
+from trainer.rollouts.loading import LoadedRollout
 from trainer.rollouts.outliers.recovery import recovered
+from trainer.rollouts.outliers.rollouts import limit_outliers
 from trainer.rollouts.outliers.search import Usual, find, without_outliers
 
 GAMMA = 0.99
@@ -134,6 +137,29 @@ def test_only_outliers_change_and_clean_steps_stay_the_same_objects(seed):
     np.testing.assert_array_equal(fixed.reward_B[kept], clean.reward_B[kept])
     assert np.abs(fixed.observation_BO).max() <= np.abs(clean.observation_BO).max() + 1.0
     assert np.abs(fixed.reward_B).max() < 100.0
+
+
+def test_the_first_and_the_last_step_of_a_rollout_are_limited_in_it():
+    """Check rollouts of several agents, whose steps are in another order in the file than by agent."""
+    rng = np.random.default_rng(0)
+    clean, dirty = [], []
+    for number in range(3):
+        rollout = columns(120, seed=number, agents=rng.integers(0, 3, 120).astype(np.int32))
+        order = np.argsort(rollout.agents, kind="stable")
+        clean.append(rollout)
+        dirty.append(changed(rollout, "rewards", order[{0: 60, 1: 0, 2: -1}[number]], 1e9))
+    entries = [RolloutInput(name=f"r{n}.json", sha256=f"{n:064x}", source="", cache="", is_new=True) for n in range(3)]
+    loaded = [LoadedRollout(entry, rollout) for entry, rollout in zip(entries, dirty, strict=True)]
+    reporter = MemoryReporter()
+    limited = limit_outliers(loaded, STEER, Usual.of(Normalisers.identity(4), GAMMA), Notices(reporter))
+    assert [item.is_limited for item in limited] == [True] * 3
+    for before, item in zip(clean, limited, strict=True):
+        rewards = item.rollout.rewards
+        assert np.abs(rewards).max() < 10.0
+        assert (rewards != before.rewards).sum() == 1
+        np.testing.assert_array_equal(item.rollout.observations, before.observations)
+    [event] = reporter.events
+    assert [event.message.count(f"r{number}.json: reward is 1e+09") for number in range(3)] == [1, 1, 1]
 
 
 def test_final_observations_are_limited_and_rows_without_critic_observations_are_not_judged():

@@ -1,0 +1,1 @@
+"""What `scripts.faults.fuzz` changes besides rollouts: the ledger, the cache, the folder of models."""
