@@ -103,7 +103,10 @@ def from_workers(name: str, processes: Sequence[BaseProcess]) -> Iterator[None]:
 
 
 def _lost(name: str, processes: Sequence[BaseProcess]) -> EnvironmentRaisedError:
-    wait([process.sentinel for process in processes], timeout=2.0)
+    ended = wait([process.sentinel for process in processes], timeout=2.0)
+    for process in processes:
+        if process.sentinel in ended:
+            process.join(timeout=2.0)  # its exit code comes a little later
     codes = [code for process in processes if (code := process.exitcode) is not None]
     words = exit_words(codes[0]) if codes else "it closed its pipe"
     hint = "env.workers = false runs it in this process, which can show the cause"

@@ -24,7 +24,7 @@ from trainer.online.collector import Collector
 from trainer.online.config import OnlineSettings
 from trainer.online.environments import Environments, SingleEnvironments
 from trainer.online.evaluation.best_model import Evaluated, EvaluationStoppedError, judge
-from trainer.online.learners.choice import make_learner
+from trainer.online.learners.choice import image_of, make_learner
 from trainer.online.learners.ppo import ScheduledValues
 from trainer.online.reporting.console import RunConsole
 from trainer.online.run_folder import CHECKPOINTS, shown_from_here
@@ -49,7 +49,7 @@ class OnlineRun:
         start = Path(settings.run.start_from).absolute()
         self._checkpoints = CheckpointManager(checkpoints, keep_newest=limits.keep_newest, keep_best=limits.keep_best)
         self.environments: Environments = make_environments(settings, num_envs, checkpoints / "pool")
-        self.learner = make_learner(self.environments.env, settings)
+        self.learner = make_learner(self.environments.env.contract, settings, image_of(self.environments.env))
         self.progress, self._probe = RunProgress(), torch.zeros(0, 0)
         self.notes: list[str] = []  #: for the log
         if from_checkpoint is not None:

@@ -17,7 +17,7 @@ from trainer.envs.rocket.simulation import find_meshes, load_simulator
 from trainer.online.actor import Actor
 from trainer.online.collector import Collector
 from trainer.online.config import EnvSettings, OnlineSettings
-from trainer.online.learners.choice import make_learner
+from trainer.online.learners.choice import image_of, make_learner
 from trainer.online.run import make_environments
 
 _OPTIONAL = ("gymnasium", "RocketSim", "tensorboard", "wandb", "av")
@@ -67,7 +67,7 @@ def _check_step(settings: OnlineSettings) -> str:
     """Do one step with an untrained policy and each agent in two environments."""
     with tempfile.TemporaryDirectory() as pool:
         environments = make_environments(settings, 2, Path(pool))
-        learner = make_learner(environments.env, settings)
+        learner = make_learner(environments.env.contract, settings, image_of(environments.env))
         actor = Actor.of(learner.network, learner.normalisers, learner.contract)
         environments.before_batch(actor, steps=0)
         env = environments.env

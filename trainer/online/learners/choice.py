@@ -15,18 +15,17 @@ from trainer.online.learners.ppo import OnlineLearner
 from trainer.online.learners.replay import ReplayLearner
 
 
-def make_learner(env: VecEnv, settings: OnlineSettings) -> OnlineLearner:
-    """Return a new learner for the agents of an environment. Raises ConfigError."""
-    image = image_of(env)
-    is_td3 = algorithm_for(env.contract, settings, image) == "td3"
+def make_learner(contract: PolicyContract, settings: OnlineSettings, image: ImageShape | None = None) -> OnlineLearner:
+    """Return a new learner for agents of this contract, which may observe images. Raises ConfigError."""
+    is_td3 = algorithm_for(contract, settings, image) == "td3"
     if image is not None and is_td3:
         raise ConfigError(
             f"train.algorithm is td3, but the observations of {settings.env.id} are images, which only ppo learns from",
             hint='set train.algorithm = "ppo", or use a wrapper that returns a vector',
         )
     if image is not None:
-        return ImageLearner(env.contract, settings, image)
-    return ReplayLearner(env.contract, settings) if is_td3 else OnlineLearner(env.contract, settings)
+        return ImageLearner(contract, settings, image)
+    return ReplayLearner(contract, settings) if is_td3 else OnlineLearner(contract, settings)
 
 
 def image_of(env: VecEnv) -> ImageShape | None:
