@@ -102,7 +102,7 @@ def test_a_command_that_is_interrupted_ends_with_its_counts():
     ) as run:
         assert run.stderr
         first = run.stderr.readline()
-        assert first.startswith("fuzz: 0 files, 0 s, about 1 min 0 s left")
+        assert first.startswith("fuzz of rollouts: 0 files, 0 s, about 1 min 0 s left")
         run.send_signal(signal.SIGINT)
         _, rest = run.communicate(timeout=60)
     assert run.returncode == STOPPED

@@ -115,7 +115,7 @@ def _copy_folder(rng: random.Random, models: Path, foreign: dict[str, str]) -> s
     target = models / f"cycle_{rng.choice((0, 1, 2, 3, 4, 77, 999_999, 1_234_567)):06d}"
     kind = rng.choice(("copied", "moved", "removed"))
     if kind == "removed":
-        if any(name.startswith(f"{source.name}/") for name in foreign):
+        if any(name.partition("/")[0] == source.name for name in foreign):
             return "nothing"
         shutil.rmtree(source)
         return f"{source.name} is removed"
