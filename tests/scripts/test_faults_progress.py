@@ -106,6 +106,6 @@ def test_a_command_that_is_interrupted_ends_with_its_counts():
         run.send_signal(signal.SIGINT)
         _, rest = run.communicate(timeout=60)
     assert run.returncode == STOPPED
-    assert rest.splitlines()[-1].startswith("stopped: fuzz: ")
+    assert rest.splitlines()[-1].startswith("stopped: fuzz of rollouts: ")
     assert "rules broken" in rest
     assert "Traceback" not in rest
