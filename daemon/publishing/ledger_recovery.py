@@ -44,7 +44,11 @@ def open_or_rebuild(paths: ProjectPaths, *, now_s: float, disk: Disk = REAL_DISK
     """
     require_own_project(paths)
     ledger, rebuilt = _open_or_rebuild(paths, now_s=now_s, disk=disk)
-    write_marks(paths, disk=disk)
+    try:
+        write_marks(paths, disk=disk)
+    except BaseException:
+        ledger.close()
+        raise
     return ledger, rebuilt
 
 

@@ -147,10 +147,10 @@ def test_a_warm_trainer_beside_a_training_ends(fresh_project, trainer):
     def both_run() -> bool:
         if not written and state_of(folder) == "training 1":
             written.extend(write_rollout(ProjectPaths(folder).exports, index) for index in (3, 4))
-        return len(workers_of(folder)) == 2
+        return len(workers_of(folder)) >= 2  # the reader of the next file may run as well
 
     with killed_when(folder, both_run, trainer=trainer, warm_trainer="true") as pids:
-        assert len(pids) == 2
+        assert len(pids) >= 2
         all_end(folder, pids)
 
 
