@@ -15,7 +15,7 @@ from pathlib import Path
 from daemon.errors import DaemonError
 from daemon.runtime import commands
 from daemon.runtime.context import Context
-from daemon.runtime.own_folders import WORKING_FOLDER, are_folders_own
+from daemon.runtime.own_folders import LOG, WORKING_FOLDER, are_folders_own
 from schemas.errors import HotlapError
 from schemas.storage.files import REAL_DISK, Disk
 from schemas.storage.layout import ProjectPaths
@@ -29,7 +29,6 @@ _NO_CYCLE = "no cycle starts"
 _IN_STATE = re.compile(
     r"ledger\.sqlite3(-journal|-wal|-shm|\.new|\.new-journal)?|gone_cycles\.jsonl|compared_rollouts\.npz"
 )
-_LOG = re.compile(r"(daemon(\.[0-9]+)?|warm_trainer|export|engine|cycle_[0-9]+)\.log")
 _ARRAYS = re.compile(r"[0-9a-f]{64}\.columns")
 
 
@@ -120,7 +119,7 @@ def report_moved(context: Context, moved: Iterable[Path], problem: str = "") -> 
 
 def _in_the_way(paths: ProjectPaths) -> Iterator[Path]:
     yield from filter(is_folder, (paths.status, paths.lock))
-    for folder, names in ((paths.state, _IN_STATE), (paths.logs, _LOG), (paths.commands, commands.NAME)):
+    for folder, names in ((paths.state, _IN_STATE), (paths.logs, LOG), (paths.commands, commands.NAME)):
         yield from _entries(folder, names, folders=True)
     yield from _entries(paths.cache, _ARRAYS, folders=True)
     yield from _entries(paths.staging, WORKING_FOLDER, folders=False)

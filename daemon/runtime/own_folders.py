@@ -24,7 +24,7 @@ from schemas.text import printable
 
 CODE, WARNING = "E_LINK", "W_LINK"
 _SHOWN = 3
-_LOG = re.compile(r"(daemon(\.\d+)?|warm_trainer|export|engine|cycle_\d+)\.log")
+LOG = re.compile(r"(daemon(\.[0-9]+)?|warm_trainer|export|engine|cycle_[0-9]+)\.log")
 WORKING_FOLDER = re.compile(r"(removed_)?cycle_[0-9]{6,}")
 _LEDGER_FILES = ("", "-journal", "-wal", "-shm", ".new", ".new-journal")
 
@@ -133,7 +133,7 @@ def _files_written_in_place(paths: ProjectPaths) -> tuple[Path, ...]:
     ledger = [paths.ledger.with_name(f"{paths.ledger.name}{ending}") for ending in _LEDGER_FILES]
     logs: list[Path] = []
     with contextlib.suppress(OSError):
-        logs = [paths.logs / name for name in names_in(paths.logs) if _LOG.fullmatch(name)]
+        logs = [paths.logs / name for name in names_in(paths.logs) if LOG.fullmatch(name)]
     return (*ledger, paths.gone_cycles, paths.lock, *logs)
 
 
