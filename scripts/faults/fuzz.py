@@ -10,6 +10,7 @@ Exit code 1 if a rule was broken.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -20,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
@@ -159,10 +160,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--case", type=int, default=None, metavar="K", help="check only case K of a seed")
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as folder:
+    with _without_log(), tempfile.TemporaryDirectory() as folder:
         cases = RolloutCases() if options.what == "rollouts" else _cases(options.what, Path(folder).resolve())
         return _run(cases, options.what, options.seconds, seed, options.case)
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Keep the log lines of the checked programs from the console."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class Cases(Protocol):
