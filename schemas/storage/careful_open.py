@@ -8,8 +8,6 @@ import stat
 import sys
 from pathlib import Path
 
-_JUNCTION = 0xA0000003
-"""stat.IO_REPARSE_TAG_MOUNT_POINT, which exists on Windows only."""
 _FLAGS = 0
 for _name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOINHERIT", "O_BINARY"):  # no system has all of them
     _FLAGS |= getattr(os, _name, 0)

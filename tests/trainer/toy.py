@@ -178,3 +178,25 @@ class HiddenBandit(Bandit):
         raw = np.random.default_rng(7).normal(size=(n, 4)).astype(np.float32)
         action = np.clip(model.mean(raw * self.scale + self.shift), self.space.low, self.space.high)
         return float(self.reward(raw, action).mean())
+
+
+def job_with_trained_parent(folder: Path) -> Job:
+    """Return a job with a trained parent and three new rollouts, with critic observations."""
+    env = HiddenBandit()
+    loop = loop_for(env, folder / "before")
+    model = loop.train(env.play(loop.start(), 40))
+    entries = tuple(loop.given(env.play(model, 40)) for _ in range(3))
+    assert loop.result
+    parent = loop.output / loop.result.checkpoint
+    (folder / "out").mkdir()
+    return Job(
+        kind="train",
+        policy_version=2,
+        output=str(folder / "out"),
+        contract=loop.contract,
+        hidden_sizes=HIDDEN,
+        settings=loop.settings,
+        rollouts=entries,
+        parent=str(parent),
+        parent_sha256=sha256_of(parent.read_bytes()),
+    )

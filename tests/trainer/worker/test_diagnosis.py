@@ -16,7 +16,7 @@ from schemas.rollout.cache import load_rollout, store_rollout
 from schemas.settings.models import DaemonSettings, TrainerSettings
 from schemas.storage.files import sha256_of
 from tests.helpers import make_rollout
-from tests.trainer.toy import HIDDEN, HiddenBandit, loop_for
+from tests.trainer.toy import job_with_trained_parent
 from trainer.checkpoints.checkpoint import document_bytes, load_document
 from trainer.checkpoints.parent import open_parent
 from trainer.checkpoints.policy import load_policy
@@ -174,23 +174,7 @@ def test_missing_log_probs_and_constant_columns_are_not_far():
 @pytest.fixture
 def trained(tmp_path):
     """Return a job with a trained parent and three new rollouts."""
-    env = HiddenBandit()
-    loop = loop_for(env, tmp_path / "before")
-    model = loop.train(env.play(loop.start(), 40))
-    entries = tuple(loop.given(env.play(model, 40)) for _ in range(3))
-    parent = loop.output / loop.result.checkpoint
-    (tmp_path / "out").mkdir()
-    return Job(
-        kind="train",
-        policy_version=2,
-        output=str(tmp_path / "out"),
-        contract=loop.contract,
-        hidden_sizes=HIDDEN,
-        settings=loop.settings,
-        rollouts=entries,
-        parent=str(parent),
-        parent_sha256=sha256_of(parent.read_bytes()),
-    )
+    return job_with_trained_parent(tmp_path)
 
 
 def fail_for(monkeypatch, bad: Collection[str]) -> None:

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from schemas.errors import ConfigError
-from schemas.job import Job
 from schemas.storage.files import sha256_of
-from tests.trainer.toy import HIDDEN, HiddenBandit, loop_for
+from tests.trainer.toy import job_with_trained_parent
 from trainer.common import prefetch_cache
 from trainer.common.prefetch_cache import PrefetchCache
 from trainer.common.reporting.reporter import MemoryReporter
@@ -29,23 +28,7 @@ def cache():
 @pytest.fixture
 def job(tmp_path):
     """Return a job with a trained parent and three new rollouts, with critic observations."""
-    env = HiddenBandit()
-    loop = loop_for(env, tmp_path / "before")
-    model = loop.train(env.play(loop.start(), 40))
-    entries = tuple(loop.given(env.play(model, 40)) for _ in range(3))
-    parent = loop.output / loop.result.checkpoint
-    (tmp_path / "out").mkdir()
-    return Job(
-        kind="train",
-        policy_version=2,
-        output=str(tmp_path / "out"),
-        contract=loop.contract,
-        hidden_sizes=HIDDEN,
-        settings=loop.settings,
-        rollouts=entries,
-        parent=str(parent),
-        parent_sha256=sha256_of(parent.read_bytes()),
-    )
+    return job_with_trained_parent(tmp_path)
 
 
 def preview_of(job, *rollouts):
